@@ -1,0 +1,93 @@
+"""What can be wrong with a request, in the domain's own terms.
+
+An error is raised once, where the rule lives, and carries facts as attributes. It knows no face: each face has one table
+that turns these into its own codes, statuses and wording. Texts here are safe to show: they never quote
+what a caller sent, nor what a parser said of it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AlreadyExists",
+    "Conflict",
+    "Denied",
+    "DomainError",
+    "Invalid",
+    "InvalidState",
+    "NotFound",
+    "Throttled",
+    "Unavailable",
+]
+
+
+class DomainError(Exception):
+    """The root of all refusals that a caller can be told about."""
+
+
+class Invalid(DomainError):
+    """An input breaks a rule. ``field`` is the domain's name of it, ``reason`` a phrase that fits after it."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field} {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class NotFound(DomainError):
+    """No ``kind`` with that ``id`` is visible to this account and region."""
+
+    def __init__(self, kind: str, id: str) -> None:  # noqa: A002 - the field's own name for it
+        super().__init__(f"{kind} {id} does not exist")
+        self.kind = kind
+        self.id = id
+
+
+class AlreadyExists(DomainError):
+    """A ``kind`` with that ``id`` is there already, in this account and region."""
+
+    def __init__(self, kind: str, id: str) -> None:  # noqa: A002
+        super().__init__(f"{kind} {id} already exists")
+        self.kind = kind
+        self.id = id
+
+
+class Conflict(DomainError):
+    """``id`` is still in use by something that has to go first; ``reason`` says by what."""
+
+    def __init__(self, kind: str, id: str, reason: str) -> None:  # noqa: A002
+        super().__init__(f"{kind} {id}: {reason}")
+        self.kind = kind
+        self.id = id
+        self.reason = reason
+
+
+class InvalidState(DomainError):
+    """The status that ``id`` is in, or is asked to take, does not allow this."""
+
+    def __init__(self, kind: str, id: str, reason: str) -> None:  # noqa: A002
+        super().__init__(f"{kind} {id}: {reason}")
+        self.kind = kind
+        self.id = id
+        self.reason = reason
+
+
+class Denied(DomainError):
+    """The caller is known, and may not. ``action`` is what was asked for, ``principal`` who asked (an ARN)."""
+
+    def __init__(self, principal: str, action: str) -> None:
+        super().__init__(f"{principal} is not authorized to perform {action}")
+        self.principal = principal
+        self.action = action
+
+
+class Throttled(DomainError):
+    """Too much at once. ``retry_after`` is in seconds."""
+
+    def __init__(self, reason: str, retry_after: float = 1.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class Unavailable(DomainError):
+    """The store cannot answer now. Whether a change took effect may be unknown; asking again is safe for reads."""
