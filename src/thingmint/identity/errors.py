@@ -1,11 +1,13 @@
 """What can be wrong with a request, in the domain's own terms.
 
-An error is raised once, where the rule lives, and carries facts as attributes. It knows no face: each face has one table
-that turns these into its own codes, statuses and wording. Texts here are safe to show: they never quote
-what a caller sent, nor what a parser said of it.
+An error is raised once, where the rule lives, and carries facts as attributes. It knows no face: each face has one
+table that turns these into its own codes, statuses and wording. Texts here are safe to show: they never quote what a
+caller sent, nor what a parser said of it.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 __all__ = [
     "AlreadyExists",
@@ -16,6 +18,7 @@ __all__ = [
     "InvalidState",
     "NotFound",
     "Throttled",
+    "Unauthenticated",
     "Unavailable",
 ]
 
@@ -36,7 +39,7 @@ class Invalid(DomainError):
 class NotFound(DomainError):
     """No ``kind`` with that ``id`` is visible to this account and region."""
 
-    def __init__(self, kind: str, id: str) -> None:  # noqa: A002 - the field's own name for it
+    def __init__(self, kind: str, id: str) -> None:
         super().__init__(f"{kind} {id} does not exist")
         self.kind = kind
         self.id = id
@@ -45,7 +48,7 @@ class NotFound(DomainError):
 class AlreadyExists(DomainError):
     """A ``kind`` with that ``id`` is there already, in this account and region."""
 
-    def __init__(self, kind: str, id: str) -> None:  # noqa: A002
+    def __init__(self, kind: str, id: str) -> None:
         super().__init__(f"{kind} {id} already exists")
         self.kind = kind
         self.id = id
@@ -54,7 +57,7 @@ class AlreadyExists(DomainError):
 class Conflict(DomainError):
     """``id`` is still in use by something that has to go first; ``reason`` says by what."""
 
-    def __init__(self, kind: str, id: str, reason: str) -> None:  # noqa: A002
+    def __init__(self, kind: str, id: str, reason: str) -> None:
         super().__init__(f"{kind} {id}: {reason}")
         self.kind = kind
         self.id = id
@@ -64,11 +67,22 @@ class Conflict(DomainError):
 class InvalidState(DomainError):
     """The status that ``id`` is in, or is asked to take, does not allow this."""
 
-    def __init__(self, kind: str, id: str, reason: str) -> None:  # noqa: A002
+    def __init__(self, kind: str, id: str, reason: str) -> None:
         super().__init__(f"{kind} {id}: {reason}")
         self.kind = kind
         self.id = id
         self.reason = reason
+
+
+class Unauthenticated(DomainError):
+    """Who is calling could not be established. ``flaw`` says what of the credentials is wrong, in kind."""
+
+    Flaw = Literal["missing", "malformed", "unknown", "wrong", "expired"]
+
+    def __init__(self, flaw: Flaw, message: str) -> None:
+        super().__init__(message)
+        self.flaw = flaw
+        self.message = message
 
 
 class Denied(DomainError):

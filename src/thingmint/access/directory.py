@@ -1,0 +1,120 @@
+"""Accounts, principals and their credentials: making them, and finding them again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thingmint.access.callers import Caller
+from thingmint.identity.errors import Unauthenticated
+from thingmint.storage import access as sql
+from thingmint.storage.times import to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from thingmint.access.vault import Vault
+    from thingmint.storage.engine import Store, Transaction
+
+__all__ = ["TOKEN_PREFIX", "Directory", "NewCredentials"]
+
+# Tells our tokens' kinds apart, and lets scanners of source code find one that was committed.
+TOKEN_PREFIX = "tma_"  # noqa: S105
+
+_BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_ADMINISTRATOR = "administrator"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NewCredentials:
+    """Shown once, to whoever made the instance."""
+
+    account: str
+    access_key_id: str
+    secret_access_key: str
+    api_token: str
+
+
+class Directory:
+    def __init__(self, store: Store, vault: Vault) -> None:
+        self._store = store
+        self._vault = vault
+
+    async def create_account(self, name: str, regions: Sequence[str], now: datetime) -> NewCredentials:
+        """An account with an administrator, who has an access key and an API token. Nothing in it can be guessed."""
+        account = f"{secrets.randbelow(9 * 10**11) + 10**11}"  # AWS account ids are 12 digits
+        principal = sql.PrincipalRow(str(uuid.uuid4()), account, "user", _ADMINISTRATOR, "*")
+        access_key_id = "AKIA" + "".join(secrets.choice(_BASE32) for _ in range(16))
+        secret_access_key = base64.b64encode(secrets.token_bytes(30)).decode()
+        token_id, token_secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+        sealed_secret = self._vault.seal(secret_access_key, access_key_id)
+        micros = to_micros(now)
+
+        async def body(tx: Transaction) -> None:
+            await sql.insert_account(tx, account, name, micros)
+            await sql.add_regions(tx, account, regions)
+            await sql.insert_principal(tx, principal, micros)
+            await sql.insert_access_key(tx, access_key_id, principal.id, sealed_secret, micros)
+            await sql.insert_api_token(tx, token_id, principal.id, _sha256(token_secret), micros)
+
+        await self._store.write(body)
+        return NewCredentials(account, access_key_id, secret_access_key, f"{TOKEN_PREFIX}{token_id}_{token_secret}")
+
+    async def developer(self) -> Caller:
+        """Who `serve --dev` takes a request without credentials for: the administrator made with the instance."""
+
+        async def body(tx: Transaction) -> Caller:
+            principal = await sql.first_principal(tx)
+            assert principal is not None, "an instance is made with an administrator"
+            return await _caller(tx, principal, "dev")
+
+        return await self._store.read(body)
+
+    async def find_access_key(self, access_key_id: str) -> tuple[Caller, str]:
+        """The key's owner and its secret. Raises Unauthenticated."""
+
+        async def body(tx: Transaction) -> tuple[Caller, bytes]:
+            found = await sql.get_access_key(tx, access_key_id)
+            if found is None:
+                raise Unauthenticated("unknown", "The security token included in the request is invalid.")
+            sealed_secret, principal = found
+            return await _caller(tx, principal, access_key_id), sealed_secret
+
+        caller, sealed_secret = await self._store.read(body)
+        return caller, self._vault.open(sealed_secret, access_key_id)
+
+    async def authenticate_token(self, token: str) -> Caller:
+        """The owner of an API token. Raises Unauthenticated, always in the same words."""
+        refusal = Unauthenticated("unknown", "The token is not one of this server, or is no longer valid")
+        token_id, separator, secret = token.removeprefix(TOKEN_PREFIX).partition("_")
+        if not token.startswith(TOKEN_PREFIX) or not separator:
+            raise refusal
+
+        async def body(tx: Transaction) -> Caller:
+            found = await sql.get_api_token(tx, token_id)
+            if found is None or not hmac.compare_digest(found[0], _sha256(secret)):
+                raise refusal
+            return await _caller(tx, found[1], token_id)
+
+        return await self._store.read(body)
+
+
+async def _caller(tx: Transaction, principal: sql.PrincipalRow, credential: str) -> Caller:
+    return Caller(
+        account=principal.account,
+        regions=tuple(await sql.list_regions(tx, principal.account)),
+        arn=f"arn:aws:iam::{principal.account}:{principal.kind}/{principal.name}",
+        credential=credential,
+        permissions=frozenset(principal.permissions.split()),
+    )
+
+
+def _sha256(secret: str) -> bytes:
+    # The secret is 256 random bits, so there is nothing that a slow hash would protect.
+    return hashlib.sha256(secret.encode()).digest()

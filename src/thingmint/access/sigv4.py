@@ -1,0 +1,313 @@
+"""AWS Signature Version 4, from the server's side.
+
+The signature is recomputed with botocore's own signer, so canonicalization is not written twice. What that signer
+takes on trust is checked here first: it would believe a supplied X-Amz-Content-SHA256, and fold dot segments away.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
+from urllib.parse import unquote
+
+from botocore.auth import SigV4Auth
+from botocore.credentials import Credentials
+
+from thingmint.identity.errors import Unauthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from thingmint.access.callers import Caller
+    from thingmint.access.directory import Directory
+    from thingmint.identity.registration import Scope
+
+__all__ = ["SigV4", "SignedRequest"]
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+
+_SERVICE = "iot"
+_SKEW = timedelta(minutes=15)
+_LONGEST_PRESIGNED = 7 * 24 * 3600  # seconds, AWS's own limit
+# Added on the way by load balancers and tracing libraries, after signing.
+_MAY_BE_UNSIGNED = frozenset({"x-amzn-trace-id"})
+
+_TIMESTAMP = re.compile(r"\d{8}T\d{6}Z")
+_SIGNATURE = re.compile(r"[0-9a-f]{64}")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+
+
+class SignedRequest(Protocol):
+    """The request as it came over the wire: path and query undecoded, header names in lower case."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def raw_path(self) -> bytes: ...
+    @property
+    def query(self) -> bytes: ...
+    @property
+    def headers(self) -> Iterable[tuple[bytes, bytes]]: ...
+    @property
+    def body(self) -> bytes: ...
+
+
+class _Claim(NamedTuple):
+    """What a request says of its own signature, not yet believed."""
+
+    credential: str
+    timestamp: str
+    signed_headers: str
+    signature: str
+    session_token: str | None
+    lifetime: timedelta | None  # of a presigned URL
+    query: str  # what was signed of the query
+
+
+class SigV4:
+    """Authenticates requests to the ``iot`` service. Every refusal is an Unauthenticated."""
+
+    def __init__(self, directory: Directory, clock: Callable[[], datetime]) -> None:
+        self._directory = directory
+        self._clock = clock
+
+    async def authenticate(self, request: SignedRequest) -> tuple[Caller, Scope]:
+        """Who signed ``request``, and the account and region that it is for."""
+        headers = _Headers(request.headers)
+        path = _path(request.raw_path)
+        claim = _claim(headers, _ascii(request.query, "query"))
+        access_key_id, date, region, service = _credential_scope(claim.credential)
+        _check_signed_headers(claim, headers)
+        _check_payload(headers, request.body)
+
+        caller, secret = await self._directory.find_access_key(access_key_id)
+        if claim.session_token is not None:
+            raise Unauthenticated("unknown", "The security token included in the request is invalid.")
+        if date != claim.timestamp[:8]:
+            _wrong("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP.")
+        if service != _SERVICE:
+            _wrong(f"Credential should be scoped to correct service: '{_SERVICE}'.")
+        if region not in caller.regions:
+            _wrong("Credential should be scoped to a valid region.")
+        self._check_time(claim)
+        expected = _Recomputation(access_key_id, secret, region).of(request.method, path, claim, headers, request.body)
+        if not hmac.compare_digest(expected, claim.signature):
+            _wrong(
+                "The request signature we calculated does not match the signature you provided. "
+                "Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
+            )
+        return caller, caller.scope(region)
+
+    def _check_time(self, claim: _Claim) -> None:
+        now = self._clock()
+        try:
+            signed_at = datetime.strptime(claim.timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        except ValueError:
+            raise Unauthenticated("malformed", "X-Amz-Date must be a time in the form YYYYMMDD'T'HHMMSS'Z'.") from None
+        lifetime = claim.lifetime if claim.lifetime is not None else _SKEW
+        allowance = "" if claim.lifetime is not None else " - 15 min."
+        if signed_at - now > _SKEW:
+            _wrong(f"Signature not yet current: {claim.timestamp} is still later than {_stamp(now + _SKEW)}")
+        if now - signed_at > lifetime:
+            _wrong(
+                f"Signature expired: {claim.timestamp} is now earlier than {_stamp(now - lifetime)} "
+                f"({_stamp(now)}{allowance})"
+            )
+
+
+class _Headers:
+    """Header values by name, and which names came more than once."""
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+        self.values = dict(pairs)
+        self.repeated = (
+            {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
+            if len(self.values) != len(pairs)
+            else set()
+        )
+
+
+class _SignedHeaders(dict[str, str]):
+    """The part of email.message's interface that botocore's signer uses of headers."""
+
+    def get_all(self, name: str) -> list[str]:
+        return [self[name]]
+
+
+@dataclass(slots=True)
+class _Request:
+    """The part of botocore's AWSRequest that its signer reads. ``headers`` is empty, so that the body is hashed."""
+
+    method: str
+    url: str
+    body: bytes
+    context: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+
+
+class _Recomputation(SigV4Auth):
+    """botocore's signer, told which headers were signed instead of choosing them."""
+
+    def __init__(self, access_key_id: str, secret: str, region: str) -> None:
+        super().__init__(Credentials(access_key_id, secret), _SERVICE, region)
+        self._signed = _SignedHeaders()
+
+    def headers_to_sign(self, request: Any) -> Any:  # noqa: ARG002 - botocore's signature
+        return self._signed
+
+    def of(self, method: str, path: str, claim: _Claim, headers: _Headers, body: bytes) -> str:
+        """The signature, in hex, that the holder of the secret would have made."""
+        self._signed.update({name: headers.values[name] for name in claim.signed_headers.split(";")})
+        # The scheme keeps botocore from looking whether payload signing may be left out; the host is among the headers.
+        url = f"http://host{path}?{claim.query}"
+        request: Any = _Request(method, url, body, {"timestamp": claim.timestamp})
+        signature: str = self.signature(self.string_to_sign(request, self.canonical_request(request)), request)
+        return signature
+
+
+def _claim(headers: _Headers, query: str) -> _Claim:
+    authorization = headers.values.get("authorization")
+    presigned = "X-Amz-Signature=" in query
+    if authorization is None and not presigned:
+        raise Unauthenticated("missing", "Missing Authentication Token")
+    if presigned:
+        if authorization is not None:
+            _malformed("Only one of an Authorization header and an X-Amz-Signature query parameter may be given.")
+        return _claim_of_query(query)
+    if "authorization" in headers.repeated:
+        _malformed("Authorization must be sent once.")
+    return _claim_of_header(authorization or "", headers, query)
+
+
+def _claim_of_header(authorization: str, headers: _Headers, query: str) -> _Claim:
+    algorithm, _, rest = authorization.partition(" ")
+    if algorithm != ALGORITHM:
+        _malformed(f"Authorization header must begin with '{ALGORITHM}'.")
+    parts = {}
+    for part in rest.split(","):
+        name, _, value = part.strip().partition("=")
+        parts[name] = value
+    for name in ("Credential", "Signature", "SignedHeaders"):
+        if not parts.get(name):
+            _malformed(f"Authorization header requires '{name}' parameter.")
+    timestamp = headers.values.get("x-amz-date")
+    if timestamp is None:
+        _malformed("Authorization header requires existence of a 'X-Amz-Date' header.")
+    return _checked(
+        _Claim(
+            credential=parts["Credential"],
+            timestamp=timestamp,
+            signed_headers=parts["SignedHeaders"],
+            signature=parts["Signature"],
+            session_token=headers.values.get("x-amz-security-token"),
+            lifetime=None,
+            query=query,
+        )
+    )
+
+
+def _claim_of_query(query: str) -> _Claim:
+    parameters: dict[str, str] = {}
+    signed = []
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        if name.startswith("X-Amz-"):
+            if name in parameters:
+                _malformed("An X-Amz-* query parameter was given more than once.")
+            parameters[name] = unquote(value)
+        if name != "X-Amz-Signature":
+            signed.append(pair)
+    for name in ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders"):
+        if not parameters.get(name):
+            _malformed(f"AWS query-string parameters must include '{name}'.")
+    if parameters["X-Amz-Algorithm"] != ALGORITHM:
+        _malformed(f"X-Amz-Algorithm must be '{ALGORITHM}'.")
+    expires = parameters["X-Amz-Expires"]
+    if not (expires.isascii() and expires.isdigit() and len(expires) <= 6 and int(expires) <= _LONGEST_PRESIGNED):
+        _malformed(f"X-Amz-Expires must be a number of seconds, at most {_LONGEST_PRESIGNED}.")
+    return _checked(
+        _Claim(
+            credential=parameters["X-Amz-Credential"],
+            timestamp=parameters["X-Amz-Date"],
+            signed_headers=parameters["X-Amz-SignedHeaders"],
+            signature=parameters["X-Amz-Signature"],
+            session_token=parameters.get("X-Amz-Security-Token"),
+            lifetime=timedelta(seconds=int(expires)),
+            query="&".join(signed),
+        )
+    )
+
+
+def _checked(claim: _Claim) -> _Claim:
+    if not _TIMESTAMP.fullmatch(claim.timestamp):
+        _malformed("X-Amz-Date must be in the form YYYYMMDD'T'HHMMSS'Z'.")
+    if not _SIGNATURE.fullmatch(claim.signature):
+        _malformed("Signature must be 64 lower-case hexadecimal digits.")
+    return claim
+
+
+def _credential_scope(credential: str) -> tuple[str, str, str, str]:
+    parts = credential.split("/")
+    if len(parts) != 5 or parts[4] != "aws4_request":
+        _malformed(
+            "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/aws4_request."
+        )
+    return parts[0], parts[1], parts[2], parts[3]
+
+
+def _check_signed_headers(claim: _Claim, headers: _Headers) -> None:
+    signed = claim.signed_headers.split(";")
+    if len(set(signed)) != len(signed) or not all(map(_HEADER_NAME.fullmatch, signed)):
+        _malformed("SignedHeaders must name each header once, in lower case.")
+    if "host" not in signed:
+        _wrong("'Host' must be a 'SignedHeader' in the AWS Authorization.")
+    for name in signed:
+        if name not in headers.values:
+            _wrong("A header that SignedHeaders names was not sent.")
+        if name in headers.repeated:
+            _wrong("A signed header was sent more than once.")
+    for name in headers.values:
+        if name.startswith(("x-amz-", "x-amzn-")) and name not in signed and name not in _MAY_BE_UNSIGNED:
+            _wrong("There were headers present in the request which were not signed: every x-amz* header must be.")
+
+
+def _check_payload(headers: _Headers, body: bytes) -> None:
+    claimed = headers.values.get("x-amz-content-sha256")
+    if claimed is not None and claimed != sha256(body).hexdigest():
+        _wrong("The X-Amz-Content-SHA256 header must be the SHA-256 of the body; unsigned bodies are not accepted.")
+
+
+def _path(raw_path: bytes) -> str:
+    path = _ascii(raw_path, "path")
+    segments = path.split("/")
+    # The signer would fold these away, and a signature for one path would then be good for another.
+    if any(segment in (".", "..") for segment in segments) or "" in segments[1:-1]:
+        _wrong("The path must not contain empty, '.' or '..' segments.")
+    return path
+
+
+def _ascii(raw: bytes, noun: str) -> str:
+    text = raw.decode("latin-1")
+    # urlsplit() drops line ends and tabs, and ends a path at # and ?.
+    if not text.isascii() or not text.isprintable() or "#" in text or (noun == "path" and "?" in text):
+        _wrong(f"The {noun} must be percent-encoded.")
+    return text
+
+
+def _stamp(time: datetime) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ")
+
+
+def _malformed(message: str) -> NoReturn:
+    raise Unauthenticated("malformed", message)
+
+
+def _wrong(message: str) -> NoReturn:
+    raise Unauthenticated("wrong", message)

@@ -1,0 +1,45 @@
+"""The master key, and what hangs from it."""
+
+from __future__ import annotations
+
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+__all__ = ["MASTER_KEY_BYTES", "Vault", "VaultError"]
+
+MASTER_KEY_BYTES = 32
+_NONCE_BYTES = 12
+
+
+class VaultError(Exception):
+    """What was sealed does not open: another master key, or altered data."""
+
+
+class Vault:
+    """Seals what must be recoverable (AES-256-GCM), and derives keys for other purposes (HKDF, RFC 5869)."""
+
+    def __init__(self, master_key: bytes) -> None:
+        if len(master_key) != MASTER_KEY_BYTES:
+            raise VaultError(f"the master key must be {MASTER_KEY_BYTES} bytes")
+        self._master_key = master_key
+        self._sealing = AESGCM(self.derive("sealing"))
+
+    def derive(self, purpose: str) -> bytes:
+        """A key of 32 bytes for that purpose only."""
+        return HKDF(SHA256(), 32, salt=None, info=f"thingmint {purpose}".encode()).derive(self._master_key)
+
+    def seal(self, secret: str, owner: str) -> bytes:
+        """``owner`` names what the secret belongs to: sealed for one owner, it does not open for another."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._sealing.encrypt(nonce, secret.encode(), owner.encode())
+
+    def open(self, sealed: bytes, owner: str) -> str:
+        try:
+            opened = self._sealing.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner.encode())
+        except (InvalidTag, ValueError):
+            raise VaultError(f"the secret of {owner} does not open with this master key") from None
+        return opened.decode()

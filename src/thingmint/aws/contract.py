@@ -1,0 +1,91 @@
+"""AWS IoT's control plane as botocore's service model states it, compiled once: routes, inputs, outputs, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.loaders import Loader
+
+from thingmint.aws.binding import Parse, bind_input
+from thingmint.aws.decoding import InputCompiler
+from thingmint.aws.encoding import Encode, OutputCompiler
+from thingmint.aws.routing import Router, label_names
+
+if TYPE_CHECKING:
+    from thingmint.aws.scalars import Shape
+
+__all__ = ["Contract", "Operation", "compile_contract", "load_contract"]
+
+_MODEL: Final = "iot/2015-05-28/service-2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Operation:
+    """One operation. Every success is answered with status 200.
+
+    ``parse(labels, query, headers, body)`` gives the members that were sent, by member name; it raises Invalid and
+    nothing else. ``encode(result)`` gives the reply's body; a result that the model does not know is a programming
+    error (KeyError, TypeError). ``errors`` are the codes that the model declares.
+    """
+
+    name: str
+    method: str
+    uri: str
+    parse: Parse
+    encode: Encode
+    errors: frozenset[str]
+
+
+class Contract:
+    """All operations of a service model, and the way to them."""
+
+    def __init__(
+        self, operations: Mapping[str, Operation], error_status: Mapping[str, int], router: Router[Operation]
+    ) -> None:
+        self.operations: Mapping[str, Operation] = MappingProxyType(dict(operations))
+        self.error_status: Mapping[str, int] = MappingProxyType(dict(error_status))
+        self.match = router.match
+
+
+def load_contract() -> Contract:
+    """Compiles the model that the installed botocore brings; takes some tens of milliseconds."""
+    # Only botocore's own directory: a model in ~/.aws/models must not change what this server accepts.
+    loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    return compile_contract(loader.load_data(_MODEL))
+
+
+def compile_contract(model: Mapping[str, Any]) -> Contract:
+    """Raises ValueError for a construct of the model that is not implemented here."""
+    if model["metadata"]["protocol"] != "rest-json":
+        raise ValueError(f"the protocol {model['metadata']['protocol']} is not known")
+    shapes: Mapping[str, Shape] = model["shapes"]
+    status = {
+        _error_code(name, shape): shape["error"]["httpStatusCode"]
+        for name, shape in shapes.items()
+        if shape.get("exception")
+    }
+    inputs, outputs = InputCompiler(shapes), OutputCompiler(shapes)
+    router: Router[Operation] = Router()
+    operations: dict[str, Operation] = {}
+    for name, spec in model["operations"].items():
+        if spec["http"].get("responseCode", 200) != 200:  # noqa: PLR2004
+            raise ValueError(f"{name}: success codes other than 200 are not known")
+        uri = spec["http"]["requestUri"]
+        operation = operations[name] = Operation(
+            name=name,
+            method=spec["http"]["method"],
+            uri=uri,
+            parse=bind_input(shapes[spec["input"]["shape"]], label_names(uri), shapes, inputs),
+            encode=outputs.body(spec["output"]["shape"] if "output" in spec else None),
+            errors=frozenset(_error_code(error["shape"], shapes[error["shape"]]) for error in spec["errors"]),
+        )
+        router.add(operation.method, uri, operation)
+    return Contract(operations, status, router)
+
+
+def _error_code(name: str, shape: Shape) -> str:
+    code: str = shape["error"].get("code", name)
+    return code

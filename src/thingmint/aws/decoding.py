@@ -1,0 +1,157 @@
+"""Input shapes: from a request's body to checked Python values keyed by member names (rest-json)."""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from thingmint.aws.scalars import Decoder, Shape, Violation, length_bounds, scalar_decoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["BodyField", "InputCompiler", "fields_decoder", "load_body"]
+
+BodyField = tuple[str, str, bool, Decoder]
+"""Wire name, member name, whether it is required, and its decoder."""
+
+_MAX_DEPTH: Final = 64
+_SHOWABLE_KEY: Final = re.compile(r"[A-Za-z0-9_.:/@#-]{1,128}")
+
+
+def load_body(body: bytes) -> dict[str, Any]:
+    """The JSON object that ``body`` is, or an empty one if there is no body. Raises Violation."""
+    if not body:
+        return {}
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Violation("is not valid JSON", "body") from None
+    if type(document) is not dict:
+        raise Violation("must be a JSON object", "body")
+    if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _is_deeper(document, _MAX_DEPTH):
+        raise Violation("is nested too deeply", "body")
+    return document
+
+
+def _is_deeper(document: dict[str, Any], depth: int) -> bool:
+    level: list[Any] = [document]
+    for _ in range(depth):
+        items: Iterable[Any] = chain.from_iterable(
+            container.values() if type(container) is dict else container for container in level
+        )
+        level = [item for item in items if type(item) is dict or type(item) is list]
+        if not level:
+            return False
+    return True
+
+
+class InputCompiler:
+    """Turns the model's input shapes into decoders of JSON values, each shape once."""
+
+    def __init__(self, shapes: Mapping[str, Shape]) -> None:
+        self._shapes = shapes
+        self._decoders: dict[str, Decoder] = {}
+        self._open: set[str] = set()
+
+    def decoder(self, name: str) -> Decoder:
+        """The decoder of the shape ``name``. It raises Violation."""
+        known = self._decoders.get(name)
+        if known is not None:
+            return known
+        if name in self._open:  # a shape that holds itself
+            return lambda value: self._decoders[name](value)
+        self._open.add(name)
+        decoder = self._decoders[name] = self._compile(self._shapes[name], name)
+        self._open.discard(name)
+        return decoder
+
+    def field(self, shape: Shape, member: str) -> BodyField:
+        """The compiled ``member`` of the structure ``shape``."""
+        reference = shape["members"][member]
+        required = member in shape.get("required", ())
+        return reference.get("locationName", member), member, required, self.decoder(reference["shape"])
+
+    def _compile(self, shape: Shape, name: str) -> Decoder:
+        unknown = {"union", "document", "streaming", "eventstream", "timestampFormat", "jsonvalue"} & shape.keys()
+        if unknown:
+            raise ValueError(f"{name}: the traits {sorted(unknown)} are not known")
+        if shape["type"] == "structure":
+            if any("location" in reference for reference in shape["members"].values()):
+                raise ValueError(f"{name}: a nested structure cannot have members outside the body")
+            return fields_decoder([self.field(shape, member) for member in shape["members"]])
+        if shape["type"] == "list":
+            return _list(shape, self.decoder(shape["member"]["shape"]))
+        if shape["type"] == "map":
+            return _map(shape, self.decoder(shape["key"]["shape"]), self.decoder(shape["value"]["shape"]))
+        return scalar_decoder(shape, text=False)
+
+
+def fields_decoder(fields: Iterable[BodyField]) -> Decoder:
+    """The decoder of a structure with these members. Unknown ones are ignored, null ones count as absent."""
+    table = tuple(fields)
+
+    def decode(value: object) -> dict[str, Any]:
+        if type(value) is not dict:
+            raise Violation("must be an object")
+        out: dict[str, Any] = {}
+        for wire, member, required, decode_member in table:
+            item = value.get(wire)
+            if item is None:
+                if required:
+                    raise Violation("is required", f".{wire}")
+                continue
+            try:
+                out[member] = decode_member(item)
+            except Violation as violation:
+                violation.path.append(f".{wire}")
+                raise
+        return out
+
+    return decode
+
+
+def _list(shape: Shape, decode_item: Decoder) -> Decoder:
+    check_length = length_bounds(shape)
+
+    def decode(value: object) -> list[Any]:
+        if type(value) is not list:
+            raise Violation("must be a list")
+        check_length(len(value))
+        out: list[Any] = []
+        try:
+            for item in value:
+                out.append(decode_item(item))  # noqa: PERF401 - its length is the failing index
+        except Violation as violation:
+            violation.path.append(f"[{len(out)}]")
+            raise
+        return out
+
+    return decode
+
+
+def _map(shape: Shape, decode_key: Decoder, decode_value: Decoder) -> Decoder:
+    check_length = length_bounds(shape)
+
+    def decode(value: object) -> dict[str, Any]:
+        if type(value) is not dict:
+            raise Violation("must be an object")
+        check_length(len(value))
+        out: dict[str, Any] = {}
+        for key, item in value.items():
+            try:
+                checked = decode_key(key)
+            except Violation as violation:
+                raise Violation(f"has a key that {violation.reason}") from None
+            try:
+                out[checked] = decode_value(item)
+            except Violation as violation:
+                # A key is the caller's text: it may name the place only if it is a plain one.
+                violation.path.append(f".{key}" if _SHOWABLE_KEY.fullmatch(key) else ".*")
+                raise
+        return out
+
+    return decode

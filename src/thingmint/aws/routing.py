@@ -1,0 +1,139 @@
+"""Which operation a method and a raw path mean: one trie per method, over the undecoded segments.
+
+ARNs arrive in labels with their slashes percent-encoded, so a path may be decoded only after it has been split.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from thingmint.aws import percent
+from thingmint.identity.errors import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Router", "label_names"]
+
+T = TypeVar("T")
+
+_UNROUTABLE: Final = frozenset((b"", b".", b".."))
+
+
+class _Leaf(Generic[T]):
+    __slots__ = ("greedy", "labels", "target")
+
+    def __init__(self, target: T, labels: tuple[tuple[str, int], ...], *, greedy: bool) -> None:
+        self.target = target
+        self.labels = labels  # name and position among the segments
+        self.greedy = greedy  # the last label takes all segments from its position on
+
+
+class _Node(Generic[T]):
+    __slots__ = ("greedy", "label", "leaf", "slash_leaf", "static")
+
+    def __init__(self) -> None:
+        self.static: dict[bytes, _Node[T]] = {}
+        self.label: _Node[T] | None = None
+        self.greedy: _Leaf[T] | None = None
+        self.leaf: _Leaf[T] | None = None
+        self.slash_leaf: _Leaf[T] | None = None
+
+
+def label_names(template: str) -> tuple[str, ...]:
+    """The labels of a URI template, in order. A label is a whole segment, and only the last may be greedy."""
+    segments = template.strip("/").split("/")
+    names: list[str] = []
+    for index, segment in enumerate(segments):
+        if segment.startswith("{") and segment.endswith("}"):
+            name = segment[1:-1]
+            if name.endswith("+"):
+                if index != len(segments) - 1:
+                    raise ValueError(f"{template}: a greedy label must be the last segment")
+                name = name[:-1]
+            if not name.isidentifier():
+                raise ValueError(f"{template}: {name!r} is not a label's name")
+            names.append(name)
+        elif not segment or set(segment) & set("{}?#%"):
+            raise ValueError(f"{template}: cannot route the segment {segment!r}")
+    return tuple(names)
+
+
+class Router(Generic[T]):
+    """Finds the target of a request; literals win over labels, labels over a greedy label."""
+
+    def __init__(self) -> None:
+        self._roots: dict[str, _Node[T]] = {}
+
+    def add(self, method: str, template: str, target: T) -> None:
+        """Raises ValueError if a route with this method and this shape is there already.
+
+        A template that ends in a slash is matched with and without it, any other one only without.
+        """
+        names = iter(label_names(template))
+        node = self._roots.setdefault(method, _Node())
+        labels: list[tuple[str, int]] = []
+        for position, segment in enumerate(template.strip("/").split("/")):
+            if not segment.startswith("{"):
+                node = node.static.setdefault(segment.encode(), _Node())
+                continue
+            labels.append((next(names), position + 1))
+            if segment.endswith("+}"):
+                if node.greedy is not None or template.endswith("/"):
+                    raise ValueError(f"{method} {template} collides with another route")
+                node.greedy = _Leaf(target, tuple(labels), greedy=True)
+                return
+            if node.label is None:
+                node.label = _Node()
+            node = node.label
+        if node.leaf is not None:
+            raise ValueError(f"{method} {template} collides with another route")
+        node.leaf = _Leaf(target, tuple(labels), greedy=False)
+        if template.endswith("/"):
+            node.slash_leaf = node.leaf
+
+    def match(self, method: str, raw_path: bytes) -> tuple[T, tuple[str, ...]] | None:
+        """The target and its decoded labels, in the template's order; None where no route leads.
+
+        A path with an empty, ``.`` or ``..`` segment matches nothing. A label that is not valid percent-encoded
+        UTF-8, holds NUL or decodes to a dot segment raises Invalid with the label's name.
+        """
+        root = self._roots.get(method)
+        segments = raw_path.split(b"/")
+        if root is None or segments[0] or len(segments) == 1:
+            return None
+        slash = not segments[-1]
+        if slash:
+            segments.pop()
+        inner = segments[1:]
+        if not _UNROUTABLE.isdisjoint(inner):
+            return None
+        leaf = _find(root, inner, 0, slash=slash)
+        if leaf is None:
+            return None
+        if leaf.greedy:
+            start = leaf.labels[-1][1]
+            segments[start:] = [b"/".join(segments[start:])]
+        return leaf.target, tuple([_label(segments[position], name) for name, position in leaf.labels])
+
+
+def _find(node: _Node[T], segments: Sequence[bytes], index: int, *, slash: bool) -> _Leaf[T] | None:
+    if index == len(segments):
+        return node.slash_leaf if slash else node.leaf
+    child = node.static.get(segments[index])
+    if child is not None:
+        leaf = _find(child, segments, index + 1, slash=slash)
+        if leaf is not None:
+            return leaf
+    if node.label is not None:
+        leaf = _find(node.label, segments, index + 1, slash=slash)
+        if leaf is not None:
+            return leaf
+    return None if slash else node.greedy
+
+
+def _label(raw: bytes, name: str) -> str:
+    text = percent.decode(raw, name)
+    if text in (".", ".."):
+        raise Invalid(name, "must not be a dot segment")
+    return text

@@ -1,0 +1,208 @@
+"""Scalar input shapes: from a JSON value, or the text of a label, parameter or header, to a checked Python value."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from math import inf, isfinite
+from typing import Any, Final
+
+from thingmint.aws.patterns import compile_pattern, is_superlinear
+
+__all__ = ["Decoder", "Shape", "Violation", "length_bounds", "scalar_decoder"]
+
+Decoder = Callable[[Any], Any]
+Shape = Mapping[str, Any]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,9})?")
+_ISO_8601: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})?"
+)
+_BITS: Final = {"integer": 31, "long": 63}
+_MOST_NAMED = 12  # of an enum's values, in a refusal
+_SUPERLINEAR_LENGTH = 256  # characters; the service documents no limit for these
+
+
+class Violation(Exception):  # noqa: N818 - becomes Invalid once the whole path is known
+    """A value breaks its shape's rule. ``path`` grows from the inside out, in parts such as ``.Key`` and ``[0]``."""
+
+    def __init__(self, reason: str, *path: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path = list(path)
+
+    @property
+    def field(self) -> str:
+        return "".join(reversed(self.path)).removeprefix(".")
+
+
+def scalar_decoder(shape: Shape, *, text: bool) -> Decoder:
+    """``text`` tells a label's, parameter's or header's text from a JSON value. Raises ValueError for other types."""
+    kind: str = shape["type"]
+    if kind == "string":
+        return _enum(shape["enum"]) if "enum" in shape else _string(shape)
+    if kind == "boolean":
+        return _boolean_text if text else _boolean
+    if kind in _BITS:
+        return _integer(shape, _BITS[kind], text=text)
+    if kind in ("float", "double") and not text:
+        return _number(shape)
+    if kind == "timestamp":
+        return _timestamp_text if text else _timestamp
+    if kind == "blob" and not text:
+        return _blob(shape)
+    raise ValueError(f"the type {kind} is not known {'outside' if text else 'in'} a body")
+
+
+def length_bounds(shape: Shape) -> Callable[[int], None]:
+    """Checks the length of a string in characters, of a blob in bytes, of a list or map in entries."""
+    low, high = shape.get("min", 0), shape.get("max", inf)
+
+    def check(length: int) -> None:
+        if length < low:
+            raise Violation(f"must have length greater than or equal to {low}")
+        if length > high:
+            raise Violation(f"must have length less than or equal to {high}")
+
+    return check
+
+
+def _string(shape: Shape) -> Decoder:
+    pattern: str | None = shape.get("pattern")
+    low, high = shape.get("min", 0), shape.get("max", inf)
+    if pattern is not None and high == inf and is_superlinear(pattern):
+        high = _SUPERLINEAR_LENGTH
+    check_length = length_bounds({"min": low, "max": high})
+    matches = None if pattern is None else compile_pattern(pattern)
+
+    def decode(value: object) -> str:
+        if type(value) is not str:
+            raise Violation("must be a string")
+        if not low <= len(value) <= high:  # before the pattern: its cost depends on it
+            check_length(len(value))
+        if "\0" in value:  # PostgreSQL cannot keep it, and no name or document needs it
+            raise Violation("must not contain the NUL character")
+        if matches is not None and not matches(value):
+            raise Violation(f"must satisfy regular expression pattern: {pattern}")
+        return value
+
+    return decode
+
+
+def _enum(values: list[str]) -> Decoder:
+    allowed = frozenset(values)
+    named = f"must be one of {', '.join(values)}" if len(values) <= _MOST_NAMED else "is not an allowed value"
+
+    def decode(value: object) -> str:
+        if type(value) is not str:
+            raise Violation("must be a string")
+        if value not in allowed:
+            raise Violation(named)
+        return value
+
+    return decode
+
+
+def _boolean(value: object) -> bool:
+    if type(value) is not bool:
+        raise Violation("must be true or false")
+    return value
+
+
+def _boolean_text(value: str) -> bool:
+    lower = value.lower()
+    if lower not in ("true", "false"):
+        raise Violation("must be true or false")
+    return lower == "true"
+
+
+def _range(shape: Shape) -> Callable[[float], None]:
+    low, high = shape.get("min", -inf), shape.get("max", inf)
+
+    def check(value: float) -> None:
+        if value < low:
+            raise Violation(f"must have value greater than or equal to {low}")
+        if value > high:
+            raise Violation(f"must have value less than or equal to {high}")
+
+    return check
+
+
+def _integer(shape: Shape, bits: int, *, text: bool) -> Decoder:
+    limit = 1 << bits
+    check_range = _range({"min": max(shape.get("min", -limit), -limit), "max": min(shape.get("max", limit), limit - 1)})
+
+    def decode(value: object) -> int:
+        if type(value) is not int:  # bool is a subclass, and no number here
+            raise Violation("must be an integer")
+        check_range(value)
+        return value
+
+    def decode_text(value: str) -> int:
+        if not _INTEGER.fullmatch(value):
+            raise Violation("must be an integer")
+        return decode(int(value))
+
+    return decode_text if text else decode
+
+
+def _number(shape: Shape) -> Decoder:
+    check_range = _range(shape)
+
+    def decode(value: object) -> float:
+        if type(value) not in (int, float):
+            raise Violation("must be a number")
+        number = float(value)  # type: ignore[arg-type]
+        if not isfinite(number):
+            raise Violation("must be a finite number")
+        check_range(number)
+        return number
+
+    return decode
+
+
+def _timestamp(value: object) -> datetime:
+    if type(value) is str:
+        return _timestamp_text(value)
+    if type(value) is int or type(value) is float:
+        return _since_epoch(value)
+    raise Violation("must be a timestamp in epoch seconds or ISO 8601")
+
+
+def _timestamp_text(value: str) -> datetime:
+    if len(value) <= 40 and _DECIMAL.fullmatch(value):  # noqa: PLR2004
+        return _since_epoch(float(value))
+    if not _ISO_8601.fullmatch(value):
+        raise Violation("must be a timestamp in epoch seconds or ISO 8601")
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Violation("must be a timestamp in epoch seconds or ISO 8601") from None
+
+
+def _since_epoch(seconds: float) -> datetime:
+    try:
+        return _EPOCH + timedelta(seconds=seconds)
+    except (ValueError, OverflowError):
+        raise Violation("is out of the range of timestamps") from None
+
+
+def _blob(shape: Shape) -> Decoder:
+    check_length = length_bounds(shape)
+
+    def decode(value: object) -> bytes:
+        if type(value) is not str:
+            raise Violation("must be a base64 string")
+        try:
+            data = binascii.a2b_base64(value, strict_mode=True)
+        except ValueError:  # binascii.Error, and str that is not ASCII
+            raise Violation("must be a base64 string") from None
+        check_length(len(data))
+        return data
+
+    return decode

@@ -1,0 +1,137 @@
+"""Certificates and certificate signing requests, as they come from outside and as we keep them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import ssl
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
+
+from thingmint.identity.errors import Invalid
+from thingmint.identity.pem import one_block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+    from thingmint.identity.keys import KeyPolicy
+
+__all__ = [
+    "Certificate",
+    "SigningRequest",
+    "fingerprint_of",
+    "parse_certificate",
+    "parse_csr",
+    "parse_fingerprint",
+]
+
+T = TypeVar("T")
+
+_FINGERPRINT = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
+
+
+def fingerprint_of(der: bytes) -> str:
+    """SHA-256 of the DER in lower-case hex: AWS's certificateId, Yandex's fingerprint."""
+    return hashlib.sha256(der).hexdigest()
+
+
+def parse_fingerprint(text: str, field: str) -> str:
+    """The canonical form of a fingerprint that a caller wrote (upper case and AWS's 0x prefix are folded)."""
+    match = _FINGERPRINT.fullmatch(text)
+    if match is None:
+        raise Invalid(field, "must be 64 hexadecimal digits, the SHA-256 of the certificate's DER")
+    return match[1].lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """An X.509 certificate: the DER and what we need to know of it."""
+
+    der: bytes
+    fingerprint: str
+    not_before: datetime
+    not_after: datetime
+
+    @property
+    def pem(self) -> str:
+        return ssl.DER_cert_to_PEM_cert(self.der)
+
+    @property
+    def sha1(self) -> str:
+        """The SHA-1 fingerprint, which some fleets know their certificates by. Never used as proof of anything."""
+        return hashlib.sha1(self.der, usedforsecurity=False).hexdigest()
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> Certificate:
+        der = certificate.public_bytes(Encoding.DER)
+        return cls(
+            der=der,
+            fingerprint=fingerprint_of(der),
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SigningRequest:
+    """A PKCS#10 request whose signature was verified: the sender holds the private key."""
+
+    subject: x509.Name
+    public_key: PublicKeyTypes
+
+
+def _parsed(field: str, noun: str, parse: Callable[[], T]) -> T:
+    """What ``parse`` returns, with the parser's own errors and warnings kept from the caller."""
+    try:
+        with warnings.catch_warnings():
+            # A negative serial number breaks RFC 5280, and fleets have them all the same.
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            return parse()
+    except UnsupportedAlgorithm:
+        raise Invalid(field, "uses an algorithm that is not supported") from None
+    except (ValueError, TypeError, x509.InvalidVersion):
+        raise Invalid(field, f"is not a well-formed PEM {noun}: it is truncated or damaged") from None
+
+
+def parse_certificate(text: str, field: str, keys: KeyPolicy) -> Certificate:
+    """The one certificate in ``text``, if its key is one that ``keys`` takes.
+
+    Neither validity nor chain nor signature is checked here: whoever presents the certificate later has to prove
+    that they hold its key.
+    """
+    pem = one_block(text, field, ("CERTIFICATE",), "certificate")
+
+    def parse() -> tuple[Certificate, PublicKeyTypes]:
+        certificate = x509.load_pem_x509_certificate(pem)
+        return Certificate.of(certificate), certificate.public_key()
+
+    certificate, public_key = _parsed(field, "certificate", parse)
+    if violation := keys.violation(public_key):
+        raise Invalid(field, f"has {violation}")
+    return certificate
+
+
+def parse_csr(text: str, field: str, keys: KeyPolicy) -> SigningRequest:
+    """The one signing request in ``text``, once its key is one that ``keys`` takes and its signature is right."""
+    pem = one_block(text, field, ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"), "certificate signing request")
+
+    def parse() -> tuple[x509.CertificateSigningRequest, SigningRequest]:
+        csr = x509.load_pem_x509_csr(pem)
+        return csr, SigningRequest(subject=csr.subject, public_key=csr.public_key())
+
+    csr, request = _parsed(field, "certificate signing request", parse)
+    # The size comes first: verifying with a huge key would be work done for nothing.
+    if violation := keys.violation(request.public_key):
+        raise Invalid(field, f"has {violation}")
+    if not _parsed(field, "certificate signing request", lambda: csr.is_signature_valid):
+        raise Invalid(field, "has a signature that its own public key does not verify")
+    return request

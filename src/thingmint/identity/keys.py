@@ -1,0 +1,73 @@
+"""Key pairs that we make, and which public keys we take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+__all__ = ["CSR_KEYS", "FLEET_KEYS", "KeyPair", "KeyPolicy", "generate_key_pair"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class KeyPair:
+    """A device's new key pair, both forms ready to be sent. It lives in memory until the reply is written."""
+
+    public_key: rsa.RSAPublicKey
+    public_pem: str  # SubjectPublicKeyInfo
+    private_pem: str  # PKCS#1, as AWS IoT sends it
+
+    def __repr__(self) -> str:  # a key pair in a log line or a traceback shows nothing
+        return "<KeyPair>"
+
+
+def generate_key_pair() -> KeyPair:
+    """RSA-2048. Costs about 55 ms of CPU, most of it with the GIL released."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = key.public_key()
+    return KeyPair(
+        public_key=public,
+        public_pem=public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
+        private_pem=key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPolicy:
+    """Which public keys are taken. RSA sizes are in bits."""
+
+    rsa_min: int
+    rsa_max: int
+    curves: frozenset[str]
+    ed25519: bool = False
+
+    def violation(self, key: PublicKeyTypes) -> str | None:
+        """Why ``key`` is refused, as a phrase that fits after "has", or None when it is taken."""
+        match key:
+            case rsa.RSAPublicKey():
+                if self.rsa_min <= key.key_size <= self.rsa_max:
+                    return None
+                return f"an RSA key of {key.key_size} bits; {self.rsa_min} to {self.rsa_max} are accepted"
+            case ec.EllipticCurvePublicKey():
+                if key.curve.name in self.curves:
+                    return None
+                return f"an EC key on another curve than {', '.join(sorted(self.curves))}"
+            case ed25519.Ed25519PublicKey() if self.ed25519:
+                return None
+            case _:
+                return "a key of a type that is not accepted; use RSA or ECDSA"
+
+
+_NIST_CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
+
+# AWS IoT, CreateCertificateFromCsr: "RSA key with a length of at least 2048 bits or an ECC key from NIST P-256,
+# P-384, or P-521"; the upper bound is ours, as signing and verifying grow with the cube of the size.
+CSR_KEYS = KeyPolicy(rsa_min=2048, rsa_max=4096, curves=_NIST_CURVES)
+
+# Certificates that devices bring with them cannot be changed any more, so larger keys are taken.
+FLEET_KEYS = KeyPolicy(rsa_min=2048, rsa_max=8192, curves=_NIST_CURVES)

@@ -1,0 +1,43 @@
+"""A registration: one account's claim, in one region, on a certificate that others may have claimed too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from thingmint.identity.status import Status
+
+__all__ = ["CertificateMode", "Origin", "Registration", "Scope"]
+
+CertificateMode = Literal["DEFAULT", "SNI_ONLY"]
+
+# How the certificate came to us: with keys that we made, signed by us from a CSR, or brought along.
+Origin = Literal["keys", "csr", "registered"]
+
+
+class Scope(NamedTuple):
+    """Whose registrations are meant: ids are unique, and seen, within an account and region only."""
+
+    account: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    scope: Scope
+    fingerprint: str
+    status: Status
+    mode: CertificateMode
+    origin: Origin
+    created_at: datetime
+    modified_at: datetime
+    generation: str  # a UUID: differs when the same certificate was deleted and registered again
+    version: int  # counts changes, from 1
+    submitted_pem: str | None = None  # as it was sent, where that is not the canonical PEM
+
+    @property
+    def arn(self) -> str:
+        return f"arn:aws:iot:{self.scope.region}:{self.scope.account}:cert/{self.fingerprint}"

@@ -1,0 +1,191 @@
+"""Issuing, registering and looking after certificates."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from thingmint.identity.authority import DEVICE_SUBJECT, CertificateRequest
+from thingmint.identity.certificates import parse_certificate, parse_csr
+from thingmint.identity.errors import AlreadyExists, InvalidState, NotFound
+from thingmint.identity.keys import CSR_KEYS, FLEET_KEYS
+from thingmint.identity.registration import Registration
+from thingmint.identity.status import Status, check_initial, check_update
+from thingmint.storage import certificates as sql
+from thingmint.storage.times import to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thingmint.identity.authority import CertificateAuthority
+    from thingmint.identity.certificates import Certificate
+    from thingmint.identity.keys import KeyPair
+    from thingmint.identity.registration import CertificateMode, Origin, Scope
+    from thingmint.registry.keypool import KeyPool
+    from thingmint.registry.markers import Markers
+    from thingmint.storage.engine import Store, Transaction
+
+__all__ = ["CertificateRegistry", "Page", "RegisteredCertificate", "utc_now"]
+
+_LISTING = "certificates"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredCertificate:
+    """A registration together with what it is about."""
+
+    registration: Registration
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    registrations: list[Registration]
+    next_marker: str | None
+
+
+class CertificateRegistry:
+    """Every method is one transaction. A fingerprint that is passed in is in canonical form (see parse_fingerprint)."""
+
+    def __init__(
+        self,
+        store: Store,
+        authority: CertificateAuthority,
+        keys: KeyPool,
+        markers: Markers,
+        *,
+        reinstate_revoked: bool = False,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._store = store
+        self._authority = authority
+        self._keys = keys
+        self._markers = markers
+        self._reinstate_revoked = reinstate_revoked
+        self._clock = clock
+
+    async def create_keys_and_certificate(self, scope: Scope, *, active: bool) -> tuple[RegisteredCertificate, KeyPair]:
+        """A new key pair and its certificate. The pair is nowhere else once the caller lets go of it."""
+        keys = await self._keys.take(scope.account)
+        request = CertificateRequest(DEVICE_SUBJECT, keys.public_key)
+        return await self._issue(scope, request, origin="keys", active=active), keys
+
+    async def create_from_csr(self, scope: Scope, csr: str, *, active: bool, field: str) -> RegisteredCertificate:
+        """A new certificate for the key in ``csr`` (PEM); the same request twice gives two certificates."""
+        signing_request = parse_csr(csr, field, CSR_KEYS)
+        request = CertificateRequest(signing_request.subject, signing_request.public_key)
+        return await self._issue(scope, request, origin="csr", active=active)
+
+    async def register(self, scope: Scope, pem: str, *, status: Status, field: str) -> RegisteredCertificate:
+        """Registers a certificate that the device has already. Raises AlreadyExists with its fingerprint."""
+        check_initial(status)
+        certificate = parse_certificate(pem, field, FLEET_KEYS)
+        submitted = pem if pem != certificate.pem else None
+        registration = self._new(scope, certificate, status, "SNI_ONLY", "registered", submitted)
+        return await self._add(registration, certificate)
+
+    async def describe(self, scope: Scope, fingerprint: str) -> RegisteredCertificate:
+        async def body(tx: Transaction) -> RegisteredCertificate:
+            registration = await _existing(tx, scope, fingerprint)
+            certificate = await sql.get_certificate(tx, fingerprint)
+            assert certificate is not None, "a registration refers to its certificate"
+            return RegisteredCertificate(registration, certificate)
+
+        return await self._store.read(body)
+
+    async def list(self, scope: Scope, *, limit: int, ascending: bool, marker: str | None) -> Page:
+        """A page of registrations by age, newest first unless ``ascending``. Raises Invalid for a foreign marker."""
+        listing = f"{_LISTING}-{'ascending' if ascending else 'descending'}"
+        after = self._markers.open(listing, scope, marker) if marker is not None else None
+
+        async def body(tx: Transaction) -> list[Registration]:
+            return await sql.list_registrations(tx, scope, limit=limit + 1, ascending=ascending, after=after)
+
+        found = await self._store.read(body)
+        page = found[:limit]
+        if len(found) == len(page):
+            return Page(page, None)
+        last = page[-1]
+        return Page(page, self._markers.seal(listing, scope, (to_micros(last.created_at), last.fingerprint)))
+
+    async def set_status(self, scope: Scope, fingerprint: str, status: Status) -> Registration:
+        """Setting the status that it has is no change. Raises NotFound, InvalidState."""
+        now = self._clock()
+
+        async def body(tx: Transaction) -> Registration:
+            current = await _existing(tx, scope, fingerprint)
+            check_update(fingerprint, current.status, status, reinstate=self._reinstate_revoked)
+            if current.status is status:
+                return current
+            changed = replace(current, status=status, modified_at=now, version=current.version + 1)
+            await sql.update_registration(tx, changed)
+            return changed
+
+        return await self._store.write(body)
+
+    async def delete(self, scope: Scope, fingerprint: str) -> None:
+        """Raises NotFound, and InvalidState while it is active or being transferred."""
+
+        async def body(tx: Transaction) -> None:
+            current = await _existing(tx, scope, fingerprint)
+            if current.status in (Status.ACTIVE, Status.PENDING_TRANSFER):
+                raise InvalidState(
+                    "certificate",
+                    fingerprint,
+                    f"Certificate must be deactivated (not {current.status}) before deletion. Id: {fingerprint}",
+                )
+            await sql.delete_registration(tx, scope, fingerprint)
+
+        await self._store.write(body)
+
+    async def _issue(
+        self, scope: Scope, request: CertificateRequest, *, origin: Origin, active: bool
+    ) -> RegisteredCertificate:
+        certificate = self._authority.sign(self._authority.prepare(request, self._clock()))
+        status = Status.ACTIVE if active else Status.INACTIVE
+        return await self._add(self._new(scope, certificate, status, "DEFAULT", origin), certificate)
+
+    def _new(
+        self,
+        scope: Scope,
+        certificate: Certificate,
+        status: Status,
+        mode: CertificateMode,
+        origin: Origin,
+        submitted_pem: str | None = None,
+    ) -> Registration:
+        now = self._clock()
+        return Registration(
+            scope=scope,
+            fingerprint=certificate.fingerprint,
+            status=status,
+            mode=mode,
+            origin=origin,
+            created_at=now,
+            modified_at=now,
+            generation=str(uuid.uuid4()),
+            version=1,
+            submitted_pem=submitted_pem,
+        )
+
+    async def _add(self, registration: Registration, certificate: Certificate) -> RegisteredCertificate:
+        async def body(tx: Transaction) -> None:
+            await sql.insert_certificate(tx, certificate)
+            if not await sql.insert_registration(tx, registration):
+                raise AlreadyExists("certificate", certificate.fingerprint)
+
+        await self._store.write(body)
+        return RegisteredCertificate(registration, certificate)
+
+
+async def _existing(tx: Transaction, scope: Scope, fingerprint: str) -> Registration:
+    registration = await sql.get_registration(tx, scope, fingerprint)
+    if registration is None:
+        raise NotFound("certificate", fingerprint)
+    return registration

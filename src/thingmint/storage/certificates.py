@@ -1,0 +1,132 @@
+"""Certificates and registrations in SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thingmint.identity.certificates import Certificate
+from thingmint.identity.registration import Registration, Scope
+from thingmint.identity.status import Status
+from thingmint.storage.times import from_micros, to_micros
+
+if TYPE_CHECKING:
+    from thingmint.storage.engine import Row, Transaction
+
+__all__ = [
+    "delete_registration",
+    "get_certificate",
+    "get_registration",
+    "insert_certificate",
+    "insert_registration",
+    "list_registrations",
+    "update_registration",
+]
+
+
+async def insert_certificate(tx: Transaction, certificate: Certificate) -> None:
+    """Keeps the content, unless it is there already."""
+    await tx.execute(
+        "INSERT INTO certificates (fingerprint, der, not_before, not_after) VALUES ($1, $2, $3, $4) "
+        "ON CONFLICT (fingerprint) DO NOTHING",
+        certificate.fingerprint,
+        certificate.der,
+        to_micros(certificate.not_before),
+        to_micros(certificate.not_after),
+    )
+
+
+async def get_certificate(tx: Transaction, fingerprint: str) -> Certificate | None:
+    row = await tx.fetch_one(
+        "SELECT der, fingerprint, not_before, not_after FROM certificates WHERE fingerprint = $1", fingerprint
+    )
+    return Certificate(row[0], row[1], from_micros(row[2]), from_micros(row[3])) if row else None
+
+
+async def insert_registration(tx: Transaction, registration: Registration) -> bool:
+    """False if that certificate is registered in that scope already."""
+    inserted = await tx.execute(
+        "INSERT INTO registrations (account, region, fingerprint, status, mode, origin, submitted_pem, created_at, "
+        "modified_at, generation, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) "
+        "ON CONFLICT (account, region, fingerprint) DO NOTHING",
+        registration.scope.account,
+        registration.scope.region,
+        registration.fingerprint,
+        registration.status,
+        registration.mode,
+        registration.origin,
+        registration.submitted_pem,
+        to_micros(registration.created_at),
+        to_micros(registration.modified_at),
+        registration.generation,
+        registration.version,
+    )
+    return inserted == 1
+
+
+_REGISTRATION = (
+    "SELECT account, region, fingerprint, status, mode, origin, created_at, modified_at, generation, version, "
+    "submitted_pem FROM registrations "
+)
+
+
+async def get_registration(tx: Transaction, scope: Scope, fingerprint: str) -> Registration | None:
+    row = await tx.fetch_one(
+        _REGISTRATION + "WHERE account = $1 AND region = $2 AND fingerprint = $3", *scope, fingerprint
+    )
+    return _registration(row) if row else None
+
+
+async def list_registrations(
+    tx: Transaction, scope: Scope, *, limit: int, ascending: bool, after: tuple[int, str] | None
+) -> list[Registration]:
+    """Up to ``limit`` of them by age, beyond the (microseconds, fingerprint) that ``after`` names."""
+    comparison, direction = (">", "ASC") if ascending else ("<", "DESC")
+    beyond = f"AND (created_at, fingerprint) {comparison} ($4, $5) " if after else ""
+    rows = await tx.fetch_all(
+        f"{_REGISTRATION}WHERE account = $1 AND region = $2 {beyond}"
+        f"ORDER BY created_at {direction}, fingerprint {direction} LIMIT $3",
+        *scope,
+        limit,
+        *(after or ()),
+    )
+    return [_registration(row) for row in rows]
+
+
+async def update_registration(tx: Transaction, registration: Registration) -> None:
+    await tx.execute(
+        "UPDATE registrations SET status = $4, modified_at = $5, version = $6 "
+        "WHERE account = $1 AND region = $2 AND fingerprint = $3",
+        *registration.scope,
+        registration.fingerprint,
+        registration.status,
+        to_micros(registration.modified_at),
+        registration.version,
+    )
+
+
+async def delete_registration(tx: Transaction, scope: Scope, fingerprint: str) -> None:
+    """Drops the claim, and the content with the last claim on it."""
+    await tx.execute(
+        "DELETE FROM registrations WHERE account = $1 AND region = $2 AND fingerprint = $3", *scope, fingerprint
+    )
+    await tx.execute(
+        "DELETE FROM certificates WHERE fingerprint = $1 "
+        "AND NOT EXISTS (SELECT 1 FROM registrations WHERE registrations.fingerprint = $1)",
+        fingerprint,
+    )
+
+
+def _registration(row: Row) -> Registration:
+    account, region, fingerprint, status, mode, origin, created_at, modified_at, generation, version, pem = row
+    return Registration(
+        scope=Scope(account, region),
+        fingerprint=fingerprint,
+        status=Status(status),
+        mode=mode,
+        origin=origin,
+        created_at=from_micros(created_at),
+        modified_at=from_micros(modified_at),
+        generation=generation,
+        version=version,
+        submitted_pem=pem,
+    )

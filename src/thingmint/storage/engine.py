@@ -1,0 +1,49 @@
+"""What the registry asks of an engine, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+__all__ = ["Body", "Row", "Store", "Transaction", "Value"]
+
+T = TypeVar("T")
+
+Value = str | int | float | bytes | None
+Row = tuple[Any, ...]
+
+
+class Transaction(Protocol):
+    """A transaction that is open. Parameters are written $1, $2, … in the SQL."""
+
+    async def execute(self, sql: str, *parameters: Value) -> int:
+        """The number of rows that changed."""
+        ...
+
+    async def fetch_one(self, sql: str, *parameters: Value) -> Row | None: ...
+
+    async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]: ...
+
+
+# A body may be run more than once, and only awaits its transaction: ids, keys and times are made before it.
+Body = Callable[[Transaction], Awaitable[T]]
+
+
+class Store(Protocol):
+    @property
+    def ready(self) -> bool:
+        """Whether changes can be kept at the moment."""
+        ...
+
+    async def write(self, body: Body[T]) -> T:
+        """What ``body`` returns or raises, told only after its transaction is durable.
+
+        Raises Unavailable when the engine failed; the change may then have been kept or not.
+        """
+        ...
+
+    async def read(self, body: Body[T]) -> T:
+        """What ``body`` returns, from one consistent state that holds every write answered before."""
+        ...
+
+    async def close(self) -> None: ...
