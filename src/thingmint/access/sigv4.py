@@ -79,8 +79,8 @@ class SigV4:
     async def authenticate(self, request: SignedRequest) -> tuple[Caller, Scope]:
         """Who signed ``request``, and the account and region that it is for."""
         headers = _Headers(request.headers)
-        path = _path(request.raw_path)
         claim = _claim(headers, _ascii(request.query, "query"))
+        path = _path(request.raw_path)
         access_key_id, date, region, service = _credential_scope(claim.credential)
         _check_signed_headers(claim, headers)
         _check_payload(headers, request.body)
@@ -159,7 +159,7 @@ class _Recomputation(SigV4Auth):
         super().__init__(Credentials(access_key_id, secret), _SERVICE, region)
         self._signed = _SignedHeaders()
 
-    def headers_to_sign(self, request: Any) -> Any:  # noqa: ARG002 - botocore's signature
+    def headers_to_sign(self, request: Any) -> Any:
         return self._signed
 
     def of(self, method: str, path: str, claim: _Claim, headers: _Headers, body: bytes) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from thingmint.aws import percent
-from thingmint.aws.decoding import BodyField, InputCompiler, fields_decoder, load_body
-from thingmint.aws.scalars import Decoder, Shape, Violation, scalar_decoder
+from thingmint.aws.decoding import Field, InputCompiler, fields_decoder, load_body
+from thingmint.aws.scalars import Shape, Violation, scalar_decoder
 from thingmint.identity.errors import Invalid
 
 if TYPE_CHECKING:
@@ -23,58 +23,53 @@ def bind_input(shape: Shape, labels: Sequence[str], shapes: Mapping[str, Shape],
     """Compiles the reader of one operation's requests; it raises Invalid and nothing else.
 
     The wire name of a member is the field of its Invalid, or ``body``. Raises ValueError for a model that needs what
-    is not served here: lists or maps outside the body, header prefixes, payloads that are not structures.
+    is not implemented here: lists or maps outside the body, header prefixes, payloads that are not structures.
     """
-    label_fields: dict[str, tuple[str, str, Decoder]] = {}
-    query_fields: list[BodyField] = []
-    header_fields: list[tuple[bytes, str, str, bool, Decoder]] = []
-    body_fields: list[BodyField] = []
-    for member, reference in shape["members"].items():
-        location = reference.get("location")
-        wire = reference.get("locationName", member)
-        required = member in shape.get("required", ())
-        if location is None:
-            body_fields.append(compiler.field(shape, member))
-            continue
-        decode = scalar_decoder(shapes[reference["shape"]], text=True)
-        if location == "uri":
-            label_fields[wire] = wire, member, decode
-        elif location == "querystring":
-            query_fields.append((wire, member, required, decode))
-        elif location == "header" and shapes[reference["shape"]]["type"] == "string":
-            header_fields.append((wire.lower().encode(), wire, member, required, decode))
-        else:
-            raise ValueError(f"{member}: the location {location} is not known")
-    if sorted(label_fields) != sorted(labels):
-        raise ValueError(f"the labels {labels} do not fit the members {sorted(label_fields)}")
-    ordered = tuple(label_fields[name] for name in labels)
-    headers_table = tuple(header_fields)
-    read_query = _query_reader(query_fields)
-    read_body = _body_reader(shape, body_fields)
-    reads_no_body = any(required for _, _, required, _ in body_fields)
+    located = _by_location(shape, shapes, compiler)
+    by_label = {field[0]: field for field in located["uri"]}
+    if sorted(by_label) != sorted(labels):
+        raise ValueError(f"the labels {labels} do not fit the members {sorted(by_label)}")
+    in_path = tuple(by_label[name] for name in labels)
+    read_query = _query_reader(located["querystring"])
+    read_headers = _header_reader(located["header"])
+    read_body = _body_reader(shape, located["body"])
+    needs_body = any(required for _, _, required, _ in located["body"])
 
     def parse(labels: tuple[str, ...], query: bytes, headers: Mapping[bytes, bytes], body: bytes) -> dict[str, Any]:
         out: dict[str, Any] = {}
-        wire = ""
         try:
-            for text, (wire, member, decode) in zip(labels, ordered, strict=True):
-                out[member] = decode(text)
+            for text, (wire, member, _, decode) in zip(labels, in_path, strict=True):
+                try:
+                    out[member] = decode(text)
+                except Violation as violation:
+                    violation.path.append(wire)
+                    raise
             if read_query is not None:
                 read_query(query, out)
-            for key, wire, member, required, decode in headers_table:  # noqa: B007
-                raw = headers.get(key)
-                if raw is not None:
-                    out[member] = decode(_header_text(raw))
-                elif required:
-                    raise Violation("is required")
-            wire = ""
-            if body or reads_no_body:
+            if read_headers is not None:
+                read_headers(headers, out)
+            if body or needs_body:
                 out.update(read_body(body))
         except Violation as violation:
-            raise Invalid(violation.field or wire, violation.reason) from None
+            raise Invalid(violation.field, violation.reason) from None
         return out
 
     return parse
+
+
+def _by_location(shape: Shape, shapes: Mapping[str, Shape], compiler: InputCompiler) -> dict[str, list[Field]]:
+    located: dict[str, list[Field]] = {"uri": [], "querystring": [], "header": [], "body": []}
+    for member, reference in shape["members"].items():
+        location = reference.get("location", "body")
+        if location == "body":
+            located[location].append(compiler.field(shape, member))
+        elif location in located:
+            wire = reference.get("locationName", member)
+            decode = scalar_decoder(shapes[reference["shape"]], text=True)
+            located[location].append((wire, member, member in shape.get("required", ()), decode))
+        else:
+            raise ValueError(f"{member}: the location {location} is not known")
+    return located
 
 
 def _header_text(raw: bytes) -> str:
@@ -86,7 +81,28 @@ def _header_text(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
-def _query_reader(fields: Sequence[BodyField]) -> Callable[[bytes, dict[str, Any]], None] | None:
+def _header_reader(fields: Sequence[Field]) -> Callable[[Mapping[bytes, bytes], dict[str, Any]], None] | None:
+    if not fields:
+        return None
+    table = tuple((wire.lower().encode(), *field) for field in fields for wire in field[:1])
+
+    def read(headers: Mapping[bytes, bytes], out: dict[str, Any]) -> None:
+        for key, wire, member, required, decode in table:
+            raw = headers.get(key)
+            if raw is None:
+                if required:
+                    raise Violation("is required", wire)
+                continue
+            try:
+                out[member] = decode(_header_text(raw))
+            except Violation as violation:
+                violation.path.append(wire)
+                raise
+
+    return read
+
+
+def _query_reader(fields: Sequence[Field]) -> Callable[[bytes, dict[str, Any]], None] | None:
     if not fields:
         return None
     names = {wire.encode(): wire for wire, _, _, _ in fields}
@@ -100,16 +116,16 @@ def _query_reader(fields: Sequence[BodyField]) -> Callable[[bytes, dict[str, Any
                 try:
                     out[member] = decode(text)
                 except Violation as violation:
-                    violation.path.append(f".{wire}")
+                    violation.path.append(wire)
                     raise
         for wire, member in required:
             if member not in out:
-                raise Violation("is required", f".{wire}")
+                raise Violation("is required", wire)
 
     return read
 
 
-def _body_reader(shape: Shape, fields: Sequence[BodyField]) -> Callable[[bytes], dict[str, Any]]:
+def _body_reader(shape: Shape, fields: Sequence[Field]) -> Callable[[bytes], dict[str, Any]]:
     if not fields:
         return _no_members
     if "payload" not in shape:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,8 @@ from thingmint.aws.encoding import Encode, OutputCompiler
 from thingmint.aws.routing import Router, label_names
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from thingmint.aws.scalars import Shape
 
 __all__ = ["Contract", "Operation", "compile_contract", "load_contract"]
@@ -71,7 +72,7 @@ def compile_contract(model: Mapping[str, Any]) -> Contract:
     router: Router[Operation] = Router()
     operations: dict[str, Operation] = {}
     for name, spec in model["operations"].items():
-        if spec["http"].get("responseCode", 200) != 200:  # noqa: PLR2004
+        if spec["http"].get("responseCode", 200) != 200:
             raise ValueError(f"{name}: success codes other than 200 are not known")
         uri = spec["http"]["requestUri"]
         operation = operations[name] = Operation(

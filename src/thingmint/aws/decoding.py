@@ -13,9 +13,9 @@ from thingmint.aws.scalars import Decoder, Shape, Violation, length_bounds, scal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["BodyField", "InputCompiler", "fields_decoder", "load_body"]
+__all__ = ["Field", "InputCompiler", "fields_decoder", "load_body"]
 
-BodyField = tuple[str, str, bool, Decoder]
+Field = tuple[str, str, bool, Decoder]
 """Wire name, member name, whether it is required, and its decoder."""
 
 _MAX_DEPTH: Final = 64
@@ -63,13 +63,13 @@ class InputCompiler:
         if known is not None:
             return known
         if name in self._open:  # a shape that holds itself
-            return lambda value: self._decoders[name](value)
+            return lambda value: self._decoders[name](value)  # noqa: PLW0108 - not compiled yet
         self._open.add(name)
         decoder = self._decoders[name] = self._compile(self._shapes[name], name)
         self._open.discard(name)
         return decoder
 
-    def field(self, shape: Shape, member: str) -> BodyField:
+    def field(self, shape: Shape, member: str) -> Field:
         """The compiled ``member`` of the structure ``shape``."""
         reference = shape["members"][member]
         required = member in shape.get("required", ())
@@ -90,7 +90,7 @@ class InputCompiler:
         return scalar_decoder(shape, text=False)
 
 
-def fields_decoder(fields: Iterable[BodyField]) -> Decoder:
+def fields_decoder(fields: Iterable[Field]) -> Decoder:
     """The decoder of a structure with these members. Unknown ones are ignored, null ones count as absent."""
     table = tuple(fields)
 

@@ -111,7 +111,7 @@ def _mapping(encode: _Encoder | None) -> _Encoder:
     return lambda value: {key: encode(item) for key, item in value.items()}
 
 
-def _epoch_seconds(value: datetime) -> float:
+def _epoch_seconds(value: object) -> float:
     """Seconds, and microseconds as the fraction if there are any (rest-json's default for bodies)."""
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise TypeError("a timestamp must be an aware datetime")

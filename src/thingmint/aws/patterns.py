@@ -1,7 +1,7 @@
 r"""The service model's patterns: Java's regular expressions, matched in full, as Python predicates.
 
-What the IoT model uses of the dialect: ASCII ``\w \d \s \S``, ``\p{...}`` classes, ``\x20``, and a ``.`` that stops at all
-of Java's line terminators. A construct that is not known here raises ValueError when the model is compiled.
+What the IoT model uses of the dialect: ASCII ``\w \d \s \S``, ``\p{...}`` classes, ``\x20``, and a ``.`` that stops at
+all of Java's line terminators. A construct that is not known here raises ValueError when the model is compiled.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
+from itertools import product
+from string import hexdigits
+from typing import TYPE_CHECKING, Final
 
 from thingmint.identity.errors import Invalid
 
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
 __all__ = ["decode", "query_values"]
 
-_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_OCTETS: Final = {digits.encode(): bytes.fromhex(digits) for digits in map("".join, product(hexdigits, repeat=2))}
 
 
 def decode(raw: bytes, field: str) -> str:
     """``raw`` as text; raises Invalid(``field``) for a broken escape, octets that are not UTF-8, and NUL."""
     if b"%" in raw:
-        if _BROKEN_ESCAPE.search(raw):
-            raise Invalid(field, "is not correctly percent-encoded")
-        raw = unquote_to_bytes(raw)
+        try:
+            raw = _unescape(raw)
+        except KeyError:
+            raise Invalid(field, "is not correctly percent-encoded") from None
     try:
         text = raw.decode()
     except UnicodeDecodeError:
@@ -39,10 +40,21 @@ def query_values(query: bytes, names: Mapping[bytes, str]) -> dict[str, str]:
     values: dict[str, str] = {}
     for pair in query.split(b"&"):
         key, _, value = pair.partition(b"=")
-        name = names.get(unquote_to_bytes(key.replace(b"+", b" ")) if b"%" in key or b"+" in key else key)
+        if b"%" in key:
+            try:
+                key = _unescape(key)
+            except KeyError:
+                continue
+        name = names.get(key)
         if name is None:
             continue
         if name in values:
             raise Invalid(name, "must be given only once")
         values[name] = decode(value.replace(b"+", b" "), name)
     return values
+
+
+def _unescape(raw: bytes) -> bytes:
+    """Raises KeyError for a percent sign without two hexadecimal digits after it."""
+    first, *rest = raw.split(b"%")
+    return b"".join([first, *[_OCTETS[part[:2]] + part[2:] for part in rest]])

@@ -27,7 +27,7 @@ _MOST_NAMED = 12  # of an enum's values, in a refusal
 _SUPERLINEAR_LENGTH = 256  # characters; the service documents no limit for these
 
 
-class Violation(Exception):  # noqa: N818 - becomes Invalid once the whole path is known
+class Violation(Exception):
     """A value breaks its shape's rule. ``path`` grows from the inside out, in parts such as ``.Key`` and ``[0]``."""
 
     def __init__(self, reason: str, *path: str) -> None:
@@ -174,7 +174,7 @@ def _timestamp(value: object) -> datetime:
 
 
 def _timestamp_text(value: str) -> datetime:
-    if len(value) <= 40 and _DECIMAL.fullmatch(value):  # noqa: PLR2004
+    if len(value) <= 40 and _DECIMAL.fullmatch(value):
         return _since_epoch(float(value))
     if not _ISO_8601.fullmatch(value):
         raise Violation("must be a timestamp in epoch seconds or ISO 8601")

@@ -14,8 +14,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 
-from thingmint.identity.errors import Invalid
-from thingmint.identity.pem import one_block
+from thingmint.identity.errors import Invalid, InvalidCertificate, InvalidSigningRequest
+from thingmint.identity.pem import PemKind, one_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,11 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_CERTIFICATE = PemKind("certificate", ("CERTIFICATE",), InvalidCertificate)
+_SIGNING_REQUEST = PemKind(
+    "certificate signing request", ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"), InvalidSigningRequest
+)
 
 _FINGERPRINT = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
 
@@ -89,49 +94,58 @@ class SigningRequest:
     public_key: PublicKeyTypes
 
 
-def _parsed(field: str, noun: str, parse: Callable[[], T]) -> T:
-    """What ``parse`` returns, with the parser's own errors and warnings kept from the caller."""
-    try:
-        with warnings.catch_warnings():
-            # A negative serial number breaks RFC 5280, and fleets have them all the same.
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-            return parse()
-    except UnsupportedAlgorithm:
-        raise Invalid(field, "uses an algorithm that is not supported") from None
-    except (ValueError, TypeError, x509.InvalidVersion):
-        raise Invalid(field, f"is not a well-formed PEM {noun}: it is truncated or damaged") from None
-
-
 def parse_certificate(text: str, field: str, keys: KeyPolicy) -> Certificate:
-    """The one certificate in ``text``, if its key is one that ``keys`` takes.
+    """The one certificate in ``text``, if its key is one that ``keys`` takes. Raises InvalidCertificate.
 
-    Neither validity nor chain nor signature is checked here: whoever presents the certificate later has to prove
-    that they hold its key.
+    Neither validity nor chain nor signature is checked here: whoever presents the certificate later has to prove that
+    they hold its key.
     """
-    pem = one_block(text, field, ("CERTIFICATE",), "certificate")
 
-    def parse() -> tuple[Certificate, PublicKeyTypes]:
+    def parse(pem: bytes) -> tuple[Certificate, PublicKeyTypes]:
         certificate = x509.load_pem_x509_certificate(pem)
         return Certificate.of(certificate), certificate.public_key()
 
-    certificate, public_key = _parsed(field, "certificate", parse)
+    certificate, public_key = _parsed(text, field, _CERTIFICATE, parse)
     if violation := keys.violation(public_key):
-        raise Invalid(field, f"has {violation}")
+        raise InvalidCertificate(field, f"has {violation}")
     return certificate
 
 
 def parse_csr(text: str, field: str, keys: KeyPolicy) -> SigningRequest:
-    """The one signing request in ``text``, once its key is one that ``keys`` takes and its signature is right."""
-    pem = one_block(text, field, ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"), "certificate signing request")
+    """The one signing request in ``text``, once its key is one that ``keys`` takes and its signature is right.
 
-    def parse() -> tuple[x509.CertificateSigningRequest, SigningRequest]:
+    Raises InvalidSigningRequest.
+    """
+
+    def parse(pem: bytes) -> tuple[SigningRequest, x509.CertificateSigningRequest]:
         csr = x509.load_pem_x509_csr(pem)
-        return csr, SigningRequest(subject=csr.subject, public_key=csr.public_key())
+        return SigningRequest(subject=csr.subject, public_key=csr.public_key()), csr
 
-    csr, request = _parsed(field, "certificate signing request", parse)
+    request, csr = _parsed(text, field, _SIGNING_REQUEST, parse)
     # The size comes first: verifying with a huge key would be work done for nothing.
     if violation := keys.violation(request.public_key):
-        raise Invalid(field, f"has {violation}")
-    if not _parsed(field, "certificate signing request", lambda: csr.is_signature_valid):
-        raise Invalid(field, "has a signature that its own public key does not verify")
+        raise InvalidSigningRequest(field, f"has {violation}")
+    if not _is_signature_valid(csr):
+        raise InvalidSigningRequest(field, "has a signature that its own public key does not verify")
     return request
+
+
+def _parsed(text: str, field: str, kind: PemKind, parse: Callable[[bytes], T]) -> T:
+    """What ``parse`` makes of the one PEM block, with the parser's own errors and warnings kept from the caller."""
+    pem = one_block(text, field, kind)
+    try:
+        with warnings.catch_warnings():
+            # A negative serial number breaks RFC 5280, and fleets have them all the same.
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            return parse(pem)
+    except UnsupportedAlgorithm:
+        raise kind.error(field, "uses an algorithm that is not supported") from None
+    except (ValueError, TypeError, x509.InvalidVersion):
+        raise kind.error(field, f"is not a well-formed PEM {kind.noun}: it is truncated or damaged") from None
+
+
+def _is_signature_valid(csr: x509.CertificateSigningRequest) -> bool:
+    try:
+        return csr.is_signature_valid
+    except (UnsupportedAlgorithm, ValueError, TypeError):
+        return False

@@ -15,6 +15,8 @@ __all__ = [
     "Denied",
     "DomainError",
     "Invalid",
+    "InvalidCertificate",
+    "InvalidSigningRequest",
     "InvalidState",
     "NotFound",
     "Throttled",
@@ -34,6 +36,14 @@ class Invalid(DomainError):
         super().__init__(f"{field} {reason}")
         self.field = field
         self.reason = reason
+
+
+class InvalidCertificate(Invalid):
+    """What was sent as a certificate is none that is taken."""
+
+
+class InvalidSigningRequest(Invalid):
+    """What was sent as a certificate signing request is none that is taken."""
 
 
 class NotFound(DomainError):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from thingmint.identity.errors import Invalid
+if TYPE_CHECKING:
+    from thingmint.identity.errors import Invalid
 
-__all__ = ["MAX_PEM_BYTES", "one_block"]
+__all__ = ["MAX_PEM_BYTES", "PemKind", "one_block"]
 
 MAX_PEM_BYTES = 64 * 1024
 
@@ -15,29 +18,38 @@ _BEGIN = re.compile(r"-----BEGIN ([^-\r\n]{1,64})-----")
 _PRIVATE_KEY = re.compile(r"BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY", re.IGNORECASE)
 
 
-def one_block(text: str, field: str, labels: tuple[str, ...], noun: str) -> bytes:
-    """``text`` as ASCII, once it is known to hold exactly one PEM block and that block has one of ``labels``.
+@dataclass(frozen=True, slots=True)
+class PemKind:
+    """What is expected: its name, the labels it may have (the usual one first), and the error when it is not there."""
 
-    Text around the block is allowed, as `openssl x509 -text` writes it. Raises Invalid, naming ``field``.
+    noun: str
+    labels: tuple[str, ...]
+    error: type[Invalid]
+
+
+def one_block(text: str, field: str, kind: PemKind) -> bytes:
+    """``text`` as ASCII, once it is known to hold exactly one PEM block, and that one of ``kind``.
+
+    Text around the block is allowed, as `openssl x509 -text` writes it. Raises the kind's error, naming ``field``.
     """
     if not text.strip():
-        raise Invalid(field, "must not be empty")
+        raise kind.error(field, "must not be empty")
     if len(text) > MAX_PEM_BYTES:
-        raise Invalid(field, f"must be at most {MAX_PEM_BYTES} bytes")
+        raise kind.error(field, f"must be at most {MAX_PEM_BYTES} bytes")
     if _PRIVATE_KEY.search(text):
-        raise Invalid(
+        raise kind.error(
             field,
-            f"contains a private key: send only the {noun}. The key was neither stored nor logged here, "
+            f"contains a private key: send only the {kind.noun}. The key was neither stored nor logged here, "
             "but it has travelled, so replace it",
         )
     found = _BEGIN.findall(text)
     if not found:
-        raise Invalid(field, f"is not a PEM {noun}: it has no line -----BEGIN {labels[0]}-----")
+        raise kind.error(field, f"is not a PEM {kind.noun}: it has no line -----BEGIN {kind.labels[0]}-----")
     if len(found) > 1:
-        raise Invalid(field, f"must hold exactly one PEM block, not {len(found)}")
-    if found[0] not in labels:
-        raise Invalid(field, f"is not a PEM {noun}: its block has another label than {labels[0]}")
+        raise kind.error(field, f"must hold exactly one PEM block, not {len(found)}")
+    if found[0] not in kind.labels:
+        raise kind.error(field, f"is not a PEM {kind.noun}: its block has another label than {kind.labels[0]}")
     try:
         return text.encode("ascii")
     except UnicodeEncodeError:
-        raise Invalid(field, "must be ASCII text") from None
+        raise kind.error(field, "must be ASCII text") from None

@@ -1,0 +1,1 @@
+"""The native face: a REST API with one envelope for everything."""

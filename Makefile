@@ -1,0 +1,52 @@
+# `make help` lists what there is. Everything runs inside .venv, which the first target makes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+WORKERS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve test check format bench lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: .venv/.installed ## Make .venv with the locked dependencies
+
+.venv/.installed: pyproject.toml requirements/build.txt requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Thingmint needs Python 3.11 or later: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install ## Start a server and take a tour of it with real clients
+	@$(BIN)/python scripts/demo.py
+
+serve: install ## Serve from ./data until Ctrl-C
+	@$(BIN)/thingmint serve --data-dir data
+
+test: install ## Run all tests
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
+check: install ## Lint, types, and the arrows between packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## Format the code, and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## Measure the real server, and write docs/benchmarks.md
+	@$(BIN)/python scripts/bench.py
+
+lock: install ## Compile the requirements files anew from pyproject.toml
+	$(BIN)/python scripts/lock.py
+
+clean: ## Remove .venv and caches (never ./data)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,40 @@
+"""Compiles requirements/*.txt from pyproject.toml: one file for all supported Pythons, with hashes, no index named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "requirements"
+
+
+def compile_requirements(name: str, *arguments: str) -> None:
+    subprocess.run(
+        [
+            Path(sys.executable).with_name("uv"),
+            "pip",
+            "compile",
+            "--quiet",
+            "--system-certs",
+            "--universal",
+            "--python-version=3.11",
+            "--no-python-downloads",
+            "--generate-hashes",
+            "--no-emit-index-url",
+            "--no-emit-find-links",
+            "--custom-compile-command=make lock",
+            f"--output-file={REQUIREMENTS / name}",
+            *arguments,
+            *sys.argv[1:],  # such as --upgrade
+        ],
+        cwd=ROOT,
+        check=True,
+    )
+
+
+if __name__ == "__main__":
+    compile_requirements("dev.txt", "--group=dev", "pyproject.toml")
+    compile_requirements("runtime.txt", "--constraint=requirements/dev.txt", "pyproject.toml")
+    compile_requirements("build.txt", "--group=build")

@@ -1,0 +1,5 @@
+"""`python -m thingmint` is `thingmint`."""
+
+from thingmint.cli.main import run
+
+run()

@@ -1,0 +1,77 @@
+"""How the AWS face words the domain's errors: code and message, and the few that carry more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from thingmint.identity import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thingmint.identity.registration import Scope
+
+__all__ = ["COMMON_STATUS", "AwsError", "aws_error_of"]
+
+# Codes that every AWS service has, so no service model lists them. 501 is ours: SDKs do not retry it.
+COMMON_STATUS: Mapping[str, int] = {
+    "AccessDeniedException": 403,
+    "ExpiredTokenException": 403,
+    "IncompleteSignatureException": 403,
+    "InvalidSignatureException": 403,
+    "MissingAuthenticationTokenException": 403,
+    "NotImplementedException": 501,
+    "UnknownOperationException": 404,
+    "UnrecognizedClientException": 403,
+}
+
+_FLAWS: Mapping[errors.Unauthenticated.Flaw, str] = {
+    "missing": "MissingAuthenticationTokenException",
+    "malformed": "IncompleteSignatureException",
+    "unknown": "UnrecognizedClientException",
+    "wrong": "InvalidSignatureException",
+    "expired": "ExpiredTokenException",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AwsError:
+    """``members`` are what the code's shape in the model has besides its message."""
+
+    code: str
+    message: str
+    members: Mapping[str, str] = field(default_factory=dict)
+
+
+def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
+    message = str(error)
+    match error:
+        case errors.InvalidCertificate():
+            return AwsError("CertificateValidationException", message)
+        case errors.InvalidSigningRequest():
+            return AwsError("InvalidRequestException", f"CSR violates constraints: {message}")
+        case errors.Invalid():
+            return AwsError("InvalidRequestException", message)
+        case errors.Unauthenticated():
+            return AwsError(_FLAWS[error.flaw], message)
+        case errors.Denied():
+            action = f"User: {error.principal} is not authorized to perform: {error.action}"
+            return AwsError("AccessDeniedException", action)
+        case errors.NotFound():
+            return AwsError("ResourceNotFoundException", message)
+        case errors.AlreadyExists():
+            assert scope is not None, "only a caller who is known can meet what exists"
+            arn = f"arn:aws:iot:{scope.region}:{scope.account}:cert/{error.id}"
+            members = {"resourceId": error.id, "resourceArn": arn}
+            return AwsError("ResourceAlreadyExistsException", f"The {error.kind} already exists.", members)
+        case errors.InvalidState():
+            return AwsError("CertificateStateException", error.reason)
+        case errors.Conflict():
+            return AwsError("DeleteConflictException", error.reason)
+        case errors.Throttled():
+            return AwsError("ThrottlingException", message)
+        case errors.Unavailable():
+            return AwsError("ServiceUnavailableException", message)
+        case _:
+            raise AssertionError(f"{type(error).__name__} has no place in the table")

@@ -1,0 +1,242 @@
+"""`thingmint`: init and serve."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import orjson
+import typer
+from rich.console import Console
+
+from thingmint import __version__
+from thingmint.admin import AdminError
+from thingmint.identity.authority import RootKeyType
+from thingmint.logs import LogFormat
+from thingmint.settings import ConfigError, Settings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from thingmint.instance.layout import DataDirectory
+    from thingmint.server import Ready
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="thingmint",
+    help="The identity half of an IoT cloud, on your own machines.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+_out = Console(highlight=False, soft_wrap=True)
+
+_DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="D", help="Where everything is kept.", show_default="data")
+]
+_Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings file.", show_default="thingmint.toml")
+]
+
+
+def run() -> NoReturn:
+    """The console script: whatever is wrong with the settings is one line, and exit status 2."""
+    try:
+        app()
+    except ConfigError as error:
+        print(f"thingmint: {error}", file=sys.stderr)
+        sys.exit(2)
+    except AdminError as error:
+        print(f"thingmint: {error}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "    thingmint init --data-dir data\n\n"
+    "    thingmint init --data-dir data --hostname iot.example.org --region eu-central-1\n\n"
+    "    THINGMINT_CA_PASSPHRASE_FILE=/run/secrets/ca thingmint init --data-dir /var/lib/thingmint"
+)
+def init(
+    data_dir: _DataDir = None,
+    hostname: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name or address that clients use; repeatable. The first is the one that they are told.",
+            show_default="localhost, 127.0.0.1, ::1",
+        ),
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="R", help="A region that clients sign for; repeatable. The first is home.", show_default="us-east-1"
+        ),
+    ] = None,
+    ca_key: Annotated[RootKeyType | None, typer.Option(help="The two roots' keys.", show_default="p256")] = None,
+    output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")] = "table",
+    config: _Config = None,
+) -> None:
+    """Make a data directory: two roots, a database, credentials. Run again, it only adds new names and regions."""
+    from thingmint.instance.create import check_hostname, check_region
+    from thingmint.instance.layout import DataDirectory, DirectoryInUse
+
+    settings = load({"data_dir": data_dir, "ca_key": ca_key}, config)
+    hostnames = [check_hostname(name) for name in hostname or ()]
+    regions = [check_region(name) for name in region or ()]
+    directory = DataDirectory(settings.data_dir.absolute())
+    try:
+        with directory.hold():
+            result = asyncio.run(_init(directory, settings, hostnames, regions))
+    except DirectoryInUse:
+        from thingmint import admin
+
+        added = admin.call(directory.admin_socket, "extend", new_hostnames=hostnames, new_regions=regions)
+        result = {"created": False, **added}
+    _report_init(directory, result, output)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "    thingmint serve --data-dir data\n\n"
+    "    thingmint serve --data-dir data --host 0.0.0.0 --api-port 443 --log-format json\n\n"
+    "    thingmint serve --data-dir /tmp/scratch --api-port 0 --http-port 0 --dev"
+)
+def serve(
+    data_dir: _DataDir = None,
+    host: Annotated[
+        str | None, typer.Option(help="Where HTTPS listens; plain HTTP is loopback only.", show_default="127.0.0.1")
+    ] = None,
+    api_port: Annotated[int | None, typer.Option(help="HTTPS; 0 picks a free one.", show_default="8443")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Plain HTTP; 0 picks a free one.", show_default="8080")] = None,
+    key_pool: Annotated[int | None, typer.Option(help="RSA keys kept ready in memory.", show_default="32")] = None,
+    log_format: Annotated[LogFormat | None, typer.Option(help="On standard error.", show_default="console")] = None,
+    dev: Annotated[
+        bool | None,
+        typer.Option("--dev", help="Let the native API in without credentials, from this machine only."),
+    ] = None,
+    config: _Config = None,
+) -> None:
+    """Serve the APIs, after making the data directory if it is empty. Ctrl-C stops."""
+    from thingmint import logs
+    from thingmint.instance.layout import DataDirectory, DirectoryInUse
+    from thingmint.server import is_loopback
+
+    flags = {
+        "data_dir": data_dir,
+        "host": host,
+        "api_port": api_port,
+        "http_port": http_port,
+        "key_pool": key_pool,
+        "log_format": log_format,
+        "dev": dev,
+    }
+    settings = load(flags, config)
+    if settings.dev and not is_loopback(settings.host):
+        raise ConfigError("dev", f"lets anybody in who can reach {settings.host}; use it with a loopback --host only")
+    logs.configure(settings.log_format)
+    directory = DataDirectory(settings.data_dir.absolute())
+    try:
+        with directory.hold():
+            _serve(directory, settings)
+    except DirectoryInUse:
+        raise ConfigError("data-dir", f"{directory.root} is in use by another thingmint process") from None
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    _out.print(__version__)
+
+
+async def _init(
+    directory: DataDirectory, settings: Settings, hostnames: Sequence[str], regions: Sequence[str]
+) -> dict[str, Any]:
+    from thingmint.instance.create import DEFAULT_HOSTNAMES, DEFAULT_REGION, Instance, create, exists
+    from thingmint.registry.names import NameRegistry
+
+    if not exists(directory):
+        await create(
+            directory,
+            # The defaults stay reachable behind the names that were given: tools on this machine use them.
+            hostnames=[*hostnames, *DEFAULT_HOSTNAMES],
+            regions=regions or [DEFAULT_REGION],
+            root_key=settings.ca_key,
+            passphrase=settings.passphrase(),
+        )
+        return {"created": True}
+    store = Instance.open_store(directory)
+    try:
+        names = NameRegistry(store)
+        return {
+            "created": False,
+            "hostnames": await names.add_hostnames(hostnames),
+            "regions": await names.add_regions(regions),
+        }
+    finally:
+        await store.close()
+
+
+def _serve(directory: DataDirectory, settings: Settings) -> None:
+    import uvloop
+
+    from thingmint.instance.create import Instance, exists
+    from thingmint.server import serve as serve_instance
+
+    if not exists(directory):
+        asyncio.run(_init(directory, settings, (), ()))
+    instance = Instance.open(directory, lambda: settings.passphrase() or _ask_passphrase())
+
+    def on_ready(ready: Ready) -> None:
+        if settings.log_format == "console":
+            _print_welcome(directory, ready, dev=settings.dev)
+
+    uvloop.run(serve_instance(instance, settings, on_ready))
+
+
+def _ask_passphrase() -> bytes | None:
+    return getpass.getpass("Passphrase of the CA keys: ").encode() if sys.stdin.isatty() else None
+
+
+def _report_init(directory: DataDirectory, result: Mapping[str, Any], output: str) -> None:
+    if output == "json":
+        document = {"data_dir": str(directory.root), "hostnames": [], "regions": [], **result}
+        _out.print(orjson.dumps(document).decode())
+        return
+    if result["created"]:
+        _out.print(f"Made a new instance in {directory.root}")
+        _out.print(f"  {directory.ca}  what clients trust")
+        _out.print(f"  {directory.device_ca}  what signs device certificates")
+        _out.print(f"  {directory.aws_env}  for AWS clients: set -a; . {directory.aws_env}; set +a")
+        _out.print(f"  {directory.token}  for the native API: Authorization: Bearer <token>")
+        _out.print(f"Next: thingmint serve --data-dir {directory.root}")
+        return
+    _out.print(f"{directory.root} holds an instance already: no key and no credential was changed.")
+    for noun in ("hostnames", "regions"):
+        if result[noun]:
+            _out.print(f"Added {noun}: {', '.join(result[noun])}")
+
+
+def _print_welcome(directory: DataDirectory, ready: Ready, *, dev: bool) -> None:
+    from thingmint.instance.clients import authority_of
+
+    api = f"https://{authority_of(ready.hostname, ready.api_port)}"
+    http = f"http://127.0.0.1:{ready.http_port}"
+    authorization = "" if dev else f' -H "authorization: Bearer $(cat {directory.token})"'
+    _out.print(f"""
+Thingmint listens on {authority_of(ready.host, ready.api_port)} with HTTPS,
+and on 127.0.0.1:{ready.http_port} with plain HTTP, which is for this machine only whatever --host says.
+
+  boto3, aws, Terraform     set -a; . {directory.aws_env}; set +a
+                            aws iot create-keys-and-certificate --set-as-active
+  curl                      curl -X POST{authorization} {http}/keys-and-certificate
+  the native API's schema   {api}/openapi.json   (trust {directory.ca})
+
+Ctrl-C stops it; the data stays in {directory.root}.
+""")

@@ -1,0 +1,98 @@
+"""One request and its answer, as the faces see them: thin typed shells over ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from thingmint.identity.errors import Invalid
+
+if TYPE_CHECKING:
+    from thingmint.access.callers import Caller
+
+__all__ = ["MAX_BODY_BYTES", "App", "ClientGone", "Exchange", "Receive", "Request", "Send", "read_request", "respond"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+MAX_BODY_BYTES = 1024 * 1024
+_BODY_TIMEOUT = 30.0  # seconds
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete: nobody is there to answer."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What is worth knowing of a request besides its content. Faces fill in what they find out; the log tells it."""
+
+    face: str = "-"
+    operation: str = "-"
+    caller: Caller | None = None
+    error_code: str | None = None
+    status: int = 0
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    started: float = field(default_factory=time.perf_counter)
+
+    @staticmethod
+    def of(scope: Message) -> Exchange:
+        exchange: Exchange = scope["thingmint.exchange"]
+        return exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A whole request. Path and query are as they came over the wire; header names are in lower case."""
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    headers: Iterable[tuple[bytes, bytes]]
+    body: bytes
+
+
+async def read_request(scope: Message, receive: Receive) -> Request:
+    """Raises Invalid for a body that is too large or too slow, and ClientGone."""
+    try:
+        message = await receive()
+        body = message.get("body", b"")
+        if message.get("more_body") or message["type"] != "http.request":
+            async with asyncio.timeout(_BODY_TIMEOUT):
+                body = await _rest_of_body(message, receive)
+    except TimeoutError:
+        raise Invalid("body", f"did not arrive within {_BODY_TIMEOUT:.0f} seconds") from None
+    if len(body) > MAX_BODY_BYTES:
+        raise Invalid("body", f"must be at most {MAX_BODY_BYTES} bytes")
+    return Request(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], body)
+
+
+async def _rest_of_body(message: Message, receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        if message["type"] != "http.request":
+            raise ClientGone
+        body += message.get("body", b"")
+        if not message.get("more_body") or len(body) > MAX_BODY_BYTES:
+            return bytes(body)
+        message = await receive()
+
+
+async def respond(
+    exchange: Exchange, send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
+) -> None:
+    exchange.status = status
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, (b"content-length", b"%d" % len(body))],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

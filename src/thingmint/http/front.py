@@ -1,0 +1,107 @@
+"""The front door of both HTTP listeners: which face a request is for, and one line in the log for each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import orjson
+import structlog
+
+from thingmint.http.exchange import ClientGone, Exchange, respond
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thingmint.http.exchange import App, Message, Receive, Send
+    from thingmint.metrics import Metrics
+
+__all__ = ["Front"]
+
+_log = structlog.get_logger("thingmint.http")
+
+_NATIVE_ISSUE_PATH = b"/keys-and-certificate"
+
+
+class Front:
+    """An ASGI application. ``is_aws_route`` tells whether AWS has an operation at a method and raw path."""
+
+    def __init__(
+        self,
+        *,
+        aws: App,
+        native: App,
+        probes: dict[bytes, App],
+        is_aws_route: Callable[[str, bytes], bool],
+        metrics: Metrics,
+    ) -> None:
+        self._aws = aws
+        self._native = native
+        self._probes = probes
+        self._is_aws_route = is_aws_route
+        self._metrics = metrics
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        exchange = scope["thingmint.exchange"] = Exchange()
+        try:
+            await self._choose(scope)(scope, receive, send)
+        except ClientGone:
+            exchange.error_code = "ClientGone"
+        except asyncio.CancelledError:
+            exchange.error_code = "Cancelled"
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and the server goes on
+            _log.exception("a request failed", request_id=exchange.id, operation=exchange.operation)
+            exchange.error_code = "Internal"
+            if not exchange.status:
+                await _internal_error(exchange, send)
+        finally:
+            self._record(scope, exchange)
+
+    def _choose(self, scope: Message) -> App:
+        path: bytes = scope["raw_path"]
+        if probe := self._probes.get(path):
+            return probe
+        authorization = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+                break
+        if authorization.startswith(b"AWS4") or b"X-Amz-Signature=" in scope["query_string"]:
+            return self._aws
+        if authorization:
+            return self._native
+        if path != _NATIVE_ISSUE_PATH and self._is_aws_route(scope["method"], path):
+            return self._aws
+        return self._native
+
+    def _record(self, scope: Message, exchange: Exchange) -> None:
+        seconds = time.perf_counter() - exchange.started
+        self._metrics.observe(exchange.face, exchange.operation, exchange.status, seconds)
+        caller = exchange.caller
+        _log.info(
+            "request",
+            request_id=exchange.id,
+            face=exchange.face,
+            operation=exchange.operation,
+            method=scope["method"],
+            # The query may carry a presigned signature, and the path is whatever a stranger wrote.
+            status=exchange.status,
+            code=exchange.error_code,
+            ms=round(seconds * 1000, 2),
+            account=caller and caller.account,
+            principal=caller and caller.arn,
+            client=scope["client"] and scope["client"][0],
+        )
+
+
+async def _internal_error(exchange: Exchange, send: Send) -> None:
+    message = f"The server failed to answer; its log has the details under {exchange.id}"
+    await respond(
+        exchange,
+        send,
+        500,
+        [(b"content-type", b"application/json"), (b"x-amzn-errortype", b"InternalFailureException")],
+        orjson.dumps({"success": False, "error": {"code": "INTERNAL", "message": message}, "message": message}),
+    )

@@ -1,0 +1,192 @@
+"""Making an instance, once, and opening it again.
+
+Everything is made in D/.new and moved into place when it is complete, so an interrupted `init` leaves either
+nothing or something that the next one finishes.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from thingmint.access.directory import Directory
+from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
+from thingmint.identity.authority import CertificateAuthority, generate_root_key, make_root
+from thingmint.instance.clients import write_client_files
+from thingmint.instance.layout import DataDirectory, sync_directory, write_private
+from thingmint.registry.names import NameRegistry
+from thingmint.settings import ConfigError
+from thingmint.storage.migrate import MigrationError
+from thingmint.storage.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from thingmint.identity.authority import Profile, RootKeyType, SigningKey
+    from thingmint.storage.engine import Store
+
+__all__ = ["DEFAULT_HOSTNAMES", "DEFAULT_REGION", "Instance", "check_hostname", "check_region", "create", "exists"]
+
+DEFAULT_HOSTNAMES = ("localhost", "127.0.0.1", "::1")
+DEFAULT_REGION = "us-east-1"
+
+# What may lie in a directory that no instance was made in yet.
+_HARMLESS = frozenset({".new", "lock", "lost+found", "thingmint.toml"})
+_COMPLETE = "complete"
+
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOSTNAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+_REGION = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
+def check_hostname(name: str) -> str:
+    """The name in canonical form: an IP address, or a DNS name in lower case. Raises ConfigError."""
+    try:
+        return str(ip_address(name))
+    except ValueError:
+        pass
+    if len(name) > 253 or not _HOSTNAME.fullmatch(name):
+        raise ConfigError("hostname", f"{name!r} is neither a DNS name nor an IP address")
+    return name.lower()
+
+
+def check_region(name: str) -> str:
+    """Raises ConfigError for what no AWS SDK would take as a region."""
+    if len(name) > 63 or not _REGION.fullmatch(name):
+        raise ConfigError("region", f"{name!r} is not a region's name such as us-east-1")
+    return name
+
+
+def exists(directory: DataDirectory) -> bool:
+    """Whether an instance was made there; finishes one that was interrupted while it was moved into place."""
+    new = directory.root / ".new"
+    if (new / _COMPLETE).exists():
+        _move_into_place(new, directory.root)
+    elif new.exists():
+        shutil.rmtree(new)
+    return directory.ca.exists()
+
+
+async def create(
+    directory: DataDirectory,
+    *,
+    hostnames: Sequence[str],
+    regions: Sequence[str],
+    root_key: RootKeyType,
+    passphrase: bytes | None,
+) -> None:
+    """Makes an instance in a directory that is empty and held."""
+    strangers = sorted({entry.name for entry in directory.root.iterdir()} - _HARMLESS)
+    if strangers:
+        raise ConfigError("data-dir", f"{directory.root} is not empty ({strangers[0]}) and holds no Thingmint instance")
+    directory.root.chmod(0o700)
+    new = DataDirectory(directory.root / ".new")
+    new.root.mkdir(mode=0o700)
+    now = datetime.now(UTC)
+    suffix = secrets.token_hex(4)
+    _write_root(new.ca, new.ca_key, f"Thingmint Listener CA {suffix}", root_key, passphrase, now)
+    _write_root(new.device_ca, new.device_ca_key, f"Thingmint Device CA {suffix}", root_key, passphrase, now)
+    master_key = secrets.token_bytes(MASTER_KEY_BYTES)
+    write_private(new.master_key, master_key.hex().encode() + b"\n")
+    write_private(new.database, b"")
+    store = SQLiteStore(new.database)
+    try:
+        credentials = await Directory(store, Vault(master_key)).create_account("default", regions, now)
+        await NameRegistry(store).add_hostnames(hostnames)
+    finally:
+        await store.close()
+    write_client_files(new, directory, credentials, regions[0])
+    write_private(new.root / _COMPLETE, b"")
+    _move_into_place(new.root, directory.root)
+
+
+def _move_into_place(new: Path, root: Path) -> None:
+    # ca.pem goes last of the files, as its presence says that the instance is whole.
+    entries = sorted((entry for entry in new.iterdir() if entry.name != _COMPLETE), key=lambda e: e.name == "ca.pem")
+    for entry in entries:
+        entry.rename(root / entry.name)
+    sync_directory(root)
+    shutil.rmtree(new)
+    sync_directory(root)
+
+
+def _write_root(
+    certificate_path: Path,
+    key_path: Path,
+    common_name: str,
+    root_key: RootKeyType,
+    passphrase: bytes | None,
+    now: datetime,
+) -> None:
+    key = generate_root_key(root_key)
+    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    write_private(key_path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    write_private(certificate_path, make_root(common_name, key, now).public_bytes(Encoding.PEM))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Instance:
+    """An instance that is open: its store and what only its data directory knows."""
+
+    directory: DataDirectory
+    store: Store
+    vault: Vault
+    _passphrase: bytes | None
+
+    @classmethod
+    def open(cls, directory: DataDirectory, passphrase: Callable[[], bytes | None]) -> Instance:
+        """``passphrase`` is asked for only when a key is encrypted. Raises ConfigError for what does not open."""
+        try:
+            vault = Vault(bytes.fromhex(directory.master_key.read_text()))
+        except (OSError, ValueError, VaultError) as error:
+            raise ConfigError("data-dir", f"{directory.master_key} does not hold a master key: {error}") from None
+        encrypted = b"ENCRYPTED" in directory.ca_key.read_bytes()
+        return cls(directory, cls.open_store(directory), vault, passphrase() if encrypted else None)
+
+    @staticmethod
+    def open_store(directory: DataDirectory) -> Store:
+        try:
+            return SQLiteStore(directory.database)
+        except (sqlite3.Error, MigrationError) as error:
+            raise ConfigError("data-dir", f"{directory.database} cannot be opened: {error}") from None
+
+    def listener_authority(self, profile: Profile) -> CertificateAuthority:
+        return self._authority(self.directory.ca, self.directory.ca_key, profile)
+
+    def device_authority(self, profile: Profile) -> CertificateAuthority:
+        return self._authority(self.directory.device_ca, self.directory.device_ca_key, profile)
+
+    def _authority(self, certificate_path: Path, key_path: Path, profile: Profile) -> CertificateAuthority:
+        certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
+        return CertificateAuthority(certificate, _load_key(key_path, self._passphrase), profile)
+
+
+def _load_key(path: Path, passphrase: bytes | None) -> SigningKey:
+    try:
+        key = load_pem_private_key(path.read_bytes(), passphrase)
+    except TypeError:
+        raise ConfigError(
+            "ca-passphrase", f"{path} is encrypted: set THINGMINT_CA_PASSPHRASE or THINGMINT_CA_PASSPHRASE_FILE"
+        ) from None
+    except ValueError:
+        raise ConfigError("ca-passphrase", f"does not open {path}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise ConfigError("data-dir", f"{path} holds a key that is neither RSA nor EC")
+    return key

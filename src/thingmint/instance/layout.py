@@ -1,0 +1,108 @@
+"""The files of a data directory, and writing them so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["DataDirectory", "DirectoryInUse", "write_private"]
+
+
+class DirectoryInUse(Exception):
+    """Another process holds the data directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirectory:
+    root: Path
+
+    @property
+    def ca(self) -> Path:
+        return self.root / "ca.pem"
+
+    @property
+    def ca_key(self) -> Path:
+        return self.root / "ca.key"
+
+    @property
+    def device_ca(self) -> Path:
+        return self.root / "device-ca.pem"
+
+    @property
+    def device_ca_key(self) -> Path:
+        return self.root / "device-ca.key"
+
+    @property
+    def master_key(self) -> Path:
+        return self.root / "master.key"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "thingmint.db"
+
+    @property
+    def listeners(self) -> Path:
+        return self.root / "listeners.json"
+
+    @property
+    def admin_socket(self) -> Path:
+        return self.root / "admin.sock"
+
+    @property
+    def clients(self) -> Path:
+        return self.root / "clients"
+
+    @property
+    def aws_env(self) -> Path:
+        return self.clients / "aws.env"
+
+    @property
+    def token(self) -> Path:
+        return self.clients / "token"
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Makes the directory if need be, and keeps every other process out. Raises DirectoryInUse."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DirectoryInUse(str(self.root)) from None
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Writes a file of mode 0600 in one step: readers see the old content or the new, also after a crash."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

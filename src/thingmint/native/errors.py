@@ -1,0 +1,38 @@
+"""How the native face words the domain's errors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from thingmint.identity import errors
+
+__all__ = ["Problem", "problem_of"]
+
+
+class Problem(NamedTuple):
+    status: int
+    code: str
+    message: str
+
+
+def problem_of(error: errors.DomainError) -> Problem:
+    message = str(error)
+    match error:
+        case errors.Invalid():
+            return Problem(400, "VALIDATION_ERROR", message)
+        case errors.Unauthenticated():
+            return Problem(401, "UNAUTHENTICATED", message)
+        case errors.Denied():
+            return Problem(403, "PERMISSION_DENIED", message)
+        case errors.NotFound():
+            return Problem(404, "NOT_FOUND", message)
+        case errors.AlreadyExists():
+            return Problem(409, "CONFLICT", message)
+        case errors.Conflict() | errors.InvalidState():
+            return Problem(409, "CONFLICT", error.reason)
+        case errors.Throttled():
+            return Problem(429, "RATE_LIMITED", message)
+        case errors.Unavailable():
+            return Problem(503, "UNAVAILABLE", message)
+        case _:
+            raise AssertionError(f"{type(error).__name__} has no place in the table")

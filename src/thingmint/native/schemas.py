@@ -1,0 +1,166 @@
+"""What the native face takes and gives. The OpenAPI document is made from these models."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from thingmint.identity.errors import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from thingmint.identity.keys import KeyPair
+    from thingmint.identity.registration import Registration
+    from thingmint.registry.certificates import RegisteredCertificate
+
+__all__ = [
+    "Certificate",
+    "CertificateSummary",
+    "ChangeStatus",
+    "IssueQuery",
+    "IssuedKeys",
+    "ListQuery",
+    "Listing",
+    "NewCertificate",
+    "NoBody",
+    "NoQuery",
+    "checked",
+]
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Time = Annotated[datetime, PlainSerializer(_rfc3339)]
+SettableStatus = Literal["ACTIVE", "INACTIVE", "REVOKED"]
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class NoBody(_Input):
+    """Nothing, or an empty object."""
+
+
+class NoQuery(_Input):
+    """No parameters."""
+
+
+class IssueQuery(_Input):
+    set_as_active: Literal["true", "false"] = Field("false", alias="setAsActive")
+
+
+class ListQuery(_Input):
+    page_size: int = Field(25, ge=1, le=250)
+    marker: str | None = Field(None, max_length=1024)
+    order: Literal["ascending", "descending"] = "descending"
+
+
+class NewCertificate(_Input):
+    """Either `csr`, to have a certificate signed, or `certificate_pem`, to register one that exists."""
+
+    csr: str | None = Field(None, min_length=1, max_length=65536, description="A PKCS#10 request in PEM.")
+    certificate_pem: str | None = Field(None, min_length=1, max_length=65536, description="A certificate in PEM.")
+    status: SettableStatus = "INACTIVE"
+
+    @pydantic.model_validator(mode="after")
+    def _exactly_one(self) -> NewCertificate:
+        if (self.csr is None) == (self.certificate_pem is None):
+            raise ValueError("exactly one of csr and certificate_pem must be given")
+        if self.csr is not None and self.status == "REVOKED":
+            raise ValueError("a certificate cannot be issued as REVOKED")
+        return self
+
+
+class ChangeStatus(_Input):
+    status: SettableStatus
+
+
+class CertificateSummary(BaseModel):
+    id: str = Field(description="The SHA-256 of the certificate's DER in lower-case hex.")
+    arn: str
+    status: str
+    created_at: Time
+    modified_at: Time
+
+    @classmethod
+    def of(cls, registration: Registration) -> CertificateSummary:
+        return cls(
+            id=registration.fingerprint,
+            arn=registration.arn,
+            status=registration.status,
+            created_at=registration.created_at,
+            modified_at=registration.modified_at,
+        )
+
+
+class Certificate(CertificateSummary):
+    certificate_pem: str
+    not_before: Time
+    not_after: Time
+
+    @classmethod
+    def of_registered(cls, registered: RegisteredCertificate) -> Certificate:
+        certificate = registered.certificate
+        return cls(
+            **dict(CertificateSummary.of(registered.registration)),
+            certificate_pem=certificate.pem,
+            not_before=certificate.not_before,
+            not_after=certificate.not_after,
+        )
+
+
+class IssuedKeys(BaseModel):
+    """The private key is in this answer and nowhere else."""
+
+    id: str
+    created_at: Time
+    arn: str
+    status: str
+    certificate_pem: str
+    public_key: str
+    private_key: str
+
+    @classmethod
+    def of(cls, registered: RegisteredCertificate, keys: KeyPair) -> IssuedKeys:
+        registration = registered.registration
+        return cls(
+            id=registration.fingerprint,
+            created_at=registration.created_at,
+            arn=registration.arn,
+            status=registration.status,
+            certificate_pem=registered.certificate.pem,
+            public_key=keys.public_pem,
+            private_key=keys.private_pem,
+        )
+
+
+class Listing(BaseModel):
+    certificates: list[CertificateSummary]
+    next_marker: str | None
+
+    @classmethod
+    def of(cls, registrations: Iterable[Registration], next_marker: str | None) -> Listing:
+        return cls(certificates=[CertificateSummary.of(r) for r in registrations], next_marker=next_marker)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def checked(model: type[M], values: object) -> M:
+    """``values`` as ``model``. Raises Invalid for the first that is wrong, without quoting it."""
+    try:
+        return model.model_validate(values)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        if first["type"] == "extra_forbidden":
+            raise Invalid("request", "has a parameter that is not known here") from None
+        field = ".".join(map(str, first["loc"])) or "request"
+        message = first["msg"].removeprefix("Value error, ")
+        raise Invalid(field, f"is not valid: {message[:1].lower()}{message[1:]}") from None

@@ -1,0 +1,41 @@
+"""The names that clients reach this instance by, and the regions of its accounts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thingmint.storage import access as sql
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thingmint.storage.engine import Store, Transaction
+
+__all__ = ["NameRegistry"]
+
+
+class NameRegistry:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def hostnames(self) -> list[str]:
+        """The first is the one that clients are told."""
+        return await self._store.read(sql.list_hostnames)
+
+    async def add_hostnames(self, names: Sequence[str]) -> list[str]:
+        """Those of ``names`` that were new."""
+
+        async def body(tx: Transaction) -> list[str]:
+            return await sql.add_hostnames(tx, names)
+
+        return await self._store.write(body)
+
+    async def add_regions(self, regions: Sequence[str]) -> list[str]:
+        """Gives the first account further regions; those of ``regions`` that were new."""
+
+        async def body(tx: Transaction) -> list[str]:
+            principal = await sql.first_principal(tx)
+            assert principal is not None, "an instance is made with an account"
+            return await sql.add_regions(tx, principal.account, regions)
+
+        return await self._store.write(body)

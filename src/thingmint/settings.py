@@ -1,0 +1,122 @@
+"""Settings: flags first, then THINGMINT_* variables, then thingmint.toml, then the defaults here."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
+
+from thingmint.identity.authority import RootKeyType
+from thingmint.logs import LogFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_settings import PydanticBaseSettingsSource
+
+__all__ = ["ConfigError", "Settings", "load"]
+
+_PREFIX = "THINGMINT_"
+_FILE_NAME = "thingmint.toml"
+# Variables of this prefix that are read by others: where the file is, and what clients are told.
+_NOT_SETTINGS = ("THINGMINT_CONFIG", "THINGMINT_YC_")
+
+
+class ConfigError(Exception):
+    """A setting is wrong. ``setting`` is spelled as the flag is, without dashes in front."""
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(f"{setting}: {message}")
+        self.setting = setting
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
+
+    data_dir: Path = Path("data")
+    host: str = "127.0.0.1"
+    api_port: int = Field(8443, ge=0, le=65535)
+    http_port: int = Field(8080, ge=0, le=65535)
+    key_pool: int = Field(32, ge=0, le=4096)
+    log_format: LogFormat = "console"
+    dev: bool = False
+    ca_key: RootKeyType = "p256"
+    ca_passphrase: SecretStr | None = None
+    ca_passphrase_file: Path | None = None
+    listener_certificate_lifetime: timedelta = Field(
+        timedelta(days=90), ge=timedelta(seconds=2), le=timedelta(days=3650)
+    )
+    reinstate_revoked: bool = False
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    def passphrase(self) -> bytes | None:
+        """The CA keys' passphrase, if one is set."""
+        if self.ca_passphrase is not None:
+            return self.ca_passphrase.get_secret_value().encode() or None
+        if self.ca_passphrase_file is not None:
+            try:
+                return self.ca_passphrase_file.read_bytes().strip() or None
+            except OSError as error:
+                raise ConfigError("ca-passphrase-file", f"cannot be read: {error.strerror}") from None
+        return None
+
+
+def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
+    """The settings in force; a flag that is None was not given. Raises ConfigError for the first that is wrong."""
+    _refuse_unknown_variables(os.environ)
+    file = _config_file(config)
+
+    class Configured(Settings):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    try:
+        return Configured(**{name: value for name, value in flags.items() if value is not None})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(file), f"is not valid TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(name, f"is not a setting{_suggestion(name)}") from None
+        raise ConfigError(name.replace("_", "-"), first["msg"]) from None
+
+
+def _config_file(named: Path | None) -> Path | None:
+    if named is None and (variable := os.environ.get("THINGMINT_CONFIG")):
+        named = Path(variable)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigError("config", f"there is no file {named}")
+        return named
+    return Path(_FILE_NAME) if Path(_FILE_NAME).is_file() else None
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    for variable in environment:
+        if not variable.startswith(_PREFIX) or variable.startswith(_NOT_SETTINGS):
+            continue
+        name = variable.removeprefix(_PREFIX).lower()
+        if name not in Settings.model_fields:
+            raise ConfigError(variable, f"is not a setting{_suggestion(name)}")
+
+
+def _suggestion(name: str) -> str:
+    close = difflib.get_close_matches(name.replace("-", "_"), Settings.model_fields, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,140 @@
+"""A real Thingmint server for tests: a process of its own, on free ports, in a data directory of its own.
+
+with running_server() as server:
+    iot = boto3.client("iot", **server.boto3_arguments())
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+__all__ = ["RunningServer", "ServerFailed", "running_server"]
+
+_START_TIMEOUT = 30.0  # seconds
+_STOP_TIMEOUT = 40.0
+
+
+class ServerFailed(Exception):
+    """The server ended, or did not become ready; the text has what it printed."""
+
+
+@dataclass(slots=True)
+class RunningServer:
+    data_dir: Path
+    output: Path  # what it prints, standard output and error together
+    process: subprocess.Popen[bytes]
+    ports: Mapping[str, int]
+
+    @property
+    def api_url(self) -> str:
+        return f"https://localhost:{self.ports['api']}"
+
+    @property
+    def http_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['http']}"
+
+    @property
+    def ca(self) -> Path:
+        """What clients trust."""
+        return self.data_dir / "ca.pem"
+
+    @property
+    def device_ca(self) -> Path:
+        return self.data_dir / "device-ca.pem"
+
+    @property
+    def token(self) -> str:
+        """A token of the native API."""
+        return (self.data_dir / "clients" / "token").read_text().strip()
+
+    def environment(self, name: str = "aws") -> dict[str, str]:
+        """The variables of clients/NAME.env."""
+        text = (self.data_dir / "clients" / f"{name}.env").read_text()
+        return dict(word.split("=", 1) for word in shlex.split(text, comments=True))
+
+    def boto3_arguments(self) -> dict[str, Any]:
+        """What boto3.client("iot", …) needs to reach this server and no other."""
+        env = self.environment()
+        return {
+            "endpoint_url": env["AWS_ENDPOINT_URL_IOT"],
+            "region_name": env["AWS_DEFAULT_REGION"],
+            "aws_access_key_id": env["AWS_ACCESS_KEY_ID"],
+            "aws_secret_access_key": env["AWS_SECRET_ACCESS_KEY"],
+            "verify": env["AWS_CA_BUNDLE"],
+        }
+
+    def stop(self) -> int:
+        """Ends it as Ctrl-C would; the exit status."""
+        self.process.terminate()
+        return self.process.wait(_STOP_TIMEOUT)
+
+    def kill(self) -> None:
+        """Ends it as a power cut would."""
+        self.process.kill()
+        self.process.wait(_STOP_TIMEOUT)
+
+
+@contextlib.contextmanager
+def running_server(
+    data_dir: Path | None = None, *, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Iterator[RunningServer]:
+    """Starts `thingmint serve`, and stops it at the end if it still runs.
+
+    Without ``data_dir`` a new one is made, and removed at the end. ``arguments`` are further ones of `thingmint
+    serve`, ``environment`` further variables. Raises ServerFailed.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="thingmint-")) if data_dir is None else None
+    place = folder / "data" if folder is not None else data_dir
+    assert place is not None
+    output = place.with_name(f"{place.name}.log")
+    listeners = place / "listeners.json"
+    listeners.unlink(missing_ok=True)  # left by one that was killed
+    command = [sys.executable, "-m", "thingmint", "serve", f"--data-dir={place}", "--api-port=0", "--http-port=0"]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("THINGMINT_")}
+    try:
+        with output.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603
+                [*command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=inherited | dict(environment or {}),
+            )
+        try:
+            ports = _wait_until_ready(process, listeners, output)
+            yield RunningServer(place, output, process, ports)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(_STOP_TIMEOUT)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], listeners: Path, output: Path) -> dict[str, int]:
+    deadline = time.monotonic() + _START_TIMEOUT
+    while not listeners.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise ServerFailed(output.read_text(errors="replace"))
+        time.sleep(0.02)
+    ports: dict[str, int] = json.loads(listeners.read_text())
+    return ports

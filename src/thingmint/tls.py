@@ -1,0 +1,76 @@
+"""The certificate of our own listeners: issued at start, renewed while they run, its key never stored."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+import tempfile
+from typing import TYPE_CHECKING
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from thingmint.identity.authority import CertificateRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from thingmint.identity.authority import CertificateAuthority
+    from thingmint.identity.certificates import Certificate
+
+__all__ = ["ListenerTLS"]
+
+_LONGEST_SLEEP = 3600.0  # seconds: the clock may be set meanwhile
+
+_log = structlog.get_logger("thingmint.tls")
+
+
+class ListenerTLS:
+    """``context`` is what listeners use; a renewal changes it in place, and connections that are open go on."""
+
+    def __init__(self, authority: CertificateAuthority, scratch: Path, clock: Callable[[], datetime]) -> None:
+        self._authority = authority
+        self._scratch = scratch
+        self._clock = clock
+        self._certificate: Certificate | None = None
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_alpn_protocols(["http/1.1"])
+
+    def renew(self, hostnames: Sequence[str]) -> None:
+        """Puts a new key and certificate for ``hostnames`` in place."""
+        now = self._clock()
+        key = ec.generate_private_key(ec.SECP256R1())
+        # The common name is for people; RFC 5280 bounds it to 64 characters, and clients look at the SAN.
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostnames[0][:64])])
+        request = CertificateRequest(subject, key.public_key(), hostnames)
+        self._certificate = self._authority.sign(self._authority.prepare(request, now))
+        # ssl loads keys from files only. The one that it gets is encrypted with a password that dies with this call.
+        password = secrets.token_bytes(32).hex()
+        encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode()))
+        with tempfile.NamedTemporaryFile(dir=self._scratch, prefix=".listener-") as file:
+            file.write(encrypted + self._certificate.pem.encode())
+            file.flush()
+            self.context.load_cert_chain(file.name, password=password)
+        _log.info("listener certificate issued", names=list(hostnames), ends=self._certificate.not_after.isoformat())
+
+    def seconds_until_due(self) -> float:
+        """How long the certificate is good for still, less the last third of its lifetime."""
+        assert self._certificate is not None, "renew() comes first"
+        reserve = self._authority.profile.lifetime / 3
+        return (self._certificate.not_after - reserve - self._clock()).total_seconds()
+
+    async def keep_renewed(self, hostnames: Callable[[], Sequence[str]]) -> None:
+        """Renews for ever, each time for what ``hostnames`` are then."""
+        while True:
+            wait = self.seconds_until_due()
+            if wait > 0:
+                await asyncio.sleep(min(wait, _LONGEST_SLEEP))
+            else:
+                self.renew(hostnames())
