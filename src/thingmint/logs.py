@@ -13,7 +13,7 @@ import orjson
 import structlog
 
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor
 
 __all__ = ["LogFormat", "configure"]
 
@@ -40,8 +40,12 @@ def configure(log_format: LogFormat) -> None:
         structlog.configure(
             processors=[
                 *shared,
+                _without_nothing,
                 structlog.dev.ConsoleRenderer(
-                    colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+                    colors=sys.stderr.isatty(),
+                    sort_keys=False,
+                    pad_event_to=0,
+                    exception_formatter=structlog.dev.plain_traceback,
                 ),
             ],
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -50,3 +54,9 @@ def configure(log_format: LogFormat) -> None:
         )
     # Libraries that use the standard library's logging: only what an operator has to see.
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+
+
+def _without_nothing(logger: object, method: str, event: EventDict) -> EventDict:
+    """People read what is there."""
+    del logger, method
+    return {key: value for key, value in event.items() if value is not None}

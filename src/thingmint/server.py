@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import resource
 import signal
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,7 +36,6 @@ from thingmint.settings import ConfigError
 from thingmint.tls import ListenerTLS
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from thingmint.http.exchange import App
@@ -145,6 +146,8 @@ def _bind(setting: str, host: str, port: int) -> socket.socket:
     try:
         return bind(host, port)
     except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise ConfigError("host", f"{host} is not an address of this machine ({error.strerror})") from None
         raise ConfigError(
             setting, f"{host}:{port} cannot be listened on ({error.strerror}); choose another, or 0 for a free one"
         ) from None

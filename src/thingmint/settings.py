@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
 
 from thingmint.identity.authority import RootKeyType
@@ -36,6 +37,21 @@ class ConfigError(Exception):
         self.setting = setting
 
 
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _duration(value: object) -> object:
+    """Seconds, or a number with a unit (90d, 12h, 30m, 45s); pydantic itself reads ISO 8601 (P90D)."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value.strip())):
+        return timedelta(**{_UNITS[match[2] or "s"]: float(match[1])})
+    if isinstance(value, str) and not value.startswith("P"):
+        raise ValueError("must be a duration such as 90d, 12h, 30m, 45s or P90D")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
 
@@ -49,7 +65,7 @@ class Settings(BaseSettings):
     ca_key: RootKeyType = "p256"
     ca_passphrase: SecretStr | None = None
     ca_passphrase_file: Path | None = None
-    listener_certificate_lifetime: timedelta = Field(
+    listener_certificate_lifetime: Duration = Field(
         timedelta(days=90), ge=timedelta(seconds=2), le=timedelta(days=3650)
     )
     reinstate_revoked: bool = False
@@ -67,12 +83,12 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     def passphrase(self) -> bytes | None:
-        """The CA keys' passphrase, if one is set."""
+        """The CA keys' passphrase, if one is set. Raises ConfigError for one that is set and empty."""
         if self.ca_passphrase is not None:
-            return self.ca_passphrase.get_secret_value().encode() or None
+            return _not_empty("ca-passphrase", self.ca_passphrase.get_secret_value().encode())
         if self.ca_passphrase_file is not None:
             try:
-                return self.ca_passphrase_file.read_bytes().strip() or None
+                return _not_empty("ca-passphrase-file", self.ca_passphrase_file.read_bytes().strip())
             except OSError as error:
                 raise ConfigError("ca-passphrase-file", f"cannot be read: {error.strerror}") from None
         return None
@@ -95,7 +111,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             raise ConfigError(name, f"is not a setting{_suggestion(name)}") from None
-        raise ConfigError(name.replace("_", "-"), first["msg"]) from None
+        raise ConfigError(name.replace("_", "-"), first["msg"].removeprefix("Value error, ")) from None
 
 
 def _config_file(named: Path | None) -> Path | None:
@@ -115,6 +131,12 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
         name = variable.removeprefix(_PREFIX).lower()
         if name not in Settings.model_fields:
             raise ConfigError(variable, f"is not a setting{_suggestion(name)}")
+
+
+def _not_empty(setting: str, passphrase: bytes) -> bytes:
+    if not passphrase:
+        raise ConfigError(setting, "is empty: leave it out to keep the keys unencrypted")
+    return passphrase
 
 
 def _suggestion(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import getpass
 import sys
 from pathlib import Path
@@ -26,42 +27,77 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "run"]
 
+
+def _examples(*lines: str) -> str:
+    """An epilog; the \b keeps click from wrapping it."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 app = typer.Typer(
     name="thingmint",
     help="The identity half of an IoT cloud, on your own machines.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # examples stay on their own lines
+    epilog=_examples("thingmint serve --data-dir data", "thingmint init --data-dir data --hostname iot.example.org"),
 )
 _out = Console(highlight=False, soft_wrap=True)
 
 _DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", metavar="D", help="Where everything is kept.", show_default="data")
+    Path | None, typer.Option("--data-dir", metavar="D", help="Where everything is kept (default: data).")
 ]
 _Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings file.", show_default="thingmint.toml")
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings file (default: thingmint.toml).")
 ]
+
+
+# Typer brings a click of its own and names only some of its errors; this is what all mistakes on the command line are.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 def run() -> NoReturn:
-    """The console script: whatever is wrong with the settings is one line, and exit status 2."""
+    """The console script: whatever is wrong with the command or the settings is one line, and exit status 2."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
+    except _UsageError as error:
+        message: str = error.format_message()  # type: ignore[attr-defined]
+        print(f"thingmint: {message.replace('Value error, ', '').rstrip('.')}; see thingmint --help", file=sys.stderr)
+        sys.exit(2)
     except ConfigError as error:
         print(f"thingmint: {error}", file=sys.stderr)
         sys.exit(2)
     except AdminError as error:
         print(f"thingmint: {error}", file=sys.stderr)
         sys.exit(1)
-    sys.exit(0)
+    except typer.Abort:
+        sys.exit(130)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"thingmint {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def thingmint(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """The identity half of an IoT cloud, on your own machines."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
 
 
 @app.command(
-    epilog="Examples:\n\n"
-    "    thingmint init --data-dir data\n\n"
-    "    thingmint init --data-dir data --hostname iot.example.org --region eu-central-1\n\n"
-    "    THINGMINT_CA_PASSPHRASE_FILE=/run/secrets/ca thingmint init --data-dir /var/lib/thingmint"
+    epilog=_examples(
+        "thingmint init --data-dir data",
+        "thingmint init --data-dir data --hostname iot.example.org --region eu-central-1",
+        "THINGMINT_CA_PASSPHRASE_FILE=/run/secrets/ca thingmint init --data-dir /var/lib/thingmint",
+    )
 )
 def init(
     data_dir: _DataDir = None,
@@ -69,23 +105,23 @@ def init(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A name or address that clients use; repeatable. The first is the one that they are told.",
-            show_default="localhost, 127.0.0.1, ::1",
+            help="A name or address that clients use; repeatable. The first that an instance was made with is the one "
+            "that it tells them (default: localhost, 127.0.0.1, ::1).",
         ),
     ] = None,
     region: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="R", help="A region that clients sign for; repeatable. The first is home.", show_default="us-east-1"
+            metavar="R", help="A region that clients sign for; repeatable. The first is home (default: us-east-1)."
         ),
     ] = None,
-    ca_key: Annotated[RootKeyType | None, typer.Option(help="The two roots' keys.", show_default="p256")] = None,
+    ca_key: Annotated[RootKeyType | None, typer.Option(help="The two roots' keys (default: p256).")] = None,
     output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")] = "table",
     config: _Config = None,
 ) -> None:
     """Make a data directory: two roots, a database, credentials. Run again, it only adds new names and regions."""
     from thingmint.instance.create import check_hostname, check_region
-    from thingmint.instance.layout import DataDirectory, DirectoryInUse
+    from thingmint.instance.layout import DataDirectory, DirectoryInUse, DirectoryUnusable
 
     settings = load({"data_dir": data_dir, "ca_key": ca_key}, config)
     hostnames = [check_hostname(name) for name in hostname or ()]
@@ -94,6 +130,8 @@ def init(
     try:
         with directory.hold():
             result = asyncio.run(_init(directory, settings, hostnames, regions))
+    except DirectoryUnusable as error:
+        raise ConfigError("data-dir", str(error)) from None
     except DirectoryInUse:
         from thingmint import admin
 
@@ -103,20 +141,21 @@ def init(
 
 
 @app.command(
-    epilog="Examples:\n\n"
-    "    thingmint serve --data-dir data\n\n"
-    "    thingmint serve --data-dir data --host 0.0.0.0 --api-port 443 --log-format json\n\n"
-    "    thingmint serve --data-dir /tmp/scratch --api-port 0 --http-port 0 --dev"
+    epilog=_examples(
+        "thingmint serve --data-dir data",
+        "thingmint serve --data-dir data --host 0.0.0.0 --api-port 443 --log-format json",
+        "thingmint serve --data-dir scratch --api-port 0 --http-port 0 --dev",
+    )
 )
 def serve(
     data_dir: _DataDir = None,
     host: Annotated[
-        str | None, typer.Option(help="Where HTTPS listens; plain HTTP is loopback only.", show_default="127.0.0.1")
+        str | None, typer.Option(help="Where HTTPS listens; plain HTTP is loopback only (default: 127.0.0.1).")
     ] = None,
-    api_port: Annotated[int | None, typer.Option(help="HTTPS; 0 picks a free one.", show_default="8443")] = None,
-    http_port: Annotated[int | None, typer.Option(help="Plain HTTP; 0 picks a free one.", show_default="8080")] = None,
-    key_pool: Annotated[int | None, typer.Option(help="RSA keys kept ready in memory.", show_default="32")] = None,
-    log_format: Annotated[LogFormat | None, typer.Option(help="On standard error.", show_default="console")] = None,
+    api_port: Annotated[int | None, typer.Option(help="HTTPS; 0 picks a free one (default: 8443).")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Plain HTTP; 0 picks a free one (default: 8080).")] = None,
+    key_pool: Annotated[int | None, typer.Option(help="RSA keys kept ready in memory (default: 32).")] = None,
+    log_format: Annotated[LogFormat | None, typer.Option(help="On standard error (default: console).")] = None,
     dev: Annotated[
         bool | None,
         typer.Option("--dev", help="Let the native API in without credentials, from this machine only."),
@@ -125,7 +164,7 @@ def serve(
 ) -> None:
     """Serve the APIs, after making the data directory if it is empty. Ctrl-C stops."""
     from thingmint import logs
-    from thingmint.instance.layout import DataDirectory, DirectoryInUse
+    from thingmint.instance.layout import DataDirectory, DirectoryInUse, DirectoryUnusable
     from thingmint.server import is_loopback
 
     flags = {
@@ -145,20 +184,16 @@ def serve(
     try:
         with directory.hold():
             _serve(directory, settings)
+    except DirectoryUnusable as error:
+        raise ConfigError("data-dir", str(error)) from None
     except DirectoryInUse:
         raise ConfigError("data-dir", f"{directory.root} is in use by another thingmint process") from None
-
-
-@app.command()
-def version() -> None:
-    """Show the version."""
-    _out.print(__version__)
 
 
 async def _init(
     directory: DataDirectory, settings: Settings, hostnames: Sequence[str], regions: Sequence[str]
 ) -> dict[str, Any]:
-    from thingmint.instance.create import DEFAULT_HOSTNAMES, DEFAULT_REGION, Instance, create, exists
+    from thingmint.instance.create import DEFAULT_HOSTNAMES, DEFAULT_REGION, Instance, create, exists, is_encrypted
     from thingmint.registry.names import NameRegistry
 
     if not exists(directory):
@@ -171,6 +206,8 @@ async def _init(
             passphrase=settings.passphrase(),
         )
         return {"created": True}
+    if settings.passphrase() and not is_encrypted(directory):
+        raise ConfigError("ca-passphrase", f"the keys in {directory.root} were made without one, and stay unencrypted")
     store = Instance.open_store(directory)
     try:
         names = NameRegistry(store)
@@ -191,7 +228,7 @@ def _serve(directory: DataDirectory, settings: Settings) -> None:
 
     if not exists(directory):
         asyncio.run(_init(directory, settings, (), ()))
-    instance = Instance.open(directory, lambda: settings.passphrase() or _ask_passphrase())
+    instance = Instance.open(directory, functools.cache(lambda: settings.passphrase() or _ask_passphrase()))
 
     def on_ready(ready: Ready) -> None:
         if settings.log_format == "console":

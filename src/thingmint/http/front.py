@@ -82,17 +82,16 @@ class Front:
         caller = exchange.caller
         _log.info(
             "request",
-            request_id=exchange.id,
-            face=exchange.face,
+            # Neither path nor query: a stranger wrote them, and they may carry a signature.
             operation=exchange.operation,
-            method=scope["method"],
-            # The query may carry a presigned signature, and the path is whatever a stranger wrote.
             status=exchange.status,
             code=exchange.error_code,
             ms=round(seconds * 1000, 2),
-            account=caller and caller.account,
+            face=exchange.face,
+            method=scope["method"],
             principal=caller and caller.arn,
             client=scope["client"] and scope["client"][0],
+            request_id=exchange.id,
         )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["HttpListener", "bind"]
 
 _KEEP_ALIVE = 75  # seconds
+_GOODBYE = 2.0  # seconds, for an idle client to answer that the connection ends
 _GRACE = 30  # seconds, for requests in flight when the server stops
 
 
@@ -85,15 +86,14 @@ class HttpListener(uvicorn.Server):
             await self._serving
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
-        timeout = HEAD_TIMEOUT if self._tls else None
         self.servers = [
             await asyncio.get_running_loop().create_server(
                 lambda: LimitedProtocol(self.config, self.server_state, {}),
                 sock=self._sock,
                 ssl=self._tls,
                 backlog=self.config.backlog,
-                ssl_handshake_timeout=timeout,
-                ssl_shutdown_timeout=timeout,
+                ssl_handshake_timeout=HEAD_TIMEOUT if self._tls else None,
+                ssl_shutdown_timeout=_GOODBYE if self._tls else None,
             )
         ]
         self.started = True

@@ -20,10 +20,13 @@ __all__ = ["authority_of", "update_endpoints", "write_client_files"]
 _AWS_ENV = """\
 # Points boto3, the aws command line and other AWS SDKs to this Thingmint.
 # Use: set -a; . {path}; set +a
+# A profile that the shell has set (AWS_PROFILE) would win over these: unset it.
 # AWS_CA_BUNDLE replaces the trusted authorities for every AWS service in that shell, not only for iot.
 AWS_ACCESS_KEY_ID={access_key_id}
 AWS_SECRET_ACCESS_KEY={secret_access_key}
+AWS_SESSION_TOKEN=
 AWS_DEFAULT_REGION={region}
+AWS_REGION={region}
 AWS_ENDPOINT_URL_IOT=
 AWS_CA_BUNDLE=
 """

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -42,7 +43,18 @@ if TYPE_CHECKING:
     from thingmint.identity.authority import Profile, RootKeyType, SigningKey
     from thingmint.storage.engine import Store
 
-__all__ = ["DEFAULT_HOSTNAMES", "DEFAULT_REGION", "Instance", "check_hostname", "check_region", "create", "exists"]
+__all__ = [
+    "DEFAULT_HOSTNAMES",
+    "DEFAULT_REGION",
+    "Instance",
+    "check_hostname",
+    "check_region",
+    "create",
+    "exists",
+    "is_encrypted",
+]
+
+_log = structlog.get_logger("thingmint.instance")
 
 DEFAULT_HOSTNAMES = ("localhost", "127.0.0.1", "::1")
 DEFAULT_REGION = "us-east-1"
@@ -82,6 +94,11 @@ def exists(directory: DataDirectory) -> bool:
     elif new.exists():
         shutil.rmtree(new)
     return directory.ca.exists()
+
+
+def is_encrypted(directory: DataDirectory) -> bool:
+    """Whether the roots' keys can be used with a passphrase only."""
+    return b"ENCRYPTED" in directory.ca_key.read_bytes()
 
 
 async def create(
@@ -148,7 +165,7 @@ class Instance:
     directory: DataDirectory
     store: Store
     vault: Vault
-    _passphrase: bytes | None
+    _passphrase: Callable[[], bytes | None]
 
     @classmethod
     def open(cls, directory: DataDirectory, passphrase: Callable[[], bytes | None]) -> Instance:
@@ -157,8 +174,10 @@ class Instance:
             vault = Vault(bytes.fromhex(directory.master_key.read_text()))
         except (OSError, ValueError, VaultError) as error:
             raise ConfigError("data-dir", f"{directory.master_key} does not hold a master key: {error}") from None
-        encrypted = b"ENCRYPTED" in directory.ca_key.read_bytes()
-        return cls(directory, cls.open_store(directory), vault, passphrase() if encrypted else None)
+        if directory.root.stat().st_mode & 0o077:
+            _log.warning("the data directory was open to others; it is private again", path=str(directory.root))
+            directory.root.chmod(0o700)
+        return cls(directory, cls.open_store(directory), vault, passphrase)
 
     @staticmethod
     def open_store(directory: DataDirectory) -> Store:
@@ -174,18 +193,25 @@ class Instance:
         return self._authority(self.directory.device_ca, self.directory.device_ca_key, profile)
 
     def _authority(self, certificate_path: Path, key_path: Path, profile: Profile) -> CertificateAuthority:
-        certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
-        return CertificateAuthority(certificate, _load_key(key_path, self._passphrase), profile)
+        try:
+            certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
+            encoded_key = key_path.read_bytes()
+        except (OSError, ValueError) as error:
+            raise ConfigError("data-dir", f"{certificate_path} or {key_path} cannot be read: {error}") from None
+        passphrase = self._passphrase() if b"ENCRYPTED" in encoded_key else None
+        return CertificateAuthority(certificate, _load_key(key_path, encoded_key, passphrase), profile)
 
 
-def _load_key(path: Path, passphrase: bytes | None) -> SigningKey:
+def _load_key(path: Path, encoded: bytes, passphrase: bytes | None) -> SigningKey:
     try:
-        key = load_pem_private_key(path.read_bytes(), passphrase)
+        key = load_pem_private_key(encoded, passphrase)
     except TypeError:
         raise ConfigError(
             "ca-passphrase", f"{path} is encrypted: set THINGMINT_CA_PASSPHRASE or THINGMINT_CA_PASSPHRASE_FILE"
         ) from None
     except ValueError:
+        if passphrase is None:
+            raise ConfigError("data-dir", f"{path} does not hold a private key") from None
         raise ConfigError("ca-passphrase", f"does not open {path}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise ConfigError("data-dir", f"{path} holds a key that is neither RSA nor EC")

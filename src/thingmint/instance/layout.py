@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["DataDirectory", "DirectoryInUse", "write_private"]
+__all__ = ["DataDirectory", "DirectoryInUse", "DirectoryUnusable", "write_private"]
 
 
 class DirectoryInUse(Exception):
     """Another process holds the data directory."""
+
+
+class DirectoryUnusable(Exception):
+    """The data directory cannot be made or opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,12 @@ class DataDirectory:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Makes the directory if need be, and keeps every other process out. Raises DirectoryInUse."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Makes the directory if need be, and keeps every other process out. Raises DirectoryInUse, DirectoryUnusable."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DirectoryUnusable(f"{self.root} cannot be used: {error.strerror}") from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
