@@ -26,7 +26,8 @@ __all__ = ["ConfigError", "Settings", "load"]
 _PREFIX = "THINGMINT_"
 _FILE_NAME = "thingmint.toml"
 # Variables of this prefix that are read by others: where the file is, and what clients are told.
-_NOT_SETTINGS = ("THINGMINT_CONFIG", "THINGMINT_YC_")
+_CONFIG = "THINGMINT_CONFIG"
+_FOR_CLIENTS = "THINGMINT_YC_"
 
 
 class ConfigError(Exception):
@@ -115,7 +116,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
 
 
 def _config_file(named: Path | None) -> Path | None:
-    if named is None and (variable := os.environ.get("THINGMINT_CONFIG")):
+    if named is None and (variable := os.environ.get(_CONFIG)):
         named = Path(variable)
     if named is not None:
         if not named.is_file():
@@ -126,7 +127,7 @@ def _config_file(named: Path | None) -> Path | None:
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     for variable in environment:
-        if not variable.startswith(_PREFIX) or variable.startswith(_NOT_SETTINGS):
+        if not variable.startswith(_PREFIX) or variable == _CONFIG or variable.startswith(_FOR_CLIENTS):
             continue
         name = variable.removeprefix(_PREFIX).lower()
         if name not in Settings.model_fields:

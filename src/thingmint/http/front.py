@@ -89,6 +89,7 @@ class Front:
             ms=round(seconds * 1000, 2),
             face=exchange.face,
             method=scope["method"],
+            account=caller and caller.account,
             principal=caller and caller.arn,
             client=scope["client"] and scope["client"][0],
             request_id=exchange.id,

@@ -36,7 +36,6 @@ class Registration:
     modified_at: datetime
     generation: str  # a UUID: differs when the same certificate was deleted and registered again
     version: int  # counts changes, from 1
-    submitted_pem: str | None = None  # as it was sent, where that is not the canonical PEM
 
     @property
     def arn(self) -> str:

@@ -74,7 +74,7 @@ class DataDirectory:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Makes the directory if need be, and keeps every other process out. Raises DirectoryInUse, DirectoryUnusable."""
+        """Makes the directory if need be, and keeps other processes out. Raises DirectoryInUse, DirectoryUnusable."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

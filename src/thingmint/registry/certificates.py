@@ -86,8 +86,7 @@ class CertificateRegistry:
         """Registers a certificate that the device has already. Raises AlreadyExists with its fingerprint."""
         check_initial(status)
         certificate = parse_certificate(pem, field, FLEET_KEYS)
-        submitted = pem if pem != certificate.pem else None
-        registration = self._new(scope, certificate, status, "SNI_ONLY", "registered", submitted)
+        registration = self._new(scope, certificate, status, "SNI_ONLY", "registered")
         return await self._add(registration, certificate)
 
     async def describe(self, scope: Scope, fingerprint: str) -> RegisteredCertificate:
@@ -158,7 +157,6 @@ class CertificateRegistry:
         status: Status,
         mode: CertificateMode,
         origin: Origin,
-        submitted_pem: str | None = None,
     ) -> Registration:
         now = self._clock()
         return Registration(
@@ -171,7 +169,6 @@ class CertificateRegistry:
             modified_at=now,
             generation=str(uuid.uuid4()),
             version=1,
-            submitted_pem=submitted_pem,
         )
 
     async def _add(self, registration: Registration, certificate: Certificate) -> RegisteredCertificate:

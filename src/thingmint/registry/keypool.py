@@ -15,6 +15,8 @@ from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import structlog
+
 from thingmint.identity.errors import Throttled, Unavailable
 from thingmint.identity.keys import KeyPair, generate_key_pair
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["KeyPool"]
 
 _NICENESS = 10
+
+_log = structlog.get_logger("thingmint.keys")
 
 
 class KeyPool:
@@ -76,16 +80,15 @@ class KeyPool:
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._hand_out(waiter.result())  # it arrived too late for this caller, but not for the next
+            elif waiter in self._waiting.get(account, ()):
+                self._waiting[account].remove(waiter)
             raise
 
     async def close(self) -> None:
         """Refuses whoever still waits, and lets the threads end."""
         self._closed = True
         self._ready.clear()
-        for waiters in self._waiting.values():
-            for waiter in waiters:
-                _refuse(waiter, Unavailable("The server is stopping"))
-        self._waiting.clear()
+        self._refuse_all(Unavailable("The server is stopping"))
         await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
 
     def _enqueue(self, account: str) -> asyncio.Future[KeyPair]:
@@ -115,20 +118,32 @@ class KeyPool:
 
     def _arrived(self, future: Future[KeyPair]) -> None:
         self._under_way -= 1
-        if not self._closed:
-            self._hand_out(future.result())
-            self._refill()
+        if self._closed:
+            return
+        if error := future.exception():
+            # Whoever waits is told rather than kept; the next caller tries again.
+            _log.error("a key pair could not be generated", error=type(error).__name__)
+            self._refuse_all(Unavailable("Keys cannot be generated now"))
+            return
+        self._hand_out(future.result())
+        self._refill()
 
     def _hand_out(self, pair: KeyPair) -> None:
         while self._waiting:
             account, waiters = self._waiting.popitem(last=False)
-            waiter = waiters.popleft()
+            waiter = waiters.popleft() if waiters else None
             if waiters:
                 self._waiting[account] = waiters  # to the end of the round
-            if not waiter.done():
+            if waiter is not None and not waiter.done():
                 waiter.set_result(pair)
                 return
         self._ready.append(pair)
+
+    def _refuse_all(self, error: Exception) -> None:
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                _refuse(waiter, error)
+        self._waiting.clear()
 
 
 def _refuse(waiter: asyncio.Future[KeyPair], error: Exception) -> None:

@@ -45,8 +45,8 @@ async def get_certificate(tx: Transaction, fingerprint: str) -> Certificate | No
 async def insert_registration(tx: Transaction, registration: Registration) -> bool:
     """False if that certificate is registered in that scope already."""
     inserted = await tx.execute(
-        "INSERT INTO registrations (account, region, fingerprint, status, mode, origin, submitted_pem, created_at, "
-        "modified_at, generation, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) "
+        "INSERT INTO registrations (account, region, fingerprint, status, mode, origin, created_at, "
+        "modified_at, generation, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
         "ON CONFLICT (account, region, fingerprint) DO NOTHING",
         registration.scope.account,
         registration.scope.region,
@@ -54,7 +54,6 @@ async def insert_registration(tx: Transaction, registration: Registration) -> bo
         registration.status,
         registration.mode,
         registration.origin,
-        registration.submitted_pem,
         to_micros(registration.created_at),
         to_micros(registration.modified_at),
         registration.generation,
@@ -64,8 +63,8 @@ async def insert_registration(tx: Transaction, registration: Registration) -> bo
 
 
 _REGISTRATION = (
-    "SELECT account, region, fingerprint, status, mode, origin, created_at, modified_at, generation, version, "
-    "submitted_pem FROM registrations "
+    "SELECT account, region, fingerprint, status, mode, origin, created_at, modified_at, generation, version "
+    "FROM registrations "
 )
 
 
@@ -117,7 +116,7 @@ async def delete_registration(tx: Transaction, scope: Scope, fingerprint: str) -
 
 
 def _registration(row: Row) -> Registration:
-    account, region, fingerprint, status, mode, origin, created_at, modified_at, generation, version, pem = row
+    account, region, fingerprint, status, mode, origin, created_at, modified_at, generation, version = row
     return Registration(
         scope=Scope(account, region),
         fingerprint=fingerprint,
@@ -128,5 +127,4 @@ def _registration(row: Row) -> Registration:
         modified_at=from_micros(modified_at),
         generation=generation,
         version=version,
-        submitted_pem=pem,
     )

@@ -41,6 +41,7 @@ _ENGINE_FAILURES = frozenset(
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOTADB,
         sqlite3.SQLITE_READONLY,
     }
 )
@@ -91,10 +92,11 @@ class SQLiteStore:
 
     async def close(self) -> None:
         """Waits for the writes under way. The last connection to close folds the WAL into the database file."""
-        if self._reopen_task is not None:
-            self._reopen_task.cancel()
         while self._drain_task is not None:
             await asyncio.wait([self._drain_task])
+        if self._reopen_task is not None:
+            self._reopen_task.cancel()
+            await asyncio.wait([self._reopen_task])
         self._ready = False
         self._reader.close()
         self._writer.close()
@@ -116,7 +118,7 @@ class SQLiteStore:
             for job in batch:
                 job.run(self._writer)
             await asyncio.get_running_loop().run_in_executor(self._committer, self._writer.execute, "COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
             _log.error("a batch was not committed", waiters=len(batch), error=str(error))
             for job in batch:
                 job.fail(Unavailable("The store failed; whether the change was kept is unknown"))

@@ -60,7 +60,6 @@ CREATE TABLE registrations (
     status TEXT NOT NULL,
     mode TEXT NOT NULL,
     origin TEXT NOT NULL,
-    submitted_pem TEXT,
     created_at BIGINT NOT NULL,
     modified_at BIGINT NOT NULL,
     generation TEXT NOT NULL,
