@@ -8,16 +8,21 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from tests.e2e.signing import Signer
 from thingmint.testing import RunningServer, running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[RunningServer]:
     with running_server(arguments=["--log-format=json"]) as running:
         yield running
+        # Whatever the tests of this worker sent, nothing surprised the server.
+        log = running.output.read_text(errors="replace")
+        assert "Traceback" not in log
+        assert '"level":"error"' not in log
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +30,30 @@ def iot(server: RunningServer) -> Iterator[Any]:
     client = iot_client(server)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def signer(server: RunningServer) -> Signer:
+    return Signer.of(server)
+
+
+@pytest.fixture
+def unchanged(server: RunningServer, iot: Any) -> Iterator[Callable[[], None]]:
+    """Checks, when called and at the test's end, that the server answers and that nothing was stored or altered."""
+    before = registered(iot)
+
+    def check() -> None:
+        assert server.process.poll() is None, server.output.read_text()
+        assert registered(iot) == before
+
+    yield check
+    check()
+
+
+def registered(iot: Any) -> list[tuple[str, str]]:
+    """Ids and statuses of all certificates, newest first."""
+    pages = iot.get_paginator("list_certificates").paginate(PaginationConfig={"PageSize": 250})
+    return [(c["certificateId"], c["status"]) for page in pages for c in page["certificates"]]
 
 
 def iot_client(server: RunningServer, **overrides: Any) -> Any:

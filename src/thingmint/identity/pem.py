@@ -15,7 +15,7 @@ MAX_PEM_BYTES = 64 * 1024
 
 _BEGIN = re.compile(r"-----BEGIN ([^-\r\n]{1,64})-----")
 # Looser than RFC 7468 on purpose: a key with a mangled boundary is still a key that must not be kept.
-_PRIVATE_KEY = re.compile(r"PRIVATE[\W_]*KEY", re.IGNORECASE)
+_PRIVATE_KEY = re.compile(r"(?:BEGIN|END|--)[^\r\n]{0,60}PRIVATE[\W_]*KEY", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
