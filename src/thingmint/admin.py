@@ -56,7 +56,7 @@ class AdminSocket:
                 line = await reader.readline()
                 writer.write(orjson.dumps(await self._answer(line)) + b"\n")
                 await writer.drain()
-        except (TimeoutError, ValueError, OSError) as error:
+        except (TimeoutError, ValueError, TypeError, OSError) as error:
             _log.warning("an admin request was dropped", error=type(error).__name__)
         finally:
             writer.close()

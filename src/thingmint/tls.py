@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ListenerTLS"]
 
 _LONGEST_SLEEP = 3600.0  # seconds: the clock may be set meanwhile
+_RETRY_AFTER = 30.0  # seconds
 
 _log = structlog.get_logger("thingmint.tls")
 
@@ -50,15 +51,16 @@ class ListenerTLS:
         # The common name is for people; RFC 5280 bounds it to 64 characters, and clients look at the SAN.
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostnames[0][:64])])
         request = CertificateRequest(subject, key.public_key(), hostnames)
-        self._certificate = self._authority.sign(self._authority.prepare(request, now))
+        certificate = self._authority.sign(self._authority.prepare(request, now))
         # ssl loads keys from files only. The one that it gets is encrypted with a password that dies with this call.
         password = secrets.token_bytes(32).hex()
         encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode()))
         with tempfile.NamedTemporaryFile(dir=self._scratch, prefix=".listener-") as file:
-            file.write(encrypted + self._certificate.pem.encode())
+            file.write(encrypted + certificate.pem.encode())
             file.flush()
             self.context.load_cert_chain(file.name, password=password)
-        _log.info("listener certificate issued", names=list(hostnames), ends=self._certificate.not_after.isoformat())
+        self._certificate = certificate
+        _log.info("listener certificate issued", names=list(hostnames), ends=certificate.not_after.isoformat())
 
     def seconds_until_due(self) -> float:
         """How long the certificate is good for still, less the last third of its lifetime."""
@@ -72,5 +74,9 @@ class ListenerTLS:
             wait = self.seconds_until_due()
             if wait > 0:
                 await asyncio.sleep(min(wait, _LONGEST_SLEEP))
-            else:
+                continue
+            try:
                 self.renew(hostnames())
+            except Exception:  # noqa: BLE001 - there is a third of the lifetime left for trying again
+                _log.exception("the listener certificate could not be renewed")
+                await asyncio.sleep(_RETRY_AFTER)

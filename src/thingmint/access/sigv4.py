@@ -32,11 +32,22 @@ __all__ = ["SigV4", "SignedRequest"]
 ALGORITHM = "AWS4-HMAC-SHA256"
 
 _SERVICE = "iot"
+_UNKNOWN_KEY = "The security token included in the request is invalid."
 _SKEW = timedelta(minutes=15)
 _LONGEST_PRESIGNED = 7 * 24 * 3600  # seconds, AWS's own limit
 # Added on the way by load balancers and tracing libraries, after signing.
 _MAY_BE_UNSIGNED = frozenset({"x-amzn-trace-id"})
 
+_QUERY_PARAMETERS = (
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-SignedHeaders",
+    "X-Amz-Signature",
+)
+
+_ACCESS_KEY_ID = re.compile(r"[A-Za-z0-9_]{1,128}")
 _TIMESTAMP = re.compile(r"\d{8}T\d{6}Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
@@ -87,7 +98,7 @@ class SigV4:
 
         caller, secret = await self._directory.find_access_key(access_key_id)
         if claim.session_token is not None:
-            raise Unauthenticated("unknown", "The security token included in the request is invalid.")
+            raise Unauthenticated("unknown", _UNKNOWN_KEY)
         if date != claim.timestamp[:8]:
             _wrong("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP.")
         if service != _SERVICE:
@@ -224,7 +235,7 @@ def _claim_of_query(query: str) -> _Claim:
             parameters[name] = unquote(value)
         if name != "X-Amz-Signature":
             signed.append(pair)
-    for name in ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders"):
+    for name in _QUERY_PARAMETERS:
         if not parameters.get(name):
             _malformed(f"AWS query-string parameters must include '{name}'.")
     if parameters["X-Amz-Algorithm"] != ALGORITHM:
@@ -259,6 +270,8 @@ def _credential_scope(credential: str) -> tuple[str, str, str, str]:
         _malformed(
             "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/aws4_request."
         )
+    if not _ACCESS_KEY_ID.fullmatch(parts[0]):
+        raise Unauthenticated("unknown", _UNKNOWN_KEY)
     return parts[0], parts[1], parts[2], parts[3]
 
 
@@ -288,8 +301,8 @@ def _path(raw_path: bytes) -> str:
     path = _ascii(raw_path, "path")
     segments = path.split("/")
     # The signer would fold these away, and a signature for one path would then be good for another.
-    if any(segment in (".", "..") for segment in segments) or "" in segments[1:-1]:
-        _wrong("The path must not contain empty, '.' or '..' segments.")
+    if segments[0] or any(segment in (".", "..") for segment in segments) or "" in segments[1:-1]:
+        _wrong("The path must begin with a slash and must not contain empty, '.' or '..' segments.")
     return path
 
 

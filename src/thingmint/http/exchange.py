@@ -60,28 +60,32 @@ class Request:
 
 async def read_request(scope: Message, receive: Receive) -> Request:
     """Raises Invalid for a body that is too large or too slow, and ClientGone."""
-    try:
-        message = await receive()
-        body = message.get("body", b"")
-        if message.get("more_body") or message["type"] != "http.request":
+    if _has_body(scope["headers"]):
+        try:
             async with asyncio.timeout(_BODY_TIMEOUT):
-                body = await _rest_of_body(message, receive)
-    except TimeoutError:
-        raise Invalid("body", f"did not arrive within {_BODY_TIMEOUT:.0f} seconds") from None
+                body = await _read_body(receive)
+        except TimeoutError:
+            raise Invalid("body", f"did not arrive within {_BODY_TIMEOUT:.0f} seconds") from None
+    else:
+        body = await _read_body(receive)
     if len(body) > MAX_BODY_BYTES:
         raise Invalid("body", f"must be at most {MAX_BODY_BYTES} bytes")
     return Request(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], body)
 
 
-async def _rest_of_body(message: Message, receive: Receive) -> bytes:
+def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
+
+
+async def _read_body(receive: Receive) -> bytes:
     body = bytearray()
     while True:
+        message = await receive()
         if message["type"] != "http.request":
             raise ClientGone
         body += message.get("body", b"")
         if not message.get("more_body") or len(body) > MAX_BODY_BYTES:
             return bytes(body)
-        message = await receive()
 
 
 async def respond(

@@ -14,6 +14,7 @@ __all__ = ["HEAD_TIMEOUT", "MAX_HEAD_BYTES", "LimitedProtocol"]
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT = 10.0  # seconds
+_HEADER_FRAMING = 4  # bytes: the colon, a blank and the line's end
 _MAX_CONNECTIONS = 4096
 
 
@@ -27,55 +28,74 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._in_head = True
         self._head_bytes = 0
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._idle_bytes = 0  # of a body's framing (chunk extensions, trailers) since the last that was content
+        self._timer: asyncio.TimerHandle | None = None  # for a head, or for the rest of a body that nobody reads
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn types it
         super().connection_made(transport)
         if len(self.connections) > _MAX_CONNECTIONS:
             self._refuse(503, "TOO_MANY_CONNECTIONS", "ServiceUnavailableException", "Too many connections are open")
         else:
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._head_timed_out)
+            self._timer = self.loop.call_later(HEAD_TIMEOUT, self._head_timed_out)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_head_timer()
+        self._stop_timer()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        # Counts a body's first bytes too when they come in one piece with the head; on_headers_complete() knows better.
         if self._in_head:
-            # Counts a body's first bytes too when they come in the same piece; on_headers_complete() knows better.
             self._head_bytes += len(data)
+        else:
+            self._idle_bytes += len(data)
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._head_too_large()
-            elif self._head_bytes and self._head_timer is None:
-                self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._head_timed_out)
+        if self.transport.is_closing():
+            return
+        if self._head_bytes > MAX_HEAD_BYTES or self._idle_bytes > MAX_HEAD_BYTES:
+            self._head_too_large()
+        elif self._in_head and self._head_bytes and self._timer is None:
+            self._timer = self.loop.call_later(HEAD_TIMEOUT, self._head_timed_out)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # A trailer is no header (RFC 9110 6.5.1): it must not stand in for one that was signed, or authorizes.
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 0
-        self._stop_head_timer()
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        self._stop_timer()
+        size = len(self.url) + sum(len(name) + len(value) + _HEADER_FRAMING for name, value in self.headers)
         if size > MAX_HEAD_BYTES:
             self._head_too_large()
             return
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._idle_bytes = 0
         if not self.transport.is_closing():
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_head = True
+        self._idle_bytes = 0
+        self._stop_timer()
         if not self.transport.is_closing():
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.more_body and not self.transport.is_closing():
+            # The answer did not wait for the body; the client may finish sending it, but not for ever.
+            self._stop_timer()
+            self._timer = self.loop.call_later(HEAD_TIMEOUT, self.transport.close)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "VALIDATION_ERROR", "InvalidRequestException", "The request is not well-formed HTTP/1.1")
@@ -85,17 +105,17 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refuse(431, "VALIDATION_ERROR", "InvalidRequestException", message)
 
     def _head_timed_out(self) -> None:
-        self._head_timer = None
+        self._timer = None
         if self._head_bytes:
             message = f"The request's header block did not arrive within {HEAD_TIMEOUT:.0f} seconds"
             self._refuse(408, "VALIDATION_ERROR", "InvalidRequestException", message)
         else:
             self.transport.close()
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _refuse(self, status: int, code: str, aws_code: str, message: str) -> None:
         body = orjson.dumps({"success": False, "error": {"code": code, "message": message}, "message": message})

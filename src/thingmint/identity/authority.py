@@ -138,11 +138,12 @@ class CertificateAuthority:
         # X.509 knows no fractions of a second.
         not_before = (now - profile.backdate).replace(microsecond=0)
         not_after = profile.end(now).replace(microsecond=0)
-        if not not_before < not_after <= self.certificate.not_valid_after_utc:
+        root = self.certificate
+        if not root.not_valid_before_utc <= not_before < not_after <= root.not_valid_after_utc:
             raise Invalid("validity", "would not lie within that of the authority")
         builder = (
             x509.CertificateBuilder()
-            .serial_number(x509.random_serial_number())
+            .serial_number(_random_serial())
             .issuer_name(self.certificate.subject)
             .subject_name(request.subject)
             .public_key(request.public_key)  # type: ignore[arg-type]  # the key policy has narrowed it
@@ -183,7 +184,7 @@ def make_root(common_name: str, key: SigningKey, now: datetime) -> x509.Certific
     public_key = key.public_key()
     return (
         x509.CertificateBuilder()
-        .serial_number(x509.random_serial_number())
+        .serial_number(_random_serial())
         .issuer_name(name)
         .subject_name(name)
         .public_key(public_key)
@@ -194,6 +195,11 @@ def make_root(common_name: str, key: SigningKey, now: datetime) -> x509.Certific
         .add_extension(_SIGNS_CERTIFICATES, critical=True)
         .sign(key, hashes.SHA256())
     )
+
+
+def _random_serial() -> int:
+    """20 bytes, as AWS's are: 158 random bits, and the highest that leaves the number positive (RFC 5280 4.1.2.2)."""
+    return x509.random_serial_number() | 1 << 158
 
 
 def _general_names(names: Sequence[str]) -> list[GeneralName]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeVar
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.utils import CryptographyDeprecationWarning
 
 from thingmint.identity.errors import Invalid, InvalidCertificate, InvalidSigningRequest
 from thingmint.identity.pem import PemKind, one_block
@@ -135,8 +134,8 @@ def _parsed(text: str, field: str, kind: PemKind, parse: Callable[[bytes], T]) -
     pem = one_block(text, field, kind)
     try:
         with warnings.catch_warnings():
-            # A negative serial number breaks RFC 5280, and fleets have them all the same.
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            # Negative serial numbers and over-long names break RFC 5280, and fleets have them all the same.
+            warnings.simplefilter("ignore")
             return parse(pem)
     except UnsupportedAlgorithm:
         raise kind.error(field, "uses an algorithm that is not supported") from None

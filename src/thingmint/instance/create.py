@@ -74,7 +74,8 @@ def check_hostname(name: str) -> str:
         return str(ip_address(name))
     except ValueError:
         pass
-    if len(name) > 253 or not _HOSTNAME.fullmatch(name):
+    # A last label of digits only would be read as an IPv4 address (WHATWG URL, "ends in a number").
+    if len(name) > 253 or not _HOSTNAME.fullmatch(name) or name.rpartition(".")[2].isdigit():
         raise ConfigError("hostname", f"{name!r} is neither a DNS name nor an IP address")
     return name.lower()
 
@@ -109,7 +110,9 @@ async def create(
     root_key: RootKeyType,
     passphrase: bytes | None,
 ) -> None:
-    """Makes an instance in a directory that is empty and held."""
+    """Makes an instance in a directory that is empty and held. The first of ``hostnames`` is what clients are told."""
+    if hostnames[0].startswith("*"):
+        raise ConfigError("hostname", f"{hostnames[0]} cannot come first: clients need a name that they can connect to")
     strangers = sorted({entry.name for entry in directory.root.iterdir()} - _HARMLESS)
     if strangers:
         raise ConfigError("data-dir", f"{directory.root} is not empty ({strangers[0]}) and holds no Thingmint instance")
@@ -199,7 +202,10 @@ class Instance:
         except (OSError, ValueError) as error:
             raise ConfigError("data-dir", f"{certificate_path} or {key_path} cannot be read: {error}") from None
         passphrase = self._passphrase() if b"ENCRYPTED" in encoded_key else None
-        return CertificateAuthority(certificate, _load_key(key_path, encoded_key, passphrase), profile)
+        key = _load_key(key_path, encoded_key, passphrase)
+        if key.public_key() != certificate.public_key():
+            raise ConfigError("data-dir", f"{key_path} is not the key of {certificate_path}")
+        return CertificateAuthority(certificate, key, profile)
 
 
 def _load_key(path: Path, encoded: bytes, passphrase: bytes | None) -> SigningKey:

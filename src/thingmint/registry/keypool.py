@@ -118,8 +118,6 @@ class KeyPool:
 
     def _arrived(self, future: Future[KeyPair]) -> None:
         self._under_way -= 1
-        if self._closed:
-            return
         if error := future.exception():
             # Whoever waits is told rather than kept; the next caller tries again.
             _log.error("a key pair could not be generated", error=type(error).__name__)
@@ -129,6 +127,8 @@ class KeyPool:
         self._refill()
 
     def _hand_out(self, pair: KeyPair) -> None:
+        if self._closed:
+            return
         while self._waiting:
             account, waiters = self._waiting.popitem(last=False)
             waiter = waiters.popleft() if waiters else None

@@ -55,8 +55,12 @@ class SQLiteStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer = _connect(path)
+        try:
+            _migrate(self._writer)
+        except BaseException:
+            self._writer.close()
+            raise
         self._reader = self._open_reader()
-        _migrate(self._writer)
         self._queue: deque[_Job] = deque()
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._drain_task: asyncio.Task[None] | None = None
@@ -141,9 +145,7 @@ class SQLiteStore:
                 self._reader.close()
                 self._writer = _connect(self._path)
                 self._reader = self._open_reader()
-                self._writer.execute("BEGIN IMMEDIATE")
-                self._writer.execute("UPDATE schema_migrations SET version = version")
-                self._writer.execute("COMMIT")
+                await asyncio.get_running_loop().run_in_executor(self._committer, _try_writing, self._writer)
             except sqlite3.Error as error:
                 _log.error("the store cannot be reopened yet", error=str(error))
                 await asyncio.sleep(_REOPEN_AFTER)
@@ -234,6 +236,12 @@ def _translated(error: sqlite3.Error) -> Exception:
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _ENGINE_FAILURES:
         return Unavailable("The store cannot keep changes now")
     return error
+
+
+def _try_writing(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE schema_migrations SET version = version")
+    connection.execute("COMMIT")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

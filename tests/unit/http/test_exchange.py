@@ -1,0 +1,125 @@
+"""Reading a whole request, and answering it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from thingmint.http import exchange
+from thingmint.http.exchange import MAX_BODY_BYTES, ClientGone, Exchange, Request, read_request, respond
+from thingmint.identity.errors import Invalid
+
+if TYPE_CHECKING:
+    from thingmint.http.exchange import Message
+
+SCOPE: dict[str, Any] = {
+    "method": "POST",
+    "raw_path": b"/a%2Fb",
+    "query_string": b"c=%20",
+    "headers": [(b"host", b"localhost"), (b"host", b"again")],
+}
+GONE = {"type": "http.disconnect"}
+
+
+def piece(body: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def read(*messages: Message) -> Request:
+    """What is made of these messages; nothing ever comes after them."""
+    left = list(messages)
+
+    async def receive() -> Message:
+        if not left:
+            await asyncio.Event().wait()
+        return left.pop(0)
+
+    return asyncio.run(read_request(SCOPE, receive))
+
+
+@pytest.mark.parametrize(
+    ("messages", "body"),
+    [
+        ([piece(b"", more=False)], b""),
+        ([{"type": "http.request"}], b""),
+        ([piece(b"hello", more=False)], b"hello"),
+        ([piece(b"hel"), piece(b"lo", more=False)], b"hello"),
+        ([piece(b""), piece(b"hello"), piece(b"", more=False)], b"hello"),
+        ([piece(b"x" * MAX_BODY_BYTES, more=False)], b"x" * MAX_BODY_BYTES),
+        ([piece(b"x" * (MAX_BODY_BYTES - 1)), piece(b"x", more=False)], b"x" * MAX_BODY_BYTES),
+    ],
+    ids=["empty", "bare", "one", "two", "three", "largest", "largest in two"],
+)
+def test_requests(messages: list[Message], body: bytes) -> None:
+    assert read(*messages) == Request("POST", b"/a%2Fb", b"c=%20", SCOPE["headers"], body)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [piece(b"x" * (MAX_BODY_BYTES + 1), more=False)],
+        [piece(b"x" * (MAX_BODY_BYTES + 1))],  # what is still to come is not waited for
+        [piece(b"x" * MAX_BODY_BYTES), piece(b"x")],
+    ],
+    ids=["one", "more to come", "two"],
+)
+def test_too_large(messages: list[Message]) -> None:
+    with pytest.raises(Invalid) as refused:
+        read(*messages)
+    assert str(refused.value) == "body must be at most 1048576 bytes"
+
+
+@pytest.mark.parametrize("messages", [[GONE], [piece(b"a"), GONE], [piece(b""), piece(b"a"), GONE]])
+def test_a_client_that_goes_away(messages: list[Message]) -> None:
+    with pytest.raises(ClientGone):
+        read(*messages)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [piece(b"a")],
+        [piece(b"a"), piece(b"b")],
+    ],
+    ids=["none of it", "a piece", "two pieces"],
+)
+def test_a_body_that_does_not_come(messages: list[Message], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "_BODY_TIMEOUT", 0.01)
+    left = list(messages)
+
+    async def receive() -> Message:
+        if not left:
+            await asyncio.Event().wait()
+        return left.pop(0)
+
+    async def main() -> None:
+        async with asyncio.timeout(1):
+            await read_request({**SCOPE, "headers": [(b"content-length", b"3")]}, receive)
+
+    with pytest.raises(Invalid) as refused:
+        asyncio.run(main())
+    assert str(refused.value) == "body did not arrive within 0 seconds"
+
+
+def test_answers() -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    seen = Exchange()
+    asyncio.run(respond(seen, send, 418, [(b"a", b"b")], b"teapot"))
+    assert seen.status == 418
+    assert sent == [
+        {"type": "http.response.start", "status": 418, "headers": [(b"a", b"b"), (b"content-length", b"6")]},
+        {"type": "http.response.body", "body": b"teapot"},
+    ]
+
+
+def test_each_exchange_has_an_id_of_its_own() -> None:
+    assert Exchange().id != Exchange().id
+    seen = Exchange()
+    assert Exchange.of({"thingmint.exchange": seen}) is seen

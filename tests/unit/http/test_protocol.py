@@ -1,0 +1,433 @@
+"""The limits on a request's head, with a transport and a clock that are not real."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
+from uvicorn.server import ServerState
+
+from thingmint.http import protocol
+from thingmint.http.protocol import HEAD_TIMEOUT, MAX_HEAD_BYTES, LimitedProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thingmint.http.exchange import Message, Receive, Send
+
+GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what was written, and delivers nothing."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 50000), "sockname": ("127.0.0.1", 8080)})
+        self.written = bytearray()
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        assert not self.closed
+        self.written += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+class FakeTimer:
+    def __init__(self, when: float, callback: Callable[[], object]) -> None:
+        self.when, self.callback = when, callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class FakeLoop:
+    """Timers fire when the test says so; everything else is the running loop's."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[FakeTimer] = []
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> FakeTimer:
+        self.timers.append(FakeTimer(self.now + delay, callback))
+        return self.timers[-1]
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        due = [timer for timer in self.timers if timer.when <= self.now]
+        self.timers = [timer for timer in self.timers if timer.when > self.now]
+        for timer in due:
+            if not timer.cancelled:
+                timer.callback()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio.get_running_loop(), name)
+
+
+class Connection:
+    """One connection to a server whose application answers with what it was asked."""
+
+    def __init__(self, state: ServerState | None = None) -> None:
+        self.requests: list[Message] = []
+        config = uvicorn.Config(
+            self._app,
+            interface="asgi3",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=75,
+            proxy_headers=False,
+        )
+        config.load()
+        self.loop = FakeLoop()
+        self.state = state or ServerState()
+        loop: Any = self.loop
+        self.protocol = LimitedProtocol(config, self.state, {}, loop)
+        self.transport = FakeTransport()
+        self.protocol.connection_made(self.transport)
+        self.held: asyncio.Event | None = None
+        self.reads = True
+
+    async def _app(self, scope: Message, receive: Receive, send: Send) -> None:
+        body = b""
+        while self.reads:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        self.requests.append({**scope, "body": body})
+        if self.held is not None:
+            await self.held.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.protocol.data_received(piece)
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    def refusal(self) -> tuple[int, dict[str, str], Any]:
+        """The status, headers and body of the last answer, after which the connection was closed."""
+        assert self.transport.is_closing()
+        answer = bytes(self.transport.written)
+        head, _, body = answer[answer.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        assert int(headers["content-length"]) == len(body)
+        return int(status.split()[1]), headers, json.loads(body)
+
+
+def run(scenario: Callable[[Connection], Any]) -> None:
+    async def main() -> None:
+        connection = Connection()
+        await scenario(connection)
+        connection.protocol.connection_lost(None)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def check(connection: Connection, status: int, message: str, aws_code: str = "InvalidRequestException") -> None:
+    """Both faces' clients can read it."""
+    got, headers, body = connection.refusal()
+    assert got == status
+    assert headers["content-type"] == "application/json"
+    assert headers["x-amzn-errortype"] == aws_code
+    assert headers["connection"] == "close"
+    assert body["success"] is False
+    assert body["error"]["message"] == body["message"] == message
+    assert connection.requests == []
+
+
+TOO_LARGE = "The request's header block must be at most 65536 bytes"
+TOO_SLOW = "The request's header block did not arrive within 10 seconds"
+NOT_HTTP = "The request is not well-formed HTTP/1.1"
+
+
+def head(size: int, *, header: bytes = b"a" * 97) -> bytes:
+    """A head of about that many bytes."""
+    line = b"x: " + header + b"\r\n"
+    return GET[:-2] + line * (size // len(line)) + b"\r\n"
+
+
+class TestRequests:
+    @pytest.mark.parametrize("size", [1, 2, 7, 1000])
+    def test_pieces_of_any_size(self, size: int) -> None:
+        sent = b"POST /a%2Fb?c=%20 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
+
+        async def scenario(connection: Connection) -> None:
+            await connection.receive(*(sent[start : start + size] for start in range(0, len(sent), size)))
+            [request] = connection.requests
+            assert (request["method"], request["raw_path"], request["query_string"]) == ("POST", b"/a%2Fb", b"c=%20")
+            assert request["body"] == b"hello"
+            assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
+            assert not connection.transport.is_closing()
+
+        run(scenario)
+
+    def test_several_on_one_connection(self) -> None:
+        async def scenario(connection: Connection) -> None:
+            await connection.receive(GET, GET + GET, GET)
+            assert len(connection.requests) == 4
+            assert not connection.transport.is_closing()
+
+        run(scenario)
+
+    def test_a_large_body_is_no_large_head(self) -> None:
+        body = b"x" * (2 * MAX_HEAD_BYTES)
+
+        async def scenario(connection: Connection) -> None:
+            sent = GET.replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % len(body)) + body
+            await connection.receive(sent)  # in one piece
+            await connection.receive(sent[:40], sent[40:])  # its end comes with the body
+            await connection.receive(sent[:100], *(sent[start : start + 9999] for start in range(100, len(sent), 9999)))
+            assert [len(request["body"]) for request in connection.requests] == [len(body)] * 3
+            assert not connection.transport.is_closing()
+
+        run(scenario)
+
+    def test_trailers_are_no_headers(self) -> None:
+        async def scenario(connection: Connection) -> None:
+            chunked = GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+            await connection.receive(chunked, b"1\r\na\r\n0\r\nAuthorization: Bearer x\r\n\r\n")
+            [request] = connection.requests
+            assert b"authorization" not in dict(request["headers"])
+
+        run(scenario)
+
+
+class TestSize:
+    def test_just_below_the_limit(self) -> None:
+        async def scenario(connection: Connection) -> None:
+            sent = head(MAX_HEAD_BYTES - 200)
+            await connection.receive(sent)
+            await connection.receive(*(sent[start : start + 1000] for start in range(0, len(sent), 1000)))
+            assert len(connection.requests) == 2
+
+        run(scenario)
+
+    @pytest.mark.parametrize("piece", [1000, 65536, 10**6])
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            head(2 * MAX_HEAD_BYTES),
+            head(2 * MAX_HEAD_BYTES, header=b"a" * (MAX_HEAD_BYTES + 1)),
+            head(2 * MAX_HEAD_BYTES)[:-2],  # its end never comes
+            b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n\r\n",
+            b"GET /?" + b"a" * MAX_HEAD_BYTES,
+            GET[:-2] + b"a" * (MAX_HEAD_BYTES + 1),
+        ],
+        ids=["many", "one", "unfinished", "path", "query", "name"],
+    )
+    def test_above_it(self, sent: bytes, piece: int) -> None:
+        async def scenario(connection: Connection) -> None:
+            await connection.receive(*(sent[start : start + piece] for start in range(0, len(sent), piece)))
+            check(connection, 431, TOO_LARGE)
+
+        run(scenario)
+
+    def test_very_many_small_headers_in_one_piece(self) -> None:
+        async def scenario(connection: Connection) -> None:
+            await connection.receive(GET[:-2] + b"a:b\r\n" * 30_000 + b"\r\n")
+            check(connection, 431, TOO_LARGE)
+
+        run(scenario)
+
+    def test_the_next_request_is_limited_too(self) -> None:
+        async def scenario(connection: Connection) -> None:
+            await connection.receive(GET)
+            connection.requests.clear()
+            connection.transport.written.clear()
+            sent = head(2 * MAX_HEAD_BYTES)
+            await connection.receive(*(sent[start : start + 1000] for start in range(0, len(sent), 1000)))
+            check(connection, 431, TOO_LARGE)
+
+        run(scenario)
+
+    @pytest.mark.parametrize("trailer", [b"a" * 1000, b"a:b\r\n" * 200])
+    def test_trailers_are_limited(self, trailer: bytes) -> None:
+        async def scenario(connection: Connection) -> None:
+            chunked = GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+            await connection.receive(chunked, b"0\r\n", *[trailer] * (2 * MAX_HEAD_BYTES // 1000))
+            assert connection.transport.is_closing()
+
+        run(scenario)
+
+
+class TestTime:
+    @pytest.mark.parametrize("pieces", [(GET[:1],), (GET[:-1],), (GET[:5], GET[5:9], GET[9:20])])
+    def test_a_slow_head(self, pieces: tuple[bytes, ...]) -> None:
+        async def scenario(connection: Connection) -> None:
+            for piece in pieces:
+                await connection.receive(piece)
+                connection.loop.advance(HEAD_TIMEOUT / 4)
+            assert not connection.transport.is_closing()
+            connection.loop.advance(HEAD_TIMEOUT)
+            check(connection, 408, TOO_SLOW)
+
+        run(scenario)
+
+    def test_dripping_does_not_help(self) -> None:
+        async def scenario(connection: Connection) -> None:
+            for byte in range(9):
+                await connection.receive(GET[byte : byte + 1])
+                connection.loop.advance(1.0)
+            assert not connection.transport.is_closing()
+            await connection.receive(GET[9:10])
+            connection.loop.advance(1.0)
+            check(connection, 408, TOO_SLOW)
+
+        run(scenario)
+
+    def test_one_that_says_nothing_is_told_nothing(self) -> None:
+        async def scenario(connection: Connection) -> None:
+            connection.loop.advance(HEAD_TIMEOUT - 1)
+            assert not connection.transport.is_closing()
+            connection.loop.advance(1)
+            assert connection.transport.is_closing()
+            assert not connection.transport.written
+
+        run(scenario)
+
+    def test_between_requests_there_is_more_time(self) -> None:
+        async def scenario(connection: Connection) -> None:
+            await connection.receive(GET)
+            connection.loop.advance(3 * HEAD_TIMEOUT)
+            assert not connection.transport.is_closing()
+            await connection.receive(GET)
+            assert len(connection.requests) == 2
+
+        run(scenario)
+
+    def test_the_second_requests_head_may_not_be_slow_either(self) -> None:
+        async def scenario(connection: Connection) -> None:
+            await connection.receive(GET, GET[:9])
+            connection.requests.clear()
+            connection.loop.advance(HEAD_TIMEOUT)
+            check(connection, 408, TOO_SLOW)
+
+        run(scenario)
+
+    def test_an_application_may_take_its_time(self) -> None:
+        async def scenario(connection: Connection) -> None:
+            connection.held = asyncio.Event()
+            await connection.receive(GET)
+            connection.loop.advance(10 * HEAD_TIMEOUT)
+            assert not connection.transport.is_closing()
+            connection.held.set()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
+
+        run(scenario)
+
+    def test_a_body_that_nobody_reads_may_not_be_slow_for_ever(self) -> None:
+        async def scenario(connection: Connection) -> None:
+            connection.reads = False
+            await connection.receive(GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 1000000\r\n\r\n"))
+            assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
+            for _ in range(100):
+                await connection.receive(b"x")
+                connection.loop.advance(HEAD_TIMEOUT)
+            assert connection.transport.is_closing()
+
+        run(scenario)
+
+    @pytest.mark.parametrize("pieces", [(), (GET,), (GET, GET[:9])])
+    @pytest.mark.parametrize("error", [None, ConnectionResetError()])
+    def test_nothing_is_left_when_a_connection_is_lost(
+        self, pieces: tuple[bytes, ...], error: Exception | None
+    ) -> None:
+        async def main() -> None:
+            connection = Connection()
+            await connection.receive(*pieces)
+            connection.protocol.connection_lost(error)
+            assert all(timer.cancelled for timer in connection.loop.timers)
+            connection.loop.advance(1000)
+            assert connection.state.connections == set()
+
+        asyncio.run(main())
+
+
+class TestConnections:
+    def test_there_is_a_cap(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(protocol, "_MAX_CONNECTIONS", 2)
+
+        async def main() -> None:
+            state = ServerState()
+            first, second, third = (Connection(state) for _ in range(3))
+            check(third, 503, "Too many connections are open", "ServiceUnavailableException")
+            await third.receive(GET)
+            assert third.requests == []
+            await first.receive(GET)
+            assert len(first.requests) == 1
+            third.protocol.connection_lost(None)
+            second.protocol.connection_lost(None)
+            fourth = Connection(state)
+            await fourth.receive(GET)
+            assert len(fourth.requests) == 1
+            for connection in (first, fourth):
+                connection.protocol.connection_lost(None)
+
+        asyncio.run(main())
+
+
+class TestMalformed:
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS on the plain port
+            b"hello\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost localhost\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"GET /\xff HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nA: b\0c\r\n\r\n",
+            b"GET / HTTP/1.1\r\nA: b\nc: d\r\n\r\n\r\n\0",
+            b"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET http://localhost HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"FROB / HTTP/1.1\r\n\r\n",
+        ],
+    )
+    def test_it_is_answered_in_json(self, sent: bytes) -> None:
+        async def scenario(connection: Connection) -> None:
+            await connection.receive(sent)
+            connection.requests.clear()
+            check(connection, 400, NOT_HTTP)
+
+        run(scenario)
+
+    @given(
+        st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([GET, b"\r\n", b"GET / HTTP/1.1\r\n"])), max_size=6)
+    )
+    def test_no_bytes_break_it(self, pieces: list[bytes]) -> None:
+        async def scenario(connection: Connection) -> None:
+            await connection.receive(*pieces)
+            if connection.transport.closed and b" 400 " in connection.transport.written:
+                assert connection.refusal()[2]["message"] == NOT_HTTP
+
+        run(scenario)

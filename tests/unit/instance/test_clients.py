@@ -1,0 +1,92 @@
+"""What clients paste: it is valid shell, and what a person wrote into it stays."""
+
+from __future__ import annotations
+
+import shlex
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from thingmint.access.directory import NewCredentials
+from thingmint.instance.clients import authority_of, update_endpoints, write_client_files
+from thingmint.instance.layout import DataDirectory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CREDENTIALS = NewCredentials("123456789012", "AKIAEXAMPLE", "s/ecret+", "tma_a_b")
+
+
+def variables(text: str) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in shlex.split(text, comments=True))
+
+
+@pytest.mark.parametrize(
+    ("host", "authority"),
+    [
+        ("localhost", "localhost:8443"),
+        ("127.0.0.1", "127.0.0.1:8443"),
+        ("::1", "[::1]:8443"),
+        ("2001:db8::1", "[2001:db8::1]:8443"),
+        ("iot.example.org", "iot.example.org:8443"),
+    ],
+)
+def test_authorities(host: str, authority: str) -> None:
+    assert authority_of(host, 8443) == authority
+
+
+@pytest.fixture(params=["data", "with blanks", "with 'quotes' and $signs", "{braces}"])
+def directory(request: pytest.FixtureRequest, tmp_path: Path) -> DataDirectory:
+    made = DataDirectory(tmp_path / request.param)
+    made.root.mkdir()
+    write_client_files(made, made, CREDENTIALS, "eu-central-1")
+    return made
+
+
+def test_new_ones(directory: DataDirectory) -> None:
+    assert variables(directory.aws_env.read_text()) == {
+        "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "s/ecret+",
+        "AWS_SESSION_TOKEN": "",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_REGION": "eu-central-1",
+        "AWS_ENDPOINT_URL_IOT": "",
+        "AWS_CA_BUNDLE": "",
+    }
+    assert "AWS_CA_BUNDLE replaces the trusted authorities for every AWS service" in directory.aws_env.read_text()
+    assert f"set -a; . {shlex.quote(str(directory.aws_env))}" in directory.aws_env.read_text()
+    assert directory.token.read_text() == "tma_a_b\n"
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (directory.aws_env, directory.token)}
+    assert modes == {0o600}
+    assert stat.S_IMODE(directory.clients.stat().st_mode) == 0o700
+
+
+def test_where_the_server_listens(directory: DataDirectory) -> None:
+    update_endpoints(directory, "::1", 4711)
+    found = variables(directory.aws_env.read_text())
+    assert found["AWS_ENDPOINT_URL_IOT"] == "https://[::1]:4711"
+    assert found["AWS_CA_BUNDLE"] == str(directory.root / "ca.pem")
+    assert found["AWS_SECRET_ACCESS_KEY"] == "s/ecret+"
+    update_endpoints(directory, "localhost", 4712)
+    assert variables(directory.aws_env.read_text())["AWS_ENDPOINT_URL_IOT"] == "https://localhost:4712"
+
+
+def test_other_lines_stay(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    directory.clients.mkdir()
+    mine = "# AWS_CA_BUNDLE=x\n\nMY_AWS_CA_BUNDLE=1\nAWS_PROFILE='a b'\n{}  export AWS_CA_BUNDLE=y\nAWS_CA_BUNDLES=z"
+    directory.aws_env.write_text(mine.format("AWS_CA_BUNDLE=old\n"))
+    (directory.clients / "yc.env").write_text("AWS_ENDPOINT_URL_IOT=old")
+    (directory.clients / "token").write_text("AWS_ENDPOINT_URL_IOT=a token")
+    update_endpoints(directory, "localhost", 1)
+    assert directory.aws_env.read_text() == mine.format(f"AWS_CA_BUNDLE={tmp_path}/ca.pem\n")
+    assert (directory.clients / "yc.env").read_text() == "AWS_ENDPOINT_URL_IOT=https://localhost:1"
+    assert (directory.clients / "token").read_text() == "AWS_ENDPOINT_URL_IOT=a token"
+
+
+def test_what_is_right_is_not_written_again(directory: DataDirectory) -> None:
+    update_endpoints(directory, "localhost", 1)
+    inode = directory.aws_env.stat().st_ino
+    update_endpoints(directory, "localhost", 1)
+    assert directory.aws_env.stat().st_ino == inode

@@ -1,0 +1,353 @@
+"""An instance is made once and whole, however often the making is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from structlog.testing import capture_logs
+
+from tests.unit.vectors import NOW, name, rsa_key
+from thingmint.access.directory import Directory
+from thingmint.identity.authority import DEVICE, CertificateRequest
+from thingmint.instance import create as create_module
+from thingmint.instance.create import DEFAULT_HOSTNAMES, Instance, check_hostname, check_region, create, exists
+from thingmint.instance.layout import DataDirectory
+from thingmint.registry.names import NameRegistry
+from thingmint.settings import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> DataDirectory:
+    made = DataDirectory(tmp_path / "data")
+    made.root.mkdir()
+    return made
+
+
+def make(directory: DataDirectory, *, root_key: Any = "p256", passphrase: bytes | None = None) -> None:
+    """As `thingmint init` does."""
+    if not exists(directory):
+        making = create(
+            directory, hostnames=["localhost", "::1"], regions=["us-east-1"], root_key=root_key, passphrase=passphrase
+        )
+        asyncio.run(making)
+
+
+def check_whole(directory: DataDirectory) -> None:
+    assert exists(directory)
+    assert {path.name for path in directory.root.iterdir()} == {
+        "ca.pem",
+        "ca.key",
+        "device-ca.pem",
+        "device-ca.key",
+        "master.key",
+        "thingmint.db",
+        "clients",
+    }
+    instance = Instance.open(directory, lambda: None)
+
+    async def scenario() -> None:
+        assert await NameRegistry(instance.store).hostnames() == ["localhost", "::1"]
+        found = Directory(instance.store, instance.vault)
+        caller = await found.authenticate_token(directory.token.read_text().strip())
+        lines = directory.aws_env.read_text().splitlines()
+        env = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+        same, secret = await found.find_access_key(env["AWS_ACCESS_KEY_ID"])
+        assert secret == env["AWS_SECRET_ACCESS_KEY"]
+        assert same.account == caller.account
+        await instance.store.close()
+
+    asyncio.run(scenario())
+    request = CertificateRequest(name("x"), rsa_key().public_key())
+    for authority in (instance.device_authority(DEVICE), instance.listener_authority(DEVICE)):
+        issued = authority.sign(authority.prepare(request, NOW.replace(year=2030)))
+        x509.load_der_x509_certificate(issued.der).verify_directly_issued_by(authority.certificate)
+
+
+class TestCreate:
+    def test_what_it_makes(self, directory: DataDirectory) -> None:
+        assert not exists(directory)
+        make(directory)
+        check_whole(directory)
+        for path in directory.root.rglob("*"):
+            expected = 0o700 if path.is_dir() else 0o600
+            assert stat.S_IMODE(path.stat().st_mode) == expected, path
+        assert stat.S_IMODE(directory.root.stat().st_mode) == 0o700
+
+    def test_the_two_roots(self, directory: DataDirectory) -> None:
+        make(directory)
+        listener, device = (x509.load_pem_x509_certificate(p.read_bytes()) for p in (directory.ca, directory.device_ca))
+        assert listener.public_key() != device.public_key()
+        assert listener.subject != device.subject
+        for root, key in ((listener, directory.ca_key), (device, directory.device_ca_key)):
+            assert root.not_valid_after_utc.year > 2049
+            assert load_pem_private_key(key.read_bytes(), None).public_key() == root.public_key()
+            assert key.read_text().startswith("-----BEGIN PRIVATE KEY-----")
+
+    @pytest.mark.parametrize(
+        ("root_key", "type"), [("p256", ec.EllipticCurvePrivateKey), ("rsa2048", rsa.RSAPrivateKey)]
+    )
+    def test_the_type_of_their_keys(self, directory: DataDirectory, root_key: str, type: Any) -> None:
+        make(directory, root_key=root_key)
+        check_whole(directory)
+        assert isinstance(load_pem_private_key(directory.device_ca_key.read_bytes(), None), type)
+
+    def test_two_instances_share_nothing(self, tmp_path: Path) -> None:
+        made = []
+        for folder in ("a", "b"):
+            directory = DataDirectory(tmp_path / folder)
+            directory.root.mkdir()
+            make(directory)
+            made.append(directory)
+        for file in ("ca_key", "device_ca_key", "master_key", "token", "aws_env"):
+            assert getattr(made[0], file).read_bytes() != getattr(made[1], file).read_bytes()
+
+    def test_again_changes_nothing(self, directory: DataDirectory) -> None:
+        make(directory)
+        before = {path: path.read_bytes() for path in directory.root.rglob("*") if path.is_file()}
+        make(directory)
+        assert {path: path.read_bytes() for path in directory.root.rglob("*") if path.is_file()} == before
+
+    @pytest.mark.parametrize("stranger", ["notes.txt", "thingmint.db", "ca.key", ".hidden"])
+    def test_not_in_a_directory_that_holds_something_else(self, directory: DataDirectory, stranger: str) -> None:
+        (directory.root / stranger).write_text("mine")
+        with pytest.raises(
+            ConfigError, match=f"is not empty \\({stranger}\\) and holds no Thingmint instance"
+        ) as refused:
+            make(directory)
+        assert refused.value.setting == "data-dir"
+        assert [path.name for path in directory.root.iterdir()] == [stranger]
+        assert (directory.root / stranger).read_text() == "mine"
+
+    @pytest.mark.parametrize("file", ["lock", "thingmint.toml"])
+    def test_what_may_lie_there(self, directory: DataDirectory, file: str) -> None:
+        (directory.root / file).touch()
+        make(directory)
+        (directory.root / file).unlink()
+        check_whole(directory)
+
+
+class Interrupted(BaseException):
+    """As if the process had ended here: no handler of errors takes it for one."""
+
+
+class Interruption:
+    """Lets so many steps pass, and none after that."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+
+    def before(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            if self._left == 0:
+                raise Interrupted
+            self._left -= 1
+            return function(*args, **kwargs)
+
+        return wrapped
+
+
+class TestInterruptions:
+    """Steps: 9 files are written, 7 entries are moved, and what is left is removed."""
+
+    @pytest.mark.parametrize("steps", range(30))
+    def test_the_next_one_finishes_or_begins_anew(
+        self, directory: DataDirectory, monkeypatch: pytest.MonkeyPatch, steps: int
+    ) -> None:
+        interruption = Interruption(steps)
+        with monkeypatch.context() as patch:
+            for module, function in (
+                (create_module, "write_private"),
+                (create_module, "write_client_files"),
+                (create_module, "sync_directory"),
+                (shutil, "rmtree"),
+                (Path, "rename"),
+                (Path, "mkdir"),
+            ):
+                patch.setattr(module, function, interruption.before(getattr(module, function)))
+            try:
+                make(directory)
+            except Interrupted:
+                interrupted = True
+            else:
+                interrupted = False
+        assert interrupted == (steps < STEPS)
+        # A root that clients trust already must not be replaced.
+        before = directory.ca.read_bytes() if directory.ca.exists() else None
+        if before is not None:  # whoever sees it may rely on the rest
+            assert directory.ca_key.exists()
+            assert directory.database.exists()
+            assert directory.token.exists()
+        make(directory)
+        check_whole(directory)
+        assert before in (None, directory.ca.read_bytes())
+
+    def test_once_complete_it_is_the_same_that_is_finished(
+        self, directory: DataDirectory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(path: Path, target: Path) -> Path:
+            raise Interrupted
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", interrupted)
+            with pytest.raises(Interrupted):
+                make(directory)
+        prepared = (directory.root / ".new" / "ca.key").read_bytes()
+        make(directory)
+        assert directory.ca_key.read_bytes() == prepared
+
+
+# mkdir .new, 7 files (two of each root, master key, database, the mark) and those of clients at once, the moves of
+# 7 entries, rmtree, and sync_directory before and after it. mkdir of clients/ is one more.
+STEPS = 20
+
+
+def open_all(directory: DataDirectory) -> None:
+    instance = Instance.open(directory, lambda: None)
+    try:
+        instance.device_authority(DEVICE)
+        instance.listener_authority(DEVICE)
+    finally:
+        asyncio.run(instance.store.close())
+
+
+class TestOpen:
+    def test_a_directory_that_was_open_to_others_is_closed(self, directory: DataDirectory) -> None:
+        make(directory)
+        directory.root.chmod(0o755)
+        with capture_logs() as logs:
+            open_all(directory)
+        assert stat.S_IMODE(directory.root.stat().st_mode) == 0o700
+        assert [line["log_level"] for line in logs] == ["warning"]
+
+    @pytest.mark.parametrize("root_key", ["p256", "rsa2048"])
+    def test_with_a_passphrase(self, directory: DataDirectory, root_key: str) -> None:
+        make(directory, passphrase=b"correct horse", root_key=root_key)
+        for key in (directory.ca_key, directory.device_ca_key):
+            assert key.read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+        instance = Instance.open(directory, lambda: b"correct horse")
+        assert instance.device_authority(DEVICE).certificate != instance.listener_authority(DEVICE).certificate
+        asyncio.run(instance.store.close())
+
+    @pytest.mark.parametrize(
+        ("passphrase", "message"), [(None, "is encrypted: set THINGMINT_CA_PASSPHRASE"), (b"wrong", "does not open")]
+    )
+    def test_with_none_or_a_wrong_one(self, directory: DataDirectory, passphrase: bytes | None, message: str) -> None:
+        make(directory, passphrase=b"correct horse")
+        instance = Instance.open(directory, lambda: passphrase)
+        with pytest.raises(ConfigError, match=message) as refused:
+            instance.device_authority(DEVICE)
+        assert refused.value.setting == "ca-passphrase"
+        asyncio.run(instance.store.close())
+
+    def test_it_is_asked_for_when_needed_only(self, directory: DataDirectory) -> None:
+        make(directory)
+        asked: list[None] = []
+        instance = Instance.open(directory, lambda: asked.append(None))
+        asyncio.run(instance.store.close())
+        assert not asked
+
+    @pytest.mark.parametrize("content", [b"", b"zz", b"00" * 31, b"\xff"])
+    def test_a_damaged_master_key(self, directory: DataDirectory, content: bytes) -> None:
+        make(directory)
+        directory.master_key.write_bytes(content)
+        with pytest.raises(ConfigError, match="does not hold a master key"):
+            Instance.open(directory, lambda: None)
+
+    @pytest.mark.parametrize(
+        ("file", "damage"),
+        [
+            ("master_key", None),
+            ("database", None),
+            ("database", b"not a database, but long enough to be looked at" * 100),
+            ("ca_key", None),
+            ("ca", b""),
+            ("device_ca", None),
+            ("device_ca_key", b"-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"),
+        ],
+    )
+    def test_a_file_that_is_missing_or_damaged(self, directory: DataDirectory, file: str, damage: bytes | None) -> None:
+        make(directory)
+        path: Path = getattr(directory, file)
+        if damage is None:
+            path.unlink()
+        else:
+            path.write_bytes(damage)
+        with pytest.raises(ConfigError) as refused:
+            open_all(directory)
+        assert refused.value.setting == "data-dir"
+
+    def test_a_key_that_does_not_fit(self, directory: DataDirectory) -> None:
+        make(directory)
+        directory.device_ca_key.write_bytes(directory.ca_key.read_bytes())
+        with pytest.raises(ConfigError):
+            open_all(directory)
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("written", "canonical"),
+        [
+            *((name, name) for name in DEFAULT_HOSTNAMES),
+            ("IoT.Example.ORG", "iot.example.org"),
+            ("*.example.org", "*.example.org"),
+            ("a_b.example.org", "a_b.example.org"),
+            ("a" * 63, "a" * 63),
+            ("0:0:0:0:0:0:0:1", "::1"),
+            ("2001:DB8::1", "2001:db8::1"),
+        ],
+    )
+    def test_host_names(self, written: str, canonical: str) -> None:
+        assert check_hostname(written) == canonical
+
+    @pytest.mark.parametrize(
+        "written",
+        [
+            "",
+            " ",
+            "a b",
+            "a..b",
+            ".a",
+            "a.",
+            "-a",
+            "a-",
+            "*",
+            "a.*.b",
+            "https://a",
+            "a:8443",
+            "[::1]",
+            "a\n",
+            "a/b",
+            "b\u00fccher.example",
+            "a" * 64,
+            ".".join(["a" * 50] * 6),
+            "256.1.1.1",
+        ],
+    )
+    def test_what_is_no_host_name(self, written: str) -> None:
+        with pytest.raises(ConfigError) as refused:
+            check_hostname(written)
+        assert refused.value.setting == "hostname"
+        assert "\n" not in str(refused.value)
+
+    @pytest.mark.parametrize("name", ["us-east-1", "eu-central-1", "us-gov-west-1", "ru-central1", "local"])
+    def test_regions(self, name: str) -> None:
+        assert check_region(name) == name
+
+    @pytest.mark.parametrize(
+        "name", ["", "US-EAST-1", "us_east_1", "us-east-1\n", "us--east", "-us", "us-", "a.b", "a" * 64]
+    )
+    def test_what_is_no_region(self, name: str) -> None:
+        with pytest.raises(ConfigError) as refused:
+            check_region(name)
+        assert refused.value.setting == "region"

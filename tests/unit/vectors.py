@@ -1,0 +1,156 @@
+"""Keys, certificates and requests for the tests, good and bad. Keys are made once for each process."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import textwrap
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.oid import NameOID
+
+from thingmint.identity.authority import DEVICE, CertificateAuthority, make_root
+from thingmint.identity.keys import KeyPair
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thingmint.identity.authority import Profile, SigningKey
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
+
+
+class FakeClock:
+    def __init__(self, now: datetime = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **delta: float) -> None:
+        self.now += timedelta(**delta)
+
+
+@functools.cache
+def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+
+
+@functools.cache
+def ec_key(curve: str = "secp256r1") -> ec.EllipticCurvePrivateKey:
+    curves: dict[str, type[ec.EllipticCurve]] = {
+        "secp256r1": ec.SECP256R1,
+        "secp384r1": ec.SECP384R1,
+        "secp521r1": ec.SECP521R1,
+        "secp256k1": ec.SECP256K1,
+    }
+    return ec.generate_private_key(curves[curve]())
+
+
+@functools.cache
+def ed25519_key() -> ed25519.Ed25519PrivateKey:
+    return ed25519.Ed25519PrivateKey.generate()
+
+
+def huge_rsa_public_key(bits: int) -> rsa.RSAPublicKey:
+    """A modulus that nobody knows the factors of is as good as any where only its size counts."""
+    return rsa.RSAPublicNumbers(65537, (1 << (bits - 1)) | 1).public_key()
+
+
+def name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def cheap_key_pair() -> KeyPair:
+    """A KeyPair without the cost of an RSA key; each is another object, and all hold the same key."""
+    public = rsa_key().public_key()
+    private_pem = rsa_key().private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    return KeyPair(public, public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(), private_pem)
+
+
+def certificate(
+    public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | None = None,
+    *,
+    common_name: str = "a device of its own",
+    not_before: datetime = NOW - timedelta(days=1),
+    not_after: datetime = NOW + timedelta(days=365),
+) -> x509.Certificate:
+    """A certificate from a CA that we know nothing of."""
+    return (
+        x509.CertificateBuilder()
+        .serial_number(x509.random_serial_number())
+        .issuer_name(name("a CA of its own"))
+        .subject_name(name(common_name))
+        .public_key(public_key or ec_key().public_key())
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(ec_key(), hashes.SHA256())
+    )
+
+
+def certificate_pem(*args: object, **kwargs: object) -> str:
+    made = certificate(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
+    return made.public_bytes(Encoding.PEM).decode()
+
+
+def csr_pem(
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | None = None,
+    subject: x509.Name | None = None,
+) -> str:
+    key = key or ec_key()
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name("thermostat-7") if subject is None else subject)
+    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    return builder.sign(key, algorithm).public_bytes(Encoding.PEM).decode()
+
+
+def to_pem(der: bytes, label: str) -> str:
+    lines = textwrap.fill(base64.b64encode(der).decode(), 64)
+    return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n"
+
+
+def to_der(pem: str) -> bytes:
+    return base64.b64decode("".join(line for line in pem.splitlines() if not line.startswith("-----")))
+
+
+def tlv(tag: int, content: bytes) -> bytes:
+    """One element of DER."""
+    size = len(content)
+    if size < 0x80:
+        return bytes([tag, size]) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(length)]) + length + content
+
+
+def elements(content: bytes) -> list[tuple[int, bytes]]:
+    """The (tag, content) of each element that ``content`` is made of."""
+    found = []
+    while content:
+        size, start = content[1], 2
+        if size & 0x80:
+            start = 2 + (size & 0x7F)
+            size = int.from_bytes(content[2:start], "big")
+        found.append((content[0], content[start : start + size]))
+        content = content[start + size :]
+    return found
+
+
+def with_elements(der: bytes, inner: Sequence[bytes]) -> bytes:
+    """A certificate or request with its first part made anew, and the old signature under it."""
+    _, algorithm, signature = elements(elements(der)[0][1])
+    return tlv(0x30, tlv(0x30, b"".join(inner)) + tlv(*algorithm) + tlv(*signature))
+
+
+def inner_elements(der: bytes) -> list[bytes]:
+    """The elements of a certificate's or request's signed part, each whole."""
+    return [tlv(tag, content) for tag, content in elements(elements(elements(der)[0][1])[0][1])]
+
+
+def authority(key: SigningKey | None = None, profile: Profile = DEVICE, now: datetime = NOW) -> CertificateAuthority:
+    key = key or ec_key()
+    return CertificateAuthority(make_root("Thingmint Test CA", key, now), key, profile)
