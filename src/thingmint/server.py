@@ -103,8 +103,8 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         await admin.start()
         update_endpoints(instance.directory, ready.hostname, ready.api_port)
         ports = {"api": ready.api_port, "http": ready.http_port}
-        write_private(instance.directory.listeners, orjson.dumps(ports) + b"\n")
         _log.info("ready", host=settings.host, **ports, dev=settings.dev)
+        write_private(instance.directory.listeners, orjson.dumps(ports) + b"\n")
         on_ready(ready)
         await stopping.wait()
         _log.info("stopping: requests in flight are finished first")

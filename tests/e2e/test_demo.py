@@ -1,0 +1,99 @@
+"""The demo: a tour that says what it proved, and that fails loudly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_FAILING = """
+import sys
+sys.path.insert(0, {scripts!r})
+import demo
+from tour import require
+
+def broken(tour):
+    tour.stage("A stage")
+    with tour.step("What holds") as step:
+        step.proved = "holds"
+    with tour.step("What does not hold"):
+        {statement}
+    raise AssertionError("the tour went on")
+
+sys.exit(demo.main([broken]))
+"""
+
+
+def _run(arguments: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **variables}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        timeout=100,
+    )
+
+
+def test_every_step_holds(tmp_path: Path) -> None:
+    # Without a terminal, in a plain character set, next to somebody's own AWS account and proxy.
+    done = _run(
+        ["scripts/demo.py"],
+        PYTHONIOENCODING="ascii",
+        TMPDIR=str(tmp_path),
+        AWS_PROFILE="production",
+        AWS_SESSION_TOKEN="of-another-cloud",
+        HTTPS_PROXY="http://127.0.0.1:9",
+        HTTP_PROXY="http://127.0.0.1:9",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("  ok ")]
+    assert f"All {len(lines)} steps held." in done.stdout
+    for proof in (
+        "The private key: fits the certificate",
+        "The certificate: chains to device-ca.pem",
+        "DescribeCertificate: it is ACTIVE",
+        "ListCertificates: lists it",
+        "UpdateCertificate(newStatus=INACTIVE): deactivated it",
+        "DeleteCertificate: removed it",
+        "CreateCertificateFromCsr (P-256): signed",
+        "A wrong secret: refused with InvalidSignatureException (403)",
+        "POST http://iot.us-east-1.amazonaws.com/keys-and-certificate: an identity",
+        "SIGTERM: ended the server with exit status 0",
+    ):
+        assert any(line.startswith(f"  ok {proof}") for line in lines), proof
+    assert "curl --noproxy '*' --connect-to iot.us-east-1.amazonaws.com:80:127.0.0.1:" in done.stdout
+    assert "PRIVATE KEY-" not in done.stdout
+    assert "\x1b" not in done.stdout
+    assert list(tmp_path.iterdir()) == [], "the demo left something behind"
+
+
+def test_it_does_without_curl(tmp_path: Path) -> None:
+    done = _run(["scripts/demo.py"], PATH=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "there is no curl here" in done.stdout
+
+
+def test_the_first_failure_is_shown_with_the_log() -> None:
+    program = _FAILING.format(scripts=str(ROOT / "scripts"), statement="require(1 > 2, 'is smaller')")
+    done = _run(["-c", program])
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "✓ What holds: holds" in done.stdout
+    assert "✗ What does not hold: is smaller" in done.stdout
+    assert "The end of the server's log" in done.stdout
+    assert "ready" in done.stdout.partition("The end of the server's log")[2]
+    assert "steps held" not in done.stdout
+
+
+def test_an_unexpected_error_is_a_failure_too() -> None:
+    program = _FAILING.format(scripts=str(ROOT / "scripts"), statement="raise KeyError('certificateId')")
+    done = _run(["-c", program])
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "✗ What does not hold: KeyError: 'certificateId'" in done.stdout
+    assert done.stderr == ""

@@ -1,0 +1,287 @@
+"""What the documentation says is what happens: its blocks run, its tables are whole, its links lead somewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import typer
+
+from thingmint.cli.main import app
+from thingmint.settings import Settings, load
+from thingmint.testing import RunningServer, running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+_BLOCK = re.compile(r"(?ms)(?:^<!-- test: (?P<directive>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$")
+_RUNNABLE = {"sh", "python"}
+_SHOWN_ONLY = {"text", "toml", "mermaid"}
+_PROGRAMS = ("aws", "cmp", "curl", "openssl", "terraform")
+_PATIENCE = 120.0  # seconds for one block
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block, and what the comment above it tells this test."""
+
+    line: int
+    language: str
+    text: str
+    directive: str
+
+    @property
+    def reason_to_skip(self) -> str | None:
+        return self.directive.removeprefix("skip because ") if self.directive.startswith("skip because ") else None
+
+    @property
+    def programs(self) -> list[str]:
+        used = re.findall(rf"(?m)(?:^|[|;&(])\s*({'|'.join(_PROGRAMS)})\s", self.text) if self.language == "sh" else []
+        return list(dict.fromkeys(used))
+
+
+def blocks_of(text: str) -> list[Block]:
+    return [
+        Block(text.count("\n", 0, match.start()) + 1, match["language"], match["text"], match["directive"] or "")
+        for match in _BLOCK.finditer(text)
+    ]
+
+
+@dataclass(slots=True)
+class Session:
+    """One shell for all blocks of a document, as somebody would have who pastes one after the other."""
+
+    folder: Path
+    servers: contextlib.ExitStack
+    shell: subprocess.Popen[str]
+    ports: dict[str, int] = field(default_factory=dict)  # as the document has them -> as they are
+    failed: bool = False
+
+    def run(self, block: Block) -> None:
+        """Raises AssertionError, with the output, if a command of it fails."""
+        if block.directive == "make serve":
+            self._serve([])
+        if block.directive == "servers are stopped":
+            self.servers.close()
+        if block.text.strip() == "make serve":
+            self._serve([])
+        elif match := re.fullmatch(r"\S*thingmint serve (.*)", block.text.strip()):
+            self._serve(shlex.split(match[1]))
+        else:
+            self._paste(block)
+
+    def _serve(self, arguments: list[str]) -> None:
+        own = {name: _popped(arguments, name) for name in ("--data-dir", "--api-port", "--http-port")}
+        data_dir = self.folder / (own["--data-dir"] or "data")
+        server: RunningServer = self.servers.enter_context(running_server(data_dir, arguments=arguments))
+        self.ports[own["--api-port"] or "8443"] = server.ports["api"]
+        self.ports[own["--http-port"] or "8080"] = server.ports["http"]
+
+    def _paste(self, block: Block) -> None:
+        text = re.sub(r"\b\d{4}\b", lambda match: str(self.ports.get(match[0], match[0])), block.text)
+        script = self.folder / f".block-{block.line}.{block.language}"
+        script.write_text(text)
+        end = f"end-of-block-{block.line}"
+        command = f". ./{script.name}" if block.language == "sh" else f"python {script.name}"
+        assert self.shell.stdin is not None
+        # What a block prints need not end in a line feed.
+        self.shell.stdin.write(f"{command} </dev/null\nprintf '\\n%s\\n' {end}\n")
+        self.shell.stdin.flush()
+        output, self.failed = self._output_until(end)
+        assert not self.failed, f"the block at line {block.line} failed:\n{text}\n--- output\n{output}"
+
+    def _output_until(self, end: str) -> tuple[str, bool]:
+        """The output up to the line ``end``, and whether the shell ended before it."""
+        assert self.shell.stdout is not None
+        watchdog = threading.Timer(_PATIENCE, self.shell.kill)
+        watchdog.start()
+        lines: list[str] = []
+        try:
+            for line in self.shell.stdout:
+                if line.rstrip("\n") == end:
+                    return "".join(lines), False
+                lines.append(line)
+        finally:
+            watchdog.cancel()
+        return "".join(lines), True
+
+
+def _popped(arguments: list[str], name: str) -> str | None:
+    if name not in arguments:
+        return None
+    at = arguments.index(name)
+    value = arguments[at + 1]
+    del arguments[at : at + 2]
+    return value
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    environment = {"PATH": f"{sys.prefix}/bin:{os.environ['PATH']}", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
+    environment |= {name: os.environ[name] for name in ("TF_CLI_CONFIG_FILE",) if name in os.environ}
+    with (
+        contextlib.ExitStack() as servers,
+        subprocess.Popen(
+            ["bash", "--norc", "-eu", "-s"],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        ) as shell,
+    ):
+        try:
+            yield Session(tmp_path, servers, shell)
+        finally:
+            shell.kill()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_blocks_run(document: Path, session: Session, subtests: pytest.Subtests) -> None:
+    for block in blocks_of(document.read_text()):
+        assert block.language in _RUNNABLE | _SHOWN_ONLY, f"line {block.line}: what is ```{block.language}?"
+        if block.language in _SHOWN_ONLY:
+            continue
+        with subtests.test(f"{document.name}:{block.line}"):
+            reason = block.reason_to_skip or _missing(block)
+            if reason is None and session.failed:
+                reason = "a block before this one failed"
+            if reason is not None:
+                pytest.skip(reason)
+            session.run(block)
+
+
+def _missing(block: Block) -> str | None:
+    path = f"{sys.prefix}/bin:{os.environ['PATH']}"
+    for program in block.programs:
+        if shutil.which(program, path=path) is None:
+            return f"{program} is not there"
+    if "terraform" in block.programs and not Path(os.environ.get("TF_CLI_CONFIG_FILE", "/")).is_file():
+        return "terraform would download its provider: TF_CLI_CONFIG_FILE names no configuration with a mirror"
+    return None
+
+
+def test_a_block_that_fails_is_noticed(session: Session) -> None:
+    session.run(Block(1, "sh", "true\n", ""))
+    with pytest.raises(AssertionError, match="line 5"):
+        session.run(Block(5, "sh", "false\ntrue\n", ""))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_links_lead_somewhere(document: Path) -> None:
+    text = re.sub(r"(?ms)^```.*?^```$", "", document.read_text())
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        assert target.exists(), f"{document.name}: {link} leads nowhere"
+        if anchor:
+            headings = re.findall(r"(?m)^#+ (.*)$", target.read_text())
+            assert anchor in map(_anchor, headings), f"{document.name}: there is no heading for {link}"
+
+
+def _anchor(heading: str) -> str:
+    """As GitHub derives it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for page in DOCUMENTS[1:]:
+        assert f"]({page.relative_to(ROOT)})" in readme, page
+
+
+def test_the_picture_shows_the_arrows_that_are_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    checked = [{name.strip().removeprefix("thingmint.") for name in layer.split("|")} for layer in layers]
+    picture = next(b.text for b in blocks_of((ROOT / "docs" / "architecture.md").read_text()) if b.language == "text")
+    shown = [set(line[:44].split()) for line in picture.splitlines() if "|" not in line]  # what follows explains
+    assert shown == checked
+
+
+def _rows(document: Path) -> list[list[str]]:
+    """The cells of the document's first table, without its head."""
+    lines = document.read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("|---"))
+    rows = []
+    for line in lines[first + 1 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_the_table_of_settings_is_whole() -> None:
+    rows = {row[2].strip("`"): row for row in _rows(ROOT / "docs" / "settings.md")}
+    assert list(rows) == list(Settings.model_fields)
+    serve_and_init = _help("serve") + _help("init")
+    for name, (flag, variable, _, default, _) in rows.items():
+        assert variable == f"`THINGMINT_{name.upper()}`"
+        expected_flag = f"--{name.replace('_', '-')}"
+        assert flag == (f"`{expected_flag}`" if re.search(rf"{expected_flag}\s", serve_and_init) else "")
+        assert default.strip("`") == _default(name)
+
+
+def _default(name: str) -> str:
+    value = load({}).model_dump(mode="json")[name]
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_the_table_of_files_is_whole(server: RunningServer) -> None:
+    documented = {name for row in _rows(ROOT / "docs" / "files.md") for name in re.findall(r"`([^`]+)`", row[0])}
+    found = {str(path.relative_to(server.data_dir)) for path in server.data_dir.rglob("*") if not path.is_dir()}
+    assert found == documented
+    for path in [server.data_dir, *server.data_dir.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def _help(*command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "thingmint", *command, "--help"],
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+        env=os.environ | {"COLUMNS": "300"},
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", [(), ("init",), ("serve",)], ids=["thingmint", "init", "serve"])
+def test_the_examples_in_the_help_parse(command: tuple[str, ...]) -> None:
+    examples = re.findall(r"(?m)^ *((?:[A-Z_]+=\S+ )*thingmint .*?) *$", _help(*command))
+    assert len(examples) >= 2, _help(*command)
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for example in examples:
+        words = shlex.split(example)
+        _, name, *arguments = words[words.index("thingmint") :]
+        assert not command or name == command[0]
+        commands[name].make_context(name, arguments)
+
+
+def test_the_help_names_every_target() -> None:
+    targets = re.findall(r"(?m)^([a-z]+):.*## ", (ROOT / "Makefile").read_text())
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, check=True, encoding="utf-8")
+    assert all(f"make {target} " in done.stdout for target in targets)
+    for mentioned in re.findall(r"`make ([a-z]+)[^`]*`", "".join(path.read_text() for path in DOCUMENTS)):
+        assert mentioned in targets
