@@ -5,6 +5,7 @@ Tracebacks show code and never the values of variables: those may hold keys.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +14,8 @@ import orjson
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import EventDict, Processor
 
 __all__ = ["LogFormat", "configure"]
@@ -33,7 +36,7 @@ def configure(log_format: LogFormat) -> None:
                 structlog.processors.JSONRenderer(serializer=orjson.dumps, default=str),
             ],
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-            logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+            logger_factory=lambda *_: _UnfailingLogger(structlog.BytesLogger(sys.stderr.buffer)),
             cache_logger_on_first_use=True,
         )
     else:
@@ -49,7 +52,7 @@ def configure(log_format: LogFormat) -> None:
                 ),
             ],
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+            logger_factory=lambda *_: _UnfailingLogger(structlog.PrintLogger(sys.stderr)),
             cache_logger_on_first_use=True,
         )
     # Libraries that use the standard library's logging: only what an operator has to see.
@@ -60,3 +63,16 @@ def _without_nothing(logger: object, method: str, event: EventDict) -> EventDict
     """People read what is there."""
     del logger, method
     return {key: value for key, value in event.items() if value is not None}
+
+
+class _UnfailingLogger:
+    """A full disk under the log must not stop what is being logged."""
+
+    def __init__(self, logger: structlog.BytesLogger | structlog.PrintLogger) -> None:
+        self._write: Callable[..., None] = logger.msg  # one takes text, the other bytes
+
+    def msg(self, message: str | bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._write(message)
+
+    debug = info = warning = error = critical = exception = log = msg

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[RunningServer]:
-    with running_server(arguments=["--log-format=json"]) as running:
+    with running_server(arguments=["--log-format=json", "--key-pool=8"]) as running:
         yield running
         # Whatever the tests of this worker sent, nothing surprised the server.
         log = running.output.read_text(errors="replace")

@@ -45,6 +45,9 @@ class Directory:
     def __init__(self, store: Store, vault: Vault) -> None:
         self._store = store
         self._vault = vault
+        # Access keys that were looked up since the store last changed.
+        self._known: dict[str, tuple[Caller, str]] = {}
+        self._known_at: int | None = None
 
     async def create_account(self, name: str, regions: Sequence[str], now: datetime) -> NewCredentials:
         """An account with an administrator, who has an access key and an API token. Nothing in it can be guessed."""
@@ -79,6 +82,13 @@ class Directory:
     async def find_access_key(self, access_key_id: str) -> tuple[Caller, str]:
         """The key's owner and its secret. Raises Unauthenticated."""
 
+        changes = self._store.changes
+        if changes is None or changes != self._known_at:
+            self._known.clear()
+            self._known_at = changes
+        elif access_key_id in self._known:
+            return self._known[access_key_id]
+
         async def body(tx: Transaction) -> tuple[Caller, bytes]:
             found = await sql.get_access_key(tx, access_key_id)
             if found is None:
@@ -87,7 +97,8 @@ class Directory:
             return await _caller(tx, principal, access_key_id), sealed_secret
 
         caller, sealed_secret = await self._store.read(body)
-        return caller, self._vault.open(sealed_secret, access_key_id)
+        self._known[access_key_id] = known = caller, self._vault.open(sealed_secret, access_key_id)
+        return known
 
     async def authenticate_token(self, token: str) -> Caller:
         """The owner of an API token. Raises Unauthenticated, always in the same words."""

@@ -10,7 +10,8 @@ import hmac
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 from urllib.parse import unquote
@@ -117,7 +118,7 @@ class SigV4:
     def _check_time(self, claim: _Claim) -> None:
         now = self._clock()
         try:
-            signed_at = datetime.strptime(claim.timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            signed_at = datetime.fromisoformat(claim.timestamp)
         except ValueError:
             raise Unauthenticated("malformed", "X-Amz-Date must be a time in the form YYYYMMDD'T'HHMMSS'Z'.") from None
         lifetime = claim.lifetime if claim.lifetime is not None else _SKEW
@@ -170,6 +171,9 @@ class _Recomputation(SigV4Auth):
         super().__init__(Credentials(access_key_id, secret), _SERVICE, region)
         self._signed = _SignedHeaders()
 
+    def _sign(self, key: bytes, msg: str, hex: bool = False) -> Any:
+        return super()._sign(key, msg, hex) if hex else _derived_key(key, msg)  # type: ignore[misc]
+
     def headers_to_sign(self, request: Any) -> Any:
         return self._signed
 
@@ -181,6 +185,12 @@ class _Recomputation(SigV4Auth):
         request: Any = _Request(method, url, body, {"timestamp": claim.timestamp})
         signature: str = self.signature(self.string_to_sign(request, self.canonical_request(request)), request)
         return signature
+
+
+@lru_cache(maxsize=1024)
+def _derived_key(key: bytes, message: str) -> bytes:
+    """One link of the chain from a secret to the key of a day, region and service. It changes once a day."""
+    return hmac.digest(key, message.encode(), "sha256")
 
 
 def _claim(headers: _Headers, query: str) -> _Claim:

@@ -41,6 +41,7 @@ class Front:
         self._probes = probes
         self._is_aws_route = is_aws_route
         self._metrics = metrics
+        self._log = _log.bind()  # the module's own one is a proxy
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         exchange = scope["thingmint.exchange"] = Exchange()
@@ -80,7 +81,7 @@ class Front:
         seconds = time.perf_counter() - exchange.started
         self._metrics.observe(exchange.face, exchange.operation, exchange.status, seconds)
         caller = exchange.caller
-        _log.info(
+        self._log.info(
             "request",
             # Neither path nor query: a stranger wrote them, and they may carry a signature.
             operation=exchange.operation,

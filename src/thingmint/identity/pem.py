@@ -36,6 +36,8 @@ def one_block(text: str, field: str, kind: PemKind) -> bytes:
         raise kind.error(field, "must not be empty")
     if len(text) > MAX_PEM_BYTES:
         raise kind.error(field, f"must be at most {MAX_PEM_BYTES} bytes")
+    if "\0" in text:
+        raise kind.error(field, "must not contain NUL")
     if _PRIVATE_KEY.search(text):
         raise kind.error(
             field,

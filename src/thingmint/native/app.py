@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -10,13 +11,15 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
 from thingmint.http.exchange import Exchange, read_request, respond
-from thingmint.identity.errors import DomainError, Invalid, Unauthenticated
+from thingmint.identity.errors import DomainError, Invalid, Throttled, Unauthenticated
 from thingmint.native.endpoints import ENDPOINTS, Call
 from thingmint.native.errors import Problem, problem_of
 from thingmint.native.openapi import document
 from thingmint.native.schemas import checked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from thingmint.http.exchange import Message, Receive, Send
     from thingmint.native.auth import NativeAuth
     from thingmint.native.endpoints import Endpoint
@@ -51,10 +54,14 @@ class NativeFace:
             scope["app"] = self  # starlette then raises for a wrong method, instead of answering in plain text
             await self._router(scope, receive, send)
         except DomainError as error:
-            await _respond_problem(exchange, send, problem_of(error), _readable_by_aws(scope, error))
-        except HTTPException:
+            headers = [(b"www-authenticate", b"Bearer")] if isinstance(error, Unauthenticated) else []
+            if isinstance(error, Throttled):
+                headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
+            await _respond_problem(exchange, send, problem_of(error), headers, _is_aws_path(scope, error))
+        except HTTPException as refused:
             problem = Problem(405, "METHOD_NOT_ALLOWED", "This path does not take that method; see /openapi.json")
-            await _respond_problem(exchange, send, problem)
+            allow = (refused.headers or {}).get("Allow", "")
+            await _respond_problem(exchange, send, problem, [(b"allow", allow.encode())])
 
 
 class _EndpointApp:
@@ -87,22 +94,24 @@ async def _not_found(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def _respond_problem(
-    exchange: Exchange, send: Send, problem: Problem, extra: tuple[bytes, bytes] | None = None
+    exchange: Exchange,
+    send: Send,
+    problem: Problem,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    readable_by_aws: bool = False,
 ) -> None:
     exchange.error_code = problem.code
     body: dict[str, Any] = {"success": False, "error": {"code": problem.code, "message": problem.message}}
-    headers = [_JSON]
-    if extra is not None:
+    headers = [_JSON, *headers]
+    if readable_by_aws:
         body["message"] = problem.message
-        headers.append(extra)
+        headers.append((b"x-amzn-errortype", b"MissingAuthenticationTokenException"))
     await respond(exchange, send, problem.status, headers, orjson.dumps(body))
 
 
-def _readable_by_aws(scope: Message, error: DomainError) -> tuple[bytes, bytes] | None:
+def _is_aws_path(scope: Message, error: DomainError) -> bool:
     """AWS has this path too: a client of AWS's that forgot to sign should understand the refusal."""
-    if isinstance(error, Unauthenticated) and scope["raw_path"] == b"/keys-and-certificate":
-        return (b"x-amzn-errortype", b"MissingAuthenticationTokenException")
-    return None
+    return isinstance(error, Unauthenticated) and scope["raw_path"] == b"/keys-and-certificate"
 
 
 def _parameters(query: bytes) -> dict[str, str]:

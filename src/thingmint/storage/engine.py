@@ -35,6 +35,11 @@ class Store(Protocol):
         """Whether changes can be kept at the moment."""
         ...
 
+    @property
+    def changes(self) -> int | None:
+        """Grows with every change that was made; None if others may make some too."""
+        ...
+
     async def write(self, body: Body[T]) -> T:
         """What ``body`` returns or raises, told only after its transaction is durable.
 

@@ -66,6 +66,11 @@ class SQLiteStore:
         self._drain_task: asyncio.Task[None] | None = None
         self._reopen_task: asyncio.Task[None] | None = None
         self._ready = True
+        self._changes = 0
+
+    @property
+    def changes(self) -> int:
+        return self._changes
 
     @property
     def ready(self) -> bool:
@@ -74,14 +79,19 @@ class SQLiteStore:
     async def read(self, body: Body[T]) -> T:
         if not self._ready:
             raise Unavailable("The store is being reopened")
-        self._reader.execute("BEGIN")
+        # Reads between two writes share one snapshot, since opening one costs more than a look-up. None is kept while
+        # a commit is under way: its checkpoint could not go past it.
+        if not self._reader.in_transaction:
+            self._reader.execute("BEGIN")
         try:
             result: T = _run(body, self._reader)
             return result
         except sqlite3.Error as error:
+            self._reader.rollback()
             raise _translated(error) from error
         finally:
-            self._reader.rollback()
+            if self._drain_task is not None:
+                self._reader.rollback()
 
     async def write(self, body: Body[T]) -> T:
         if not self._ready:
@@ -108,6 +118,7 @@ class SQLiteStore:
 
     async def _drain(self) -> None:
         try:
+            self._reader.rollback()
             while self._queue:
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), _MAX_BATCH))]
                 await self._commit([job for job in batch if not job.outcome.done()])
@@ -123,13 +134,15 @@ class SQLiteStore:
                 job.run(self._writer)
             await asyncio.get_running_loop().run_in_executor(self._committer, self._writer.execute, "COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
-            _log.error("a batch was not committed", waiters=len(batch), error=str(error))
             for job in batch:
                 job.fail(Unavailable("The store failed; whether the change was kept is unknown"))
             self._begin_reopening()
+            _log.error("a batch was not committed", waiters=len(batch), error=str(error))
         else:
             for job in batch:
                 job.answer()
+        finally:
+            self._changes += 1  # before any waiter runs; a failed commit may have been kept too
 
     def _begin_reopening(self) -> None:
         self._ready = False

@@ -1,0 +1,228 @@
+"""The measurements: each drives a server that runs, and gives figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import sys
+import time
+import urllib.request
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+
+from benchmarks.bare import bare_generation
+from benchmarks.figures import Budget, Cost, Figure
+from benchmarks.load import Load, Target
+from benchmarks.machine import resident_bytes, sync_time, usage
+from benchmarks.signed import Signer, bearer_get, new_csr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from thingmint.testing import RunningServer
+
+__all__ = ["CASES", "Bench", "Case"]
+
+_POOL = 32  # the server's default
+_CERTIFICATES = 64  # that DescribeCertificate goes round
+_SLOW_SYNC = 0.0002  # seconds; the budget of what has to be durable holds up to this
+_WARM_UP = 0.5  # seconds
+_LOG_DELAY = 0.2  # seconds; a request's line is written after its answer
+_PATIENCE = 60.0  # seconds, for the pool to fill
+_POOL_READY = re.compile(r"^thingmint_key_pool_ready (\S+)$", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Bench:
+    """A server under measurement. ``quick`` shortens everything; ``step`` is called as each measurement begins."""
+
+    server: RunningServer
+    quick: bool = False
+    step: Callable[[str], None] = print
+
+    @property
+    def https(self) -> Target:
+        return Target(self.server.ports["api"], self.server.ca)
+
+    @property
+    def http(self) -> Target:
+        return Target(self.server.ports["http"])
+
+    def seconds(self, full: float) -> float:
+        return max(1.5, full / 4) if self.quick else full
+
+    def certificate_ids(self) -> list[str]:
+        """Of certificates made for the purpose."""
+        client: Any = boto3.session.Session().client("iot", **self.server.boto3_arguments())
+        request = new_csr()
+        made = [client.create_certificate_from_csr(certificateSigningRequest=request) for _ in range(_CERTIFICATES)]
+        client.close()
+        return [one["certificateId"] for one in made]
+
+    def wait_for_pool(self) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            with urllib.request.urlopen(f"{self.server.http_url}/metrics") as answer:
+                found = _POOL_READY.search(answer.read().decode())
+            if found is not None and float(found[1]) >= _POOL:
+                return
+            time.sleep(0.1)
+        raise TimeoutError(f"the key pool was not full after {_PATIENCE:.0f} seconds")
+
+    def rate(self, target: Target, connections: int, requests: Sequence[bytes], seconds: float) -> tuple[float, Cost]:
+        """Answers per second, flat out."""
+        self.wait_for_pool()  # its threads are to be quiet
+        with Load(target, connections, requests) as load:
+            load.run(seconds=_WARM_UP)
+            return self.measured(load, seconds)
+
+    def measured(self, load: Load, seconds: float = 3600.0, count: int = sys.maxsize) -> tuple[float, Cost]:
+        """Answers per second, for so long or so many."""
+        before = usage(self.server.process.pid)
+        outcome = load.run(seconds=seconds, count=count)
+        used = usage(self.server.process.pid) - before
+        others = max(0.0, used.machine - used.process - outcome.cpu)
+        cost = Cost(
+            server=used.process / outcome.answered,
+            client=outcome.cpu / outcome.answered,
+            p50=quantile(outcome.latencies, 0.5),
+            p99=quantile(outcome.latencies, 0.99),
+            elsewhere=others / (outcome.seconds * (os.cpu_count() or 1)),
+        )
+        return outcome.rate, cost
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """``steps`` is how often it calls Bench.step."""
+
+    name: str
+    steps: int
+    run: Callable[[Bench], list[Figure]]
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def mean_cost(costs: Sequence[Cost]) -> Cost:
+    return Cost(*(statistics.mean(column) for column in zip(*map(astuple, costs), strict=True)))
+
+
+def idle(bench: Bench) -> list[Figure]:
+    """Memory of a server that has just been started. Must come first."""
+    bench.step("idle memory")
+    start = time.monotonic()
+    bench.wait_for_pool()
+    time.sleep(max(0.0, 5.0 - (time.monotonic() - start)))
+    megabytes = resident_bytes(bench.server.process.pid) / 1e6
+    return [Figure("idle", "Idle memory (RSS)", megabytes, "MB", Budget(150, at_most=True))]
+
+
+def burst(bench: Bench) -> list[Figure]:
+    bench.step("bursts on the key pool")
+    bursts = 6 if bench.quick else 20
+    costs: list[Cost] = []
+    log = bench.server.output
+    with Load(bench.https, 4, [Signer(bench.server).create_keys()]) as load:
+        load.run(count=4)
+        time.sleep(_LOG_DELAY)
+        offset = log.stat().st_size
+        for _ in range(bursts):
+            bench.wait_for_pool()
+            costs.append(bench.measured(load, count=_POOL)[1])
+    time.sleep(_LOG_DELAY)
+    server = sorted(_server_times(log, offset, "CreateKeysAndCertificate"))
+    if len(server) != bursts * _POOL:
+        raise ValueError(f"the log tells of {len(server)} requests, not of {bursts * _POOL}")
+    what = "CreateKeysAndCertificate, bursts of 32 over 4 connections, "
+    cost = mean_cost(costs)
+    return [
+        Figure("burst", f"{what}server time p50", quantile(server, 0.5), "ms", Budget(3, at_most=True)),
+        Figure("burst", f"{what}server time p99", quantile(server, 0.99), "ms", Budget(15, at_most=True)),
+        Figure("burst", f"{what}p50 at the client", cost.p50 * 1000, "ms", cost=cost),
+    ]
+
+
+def sustained(bench: Bench) -> list[Figure]:
+    threads = os.cpu_count() or 1
+    seconds = bench.seconds(9)
+    bare: list[tuple[float, float]] = []
+    served: list[tuple[float, Cost]] = []
+    for turn in (1, 2):
+        bench.step(f"bare RSA-2048 generation, turn {turn}")
+        bench.wait_for_pool()
+        bare.append(bare_generation(threads, seconds))
+        bench.step(f"sustained CreateKeysAndCertificate, turn {turn}")
+        with Load(bench.https, 4 * threads, [Signer(bench.server).create_keys()]) as load:
+            load.run(count=_POOL + 4 * threads)  # what lay ready
+            served.append(bench.measured(load, seconds))
+    bare_rate = statistics.mean(rate for rate, _ in bare)
+    bare_cost = statistics.mean(cost for _, cost in bare)
+    rate = statistics.mean(rate for rate, _ in served)
+    cost = mean_cost([cost for _, cost in served])
+    what = "CreateKeysAndCertificate, sustained"
+    return [
+        Figure("sustained", f"{what}, against bare generation", rate / bare_rate, "ratio", Budget(0.90, at_most=False)),
+        Figure("sustained", "the same, per CPU-second", bare_cost / cost.server, "ratio"),
+        Figure("sustained", what, rate, "/s", cost=cost),
+        Figure("sustained", f"RSA-2048 generation, bare, {threads} threads", bare_rate, "/s"),
+    ]
+
+
+def csr(bench: Bench) -> list[Figure]:
+    sync = sync_time(bench.server.data_dir)
+    figures = [Figure("csr", "fdatasync of one page in the data directory, median", sync * 1000, "ms")]
+    request = Signer(bench.server).create_from_csr(new_csr())
+    for connections in (32, 1):
+        what = f"CreateCertificateFromCsr (P-256), {connections} client{'s' * (connections > 1)}"
+        bench.step(what)
+        rate, cost = bench.rate(bench.https, connections, [request], bench.seconds(6))
+        budget = Budget(1500, at_most=False) if connections == 32 and sync <= _SLOW_SYNC else None
+        figures.append(Figure("csr", what, rate, "/s", budget, cost))
+    return figures
+
+
+def describe(bench: Bench) -> list[Figure]:
+    server = bench.server
+    ids = bench.certificate_ids()
+    https, http = Signer(server), Signer(server, tls=False)
+    signed = [https.describe(one) for one in ids]
+    plain = [http.describe(one) for one in ids]
+    native = [bearer_get(f"/v1/certificates/{one}", "localhost", server.token) for one in ids]
+    budget = Budget(5000, at_most=False)
+    variants = (
+        ("DescribeCertificate, 32 clients", bench.https, 32, signed, budget),
+        ("DescribeCertificate, 1 client", bench.https, 1, signed, None),
+        ("DescribeCertificate, plain HTTP, 32 clients", bench.http, 32, plain, None),
+        ("GET /v1/certificates/{id} (native), 32 clients", bench.https, 32, native, None),
+    )
+    figures = []
+    for what, target, connections, requests, limit in variants:
+        bench.step(what)
+        rate, cost = bench.rate(target, connections, requests, bench.seconds(6))
+        figures.append(Figure("describe", what, rate, "/s", limit, cost))
+    return figures
+
+
+def _server_times(log: Path, offset: int, operation: str) -> list[float]:
+    """Milliseconds, from the server's own log."""
+    with log.open("rb") as file:
+        file.seek(offset)
+        lines = [json.loads(line) for line in file]
+    return [line["ms"] for line in lines if line.get("event") == "request" and line["operation"] == operation]
+
+
+# In this order: memory is that of a server that nobody has used.
+CASES = (
+    Case("idle", 1, idle),
+    Case("burst", 1, burst),
+    Case("sustained", 4, sustained),
+    Case("csr", 2, csr),
+    Case("describe", 4, describe),
+)

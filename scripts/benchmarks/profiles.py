@@ -1,0 +1,139 @@
+"""Why a budget was missed: where the server's event loop spends its time under that load."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sysconfig
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import thingmint
+from benchmarks.cases import Bench
+from benchmarks.load import Load
+from benchmarks.signed import Signer, new_csr
+from thingmint.testing import running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["LOADS", "Profile", "profile"]
+
+_SAMPLING = Path(__file__).parent / "sampling"
+# Where modules come from, site-packages before the standard library that it lies in.
+_ROOTS = (
+    str(Path(thingmint.__file__).parent.parent),
+    sysconfig.get_path("purelib"),
+    sysconfig.get_path("stdlib"),
+)
+_WARM_UP = 0.5  # seconds
+_SECONDS = 6.0
+_WAIT = 10.0
+_LINES = 15
+
+# (file, qualified name, line), outermost first
+_Stack = list[tuple[str, str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """CPU time of the event loop's thread per request, in seconds, the greatest first.
+
+    ``own`` is by file, what its functions used themselves; ``total`` is by function of Thingmint's, with all that it
+    calls.
+    """
+
+    case: str
+    rate: float
+    per_request: float
+    own: Sequence[tuple[str, float]]
+    total: Sequence[tuple[str, float]]
+
+
+def _keys(bench: Bench) -> list[bytes]:
+    return [Signer(bench.server).create_keys()]
+
+
+def _csr(bench: Bench) -> list[bytes]:
+    return [Signer(bench.server).create_from_csr(new_csr())]
+
+
+def _describe(bench: Bench) -> list[bytes]:
+    signer = Signer(bench.server)
+    return [signer.describe(one) for one in bench.certificate_ids()]
+
+
+# How each case loads the server: connections, and requests.
+LOADS: Mapping[str, tuple[int, Callable[[Bench], list[bytes]]]] = {
+    "burst": (4, _keys),
+    "sustained": (8, _keys),
+    "csr": (32, _csr),
+    "describe": (32, _describe),
+}
+
+
+def profile(case: str, data_dir: Path) -> Profile:
+    """Starts a server with the sampler in it, on ``data_dir``, and loads it as the case does."""
+    samples = data_dir.with_name(f"{data_dir.name}.samples")
+    path = os.pathsep.join([str(_SAMPLING), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {"PYTHONPATH": path, "BENCH_SAMPLES": str(samples)}
+    with running_server(data_dir, arguments=["--log-format=json"], environment=environment) as server:
+        bench = Bench(server)
+        connections, requests = LOADS[case][0], LOADS[case][1](bench)
+        bench.wait_for_pool()
+        with Load(bench.https, connections, requests) as load:
+            load.run(seconds=_WARM_UP)
+            server.process.send_signal(signal.SIGUSR1)
+            outcome = load.run(seconds=_SECONDS)
+            server.process.send_signal(signal.SIGUSR2)
+            stacks = _read(samples)
+    return _summary(case, outcome.rate, outcome.answered, stacks)
+
+
+def _read(samples: Path) -> list[tuple[_Stack, float]]:
+    deadline = time.monotonic() + _WAIT
+    while not samples.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the server's profiler wrote nothing")
+        time.sleep(0.05)
+    stacks: list[tuple[_Stack, float]] = json.loads(samples.read_text())
+    samples.unlink()
+    return stacks
+
+
+def _summary(case: str, rate: float, answered: int, stacks: Sequence[tuple[_Stack, float]]) -> Profile:
+    own: defaultdict[str, float] = defaultdict(float)
+    total: defaultdict[str, float] = defaultdict(float)
+    everywhere = set.intersection(*(_functions(stack) for stack, _ in stacks)) if stacks else set()
+    for stack, seconds in stacks:
+        own[_short(stack[-1][0])] += seconds
+        for function in _functions(stack) - everywhere:  # not what only leads to the event loop
+            total[function] += seconds
+    return Profile(
+        case,
+        rate,
+        sum(seconds for _, seconds in stacks) / answered,
+        _greatest(own, answered),
+        _greatest(total, answered),
+    )
+
+
+def _greatest(seconds: Mapping[str, float], answered: int) -> list[tuple[str, float]]:
+    ordered = sorted(seconds.items(), key=lambda item: item[1], reverse=True)
+    return [(name, spent / answered) for name, spent in ordered[:_LINES]]
+
+
+def _functions(stack: _Stack) -> set[str]:
+    return {f"{_short(file)}: {name}" for file, name, _ in stack}
+
+
+def _short(file: str) -> str:
+    """The path from the package on."""
+    for folder in _ROOTS:
+        if file.startswith(folder):
+            return file.removeprefix(folder).lstrip("/")
+    return file

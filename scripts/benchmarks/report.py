@@ -1,0 +1,128 @@
+"""What is shown and written: the table, docs/benchmarks.md, JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.figures import Budget, Cost, Figure
+    from benchmarks.profiles import Profile
+
+__all__ = ["as_json", "as_markdown", "as_table", "disturbance"]
+
+_HEAD = ("what", "measured", "budget", "", "server CPU", "per server core", "client CPU", "p50 / p99", "elsewhere")
+
+_DISTURBED = 0.1
+_SHOWN = (0, 1, 2, 3, 4, 8)  # of those, on a terminal
+
+_INTRODUCTION = """\
+# Benchmarks
+
+Written by `make bench`; do not edit. Repeat with `make bench` on a machine that does nothing else;
+`.venv/bin/python scripts/bench.py --help` tells how to measure less.
+
+The real server runs as its own process with `--log-format=json`, and a client of one process loads it over loopback,
+on the same cores. All requests are boto3's own, signed beforehand; DescribeCertificate goes round 64 certificates.
+Authentication, authorization and the request log are on. "Server CPU" and "client CPU" are what one request costs each
+of them; "per server core" is how many requests one CPU-second of the server answers, which depends least on what else
+runs; p50 and p99 are what the client saw; "elsewhere" is the share of the machine that other processes took meanwhile:
+where it is more than a few percent, rates are too low.
+"""
+
+_PROFILES = """
+## Why a budget was missed
+
+Taken in a run of its own: a sample for each tick of CPU time, of the thread that the event loop runs in.
+"""
+
+
+def disturbance(figures: Sequence[Figure]) -> str:
+    """A warning, if other processes took much of the machine."""
+    shares = [figure.cost.elsewhere for figure in figures if figure.cost is not None]
+    if max(shares, default=0.0) < _DISTURBED:
+        return ""
+    return (
+        f"Other processes took up to {max(shares):.0%} of the machine meanwhile: "
+        "rates, latencies and what is missed say little; go by the server's CPU time."
+    )
+
+
+def as_table(figures: Sequence[Figure]) -> Table:
+    """What fits a terminal; the document has more."""
+    table = Table(box=box.SIMPLE)
+    for column in _SHOWN:
+        table.add_column(_HEAD[column], justify="left" if column == 0 else "right", no_wrap=column != 0)
+    for figure in figures:
+        cells = _cells(figure)
+        style = {"met": "green", "MISSED": "bold red"}.get(figure.verdict, "none")
+        cells[3] = f"[{style}]{cells[3]}[/]"
+        table.add_row(*[cells[column] for column in _SHOWN])
+    return table
+
+
+def as_json(machine: Mapping[str, str], figures: Sequence[Figure], profiles: Sequence[Profile]) -> dict[str, Any]:
+    """Times are in seconds but for figures, which have a unit."""
+    return {
+        "machine": dict(machine),
+        "figures": [{**asdict(figure), "verdict": figure.verdict} for figure in figures],
+        "profiles": [asdict(profile) for profile in profiles],
+    }
+
+
+def as_markdown(machine: Mapping[str, str], figures: Sequence[Figure], profiles: Sequence[Profile]) -> str:
+    parts = [_INTRODUCTION, "\n", _rows(("machine", ""), machine.items()), "\n## Figures\n\n"]
+    if warning := disturbance(figures):
+        parts.append(f"**{warning}**\n\n")
+    parts.append(_rows(_HEAD, [_cells(figure) for figure in figures]))
+    if profiles:
+        parts.append(_PROFILES)
+    for profile in profiles:
+        missed = "; ".join(figure.what for figure in figures if figure.case == profile.case and figure.missed)
+        parts.append(
+            f"\n### {missed}\n\n"
+            f"{profile.per_request * 1e6:.0f} us of the event loop per request, at {profile.rate:.0f} requests/s.\n\n"
+        )
+        parts.append(_rows(("by file, its own time", "us", ""), _shares(profile.own, profile.per_request)))
+        parts.append("\n")
+        parts.append(_rows(("by function, with all it calls", "us", ""), _shares(profile.total, profile.per_request)))
+    return "".join(parts)
+
+
+def _shares(times: Sequence[tuple[str, float]], whole: float) -> list[tuple[str, str, str]]:
+    return [(f"`{name}`", f"{seconds * 1e6:.0f}", f"{seconds / whole:.0%}") for name, seconds in times]
+
+
+def _cells(figure: Figure) -> list[str]:
+    digits = 0 if figure.value >= 100 else 2
+    unit = {"ratio": "", "/s": "/s"}.get(figure.unit, f" {figure.unit}")
+    measured = f"{figure.value:,.{digits}f}{unit}"
+    return [figure.what, measured, _budget(figure.budget, unit), figure.verdict, *_cost(figure.cost)]
+
+
+def _budget(budget: Budget | None, unit: str) -> str:
+    if budget is None:
+        return ""
+    return f"{'<=' if budget.at_most else '>='} {budget.limit:,.{0 if budget.limit >= 2 else 2}f}{unit}"
+
+
+def _cost(cost: Cost | None) -> list[str]:
+    if cost is None:
+        return [""] * 5
+    return [
+        f"{cost.server * 1e6:,.0f} us",
+        f"{1 / cost.server:,.0f}/s" if cost.server else "",
+        f"{cost.client * 1e6:,.0f} us",
+        f"{cost.p50 * 1e3:.2f} / {cost.p99 * 1e3:.2f} ms",
+        f"{cost.elsewhere:.0%}",
+    ]
+
+
+def _rows(head: Sequence[str], rows: Any) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,61 @@
+"""A sampling profiler inside the server. Python imports this module by its name when the folder is on PYTHONPATH.
+
+SIGPROF comes with each tick of CPU time, and its handler runs in the main thread, which is the event loop's, at the
+next bytecode: what a function written in C costs is charged to its caller, or to what that calls next. A sample weighs
+what the main thread has used since the one before, so the time of the threads that generate keys weighs nothing.
+SIGUSR1 begins, SIGUSR2 ends and writes the stacks, outermost frame first, with their seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_INTERVAL = 0.001  # seconds; the kernel's tick may be longer
+_IDLE = 0.0005  # seconds: less than this since the last sample, and the event loop was waiting
+
+
+class _Sampler:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stacks: defaultdict[tuple[tuple[str, str, int], ...], float] = defaultdict(float)
+        self._last = 0.0
+
+    def install(self) -> None:
+        signal.signal(signal.SIGPROF, self._sample)
+        signal.signal(signal.SIGUSR1, self._begin)
+        signal.signal(signal.SIGUSR2, self._end)
+
+    def _begin(self, _signal: int, _frame: FrameType | None) -> None:
+        self._stacks.clear()
+        self._last = time.thread_time()
+        signal.setitimer(signal.ITIMER_PROF, _INTERVAL, _INTERVAL)
+
+    def _sample(self, _signal: int, frame: FrameType | None) -> None:
+        now = time.thread_time()
+        spent, self._last = now - self._last, now
+        if spent < _IDLE:
+            return
+        stack = []
+        while frame is not None:
+            stack.append((frame.f_code.co_filename, frame.f_code.co_qualname, frame.f_lineno))
+            frame = frame.f_back
+        self._stacks[tuple(reversed(stack))] += spent
+
+    def _end(self, _signal: int, _frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        part = self._path.with_suffix(".part")
+        part.write_text(json.dumps(list(self._stacks.items())))
+        part.replace(self._path)
+
+
+if "BENCH_SAMPLES" in os.environ:
+    _Sampler(Path(os.environ["BENCH_SAMPLES"])).install()

@@ -1,0 +1,333 @@
+"""What was answered is kept whatever happens, and private keys are kept by nobody."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import resource
+import sqlite3
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests.e2e.commands import own_server
+from tests.e2e.conftest import iot_client, registered
+from tests.e2e.material import csr_pem, key, key_pem, secret_forms, self_signed_pem
+from tests.e2e.signing import Signer
+from tests.e2e.wire import connected, exchange, one_request, read_answer, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from thingmint.testing import RunningServer
+
+
+# -- kill -9 ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Load:
+    """What clients were told, by cert_id: the status, or None once it was deleted. Only whole answers count."""
+
+    server: RunningServer
+    told: dict[str, str | None] = field(default_factory=dict)
+    # Changes that were asked for and not answered: either outcome is right.
+    open: set[str] = field(default_factory=set)
+    private_keys: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def create_from_csrs(self) -> None:
+        """Creates, activates, deactivates and deletes, natively, for as long as the server answers."""
+        csr = csr_pem()
+        with contextlib.suppress(OSError, http.client.HTTPException), self._connection() as connection:
+            while True:
+                cert_id = self._call(connection, "POST", "/v1/certificates", {"csr": csr})["data"]["id"]
+                self.told[cert_id] = "INACTIVE"
+                for status in ("ACTIVE", "INACTIVE"):
+                    self.open.add(cert_id)
+                    self._call(connection, "PATCH", f"/v1/certificates/{cert_id}", {"status": status})
+                    self.told[cert_id] = status
+                    self.open.discard(cert_id)
+                if len(self.told) % 3 == 0:
+                    self.open.add(cert_id)
+                    self._call(connection, "DELETE", f"/v1/certificates/{cert_id}", None)
+                    self.told[cert_id] = None
+                    self.open.discard(cert_id)
+
+    def create_keys(self) -> None:
+        """AWS's way, signed."""
+        signer = Signer.of(self.server)
+        target = "/keys-and-certificate?setAsActive=true"
+        with contextlib.suppress(OSError, http.client.HTTPException), self._connection() as connection:
+            while True:
+                connection.request("POST", target, headers=signer.headers("POST", target))
+                answer = connection.getresponse()
+                document = json.loads(answer.read())
+                if answer.status != 200:
+                    self.problems.append(document["message"])
+                    return
+                self.told[document["certificateId"]] = "ACTIVE"
+                self.private_keys.append(document["keyPair"]["PrivateKey"])
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[http.client.HTTPConnection]:
+        with contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", self.server.ports["http"], timeout=20)
+        ) as connection:
+            yield connection
+
+    def _call(self, connection: http.client.HTTPConnection, method: str, target: str, body: Any) -> Any:
+        headers = {"authorization": f"Bearer {self.server.token}"}
+        connection.request(method, target, body=json.dumps(body) if body is not None else None, headers=headers)
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+        if answer.status != 200:
+            self.problems.append(document["error"]["message"])
+            raise http.client.HTTPException
+        return document
+
+
+def under_load(load: Load, *, answers: int) -> None:
+    """Runs clients until that many certificates were answered, then kills the server while they go on."""
+    threads = [threading.Thread(target=load.create_from_csrs) for _ in range(6)]
+    threads += [threading.Thread(target=load.create_keys) for _ in range(3)]
+    before = len(load.told)
+    for thread in threads:
+        thread.start()
+    try:
+        until(lambda: len(load.told) >= before + answers, seconds=60, what="enough was answered")
+    finally:
+        load.server.kill()
+        for thread in threads:
+            thread.join(30)
+    assert not load.problems
+
+
+def test_every_answered_change_survives_kill_9(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    load = None
+    for answers in (200, 60, 200):
+        with own_server(data, arguments=["--key-pool=8"]) as server:
+            load = Load(server) if load is None else Load(server, load.told, load.open, load.private_keys)
+            check_kept(server, load.told, load.open)
+            under_load(load, answers=answers)
+        # What is left by a kill is a whole database, for SQLite's own tools too.
+        with contextlib.closing(sqlite3.connect(data / "thingmint.db")) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert load is not None
+    assert len(load.private_keys) > 3, "key generation took part in the load"
+    assert None in load.told.values(), "and so did deletions"
+    with own_server(data) as server:
+        check_kept(server, load.told, load.open)
+        assert exchange(server, "GET", "/readyz").status == 200
+        search(server, *load.private_keys[:20])
+
+
+def check_kept(server: RunningServer, told: dict[str, str | None], open_changes: set[str]) -> None:
+    with contextlib.closing(iot_client(server)) as iot:
+        kept = dict(registered(iot))
+    for cert_id, status in told.items():
+        if cert_id in open_changes:
+            continue
+        if status is None:
+            assert cert_id not in kept, "what was deleted is back"
+        else:
+            assert kept.get(cert_id) == status, "an answered certificate is not what was answered"
+
+
+# -- a disk that is full ------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def no_file_may_grow(server: RunningServer, *, beyond: int) -> Iterator[None]:
+    """A full disk, as seen by the server's process."""
+    pid = server.process.pid
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (beyond, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_told_and_overcome(tmp_path: Path) -> None:
+    with own_server(tmp_path / "data") as server, contextlib.closing(iot_client(server)) as iot:
+        kept = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())["certificateId"]
+        size = (server.data_dir / "thingmint.db-wal").stat().st_size
+        with no_file_may_grow(server, beyond=size + 30_000):
+            refused = None
+            for _ in range(50):
+                try:
+                    iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
+                except iot.exceptions.ServiceUnavailableException as error:
+                    refused = error.response
+                    break
+            assert refused is not None
+            assert refused["ResponseMetadata"]["HTTPStatusCode"] == 503
+            native = exchange(
+                server, "POST", "/keys-and-certificate", {"authorization": f"Bearer {server.token}", "host": "x"}
+            )
+            assert (native.status, native.json()["error"]["code"]) == (503, "UNAVAILABLE")
+            until(lambda: exchange(server, "GET", "/readyz").status == 503, seconds=10, what="the server says ready")
+            assert exchange(server, "GET", "/healthz").status == 200
+        until(lambda: exchange(server, "GET", "/readyz").status == 200, seconds=10, what="the store is not reopened")
+        late = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())["certificateId"]
+        assert {kept, late} <= {cert_id for cert_id, _ in registered(iot)}
+        assert server.stop() == 0
+        assert "Traceback" not in server.output.read_text()
+
+
+def test_a_disk_too_full_for_the_log_is_told_too(tmp_path: Path) -> None:
+    with own_server(tmp_path / "data", arguments=["--log-format=json"]) as server:
+        try:
+            with no_file_may_grow(server, beyond=10), connected(server) as sock:
+                sock.settimeout(3)
+                headers = {"authorization": f"Bearer {server.token}", "host": "localhost"}
+                body = json.dumps({"csr": csr_pem()}).encode()
+                sock.sendall(one_request("POST", "/v1/certificates", headers, body))
+                assert read_answer(sock, bytearray()).status == 503
+        finally:
+            server.kill()  # it would not stop: it waits for those who wait
+
+
+# -- private keys -------------------------------------------------------------------------------------------------
+
+
+def everything(server: RunningServer) -> Iterator[tuple[str, bytes]]:
+    """All that a server leaves behind but its memory."""
+    for path in server.data_dir.rglob("*"):
+        if path.is_file():
+            yield str(path.relative_to(server.data_dir)), path.read_bytes()
+    yield "output", server.output.read_bytes()
+    if server.process.poll() is None:
+        for name in ("environ", "cmdline"):
+            yield name, Path(f"/proc/{server.process.pid}/{name}").read_bytes()
+
+
+def places_of(server: RunningServer, patterns: Iterable[bytes]) -> set[str]:
+    wanted = list(patterns)
+    return {place for place, content in everything(server) if any(pattern in content for pattern in wanted)}
+
+
+def search(server: RunningServer, *private_pems: str) -> None:
+    assert private_pems
+    patterns = [form for pem in private_pems for form in secret_forms(pem)]
+    assert all(len(pattern) >= 30 for pattern in patterns)
+    assert places_of(server, patterns) == set()
+
+
+def test_the_search_would_find_a_key(tmp_path: Path) -> None:
+    """The forms that are looked for are those that a careless server would leave."""
+    for kind in ("rsa2048", "secp256r1"):
+        pem = key_pem(key(kind))
+        forms = list(secret_forms(pem))
+        private_key = key(kind)
+        der = private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        logged = json.dumps({"body": pem.replace("\n", "\\n")}).encode()
+        for leak in (pem.encode(), logged, b"prefix" + der + b"suffix"):
+            assert any(form in leak for form in forms)
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_generated_private_keys_are_nowhere(tmp_path: Path, log_format: str) -> None:
+    data = tmp_path / "data"
+    with own_server(data, arguments=[f"--log-format={log_format}"]) as server:
+        with contextlib.closing(iot_client(server)) as iot:
+            made = [iot.create_keys_and_certificate() for _ in range(5)]
+        private_pems = [answer["keyPair"]["PrivateKey"] for answer in made]
+        native = exchange(server, "POST", "/keys-and-certificate", {"authorization": f"Bearer {server.token}"})
+        private_pems.append(native.json()["data"]["private_key"])
+        # A client that is gone before its answer, and one whose answer is never read.
+        with connected(server) as sock:
+            headers = {"authorization": f"Bearer {server.token}", "host": "localhost"}
+            sock.sendall(one_request("POST", "/keys-and-certificate", headers))
+        ders = [
+            x509.load_pem_x509_certificate(answer["certificatePem"].encode()).public_bytes(Encoding.DER)
+            for answer in made
+        ]
+        # Proof that the search sees what is kept: the certificates lie in the WAL, or in the database already.
+        assert places_of(server, ders) & {"thingmint.db", "thingmint.db-wal"}
+        search(server, *private_pems)
+        server.kill()
+        search(server, *private_pems)
+    with own_server(data) as server:
+        assert server.stop() == 0
+        assert places_of(server, ders) == {"thingmint.db"}
+        search(server, *private_pems)
+
+
+def test_submitted_private_keys_are_nowhere(tmp_path: Path) -> None:
+    with own_server(tmp_path / "data", arguments=["--log-format=json"]) as server:
+        signer = Signer.of(server)
+        native = {"authorization": f"Bearer {server.token}"}
+        submitted = []
+        for kind in ("rsa2048", "secp256r1"):
+            for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
+                secret = key_pem(key(kind), form)
+                submitted.append(secret)
+                for csr in (csr_pem(kind) + secret, secret + csr_pem(kind), secret):
+                    aws = signer.send(
+                        "POST", "/certificates", body=json.dumps({"certificateSigningRequest": csr}).encode()
+                    )
+                    own = exchange(server, "POST", "/v1/certificates", native, json.dumps({"csr": csr}).encode())
+                    assert (aws.status, own.status) == (400, 400)
+                certificate = self_signed_pem(kind) + secret
+                aws = signer.send(
+                    "POST", "/certificate/register-no-ca", body=json.dumps({"certificatePem": certificate}).encode()
+                )
+                body = json.dumps({"certificate_pem": certificate}).encode()
+                own = exchange(server, "POST", "/v1/certificates", native, body)
+                assert (aws.status, own.status) == (400, 400)
+                # In places where nobody expects one.
+                quoted = base64.urlsafe_b64encode(secret.encode()).decode()
+                for target in (f"/certificates/{quoted[:2000]}", f"/v1/certificates?marker={quoted[:1000]}"):
+                    exchange(server, "GET", target, native)
+                exchange(server, "POST", "/v1/certificates", native, secret.encode())
+        search(server, *submitted)
+        assert server.stop() == 0
+        search(server, *submitted)
+
+
+# -- credentials --------------------------------------------------------------------------------------------------
+
+
+def test_credentials_lie_in_their_files_and_nowhere_else(tmp_path: Path) -> None:
+    with own_server(tmp_path / "data", arguments=["--log-format=json"]) as server:
+        env = server.environment()
+        with contextlib.closing(iot_client(server)) as iot:
+            iot.create_keys_and_certificate()
+            iot.generate_presigned_url("describe_endpoint")
+        exchange(server, "GET", "/v1/certificates", {"authorization": f"Bearer {server.token}"})
+        exchange(server, "GET", "/v1/certificates", {"authorization": f"Bearer {server.token[:-1]}"})
+        secret = env["AWS_SECRET_ACCESS_KEY"]
+        token_secret = server.token.split("_", 2)[2]
+        assert len(secret) == 40
+        for _ in range(2):
+            assert places_of(server, [secret.encode(), base64.b64decode(secret)]) == {"clients/aws.env"}
+            assert places_of(server, [token_secret.encode()]) == {"clients/token"}
+            assert places_of(server, [bytes.fromhex((server.data_dir / "master.key").read_text())]) == set()
+            assert places_of(server, [(server.data_dir / "master.key").read_bytes().strip()]) == {"master.key"}
+            if server.process.poll() is None:
+                assert server.stop() == 0
+
+
+def test_a_passphrase_is_not_told(tmp_path: Path) -> None:
+    held = tmp_path / "passphrase"
+    held.write_text("correct horse battery\n")
+    variables = {"THINGMINT_CA_PASSPHRASE_FILE": str(held)}
+    with own_server(tmp_path / "data", environment=variables) as server:
+        assert places_of(server, [b"correct horse battery"]) == set()
+
+
+def test_no_core_dumps(server: RunningServer) -> None:
+    limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+    (line,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
+    assert line.split()[4:6] == ["0", "0"]
