@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["KeyPool"]
 
 _NICENESS = 10
+# Seconds for which a pool that is not empty is left alone: the threads would compete with the burst that empties it.
+_BURST = 0.05
 
 _log = structlog.get_logger("thingmint.keys")
 
@@ -49,6 +51,7 @@ class KeyPool:
         self._ready: deque[KeyPair] = deque()
         self._waiting: OrderedDict[str, deque[asyncio.Future[KeyPair]]] = OrderedDict()
         self._under_way = 0
+        self._refill_later: asyncio.TimerHandle | None = None
         self._executor = ThreadPoolExecutor(self._threads, "keys", initializer=_lower_priority)
         self._closed = False
 
@@ -71,7 +74,8 @@ class KeyPool:
             raise Unavailable("The server is stopping")
         if self._ready:
             pair = self._ready.popleft()
-            self._refill()
+            if self._refill_later is None:
+                self._refill_later = self._loop.call_later(_BURST, self._burst_over)
             return pair
         waiter = self._enqueue(account)
         self._refill()
@@ -87,6 +91,8 @@ class KeyPool:
     async def close(self) -> None:
         """Refuses whoever still waits, and lets the threads end."""
         self._closed = True
+        if self._refill_later is not None:
+            self._refill_later.cancel()
         self._ready.clear()
         self._refuse_all(Unavailable("The server is stopping"))
         await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
@@ -100,6 +106,10 @@ class KeyPool:
         waiter: asyncio.Future[KeyPair] = self._loop.create_future()
         self._waiting.setdefault(account, deque()).append(waiter)
         return waiter
+
+    def _burst_over(self) -> None:
+        self._refill_later = None
+        self._refill()
 
     def _refill(self) -> None:
         # Two for each thread: one under way, and one so that the thread need not wait for the event loop.
