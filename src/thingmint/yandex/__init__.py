@@ -1,0 +1,1 @@
+"""The Yandex IoT Core face."""

@@ -1,0 +1,279 @@
+"""JSON values to protobuf messages, compiled once per message type.
+
+This is the proto3 JSON mapping for what requests are made of. ``json_format`` is not used for it: it takes
+``[]`` for an empty message, drops what is not base64 from bytes, reads ``1_000`` and ``1.5`` as integers or
+enum values, and tells what is wrong only in texts that quote the input. Errors are :class:`Invalid` with the
+path of proto field names.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from google.protobuf.descriptor import FieldDescriptor
+
+from thingmint.identity.errors import Invalid
+from thingmint.yandex.descriptors import ContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.protobuf.descriptor import Descriptor, EnumDescriptor
+
+    from thingmint.yandex.descriptors import Descriptors
+
+__all__ = ["FieldReader", "compile_fields", "parse_object", "read_fields"]
+
+_Convert: TypeAlias = Callable[[Any, str], Any]
+_FromText: TypeAlias = Callable[[str, str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldReader:
+    """How one field is read: ``convert`` from a JSON value, ``from_text`` from a query parameter where that
+    can be.
+    """
+
+    name: str
+    oneof: str | None
+    convert: _Convert
+    from_text: _FromText | None
+
+
+class _DuplicateKeyError(ValueError):
+    pass
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise _DuplicateKeyError
+    return result
+
+
+def _no_constant(_: str) -> Any:
+    raise ValueError
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """One JSON object (RFC 8259, UTF-8) without repeated keys. Raises Invalid of ``body``."""
+    try:
+        value = _DECODER.decode(body.decode())
+    except _DuplicateKeyError:
+        raise Invalid("body", "holds the same key twice") from None
+    except RecursionError:
+        raise Invalid("body", "is nested too deeply") from None
+    except ValueError:  # not UTF-8, not JSON, NaN, a number of thousands of digits
+        raise Invalid("body", "is not well-formed JSON") from None
+    if not isinstance(value, dict):
+        raise Invalid("body", "must be a JSON object")
+    return value
+
+
+def compile_fields(descriptors: Descriptors, message: Descriptor) -> Mapping[str, FieldReader]:
+    """Readers by JSON name and by proto name. Raises ContractError on a type that no request had so far."""
+    readers: dict[str, FieldReader] = {}
+    for field in message.fields:
+        reader = _field_reader(descriptors, field)
+        readers[field.json_name] = readers[field.name] = reader
+    return readers
+
+
+def read_fields(readers: Mapping[str, FieldReader], value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Keyword arguments for the message class. A null is an absent field. Raises Invalid."""
+    arguments: dict[str, Any] = {}
+    oneofs: set[str] = set()
+    seen: set[str] = set()
+    for key, item in value.items():
+        reader = readers.get(key)
+        if reader is None:
+            known = ", ".join(sorted({r.name for r in readers.values()})) or "none"
+            raise Invalid(path or "body", f"holds an unknown field (known: {known})")
+        name = f"{path}.{reader.name}" if path else reader.name
+        if reader.name in seen:
+            raise Invalid(name, "is given twice")
+        seen.add(reader.name)
+        if item is None:
+            continue
+        if reader.oneof is not None:
+            if reader.oneof in oneofs:
+                raise Invalid(name, "excludes another field that is given")
+            oneofs.add(reader.oneof)
+        arguments[reader.name] = reader.convert(item, name)
+    return arguments
+
+
+def _field_reader(descriptors: Descriptors, field: FieldDescriptor) -> FieldReader:
+    convert: _Convert
+    from_text: _FromText | None = None
+    if descriptors.is_map(field):
+        convert = _map(field)
+    else:
+        convert, from_text = _single(descriptors, field)
+        if field.is_repeated:
+            convert, from_text = _repeated(convert), None
+    oneof = field.containing_oneof
+    return FieldReader(field.name, oneof.name if oneof is not None else None, convert, from_text)
+
+
+def _single(descriptors: Descriptors, field: FieldDescriptor) -> tuple[_Convert, _FromText | None]:
+    scalar = _SCALARS.get(field.type)
+    if scalar is not None:
+        return scalar
+    if field.enum_type is not None:
+        return _enum(field.enum_type)
+    if field.message_type is not None:
+        return _message(descriptors, field.message_type)
+    raise ContractError(f"cannot read {field.full_name} from JSON")
+
+
+def _string(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        raise Invalid(path, "must be a string")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Invalid(path, "holds an unpaired surrogate") from None
+    return value
+
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}|[A-Za-z0-9_-]*={0,2}")
+
+
+def _bytes(value: Any, path: str) -> bytes:
+    """Base64 of either alphabet, padded or not, as the proto3 JSON mapping has it."""
+    if not isinstance(value, str):
+        raise Invalid(path, "must be a string of base64")
+    digits = value.rstrip("=")
+    padded = digits + "=" * (-len(digits) % 4)
+    if _BASE64.fullmatch(value) is None or len(digits) % 4 == 1 or value not in {digits, padded}:
+        raise Invalid(path, "is not base64")
+    return base64.b64decode(padded, altchars=b"-_" if "-" in digits or "_" in digits else None)
+
+
+def _bool(value: Any, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise Invalid(path, "must be true or false")
+    return value
+
+
+def _bool_from_text(text: str, path: str) -> bool:
+    if text not in {"true", "false"}:
+        raise Invalid(path, "must be true or false")
+    return text == "true"
+
+
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
+
+
+def _integer(bits: int) -> tuple[_Convert, _FromText]:
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    reason = f"must be a {bits}-bit integer"
+
+    def convert(value: Any, path: str) -> int:
+        integral = isinstance(value, float) and value.is_integer()
+        if integral or (isinstance(value, str) and _DECIMAL.fullmatch(value)):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise Invalid(path, reason)
+        return value
+
+    return convert, convert
+
+
+def _enum(enum: EnumDescriptor) -> tuple[_Convert, _FromText]:
+    """Names, or numbers that the contract knows."""
+    numbers = {value.name: value.number for value in enum.values}
+    known = frozenset(numbers.values())
+    by_text = numbers | {str(number): number for number in known}
+    reason = f"must be one of {', '.join(numbers)}"
+
+    def convert(value: Any, path: str) -> int:
+        if isinstance(value, str) and value in numbers:
+            return numbers[value]
+        if isinstance(value, int) and not isinstance(value, bool) and value in known:
+            return value
+        raise Invalid(path, reason)
+
+    def from_text(text: str, path: str) -> int:
+        if text not in by_text:
+            raise Invalid(path, reason)
+        return by_text[text]
+
+    return convert, from_text
+
+
+def _message(descriptors: Descriptors, message: Descriptor) -> tuple[_Convert, _FromText | None]:
+    cls: Any = descriptors.messages[message.full_name]
+    if message.full_name == "google.protobuf.FieldMask":
+
+        def convert_mask(value: Any, path: str) -> Any:
+            return cls(paths=_mask_paths(value, path))
+
+        return convert_mask, convert_mask
+    if message.file.package == "google.protobuf":
+        raise ContractError(f"cannot read {message.full_name} from JSON")
+    readers = compile_fields(descriptors, message)
+
+    def convert(value: Any, path: str) -> Any:
+        if not isinstance(value, dict):
+            raise Invalid(path, "must be an object")
+        return cls(**read_fields(readers, value, path))
+
+    return convert, None
+
+
+_MASK_PATH = re.compile(r"[a-z][A-Za-z0-9_]*(?:\.[a-z][A-Za-z0-9_]*)*")
+
+
+def _mask_paths(value: Any, path: str) -> list[str]:
+    """Comma-separated paths in lowerCamelCase; proto names, which some clients send, mean themselves."""
+    if not isinstance(value, str):
+        raise Invalid(path, "must be a string of field names with commas between them")
+    if not value:
+        return []
+    paths = value.split(",")
+    if not all(map(_MASK_PATH.fullmatch, paths)):
+        raise Invalid(path, "must be a string of field names with commas between them")
+    return [re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", each) for each in paths]
+
+
+def _map(field: FieldDescriptor) -> _Convert:
+    assert field.message_type is not None
+    types = {each.type for each in field.message_type.fields}
+    if types != {FieldDescriptor.TYPE_STRING}:
+        raise ContractError(f"cannot read {field.full_name} from JSON")
+
+    def convert(value: Any, path: str) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise Invalid(path, "must be an object")
+        return {_string(k, f"{path}.key"): _string(v, f"{path}.value") for k, v in value.items()}
+
+    return convert
+
+
+def _repeated(convert: _Convert) -> _Convert:
+    def convert_all(value: Any, path: str) -> list[Any]:
+        if not isinstance(value, list):
+            raise Invalid(path, "must be a list")
+        return [convert(item, f"{path}[{index}]") for index, item in enumerate(value)]
+
+    return convert_all
+
+
+_SCALARS: dict[int, tuple[_Convert, _FromText]] = {
+    FieldDescriptor.TYPE_STRING: (_string, _string),
+    FieldDescriptor.TYPE_BYTES: (_bytes, _bytes),
+    FieldDescriptor.TYPE_BOOL: (_bool, _bool_from_text),
+    FieldDescriptor.TYPE_INT32: _integer(32),
+    FieldDescriptor.TYPE_INT64: _integer(64),
+}

@@ -1,0 +1,41 @@
+"""Replies as JSON: the proto3 mapping in camelCase, defaults left out, an indent of one space."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.json_format import MessageToDict
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from thingmint.yandex.descriptors import Descriptors
+
+__all__ = ["JsonWriter"]
+
+_OPERATION = "yandex.cloud.operation.Operation"
+
+
+class JsonWriter:
+    """Prints messages of one pool. ``done`` of an Operation is printed when it is false, too."""
+
+    def __init__(self, descriptors: Descriptors) -> None:
+        self._pool = descriptors.pool
+        self._operation_lists = {
+            name: field.json_name
+            for name, cls in descriptors.messages.items()
+            for field in cls.DESCRIPTOR.fields
+            if field.message_type is not None and field.message_type.full_name == _OPERATION
+        }
+
+    def write(self, message: Message) -> bytes:
+        """UTF-8. Raises TypeError where an Any holds a type that is not of the pool."""
+        value: dict[str, Any] = MessageToDict(message, descriptor_pool=self._pool)
+        name = message.DESCRIPTOR.full_name
+        if name == _OPERATION:
+            value.setdefault("done", False)
+        elif name in self._operation_lists:
+            for operation in value.get(self._operation_lists[name], ()):
+                operation.setdefault("done", False)
+        return json.dumps(value, indent=1, ensure_ascii=False).encode()

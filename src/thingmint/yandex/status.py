@@ -1,0 +1,99 @@
+"""``google.rpc.Status``: codes, their HTTP statuses, details."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from google.protobuf.message import Message
+
+    from thingmint.yandex.descriptors import Descriptors
+    from thingmint.yandex.validation import FieldViolation
+
+__all__ = ["HTTP_STATUS", "Code", "StatusFactory"]
+
+
+class Code(IntEnum):
+    """google.rpc.Code, which are gRPC's status codes."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+HTTP_STATUS: Final[Mapping[Code, int]] = MappingProxyType(
+    {
+        Code.OK: 200,
+        Code.CANCELLED: 499,
+        Code.UNKNOWN: 500,
+        Code.INVALID_ARGUMENT: 400,
+        Code.DEADLINE_EXCEEDED: 504,
+        Code.NOT_FOUND: 404,
+        Code.ALREADY_EXISTS: 409,
+        Code.PERMISSION_DENIED: 403,
+        Code.RESOURCE_EXHAUSTED: 429,
+        Code.FAILED_PRECONDITION: 400,
+        Code.ABORTED: 409,
+        Code.OUT_OF_RANGE: 400,
+        Code.UNIMPLEMENTED: 501,
+        Code.INTERNAL: 500,
+        Code.UNAVAILABLE: 503,
+        Code.DATA_LOSS: 500,
+        Code.UNAUTHENTICATED: 401,
+    }
+)
+
+
+class StatusFactory:
+    """Builds Status messages of the private pool; ``SerializeToString`` of one is
+    ``grpc-status-details-bin``.
+    """
+
+    def __init__(self, descriptors: Descriptors) -> None:
+        classes: Mapping[str, Any] = descriptors.messages
+        self._status = classes["google.rpc.Status"]
+        self._bad_request = classes["google.rpc.BadRequest"]
+        self._violation = classes["google.rpc.BadRequest.FieldViolation"]
+        self._error_info = classes["google.rpc.ErrorInfo"]
+        self._request_info = classes["google.rpc.RequestInfo"]
+
+    def build(
+        self,
+        code: Code,
+        message: str,
+        *,
+        violations: Iterable[FieldViolation] = (),
+        reason: str | None = None,
+        domain: str = "",
+        metadata: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> Message:
+        """Details in this order, each if given: BadRequest, ErrorInfo (``reason`` makes one), RequestInfo."""
+        status = self._status(code=int(code), message=message)
+        found = [self._violation(field=v.field, description=v.description) for v in violations]
+        if found:
+            status.details.add().Pack(self._bad_request(field_violations=found))
+        if reason is not None:
+            status.details.add().Pack(self._error_info(reason=reason, domain=domain, metadata=metadata or {}))
+        if request_id is not None:
+            status.details.add().Pack(self._request_info(request_id=request_id))
+        built: Message = status
+        return built

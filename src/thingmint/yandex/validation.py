@@ -1,0 +1,275 @@
+"""The ``yandex.cloud`` field options, compiled once to closures that take a request message.
+
+Every rule holds for empty values too, as the contract's own patterns assume (they name the empty alternative
+where it is meant to pass); only a member of a oneof that is not set is passed over. ``length`` counts
+characters of a string and bytes of a bytes field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from google.protobuf.descriptor import FieldDescriptor
+
+from thingmint.identity.errors import DomainError
+from thingmint.yandex.descriptors import ContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from google.protobuf.descriptor import Descriptor, OneofDescriptor
+
+    from thingmint.yandex.descriptors import Descriptors
+
+__all__ = ["FieldViolation", "InvalidRequest", "Validator", "compile_bounds", "compile_validator"]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """``field`` is a path of proto field names; a map's keys and values are ``labels.key`` and
+    ``labels.value``.
+    """
+
+    field: str
+    description: str
+
+
+class InvalidRequest(DomainError):
+    """A request breaks these rules of the contract, all of them."""
+
+    def __init__(self, violations: Iterable[FieldViolation]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in self.violations))
+
+
+Validator: TypeAlias = Callable[[Any], list[FieldViolation]]
+_Test: TypeAlias = Callable[[Any], bool]
+_Rule: TypeAlias = tuple[_Test, FieldViolation]
+_Check: TypeAlias = Callable[[Any, list[FieldViolation]], None]
+
+# The contract calls a fingerprint a SHA-256 and gives its hexadecimal form, which has 64 characters, 50.
+_RELAXED_LENGTH = {("fingerprint", "<=50"): "<=64"}
+
+_INTEGERS = {FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64}
+_SIZED = {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES}
+_COMPARISON = re.compile(r"(<=|>=|<|>)(-?\d+)")
+_RANGE = re.compile(r"(-?\d+)-(-?\d+)")
+_NUMBER = re.compile(r"-?\d+")
+
+
+def compile_bounds(spec: str) -> Callable[[int], bool]:
+    """``<=N``, ``>=N``, ``<N``, ``>N``, ``A-B`` (inclusive), ``N``, or a list of the last two. Raises
+    ContractError.
+    """
+    if match := _COMPARISON.fullmatch(spec):
+        operator, limit = match[1], int(match[2])
+        if operator == "<=":
+            return lambda n: n <= limit
+        if operator == ">=":
+            return lambda n: n >= limit
+        if operator == "<":
+            return lambda n: n < limit
+        return lambda n: n > limit
+    ranges: list[tuple[int, int]] = []
+    for part in spec.split(","):
+        if match := _RANGE.fullmatch(part):
+            ranges.append((int(match[1]), int(match[2])))
+        elif _NUMBER.fullmatch(part):
+            ranges.append((int(part), int(part)))
+        else:
+            raise ContractError(f"cannot read the bounds {spec}")
+    if len(ranges) == 1:
+        low, high = ranges[0]
+        return lambda n: low <= n <= high
+    return lambda n: any(low <= n <= high for low, high in ranges)
+
+
+def compile_validator(descriptors: Descriptors, message: Descriptor) -> Validator:
+    """A function that lists what a message of this type violates. Raises ContractError on a rule it cannot
+    hold.
+    """
+    checks = _checks(descriptors, message, "", (message.full_name,))
+
+    def validate(request: Any) -> list[FieldViolation]:
+        violations: list[FieldViolation] = []
+        for check in checks:
+            check(request, violations)
+        return violations
+
+    return validate
+
+
+def _checks(descriptors: Descriptors, message: Descriptor, prefix: str, within: tuple[str, ...]) -> tuple[_Check, ...]:
+    checks = [_field_check(descriptors, field, prefix, within) for field in message.fields]
+    checks += [_oneof_check(descriptors, oneof, prefix) for oneof in message.oneofs]
+    return tuple(check for check in checks if check is not None)
+
+
+def _oneof_check(descriptors: Descriptors, oneof: OneofDescriptor, prefix: str) -> _Check | None:
+    if not descriptors.option(oneof, "yandex.cloud.exactly_one"):
+        return None
+    name = oneof.name
+    members = ", ".join(field.name for field in oneof.fields)
+    violation = FieldViolation(prefix + name, f"Exactly one of the fields must be specified: {members}")
+
+    def check(message: Any, violations: list[FieldViolation]) -> None:
+        if message.WhichOneof(name) is None:
+            violations.append(violation)
+
+    return check
+
+
+def _field_check(
+    descriptors: Descriptors, field: FieldDescriptor, prefix: str, within: tuple[str, ...]
+) -> _Check | None:
+    path = prefix + field.name
+    required = FieldViolation(path, "Field is required") if descriptors.option(field, "yandex.cloud.required") else None
+    for unsupported in ("unique", "bytes"):
+        if descriptors.option(field, f"yandex.cloud.{unsupported}") is not None:
+            raise ContractError(f"no rule for {unsupported} of {field.full_name}")
+    if field.message_type is not None and not descriptors.is_map(field):
+        return _message_check(descriptors, field, path, required, within)
+    if descriptors.is_map(field):
+        rules = _map_rules(descriptors, field, path)
+    elif field.is_repeated:
+        rules = _size_rules(descriptors, field, path)
+        if _value_rules(descriptors, field, field, path):
+            raise ContractError(f"no rule for the elements of {field.full_name}")
+    else:
+        rules = _value_rules(descriptors, field, field, path)
+        if _size_rules(descriptors, field, path):
+            raise ContractError(f"{field.full_name} has a size but is not repeated")
+    if required is None and not rules:
+        return None
+    return _scalar_check(field, required, tuple(rules))
+
+
+def _scalar_check(field: FieldDescriptor, required: FieldViolation | None, rules: tuple[_Rule, ...]) -> _Check:
+    get = attrgetter(field.name)
+    optional_member = field.name if field.containing_oneof is not None else None
+
+    def check(message: Any, violations: list[FieldViolation]) -> None:
+        value = get(message)
+        if required is not None and not value:
+            violations.append(required)
+            return
+        if optional_member is not None and not message.HasField(optional_member):
+            return
+        for holds, violation in rules:
+            if not holds(value):
+                violations.append(violation)
+
+    return check
+
+
+def _message_check(
+    descriptors: Descriptors,
+    field: FieldDescriptor,
+    path: str,
+    required: FieldViolation | None,
+    within: tuple[str, ...],
+) -> _Check | None:
+    message = field.message_type
+    assert message is not None
+    if message.full_name in within:
+        raise ContractError(f"no rule for the recursive {field.full_name}")
+    inner: tuple[_Check, ...] = ()
+    if message.file.package != "google.protobuf":
+        inner = _checks(descriptors, message, f"{path}.", (*within, message.full_name))
+    sizes = _size_rules(descriptors, field, path)
+    if (field.is_repeated and inner) or (sizes and not field.is_repeated):
+        raise ContractError(f"no rule for the options in or on {field.full_name}")
+    if required is None and not inner and not sizes:
+        return None
+    if field.is_repeated:
+        return _scalar_check(field, required, tuple(sizes))
+    name = field.name
+
+    def check(parent: Any, violations: list[FieldViolation]) -> None:
+        if parent.HasField(name):
+            value = getattr(parent, name)
+            for each in inner:
+                each(value, violations)
+        elif required is not None:
+            violations.append(required)
+
+    return check
+
+
+def _map_rules(descriptors: Descriptors, field: FieldDescriptor, path: str) -> list[_Rule]:
+    """Rules of a map with string keys; ``pattern``, ``length`` and ``value`` of the field are about its
+    values.
+    """
+    assert field.message_type is not None
+    key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
+    rules = _size_rules(descriptors, field, path)
+    spec = descriptors.option(field, "yandex.cloud.map_key")
+    if spec is not None:
+        if key.type != FieldDescriptor.TYPE_STRING or spec.value:
+            raise ContractError(f"no rule for the keys of {field.full_name}")
+        key_rules = [
+            *([_pattern_rule(spec.pattern, f"{path}.key")] if spec.pattern else ()),
+            *([_length_rule(spec.length, f"{path}.key")] if spec.length else ()),
+        ]
+        rules += [(_every_key(holds), violation) for holds, violation in key_rules]
+    rules += [
+        (_every_value(holds), violation)
+        for holds, violation in _value_rules(descriptors, field, value, f"{path}.value")
+    ]
+    return rules
+
+
+def _every_key(holds: _Test) -> _Test:
+    return lambda mapping: all(map(holds, mapping))
+
+
+def _every_value(holds: _Test) -> _Test:
+    return lambda mapping: all(map(holds, mapping.values()))
+
+
+def _size_rules(descriptors: Descriptors, field: FieldDescriptor, path: str) -> list[_Rule]:
+    spec = descriptors.option(field, "yandex.cloud.size")
+    if spec is None:
+        return []
+    within = compile_bounds(spec)
+    return [(lambda items: within(len(items)), FieldViolation(path, f"Field size must be {spec}"))]
+
+
+def _value_rules(descriptors: Descriptors, declared: FieldDescriptor, field: FieldDescriptor, path: str) -> list[_Rule]:
+    """Rules that ``declared`` sets for one value of ``field`` (the same, or the value field of its map
+    entry).
+    """
+    rules: list[_Rule] = []
+    pattern = descriptors.option(declared, "yandex.cloud.pattern")
+    if pattern is not None:
+        if field.type != FieldDescriptor.TYPE_STRING:
+            raise ContractError(f"{declared.full_name} has a pattern but is no string")
+        rules.append(_pattern_rule(pattern, path))
+    length = descriptors.option(declared, "yandex.cloud.length")
+    if length is not None:
+        if field.type not in _SIZED:
+            raise ContractError(f"{declared.full_name} has a length but is neither string nor bytes")
+        rules.append(_length_rule(_RELAXED_LENGTH.get((declared.name, length), length), path))
+    value = descriptors.option(declared, "yandex.cloud.value")
+    if value is not None:
+        if field.type not in _INTEGERS:
+            raise ContractError(f"{declared.full_name} has a value range but is no integer")
+        rules.append((compile_bounds(value), FieldViolation(path, f"Field value must be {value}")))
+    return rules
+
+
+def _pattern_rule(pattern: str, path: str) -> _Rule:
+    matches = re.compile(pattern).fullmatch
+    return (
+        lambda value: matches(value) is not None,
+        FieldViolation(path, f"Field does not match the pattern /{pattern}/"),
+    )
+
+
+def _length_rule(spec: str, path: str) -> _Rule:
+    within = compile_bounds(spec)
+    return (lambda value: within(len(value)), FieldViolation(path, f"Field length must be {spec}"))

@@ -1,0 +1,221 @@
+"""Replies: JSON, Status, operations, ids."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from thingmint.yandex.contract import load
+from thingmint.yandex.ids import FOLDER, IOT, SERVICE_ACCOUNT, new_id
+from thingmint.yandex.status import HTTP_STATUS, Code
+from thingmint.yandex.validation import FieldViolation
+
+CONTRACT = load()
+DEVICES = "yandex.cloud.iot.devices.v1"
+ADD = CONTRACT.methods[f"/{DEVICES}.DeviceService/AddCertificate"]
+DELETE = CONTRACT.methods[f"/{DEVICES}.DeviceService/DeleteCertificate"]
+NOW = datetime(2026, 11, 21, 6, 23, 13, 245974, tzinfo=UTC)
+PEM = "-----BEGIN CERTIFICATE-----\nя+/=\r\n-----END CERTIFICATE-----\n"
+
+
+def make(name: str, **fields: Any) -> Any:
+    factory: Any = CONTRACT.messages[name]
+    return factory(**fields)
+
+
+def operation(**fields: Any) -> Any:
+    return CONTRACT.operations.build(
+        ADD.operation,
+        id="areojeqlg1bh00000000",
+        description="Add device certificate",
+        created_at=NOW,
+        created_by="aje9k8luj4qf00000000",
+        modified_at=NOW + timedelta(milliseconds=49),
+        metadata=make(f"{DEVICES}.AddDeviceCertificateMetadata", device_id="d", fingerprint="f"),
+        **fields,
+    )
+
+
+def certificate() -> Any:
+    return make(
+        f"{DEVICES}.DeviceCertificate",
+        device_id="d",
+        fingerprint="f",
+        certificate_data=PEM,
+        created_at=CONTRACT.operations.timestamp(NOW),
+    )
+
+
+HEAD: dict[str, Any] = {
+    "id": "areojeqlg1bh00000000",
+    "description": "Add device certificate",
+    "createdAt": "2026-11-21T06:23:13.245Z",
+    "createdBy": "aje9k8luj4qf00000000",
+    "modifiedAt": "2026-11-21T06:23:13.294Z",
+    "metadata": {
+        "@type": f"type.googleapis.com/{DEVICES}.AddDeviceCertificateMetadata",
+        "deviceId": "d",
+        "fingerprint": "f",
+    },
+}
+
+
+def test_pending_operation_prints_done() -> None:
+    assert json.loads(CONTRACT.response_to_json(operation())) == HEAD | {"done": False}
+
+
+def test_finished_operation() -> None:
+    response = {
+        "@type": f"type.googleapis.com/{DEVICES}.DeviceCertificate",
+        "deviceId": "d",
+        "fingerprint": "f",
+        "certificateData": PEM,
+        "createdAt": "2026-11-21T06:23:13.245974Z",
+    }
+    built = operation(response=certificate())
+    assert json.loads(CONTRACT.response_to_json(built)) == HEAD | {"done": True, "response": response}
+    assert built.metadata.Is(CONTRACT.messages[f"{DEVICES}.AddDeviceCertificateMetadata"].DESCRIPTOR)
+
+
+def test_failed_operation() -> None:
+    error = CONTRACT.statuses.build(Code.ALREADY_EXISTS, "is there", request_id="r")
+    detail = {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "r"}
+    assert json.loads(CONTRACT.response_to_json(operation(error=error))) == HEAD | {
+        "done": True,
+        "error": {"code": 6, "message": "is there", "details": [detail]},
+    }
+
+
+def test_empty_response() -> None:
+    built: Any = CONTRACT.operations.build(
+        DELETE.operation,
+        id="x",
+        description="",
+        created_at=NOW,
+        created_by="",
+        modified_at=NOW,
+        metadata=make(f"{DEVICES}.DeleteDeviceCertificateMetadata"),
+        response=make("google.protobuf.Empty"),
+    )
+    assert json.loads(CONTRACT.response_to_json(built))["response"] == {
+        "@type": "type.googleapis.com/google.protobuf.Empty"
+    }
+
+
+def test_operation_takes_the_methods_own_types_only() -> None:
+    with pytest.raises(TypeError, match="DeviceCertificate belongs here"):
+        operation(response=make("google.protobuf.Empty"))
+    with pytest.raises(TypeError, match="response or an error"):
+        operation(response=certificate(), error=CONTRACT.statuses.build(Code.ABORTED, ""))
+    with pytest.raises(TypeError, match="answers no operation"):
+        CONTRACT.operations.build(
+            None, id="", description="", created_at=NOW, created_by="", modified_at=NOW, metadata=certificate()
+        )
+
+
+def test_operations_in_lists_print_done() -> None:
+    lists = [m.response_class for m in CONTRACT.methods.values() if m.name == "ListOperations"]
+    assert len(lists) == 3
+    for cls in lists:
+        listed = make(cls.DESCRIPTOR.full_name, operations=[operation(), operation(response=certificate())])
+        printed = json.loads(CONTRACT.response_to_json(listed))
+        assert [each["done"] for each in printed["operations"]] == [False, True]
+        assert CONTRACT.response_to_json(cls()) == b"{}"
+
+
+def test_operations_are_nowhere_else() -> None:
+    """The writer looks for them in replies and one level down."""
+    operation_name = "yandex.cloud.operation.Operation"
+    holders = {
+        name
+        for name, cls in CONTRACT.messages.items()
+        for field in cls.DESCRIPTOR.fields
+        if field.message_type is not None and field.message_type.full_name == operation_name
+    }
+    replies = {method.response_class.DESCRIPTOR.full_name for method in CONTRACT.methods.values()}
+    assert holders <= replies
+    for name, cls in CONTRACT.messages.items():
+        for field in cls.DESCRIPTOR.fields:
+            assert field.message_type is None or field.message_type.full_name not in holders, name
+
+
+def test_form_of_json() -> None:
+    device = make(f"{DEVICES}.Device", id="я", topic_aliases={"a": "b"}, labels={})
+    assert CONTRACT.response_to_json(device) == ('{\n "id": "я",\n "topicAliases": {\n  "a": "b"\n }\n}'.encode())
+
+
+@pytest.mark.parametrize(
+    ("time", "printed"),
+    [
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02T03:04:05Z"),
+        (datetime(2026, 1, 2, 3, 4, 5, 120_000, tzinfo=UTC), "2026-01-02T03:04:05.120Z"),
+        (datetime(2026, 1, 2, 3, 4, 5, 1, tzinfo=UTC), "2026-01-02T03:04:05.000001Z"),
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=3))), "2026-01-02T00:04:05Z"),
+        (datetime(1969, 12, 31, 23, 59, 59, 500_000, tzinfo=UTC), "1969-12-31T23:59:59.500Z"),
+    ],
+)
+def test_timestamp(time: datetime, printed: str) -> None:
+    message: Any = CONTRACT.operations.timestamp(time)
+    assert message.ToJsonString() == printed
+
+
+def test_status_with_all_details() -> None:
+    status = CONTRACT.statuses.build(
+        Code.INVALID_ARGUMENT,
+        "Request validation error",
+        violations=[FieldViolation("name", "Field is required"), FieldViolation("labels.key", "no")],
+        reason="R",
+        domain="thingmint",
+        metadata={"k": "v"},
+        request_id="5899fc83",
+    )
+    assert json.loads(CONTRACT.status_to_json(status)) == {
+        "code": 3,
+        "message": "Request validation error",
+        "details": [
+            {
+                "@type": "type.googleapis.com/google.rpc.BadRequest",
+                "fieldViolations": [
+                    {"field": "name", "description": "Field is required"},
+                    {"field": "labels.key", "description": "no"},
+                ],
+            },
+            {
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": "R",
+                "domain": "thingmint",
+                "metadata": {"k": "v"},
+            },
+            {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "5899fc83"},
+        ],
+    }
+
+
+def test_bare_status() -> None:
+    status = CONTRACT.statuses.build(Code.UNAUTHENTICATED, "Token is invalid or has expired.")
+    assert CONTRACT.status_to_json(status) == b'{\n "code": 16,\n "message": "Token is invalid or has expired."\n}'
+
+
+def test_http_statuses() -> None:
+    assert [HTTP_STATUS[Code(number)] for number in range(17)] == [
+        200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
+    ]  # fmt: skip
+    assert len(HTTP_STATUS) == len(Code) == 17
+
+
+@pytest.mark.parametrize("prefix", [IOT, SERVICE_ACCOUNT, FOLDER])
+def test_ids(prefix: str) -> None:
+    ids = {new_id(prefix) for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(re.fullmatch(prefix + "[0-9a-v]{17}", each) for each in ids)
+    assert set("".join(each[3:] for each in ids)) == set("0123456789abcdefghijklmnopqrstuv")
+
+
+@pytest.mark.parametrize("prefix", ["", "ar", "area"])
+def test_prefixes_have_three_characters(prefix: str) -> None:
+    with pytest.raises(ValueError, match="three"):
+        new_id(prefix)
