@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import resource
 import signal
 import socket
@@ -15,11 +14,13 @@ import orjson
 import structlog
 
 from thingmint.access.directory import Directory
+from thingmint.access.iam import IamTokens
 from thingmint.access.sigv4 import SigV4
 from thingmint.admin import AdminSocket
 from thingmint.aws.app import AwsFace
-from thingmint.aws.contract import load_contract
+from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.http.front import Front
+from thingmint.http.journal import Journal
 from thingmint.http.listener import HttpListener, bind
 from thingmint.http.probes import probes
 from thingmint.identity.authority import DEVICE, listener_profile
@@ -28,21 +29,27 @@ from thingmint.instance.layout import write_private
 from thingmint.metrics import Metrics
 from thingmint.native.app import NativeFace
 from thingmint.native.auth import NativeAuth
+from thingmint.registry.bindings import BindingRegistry
 from thingmint.registry.certificates import CertificateRegistry, utc_now
+from thingmint.registry.fleet import FleetRegistry
 from thingmint.registry.keypool import KeyPool
 from thingmint.registry.markers import Markers
 from thingmint.registry.names import NameRegistry
+from thingmint.registry.operations import OperationRegistry
 from thingmint.settings import ConfigError
 from thingmint.tls import ListenerTLS
+from thingmint.yandex.contract import load as load_yandex_contract
+from thingmint.yandex.face import YandexFace
+from thingmint.yandex.grpc_server import GrpcListener
+from thingmint.yandex.rest import YandexRest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from thingmint.http.exchange import App
     from thingmint.instance.create import Instance
     from thingmint.settings import Settings
 
-__all__ = ["Ready", "is_loopback", "serve"]
+__all__ = ["Ready", "serve"]
 
 _LOOPBACK = "127.0.0.1"
 
@@ -51,19 +58,11 @@ _log = structlog.get_logger("thingmint.server")
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Where a server listens, once it does."""
+    """Where a server listens, once it does: ``ports`` by listener, as listeners.json has them."""
 
     hostname: str
     host: str
-    api_port: int
-    http_port: int
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    ports: Mapping[str, int]
 
 
 async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Ready], None]) -> None:
@@ -82,10 +81,16 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     )
     tls.renew(hostnames)
     keys = KeyPool(settings.key_pool)
-    keys.start()
-    front = _front(instance, settings, names, keys)
-    listeners = [HttpListener(front, api_socket, tls.context), HttpListener(front, http_socket)]
-    ready = Ready(hostnames[0], settings.host, listeners[0].port, listeners[1].port)
+    metrics = _metrics(instance, keys)
+    journal = Journal(metrics)
+    yandex = _yandex_face(instance, settings, names)
+    front = _front(instance, settings, names, keys, YandexRest(yandex), metrics, journal)
+    listeners: dict[str, HttpListener | GrpcListener] = {
+        "api": HttpListener(front, api_socket, tls.context),
+        "http": HttpListener(front, http_socket),
+        "grpc": _grpc_listener(yandex, journal, settings, tls),
+    }
+    ready = Ready(hostnames[0], settings.host, {name: listener.port for name, listener in listeners.items()})
 
     async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
         """What `thingmint init` asks of a server that holds the directory."""
@@ -97,32 +102,44 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
 
     admin = AdminSocket(instance.directory.admin_socket, {"extend": extend})
     renewal = asyncio.create_task(tls.keep_renewed(lambda: hostnames))
+    keys.start()
     try:
-        for listener in listeners:
+        for listener in listeners.values():
             await listener.start()
         await admin.start()
-        update_endpoints(instance.directory, ready.hostname, ready.api_port)
-        ports = {"api": ready.api_port, "http": ready.http_port}
-        _log.info("ready", host=settings.host, **ports, dev=settings.dev)
-        write_private(instance.directory.listeners, orjson.dumps(ports) + b"\n")
+        update_endpoints(instance.directory, ready.hostname, api_port=ready.ports["api"], grpc_port=ready.ports["grpc"])
+        _log.info("ready", host=settings.host, dev=settings.dev, **ready.ports)
+        write_private(instance.directory.listeners, orjson.dumps(ready.ports) + b"\n")
         on_ready(ready)
         await stopping.wait()
         _log.info("stopping: requests in flight are finished first")
     finally:
         instance.directory.listeners.unlink(missing_ok=True)
         renewal.cancel()
-        await asyncio.gather(*(listener.stop() for listener in listeners))
+        await asyncio.gather(*(listener.stop() for listener in listeners.values()))
         await admin.stop()
         await keys.close()
         await instance.store.close()
         _log.info("stopped")
 
 
-def _front(instance: Instance, settings: Settings, names: NameRegistry, keys: KeyPool) -> App:
+def _metrics(instance: Instance, keys: KeyPool) -> Metrics:
     metrics = Metrics()
     metrics.gauge("key_pool_ready", "Key pairs that lie ready.", lambda: keys.ready)
     metrics.gauge("key_pool_waiting", "Callers that wait for a key pair.", lambda: keys.waiting)
     metrics.gauge("store_ready", "1 while changes can be kept.", lambda: float(instance.store.ready))
+    return metrics
+
+
+def _front(
+    instance: Instance,
+    settings: Settings,
+    names: NameRegistry,
+    keys: KeyPool,
+    yandex: YandexRest,
+    metrics: Metrics,
+    journal: Journal,
+) -> Front:
     certificates = CertificateRegistry(
         instance.store,
         instance.device_authority(DEVICE),
@@ -131,15 +148,39 @@ def _front(instance: Instance, settings: Settings, names: NameRegistry, keys: Ke
         reinstate_revoked=settings.reinstate_revoked,
     )
     directory = Directory(instance.store, instance.vault)
-    aws = AwsFace(load_contract(), SigV4(directory, utc_now), certificates, names)
-    native = NativeFace(NativeAuth(directory, names, dev=settings.dev), certificates)
+    aws = AwsFace(load_aws_contract(), SigV4(directory, utc_now), certificates, names)
     return Front(
         aws=aws,
-        native=native,
+        native=NativeFace(NativeAuth(directory, names, dev=settings.dev), certificates),
+        yandex=yandex,
         probes=probes(instance.store, metrics),
         is_aws_route=aws.is_route,
-        metrics=metrics,
+        is_yandex_route=yandex.is_route,
+        journal=journal,
     )
+
+
+def _yandex_face(instance: Instance, settings: Settings, names: NameRegistry) -> YandexFace:
+    directory = Directory(instance.store, instance.vault)
+    operations = OperationRegistry(instance.store)
+    return YandexFace(
+        load_yandex_contract(),
+        tokens=IamTokens(directory, instance.vault.derive("iam tokens"), utc_now),
+        fleet=FleetRegistry(instance.store, operations, Markers(instance.vault.derive("page tokens"))),
+        bindings=BindingRegistry(instance.store, operations),
+        operations=operations,
+        names=names,
+        clock=utc_now,
+        pending=settings.yandex_operations_pending,
+        sha1_fingerprints=settings.yandex_fingerprint == "sha1",
+    )
+
+
+def _grpc_listener(face: YandexFace, journal: Journal, settings: Settings, tls: ListenerTLS) -> GrpcListener:
+    try:
+        return GrpcListener(face, journal, settings.host, settings.grpc_port, tls.follow())
+    except OSError as error:
+        raise ConfigError("grpc-port", f"{error}; choose another, or 0 for a free one") from None
 
 
 def _bind(setting: str, host: str, port: int) -> socket.socket:

@@ -8,7 +8,7 @@ import re
 import tomllib
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     api_port: int = Field(8443, ge=0, le=65535)
     http_port: int = Field(8080, ge=0, le=65535)
+    grpc_port: int = Field(9443, ge=0, le=65535)
     key_pool: int = Field(32, ge=0, le=4096)
     log_format: LogFormat = "console"
     dev: bool = False
@@ -70,6 +71,8 @@ class Settings(BaseSettings):
         timedelta(days=90), ge=timedelta(seconds=2), le=timedelta(days=3650)
     )
     reinstate_revoked: bool = False
+    yandex_fingerprint: Literal["sha256", "sha1"] = "sha256"
+    yandex_operations_pending: Duration = Field(timedelta(0), ge=timedelta(0), le=timedelta(minutes=10))
 
     @classmethod
     def settings_customise_sources(

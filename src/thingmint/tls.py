@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from thingmint.identity.authority import CertificateRequest
@@ -40,6 +40,7 @@ class ListenerTLS:
         self._scratch = scratch
         self._clock = clock
         self._certificate: Certificate | None = None
+        self._pem: tuple[bytes, bytes] = (b"", b"")
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
@@ -60,7 +61,22 @@ class ListenerTLS:
             file.flush()
             self.context.load_cert_chain(file.name, password=password)
         self._certificate = certificate
+        plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        self._pem = (plain, certificate.pem.encode())
         _log.info("listener certificate issued", names=list(hostnames), ends=certificate.not_after.isoformat())
+
+    def follow(self) -> Callable[[], tuple[bytes, bytes] | None]:
+        """For listeners with TLS of their own: gives (key, certificate) in PEM, then None until they are renewed."""
+        given: tuple[bytes, bytes] | None = None
+
+        def changed() -> tuple[bytes, bytes] | None:
+            nonlocal given
+            if self._pem is given:
+                return None
+            given = self._pem
+            return given
+
+        return changed
 
     def seconds_until_due(self) -> float:
         """How long the certificate is good for still, less the last third of its lifetime."""

@@ -20,6 +20,7 @@ class Caller:
 
     account: str
     regions: Sequence[str]
+    principal: str
     arn: str
     credential: str
     permissions: frozenset[str]

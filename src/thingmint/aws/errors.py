@@ -69,6 +69,8 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
             return AwsError("CertificateStateException", error.reason)
         case errors.Conflict():
             return AwsError("DeleteConflictException", error.reason)
+        case errors.LimitExceeded():
+            return AwsError("LimitExceededException", error.reason)
         case errors.Throttled():
             return AwsError("ThrottlingException", message)
         case errors.Unavailable():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import getpass
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -144,7 +145,7 @@ def init(
     epilog=_examples(
         "thingmint serve --data-dir data",
         "thingmint serve --data-dir data --host 0.0.0.0 --api-port 443 --log-format json",
-        "thingmint serve --data-dir scratch --api-port 0 --http-port 0 --dev",
+        "thingmint serve --data-dir scratch --api-port 0 --http-port 0 --grpc-port 0 --dev",
     )
 )
 def serve(
@@ -154,6 +155,7 @@ def serve(
     ] = None,
     api_port: Annotated[int | None, typer.Option(help="HTTPS; 0 picks a free one (default: 8443).")] = None,
     http_port: Annotated[int | None, typer.Option(help="Plain HTTP; 0 picks a free one (default: 8080).")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="gRPC; 0 picks a free one (default: 9443).")] = None,
     key_pool: Annotated[int | None, typer.Option(help="RSA keys kept ready in memory (default: 32).")] = None,
     log_format: Annotated[LogFormat | None, typer.Option(help="On standard error (default: console).")] = None,
     dev: Annotated[
@@ -164,14 +166,15 @@ def serve(
 ) -> None:
     """Serve the APIs, after making the data directory if it is empty. Ctrl-C stops."""
     from thingmint import logs
+    from thingmint.identity.names import is_loopback
     from thingmint.instance.layout import DataDirectory, DirectoryInUse, DirectoryUnusable
-    from thingmint.server import is_loopback
 
     flags = {
         "data_dir": data_dir,
         "host": host,
         "api_port": api_port,
         "http_port": http_port,
+        "grpc_port": grpc_port,
         "key_pool": key_pool,
         "log_format": log_format,
         "dev": dev,
@@ -223,6 +226,8 @@ async def _init(
 def _serve(directory: DataDirectory, settings: Settings) -> None:
     import uvloop
 
+    # gRPC's own log tells of every handshake that a stranger breaks off; it reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from thingmint.instance.create import Instance, exists
     from thingmint.server import serve as serve_instance
 
@@ -251,6 +256,7 @@ def _report_init(directory: DataDirectory, result: Mapping[str, Any], output: st
         _out.print(f"  {directory.ca}  what clients trust")
         _out.print(f"  {directory.device_ca}  what signs device certificates")
         _out.print(f"  {directory.aws_env}  for AWS clients: set -a; . {directory.aws_env}; set +a")
+        _out.print(f"  {directory.yandex_env}, yandex-sa.json  for clients of Yandex Cloud's API")
         _out.print(f"  {directory.token}  for the native API: Authorization: Bearer <token>")
         _out.print(f"Next: thingmint serve --data-dir {directory.root}")
         return
@@ -261,17 +267,19 @@ def _report_init(directory: DataDirectory, result: Mapping[str, Any], output: st
 
 
 def _print_welcome(directory: DataDirectory, ready: Ready, *, dev: bool) -> None:
-    from thingmint.instance.clients import authority_of
+    from thingmint.identity.names import authority_of
 
-    api = f"https://{authority_of(ready.hostname, ready.api_port)}"
-    http = f"http://127.0.0.1:{ready.http_port}"
+    api = f"https://{authority_of(ready.hostname, ready.ports['api'])}"
+    http = f"http://127.0.0.1:{ready.ports['http']}"
     authorization = "" if dev else f' -H "authorization: Bearer $(cat {directory.token})"'
     _out.print(f"""
-Thingmint listens on {authority_of(ready.host, ready.api_port)} with HTTPS,
-and on 127.0.0.1:{ready.http_port} with plain HTTP, which is for this machine only whatever --host says.
+Thingmint listens on {authority_of(ready.host, ready.ports["api"])} with HTTPS, on port {ready.ports["grpc"]} with gRPC,
+and on 127.0.0.1:{ready.ports["http"]} with plain HTTP, which is for this machine only whatever --host says.
 
   boto3, aws, Terraform     set -a; . {directory.aws_env}; set +a
                             aws iot create-keys-and-certificate --set-as-active
+  yandexcloud               set -a; . {directory.yandex_env}; set +a
+                            the service account's key is {directory.yandex_service_account}
   curl                      curl -X POST{authorization} {http}/keys-and-certificate
   the native API's schema   {api}/openapi.json   (trust {directory.ca})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import orjson
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from thingmint.http.exchange import App, Message, Receive, Send
-    from thingmint.metrics import Metrics
+    from thingmint.http.journal import Journal
 
 __all__ = ["Front"]
 
@@ -25,7 +24,11 @@ _NATIVE_ISSUE_PATH = b"/keys-and-certificate"
 
 
 class Front:
-    """An ASGI application. ``is_aws_route`` tells whether AWS has an operation at a method and raw path."""
+    """An ASGI application.
+
+    ``is_aws_route`` tells whether AWS has an operation at a method and raw path, ``is_yandex_route`` whether a raw path
+    is one of Yandex's.
+    """
 
     def __init__(
         self,
@@ -33,15 +36,18 @@ class Front:
         aws: App,
         native: App,
         probes: dict[bytes, App],
+        yandex: App,
+        is_yandex_route: Callable[[bytes], bool],
         is_aws_route: Callable[[str, bytes], bool],
-        metrics: Metrics,
+        journal: Journal,
     ) -> None:
         self._aws = aws
         self._native = native
         self._probes = probes
         self._is_aws_route = is_aws_route
-        self._metrics = metrics
-        self._log = _log.bind()  # the module's own one is a proxy
+        self._yandex = yandex
+        self._is_yandex_route = is_yandex_route
+        self._journal = journal
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         exchange = scope["thingmint.exchange"] = Exchange()
@@ -58,7 +64,7 @@ class Front:
             if not exchange.status:
                 await _internal_error(exchange, send)
         finally:
-            self._record(scope, exchange)
+            self._journal.record(exchange, scope["method"], scope["client"] and scope["client"][0])
 
     def _choose(self, scope: Message) -> App:
         path: bytes = scope["raw_path"]
@@ -71,30 +77,13 @@ class Front:
                 break
         if authorization.startswith(b"AWS4") or b"X-Amz-Signature=" in scope["query_string"]:
             return self._aws
+        if self._is_yandex_route(path):
+            return self._yandex
         if authorization:
             return self._native
         if path != _NATIVE_ISSUE_PATH and self._is_aws_route(scope["method"], path):
             return self._aws
         return self._native
-
-    def _record(self, scope: Message, exchange: Exchange) -> None:
-        seconds = time.perf_counter() - exchange.started
-        self._metrics.observe(exchange.face, exchange.operation, exchange.status, seconds)
-        caller = exchange.caller
-        self._log.info(
-            "request",
-            # Neither path nor query: a stranger wrote them, and they may carry a signature.
-            operation=exchange.operation,
-            status=exchange.status,
-            code=exchange.error_code,
-            ms=round(seconds * 1000, 2),
-            face=exchange.face,
-            method=scope["method"],
-            account=caller and caller.account,
-            principal=caller and caller.arn,
-            client=scope["client"] and scope["client"][0],
-            request_id=exchange.id,
-        )
 
 
 async def _internal_error(exchange: Exchange, send: Send) -> None:

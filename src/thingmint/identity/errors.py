@@ -18,6 +18,7 @@ __all__ = [
     "InvalidCertificate",
     "InvalidSigningRequest",
     "InvalidState",
+    "LimitExceeded",
     "NotFound",
     "Throttled",
     "Unauthenticated",
@@ -102,6 +103,16 @@ class Denied(DomainError):
         super().__init__(f"{principal} is not authorized to perform {action}")
         self.principal = principal
         self.action = action
+
+
+class LimitExceeded(DomainError):
+    """A ``kind`` holds as many as it may; ``reason`` says of what."""
+
+    def __init__(self, kind: str, id: str, reason: str) -> None:
+        super().__init__(f"{kind} {id}: {reason}")
+        self.kind = kind
+        self.id = id
+        self.reason = reason
 
 
 class Throttled(DomainError):

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-__all__ = ["CSR_KEYS", "FLEET_KEYS", "KeyPair", "KeyPolicy", "generate_key_pair"]
+__all__ = ["CSR_KEYS", "FLEET_KEYS", "OWN_KEYS", "KeyPair", "KeyPolicy", "generate_authorized_key", "generate_key_pair"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -37,13 +37,21 @@ def generate_key_pair() -> KeyPair:
     )
 
 
+def generate_authorized_key() -> tuple[str, str]:
+    """A service account's key pair (RSA-2048): the private half in PKCS#8, and the public half, both PEM."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    public_pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return private_pem, public_pem
+
+
 @dataclass(frozen=True, slots=True)
 class KeyPolicy:
-    """Which public keys are taken. RSA sizes are in bits."""
+    """Which public keys are taken. RSA sizes are in bits; without ``curves`` any named curve will do."""
 
     rsa_min: int
     rsa_max: int
-    curves: frozenset[str]
+    curves: frozenset[str] | None
     ed25519: bool = False
 
     def violation(self, key: PublicKeyTypes) -> str | None:
@@ -54,7 +62,7 @@ class KeyPolicy:
                     return None
                 return f"an RSA key of {key.key_size} bits; {self.rsa_min} to {self.rsa_max} are accepted"
             case ec.EllipticCurvePublicKey():
-                if key.curve.name in self.curves:
+                if self.curves is None or key.curve.name in self.curves:
                     return None
                 return f"an EC key on another curve than {', '.join(sorted(self.curves))}"
             case ed25519.Ed25519PublicKey() if self.ed25519:
@@ -70,4 +78,8 @@ _NIST_CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 CSR_KEYS = KeyPolicy(rsa_min=2048, rsa_max=4096, curves=_NIST_CURVES)
 
 # Certificates that devices bring with them cannot be changed any more, so larger keys are taken.
-FLEET_KEYS = KeyPolicy(rsa_min=2048, rsa_max=8192, curves=_NIST_CURVES)
+OWN_KEYS = KeyPolicy(rsa_min=2048, rsa_max=8192, curves=_NIST_CURVES)
+
+# Yandex IoT Core took whatever parses, and fleets that come from there have keys of every kind. Taking one says nothing
+# of opening the door to it.
+FLEET_KEYS = KeyPolicy(rsa_min=0, rsa_max=8192, curves=None, ed25519=True)

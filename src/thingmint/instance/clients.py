@@ -1,12 +1,14 @@
-"""What clients paste: D/clients/aws.env and D/clients/token."""
+"""What clients paste: the files of D/clients."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import shlex
 from typing import TYPE_CHECKING
 
+import orjson
+
+from thingmint.identity.names import authority_of
 from thingmint.instance.layout import write_private
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from thingmint.access.directory import NewCredentials
     from thingmint.instance.layout import DataDirectory
 
-__all__ = ["authority_of", "update_endpoints", "write_client_files"]
+__all__ = ["update_endpoints", "write_client_files"]
 
 _AWS_ENV = """\
 # Points boto3, the aws command line and other AWS SDKs to this Thingmint.
@@ -32,14 +34,13 @@ AWS_CA_BUNDLE=
 """
 
 
-def authority_of(host: str, port: int) -> str:
-    """host:port, with the brackets that an IPv6 address needs in a URL."""
-    try:
-        if ipaddress.ip_address(host).version == 6:
-            return f"[{host}]:{port}"
-    except ValueError:
-        pass
-    return f"{host}:{port}"
+_YANDEX_ENV = """\
+# Where yandexcloud and other clients of Yandex Cloud's API find this Thingmint.
+# Use: set -a; . {path}; set +a; the service account's key is in {key}
+THINGMINT_YC_ENDPOINT=
+THINGMINT_YC_FOLDER_ID={folder}
+THINGMINT_YC_ROOT_CERTIFICATES=
+"""
 
 
 def write_client_files(target: DataDirectory, final: DataDirectory, credentials: NewCredentials, region: str) -> None:
@@ -53,19 +54,38 @@ def write_client_files(target: DataDirectory, final: DataDirectory, credentials:
     )
     write_private(target.aws_env, env.encode())
     write_private(target.token, f"{credentials.api_token}\n".encode())
+    env = _YANDEX_ENV.format(
+        path=shlex.quote(str(final.yandex_env)), key=final.yandex_service_account, folder=credentials.folder
+    )
+    write_private(target.yandex_env, env.encode())
+    write_private(target.yandex_service_account, orjson.dumps(_authorized_key(credentials), option=orjson.OPT_INDENT_2))
 
 
-def update_endpoints(directory: DataDirectory, hostname: str, api_port: int) -> None:
+def update_endpoints(directory: DataDirectory, hostname: str, *, api_port: int, grpc_port: int) -> None:
     """Rewrites the lines that say where this server listens and what to trust; all others stay as they are."""
     values = {
         "AWS_ENDPOINT_URL_IOT": f"https://{authority_of(hostname, api_port)}",
         "AWS_CA_BUNDLE": str(directory.ca),
+        "THINGMINT_YC_ENDPOINT": authority_of(hostname, grpc_port),
+        "THINGMINT_YC_ROOT_CERTIFICATES": str(directory.ca),
     }
     for path in directory.clients.glob("*.env"):
         old = path.read_text()
         new = _with_values(old, values)
         if new != old:
             write_private(path, new.encode())
+
+
+def _authorized_key(credentials: NewCredentials) -> dict[str, str]:
+    """The form in which Yandex's console and SDKs keep a service account's key."""
+    return {
+        "id": credentials.authorized_key_id,
+        "service_account_id": credentials.service_account,
+        "created_at": credentials.created_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "key_algorithm": "RSA_2048",
+        "public_key": credentials.authorized_public_key,
+        "private_key": credentials.authorized_private_key,
+    }
 
 
 def _with_values(text: str, values: Mapping[str, str]) -> str:

@@ -69,6 +69,14 @@ class DataDirectory:
         return self.clients / "aws.env"
 
     @property
+    def yandex_env(self) -> Path:
+        return self.clients / "yandex.env"
+
+    @property
+    def yandex_service_account(self) -> Path:
+        return self.clients / "yandex-sa.json"
+
+    @property
     def token(self) -> Path:
         return self.clients / "token"
 

@@ -28,7 +28,7 @@ def problem_of(error: errors.DomainError) -> Problem:
             return Problem(404, "NOT_FOUND", message)
         case errors.AlreadyExists():
             return Problem(409, "CONFLICT", message)
-        case errors.Conflict() | errors.InvalidState():
+        case errors.Conflict() | errors.InvalidState() | errors.LimitExceeded():
             return Problem(409, "CONFLICT", error.reason)
         case errors.Throttled():
             return Problem(429, "RATE_LIMITED", message)

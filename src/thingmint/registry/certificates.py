@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from thingmint.identity.authority import DEVICE_SUBJECT, CertificateRequest
 from thingmint.identity.certificates import parse_certificate, parse_csr
-from thingmint.identity.errors import AlreadyExists, InvalidState, NotFound
-from thingmint.identity.keys import CSR_KEYS, FLEET_KEYS
+from thingmint.identity.errors import AlreadyExists, Conflict, InvalidState, NotFound
+from thingmint.identity.keys import CSR_KEYS, OWN_KEYS
 from thingmint.identity.registration import Registration
 from thingmint.identity.status import Status, check_initial, check_update
 from thingmint.storage import certificates as sql
+from thingmint.storage.bindings import get_binding
 from thingmint.storage.times import to_micros
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class CertificateRegistry:
     async def register(self, scope: Scope, pem: str, *, status: Status, field: str) -> RegisteredCertificate:
         """Registers a certificate that the device has already. Raises AlreadyExists with its fingerprint."""
         check_initial(status)
-        certificate = parse_certificate(pem, field, FLEET_KEYS)
+        certificate = parse_certificate(pem, field, OWN_KEYS)
         registration = self._new(scope, certificate, status, "SNI_ONLY", "registered")
         return await self._add(registration, certificate)
 
@@ -129,7 +130,7 @@ class CertificateRegistry:
         return await self._store.write(body)
 
     async def delete(self, scope: Scope, fingerprint: str) -> None:
-        """Raises NotFound, and InvalidState while it is active or being transferred."""
+        """Raises NotFound, InvalidState while it is active or being transferred, and Conflict while it is bound."""
 
         async def body(tx: Transaction) -> None:
             current = await _existing(tx, scope, fingerprint)
@@ -138,6 +139,13 @@ class CertificateRegistry:
                     "certificate",
                     fingerprint,
                     f"Certificate must be deactivated (not {current.status}) before deletion. Id: {fingerprint}",
+                )
+            binding = await get_binding(tx, scope.account, fingerprint)
+            if binding is not None and binding.scope == scope:
+                raise Conflict(
+                    "certificate",
+                    fingerprint,
+                    f"Certificate must be removed from {binding.kind} {binding.owner} first. Id: {fingerprint}",
                 )
             await sql.delete_registration(tx, scope, fingerprint)
 

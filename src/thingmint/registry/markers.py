@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Markers"]
 
-_POSITION = struct.Struct(">q32s")
+_MICROS = struct.Struct(">q")
 _MAC_BYTES = 16
 
 
@@ -30,20 +30,19 @@ class Markers:
         self._key = key
 
     def seal(self, listing: str, scope: Scope, position: tuple[int, str]) -> str:
-        packed = _POSITION.pack(position[0], bytes.fromhex(position[1]))
+        packed = _MICROS.pack(position[0]) + position[1].encode()
         return base64.b64encode(packed + self._mac(listing, scope, packed)).decode()
 
     def open(self, listing: str, scope: Scope, marker: str) -> tuple[int, str]:
-        """The (microseconds, fingerprint) sealed in ``marker``. Raises Invalid for any other word."""
+        """The (microseconds, id) sealed in ``marker``. Raises Invalid for any other word."""
         try:
             sealed = base64.b64decode(marker, validate=True)
         except (binascii.Error, ValueError):
             sealed = b""
-        packed, mac = sealed[: _POSITION.size], sealed[_POSITION.size :]
+        packed, mac = sealed[:-_MAC_BYTES], sealed[-_MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(listing, scope, packed)):
             raise Invalid("marker", "is not one that this list returned")
-        micros, fingerprint = _POSITION.unpack(packed)
-        return micros, fingerprint.hex()
+        return _MICROS.unpack_from(packed)[0], packed[_MICROS.size :].decode()
 
     def _mac(self, listing: str, scope: Scope, packed: bytes) -> bytes:
         context = "\0".join((listing, *scope, "")).encode()

@@ -16,9 +16,12 @@ __all__ = [
     "first_principal",
     "get_access_key",
     "get_api_token",
+    "get_authorized_key",
+    "get_principal",
     "insert_access_key",
     "insert_account",
     "insert_api_token",
+    "insert_authorized_key",
     "insert_principal",
     "list_hostnames",
     "list_regions",
@@ -45,10 +48,16 @@ async def insert_principal(tx: Transaction, principal: PrincipalRow, now: int) -
     )
 
 
+async def get_principal(tx: Transaction, id: str) -> PrincipalRow | None:
+    row = await tx.fetch_one("SELECT id, account, kind, name, permissions FROM principals WHERE id = $1", id)
+    return PrincipalRow(*row) if row else None
+
+
 async def first_principal(tx: Transaction) -> PrincipalRow | None:
-    """The one that was made with the instance."""
+    """The user that was made with the instance."""
     row = await tx.fetch_one(
-        "SELECT id, account, kind, name, permissions FROM principals ORDER BY created_at, id LIMIT 1"
+        "SELECT id, account, kind, name, permissions FROM principals "
+        "WHERE kind = 'user' ORDER BY created_at, id LIMIT 1"
     )
     return PrincipalRow(*row) if row else None
 
@@ -89,6 +98,22 @@ async def get_api_token(tx: Transaction, id: str) -> tuple[bytes, PrincipalRow] 
         id,
     )
     return (row[0], PrincipalRow(*row[1:])) if row else None
+
+
+async def insert_authorized_key(tx: Transaction, id: str, principal: str, public_pem: str, now: int) -> None:
+    await tx.execute(
+        "INSERT INTO authorized_keys (id, principal, public_pem, created_at) VALUES ($1, $2, $3, $4)",
+        id,
+        principal,
+        public_pem,
+        now,
+    )
+
+
+async def get_authorized_key(tx: Transaction, id: str) -> tuple[str, str] | None:
+    """Its service account's id, and the public half."""
+    row = await tx.fetch_one("SELECT principal, public_pem FROM authorized_keys WHERE id = $1", id)
+    return (row[0], row[1]) if row else None
 
 
 async def list_regions(tx: Transaction, account: str) -> list[str]:

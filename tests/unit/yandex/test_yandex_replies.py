@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from thingmint.yandex.contract import load
-from thingmint.yandex.ids import FOLDER, IOT, SERVICE_ACCOUNT, new_id
+from thingmint.identity.ids import FOLDER, IOT, PRINCIPAL, new_id
 from thingmint.yandex.status import HTTP_STATUS, Code
 from thingmint.yandex.validation import FieldViolation
 
@@ -207,7 +207,7 @@ def test_http_statuses() -> None:
     assert len(HTTP_STATUS) == len(Code) == 17
 
 
-@pytest.mark.parametrize("prefix", [IOT, SERVICE_ACCOUNT, FOLDER])
+@pytest.mark.parametrize("prefix", [IOT, PRINCIPAL, FOLDER])
 def test_ids(prefix: str) -> None:
     ids = {new_id(prefix) for _ in range(1000)}
     assert len(ids) == 1000

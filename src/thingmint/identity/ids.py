@@ -1,14 +1,14 @@
-"""Resource ids as Yandex Cloud forms them: a service's prefix of three characters and 17 of base32hex."""
+"""Ids as Yandex Cloud forms them: a prefix of three characters that tells the kind, and 17 of base32hex."""
 
 from __future__ import annotations
 
 import secrets
 from typing import Final
 
-__all__ = ["FOLDER", "IOT", "SERVICE_ACCOUNT", "new_id"]
+__all__ = ["FOLDER", "IOT", "PRINCIPAL", "new_id"]
 
 IOT: Final = "are"  # devices, registries, brokers, their passwords, and operations on them
-SERVICE_ACCOUNT: Final = "aje"
+PRINCIPAL: Final = "aje"  # users, service accounts, and their keys
 FOLDER: Final = "b1g"
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuv"

@@ -1,0 +1,125 @@
+"""IAM tokens: what a service account's signed JWT, or a user's API token, is exchanged for.
+
+They are self-contained, as the SDK asks for a new one every 20 seconds: an HMAC under a key of the instance over who
+it is for and until when. The form is that of Yandex's tokens, t1.<claims>.<signature>.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import jwt
+import orjson
+
+from thingmint.identity.errors import Unauthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from jwt.types import Options
+
+    from thingmint.access.callers import Caller
+    from thingmint.access.directory import Directory
+
+__all__ = ["IamTokens"]
+
+_PREFIX = "t1."
+_LIFETIME = timedelta(hours=12)  # Yandex's longest
+_LONGEST_JWT = timedelta(hours=1)
+_LEEWAY = 60  # seconds, between our clock and a client's
+
+# Times and audience are checked here, against our own clock and names.
+_OPTIONS: Options = {
+    "verify_aud": False,
+    "verify_exp": False,
+    "verify_iat": False,
+    "require": ["iss", "iat", "exp", "aud"],
+}
+
+# The official audience, and the one that the SDK makes of the endpoint that it was given.
+_AUDIENCE = re.compile(r"https://iam\.([^/:\[\]]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})?/iam/v1/tokens")
+_OFFICIAL_HOST = "api.cloud.yandex.net"
+
+
+class IamTokens:
+    """``key`` signs the tokens: those of another instance do not verify."""
+
+    def __init__(self, directory: Directory, key: bytes, clock: Callable[[], datetime]) -> None:
+        self._directory = directory
+        self._key = key
+        self._clock = clock
+
+    async def for_jwt(self, encoded: str, hostnames: Collection[str]) -> tuple[str, datetime]:
+        """A token and when it ends, for a JWT that a service account signed (PS256). Raises Unauthenticated.
+
+        Its audience has to be the official one or that of one of our ``hostnames``.
+        """
+        try:
+            key_id = str(jwt.get_unverified_header(encoded).get("kid", ""))
+        except jwt.PyJWTError:
+            raise Unauthenticated("malformed", "The JWT is not well-formed") from None
+        service_account, public_pem = await self._directory.find_authorized_key(key_id)
+        now = self._clock()
+        try:
+            claims = jwt.decode(encoded, public_pem, algorithms=["PS256"], issuer=service_account, options=_OPTIONS)
+        except jwt.PyJWTError:
+            raise Unauthenticated("wrong", "The JWT is not signed with PS256 by the account that it names") from None
+        _check_times(claims["iat"], claims["exp"], now)
+        audiences = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+        if not any(_is_ours(audience, hostnames) for audience in audiences):
+            raise Unauthenticated("wrong", "The JWT's audience must be https://iam.<this server>/iam/v1/tokens")
+        return self._issue(service_account, key_id, now)
+
+    async def for_api_token(self, token: str) -> tuple[str, datetime]:
+        """The same for a user, who shows an API token where Yandex wants an OAuth token. Raises Unauthenticated."""
+        caller = await self._directory.authenticate_token(token)
+        return self._issue(caller.principal, caller.credential, self._clock())
+
+    async def authenticate(self, token: str) -> Caller:
+        """Raises Unauthenticated."""
+        encoded, _, signature = token.removeprefix(_PREFIX).rpartition(".")
+        if not token.startswith(_PREFIX) or not hmac.compare_digest(signature.encode(), self._sign(encoded)):
+            raise Unauthenticated("unknown", "The token is invalid or was made by another server")
+        principal, credential, ends = orjson.loads(_unpadded_decode(encoded))
+        if self._clock().timestamp() >= ends:
+            raise Unauthenticated("expired", "The token has expired")
+        return await self._directory.principal(principal, credential)
+
+    def _issue(self, principal: str, credential: str, now: datetime) -> tuple[str, datetime]:
+        ends = (now + _LIFETIME).replace(microsecond=0)
+        claims = orjson.dumps([principal, credential, int(ends.timestamp())])
+        encoded = base64.urlsafe_b64encode(claims).rstrip(b"=").decode()
+        return f"{_PREFIX}{encoded}.{self._sign(encoded).decode()}", ends
+
+    def _sign(self, encoded: str) -> bytes:
+        mac = hmac.new(self._key, encoded.encode(), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(mac).rstrip(b"=")
+
+
+def _check_times(issued_at: object, expires_at: object, now: datetime) -> None:
+    if not isinstance(issued_at, int) or not isinstance(expires_at, int):
+        raise Unauthenticated("malformed", "The JWT's iat and exp must be whole seconds")
+    seconds = int(now.timestamp())
+    if expires_at + _LEEWAY <= seconds:
+        raise Unauthenticated("expired", "The JWT has expired")
+    if issued_at - _LEEWAY > seconds:
+        raise Unauthenticated("wrong", "The JWT was issued in the future")
+    if expires_at - issued_at > _LONGEST_JWT.total_seconds():
+        raise Unauthenticated("wrong", "The JWT's exp must be at most an hour after its iat")
+
+
+def _is_ours(audience: object, hostnames: Collection[str]) -> bool:
+    match = _AUDIENCE.fullmatch(audience) if isinstance(audience, str) else None
+    if match is None:
+        return False
+    host = match[1].strip("[]").lower()
+    return host == _OFFICIAL_HOST or host in hostnames
+
+
+def _unpadded_decode(encoded: str) -> bytes:
+    return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))

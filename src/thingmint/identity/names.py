@@ -1,0 +1,23 @@
+"""Host names and addresses, as they stand in URLs."""
+
+from __future__ import annotations
+
+import ipaddress
+
+__all__ = ["authority_of", "is_loopback"]
+
+
+def authority_of(host: str, port: int) -> str:
+    """host:port, with the brackets that an IPv6 address needs in a URL (RFC 3986 3.2.2)."""
+    return f"[{host}]:{port}" if _version(host) == 6 else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    return host == "localhost" or (_version(host) is not None and ipaddress.ip_address(host).is_loopback)
+
+
+def _version(host: str) -> int | None:
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return None

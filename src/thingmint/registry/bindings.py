@@ -1,0 +1,144 @@
+"""Binding certificates to devices and registries: what makes a fleet's own certificates mean somebody.
+
+The certificate is the same registration that the other faces see. Binding takes one that exists and is unbound,
+whatever its status, or makes one that is active; unbinding ends it only if binding made it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thingmint.identity.certificates import parse_certificate
+from thingmint.identity.errors import AlreadyExists, LimitExceeded, NotFound
+from thingmint.identity.fleet import Binding
+from thingmint.identity.keys import FLEET_KEYS
+from thingmint.identity.registration import Registration
+from thingmint.identity.status import Status
+from thingmint.storage import bindings as sql
+from thingmint.storage import certificates as certificates_sql
+from thingmint.storage import fleet as fleet_sql
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from thingmint.identity.certificates import Certificate
+    from thingmint.identity.fleet import OwnerKind
+    from thingmint.identity.registration import Scope
+    from thingmint.registry.operations import OperationRegistry, Receipt, RecordedOperation
+    from thingmint.storage.engine import Store, Transaction
+
+__all__ = ["BindingRegistry", "SubmittedCertificate", "bind", "submitted", "unbind_all"]
+
+# Lists of certificates are not paged, so their length has to be bounded.
+_MAX_CERTIFICATES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedCertificate:
+    """A certificate, the very text that it came in, and a UUID for the registration that may have to be made."""
+
+    certificate: Certificate
+    pem: str
+    generation: str
+
+
+def submitted(pem: str, field: str) -> SubmittedCertificate:
+    """Raises InvalidCertificate, naming ``field``."""
+    return SubmittedCertificate(parse_certificate(pem, field, FLEET_KEYS), pem, str(uuid.uuid4()))
+
+
+class BindingRegistry:
+    """The certificates of devices. Every method is one transaction."""
+
+    def __init__(self, store: Store, operations: OperationRegistry) -> None:
+        self._store = store
+        self._operations = operations
+
+    async def add(
+        self, scope: Scope, device: str, certificate: SubmittedCertificate, now: datetime, receipt: Receipt[Binding]
+    ) -> RecordedOperation:
+        """Raises NotFound, AlreadyExists (bound in this account already) and LimitExceeded."""
+
+        async def change(tx: Transaction) -> Binding:
+            await _check_device(tx, scope.account, device)
+            return await bind(tx, scope, "device", device, certificate, now)
+
+        return await self._operations.write(receipt, change)
+
+    async def remove(self, account: str, device: str, fingerprint: str, receipt: Receipt[None]) -> RecordedOperation:
+        """``fingerprint`` is the SHA-256 or the SHA-1 of the DER, in lower-case hex. Raises NotFound."""
+
+        async def change(tx: Transaction) -> None:
+            await _check_device(tx, account, device)
+            for binding in await sql.list_bindings(tx, device):
+                if fingerprint in (binding.fingerprint, binding.sha1):
+                    await _unbind(tx, binding)
+                    return
+            raise NotFound("certificate", fingerprint)
+
+        return await self._operations.write(receipt, change)
+
+    async def list(self, account: str, device: str) -> list[Binding]:
+        async def body(tx: Transaction) -> list[Binding]:
+            await _check_device(tx, account, device)
+            return await sql.list_bindings(tx, device)
+
+        return await self._store.read(body)
+
+
+async def bind(
+    tx: Transaction, scope: Scope, kind: OwnerKind, owner: str, submitted: SubmittedCertificate, now: datetime
+) -> Binding:
+    """Raises AlreadyExists and LimitExceeded; the transaction has to be given up then."""
+    certificate = submitted.certificate
+    existing = await certificates_sql.get_registration(tx, scope, certificate.fingerprint)
+    if existing is None:
+        await certificates_sql.insert_certificate(tx, certificate)
+        await certificates_sql.insert_registration(tx, _registration(scope, submitted, now))
+    binding = Binding(
+        scope=scope,
+        fingerprint=certificate.fingerprint,
+        sha1=certificate.sha1,
+        kind=kind,
+        owner=owner,
+        pem=submitted.pem,
+        made_registration=existing is None,
+        created_at=now,
+    )
+    if not await sql.insert_binding(tx, binding, certificate.pem):
+        raise AlreadyExists("certificate", certificate.fingerprint)
+    if await sql.count_bindings(tx, owner) > _MAX_CERTIFICATES:
+        raise LimitExceeded(kind, owner, f"A {kind} can have at most {_MAX_CERTIFICATES} certificates")
+    return binding
+
+
+async def unbind_all(tx: Transaction, owner: str) -> None:
+    for binding in await sql.list_bindings(tx, owner):
+        await _unbind(tx, binding)
+
+
+async def _unbind(tx: Transaction, binding: Binding) -> None:
+    await sql.delete_binding(tx, binding.scope.account, binding.fingerprint)
+    if binding.made_registration:
+        await certificates_sql.delete_registration(tx, binding.scope, binding.fingerprint)
+
+
+async def _check_device(tx: Transaction, account: str, device: str) -> None:
+    if await fleet_sql.get_device(tx, account, device) is None:
+        raise NotFound("device", device)
+
+
+def _registration(scope: Scope, submitted: SubmittedCertificate, now: datetime) -> Registration:
+    return Registration(
+        scope=scope,
+        fingerprint=submitted.certificate.fingerprint,
+        status=Status.ACTIVE,
+        mode="SNI_ONLY",
+        origin="registered",
+        created_at=now,
+        modified_at=now,
+        generation=submitted.generation,
+        version=1,
+    )

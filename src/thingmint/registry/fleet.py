@@ -1,0 +1,179 @@
+"""Registries and devices, as Yandex IoT Core has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thingmint.identity.errors import AlreadyExists, Conflict, NotFound
+from thingmint.registry.bindings import bind, unbind_all
+from thingmint.storage import fleet as sql
+from thingmint.storage.times import to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thingmint.identity.fleet import Device, DeviceRegistry
+    from thingmint.identity.registration import Scope
+    from thingmint.registry.bindings import SubmittedCertificate
+    from thingmint.registry.markers import Markers
+    from thingmint.registry.operations import OperationRegistry, Receipt, RecordedOperation
+    from thingmint.storage.engine import Store, Transaction
+
+__all__ = ["FleetRegistry"]
+
+
+class FleetRegistry:
+    """Every method is one transaction. Changes take a receipt and answer the operation that was recorded."""
+
+    def __init__(self, store: Store, operations: OperationRegistry, markers: Markers) -> None:
+        self._store = store
+        self._operations = operations
+        self._markers = markers
+
+    async def create_registry(
+        self,
+        scope: Scope,
+        registry: DeviceRegistry,
+        certificates: Sequence[SubmittedCertificate],
+        receipt: Receipt[DeviceRegistry],
+    ) -> RecordedOperation:
+        """Raises NotFound (folder) and AlreadyExists (name, certificate)."""
+
+        async def change(tx: Transaction) -> DeviceRegistry:
+            await _check_folder(tx, scope.account, registry.folder)
+            if not await sql.insert_registry(tx, registry):
+                raise AlreadyExists("registry", registry.name)
+            for certificate in certificates:
+                await bind(tx, scope, "registry", registry.id, certificate, registry.created_at)
+            return registry
+
+        return await self._operations.write(receipt, change)
+
+    async def get_registry(self, account: str, id: str) -> DeviceRegistry:
+        async def body(tx: Transaction) -> DeviceRegistry:
+            return await _registry(tx, account, id)
+
+        return await self._store.read(body)
+
+    async def list_registries(
+        self, scope: Scope, folder: str, *, limit: int, token: str
+    ) -> tuple[list[DeviceRegistry], str]:
+        """A page, oldest first, and the next page's token, which is empty after the last."""
+        listing = f"registries {folder}"
+        after = self._markers.open(listing, scope, token) if token else None
+
+        async def body(tx: Transaction) -> list[DeviceRegistry]:
+            await _check_folder(tx, scope.account, folder)
+            return await sql.list_registries(tx, folder, limit=limit + 1, after=after)
+
+        found = await self._store.read(body)
+        return found[:limit], self._next_token(listing, scope, found, limit)
+
+    async def delete_registry(self, account: str, id: str, receipt: Receipt[None]) -> RecordedOperation:
+        """Raises NotFound, and Conflict while it has devices."""
+
+        async def change(tx: Transaction) -> None:
+            await _registry(tx, account, id)
+            if await sql.has_devices(tx, id):
+                raise Conflict("registry", id, f"Registry {id} still has devices: delete them first")
+            await unbind_all(tx, id)
+            await sql.delete_registry(tx, id)
+
+        return await self._operations.write(receipt, change)
+
+    async def create_device(
+        self, scope: Scope, device: Device, certificates: Sequence[SubmittedCertificate], receipt: Receipt[Device]
+    ) -> RecordedOperation:
+        """``device.folder`` is that of its registry, see get_registry. Raises NotFound and AlreadyExists."""
+
+        async def change(tx: Transaction) -> Device:
+            await _registry(tx, scope.account, device.registry)
+            if not await sql.insert_device(tx, device):
+                raise AlreadyExists("device", device.name)
+            for certificate in certificates:
+                await bind(tx, scope, "device", device.id, certificate, device.created_at)
+            return device
+
+        return await self._operations.write(receipt, change)
+
+    async def get_device(self, account: str, id: str) -> Device:
+        async def body(tx: Transaction) -> Device:
+            return await _device(tx, account, id)
+
+        return await self._store.read(body)
+
+    async def folder_of_device(self, account: str, id: str) -> str | None:
+        async def body(tx: Transaction) -> str | None:
+            device = await sql.get_device(tx, account, id)
+            return device.folder if device else None
+
+        return await self._store.read(body)
+
+    async def folder_of_registry(self, account: str, id: str) -> str | None:
+        async def body(tx: Transaction) -> str | None:
+            registry = await sql.get_registry(tx, account, id)
+            return registry.folder if registry else None
+
+        return await self._store.read(body)
+
+    async def get_device_by_name(self, account: str, registry: str, name: str) -> Device:
+        async def body(tx: Transaction) -> Device:
+            await _registry(tx, account, registry)
+            device = await sql.get_device_by_name(tx, registry, name)
+            if device is None:
+                raise NotFound("device", name)
+            return device
+
+        return await self._store.read(body)
+
+    async def list_devices(
+        self, scope: Scope, *, registry: str | None, folder: str | None, limit: int, token: str
+    ) -> tuple[list[Device], str]:
+        """A page of one registry's or one folder's devices, oldest first, and the next page's token."""
+        listing = f"devices {registry or folder}"
+        after = self._markers.open(listing, scope, token) if token else None
+
+        async def body(tx: Transaction) -> list[Device]:
+            if registry is not None:
+                await _registry(tx, scope.account, registry)
+            else:
+                await _check_folder(tx, scope.account, folder or "")
+            return await sql.list_devices(tx, registry=registry, folder=folder, limit=limit + 1, after=after)
+
+        found = await self._store.read(body)
+        return found[:limit], self._next_token(listing, scope, found, limit)
+
+    async def delete_device(self, account: str, id: str, receipt: Receipt[None]) -> RecordedOperation:
+        async def change(tx: Transaction) -> None:
+            await _device(tx, account, id)
+            await unbind_all(tx, id)
+            await sql.delete_device(tx, id)
+
+        return await self._operations.write(receipt, change)
+
+    def _next_token(
+        self, listing: str, scope: Scope, found: Sequence[DeviceRegistry] | Sequence[Device], limit: int
+    ) -> str:
+        if len(found) <= limit:
+            return ""
+        last = found[limit - 1]
+        return self._markers.seal(listing, scope, (to_micros(last.created_at), last.id))
+
+
+async def _check_folder(tx: Transaction, account: str, folder: str) -> None:
+    if not await sql.has_folder(tx, account, folder):
+        raise NotFound("folder", folder)
+
+
+async def _registry(tx: Transaction, account: str, id: str) -> DeviceRegistry:
+    registry = await sql.get_registry(tx, account, id)
+    if registry is None:
+        raise NotFound("registry", id)
+    return registry
+
+
+async def _device(tx: Transaction, account: str, id: str) -> Device:
+    device = await sql.get_device(tx, account, id)
+    if device is None:
+        raise NotFound("device", id)
+    return device

@@ -1,0 +1,166 @@
+"""One call of a method, on its way from either wire to what the method means."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from thingmint.identity.errors import DomainError, Invalid
+from thingmint.identity.ids import IOT, new_id
+from thingmint.registry.operations import IdempotencyKey, Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime, timedelta
+
+    from google.protobuf.message import Message
+
+    from thingmint.access.callers import Caller
+    from thingmint.access.iam import IamTokens
+    from thingmint.identity.registration import Scope
+    from thingmint.registry.bindings import BindingRegistry
+    from thingmint.registry.fleet import FleetRegistry
+    from thingmint.registry.names import NameRegistry
+    from thingmint.registry.operations import OperationRegistry, RecordedOperation
+    from thingmint.yandex.contract import Contract, Method
+
+__all__ = ["Call", "Parts"]
+
+T = TypeVar("T")
+
+_MAX_KEY_LENGTH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the methods work with. ``pending`` keeps operations unfinished for that long, for tests of clients."""
+
+    contract: Contract
+    fleet: FleetRegistry
+    bindings: BindingRegistry
+    operations: OperationRegistry
+    names: NameRegistry
+    tokens: IamTokens
+    pending: timedelta
+    sha1_fingerprints: bool
+    status_of: Callable[[DomainError], Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """``request`` keeps the contract's rules. ``caller`` is None where the method is open to everybody.
+
+    ``port`` is that of the listener which took the call, ``idempotency_key`` the header of that name.
+    """
+
+    parts: Parts
+    method: Method
+    request: Any
+    caller: Caller | None
+    port: int
+    idempotency_key: str | None
+    now: datetime
+
+    @property
+    def account(self) -> str:
+        assert self.caller is not None, "only methods that are open to everybody have no caller"
+        return self.caller.account
+
+    @property
+    def scope(self) -> Scope:
+        """Where Yandex registrations lie: the account's home region."""
+        assert self.caller is not None, "only methods that are open to everybody have no caller"
+        return self.caller.scope()
+
+    def message(self, name: str) -> type[Any]:
+        """A message class of the contract by its full name."""
+        return self.parts.contract.messages[name]
+
+    def timestamp(self, time: datetime) -> Message:
+        return self.parts.contract.operations.timestamp(time)
+
+    def fingerprint(self, sha256: str, sha1: str) -> str:
+        """The form that this instance shows."""
+        return sha1 if self.parts.sha1_fingerprints else sha256
+
+    def empty(self, nothing: None) -> Message:
+        """The response of what answers google.protobuf.Empty."""
+        del nothing
+        message: Message = self.message("google.protobuf.Empty")()
+        return message
+
+    async def change(
+        self,
+        description: str,
+        folder: str | None,
+        metadata: Message,
+        respond: Callable[[T], Message],
+        make: Callable[[Receipt[T]], Awaitable[RecordedOperation]],
+    ) -> Message:
+        """The operation that ``make`` records; ``respond`` tells its response from what was changed.
+
+        While operations are kept pending, a refusal by the registry ends up in an operation too.
+        """
+        id = new_id(IOT)
+
+        def encode(response: Message | None = None, error: Message | None = None) -> bytes:
+            assert self.caller is not None, "nobody changes anything without credentials"
+            operation = self.parts.contract.operations.build(
+                self.method.operation,
+                id=id,
+                description=description,
+                created_at=self.now,
+                created_by=self.caller.principal,
+                modified_at=self.now,
+                metadata=metadata,
+                response=response,
+                error=error,
+            )
+            return operation.SerializeToString()
+
+        try:
+            recorded = await make(self._receipt(id, folder, lambda result: encode(response=respond(result))))
+        except DomainError as refusal:
+            if not self.parts.pending:
+                raise
+            status = self.parts.status_of(refusal)
+            recorded = await self.parts.operations.record_refusal(
+                self._receipt(id, folder, lambda _: encode(error=status))
+            )
+        return self.as_of_now(recorded)
+
+    def as_of_now(self, recorded: RecordedOperation) -> Message:
+        """A recorded operation as its caller may see it at this time."""
+        operation: Any = self.message("yandex.cloud.operation.Operation").FromString(recorded.answer)
+        if recorded.finishes_at > self.now:
+            operation.done = False
+            operation.ClearField("response")
+            operation.ClearField("error")
+        built: Message = operation
+        return built
+
+    def _receipt(self, id: str, folder: str | None, encode: Callable[[T], bytes]) -> Receipt[T]:
+        return Receipt(
+            id=id,
+            account=self.account,
+            created_at=self.now,
+            finishes_at=self.now + self.parts.pending,
+            encode=encode,
+            idempotency=self._idempotency(folder),
+        )
+
+    def _idempotency(self, folder: str | None) -> IdempotencyKey | None:
+        if self.idempotency_key is None:
+            return None
+        if not 0 < len(self.idempotency_key) <= _MAX_KEY_LENGTH:
+            raise Invalid("idempotency_key", f"must have 1 to {_MAX_KEY_LENGTH} characters")
+        assert self.caller is not None, "nobody changes anything without credentials"
+        request = self.request.SerializeToString(deterministic=True)
+        return IdempotencyKey(
+            caller=self.caller.principal,
+            folder=folder,
+            method=self.method.path,
+            key=self.idempotency_key,
+            request_sha256=hashlib.sha256(request).digest(),
+        )

@@ -1,0 +1,56 @@
+"""How the Yandex face words the domain's errors: one google.rpc.Status for each, over gRPC and REST alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thingmint.identity import errors
+from thingmint.yandex.status import Code
+from thingmint.yandex.validation import FieldViolation, InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Unimplemented", "code_of", "violations_of"]
+
+
+class Unimplemented(errors.DomainError):
+    """The contract has it, and it is not served yet."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is not served by Thingmint yet")
+
+
+def code_of(error: errors.DomainError) -> Code:
+    match error:
+        case errors.Invalid() | InvalidRequest():
+            return Code.INVALID_ARGUMENT
+        case errors.Unauthenticated():
+            return Code.UNAUTHENTICATED
+        case errors.Denied():
+            return Code.PERMISSION_DENIED
+        case errors.NotFound():
+            return Code.NOT_FOUND
+        case errors.AlreadyExists():
+            return Code.ALREADY_EXISTS
+        case errors.Conflict() | errors.InvalidState():
+            return Code.FAILED_PRECONDITION
+        case errors.LimitExceeded() | errors.Throttled():
+            return Code.RESOURCE_EXHAUSTED
+        case errors.Unavailable():
+            return Code.UNAVAILABLE
+        case Unimplemented():
+            return Code.UNIMPLEMENTED
+        case _:
+            raise AssertionError(f"{type(error).__name__} has no place in the table")
+
+
+def violations_of(error: errors.DomainError) -> Sequence[FieldViolation]:
+    """What BadRequest details name."""
+    match error:
+        case InvalidRequest():
+            return error.violations
+        case errors.Invalid():
+            return (FieldViolation(error.field, error.reason),)
+        case _:
+            return ()

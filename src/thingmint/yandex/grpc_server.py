@@ -1,0 +1,154 @@
+"""The Yandex face over gRPC, with TLS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.message import DecodeError
+
+from thingmint.http.exchange import Exchange
+from thingmint.identity.errors import DomainError, Invalid
+from thingmint.yandex.status import HTTP_STATUS, Code
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from thingmint.http.journal import Journal
+    from thingmint.yandex.contract import Method
+    from thingmint.yandex.face import YandexFace
+
+__all__ = ["GrpcListener"]
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a second server on the port has to fail
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
+    ("grpc.max_concurrent_streams", 256),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+)
+_MAX_CONCURRENT_RPCS = 1024
+_GRACE = 30.0  # seconds, for calls in flight when the server stops
+
+_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+_log = structlog.get_logger("thingmint.grpc")
+
+
+class GrpcListener:
+    """``certificates`` gives (key, chain) in PEM when they changed since it was last asked, else None."""
+
+    def __init__(
+        self,
+        face: YandexFace,
+        journal: Journal,
+        host: str,
+        port: int,
+        certificates: Callable[[], tuple[bytes, bytes] | None],
+    ) -> None:
+        """Raises OSError if the port cannot be listened on."""
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
+        self._server.add_generic_rpc_handlers((_Handlers(face, journal, lambda: self.port),))
+        try:
+            self.port = self._server.add_secure_port(f"{host}:{port}", _credentials(certificates))
+        except RuntimeError as error:
+            raise OSError(f"{host}:{port} cannot be listened on") from error
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Accepts nothing more, and returns when the calls in flight are answered."""
+        await self._server.stop(_GRACE)
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Every method of the contract; for any other path gRPC itself answers UNIMPLEMENTED."""
+
+    def __init__(self, face: YandexFace, journal: Journal, port: Callable[[], int]) -> None:
+        self._face = face
+        self._journal = journal
+        self._port = port
+        # Without (de)serialisers the handlers get and give bytes, and a malformed message can be answered in form.
+        self._handlers: dict[str, Any] = {
+            path: grpc.unary_unary_rpc_method_handler(self._handler(method))
+            for path, method in face.contract.methods.items()
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        return self._handlers.get(handler_call_details.method)
+
+    def _handler(self, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        async def handle(request: bytes, context: Any) -> bytes:
+            exchange = Exchange()
+            context.set_trailing_metadata((("x-request-id", exchange.id),))
+            try:
+                answer = await self._serve(method, request, context, exchange)
+                exchange.status = 200
+                return answer
+            except DomainError as error:
+                await self._refuse(context, exchange, error)
+            except grpc.aio.AbortError:
+                raise
+            except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and the server goes on
+                _log.exception("a call failed", request_id=exchange.id, operation=exchange.operation)
+                exchange.error_code, exchange.status = "INTERNAL", 500
+                message = f"The server failed to answer; its log has the details under {exchange.id}"
+                await context.abort(grpc.StatusCode.INTERNAL, message)
+            finally:
+                self._journal.record(exchange, "gRPC", _client(context))
+            raise AssertionError("abort() raises")
+
+        return handle
+
+    async def _serve(self, method: Method, request: bytes, context: Any, exchange: Exchange) -> bytes:
+        remaining = context.time_remaining()
+        if remaining is not None and remaining <= 0:
+            exchange.error_code, exchange.status = "DEADLINE_EXCEEDED", 504
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The deadline had passed when the call arrived")
+        headers = [
+            (name.encode(), value if isinstance(value, bytes) else value.encode("latin-1", "replace"))
+            for name, value in context.invocation_metadata()
+        ]
+        await self._face.authenticate(method, headers, exchange)
+        try:
+            message = method.request_class.FromString(request)
+        except DecodeError:
+            raise Invalid("request", f"is not a well-formed {method.request_class.DESCRIPTOR.full_name}") from None
+        key = dict(headers).get(b"idempotency-key")
+        answer = await self._face.serve(
+            method, message, exchange, port=self._port(), idempotency_key=key.decode("latin-1") if key else None
+        )
+        return answer.SerializeToString()
+
+    async def _refuse(self, context: Any, exchange: Exchange, error: DomainError) -> NoReturn:
+        status: Any = self._face.status_of(error, exchange.id)
+        code = Code(status.code)
+        exchange.error_code, exchange.status = code.name, HTTP_STATUS[code]
+        await context.abort(
+            _STATUS_CODES[status.code],
+            status.message,
+            (("grpc-status-details-bin", status.SerializeToString()), ("x-request-id", exchange.id)),
+        )
+        raise AssertionError("abort() raises")
+
+
+def _credentials(certificates: Callable[[], tuple[bytes, bytes] | None]) -> grpc.ServerCredentials:
+    initial = certificates()
+    assert initial is not None, "the first certificate is always news"
+
+    def fetch() -> Any:
+        changed = certificates()
+        return grpc.ssl_server_certificate_configuration([changed]) if changed else None
+
+    return grpc.dynamic_ssl_server_credentials(
+        grpc.ssl_server_certificate_configuration([initial]), fetch, require_client_authentication=False
+    )
+
+
+def _client(context: Any) -> str | None:
+    peer: str = context.peer()  # such as ipv4:127.0.0.1:40000, with its brackets percent-encoded in IPv6
+    return peer.partition(":")[2].rpartition(":")[0].replace("%5B", "").replace("%5D", "") or None
