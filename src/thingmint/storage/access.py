@@ -102,18 +102,18 @@ async def get_api_token(tx: Transaction, id: str) -> tuple[bytes, PrincipalRow] 
 
 async def insert_authorized_key(tx: Transaction, id: str, principal: str, public_pem: str, now: int) -> None:
     await tx.execute(
-        "INSERT INTO authorized_keys (id, principal, public_pem, created_at) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO authorized_keys (id, principal, public_key, created_at) VALUES ($1, $2, $3, $4)",
         id,
         principal,
-        public_pem,
+        public_pem.encode(),
         now,
     )
 
 
 async def get_authorized_key(tx: Transaction, id: str) -> tuple[str, str] | None:
     """Its service account's id, and the public half."""
-    row = await tx.fetch_one("SELECT principal, public_pem FROM authorized_keys WHERE id = $1", id)
-    return (row[0], row[1]) if row else None
+    row = await tx.fetch_one("SELECT principal, public_key FROM authorized_keys WHERE id = $1", id)
+    return (row[0], row[1].decode()) if row else None
 
 
 async def list_regions(tx: Transaction, account: str) -> list[str]:

@@ -83,6 +83,6 @@ CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
 CREATE TABLE authorized_keys (
     id TEXT PRIMARY KEY,
     principal TEXT NOT NULL REFERENCES principals (id),
-    public_pem TEXT NOT NULL,
+    public_key BYTEA NOT NULL,          -- PEM
     created_at BIGINT NOT NULL
 );
