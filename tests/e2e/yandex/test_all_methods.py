@@ -1,0 +1,102 @@
+"""All 54 methods answer in form: 17 are served, 37 are not yet, 51 of them have a REST binding."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from google.protobuf.message_factory import GetMessageClass
+
+from tests.e2e.yandex.clients import METHODS, Cloud, Refused, http_rule, nothing_stored, refused_over_rest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SERVED = {
+    "RegistryService": {"Get", "List", "Create", "Delete"},
+    "DeviceService": {
+        "Get",
+        "GetByName",
+        "List",
+        "Create",
+        "Delete",
+        "ListCertificates",
+        "AddCertificate",
+        "DeleteCertificate",
+    },
+    "OperationService": {"Get", "Cancel"},
+    "ApiEndpointService": {"Get", "List"},
+    "IamTokenService": {"Create"},
+}
+# Served methods that need no field; of the others each says what is missing.
+BARE: Mapping[str, str] = {"ApiEndpointService/List": "OK", "ApiEndpointService/Get": "NOT_FOUND"}
+
+
+def is_served(method: str) -> bool:
+    service, _, name = method.partition("/")
+    return name in SERVED.get(service, ())
+
+
+def is_open(method: str) -> bool:
+    return method.startswith(("ApiEndpointService/", "IamTokenService/"))
+
+
+def expected(method: str) -> str:
+    return BARE.get(method, "INVALID_ARGUMENT") if is_served(method) else "UNIMPLEMENTED"
+
+
+def test_how_many_there_are() -> None:
+    assert len(METHODS) == 54
+    assert sum(http_rule(method) is not None for method in METHODS) == 51
+    assert sum(map(is_served, METHODS)) == 17
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_over_grpc(cloud: Cloud, method: str) -> None:
+    with nothing_stored(cloud.server):
+        outcome, refused = "OK", None
+        try:
+            cloud.grpc.call(method, GetMessageClass(METHODS[method].input_type)())
+        except Refused as error:
+            outcome, refused = error.code, error
+    assert outcome == expected(method)
+    if refused is not None:
+        assert len(refused.request_ids) == 1
+        assert bool(refused.violations) == (outcome == "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_over_rest(cloud: Cloud, method: str) -> None:
+    """Path variables cannot be empty there, so they are as long as no id is."""
+    rule = http_rule(method)
+    if rule is None:
+        assert method.endswith(("DataStreamExport", "DataStreamExports"))
+        return
+    kind, template, in_body = rule
+    path = re.sub(r"\{\w+\}", "x" * 70, template)
+    for authorization in ({"authorization": f"Bearer {cloud.token}"}, {}):
+        with nothing_stored(cloud.server):
+            answer = cloud.http.request(kind, path, json={} if in_body else None, headers=authorization)
+        if not authorization and not is_open(method):
+            refused = refused_over_rest(answer)
+            assert (refused.http_status, refused.code) == (401, "UNAUTHENTICATED")
+        elif expected(method) == "OK":
+            assert answer.status_code == 200
+        elif not is_served(method):
+            refused = refused_over_rest(answer)
+            assert (refused.http_status, refused.code) == (501, "UNIMPLEMENTED")
+            assert len(refused.request_ids) == 1
+        else:
+            refused = refused_over_rest(answer)
+            # These two ids have no rule but to be there.
+            unbounded = "{operation_id}" in template or "{api_endpoint_id}" in template
+            assert refused.code == ("NOT_FOUND" if unbounded else "INVALID_ARGUMENT")
+            assert refused.http_status == (404 if unbounded else 400)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if not is_open(method)])
+def test_without_credentials_over_grpc(cloud: Cloud, method: str) -> None:
+    with pytest.raises(Refused) as refused:
+        cloud.grpc.call(method, GetMessageClass(METHODS[method].input_type)(), token="")
+    assert refused.value.code == "UNAUTHENTICATED"

@@ -1,0 +1,263 @@
+"""IAM tokens with a clock that stands: who gets one, until when it is good, and for which server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+import jwt
+import orjson
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from thingmint.access.callers import Caller
+from thingmint.access.iam import IamTokens
+from thingmint.identity.errors import Unauthenticated
+from thingmint.identity.keys import generate_authorized_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOW = datetime(2026, 11, 21, 6, 0, 0, 123_456, tzinfo=UTC)
+SECONDS = int(NOW.timestamp())
+OFFICIAL = "https://iam.api.cloud.yandex.net/iam/v1/tokens"
+ACCOUNT, KEY_ID, USER = "aje0service0account0", "aje0authorized0key00", "aje0user0000000000000"
+HOSTS = ["api.things.test", "localhost", "127.0.0.1", "::1"]
+PRIVATE, PUBLIC = generate_authorized_key()
+
+
+class Directory:
+    """One service account with a key, and one user with an API token."""
+
+    def __init__(self) -> None:
+        self.principals = {ACCOUNT, USER}
+
+    async def find_authorized_key(self, id: str) -> tuple[str, str]:
+        if id != KEY_ID:
+            raise Unauthenticated("unknown", "no such key")
+        return ACCOUNT, PUBLIC
+
+    async def authenticate_token(self, token: str) -> Caller:
+        if token != "tma_1_x":
+            raise Unauthenticated("unknown", "no such token")
+        return caller(USER, "1")
+
+    async def principal(self, id: str, credential: str) -> Caller:
+        if id not in self.principals:
+            raise Unauthenticated("unknown", "gone")
+        return caller(id, credential)
+
+
+def caller(principal: str, credential: str) -> Caller:
+    return Caller("1" * 12, ("us-east-1",), principal, f"arn:{principal}", credential, frozenset("*"))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class Tokens(IamTokens):
+    """With its clock and directory at hand."""
+
+    def __init__(self, key: bytes = b"k" * 32) -> None:
+        self.clock = Clock()
+        self.directory = Directory()
+        super().__init__(cast("Any", self.directory), key, self.clock)
+
+
+def encode(audience: Any = OFFICIAL, **changes: Any) -> str:
+    claims = {"iss": ACCOUNT, "aud": audience, "iat": SECONDS, "exp": SECONDS + 3600, **changes}
+    claims = {name: value for name, value in claims.items() if value is not None}
+    key: Any = load_pem_private_key(PRIVATE.encode(), None)
+    return jwt.encode(claims, key, algorithm="PS256", headers={"kid": KEY_ID})
+
+
+def exchange(tokens: IamTokens, encoded: str) -> tuple[str, datetime]:
+    return asyncio.run(tokens.for_jwt(encoded, HOSTS))
+
+
+def flaw_of(call: Callable[[], object]) -> str:
+    with pytest.raises(Unauthenticated) as refused:
+        call()
+    return refused.value.flaw
+
+
+def test_a_token_names_its_principal_and_credential() -> None:
+    tokens = Tokens()
+    token, ends = exchange(tokens, encode())
+    assert token.startswith("t1.")
+    assert token.count(".") == 2
+    assert ends == (NOW + timedelta(hours=12)).replace(microsecond=0)
+    found = asyncio.run(tokens.authenticate(token))
+    assert (found.principal, found.credential) == (ACCOUNT, KEY_ID)
+    token, _ = asyncio.run(tokens.for_api_token("tma_1_x"))
+    found = asyncio.run(tokens.authenticate(token))
+    assert (found.principal, found.credential) == (USER, "1")
+
+
+def test_a_wrong_api_token() -> None:
+    assert flaw_of(lambda: asyncio.run(Tokens().for_api_token("tma_1_y"))) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("later", "flaw"),
+    [
+        (timedelta(0), None),
+        (timedelta(hours=11, minutes=59, seconds=59), None),
+        (timedelta(hours=12), "expired"),
+        (timedelta(days=365), "expired"),
+        (timedelta(hours=-1), None),
+    ],
+)
+def test_until_when_a_token_is_good(later: timedelta, flaw: str | None) -> None:
+    tokens = Tokens()
+    token, ends = exchange(tokens, encode())
+    tokens.clock.now += later
+    assert (tokens.clock.now >= ends) == (flaw is not None)
+    if flaw is None:
+        assert asyncio.run(tokens.authenticate(token)).principal == ACCOUNT
+    else:
+        assert flaw_of(lambda: asyncio.run(tokens.authenticate(token))) == flaw
+
+
+def test_a_token_of_a_principal_that_is_gone() -> None:
+    tokens = Tokens()
+    token, _ = exchange(tokens, encode())
+    tokens.directory.principals.remove(ACCOUNT)
+    assert flaw_of(lambda: asyncio.run(tokens.authenticate(token))) == "unknown"
+
+
+def test_a_token_of_another_instance() -> None:
+    token, _ = exchange(Tokens(b"other" * 6), encode())
+    assert flaw_of(lambda: asyncio.run(Tokens().authenticate(token))) == "unknown"
+
+
+def test_every_character_of_a_token_counts() -> None:
+    tokens = Tokens()
+    token, _ = exchange(tokens, encode())
+    changed = {token[:length] for length in range(len(token))}
+    for position in range(len(token)):
+        changed |= {token[:position] + other + token[position + 1 :] for other in ("A", "B", ".", "é")}
+
+    async def authenticate_all() -> None:
+        await tokens.authenticate(token)
+        for each in changed - {token}:
+            with pytest.raises(Unauthenticated):
+                await tokens.authenticate(each)
+
+    asyncio.run(authenticate_all())
+
+
+def test_claims_of_one_under_the_signature_of_another() -> None:
+    tokens = Tokens()
+    mine, _ = exchange(tokens, encode())
+    theirs, _ = asyncio.run(tokens.for_api_token("tma_1_x"))
+    _, claims, _ = mine.split(".")
+    _, _, signature = theirs.split(".")
+    assert flaw_of(lambda: asyncio.run(tokens.authenticate(f"t1.{claims}.{signature}"))) == "unknown"
+    later = orjson.dumps([ACCOUNT, KEY_ID, SECONDS * 2])
+    forged = base64.urlsafe_b64encode(later).rstrip(b"=").decode()
+    assert flaw_of(lambda: asyncio.run(tokens.authenticate(f"t1.{forged}.{mine.rpartition('.')[2]}"))) == "unknown"
+
+
+TIMES: dict[str, tuple[dict[str, Any], str | None]] = {
+    "now": ({}, None),
+    "an hour at most": ({"exp": SECONDS + 3601}, "wrong"),
+    "ended within the leeway": ({"iat": SECONDS - 3600, "exp": SECONDS - 59}, None),
+    "ended before the leeway": ({"iat": SECONDS - 3600, "exp": SECONDS - 60}, "expired"),
+    "begins within the leeway": ({"iat": SECONDS + 60}, None),
+    "begins after the leeway": ({"iat": SECONDS + 61}, "wrong"),
+    "long ago, for long": ({"iat": 0}, "wrong"),
+    "before 1970": ({"iat": -3600, "exp": 0}, "expired"),
+    "beyond all time": ({"exp": 10**30}, "wrong"),
+    "text": ({"iat": str(SECONDS)}, "malformed"),
+    "a fraction": ({"exp": SECONDS + 0.5}, "malformed"),
+    "a list": ({"exp": [SECONDS]}, "malformed"),
+    "no exp": ({"exp": None}, "wrong"),
+    "no iat": ({"iat": None}, "wrong"),
+    "no iss": ({"iss": None}, "wrong"),
+    "the key as iss": ({"iss": KEY_ID}, "wrong"),
+    "the user as iss": ({"iss": USER}, "wrong"),
+}
+
+
+@pytest.mark.parametrize("case", TIMES)
+def test_claims_of_a_jwt(case: str) -> None:
+    changes, flaw = TIMES[case]
+    if flaw is None:
+        assert exchange(Tokens(), encode(**changes))
+    else:
+        assert flaw_of(lambda: exchange(Tokens(), encode(**changes))) == flaw
+
+
+AUDIENCES: list[tuple[Any, bool]] = [
+    (OFFICIAL, True),
+    ("https://iam.api.things.test/iam/v1/tokens", True),
+    ("https://iam.api.things.test:9443/iam/v1/tokens", True),
+    ("https://iam.API.Things.Test:9443/iam/v1/tokens", True),
+    ("https://iam.127.0.0.1:1/iam/v1/tokens", True),
+    ("https://iam.[::1]:65535/iam/v1/tokens", True),
+    ([OFFICIAL, "x"], True),
+    (["x", 1, None, "https://iam.localhost/iam/v1/tokens"], True),
+    ("https://iam.things.test/iam/v1/tokens", False),
+    ("https://iam.x.api.things.test/iam/v1/tokens", False),
+    ("https://iam.api.things.test.evil.test/iam/v1/tokens", False),
+    ("https://iam.evil.test/https://iam.api.things.test/iam/v1/tokens", False),
+    ("https://iam.api.things.test:123456/iam/v1/tokens", False),
+    ("https://iam.api.things.test:/iam/v1/tokens", False),
+    ("https://iam.api.things.test/iam/v1/tokens/", False),
+    ("https://iam.api.things.test/iam/v1/tokens\n", False),
+    ("http://iam.api.things.test/iam/v1/tokens", False),
+    ("https://api.things.test/iam/v1/tokens", False),
+    ("https://iam./iam/v1/tokens", False),
+    ("https://iam.[]/iam/v1/tokens", False),
+    ("", False),
+    ([], False),
+    ({}, False),
+    (1, False),
+]
+
+
+@pytest.mark.parametrize(("audience", "ours"), AUDIENCES)
+def test_audiences(audience: Any, ours: bool) -> None:
+    if ours:
+        assert exchange(Tokens(), encode(audience))
+    else:
+        assert flaw_of(lambda: exchange(Tokens(), encode(audience))) == "wrong"
+
+
+@pytest.mark.parametrize("encoded", ["", ".", "..", "x.y.z", "é.é.é", "e30.e30.e30", "W10.e30.e30", "bnVsbA.e30."])
+def test_what_is_no_jwt(encoded: str) -> None:
+    assert flaw_of(lambda: exchange(Tokens(), encoded)) in ("malformed", "unknown")
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS384", "PS512", "RS512"])
+def test_other_algorithms_under_the_right_key(algorithm: str) -> None:
+    claims = {"iss": ACCOUNT, "aud": OFFICIAL, "iat": SECONDS, "exp": SECONDS + 3600}
+    encoded = jwt.encode(claims, PRIVATE, algorithm=algorithm, headers={"kid": KEY_ID})
+    assert flaw_of(lambda: exchange(Tokens(), encoded)) == "wrong"
+
+
+def test_another_key() -> None:
+    other, _ = generate_authorized_key()
+    claims = {"iss": ACCOUNT, "aud": OFFICIAL, "iat": SECONDS, "exp": SECONDS + 3600}
+    encoded = jwt.encode(claims, other, algorithm="PS256", headers={"kid": KEY_ID})
+    assert flaw_of(lambda: exchange(Tokens(), encoded)) == "wrong"
+    encoded = jwt.encode(claims, PRIVATE, algorithm="PS256", headers={"kid": "aje1"})
+    assert flaw_of(lambda: exchange(Tokens(), encoded)) == "unknown"
+
+
+@pytest.mark.xfail(
+    strict=True, raises=Unauthenticated, reason="nbf is held against the library's clock, not against the instance's"
+)
+def test_nbf_is_held_against_the_instances_clock() -> None:
+    tokens = Tokens()
+    tokens.clock.now = NOW + timedelta(days=10_000)
+    seconds = int(tokens.clock.now.timestamp())
+    exchange(tokens, encode(iat=seconds, nbf=seconds, exp=seconds + 3600))
