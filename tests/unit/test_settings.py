@@ -35,6 +35,7 @@ class TestPrecedence:
             "host": "127.0.0.1",
             "api_port": 8443,
             "http_port": 8080,
+            "grpc_port": 9443,
             "key_pool": 32,
             "log_format": "console",
             "dev": False,
@@ -43,6 +44,8 @@ class TestPrecedence:
             "ca_passphrase_file": None,
             "listener_certificate_lifetime": timedelta(days=90),
             "reinstate_revoked": False,
+            "yandex_fingerprint": "sha256",
+            "yandex_operations_pending": timedelta(0),
         }
 
     @pytest.mark.parametrize("flag", [None, 4])

@@ -12,7 +12,7 @@ ARN = "arn:aws:iam::123456789012:user/elf"
 
 
 def caller(*permissions: str) -> Caller:
-    return Caller("123456789012", ("us-east-1", "eu-central-1"), ARN, "AKIAEXAMPLE", frozenset(permissions))
+    return Caller("123456789012", ("us-east-1", "eu-central-1"), "aje0", ARN, "AKIAEXAMPLE", frozenset(permissions))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 KEY_ID, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 CALLER = Caller(
-    "123456789012", ("us-east-1", "eu-central-1"), "arn:aws:iam::123456789012:user/x", KEY_ID, frozenset("*")
+    "123456789012", ("us-east-1", "eu-central-1"), "aje0", "arn:aws:iam::123456789012:user/x", KEY_ID, frozenset("*")
 )
 OTHER = Credentials("AKIAI44QH8DHBEXAMPLE", "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY")
 URL = "https://localhost:8443/keys-and-certificate?setAsActive=true"

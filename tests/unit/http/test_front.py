@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from thingmint.http.exchange import ClientGone, Exchange, respond
 from thingmint.http.front import Front
+from thingmint.http.journal import Journal
 from thingmint.http.probes import probes
 from thingmint.metrics import Metrics
 
@@ -68,7 +69,9 @@ def front(aws: App | None = None, metrics: Metrics | None = None) -> Front:
         native=face("native"),
         probes={b"/healthz": face("probe")},
         is_aws_route=lambda method, path: (method, path) in {("GET", b"/things"), ("POST", b"/keys-and-certificate")},
-        metrics=metrics or Metrics(),
+        yandex=face("yandex"),
+        is_yandex_route=lambda path: path.startswith(b"/iot-devices/"),
+        journal=Journal(metrics or Metrics()),
     )
 
 
@@ -76,6 +79,9 @@ def front(aws: App | None = None, metrics: Metrics | None = None) -> Front:
     ("method", "path", "query", "headers", "chosen"),
     [
         ("GET", b"/anything", b"", SIGNED, b"aws"),
+        ("GET", b"/iot-devices/v1/devices", b"", SIGNED, b"aws"),
+        ("GET", b"/iot-devices/v1/devices", b"", [(b"authorization", b"Bearer t1.a.b")], b"yandex"),
+        ("GET", b"/iot-devices/v1/devices", b"", [], b"yandex"),
         ("GET", b"/anything", b"X-Amz-Signature=0", [], b"aws"),
         ("POST", b"/keys-and-certificate", b"", SIGNED, b"aws"),
         ("POST", b"/keys-and-certificate", b"a&X-Amz-Signature=0", [], b"aws"),

@@ -24,7 +24,7 @@ from thingmint.identity.certificates import (
     parse_fingerprint,
 )
 from thingmint.identity.errors import Invalid, InvalidCertificate, InvalidSigningRequest
-from thingmint.identity.keys import CSR_KEYS, FLEET_KEYS
+from thingmint.identity.keys import CSR_KEYS, OWN_KEYS
 from thingmint.identity.pem import MAX_PEM_BYTES, PemKind, one_block
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ PKCS8, SEC1 = private_key(PrivateFormat.PKCS8), private_key(PrivateFormat.Tradit
 
 
 def taken(pem: str) -> Certificate:
-    return parse_certificate(pem, "certificatePem", FLEET_KEYS)
+    return parse_certificate(pem, "certificatePem", OWN_KEYS)
 
 
 def refusal_of_certificate(pem: str) -> str:
     with pytest.raises(InvalidCertificate) as refused:
-        parse_certificate(pem, "certificatePem", FLEET_KEYS)
+        parse_certificate(pem, "certificatePem", OWN_KEYS)
     assert refused.value.field == "certificatePem"
     return refused.value.reason
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from tests.unit import vectors
-from thingmint.identity.keys import CSR_KEYS, FLEET_KEYS, KeyPolicy, generate_key_pair
+from thingmint.identity.keys import CSR_KEYS, OWN_KEYS, KeyPolicy, generate_key_pair
 
 WITH_ED25519 = KeyPolicy(rsa_min=2048, rsa_max=2048, curves=frozenset(), ed25519=True)
 OTHER_TYPE = "a key of a type that is not accepted; use RSA or ECDSA"
@@ -54,9 +54,9 @@ def test_a_key_pair_does_not_show_itself() -> None:
             vectors.huge_rsa_public_key(4097),
             "an RSA key of 4097 bits; 2048 to 4096 are accepted",
         ),
-        (FLEET_KEYS, vectors.huge_rsa_public_key(4097), None),
+        (OWN_KEYS, vectors.huge_rsa_public_key(4097), None),
         (
-            FLEET_KEYS,
+            OWN_KEYS,
             vectors.huge_rsa_public_key(8193),
             "an RSA key of 8193 bits; 2048 to 8192 are accepted",
         ),
@@ -70,8 +70,8 @@ def test_a_key_pair_does_not_show_itself() -> None:
         (CSR_KEYS, vectors.ed25519_key().public_key(), OTHER_TYPE),
         (WITH_ED25519, vectors.ed25519_key().public_key(), None),
         (WITH_ED25519, ed448.Ed448PrivateKey.generate().public_key(), OTHER_TYPE),
-        (FLEET_KEYS, x25519.X25519PrivateKey.generate().public_key(), OTHER_TYPE),
-        (FLEET_KEYS, dsa.generate_private_key(1024).public_key(), OTHER_TYPE),
+        (OWN_KEYS, x25519.X25519PrivateKey.generate().public_key(), OTHER_TYPE),
+        (OWN_KEYS, dsa.generate_private_key(1024).public_key(), OTHER_TYPE),
     ],
 )
 def test_policies(policy: KeyPolicy, key: Any, violation: str | None) -> None:

@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.unit import vectors
 from thingmint.access.directory import NewCredentials
-from thingmint.instance.clients import authority_of, update_endpoints, write_client_files
+from thingmint.identity.names import authority_of
+from thingmint.instance.clients import update_endpoints, write_client_files
 from thingmint.instance.layout import DataDirectory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CREDENTIALS = NewCredentials("123456789012", "AKIAEXAMPLE", "s/ecret+", "tma_a_b")
+CREDENTIALS = NewCredentials(
+    account="123456789012",
+    access_key_id="AKIAEXAMPLE",
+    secret_access_key="s/ecret+",
+    api_token="tma_a_b",
+    folder="b1g0",
+    service_account="aje0",
+    authorized_key_id="aje1",
+    authorized_private_key="private",
+    authorized_public_key="public",
+    created_at=vectors.NOW,
+)
 
 
 def variables(text: str) -> dict[str, str]:
@@ -63,12 +76,12 @@ def test_new_ones(directory: DataDirectory) -> None:
 
 
 def test_where_the_server_listens(directory: DataDirectory) -> None:
-    update_endpoints(directory, "::1", 4711)
+    update_endpoints(directory, "::1", api_port=4711, grpc_port=1)
     found = variables(directory.aws_env.read_text())
     assert found["AWS_ENDPOINT_URL_IOT"] == "https://[::1]:4711"
     assert found["AWS_CA_BUNDLE"] == str(directory.root / "ca.pem")
     assert found["AWS_SECRET_ACCESS_KEY"] == "s/ecret+"
-    update_endpoints(directory, "localhost", 4712)
+    update_endpoints(directory, "localhost", api_port=4712, grpc_port=1)
     assert variables(directory.aws_env.read_text())["AWS_ENDPOINT_URL_IOT"] == "https://localhost:4712"
 
 
@@ -79,14 +92,14 @@ def test_other_lines_stay(tmp_path: Path) -> None:
     directory.aws_env.write_text(mine.format("AWS_CA_BUNDLE=old\n"))
     (directory.clients / "yc.env").write_text("AWS_ENDPOINT_URL_IOT=old")
     (directory.clients / "token").write_text("AWS_ENDPOINT_URL_IOT=a token")
-    update_endpoints(directory, "localhost", 1)
+    update_endpoints(directory, "localhost", api_port=1, grpc_port=2)
     assert directory.aws_env.read_text() == mine.format(f"AWS_CA_BUNDLE={tmp_path}/ca.pem\n")
     assert (directory.clients / "yc.env").read_text() == "AWS_ENDPOINT_URL_IOT=https://localhost:1"
     assert (directory.clients / "token").read_text() == "AWS_ENDPOINT_URL_IOT=a token"
 
 
 def test_what_is_right_is_not_written_again(directory: DataDirectory) -> None:
-    update_endpoints(directory, "localhost", 1)
+    update_endpoints(directory, "localhost", api_port=1, grpc_port=2)
     inode = directory.aws_env.stat().st_ino
-    update_endpoints(directory, "localhost", 1)
+    update_endpoints(directory, "localhost", api_port=1, grpc_port=2)
     assert directory.aws_env.stat().st_ino == inode

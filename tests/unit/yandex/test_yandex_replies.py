@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from thingmint.yandex.contract import load
 from thingmint.identity.ids import FOLDER, IOT, PRINCIPAL, new_id
+from thingmint.yandex.contract import load
 from thingmint.yandex.status import HTTP_STATUS, Code
 from thingmint.yandex.validation import FieldViolation
 
