@@ -19,7 +19,7 @@ import orjson
 from thingmint.identity.errors import Unauthenticated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from jwt.types import Options
 
@@ -38,6 +38,7 @@ _OPTIONS: Options = {
     "verify_aud": False,
     "verify_exp": False,
     "verify_iat": False,
+    "verify_nbf": False,
     "require": ["iss", "iat", "exp", "aud"],
 }
 
@@ -69,7 +70,7 @@ class IamTokens:
             claims = jwt.decode(encoded, public_pem, algorithms=["PS256"], issuer=service_account, options=_OPTIONS)
         except jwt.PyJWTError:
             raise Unauthenticated("wrong", "The JWT is not signed with PS256 by the account that it names") from None
-        _check_times(claims["iat"], claims["exp"], now)
+        _check_times(claims, now)
         audiences = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
         if not any(_is_ours(audience, hostnames) for audience in audiences):
             raise Unauthenticated("wrong", "The JWT's audience must be https://iam.<this server>/iam/v1/tokens")
@@ -101,14 +102,15 @@ class IamTokens:
         return base64.urlsafe_b64encode(mac).rstrip(b"=")
 
 
-def _check_times(issued_at: object, expires_at: object, now: datetime) -> None:
-    if not isinstance(issued_at, int) or not isinstance(expires_at, int):
-        raise Unauthenticated("malformed", "The JWT's iat and exp must be whole seconds")
+def _check_times(claims: Mapping[str, object], now: datetime) -> None:
+    issued_at, expires_at, not_before = claims["iat"], claims["exp"], claims.get("nbf", 0)
+    if not (isinstance(issued_at, int) and isinstance(expires_at, int) and isinstance(not_before, int)):
+        raise Unauthenticated("malformed", "The JWT's times must be whole seconds")
     seconds = int(now.timestamp())
     if expires_at + _LEEWAY <= seconds:
         raise Unauthenticated("expired", "The JWT has expired")
-    if issued_at - _LEEWAY > seconds:
-        raise Unauthenticated("wrong", "The JWT was issued in the future")
+    if max(issued_at, not_before) - _LEEWAY > seconds:
+        raise Unauthenticated("wrong", "The JWT is not valid yet")
     if expires_at - issued_at > _LONGEST_JWT.total_seconds():
         raise Unauthenticated("wrong", "The JWT's exp must be at most an hour after its iat")
 

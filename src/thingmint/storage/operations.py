@@ -61,7 +61,7 @@ async def insert_idempotency_key(
 ) -> None:
     await tx.execute(
         "INSERT INTO idempotency_keys (caller, folder, method, key, request_sha256, operation, created_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
         *key,
         request_sha256,
         operation.id,
