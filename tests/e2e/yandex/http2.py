@@ -40,7 +40,7 @@ def _prefixed(number: int) -> bytes:
 
 
 class Connection:
-    """One connection to the gRPC port. Frames that the server sends are read by :meth:`wait_for` only."""
+    """One connection to the gRPC port. Frames that the server sends are only read when something is waited for."""
 
     def __init__(self, server: RunningServer) -> None:
         tls = ssl.create_default_context(cafile=server.ca)
@@ -48,6 +48,7 @@ class Connection:
         plain = socket.create_connection(("127.0.0.1", server.ports["grpc"]), timeout=20)
         self.socket = tls.wrap_socket(plain, server_hostname="localhost")
         self._received = b""
+        self._ended: set[int] = set()
         self.socket.sendall(_PREFACE)
         self.send(SETTINGS, 0, 0)
 
@@ -69,19 +70,18 @@ class Connection:
             if (received_kind, received_stream) == (kind, stream) and flags & flag == flag:
                 return payload
 
-    def wait_until_closed(self) -> None:
-        """Until the server ends the connection, be it without a goodbye."""
-        try:
-            while True:
-                self._frame()
-        except OSError:
-            return
+    def wait_for_the_end_of(self, stream: int) -> None:
+        """Until it is answered or reset; streams may end in any order. Raises ConnectionError."""
+        while stream not in self._ended:
+            self._frame()
 
     def _frame(self) -> tuple[int, int, int, bytes]:
         head = self._read(9)
         payload = self._read(int.from_bytes(head[:3], "big"))
         kind, flags, stream = struct.unpack(">BBI", head[3:])
-        return kind, flags, stream & 0x7FFFFFFF, payload
+        if kind == RST_STREAM or (kind in (DATA, HEADERS) and flags & END_STREAM):
+            self._ended.add(stream)
+        return kind, flags, stream, payload
 
     def _read(self, size: int) -> bytes:
         while len(self._received) < size:
