@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from thingmint.testing import ServerFailed, running_server
-from tour import StepFailed, Tour, aws, native, server
+from tour import StepFailed, Tour, aws, native, server, yandex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +19,7 @@ STAGES: Sequence[Callable[[Tour], None]] = (
     server.listening,
     aws.certificates,
     native.keys_and_certificate,
+    yandex.certificates,
     server.stopping,
 )
 
@@ -31,7 +32,8 @@ def main(stages: Sequence[Callable[[Tour], None]] = STAGES) -> int:
     try:
         with running_server() as running:
             tour = Tour(console, running)
-            console.print(escape(f"It listens on {running.api_url} and {running.http_url}."))
+            grpc = f"port {running.ports['grpc']}"
+            console.print(escape(f"It listens on {running.api_url}, {running.http_url} and, with gRPC, on {grpc}."))
             try:
                 for stage in stages:
                     stage(tour)

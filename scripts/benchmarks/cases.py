@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -19,11 +20,13 @@ from benchmarks.figures import Budget, Cost, Figure
 from benchmarks.load import Load, Target
 from benchmarks.machine import resident_bytes, sync_time, usage
 from benchmarks.signed import Signer, bearer_get, new_csr
+from benchmarks.yandex import WIRES, Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from benchmarks.yandex import Wire
     from thingmint.testing import RunningServer
 
 __all__ = ["CASES", "Bench", "Case"]
@@ -74,10 +77,10 @@ class Bench:
             time.sleep(0.1)
         raise TimeoutError(f"the key pool was not full after {_PATIENCE:.0f} seconds")
 
-    def rate(self, target: Target, connections: int, requests: Sequence[bytes], seconds: float) -> tuple[float, Cost]:
+    def rate(self, load: Load, seconds: float) -> tuple[float, Cost]:
         """Answers per second, flat out."""
         self.wait_for_pool()  # its threads are to be quiet
-        with Load(target, connections, requests) as load:
+        with load:
             load.run(seconds=_WARM_UP)
             return self.measured(load, seconds)
 
@@ -182,10 +185,14 @@ def csr(bench: Bench) -> list[Figure]:
     for connections in (32, 1):
         what = f"CreateCertificateFromCsr (P-256), {connections} client{'s' * (connections > 1)}"
         bench.step(what)
-        rate, cost = bench.rate(bench.https, connections, [request], bench.seconds(6))
-        budget = Budget(1500, at_most=False) if connections == 32 and sync <= _SLOW_SYNC else None
-        figures.append(Figure("csr", what, rate, "/s", budget, cost))
+        rate, cost = bench.rate(Load(bench.https, connections, [request]), bench.seconds(6))
+        figures.append(Figure("csr", what, rate, "/s", _durable(connections, sync), cost))
     return figures
+
+
+def _durable(connections: int, sync: float) -> Budget | None:
+    """What is held against changes; it says nothing of slower disks."""
+    return Budget(1500, at_most=False) if connections == 32 and sync <= _SLOW_SYNC else None
 
 
 def describe(bench: Bench) -> list[Figure]:
@@ -205,8 +212,35 @@ def describe(bench: Bench) -> list[Figure]:
     figures = []
     for what, target, connections, requests, limit in variants:
         bench.step(what)
-        rate, cost = bench.rate(target, connections, requests, bench.seconds(6))
+        rate, cost = bench.rate(Load(target, connections, requests), bench.seconds(6))
         figures.append(Figure("describe", what, rate, "/s", limit, cost))
+    return figures
+
+
+def add_certificate(wire: Wire) -> Callable[[Bench], list[Figure]]:
+    def run(bench: Bench) -> list[Figure]:
+        sync = sync_time(bench.server.data_dir)
+        figures = []
+        with Fleet(bench.server) as fleet:
+            for connections, seconds, highest in ((32, bench.seconds(4), 3000), (1, bench.seconds(2), 1000)):
+                what = f"AddCertificate ({wire}, P-256), {connections} client{'s' * (connections > 1)}"
+                bench.step(what)
+                load = fleet.add(wire, connections, round((_WARM_UP + seconds) * highest))
+                rate, cost = bench.rate(load, seconds)
+                figures.append(Figure(f"add-{wire.lower()}", what, rate, "/s", _durable(connections, sync), cost))
+        return figures
+
+    return run
+
+
+def get_device(bench: Bench) -> list[Figure]:
+    figures = []
+    with Fleet(bench.server) as fleet:
+        for wire, (connections, seconds) in itertools.product(WIRES, ((32, 4), (1, 2))):
+            what = f"DeviceService.Get ({wire}), {connections} client{'s' * (connections > 1)}"
+            bench.step(what)
+            rate, cost = bench.rate(fleet.get(wire, connections), bench.seconds(seconds))
+            figures.append(Figure("get-device", what, rate, "/s", None, cost))
     return figures
 
 
@@ -225,4 +259,6 @@ CASES = (
     Case("sustained", 4, sustained),
     Case("csr", 2, csr),
     Case("describe", 4, describe),
+    *(Case(f"add-{wire.lower()}", 2, add_certificate(wire)) for wire in WIRES),
+    Case("get-device", 4, get_device),
 )

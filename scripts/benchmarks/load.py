@@ -2,7 +2,8 @@
 
 It must leave the cores to the server, so it does next to nothing per request: one receive, one send, and a look at
 the status and the length of the answer. Run as a program it takes one order per line on standard input, and writes one
-result per line; an answer other than 200 ends it with that answer on standard error.
+result per line; an answer other than 200 ends it with that answer on standard error. ``grpc_client.py`` is the same for
+gRPC.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
-__all__ = ["Load", "LoadFailed", "Outcome", "Target"]
+__all__ = ["GrpcMethod", "Load", "LoadFailed", "Outcome", "Target"]
+
+_GRPC_CLIENT = Path(__file__).with_name("grpc_client.py")
 
 _RECEIVE_BYTES = 256 * 1024
 _SILENCE = 30.0  # seconds without any answer
@@ -47,6 +50,14 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class GrpcMethod:
+    """What is called where the requests are messages rather than HTTP. Needs a target with TLS."""
+
+    path: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """``latencies`` are in seconds, in order of size; ``cpu`` is what the client itself used, in seconds."""
 
@@ -61,9 +72,22 @@ class Outcome:
 
 
 class Load:
-    """The process, with its connections open. Used as a context manager."""
+    """The process, with its connections open. Used as a context manager.
 
-    def __init__(self, target: Target, connections: int, requests: Sequence[bytes]) -> None:
+    Requests are sent in turn, again and again unless ``once`` says that each is good for one time.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        connections: int,
+        requests: Sequence[bytes],
+        *,
+        grpc: GrpcMethod | None = None,
+        once: bool = False,
+    ) -> None:
+        self._program = str(_GRPC_CLIENT) if grpc else __file__
+        self._left = len(requests) if once else sys.maxsize
         self._order = {
             "address": target.address,
             "port": target.port,
@@ -71,11 +95,13 @@ class Load:
             "ca": str(target.ca) if target.ca else None,
             "connections": connections,
             "requests": [base64.b64encode(request).decode() for request in requests],
+            "method": grpc.path if grpc else None,
+            "metadata": list(grpc.metadata.items()) if grpc else [],
         }
 
     def __enter__(self) -> Load:
         self._process = subprocess.Popen(
-            [sys.executable, "-I", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-I", self._program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         self._ask(self._order)
         return self
@@ -88,7 +114,11 @@ class Load:
 
     def run(self, *, seconds: float = 3600.0, count: int = sys.maxsize) -> Outcome:
         """Sends for ``seconds``, or ``count`` requests; whatever comes first. Raises LoadFailed."""
-        return Outcome(**self._ask({"seconds": seconds, "count": count}))
+        if not self._left:
+            raise LoadFailed("every request was sent already")
+        outcome = Outcome(**self._ask({"seconds": seconds, "count": min(count, self._left)}))
+        self._left -= outcome.answered
+        return outcome
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None

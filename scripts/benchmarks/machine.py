@@ -20,7 +20,17 @@ __all__ = ["Usage", "describe_machine", "resident_bytes", "sync_time", "usage"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = 4096
-_PACKAGES = ("thingmint", "cryptography", "botocore", "uvicorn", "uvloop", "httptools", "starlette")
+_PACKAGES = (
+    "thingmint",
+    "cryptography",
+    "botocore",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "starlette",
+    "grpcio",
+    "protobuf",
+)
 
 
 @dataclass(frozen=True, slots=True)

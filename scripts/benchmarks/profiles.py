@@ -16,10 +16,13 @@ import thingmint
 from benchmarks.cases import Bench
 from benchmarks.load import Load
 from benchmarks.signed import Signer, new_csr
+from benchmarks.yandex import Fleet
 from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from benchmarks.yandex import Wire
 
 __all__ = ["LOADS", "Profile", "profile"]
 
@@ -33,6 +36,7 @@ _ROOTS = (
 _WARM_UP = 0.5  # seconds
 _SECONDS = 6.0
 _WAIT = 10.0
+_ADDED = 10_000  # certificates, which are fewer than the budget allows in that time
 _LINES = 15
 
 # (file, qualified name, line), outermost first
@@ -54,25 +58,35 @@ class Profile:
     total: Sequence[tuple[str, float]]
 
 
-def _keys(bench: Bench) -> list[bytes]:
-    return [Signer(bench.server).create_keys()]
+def _keys(connections: int) -> Callable[[Bench], Load]:
+    return lambda bench: Load(bench.https, connections, [Signer(bench.server).create_keys()])
 
 
-def _csr(bench: Bench) -> list[bytes]:
-    return [Signer(bench.server).create_from_csr(new_csr())]
+def _csr(bench: Bench) -> Load:
+    return Load(bench.https, 32, [Signer(bench.server).create_from_csr(new_csr())])
 
 
-def _describe(bench: Bench) -> list[bytes]:
+def _describe(bench: Bench) -> Load:
     signer = Signer(bench.server)
-    return [signer.describe(one) for one in bench.certificate_ids()]
+    return Load(bench.https, 32, [signer.describe(one) for one in bench.certificate_ids()])
 
 
-# How each case loads the server: connections, and requests.
-LOADS: Mapping[str, tuple[int, Callable[[Bench], list[bytes]]]] = {
-    "burst": (4, _keys),
-    "sustained": (8, _keys),
-    "csr": (32, _csr),
-    "describe": (32, _describe),
+def _add(wire: Wire) -> Callable[[Bench], Load]:
+    def load(bench: Bench) -> Load:
+        with Fleet(bench.server) as fleet:
+            return fleet.add(wire, 32, _ADDED)
+
+    return load
+
+
+# How each case loads the server.
+LOADS: Mapping[str, Callable[[Bench], Load]] = {
+    "burst": _keys(4),
+    "sustained": _keys(8),
+    "csr": _csr,
+    "describe": _describe,
+    "add-grpc": _add("gRPC"),
+    "add-rest": _add("REST"),
 }
 
 
@@ -83,9 +97,9 @@ def profile(case: str, data_dir: Path) -> Profile:
     environment = {"PYTHONPATH": path, "BENCH_SAMPLES": str(samples)}
     with running_server(data_dir, arguments=["--log-format=json"], environment=environment) as server:
         bench = Bench(server)
-        connections, requests = LOADS[case][0], LOADS[case][1](bench)
+        load = LOADS[case](bench)
         bench.wait_for_pool()
-        with Load(bench.https, connections, requests) as load:
+        with load:
             load.run(seconds=_WARM_UP)
             server.process.send_signal(signal.SIGUSR1)
             outcome = load.run(seconds=_SECONDS)

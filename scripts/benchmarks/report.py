@@ -28,7 +28,9 @@ Written by `make bench`; do not edit. Repeat with `make bench` on a machine that
 `.venv/bin/python scripts/bench.py --help` tells how to measure less.
 
 The real server runs as its own process with `--log-format=json`, and a client of one process loads it over loopback,
-on the same cores. All requests are boto3's own, signed beforehand; DescribeCertificate goes round 64 certificates.
+on the same cores. The requests of the AWS face are boto3's own, signed beforehand; DescribeCertificate goes round 64
+certificates. Those of the Yandex face carry an IAM token; each AddCertificate has a self-signed certificate of its own,
+ten to a device, and Get goes round 64 devices. A client is a connection of its own, over gRPC as over HTTPS.
 Authentication, authorization and the request log are on. "Server CPU" and "client CPU" are what one request costs each
 of them; "per server core" is how many requests one CPU-second of the server answers, which depends least on what else
 runs; p50 and p99 are what the client saw; "elsewhere" is the share of the machine that other processes took meanwhile:

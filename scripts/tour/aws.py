@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from tour import Tour
 
-__all__ = ["certificates"]
+__all__ = ["certificates", "client", "refused"]
 
 
 def certificates(tour: Tour) -> None:
     tour.stage("The AWS API, with boto3")
-    iot = _client(tour)
+    iot = client(tour)
     device_ca = x509.load_pem_x509_certificate(tour.server.device_ca.read_bytes())
 
     with tour.step("CreateKeysAndCertificate(setAsActive=True)") as step:
@@ -57,7 +57,7 @@ def certificates(tour: Tour) -> None:
         step.proved = "lists it, and nothing else"
 
     with tour.step("DeleteCertificate while it is active") as step:
-        step.proved = _refused("CertificateStateException", lambda: iot.delete_certificate(certificateId=id_))
+        step.proved = refused("CertificateStateException", lambda: iot.delete_certificate(certificateId=id_))
     with tour.step("UpdateCertificate(newStatus=INACTIVE)") as step:
         iot.update_certificate(certificateId=id_, newStatus="INACTIVE")
         status = iot.describe_certificate(certificateId=id_)["certificateDescription"]["status"]
@@ -65,7 +65,7 @@ def certificates(tour: Tour) -> None:
         step.proved = "deactivated it"
     with tour.step("DeleteCertificate") as step:
         iot.delete_certificate(certificateId=id_)
-        after = _refused("ResourceNotFoundException", lambda: iot.describe_certificate(certificateId=id_))
+        after = refused("ResourceNotFoundException", lambda: iot.describe_certificate(certificateId=id_))
         step.proved = f"removed it; to describe it is now {after}"
 
     with tour.step("CreateCertificateFromCsr (P-256)") as step:
@@ -80,13 +80,13 @@ def certificates(tour: Tour) -> None:
         step.proved = "signed a key that never left the device, with the subject that it asked for"
 
     with tour.step("A wrong secret") as step:
-        stranger = _client(tour, aws_secret_access_key="x" * 40)
-        refusal = _refused("InvalidSignatureException", stranger.create_keys_and_certificate)
+        stranger = client(tour, aws_secret_access_key="x" * 40)
+        refusal = refused("InvalidSignatureException", stranger.create_keys_and_certificate)
         require(_listed(iot) == [signed["certificateId"]], "was refused, and yet something changed")
         step.proved = f"{refusal}, and nothing changed"
 
 
-def _client(tour: Tour, **overrides: Any) -> Any:
+def client(tour: Tour, **overrides: Any) -> Any:
     # Nobody's own profile, proxy or endpoint may lead the tour to a real cloud.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
@@ -101,7 +101,7 @@ def _listed(iot: Any) -> list[str]:
     return [certificate["certificateId"] for page in pages for certificate in page["certificates"]]
 
 
-def _refused(code: str, call: Callable[[], object]) -> str:
+def refused(code: str, call: Callable[[], object]) -> str:
     """How ``call`` was refused, which has to be with ``code``."""
     try:
         call()

@@ -70,6 +70,8 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
     api_socket = _bind("api-port", settings.host, settings.api_port)
     http_socket = _bind("http-port", _LOOPBACK, settings.http_port)
+    # gRPC binds for itself, and only once there is a certificate; whether it can is found out before.
+    _bind("grpc-port", settings.host, settings.grpc_port).close()
     stopping = _stop_signal()
 
     names = NameRegistry(instance.store)

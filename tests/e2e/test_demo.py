@@ -51,6 +51,7 @@ def test_every_step_holds(tmp_path: Path) -> None:
         AWS_SESSION_TOKEN="of-another-cloud",
         HTTPS_PROXY="http://127.0.0.1:9",
         HTTP_PROXY="http://127.0.0.1:9",
+        https_proxy="http://127.0.0.1:9",  # gRPC reads this one
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("  ok ")]
@@ -65,6 +66,17 @@ def test_every_step_holds(tmp_path: Path) -> None:
         "CreateCertificateFromCsr (P-256): signed",
         "A wrong secret: refused with InvalidSignatureException (403)",
         "POST http://iot.us-east-1.amazonaws.com/keys-and-certificate: an identity",
+        "RegistryService.Create: the service account's key got an IAM token",
+        "DeviceService.Create: a device in it",
+        "A certificate as Yandex's guide makes them: RSA-4096, self-signed, CN=localhost",
+        "DeviceService.AddCertificate: the SDK waited for operation",
+        "ListCertificates: lists it",
+        "The same certificate over AWS's API: the fingerprint is its certificateId, and it is ACTIVE",
+        "UpdateCertificate(newStatus=INACTIVE) there: deactivated it",
+        "AddCertificate once more: refused with ALREADY_EXISTS",
+        "AWS's DeleteCertificate while it is a device's: refused with DeleteConflictException (409)",
+        "The same device over REST: an IAM token",
+        "DeleteCertificate, and Delete of device and registry: removed them",
         "SIGTERM: ended the server with exit status 0",
     ):
         assert any(line.startswith(f"  ok {proof}") for line in lines), proof
@@ -74,10 +86,11 @@ def test_every_step_holds(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "the demo left something behind"
 
 
-def test_it_does_without_curl(tmp_path: Path) -> None:
+def test_it_does_without_curl_and_openssl(tmp_path: Path) -> None:
     done = _run(["scripts/demo.py"], PATH=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "there is no curl here" in done.stdout
+    assert "there is no openssl here" in done.stdout
 
 
 def test_the_first_failure_is_shown_with_the_log() -> None:

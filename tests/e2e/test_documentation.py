@@ -86,11 +86,12 @@ class Session:
             self._paste(block)
 
     def _serve(self, arguments: list[str]) -> None:
-        own = {name: _popped(arguments, name) for name in ("--data-dir", "--api-port", "--http-port")}
+        own = {name: _popped(arguments, name) for name in ("--data-dir", "--api-port", "--http-port", "--grpc-port")}
         data_dir = self.folder / (own["--data-dir"] or "data")
         server: RunningServer = self.servers.enter_context(running_server(data_dir, arguments=arguments))
         self.ports[own["--api-port"] or "8443"] = server.ports["api"]
         self.ports[own["--http-port"] or "8080"] = server.ports["http"]
+        self.ports[own["--grpc-port"] or "9443"] = server.ports["grpc"]
 
     def _paste(self, block: Block) -> None:
         text = re.sub(r"\b\d{4}\b", lambda match: str(self.ports.get(match[0], match[0])), block.text)
@@ -133,6 +134,7 @@ def _popped(arguments: list[str], name: str) -> str | None:
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
     (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
     environment = {"PATH": f"{sys.prefix}/bin:{os.environ['PATH']}", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
     environment |= {name: os.environ[name] for name in ("TF_CLI_CONFIG_FILE",) if name in os.environ}
     with (

@@ -28,7 +28,7 @@ class PemKind:
 
 
 def one_block(text: str, field: str, kind: PemKind) -> bytes:
-    """``text`` as ASCII, once it is known to hold exactly one PEM block, and that one of ``kind``.
+    """``text`` in UTF-8, once it is known to hold exactly one PEM block, and that one of ``kind``.
 
     Text around the block is allowed, as `openssl x509 -text` writes it. Raises the kind's error, naming ``field``.
     """
@@ -52,6 +52,6 @@ def one_block(text: str, field: str, kind: PemKind) -> bytes:
     if found[0] not in kind.labels:
         raise kind.error(field, f"is not a PEM {kind.noun}: its block has another label than {kind.labels[0]}")
     try:
-        return text.encode("ascii")
+        return text.encode()
     except UnicodeEncodeError:
-        raise kind.error(field, "must be ASCII text") from None
+        raise kind.error(field, "must be Unicode text") from None

@@ -60,7 +60,7 @@ class FleetRegistry:
     ) -> tuple[list[DeviceRegistry], str]:
         """A page, oldest first, and the next page's token, which is empty after the last."""
         listing = f"registries {folder}"
-        after = self._markers.open(listing, scope, token) if token else None
+        after = self._markers.open(listing, scope, token, "page_token") if token else None
 
         async def body(tx: Transaction) -> list[DeviceRegistry]:
             await _check_folder(tx, scope.account, folder)
@@ -131,7 +131,7 @@ class FleetRegistry:
     ) -> tuple[list[Device], str]:
         """A page of one registry's or one folder's devices, oldest first, and the next page's token."""
         listing = f"devices {registry or folder}"
-        after = self._markers.open(listing, scope, token) if token else None
+        after = self._markers.open(listing, scope, token, "page_token") if token else None
 
         async def body(tx: Transaction) -> list[Device]:
             if registry is not None:

@@ -33,15 +33,15 @@ class Markers:
         packed = _MICROS.pack(position[0]) + position[1].encode()
         return base64.b64encode(packed + self._mac(listing, scope, packed)).decode()
 
-    def open(self, listing: str, scope: Scope, marker: str) -> tuple[int, str]:
-        """The (microseconds, id) sealed in ``marker``. Raises Invalid for any other word."""
+    def open(self, listing: str, scope: Scope, marker: str, field: str = "marker") -> tuple[int, str]:
+        """The (microseconds, id) sealed in ``marker``. Raises Invalid, naming ``field``, for any other word."""
         try:
             sealed = base64.b64decode(marker, validate=True)
         except (binascii.Error, ValueError):
             sealed = b""
         packed, mac = sealed[:-_MAC_BYTES], sealed[-_MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(listing, scope, packed)):
-            raise Invalid("marker", "is not one that this list returned")
+            raise Invalid(field, "is not one that this list returned")
         return _MICROS.unpack_from(packed)[0], packed[_MICROS.size :].decode()
 
     def _mac(self, listing: str, scope: Scope, packed: bytes) -> bytes:

@@ -44,7 +44,7 @@ class Parts:
     tokens: IamTokens
     pending: timedelta
     sha1_fingerprints: bool
-    status_of: Callable[[DomainError], Message]
+    status_of: Callable[[DomainError, str], Message]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class Call:
     request: Any
     caller: Caller | None
     port: int
+    request_id: str
     idempotency_key: str | None
     now: datetime
 
@@ -124,7 +125,7 @@ class Call:
         except DomainError as refusal:
             if not self.parts.pending:
                 raise
-            status = self.parts.status_of(refusal)
+            status = self.parts.status_of(refusal, self.request_id)
             recorded = await self.parts.operations.record_refusal(
                 self._receipt(id, folder, lambda _: encode(error=status))
             )

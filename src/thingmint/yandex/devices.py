@@ -60,15 +60,16 @@ async def list_(call: Call) -> Message:
 
 async def create(call: Call) -> Message:
     request = call.request
-    registry = await call.parts.fleet.get_registry(call.account, request.registry_id)
+    # A registry that is gone is found out within the transaction: this may be a repeated request.
+    folder = await call.parts.fleet.folder_of_registry(call.account, request.registry_id)
     id = new_id(IOT)
     if len(request.topic_aliases) > _MAX_ALIASES:
         raise Invalid("topic_aliases", f"must have at most {_MAX_ALIASES} entries")
     device = Device(
         id=id,
         account=call.account,
-        folder=registry.folder,
-        registry=registry.id,
+        folder=folder or "",
+        registry=request.registry_id,
         name=request.name,
         description=text(request.description, "description"),
         labels=dict(request.labels),
@@ -82,7 +83,7 @@ async def create(call: Call) -> Message:
     certificates = initial_certificates(request)
     return await call.change(
         "Create device",
-        registry.folder,
+        folder,
         call.message(f"{_PACKAGE}.CreateDeviceMetadata")(device_id=id),
         partial(_message, call),
         lambda receipt: call.parts.fleet.create_device(call.scope, device, certificates, receipt),

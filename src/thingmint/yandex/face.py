@@ -111,12 +111,13 @@ class YandexFace:
             request=request,
             caller=exchange.caller,
             port=port,
+            request_id=exchange.id,
             idempotency_key=idempotency_key,
             now=self._clock(),
         )
         return await handler(call)
 
-    def status_of(self, error: DomainError, request_id: str | None = None) -> Message:
+    def status_of(self, error: DomainError, request_id: str) -> Message:
         """A google.rpc.Status."""
         return self.contract.statuses.build(
             code_of(error), str(error), violations=violations_of(error), request_id=request_id

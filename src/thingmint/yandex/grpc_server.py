@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -11,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from thingmint.http.exchange import Exchange
 from thingmint.identity.errors import DomainError, Invalid
+from thingmint.identity.names import authority_of
 from thingmint.yandex.status import HTTP_STATUS, Code
 
 if TYPE_CHECKING:
@@ -53,9 +55,9 @@ class GrpcListener:
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
         self._server.add_generic_rpc_handlers((_Handlers(face, journal, lambda: self.port),))
         try:
-            self.port = self._server.add_secure_port(f"{host}:{port}", _credentials(certificates))
+            self.port = self._server.add_secure_port(authority_of(host, port), _credentials(certificates))
         except RuntimeError as error:
-            raise OSError(f"{host}:{port} cannot be listened on") from error
+            raise OSError(f"{authority_of(host, port)} cannot be listened on") from error
 
     async def start(self) -> None:
         await self._server.start()
@@ -90,9 +92,15 @@ class _Handlers(grpc.GenericRpcHandler):
                 exchange.status = 200
                 return answer
             except DomainError as error:
-                await self._refuse(context, exchange, error)
+                try:
+                    await self._refuse(context, exchange, error)
+                except grpc.aio.InternalError:
+                    raise asyncio.CancelledError from None
             except grpc.aio.AbortError:
                 raise
+            except grpc.aio.InternalError:
+                # The call's deadline passed, or its client left, before it could be told anything.
+                raise asyncio.CancelledError from None
             except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and the server goes on
                 _log.exception("a call failed", request_id=exchange.id, operation=exchange.operation)
                 exchange.error_code, exchange.status = "INTERNAL", 500
@@ -120,7 +128,11 @@ class _Handlers(grpc.GenericRpcHandler):
             raise Invalid("request", f"is not a well-formed {method.request_class.DESCRIPTOR.full_name}") from None
         key = dict(headers).get(b"idempotency-key")
         answer = await self._face.serve(
-            method, message, exchange, port=self._port(), idempotency_key=key.decode("latin-1") if key else None
+            method,
+            message,
+            exchange,
+            port=self._port(),
+            idempotency_key=key.decode("latin-1") if key is not None else None,
         )
         return answer.SerializeToString()
 

@@ -30,7 +30,7 @@ class YandexRest:
 
     def is_route(self, raw_path: bytes) -> bool:
         """Whether the path is one of this face's, be it one where nothing is."""
-        return raw_path.split(b"/", 2)[1].partition(b":")[0] in self._contract.roots
+        return raw_path[1:].partition(b"/")[0].partition(b":")[0] in self._contract.roots
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)

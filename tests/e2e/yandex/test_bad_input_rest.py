@@ -189,7 +189,6 @@ def test_where_nothing_is(cloud: Cloud, device: str, kind: str, path: str, autho
         assert json.loads(body)["code"] == 5
 
 
-@pytest.mark.xfail(strict=True, reason="500: is_route() takes every target for a path with a slash")
 def test_a_target_without_a_path() -> None:
     """On a server of its own, as the tests of the shared one leave no traceback in its log."""
     with running_server() as server:

@@ -232,7 +232,6 @@ def test_a_grpc_port_that_is_taken(cloud: Cloud, tmp_path: Path) -> None:
     assert "Traceback" not in failed.stderr
 
 
-@pytest.mark.xfail(strict=True, reason="the log tells of the listener's certificate first: the port is tried late")
 def test_a_grpc_port_that_is_taken_is_all_that_is_told(cloud: Cloud, tmp_path: Path) -> None:
     failed = serve_until_it_fails(tmp_path, f"--grpc-port={cloud.server.ports['grpc']}")
     assert len(failed.stderr.splitlines()) == 1
@@ -244,7 +243,6 @@ def test_grpc_ports_that_are_none(tmp_path: Path, flag: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
-@pytest.mark.xfail(strict=True, reason="host and port are put together without the brackets that IPv6 needs")
 @pytest.mark.parametrize("host", ["::1", "::"])
 def test_ipv6(host: str) -> None:
     with running_server(arguments=[f"--host={host}"]) as server:

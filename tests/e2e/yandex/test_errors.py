@@ -210,7 +210,6 @@ def test_both_wires_refuse_alike(cloud: Cloud, case: str) -> None:
     assert told[0].count("@type") == (2 if fields else 1)
 
 
-@pytest.mark.xfail(strict=True, reason="the violation is of 'marker', a name that this contract does not have")
 def test_a_page_token_of_another_list(cloud: Cloud, wire_name: str) -> None:
     with pytest.raises(Refused) as refused:
         cloud.wire(wire_name).call("DeviceService/List", token_of_another_list(cloud))

@@ -71,7 +71,6 @@ def test_an_addition_is_remembered_though_its_device_is_gone(cloud: Cloud, wire_
     assert cloud.add(device, pem, wire_name, key=key) == first
 
 
-@pytest.mark.xfail(strict=True, reason="Create of a device looks for the registry before it looks for the key")
 def test_a_creation_is_remembered_though_its_registry_is_gone(cloud: Cloud, wire: Wire) -> None:
     registry, key = cloud.registry(), new_key()
     request = device_service_pb2.CreateDeviceRequest(registry_id=registry)
@@ -124,7 +123,6 @@ def test_keys_that_are_too_long(cloud: Cloud, wire_name: str, key: str) -> None:
     assert cloud.certificates(device) == []
 
 
-@pytest.mark.xfail(strict=True, reason="over gRPC an empty key counts as none, over REST it is refused")
 def test_an_empty_key_is_the_same_on_both_wires(cloud: Cloud) -> None:
     outcomes = []
     for wire_name in ("grpc", "rest"):

@@ -192,7 +192,6 @@ def test_pending_operations_finish_with_their_response(pending: Cloud) -> None:
     assert [each.fingerprint for each in pending.certificates(device)] == [sha256_of(pem)]
 
 
-@pytest.mark.xfail(strict=True, reason="the error of an operation lacks its details (RequestInfo)")
 def test_the_error_of_an_operation_has_details(pending: Cloud) -> None:
     operation = pending.add("are00000000000000000", certificate())
     waiter = pending.sdk().waiter(operation.id, timeout=20)

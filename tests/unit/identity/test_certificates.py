@@ -224,9 +224,12 @@ class TestWhatIsNoCertificate:
         assert taken(f"{padding}\n{CERTIFICATE}").fingerprint == DIGEST
         assert refusal_of_certificate(f"{padding}x\n{CERTIFICATE}") == "must be at most 65536 bytes"
 
-    @pytest.mark.parametrize("stranger", ["\u00e9", "\u0627", "\U0001f600", "\ud800"])
-    def test_not_ascii(self, stranger: str) -> None:
-        assert refusal_of_certificate(f"{stranger}\n{CERTIFICATE}") == "must be ASCII text"
+    @pytest.mark.parametrize("remark", ["\u00e9", "\u0627", "\U0001f600", "датчик 7"])
+    def test_a_remark_in_any_language(self, remark: str) -> None:
+        assert taken(f"{remark}\n{CERTIFICATE}") == taken(CERTIFICATE)
+
+    def test_no_unicode(self) -> None:
+        assert refusal_of_certificate(f"\ud800\n{CERTIFICATE}") == "must be Unicode text"
 
 
 class TestPrivateKeys:

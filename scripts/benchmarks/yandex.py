@@ -1,0 +1,146 @@
+"""Requests of the Yandex face, made beforehand: over gRPC, and over REST."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+os.environ["GRPC_VERBOSITY"] = "NONE"  # read when gRPC is imported
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from yandex.cloud.iam.v1.iam_token_service_pb2 import CreateIamTokenRequest
+from yandex.cloud.iam.v1.iam_token_service_pb2_grpc import IamTokenServiceStub
+from yandex.cloud.iot.devices.v1.device_pb2 import Device
+from yandex.cloud.iot.devices.v1.device_service_pb2 import (
+    AddDeviceCertificateRequest,
+    CreateDeviceRequest,
+    GetDeviceRequest,
+)
+from yandex.cloud.iot.devices.v1.device_service_pb2_grpc import DeviceServiceStub
+from yandex.cloud.iot.devices.v1.registry_pb2 import Registry
+from yandex.cloud.iot.devices.v1.registry_service_pb2 import CreateRegistryRequest
+from yandex.cloud.iot.devices.v1.registry_service_pb2_grpc import RegistryServiceStub
+
+from benchmarks.load import GrpcMethod, Load, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    from thingmint.testing import RunningServer
+
+__all__ = ["WIRES", "Fleet", "Wire"]
+
+Wire = Literal["gRPC", "REST"]
+WIRES: Sequence[Wire] = ("gRPC", "REST")
+
+_SERVICE = "/yandex.cloud.iot.devices.v1.DeviceService"
+_PATH = "/iot-devices/v1/devices"
+_PER_DEVICE = 10  # certificates; a device takes at most 50
+_IN_FLIGHT = 64
+_GOT = 64  # devices that Get goes round
+
+
+class Fleet:
+    """A registry of its own on a server, and an IAM token to use it. Used as a context manager."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self._server = server
+        self._targets: dict[Wire, Target] = {
+            "gRPC": Target(server.ports["grpc"], server.ca),
+            "REST": Target(server.ports["api"], server.ca),
+        }
+        self._channel = grpc.secure_channel(
+            f"localhost:{server.ports['grpc']}",
+            grpc.ssl_channel_credentials(server.ca.read_bytes()),
+            [("grpc.enable_http_proxy", 0)],
+        )
+
+    def __enter__(self) -> Fleet:
+        tokens: Any = IamTokenServiceStub(self._channel)
+        # An API token passes for the OAuth token of a Yandex account.
+        token = tokens.Create(CreateIamTokenRequest(yandex_passport_oauth_token=self._server.token)).iam_token
+        self._authorization = f"Bearer {token}"
+        registries: Any = RegistryServiceStub(self._channel)
+        folder = self._server.environment("yandex")["THINGMINT_YC_FOLDER_ID"]
+        made = registries.Create(CreateRegistryRequest(folder_id=folder), metadata=self._metadata)
+        self._registry = _unpacked(made, Registry()).id
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def add(self, wire: Wire, connections: int, count: int) -> Load:
+        """AddCertificate, ``count`` times with a certificate of its own."""
+        devices = self._devices(-(-count // _PER_DEVICE))
+        requests = [
+            self._add(wire, devices[number % len(devices)], pem) for number, pem in enumerate(_certificates(count))
+        ]
+        return Load(self._targets[wire], connections, requests, grpc=self._grpc(wire, "AddCertificate"), once=True)
+
+    def get(self, wire: Wire, connections: int) -> Load:
+        """Get, of some devices in turn."""
+        requests = [self._get(wire, device) for device in self._devices(_GOT)]
+        return Load(self._targets[wire], connections, requests, grpc=self._grpc(wire, "Get"))
+
+    @property
+    def _metadata(self) -> list[tuple[str, str]]:
+        return [("authorization", self._authorization)]
+
+    def _grpc(self, wire: Wire, method: str) -> GrpcMethod | None:
+        return GrpcMethod(f"{_SERVICE}/{method}", dict(self._metadata)) if wire == "gRPC" else None
+
+    def _devices(self, count: int) -> list[str]:
+        """Ids of new ones."""
+        stub: Any = DeviceServiceStub(self._channel)
+        request = CreateDeviceRequest(registry_id=self._registry)
+        made: list[str] = []
+        while len(made) < count:
+            batch = range(min(_IN_FLIGHT, count - len(made)))
+            calls = [stub.Create.future(request, metadata=self._metadata) for _ in batch]
+            made += [_unpacked(call.result(), Device()).id for call in calls]
+        return made
+
+    def _add(self, wire: Wire, device: str, pem: str) -> bytes:
+        if wire == "gRPC":
+            return AddDeviceCertificateRequest(device_id=device, certificate_data=pem).SerializeToString()
+        body = json.dumps({"certificateData": pem}).encode()
+        return self._http("POST", f"{_PATH}/{device}/certificates", body)
+
+    def _get(self, wire: Wire, device: str) -> bytes:
+        if wire == "gRPC":
+            return GetDeviceRequest(device_id=device).SerializeToString()
+        return self._http("GET", f"{_PATH}/{device}")
+
+    def _http(self, method: str, path: str, body: bytes = b"") -> bytes:
+        lines = [f"{method} {path} HTTP/1.1", "host: localhost", "accept: */*", f"authorization: {self._authorization}"]
+        if body:
+            lines += ["content-type: application/json", f"content-length: {len(body)}"]
+        return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _unpacked(operation: Any, response: Any) -> Any:
+    if not operation.response.Unpack(response):
+        raise ValueError(f"an operation without a {response.DESCRIPTOR.full_name}: {operation}")
+    return response
+
+
+def _certificates(count: int) -> Iterator[str]:
+    """Self-signed ones for P-256, in PEM. They have a key in common, which nobody looks at."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.not_valid_before(now).not_valid_after(now + timedelta(days=365))
+    for _ in range(count):
+        signed = builder.serial_number(x509.random_serial_number()).sign(key, hashes.SHA256())
+        yield signed.public_bytes(Encoding.PEM).decode()
