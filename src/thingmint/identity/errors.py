@@ -19,6 +19,7 @@ __all__ = [
     "InvalidSigningRequest",
     "InvalidState",
     "LimitExceeded",
+    "MalformedPolicy",
     "NotFound",
     "Throttled",
     "Unauthenticated",
@@ -45,6 +46,10 @@ class InvalidCertificate(Invalid):
 
 class InvalidSigningRequest(Invalid):
     """What was sent as a certificate signing request is none that is taken."""
+
+
+class MalformedPolicy(Invalid):
+    """What was sent as a policy is no policy document. ``field`` is a path in it, such as ``Statement[0].Action``."""
 
 
 class NotFound(DomainError):

@@ -1,0 +1,71 @@
+"""What a policy is asked about: one action on one resource, and what is known of the request."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+__all__ = ["ContextValue", "Principal", "PrincipalKind", "Request", "Scalar", "text_of"]
+
+Scalar = str | bool | int | float | bytes | datetime | IPv4Address | IPv6Address
+ContextValue = Scalar | Sequence[Scalar] | AbstractSet[Scalar] | None
+PrincipalKind = Literal["AWS", "Service", "Federated", "CanonicalUser"]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, for the policies that name principals.
+
+    ``names`` are all that it may be called by: for a role's session, the session's ARN and the role's.
+    """
+
+    kind: PrincipalKind
+    names: tuple[str, ...]
+    account: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Keys of ``context`` are case-insensitive; an absent key, None and an empty collection are the same."""
+
+    action: str
+    resource: str
+    context: Mapping[str, ContextValue] = field(default_factory=dict)
+    principal: Principal | None = None
+    _folded: dict[str, tuple[Scalar, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def values(self, key: str) -> tuple[Scalar, ...]:
+        """The values of a key that is spelled in lower case; nothing if it is absent."""
+        folded = self._folded
+        if not folded and self.context:
+            folded.update((name.lower(), _values(value)) for name, value in self.context.items())
+        return folded.get(key, ())
+
+
+def _values(value: ContextValue) -> tuple[Scalar, ...]:
+    if isinstance(value, str):  # most are
+        return (value,)
+    if value is None:
+        return ()
+    if isinstance(value, int | float | bytes | datetime | IPv4Address | IPv6Address):
+        return (value,)
+    return tuple(value)
+
+
+def text_of(value: Scalar) -> str:
+    """A context value as a policy spells it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes):
+        return b64encode(value).decode("ascii")
+    if isinstance(value, datetime):
+        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return str(value)
