@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from thingmint.testing import ServerFailed, running_server
-from tour import StepFailed, Tour, aws, native, server, yandex
+from tour import StepFailed, Tour, access, aws, native, server, yandex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ STAGES: Sequence[Callable[[Tour], None]] = (
     aws.certificates,
     native.keys_and_certificate,
     yandex.certificates,
+    access.users_and_audit,
     server.stopping,
 )
 

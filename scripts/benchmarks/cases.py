@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
+from benchmarks.access import access_costs
 from benchmarks.bare import bare_generation
 from benchmarks.figures import Budget, Cost, Figure
 from benchmarks.load import Load, Target
 from benchmarks.machine import resident_bytes, sync_time, usage
-from benchmarks.signed import Signer, bearer_get, new_csr
+from benchmarks.signed import Signer, bearer_get, new_csr, plain_get
 from benchmarks.yandex import WIRES, Fleet
 
 if TYPE_CHECKING:
@@ -217,6 +218,32 @@ def describe(bench: Bench) -> list[Figure]:
     return figures
 
 
+def access(bench: Bench) -> list[Figure]:
+    """What authentication, authorization and audit add: all of a request against one without, and each by itself."""
+    server = bench.server
+    ids = bench.certificate_ids()
+    signer = Signer(server)
+    variants = (
+        ("GET /healthz, which needs none of it, 32 clients", [plain_get("/healthz", "localhost")]),
+        ("the same, native", [bearer_get(f"/v1/certificates/{one}", "localhost", server.token) for one in ids]),
+        ("the same, SigV4", [signer.describe(one) for one in ids]),
+    )
+    costs = []
+    for what, requests in variants:
+        bench.step(f"access: {what}")
+        costs.append(bench.rate(Load(bench.https, 32, requests), bench.seconds(4)))
+    (baseline, probe), (_, native), (_, signed) = costs
+    bench.step("access: the parts by themselves")
+    parts = access_costs(server, ids[0], 2_000 if bench.quick else 10_000)
+    what = "DescribeCertificate, server CPU"
+    return [
+        Figure("access", variants[0][0], baseline, "/s", cost=probe),
+        Figure("access", f"{what} beyond /healthz, native", (native.server - probe.server) * 1e6, "us"),
+        Figure("access", f"{what} beyond /healthz, SigV4", (signed.server - probe.server) * 1e6, "us"),
+        *(Figure("access", f"of that, {part}", seconds * 1e6, "us") for part, seconds in parts.items()),
+    ]
+
+
 def add_certificate(wire: Wire) -> Callable[[Bench], list[Figure]]:
     def run(bench: Bench) -> list[Figure]:
         sync = sync_time(bench.server.data_dir)
@@ -259,6 +286,7 @@ CASES = (
     Case("sustained", 4, sustained),
     Case("csr", 2, csr),
     Case("describe", 4, describe),
+    Case("access", 4, access),
     *(Case(f"add-{wire.lower()}", 2, add_certificate(wire)) for wire in WIRES),
     Case("get-device", 4, get_device),
 )

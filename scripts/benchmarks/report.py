@@ -31,7 +31,9 @@ The real server runs as its own process with `--log-format=json`, and a client o
 on the same cores. The requests of the AWS face are boto3's own, signed beforehand; DescribeCertificate goes round 64
 certificates. Those of the Yandex face carry an IAM token; each AddCertificate has a self-signed certificate of its own,
 ten to a device, and Get goes round 64 devices. A client is a connection of its own, over gRPC as over HTTPS.
-Authentication, authorization and the request log are on. "Server CPU" and "client CPU" are what one request costs each
+Authentication, authorization, the audit trail and the request log are on. "Of that" are parts of access control by
+themselves, run again and again in one process: the CPU time of authenticating, authorizing and recording one
+DescribeCertificate. "Server CPU" and "client CPU" are what one request costs each
 of them; "per server core" is how many requests one CPU-second of the server answers, which depends least on what else
 runs; p50 and p99 are what the client saw; "elsewhere" is the share of the machine that other processes took meanwhile:
 where it is more than a few percent, rates are too low.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from thingmint.testing import RunningServer
 
-__all__ = ["Signer", "bearer_get", "new_csr"]
+__all__ = ["Signer", "bearer_get", "new_csr", "plain_get"]
 
 
 class Signer:
@@ -65,6 +65,11 @@ class _EmptyAnswer:
 def bearer_get(path: str, host: str, token: str) -> bytes:
     """A GET of the native face."""
     return f"GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\nauthorization: Bearer {token}\r\n\r\n".encode()
+
+
+def plain_get(path: str, host: str) -> bytes:
+    """A GET without credentials."""
+    return f"GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\n\r\n".encode()
 
 
 def new_csr() -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
+from thingmint.identity.errors import DomainError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
@@ -69,6 +71,8 @@ class AdminSocket:
             return {"error": "the running server does not know that command: is it of another version?"}
         try:
             return {"result": await command(**request)}
+        except DomainError as error:
+            return {"error": str(error)}
         except Exception as error:  # noqa: BLE001 - the person who asked is told, and the server goes on
             _log.exception("an admin command failed")
             return {"error": f"the running server failed: {error}"}

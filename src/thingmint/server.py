@@ -8,22 +8,28 @@ import resource
 import signal
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
 
+from thingmint.access.administration import Administration
+from thingmint.access.audit import AuditedStore, AuditTrail
+from thingmint.access.commands import as_operator
 from thingmint.access.directory import Directory
 from thingmint.access.iam import IamTokens
+from thingmint.access.journal import Journal
+from thingmint.access.sealing import Sealer
 from thingmint.access.sigv4 import SigV4
+from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
 from thingmint.aws.app import AwsFace
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.http.front import Front
-from thingmint.http.journal import Journal
 from thingmint.http.listener import HttpListener, bind
 from thingmint.http.probes import probes
 from thingmint.identity.authority import DEVICE, listener_profile
+from thingmint.identity.errors import Unavailable
 from thingmint.instance.clients import update_endpoints
 from thingmint.instance.layout import write_private
 from thingmint.metrics import Metrics
@@ -46,12 +52,14 @@ from thingmint.yandex.rest import YandexRest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from thingmint.access.throttle import Throttle
     from thingmint.instance.create import Instance
     from thingmint.settings import Settings
 
 __all__ = ["Ready", "serve"]
 
 _LOOPBACK = "127.0.0.1"
+_NOTE_USE_EVERY = 5.0  # seconds
 
 _log = structlog.get_logger("thingmint.server")
 
@@ -84,9 +92,24 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     tls.renew(hostnames)
     keys = KeyPool(settings.key_pool)
     metrics = _metrics(instance, keys)
-    journal = Journal(metrics)
-    yandex = _yandex_face(instance, settings, names)
-    front = _front(instance, settings, names, keys, YandexRest(yandex), metrics, journal)
+    trail = AuditTrail(instance.store, utc_now)
+    journal = Journal(metrics, trail)
+    sealer = Sealer(
+        instance.store,
+        instance.audit_key(),
+        instance.directory.audit_checkpoints,
+        utc_now,
+        settings.audit_retention,
+    )
+    audited = AuditedStore(instance.store, utc_now)
+    access = _Access(
+        store=audited,
+        administration=Administration(audited, instance.vault, utc_now),
+        directory=Directory(instance.store, instance.vault, utc_now),
+        throttle=throttle_for(settings.limits),
+    )
+    yandex = _yandex_face(instance, access, settings, names)
+    front = _front(instance, access, settings, names, keys, YandexRest(yandex), metrics, journal)
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(front, api_socket, tls.context),
         "http": HttpListener(front, http_socket),
@@ -102,8 +125,17 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
             tls.renew(hostnames)
         return {"hostnames": added, "regions": await names.add_regions(new_regions)}
 
-    admin = AdminSocket(instance.directory.admin_socket, {"extend": extend})
-    renewal = asyncio.create_task(tls.keep_renewed(lambda: hostnames))
+    async def access_command(name: str, given: dict[str, Any]) -> Any:
+        """What `thingmint access` asks of a server that holds the directory."""
+        return await as_operator(access.administration, name, given)
+
+    admin = AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command})
+    chores = [
+        asyncio.create_task(tls.keep_renewed(lambda: hostnames)),
+        asyncio.create_task(trail.run()),
+        asyncio.create_task(sealer.run()),
+        asyncio.create_task(_note_use(access.directory)),
+    ]
     keys.start()
     try:
         for listener in listeners.values():
@@ -117,12 +149,44 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         _log.info("stopping: requests in flight are finished first")
     finally:
         instance.directory.listeners.unlink(missing_ok=True)
-        renewal.cancel()
         await asyncio.gather(*(listener.stop() for listener in listeners.values()))
         await admin.stop()
+        for chore in chores:
+            chore.cancel()
+        await asyncio.wait(chores)
+        await _finish(access.directory, trail, sealer)
         await keys.close()
         await instance.store.close()
         _log.info("stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """What all faces share: ``store`` writes the audit record of a change along with it."""
+
+    store: AuditedStore
+    administration: Administration
+    directory: Directory
+    throttle: Throttle
+
+
+async def _note_use(directory: Directory) -> None:
+    while True:
+        await asyncio.sleep(_NOTE_USE_EVERY)
+        try:
+            await directory.flush()
+        except Unavailable:
+            _log.warning("the last use of credentials was not noted")
+
+
+async def _finish(directory: Directory, trail: AuditTrail, sealer: Sealer) -> None:
+    """Writes down what is only in memory."""
+    try:
+        await directory.flush()
+        await trail.close()
+        await sealer.close()
+    except (Unavailable, OSError) as error:
+        _log.error("the audit trail was not finished", error=str(error))
 
 
 def _metrics(instance: Instance, keys: KeyPool) -> Metrics:
@@ -135,6 +199,7 @@ def _metrics(instance: Instance, keys: KeyPool) -> Metrics:
 
 def _front(
     instance: Instance,
+    access: _Access,
     settings: Settings,
     names: NameRegistry,
     keys: KeyPool,
@@ -143,17 +208,19 @@ def _front(
     journal: Journal,
 ) -> Front:
     certificates = CertificateRegistry(
-        instance.store,
+        access.store,
         instance.device_authority(DEVICE),
         keys,
         Markers(instance.vault.derive("markers")),
         reinstate_revoked=settings.reinstate_revoked,
     )
-    directory = Directory(instance.store, instance.vault)
-    aws = AwsFace(load_aws_contract(), SigV4(directory, utc_now), certificates, names)
+    sigv4 = SigV4(access.directory, utc_now)
+    aws = AwsFace(load_aws_contract(), sigv4, access.throttle, certificates, names)
     return Front(
         aws=aws,
-        native=NativeFace(NativeAuth(directory, names, dev=settings.dev), certificates),
+        native=NativeFace(
+            NativeAuth(access.directory, names, dev=settings.dev), access.throttle, certificates, access.administration
+        ),
         yandex=yandex,
         probes=probes(instance.store, metrics),
         is_aws_route=aws.is_route,
@@ -162,14 +229,14 @@ def _front(
     )
 
 
-def _yandex_face(instance: Instance, settings: Settings, names: NameRegistry) -> YandexFace:
-    directory = Directory(instance.store, instance.vault)
-    operations = OperationRegistry(instance.store)
+def _yandex_face(instance: Instance, access: _Access, settings: Settings, names: NameRegistry) -> YandexFace:
+    operations = OperationRegistry(access.store)
     return YandexFace(
         load_yandex_contract(),
-        tokens=IamTokens(directory, instance.vault.derive("iam tokens"), utc_now),
-        fleet=FleetRegistry(instance.store, operations, Markers(instance.vault.derive("page tokens"))),
-        bindings=BindingRegistry(instance.store, operations),
+        tokens=IamTokens(access.directory, instance.vault.derive("iam tokens"), utc_now),
+        throttle=access.throttle,
+        fleet=FleetRegistry(access.store, operations, Markers(instance.vault.derive("page tokens"))),
+        bindings=BindingRegistry(access.store, operations),
         operations=operations,
         names=names,
         clock=utc_now,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
 
+from thingmint.access.throttle import LimitsProfile
+from thingmint.access.vault import MASTER_KEY_BYTES
 from thingmint.identity.authority import RootKeyType
+from thingmint.identity.durations import parse_duration
 from thingmint.logs import LogFormat
 
 if TYPE_CHECKING:
@@ -38,19 +40,7 @@ class ConfigError(Exception):
         self.setting = setting
 
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def _duration(value: object) -> object:
-    """Seconds, or a number with a unit (90d, 12h, 30m, 45s); pydantic itself reads ISO 8601 (P90D)."""
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value.strip())):
-        return timedelta(**{_UNITS[match[2] or "s"]: float(match[1])})
-    if isinstance(value, str) and not value.startswith("P"):
-        raise ValueError("must be a duration such as 90d, 12h, 30m, 45s or P90D")
-    return value
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
 class Settings(BaseSettings):
@@ -67,10 +57,14 @@ class Settings(BaseSettings):
     ca_key: RootKeyType = "p256"
     ca_passphrase: SecretStr | None = None
     ca_passphrase_file: Path | None = None
+    master_key: SecretStr | None = None
+    master_key_file: Path | None = None
     listener_certificate_lifetime: Duration = Field(
         timedelta(days=90), ge=timedelta(seconds=2), le=timedelta(days=3650)
     )
     reinstate_revoked: bool = False
+    limits: LimitsProfile = "generous"
+    audit_retention: Duration | None = Field(None, ge=timedelta(hours=1))
     yandex_fingerprint: Literal["sha256", "sha1"] = "sha256"
     yandex_operations_pending: Duration = Field(timedelta(0), ge=timedelta(0), le=timedelta(minutes=10))
 
@@ -85,6 +79,17 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    def master_keys(self) -> list[bytes] | None:
+        """The master keys, the one in force first, where they are not kept in the data directory."""
+        if self.master_key is not None:
+            return _hex_keys("master-key", self.master_key.get_secret_value())
+        if self.master_key_file is not None:
+            try:
+                return _hex_keys("master-key-file", self.master_key_file.read_text())
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError("master-key-file", f"cannot be read: {error}") from None
+        return None
 
     def passphrase(self) -> bytes | None:
         """The CA keys' passphrase, if one is set. Raises ConfigError for one that is set and empty."""
@@ -135,6 +140,16 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
         name = variable.removeprefix(_PREFIX).lower()
         if name not in Settings.model_fields:
             raise ConfigError(variable, f"is not a setting{_suggestion(name)}")
+
+
+def _hex_keys(setting: str, text: str) -> list[bytes]:
+    try:
+        keys = [bytes.fromhex(line) for line in text.split()]
+    except ValueError:
+        keys = []
+    if not keys or any(len(key) != MASTER_KEY_BYTES for key in keys):
+        raise ConfigError(setting, "must be 64 hexadecimal digits")
+    return keys
 
 
 def _not_empty(setting: str, passphrase: bytes) -> bytes:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import socket
-import sqlite3
 import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from tests.e2e.conftest import iot_client, registered
 from tests.e2e.material import csr_pem, fingerprint, key, self_signed_pem
 from tests.e2e.signing import Signer
 from tests.e2e.wire import exchange, one_request, read_answer
+from thingmint import admin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -585,17 +585,22 @@ def test_arns_in_labels_arrive_percent_encoded(iot: Any) -> None:
 
 def test_permissions_are_asked_for_by_both_faces(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with own_server(data):
-        pass
-    # No command makes lesser principals yet, and the contract of the error codes holds already.
-    with contextlib.closing(sqlite3.connect(data / "thingmint.db")) as database, database:
-        database.execute("UPDATE principals SET permissions = 'iot:ListCertificates iot:CreatePolicy'")
+    statement = {"Effect": "Allow", "Action": ["iot:ListCertificates", "iot:CreatePolicy"], "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:
+        administrator = {"principal": "administrator"}
+        for command, given in (
+            ("policy.put", {"name": "lesser", "document": document}),
+            ("policy.attach", {"policy": "lesser", **administrator}),
+            ("policy.detach", {"policy": "thingmint/Administrator", **administrator}),
+        ):
+            admin.call(data / "admin.sock", "access", name=command, given=given)
         assert iot.list_certificates()["certificates"] == []
         account = json.loads(json.dumps(refusal(iot.create_keys_and_certificate)))
         assert account[:2] == [403, "AccessDeniedException"]
         assert re.fullmatch(
-            r"User: arn:aws:iam::\d{12}:user/administrator is not authorized to perform: iot:CreateKeysAndCertificate",
+            r"User: arn:aws:iam::\d{12}:user/administrator is not authorized to perform: iot:CreateKeysAndCertificate "
+            r"on resource: \* because no identity-based policy allows the iot:CreateKeysAndCertificate action",
             account[2],
         )
         for operation, arguments in (

@@ -28,7 +28,8 @@ sys.exit(demo.main([broken]))
 
 
 def _run(arguments: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **variables}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+    environment = kept | variables
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -77,6 +78,11 @@ def test_every_step_holds(tmp_path: Path) -> None:
         "AWS's DeleteCertificate while it is a device's: refused with DeleteConflictException (409)",
         "The same device over REST: an IAM token",
         "DeleteCertificate, and Delete of device and registry: removed them",
+        "thingmint access user create, key create: a user with the access key AKIA",
+        "Her ListCertificates: refused with AccessDeniedException (403)",
+        "thingmint access policy attach --policy thingmint/ReadOnly: lets her list at once",
+        "thingmint audit verify: ",
+        "Her refusal made a success by hand, in a copy of the database: caught: the audit trail was tampered with",
         "SIGTERM: ended the server with exit status 0",
     ):
         assert any(line.startswith(f"  ok {proof}") for line in lines), proof

@@ -23,6 +23,7 @@ from tests.e2e.commands import own_server, thingmint
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, fingerprint, self_signed_pem
 from tests.e2e.wire import Answer, answers, exchange
+from thingmint.access.commands import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -370,7 +371,9 @@ def document(server: RunningServer) -> Any:
 
 def test_the_openapi_document_is_valid(document: Any) -> None:
     validate(document)
-    assert set(document["paths"]) == {"/keys-and-certificate", "/v1/certificates", "/v1/certificates/{id}"}
+    access = {f"/v1/access/{each.noun}/{each.verb}" for each in COMMANDS.values() if not each.instance_wide}
+    certificates = {"/keys-and-certificate", "/v1/certificates", "/v1/certificates/{id}"}
+    assert set(document["paths"]) == certificates | access
 
 
 def test_everything_in_the_openapi_document_is_served(native: httpx.Client, document: Any) -> None:
@@ -381,7 +384,7 @@ def test_everything_in_the_openapi_document_is_served(native: httpx.Client, docu
             status, code, _ = problem_of(answer)
             assert (status, code) == (400, "VALIDATION_ERROR"), (method, path)
             served += 1
-    assert served == 6
+    assert served == 6 + sum(not command.instance_wide for command in COMMANDS.values())
 
 
 def test_answers_are_as_the_openapi_document_says(native: httpx.Client, document: Any) -> None:

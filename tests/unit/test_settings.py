@@ -42,8 +42,12 @@ class TestPrecedence:
             "ca_key": "p256",
             "ca_passphrase": None,
             "ca_passphrase_file": None,
+            "master_key": None,
+            "master_key_file": None,
             "listener_certificate_lifetime": timedelta(days=90),
             "reinstate_revoked": False,
+            "limits": "generous",
+            "audit_retention": None,
             "yandex_fingerprint": "sha256",
             "yandex_operations_pending": timedelta(0),
         }
@@ -219,3 +223,59 @@ def test_every_setting_can_be_a_variable() -> None:
     # A name that began like one of the exceptions would be let through unchecked.
     assert not [name for name in Settings.model_fields if name.startswith(("config", "yc_"))]
     assert not [name for name in os.environ if name.startswith("THINGMINT_")]
+
+
+class TestMasterKeys:
+    @pytest.mark.parametrize(
+        ("text", "keys"),
+        [
+            ("aa" * 32, [b"\xaa" * 32]),
+            ("AA" * 32 + "\n", [b"\xaa" * 32]),
+            (f"{'aa' * 32}\n{'bb' * 32}", [b"\xaa" * 32, b"\xbb" * 32]),
+        ],
+    )
+    @pytest.mark.parametrize("in_file", [False, True])
+    def test_the_one_in_force_comes_first(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, keys: list[bytes], in_file: bool
+    ) -> None:
+        (folder / "key").write_text(text)
+        monkeypatch.setenv(
+            "THINGMINT_MASTER_KEY_FILE" if in_file else "THINGMINT_MASTER_KEY", "key" if in_file else text
+        )
+        settings = load({})
+        assert settings.master_keys() == keys
+        assert "aaaa" not in repr(settings).lower()
+
+    def test_none(self) -> None:
+        assert load({}).master_keys() is None
+
+    @pytest.mark.parametrize("text", ["", "aa", "aa" * 33, "zz" * 32, f"{'aa' * 32}\n{'bb' * 31}"])
+    def test_what_is_none(self, folder: Path, text: str) -> None:
+        (folder / "key").write_text(text)
+        for setting, value in (("master_key", text), ("master_key_file", folder / "key")):
+            with pytest.raises(ConfigError, match="must be 64 hexadecimal digits"):
+                load({setting: value}).master_keys()
+
+    def test_a_file_that_is_not_there(self) -> None:
+        with pytest.raises(ConfigError, match="master-key-file: cannot be read"):
+            load({"master_key_file": "missing"}).master_keys()
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "value"),
+    [
+        ("limits", "aws", "aws"),
+        ("limits", "none", "none"),
+        ("limits", "azure", None),
+        ("audit_retention", "90d", timedelta(days=90)),
+        ("audit_retention", "1h", timedelta(hours=1)),
+        ("audit_retention", "59m", None),
+        ("audit_retention", "long", None),
+    ],
+)
+def test_limits_and_retention(monkeypatch: pytest.MonkeyPatch, setting: str, text: str, value: object) -> None:
+    monkeypatch.setenv(f"THINGMINT_{setting.upper()}", text)
+    if value is None:
+        assert refused().setting == setting.replace("_", "-")
+    else:
+        assert getattr(load({}), setting) == value

@@ -1,34 +1,52 @@
-"""A caller: who stands behind a request, once that is established."""
+"""A caller: who stands behind a request, once that is established, and what they may do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thingmint.identity.errors import Denied, Invalid
+from thingmint.identity.errors import Invalid
+from thingmint.identity.policy import Deny, evaluate_all, evaluate_any
 from thingmint.identity.registration import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from thingmint.identity.policy import Decision, Policy, Request
 
 __all__ = ["Caller"]
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """``permissions`` are actions such as iot:DescribeCertificate; * is all of them. The first region is the home."""
+    """``policies`` are the principal's, ``narrowed`` those of the session or token, which can only take away.
+
+    ``principal`` is the id, ``credential`` the id of what proved it. The first region is the account's home.
+    """
 
     account: str
     regions: Sequence[str]
     principal: str
+    name: str
     arn: str
     credential: str
-    permissions: frozenset[str]
+    policies: tuple[Policy, ...]
+    narrowed: tuple[Policy, ...] | None = None
 
-    def require(self, action: str) -> None:
-        """Raises Denied unless the caller may."""
-        if "*" not in self.permissions and action not in self.permissions:
-            raise Denied(self.arn, action)
+    @property
+    def groups(self) -> tuple[tuple[Policy, ...], ...]:
+        """Every group has to allow."""
+        return (self.policies,) if self.narrowed is None else (self.policies, self.narrowed)
+
+    def decide(self, requests: Sequence[Request]) -> Decision:
+        """Whether the policies allow it, put to a resource or to any of those that contain it."""
+        if len(requests) == 1:
+            return evaluate_all(self.groups, requests[0])
+        for group in self.groups:
+            decision = evaluate_any(group, requests)
+            if isinstance(decision, Deny):
+                break
+        return decision
 
     def scope(self, region: str | None = None) -> Scope:
         """The account's ``region``, or its home. Raises Invalid for one that it does not have."""

@@ -1,100 +1,60 @@
-"""Accounts, principals and their credentials: making them, and finding them again."""
+"""Finding the principal behind a credential, with what it may do."""
 
 from __future__ import annotations
 
-import base64
+import functools
 import hashlib
 import hmac
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thingmint.access.audit import AuditedStore
 from thingmint.access.callers import Caller
+from thingmint.access.ready_made import ready_made
 from thingmint.identity.errors import Unauthenticated
-from thingmint.identity.ids import FOLDER, PRINCIPAL, new_id
-from thingmint.identity.keys import generate_authorized_key
+from thingmint.identity.policy import Kind, Policy, compile_policy
 from thingmint.storage import access as sql
-from thingmint.storage.fleet import insert_folder
 from thingmint.storage.times import to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
     from datetime import datetime
 
     from thingmint.access.vault import Vault
+    from thingmint.storage.access import AttachmentRow, CredentialRow
     from thingmint.storage.engine import Store, Transaction
 
-__all__ = ["TOKEN_PREFIX", "Directory", "NewCredentials"]
+__all__ = ["TOKEN_PREFIX", "Directory", "secret_sha256"]
 
 # Tells our tokens' kinds apart, and lets scanners of source code find one that was committed.
 TOKEN_PREFIX = "tma_"  # noqa: S105
 
-_BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-_ADMINISTRATOR = "administrator"
+_MAX_USED = 10_000  # credentials whose use is noted between two flushes
+
+_UNKNOWN_AWS = "The security token included in the request is invalid."
+_EXPIRED_AWS = "The security token included in the request is expired"
+_UNKNOWN_TOKEN = "The token is not one of this server, or is no longer valid"  # noqa: S105
+_UNKNOWN_JWT = "The JWT names no key of a service account that is known here"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class NewCredentials:
-    """Shown once, to whoever made the account. The private key is PEM, PKCS#8."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A credential that was looked up: its owner, and the secret of one that has a recoverable one."""
 
-    account: str
-    access_key_id: str
-    secret_access_key: str
-    api_token: str
-    folder: str
-    service_account: str
-    authorized_key_id: str
-    authorized_private_key: str
-    authorized_public_key: str
-    created_at: datetime
+    caller: Caller
+    credential: CredentialRow
+    secret: str
 
 
 class Directory:
-    def __init__(self, store: Store, vault: Vault) -> None:
+    def __init__(self, store: Store, vault: Vault, clock: Callable[[], datetime]) -> None:
         self._store = store
         self._vault = vault
-        # Access keys that were looked up since the store last changed.
-        self._known: dict[str, tuple[Caller, str]] = {}
+        self._clock = clock
+        # Credentials that were looked up since the store last changed.
+        self._known: dict[str, _Known] = {}
         self._known_at: int | None = None
-
-    async def create_account(self, name: str, regions: Sequence[str], now: datetime) -> NewCredentials:
-        """An account with a folder, an administrator and a service account, each with credentials to begin with.
-
-        The administrator has an access key and an API token, the service account an authorized key. Nothing in them
-        can be guessed.
-        """
-        account = f"{secrets.randbelow(9 * 10**11) + 10**11}"  # AWS account ids are 12 digits
-        administrator = sql.PrincipalRow(new_id(PRINCIPAL), account, "user", _ADMINISTRATOR, "*")
-        service_account = sql.PrincipalRow(new_id(PRINCIPAL), account, "service-account", _ADMINISTRATOR, "*")
-        token_id, token_secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-        private_pem, public_pem = generate_authorized_key()
-        new = NewCredentials(
-            account=account,
-            access_key_id="AKIA" + "".join(secrets.choice(_BASE32) for _ in range(16)),
-            secret_access_key=base64.b64encode(secrets.token_bytes(30)).decode(),
-            api_token=f"{TOKEN_PREFIX}{token_id}_{token_secret}",
-            folder=new_id(FOLDER),
-            service_account=service_account.id,
-            authorized_key_id=new_id(PRINCIPAL),
-            authorized_private_key=private_pem,
-            authorized_public_key=public_pem,
-            created_at=now,
-        )
-        sealed_secret = self._vault.seal(new.secret_access_key, new.access_key_id)
-        micros = to_micros(now)
-
-        async def body(tx: Transaction) -> None:
-            await sql.insert_account(tx, account, name, micros)
-            await sql.add_regions(tx, account, regions)
-            await insert_folder(tx, new.folder, account, "default", micros)
-            await sql.insert_principal(tx, administrator, micros)
-            await sql.insert_access_key(tx, new.access_key_id, administrator.id, sealed_secret, micros)
-            await sql.insert_api_token(tx, token_id, administrator.id, _sha256(token_secret), micros)
-            await sql.insert_principal(tx, service_account, micros)
-            await sql.insert_authorized_key(tx, new.authorized_key_id, service_account.id, public_pem, micros)
-
-        await self._store.write(body)
-        return new
+        self._used: dict[str, int] = {}
 
     async def developer(self) -> Caller:
         """Who `serve --dev` takes a request without credentials for: the administrator made with the instance."""
@@ -106,76 +66,138 @@ class Directory:
 
         return await self._store.read(body)
 
-    async def principal(self, id: str, credential: str) -> Caller:
-        """A principal that proved its credential before. Raises Unauthenticated if it is gone."""
+    async def find_access_key(self, id: str, session_token: str | None) -> tuple[Caller, str]:
+        """The owner of an access key, or of a session's, and its secret. Raises Unauthenticated."""
+        known = await self._find(id, ("access-key", "session"), _UNKNOWN_AWS)
+        expected = known.credential.token_sha256
+        if expected is None or session_token is None:
+            if expected is not None or session_token is not None:
+                raise Unauthenticated("unknown", _UNKNOWN_AWS)
+        elif not hmac.compare_digest(expected, secret_sha256(session_token)):
+            raise Unauthenticated("unknown", _UNKNOWN_AWS)
+        self._check_expiry(known.credential, _EXPIRED_AWS)
+        return known.caller, known.secret
 
-        async def body(tx: Transaction) -> Caller:
-            principal = await sql.get_principal(tx, id)
-            if principal is None:
-                raise Unauthenticated("unknown", "The token is not one of this server, or is no longer valid")
-            return await _caller(tx, principal, credential)
-
-        return await self._store.read(body)
+    async def authenticate_token(self, token: str) -> Caller:
+        """The owner of an API token. Raises Unauthenticated, always in the same words."""
+        id, separator, secret = token.removeprefix(TOKEN_PREFIX).partition("_")
+        if not token.startswith(TOKEN_PREFIX) or not separator:
+            raise Unauthenticated("unknown", _UNKNOWN_TOKEN)
+        known = await self._find(id, ("api-token",), _UNKNOWN_TOKEN)
+        if not hmac.compare_digest(known.credential.secret, secret_sha256(secret)):
+            raise Unauthenticated("unknown", _UNKNOWN_TOKEN)
+        self._check_expiry(known.credential, _UNKNOWN_TOKEN)
+        self.used(id)
+        return known.caller
 
     async def find_authorized_key(self, id: str) -> tuple[str, str]:
         """A service account's id and the key's public half, in PEM. Raises Unauthenticated."""
+        known = await self._find(id, ("authorized-key",), _UNKNOWN_JWT)
+        return known.caller.principal, known.credential.secret.decode()
 
-        async def body(tx: Transaction) -> tuple[str, str]:
-            found = await sql.get_authorized_key(tx, id)
-            if found is None:
-                raise Unauthenticated("unknown", "The JWT names no key of a service account that is known here")
-            return found
+    async def bearer_of_iam_token(self, id: str, credential: str) -> Caller:
+        """Who exchanged ``credential`` for the IAM token ``id``, if both still stand. Raises Unauthenticated."""
 
-        return await self._store.read(body)
+        async def body(tx: Transaction) -> bool:
+            return await sql.is_token_revoked(tx, id)
 
-    async def find_access_key(self, access_key_id: str) -> tuple[Caller, str]:
-        """The key's owner and its secret. Raises Unauthenticated."""
+        if await self._store.read(body):
+            raise Unauthenticated("unknown", _UNKNOWN_TOKEN)
+        known = await self._find(credential, ("authorized-key", "api-token"), _UNKNOWN_TOKEN)
+        self._check_expiry(known.credential, _UNKNOWN_TOKEN)
+        self.used(credential)
+        return known.caller
 
+    def used(self, id: str) -> None:
+        """Notes that a credential was used, once that is proved."""
+        if len(self._used) < _MAX_USED:
+            self._used[id] = to_micros(self._clock())
+
+    async def owner(self, id: str) -> Caller:
+        """The service account that an authorized key belongs to. Raises Unauthenticated."""
+        return (await self._find(id, ("authorized-key",), _UNKNOWN_JWT)).caller
+
+    async def revoke_iam_token(self, id: str, expires_at: int) -> None:
+        """``expires_at`` is in seconds, as the token has it."""
+        now = to_micros(self._clock())
+
+        async def body(tx: Transaction) -> None:
+            await sql.revoke_token(tx, id, expires_at * 1_000_000, now)
+
+        await AuditedStore(self._store, self._clock).write(body)
+
+    async def flush(self) -> None:
+        """Writes down when credentials were last used."""
+        used, self._used = self._used, {}
+        if not used:
+            return
+
+        async def body(tx: Transaction) -> None:
+            await sql.touch_credentials(tx, used.items())
+
+        await self._store.write(body)
+
+    async def _find(self, id: str, kinds: tuple[str, ...], refusal: str) -> _Known:
         changes = self._store.changes
         if changes is None or changes != self._known_at:
             self._known.clear()
             self._known_at = changes
-        elif access_key_id in self._known:
-            return self._known[access_key_id]
-
-        async def body(tx: Transaction) -> tuple[Caller, bytes]:
-            found = await sql.get_access_key(tx, access_key_id)
-            if found is None:
-                raise Unauthenticated("unknown", "The security token included in the request is invalid.")
-            sealed_secret, principal = found
-            return await _caller(tx, principal, access_key_id), sealed_secret
-
-        caller, sealed_secret = await self._store.read(body)
-        self._known[access_key_id] = known = caller, self._vault.open(sealed_secret, access_key_id)
+        known = self._known.get(id) or await self._look_up(id, refusal)
+        if known.credential.kind not in kinds:
+            raise Unauthenticated("unknown", refusal)
         return known
 
-    async def authenticate_token(self, token: str) -> Caller:
-        """The owner of an API token. Raises Unauthenticated, always in the same words."""
-        refusal = Unauthenticated("unknown", "The token is not one of this server, or is no longer valid")
-        token_id, separator, secret = token.removeprefix(TOKEN_PREFIX).partition("_")
-        if not token.startswith(TOKEN_PREFIX) or not separator:
-            raise refusal
+    async def _look_up(self, id: str, refusal: str) -> _Known:
+        async def body(tx: Transaction) -> tuple[Caller, CredentialRow]:
+            credential = await sql.get_credential(tx, id)
+            if credential is None or credential.status != "active":
+                raise Unauthenticated("unknown", refusal)
+            principal = await sql.get_principal(tx, credential.principal)
+            if principal is None or principal.status != "active":
+                raise Unauthenticated("unknown", refusal)
+            return await _caller(tx, principal, id, credential.policy), credential
 
-        async def body(tx: Transaction) -> Caller:
-            found = await sql.get_api_token(tx, token_id)
-            if found is None or not hmac.compare_digest(found[0], _sha256(secret)):
-                raise refusal
-            return await _caller(tx, found[1], token_id)
+        caller, credential = await self._store.read(body)
+        sealed = credential.kind in ("access-key", "session")
+        known = _Known(caller, credential, self._vault.open(credential.secret, id) if sealed else "")
+        self._known[id] = known
+        return known
 
-        return await self._store.read(body)
+    def _check_expiry(self, credential: CredentialRow, refusal: str) -> None:
+        if credential.expires_at is not None and credential.expires_at <= to_micros(self._clock()):
+            raise Unauthenticated("expired", refusal)
 
 
-async def _caller(tx: Transaction, principal: sql.PrincipalRow, credential: str) -> Caller:
+async def _caller(tx: Transaction, principal: sql.PrincipalRow, credential: str, policy: str | None = None) -> Caller:
     return Caller(
         account=principal.account,
         regions=tuple(await sql.list_regions(tx, principal.account)),
         principal=principal.id,
+        name=principal.name,
         arn=f"arn:aws:iam::{principal.account}:{principal.kind}/{principal.name}",
         credential=credential,
-        permissions=frozenset(principal.permissions.split()),
+        policies=tuple(
+            compiled
+            for attachment in await sql.list_attachments(tx, principal.id)
+            if (compiled := _compiled(attachment)) is not None
+        ),
+        narrowed=(_compile(policy, "of the session", Kind.SESSION),) if policy is not None else None,
     )
 
 
-def _sha256(secret: str) -> bytes:
-    # The secret is 256 random bits, so there is nothing that a slow hash would protect.
+def _compiled(attachment: AttachmentRow) -> Policy | None:
+    if attachment.document is not None:
+        return _compile(attachment.document, attachment.policy, Kind.IDENTITY)
+    document = ready_made(attachment.policy, attachment.resource)
+    # One that is gone grants nothing.
+    return _compile(document, attachment.policy, Kind.IDENTITY) if document is not None else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _compile(document: str, name: str, kind: Kind) -> Policy:
+    return compile_policy(document, kind=kind, name=name)
+
+
+def secret_sha256(secret: str) -> bytes:
+    # The secrets are 256 random bits, so there is nothing that a slow hash would protect.
     return hashlib.sha256(secret.encode()).digest()

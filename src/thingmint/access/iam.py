@@ -10,12 +10,14 @@ import base64
 import hashlib
 import hmac
 import re
+import secrets
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import jwt
 import orjson
 
+from thingmint.access.exchange import CURRENT
 from thingmint.identity.errors import Unauthenticated
 
 if TYPE_CHECKING:
@@ -74,32 +76,47 @@ class IamTokens:
         audiences = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
         if not any(_is_ours(audience, hostnames) for audience in audiences):
             raise Unauthenticated("wrong", "The JWT's audience must be https://iam.<this server>/iam/v1/tokens")
-        return self._issue(service_account, key_id, now)
+        self._directory.used(key_id)
+        _note(await self._directory.owner(key_id))
+        return self._issue(key_id, now)
 
     async def for_api_token(self, token: str) -> tuple[str, datetime]:
         """The same for a user, who shows an API token where Yandex wants an OAuth token. Raises Unauthenticated."""
         caller = await self._directory.authenticate_token(token)
-        return self._issue(caller.principal, caller.credential, self._clock())
+        _note(caller)
+        return self._issue(caller.credential, self._clock())
 
     async def authenticate(self, token: str) -> Caller:
         """Raises Unauthenticated."""
         encoded, _, signature = token.removeprefix(_PREFIX).rpartition(".")
         if not token.startswith(_PREFIX) or not hmac.compare_digest(signature.encode(), self._sign(encoded)):
             raise Unauthenticated("unknown", "The token is invalid or was made by another server")
-        principal, credential, ends = orjson.loads(_unpadded_decode(encoded))
+        id, credential, ends = orjson.loads(_unpadded_decode(encoded))
         if self._clock().timestamp() >= ends:
             raise Unauthenticated("expired", "The token has expired")
-        return await self._directory.principal(principal, credential)
+        return await self._directory.bearer_of_iam_token(id, credential)
 
-    def _issue(self, principal: str, credential: str, now: datetime) -> tuple[str, datetime]:
+    async def revoke(self, token: str) -> None:
+        """Refuses ``token`` from now on. Raises Unauthenticated for what is none of ours."""
+        _note(await self.authenticate(token))
+        id, _, ends = orjson.loads(_unpadded_decode(token.removeprefix(_PREFIX).rpartition(".")[0]))
+        await self._directory.revoke_iam_token(id, ends)
+
+    def _issue(self, credential: str, now: datetime) -> tuple[str, datetime]:
         ends = (now + _LIFETIME).replace(microsecond=0)
-        claims = orjson.dumps([principal, credential, int(ends.timestamp())])
+        claims = orjson.dumps([secrets.token_hex(8), credential, int(ends.timestamp())])
         encoded = base64.urlsafe_b64encode(claims).rstrip(b"=").decode()
         return f"{_PREFIX}{encoded}.{self._sign(encoded).decode()}", ends
 
     def _sign(self, encoded: str) -> bytes:
         mac = hmac.new(self._key, encoded.encode(), hashlib.sha256).digest()
         return base64.urlsafe_b64encode(mac).rstrip(b"=")
+
+
+def _note(caller: Caller) -> None:
+    """Asking for a token proves who asks, as nothing before did."""
+    if (exchange := CURRENT.get()) is not None:
+        exchange.caller = caller
 
 
 def _check_times(claims: Mapping[str, object], now: datetime) -> None:

@@ -97,9 +97,7 @@ class SigV4:
         _check_signed_headers(claim, headers)
         _check_payload(headers, request.body)
 
-        caller, secret = await self._directory.find_access_key(access_key_id)
-        if claim.session_token is not None:
-            raise Unauthenticated("unknown", _UNKNOWN_KEY)
+        caller, secret = await self._directory.find_access_key(access_key_id, claim.session_token)
         if date != claim.timestamp[:8]:
             _wrong("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP.")
         if service != _SERVICE:
@@ -113,6 +111,7 @@ class SigV4:
                 "The request signature we calculated does not match the signature you provided. "
                 "Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
             )
+        self._directory.used(access_key_id)
         return caller, caller.scope(region)
 
     def _check_time(self, claim: _Claim) -> None:

@@ -22,24 +22,31 @@ class VaultError(Exception):
 class Vault:
     """Seals what must be recoverable (AES-256-GCM), and derives keys for other purposes (HKDF, RFC 5869)."""
 
-    def __init__(self, master_key: bytes) -> None:
-        if len(master_key) != MASTER_KEY_BYTES:
-            raise VaultError(f"the master key must be {MASTER_KEY_BYTES} bytes")
+    def __init__(self, master_key: bytes, *former_keys: bytes) -> None:
+        """``former_keys`` still open what they sealed, while a rotation is under way."""
+        for key in (master_key, *former_keys):
+            if len(key) != MASTER_KEY_BYTES:
+                raise VaultError(f"a master key must be {MASTER_KEY_BYTES} bytes")
         self._master_key = master_key
-        self._sealing = AESGCM(self.derive("sealing"))
+        self._sealing = [AESGCM(_derive(key, "sealing")) for key in (master_key, *former_keys)]
 
     def derive(self, purpose: str) -> bytes:
         """A key of 32 bytes for that purpose only."""
-        return HKDF(SHA256(), 32, salt=None, info=f"thingmint {purpose}".encode()).derive(self._master_key)
+        return _derive(self._master_key, purpose)
 
     def seal(self, secret: str, owner: str) -> bytes:
         """``owner`` names what the secret belongs to: sealed for one owner, it does not open for another."""
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._sealing.encrypt(nonce, secret.encode(), owner.encode())
+        return nonce + self._sealing[0].encrypt(nonce, secret.encode(), owner.encode())
 
     def open(self, sealed: bytes, owner: str) -> str:
-        try:
-            opened = self._sealing.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner.encode())
-        except (InvalidTag, ValueError):
-            raise VaultError(f"the secret of {owner} does not open with this master key") from None
-        return opened.decode()
+        for sealing in self._sealing:
+            try:
+                return sealing.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner.encode()).decode()
+            except (InvalidTag, ValueError):
+                continue
+        raise VaultError(f"the secret of {owner} does not open with this master key")
+
+
+def _derive(master_key: bytes, purpose: str) -> bytes:
+    return HKDF(SHA256(), 32, salt=None, info=f"thingmint {purpose}".encode()).derive(master_key)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from thingmint.access.authorization import authorize
 from thingmint.aws.errors import COMMON_STATUS, AwsError, aws_error_of
 from thingmint.aws.operations import SERVED, Call
 from thingmint.http.exchange import Exchange, read_request, respond
-from thingmint.identity.errors import DomainError, Invalid
+from thingmint.identity.errors import DomainError, Invalid, Throttled
+from thingmint.identity.policy.resources import passed_role, request_context, resource_arns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from thingmint.access.sigv4 import SigV4
+    from thingmint.access.throttle import Throttle
     from thingmint.aws.contract import Contract
     from thingmint.http.exchange import Message, Receive, Request, Send
     from thingmint.identity.registration import Scope
@@ -36,11 +42,17 @@ class AwsFace:
     """An ASGI application."""
 
     def __init__(
-        self, contract: Contract, sigv4: SigV4, certificates: CertificateRegistry, names: NameRegistry
+        self,
+        contract: Contract,
+        sigv4: SigV4,
+        throttle: Throttle,
+        certificates: CertificateRegistry,
+        names: NameRegistry,
     ) -> None:
         self._contract = contract
         self._status = {**contract.error_status, **COMMON_STATUS}
         self._sigv4 = sigv4
+        self._throttle = throttle
         self._certificates = certificates
         self._names = names
 
@@ -61,6 +73,8 @@ class AwsFace:
             exchange.caller, iot_scope = await self._sigv4.authenticate(request)
             body = await self._serve(exchange, iot_scope, request)
         except DomainError as error:
+            if isinstance(error, Throttled):
+                headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
             await self._respond_error(exchange, send, aws_error_of(error, iot_scope), headers)
         except _Refused as refused:
             await self._respond_error(exchange, send, refused.error, headers)
@@ -73,13 +87,22 @@ class AwsFace:
             raise _Refused(AwsError("UnknownOperationException", "AWS IoT has no operation at this method and path."))
         operation, labels = match
         exchange.operation = operation.name
-        assert exchange.caller is not None, "whoever signed is known"
-        exchange.caller.require(f"iot:{operation.name}")
+        self._throttle.take(scope.account, operation.name)
         handler = SERVED.get(operation.name)
         if handler is None:
+            authorize(exchange, f"iot:{operation.name}")
             raise _Refused(AwsError("NotImplementedException", f"{operation.name} is not served by Thingmint yet."))
         members = operation.parse(labels, request.query, dict(request.headers), request.body)
+        self._authorize(exchange, scope, operation.name, members)
         return operation.encode(await handler(Call(scope, members, self._certificates, self._names)))
+
+    def _authorize(self, exchange: Exchange, scope: Scope, operation: str, members: Mapping[str, Any]) -> None:
+        """The operation itself on every resource that it names, and handing over a role where it does."""
+        context = {"aws:RequestedRegion": scope.region, **request_context(operation, members, *scope)}
+        for resource in resource_arns(operation, members, *scope):
+            authorize(exchange, f"iot:{operation}", (resource,), context)
+        if (role := passed_role(operation, members)) is not None:
+            authorize(exchange, "iam:PassRole", (role,), context)
 
     async def _respond_error(
         self, exchange: Exchange, send: Send, error: AwsError, headers: list[tuple[bytes, bytes]]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thingmint.identity import errors
+from thingmint.identity.registration import arn_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,14 +57,12 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
         case errors.Unauthenticated():
             return AwsError(_FLAWS[error.flaw], message)
         case errors.Denied():
-            action = f"User: {error.principal} is not authorized to perform: {error.action}"
-            return AwsError("AccessDeniedException", action)
+            return AwsError("AccessDeniedException", _denial(error))
         case errors.NotFound():
             return AwsError("ResourceNotFoundException", message)
         case errors.AlreadyExists():
             assert scope is not None, "only a caller who is known can meet what exists"
-            arn = f"arn:aws:iot:{scope.region}:{scope.account}:cert/{error.id}"
-            members = {"resourceId": error.id, "resourceArn": arn}
+            members = {"resourceId": error.id, "resourceArn": arn_of(scope, error.id)}
             return AwsError("ResourceAlreadyExistsException", f"The {error.kind} already exists.", members)
         case errors.InvalidState():
             return AwsError("CertificateStateException", error.reason)
@@ -77,3 +76,10 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
             return AwsError("ServiceUnavailableException", message)
         case _:
             raise AssertionError(f"{type(error).__name__} has no place in the table")
+
+
+def _denial(error: errors.Denied) -> str:
+    refused = f"User: {error.principal} is not authorized to perform: {error.action} on resource: {error.resource}"
+    if error.explicit:
+        return f"{refused} with an explicit deny in an identity-based policy"
+    return f"{refused} because no identity-based policy allows the {error.action} action"

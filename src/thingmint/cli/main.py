@@ -15,7 +15,10 @@ import typer
 from rich.console import Console
 
 from thingmint import __version__
+from thingmint.access.throttle import LimitsProfile
 from thingmint.admin import AdminError
+from thingmint.cli.access import app as access_app
+from thingmint.cli.audit import app as audit_app
 from thingmint.identity.authority import RootKeyType
 from thingmint.logs import LogFormat
 from thingmint.settings import ConfigError, Settings, load
@@ -78,6 +81,10 @@ def _version(asked: bool) -> None:
     if asked:
         print(f"thingmint {__version__}")
         raise typer.Exit
+
+
+app.add_typer(access_app, name="access")
+app.add_typer(audit_app, name="audit")
 
 
 @app.callback(invoke_without_command=True)
@@ -158,6 +165,9 @@ def serve(
     grpc_port: Annotated[int | None, typer.Option(help="gRPC; 0 picks a free one (default: 9443).")] = None,
     key_pool: Annotated[int | None, typer.Option(help="RSA keys kept ready in memory (default: 32).")] = None,
     log_format: Annotated[LogFormat | None, typer.Option(help="On standard error (default: console).")] = None,
+    limits: Annotated[
+        LimitsProfile | None, typer.Option(help="How many calls an account may make (default: generous).")
+    ] = None,
     dev: Annotated[
         bool | None,
         typer.Option("--dev", help="Let the native API in without credentials, from this machine only."),
@@ -177,6 +187,7 @@ def serve(
         "grpc_port": grpc_port,
         "key_pool": key_pool,
         "log_format": log_format,
+        "limits": limits,
         "dev": dev,
     }
     settings = load(flags, config)
@@ -207,6 +218,7 @@ async def _init(
             regions=regions or [DEFAULT_REGION],
             root_key=settings.ca_key,
             passphrase=settings.passphrase(),
+            master_keys=settings.master_keys(),
         )
         return {"created": True}
     if settings.passphrase() and not is_encrypted(directory):
@@ -233,7 +245,9 @@ def _serve(directory: DataDirectory, settings: Settings) -> None:
 
     if not exists(directory):
         asyncio.run(_init(directory, settings, (), ()))
-    instance = Instance.open(directory, functools.cache(lambda: settings.passphrase() or _ask_passphrase()))
+    instance = Instance.open(
+        directory, functools.cache(lambda: settings.passphrase() or _ask_passphrase()), settings.master_keys()
+    )
 
     def on_ready(ready: Ready) -> None:
         if settings.log_format == "console":

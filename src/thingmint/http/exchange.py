@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
+from thingmint.access.exchange import Exchange
 from thingmint.identity.errors import Invalid
-
-if TYPE_CHECKING:
-    from thingmint.access.callers import Caller
 
 __all__ = ["MAX_BODY_BYTES", "App", "ClientGone", "Exchange", "Receive", "Request", "Send", "read_request", "respond"]
 
@@ -27,30 +23,6 @@ _BODY_TIMEOUT = 30.0  # seconds
 
 class ClientGone(Exception):
     """The client closed the connection before its request was complete: nobody is there to answer."""
-
-
-def _new_id() -> str:
-    """A UUID of version 4 (RFC 9562 5.4), at a quarter of what the standard library takes for it."""
-    digits = os.urandom(16).hex()
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
-
-
-@dataclass(slots=True)
-class Exchange:
-    """What is worth knowing of a request besides its content. Faces fill in what they find out; the log tells it."""
-
-    face: str = "-"
-    operation: str = "-"
-    caller: Caller | None = None
-    error_code: str | None = None
-    status: int = 0
-    id: str = field(default_factory=_new_id)
-    started: float = field(default_factory=time.perf_counter)
-
-    @staticmethod
-    def of(scope: Message) -> Exchange:
-        exchange: Exchange = scope["thingmint.exchange"]
-        return exchange
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 import orjson
 import structlog
 
-from thingmint.http.exchange import ClientGone, Exchange, respond
+from thingmint.access.exchange import CURRENT, Exchange
+from thingmint.http.exchange import ClientGone, respond
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from thingmint.access.journal import Journal
     from thingmint.http.exchange import App, Message, Receive, Send
-    from thingmint.http.journal import Journal
 
 __all__ = ["Front"]
 
 _log = structlog.get_logger("thingmint.http")
 
 _NATIVE_ISSUE_PATH = b"/keys-and-certificate"
+_MAX_AGENT = 256  # bytes of a user agent's name that are kept
 
 
 class Front:
@@ -50,7 +52,8 @@ class Front:
         self._journal = journal
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        exchange = scope["thingmint.exchange"] = Exchange()
+        exchange = scope["thingmint.exchange"] = _exchange(scope)
+        CURRENT.set(exchange)
         try:
             await self._choose(scope)(scope, receive, send)
         except ClientGone:
@@ -64,7 +67,7 @@ class Front:
             if not exchange.status:
                 await _internal_error(exchange, send)
         finally:
-            self._journal.record(exchange, scope["method"], scope["client"] and scope["client"][0])
+            self._journal.record(exchange)
 
     def _choose(self, scope: Message) -> App:
         path: bytes = scope["raw_path"]
@@ -84,6 +87,15 @@ class Front:
         if path != _NATIVE_ISSUE_PATH and self._is_aws_route(scope["method"], path):
             return self._aws
         return self._native
+
+
+def _exchange(scope: Message) -> Exchange:
+    agent = next((value for name, value in scope["headers"] if name == b"user-agent"), None)
+    return Exchange(
+        method=scope["method"],
+        source=scope["client"] and scope["client"][0],
+        user_agent=agent[:_MAX_AGENT].decode("latin-1") if agent else None,
+    )
 
 
 async def _internal_error(exchange: Exchange, send: Send) -> None:

@@ -102,12 +102,14 @@ class Unauthenticated(DomainError):
 
 
 class Denied(DomainError):
-    """The caller is known, and may not. ``action`` is what was asked for, ``principal`` who asked (an ARN)."""
+    """The caller is known, and may not. ``principal`` is who asked (an ARN); ``explicit``: a policy forbids it."""
 
-    def __init__(self, principal: str, action: str) -> None:
-        super().__init__(f"{principal} is not authorized to perform {action}")
+    def __init__(self, principal: str, action: str, resource: str, *, explicit: bool) -> None:
+        super().__init__(f"{principal} is not authorized to perform {action} on {resource}")
         self.principal = principal
         self.action = action
+        self.resource = resource
+        self.explicit = explicit
 
 
 class LimitExceeded(DomainError):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 
-__all__ = ["authority_of", "is_loopback"]
+__all__ = ["authority_of", "is_loopback", "is_region"]
+
+_REGION = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
 def authority_of(host: str, port: int) -> str:
@@ -14,6 +17,11 @@ def authority_of(host: str, port: int) -> str:
 
 def is_loopback(host: str) -> bool:
     return host == "localhost" or (_version(host) is not None and ipaddress.ip_address(host).is_loopback)
+
+
+def is_region(name: str) -> bool:
+    """Whether AWS's SDKs would take it for a region's name."""
+    return len(name) <= 63 and _REGION.fullmatch(name) is not None
 
 
 def _version(host: str) -> int | None:

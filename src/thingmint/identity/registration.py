@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from thingmint.identity.status import Status
 
-__all__ = ["CertificateMode", "Origin", "Registration", "Scope"]
+__all__ = ["CertificateMode", "Origin", "Registration", "Scope", "arn_of"]
 
 CertificateMode = Literal["DEFAULT", "SNI_ONLY"]
 
@@ -23,6 +23,11 @@ class Scope(NamedTuple):
 
     account: str
     region: str
+
+
+def arn_of(scope: Scope, fingerprint: str) -> str:
+    """A certificate's ARN, as AWS forms it."""
+    return f"arn:aws:iot:{scope.region}:{scope.account}:cert/{fingerprint}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,4 +44,4 @@ class Registration:
 
     @property
     def arn(self) -> str:
-        return f"arn:aws:iot:{self.scope.region}:{self.scope.account}:cert/{self.fingerprint}"
+        return arn_of(self.scope, self.fingerprint)

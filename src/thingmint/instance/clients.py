@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from thingmint.access.commands import authorized_key_document
 from thingmint.identity.names import authority_of
 from thingmint.instance.layout import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.access.directory import NewCredentials
+    from thingmint.access.administration import NewAccount
     from thingmint.instance.layout import DataDirectory
 
 __all__ = ["update_endpoints", "write_client_files"]
@@ -43,22 +44,25 @@ THINGMINT_YC_ROOT_CERTIFICATES=
 """
 
 
-def write_client_files(target: DataDirectory, final: DataDirectory, credentials: NewCredentials, region: str) -> None:
+def write_client_files(target: DataDirectory, final: DataDirectory, new: NewAccount, region: str) -> None:
     """Writes them into ``target``, a directory that is about to become ``final``."""
     target.clients.mkdir(mode=0o700)
     env = _AWS_ENV.format(
         path=shlex.quote(str(final.aws_env)),
-        access_key_id=credentials.access_key_id,
-        secret_access_key=credentials.secret_access_key,
+        access_key_id=new.access_key.access_key_id,
+        secret_access_key=new.access_key.secret_access_key,
         region=region,
     )
     write_private(target.aws_env, env.encode())
-    write_private(target.token, f"{credentials.api_token}\n".encode())
+    write_private(target.token, f"{new.api_token}\n".encode())
     env = _YANDEX_ENV.format(
-        path=shlex.quote(str(final.yandex_env)), key=final.yandex_service_account, folder=credentials.folder
+        path=shlex.quote(str(final.yandex_env)), key=final.yandex_service_account, folder=new.folder
     )
     write_private(target.yandex_env, env.encode())
-    write_private(target.yandex_service_account, orjson.dumps(_authorized_key(credentials), option=orjson.OPT_INDENT_2))
+    write_private(
+        target.yandex_service_account,
+        orjson.dumps(authorized_key_document(new.authorized_key), option=orjson.OPT_INDENT_2),
+    )
 
 
 def update_endpoints(directory: DataDirectory, hostname: str, *, api_port: int, grpc_port: int) -> None:
@@ -74,18 +78,6 @@ def update_endpoints(directory: DataDirectory, hostname: str, *, api_port: int, 
         new = _with_values(old, values)
         if new != old:
             write_private(path, new.encode())
-
-
-def _authorized_key(credentials: NewCredentials) -> dict[str, str]:
-    """The form in which Yandex's console and SDKs keep a service account's key."""
-    return {
-        "id": credentials.authorized_key_id,
-        "service_account_id": credentials.service_account,
-        "created_at": credentials.created_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "key_algorithm": "RSA_2048",
-        "public_key": credentials.authorized_public_key,
-        "private_key": credentials.authorized_private_key,
-    }
 
 
 def _with_values(text: str, values: Mapping[str, str]) -> str:

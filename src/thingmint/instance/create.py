@@ -18,17 +18,20 @@ from typing import TYPE_CHECKING
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 
-from thingmint.access.directory import Directory
+from thingmint.access.administration import Administration
 from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
 from thingmint.identity.authority import CertificateAuthority, generate_root_key, make_root
+from thingmint.identity.names import is_region
 from thingmint.instance.clients import write_client_files
 from thingmint.instance.layout import DataDirectory, sync_directory, write_private
 from thingmint.registry.names import NameRegistry
@@ -40,7 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from thingmint.identity.authority import Profile, RootKeyType, SigningKey
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from cryptography.hazmat.primitives.serialization import KeySerializationEncryption
+
+    from thingmint.identity.authority import Profile, RootKeyType
     from thingmint.storage.engine import Store
 
 __all__ = [
@@ -65,7 +71,6 @@ _COMPLETE = "complete"
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOSTNAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
-_REGION = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
 def check_hostname(name: str) -> str:
@@ -82,7 +87,7 @@ def check_hostname(name: str) -> str:
 
 def check_region(name: str) -> str:
     """Raises ConfigError for what no AWS SDK would take as a region."""
-    if len(name) > 63 or not _REGION.fullmatch(name):
+    if not is_region(name):
         raise ConfigError("region", f"{name!r} is not a region's name such as us-east-1")
     return name
 
@@ -109,6 +114,7 @@ async def create(
     regions: Sequence[str],
     root_key: RootKeyType,
     passphrase: bytes | None,
+    master_keys: Sequence[bytes] | None,
 ) -> None:
     """Makes an instance in a directory that is empty and held. The first of ``hostnames`` is what clients are told."""
     if hostnames[0].startswith("*"):
@@ -123,18 +129,35 @@ async def create(
     suffix = secrets.token_hex(4)
     _write_root(new.ca, new.ca_key, f"Thingmint Listener CA {suffix}", root_key, passphrase, now)
     _write_root(new.device_ca, new.device_ca_key, f"Thingmint Device CA {suffix}", root_key, passphrase, now)
-    master_key = secrets.token_bytes(MASTER_KEY_BYTES)
-    write_private(new.master_key, master_key.hex().encode() + b"\n")
+    if master_keys is None:
+        master_keys = [secrets.token_bytes(MASTER_KEY_BYTES)]
+        write_master_keys(new, master_keys)
+    _write_audit_key(new, passphrase)
     write_private(new.database, b"")
     store = SQLiteStore(new.database)
     try:
-        credentials = await Directory(store, Vault(master_key)).create_account("default", regions, now)
+        credentials = await Administration(store, Vault(*master_keys), lambda: now).create_account("default", regions)
         await NameRegistry(store).add_hostnames(hostnames)
     finally:
         await store.close()
     write_client_files(new, directory, credentials, regions[0])
     write_private(new.root / _COMPLETE, b"")
     _move_into_place(new.root, directory.root)
+
+
+def write_master_keys(directory: DataDirectory, keys: Sequence[bytes]) -> None:
+    write_private(directory.master_key, "".join(f"{key.hex()}\n" for key in keys).encode())
+
+
+def read_master_keys(directory: DataDirectory) -> list[bytes]:
+    """The one in force first. Raises ConfigError."""
+    try:
+        keys = [bytes.fromhex(line) for line in directory.master_key.read_text().split()]
+    except (OSError, ValueError) as error:
+        raise ConfigError("data-dir", f"{directory.master_key} does not hold a master key: {error}") from None
+    if not keys or any(len(key) != MASTER_KEY_BYTES for key in keys):
+        raise ConfigError("data-dir", f"{directory.master_key} does not hold a master key: it is not whole")
+    return keys
 
 
 def _move_into_place(new: Path, root: Path) -> None:
@@ -156,9 +179,48 @@ def _write_root(
     now: datetime,
 ) -> None:
     key = generate_root_key(root_key)
-    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
-    write_private(key_path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    write_private(key_path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, _encryption(passphrase)))
     write_private(certificate_path, make_root(common_name, key, now).public_bytes(Encoding.PEM))
+
+
+def _write_audit_key(directory: DataDirectory, passphrase: bytes | None) -> None:
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    write_private(directory.audit_public_key, public)
+    write_private(directory.audit_key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, _encryption(passphrase)))
+
+
+def _encryption(passphrase: bytes | None) -> KeySerializationEncryption:
+    return BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+
+
+async def reseal(directory: DataDirectory, keys: Sequence[bytes]) -> int:
+    """Seals every recoverable secret under the first of ``keys``; how many there are."""
+    store = Instance.open_store(directory)
+    try:
+        return await Administration(store, Vault(*keys), lambda: datetime.now(UTC)).reseal()
+    finally:
+        await store.close()
+
+
+async def rotate(directory: DataDirectory) -> int:
+    """Seals every recoverable secret under a new master key; how many there are.
+
+    Until all are, the file holds both keys, so an interrupted rotation leaves everything open, and can be repeated.
+    """
+    old = read_master_keys(directory)
+    new = [secrets.token_bytes(MASTER_KEY_BYTES), *old]
+    write_master_keys(directory, new)
+    count = await reseal(directory, new)
+    write_master_keys(directory, new[:1])
+    return count
+
+
+def open_vault(directory: DataDirectory, master_keys: Sequence[bytes] | None) -> Vault:
+    try:
+        return Vault(*(master_keys or read_master_keys(directory)))
+    except (TypeError, VaultError) as error:
+        raise ConfigError("master-key", f"is none: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -171,12 +233,14 @@ class Instance:
     _passphrase: Callable[[], bytes | None]
 
     @classmethod
-    def open(cls, directory: DataDirectory, passphrase: Callable[[], bytes | None]) -> Instance:
-        """``passphrase`` is asked for only when a key is encrypted. Raises ConfigError for what does not open."""
-        try:
-            vault = Vault(bytes.fromhex(directory.master_key.read_text()))
-        except (OSError, ValueError, VaultError) as error:
-            raise ConfigError("data-dir", f"{directory.master_key} does not hold a master key: {error}") from None
+    def open(
+        cls, directory: DataDirectory, passphrase: Callable[[], bytes | None], master_keys: Sequence[bytes] | None
+    ) -> Instance:
+        """``passphrase`` is asked for only when a key is encrypted; ``master_keys`` are those kept elsewhere.
+
+        Raises ConfigError for what does not open.
+        """
+        vault = open_vault(directory, master_keys)
         if directory.root.stat().st_mode & 0o077:
             _log.warning("the data directory was open to others; it is private again", path=str(directory.root))
             directory.root.chmod(0o700)
@@ -195,30 +259,39 @@ class Instance:
     def device_authority(self, profile: Profile) -> CertificateAuthority:
         return self._authority(self.directory.device_ca, self.directory.device_ca_key, profile)
 
+    def audit_key(self) -> Ed25519PrivateKey:
+        """What signs the audit trail's checkpoints; an instance of before there was one gets it now."""
+        if not self.directory.audit_key.exists():
+            _write_audit_key(self.directory, self._passphrase() if is_encrypted(self.directory) else None)
+        key = self._key(self.directory.audit_key)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise ConfigError("data-dir", f"{self.directory.audit_key} is not an Ed25519 key")
+        return key
+
     def _authority(self, certificate_path: Path, key_path: Path, profile: Profile) -> CertificateAuthority:
         try:
             certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
-            encoded_key = key_path.read_bytes()
         except (OSError, ValueError) as error:
-            raise ConfigError("data-dir", f"{certificate_path} or {key_path} cannot be read: {error}") from None
-        passphrase = self._passphrase() if b"ENCRYPTED" in encoded_key else None
-        key = _load_key(key_path, encoded_key, passphrase)
+            raise ConfigError("data-dir", f"{certificate_path} cannot be read: {error}") from None
+        key = self._key(key_path)
+        if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            raise ConfigError("data-dir", f"{key_path} holds a key that is neither RSA nor EC")
         if key.public_key() != certificate.public_key():
             raise ConfigError("data-dir", f"{key_path} is not the key of {certificate_path}")
         return CertificateAuthority(certificate, key, profile)
 
-
-def _load_key(path: Path, encoded: bytes, passphrase: bytes | None) -> SigningKey:
-    try:
-        key = load_pem_private_key(encoded, passphrase)
-    except TypeError:
-        raise ConfigError(
-            "ca-passphrase", f"{path} is encrypted: set THINGMINT_CA_PASSPHRASE or THINGMINT_CA_PASSPHRASE_FILE"
-        ) from None
-    except ValueError:
-        if passphrase is None:
-            raise ConfigError("data-dir", f"{path} does not hold a private key") from None
-        raise ConfigError("ca-passphrase", f"does not open {path}") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise ConfigError("data-dir", f"{path} holds a key that is neither RSA nor EC")
-    return key
+    def _key(self, path: Path) -> PrivateKeyTypes:
+        try:
+            encoded = path.read_bytes()
+            passphrase = self._passphrase() if b"ENCRYPTED" in encoded else None
+            return load_pem_private_key(encoded, passphrase)
+        except OSError as error:
+            raise ConfigError("data-dir", f"{path} cannot be read: {error.strerror}") from None
+        except TypeError:
+            raise ConfigError(
+                "ca-passphrase", f"{path} is encrypted: set THINGMINT_CA_PASSPHRASE or THINGMINT_CA_PASSPHRASE_FILE"
+            ) from None
+        except ValueError:
+            if b"ENCRYPTED" not in encoded:
+                raise ConfigError("data-dir", f"{path} does not hold a private key") from None
+            raise ConfigError("ca-passphrase", f"does not open {path}") from None

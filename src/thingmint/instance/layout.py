@@ -45,6 +45,19 @@ class DataDirectory:
         return self.root / "device-ca.key"
 
     @property
+    def audit_key(self) -> Path:
+        return self.root / "audit.key"
+
+    @property
+    def audit_public_key(self) -> Path:
+        return self.root / "audit.pem"
+
+    @property
+    def audit_checkpoints(self) -> Path:
+        """A copy of the checkpoints, outside of the store that they are about."""
+        return self.root / "audit-checkpoints.jsonl"
+
+    @property
     def master_key(self) -> Path:
         return self.root / "master.key"
 

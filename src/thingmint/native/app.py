@@ -20,6 +20,8 @@ from thingmint.native.schemas import checked
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from thingmint.access.administration import Administration
+    from thingmint.access.throttle import Throttle
     from thingmint.http.exchange import Message, Receive, Send
     from thingmint.native.auth import NativeAuth
     from thingmint.native.endpoints import Endpoint
@@ -34,11 +36,16 @@ _MAX_PARAMETERS = 32
 class NativeFace:
     """An ASGI application."""
 
-    def __init__(self, auth: NativeAuth, certificates: CertificateRegistry) -> None:
+    def __init__(
+        self, auth: NativeAuth, throttle: Throttle, certificates: CertificateRegistry, administration: Administration
+    ) -> None:
         self._auth = auth
         self._openapi = orjson.dumps(document())
         self._router = Router(
-            [Route(e.path, _EndpointApp(e, certificates), methods=[e.method]) for e in ENDPOINTS],
+            [
+                Route(e.path, _EndpointApp(e, certificates, administration, throttle), methods=[e.method])
+                for e in ENDPOINTS
+            ],
             redirect_slashes=False,
             default=_not_found,
         )
@@ -65,19 +72,25 @@ class NativeFace:
 
 
 class _EndpointApp:
-    def __init__(self, endpoint: Endpoint, certificates: CertificateRegistry) -> None:
+    def __init__(
+        self, endpoint: Endpoint, certificates: CertificateRegistry, administration: Administration, throttle: Throttle
+    ) -> None:
         self._endpoint = endpoint
+        self._throttle = throttle
         self._certificates = certificates
+        self._administration = administration
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
         exchange.operation = self._endpoint.operation
-        request = await read_request(scope, receive)
         assert exchange.caller is not None, "the face authenticates first"
+        self._throttle.take(exchange.caller.account, self._endpoint.operation)
+        request = await read_request(scope, receive)
         call = Call(
-            caller=exchange.caller,
+            exchange=exchange,
             scope=scope["thingmint.scope"],
             certificates=self._certificates,
+            administration=self._administration,
             path=scope["path_params"],
             query=checked(self._endpoint.query, _parameters(request.query)),
             body=checked(self._endpoint.body, _object(request.body)),

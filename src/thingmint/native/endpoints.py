@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from thingmint.access.authorization import authorize
+from thingmint.access.commands import COMMANDS, InAccount
 from thingmint.identity.certificates import parse_fingerprint
+from thingmint.identity.errors import NotFound
+from thingmint.identity.registration import arn_of
 from thingmint.identity.status import Status
 from thingmint.native import schemas
 
@@ -14,7 +18,9 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from thingmint.access.callers import Caller
+    from thingmint.access.administration import Administration
+    from thingmint.access.commands import Command
+    from thingmint.access.exchange import Exchange
     from thingmint.identity.registration import Scope
     from thingmint.registry.certificates import CertificateRegistry
 
@@ -25,12 +31,23 @@ __all__ = ["ENDPOINTS", "Call", "Endpoint"]
 class Call:
     """A request whose caller is known and whose input was checked against the endpoint's models."""
 
-    caller: Caller
+    exchange: Exchange
     scope: Scope
     certificates: CertificateRegistry
+    administration: Administration
     path: dict[str, str]
     query: Any
     body: Any
+
+    def authorize(self, action: str, resource: str = "*") -> None:
+        """Raises Denied."""
+        authorize(self.exchange, action, (resource,), {"aws:RequestedRegion": self.scope.region})
+
+    def certificate(self, action: str) -> str:
+        """The id in the path, once the caller may do ``action`` to that certificate."""
+        fingerprint = parse_fingerprint(self.path["id"], "id")
+        self.authorize(action, arn_of(self.scope, fingerprint))
+        return fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +65,7 @@ class Endpoint:
 
 
 async def _create_keys_and_certificate(call: Call) -> schemas.IssuedKeys:
-    call.caller.require("iot:CreateKeysAndCertificate")
+    call.authorize("iot:CreateKeysAndCertificate")
     active = call.query.set_as_active == "true"
     registered, keys = await call.certificates.create_keys_and_certificate(call.scope, active=active)
     return schemas.IssuedKeys.of(registered, keys)
@@ -57,11 +74,11 @@ async def _create_keys_and_certificate(call: Call) -> schemas.IssuedKeys:
 async def _add_certificate(call: Call) -> schemas.Certificate:
     body: schemas.NewCertificate = call.body
     if body.csr is not None:
-        call.caller.require("iot:CreateCertificateFromCsr")
+        call.authorize("iot:CreateCertificateFromCsr")
         active = body.status == "ACTIVE"
         registered = await call.certificates.create_from_csr(call.scope, body.csr, active=active, field="csr")
     else:
-        call.caller.require("iot:RegisterCertificateWithoutCA")
+        call.authorize("iot:RegisterCertificateWithoutCA")
         pem = body.certificate_pem or ""
         registered = await call.certificates.register(
             call.scope, pem, status=Status(body.status), field="certificate_pem"
@@ -70,7 +87,7 @@ async def _add_certificate(call: Call) -> schemas.Certificate:
 
 
 async def _list_certificates(call: Call) -> schemas.Listing:
-    call.caller.require("iot:ListCertificates")
+    call.authorize("iot:ListCertificates")
     query: schemas.ListQuery = call.query
     page = await call.certificates.list(
         call.scope, limit=query.page_size, ascending=query.order == "ascending", marker=query.marker
@@ -79,24 +96,42 @@ async def _list_certificates(call: Call) -> schemas.Listing:
 
 
 async def _describe_certificate(call: Call) -> schemas.Certificate:
-    call.caller.require("iot:DescribeCertificate")
-    return schemas.Certificate.of_registered(await call.certificates.describe(call.scope, _id(call)))
+    fingerprint = call.certificate("iot:DescribeCertificate")
+    return schemas.Certificate.of_registered(await call.certificates.describe(call.scope, fingerprint))
 
 
 async def _change_status(call: Call) -> schemas.CertificateSummary:
-    call.caller.require("iot:UpdateCertificate")
+    fingerprint = call.certificate("iot:UpdateCertificate")
     return schemas.CertificateSummary.of(
-        await call.certificates.set_status(call.scope, _id(call), Status(call.body.status))
+        await call.certificates.set_status(call.scope, fingerprint, Status(call.body.status))
     )
 
 
 async def _delete_certificate(call: Call) -> None:
-    call.caller.require("iot:DeleteCertificate")
-    await call.certificates.delete(call.scope, _id(call))
+    await call.certificates.delete(call.scope, call.certificate("iot:DeleteCertificate"))
 
 
-def _id(call: Call) -> str:
-    return parse_fingerprint(call.path["id"], "id")
+def _access_endpoint(command: Command) -> Endpoint:
+    """The same command as `thingmint access`, within the caller's own account."""
+
+    async def handler(call: Call) -> BaseModel:
+        call.authorize(command.action)
+        given = call.body
+        if isinstance(given, InAccount):
+            if given.account not in ("", call.scope.account):
+                raise NotFound("account", given.account)
+            given = given.model_copy(update={"account": call.scope.account})
+        return schemas.Result(await command.run(call.administration, given))
+
+    return Endpoint(
+        "POST",
+        f"/v1/access/{command.noun}/{command.verb}",
+        command.action.partition(":")[2],
+        command.summary,
+        handler,
+        body=command.input,
+        result=schemas.Result,
+    )
 
 
 ENDPOINTS = (
@@ -151,4 +186,5 @@ ENDPOINTS = (
         "Delete a certificate that is not active",
         _delete_certificate,
     ),
+    *(_access_endpoint(command) for command in COMMANDS.values() if not command.instance_wide),
 )

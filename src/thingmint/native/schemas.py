@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, RootModel
 
 from thingmint.identity.errors import Invalid
 
@@ -28,6 +28,7 @@ __all__ = [
     "NewCertificate",
     "NoBody",
     "NoQuery",
+    "Result",
     "checked",
 ]
 
@@ -148,6 +149,10 @@ class Listing(BaseModel):
     @classmethod
     def of(cls, registrations: Iterable[Registration], next_marker: str | None) -> Listing:
         return cls(certificates=[CertificateSummary.of(r) for r in registrations], next_marker=next_marker)
+
+
+class Result(RootModel[Any]):
+    """What the command answers: an object, or a list of them."""
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -14,7 +14,7 @@ from thingmint.identity.certificates import parse_certificate
 from thingmint.identity.errors import AlreadyExists, LimitExceeded, NotFound
 from thingmint.identity.fleet import Binding
 from thingmint.identity.keys import FLEET_KEYS
-from thingmint.identity.registration import Registration
+from thingmint.identity.registration import Registration, arn_of
 from thingmint.identity.status import Status
 from thingmint.storage import bindings as sql
 from thingmint.storage import certificates as certificates_sql
@@ -63,6 +63,7 @@ class BindingRegistry:
 
         async def change(tx: Transaction) -> Binding:
             await _check_device(tx, scope.account, device)
+            tx.subjects.append(f"yandex:device/{device}")
             return await bind(tx, scope, "device", device, certificate, now)
 
         return await self._operations.write(receipt, change)
@@ -75,6 +76,7 @@ class BindingRegistry:
             for binding in await sql.list_bindings(tx, device):
                 if fingerprint in (binding.fingerprint, binding.sha1):
                     await _unbind(tx, binding)
+                    tx.subjects.append(f"yandex:device/{device}")
                     return
             raise NotFound("certificate", fingerprint)
 
@@ -97,6 +99,7 @@ async def bind(
     if existing is None:
         await certificates_sql.insert_certificate(tx, certificate)
         await certificates_sql.insert_registration(tx, _registration(scope, submitted, now))
+    tx.subjects.append(arn_of(scope, certificate.fingerprint))
     binding = Binding(
         scope=scope,
         fingerprint=certificate.fingerprint,
@@ -121,6 +124,7 @@ async def unbind_all(tx: Transaction, owner: str) -> None:
 
 async def _unbind(tx: Transaction, binding: Binding) -> None:
     await sql.delete_binding(tx, binding.scope.account, binding.fingerprint)
+    tx.subjects.append(arn_of(binding.scope, binding.fingerprint))
     if binding.made_registration:
         await certificates_sql.delete_registration(tx, binding.scope, binding.fingerprint)
 

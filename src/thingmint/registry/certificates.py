@@ -125,6 +125,7 @@ class CertificateRegistry:
                 return current
             changed = replace(current, status=status, modified_at=now, version=current.version + 1)
             await sql.update_registration(tx, changed)
+            tx.subjects.append(changed.arn)
             return changed
 
         return await self._store.write(body)
@@ -148,6 +149,7 @@ class CertificateRegistry:
                     f"Certificate must be removed from {binding.kind} {binding.owner} first. Id: {fingerprint}",
                 )
             await sql.delete_registration(tx, scope, fingerprint)
+            tx.subjects.append(current.arn)
 
         await self._store.write(body)
 
@@ -184,6 +186,7 @@ class CertificateRegistry:
             await sql.insert_certificate(tx, certificate)
             if not await sql.insert_registration(tx, registration):
                 raise AlreadyExists("certificate", certificate.fingerprint)
+            tx.subjects.append(registration.arn)
 
         await self._store.write(body)
         return RegisteredCertificate(registration, certificate)

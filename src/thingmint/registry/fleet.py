@@ -45,6 +45,7 @@ class FleetRegistry:
                 raise AlreadyExists("registry", registry.name)
             for certificate in certificates:
                 await bind(tx, scope, "registry", registry.id, certificate, registry.created_at)
+            tx.subjects.append(f"yandex:registry/{registry.id}")
             return registry
 
         return await self._operations.write(receipt, change)
@@ -78,6 +79,7 @@ class FleetRegistry:
                 raise Conflict("registry", id, f"Registry {id} still has devices: delete them first")
             await unbind_all(tx, id)
             await sql.delete_registry(tx, id)
+            tx.subjects.append(f"yandex:registry/{id}")
 
         return await self._operations.write(receipt, change)
 
@@ -92,6 +94,7 @@ class FleetRegistry:
                 raise AlreadyExists("device", device.name)
             for certificate in certificates:
                 await bind(tx, scope, "device", device.id, certificate, device.created_at)
+            tx.subjects.append(f"yandex:device/{device.id}")
             return device
 
         return await self._operations.write(receipt, change)
@@ -102,17 +105,15 @@ class FleetRegistry:
 
         return await self._store.read(body)
 
-    async def folder_of_device(self, account: str, id: str) -> str | None:
-        async def body(tx: Transaction) -> str | None:
-            device = await sql.get_device(tx, account, id)
-            return device.folder if device else None
+    async def find_device(self, account: str, id: str) -> Device | None:
+        async def body(tx: Transaction) -> Device | None:
+            return await sql.get_device(tx, account, id)
 
         return await self._store.read(body)
 
-    async def folder_of_registry(self, account: str, id: str) -> str | None:
-        async def body(tx: Transaction) -> str | None:
-            registry = await sql.get_registry(tx, account, id)
-            return registry.folder if registry else None
+    async def find_registry(self, account: str, id: str) -> DeviceRegistry | None:
+        async def body(tx: Transaction) -> DeviceRegistry | None:
+            return await sql.get_registry(tx, account, id)
 
         return await self._store.read(body)
 
@@ -148,6 +149,7 @@ class FleetRegistry:
             await _device(tx, account, id)
             await unbind_all(tx, id)
             await sql.delete_device(tx, id)
+            tx.subjects.append(f"yandex:device/{id}")
 
         return await self._operations.write(receipt, change)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.storage import access as sql
+from thingmint.storage import access as access_sql
+from thingmint.storage import names as sql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +35,8 @@ class NameRegistry:
         """Gives the first account further regions; those of ``regions`` that were new."""
 
         async def body(tx: Transaction) -> list[str]:
-            principal = await sql.first_principal(tx)
+            principal = await access_sql.first_principal(tx)
             assert principal is not None, "an instance is made with an account"
-            return await sql.add_regions(tx, principal.account, regions)
+            return await access_sql.add_regions(tx, principal.account, regions)
 
         return await self._store.write(body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["Body", "Row", "Store", "Transaction", "Value"]
+__all__ = ["Body", "Reader", "Row", "Store", "Transaction", "Value"]
 
 T = TypeVar("T")
 
@@ -14,7 +14,12 @@ Row = tuple[Any, ...]
 
 
 class Transaction(Protocol):
-    """A transaction that is open. Parameters are written $1, $2, … in the SQL."""
+    """A transaction that is open. Parameters are written $1, $2, … in the SQL.
+
+    ``subjects`` name what it changes (ARNs and the like), for whoever keeps a record of it; bodies append to them.
+    """
+
+    subjects: list[str]
 
     async def execute(self, sql: str, *parameters: Value) -> int:
         """The number of rows that changed."""
@@ -29,7 +34,13 @@ class Transaction(Protocol):
 Body = Callable[[Transaction], Awaitable[T]]
 
 
-class Store(Protocol):
+class Reader(Protocol):
+    async def read(self, body: Body[T]) -> T:
+        """What ``body`` returns, from one consistent state that holds every write answered before."""
+        ...
+
+
+class Store(Reader, Protocol):
     @property
     def ready(self) -> bool:
         """Whether changes can be kept at the moment."""
@@ -45,10 +56,6 @@ class Store(Protocol):
 
         Raises Unavailable when the engine failed; the change may then have been kept or not.
         """
-        ...
-
-    async def read(self, body: Body[T]) -> T:
-        """What ``body`` returns, from one consistent state that holds every write answered before."""
         ...
 
     async def close(self) -> None: ...

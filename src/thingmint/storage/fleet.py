@@ -27,6 +27,7 @@ __all__ = [
     "insert_folder",
     "insert_registry",
     "list_devices",
+    "list_folders",
     "list_registries",
 ]
 
@@ -35,6 +36,14 @@ async def insert_folder(tx: Transaction, id: str, account: str, name: str, now: 
     await tx.execute(
         "INSERT INTO folders (id, account, name, created_at) VALUES ($1, $2, $3, $4)", id, account, name, now
     )
+
+
+async def list_folders(tx: Transaction, account: str) -> list[tuple[str, str, int]]:
+    """Id, name and when each was made."""
+    rows = await tx.fetch_all(
+        "SELECT id, name, created_at FROM folders WHERE account = $1 ORDER BY created_at", account
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 async def has_folder(tx: Transaction, account: str, id: str) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from thingmint.storage.engine import Body, Row, Value
 
-__all__ = ["SQLiteStore"]
+__all__ = ["SQLiteReader", "SQLiteStore"]
 
 T = TypeVar("T")
 
@@ -173,6 +173,26 @@ class SQLiteStore:
         return reader
 
 
+class SQLiteReader:
+    """Reads of a database that another process may hold and write."""
+
+    def __init__(self, path: Path) -> None:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA busy_timeout = 5000")
+
+    async def read(self, body: Body[T]) -> T:
+        self._connection.execute("BEGIN")
+        try:
+            result: T = _run(body, self._connection)
+            return result
+        finally:
+            self._connection.rollback()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 class _Job:
     """One body, and the future on which its caller waits."""
 
@@ -212,10 +232,11 @@ class _Job:
 
 
 class _SQLiteTransaction:
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "subjects")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.subjects: list[str] = []
 
     async def execute(self, sql: str, *parameters: Value) -> int:
         return self._connection.execute(_numbered(sql), parameters).rowcount

@@ -6,9 +6,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from thingmint.access.authorization import authorize
 from thingmint.identity.errors import DomainError, Invalid
 from thingmint.identity.ids import IOT, new_id
 from thingmint.registry.operations import IdempotencyKey, Receipt
+from thingmint.yandex.errors import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from thingmint.access.callers import Caller
+    from thingmint.access.exchange import Exchange
     from thingmint.access.iam import IamTokens
     from thingmint.identity.registration import Scope
     from thingmint.registry.bindings import BindingRegistry
@@ -49,7 +52,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """``request`` keeps the contract's rules. ``caller`` is None where the method is open to everybody.
+    """``request`` keeps the contract's rules. There is no caller where the method is open to everybody.
 
     ``port`` is that of the listener which took the call, ``idempotency_key`` the header of that name.
     """
@@ -57,22 +60,38 @@ class Call:
     parts: Parts
     method: Method
     request: Any
-    caller: Caller | None
+    exchange: Exchange
     port: int
     request_id: str
     idempotency_key: str | None
     now: datetime
 
     @property
+    def caller(self) -> Caller:
+        assert self.exchange.caller is not None, "only methods that are open to everybody have no caller"
+        return self.exchange.caller
+
+    @property
     def account(self) -> str:
-        assert self.caller is not None, "only methods that are open to everybody have no caller"
         return self.caller.account
 
     @property
     def scope(self) -> Scope:
         """Where Yandex registrations lie: the account's home region."""
-        assert self.caller is not None, "only methods that are open to everybody have no caller"
         return self.caller.scope()
+
+    def authorize(self, *, folder: str | None = None, registry: str | None = None, device: str | None = None) -> None:
+        """Whether the caller may, on the thing itself or on any that contains it. Raises Denied."""
+        named = (("device", device), ("registry", registry), ("folder", folder))
+        resources = [f"yandex:{kind}/{id}" for kind, id in named if id is not None]
+        authorize(self.exchange, f"yandex:{self.exchange.operation}", [*resources, f"yandex:cloud/{self.account}"])
+
+    async def authorize_device(self, id: str) -> str | None:
+        """The same for a device that may be gone; its folder."""
+        device = await self.parts.fleet.find_device(self.account, id)
+        folder, registry = (device.folder, device.registry) if device else (None, None)
+        self.authorize(folder=folder, registry=registry, device=id)
+        return folder
 
     def message(self, name: str) -> type[Any]:
         """A message class of the contract by its full name."""
@@ -106,7 +125,6 @@ class Call:
         id = new_id(IOT)
 
         def encode(response: Message | None = None, error: Message | None = None) -> bytes:
-            assert self.caller is not None, "nobody changes anything without credentials"
             operation = self.parts.contract.operations.build(
                 self.method.operation,
                 id=id,
@@ -126,6 +144,7 @@ class Call:
             if not self.parts.pending:
                 raise
             status = self.parts.status_of(refusal, self.request_id)
+            self.exchange.error_code = code_of(refusal).name
             recorded = await self.parts.operations.record_refusal(
                 self._receipt(id, folder, lambda _: encode(error=status))
             )
@@ -156,7 +175,6 @@ class Call:
             return None
         if not 0 < len(self.idempotency_key) <= _MAX_KEY_LENGTH:
             raise Invalid("idempotency_key", f"must have 1 to {_MAX_KEY_LENGTH} characters")
-        assert self.caller is not None, "nobody changes anything without credentials"
         request = self.request.SerializeToString(deterministic=True)
         return IdempotencyKey(
             caller=self.caller.principal,

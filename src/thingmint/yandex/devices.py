@@ -33,11 +33,14 @@ _MAX_ALIASES = 5  # per device, Yandex's quota
 
 
 async def get(call: Call) -> Message:
+    await call.authorize_device(call.request.device_id)
     return _message(call, await call.parts.fleet.get_device(call.account, call.request.device_id))
 
 
 async def get_by_name(call: Call) -> Message:
     request = call.request
+    registry = await call.parts.fleet.get_registry(call.account, request.registry_id)
+    call.authorize(folder=registry.folder, registry=registry.id)
     return _message(
         call, await call.parts.fleet.get_device_by_name(call.account, request.registry_id, request.device_name)
     )
@@ -45,6 +48,11 @@ async def get_by_name(call: Call) -> Message:
 
 async def list_(call: Call) -> Message:
     request = call.request
+    if request.WhichOneof("id") == "registry_id":
+        registry = await call.parts.fleet.get_registry(call.account, request.registry_id)
+        call.authorize(folder=registry.folder, registry=registry.id)
+    else:
+        call.authorize(folder=request.folder_id)
     devices, next_page_token = await call.parts.fleet.list_devices(
         call.scope,
         registry=request.registry_id if request.WhichOneof("id") == "registry_id" else None,
@@ -61,7 +69,9 @@ async def list_(call: Call) -> Message:
 async def create(call: Call) -> Message:
     request = call.request
     # A registry that is gone is found out within the transaction: this may be a repeated request.
-    folder = await call.parts.fleet.folder_of_registry(call.account, request.registry_id)
+    registry = await call.parts.fleet.find_registry(call.account, request.registry_id)
+    folder = registry.folder if registry else None
+    call.authorize(folder=folder, registry=request.registry_id)
     id = new_id(IOT)
     if len(request.topic_aliases) > _MAX_ALIASES:
         raise Invalid("topic_aliases", f"must have at most {_MAX_ALIASES} entries")
@@ -92,9 +102,10 @@ async def create(call: Call) -> Message:
 
 async def delete(call: Call) -> Message:
     id = call.request.device_id
+    folder = await call.authorize_device(id)
     return await call.change(
         "Delete device",
-        await call.parts.fleet.folder_of_device(call.account, id),
+        folder,
         call.message(f"{_PACKAGE}.DeleteDeviceMetadata")(device_id=id),
         call.empty,
         lambda receipt: call.parts.fleet.delete_device(call.account, id, receipt),
@@ -102,6 +113,7 @@ async def delete(call: Call) -> Message:
 
 
 async def list_certificates(call: Call) -> Message:
+    await call.authorize_device(call.request.device_id)
     bindings = await call.parts.bindings.list(call.account, call.request.device_id)
     response: Message = call.method.response_class(certificates=[_certificate(call, binding) for binding in bindings])
     return response
@@ -109,11 +121,12 @@ async def list_certificates(call: Call) -> Message:
 
 async def add_certificate(call: Call) -> Message:
     device = call.request.device_id
+    folder = await call.authorize_device(device)
     certificate = submitted(call.request.certificate_data, "certificate_data")
     fingerprint = call.fingerprint(certificate.certificate.fingerprint, certificate.certificate.sha1)
     return await call.change(
         "Add device certificate",
-        await call.parts.fleet.folder_of_device(call.account, device),
+        folder,
         call.message(f"{_PACKAGE}.AddDeviceCertificateMetadata")(device_id=device, fingerprint=fingerprint),
         partial(_certificate, call),
         lambda receipt: call.parts.bindings.add(call.scope, device, certificate, call.now, receipt),
@@ -122,9 +135,10 @@ async def add_certificate(call: Call) -> Message:
 
 async def delete_certificate(call: Call) -> Message:
     device, fingerprint = call.request.device_id, call.request.fingerprint
+    folder = await call.authorize_device(device)
     return await call.change(
         "Delete device certificate",
-        await call.parts.fleet.folder_of_device(call.account, device),
+        folder,
         call.message(f"{_PACKAGE}.DeleteDeviceCertificateMetadata")(device_id=device, fingerprint=fingerprint),
         call.empty,
         lambda receipt: call.parts.bindings.remove(call.account, device, fingerprint.lower(), receipt),

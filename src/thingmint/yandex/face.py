@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from thingmint.access.exchange import Exchange
     from thingmint.access.iam import IamTokens
-    from thingmint.http.exchange import Exchange
+    from thingmint.access.throttle import Throttle
     from thingmint.registry.bindings import BindingRegistry
     from thingmint.registry.fleet import FleetRegistry
     from thingmint.registry.names import NameRegistry
@@ -47,6 +48,7 @@ SERVED: Mapping[str, Callable[[Call], Awaitable[Message]]] = {
     f"{_CLOUD}endpoint.ApiEndpointService/Get": platform.get_endpoint,
     f"{_CLOUD}endpoint.ApiEndpointService/List": platform.list_endpoints,
     f"{_CLOUD}iam.v1.IamTokenService/Create": platform.create_iam_token,
+    f"{_CLOUD}iam.v1.IamTokenService/Revoke": platform.revoke_iam_token,
 }
 
 # How a client finds its way and gets its first token, so before it can have one.
@@ -61,6 +63,7 @@ class YandexFace:
         contract: Contract,
         *,
         tokens: IamTokens,
+        throttle: Throttle,
         fleet: FleetRegistry,
         bindings: BindingRegistry,
         operations: OperationRegistry,
@@ -72,6 +75,7 @@ class YandexFace:
         self.contract = contract
         self._clock = clock
         self._tokens = tokens
+        self._throttle = throttle
         self._parts = Parts(
             contract=contract,
             fleet=fleet,
@@ -101,7 +105,7 @@ class YandexFace:
         """The answer to a request whose caller was established. Raises DomainErrors."""
         handler = SERVED.get(method.path)
         if exchange.caller is not None:
-            exchange.caller.require(f"yandex:{exchange.operation}")
+            self._throttle.take(exchange.caller.account, exchange.operation)
         if handler is None:
             raise Unimplemented(exchange.operation)
         method.validate(request)
@@ -109,7 +113,7 @@ class YandexFace:
             parts=self._parts,
             method=method,
             request=request,
-            caller=exchange.caller,
+            exchange=exchange,
             port=port,
             request_id=exchange.id,
             idempotency_key=idempotency_key,

@@ -10,7 +10,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from thingmint.http.exchange import Exchange
+from thingmint.access.exchange import CURRENT, Exchange
 from thingmint.identity.errors import DomainError, Invalid
 from thingmint.identity.names import authority_of
 from thingmint.yandex.status import HTTP_STATUS, Code
@@ -18,7 +18,7 @@ from thingmint.yandex.status import HTTP_STATUS, Code
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from thingmint.http.journal import Journal
+    from thingmint.access.journal import Journal
     from thingmint.yandex.contract import Method
     from thingmint.yandex.face import YandexFace
 
@@ -33,6 +33,7 @@ _OPTIONS = (
     ("grpc.server_handshake_timeout_ms", 10_000),
 )
 _MAX_CONCURRENT_RPCS = 1024
+_MAX_AGENT = 256  # characters of a user agent's name that are kept
 _GRACE = 30.0  # seconds, for calls in flight when the server stops
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -85,7 +86,8 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def _handler(self, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def handle(request: bytes, context: Any) -> bytes:
-            exchange = Exchange()
+            exchange = Exchange(method="gRPC", source=_client(context), user_agent=_agent(context))
+            CURRENT.set(exchange)
             context.set_trailing_metadata((("x-request-id", exchange.id),))
             try:
                 answer = await self._serve(method, request, context, exchange)
@@ -107,7 +109,7 @@ class _Handlers(grpc.GenericRpcHandler):
                 message = f"The server failed to answer; its log has the details under {exchange.id}"
                 await context.abort(grpc.StatusCode.INTERNAL, message)
             finally:
-                self._journal.record(exchange, "gRPC", _client(context))
+                self._journal.record(exchange)
             raise AssertionError("abort() raises")
 
         return handle
@@ -164,3 +166,8 @@ def _credentials(certificates: Callable[[], tuple[bytes, bytes] | None]) -> grpc
 def _client(context: Any) -> str | None:
     peer: str = context.peer()  # such as ipv4:127.0.0.1:40000, with its brackets percent-encoded in IPv6
     return peer.partition(":")[2].rpartition(":")[0].replace("%5B", "").replace("%5D", "") or None
+
+
+def _agent(context: Any) -> str | None:
+    agent = dict(context.invocation_metadata()).get("user-agent")
+    return str(agent)[:_MAX_AGENT] if agent else None

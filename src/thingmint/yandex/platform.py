@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from thingmint.yandex.call import Call
 
-__all__ = ["create_iam_token", "get_endpoint", "get_operation", "list_endpoints"]
+__all__ = ["create_iam_token", "get_endpoint", "get_operation", "list_endpoints", "revoke_iam_token"]
 
 # The SDKs of several languages know the services by different ids. All of them are served at one address.
 _ENDPOINT_IDS = (
@@ -29,7 +29,11 @@ _ENDPOINT_IDS = (
 
 async def get_operation(call: Call) -> Message:
     """Get; and Cancel, which changes nothing: an operation is either finished or about to be."""
-    return call.as_of_now(await call.parts.operations.get(call.account, call.request.operation_id))
+    operation = call.as_of_now(await call.parts.operations.get(call.account, call.request.operation_id))
+    # Whoever was allowed to begin it may see how it ends.
+    if operation.created_by != call.caller.principal:  # type: ignore[attr-defined]  # a message of a private pool
+        call.authorize()
+    return operation
 
 
 async def get_endpoint(call: Call) -> Message:
@@ -52,6 +56,12 @@ async def create_iam_token(call: Call) -> Message:
     else:
         token, ends = await tokens.for_api_token(request.yandex_passport_oauth_token)
     response: Message = call.method.response_class(iam_token=token, expires_at=call.timestamp(ends))
+    return response
+
+
+async def revoke_iam_token(call: Call) -> Message:
+    await call.parts.tokens.revoke(call.request.iam_token)
+    response: Message = call.method.response_class()
     return response
 
 

@@ -29,10 +29,13 @@ _ACTIVE = 2  # Registry.Status.ACTIVE
 
 
 async def get(call: Call) -> Message:
-    return _message(call, await call.parts.fleet.get_registry(call.account, call.request.registry_id))
+    registry = await call.parts.fleet.get_registry(call.account, call.request.registry_id)
+    call.authorize(folder=registry.folder, registry=registry.id)
+    return _message(call, registry)
 
 
 async def list_(call: Call) -> Message:
+    call.authorize(folder=call.request.folder_id)
     registries, next_page_token = await call.parts.fleet.list_registries(
         call.scope, call.request.folder_id, limit=page_size(call), token=call.request.page_token
     )
@@ -44,6 +47,7 @@ async def list_(call: Call) -> Message:
 
 async def create(call: Call) -> Message:
     request = call.request
+    call.authorize(folder=request.folder_id)
     registry = DeviceRegistry(
         id=new_id(IOT),
         account=call.account,
@@ -66,9 +70,12 @@ async def create(call: Call) -> Message:
 
 async def delete(call: Call) -> Message:
     id = call.request.registry_id
+    found = await call.parts.fleet.find_registry(call.account, id)
+    folder = found.folder if found else None
+    call.authorize(folder=folder, registry=id)
     return await call.change(
         "Delete device registry",
-        await call.parts.fleet.folder_of_registry(call.account, id),
+        folder,
         call.message(f"{_PACKAGE}.DeleteRegistryMetadata")(registry_id=id),
         call.empty,
         lambda receipt: call.parts.fleet.delete_registry(call.account, id, receipt),

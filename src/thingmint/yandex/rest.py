@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from thingmint.http.exchange import Exchange, read_request, respond
-from thingmint.identity.errors import DomainError, NotFound
+from thingmint.identity.errors import DomainError, NotFound, Throttled
 from thingmint.yandex.status import HTTP_STATUS, Code
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class YandexRest:
             status = self._face.status_of(error, exchange.id)
             code = Code(status.code)  # type: ignore[attr-defined]  # google.rpc.Status of a private pool
             exchange.error_code = code.name
+            if isinstance(error, Throttled):
+                headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
             await respond(exchange, send, HTTP_STATUS[code], headers, self._contract.status_to_json(status))
         else:
             await respond(exchange, send, 200, headers, self._contract.response_to_json(answer))

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from thingmint.access.directory import NewCredentials
+    from thingmint.access.administration import NewAccount
     from thingmint.testing import RunningServer
 
 DEVICES: Final = "yandex.cloud.iot.devices.v1"
@@ -205,11 +205,11 @@ class Account:
         return Account(key, server.environment("yandex")["THINGMINT_YC_FOLDER_ID"], server.token)
 
     @staticmethod
-    def of(new: NewCredentials) -> Account:
+    def of(new: NewAccount) -> Account:
         key = {
-            "id": new.authorized_key_id,
-            "service_account_id": new.service_account,
-            "private_key": new.authorized_private_key,
+            "id": new.authorized_key.id,
+            "service_account_id": new.authorized_key.service_account,
+            "private_key": new.authorized_key.private_key,
         }
         return Account(key, new.folder, new.api_token)
 

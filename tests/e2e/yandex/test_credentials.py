@@ -188,19 +188,20 @@ def test_jwts_that_give_a_token(cloud: Cloud, wire_name: str, case: str) -> None
 
 
 class KnowsOne:
-    """Stands in for the directory: whoever asks is that principal."""
+    """Stands in for the directory: whoever asks shows that credential."""
 
-    def __init__(self, principal: str) -> None:
-        self._principal = principal
+    def __init__(self, credential: str) -> None:
+        self._credential = credential
 
     async def authenticate_token(self, token: str) -> Caller:
-        return Caller("0" * 12, ("us-east-1",), self._principal, "arn", token, frozenset())
+        del token
+        return Caller("0" * 12, ("us-east-1",), "aje0", "x", "arn", self._credential, ())
 
 
-def token_made(cloud: Cloud, *, at: datetime, vault: Vault | None = None, principal: str | None = None) -> str:
+def token_made(cloud: Cloud, *, at: datetime, vault: Vault | None = None, credential: str | None = None) -> str:
     """What the server itself would have made then; of another instance with another ``vault``."""
     vault = vault or Vault(bytes.fromhex((cloud.server.data_dir / "master.key").read_text()))
-    knows_one = cast("Any", KnowsOne(principal or cloud.account.key["service_account_id"]))
+    knows_one = cast("Any", KnowsOne(credential or cloud.account.key["id"]))
     tokens = IamTokens(knows_one, vault.derive("iam tokens"), lambda: at)
     return asyncio.run(tokens.for_api_token("credential"))[0]
 
@@ -212,7 +213,7 @@ BEARERS: dict[str, Callable[[Cloud], str]] = {
     "not ASCII": lambda _: "t1.ÿ.ÿ",
     "expired": lambda cloud: token_made(cloud, at=datetime.now(UTC) - 12 * HOUR - timedelta(seconds=1)),
     "of another instance": lambda cloud: token_made(cloud, at=datetime.now(UTC), vault=Vault(secrets.token_bytes(32))),
-    "of nobody": lambda cloud: token_made(cloud, at=datetime.now(UTC), principal="aje00000000000000000"),
+    "of nobody": lambda cloud: token_made(cloud, at=datetime.now(UTC), credential="aje00000000000000000"),
     "altered claims": lambda cloud: altered(cloud.token, 10),
     "altered signature": lambda cloud: altered(cloud.token, -10),
     "cut off": lambda cloud: cloud.token[:-1],

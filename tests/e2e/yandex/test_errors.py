@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,10 +16,8 @@ from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_pb2, regist
 
 from tests.e2e.yandex.certificates import certificate
 from tests.e2e.yandex.clients import Account, Cloud, Refused
-from thingmint.access.directory import Directory
+from thingmint.access.administration import Administration
 from thingmint.access.vault import Vault
-from thingmint.identity.ids import PRINCIPAL, new_id
-from thingmint.storage import access as sql
 from thingmint.storage.sqlite import SQLiteStore
 from thingmint.testing import running_server
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from thingmint.access.directory import NewCredentials
-    from thingmint.storage.engine import Transaction
 
 ds, rs = device_service_pb2, registry_service_pb2
 MISSING = "are00000000000000000"
@@ -230,10 +227,10 @@ def test_permission_denied(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running_server(data):
         pass
-    new = asyncio.run(_with_permissions(data, "yandex:DeviceService.Get yandex:OperationService.Get"))
+    new = asyncio.run(_with_permissions(data, "yandex:DeviceService.Get", "yandex:OperationService.Get"))
     with running_server(data) as server:
         cloud = Cloud(server)
-        limited = Cloud(server, Account.of(new))
+        limited = Cloud(server, new)
         pem, told = certificate(), []
         for wire in ("grpc", "rest"):
             with pytest.raises(Refused) as refused:
@@ -249,19 +246,18 @@ def test_permission_denied(tmp_path: Path) -> None:
             each.close()
 
 
-async def _with_permissions(data: Path, permissions: str) -> NewCredentials:
+async def _with_permissions(data: Path, *actions: str) -> Account:
+    """A service account that may do only that, in an account of its own."""
     store = SQLiteStore(data / "thingmint.db")
     try:
         vault = Vault(bytes.fromhex((data / "master.key").read_text()))
-        new = await Directory(store, vault).create_account("limited", ["us-east-1"], datetime.now(UTC))
-        limited = sql.PrincipalRow(new_id(PRINCIPAL), new.account, "user", "limited", permissions)
-
-        async def body(tx: Transaction) -> None:
-            await sql.insert_principal(tx, limited, 0)
-            key = "UPDATE authorized_keys SET principal = $1 WHERE id = $2"
-            assert await tx.execute(key, limited.id, new.authorized_key_id) == 1
-
-        await store.write(body)
-        return replace(new, service_account=limited.id)
+        admin = Administration(store, vault, lambda: datetime.now(UTC))
+        new = await admin.create_account("limited", ["us-east-1"])
+        await admin.create_principal(new.account, "service-account", "limited")
+        statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+        await admin.put_policy(new.account, "few", json.dumps({"Version": "2012-10-17", "Statement": statement}))
+        await admin.attach_policy(new.account, "service-account", "limited", "few")
+        key = await admin.create_authorized_key(new.account, "limited")
+        return Account.of(replace(new, authorized_key=key))
     finally:
         await store.close()

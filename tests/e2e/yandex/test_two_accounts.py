@@ -13,7 +13,7 @@ from yandex.cloud.operation import operation_service_pb2
 from tests.e2e.conftest import iot_client
 from tests.e2e.yandex.certificates import certificate, sha256_of
 from tests.e2e.yandex.clients import Account, Cloud, Refused
-from thingmint.access.directory import Directory
+from thingmint.access.administration import Administration
 from thingmint.access.vault import Vault
 from thingmint.storage.sqlite import SQLiteStore
 from thingmint.testing import running_server
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import NamedTuple
 
-    from thingmint.access.directory import NewCredentials
+    from thingmint.access.administration import NewAccount
 
     class Pair(NamedTuple):
         mine: Cloud
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 ds, rs = device_service_pb2, registry_service_pb2
 
 
-async def second_account(data: Path) -> NewCredentials:
+async def second_account(data: Path) -> NewAccount:
     store = SQLiteStore(data / "thingmint.db")
     try:
         vault = Vault(bytes.fromhex((data / "master.key").read_text()))
-        return await Directory(store, vault).create_account("second", ["us-east-1"], datetime.now(UTC))
+        return await Administration(store, vault, lambda: datetime.now(UTC)).create_account("second", ["us-east-1"])
     finally:
         await store.close()
 
@@ -52,7 +52,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cloud, Clou
     new = asyncio.run(second_account(data))
     with running_server(data) as server:
         mine, theirs = Cloud(server), Cloud(server, Account.of(new))
-        keys = {"aws_access_key_id": new.access_key_id, "aws_secret_access_key": new.secret_access_key}
+        keys = {
+            "aws_access_key_id": new.access_key.access_key_id,
+            "aws_secret_access_key": new.access_key.secret_access_key,
+        }
         yield mine, theirs, iot_client(server), iot_client(server, **keys)
         mine.close()
         theirs.close()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.vectors import NOW, FakeClock
-from thingmint.access.directory import Directory, NewCredentials
+from tests.unit.vectors import FakeClock
+from thingmint.access.administration import Administration, NewAccount
+from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault
 from thingmint.storage.sqlite import SQLiteStore
 
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Town:
+    administration: Administration
     directory: Directory
     store: SQLiteStore
+    vault: Vault
     clock: FakeClock
-    ours: NewCredentials
-    theirs: NewCredentials
+    ours: NewAccount
+    theirs: NewAccount
 
 
 Run = Callable[[Callable[[Town], Coroutine[Any, Any, None]]], None]
@@ -38,11 +42,13 @@ def run(tmp_path: Path) -> Run:
 
         async def main() -> None:
             store = SQLiteStore(database)
-            directory = Directory(store, Vault(b"m" * 32))
-            ours = await directory.create_account("ours", ["us-east-1", "eu-central-1"], NOW)
-            theirs = await directory.create_account("theirs", ["us-west-2"], NOW.replace(year=2027))
+            clock, vault = FakeClock(), Vault(b"m" * 32)
+            administration = Administration(store, vault, clock)
+            ours = await administration.create_account("ours", ["us-east-1", "eu-central-1"])
+            clock.now += timedelta(seconds=1)
+            theirs = await administration.create_account("theirs", ["us-west-2"])
             try:
-                await scenario(Town(directory, store, FakeClock(), ours, theirs))
+                await scenario(Town(administration, Directory(store, vault, clock), store, vault, clock, ours, theirs))
             finally:
                 await store.close()
 

@@ -2,40 +2,91 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import orjson
 import pytest
 
 from thingmint.access.callers import Caller
-from thingmint.identity.errors import Denied, Invalid
+from thingmint.identity.errors import Invalid
+from thingmint.identity.policy import Deny, Kind, Policy, Request, compile_policy
 from thingmint.identity.registration import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ARN = "arn:aws:iam::123456789012:user/elf"
 
 
-def caller(*permissions: str) -> Caller:
-    return Caller("123456789012", ("us-east-1", "eu-central-1"), "aje0", ARN, "AKIAEXAMPLE", frozenset(permissions))
+ACTION, RESOURCE = "iot:DescribeCertificate", "arn:aws:iot:us-east-1:123456789012:cert/a"
+
+
+def policy(effect: str, action: str, resource: str = "*") -> Policy:
+    statement = {"Effect": effect, "Action": action, "Resource": resource}
+    return compile_policy(orjson.dumps({"Version": "2012-10-17", "Statement": [statement]}), kind=Kind.IDENTITY)
+
+
+def caller(policies: Sequence[Policy] = (), narrowed: Sequence[Policy] | None = None) -> Caller:
+    return Caller(
+        "123456789012",
+        ("us-east-1", "eu-central-1"),
+        "aje0",
+        "elf",
+        ARN,
+        "AKIAEXAMPLE",
+        tuple(policies),
+        tuple(narrowed) if narrowed is not None else None,
+    )
+
+
+ALL, NOTHING, FORBIDDEN = policy("Allow", "*"), policy("Allow", "iot:Other"), policy("Deny", "iot:*")
+DESCRIBE = policy("Allow", ACTION)
+ON_FOLDER = policy("Allow", "*", "yandex:folder/f")
 
 
 @pytest.mark.parametrize(
-    ("permissions", "allowed"),
+    ("policies", "narrowed", "verdict"),
     [
-        ((), False),
-        (("*",), True),
-        (("iot:CreateKeysAndCertificate",), True),
-        (("iot:DescribeCertificate", "iot:CreateKeysAndCertificate"), True),
-        (("iot:DescribeCertificate",), False),
-        (("iot:createkeysandcertificate",), False),
-        (("iot:*",), False),
-        (("CreateKeysAndCertificate",), False),
+        ([], None, "implicit"),
+        ([ALL], None, "allow"),
+        ([NOTHING], None, "implicit"),
+        ([NOTHING, DESCRIBE], None, "allow"),
+        ([ALL, FORBIDDEN], None, "explicit"),
+        ([FORBIDDEN], None, "explicit"),
+        ([ALL], [], "implicit"),
+        ([ALL], [DESCRIBE], "allow"),
+        ([DESCRIBE], [ALL], "allow"),
+        ([ALL], [NOTHING], "implicit"),
+        ([NOTHING], [ALL], "implicit"),
+        ([], [ALL], "implicit"),
+        ([ALL], [ALL, FORBIDDEN], "explicit"),
     ],
 )
-def test_permissions(permissions: tuple[str, ...], allowed: bool) -> None:
-    action = "iot:CreateKeysAndCertificate"
-    if allowed:
-        caller(*permissions).require(action)
-        return
-    with pytest.raises(Denied) as refused:
-        caller(*permissions).require(action)
-    assert (refused.value.principal, refused.value.action) == (ARN, action)
+def test_what_takes_away_and_what_gives(policies: list[Policy], narrowed: list[Policy] | None, verdict: str) -> None:
+    decision = caller(policies, narrowed).decide([Request(ACTION, RESOURCE)])
+    if isinstance(decision, Deny):
+        assert verdict == ("explicit" if decision.explicit else "implicit")
+    else:
+        assert verdict == "allow"
+
+
+@pytest.mark.parametrize(
+    ("policies", "narrowed", "allowed"),
+    [
+        ([ON_FOLDER], None, True),
+        ([ALL], None, True),
+        ([NOTHING], None, False),
+        ([ON_FOLDER, policy("Deny", "*", "yandex:registry/r")], None, False),
+        ([ON_FOLDER, policy("Deny", "*", "yandex:cloud/c")], None, False),
+        ([ON_FOLDER], [policy("Allow", "*", "yandex:registry/r")], True),
+        ([ON_FOLDER], [policy("Allow", "*", "yandex:registry/other")], False),
+        ([policy("Allow", "*", "yandex:registry/other")], [ALL], False),
+        ([ON_FOLDER], [], False),
+    ],
+)
+def test_one_thing_and_what_contains_it(policies: list[Policy], narrowed: list[Policy] | None, allowed: bool) -> None:
+    requests = [Request("yandex:Get", f"yandex:{resource}") for resource in ("registry/r", "folder/f", "cloud/c")]
+    assert isinstance(caller(policies, narrowed).decide(requests), Deny) != allowed
 
 
 @pytest.mark.parametrize(

@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from operator import attrgetter
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 
-from tests.unit.vectors import NOW
+from thingmint.access import directory as directory_module
+from thingmint.access.administration import Administration
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault, VaultError
 from thingmint.identity.errors import Unauthenticated
+from thingmint.identity.policy import Allow, Request
+from thingmint.storage import access as sql
+from thingmint.storage.times import to_micros
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from tests.unit.access.conftest import Run, Town
+    from thingmint.access.administration import PrincipalKind
+    from thingmint.storage.engine import Transaction
 
 
 def test_credentials_have_the_form_that_clients_expect(run: Run) -> None:
     async def scenario(town: Town) -> None:
-        made = [await town.directory.create_account(f"{number}", ["us-east-1"], NOW) for number in range(20)]
+        made = [await town.administration.create_account(f"{number}", ["us-east-1"]) for number in range(20)]
         for credentials in made:
             assert re.fullmatch(r"[1-9]\d{11}", credentials.account)
-            assert re.fullmatch(r"AKIA[A-Z2-7]{16}", credentials.access_key_id)
-            assert re.fullmatch(r"[A-Za-z0-9+/]{40}", credentials.secret_access_key)
+            assert re.fullmatch(r"AKIA[A-Z2-7]{16}", credentials.access_key.access_key_id)
+            assert re.fullmatch(r"[A-Za-z0-9+/]{40}", credentials.access_key.secret_access_key)
             assert re.fullmatch(r"tma_[0-9a-f]{16}_[A-Za-z0-9_-]{43}", credentials.api_token)
-            assert credentials.secret_access_key not in repr(credentials)
-        for name in ("account", "access_key_id", "secret_access_key", "api_token"):
-            assert len({getattr(credentials, name) for credentials in made}) == len(made)
+            assert credentials.access_key.secret_access_key not in repr(credentials) + repr(credentials.access_key)
+            assert re.fullmatch(r"b1g[a-z0-9]{17}", credentials.folder)
+            assert "PRIVATE KEY" not in repr(credentials) + repr(credentials.authorized_key)
+        for name in (
+            "account",
+            "folder",
+            "access_key.access_key_id",
+            "access_key.secret_access_key",
+            "api_token",
+            "authorized_key.private_key",
+        ):
+            assert len({attrgetter(name)(credentials) for credentials in made}) == len(made)
 
     run(scenario)
 
@@ -34,14 +56,15 @@ def test_credentials_have_the_form_that_clients_expect(run: Run) -> None:
 def test_each_leads_to_its_owner(run: Run) -> None:
     async def scenario(town: Town) -> None:
         for credentials, regions in ((town.ours, ("us-east-1", "eu-central-1")), (town.theirs, ("us-west-2",))):
-            by_key, secret = await town.directory.find_access_key(credentials.access_key_id)
+            by_key, secret = await town.directory.find_access_key(credentials.access_key.access_key_id, None)
             by_token = await town.directory.authenticate_token(credentials.api_token)
-            assert secret == credentials.secret_access_key
+            assert secret == credentials.access_key.secret_access_key
             for caller in (by_key, by_token):
                 assert (caller.account, caller.regions) == (credentials.account, regions)
                 assert caller.arn == f"arn:aws:iam::{credentials.account}:user/administrator"
-                assert caller.permissions == {"*"}
-            assert by_key.credential == credentials.access_key_id
+                assert [str(policy.name) for policy in caller.policies] == ["thingmint/Administrator"]
+                assert caller.narrowed is None
+            assert by_key.credential == credentials.access_key.access_key_id
             assert by_token.credential == credentials.api_token.split("_")[1]
 
     run(scenario)
@@ -59,7 +82,7 @@ def test_the_developer_is_the_first_account(run: Run) -> None:
 def test_unknown_access_keys(run: Run, id: str) -> None:
     async def scenario(town: Town) -> None:
         with pytest.raises(Unauthenticated) as refused:
-            await town.directory.find_access_key(id)
+            await town.directory.find_access_key(id, None)
         assert refused.value.flaw == "unknown"
         assert refused.value.message == "The security token included in the request is invalid."
 
@@ -104,8 +127,8 @@ def test_no_secret_lies_open_in_the_database(run: Run) -> None:
     async def scenario(town: Town) -> None:
         dump = "\n".join(town.store._reader.iterdump())
         assert town.ours.account in dump
-        assert town.ours.access_key_id in dump
-        for secret in (town.ours.secret_access_key, town.ours.api_token.split("_", 2)[2]):
+        assert town.ours.access_key.access_key_id in dump
+        for secret in (town.ours.access_key.secret_access_key, town.ours.api_token.split("_", 2)[2]):
             assert secret not in dump
             assert secret.encode().hex() not in dump.lower()
 
@@ -114,8 +137,313 @@ def test_no_secret_lies_open_in_the_database(run: Run) -> None:
 
 def test_another_master_key_opens_no_secret(run: Run) -> None:
     async def scenario(town: Town) -> None:
-        another = Directory(town.store, Vault(b"M" * 32))
+        another = Directory(town.store, Vault(b"M" * 32), town.clock)
         with pytest.raises(VaultError):
-            await another.find_access_key(town.ours.access_key_id)
+            await another.find_access_key(town.ours.access_key.access_key_id, None)
+
+    run(scenario)
+
+
+POLICY = orjson.dumps(
+    {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:DescribeThing", "Resource": "*"}}
+).decode()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a credential of a kind is made, and how it is shown."""
+
+    make: Callable[[Town], Coroutine[Any, Any, Any]]
+    id_of: Callable[[Any], str]
+    show: Callable[[Town, Any], Coroutine[Any, Any, object]]
+
+
+async def show_session(town: Town, new: Any) -> object:
+    return await town.directory.find_access_key(new.access_key_id, new.session_token)
+
+
+KINDS = {
+    "access key": Kind(
+        lambda town: town.administration.create_access_key(town.ours.account, "administrator"),
+        lambda new: new.access_key_id,
+        lambda town, new: town.directory.find_access_key(new.access_key_id, None),
+    ),
+    "session": Kind(
+        lambda town: town.administration.create_session(
+            town.ours.account, "user", "administrator", lifetime=timedelta(hours=1)
+        ),
+        lambda new: new.access_key_id,
+        show_session,
+    ),
+    "token": Kind(
+        lambda town: town.administration.create_api_token(
+            town.ours.account, "administrator", lifetime=timedelta(hours=1)
+        ),
+        lambda new: new.split("_")[1],
+        lambda town, new: town.directory.authenticate_token(new),
+    ),
+    "authorized key": Kind(
+        lambda town: town.administration.create_authorized_key(town.ours.account, "administrator"),
+        lambda new: new.id,
+        lambda town, new: town.directory.find_authorized_key(new.id),
+    ),
+    "IAM token": Kind(
+        lambda town: town.administration.create_authorized_key(town.ours.account, "administrator"),
+        lambda new: new.id,
+        lambda town, new: town.directory.bearer_of_iam_token("an id", new.id),
+    ),
+}
+ENDS: dict[str, Callable[[Town, PrincipalKind, str], Coroutine[Any, Any, None]]] = {
+    "disabled": lambda town, kind, key: town.administration.set_credential_status(town.ours.account, key, active=False),
+    "deleted": lambda town, kind, key: town.administration.delete_credential(town.ours.account, key),
+    "owner disabled": lambda town, kind, key: town.administration.set_principal_status(
+        town.ours.account, kind, "administrator", active=False
+    ),
+    "owner deleted": lambda town, kind, key: town.administration.delete_principal(
+        town.ours.account, kind, "administrator"
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_ended_is_refused_at_once(run: Run, name: str, end: str) -> None:
+    kind = KINDS[name]
+    owner: PrincipalKind = "service-account" if name in ("authorized key", "IAM token") else "user"
+
+    async def scenario(town: Town) -> None:
+        new = await kind.make(town)
+        before = await kind.show(town, new)
+        assert await kind.show(town, new) == before, "now from the cache"
+        await ENDS[end](town, owner, kind.id_of(new))
+        with pytest.raises(Unauthenticated) as refused:
+            await kind.show(town, new)
+        assert refused.value.flaw == "unknown"
+        if end == "disabled":
+            await town.administration.set_credential_status(town.ours.account, kind.id_of(new), active=True)
+        elif end == "owner disabled":
+            await town.administration.set_principal_status(town.ours.account, owner, "administrator", active=True)
+        else:
+            return
+        assert await kind.show(town, new) == before
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("shown", KINDS)
+@pytest.mark.parametrize("made", KINDS)
+def test_a_credential_of_another_kind_is_none(run: Run, made: str, shown: str) -> None:
+    if made == shown or {made, shown} == {"authorized key", "IAM token"}:
+        return
+
+    async def scenario(town: Town) -> None:
+        id = KINDS[made].id_of(await KINDS[made].make(town))
+        other: Any = SimpleNamespace(access_key_id=id, session_token="x", id=id)
+        if shown == "token":
+            other = f"tma_{id}_x"
+        if shown == "IAM token" and made == "token":
+            return  # a user's IAM token
+        for _ in range(2):
+            with pytest.raises(Unauthenticated) as refused:
+                await KINDS[shown].show(town, other)
+            assert refused.value.flaw == "unknown"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("name", ["session", "token"])
+def test_until_when(run: Run, name: str) -> None:
+    async def scenario(town: Town) -> None:
+        new = await KINDS[name].make(town)
+        # Sessions end at a whole second, before the hour is full by the clock's fraction.
+        town.clock.now += timedelta(minutes=59, seconds=59, microseconds=740_000)
+        await KINDS[name].show(town, new)
+        town.clock.now += timedelta(seconds=1)
+        with pytest.raises(Unauthenticated) as refused:
+            await KINDS[name].show(town, new)
+        assert refused.value.flaw == "expired"
+
+    run(scenario)
+
+
+def test_sessions_tokens(run: Run) -> None:
+    async def scenario(town: Town) -> None:
+        session = await KINDS["session"].make(town)
+        other = await KINDS["session"].make(town)
+        key = town.ours.access_key
+        caller, secret = await town.directory.find_access_key(session.access_key_id, session.session_token)
+        assert (caller.account, caller.credential, secret) == (
+            town.ours.account,
+            session.access_key_id,
+            session.secret_access_key,
+        )
+        await town.directory.find_access_key(key.access_key_id, None)
+        for id, token in (
+            (session.access_key_id, None),
+            (session.access_key_id, ""),
+            (session.access_key_id, session.session_token[:-1]),
+            (session.access_key_id, other.session_token),
+            (session.access_key_id, "\u00e9"),
+            (key.access_key_id, ""),
+            (key.access_key_id, session.session_token),
+        ):
+            with pytest.raises(Unauthenticated) as refused:
+                await town.directory.find_access_key(id, token)
+            assert refused.value.message == "The security token included in the request is invalid."
+        town.clock.advance(hours=1)
+        with pytest.raises(Unauthenticated) as refused:
+            await town.directory.find_access_key(session.access_key_id, other.session_token)
+        assert refused.value.flaw == "unknown", "that it has expired is told to its owner only"
+
+    run(scenario)
+
+
+def test_what_narrows_down(run: Run) -> None:
+    async def scenario(town: Town) -> None:
+        account = town.ours.account
+        token = await town.administration.create_api_token(account, "administrator", policy=POLICY)
+        session = await town.administration.create_session(
+            account, "user", "administrator", lifetime=timedelta(hours=1), policy=POLICY
+        )
+        callers = [
+            await town.directory.authenticate_token(token),
+            (await town.directory.find_access_key(session.access_key_id, session.session_token))[0],
+            await town.directory.bearer_of_iam_token("an id", token.split("_")[1]),
+        ]
+        for caller in callers:
+            assert caller.narrowed is not None
+            for action, allowed in (("iot:DescribeThing", True), ("iot:CreateThing", False)):
+                assert isinstance(caller.decide([Request(action, "arn:aws:iot:us-east-1:1:thing/x")]), Allow) == allowed
+
+    run(scenario)
+
+
+def test_policies_of_a_principal_hold_at_once(run: Run) -> None:
+    async def scenario(town: Town) -> None:
+        admin, account = town.administration, town.ours.account
+        await admin.create_principal(account, "user", "elf")
+        token = await admin.create_api_token(account, "elf")
+        asked = [Request("iot:DescribeThing", "arn:aws:iot:us-east-1:1:thing/x")]
+
+        async def allowed() -> bool:
+            return isinstance((await town.directory.authenticate_token(token)).decide(asked), Allow)
+
+        assert not await allowed()
+        await admin.put_policy(account, "p", POLICY)
+        await admin.put_policy(town.theirs.account, "p", POLICY.replace("Allow", "Deny"))
+        assert not await allowed()
+        await admin.attach_policy(account, "user", "elf", "p")
+        assert await allowed()
+        await admin.put_policy(account, "p", POLICY.replace("DescribeThing", "CreateThing"))
+        assert not await allowed()
+        await admin.attach_policy(account, "user", "elf", "thingmint/ReadOnly")
+        assert await allowed()
+        await admin.put_policy(account, "p", POLICY.replace("Allow", "Deny"))
+        assert not await allowed()
+        await admin.detach_policy(account, "user", "elf", "p")
+        assert await allowed()
+
+    run(scenario)
+
+
+def test_revoked_iam_tokens(run: Run) -> None:
+    async def scenario(town: Town) -> None:
+        key = town.ours.authorized_key.id
+        ends = int(town.clock.now.timestamp()) + 3600
+        await town.directory.bearer_of_iam_token("a", key)
+        await town.directory.revoke_iam_token("a", ends)
+        await town.directory.revoke_iam_token("a", ends)
+        with pytest.raises(Unauthenticated):
+            await town.directory.bearer_of_iam_token("a", key)
+        await town.directory.bearer_of_iam_token("b", key)
+        town.clock.advance(hours=1)
+        await town.directory.revoke_iam_token("b", ends + 3600)
+        dump = [line for line in town.store._reader.iterdump() if 'INTO "revoked_tokens"' in line]
+        assert len(dump) == 1, "those that have ended are forgotten"
+        assert "'b'" in dump[0]
+
+    run(scenario)
+
+
+class TestLastUse:
+    @staticmethod
+    async def of(town: Town, id: str) -> int | None:
+        async def body(tx: Transaction) -> int | None:
+            row = await sql.get_credential(tx, id)
+            assert row is not None
+            return row.last_used_at
+
+        return await town.store.read(body)
+
+    @pytest.mark.parametrize("name", KINDS)
+    def test_it_is_noted_in_batches(self, run: Run, name: str) -> None:
+        async def scenario(town: Town) -> None:
+            new = await KINDS[name].make(town)
+            id = KINDS[name].id_of(new)
+            changes = town.store.changes
+            for _ in range(3):
+                await KINDS[name].show(town, new)
+                if name != "token":  # whoever checks a signature says that it was right
+                    town.directory.used(id)
+                town.clock.advance(seconds=1)
+            assert await self.of(town, id) is None
+            assert town.store.changes == changes
+            await town.directory.flush()
+            assert await self.of(town, id) == to_micros(town.clock.now) - 1_000_000
+            changes = town.store.changes
+            await town.directory.flush()
+            assert town.store.changes == changes, "nothing new, nothing written"
+
+        run(scenario)
+
+    def test_of_many_only_so_many(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(directory_module, "_MAX_USED", 2)
+
+        async def scenario(town: Town) -> None:
+            tokens = [await KINDS["token"].make(town) for _ in range(3)]
+            for token in tokens:
+                await town.directory.authenticate_token(token)
+            await town.directory.flush()
+            noted = [await self.of(town, token.split("_")[1]) is not None for token in tokens]
+            assert noted == [True, True, False]
+
+        run(scenario)
+
+    @pytest.mark.parametrize("name", ["token", "session"])
+    def test_a_wrong_secret_is_no_use(self, run: Run, name: str) -> None:
+        async def scenario(town: Town) -> None:
+            new = await KINDS[name].make(town)
+            wrong: Any = f"tma_{new.split('_')[1]}_wrong" if name == "token" else replace(new, session_token="wrong")
+            with pytest.raises(Unauthenticated):
+                await KINDS[name].show(town, wrong)
+            await town.directory.flush()
+            assert await self.of(town, KINDS[name].id_of(new)) is None
+
+        run(scenario)
+
+
+def test_an_iam_token_ends_with_the_api_token_behind_it(run: Run) -> None:
+    async def scenario(town: Town) -> None:
+        token = await KINDS["token"].make(town)
+        await town.directory.bearer_of_iam_token("an id", token.split("_")[1])
+        town.clock.advance(hours=1)
+        with pytest.raises(Unauthenticated):
+            await town.directory.bearer_of_iam_token("an id", token.split("_")[1])
+
+    run(scenario)
+
+
+def test_a_rotation_under_way(run: Run) -> None:
+    async def scenario(town: Town) -> None:
+        key = town.ours.access_key
+        both = Vault(b"M" * 32, b"m" * 32)
+        directory = Directory(town.store, both, town.clock)
+        assert (await directory.find_access_key(key.access_key_id, None))[1] == key.secret_access_key
+        assert await Administration(town.store, both, town.clock).reseal() == 2
+        for vault in (both, Vault(b"M" * 32)):
+            directory = Directory(town.store, vault, town.clock)
+            assert (await directory.find_access_key(key.access_key_id, None))[1] == key.secret_access_key
+        with pytest.raises(VaultError):
+            await town.directory.find_access_key(key.access_key_id, None)
 
     run(scenario)

@@ -32,26 +32,36 @@ class Directory:
     """One service account with a key, and one user with an API token."""
 
     def __init__(self) -> None:
-        self.principals = {ACCOUNT, USER}
+        self.principals = {KEY_ID: ACCOUNT, "1": USER}
+        self.revoked: dict[str, int] = {}
 
     async def find_authorized_key(self, id: str) -> tuple[str, str]:
         if id != KEY_ID:
             raise Unauthenticated("unknown", "no such key")
         return ACCOUNT, PUBLIC
 
+    async def owner(self, id: str) -> Caller:
+        return caller(ACCOUNT, id)
+
+    def used(self, id: str) -> None:
+        assert id == KEY_ID
+
     async def authenticate_token(self, token: str) -> Caller:
         if token != "tma_1_x":
             raise Unauthenticated("unknown", "no such token")
         return caller(USER, "1")
 
-    async def principal(self, id: str, credential: str) -> Caller:
-        if id not in self.principals:
+    async def bearer_of_iam_token(self, id: str, credential: str) -> Caller:
+        if id in self.revoked or credential not in self.principals:
             raise Unauthenticated("unknown", "gone")
-        return caller(id, credential)
+        return caller(self.principals[credential], credential)
+
+    async def revoke_iam_token(self, id: str, expires_at: int) -> None:
+        self.revoked[id] = expires_at
 
 
 def caller(principal: str, credential: str) -> Caller:
-    return Caller("1" * 12, ("us-east-1",), principal, f"arn:{principal}", credential, frozenset("*"))
+    return Caller("1" * 12, ("us-east-1",), principal, "x", f"arn:{principal}", credential, ())
 
 
 class Clock:
@@ -129,8 +139,28 @@ def test_until_when_a_token_is_good(later: timedelta, flaw: str | None) -> None:
 def test_a_token_of_a_principal_that_is_gone() -> None:
     tokens = Tokens()
     token, _ = exchange(tokens, encode())
-    tokens.directory.principals.remove(ACCOUNT)
+    del tokens.directory.principals[KEY_ID]
     assert flaw_of(lambda: asyncio.run(tokens.authenticate(token))) == "unknown"
+
+
+def test_a_revoked_token() -> None:
+    tokens = Tokens()
+    (token, ends), (other, _) = exchange(tokens, encode()), exchange(tokens, encode())
+    assert token != other
+    asyncio.run(tokens.revoke(token))
+    assert list(tokens.directory.revoked.values()) == [int(ends.timestamp())]
+    assert flaw_of(lambda: asyncio.run(tokens.authenticate(token))) == "unknown"
+    assert flaw_of(lambda: asyncio.run(tokens.revoke(token))) == "unknown"
+    assert asyncio.run(tokens.authenticate(other)).principal == ACCOUNT
+
+
+@pytest.mark.parametrize("later", [None, timedelta(hours=12)])
+def test_what_cannot_be_revoked(later: timedelta | None) -> None:
+    tokens = Tokens()
+    token, _ = exchange(tokens if later else Tokens(b"other" * 6), encode())
+    tokens.clock.now += later or timedelta(0)
+    assert flaw_of(lambda: asyncio.run(tokens.revoke(token))) == ("expired" if later else "unknown")
+    assert not tokens.directory.revoked
 
 
 def test_a_token_of_another_instance() -> None:
@@ -161,7 +191,7 @@ def test_claims_of_one_under_the_signature_of_another() -> None:
     _, claims, _ = mine.split(".")
     _, _, signature = theirs.split(".")
     assert flaw_of(lambda: asyncio.run(tokens.authenticate(f"t1.{claims}.{signature}"))) == "unknown"
-    later = orjson.dumps([ACCOUNT, KEY_ID, SECONDS * 2])
+    later = orjson.dumps(["0" * 16, KEY_ID, SECONDS * 2])
     forged = base64.urlsafe_b64encode(later).rstrip(b"=").decode()
     assert flaw_of(lambda: asyncio.run(tokens.authenticate(f"t1.{forged}.{mine.rpartition('.')[2]}"))) == "unknown"
 

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 KEY_ID, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 CALLER = Caller(
-    "123456789012", ("us-east-1", "eu-central-1"), "aje0", "arn:aws:iam::123456789012:user/x", KEY_ID, frozenset("*")
+    "123456789012", ("us-east-1", "eu-central-1"), "aje0", "x", "arn:aws:iam::123456789012:user/x", KEY_ID, ()
 )
+SESSION = Credentials("ASIAIOSFODNN7EXAMPLE", SECRET, "tms_a/b+c=")
 OTHER = Credentials("AKIAI44QH8DHBEXAMPLE", "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY")
 URL = "https://localhost:8443/keys-and-certificate?setAsActive=true"
 ARN_URL = "https://localhost:8443/attached-policies/arn%3Aaws%3Aiot%3Aus-east-1%3A123456789012%3Acert%2F" + "a" * 64
@@ -38,10 +39,13 @@ ARN_URL = "https://localhost:8443/attached-policies/arn%3Aaws%3Aiot%3Aus-east-1%
 class Keys:
     """A directory with one key."""
 
-    async def find_access_key(self, access_key_id: str) -> tuple[Caller, str]:
-        if access_key_id != KEY_ID:
+    async def find_access_key(self, access_key_id: str, session_token: str | None) -> tuple[Caller, str]:
+        if (access_key_id, session_token) not in ((KEY_ID, None), (SESSION.access_key, SESSION.token)):
             raise Unauthenticated("unknown", "The security token included in the request is invalid.")
         return CALLER, SECRET
+
+    def used(self, access_key_id: str) -> None:
+        assert access_key_id in (KEY_ID, SESSION.access_key)
 
 
 @dataclass
@@ -128,6 +132,13 @@ def refused(sent: Sent, now: datetime = NOW) -> Unauthenticated:
 
 class TestWhatClientsSend:
     @pytest.mark.parametrize("presigned", [None, 60])
+    def test_a_sessions_token(self, presigned: int | None) -> None:
+        assert authenticate(signed(credentials=SESSION, presigned=presigned))[0] is CALLER
+        for token in (None, "", "tms_a/b+c", "tms_a/b+d="):
+            wrong = Credentials(SESSION.access_key, SECRET, token)
+            assert refused(signed(credentials=wrong, presigned=presigned)).flaw == "unknown"
+
+    @pytest.mark.parametrize("presigned", [None, 60])
     @pytest.mark.parametrize(
         ("method", "url", "body"),
         [
@@ -200,9 +211,12 @@ class TestWhatClientsSend:
         sent = Sent("GET", b"/", b"Action=ListUsers&Version=2010-05-08", pairs)
 
         class Published:
-            async def find_access_key(self, access_key_id: str) -> tuple[Caller, str]:
-                assert access_key_id == "AKIDEXAMPLE"
+            async def find_access_key(self, access_key_id: str, session_token: str | None) -> tuple[Caller, str]:
+                assert (access_key_id, session_token) == ("AKIDEXAMPLE", None)
                 return CALLER, "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+
+            def used(self, access_key_id: str) -> None:
+                assert access_key_id == "AKIDEXAMPLE"
 
         directory: Any = Published()
         clock = FakeClock(datetime(2015, 8, 30, 12, 36, tzinfo=UTC))

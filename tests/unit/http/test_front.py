@@ -9,9 +9,9 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from thingmint.access.journal import Journal
 from thingmint.http.exchange import ClientGone, Exchange, respond
 from thingmint.http.front import Front
-from thingmint.http.journal import Journal
 from thingmint.http.probes import probes
 from thingmint.metrics import Metrics
 
@@ -63,7 +63,18 @@ async def _await(answer: Any) -> None:
     await answer
 
 
+class Trail:
+    """Takes every exchange."""
+
+    def __init__(self) -> None:
+        self.exchanges: list[Exchange] = []
+
+    def add(self, exchange: Exchange) -> None:
+        self.exchanges.append(exchange)
+
+
 def front(aws: App | None = None, metrics: Metrics | None = None) -> Front:
+    trail: Any = Trail()
     return Front(
         aws=aws or face("aws"),
         native=face("native"),
@@ -71,7 +82,7 @@ def front(aws: App | None = None, metrics: Metrics | None = None) -> Front:
         is_aws_route=lambda method, path: (method, path) in {("GET", b"/things"), ("POST", b"/keys-and-certificate")},
         yandex=face("yandex"),
         is_yandex_route=lambda path: path.startswith(b"/iot-devices/"),
-        journal=Journal(metrics or Metrics()),
+        journal=Journal(metrics or Metrics(), trail),
     )
 
 

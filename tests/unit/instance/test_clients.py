@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.unit import vectors
-from thingmint.access.directory import NewCredentials
+from thingmint.access.administration import NewAccessKey, NewAccount, NewAuthorizedKey
 from thingmint.identity.names import authority_of
 from thingmint.instance.clients import update_endpoints, write_client_files
 from thingmint.instance.layout import DataDirectory
@@ -17,17 +17,14 @@ from thingmint.instance.layout import DataDirectory
 if TYPE_CHECKING:
     from pathlib import Path
 
-CREDENTIALS = NewCredentials(
+CREDENTIALS = NewAccount(
     account="123456789012",
-    access_key_id="AKIAEXAMPLE",
-    secret_access_key="s/ecret+",
-    api_token="tma_a_b",
     folder="b1g0",
-    service_account="aje0",
-    authorized_key_id="aje1",
-    authorized_private_key="private",
-    authorized_public_key="public",
-    created_at=vectors.NOW,
+    access_key=NewAccessKey("AKIAEXAMPLE", "s/ecret+"),
+    api_token="tma_a_b",
+    authorized_key=NewAuthorizedKey(
+        id="aje1", service_account="aje0", created_at=vectors.NOW, public_key="public", private_key="private"
+    ),
 )
 
 

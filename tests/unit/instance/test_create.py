@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from structlog.testing import capture_logs
 
 from tests.unit.vectors import NOW, name, rsa_key
+from thingmint.access.administration import Administration
 from thingmint.access.directory import Directory
 from thingmint.identity.authority import DEVICE, CertificateRequest
 from thingmint.instance import create as create_module
@@ -34,11 +35,22 @@ def directory(tmp_path: Path) -> DataDirectory:
     return made
 
 
-def make(directory: DataDirectory, *, root_key: Any = "p256", passphrase: bytes | None = None) -> None:
+def make(
+    directory: DataDirectory,
+    *,
+    root_key: Any = "p256",
+    passphrase: bytes | None = None,
+    master_keys: list[bytes] | None = None,
+) -> None:
     """As `thingmint init` does."""
     if not exists(directory):
         making = create(
-            directory, hostnames=["localhost", "::1"], regions=["us-east-1"], root_key=root_key, passphrase=passphrase
+            directory,
+            hostnames=["localhost", "::1"],
+            regions=["us-east-1"],
+            root_key=root_key,
+            passphrase=passphrase,
+            master_keys=master_keys,
         )
         asyncio.run(making)
 
@@ -51,18 +63,20 @@ def check_whole(directory: DataDirectory) -> None:
         "device-ca.pem",
         "device-ca.key",
         "master.key",
+        "audit.key",
+        "audit.pem",
         "thingmint.db",
         "clients",
     }
-    instance = Instance.open(directory, lambda: None)
+    instance = Instance.open(directory, lambda: None, None)
 
     async def scenario() -> None:
         assert await NameRegistry(instance.store).hostnames() == ["localhost", "::1"]
-        found = Directory(instance.store, instance.vault)
+        found = Directory(instance.store, instance.vault, lambda: NOW)
         caller = await found.authenticate_token(directory.token.read_text().strip())
         lines = directory.aws_env.read_text().splitlines()
         env = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-        same, secret = await found.find_access_key(env["AWS_ACCESS_KEY_ID"])
+        same, secret = await found.find_access_key(env["AWS_ACCESS_KEY_ID"], None)
         assert secret == env["AWS_SECRET_ACCESS_KEY"]
         assert same.account == caller.account
         await instance.store.close()
@@ -158,9 +172,9 @@ class Interruption:
 
 
 class TestInterruptions:
-    """Steps: 9 files are written, 7 entries are moved, and what is left is removed."""
+    """Steps: 11 files are written, 9 entries are moved, and what is left is removed."""
 
-    @pytest.mark.parametrize("steps", range(30))
+    @pytest.mark.parametrize("steps", range(34))
     def test_the_next_one_finishes_or_begins_anew(
         self, directory: DataDirectory, monkeypatch: pytest.MonkeyPatch, steps: int
     ) -> None:
@@ -207,13 +221,13 @@ class TestInterruptions:
         assert directory.ca_key.read_bytes() == prepared
 
 
-# mkdir .new, 7 files (two of each root, master key, database, the mark) and those of clients at once, the moves of
-# 7 entries, rmtree, and sync_directory before and after it. mkdir of clients/ is one more.
-STEPS = 20
+# mkdir .new, 9 files (two of each root, master key, two of audit, database, the mark) and those of clients at once,
+# the moves of 9 entries, rmtree, and sync_directory before and after it. mkdir of clients/ is one more.
+STEPS = 24
 
 
 def open_all(directory: DataDirectory) -> None:
-    instance = Instance.open(directory, lambda: None)
+    instance = Instance.open(directory, lambda: None, None)
     try:
         instance.device_authority(DEVICE)
         instance.listener_authority(DEVICE)
@@ -235,7 +249,7 @@ class TestOpen:
         make(directory, passphrase=b"correct horse", root_key=root_key)
         for key in (directory.ca_key, directory.device_ca_key):
             assert key.read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
-        instance = Instance.open(directory, lambda: b"correct horse")
+        instance = Instance.open(directory, lambda: b"correct horse", None)
         assert instance.device_authority(DEVICE).certificate != instance.listener_authority(DEVICE).certificate
         asyncio.run(instance.store.close())
 
@@ -244,16 +258,38 @@ class TestOpen:
     )
     def test_with_none_or_a_wrong_one(self, directory: DataDirectory, passphrase: bytes | None, message: str) -> None:
         make(directory, passphrase=b"correct horse")
-        instance = Instance.open(directory, lambda: passphrase)
+        instance = Instance.open(directory, lambda: passphrase, None)
         with pytest.raises(ConfigError, match=message) as refused:
             instance.device_authority(DEVICE)
         assert refused.value.setting == "ca-passphrase"
         asyncio.run(instance.store.close())
 
+    def test_a_master_key_that_is_kept_elsewhere(self, directory: DataDirectory) -> None:
+        make(directory, master_keys=[b"m" * 32])
+        assert not directory.master_key.exists()
+        for keys in ([b"m" * 32], [b"n" * 32, b"m" * 32]):
+            instance = Instance.open(directory, lambda: None, keys)
+            found = asyncio.run(Administration(instance.store, instance.vault, lambda: NOW).reseal())
+            assert found == 1
+            asyncio.run(instance.store.close())
+        for missing in (None, [b"m" * 31]):
+            with pytest.raises(ConfigError):
+                Instance.open(directory, lambda: None, missing)
+
+    def test_the_audit_key(self, directory: DataDirectory) -> None:
+        make(directory, passphrase=b"correct horse")
+        instance = Instance.open(directory, lambda: b"correct horse", None)
+        public = load_pem_public_key(directory.audit_public_key.read_bytes())
+        assert instance.audit_key().public_key() == public
+        directory.audit_key.write_bytes(directory.ca_key.read_bytes())
+        with pytest.raises(ConfigError, match="is not an Ed25519 key"):
+            instance.audit_key()
+        asyncio.run(instance.store.close())
+
     def test_it_is_asked_for_when_needed_only(self, directory: DataDirectory) -> None:
         make(directory)
         asked: list[None] = []
-        instance = Instance.open(directory, lambda: asked.append(None))
+        instance = Instance.open(directory, lambda: asked.append(None), None)
         asyncio.run(instance.store.close())
         assert not asked
 
@@ -262,7 +298,7 @@ class TestOpen:
         make(directory)
         directory.master_key.write_bytes(content)
         with pytest.raises(ConfigError, match="does not hold a master key"):
-            Instance.open(directory, lambda: None)
+            Instance.open(directory, lambda: None, None)
 
     @pytest.mark.parametrize(
         ("file", "damage"),

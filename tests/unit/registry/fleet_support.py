@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from thingmint.access.directory import Directory
+from thingmint.access.administration import Administration
 from thingmint.access.vault import Vault
 from thingmint.identity.fleet import Device, DeviceRegistry
 from thingmint.identity.ids import FOLDER, IOT, new_id
@@ -55,7 +55,7 @@ class Fleet:
     """Everything of one store; ``results`` are what the changes gave to be encoded."""
 
     store: SQLiteStore
-    directory: Directory
+    administration: Administration
     clock: Clock
     scope: Scope
     folder: str
@@ -120,10 +120,10 @@ class Fleet:
 
     async def second(self) -> Fleet:
         """The same store in the hands of another account."""
-        new = await self.directory.create_account("second", ["eu-west-1"], self.clock.now)
+        new = await self.administration.create_account("second", ["eu-west-1"])
         return Fleet(
             self.store,
-            self.directory,
+            self.administration,
             self.clock,
             Scope(new.account, "eu-west-1"),
             new.folder,
@@ -141,14 +141,14 @@ async def open_fleet(path: Path) -> AsyncIterator[Fleet]:
     store = SQLiteStore(database)
     try:
         clock = Clock()
-        directory = Directory(store, Vault(secrets.token_bytes(32)))
-        new = await directory.create_account("first", ["us-east-1", "eu-west-1"], clock.now)
+        administration = Administration(store, Vault(secrets.token_bytes(32)), lambda: clock.now)
+        new = await administration.create_account("first", ["us-east-1", "eu-west-1"])
         assert new.folder.startswith(FOLDER)
         operations = OperationRegistry(store)
         fleet = FleetRegistry(store, operations, Markers(secrets.token_bytes(32)))
         bindings = BindingRegistry(store, operations)
         scope = Scope(new.account, "us-east-1")
-        yield Fleet(store, directory, clock, scope, new.folder, operations, fleet, bindings, [])
+        yield Fleet(store, administration, clock, scope, new.folder, operations, fleet, bindings, [])
     finally:
         await store.close()
 

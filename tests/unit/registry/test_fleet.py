@@ -29,10 +29,10 @@ def test_what_is_made_is_found(tmp_path: Path) -> None:
         assert await fleet.fleet.get_registry(account, registry.id) == registry
         assert await fleet.fleet.get_device(account, device.id) == device
         assert await fleet.fleet.get_device_by_name(account, registry.id, "d") == device
-        assert await fleet.fleet.folder_of_device(account, device.id) == fleet.folder
-        assert await fleet.fleet.folder_of_registry(account, registry.id) == fleet.folder
-        assert await fleet.fleet.folder_of_device(account, registry.id) is None
-        assert await fleet.fleet.folder_of_registry(account, device.id) is None
+        assert await fleet.fleet.find_device(account, device.id) == device
+        assert await fleet.fleet.find_registry(account, registry.id) == registry
+        assert await fleet.fleet.find_device(account, registry.id) is None
+        assert await fleet.fleet.find_registry(account, device.id) is None
 
     with_fleet(tmp_path, test)
 
@@ -199,8 +199,8 @@ def test_another_account_finds_nothing(tmp_path: Path) -> None:
         ):
             with pytest.raises(NotFound):
                 await foreign
-        assert await other.fleet.folder_of_device(account, device.id) is None
-        assert await other.fleet.folder_of_registry(account, registry.id) is None
+        assert await other.fleet.find_device(account, device.id) is None
+        assert await other.fleet.find_registry(account, registry.id) is None
         assert await fleet.fleet.get_device(fleet.scope.account, device.id) == device
         await other.registry(name="r")
 

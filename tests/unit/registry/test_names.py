@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from tests.unit.vectors import NOW
+from thingmint.access.administration import Administration
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault
 from thingmint.registry.names import NameRegistry
@@ -21,8 +22,9 @@ def test_names_and_regions(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         store = SQLiteStore(database)
-        directory, names = Directory(store, Vault(b"m" * 32)), NameRegistry(store)
-        await directory.create_account("default", ["us-east-1"], NOW)
+        vault, names = Vault(b"m" * 32), NameRegistry(store)
+        await Administration(store, vault, lambda: NOW).create_account("default", ["us-east-1"])
+        directory = Directory(store, vault, lambda: NOW)
         assert await names.hostnames() == []
         assert await names.add_hostnames(["b", "a", "b"]) == ["b", "a"]
         assert await names.add_hostnames(["a", "c", "b"]) == ["c"]

@@ -1,0 +1,71 @@
+"""May they: one place where a caller's policies meet what they ask for.
+
+The caller learns little of a refusal, the operator everything: the log names the statement, or says that none allows
+it and what would have.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+import structlog
+
+from thingmint.identity.errors import Denied
+from thingmint.identity.policy import Deny, Request, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from thingmint.access.callers import Caller
+    from thingmint.access.exchange import Exchange
+    from thingmint.identity.policy import ContextValue
+
+__all__ = ["authorize"]
+
+_MAX_FINDINGS = 5
+
+_log = structlog.get_logger("thingmint.access")
+
+
+def authorize(
+    exchange: Exchange,
+    action: str,
+    resources: Sequence[str] = ("*",),
+    context: Mapping[str, ContextValue] | None = None,
+) -> None:
+    """Raises Denied unless the exchange's caller may.
+
+    ``resources`` are one thing and all that contain it, the narrowest first; ``context`` adds to what every request
+    has (AWS's global condition keys).
+    """
+    caller = exchange.caller
+    assert caller is not None, "callers are authenticated first"
+    known = _context(exchange, caller) | dict(context or {})
+    requests = [Request(action, resource, known) for resource in resources]
+    exchange.resource = resources[0]
+    decision = caller.decide(requests)
+    if isinstance(decision, Deny):
+        findings = [finding for group in caller.groups for finding in explain(group, requests[0])]
+        _log.warning(
+            "refused",
+            action=action,
+            resource=resources[0],
+            principal=caller.arn,
+            why=str(decision),
+            closest=[str(finding) for finding in findings[:_MAX_FINDINGS]] or f"no policy names {action}",
+            request_id=exchange.id,
+        )
+        raise Denied(caller.arn, action, resources[0], explicit=decision.explicit)
+
+
+def _context(exchange: Exchange, caller: Caller) -> dict[str, ContextValue]:
+    return {
+        "aws:CurrentTime": datetime.now(UTC),
+        "aws:PrincipalAccount": caller.account,
+        "aws:PrincipalArn": caller.arn,
+        "aws:SourceIp": ip_address(exchange.source) if exchange.source else None,
+        "aws:userid": caller.principal,
+        "aws:username": caller.name,
+    }

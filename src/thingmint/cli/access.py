@@ -1,0 +1,228 @@
+"""`thingmint access`: made from the table of commands, so that the command line and the API cannot drift apart."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from thingmint.access.commands import COMMANDS
+from thingmint.cli.directory import DataDirOption, held, settings_for
+from thingmint.settings import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pydantic.fields import FieldInfo
+
+    from thingmint.access.commands import Command
+    from thingmint.instance.layout import DataDirectory
+    from thingmint.settings import Settings
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Accounts, users, roles, keys, tokens and policies.", no_args_is_help=False)
+
+Output = Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")]
+
+# What names the thing that a command is about stands without a flag in front.
+_POSITIONAL = ("name", "principal", "id")
+# Policy documents are read from files.
+_DOCUMENTS = ("document", "trust_policy")
+
+_WIDE = 1000  # columns
+
+_EXAMPLES = {
+    "account.create": "thingmint access account create staging --region eu-central-1",
+    "folder.create": "thingmint access folder create sensors",
+    "user.create": "thingmint access user create alice",
+    "service-account.create": "thingmint access service-account create importer",
+    "role.create": "thingmint access role create provisioner --trust-policy trust.json",
+    "key.create": "thingmint access key create user/alice",
+    "token.create": "thingmint access token create user/alice --lifetime 30d --description ci",
+    "policy.put": "thingmint access policy put mint --document mint.json",
+    "policy.attach": "thingmint access policy attach user/alice --policy thingmint/ReadOnly",
+}
+
+
+@app.command(epilog="\b\nExample:\n  thingmint access rotate-master-key --data-dir data")
+def rotate_master_key(data_dir: DataDirOption = None) -> None:
+    """Seal all recoverable secrets under a new master key. The server has to be stopped."""
+    from thingmint.instance.create import reseal, rotate
+    from thingmint.instance.layout import DirectoryInUse
+
+    settings = settings_for(data_dir)
+    keys = settings.master_keys()
+    if keys is not None and len(keys) < 2:
+        raise ConfigError(
+            "master-key", "is kept elsewhere: put the new key before the old one there, then run this again"
+        )
+    directory, hold = held(settings)
+    try:
+        with hold:
+            count = asyncio.run(rotate(directory) if keys is None else reseal(directory, keys))
+    except DirectoryInUse:
+        raise ConfigError("data-dir", f"{directory.root} is in use: stop the server first") from None
+    print(f"{count} secrets are sealed under a new master key. Tokens of IAM and of pages made before are void.")
+
+
+def _add_commands() -> None:
+    groups: dict[str, typer.Typer] = {}
+    for command in COMMANDS.values():
+        if command.noun == "session":  # `access session` makes one: there is nothing else to do with sessions
+            app.command("session", help=command.summary, epilog=_epilog(command))(_function(command, positional=False))
+            continue
+        if command.noun not in groups:
+            groups[command.noun] = typer.Typer(help=f"{_plural(command.noun)}: make, list, change, delete.")
+            app.add_typer(groups[command.noun], name=command.noun)
+        groups[command.noun].command(command.verb, help=command.summary, epilog=_epilog(command))(
+            _function(command, positional=True)
+        )
+
+
+def _plural(noun: str) -> str:
+    words = noun.replace("-", " ").capitalize()
+    return f"{words[:-1]}ies" if words.endswith("y") and words != "Key" else f"{words}s"
+
+
+def _function(command: Command, *, positional: bool) -> Callable[..., None]:
+    """A function whose signature typer can read, made from the command's model."""
+    fields = command.input.model_fields
+
+    def run(**values: Any) -> None:
+        data_dir, output = values.pop("data_dir"), values.pop("output")
+        given = {name: value for name, value in values.items() if value not in (None, [])}
+        for name in _DOCUMENTS:
+            if name in given:
+                given[name] = _read(name, given[name])
+        if "policy" in given and command.verb == "create":
+            given["policy"] = _read("policy", given["policy"])
+        _show(_ask(settings_for(data_dir), command.name, given), output)
+
+    parameters = [
+        *(
+            _parameter(name, field, positional=positional, file=name == "policy" and command.verb == "create")
+            for name, field in fields.items()
+        ),
+        _keyword("data_dir", DataDirOption, None),
+        _keyword("output", Output, "table"),
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _parameter(name: str, field: FieldInfo, *, positional: bool, file: bool) -> inspect.Parameter:
+    required = field.is_required()
+    if name == "region":
+        return _keyword(name, Annotated[list[str] | None, typer.Option(help="Repeatable; the first is home.")], None)
+    if positional and name in _POSITIONAL and required:
+        return _keyword(name, Annotated[str, typer.Argument()], inspect.Parameter.empty)
+    help_text = {
+        "account": "Its 12 digits; the first account without it.",
+        "principal": "user/NAME, role/NAME or service-account/NAME.",
+        "resource": "For a role of Yandex's: yandex:folder/ID, yandex:registry/ID or *.",
+        "duration": "Such as 1h or 30m.",
+        "lifetime": "Such as 30d; without it, for ever.",
+    }.get(name, "A file with the document, - for standard input." if name in _DOCUMENTS or file else None)
+    option = typer.Option(f"--{name.replace('_', '-')}", help=help_text)
+    if required:
+        return _keyword(name, Annotated[str, option], inspect.Parameter.empty)
+    return _keyword(name, Annotated[str | None, option], None)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _epilog(command: Command) -> str | None:
+    if command.noun == "session":
+        example = "thingmint access session --principal user/alice --duration 1h"
+    else:
+        example = _EXAMPLES.get(command.name, f"thingmint access {command.noun} {command.verb}{_arguments(command)}")
+    return f"\b\nExample:\n  {example}"
+
+
+def _arguments(command: Command) -> str:
+    fields = command.input.model_fields
+    words = {"name": "NAME", "principal": "user/NAME", "id": "ID", "policy": "--policy NAME"}
+    return "".join(f" {word}" for name, word in words.items() if name in fields and fields[name].is_required())
+
+
+def _read(name: str, path: str) -> str:
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(name.replace("_", "-"), f"{path} cannot be read: {error}") from None
+
+
+def _ask(settings: Settings, name: str, given: Mapping[str, Any]) -> Any:
+    """Runs the command here, or asks the server that holds the directory."""
+    from thingmint import admin
+    from thingmint.instance.layout import DirectoryInUse
+
+    directory, hold = held(settings)
+    if not directory.root.exists():
+        raise ConfigError("data-dir", f"there is no {directory.root}: run thingmint init first")
+    try:
+        with hold:
+            return asyncio.run(_run_here(directory, settings, name, given))
+    except DirectoryInUse:
+        return admin.call(directory.admin_socket, "access", name=name, given=dict(given))
+
+
+async def _run_here(directory: DataDirectory, settings: Settings, name: str, given: Mapping[str, Any]) -> Any:
+    from thingmint.access.administration import Administration
+    from thingmint.access.audit import AuditedStore
+    from thingmint.access.commands import as_operator
+    from thingmint.admin import AdminError
+    from thingmint.identity.errors import DomainError
+    from thingmint.instance.create import Instance, exists, open_vault
+    from thingmint.registry.certificates import utc_now
+
+    if not exists(directory):
+        raise ConfigError("data-dir", f"{directory.root} holds no instance: run thingmint init first")
+    vault = open_vault(directory, settings.master_keys())
+    store = Instance.open_store(directory)
+    try:
+        return await as_operator(Administration(AuditedStore(store, utc_now), vault, utc_now), name, given)
+    except DomainError as error:
+        raise AdminError(str(error)) from None
+    finally:
+        await store.close()
+
+
+def _show(result: Any, output: str) -> None:
+    if output == "json":
+        print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
+        return
+    # Piped, a table is as wide as it has to be, so that words stay whole for grep.
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
+    if isinstance(result, list):
+        if not result:
+            console.print("None.")
+            return
+        table = Table(box=None, pad_edge=False)
+        for name in result[0]:
+            table.add_column(name, overflow="fold")
+        for row in result:
+            table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
+        console.print(table)
+        return
+    for name, value in result.items():
+        if isinstance(value, dict):
+            console.print(f"{name}:")
+            console.print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(), markup=False)
+        else:
+            console.print(f"{name}: {value}", markup=False)
+
+
+_add_commands()

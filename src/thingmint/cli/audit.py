@@ -1,0 +1,156 @@
+"""`thingmint audit`: reading the audit trail, and finding out whether anybody touched it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from thingmint.cli.directory import DataDirOption, settings_for
+from thingmint.settings import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from thingmint.instance.layout import DataDirectory
+    from thingmint.storage.audit import AuditRow
+    from thingmint.storage.engine import Reader, Transaction
+
+__all__ = ["app"]
+
+app = typer.Typer(help="The audit trail: who did what, when, from where.")
+
+_PAGE = 1000
+_WIDE = 1000  # columns
+_Account = Annotated[str | None, typer.Option(help="Only this account's records.")]
+
+
+@app.command("list", epilog="\b\nExample:\n  thingmint audit list --data-dir data --limit 20")
+def list_records(
+    data_dir: DataDirOption = None,
+    account: _Account = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 50,
+    output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")] = "table",
+) -> None:
+    """Show the latest records."""
+
+    async def run() -> list[AuditRow]:
+        with _reader(data_dir) as (_, reader):
+            return await _page(reader, account, None, limit)
+
+    records = [orjson.loads(row.record) for row in asyncio.run(run())]
+    if output == "json":
+        print(orjson.dumps(records, option=orjson.OPT_INDENT_2).decode())
+        return
+    columns = ("time", "account", "event", "outcome", "error", "principal", "address", "resource")
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for record in records:
+        table.add_row(*(_cell(record.get(column)) for column in columns))
+    # Piped, a table is as wide as it has to be, so that words stay whole for grep.
+    Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE).print(table)
+
+
+@app.command(epilog="\b\nExample:\n  thingmint audit export --data-dir data > audit.jsonl")
+def export(data_dir: DataDirOption = None, account: _Account = None) -> None:
+    """Write all records as JSON lines, newest first, each with its place in the chain."""
+
+    async def run() -> None:
+        with _reader(data_dir) as (_, reader):
+            async for row in _all(reader, account):
+                line = {"id": row.id, "sequence": row.sequence, "hash": row.hash and row.hash.hex()}
+                sys.stdout.write(orjson.dumps({**line, "record": orjson.loads(row.record)}).decode() + "\n")
+
+    asyncio.run(run())
+
+
+@app.command(
+    epilog="\b\nExamples:\n  thingmint audit verify --data-dir data\n"
+    "  thingmint audit verify --data-dir data --checkpoint kept-elsewhere.jsonl"
+)
+def verify(
+    data_dir: DataDirOption = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Checkpoints that were copied to another place.")
+    ] = None,
+) -> None:
+    """Recompute the chain; exit status 1 names the first record that was altered, removed, moved or cut off."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    from thingmint.access.sealing import Tampering, read_checkpoints
+    from thingmint.access.sealing import verify as verify_chain
+
+    async def run() -> tuple[int, int]:
+        with _reader(data_dir) as (directory, reader):
+            try:
+                key = load_pem_public_key(directory.audit_public_key.read_bytes())
+                files = [path for path in (directory.audit_checkpoints, checkpoint) if path is not None]
+                kept = [one for path in files if path == checkpoint or path.exists() for one in read_checkpoints(path)]
+            except (OSError, ValueError) as error:
+                raise ConfigError("checkpoint", f"cannot be read: {error}") from None
+            assert isinstance(key, Ed25519PublicKey), "the audit key is of that kind"
+            return await verify_chain(reader, key, kept)
+
+    try:
+        records, checkpoints = asyncio.run(run())
+    except Tampering as error:
+        print(f"thingmint: the audit trail was tampered with: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    print(f"{records} records and {checkpoints} checkpoints hold together.")
+    if records and not checkpoints:
+        print("No checkpoint covers them yet, so the whole chain could have been made anew.")
+
+
+def _cell(value: Any) -> Text:
+    """Strangers wrote some of it, so no control character reaches the terminal."""
+    text = str(value or "")
+    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+
+
+def _reader(data_dir: Path | None) -> Any:
+    import contextlib
+    import sqlite3
+    from collections.abc import Iterator
+
+    from thingmint.instance.layout import DataDirectory
+    from thingmint.storage.sqlite import SQLiteReader
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[tuple[DataDirectory, Reader]]:
+        directory = DataDirectory(settings_for(data_dir).data_dir.absolute())
+        try:
+            reader = SQLiteReader(directory.database)
+        except sqlite3.Error as error:
+            raise ConfigError("data-dir", f"{directory.root} cannot be read: {error}") from None
+        try:
+            yield directory, reader
+        finally:
+            reader.close()
+
+    return opened()
+
+
+async def _page(reader: Reader, account: str | None, before: str | None, limit: int) -> list[AuditRow]:
+    from thingmint.storage import audit as sql
+
+    async def body(tx: Transaction) -> list[AuditRow]:
+        return await sql.list_records(tx, account=account, before=before, limit=limit)
+
+    return await reader.read(body)
+
+
+async def _all(reader: Reader, account: str | None) -> AsyncIterator[AuditRow]:
+    before: str | None = None
+    while rows := await _page(reader, account, before, _PAGE):
+        for row in rows:
+            yield row
+        before = rows[-1].id

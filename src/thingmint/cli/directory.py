@@ -1,0 +1,44 @@
+"""The data directory that a command is about, and its settings."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thingmint.settings import ConfigError, Settings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from thingmint.instance.layout import DataDirectory
+
+__all__ = ["DataDirOption", "held", "settings_for"]
+
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="D", help="Where everything is kept (default: data).")
+]
+
+
+def settings_for(data_dir: Path | None) -> Settings:
+    return load({"data_dir": data_dir})
+
+
+def held(settings: Settings) -> tuple[DataDirectory, AbstractContextManager[None]]:
+    """The directory, and what keeps other processes out of it. Entering that raises DirectoryInUse and ConfigError."""
+    from thingmint.instance.layout import DataDirectory, DirectoryUnusable
+
+    directory = DataDirectory(settings.data_dir.absolute())
+
+    @contextlib.contextmanager
+    def hold() -> Iterator[None]:
+        try:
+            with directory.hold():
+                yield
+        except DirectoryUnusable as error:
+            raise ConfigError("data-dir", str(error)) from None
+
+    return directory, hold()

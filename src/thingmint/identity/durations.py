@@ -1,0 +1,23 @@
+"""Durations as people write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+__all__ = ["parse_duration"]
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd]?)")
+
+
+def parse_duration(value: object) -> object:
+    """Seconds, or a number with a unit (90d, 12h, 30m, 45s), as a timedelta; what else it may be is left as it is.
+
+    For pydantic, which itself reads ISO 8601 (P90D). Raises ValueError for other text.
+    """
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+        return timedelta(**{_UNITS[match[2] or "s"]: float(match[1])})
+    if isinstance(value, str) and not value.startswith("P"):
+        raise ValueError("must be a duration such as 90d, 12h, 30m, 45s or P90D")
+    return value

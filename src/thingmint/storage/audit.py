@@ -1,0 +1,117 @@
+"""The audit trail in SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from thingmint.storage.engine import Transaction
+
+__all__ = [
+    "AuditRow",
+    "delete_records",
+    "first_checkpoint_after",
+    "insert_checkpoint",
+    "insert_record",
+    "last_sealed",
+    "list_checkpoints",
+    "list_records",
+    "seal_record",
+    "sealed_records",
+    "unsealed_records",
+]
+
+
+class AuditRow(NamedTuple):
+    """``sequence`` and ``hash`` are None until the record is sealed."""
+
+    id: str
+    account: str | None
+    record: str
+    sequence: int | None = None
+    hash: bytes | None = None
+
+
+async def insert_record(tx: Transaction, id: str, account: str | None, record: str) -> None:
+    """Again is no harm: a batch of which it is unknown whether it was kept is written once more."""
+    await tx.execute(
+        "INSERT INTO audit_records (id, account, record) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        id,
+        account,
+        record,
+    )
+
+
+async def last_sealed(tx: Transaction) -> tuple[int, bytes] | None:
+    """The chain's end: sequence number and hash."""
+    row = await tx.fetch_one(
+        "SELECT sequence, hash FROM audit_records WHERE sequence IS NOT NULL ORDER BY sequence DESC LIMIT 1"
+    )
+    return (row[0], row[1]) if row else None
+
+
+async def unsealed_records(tx: Transaction, limit: int) -> list[AuditRow]:
+    """The oldest of them."""
+    rows = await tx.fetch_all(
+        "SELECT id, account, record FROM audit_records WHERE sequence IS NULL ORDER BY id LIMIT $1", limit
+    )
+    return [AuditRow(*row) for row in rows]
+
+
+async def seal_record(tx: Transaction, id: str, sequence: int, hash: bytes) -> None:
+    await tx.execute("UPDATE audit_records SET sequence = $2, hash = $3 WHERE id = $1", id, sequence, hash)
+
+
+async def sealed_records(tx: Transaction, after: int, limit: int) -> list[AuditRow]:
+    """In the chain's order, beyond the sequence number ``after``."""
+    rows = await tx.fetch_all(
+        "SELECT id, account, record, sequence, hash FROM audit_records WHERE sequence > $1 ORDER BY sequence LIMIT $2",
+        after,
+        limit,
+    )
+    return [AuditRow(*row) for row in rows]
+
+
+async def list_records(tx: Transaction, *, account: str | None, before: str | None, limit: int) -> list[AuditRow]:
+    """Newest first, those before the id ``before``; of one account, or of all."""
+    conditions, parameters = [], []
+    for column, comparison, value in (("account", "=", account), ("id", "<", before)):
+        if value is not None:
+            parameters.append(value)
+            conditions.append(f"{column} {comparison} ${len(parameters) + 1}")
+    where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+    rows = await tx.fetch_all(
+        f"SELECT id, account, record, sequence, hash FROM audit_records {where}ORDER BY id DESC LIMIT $1",  # noqa: S608
+        limit,
+        *parameters,
+    )
+    return [AuditRow(*row) for row in rows]
+
+
+async def insert_checkpoint(tx: Transaction, sequence: int, checkpoint: str) -> None:
+    await tx.execute(
+        "INSERT INTO audit_checkpoints (sequence, checkpoint) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        sequence,
+        checkpoint,
+    )
+
+
+async def list_checkpoints(tx: Transaction) -> list[str]:
+    rows = await tx.fetch_all("SELECT checkpoint FROM audit_checkpoints ORDER BY sequence")
+    return [row[0] for row in rows]
+
+
+async def first_checkpoint_after(tx: Transaction, id: str) -> int | None:
+    """The sequence number of the last checkpoint before the first sealed record whose id is not below ``id``."""
+    row = await tx.fetch_one(
+        "SELECT max(sequence) FROM audit_checkpoints WHERE sequence < "
+        "(SELECT min(sequence) FROM audit_records WHERE id >= $1 AND sequence IS NOT NULL)",
+        id,
+    )
+    return row[0] if row else None
+
+
+async def delete_records(tx: Transaction, through: int) -> int:
+    """Prunes the chain up to a checkpoint, which stays as the new beginning."""
+    await tx.execute("DELETE FROM audit_checkpoints WHERE sequence < $1", through)
+    return await tx.execute("DELETE FROM audit_records WHERE sequence <= $1", through)

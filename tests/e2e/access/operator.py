@@ -1,0 +1,162 @@
+"""The operator of a server, and clients with credentials that the operator makes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from botocore.exceptions import ClientError
+
+from tests.e2e.commands import thingmint
+from tests.e2e.conftest import iot_client
+from tests.e2e.yandex.clients import Account, Cloud
+from thingmint import admin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from thingmint.testing import RunningServer
+
+__all__ = ["Operator", "allow", "database", "deny", "document", "error_of", "keys_of", "refusal", "service_account"]
+
+Json = dict[str, Any]
+
+
+def document(*statements: Json) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def allow(action: Any, resource: Any = "*", **further: Any) -> Json:
+    return {"Effect": "Allow", "Action": action, "Resource": resource, **further}
+
+
+def deny(action: Any, resource: Any = "*", **further: Any) -> Json:
+    return {**allow(action, resource, **further), "Effect": "Deny"}
+
+
+def refusal(call: Callable[..., Any], **arguments: Any) -> tuple[int, str, str]:
+    """Status, code and message of boto3's error."""
+    try:
+        answer = call(**arguments)
+    except ClientError as error:
+        told: Any = error.response
+        return told["ResponseMetadata"]["HTTPStatusCode"], told["Error"]["Code"], told["Error"]["Message"]
+    raise AssertionError(f"not refused: {answer}")
+
+
+def error_of(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code of a native refusal."""
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+def keys_of(new: Mapping[str, str]) -> Json:
+    """What boto3 wants of what `access key create` or `access session` answered."""
+    token = {"aws_session_token": new["session_token"]} if "session_token" in new else {}
+    return {
+        "aws_access_key_id": new["access_key_id"],
+        "aws_secret_access_key": new["secret_access_key"],
+        **token,
+    }
+
+
+@contextlib.contextmanager
+def database(data: Path) -> Iterator[sqlite3.Connection]:
+    """The database of a server that is stopped, to be edited by hand."""
+    with contextlib.closing(sqlite3.connect(data / "thingmint.db")) as connection, connection:
+        yield connection
+
+
+@dataclass(frozen=True)
+class Operator:
+    """``account`` is what commands are about; the first without it."""
+
+    server: RunningServer
+    account: str = ""
+
+    @property
+    def data(self) -> Path:
+        return self.server.data_dir
+
+    def ask(self, command: str, **given: Any) -> Any:
+        """What the command line would ask the running server, without starting a process for it."""
+        account = {"account": self.account} if self.account else {}
+        return admin.call(self.data / "admin.sock", "access", name=command, given=account | given)
+
+    def run(self, *words: str | Path) -> Any:
+        """The command itself; the document that it answers with."""
+        account = ["--account", self.account] if self.account else []
+        done = thingmint("access", *words, *account, "--data-dir", self.data, "--output", "json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def user(self, *policies: str | Json) -> str:
+        """The name of a new user with these: names of policies, or statements of one of its own."""
+        return self.principal("user", *policies).partition("/")[2]
+
+    def principal(self, kind: str, *policies: str | Json) -> str:
+        name = f"{kind}-{secrets.token_hex(4)}"
+        trust = {"trust_policy": document(_TRUST)} if kind == "role" else {}
+        self.ask(f"{kind}.create", name=name, **trust)
+        for policy in policies:
+            self.attach(f"{kind}/{name}", policy)
+        return f"{kind}/{name}"
+
+    def attach(self, principal: str, policy: str | Json, resource: str = "*") -> str:
+        """The name of what was attached."""
+        if isinstance(policy, dict):
+            name = f"own-{secrets.token_hex(4)}"
+            self.ask("policy.put", name=name, document=document(policy))
+            policy = name
+        self.ask("policy.attach", principal=principal, policy=policy, resource=resource)
+        return policy
+
+    def key(self, user: str) -> Any:
+        return self.ask("key.create", principal=user)
+
+    def session(self, principal: str, **given: Any) -> Any:
+        return self.ask("session.create", principal=principal, **given)
+
+    @contextlib.contextmanager
+    def iot(self, new: Mapping[str, str]) -> Iterator[Any]:
+        """boto3 with those credentials."""
+        with contextlib.closing(iot_client(self.server, **keys_of(new))) as client:
+            yield client
+
+    @contextlib.contextmanager
+    def iot_of(self, *policies: str | Json) -> Iterator[Any]:
+        """boto3 as a new user."""
+        with self.iot(self.key(self.user(*policies))) as client:
+            yield client
+
+    def native(self, user: str, **given: Any) -> httpx.Client:
+        """httpx with a new token of that user."""
+        token = self.ask("token.create", principal=user, **given)["token"]
+        return self.bearer(token)
+
+    def bearer(self, token: str) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.server.http_url, headers={"authorization": f"Bearer {token}"}, timeout=20, trust_env=False
+        )
+
+
+_TRUST = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+
+
+@contextlib.contextmanager
+def service_account(operator: Operator, folder: str, *grants: tuple[str, str]) -> Iterator[Cloud]:
+    """A new one with these roles on these resources, ready to call."""
+    principal = operator.principal("service-account")
+    for role, resource in grants:
+        operator.attach(principal, f"yandex/{role}", resource)
+    key = operator.key(principal)
+    cloud = Cloud(operator.server, Account(key, folder, ""))
+    try:
+        yield cloud
+    finally:
+        cloud.close()

@@ -1,0 +1,426 @@
+"""The audit trail as its commands show it: complete, without secrets, and showing whether anybody touched it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from yandex.cloud.iam.v1 import iam_token_service_pb2
+from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
+
+from tests.e2e.access.operator import Operator, allow, database, document, refusal
+from tests.e2e.commands import own_server, thingmint
+from tests.e2e.conftest import iot_client
+from tests.e2e.material import csr_pem
+from tests.e2e.wire import exchange, until
+from tests.e2e.yandex.certificates import certificate
+from tests.e2e.yandex.clients import Cloud, GrpcWire, Refused
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from thingmint.testing import RunningServer
+
+_FIELDS = {
+    "time",
+    "source",
+    "event",
+    "account",
+    "principal",
+    "credential",
+    "address",
+    "agent",
+    "resource",
+    "outcome",
+    "error",
+    "request",
+}
+_DEVICE_EVENT = "yandex.cloud.audit.iot.devices."
+
+
+def exported(data: Path, *arguments: str) -> list[dict[str, Any]]:
+    done = thingmint("audit", "export", "--data-dir", data, *arguments)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def records(data: Path) -> list[dict[str, Any]]:
+    """Oldest first."""
+    return [line["record"] for line in reversed(exported(data))]
+
+
+class Story:
+    """What happened on a server that is stopped by now."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.secrets: set[str] = set()
+        with own_server(data) as server:
+            self.account = Operator(server).ask("account.list")[0]["id"]
+            self._on_aws(server)
+            self._on_yandex(server)
+            self._on_native(server)
+            self._strangers(server)
+        with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:  # for a second checkpoint
+            iot.describe_endpoint()
+        self.records = records(data)
+
+    def _on_aws(self, server: RunningServer) -> None:
+        operator = Operator(server)
+        self.user = operator.user("thingmint/ReadOnly")
+        self.key = operator.key(self.user)
+        session = operator.session(self.user)
+        env = server.environment()
+        self.secrets |= {
+            self.key["secret_access_key"],
+            session["secret_access_key"],
+            session["session_token"],
+            env["AWS_SECRET_ACCESS_KEY"],
+            server.token,
+        }
+        with contextlib.closing(iot_client(server)) as iot:
+            made = iot.create_keys_and_certificate(setAsActive=True)
+            self.certificate = made["certificateArn"]
+            self.secrets.add(made["keyPair"]["PrivateKey"])
+            iot.update_certificate(certificateId=made["certificateId"], newStatus="INACTIVE")
+            iot.describe_certificate(certificateId=made["certificateId"])
+            iot.list_certificates(pageSize=249)
+            assert refusal(iot.describe_certificate, certificateId="0" * 64)[0] == 404
+            iot.delete_certificate(certificateId=made["certificateId"])
+        with operator.iot(self.key) as iot:
+            refusal(iot.create_keys_and_certificate)
+
+    def _on_yandex(self, server: RunningServer) -> None:
+        cloud = Cloud(server)
+        cloud.add(cloud.device(cloud.registry(name="audited")), certificate())
+        self.secrets |= {cloud.token, cloud.account.key["private_key"], cloud.account.jwt()}
+        escape = registry_service_pb2.ListRegistriesRequest(folder_id="\x1b[31mred[/b]")
+        with pytest.raises(Refused):
+            cloud.rest.call("RegistryService/List", escape)
+        with pytest.raises(Refused):
+            cloud.rest.call("DeviceService/Get", device_service_pb2.GetDeviceRequest(device_id="are0"))
+        cloud.close()
+
+    def _on_native(self, server: RunningServer) -> None:
+        with Operator(server).bearer(server.token) as native:
+            native.post("/v1/certificates", json={"csr": csr_pem()})
+            native.get("/v1/certificates", params={"page_size": 7, "marker": "x-secret-in-a-query"})
+            token = native.post("/v1/access/token/create", json={"principal": f"user/{self.user}"}).json()["data"]
+            self.secrets |= {token["token"], "x-secret-in-a-query"}
+            native.post("/v1/access/policy/put", json={"name": "p", "document": document(allow("iot:*"))})
+        for _ in range(60):
+            httpx.get(f"{server.http_url}/v1/certificates", headers={"authorization": "Bearer tma_guess_secretguess"})
+        self.secrets.add("secretguess")
+
+    def _strangers(self, server: RunningServer) -> None:
+        for _ in range(40):
+            assert exchange(server, "GET", "/things?token=x-other-secret").status == 403
+        self.secrets.add("x-other-secret")
+
+    def of(self, event: str, **fields: Any) -> dict[str, Any]:
+        """The only record that has these fields."""
+        found = [r for r in self.records if r["event"] == event and fields.items() <= r.items()]
+        assert len(found) == 1, (event, fields, found)
+        return found[0]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    return Story(tmp_path_factory.mktemp("story") / "data")
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome", "error"),
+    [
+        ("CreateKeysAndCertificate", "success", None),
+        ("UpdateCertificate", "success", None),
+        ("DescribeCertificate", "success", None),
+        ("DeleteCertificate", "success", None),
+        ("CreateKeysAndCertificate", "refused", "AccessDeniedException"),
+        ("DescribeCertificate", "refused", "ResourceNotFoundException"),
+    ],
+)
+def test_aws_events(story: Story, event: str, outcome: str, error: str | None) -> None:
+    record = story.of(event, outcome=outcome, error=error, source="iot.amazonaws.com")
+    assert set(record) >= _FIELDS
+    assert record["account"] == story.account
+    user, denied = ("administrator", False) if error != "AccessDeniedException" else (story.user, True)
+    assert record["principal"] == f"arn:aws:iam::{story.account}:user/{user}"
+    assert (record["credential"] == story.key["access_key_id"]) is denied
+    assert record["address"] == "127.0.0.1"
+    assert record["agent"].startswith("Boto3/")
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", record["request"])
+    if event in ("UpdateCertificate", "DeleteCertificate"):
+        assert record["resource"] == story.certificate
+
+
+@pytest.mark.parametrize("event", ["CreateRegistry", "CreateDevice", "AddDeviceCertificate"])
+def test_yandex_events(story: Story, event: str) -> None:
+    record = story.of(_DEVICE_EVENT + event, outcome="success")
+    assert set(record) >= _FIELDS
+    assert record["source"] == "iot-devices.api.cloud.yandex.net"
+    assert record["principal"].endswith(":service-account/administrator")
+    assert record["resource"].startswith("yandex:")
+    assert (record["address"], record["error"]) == ("127.0.0.1", None)
+
+
+def test_refusals_by_yandex_and_native(story: Story) -> None:
+    assert story.of("DeviceService.Get")["error"] == "NOT_FOUND"
+    assert story.of("ListCertificates", source="thingmint", outcome="refused", principal=story_admin(story))
+
+
+def story_admin(story: Story) -> str:
+    return f"arn:aws:iam::{story.account}:user/administrator"
+
+
+@pytest.mark.parametrize("event", ["CreateToken", "PutPolicy"])
+def test_access_commands_over_the_api(story: Story, event: str) -> None:
+    record = story.of(event, principal=story_admin(story), outcome="success")
+    assert record["resources"]
+
+
+@pytest.mark.parametrize("event", ["CreateUser", "AttachPolicy", "CreateKey", "CreateSession"])
+def test_access_commands_of_the_operator(story: Story, event: str) -> None:
+    record = story.of(event, principal=None)
+    assert record["agent"] == "thingmint command line"
+    assert story.user in record["resources"][0]
+
+
+def test_nothing_secret_is_in_it(story: Story) -> None:
+    text = thingmint("audit", "export", "--data-dir", story.data).stdout
+    assert len(text) > 1000
+    for secret in story.secrets:
+        # As it is, and as JSON has it.
+        for form in (secret, json.dumps(secret)[1:-1], secret.splitlines()[-2] if "\n" in secret else secret):
+            assert form not in text
+    for word in ("PRIVATE KEY", "BEGIN CERTIFICATE", "pageSize", "page_size", "Signature=", "Bearer"):
+        assert word not in text
+
+
+def test_refusals_of_strangers_are_added_up(story: Story) -> None:
+    strangers = [r for r in story.records if r["principal"] is None and r["outcome"] == "refused"]
+    assert len(strangers) <= 8
+    counts = {r["error"]: r["count"] for r in strangers}
+    assert counts["UNAUTHENTICATED"] == 60
+    assert counts["MissingAuthenticationTokenException"] == 40
+    assert all(r["since"] <= r["time"] for r in strangers)
+
+
+def test_what_is_open_to_strangers_does_not_fill_the_disk(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with own_server(data) as server:
+        for _ in range(50):
+            assert httpx.get(f"{server.http_url}/openapi.json").status_code == 200
+            assert httpx.get(f"{server.http_url}/endpoints").status_code == 200
+    assert len(records(data)) < 20
+
+
+def test_who_got_an_iam_token_is_known(story: Story) -> None:
+    found = [r for r in story.records if r["event"] == "IamTokenService.Create"]
+    assert found
+    assert all(r["principal"] for r in found)
+
+
+def test_list(story: Story) -> None:
+    done = thingmint("audit", "list", "--data-dir", story.data, "--limit", "5", "--output", "json")
+    assert json.loads(done.stdout) == list(reversed(story.records))[:5]
+    one = thingmint("audit", "list", "--data-dir", story.data, "--account", story.account, "--output", "json")
+    assert {record["account"] for record in json.loads(one.stdout)} == {story.account}
+    none = thingmint("audit", "export", "--data-dir", story.data, "--account", "999999999999")
+    assert (none.returncode, none.stdout) == (0, "")
+
+
+def test_the_table_can_be_searched(story: Story) -> None:
+    table = thingmint("audit", "list", "--data-dir", story.data).stdout
+    assert "CreateKeysAndCertificate" in table
+    assert "AccessDeniedException" in table
+    # What a caller wrote moves no cursor and paints nothing.
+    assert r"yandex:folder/\x1b[31mred[/b]" in table
+    assert "\x1b" not in table
+
+
+def test_export_tells_the_place_in_the_chain(story: Story) -> None:
+    lines = exported(story.data)
+    # A read is written a little after it happened, so it may be chained behind a later change.
+    assert sorted(line["sequence"] for line in lines) == list(range(1, len(lines) + 1))
+    assert len({line["hash"] for line in lines}) == len(lines)
+    assert sorted((line["id"] for line in lines), reverse=True) == [line["id"] for line in lines]
+
+
+# -- tampering ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(story: Story, tmp_path: Path) -> Path:
+    """The story's data directory, to be spoiled."""
+    return shutil.copytree(story.data, tmp_path / "data", ignore=shutil.ignore_patterns("*.sock", "lock"))
+
+
+def verified(data: Path, *arguments: str | Path) -> tuple[int, str]:
+    done = thingmint("audit", "verify", "--data-dir", data, *arguments)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_an_honest_trail_is_verified(story: Story) -> None:
+    code, text = verified(story.data)
+    assert code == 0
+    assert re.fullmatch(rf"{len(story.records)} records and \d+ checkpoints hold together\.\n", text)
+
+
+def _edit(column: str, value: str) -> Callable[[sqlite3.Connection], object]:
+    return lambda db: db.execute(f"UPDATE audit_records SET {column} = {value} WHERE sequence = 5")
+
+
+def _swap(db: sqlite3.Connection) -> None:
+    five, six = (db.execute("SELECT record FROM audit_records WHERE sequence = ?", [n]).fetchone()[0] for n in (5, 6))
+    db.execute("UPDATE audit_records SET record = ? WHERE sequence = 5", [six])
+    db.execute("UPDATE audit_records SET record = ? WHERE sequence = 6", [five])
+
+
+def _swap_numbers(db: sqlite3.Connection) -> None:
+    for old, new in ((5, -1), (6, 5), (-1, 6)):
+        db.execute("UPDATE audit_records SET sequence = ? WHERE sequence = ?", [new, old])
+
+
+def _close_the_gap(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM audit_records WHERE sequence = 5")
+    last = db.execute("SELECT max(sequence) FROM audit_records").fetchone()[0]
+    for number in range(6, last + 1):
+        db.execute("UPDATE audit_records SET sequence = ? WHERE sequence = ?", [number - 1, number])
+
+
+def _cut(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM audit_records WHERE sequence >= 5")
+    db.execute("DELETE FROM audit_checkpoints")
+
+
+def _run(*statements: str) -> Callable[[sqlite3.Connection], object]:
+    return lambda db: [db.execute(statement) for statement in statements]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (_edit("record", "replace(record, 'success', 'refused')"), "record 5 was altered"),
+        (_edit("record", "record || ' '"), "record 5 was altered"),
+        (_edit("hash", "x'00'"), "record 5 was altered"),
+        (_edit("sequence", "NULL"), "record 5 was removed"),
+        (_edit("sequence", "5000"), "record 5 was removed"),
+        (_run("DELETE FROM audit_records WHERE sequence = 5"), "record 5 was removed"),
+        (_close_the_gap, "record 5 was altered"),
+        (_swap, "record 5 was altered"),
+        (_swap_numbers, "record 5 was altered"),
+        (_run("DELETE FROM audit_records WHERE sequence <= 4"), "records before 5 are gone"),
+        (_run("DELETE FROM audit_records WHERE sequence >= 5"), "records 5 to"),
+        (_cut, "the trail was cut off: records 5 to"),
+        (_run("DELETE FROM audit_records", "DELETE FROM audit_checkpoints"), "records 1 to"),
+        (_run("UPDATE audit_checkpoints SET checkpoint = '{}'"), "a checkpoint is not readable"),
+        (_run("UPDATE audit_checkpoints SET checkpoint = replace(checkpoint, 'T', 'U')"), "false signature"),
+    ],
+)
+def test_a_database_edited_by_hand(copy: Path, spoil: Callable[[sqlite3.Connection], object], named: str) -> None:
+    with database(copy) as db:
+        spoil(db)
+    code, text = verified(copy)
+    assert code == 1, text
+    assert text.startswith("thingmint: the audit trail was tampered with: ")
+    assert named in text
+    assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize("column", ["account", "id"])
+def test_what_lists_are_sorted_and_chosen_by_is_protected_too(copy: Path, column: str) -> None:
+    with database(copy) as db:
+        db.execute(f"UPDATE audit_records SET {column} = '0' WHERE sequence = 5")
+    assert verified(copy)[0] == 1
+
+
+def test_an_invented_record_of_pruning(copy: Path) -> None:
+    """Whoever can write the database lets the server itself chain a record that excuses what is missing."""
+    with database(copy) as db:
+        through = db.execute("SELECT min(sequence) FROM audit_checkpoints").fetchone()[0]
+        db.execute("DELETE FROM audit_records WHERE sequence <= ?", [through])
+        db.execute("DELETE FROM audit_checkpoints WHERE sequence < ?", [through])
+        excuse = json.dumps({"event": "PruneAuditTrail", "through": through}, separators=(",", ":"))
+        db.execute("INSERT INTO audit_records (id, record) VALUES ('f', ?)", [excuse])
+    with own_server(copy):
+        pass
+    assert verified(copy)[0] == 1
+
+
+def test_a_checkpoint_kept_elsewhere(copy: Path, tmp_path: Path) -> None:
+    """The whole data directory was in the hands of whoever cut the trail off."""
+    kept = shutil.copy(copy / "audit-checkpoints.jsonl", tmp_path / "kept.jsonl")
+    assert verified(copy, "--checkpoint", kept)[0] == 0
+    with database(copy) as db:
+        _cut(db)
+    (copy / "audit-checkpoints.jsonl").unlink()
+    assert verified(copy)[0] == 0  # nothing is left there to tell it by
+    code, text = verified(copy, "--checkpoint", kept)
+    assert (code, "records 5 to" in text) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["verify", "--checkpoint", "/nonexistent"], "checkpoint: cannot be read"),
+        (["list", "--limit", "0"], "--limit"),
+        (["list", "--output", "xml"], "--output"),
+    ],
+)
+def test_wrong_arguments(story: Story, arguments: list[str], words: str) -> None:
+    done = thingmint("audit", *arguments, "--data-dir", story.data)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert words in done.stderr
+
+
+# -- a power cut --------------------------------------------------------------------------------------------------
+
+
+def test_answered_changes_have_their_records_after_a_power_cut(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    answered: list[str] = []
+    with own_server(data) as server:
+        with contextlib.closing(iot_client(server)) as iot:
+            for _ in range(25):
+                made = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
+                answered.append(made["ResponseMetadata"]["RequestId"])
+        server.kill()
+    with own_server(data):
+        pass
+    changes = {r["request"] for r in records(data) if r["event"] == "CreateCertificateFromCsr"}
+    assert changes == set(answered)
+    assert verified(data)[0] == 0
+
+
+def test_a_revocation_has_its_record_after_a_power_cut(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with own_server(data) as server:
+        cloud = Cloud(server)
+        request = iam_token_service_pb2.RevokeIamTokenRequest(iam_token=cloud.token)
+        GrpcWire(cloud.channel, "").call("IamTokenService/Revoke", request)
+        server.kill()
+        cloud.close()
+    with own_server(data):
+        pass
+    assert [r["principal"] for r in records(data) if r["event"] == "IamTokenService.Revoke"]
+
+
+def test_verify_while_the_server_runs(server: RunningServer) -> None:
+    with Operator(server).bearer(server.token) as native:
+        assert native.get("/v1/certificates").status_code == 200
+
+    def holds() -> bool:
+        code, text = verified(server.data_dir)
+        assert code == 0, text
+        return not text.startswith("0 ")
+
+    until(holds, seconds=10, what="nothing is sealed")

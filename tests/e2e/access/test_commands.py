@@ -1,0 +1,266 @@
+"""`thingmint access` with and without a running server, and the same over the native API."""
+
+from __future__ import annotations
+
+import json
+import stat
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import validate
+from typer.testing import CliRunner
+
+from tests.e2e.access.operator import Operator, allow, database, document, error_of, refusal
+from tests.e2e.commands import own_server, thingmint
+from thingmint.access.commands import COMMANDS
+from thingmint.admin import AdminError
+from thingmint.cli.main import app
+from thingmint.testing import ServerFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from thingmint.testing import RunningServer
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An instance that no server holds."""
+    data = tmp_path_factory.mktemp("stopped") / "data"
+    assert thingmint("init", "--data-dir", data).returncode == 0
+    return data
+
+
+def access(data: Path, *words: str | Path) -> Any:
+    done = thingmint("access", *words, "--data-dir", data, "--output", "json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_story_without_a_server_goes_on_with_one(tmp_path: Path) -> None:
+    data, policy = tmp_path / "data", tmp_path / "mint.json"
+    policy.write_text(document(allow("iot:List*")))
+    assert thingmint("init", "--data-dir", data).returncode == 0
+    made = access(data, "user", "create", "alice")
+    assert set(made) == {"id", "name", "status", "created_at"}
+    access(data, "policy", "put", "mint", "--document", policy)
+    access(data, "policy", "attach", "user/alice", "--policy", "mint")
+    key = access(data, "key", "create", "user/alice")
+    with own_server(data) as server:
+        assert stat.S_IMODE((data / "admin.sock").stat().st_mode) == 0o600
+        with Operator(server).iot(key) as iot:
+            iot.list_certificates()
+            access(data, "policy", "detach", "alice", "--policy", "mint")
+            assert refusal(iot.list_certificates)[1] == "AccessDeniedException"
+        assert [user["name"] for user in access(data, "user", "list")] == ["administrator", "alice"]
+    assert not (data / "admin.sock").exists()
+    assert access(data, "policy", "delete", "mint") == {"name": "mint", "deleted": True}
+
+
+def test_tables(operator: Operator) -> None:
+    user = operator.user("thingmint/ReadOnly")
+    words = ("--data-dir", operator.data)
+    token = thingmint("access", "token", "create", user, "--description", "[/b] [red]x", *words).stdout
+    assert token.startswith("token: tma_")
+    listed = thingmint("access", "token", "list", user, *words)
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "[/b]" in listed.stdout
+    assert "ReadOnly" in thingmint("access", "policy", "attached", user, *words).stdout
+    assert thingmint("access", "policy", "attached", operator.user(), *words).stdout == "None.\n"
+
+
+def test_a_table_keeps_its_words_whole(operator: Operator) -> None:
+    user = operator.user()
+    key = operator.key(user)["access_key_id"]
+    assert key in thingmint("access", "key", "list", user, "--data-dir", operator.data).stdout
+
+
+def _paths() -> list[list[str]]:
+    nested = [["session"] if c.noun == "session" else [c.noun, c.verb] for c in COMMANDS.values()]
+    own = [["access", "rotate-master-key"], *(["audit", verb] for verb in ("list", "export", "verify"))]
+    return [["access", *words] for words in nested] + own
+
+
+@pytest.mark.parametrize("words", _paths(), ids=" ".join)
+def test_every_help_has_an_example(words: list[str]) -> None:
+    done = CliRunner().invoke(app, [*words, "--help"])
+    assert done.exit_code == 0
+    assert "Example" in done.output
+    assert f"thingmint {' '.join(words)}" in done.output.partition("Example")[2]
+
+
+@pytest.mark.parametrize("where", ["running", "stopped"])
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["user", "create", "al ice"], "name must be"),
+        (["user", "create", "administrator"], "user administrator already exists"),
+        (["user", "delete", "nobody"], "user nobody does not exist"),
+        (["user", "list", "--account", "12"], "account is not valid"),
+        (["key", "create", "group/x"], "principal must be user/NAME"),
+        (["key", "delete", "AKIANONE"], "credential AKIANONE does not exist"),
+        (["policy", "attach", "administrator", "--policy", "thingmint/None"], "policy thingmint/None does not exist"),
+        (["policy", "attach", "administrator", "--policy", "yandex/editor", "--resource", "x"], "resource must be"),
+        (["session", "--principal", "administrator", "--duration", "1s"], "duration must be between"),
+    ],
+)
+def test_wrong_inputs_are_one_line(operator: Operator, stopped: Path, where: str, words: list[str], named: str) -> None:
+    data = operator.data if where == "running" else stopped
+    done = thingmint("access", *words, "--data-dir", data)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("thingmint: ")
+    assert named in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [("{", "document"), (document({**allow("x"), "Effect": "Maybe"}), "Effect"), (None, "cannot be read")],
+)
+def test_documents_that_are_none(operator: Operator, tmp_path: Path, content: str | None, named: str) -> None:
+    file = tmp_path / "policy.json"
+    if content is not None:
+        file.write_text(content)
+    done = thingmint("access", "policy", "put", "p", "--document", file, "--data-dir", operator.data)
+    assert done.returncode in (1, 2)
+    assert len(done.stderr.splitlines()) == 1
+    assert named.lower() in done.stderr.lower()
+
+
+@pytest.mark.parametrize("given", [{"name": "x", "region": ["Not A Region"]}, {"name": "x", "region": ["'"]}])
+def test_regions_that_no_client_could_sign_for(operator: Operator, given: dict[str, Any]) -> None:
+    with pytest.raises(AdminError, match="region"):
+        operator.ask("account.create", **given)
+
+
+def test_a_lifetime_beyond_all_dates(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with own_server(data) as server, pytest.raises(AdminError, match="lifetime"):
+        Operator(server).ask("token.create", principal="administrator", lifetime="999999999d")
+
+
+def test_who_may_not_assume_a_role(operator: Operator) -> None:
+    nobody = {"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    operator.ask("role.create", name="untrusting", trust_policy=document(nobody))
+    user = operator.user(allow("thingmint:CreateSession"))
+    with operator.native(user) as native:
+        answer = native.post("/v1/access/session/create", json={"principal": "role/untrusting"})
+    assert error_of(answer) == (403, "PERMISSION_DENIED")
+
+
+def test_looking_at_nothing_makes_nothing(tmp_path: Path) -> None:
+    done = thingmint("access", "user", "list", "--data-dir", tmp_path / "typo")
+    assert done.returncode == 2
+    assert "run thingmint init first" in done.stderr
+    assert not (tmp_path / "typo").exists()
+
+
+# -- the native API -----------------------------------------------------------------------------------------------
+
+
+def test_a_users_life_over_the_api(server: RunningServer, operator: Operator) -> None:
+    document_ = httpx.get(f"{server.http_url}/openapi.json").json()
+    validate(document_)
+    with operator.bearer(server.token) as native:
+
+        def ask(command: str, **given: Any) -> Any:
+            answer = native.post(f"/v1/access/{command}", json=given)
+            responses = document_["paths"][f"/v1/access/{command}"]["post"]["responses"]
+            schema = responses.get(str(answer.status_code), responses["default"])["content"]["application/json"][
+                "schema"
+            ]
+            OAS31Validator({**schema, "components": document_["components"]}).validate(answer.json())
+            assert answer.status_code == 200, answer.text
+            return answer.json()["data"]
+
+        ask("user/create", name="over-http")
+        ask("policy/put", name="over-http", document=document(allow("iot:List*")))
+        ask("policy/attach", principal="over-http", policy="over-http")
+        key = ask("key/create", principal="over-http")
+        session = ask("session/create", principal="over-http", duration="15m")
+        for credentials in (key, session):
+            with operator.iot(credentials) as iot:
+                iot.list_certificates()
+        with operator.bearer(ask("token/create", principal="over-http", lifetime="1h")["token"]) as other:
+            assert other.get("/v1/certificates").status_code == 200
+            # It may do with itself what its policies say, and no more.
+            assert error_of(other.post("/v1/access/key/create", json={"principal": "over-http"}))[0] == 403
+        ask("key/delete", id=key["access_key_id"])
+        ask("policy/detach", principal="over-http", policy="over-http")
+        ask("policy/delete", name="over-http")
+        ask("user/delete", name="over-http")
+        assert "over-http" not in {user["name"] for user in ask("user/list")}
+
+
+def test_all_commands_are_served(server: RunningServer, operator: Operator) -> None:
+    with operator.bearer(server.token) as native:
+        for command in COMMANDS.values():
+            answer = native.post(f"/v1/access/{command.noun}/{command.verb}", json={"unknown": 1})
+            expected = (404, "NOT_FOUND") if command.instance_wide else (400, "VALIDATION_ERROR")
+            assert error_of(answer) == expected, command.name
+
+
+# -- the master key -----------------------------------------------------------------------------------------------
+
+
+def test_rotating_the_master_key(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with own_server(data) as server:
+        operator = Operator(server)
+        user = operator.user("thingmint/ReadOnly")
+        key, session = operator.key(user), operator.session(user)
+        refused = thingmint("access", "rotate-master-key", "--data-dir", data)
+        assert refused.returncode != 0
+        assert len(refused.stderr.splitlines()) == 1
+        assert "stop the server" in refused.stderr
+        token = server.token
+    before = (data / "master.key").read_text()
+    with database(data) as db:
+        sealed = dict(db.execute("SELECT id, secret FROM credentials WHERE kind IN ('access-key', 'session')"))
+    done = thingmint("access", "rotate-master-key", "--data-dir", data)
+    assert (done.returncode, done.stdout.split()[0]) == (0, str(len(sealed)))
+    after = (data / "master.key").read_text()
+    assert len(after.split()) == 1
+    assert after != before
+    assert stat.S_IMODE((data / "master.key").stat().st_mode) == 0o600
+    with database(data) as db:
+        assert all(
+            db.execute("SELECT secret FROM credentials WHERE id = ?", [i]).fetchone()[0] != s for i, s in sealed.items()
+        )
+    with own_server(data) as server:
+        operator = Operator(server)
+        for credentials in (key, session):
+            with operator.iot(credentials) as iot:
+                iot.list_certificates()
+        with operator.bearer(token) as native:
+            assert native.get("/v1/certificates").status_code == 200
+
+
+def test_a_master_key_that_is_kept_elsewhere(tmp_path: Path) -> None:
+    data, file = tmp_path / "data", tmp_path / "elsewhere.key"
+    old, new = "11" * 32, "22" * 32
+    file.write_text(old + "\n")
+    environment = {"THINGMINT_MASTER_KEY_FILE": str(file)}
+    with own_server(data, environment=environment) as server:
+        operator = Operator(server)
+        key = operator.key(operator.user("thingmint/ReadOnly"))
+        with operator.iot(key) as iot:
+            iot.list_certificates()
+    assert not (data / "master.key").exists()
+    with pytest.raises(ServerFailed), own_server(data):
+        pass
+    file.write_text(f"{new}\n{old}\n")
+    with own_server(data, environment=environment) as server, Operator(server).iot(key) as iot:
+        iot.list_certificates()
+
+
+def test_rotating_a_master_key_that_is_kept_elsewhere(tmp_path: Path) -> None:
+    data, file = tmp_path / "data", tmp_path / "elsewhere.key"
+    environment = {"THINGMINT_MASTER_KEY_FILE": str(file)}
+    file.write_text("11" * 32)
+    assert thingmint("init", "--data-dir", data, env=environment).returncode == 0
+    file.write_text(f"{'22' * 32}\n{'11' * 32}\n")
+    rotated = thingmint("access", "rotate-master-key", "--data-dir", data, env=environment)
+    assert rotated.returncode == 0, rotated.stderr

@@ -1,0 +1,230 @@
+"""What policies let a user do, as boto3 and httpx see it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.access.operator import allow, deny, document, error_of, refusal
+from tests.e2e.material import csr_pem, self_signed_pem
+
+if TYPE_CHECKING:
+    from tests.e2e.access.operator import Operator
+
+_ID = "ab" * 32
+
+# Operation, arguments, and what it is authorized on.
+_OPERATIONS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "CreateKeysAndCertificate": ("create_keys_and_certificate", {}, "*"),
+    "CreateCertificateFromCsr": ("create_certificate_from_csr", {"certificateSigningRequest": csr_pem()}, "*"),
+    "RegisterCertificateWithoutCA": ("register_certificate_without_ca", {"certificatePem": self_signed_pem()}, "*"),
+    "ListCertificates": ("list_certificates", {}, "*"),
+    "DescribeEndpoint": ("describe_endpoint", {}, "*"),
+    "DescribeCertificate": ("describe_certificate", {"certificateId": _ID}, f"cert/{_ID}"),
+    "UpdateCertificate": ("update_certificate", {"certificateId": _ID, "newStatus": "INACTIVE"}, f"cert/{_ID}"),
+    "DeleteCertificate": ("delete_certificate", {"certificateId": _ID}, f"cert/{_ID}"),
+    # Not served yet, and refused before that is told.
+    "ListThings": ("list_things", {}, "*"),
+    "CreatePolicy": ("create_policy", {"policyName": "p", "policyDocument": "{}"}, "*"),
+}
+
+
+def call(iot: Any, operation: str) -> str | None:
+    """The code of the refusal, if any."""
+    method, arguments, _ = _OPERATIONS[operation]
+    try:
+        getattr(iot, method)(**arguments)
+    except iot.exceptions.ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return None
+
+
+@pytest.mark.parametrize("operation", _OPERATIONS)
+def test_a_new_user_may_do_nothing(operator: Operator, account: str, operation: str) -> None:
+    user = operator.user()
+    method, arguments, on = _OPERATIONS[operation]
+    resource = on if on == "*" else f"arn:aws:iot:us-east-1:{account}:{on}"
+    with operator.iot(operator.key(user)) as iot:
+        assert refusal(getattr(iot, method), **arguments) == (
+            403,
+            "AccessDeniedException",
+            (
+                f"User: arn:aws:iam::{account}:user/{user} is not authorized to perform: iot:{operation} on resource: "
+                f"{resource} because no identity-based policy allows the iot:{operation} action"
+            ),
+        )
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        ("POST", "/keys-and-certificate", None),
+        ("POST", "/v1/certificates", {"csr": csr_pem()}),
+        ("GET", "/v1/certificates", None),
+        ("GET", f"/v1/certificates/{_ID}", None),
+        ("PATCH", f"/v1/certificates/{_ID}", {"status": "ACTIVE"}),
+        ("DELETE", f"/v1/certificates/{_ID}", None),
+        ("POST", "/v1/access/user/create", {"name": "x"}),
+        ("POST", "/v1/access/policy/attach", {"principal": "x", "policy": "thingmint/Administrator"}),
+    ],
+)
+def test_nor_may_it_over_the_native_api(
+    operator: Operator, account: str, method: str, target: str, body: dict[str, str] | None
+) -> None:
+    user = operator.user()
+    with operator.native(user) as native:
+        answer = native.request(method, target, json=body)
+    assert error_of(answer) == (403, "PERMISSION_DENIED")
+    assert f"arn:aws:iam::{account}:user/{user} is not authorized" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "allowed", "refused"),
+    [
+        ("Administrator", {*_OPERATIONS}, set()),
+        ("FullAccess", {*_OPERATIONS}, set()),
+        (
+            "ReadOnly",
+            {"ListCertificates", "DescribeCertificate", "DescribeEndpoint", "ListThings"},
+            {"CreateKeysAndCertificate", "UpdateCertificate", "DeleteCertificate", "CreatePolicy"},
+        ),
+        (
+            "ProvisioningOnly",
+            {"CreateKeysAndCertificate", "CreateCertificateFromCsr", "UpdateCertificate", "DescribeEndpoint"},
+            {"DeleteCertificate", "ListCertificates", "CreatePolicy"},
+        ),
+        (
+            "AuditOnly",
+            {"ListCertificates", "DescribeCertificate"},
+            {"CreateCertificateFromCsr", "UpdateCertificate", "DeleteCertificate"},
+        ),
+    ],
+)
+def test_ready_made_policies(operator: Operator, policy: str, allowed: set[str], refused: set[str]) -> None:
+    user = operator.user(f"thingmint/{policy}")
+    with operator.iot(operator.key(user)) as iot:
+        assert {name for name in allowed if call(iot, name) == "AccessDeniedException"} == set()
+        assert {name for name in refused if call(iot, name) != "AccessDeniedException"} == set()
+    with operator.native(user) as native:
+        status = native.post("/v1/access/user/list").status_code
+        assert status == (200 if policy == "Administrator" else 403)
+
+
+def test_a_policy_for_one_certificate(operator: Operator, account: str, iot: Any) -> None:
+    one, other = (iot.create_certificate_from_csr(certificateSigningRequest=csr_pem()) for _ in range(2))
+    with operator.iot_of(allow(["iot:DescribeCertificate", "iot:UpdateCertificate"], one["certificateArn"])) as limited:
+        id = one["certificateId"]
+        assert limited.describe_certificate(certificateId=id)["certificateDescription"]["status"] == "INACTIVE"
+        limited.update_certificate(certificateId=id, newStatus="ACTIVE")
+        # Ids may come in upper case, and are the same thing.
+        limited.describe_certificate(certificateId=id.upper())
+        status, code, text = refusal(limited.describe_certificate, certificateId=other["certificateId"])
+        assert (status, code) == (403, "AccessDeniedException")
+        assert f"on resource: arn:aws:iot:us-east-1:{account}:cert/{other['certificateId']} because no" in text
+        # What does not exist is refused in the same way, so ids cannot be tried out.
+        assert refusal(limited.describe_certificate, certificateId=_ID)[:2] == (403, "AccessDeniedException")
+        assert refusal(limited.delete_certificate, certificateId=id)[:2] == (403, "AccessDeniedException")
+    with operator.native(operator.user(allow("iot:DescribeCertificate", one["certificateArn"]))) as native:
+        assert native.get(f"/v1/certificates/{id}").status_code == 200
+        assert error_of(native.get(f"/v1/certificates/{other['certificateId']}")) == (403, "PERMISSION_DENIED")
+
+
+@pytest.mark.parametrize("second", ["own", "same document"])
+def test_an_explicit_deny_wins(operator: Operator, account: str, second: str) -> None:
+    no = deny("iot:CreateKeysAndCertificate", Sid="NoKeys")
+    if second == "own":
+        user = operator.user("thingmint/FullAccess", no)
+    else:
+        user = operator.user()
+        operator.ask("policy.put", name="both", document=document(allow("iot:*"), no))
+        operator.attach(f"user/{user}", "both")
+    with operator.iot(operator.key(user)) as iot:
+        iot.list_certificates()
+        assert refusal(iot.create_keys_and_certificate) == (
+            403,
+            "AccessDeniedException",
+            (
+                f"User: arn:aws:iam::{account}:user/{user} is not authorized to perform: iot:CreateKeysAndCertificate "
+                "on resource: * with an explicit deny in an identity-based policy"
+            ),
+        )
+
+
+@pytest.mark.parametrize(
+    ("statement", "allowed"),
+    [
+        ({"Effect": "Allow", "NotAction": "iot:Delete*", "Resource": "*"}, {"ListCertificates", "DescribeEndpoint"}),
+        ({"Effect": "Allow", "NotAction": ["iot:List*", "iot:Delete*"], "Resource": "*"}, {"DescribeEndpoint"}),
+        (
+            {"Effect": "Allow", "Action": "iot:*", "NotResource": f"*:cert/{_ID}"},
+            {"ListCertificates", "DescribeEndpoint"},
+        ),
+        (allow("iot:L?stCertificates"), {"ListCertificates"}),
+        (allow("IOT:listcertificates"), {"ListCertificates"}),
+        (allow(["iot:DescribeEndpoint", "thingmint:*"]), {"DescribeEndpoint"}),
+        (allow("iot:*", "arn:aws:iot:us-east-1:*:cert/*"), {"DeleteCertificate"}),
+        (allow("iot:*", "arn:aws:iot:eu-central-1:*:cert/*"), set()),
+        (allow("yandex:*"), set()),
+    ],
+)
+def test_what_a_statement_is_about(operator: Operator, statement: dict[str, Any], allowed: set[str]) -> None:
+    probes = {"ListCertificates", "DescribeEndpoint", "DeleteCertificate"}
+    with operator.iot_of(statement) as iot:
+        assert {name for name in probes if call(iot, name) != "AccessDeniedException"} == allowed
+
+
+_NOW = datetime.now(UTC)
+
+
+def _at(**offset: float) -> str:
+    return (_NOW + timedelta(**offset)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@pytest.mark.parametrize(
+    ("condition", "allowed"),
+    [
+        ({"IpAddress": {"aws:SourceIp": "127.0.0.0/8"}}, True),
+        ({"IpAddress": {"aws:SourceIp": ["10.0.0.0/8", "127.0.0.1"]}}, True),
+        ({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}, False),
+        ({"NotIpAddress": {"aws:SourceIp": "127.0.0.1/32"}}, False),
+        ({"DateGreaterThan": {"aws:CurrentTime": _at(hours=-1)}}, True),
+        ({"DateGreaterThan": {"aws:CurrentTime": _at(hours=1)}}, False),
+        ({"DateLessThan": {"aws:CurrentTime": _at(hours=1)}, "IpAddress": {"aws:SourceIp": "127.0.0.1"}}, True),
+        ({"DateLessThan": {"aws:CurrentTime": _at(hours=1)}, "IpAddress": {"aws:SourceIp": "10.0.0.1"}}, False),
+        ({"StringEquals": {"aws:RequestedRegion": "us-east-1"}}, True),
+        ({"StringEquals": {"aws:RequestedRegion": "eu-central-1"}}, False),
+        ({"StringLike": {"aws:username": "user-*"}}, True),
+        ({"Null": {"aws:MultiFactorAuthAge": "true"}}, True),
+        ({"Bool": {"aws:MultiFactorAuthPresent": "true"}}, False),
+    ],
+)
+def test_conditions(operator: Operator, condition: dict[str, Any], allowed: bool) -> None:
+    user = operator.user(allow("iot:ListCertificates", Condition=condition))
+    with operator.iot(operator.key(user)) as iot:
+        assert (call(iot, "ListCertificates") is None) is allowed
+    with operator.native(user) as native:
+        assert (native.get("/v1/certificates").status_code == 200) is allowed
+
+
+def test_changes_are_in_force_at_once(operator: Operator) -> None:
+    user = operator.user()
+    with operator.iot(operator.key(user)) as iot:
+
+        def refused() -> bool:
+            return call(iot, "ListCertificates") == "AccessDeniedException"
+
+        assert refused()
+        policy = operator.attach(f"user/{user}", allow("iot:List*"))
+        assert not refused()
+        operator.ask("policy.put", name=policy, document=document(allow("iot:Describe*")))
+        assert refused()
+        operator.ask("policy.put", name=policy, document=document(allow("iot:*")))
+        assert not refused()
+        other = operator.attach(f"user/{user}", deny("iot:List*"))
+        assert refused()
+        operator.ask("policy.detach", principal=f"user/{user}", policy=other)
+        assert not refused()
+        operator.ask("policy.detach", principal=f"user/{user}", policy=policy)
+        assert refused()

@@ -1,0 +1,120 @@
+"""AWS's published rates: who exceeds them is told so in each cloud's words, and the clients' own retries succeed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import httpx
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from typer.testing import CliRunner
+from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
+
+from tests.e2e.access.operator import Operator, keys_of
+from tests.e2e.commands import own_server
+from tests.e2e.conftest import iot_client
+from tests.e2e.yandex.clients import Cloud, GrpcWire, Refused, open_channel, path_of
+from thingmint.cli.main import app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from thingmint.testing import RunningServer
+
+_MANY = 40  # calls at once, of an operation that takes 10 a second
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[RunningServer]:
+    with own_server(environment={"THINGMINT_LIMITS": "aws"}) as server:
+        yield server
+
+
+def test_it_is_a_flag_of_serve() -> None:
+    assert "--limits" in CliRunner().invoke(app, ["serve", "--help"]).output
+
+
+def first_refusal(call: Callable[[], Any], error: type[Exception]) -> Any:
+    for _ in range(_MANY * 5):
+        try:
+            call()
+        except error as refused:
+            return refused
+    raise AssertionError("never throttled")
+
+
+def test_aws(strict: RunningServer) -> None:
+    with contextlib.closing(iot_client(strict)) as iot:
+        told = first_refusal(iot.list_certificates, ClientError).response
+        assert told["Error"] == {"Code": "ThrottlingException", "Message": "Rate exceeded"}
+        assert told["ResponseMetadata"]["HTTPStatusCode"] == 400
+        assert told["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "1"
+        iot.describe_endpoint()  # another operation has a bucket of its own
+
+
+def test_native(strict: RunningServer) -> None:
+    with httpx.Client(base_url=strict.http_url, headers={"authorization": f"Bearer {strict.token}"}) as native:
+        answer = next(a for _ in range(_MANY * 5) if (a := native.get("/v1/certificates")).status_code != 200)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    assert answer.json()["error"] == {"code": "RATE_LIMITED", "message": "Rate exceeded"}
+
+
+@pytest.mark.parametrize("wire", ["grpc", "rest"])
+def test_yandex(strict: RunningServer, wire: str) -> None:
+    cloud = Cloud(strict)
+    request = registry_service_pb2.ListRegistriesRequest(folder_id=cloud.folder)
+    refused = first_refusal(lambda: cloud.wire(wire).call("RegistryService/List", request), Refused)
+    assert (refused.code, refused.text) == ("RESOURCE_EXHAUSTED", "Rate exceeded")
+    assert refused.http_status in (None, 429)
+    assert len(refused.request_ids) == 1
+    if wire == "rest":
+        headers = {"authorization": f"Bearer {cloud.token}"}
+        url = f"/iot-devices/v1/registries?folderId={cloud.folder}"
+        answers = (cloud.http.get(url, headers=headers) for _ in range(_MANY * 5))
+        assert next(a for a in answers if a.status_code == 429).headers["retry-after"] == "1"
+    cloud.close()
+
+
+def test_boto3_tries_again_by_itself(strict: RunningServer) -> None:
+    config = Config(retries={"mode": "standard", "total_max_attempts": 8})
+    with contextlib.closing(iot_client(strict, config=config)) as iot:
+        answers = [iot.list_certificates(pageSize=1) for _ in range(_MANY)]
+    assert max(answer["ResponseMetadata"]["RetryAttempts"] for answer in answers) > 0
+
+
+def test_grpc_tries_again_by_itself(strict: RunningServer) -> None:
+    policy = {
+        "maxAttempts": 5,
+        "initialBackoff": "0.3s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
+    }
+    config = {"methodConfig": [{"name": [{}], "retryPolicy": policy}]}
+    cloud = Cloud(strict)
+    request = device_service_pb2.ListDevicesRequest(folder_id=cloud.folder)
+    first_refusal(lambda: cloud.grpc.call("DeviceService/List", request), Refused)
+    channel = open_channel(strict.ca, strict.ports["grpc"], **{"grpc.service_config": json.dumps(config)})
+    metadata = [("authorization", f"Bearer {cloud.token}")]
+    wire = GrpcWire(channel, cloud.token)
+    for _ in range(15):  # as many again as the bucket holds, and half of that
+        try:
+            wire.call_bytes(path_of("DeviceService/List"), request.SerializeToString(), metadata)
+        except grpc.RpcError as error:
+            raise AssertionError(error) from None
+    channel.close()
+    cloud.close()
+
+
+def test_accounts_do_not_disturb_each_other(strict: RunningServer) -> None:
+    other = Operator(strict).ask("account.create", name="other")
+    with (
+        contextlib.closing(iot_client(strict)) as mine,
+        contextlib.closing(iot_client(strict, **keys_of(other))) as its,
+    ):
+        first_refusal(mine.list_certificates, ClientError)
+        its.list_certificates()

@@ -1,0 +1,463 @@
+"""What gets into the audit trail, when, and what never does."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+import pytest
+from structlog.testing import capture_logs
+
+from tests.unit.vectors import NOW, FakeClock
+from thingmint.access import audit
+from thingmint.access.audit import AuditedStore, AuditTrail, event_name
+from thingmint.access.callers import Caller
+from thingmint.access.exchange import CURRENT, Exchange
+from thingmint.access.journal import Journal
+from thingmint.http.exchange import respond
+from thingmint.http.front import Front
+from thingmint.identity.errors import NotFound, Unavailable
+from thingmint.metrics import Metrics
+from thingmint.storage import access as access_sql
+from thingmint.storage import audit as sql
+from thingmint.storage.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from thingmint.http.exchange import App, Message, Receive, Send
+    from thingmint.storage.engine import Body, Transaction
+
+T = TypeVar("T")
+
+CALLER = Caller("123456789012", ("us-east-1",), "aje0", "elf", "arn:aws:iam::123456789012:user/elf", "AKIAEXAMPLE", ())
+
+
+class Store:
+    """A real one, that fails when it is told to: before it writes, or after it wrote without saying so."""
+
+    def __init__(self, path: Path) -> None:
+        database = path / "thingmint.db"
+        database.touch()
+        self._store = SQLiteStore(database)
+        self.fails: str | None = None
+        self.writes = 0
+
+    @property
+    def ready(self) -> bool:
+        return self._store.ready
+
+    @property
+    def changes(self) -> int | None:
+        return self._store.changes
+
+    async def read(self, body: Body[T]) -> T:
+        return await self._store.read(body)
+
+    async def write(self, body: Body[T]) -> T:
+        if self.fails == "before":
+            raise Unavailable("The store failed")
+        result = await self._store.write(body)
+        self.writes += 1
+        if self.fails == "after":
+            raise Unavailable("The store failed; whether the change was kept is unknown")
+        return result
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    async def records(self) -> list[dict[str, Any]]:
+        """Oldest first."""
+
+        async def body(tx: Transaction) -> list[sql.AuditRow]:
+            return await sql.list_records(tx, account=None, before=None, limit=100_000)
+
+        return [orjson.loads(row.record) for row in reversed(await self._store.read(body))]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Any:
+    def with_store(scenario: Callable[[Store, FakeClock], Awaitable[None]]) -> None:
+        async def main() -> None:
+            store = Store(tmp_path)
+            try:
+                await scenario(store, FakeClock())
+            finally:
+                await store.close()
+
+        asyncio.run(main())
+
+    return with_store
+
+
+def exchange(**fields: Any) -> Exchange:
+    defaults: dict[str, Any] = {
+        "face": "aws",
+        "operation": "DescribeThing",
+        "method": "GET",
+        "source": "192.0.2.1",
+        "user_agent": "Boto3/1.44",
+        "caller": CALLER,
+        "status": 200,
+    }
+    return Exchange(**defaults | fields)
+
+
+def stranger(**fields: Any) -> Exchange:
+    return exchange(**{"caller": None, "error_code": "UnrecognizedClientException", "operation": "-"} | fields)
+
+
+@pytest.mark.parametrize(
+    ("face", "operation", "name"),
+    [
+        ("aws", "CreateKeysAndCertificate", "CreateKeysAndCertificate"),
+        ("native", "CreateUser", "CreateUser"),
+        ("admin", "CreateUser", "CreateUser"),
+        ("yandex", "RegistryService.Create", "yandex.cloud.audit.iot.devices.CreateRegistry"),
+        ("yandex", "DeviceService.AddCertificate", "yandex.cloud.audit.iot.devices.AddDeviceCertificate"),
+        ("yandex", "DeviceService.Get", "DeviceService.Get"),
+        ("aws", "RegistryService.Create", "RegistryService.Create"),
+    ],
+)
+def test_event_names(face: str, operation: str, name: str) -> None:
+    assert event_name(exchange(face=face, operation=operation)) == name
+
+
+def test_ids_sort_by_time() -> None:
+    times = [NOW + timedelta(microseconds=step) for step in (-(10**15), -1, 0, 1, 10**6, 10**15)]
+    ids = [audit.new_record_id(time) for time in times]
+    assert ids == sorted(ids)
+    assert len({audit.new_record_id(NOW) for _ in range(1000)}) == 1000
+
+
+class TestChanges:
+    def test_a_change_and_its_record_are_one(self, run: Any) -> None:
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            audited = AuditedStore(store, clock)
+            one = exchange(operation="CreateThing", resource="arn:asked")
+            CURRENT.set(one)
+
+            async def body(tx: Transaction) -> str:
+                await access_sql.insert_account(tx, "1", "made", 0)
+                tx.subjects.append("arn:made")
+                return "result"
+
+            assert await audited.write(body) == "result"
+            assert one.recorded
+            assert store.writes == 1, "one transaction"
+            assert await store.records() == [
+                {
+                    "time": "2026-11-21T12:00:00.250000+00:00",
+                    "source": "iot.amazonaws.com",
+                    "event": "CreateThing",
+                    "account": "123456789012",
+                    "principal": "arn:aws:iam::123456789012:user/elf",
+                    "credential": "AKIAEXAMPLE",
+                    "address": "192.0.2.1",
+                    "agent": "Boto3/1.44",
+                    "resource": "arn:asked",
+                    "outcome": "success",
+                    "error": None,
+                    "request": one.id,
+                    "resources": ["arn:made"],
+                }
+            ]
+
+        run(scenario)
+
+    def test_what_was_refused_leaves_neither(self, run: Any) -> None:
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            one = exchange()
+            CURRENT.set(one)
+
+            async def body(tx: Transaction) -> None:
+                await access_sql.insert_account(tx, "1", "made", 0)
+                raise NotFound("thing", "x")
+
+            with pytest.raises(NotFound):
+                await AuditedStore(store, clock).write(body)
+            assert not one.recorded
+            assert await store.records() == []
+            assert await store.read(access_sql.list_accounts) == []
+
+        run(scenario)
+
+    def test_without_its_record_no_change_is_kept(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def refuse(*arguments: object) -> None:
+            raise RuntimeError
+
+        monkeypatch.setattr(sql, "insert_record", refuse)
+
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            one = exchange()
+            CURRENT.set(one)
+            with pytest.raises(RuntimeError):
+                await AuditedStore(store, clock).write(lambda tx: access_sql.insert_account(tx, "1", "made", 0))
+            assert not one.recorded
+            assert await store.read(access_sql.list_accounts) == []
+
+        run(scenario)
+
+    def test_the_servers_own_housekeeping_has_none(self, run: Any) -> None:
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            assert CURRENT.get() is None
+            await AuditedStore(store, clock).write(lambda tx: access_sql.insert_account(tx, "1", "made", 0))
+            assert len(await store.read(access_sql.list_accounts)) == 1
+            assert await store.records() == []
+
+        run(scenario)
+
+    def test_a_failure_of_the_store_is_not_taken_for_a_record(self, run: Any) -> None:
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            one = exchange()
+            CURRENT.set(one)
+            store.fails = "before"
+            with pytest.raises(Unavailable):
+                await AuditedStore(store, clock).write(lambda tx: access_sql.insert_account(tx, "1", "made", 0))
+            assert not one.recorded
+
+        run(scenario)
+
+    def test_the_rest_of_the_store_shows_through(self, run: Any) -> None:
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            audited = AuditedStore(store, clock)
+            assert audited.ready
+            before = audited.changes
+            await audited.write(lambda tx: access_sql.insert_account(tx, "1", "made", 0))
+            assert audited.changes != before
+            assert await audited.read(access_sql.list_accounts) == [("1", "made", 0)]
+
+        run(scenario)
+
+
+class TestReadsAndRefusals:
+    def test_they_are_written_in_batches(self, run: Any) -> None:
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            trail = AuditTrail(store, clock)
+            for number in range(100):
+                trail.add(exchange(resource=f"arn:{number}"))
+                clock.advance(microseconds=1)
+            assert store.writes == 0
+            await trail.flush()
+            await trail.flush()
+            assert store.writes == 1
+            assert [record["resource"] for record in await store.records()] == [f"arn:{n}" for n in range(100)]
+
+        run(scenario)
+
+    @pytest.mark.parametrize(
+        ("fields", "outcome", "error"),
+        [
+            ({}, "success", None),
+            ({"error_code": "AccessDeniedException"}, "refused", "AccessDeniedException"),
+            ({"recorded": True}, None, None),
+            ({"recorded": True, "error_code": "x"}, None, None),
+            ({"face": "probe"}, None, None),
+            ({"face": "probe", "caller": None, "error_code": "PERMISSION_DENIED"}, None, None),
+        ],
+    )
+    def test_what_is_written(self, run: Any, fields: dict[str, Any], outcome: str | None, error: str | None) -> None:
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            trail = AuditTrail(store, clock)
+            trail.add(exchange(**fields))
+            await trail.close()
+            expected = [] if outcome is None else [(outcome, error, CALLER.account)]
+            found = await store.records()
+            assert [(record["outcome"], record["error"], record["account"]) for record in found] == expected
+
+        run(scenario)
+
+    def test_accounts_find_their_own(self, run: Any) -> None:
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            trail = AuditTrail(store, clock)
+            trail.add(exchange())
+            trail.add(stranger())
+            await trail.close()
+
+            async def body(tx: Transaction) -> list[sql.AuditRow]:
+                return await sql.list_records(tx, account=CALLER.account, before=None, limit=10)
+
+            assert [orjson.loads(row.record)["account"] for row in await store.read(body)] == [CALLER.account]
+            assert len(await store.records()) == 2
+
+        run(scenario)
+
+    @pytest.mark.parametrize("fails", ["before", "after"])
+    def test_what_the_store_could_not_take_waits_in_order(self, run: Any, fails: str) -> None:
+        """``after``: the batch was kept although the store failed, and is tried again all the same."""
+
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            trail = AuditTrail(store, clock)
+            for number in range(3):
+                trail.add(exchange(resource=f"arn:{number}"))
+                clock.advance(microseconds=1)
+            store.fails = fails
+            with capture_logs() as logs:
+                await trail.flush()
+            assert [(line["event"], line["records"]) for line in logs] == [("audit records wait for the store", 3)]
+            trail.add(exchange(resource="arn:3"))
+            store.fails = None
+            await trail.flush()
+            assert [record["resource"] for record in await store.records()] == [f"arn:{n}" for n in range(4)]
+
+        run(scenario)
+
+    def test_it_writes_at_once_when_there_is_much(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(audit, "_FLUSH_EVERY", 3600)
+
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            trail = AuditTrail(store, clock)
+            task = asyncio.create_task(trail.run())
+            for _ in range(audit._FLUSH_AT - 1):
+                trail.add(exchange())
+            await asyncio.sleep(0.01)
+            assert store.writes == 0
+            trail.add(exchange())
+            while not store.writes:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.001)
+            task.cancel()
+            await asyncio.wait([task])
+            assert len(await store.records()) == audit._FLUSH_AT
+
+        run(scenario)
+
+    def test_it_writes_often_and_goes_on_after_failures(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(audit, "_FLUSH_EVERY", 0.001)
+        monkeypatch.setattr(audit, "_COUNT_FOR", 0.0)
+
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            trail = AuditTrail(store, clock)
+            store.fails = "before"
+            with capture_logs() as logs:
+                task = asyncio.create_task(trail.run())
+                trail.add(exchange())
+                trail.add(stranger())
+                while len(logs) < 2:  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.001)
+                store.fails = None
+                while not store.writes:  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.001)
+            assert not task.done()
+            task.cancel()
+            await asyncio.wait([task])
+            assert len(await store.records()) == 2
+
+        run(scenario)
+
+
+class TestStrangers:
+    def test_the_same_refusal_is_counted(self, run: Any) -> None:
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            trail = AuditTrail(store, clock)
+            for _ in range(50):
+                trail.add(stranger())
+                clock.advance(seconds=1)
+            trail.add(stranger(error_code="other"))
+            trail.add(stranger(source="192.0.2.2"))
+            trail.add(stranger(operation="CreateThing"))
+            await trail.flush()
+            assert await store.records() == [], "they are told of after a while"
+            await trail.close()
+            records = await store.records()
+            assert sorted(record["count"] for record in records) == [1, 1, 1, 50]
+            [many] = [record for record in records if record["count"] == 50]
+            assert (many["account"], many["principal"], many["credential"]) == (None, None, None)
+            assert (many["address"], many["error"]) == ("192.0.2.1", "UnrecognizedClientException")
+            assert many["since"] == "2026-11-21T12:00:00.250000+00:00"
+            assert many["time"] == "2026-11-21T12:00:50.250000+00:00"
+
+        run(scenario)
+
+    def test_however_many_knock_little_is_written(self, run: Any) -> None:
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            trail = AuditTrail(store, clock)
+            for number in range(5000):
+                trail.add(stranger(source=f"2001:db8::{number:x}"))
+            await trail.close()
+            records = await store.records()
+            assert len(records) <= audit._MAX_STRANGERS + 1
+            assert sum(record["count"] for record in records) == 5000
+
+        run(scenario)
+
+    def test_each_time_begins_anew(self, run: Any) -> None:
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            trail = AuditTrail(store, clock)
+            for count in (3, 2):
+                for _ in range(count):
+                    trail.add(stranger())
+                await trail.close()
+                clock.advance(seconds=10)
+            await trail.close()
+            assert [record["count"] for record in await store.records()] == [3, 2]
+
+        run(scenario)
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize("refusal", [None, "AccessDeniedException"])
+@pytest.mark.parametrize("caller", [None, CALLER])
+def test_no_secret_gets_into_a_record(run: Any, caller: Caller | None, refusal: str | None) -> None:
+    """Nor the path or the query, which may hold one, nor any header but the user agent."""
+
+    async def scenario(store: Store, clock: FakeClock) -> None:
+        trail = AuditTrail(store, clock)
+
+        async def face(scope: Message, receive: Receive, send: Send) -> None:
+            current = Exchange.of(scope)
+            assert CURRENT.get() is current
+            current.face, current.operation, current.caller, current.error_code = (
+                "aws",
+                "DescribeThing",
+                caller,
+                refusal,
+            )
+            if caller and not refusal:
+                await AuditedStore(store, clock).write(lambda tx: access_sql.insert_account(tx, "1", "made", 0))
+            await respond(current, send, 200, [], SECRET.encode())
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": SECRET.encode(), "more_body": False}
+
+        async def send(message: Message) -> None:
+            del message
+
+        secret = SECRET.encode()
+        scope: Message = {
+            "method": "POST",
+            "raw_path": b"/things/" + secret,
+            "query_string": b"X-Amz-Signature=" + secret,
+            "headers": [
+                (b"authorization", b"AWS4-HMAC-SHA256 " + secret),
+                (b"x-amz-security-token", secret),
+                (b"cookie", secret),
+                (b"user-agent", b"a" * 300),
+            ],
+            "client": ("192.0.2.1", 50000),
+        }
+        await _front(face, trail)(scope, receive, send)
+        CURRENT.set(None)
+        await trail.close()
+        [record] = await store.records()
+        assert record["agent"] == "a" * 256
+        assert record["address"] == "192.0.2.1"
+        assert SECRET not in orjson.dumps(record).decode()
+
+    run(scenario)
+
+
+def _front(face: App, trail: AuditTrail) -> Front:
+    return Front(
+        aws=face,
+        native=face,
+        yandex=face,
+        probes={},
+        is_yandex_route=lambda path: False,
+        is_aws_route=lambda method, path: True,
+        journal=Journal(Metrics(), trail),
+    )

@@ -1,0 +1,139 @@
+"""May they: what the operator is told of a refusal, what the caller is told, and what a policy can ask about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from structlog.testing import capture_logs
+
+from thingmint.access.authorization import authorize
+from thingmint.access.callers import Caller
+from thingmint.access.exchange import Exchange
+from thingmint.aws.errors import aws_error_of
+from thingmint.identity.errors import Denied
+from thingmint.identity.policy import Kind, compile_policy
+from thingmint.identity.registration import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+ARN = "arn:aws:iam::123456789012:user/elf"
+THING = "arn:aws:iot:us-east-1:123456789012:thing/x"
+ACTION = "iot:DescribeThing"
+
+
+def exchange(*statements: Mapping[str, Any], source: str | None = "192.0.2.1", narrowed: bool = False) -> Exchange:
+    named = [{"Sid": f"secretsid{number}", **statement} for number, statement in enumerate(statements)]
+    document = orjson.dumps({"Version": "2012-10-17", "Statement": named})
+    policies = (compile_policy(document, kind=Kind.IDENTITY, name="secret-policy"),) if statements else ()
+    nothing = (compile_policy(document.replace(b"iot:", b"x:"), kind=Kind.SESSION),) if narrowed else None
+    caller = Caller("123456789012", ("us-east-1",), "aje0", "elf", ARN, "AKIAEXAMPLE", policies, nothing)
+    return Exchange(caller=caller, source=source)
+
+
+def allow(action: str = ACTION, resource: str = "*", **condition: Any) -> dict[str, Any]:
+    statement = {"Effect": "Allow", "Action": action, "Resource": resource}
+    return {**statement, "Condition": condition} if condition else statement
+
+
+def deny(action: str = ACTION, resource: str = "*") -> dict[str, Any]:
+    return {"Effect": "Deny", "Action": action, "Resource": resource}
+
+
+def refused(asked: Exchange, resources: Sequence[str] = (THING,), **context: Any) -> tuple[Denied, dict[str, Any]]:
+    """What is raised, and the line in the log."""
+    with capture_logs() as logs, pytest.raises(Denied) as caught:
+        authorize(asked, ACTION, resources, context)
+    [line] = logs
+    return caught.value, dict(line)
+
+
+@pytest.mark.parametrize(
+    ("statements", "narrowed", "explicit", "words"),
+    [
+        ([], False, False, "because no identity-based policy allows the iot:DescribeThing action"),
+        (
+            [allow("iot:CreateThing")],
+            False,
+            False,
+            "because no identity-based policy allows the iot:DescribeThing action",
+        ),
+        ([allow(resource=THING + "y")], False, False, "because no identity-based policy allows"),
+        ([allow(), deny()], False, True, "with an explicit deny in an identity-based policy"),
+        ([deny("iot:*", THING)], False, True, "with an explicit deny in an identity-based policy"),
+        ([allow()], True, False, "because no identity-based policy allows"),
+    ],
+)
+def test_refusals(statements: list[dict[str, Any]], narrowed: bool, explicit: bool, words: str) -> None:
+    asked = exchange(*statements, narrowed=narrowed)
+    error, line = refused(asked)
+    assert (error.principal, error.action, error.resource, error.explicit) == (ARN, ACTION, THING, explicit)
+    told = aws_error_of(error, Scope("123456789012", "us-east-1")).message
+    assert told.startswith(f"User: {ARN} is not authorized to perform: {ACTION} on resource: {THING} ")
+    assert words in told
+    assert "secret" not in told + str(error), "which policy it was is the operator's business"
+    assert asked.resource == THING
+    assert (line["event"], line["log_level"], line["request_id"]) == ("refused", "warning", asked.id)
+    assert (line["principal"], line["action"], line["resource"]) == (ARN, ACTION, THING)
+    if explicit:
+        assert "secretsid" in line["why"] or "secret-policy" in line["why"]
+
+
+def test_the_operator_learns_what_would_have_allowed_it() -> None:
+    _, line = refused(exchange())
+    assert line["closest"] == f"no policy names {ACTION}"
+    _, line = refused(exchange(allow(StringEquals={"aws:username": "troll"})))
+    assert "secret-policy" in str(line["closest"])
+    many = [allow(resource=f"{THING}{number}") for number in range(20)]
+    _, line = refused(exchange(*many))
+    assert 1 <= len(line["closest"]) <= 5
+
+
+@pytest.mark.parametrize(
+    ("condition", "context", "allowed"),
+    [
+        ({"StringEquals": {"aws:username": "elf"}}, {}, True),
+        ({"StringEquals": {"aws:username": "troll"}}, {}, False),
+        ({"StringEquals": {"aws:userid": "aje0"}}, {}, True),
+        ({"StringEquals": {"aws:PrincipalAccount": "123456789012"}}, {}, True),
+        ({"ArnEquals": {"aws:PrincipalArn": ARN}}, {}, True),
+        ({"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}}, {}, True),
+        ({"IpAddress": {"aws:SourceIp": "198.51.100.0/24"}}, {}, False),
+        ({"DateGreaterThan": {"aws:CurrentTime": "2020-01-01T00:00:00Z"}}, {}, True),
+        ({"DateLessThan": {"aws:CurrentTime": "2020-01-01T00:00:00Z"}}, {}, False),
+        ({"StringEquals": {"aws:RequestedRegion": "us-east-1"}}, {"aws:RequestedRegion": "us-east-1"}, True),
+        ({"StringEquals": {"aws:RequestedRegion": "us-east-1"}}, {}, False),
+        ({"StringEquals": {"aws:username": "elf"}}, {"iot:x": "y"}, True),
+    ],
+)
+def test_what_a_condition_can_ask_about(condition: dict[str, Any], context: dict[str, Any], allowed: bool) -> None:
+    asked = exchange(allow(**condition))
+    if allowed:
+        authorize(asked, ACTION, (THING,), context)
+    else:
+        refused(asked, **context)
+
+
+def test_a_client_without_an_address() -> None:
+    authorize(exchange(allow(), source=None), ACTION)
+    refused(exchange(allow(IpAddress={"aws:SourceIp": "0.0.0.0/0"}), source=None))
+
+
+def test_a_thing_and_what_contains_it() -> None:
+    inner, outer = "yandex:registry/r", "yandex:folder/f"
+    asked = exchange(allow(resource=outer))
+    authorize(asked, ACTION, (inner, outer))
+    assert asked.resource == inner, "the record names the thing itself"
+    error, _ = refused(exchange(allow(resource=outer), deny(resource=inner)), (inner, outer))
+    assert error.resource == inner
+    assert error.explicit
+    error, _ = refused(exchange(allow(resource="yandex:folder/other")), (inner, outer))
+    assert not error.explicit
+
+
+def test_what_is_allowed_is_not_logged() -> None:
+    with capture_logs() as logs:
+        authorize(exchange(allow()), ACTION, (THING,))
+    assert logs == []

@@ -1,0 +1,182 @@
+"""The table of commands: each runs, none takes what it should not, and the audit trail knows its operator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from tests.unit.access.test_administration import POLICY, TRUST
+from thingmint.access.administration import Administration
+from thingmint.access.audit import AuditedStore
+from thingmint.access.commands import COMMANDS, as_operator
+from thingmint.identity.errors import Invalid, NotFound
+from thingmint.storage import audit as audit_sql
+
+if TYPE_CHECKING:
+    from tests.unit.access.conftest import Run, Town
+    from thingmint.storage.engine import Transaction
+
+
+def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
+    """What each command is given, after those above it, and the names in what it answers. Lists answer several."""
+    principal = {"id", "name", "status", "created_at"}
+    credential = {"id", "kind", "status", "description", "created_at", "expires_at", "last_used_at"}
+    authorized = {"id", "service_account_id", "created_at", "key_algorithm", "public_key", "private_key"}
+    keys = {"access_key_id", "secret_access_key"}
+    deleted = {"name", "deleted"}
+    return {
+        "account.list": ({}, {"id", "name", "created_at"}),
+        "account.create": (
+            {"name": "third", "region": ["eu-central-1"]},
+            {"account", "folder", "token", "authorized_key", *keys},
+        ),
+        "folder.create": ({"name": "f"}, {"id", "name"}),
+        "folder.list": ({}, {"id", "name", "created_at"}),
+        "user.create": ({"name": "elf"}, principal),
+        "user.list": ({}, principal),
+        "user.disable": ({"name": "elf"}, {"name", "status"}),
+        "user.enable": ({"name": "elf"}, {"name", "status"}),
+        "service-account.create": ({"name": "robot"}, principal),
+        "service-account.list": ({}, principal),
+        "service-account.disable": ({"name": "robot"}, {"name", "status"}),
+        "service-account.enable": ({"name": "robot"}, {"name", "status"}),
+        "role.create": ({"name": "hat", "trust_policy": TRUST}, principal),
+        "role.list": ({}, principal),
+        "role.disable": ({"name": "hat"}, {"name", "status"}),
+        "role.enable": ({"name": "hat"}, {"name", "status"}),
+        "key.create": ({"principal": "elf"}, keys),
+        "key.create of a robot": ({"principal": "service-account/robot"}, authorized),
+        "key.list": ({"principal": "user/elf"}, credential),
+        "key.disable": ({"id": ids["key"]}, {"id", "status"}),
+        "key.enable": ({"id": ids["key"]}, {"id", "status"}),
+        "key.delete": ({"id": ids["key"]}, {"id", "deleted"}),
+        "token.create": ({"principal": "user/elf", "lifetime": "30d", "description": "ci"}, {"token"}),
+        "token.list": ({"principal": "elf"}, credential),
+        "token.disable": ({"id": ids["token"]}, {"id", "status"}),
+        "token.enable": ({"id": ids["token"]}, {"id", "status"}),
+        "token.delete": ({"id": ids["token"]}, {"id", "deleted"}),
+        "session.create": (
+            {"principal": "role/hat", "duration": "15m", "policy": POLICY},
+            {"session_token", "expires_at", *keys},
+        ),
+        "policy.put": ({"name": "p", "document": POLICY}, {"name"}),
+        "policy.show": ({"name": "p"}, {"name", "document"}),
+        "policy.list": ({}, {"name", "ready_made", "modified_at"}),
+        "policy.attach": ({"principal": "elf", "policy": "p"}, {"principal", "policy", "resource"}),
+        "policy.attached": ({"principal": "elf"}, {"policy", "resource"}),
+        "policy.detach": ({"principal": "elf", "policy": "p"}, {"principal", "policy", "resource", "detached"}),
+        "policy.delete": ({"name": "p"}, deleted),
+        "user.delete": ({"name": "elf"}, deleted),
+        "service-account.delete": ({"name": "robot"}, deleted),
+        "role.delete": ({"name": "hat"}, deleted),
+    }
+
+
+def test_every_command_runs(run: Run) -> None:
+    async def scenario(town: Town) -> None:
+        admin = Administration(AuditedStore(town.store, town.clock), town.vault, town.clock)
+        ids = {"key": town.ours.access_key.access_key_id, "token": town.ours.api_token.split("_")[1]}
+        table = inputs(ids)
+        assert {name.partition(" ")[0] for name in table} == set(COMMANDS)
+        for title, (given, expected) in table.items():
+            town.clock.advance(seconds=1)
+            answer = await as_operator(admin, title.partition(" ")[0], given)
+            orjson.dumps(answer)
+            if isinstance(answer, list):
+                assert answer, title
+                assert all(set(row) == expected for row in answer), title
+            else:
+                assert set(answer) == expected, title
+
+        async def body(tx: Transaction) -> list[audit_sql.AuditRow]:
+            return await audit_sql.list_records(tx, account=None, before=None, limit=1000)
+
+        records = [orjson.loads(row.record) for row in reversed(await town.store.read(body))]
+        reading = ("list", "show", "attached")
+        changing = [COMMANDS[title.partition(" ")[0]] for title in table]
+        assert [record["event"] for record in records] == [
+            command.action.removeprefix("thingmint:") for command in changing if command.verb not in reading
+        ]
+        assert {(record["source"], record["agent"]) for record in records} == {("thingmint", "thingmint command line")}
+        assert "secret" not in orjson.dumps(records).decode().lower()
+
+    run(scenario)
+
+
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("user.create", {}, "name is not valid: Field required"),
+    ("user.create", {"name": 1}, "name is not valid: Input should be a valid string"),
+    ("user.create", {"name": "a", "extra": 1}, "extra is not valid: Extra inputs are not permitted"),
+    ("user.create", {"name": "a" * 129}, "name is not valid: String should have at most 128 characters"),
+    ("user.create", {"name": "a b"}, "name must be 1 to 64 letters"),
+    ("user.create", {"name": "a", "account": "1"}, "account is not valid: String should match pattern"),
+    ("user.create", {"name": "a", "account": "1" * 12 + "\n"}, "account is not valid"),
+    ("account.create", {"name": "a", "region": []}, "region is not valid"),
+    ("role.create", {"name": "a"}, "trust_policy is not valid: Field required"),
+    ("key.create", {"principal": "role/x"}, "principal is a role"),
+    ("key.create", {"principal": "group/x"}, "principal must be user/NAME"),
+    ("key.create", {"principal": "user/a/b"}, "principal must be user/NAME"),
+    ("token.create", {"principal": "service-account/x"}, "principal must be a user"),
+    ("token.create", {"principal": "x", "lifetime": "soon"}, "lifetime is not valid: must be a duration"),
+    ("token.create", {"principal": "x", "lifetime": "-1d"}, "lifetime is not valid: must be a duration"),
+    ("session.create", {"principal": "x", "duration": "37h"}, "duration must be between"),
+    ("session.create", {"principal": "x", "duration": "59s"}, "duration must be between"),
+    ("policy.put", {"name": "p", "document": "{"}, ""),
+    ("policy.put", {"name": "p", "document": {}}, "document is not valid: Input should be a valid string"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "message"), BAD)
+def test_what_is_not_taken(run: Run, name: str, given: dict[str, Any], message: str) -> None:
+    async def scenario(town: Town) -> None:
+        changes = town.store.changes
+        with pytest.raises(Invalid) as refused:
+            await as_operator(town.administration, name, given)
+        assert str(refused.value).startswith(message)
+        assert town.store.changes == changes
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("1h", 3600), ("90m", 5400), ("60", 60), ("1.5h", 5400), ("PT2H", 7200)])
+def test_durations(run: Run, text: str, seconds: int) -> None:
+    async def scenario(town: Town) -> None:
+        given = {"principal": "administrator", "duration": text}
+        answer = await as_operator(town.administration, "session.create", given)
+        [row] = await town.administration.list_credentials(town.ours.account, "user", "administrator", ("session",))
+        assert row.id == answer["access_key_id"]
+        assert row.expires_at == int(town.clock.now.timestamp() + seconds) * 1_000_000
+
+    run(scenario)
+
+
+def test_which_account(run: Run) -> None:
+    async def scenario(town: Town) -> None:
+        for account, expected in ((None, town.ours.account), ("", town.ours.account), (town.theirs.account,) * 2):
+            given = {"name": f"elf-of-{account}"} | ({} if account is None else {"account": account})
+            made = await as_operator(town.administration, "user.create", given)
+            assert made["id"] in [row.id for row in await town.administration.list_principals(expected, "user")]
+        with pytest.raises(NotFound):
+            await as_operator(town.administration, "user.create", {"name": "a", "account": "0" * 12})
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("name", ["", "user", "user.rename", "create.user", "__class__"])
+def test_what_is_no_command(run: Run, name: str) -> None:
+    async def scenario(town: Town) -> None:
+        with pytest.raises(NotFound):
+            await as_operator(town.administration, name, {})
+
+    run(scenario)
+
+
+def test_actions() -> None:
+    assert COMMANDS["service-account.create"].action == "thingmint:CreateServiceAccount"
+    assert len({command.action for command in COMMANDS.values()}) == len(COMMANDS)
+    assert {command.name for command in COMMANDS.values() if command.instance_wide} == {
+        "account.create",
+        "account.list",
+    }

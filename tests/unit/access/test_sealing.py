@@ -1,0 +1,527 @@
+"""The chain of audit records: whatever is done to the database by hand shows, at the record where it was done."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import sqlite3
+import stat
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from structlog.testing import capture_logs
+
+from tests.unit.vectors import FakeClock
+from thingmint.access import sealing
+from thingmint.access.audit import new_record_id
+from thingmint.access.sealing import Checkpoint, Sealer, Tampering, read_checkpoints, verify
+from thingmint.identity.errors import Unavailable
+from thingmint.storage import audit as sql
+from thingmint.storage.sqlite import SQLiteReader, SQLiteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from thingmint.storage.engine import Body, Transaction
+
+T = TypeVar("T")
+
+KEY, STRANGER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+
+
+class Trail:
+    """A database, the file of checkpoints beside it, and a clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = folder / "thingmint.db"
+        self.file = folder / "audit-checkpoints.jsonl"
+        self.clock = FakeClock()
+        self.retention: timedelta | None = None
+        self.database.touch()
+
+    def sealer(self, store: Any) -> Sealer:
+        return Sealer(store, KEY, self.file, self.clock, self.retention)
+
+    def with_store(self, work: Callable[[SQLiteStore, Sealer], Awaitable[None]]) -> None:
+        async def main() -> None:
+            store = SQLiteStore(self.database)
+            try:
+                await work(store, self.sealer(store))
+            finally:
+                await store.close()
+
+        asyncio.run(main())
+
+    async def add(self, store: SQLiteStore, count: int, **step: float) -> None:
+        rows = []
+        for _ in range(count):
+            self.clock.advance(**step or {"seconds": 1})
+            id = new_record_id(self.clock())
+            rows.append((id, orjson.dumps({"event": "CreateThing", "request": id}).decode()))
+
+        async def body(tx: Transaction) -> None:
+            for id, record in rows:
+                await sql.insert_record(tx, id, None, record)
+
+        await store.write(body)
+
+    def edit(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        connection = sqlite3.connect(self.database)
+        work(connection)
+        connection.commit()
+        connection.close()
+
+    def verify(self, *, kept: bool = True) -> tuple[int, int]:
+        """As the command does; ``kept`` says whether the checkpoints outside the store are at hand."""
+        reader = SQLiteReader(self.database)
+        try:
+            return asyncio.run(verify(reader, KEY.public_key(), list(read_checkpoints(self.file)) if kept else []))
+        finally:
+            reader.close()
+
+    def found(self, *, kept: bool = True) -> Tampering:
+        with pytest.raises(Tampering) as caught:
+            self.verify(kept=kept)
+        return caught.value
+
+
+@functools.cache
+def sealed() -> tuple[bytes, bytes]:
+    """A database of 17 records with checkpoints after 5, 10 and 15, and the file of these."""
+    with tempfile.TemporaryDirectory() as folder:
+        trail = Trail(Path(folder))
+
+        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+            for _ in range(3):
+                await trail.add(store, 5)
+                await sealer.seal()
+                await sealer.checkpoint()
+            await trail.add(store, 2)
+            await sealer.seal()
+
+        trail.with_store(work)
+        return trail.database.read_bytes(), trail.file.read_bytes()
+
+
+@pytest.fixture
+def trail(tmp_path: Path) -> Trail:
+    """A copy of ``sealed``, to do things to."""
+    made = Trail(tmp_path)
+    for path, content in zip((made.database, made.file), sealed(), strict=True):
+        path.write_bytes(content)
+    return made
+
+
+def rechain(connection: sqlite3.Connection, start: int = 1) -> None:
+    """What somebody does who knows how hashes are made, and has no key: renumbers and chains everything anew."""
+    rows = connection.execute("SELECT id, account, record FROM audit_records ORDER BY sequence").fetchall()
+    connection.execute("UPDATE audit_records SET sequence = NULL, hash = NULL")
+    previous = bytes(32)
+    for sequence, (id, account, record) in enumerate(rows, start):
+        previous = hashlib.sha256(previous + orjson.dumps([sequence, id, account, record])).digest()
+        connection.execute("UPDATE audit_records SET sequence = ?, hash = ? WHERE id = ?", (sequence, previous, id))
+
+
+def alter(connection: sqlite3.Connection, sequence: int) -> None:
+    connection.execute(
+        "UPDATE audit_records SET record = replace(record, 'Thing', 'thing') WHERE sequence = ?", [sequence]
+    )
+
+
+def swap(connection: sqlite3.Connection, columns: str) -> None:
+    """Records 7 and 8 change what they have in these columns."""
+    seven, eight = (
+        connection.execute(f"SELECT id, {columns} FROM audit_records WHERE sequence = ?", [number]).fetchone()
+        for number in (7, 8)
+    )
+    assignments = ", ".join(f"{column} = ?" for column in columns.split(", "))
+    connection.execute("UPDATE audit_records SET sequence = -sequence WHERE sequence IN (7, 8)")
+    for (id, *_), (_, *values) in ((seven, eight), (eight, seven)):
+        connection.execute(f"UPDATE audit_records SET {assignments} WHERE id = ?", [*values, id])
+    connection.execute("UPDATE audit_records SET sequence = -sequence WHERE sequence < 0")
+
+
+def remove(connection: sqlite3.Connection, first: int, last: int) -> None:
+    connection.execute("DELETE FROM audit_records WHERE sequence BETWEEN ? AND ?", [first, last])
+
+
+def remove_and_close_up(connection: sqlite3.Connection) -> None:
+    remove(connection, 7, 7)
+    connection.execute("UPDATE audit_records SET sequence = -(sequence - 1) WHERE sequence > 7")
+    connection.execute("UPDATE audit_records SET sequence = -sequence WHERE sequence < 0")
+
+
+def add_between(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE audit_records SET sequence = -(sequence + 1) WHERE sequence > 7")
+    connection.execute("UPDATE audit_records SET sequence = -sequence WHERE sequence < 0")
+    connection.execute("INSERT INTO audit_records (id, record, sequence) VALUES ('x', '{\"event\":\"x\"}', 8)")
+    rechain(connection)
+
+
+def change_checkpoint(connection: sqlite3.Connection, at: int, /, **changes: Any) -> None:
+    where = "WHERE sequence = ?"
+    [line] = connection.execute(f"SELECT checkpoint FROM audit_checkpoints {where}", [at]).fetchone()
+    changed = orjson.dumps({**orjson.loads(line), **changes}).decode()
+    connection.execute(f"UPDATE audit_checkpoints SET checkpoint = ? {where}", [changed, at])
+
+
+def sign_anew(connection: sqlite3.Connection, key: Ed25519PrivateKey) -> None:
+    for (sequence,) in connection.execute("SELECT sequence FROM audit_checkpoints").fetchall():
+        [hash] = connection.execute("SELECT hash FROM audit_records WHERE sequence = ?", [sequence]).fetchone()
+        line = Checkpoint.sign(sequence, hash, FakeClock()(), key).line()
+        connection.execute("UPDATE audit_checkpoints SET checkpoint = ? WHERE sequence = ?", [line, sequence])
+
+
+def all_of(*edits: Callable[[sqlite3.Connection], object]) -> Callable[[sqlite3.Connection], None]:
+    def edit(connection: sqlite3.Connection) -> None:
+        for each in edits:
+            each(connection)
+
+    return edit
+
+
+def test_what_nobody_touched(trail: Trail) -> None:
+    assert trail.verify() == (17, 3)
+    assert trail.verify(kept=False) == (17, 3)
+
+
+def test_an_empty_trail(tmp_path: Path) -> None:
+    trail = Trail(tmp_path)
+
+    async def work(store: SQLiteStore, sealer: Sealer) -> None:
+        await sealer.close()
+
+    trail.with_store(work)
+    assert not trail.file.exists()
+    assert trail.verify(kept=False) == (0, 0)
+
+
+@pytest.mark.parametrize("sequence", range(1, 18))
+def test_each_record_counts(trail: Trail, sequence: int) -> None:
+    trail.edit(lambda connection: alter(connection, sequence))
+    found = trail.found(kept=False)
+    assert (found.sequence, str(found)) == (sequence, f"record {sequence} was altered, or put in another's place")
+
+
+FALSE_AT_10 = "the checkpoint at record 10 has a false signature"
+ANEW = "a record from 6 to 10 was altered and chained anew"
+
+# What is done, and which record is named; the database alone gives it away.
+EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
+    "a hash": (
+        lambda c: c.execute("UPDATE audit_records SET hash = zeroblob(32) WHERE sequence = 7"),
+        7,
+        "record 7 was altered, or put in another's place",
+    ),
+    "texts swapped": (lambda c: swap(c, "record"), 7, "record 7 was altered, or put in another's place"),
+    "texts and hashes swapped": (lambda c: swap(c, "record, hash"), 7, "record 7 was altered, or put in"),
+    "removed": (lambda c: remove(c, 7, 7), 7, "record 7 was removed"),
+    "several removed": (lambda c: remove(c, 7, 12), 7, "record 7 was removed"),
+    "taken out of the chain": (
+        lambda c: c.execute("UPDATE audit_records SET sequence = NULL, hash = NULL WHERE sequence = 7"),
+        7,
+        "record 7 was removed",
+    ),
+    "removed and closed up": (remove_and_close_up, 7, "record 7 was altered, or put in another's place"),
+    "altered and chained anew": (all_of(lambda c: alter(c, 7), rechain), 6, ANEW),
+    "swapped and chained anew": (all_of(lambda c: swap(c, "record"), rechain), 6, ANEW),
+    "removed and chained anew": (all_of(lambda c: remove(c, 7, 7), rechain), 6, ANEW),
+    "added and chained anew": (add_between, 6, ANEW),
+    "the first, chained anew": (
+        all_of(lambda c: alter(c, 1), rechain),
+        1,
+        "a record from 1 to 5 was altered and chained anew",
+    ),
+    "chained anew and signed by a stranger": (
+        all_of(lambda c: alter(c, 7), rechain, lambda c: sign_anew(c, STRANGER)),
+        5,
+        "the checkpoint at record 5 has a false signature",
+    ),
+    "cut off": (lambda c: remove(c, 14, 17), 14, "the trail was cut off: records 14 to 15 are gone"),
+    "all removed": (lambda c: remove(c, 1, 17), 1, "the trail was cut off: records 1 to 15 are gone"),
+    "head removed as far as a checkpoint": (
+        lambda c: remove(c, 1, 10),
+        1,
+        "records 1 to 10 are gone, and were not pruned",
+    ),
+    "head removed": (lambda c: remove(c, 1, 7), 7, "records before 8 are gone, and no checkpoint says"),
+    "head removed and chained anew": (
+        all_of(lambda c: remove(c, 1, 2), rechain),
+        1,
+        "a record from 1 to 5 was altered and chained anew",
+    ),
+    "a checkpoint's hash": (lambda c: change_checkpoint(c, 10, hash="00" * 32), 10, FALSE_AT_10),
+    "a checkpoint's time": (lambda c: change_checkpoint(c, 10, time="2020-01-01T00:00:00+00:00"), 10, FALSE_AT_10),
+    "a checkpoint's place": (
+        lambda c: change_checkpoint(c, 10, sequence=9),
+        9,
+        "the checkpoint at record 9 has a false",
+    ),
+    "a checkpoint's signature": (lambda c: change_checkpoint(c, 10, signature="AAAA"), 10, FALSE_AT_10),
+    "a signature that is none": (lambda c: change_checkpoint(c, 10, signature="\u00e9"), 10, FALSE_AT_10),
+    "a checkpoint that is none": (
+        lambda c: c.execute("UPDATE audit_checkpoints SET checkpoint = '[]' WHERE sequence = 10"),
+        0,
+        "a checkpoint is not readable",
+    ),
+    "a checkpoint without a field": (
+        lambda c: c.execute("UPDATE audit_checkpoints SET checkpoint = '{\"sequence\":10}' WHERE sequence = 10"),
+        0,
+        "a checkpoint is not readable",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EDITS)
+def test_the_database_edited_by_hand(trail: Trail, case: str) -> None:
+    edit, sequence, message = EDITS[case]
+    trail.edit(edit)
+    for kept in (False, True):
+        found = trail.found(kept=kept)
+        assert found.sequence == sequence
+        assert str(found).startswith(message)
+
+
+CHECKPOINTS_TOO: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
+    "cut off": (lambda c: remove(c, 14, 17), 14, "the trail was cut off: records 14 to 15 are gone"),
+    "all removed": (lambda c: remove(c, 1, 17), 1, "the trail was cut off: records 1 to 15 are gone"),
+    "chained anew": (all_of(lambda c: alter(c, 7), rechain), 6, ANEW),
+    "head removed": (all_of(lambda c: remove(c, 1, 10), rechain), 1, "a record from 1 to 5 was altered"),
+}
+
+
+@pytest.mark.parametrize("case", CHECKPOINTS_TOO)
+def test_with_the_databases_checkpoints_gone_those_outside_show_it(trail: Trail, case: str) -> None:
+    edit, sequence, message = CHECKPOINTS_TOO[case]
+    trail.edit(all_of(edit, lambda c: c.execute("DELETE FROM audit_checkpoints")))
+    trail.verify(kept=False)  # nothing of it is left to tell
+    found = trail.found()
+    assert found.sequence == sequence
+    assert str(found).startswith(message)
+
+
+def test_a_tail_that_was_cut_off_and_grew_again(trail: Trail) -> None:
+    trail.edit(all_of(lambda c: remove(c, 11, 17), lambda c: c.execute("DELETE FROM audit_checkpoints")))
+
+    async def work(store: SQLiteStore, sealer: Sealer) -> None:
+        await trail.add(store, 5)
+        await sealer.close()
+
+    trail.with_store(work)
+    assert trail.verify(kept=False) == (15, 1)
+    found = trail.found()
+    assert (found.sequence, str(found)) == (11, "a record from 11 to 15 was altered and chained anew")
+
+
+@pytest.mark.parametrize(
+    ("line", "sequence", "message"),
+    [
+        ("{", 0, "a checkpoint is not readable"),
+        ('{"sequence":"x","hash":"","time":"","signature":""}', 0, "a checkpoint is not readable"),
+        (Checkpoint.sign(5, bytes(32), FakeClock()(), STRANGER).line(), 5, "the checkpoint at record 5 has a false"),
+        (Checkpoint.sign(20, bytes(32), FakeClock()(), KEY).line(), 18, "the trail was cut off: records 18 to 20"),
+        (Checkpoint.sign(12, bytes(32), FakeClock()(), KEY).line(), 11, "a record from 11 to 12 was altered"),
+    ],
+)
+def test_a_checkpoint_kept_outside_that_does_not_fit(trail: Trail, line: str, sequence: int, message: str) -> None:
+    with trail.file.open("a") as file:
+        file.write(f"\n{line}\n")
+    found = trail.found()
+    assert found.sequence == sequence
+    assert str(found).startswith(message)
+
+
+class TestPruning:
+    @pytest.fixture
+    def old(self, tmp_path: Path) -> Trail:
+        """17 records of ten minutes each, checkpoints after 5, 10 and 15; an hour is kept."""
+        trail = Trail(tmp_path)
+        trail.retention = timedelta(hours=1)
+
+        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+            for count in (5, 5, 5):
+                await trail.add(store, count, minutes=10)
+                await sealer.seal()
+                await sealer.checkpoint()
+            await trail.add(store, 2, minutes=10)
+            await sealer.seal()
+
+        trail.with_store(work)
+        return trail
+
+    @staticmethod
+    async def prune(store: SQLiteStore, sealer: Sealer) -> None:
+        await sealer.prune()
+
+    @staticmethod
+    def sequences(trail: Trail) -> list[int | None]:
+        connection = sqlite3.connect(trail.database)
+        rows = connection.execute("SELECT sequence FROM audit_records ORDER BY sequence").fetchall()
+        connection.close()
+        return [row[0] for row in rows]
+
+    def test_what_is_older_goes_as_far_as_a_checkpoint(self, old: Trail) -> None:
+        old.with_store(self.prune)
+        # 11 is an hour old: it stays, and so does everything after the checkpoint before it. The record of the pruning
+        # is sealed at once: a server that was killed right after must not leave what looks like tampering.
+        assert self.sequences(old) == [*range(11, 19)]
+        for kept in (True, False):
+            assert old.verify(kept=kept) == (18, 3 if kept else 2)
+
+    def test_and_again(self, old: Trail) -> None:
+        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+            for _ in range(5):
+                await sealer.prune()
+                await old.add(store, 5, minutes=10)
+                await sealer.seal()
+                await sealer.checkpoint()
+
+        old.with_store(work)
+        assert (self.sequences(old)[0] or 0) > 18, "the first record of a pruning was pruned itself"
+        assert old.verify()[0] == old.verify(kept=False)[0] == self.sequences(old)[-1]
+
+    @pytest.mark.parametrize(
+        ("later", "retention"), [(0, None), (0, timedelta(days=1)), (0, timedelta(hours=2, minutes=30))]
+    )
+    def test_when_nothing_goes(self, old: Trail, later: int, retention: timedelta | None) -> None:
+        old.retention = retention
+        old.with_store(self.prune)
+        assert self.sequences(old) == [*range(1, 18)]
+        assert old.verify() == (17, 3)
+
+    def test_without_a_checkpoint_nothing_goes(self, old: Trail) -> None:
+        old.edit(lambda connection: connection.execute("DELETE FROM audit_checkpoints"))
+        old.with_store(self.prune)
+        assert self.sequences(old) == [*range(1, 18)]
+
+    @pytest.mark.parametrize(
+        ("edit", "message"),
+        [
+            (lambda c: remove(c, 11, 12), "records before 13 are gone, and no checkpoint says"),
+            (lambda c: remove(c, 11, 15), "records 11 to 15 are gone, and were not pruned"),
+            (lambda c: alter(c, 11), "record 11 was altered"),
+            (lambda c: remove(c, 18, 18), "records 1 to 10 are gone, and were not pruned"),
+            (rechain, "a record from 1 to 5 was altered and chained anew"),
+        ],
+    )
+    def test_what_shows_afterwards(
+        self, old: Trail, edit: Callable[[sqlite3.Connection], object], message: str
+    ) -> None:
+        old.with_store(self.prune)
+        old.edit(edit)
+        assert str(old.found()).startswith(message)
+
+    def test_a_record_of_a_pruning_that_was_none(self, trail: Trail) -> None:
+        """Whoever can delete rows can insert one, too; the server seals it."""
+        record = orjson.dumps({"event": sealing.PRUNED, "through": 10}).decode()
+        trail.edit(lambda c: c.execute("INSERT INTO audit_records (id, record) VALUES ('x', ?)", [record]))
+        trail.edit(lambda c: remove(c, 1, 10))
+
+        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+            await sealer.close()
+
+        trail.with_store(work)
+        trail.found()
+
+    def test_words_in_a_record_prune_nothing(self, trail: Trail) -> None:
+        agent = f'"event":"{sealing.PRUNED}","through":10'
+        record = orjson.dumps({"event": "CreateThing", "agent": agent, "through": 10}).decode()
+        trail.edit(lambda c: c.execute("INSERT INTO audit_records (id, record) VALUES ('x', ?)", [record]))
+        trail.edit(lambda c: remove(c, 1, 10))
+
+        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+            await sealer.close()
+
+        trail.with_store(work)
+        assert str(trail.found()) == "records 1 to 10 are gone, and were not pruned"
+
+
+class TestSealer:
+    def test_two_at_once_do_not_fork_the_chain(self, tmp_path: Path) -> None:
+        trail = Trail(tmp_path)
+
+        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+            other = SQLiteStore(trail.database)
+            second = trail.sealer(other)
+            for _ in range(3):
+                await trail.add(store, 1100)
+                await asyncio.gather(sealer.seal(), second.seal(), sealer.seal())
+                await asyncio.gather(sealer.checkpoint(), second.checkpoint())
+            await other.close()
+
+        trail.with_store(work)
+        assert trail.verify() == (3300, 3)
+        assert stat.S_IMODE(trail.file.stat().st_mode) == 0o600
+
+    def test_another_process_goes_on_where_the_last_one_ended(self, trail: Trail) -> None:
+        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+            await trail.add(store, 1)
+            await sealer.close()
+
+        trail.with_store(work)
+        assert trail.verify() == (18, 4)
+        assert [one.sequence for one in read_checkpoints(trail.file)] == [5, 10, 15, 18]
+
+    def test_a_checkpoint_is_signed_once(self, trail: Trail) -> None:
+        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+            for _ in range(3):
+                await sealer.checkpoint()
+
+        trail.with_store(work)
+        assert [one.sequence for one in read_checkpoints(trail.file)] == [5, 10, 15, 17]
+
+    def test_a_checkpoint_that_could_not_be_copied_is_copied_later(self, trail: Trail) -> None:
+        aside = trail.file.rename(trail.file.with_name("aside"))
+        trail.file.mkdir()
+
+        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+            with pytest.raises(OSError, match="directory"):
+                await sealer.checkpoint()
+            trail.file.rmdir()
+            aside.rename(trail.file)
+            await sealer.checkpoint()
+
+        trail.with_store(work)
+        assert [one.sequence for one in read_checkpoints(trail.file)] == [5, 10, 15, 17]
+        assert trail.verify() == (17, 4)
+
+    def test_it_goes_on_after_a_failure(self, trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sealing, "_SEAL_EVERY", 0.001)
+
+        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+            del sealer
+            failing = FailingStore(store, failures=2)
+            await trail.add(store, 1)
+            with capture_logs() as logs:
+                task = asyncio.create_task(trail.sealer(failing).run())
+                while await store.read(lambda tx: sql.unsealed_records(tx, 1)):  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.001)
+                task.cancel()
+                await asyncio.wait([task])
+            assert [line["event"] for line in logs] == ["the audit trail cannot be sealed now"] * 2
+
+        trail.with_store(work)
+        assert trail.verify()[0] == 18
+
+
+class FailingStore:
+    """Fails so often, then works."""
+
+    def __init__(self, store: SQLiteStore, failures: int) -> None:
+        self._store = store
+        self._failures = failures
+
+    async def read(self, body: Body[T]) -> T:
+        return await self._store.read(body)
+
+    async def write(self, body: Body[T]) -> T:
+        if self._failures:
+            self._failures -= 1
+            raise Unavailable("The store failed")
+        return await self._store.write(body)

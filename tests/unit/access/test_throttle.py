@@ -1,0 +1,92 @@
+"""Token buckets, with a clock that stands until it is told to go on."""
+
+from __future__ import annotations
+
+import pytest
+
+from thingmint.access import throttle as throttle_module
+from thingmint.access.throttle import AWS_RATES, Rate, Throttle, throttle_for
+from thingmint.identity.errors import Throttled
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def passes(throttle: Throttle, tries: int, account: str = "a", operation: str = "CreateThing") -> int:
+    """How many of so many calls are let through."""
+    passed = 0
+    for _ in range(tries):
+        try:
+            throttle.take(account, operation)
+        except Throttled:
+            continue
+        passed += 1
+    return passed
+
+
+@pytest.mark.parametrize(
+    ("rate", "steps"),
+    [
+        # Seconds that pass, and how many of 100 calls are let through then.
+        (Rate(10, 10), [(0, 10), (0, 0), (0.05, 0), (0.05, 1), (1, 10), (3600, 10)]),
+        (Rate(10, 25), [(0, 25), (1, 10), (2, 20), (60, 25)]),
+        (Rate(0.5, 1), [(0, 1), (1, 0), (1, 1), (1.999, 0), (0.001, 1)]),
+        (Rate(100, 1), [(0, 1), (0.005, 0), (0.005, 1), (1, 1)]),
+    ],
+)
+def test_rates(rate: Rate, steps: list[tuple[float, int]]) -> None:
+    clock = Clock()
+    throttle = Throttle(rate, {}, clock)
+    for seconds, expected in steps:
+        clock.now += seconds + 1e-6  # whatever fractions of a second are lost in sums
+        assert passes(throttle, 100) == expected, seconds
+
+
+@pytest.mark.parametrize("rate", [Rate(10, 10), Rate(0.5, 1), Rate(350, 350), Rate(3, 1)])
+def test_whoever_waits_as_long_as_told_is_let_through(rate: Rate) -> None:
+    clock = Clock()
+    throttle = Throttle(rate, {}, clock)
+    passes(throttle, int(rate.burst))
+    for _ in range(50):
+        with pytest.raises(Throttled) as refused:
+            throttle.take("a", "CreateThing")
+        assert 0 < refused.value.retry_after <= 1 / rate.per_second + 0.001
+        clock.now += refused.value.retry_after
+        throttle.take("a", "CreateThing")
+
+
+def test_each_account_and_operation_has_a_bucket_of_its_own() -> None:
+    throttle = Throttle(Rate(1, 2), {"DescribeThing": Rate(1, 5)}, Clock())
+    for account in ("a", "b"):
+        assert passes(throttle, 10, account) == 2
+        assert passes(throttle, 10, account, "DeleteThing") == 2
+        assert passes(throttle, 10, account, "DescribeThing") == 5
+
+
+def test_buckets_that_are_not_used_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle_module, "_MAX_BUCKETS", 3)
+    throttle = Throttle(Rate(1, 1), {}, Clock())
+    for account in ("a", "b", "c"):
+        assert passes(throttle, 2, account) == 1
+    assert passes(throttle, 1, "a") == 0  # used again, so b goes
+    assert passes(throttle, 1, "d") == 1
+    assert len(throttle._buckets) == 3
+    assert [passes(throttle, 1, account) for account in ("a", "c", "b")] == [0, 0, 1]
+
+
+def test_profiles() -> None:
+    assert passes(throttle_for("none"), 100_000) == 100_000
+    assert passes(throttle_for("generous"), 30_000) == 30_000
+    aws = throttle_for("aws")
+    for operation, expected in (
+        ("CreateKeysAndCertificate", 10),
+        ("CreateCertificateFromCsr", 15),
+        ("CreateThing", 15),
+    ):
+        assert expected <= passes(aws, 200, operation=operation) < expected + 5, operation
+    assert all(rate.burst >= 1 for rate in AWS_RATES.values())

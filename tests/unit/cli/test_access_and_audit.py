@@ -1,0 +1,279 @@
+"""`thingmint access` and `thingmint audit` on a directory that no server holds, without a process of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tests.unit.vectors import FakeClock
+from thingmint.access.audit import new_record_id
+from thingmint.access.commands import COMMANDS
+from thingmint.access.directory import Directory
+from thingmint.access.sealing import Sealer
+from thingmint.cli import main
+from thingmint.instance import create as create_module
+from thingmint.instance.create import Instance, create, read_master_keys
+from thingmint.instance.layout import DataDirectory
+from thingmint.storage import audit as sql
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from thingmint.storage.engine import Transaction
+
+POLICY = '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:*","Resource":"*"}}'
+
+
+@dataclass
+class Shell:
+    directory: DataDirectory
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: str, expect: int = 0) -> str:
+        """What `thingmint` prints; its errors, if it is expected to fail."""
+        self.monkeypatch.setattr("sys.argv", ["thingmint", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main.run()
+        printed = self.capsys.readouterr()
+        assert ended.value.code == expect, printed.err
+        return printed.err if expect else printed.out
+
+    def access(self, *arguments: str) -> Any:
+        return orjson.loads(self("access", *arguments, "--data-dir", str(self.directory.root), "--output", "json"))
+
+    def audit(self, *arguments: str, expect: int = 0) -> str:
+        return self("audit", *arguments, "--data-dir", str(self.directory.root), expect=expect)
+
+    def seal(self) -> None:
+        async def work() -> None:
+            instance = Instance.open(self.directory, lambda: None, None)
+            key = load_pem_private_key(self.directory.audit_key.read_bytes(), None)
+            clock = FakeClock()
+            await Sealer(instance.store, key, self.directory.audit_checkpoints, clock, None).close()  # type: ignore[arg-type]
+            await instance.store.close()
+
+        asyncio.run(work())
+
+    def edit(self, statement: str) -> None:
+        connection = sqlite3.connect(self.directory.database)
+        connection.execute(statement)
+        connection.commit()
+        connection.close()
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+    directory = DataDirectory(tmp_path / "data")
+    directory.root.mkdir()
+    asyncio.run(
+        create(
+            directory,
+            hostnames=["localhost"],
+            regions=["us-east-1"],
+            root_key="p256",
+            passphrase=None,
+            master_keys=None,
+        )
+    )
+    return Shell(directory, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "rotate-master-key"])
+def test_every_help_has_an_example(shell: Shell, name: str) -> None:
+    words = ["session"] if name == "session.create" else name.split(".")
+    text = shell("access", *words, "--help")
+    assert "Example:" in text
+    assert f"thingmint access {' '.join(words)}" in text
+
+
+@pytest.mark.parametrize("name", ["list", "export", "verify"])
+def test_every_help_of_audit_has_an_example(shell: Shell, name: str) -> None:
+    assert f"thingmint audit {name}" in shell("audit", name, "--help").partition("Example")[2]
+
+
+class TestAccess:
+    def test_a_user_from_first_to_last(self, shell: Shell, tmp_path: Path) -> None:
+        (tmp_path / "mint.json").write_text(POLICY)
+        assert shell.access("user", "create", "alice")["name"] == "alice"
+        shell.access("policy", "put", "mint", "--document", "mint.json")
+        shell.access("policy", "attach", "user/alice", "--policy", "mint")
+        key = shell.access("key", "create", "user/alice")
+        token = shell.access("token", "create", "alice", "--policy", "mint.json", "--lifetime", "30d")["token"]
+        session = shell.access("session", "--principal", "user/alice", "--duration", "15m", "--policy", "mint.json")
+        assert session["session_token"]
+
+        async def work() -> tuple[str, str, bool]:
+            instance = Instance.open(shell.directory, lambda: None, None)
+            directory = Directory(instance.store, instance.vault, FakeClock())
+            caller, secret = await directory.find_access_key(key["access_key_id"], None)
+            narrowed = (await directory.authenticate_token(token)).narrowed is not None
+            await instance.store.close()
+            return caller.name, secret, narrowed
+
+        assert asyncio.run(work()) == ("alice", key["secret_access_key"], True)
+        assert {row["kind"] for row in shell.access("key", "list", "alice")} == {"access-key", "session"}
+        shell.access("key", "disable", key["access_key_id"])
+        shell.access("user", "delete", "alice")
+        assert [row["name"] for row in shell.access("user", "list")] == ["administrator"]
+
+    def test_tables(self, shell: Shell) -> None:
+        at = ("--data-dir", str(shell.directory.root))
+        assert shell("access", "role", "list", *at) == "None.\n"
+        assert "administrator" in shell("access", "user", "list", *at)
+        made = shell("access", "account", "create", "staging", "--region", "eu-central-1", *at)
+        assert "secret_access_key: " in made
+        assert "-----BEGIN PRIVATE KEY-----" in made
+
+    @pytest.mark.parametrize(
+        ("arguments", "status", "message"),
+        [
+            (("user", "create", "a b"), 1, "name must be 1 to 64 letters"),
+            (("user", "delete", "nobody"), 1, "user nobody does not exist"),
+            (
+                ("token", "create", "administrator", "--lifetime", "soon"),
+                1,
+                "lifetime is not valid: must be a duration",
+            ),
+            (("user", "create"), 2, "Missing argument"),
+            (("policy", "put", "p", "--document", "missing.json"), 2, "document: missing.json cannot be read"),
+            (("user", "list", "--account", "1"), 1, "account is not valid"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, shell: Shell, arguments: tuple[str, ...], status: int, message: str) -> None:
+        printed = shell("access", *arguments, "--data-dir", str(shell.directory.root), expect=status)
+        assert printed.startswith("thingmint: ")
+        assert message.lower() in printed.lower()
+        assert printed.count("\n") == 1
+
+    def test_where_there_is_no_instance(self, shell: Shell, tmp_path: Path) -> None:
+        printed = shell("access", "user", "list", "--data-dir", str(tmp_path / "empty"), expect=2)
+        assert "run thingmint init first" in printed
+
+
+class TestMasterKey:
+    def test_rotation(self, shell: Shell) -> None:
+        before = read_master_keys(shell.directory)
+        key = shell.access("key", "create", "administrator")
+        printed = shell("access", "rotate-master-key", "--data-dir", str(shell.directory.root))
+        assert printed.startswith("2 secrets are sealed")
+        [after] = read_master_keys(shell.directory)
+        assert after not in before
+
+        async def work() -> str:
+            instance = Instance.open(shell.directory, lambda: None, None)
+            found = await Directory(instance.store, instance.vault, FakeClock()).find_access_key(
+                key["access_key_id"], None
+            )
+            await instance.store.close()
+            return found[1]
+
+        assert asyncio.run(work()) == key["secret_access_key"]
+
+    @pytest.mark.parametrize("resealed", [False, True])
+    def test_interrupted_it_leaves_everything_open(self, shell: Shell, resealed: bool) -> None:
+        """Once the file has both keys, or once all is sealed and before it loses the old one."""
+        write = create_module.write_master_keys
+
+        def interrupted(directory: DataDirectory, keys: Sequence[bytes]) -> None:
+            if len(keys) == 1:
+                raise KeyboardInterrupt
+            write(directory, keys)
+            if not resealed:
+                raise KeyboardInterrupt
+
+        with shell.monkeypatch.context() as patch:
+            patch.setattr(create_module, "write_master_keys", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                asyncio.run(create_module.rotate(shell.directory))
+        assert len(read_master_keys(shell.directory)) == 2
+        assert asyncio.run(create_module.rotate(shell.directory)) == 1
+        assert len(read_master_keys(shell.directory)) == 1
+
+    def test_kept_elsewhere(self, shell: Shell) -> None:
+        [key] = read_master_keys(shell.directory)
+        shell.directory.master_key.unlink()
+        shell.monkeypatch.setenv("THINGMINT_MASTER_KEY", key.hex())
+        assert shell.access("key", "create", "administrator")
+        printed = shell("access", "rotate-master-key", "--data-dir", str(shell.directory.root), expect=2)
+        assert "is kept elsewhere" in printed
+
+    @pytest.mark.parametrize("value", ["", "zz", "00" * 31, "00" * 33])
+    def test_what_is_no_key(self, shell: Shell, value: str) -> None:
+        shell.monkeypatch.setenv("THINGMINT_MASTER_KEY", value)
+        printed = shell("access", "user", "list", "--data-dir", str(shell.directory.root), expect=2)
+        assert printed == "thingmint: master-key: must be 64 hexadecimal digits\n"
+
+
+class TestAudit:
+    def test_what_was_changed_is_told(self, shell: Shell) -> None:
+        shell.access("user", "create", "alice")
+        shell.access("user", "list")
+        newest, *_ = orjson.loads(shell.audit("list", "--output", "json"))
+        assert (newest["event"], newest["outcome"], newest["source"]) == ("CreateUser", "success", "thingmint")
+        assert newest["resources"][0].endswith(":user/alice")
+        assert "CreateUser" in shell.audit("list")
+        assert orjson.loads(shell.audit("list", "--output", "json", "--account", "0" * 12)) == []
+        lines = [orjson.loads(line) for line in shell.audit("export").splitlines()]
+        assert [line["sequence"] for line in lines] == [None] * len(lines)
+        shell.seal()
+        lines = [orjson.loads(line) for line in shell.audit("export").splitlines()]
+        assert [line["sequence"] for line in lines] == [*range(len(lines), 0, -1)]
+        assert all(len(line["hash"]) == 64 for line in lines)
+
+    def test_all_pages_are_exported(self, shell: Shell) -> None:
+        async def work() -> None:
+            instance, clock = Instance.open(shell.directory, lambda: None, None), FakeClock()
+
+            async def body(tx: Transaction) -> None:
+                for _ in range(2500):
+                    await sql.insert_record(tx, new_record_id(clock()), None, "{}")
+
+            await instance.store.write(body)
+            await instance.store.close()
+
+        asyncio.run(work())
+        ids = [orjson.loads(line)["id"] for line in shell.audit("export").splitlines()]
+        assert ids == sorted(ids, reverse=True)
+        assert len(set(ids)) == 2500
+
+    @pytest.mark.parametrize(
+        ("edit", "message"),
+        [
+            ("UPDATE audit_records SET record = '{}' WHERE sequence = 2", "record 2 was altered"),
+            ("DELETE FROM audit_records WHERE sequence = 2", "record 2 was removed"),
+            ("DELETE FROM audit_records WHERE sequence = 3", "the trail was cut off: records 3 to 3 are gone"),
+            ("DELETE FROM audit_checkpoints", None),
+        ],
+    )
+    def test_verify(self, shell: Shell, edit: str, message: str | None) -> None:
+        for name in ("alice", "bob", "carol"):
+            shell.access("user", "create", name)
+        shell.seal()
+        assert shell.audit("verify") == "3 records and 1 checkpoints hold together.\n"
+        shell.edit(edit)
+        if message is None:
+            shell.audit("verify")
+        else:
+            printed = shell.audit("verify", expect=1)
+            assert printed.startswith(f"thingmint: the audit trail was tampered with: {message}")
+
+    def test_verify_with_checkpoints_from_elsewhere(self, shell: Shell, tmp_path: Path) -> None:
+        shell.access("user", "create", "alice")
+        shell.seal()
+        kept = shell.directory.audit_checkpoints.rename(tmp_path / "kept.jsonl")
+        shell.edit("DELETE FROM audit_checkpoints")
+        shell.edit("DELETE FROM audit_records")
+        assert shell.audit("verify") == "0 records and 0 checkpoints hold together.\n"
+        printed = shell.audit("verify", "--checkpoint", str(kept), expect=1)
+        assert "records 1 to 1 are gone" in printed
+        assert "cannot be read" in shell.audit("verify", "--checkpoint", "missing", expect=2)
