@@ -6,6 +6,7 @@ it and what would have.
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -60,12 +61,16 @@ def authorize(
         raise Denied(caller.arn, action, resources[0], explicit=decision.explicit)
 
 
+# The same clients call again and again, and reading an address costs more than evaluating a policy.
+_address = functools.lru_cache(maxsize=1024)(ip_address)
+
+
 def _context(exchange: Exchange, caller: Caller) -> dict[str, ContextValue]:
     return {
         "aws:CurrentTime": datetime.now(UTC),
         "aws:PrincipalAccount": caller.account,
         "aws:PrincipalArn": caller.arn,
-        "aws:SourceIp": ip_address(exchange.source) if exchange.source else None,
+        "aws:SourceIp": _address(exchange.source) if exchange.source else None,
         "aws:userid": caller.principal,
         "aws:username": caller.name,
     }
