@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "Sealer", "Tampering", "read_checkpoints", "verify"]
 
 _SEAL_EVERY = 0.5  # seconds
-_SEAL_AT_ONCE = 1000  # records a transaction
+_SEAL_AT_ONCE = 250  # records a transaction, which keeps the event loop for some milliseconds
 _CHECKPOINT_EVERY = 10.0  # seconds, while there is anything new
 _PRUNE_EVERY = 3600.0  # seconds
 
