@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import secrets
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
-from thingmint.access.directory import TOKEN_PREFIX, secret_sha256
+from thingmint.access.new_credentials import (
+    NewAccessKey,
+    NewAccount,
+    NewAuthorizedKey,
+    NewSession,
+    access_key,
+    api_token,
+    authorized_key,
+    session,
+)
 from thingmint.access.ready_made import is_ready_made, ready_made
 from thingmint.identity.errors import AlreadyExists, Conflict, Denied, Invalid, LimitExceeded, NotFound
 from thingmint.identity.ids import FOLDER, PRINCIPAL, new_id
-from thingmint.identity.keys import generate_authorized_key
 from thingmint.identity.names import is_region
 from thingmint.identity.policy import Deny, Kind, Principal, Request, compile_policy, evaluate
 from thingmint.storage import access as sql
@@ -27,11 +33,10 @@ if TYPE_CHECKING:
     from thingmint.access.vault import Vault
     from thingmint.storage.engine import Store, Transaction
 
-__all__ = ["Administration", "NewAccessKey", "NewAccount", "NewAuthorizedKey", "NewSession", "PrincipalKind"]
+__all__ = ["Administration", "PrincipalKind"]
 
 PrincipalKind = Literal["user", "role", "service-account"]
 
-_BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)  # IAM's rule for user names
 _POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _MAX_POLICY_SIZE = 6144  # characters without white space, IAM's limit
@@ -42,46 +47,6 @@ _LONGEST_SESSION = timedelta(hours=36)
 _LONGEST_TOKEN = timedelta(days=3653)
 
 ADMINISTRATOR = "thingmint/Administrator"
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class NewAccessKey:
-    """Shown once."""
-
-    access_key_id: str
-    secret_access_key: str
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class NewSession:
-    """Shown once."""
-
-    access_key_id: str
-    secret_access_key: str
-    session_token: str
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class NewAuthorizedKey:
-    """A service account's key; the private half (PEM, PKCS#8) is shown once and not kept."""
-
-    id: str
-    service_account: str
-    created_at: datetime
-    public_key: str
-    private_key: str
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class NewAccount:
-    """An account and the credentials that it begins with, shown once."""
-
-    account: str
-    folder: str
-    access_key: NewAccessKey
-    api_token: str
-    authorized_key: NewAuthorizedKey
 
 
 class Administration:
@@ -103,9 +68,9 @@ class Administration:
         folder = new_id(FOLDER)
         user = sql.PrincipalRow(new_id(PRINCIPAL), account, "user", "administrator", to_micros(now))
         robot = sql.PrincipalRow(new_id(PRINCIPAL), account, "service-account", "administrator", to_micros(now))
-        access_key, access_key_row = self._access_key(user.id, now)
-        api_token, api_token_row = _api_token(user.id, now, policy=None, description="made with the account")
-        authorized_key, authorized_key_row = _authorized_key(robot.id, now)
+        first_key, access_key_row = access_key(user.id, self._vault, now)
+        first_token, api_token_row = api_token(user.id, now, policy=None, description="made with the account")
+        first_authorized_key, authorized_key_row = authorized_key(robot.id, now)
 
         async def body(tx: Transaction) -> None:
             await sql.insert_account(tx, account, name, to_micros(now))
@@ -119,7 +84,7 @@ class Administration:
             tx.subjects.append(f"arn:aws:iam::{account}:root")
 
         await self._store.write(body)
-        return NewAccount(account, folder, access_key, api_token, authorized_key)
+        return NewAccount(account, folder, first_key, first_token, first_authorized_key)
 
     async def list_accounts(self) -> list[tuple[str, str, int]]:
         """Id, name and when it was made (microseconds)."""
@@ -161,7 +126,7 @@ class Administration:
             await _check_account(tx, account)
             if not await sql.insert_principal(tx, row):
                 raise AlreadyExists(kind, name)
-            tx.subjects.append(_arn(row))
+            tx.subjects.append(row.arn)
 
         await self._store.write(body)
         return row
@@ -176,7 +141,7 @@ class Administration:
         async def body(tx: Transaction) -> None:
             principal = await _principal(tx, account, kind, name)
             await sql.set_principal_status(tx, principal.id, _status(active))
-            tx.subjects.append(_arn(principal))
+            tx.subjects.append(principal.arn)
 
         await self._store.write(body)
 
@@ -186,20 +151,20 @@ class Administration:
         async def body(tx: Transaction) -> None:
             principal = await _principal(tx, account, kind, name)
             await sql.delete_principal(tx, principal.id)
-            tx.subjects.append(_arn(principal))
+            tx.subjects.append(principal.arn)
 
         await self._store.write(body)
 
     async def create_access_key(self, account: str, user: str) -> NewAccessKey:
         principal = await self._find(account, "user", user)
-        new, row = self._access_key(principal.id, self._clock())
-        await self._add_credential(row, _arn(principal))
+        new, row = access_key(principal.id, self._vault, self._clock())
+        await self._add_credential(row, principal.arn)
         return new
 
     async def create_authorized_key(self, account: str, service_account: str) -> NewAuthorizedKey:
         principal = await self._find(account, "service-account", service_account)
-        new, row = _authorized_key(principal.id, self._clock())
-        await self._add_credential(row, _arn(principal))
+        new, row = authorized_key(principal.id, self._clock())
+        await self._add_credential(row, principal.arn)
         return new
 
     async def create_api_token(
@@ -218,10 +183,10 @@ class Administration:
             raise Invalid("lifetime", "must be between 1 second and 10 years")
         principal = await self._find(account, "user", user)
         now = self._clock()
-        new, row = _api_token(principal.id, now, policy=policy, description=description)
+        new, row = api_token(principal.id, now, policy=policy, description=description)
         if lifetime is not None:
             row = row._replace(expires_at=to_micros(now + lifetime))
-        await self._add_credential(row, _arn(principal))
+        await self._add_credential(row, principal.arn)
         return new
 
     async def create_session(
@@ -246,21 +211,9 @@ class Administration:
         if principal.trust_policy is not None and assumed_by is not None:
             _check_trust(principal, principal.trust_policy, assumed_by)
         now = self._clock()
-        expires_at = (now + lifetime).replace(microsecond=0)
-        token = "tms_" + secrets.token_urlsafe(48)
-        id, secret = "ASIA" + _random_base32(16), _random_secret()
-        row = sql.CredentialRow(
-            id=id,
-            kind="session",
-            principal=principal.id,
-            secret=self._vault.seal(secret, id),
-            created_at=to_micros(now),
-            token_sha256=secret_sha256(token),
-            policy=policy,
-            expires_at=to_micros(expires_at),
-        )
-        await self._add_credential(row, _arn(principal))
-        return NewSession(id, secret, token, expires_at)
+        new, row = session(principal.id, self._vault, now, lifetime=lifetime, policy=policy)
+        await self._add_credential(row, principal.arn)
+        return new
 
     async def list_credentials(
         self, account: str, kind: PrincipalKind, name: str, kinds: Sequence[str]
@@ -275,7 +228,7 @@ class Administration:
         async def body(tx: Transaction) -> None:
             principal = await _owner(tx, account, id)
             await sql.set_credential_status(tx, id, _status(active))
-            tx.subjects.append(_arn(principal))
+            tx.subjects.append(principal.arn)
 
         await self._store.write(body)
 
@@ -283,7 +236,7 @@ class Administration:
         async def body(tx: Transaction) -> None:
             principal = await _owner(tx, account, id)
             await sql.delete_credential(tx, id)
-            tx.subjects.append(_arn(principal))
+            tx.subjects.append(principal.arn)
 
         await self._store.write(body)
 
@@ -351,7 +304,7 @@ class Administration:
             await sql.attach_policy(tx, principal.id, policy, resource, now)
             if len(await sql.list_attachments(tx, principal.id)) > _MAX_ATTACHMENTS:
                 raise LimitExceeded(kind, name, f"At most {_MAX_ATTACHMENTS} policies can be attached")
-            tx.subjects.append(_arn(principal))
+            tx.subjects.append(principal.arn)
 
         await self._store.write(body)
 
@@ -362,7 +315,7 @@ class Administration:
             principal = await _principal(tx, account, kind, name)
             if not await sql.detach_policy(tx, principal.id, policy, resource):
                 raise NotFound("policy attachment", policy)
-            tx.subjects.append(_arn(principal))
+            tx.subjects.append(principal.arn)
 
         await self._store.write(body)
 
@@ -405,49 +358,17 @@ class Administration:
 
         await self._store.write(body)
 
-    def _access_key(self, principal: str, now: datetime) -> tuple[NewAccessKey, sql.CredentialRow]:
-        id, secret = "AKIA" + _random_base32(16), _random_secret()
-        row = sql.CredentialRow(id, "access-key", principal, self._vault.seal(secret, id), to_micros(now))
-        return NewAccessKey(id, secret), row
-
 
 def _check_trust(role: sql.PrincipalRow, trust_policy: str, assumed_by: str) -> None:
     asking = Principal("AWS", (assumed_by,), role.account)
     trust = compile_policy(trust_policy, kind=Kind.TRUST, name=f"trust of {role.name}")
-    decision = evaluate([trust], Request("sts:AssumeRole", _arn(role), principal=asking))
+    decision = evaluate([trust], Request("sts:AssumeRole", role.arn, principal=asking))
     if isinstance(decision, Deny):
-        raise Denied(assumed_by, "sts:AssumeRole", _arn(role), explicit=decision.explicit)
-
-
-def _api_token(principal: str, now: datetime, *, policy: str | None, description: str) -> tuple[str, sql.CredentialRow]:
-    id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-    row = sql.CredentialRow(
-        id, "api-token", principal, secret_sha256(secret), to_micros(now), policy=policy, description=description
-    )
-    return f"{TOKEN_PREFIX}{id}_{secret}", row
-
-
-def _authorized_key(principal: str, now: datetime) -> tuple[NewAuthorizedKey, sql.CredentialRow]:
-    id = new_id(PRINCIPAL)
-    private_pem, public_pem = generate_authorized_key()
-    row = sql.CredentialRow(id, "authorized-key", principal, public_pem.encode(), to_micros(now))
-    return NewAuthorizedKey(id, principal, now, public_pem, private_pem), row
-
-
-def _random_base32(length: int) -> str:
-    return "".join(secrets.choice(_BASE32) for _ in range(length))
-
-
-def _random_secret() -> str:
-    return base64.b64encode(secrets.token_bytes(30)).decode()
+        raise Denied(assumed_by, "sts:AssumeRole", role.arn, explicit=decision.explicit)
 
 
 def _status(active: bool) -> str:
     return "active" if active else "disabled"
-
-
-def _arn(principal: sql.PrincipalRow) -> str:
-    return f"arn:aws:iam::{principal.account}:{principal.kind}/{principal.name}"
 
 
 def _check_name(name: str) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
 
-    from thingmint.access.administration import Administration, NewAccessKey, NewAuthorizedKey
+    from thingmint.access.administration import Administration
+    from thingmint.access.new_credentials import NewAccessKey, NewAuthorizedKey
     from thingmint.storage.access import CredentialRow, PrincipalRow
 
 __all__ = ["COMMANDS", "Command", "InAccount", "as_operator", "authorized_key_document"]

@@ -174,7 +174,7 @@ async def _caller(tx: Transaction, principal: sql.PrincipalRow, credential: str,
         regions=tuple(await sql.list_regions(tx, principal.account)),
         principal=principal.id,
         name=principal.name,
-        arn=f"arn:aws:iam::{principal.account}:{principal.kind}/{principal.name}",
+        arn=principal.arn,
         credential=credential,
         policies=tuple(
             compiled

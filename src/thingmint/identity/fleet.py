@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from thingmint.identity.errors import Invalid
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from thingmint.identity.registration import Scope
 
-__all__ = ["Binding", "Device", "DeviceRegistry", "OwnerKind"]
+__all__ = ["Binding", "Device", "DeviceRegistry", "OwnerKind", "free_text", "topic_aliases"]
+
+_MAX_ALIASES = 5  # per device, Yandex's quota
 
 OwnerKind = Literal["device", "registry"]
 
@@ -55,3 +59,20 @@ class Binding:
     pem: str
     made_registration: bool
     created_at: datetime
+
+
+def free_text(value: str, field: str) -> str:
+    """Text without rules of its own. NUL is the one character that not every store can keep. Raises Invalid."""
+    if "\0" in value:
+        raise Invalid(field, "must not contain NUL")
+    return value
+
+
+def topic_aliases(device: str, given: Mapping[str, str]) -> dict[str, str]:
+    """A device's aliases; {id} stands for the id that the device only gets when it is made. Raises Invalid."""
+    if len(given) > _MAX_ALIASES:
+        raise Invalid("topic_aliases", f"must have at most {_MAX_ALIASES} entries")
+    return {
+        free_text(alias, "topic_aliases"): free_text(topic, "topic_aliases").replace("{id}", device)
+        for alias, topic in given.items()
+    }

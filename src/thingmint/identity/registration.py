@@ -42,6 +42,21 @@ class Registration:
     generation: str  # a UUID: differs when the same certificate was deleted and registered again
     version: int  # counts changes, from 1
 
+    @classmethod
+    def begin(
+        cls,
+        scope: Scope,
+        fingerprint: str,
+        status: Status,
+        mode: CertificateMode,
+        origin: Origin,
+        *,
+        now: datetime,
+        generation: str,
+    ) -> Registration:
+        """The first version of one."""
+        return cls(scope, fingerprint, status, mode, origin, now, now, generation, version=1)
+
     @property
     def arn(self) -> str:
         return arn_of(self.scope, self.fingerprint)

@@ -15,7 +15,7 @@ from thingmint.instance.layout import write_private
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.access.administration import NewAccount
+    from thingmint.access.new_credentials import NewAccount
     from thingmint.instance.layout import DataDirectory
 
 __all__ = ["update_endpoints", "write_client_files"]

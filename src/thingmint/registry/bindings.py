@@ -98,7 +98,16 @@ async def bind(
     existing = await certificates_sql.get_registration(tx, scope, certificate.fingerprint)
     if existing is None:
         await certificates_sql.insert_certificate(tx, certificate)
-        await certificates_sql.insert_registration(tx, _registration(scope, submitted, now))
+        registration = Registration.begin(
+            scope,
+            certificate.fingerprint,
+            Status.ACTIVE,
+            "SNI_ONLY",
+            "registered",
+            now=now,
+            generation=submitted.generation,
+        )
+        await certificates_sql.insert_registration(tx, registration)
     tx.subjects.append(arn_of(scope, certificate.fingerprint))
     binding = Binding(
         scope=scope,
@@ -132,17 +141,3 @@ async def _unbind(tx: Transaction, binding: Binding) -> None:
 async def _check_device(tx: Transaction, account: str, device: str) -> None:
     if await fleet_sql.get_device(tx, account, device) is None:
         raise NotFound("device", device)
-
-
-def _registration(scope: Scope, submitted: SubmittedCertificate, now: datetime) -> Registration:
-    return Registration(
-        scope=scope,
-        fingerprint=submitted.certificate.fingerprint,
-        status=Status.ACTIVE,
-        mode="SNI_ONLY",
-        origin="registered",
-        created_at=now,
-        modified_at=now,
-        generation=submitted.generation,
-        version=1,
-    )

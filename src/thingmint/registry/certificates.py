@@ -168,17 +168,8 @@ class CertificateRegistry:
         mode: CertificateMode,
         origin: Origin,
     ) -> Registration:
-        now = self._clock()
-        return Registration(
-            scope=scope,
-            fingerprint=certificate.fingerprint,
-            status=status,
-            mode=mode,
-            origin=origin,
-            created_at=now,
-            modified_at=now,
-            generation=str(uuid.uuid4()),
-            version=1,
+        return Registration.begin(
+            scope, certificate.fingerprint, status, mode, origin, now=self._clock(), generation=str(uuid.uuid4())
         )
 
     async def _add(self, registration: Registration, certificate: Certificate) -> RegisteredCertificate:

@@ -56,6 +56,10 @@ class PrincipalRow(NamedTuple):
     status: str = "active"
     trust_policy: str | None = None
 
+    @property
+    def arn(self) -> str:
+        return f"arn:aws:iam::{self.account}:{self.kind}/{self.name}"
+
 
 class CredentialRow(NamedTuple):
     id: str

@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from thingmint.identity.errors import Invalid
-from thingmint.identity.fleet import Device
+from thingmint.identity.fleet import Device, free_text, topic_aliases
 from thingmint.identity.ids import IOT, new_id
 from thingmint.registry.bindings import submitted
-from thingmint.yandex.registries import initial_certificates, page_size, text
+from thingmint.yandex.registries import initial_certificates, page_size
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -29,7 +28,6 @@ __all__ = [
 ]
 
 _PACKAGE = "yandex.cloud.iot.devices.v1"
-_MAX_ALIASES = 5  # per device, Yandex's quota
 
 
 async def get(call: Call) -> Message:
@@ -73,21 +71,15 @@ async def create(call: Call) -> Message:
     folder = registry.folder if registry else None
     call.authorize(folder=folder, registry=request.registry_id)
     id = new_id(IOT)
-    if len(request.topic_aliases) > _MAX_ALIASES:
-        raise Invalid("topic_aliases", f"must have at most {_MAX_ALIASES} entries")
     device = Device(
         id=id,
         account=call.account,
         folder=folder or "",
         registry=request.registry_id,
         name=request.name,
-        description=text(request.description, "description"),
+        description=free_text(request.description, "description"),
         labels=dict(request.labels),
-        # {id} stands for the id that the device only gets now.
-        topic_aliases={
-            text(alias, "topic_aliases"): text(topic, "topic_aliases").replace("{id}", id)
-            for alias, topic in request.topic_aliases.items()
-        },
+        topic_aliases=topic_aliases(id, request.topic_aliases),
         created_at=call.now,
     )
     certificates = initial_certificates(request)

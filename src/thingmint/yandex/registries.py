@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.json_format import MessageToDict
 
-from thingmint.identity.errors import Invalid
-from thingmint.identity.fleet import DeviceRegistry
+from thingmint.identity.fleet import DeviceRegistry, free_text
 from thingmint.identity.ids import IOT, new_id
 from thingmint.registry.bindings import submitted
 from thingmint.yandex.errors import Unimplemented
@@ -53,7 +52,7 @@ async def create(call: Call) -> Message:
         account=call.account,
         folder=request.folder_id,
         name=request.name,
-        description=text(request.description, "description"),
+        description=free_text(request.description, "description"),
         labels=dict(request.labels),
         log_options=MessageToDict(request.log_options, preserving_proto_field_name=True),
         created_at=call.now,
@@ -95,13 +94,6 @@ def initial_certificates(request: Any) -> list[SubmittedCertificate]:
         submitted(entry.certificate_data, f"certificates[{index}].certificate_data")
         for index, entry in enumerate(entries)
     ]
-
-
-def text(value: str, field: str) -> str:
-    """Free text. NUL is the one character that not every store can keep."""
-    if "\0" in value:
-        raise Invalid(field, "must not contain NUL")
-    return value
 
 
 def _message(call: Call, registry: DeviceRegistry) -> Message:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from thingmint.access.administration import NewAccount
+    from thingmint.access.new_credentials import NewAccount
     from thingmint.testing import RunningServer
 
 DEVICES: Final = "yandex.cloud.iot.devices.v1"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import NamedTuple
 
-    from thingmint.access.administration import NewAccount
+    from thingmint.access.new_credentials import NewAccount
 
     class Pair(NamedTuple):
         mine: Cloud

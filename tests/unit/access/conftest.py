@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.vectors import FakeClock
-from thingmint.access.administration import Administration, NewAccount
+from thingmint.access.administration import Administration
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault
 from thingmint.storage.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from thingmint.access.new_credentials import NewAccount
 
 
 @dataclass
