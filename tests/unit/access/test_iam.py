@@ -34,6 +34,7 @@ class Directory:
     def __init__(self) -> None:
         self.principals = {KEY_ID: ACCOUNT, "1": USER}
         self.revoked: dict[str, int] = {}
+        self.noted: list[str] = []
 
     async def find_authorized_key(self, id: str) -> tuple[str, str]:
         if id != KEY_ID:
@@ -44,7 +45,7 @@ class Directory:
         return caller(ACCOUNT, id)
 
     def used(self, id: str) -> None:
-        assert id == KEY_ID
+        self.noted.append(id)
 
     async def authenticate_token(self, token: str) -> Caller:
         if token != "tma_1_x":
@@ -109,6 +110,14 @@ def test_a_token_names_its_principal_and_credential() -> None:
     token, _ = asyncio.run(tokens.for_api_token("tma_1_x"))
     found = asyncio.run(tokens.authenticate(token))
     assert (found.principal, found.credential) == (USER, "1")
+
+
+def test_a_keys_use_is_noted_once_it_is_proved() -> None:
+    tokens = Tokens()
+    flaw_of(lambda: exchange(tokens, encode(iss="another")))
+    assert tokens.directory.noted == []
+    exchange(tokens, encode())
+    assert tokens.directory.noted == [KEY_ID]
 
 
 def test_a_wrong_api_token() -> None:
