@@ -25,6 +25,7 @@ from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
 from thingmint.aws.app import AwsFace
 from thingmint.aws.contract import load_contract as load_aws_contract
+from thingmint.aws.operations import Registries
 from thingmint.http.front import Front
 from thingmint.http.listener import HttpListener, bind
 from thingmint.http.probes import probes
@@ -215,7 +216,7 @@ def _front(
         reinstate_revoked=settings.reinstate_revoked,
     )
     sigv4 = SigV4(access.directory, utc_now)
-    aws = AwsFace(load_aws_contract(), sigv4, access.throttle, certificates, names)
+    aws = AwsFace(load_aws_contract(), sigv4, access.throttle, Registries(certificates, names))
     return Front(
         aws=aws,
         native=NativeFace(

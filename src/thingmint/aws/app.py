@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from thingmint.access.sigv4 import SigV4
     from thingmint.access.throttle import Throttle
     from thingmint.aws.contract import Contract
+    from thingmint.aws.operations import Registries
     from thingmint.http.exchange import Message, Receive, Request, Send
     from thingmint.identity.registration import Scope
-    from thingmint.registry.certificates import CertificateRegistry
-    from thingmint.registry.names import NameRegistry
 
 __all__ = ["AwsFace"]
 
@@ -46,15 +45,13 @@ class AwsFace:
         contract: Contract,
         sigv4: SigV4,
         throttle: Throttle,
-        certificates: CertificateRegistry,
-        names: NameRegistry,
+        registries: Registries,
     ) -> None:
         self._contract = contract
         self._status = {**contract.error_status, **COMMON_STATUS}
         self._sigv4 = sigv4
         self._throttle = throttle
-        self._certificates = certificates
-        self._names = names
+        self._registries = registries
 
     def is_route(self, method: str, raw_path: bytes) -> bool:
         """Whether AWS has an operation there, be it with a label that is refused."""
@@ -94,7 +91,7 @@ class AwsFace:
             raise _Refused(AwsError("NotImplementedException", f"{operation.name} is not served by Thingmint yet."))
         members = operation.parse(labels, request.query, dict(request.headers), request.body)
         self._authorize(exchange, scope, operation.name, members)
-        return operation.encode(await handler(Call(scope, members, self._certificates, self._names)))
+        return operation.encode(await handler(Call(exchange, scope, members, self._registries)))
 
     def _authorize(self, exchange: Exchange, scope: Scope, operation: str, members: Mapping[str, Any]) -> None:
         """The operation itself on every resource that it names, and handing over a role where it does."""

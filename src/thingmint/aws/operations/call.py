@@ -1,0 +1,58 @@
+"""What every operation is handed, and the shapes that several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from thingmint.access.authorization import authorize
+from thingmint.identity.certificates import parse_fingerprint
+
+if TYPE_CHECKING:
+    from thingmint.access.exchange import Exchange
+    from thingmint.identity.registration import Registration, Scope
+    from thingmint.registry.certificates import CertificateRegistry
+    from thingmint.registry.names import NameRegistry
+
+__all__ = ["PAGE_SIZE", "Call", "Operations", "Registries", "identified"]
+
+# AWS's guide: pages hold 25 items unless pageSize says otherwise.
+PAGE_SIZE = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Registries:
+    """The use cases that operations are made of."""
+
+    certificates: CertificateRegistry
+    names: NameRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request whose caller was found to be allowed, and whose members the model's rules."""
+
+    exchange: Exchange
+    scope: Scope
+    members: dict[str, Any]
+    registries: Registries
+
+    def flag(self, member: str) -> bool:
+        value: bool = self.members.get(member, False)
+        return value
+
+    def certificate_id(self) -> str:
+        return parse_fingerprint(self.members["certificateId"], "certificateId")
+
+    def authorize(self, action: str, resource: str = "*") -> None:
+        """An effect besides the operation's own, on the caller's behalf. Raises Denied."""
+        authorize(self.exchange, action, (resource,), {"aws:RequestedRegion": self.scope.region})
+
+
+# One small function for each operation, from members to members.
+Operations = Mapping[str, Callable[[Call], Awaitable[dict[str, Any]]]]
+
+
+def identified(registration: Registration) -> dict[str, Any]:
+    return {"certificateArn": registration.arn, "certificateId": registration.fingerprint}

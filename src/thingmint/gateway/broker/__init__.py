@@ -1,0 +1,1 @@
+"""Where devices' messages go: one interface, and the brokers behind it."""
