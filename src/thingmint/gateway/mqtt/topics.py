@@ -1,0 +1,99 @@
+"""Topic names and topic filters (MQTT 5, 4.7), as AWS IoT takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["SharedFilter", "count_slashes", "is_topic_filter", "is_topic_name", "matches", "parse_shared", "within"]
+
+_SHARE = "$share/"
+_RESERVED = "$aws/"
+_BASIC_INGEST = "$aws/rules/"
+_MAX_BYTES = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFilter:
+    group: str
+    filter: str
+
+
+def is_topic_name(topic: str) -> bool:
+    """Whether it is one to publish to: not empty, and without wildcards."""
+    return bool(topic) and "+" not in topic and "#" not in topic and "\0" not in topic
+
+
+def is_topic_filter(filter: str) -> bool:
+    """Whether it is well-formed, also where it is shared (4.7.1, 4.8.2)."""
+    if filter.startswith(_SHARE):
+        shared = parse_shared(filter)
+        return shared is not None and _is_plain_filter(shared.filter)
+    return filter != "$share" and _is_plain_filter(filter)
+
+
+def _is_plain_filter(filter: str) -> bool:
+    if not filter or "\0" in filter or len(filter) > _MAX_BYTES:
+        return False
+    if "#" not in filter and "+" not in filter:
+        return True
+    levels = filter.split("/")
+    if any(len(level) > 1 and ("#" in level or "+" in level) for level in levels):
+        return False
+    return "#" not in levels[:-1]
+
+
+def parse_shared(filter: str) -> SharedFilter | None:
+    """``$share/GROUP/FILTER`` in its parts, or None where it is not of that form. Does not look at FILTER itself."""
+    if not filter.startswith(_SHARE):
+        return None
+    group, slash, inner = filter[len(_SHARE) :].partition("/")
+    if not slash or not inner or not group or "+" in group or "#" in group:  # MQTT-4.8.2-1, -2
+        return None
+    return SharedFilter(group, inner)
+
+
+def matches(filter: str, topic: str) -> bool:
+    """Whether a well-formed filter, without ``$share/GROUP/``, takes a topic name.
+
+    As on AWS IoT, ``a/#`` does not take ``a`` itself, other than in 4.7.1.2. A wildcard at the start takes no topic
+    that starts with ``$`` (MQTT-4.7.2-1).
+    """
+    if "#" not in filter and "+" not in filter:
+        return filter == topic
+    if topic.startswith("$") and filter[0] in "+#":
+        return False
+    wanted, levels = filter.split("/"), topic.split("/")
+    if wanted[-1] == "#":
+        wanted.pop()
+        if len(levels) <= len(wanted):
+            return False
+    elif len(levels) != len(wanted):
+        return False
+    return all(one in ("+", level) for one, level in zip(wanted, levels, strict=False))
+
+
+def count_slashes(topic: str) -> int:
+    """The slashes that AWS's limit on them counts, in a topic name or filter.
+
+    Not those of ``$aws/rules/RULE/``, of ``$share/GROUP/``, and none at all in AWS's other reserved topics, which have
+    as many as they were designed with.
+    """
+    topic = _without_prefix(topic)
+    return 0 if topic.startswith(_RESERVED) else topic.count("/")
+
+
+def within(topic: str, *, max_bytes: int, max_slashes: int) -> bool:
+    """Whether a topic name or filter keeps to AWS's limits, of which those prefixes use up nothing. Bytes are UTF-8."""
+    # No character has more than four bytes, so most topics need not be looked at closely.
+    if len(topic) * 4 <= max_bytes and topic.count("/") <= max_slashes:
+        return True
+    return len(_without_prefix(topic).encode()) <= max_bytes and count_slashes(topic) <= max_slashes
+
+
+def _without_prefix(topic: str) -> str:
+    shared = parse_shared(topic)
+    if shared is not None:
+        topic = shared.filter
+    if topic.startswith(_BASIC_INGEST):
+        return "".join(topic.split("/", 3)[3:])
+    return topic
