@@ -70,7 +70,8 @@ SAMPLES: list[Sample] = [
             Reason.SUCCESS, True, 3600, 100, 1, False, 149504, "id", 8, "why", False, False, False, 1200, "i", "s", "m",
             b"d", _USER,
         ),
-        b"\x20\x49\x01\x00\x46\x11\x00\x00\x0e\x10\x21\x00\x64\x24\x01\x25\x00\x27\x00\x02\x48\x00\x12\x00\x02id\x22\x00\x08"
+        b"\x20\x49\x01\x00\x46\x11\x00\x00\x0e\x10\x21\x00\x64\x24\x01\x25\x00\x27\x00\x02\x48\x00\x12\x00\x02id"
+        b"\x22\x00\x08"
         b"\x1f\x00\x03why\x28\x00\x29\x00\x2a\x00\x13\x04\xb0\x1a\x00\x01i\x1c\x00\x01s\x15\x00\x01m\x16\x00\x01d"
         + _USER_BYTES,
     ),
@@ -79,7 +80,12 @@ SAMPLES: list[Sample] = [
     ("publish QoS 2", 4, Publish("a", b"x", 2, packet_id=258), b"\x34\x06\x00\x01a\x01\x02x"),
     ("publish of 130 bytes", 4, Publish("a", b"x" * 125), b"\x30\x80\x01\x00\x01a" + b"x" * 125),
     ("publish QoS 0", 5, Publish("é", b"hi"), b"\x30\x07\x00\x02\xc3\xa9\x00hi"),
-    ("publish by alias", 5, Publish("", b"x", 1, packet_id=1, topic_alias=3), b"\x32\x09\x00\x00\x00\x01\x03\x23\x00\x03x"),
+    (
+        "publish by alias",
+        5,
+        Publish("", b"x", 1, packet_id=1, topic_alias=3),
+        b"\x32\x09\x00\x00\x00\x01\x03\x23\x00\x03x",
+    ),
     (
         "publish with everything",
         5,
@@ -115,7 +121,12 @@ SAMPLES: list[Sample] = [
         Subscribe(1, (SubscriptionRequest("a", 1, True, True, 2),), 268435455, (("k", "v"),)),
         b"\x82\x13\x00\x01\x0c\x0b\xff\xff\xff\x7f\x26\x00\x01k\x00\x01v\x00\x01a\x2d",
     ),
-    ("suback", 4, SubAck(1, (Reason.SUCCESS, Reason.GRANTED_QOS_2, Reason.UNSPECIFIED_ERROR)), b"\x90\x05\x00\x01\x00\x02\x80"),
+    (
+        "suback",
+        4,
+        SubAck(1, (Reason.SUCCESS, Reason.GRANTED_QOS_2, Reason.UNSPECIFIED_ERROR)),
+        b"\x90\x05\x00\x01\x00\x02\x80",
+    ),
     (
         "suback",
         5,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from tests.unit.gateway.mqtt.samples import SAMPLES, Sample, decoder_version, sa
 from thingmint.gateway.mqtt.decoder import Decoder
 from thingmint.gateway.mqtt.encoder import encode
 from thingmint.gateway.mqtt.errors import ProtocolError
-from thingmint.gateway.mqtt.packets import Connect, Publish, Will
+from thingmint.gateway.mqtt.packets import Connect, PingReq, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe, Will
 from thingmint.gateway.mqtt.reasons import Reason
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ each_sample = pytest.mark.parametrize("sample", SAMPLES, ids=sample_id)
 def stream(version: Version) -> tuple[list[Packet], bytes]:
     """All samples of a version one after another, CONNECT once and first."""
     chosen = [sample for sample in SAMPLES if sample[1] == version]
-    chosen = [s for s in chosen if isinstance(s[2], Connect)][-1:] + [s for s in chosen if not isinstance(s[2], Connect)]
+    chosen = [s for s in chosen if isinstance(s[2], Connect)][-1:] + [
+        s for s in chosen if not isinstance(s[2], Connect)
+    ]
     return [packet for _, _, packet, _ in chosen], b"".join(data for *_, data in chosen)
 
 
@@ -71,8 +74,10 @@ def test_each_truncated_body_is_malformed_or_another_packet(sample: Sample) -> N
 
 @each_sample
 def test_a_body_that_goes_on_is_refused(sample: Sample) -> None:
-    name, version, packet, data = sample
-    if isinstance(packet, Publish) or name in {"suback", "unsuback", "unsubscribe", "subscribe"}:
+    _, version, packet, data = sample
+    if isinstance(packet, Publish | Subscribe | SubAck | Unsubscribe) or (
+        isinstance(packet, UnsubAck) and version == 5
+    ):
         return  # they end where the packet does
     start = 3 if data[1] >= 0x80 else 2
     size = len(data) - start + 3
@@ -94,7 +99,7 @@ def test_any_pieces_give_the_same(version: Version, cuts: list[int]) -> None:
     packets, data = stream(version)
     places = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     decoder = Decoder()
-    pieces = [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [data[start:end] for start, end in pairwise(places)]
     assert [packet for piece in pieces for packet in decoder.feed(piece)] == packets
 
 
@@ -130,7 +135,7 @@ def test_random_bytes(octets: bytes, version: Version | None) -> None:
         try:
             list(decoder.feed(octets[at : at + 17]))
         except ProtocolError:
-            assert decoder.held == 0  # noqa: PT017  # either outcome is right
+            assert decoder.held == 0  # either outcome is right
         assert decoder.held <= 200
 
 
@@ -153,9 +158,10 @@ def test_damaged_packets(sample: Sample, data: st.DataObject) -> None:
 
 def test_a_failed_decoder_stays_failed() -> None:
     decoder = Decoder(1024, 4)
-    got = []
+    found = decoder.feed(b"\xc0\x00\x00\x00\xc0\x00")
+    assert next(found) == PingReq()
     with pytest.raises(ProtocolError):
-        got.extend(decoder.feed(b"\xc0\x00\x00\x00\xc0\x00"))
+        next(found)
     for _ in range(2):
         with pytest.raises(ProtocolError):
             next(decoder.feed(b"\xc0\x00"))
@@ -175,7 +181,9 @@ def test_size_is_refused_as_soon_as_it_is_read() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    connect = Connect(5, "c", username="u", password=b"secret", will=Will("w", b"secret"), authentication_data=b"secret")
+    connect = Connect(
+        5, "c", username="u", password=b"secret", will=Will("w", b"secret"), authentication_data=b"secret"
+    )
     assert "secret" not in repr(connect)
     assert "secret" not in repr(Publish("t", b"secret"))
 

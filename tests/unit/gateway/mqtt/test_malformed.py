@@ -155,5 +155,5 @@ def test_only_connect_comes_first_and_one_byte_tells(first: int) -> None:
     ],
 )
 def test_what_can_not_be_encoded(packet: Packet, version: Version) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError):  # noqa: PT011  # each for a reason of its own
         encode(packet, version)
