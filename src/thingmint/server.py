@@ -38,6 +38,7 @@ from thingmint.native.app import NativeFace
 from thingmint.native.auth import NativeAuth
 from thingmint.registry.bindings import BindingRegistry
 from thingmint.registry.certificates import CertificateRegistry, utc_now
+from thingmint.registry.device_policies import DevicePolicyRegistry
 from thingmint.registry.fleet import FleetRegistry
 from thingmint.registry.keypool import KeyPool
 from thingmint.registry.markers import Markers
@@ -208,15 +209,21 @@ def _front(
     metrics: Metrics,
     journal: Journal,
 ) -> Front:
+    markers = Markers(instance.vault.derive("markers"))
     certificates = CertificateRegistry(
         access.store,
         instance.device_authority(DEVICE),
         keys,
-        Markers(instance.vault.derive("markers")),
+        markers,
         reinstate_revoked=settings.reinstate_revoked,
     )
     sigv4 = SigV4(access.directory, utc_now)
-    aws = AwsFace(load_aws_contract(), sigv4, access.throttle, Registries(certificates, names))
+    registries = Registries(
+        certificates,
+        names,
+        device_policies=DevicePolicyRegistry(access.store, markers),
+    )
+    aws = AwsFace(load_aws_contract(), sigv4, access.throttle, registries)
     return Front(
         aws=aws,
         native=NativeFace(

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thingmint.identity import errors
-from thingmint.identity.registration import arn_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +35,17 @@ _FLAWS: Mapping[errors.Unauthenticated.Flaw, str] = {
 }
 
 
+# What stands before the name in the ARN of what exists already, and AWS's words for it.
+_EXISTING: Mapping[str, tuple[str, str]] = {
+    "certificate": ("cert", "The certificate already exists."),
+    "policy": ("policy", "Policy cannot be created - name already exists (name={id})"),
+}
+
+# Kinds whose conflicts and limits have other codes than most.
+_CONFLICTS: Mapping[str, str] = {"policy version": "InvalidRequestException"}
+_LIMITS: Mapping[str, str] = {"policy version": "VersionsLimitExceededException"}
+
+
 @dataclass(frozen=True, slots=True)
 class AwsError:
     """``members`` are what the code's shape in the model has besides its message."""
@@ -52,6 +62,8 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
             return AwsError("CertificateValidationException", message)
         case errors.InvalidSigningRequest():
             return AwsError("InvalidRequestException", f"CSR violates constraints: {message}")
+        case errors.MalformedPolicy():
+            return AwsError("MalformedPolicyException", message)
         case errors.Invalid():
             return AwsError("InvalidRequestException", message)
         case errors.Unauthenticated():
@@ -62,14 +74,18 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
             return AwsError("ResourceNotFoundException", message)
         case errors.AlreadyExists():
             assert scope is not None, "only a caller who is known can meet what exists"
-            members = {"resourceId": error.id, "resourceArn": arn_of(scope, error.id)}
-            return AwsError("ResourceAlreadyExistsException", f"The {error.kind} already exists.", members)
+            resource, words = _EXISTING[error.kind]
+            members = {
+                "resourceId": error.id,
+                "resourceArn": f"arn:aws:iot:{scope.region}:{scope.account}:{resource}/{error.id}",
+            }
+            return AwsError("ResourceAlreadyExistsException", words.format(id=error.id), members)
         case errors.InvalidState():
             return AwsError("CertificateStateException", error.reason)
         case errors.Conflict():
-            return AwsError("DeleteConflictException", error.reason)
+            return AwsError(_CONFLICTS.get(error.kind, "DeleteConflictException"), error.reason)
         case errors.LimitExceeded():
-            return AwsError("LimitExceededException", error.reason)
+            return AwsError(_LIMITS.get(error.kind, "LimitExceededException"), error.reason)
         case errors.Throttled():
             return AwsError("ThrottlingException", message)
         case errors.Unavailable():

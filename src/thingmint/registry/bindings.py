@@ -1,7 +1,7 @@
 """Binding certificates to devices and registries: what makes a fleet's own certificates mean somebody.
 
 The certificate is the same registration that the other faces see. Binding takes one that exists and is unbound,
-whatever its status, or makes one that is active; unbinding ends it only if binding made it.
+whatever its status, or makes one that is active; unbinding ends it only if binding made it and nothing else holds it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.identity.certificates import parse_certificate
+from thingmint.identity.device_policies import Target
 from thingmint.identity.errors import AlreadyExists, LimitExceeded, NotFound
 from thingmint.identity.fleet import Binding
 from thingmint.identity.keys import FLEET_KEYS
@@ -19,6 +20,8 @@ from thingmint.identity.status import Status
 from thingmint.storage import bindings as sql
 from thingmint.storage import certificates as certificates_sql
 from thingmint.storage import fleet as fleet_sql
+from thingmint.storage import policy_attachments
+from thingmint.storage.outbox import announce
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -75,7 +78,7 @@ class BindingRegistry:
             await _check_device(tx, account, device)
             for binding in await sql.list_bindings(tx, device):
                 if fingerprint in (binding.fingerprint, binding.sha1):
-                    await _unbind(tx, binding)
+                    await _unbind(tx, binding, receipt.created_at)
                     tx.subjects.append(f"yandex:device/{device}")
                     return
             raise NotFound("certificate", fingerprint)
@@ -123,19 +126,29 @@ async def bind(
         raise AlreadyExists("certificate", certificate.fingerprint)
     if await sql.count_bindings(tx, owner) > _MAX_CERTIFICATES:
         raise LimitExceeded(kind, owner, f"A {kind} can have at most {_MAX_CERTIFICATES} certificates")
+    await announce(tx, scope, "certificate", certificate.fingerprint, now)
     return binding
 
 
-async def unbind_all(tx: Transaction, owner: str) -> None:
+async def unbind_all(tx: Transaction, owner: str, now: datetime) -> None:
     for binding in await sql.list_bindings(tx, owner):
-        await _unbind(tx, binding)
+        await _unbind(tx, binding, now)
 
 
-async def _unbind(tx: Transaction, binding: Binding) -> None:
-    await sql.delete_binding(tx, binding.scope.account, binding.fingerprint)
-    tx.subjects.append(arn_of(binding.scope, binding.fingerprint))
-    if binding.made_registration:
-        await certificates_sql.delete_registration(tx, binding.scope, binding.fingerprint)
+async def _unbind(tx: Transaction, binding: Binding, now: datetime) -> None:
+    scope, fingerprint = binding.scope, binding.fingerprint
+    await sql.delete_binding(tx, scope.account, fingerprint)
+    tx.subjects.append(arn_of(scope, fingerprint))
+    await announce(tx, scope, "certificate", fingerprint, now)
+    if binding.made_registration and not await _is_held(tx, scope, fingerprint):
+        await certificates_sql.delete_registration(tx, scope, fingerprint)
+
+
+async def _is_held(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
+    """By a thing or a policy of the AWS face."""
+    if await certificates_sql.has_things(tx, scope, fingerprint):
+        return True
+    return await policy_attachments.count_attachments(tx, scope, Target("cert", fingerprint)) > 0
 
 
 async def _check_device(tx: Transaction, account: str, device: str) -> None:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from thingmint.identity.authority import DEVICE_SUBJECT, CertificateRequest
 from thingmint.identity.certificates import parse_certificate, parse_csr
+from thingmint.identity.device_policies import Target
 from thingmint.identity.errors import AlreadyExists, Conflict, InvalidState, NotFound
 from thingmint.identity.keys import CSR_KEYS, OWN_KEYS
 from thingmint.identity.registration import Registration
 from thingmint.identity.status import Status, check_initial, check_update
 from thingmint.storage import certificates as sql
+from thingmint.storage import policy_attachments
 from thingmint.storage.bindings import get_binding
+from thingmint.storage.outbox import announce
 from thingmint.storage.times import to_micros
 
 if TYPE_CHECKING:
@@ -125,13 +128,19 @@ class CertificateRegistry:
                 return current
             changed = replace(current, status=status, modified_at=now, version=current.version + 1)
             await sql.update_registration(tx, changed)
+            await announce(tx, scope, "certificate", fingerprint, now)
             tx.subjects.append(changed.arn)
             return changed
 
         return await self._store.write(body)
 
-    async def delete(self, scope: Scope, fingerprint: str) -> None:
-        """Raises NotFound, InvalidState while it is active or being transferred, and Conflict while it is bound."""
+    async def delete(self, scope: Scope, fingerprint: str, *, force: bool = False) -> None:
+        """With ``force`` its policies are detached first.
+
+        Raises NotFound, InvalidState while it is active or being transferred, and Conflict while it is bound or
+        things, or policies, are attached.
+        """
+        now = self._clock()
 
         async def body(tx: Transaction) -> None:
             current = await _existing(tx, scope, fingerprint)
@@ -148,7 +157,9 @@ class CertificateRegistry:
                     fingerprint,
                     f"Certificate must be removed from {binding.kind} {binding.owner} first. Id: {fingerprint}",
                 )
+            await _check_attachments(tx, current, force=force)
             await sql.delete_registration(tx, scope, fingerprint)
+            await announce(tx, scope, "certificate", fingerprint, now)
             tx.subjects.append(current.arn)
 
         await self._store.write(body)
@@ -188,3 +199,19 @@ async def _existing(tx: Transaction, scope: Scope, fingerprint: str) -> Registra
     if registration is None:
         raise NotFound("certificate", fingerprint)
     return registration
+
+
+async def _check_attachments(tx: Transaction, registration: Registration, *, force: bool) -> None:
+    """Raises Conflict while things are attached or, unless they are detached by ``force``, policies."""
+    scope, fingerprint = registration.scope, registration.fingerprint
+    if await sql.has_things(tx, scope, fingerprint):
+        raise Conflict("certificate", fingerprint, f"Things must be detached before deletion (arn: {registration.arn})")
+    target = Target("cert", fingerprint)
+    if force:
+        await policy_attachments.delete_attachments(tx, scope, target)
+    elif await policy_attachments.count_attachments(tx, scope, target):
+        raise Conflict(
+            "certificate",
+            fingerprint,
+            f"Certificate policies must be detached before deletion (arn: {registration.arn})",
+        )

@@ -77,7 +77,7 @@ class FleetRegistry:
             await _registry(tx, account, id)
             if await sql.has_devices(tx, id):
                 raise Conflict("registry", id, f"Registry {id} still has devices: delete them first")
-            await unbind_all(tx, id)
+            await unbind_all(tx, id, receipt.created_at)
             await sql.delete_registry(tx, id)
             tx.subjects.append(f"yandex:registry/{id}")
 
@@ -147,7 +147,7 @@ class FleetRegistry:
     async def delete_device(self, account: str, id: str, receipt: Receipt[None]) -> RecordedOperation:
         async def change(tx: Transaction) -> None:
             await _device(tx, account, id)
-            await unbind_all(tx, id)
+            await unbind_all(tx, id, receipt.created_at)
             await sql.delete_device(tx, id)
             tx.subjects.append(f"yandex:device/{id}")
 

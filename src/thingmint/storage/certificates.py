@@ -16,6 +16,7 @@ __all__ = [
     "delete_registration",
     "get_certificate",
     "get_registration",
+    "has_things",
     "insert_certificate",
     "insert_registration",
     "list_registrations",
@@ -103,8 +104,29 @@ async def update_registration(tx: Transaction, registration: Registration) -> No
     )
 
 
+async def has_things(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
+    """Whether it is attached to any."""
+    row = await tx.fetch_one(
+        "SELECT 1 FROM thing_principals WHERE account = $1 AND region = $2 AND fingerprint = $3 LIMIT 1",
+        *scope,
+        fingerprint,
+    )
+    return row is not None
+
+
 async def delete_registration(tx: Transaction, scope: Scope, fingerprint: str) -> None:
-    """Drops the claim, and the content with the last claim on it."""
+    """Drops the claim, and the content with the last claim on it. What was REVOKED is remembered as such."""
+    await tx.execute(
+        "INSERT INTO revoked_certificates (account, region, fingerprint, ca, serial, revoked_at) "
+        "SELECT account, region, fingerprint, ca, serial, modified_at FROM registrations "
+        "WHERE account = $1 AND region = $2 AND fingerprint = $3 AND status = 'REVOKED' "
+        "ON CONFLICT (account, region, fingerprint) DO UPDATE SET "
+        # Who it was under its authority is kept, should it have come back without one.
+        "ca = coalesce(excluded.ca, revoked_certificates.ca), "
+        "serial = coalesce(excluded.serial, revoked_certificates.serial)",
+        *scope,
+        fingerprint,
+    )
     await tx.execute(
         "DELETE FROM registrations WHERE account = $1 AND region = $2 AND fingerprint = $3", *scope, fingerprint
     )

@@ -25,9 +25,9 @@ _OPERATIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "DescribeCertificate": ("describe_certificate", {"certificateId": _ID}, f"cert/{_ID}"),
     "UpdateCertificate": ("update_certificate", {"certificateId": _ID, "newStatus": "INACTIVE"}, f"cert/{_ID}"),
     "DeleteCertificate": ("delete_certificate", {"certificateId": _ID}, f"cert/{_ID}"),
+    "CreatePolicy": ("create_policy", {"policyName": "p", "policyDocument": "{}"}, "policy/p"),
     # Not served yet, and refused before that is told.
     "ListThings": ("list_things", {}, "*"),
-    "CreatePolicy": ("create_policy", {"policyName": "p", "policyDocument": "{}"}, "*"),
 }
 
 

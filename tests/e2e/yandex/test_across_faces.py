@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -157,3 +158,20 @@ def test_a_refused_addition_registers_nothing(cloud: Cloud, iot: Any, wire_name:
     with pytest.raises(Refused):
         cloud.add("are00000000000000000", pem, wire_name)
     assert status_of(iot, sha256_of(pem)) is None
+
+
+def test_what_yandex_made_stays_while_a_policy_is_attached(cloud: Cloud, iot: Any, wire_name: str) -> None:
+    device, pem, name = cloud.device(), certificate(), f"held-{wire_name}"
+    id = sha256_of(pem)
+    cloud.add(device, pem, wire_name)
+    arn = iot.describe_certificate(certificateId=id)["certificateDescription"]["certificateArn"]
+    statement = {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}
+    iot.create_policy(policyName=name, policyDocument=json.dumps({"Version": "2012-10-17", "Statement": statement}))
+    iot.attach_policy(policyName=name, target=arn)
+    cloud.remove(device, id, wire_name)
+    assert cloud.certificates(device) == []
+    assert status_of(iot, id) == "ACTIVE"
+    iot.detach_policy(policyName=name, target=arn)
+    cloud.add(device, pem, wire_name)
+    cloud.remove(device, id, wire_name)
+    assert status_of(iot, id) == "ACTIVE", "it was there before it was bound again"

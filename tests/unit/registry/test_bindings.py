@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.unit.registry.fleet_support import Fleet, certificate, certificate_pem, with_fleet
+from thingmint.identity.device_policies import Target
 from thingmint.identity.errors import AlreadyExists, Invalid, InvalidCertificate, LimitExceeded, NotFound
 from thingmint.identity.registration import Registration
 from thingmint.identity.status import Status
 from thingmint.registry.bindings import submitted
 from thingmint.storage import certificates as sql
+from thingmint.storage import policy_attachments
+from thingmint.storage.outbox import notices_since
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +118,87 @@ def test_the_registration_that_binding_made_ends_with_it(tmp_path: Path, status:
         assert await fleet.bindings.list(fleet.scope.account, device) == []
 
     with_fleet(tmp_path, test)
+
+
+@pytest.mark.parametrize("held_by", ["a policy", "a thing"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_something_else_holds_stays(tmp_path: Path, held_by: str, whole: bool) -> None:
+    """When it is unbound, and when its device is deleted."""
+
+    async def test(fleet: Fleet) -> None:
+        held, free = certificate(), certificate()
+        device = await fleet.device(held, free)
+        await (attach_policy if held_by == "a policy" else attach_thing)(fleet, held.certificate.fingerprint)
+        registration = await fleet.registration(held)
+        assert registration is not None
+        if whole:
+            await fleet.fleet.delete_device(fleet.scope.account, device.id, fleet.receipt())
+        else:
+            for each in (held, free):
+                await remove(fleet, device.id, each.certificate.fingerprint)
+        assert await fleet.registration(free) is None
+        assert await fleet.registration(held) == registration
+        other = await fleet.device(held)
+        [binding] = await fleet.bindings.list(fleet.scope.account, other.id)
+        assert not binding.made_registration
+
+    with_fleet(tmp_path, test)
+
+
+def test_binding_and_unbinding_are_announced(tmp_path: Path) -> None:
+    async def test(fleet: Fleet) -> None:
+        first, second = certificate(), certificate()
+        notices = [(*fleet.scope, "certificate", each.certificate.fingerprint) for each in (first, second)]
+        registry = await fleet.registry(first)
+        device = await fleet.device(second, registry=registry)
+        assert await announced(fleet) == notices
+        await remove(fleet, device.id, second.certificate.fingerprint)
+        assert await announced(fleet) == notices[1:]
+        await add(fleet, device.id, second)
+        assert await announced(fleet) == notices[1:]
+        await fleet.fleet.delete_device(fleet.scope.account, device.id, fleet.receipt())
+        assert await announced(fleet) == notices[1:]
+        await fleet.fleet.delete_registry(fleet.scope.account, registry.id, fleet.receipt())
+        assert await announced(fleet) == notices[:1]
+
+    with_fleet(tmp_path, test)
+
+
+async def announced(fleet: Fleet) -> list[tuple[str, ...]]:
+    """Since the last time that this was asked."""
+
+    async def body(tx: Transaction) -> list[tuple[str, ...]]:
+        notices = await notices_since(tx, 0)
+        await tx.execute("DELETE FROM outbox")
+        return [notice[2:] for notice in notices]
+
+    return await fleet.store.write(body)
+
+
+async def attach_policy(fleet: Fleet, fingerprint: str) -> None:
+    async def body(tx: Transaction) -> None:
+        await tx.execute("INSERT INTO device_policies VALUES ($1, $2, 'p', 1, 1, '', 0, 0)", *fleet.scope)
+        target = Target("cert", fingerprint)
+        await policy_attachments.insert_attachment(tx, fleet.scope, target, "p", fleet.clock.now)
+
+    await fleet.store.write(body)
+
+
+async def attach_thing(fleet: Fleet, fingerprint: str) -> None:
+    async def body(tx: Transaction) -> None:
+        await tx.execute(
+            "INSERT INTO things (account, region, name, id, attributes, version, created_at) "
+            "VALUES ($1, $2, 't', 'i', '{}', 1, 0)",
+            *fleet.scope,
+        )
+        await tx.execute(
+            "INSERT INTO thing_principals (account, region, thing, fingerprint, exclusive, attached_at) "
+            "VALUES ($1, $2, 't', $3, 0, 0)",
+            *fleet.scope,
+            fingerprint,
+        )
+
+    await fleet.store.write(body)
 
 
 def test_bound_once_in_an_account(tmp_path: Path) -> None:

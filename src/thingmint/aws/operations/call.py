@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from thingmint.access.exchange import Exchange
     from thingmint.identity.registration import Registration, Scope
     from thingmint.registry.certificates import CertificateRegistry
+    from thingmint.registry.device_policies import DevicePolicyRegistry
     from thingmint.registry.names import NameRegistry
 
 __all__ = ["PAGE_SIZE", "Call", "Operations", "Registries", "identified"]
@@ -27,6 +28,7 @@ class Registries:
 
     certificates: CertificateRegistry
     names: NameRegistry
+    device_policies: DevicePolicyRegistry
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,8 +76,7 @@ async def _update_certificate(call: Call) -> dict[str, Any]:
 
 
 async def _delete_certificate(call: Call) -> dict[str, Any]:
-    # forceDelete detaches policies first; there are none to detach yet.
-    await call.registries.certificates.delete(call.scope, call.certificate_id())
+    await call.registries.certificates.delete(call.scope, call.certificate_id(), force=call.flag("forceDelete"))
     return {}
 
 

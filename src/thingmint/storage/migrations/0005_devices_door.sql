@@ -13,6 +13,9 @@ CREATE TABLE device_policies (
     PRIMARY KEY (account, region, name)
 );
 
+-- Lists run along this one.
+CREATE INDEX device_policies_by_age ON device_policies (account, region, created_at, name);
+
 CREATE TABLE device_policy_versions (
     account TEXT NOT NULL,
     region TEXT NOT NULL,
@@ -36,7 +39,8 @@ CREATE TABLE device_policy_attachments (
     FOREIGN KEY (account, region, policy) REFERENCES device_policies (account, region, name)
 );
 
-CREATE INDEX device_policy_attachments_by_policy ON device_policy_attachments (account, region, policy, kind, target);
+CREATE INDEX device_policy_attachments_by_policy
+    ON device_policy_attachments (account, region, policy, attached_at, kind, target);
 
 CREATE TABLE thing_types (
     account TEXT NOT NULL REFERENCES accounts (id),
