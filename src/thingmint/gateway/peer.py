@@ -1,0 +1,56 @@
+"""Who is at the other end of a connection, as far as TLS or an edge in front of us can tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["Peer", "plain_address", "remote_address", "server_name"]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What the handshake proved: that the peer holds the key of ``leaf``. Not that anybody vouches for it, nor that it
+    may come in, nor even that the DER is one that we can read.
+
+    ``fingerprint`` is there without ``leaf`` when an edge handed only that over, and both are None for a peer without
+    a certificate. ``chain`` is what the peer sent after its leaf, which is unchecked. ``sni`` is in lower case and has
+    no trailing dot. ``tls_version`` is ``TLSv1.2`` or ``TLSv1.3``, or what an edge says; None if it says nothing.
+    ``address`` is empty, and ``port`` 0, for a peer on a Unix socket.
+    """
+
+    address: str
+    port: int
+    fingerprint: str | None = None
+    leaf: bytes | None = None
+    chain: tuple[bytes, ...] = ()
+    sni: str | None = None
+    alpn: str | None = None
+    tls_version: str | None = None
+
+
+def remote_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
+    """The other end's address and port, empty and 0 on a Unix socket; None when it has gone already."""
+    name = transport.get_extra_info("peername")
+    if isinstance(name, tuple):
+        return plain_address(name[0]), name[1]
+    return None if name is None else ("", 0)
+
+
+def plain_address(address: str) -> str:
+    """Without a zone, and IPv4 as IPv4 even on a socket that takes both: policies compare addresses."""
+    parsed = ip_address(address.partition("%")[0])
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(parsed)
+
+
+def server_name(raw: bytes | None) -> str | None:
+    """A server name (RFC 6066 3) as text. What is not ASCII comes out with backslashes, so that it matches nothing."""
+    if not raw:
+        return None
+    return raw.decode("ascii", "backslashreplace").lower().removesuffix(".") or None

@@ -1,0 +1,56 @@
+"""Everybody's certificate is public. Who shows one without its key gets nowhere."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from structlog.testing import capture_logs
+
+from tests.e2e import material
+from tests.e2e.gateway.served import Served, connect, served
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # it imports asyncore where there is one
+    from tlslite.api import HandshakeSettings, TLSConnection, X509CertChain, parsePEMKey  # type: ignore[import-untyped]
+    from tlslite.errors import TLSError  # type: ignore[import-untyped]
+    from tlslite.x509 import X509  # type: ignore[import-untyped]
+
+VERSIONS = {"TLSv1.2": (3, 3), "TLSv1.3": (3, 4)}
+OTHER_KEYS = {
+    "secp256r1": ec.generate_private_key(ec.SECP256R1()),
+    "rsa2048": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+}
+
+
+def show(server: Served, version: str, certificate_pem: str, key_pem: str) -> bytes:
+    """A client with that certificate and that key, whether or not they belong together. What it is answered."""
+    settings = HandshakeSettings()
+    settings.minVersion = settings.maxVersion = VERSIONS[version]
+    settings.certificate_compression_send = []
+    shown = X509()
+    shown.parse(certificate_pem)
+    with connect(server) as sock:
+        client = TLSConnection(sock)
+        client.handshakeClientCert(X509CertChain([shown]), parsePEMKey(key_pem, private=True), settings=settings)
+        client.sendall(b"let me in")
+        return bytes(client.read(max=100, min=1))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", OTHER_KEYS)
+def test_a_certificate_without_its_key(version: str, kind: str) -> None:
+    certificate = material.self_signed(kind)
+    pem = certificate.public_bytes(Encoding.PEM).decode()
+    with served() as server:
+        # The same client with the right key is let in: what is refused below is the wrong key, and nothing else.
+        assert show(server, version, pem, material.key_pem(material.key(kind))) == b"let me in"
+        assert server.next().peer.fingerprint == certificate.fingerprint(hashes.SHA256()).hex()
+        with capture_logs() as logs:
+            with pytest.raises((TLSError, ConnectionError)):
+                show(server, version, pem, material.key_pem(OTHER_KEYS[kind]))
+            assert server.nobody_came()
+        assert [line["reason"] for line in logs] == ["bad signature"]
