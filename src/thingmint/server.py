@@ -41,8 +41,14 @@ from thingmint.registry.certificates import CertificateRegistry, utc_now
 from thingmint.registry.fleet import FleetRegistry
 from thingmint.registry.keypool import KeyPool
 from thingmint.registry.markers import Markers
+from thingmint.registry.memberships import MembershipRegistry
 from thingmint.registry.names import NameRegistry
 from thingmint.registry.operations import OperationRegistry
+from thingmint.registry.principals import PrincipalRegistry
+from thingmint.registry.tags import TagRegistry
+from thingmint.registry.thing_groups import ThingGroupRegistry
+from thingmint.registry.thing_types import ThingTypeRegistry
+from thingmint.registry.things import ThingRegistry
 from thingmint.settings import ConfigError
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.contract import load as load_yandex_contract
@@ -208,15 +214,26 @@ def _front(
     metrics: Metrics,
     journal: Journal,
 ) -> Front:
+    markers = Markers(instance.vault.derive("markers"))
     certificates = CertificateRegistry(
         access.store,
         instance.device_authority(DEVICE),
         keys,
-        Markers(instance.vault.derive("markers")),
+        markers,
         reinstate_revoked=settings.reinstate_revoked,
     )
     sigv4 = SigV4(access.directory, utc_now)
-    aws = AwsFace(load_aws_contract(), sigv4, access.throttle, Registries(certificates, names))
+    registries = Registries(
+        certificates=certificates,
+        names=names,
+        things=ThingRegistry(access.store, markers),
+        thing_types=ThingTypeRegistry(access.store, markers),
+        thing_groups=ThingGroupRegistry(access.store, markers),
+        memberships=MembershipRegistry(access.store, markers),
+        principals=PrincipalRegistry(access.store, markers),
+        tags=TagRegistry(access.store),
+    )
+    aws = AwsFace(load_aws_contract(), sigv4, access.throttle, registries)
     return Front(
         aws=aws,
         native=NativeFace(

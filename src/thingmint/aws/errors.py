@@ -35,6 +35,14 @@ _FLAWS: Mapping[errors.Unauthenticated.Flaw, str] = {
     "expired": "ExpiredTokenException",
 }
 
+# Those whose reason is the whole message.
+_REASONED: Mapping[type[errors.DomainError], str] = {
+    errors.Conflict: "DeleteConflictException",
+    errors.Disallowed: "InvalidRequestException",
+    errors.InvalidState: "CertificateStateException",
+    errors.LimitExceeded: "LimitExceededException",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class AwsError:
@@ -62,14 +70,13 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
             return AwsError("ResourceNotFoundException", message)
         case errors.AlreadyExists():
             assert scope is not None, "only a caller who is known can meet what exists"
-            members = {"resourceId": error.id, "resourceArn": arn_of(scope, error.id)}
-            return AwsError("ResourceAlreadyExistsException", f"The {error.kind} already exists.", members)
-        case errors.InvalidState():
-            return AwsError("CertificateStateException", error.reason)
-        case errors.Conflict():
-            return AwsError("DeleteConflictException", error.reason)
-        case errors.LimitExceeded():
-            return AwsError("LimitExceededException", error.reason)
+            members = {"resourceId": error.id, "resourceArn": error.arn or arn_of(scope, error.id)}
+            reason = error.reason or f"The {error.kind} already exists."
+            return AwsError("ResourceAlreadyExistsException", reason, members)
+        case errors.VersionConflict():
+            return AwsError("VersionConflictException", message)
+        case errors.Conflict() | errors.Disallowed() | errors.InvalidState() | errors.LimitExceeded():
+            return AwsError(_REASONED[type(error)], error.reason)
         case errors.Throttled():
             return AwsError("ThrottlingException", message)
         case errors.Unavailable():

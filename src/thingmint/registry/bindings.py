@@ -1,7 +1,8 @@
 """Binding certificates to devices and registries: what makes a fleet's own certificates mean somebody.
 
 The certificate is the same registration that the other faces see. Binding takes one that exists and is unbound,
-whatever its status, or makes one that is active; unbinding ends it only if binding made it.
+whatever its status, or makes one that is active; unbinding ends it only if binding made it
+and it is no thing's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from thingmint.identity.status import Status
 from thingmint.storage import bindings as sql
 from thingmint.storage import certificates as certificates_sql
 from thingmint.storage import fleet as fleet_sql
+from thingmint.storage.things import is_attached
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -134,7 +136,7 @@ async def unbind_all(tx: Transaction, owner: str) -> None:
 async def _unbind(tx: Transaction, binding: Binding) -> None:
     await sql.delete_binding(tx, binding.scope.account, binding.fingerprint)
     tx.subjects.append(arn_of(binding.scope, binding.fingerprint))
-    if binding.made_registration:
+    if binding.made_registration and not await is_attached(tx, binding.scope, binding.fingerprint):
         await certificates_sql.delete_registration(tx, binding.scope, binding.fingerprint)
 
 

@@ -15,6 +15,7 @@ from thingmint.identity.registration import Registration
 from thingmint.identity.status import Status, check_initial, check_update
 from thingmint.storage import certificates as sql
 from thingmint.storage.bindings import get_binding
+from thingmint.storage.things import is_attached
 from thingmint.storage.times import to_micros
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class CertificateRegistry:
         return await self._store.write(body)
 
     async def delete(self, scope: Scope, fingerprint: str) -> None:
-        """Raises NotFound, InvalidState while it is active or being transferred, and Conflict while it is bound."""
+        """Raises NotFound, InvalidState while it is active or being transferred, and Conflict while something has it."""
 
         async def body(tx: Transaction) -> None:
             current = await _existing(tx, scope, fingerprint)
@@ -148,6 +149,9 @@ class CertificateRegistry:
                     fingerprint,
                     f"Certificate must be removed from {binding.kind} {binding.owner} first. Id: {fingerprint}",
                 )
+            if await is_attached(tx, scope, fingerprint):
+                reason = f"Things must be detached before deletion (arn: {current.arn})"
+                raise Conflict("certificate", fingerprint, reason)
             await sql.delete_registration(tx, scope, fingerprint)
             tx.subjects.append(current.arn)
 
