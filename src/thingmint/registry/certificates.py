@@ -132,7 +132,7 @@ class CertificateRegistry:
         return await self._store.write(body)
 
     async def delete(self, scope: Scope, fingerprint: str) -> None:
-        """Raises NotFound, InvalidState while it is active or being transferred, and Conflict while something has it."""
+        """Raises NotFound, InvalidState while it is active or being transferred, and Conflict while in use."""
 
         async def body(tx: Transaction) -> None:
             current = await _existing(tx, scope, fingerprint)
