@@ -39,7 +39,7 @@ def test_an_arn_is_read_as_it_was_formed(kind: str, name: str) -> None:
         "arn:aws:iotx:us-east-1:123456789012:thing/x",
         "arn:aws:iot::123456789012:thing/x",
         "arn:aws:iot:us-east-1::thing/x",
-        "arn:aws:iot:us-east-1:١23456789012:thing/x",
+        "arn:aws:iot:us-east-1:\u066123456789012:thing/x",
     ],
 )
 def test_what_is_no_such_arn(text: str) -> None:

@@ -12,7 +12,10 @@ from tests.unit.registry.fleet_support import Fleet, certificate, certificate_pe
 from thingmint.identity.errors import AlreadyExists, Invalid, InvalidCertificate, LimitExceeded, NotFound
 from thingmint.identity.registration import Registration
 from thingmint.identity.status import Status
+from thingmint.identity.things import Thing
 from thingmint.registry.bindings import submitted
+from thingmint.registry.principals import attach_principal
+from thingmint.registry.things import create_thing
 from thingmint.storage import certificates as sql
 
 if TYPE_CHECKING:
@@ -113,6 +116,26 @@ def test_the_registration_that_binding_made_ends_with_it(tmp_path: Path, status:
         await remove(fleet, device, new.certificate.sha1)
         assert await fleet.registration(new) is None
         assert await fleet.bindings.list(fleet.scope.account, device) == []
+
+    with_fleet(tmp_path, test)
+
+
+def test_the_registration_that_binding_made_stays_while_it_is_a_things(tmp_path: Path) -> None:
+    async def test(fleet: Fleet) -> None:
+        device, new = (await fleet.device()).id, certificate()
+        await add(fleet, device, new)
+        now = fleet.clock.advance()
+        thing = Thing.begin(fleet.scope, "t", id="i", type=None, attributes={}, now=now)
+
+        async def attach(tx: Transaction) -> None:
+            await create_thing(tx, thing)
+            await attach_principal(tx, fleet.scope, "t", new.certificate.fingerprint, now)
+
+        await fleet.store.write(attach)
+        registration = await fleet.registration(new)
+        await remove(fleet, device, new.certificate.fingerprint)
+        assert registration is not None
+        assert await fleet.registration(new) == registration
 
     with_fleet(tmp_path, test)
 
