@@ -42,8 +42,14 @@ from thingmint.registry.device_policies import DevicePolicyRegistry
 from thingmint.registry.fleet import FleetRegistry
 from thingmint.registry.keypool import KeyPool
 from thingmint.registry.markers import Markers
+from thingmint.registry.memberships import MembershipRegistry
 from thingmint.registry.names import NameRegistry
 from thingmint.registry.operations import OperationRegistry
+from thingmint.registry.principals import PrincipalRegistry
+from thingmint.registry.tags import TagRegistry
+from thingmint.registry.thing_groups import ThingGroupRegistry
+from thingmint.registry.thing_types import ThingTypeRegistry
+from thingmint.registry.things import ThingRegistry
 from thingmint.settings import ConfigError
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.contract import load as load_yandex_contract
@@ -219,9 +225,15 @@ def _front(
     )
     sigv4 = SigV4(access.directory, utc_now)
     registries = Registries(
-        certificates,
-        names,
+        certificates=certificates,
+        names=names,
         device_policies=DevicePolicyRegistry(access.store, markers),
+        things=ThingRegistry(access.store, markers),
+        thing_types=ThingTypeRegistry(access.store, markers),
+        thing_groups=ThingGroupRegistry(access.store, markers),
+        memberships=MembershipRegistry(access.store, markers),
+        principals=PrincipalRegistry(access.store, markers),
+        tags=TagRegistry(access.store),
     )
     aws = AwsFace(load_aws_contract(), sigv4, access.throttle, registries)
     return Front(

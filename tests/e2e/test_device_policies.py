@@ -331,9 +331,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningSer
         scope = (account, "us-east-1")
         for group, parent in (("upper", None), ("lower", "upper")):
             connection.execute(
-                "INSERT INTO thing_groups (account, region, name, id, parent, attributes, version, created_at) "
-                "VALUES (?, ?, ?, '', ?, '{}', 1, 0)",
-                (*scope, group, parent),
+                "INSERT INTO thing_groups (account, region, name, id, parent, path, attributes, version, created_at) "
+                "VALUES (?, ?, ?, '', ?, ?, '{}', 1, 0)",
+                (*scope, group, parent, f"{parent}/{group}" if parent else group),
             )
         connection.execute(
             "INSERT INTO things (account, region, name, id, attributes, version, created_at) "
@@ -375,7 +375,9 @@ def test_a_certificate_with_a_thing(tmp_path: Path) -> None:
     with database(data) as connection:
         scope = (arn.split(":")[4], "us-east-1")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("INSERT INTO thing_groups VALUES (?, ?, 'group', '', NULL, NULL, '{}', 1, 0)", scope)
+        connection.execute(
+            "INSERT INTO thing_groups VALUES (?, ?, 'group', '', NULL, 'group', NULL, '{}', 1, 0)", scope
+        )
         connection.execute("INSERT INTO things VALUES (?, ?, 'thing', '', NULL, '{}', 1, 0)", scope)
         connection.execute("INSERT INTO thing_group_members VALUES (?, ?, 'group', 'thing', 0)", scope)
         connection.execute("INSERT INTO thing_principals VALUES (?, ?, 'thing', ?, 0, 0)", (*scope, id))

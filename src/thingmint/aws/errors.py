@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thingmint.identity import errors
+from thingmint.identity.registration import arn_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,15 +35,15 @@ _FLAWS: Mapping[errors.Unauthenticated.Flaw, str] = {
     "expired": "ExpiredTokenException",
 }
 
-
-# What stands before the name in the ARN of what exists already, and AWS's words for it.
-_EXISTING: Mapping[str, tuple[str, str]] = {
-    "certificate": ("cert", "The certificate already exists."),
-    "policy": ("policy", "Policy cannot be created - name already exists (name={id})"),
+# Those whose reason is the whole message.
+_REASONED: Mapping[type[errors.DomainError], str] = {
+    errors.Conflict: "DeleteConflictException",
+    errors.Disallowed: "InvalidRequestException",
+    errors.InvalidState: "CertificateStateException",
 }
 
-# Kinds whose conflicts and limits have other codes than most.
-_CONFLICTS: Mapping[str, str] = {"policy version": "InvalidRequestException"}
+
+# Kinds of which too many is a code of its own.
 _LIMITS: Mapping[str, str] = {"policy version": "VersionsLimitExceededException"}
 
 
@@ -74,18 +75,15 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
             return AwsError("ResourceNotFoundException", message)
         case errors.AlreadyExists():
             assert scope is not None, "only a caller who is known can meet what exists"
-            resource, words = _EXISTING[error.kind]
-            members = {
-                "resourceId": error.id,
-                "resourceArn": f"arn:aws:iot:{scope.region}:{scope.account}:{resource}/{error.id}",
-            }
-            return AwsError("ResourceAlreadyExistsException", words.format(id=error.id), members)
-        case errors.InvalidState():
-            return AwsError("CertificateStateException", error.reason)
-        case errors.Conflict():
-            return AwsError(_CONFLICTS.get(error.kind, "DeleteConflictException"), error.reason)
+            members = {"resourceId": error.id, "resourceArn": error.arn or arn_of(scope, error.id)}
+            reason = error.reason or f"The {error.kind} already exists."
+            return AwsError("ResourceAlreadyExistsException", reason, members)
+        case errors.VersionConflict():
+            return AwsError("VersionConflictException", message)
         case errors.LimitExceeded():
             return AwsError(_LIMITS.get(error.kind, "LimitExceededException"), error.reason)
+        case errors.Conflict() | errors.Disallowed() | errors.InvalidState():
+            return AwsError(_REASONED[type(error)], error.reason)
         case errors.Throttled():
             return AwsError("ThrottlingException", message)
         case errors.Unavailable():

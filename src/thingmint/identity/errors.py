@@ -13,6 +13,7 @@ __all__ = [
     "AlreadyExists",
     "Conflict",
     "Denied",
+    "Disallowed",
     "DomainError",
     "Invalid",
     "InvalidCertificate",
@@ -24,6 +25,7 @@ __all__ = [
     "Throttled",
     "Unauthenticated",
     "Unavailable",
+    "VersionConflict",
 ]
 
 
@@ -62,12 +64,17 @@ class NotFound(DomainError):
 
 
 class AlreadyExists(DomainError):
-    """A ``kind`` with that ``id`` is there already, in this account and region."""
+    """A ``kind`` with that ``id`` is there already, in this account and region.
 
-    def __init__(self, kind: str, id: str) -> None:
-        super().__init__(f"{kind} {id} already exists")
+    ``arn`` is its ARN if it has one, and ``reason`` says more where being there alone would be no reason.
+    """
+
+    def __init__(self, kind: str, id: str, *, arn: str | None = None, reason: str | None = None) -> None:
+        super().__init__(reason or f"{kind} {id} already exists")
         self.kind = kind
         self.id = id
+        self.arn = arn
+        self.reason = reason
 
 
 class Conflict(DomainError):
@@ -78,6 +85,27 @@ class Conflict(DomainError):
         self.kind = kind
         self.id = id
         self.reason = reason
+
+
+class Disallowed(DomainError):
+    """What there is besides ``id`` does not allow this: ``reason`` says what, and what would have to go first."""
+
+    def __init__(self, kind: str, id: str, reason: str) -> None:
+        super().__init__(f"{kind} {id}: {reason}")
+        self.kind = kind
+        self.id = id
+        self.reason = reason
+
+
+class VersionConflict(DomainError):
+    """The caller knows another version of ``id`` than the one that there is."""
+
+    def __init__(self, kind: str, id: str, *, expected: int, version: int) -> None:
+        super().__init__(f"{kind} {id} has version {version}, not {expected}")
+        self.kind = kind
+        self.id = id
+        self.expected = expected
+        self.version = version
 
 
 class InvalidState(DomainError):

@@ -22,6 +22,7 @@ from thingmint.storage import certificates as certificates_sql
 from thingmint.storage import fleet as fleet_sql
 from thingmint.storage import policy_attachments
 from thingmint.storage.outbox import announce
+from thingmint.storage.things import is_attached
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -146,7 +147,7 @@ async def _unbind(tx: Transaction, binding: Binding, now: datetime) -> None:
 
 async def _is_held(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
     """By a thing or a policy of the AWS face."""
-    if await certificates_sql.has_things(tx, scope, fingerprint):
+    if await is_attached(tx, scope, fingerprint):
         return True
     return await policy_attachments.count_attachments(tx, scope, Target("cert", fingerprint)) > 0
 

@@ -18,6 +18,7 @@ from thingmint.storage import certificates as sql
 from thingmint.storage import policy_attachments
 from thingmint.storage.bindings import get_binding
 from thingmint.storage.outbox import announce
+from thingmint.storage.things import is_attached
 from thingmint.storage.times import to_micros
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ async def _existing(tx: Transaction, scope: Scope, fingerprint: str) -> Registra
 async def _check_attachments(tx: Transaction, registration: Registration, *, force: bool) -> None:
     """Raises Conflict while things are attached or, unless they are detached by ``force``, policies."""
     scope, fingerprint = registration.scope, registration.fingerprint
-    if await sql.has_things(tx, scope, fingerprint):
+    if await is_attached(tx, scope, fingerprint):
         raise Conflict("certificate", fingerprint, f"Things must be detached before deletion (arn: {registration.arn})")
     target = Target("cert", fingerprint)
     if force:

@@ -15,12 +15,13 @@ from thingmint.identity.device_policies import (
     Target,
     policy_arn,
 )
-from thingmint.identity.errors import AlreadyExists, Conflict, LimitExceeded, NotFound
+from thingmint.identity.errors import AlreadyExists, Conflict, Disallowed, LimitExceeded, NotFound
 from thingmint.identity.policy import Kind, compile_policy
 from thingmint.registry.certificates import utc_now
 from thingmint.storage import device_policies as sql
 from thingmint.storage import policy_attachments as attachments
 from thingmint.storage.outbox import announce
+from thingmint.storage.tags import drop_tags, put_tags
 from thingmint.storage.times import to_micros
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ class DevicePolicyRegistry:
         policy = DevicePolicy(scope, name, 1, 1, str(uuid.uuid4()), version.created_at, version.created_at)
 
         async def body(tx: Transaction) -> None:
-            if not await sql.insert_policy(tx, policy, tags):
-                raise AlreadyExists("policy", name)
+            if not await sql.insert_policy(tx, policy):
+                reason = f"Policy cannot be created - name already exists (name={name})"
+                raise AlreadyExists("policy", name, arn=policy.arn, reason=reason)
+            await put_tags(tx, scope, f"policy/{name}", tags)
             await sql.insert_version(tx, scope, name, version)
             tx.subjects.append(policy.arn)
 
@@ -108,6 +111,7 @@ class DevicePolicyRegistry:
                     f"Cannot delete the policy because it has one or more policy versions attached to it (name={name})",
                 )
             await sql.delete_policy(tx, scope, name)
+            await drop_tags(tx, scope, f"policy/{name}")
             await announce(tx, scope, "policy", name, now)
             tx.subjects.append(policy.arn)
 
@@ -160,7 +164,7 @@ class DevicePolicyRegistry:
             policy = await _policy(tx, scope, name)
             version = await _version(tx, scope, name, number)
             if version.number == policy.default_version:
-                raise Conflict("policy version", name, "Cannot delete the default version of a policy")
+                raise Disallowed("policy version", name, "Cannot delete the default version of a policy")
             await sql.delete_version(tx, scope, name, version.number)
             await self._update(tx, policy, replace(policy, modified_at=now))
 

@@ -16,7 +16,6 @@ __all__ = [
     "delete_registration",
     "get_certificate",
     "get_registration",
-    "has_things",
     "insert_certificate",
     "insert_registration",
     "list_registrations",
@@ -102,16 +101,6 @@ async def update_registration(tx: Transaction, registration: Registration) -> No
         to_micros(registration.modified_at),
         registration.version,
     )
-
-
-async def has_things(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
-    """Whether it is attached to any."""
-    row = await tx.fetch_one(
-        "SELECT 1 FROM thing_principals WHERE account = $1 AND region = $2 AND fingerprint = $3 LIMIT 1",
-        *scope,
-        fingerprint,
-    )
-    return row is not None
 
 
 async def delete_registration(tx: Transaction, scope: Scope, fingerprint: str) -> None:

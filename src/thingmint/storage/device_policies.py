@@ -9,8 +9,6 @@ from thingmint.identity.registration import Scope
 from thingmint.storage.times import from_micros, to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from thingmint.storage.engine import Row, Transaction
 
 __all__ = [
@@ -31,7 +29,7 @@ _POLICY = (
 )
 
 
-async def insert_policy(tx: Transaction, policy: DevicePolicy, tags: Mapping[str, str]) -> bool:
+async def insert_policy(tx: Transaction, policy: DevicePolicy) -> bool:
     """False if that scope has one of the name. It still needs its default version."""
     inserted = await tx.execute(
         "INSERT INTO device_policies "
@@ -45,14 +43,6 @@ async def insert_policy(tx: Transaction, policy: DevicePolicy, tags: Mapping[str
         to_micros(policy.created_at),
         to_micros(policy.modified_at),
     )
-    for key, value in tags.items() if inserted else ():
-        await tx.execute(
-            "INSERT INTO tags (account, region, resource, key, value) VALUES ($1, $2, $3, $4, $5)",
-            *policy.scope,
-            f"policy/{policy.name}",
-            key,
-            value,
-        )
     return inserted == 1
 
 
@@ -95,7 +85,6 @@ async def delete_policy(tx: Transaction, scope: Scope, name: str) -> None:
         "DELETE FROM device_policy_versions WHERE account = $1 AND region = $2 AND policy = $3", *scope, name
     )
     await tx.execute("DELETE FROM device_policies WHERE account = $1 AND region = $2 AND name = $3", *scope, name)
-    await tx.execute("DELETE FROM tags WHERE account = $1 AND region = $2 AND resource = $3", *scope, f"policy/{name}")
 
 
 async def insert_version(tx: Transaction, scope: Scope, policy: str, version: PolicyVersion) -> None:

@@ -33,8 +33,10 @@ def code_of(error: errors.DomainError) -> Code:
             return Code.NOT_FOUND
         case errors.AlreadyExists():
             return Code.ALREADY_EXISTS
-        case errors.Conflict() | errors.InvalidState():
+        case errors.Conflict() | errors.Disallowed() | errors.InvalidState():
             return Code.FAILED_PRECONDITION
+        case errors.VersionConflict():
+            return Code.ABORTED
         case errors.LimitExceeded() | errors.Throttled():
             return Code.RESOURCE_EXHAUSTED
         case errors.Unavailable():

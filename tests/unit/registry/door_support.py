@@ -101,8 +101,9 @@ class House:
 
     async def group(self, name: str, parent: str | None = None, scope: Scope = OURS) -> None:
         await self.run(
-            "INSERT INTO thing_groups (account, region, name, id, parent, attributes, version, created_at) "
-            "VALUES ($1, $2, $3, $3, $4, '{}', 1, 0)",
+            "INSERT INTO thing_groups (account, region, name, id, parent, path, attributes, version, created_at) "
+            "VALUES ($1, $2, $3, $3, $4, COALESCE((SELECT path || '/' FROM thing_groups "
+            "WHERE account = $1 AND region = $2 AND name = $4), '') || $3, '{}', 1, 0)",
             *scope,
             name,
             parent,

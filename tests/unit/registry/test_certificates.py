@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from tests.unit import vectors
 from thingmint.identity.errors import (
     AlreadyExists,
+    Conflict,
     Invalid,
     InvalidCertificate,
     InvalidSigningRequest,
@@ -23,9 +24,12 @@ from thingmint.identity.errors import (
 )
 from thingmint.identity.registration import Scope
 from thingmint.identity.status import Status
+from thingmint.identity.things import Thing
 from thingmint.registry.certificates import CertificateRegistry, RegisteredCertificate
 from thingmint.registry.keypool import KeyPool
 from thingmint.registry.markers import Markers
+from thingmint.registry.principals import attach_principal, detach_principal
+from thingmint.registry.things import create_thing
 from thingmint.storage import access
 from thingmint.storage import certificates as sql
 from thingmint.storage.sqlite import SQLiteStore
@@ -328,6 +332,32 @@ class TestDeleting:
             with pytest.raises(NotFound):
                 await house.certificates.delete(OURS, fingerprint)
             assert await house.contents() == 0
+
+        run(scenario)
+
+    def test_not_while_it_is_a_things(self, run: Run) -> None:
+        async def scenario(house: House) -> None:
+            fingerprint = await house.register()
+            await house.register(THEIRS)
+            thing = Thing.begin(OURS, "t", id="i", type=None, attributes={}, now=house.clock.now)
+
+            async def attach(tx: Transaction) -> None:
+                await create_thing(tx, thing)
+                await attach_principal(tx, OURS, "t", fingerprint, house.clock.now)
+
+            async def detach(tx: Transaction) -> None:
+                await detach_principal(tx, OURS, "t", fingerprint, house.clock.now)
+
+            await house.store.write(attach)
+            before = await house.certificates.describe(OURS, fingerprint)
+            with pytest.raises(Conflict) as refused:
+                await house.certificates.delete(OURS, fingerprint)
+            told = f"Things must be detached before deletion (arn: {before.registration.arn})"
+            assert refused.value.reason == told
+            await house.certificates.delete(THEIRS, fingerprint)
+            assert await house.certificates.describe(OURS, fingerprint) == before
+            await house.store.write(detach)
+            await house.certificates.delete(OURS, fingerprint)
 
         run(scenario)
 

@@ -9,7 +9,15 @@ import pytest
 
 from tests.unit.registry.door_support import ABROAD, OURS, THEIRS, UNKNOWN, House, document, in_house
 from thingmint.identity.device_policies import Target, parse_target
-from thingmint.identity.errors import AlreadyExists, Conflict, Invalid, LimitExceeded, MalformedPolicy, NotFound
+from thingmint.identity.errors import (
+    AlreadyExists,
+    Conflict,
+    Disallowed,
+    Invalid,
+    LimitExceeded,
+    MalformedPolicy,
+    NotFound,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -111,7 +119,7 @@ def test_the_default_version_stays(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         await house.policy("p")
         await house.policies.create_version(OURS, "p", document(), default=True)
-        with pytest.raises(Conflict) as refused:
+        with pytest.raises(Disallowed) as refused:
             await house.policies.delete_version(OURS, "p", "2")
         assert (refused.value.kind, refused.value.reason) == (
             "policy version",

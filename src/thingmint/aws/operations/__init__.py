@@ -8,10 +8,24 @@ from thingmint.aws.operations.call import Call, Registries
 from thingmint.aws.operations.certificates import CERTIFICATES
 from thingmint.aws.operations.endpoint import ENDPOINT
 from thingmint.aws.operations.policies import POLICIES
+from thingmint.aws.operations.tags import TAGS
+from thingmint.aws.operations.thing_groups import THING_GROUPS
+from thingmint.aws.operations.thing_principals import THING_PRINCIPALS
+from thingmint.aws.operations.thing_types import THING_TYPES
+from thingmint.aws.operations.things import THINGS
 
 if TYPE_CHECKING:
     from thingmint.aws.operations.call import Operations
 
 __all__ = ["SERVED", "Call", "Registries"]
 
-SERVED: Operations = {**CERTIFICATES, **ENDPOINT, **POLICIES}
+SERVED: Operations = {
+    **CERTIFICATES,
+    **ENDPOINT,
+    **POLICIES,
+    **TAGS,
+    **THING_GROUPS,
+    **THING_PRINCIPALS,
+    **THING_TYPES,
+    **THINGS,
+}

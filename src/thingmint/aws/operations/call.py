@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.access.authorization import authorize
 from thingmint.identity.certificates import parse_fingerprint
+from thingmint.registry.pages import PageRequest
 
 if TYPE_CHECKING:
     from thingmint.access.exchange import Exchange
     from thingmint.identity.registration import Registration, Scope
     from thingmint.registry.certificates import CertificateRegistry
     from thingmint.registry.device_policies import DevicePolicyRegistry
+    from thingmint.registry.memberships import MembershipRegistry
     from thingmint.registry.names import NameRegistry
+    from thingmint.registry.principals import PrincipalRegistry
+    from thingmint.registry.tags import TagRegistry
+    from thingmint.registry.thing_groups import ThingGroupRegistry
+    from thingmint.registry.thing_types import ThingTypeRegistry
+    from thingmint.registry.things import ThingRegistry
 
 __all__ = ["PAGE_SIZE", "Call", "Operations", "Registries", "identified"]
 
@@ -29,6 +36,12 @@ class Registries:
     certificates: CertificateRegistry
     names: NameRegistry
     device_policies: DevicePolicyRegistry
+    things: ThingRegistry
+    thing_types: ThingTypeRegistry
+    thing_groups: ThingGroupRegistry
+    memberships: MembershipRegistry
+    principals: PrincipalRegistry
+    tags: TagRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,10 @@ class Call:
 
     def certificate_id(self) -> str:
         return parse_fingerprint(self.members["certificateId"], "certificateId")
+
+    def page(self) -> PageRequest:
+        """For the operations whose pages are told by nextToken and maxResults."""
+        return PageRequest(self.members.get("maxResults", PAGE_SIZE), self.members.get("nextToken"))
 
     def authorize(self, action: str, resource: str = "*") -> None:
         """An effect besides the operation's own, on the caller's behalf. Raises Denied."""

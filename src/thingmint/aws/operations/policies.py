@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from thingmint.aws.operations.attributes import new_tags
 from thingmint.aws.operations.call import PAGE_SIZE
 from thingmint.identity.device_policies import parse_target, policy_arn
-from thingmint.identity.errors import Invalid, NotFound
+from thingmint.identity.errors import NotFound
 
 if TYPE_CHECKING:
     from thingmint.aws.operations.call import Call, Operations
@@ -14,12 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["POLICIES"]
 
-_MAX_TAGS = 50  # for each resource, AWS's quota
-
 
 async def _create_policy(call: Call) -> dict[str, Any]:
-    document = call.members["policyDocument"]
-    policy = await call.registries.device_policies.create(call.scope, _name(call), document, tags=_tags(call))
+    document, tags = call.members["policyDocument"], new_tags(call.members)
+    policy = await call.registries.device_policies.create(call.scope, _name(call), document, tags=tags)
     return {
         "policyName": policy.name,
         "policyArn": policy.arn,
@@ -166,16 +165,6 @@ def _target(call: Call) -> Target:
 
 def _principal(call: Call) -> Target:
     return parse_target(call.members["principal"], call.scope, "x-amzn-iot-principal", "cert")
-
-
-def _tags(call: Call) -> dict[str, str]:
-    given = call.members.get("tags", ())
-    tags: dict[str, str] = {tag["Key"]: tag.get("Value", "") for tag in given}
-    if len(tags) < len(given):
-        raise Invalid("tags", "must not have a key twice")
-    if len(tags) > _MAX_TAGS:
-        raise Invalid("tags", f"must be at most {_MAX_TAGS}")
-    return tags
 
 
 def _paging(call: Call) -> dict[str, Any]:

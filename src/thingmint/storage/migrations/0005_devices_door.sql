@@ -69,12 +69,26 @@ CREATE TABLE things (
 
 CREATE INDEX things_by_type ON things (account, region, type, name);
 
+-- The attributes once more, for finding things by them.
+CREATE TABLE thing_attributes (
+    account TEXT NOT NULL,
+    region TEXT NOT NULL,
+    thing TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (account, region, thing, name),
+    FOREIGN KEY (account, region, thing) REFERENCES things (account, region, name)
+);
+
+CREATE INDEX thing_attributes_by_value ON thing_attributes (account, region, name, value, thing);
+
 CREATE TABLE thing_groups (
     account TEXT NOT NULL REFERENCES accounts (id),
     region TEXT NOT NULL,
     name TEXT NOT NULL,
     id TEXT NOT NULL,
     parent TEXT,
+    path TEXT NOT NULL,                 -- the names from the root to this one, with slashes between; never changes
     description TEXT,
     attributes TEXT NOT NULL,
     version BIGINT NOT NULL,
@@ -84,6 +98,7 @@ CREATE TABLE thing_groups (
 );
 
 CREATE INDEX thing_groups_by_parent ON thing_groups (account, region, parent, name);
+CREATE UNIQUE INDEX thing_groups_by_path ON thing_groups (account, region, path);
 
 CREATE TABLE thing_group_members (
     account TEXT NOT NULL,
