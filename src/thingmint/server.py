@@ -29,7 +29,7 @@ from thingmint.aws.operations import Registries
 from thingmint.http.front import Front
 from thingmint.http.listener import HttpListener, bind
 from thingmint.http.probes import probes
-from thingmint.identity.authority import DEVICE, listener_profile
+from thingmint.identity.authority import CLAIM, DEVICE, listener_profile
 from thingmint.identity.errors import Unavailable
 from thingmint.instance.clients import update_endpoints
 from thingmint.instance.layout import write_private
@@ -38,11 +38,13 @@ from thingmint.native.app import NativeFace
 from thingmint.native.auth import NativeAuth
 from thingmint.registry.bindings import BindingRegistry
 from thingmint.registry.certificates import CertificateRegistry, utc_now
+from thingmint.registry.claims import ClaimRegistry
 from thingmint.registry.fleet import FleetRegistry
 from thingmint.registry.keypool import KeyPool
 from thingmint.registry.markers import Markers
 from thingmint.registry.names import NameRegistry
 from thingmint.registry.operations import OperationRegistry
+from thingmint.registry.templates import TemplateRegistry
 from thingmint.settings import ConfigError
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.contract import load as load_yandex_contract
@@ -208,15 +210,22 @@ def _front(
     metrics: Metrics,
     journal: Journal,
 ) -> Front:
+    markers = Markers(instance.vault.derive("markers"))
     certificates = CertificateRegistry(
         access.store,
         instance.device_authority(DEVICE),
         keys,
-        Markers(instance.vault.derive("markers")),
+        markers,
         reinstate_revoked=settings.reinstate_revoked,
     )
     sigv4 = SigV4(access.directory, utc_now)
-    aws = AwsFace(load_aws_contract(), sigv4, access.throttle, Registries(certificates, names))
+    registries = Registries(
+        certificates=certificates,
+        names=names,
+        templates=TemplateRegistry(access.store, markers),
+        claims=ClaimRegistry(access.store, instance.device_authority(CLAIM), keys),
+    )
+    aws = AwsFace(load_aws_contract(), sigv4, access.throttle, registries)
     return Front(
         aws=aws,
         native=NativeFace(

@@ -457,6 +457,16 @@ _SERVED = {
     "UpdateCertificate",
     "DeleteCertificate",
     "DescribeEndpoint",
+    "CreateProvisioningTemplate",
+    "DescribeProvisioningTemplate",
+    "UpdateProvisioningTemplate",
+    "DeleteProvisioningTemplate",
+    "ListProvisioningTemplates",
+    "CreateProvisioningTemplateVersion",
+    "DescribeProvisioningTemplateVersion",
+    "DeleteProvisioningTemplateVersion",
+    "ListProvisioningTemplateVersions",
+    "CreateProvisioningClaim",
 }
 
 _STRINGS = ("a", "0", "1", "a" * 10, "0" * 12, "a" * 40, "a" * 64, "2020-04-01", "arn:aws:iot:x:0:y/z", "iot:Data")

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thingmint.identity import errors
+from thingmint.identity.provisioning import template_arn
 from thingmint.identity.registration import arn_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from thingmint.identity.registration import Scope
 
@@ -35,6 +36,11 @@ _FLAWS: Mapping[errors.Unauthenticated.Flaw, str] = {
     "expired": "ExpiredTokenException",
 }
 
+# AWS's own wording, by kind, where it is known; %s is the id.
+_NOT_FOUND: Mapping[str, str] = {"provisioning template": "Unable to find template named %s"}
+_EXISTS: Mapping[str, str] = {"provisioning template": "Template with name %s already exists"}
+_ARNS: Mapping[str, Callable[[Scope, str], str]] = {"provisioning template": template_arn}
+
 
 @dataclass(frozen=True, slots=True)
 class AwsError:
@@ -59,15 +65,19 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
         case errors.Denied():
             return AwsError("AccessDeniedException", _denial(error))
         case errors.NotFound():
-            return AwsError("ResourceNotFoundException", message)
+            text = _NOT_FOUND[error.kind] % error.id if error.kind in _NOT_FOUND else message
+            return AwsError("ResourceNotFoundException", text)
         case errors.AlreadyExists():
             assert scope is not None, "only a caller who is known can meet what exists"
-            members = {"resourceId": error.id, "resourceArn": arn_of(scope, error.id)}
-            return AwsError("ResourceAlreadyExistsException", f"The {error.kind} already exists.", members)
+            members = {"resourceId": error.id, "resourceArn": _ARNS.get(error.kind, arn_of)(scope, error.id)}
+            text = _EXISTS[error.kind] % error.id if error.kind in _EXISTS else f"The {error.kind} already exists."
+            return AwsError("ResourceAlreadyExistsException", text, members)
         case errors.InvalidState():
             return AwsError("CertificateStateException", error.reason)
         case errors.Conflict():
             return AwsError("DeleteConflictException", error.reason)
+        case errors.VersionsLimitExceeded():
+            return AwsError("VersionsLimitExceededException", error.reason)
         case errors.LimitExceeded():
             return AwsError("LimitExceededException", error.reason)
         case errors.Throttled():

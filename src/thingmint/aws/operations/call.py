@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from thingmint.access.exchange import Exchange
     from thingmint.identity.registration import Registration, Scope
     from thingmint.registry.certificates import CertificateRegistry
+    from thingmint.registry.claims import ClaimRegistry
     from thingmint.registry.names import NameRegistry
+    from thingmint.registry.templates import TemplateRegistry
 
 __all__ = ["PAGE_SIZE", "Call", "Operations", "Registries", "identified"]
 
@@ -27,6 +29,8 @@ class Registries:
 
     certificates: CertificateRegistry
     names: NameRegistry
+    templates: TemplateRegistry
+    claims: ClaimRegistry
 
 
 @dataclass(frozen=True, slots=True)
