@@ -29,7 +29,7 @@ from thingmint.aws.operations import Registries
 from thingmint.http.front import Front
 from thingmint.http.listener import HttpListener, bind
 from thingmint.http.probes import probes
-from thingmint.identity.authority import DEVICE, listener_profile
+from thingmint.identity.authority import CLAIM, DEVICE, listener_profile
 from thingmint.identity.errors import Unavailable
 from thingmint.instance.clients import update_endpoints
 from thingmint.instance.layout import write_private
@@ -38,6 +38,7 @@ from thingmint.native.app import NativeFace
 from thingmint.native.auth import NativeAuth
 from thingmint.registry.bindings import BindingRegistry
 from thingmint.registry.certificates import CertificateRegistry, utc_now
+from thingmint.registry.claims import ClaimRegistry
 from thingmint.registry.device_policies import DevicePolicyRegistry
 from thingmint.registry.fleet import FleetRegistry
 from thingmint.registry.keypool import KeyPool
@@ -47,6 +48,7 @@ from thingmint.registry.names import NameRegistry
 from thingmint.registry.operations import OperationRegistry
 from thingmint.registry.principals import PrincipalRegistry
 from thingmint.registry.tags import TagRegistry
+from thingmint.registry.templates import TemplateRegistry
 from thingmint.registry.thing_groups import ThingGroupRegistry
 from thingmint.registry.thing_types import ThingTypeRegistry
 from thingmint.registry.things import ThingRegistry
@@ -234,6 +236,8 @@ def _front(
         memberships=MembershipRegistry(access.store, markers),
         principals=PrincipalRegistry(access.store, markers),
         tags=TagRegistry(access.store),
+        templates=TemplateRegistry(access.store, markers),
+        claims=ClaimRegistry(access.store, instance.device_authority(CLAIM), keys),
     )
     aws = AwsFace(load_aws_contract(), sigv4, access.throttle, registries)
     return Front(

@@ -44,7 +44,13 @@ _REASONED: Mapping[type[errors.DomainError], str] = {
 
 
 # Kinds of which too many is a code of its own.
-_LIMITS: Mapping[str, str] = {"policy version": "VersionsLimitExceededException"}
+_LIMITS: Mapping[str, str] = {
+    "policy version": "VersionsLimitExceededException",
+    "provisioning template version": "VersionsLimitExceededException",
+}
+
+# AWS's own wording, by kind, where it is known; %s is the id.
+_NOT_FOUND: Mapping[str, str] = {"provisioning template": "Unable to find template named %s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,8 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
         case errors.Denied():
             return AwsError("AccessDeniedException", _denial(error))
         case errors.NotFound():
-            return AwsError("ResourceNotFoundException", message)
+            text = _NOT_FOUND[error.kind] % error.id if error.kind in _NOT_FOUND else message
+            return AwsError("ResourceNotFoundException", text)
         case errors.AlreadyExists():
             assert scope is not None, "only a caller who is known can meet what exists"
             members = {"resourceId": error.id, "resourceArn": error.arn or arn_of(scope, error.id)}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cryptography.x509.general_name import GeneralName
 
 __all__ = [
+    "CLAIM",
     "DEVICE",
     "DEVICE_SUBJECT",
     "CertificateAuthority",
@@ -88,6 +89,10 @@ class Profile:
 # The shape of the device certificates that AWS IoT has issued since 2019: no extended key usage, no SAN, and an end
 # that is the last second which UTCTime can express (RFC 5280 4.1.2.5).
 DEVICE = Profile(keys=CSR_KEYS, backdate=timedelta(minutes=2), not_after=datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC))
+
+
+# What a trusted user gets for a device: AWS's CreateProvisioningClaim makes certificates that last five minutes.
+CLAIM = Profile(keys=CSR_KEYS, backdate=timedelta(minutes=2), lifetime=timedelta(minutes=5))
 
 
 def listener_profile(lifetime: timedelta) -> Profile:

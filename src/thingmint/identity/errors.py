@@ -17,8 +17,10 @@ __all__ = [
     "DomainError",
     "Invalid",
     "InvalidCertificate",
+    "InvalidParameters",
     "InvalidSigningRequest",
     "InvalidState",
+    "InvalidTemplate",
     "LimitExceeded",
     "MalformedPolicy",
     "NotFound",
@@ -52,6 +54,24 @@ class InvalidSigningRequest(Invalid):
 
 class MalformedPolicy(Invalid):
     """What was sent as a policy is no policy document. ``field`` is a path in it, such as ``Statement[0].Action``."""
+
+
+class InvalidTemplate(Invalid):
+    """What was sent as a provisioning template is none. ``flaw`` is worded as AWS words it where that is known."""
+
+    def __init__(self, flaw: str) -> None:
+        super().__init__("The template body", f"is invalid: {flaw}")
+        self.flaw = flaw
+
+
+class InvalidParameters(Invalid):
+    """A template has no meaning with the parameters that were given. ``reason`` is the whole sentence."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("parameters", reason)
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class NotFound(DomainError):

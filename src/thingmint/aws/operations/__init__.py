@@ -9,6 +9,7 @@ from thingmint.aws.operations.certificates import CERTIFICATES
 from thingmint.aws.operations.endpoint import ENDPOINT
 from thingmint.aws.operations.policies import POLICIES
 from thingmint.aws.operations.tags import TAGS
+from thingmint.aws.operations.templates import TEMPLATES
 from thingmint.aws.operations.thing_groups import THING_GROUPS
 from thingmint.aws.operations.thing_principals import THING_PRINCIPALS
 from thingmint.aws.operations.thing_types import THING_TYPES
@@ -24,6 +25,7 @@ SERVED: Operations = {
     **ENDPOINT,
     **POLICIES,
     **TAGS,
+    **TEMPLATES,
     **THING_GROUPS,
     **THING_PRINCIPALS,
     **THING_TYPES,

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from thingmint.access.exchange import Exchange
     from thingmint.identity.registration import Registration, Scope
     from thingmint.registry.certificates import CertificateRegistry
+    from thingmint.registry.claims import ClaimRegistry
     from thingmint.registry.device_policies import DevicePolicyRegistry
     from thingmint.registry.memberships import MembershipRegistry
     from thingmint.registry.names import NameRegistry
     from thingmint.registry.principals import PrincipalRegistry
     from thingmint.registry.tags import TagRegistry
+    from thingmint.registry.templates import TemplateRegistry
     from thingmint.registry.thing_groups import ThingGroupRegistry
     from thingmint.registry.thing_types import ThingTypeRegistry
     from thingmint.registry.things import ThingRegistry
@@ -42,6 +44,8 @@ class Registries:
     memberships: MembershipRegistry
     principals: PrincipalRegistry
     tags: TagRegistry
+    templates: TemplateRegistry
+    claims: ClaimRegistry
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,54 @@
+"""Provisioning claims in SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thingmint.identity.provisioning import Claim
+from thingmint.identity.registration import Scope
+from thingmint.storage.times import from_micros, to_micros
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from thingmint.storage.engine import Transaction
+
+__all__ = ["claims_of", "delete_claims", "insert_claim", "prune_claims"]
+
+_CLAIM = "SELECT account, region, fingerprint, template, expires_at, created_at FROM provisioning_claims "
+
+
+async def insert_claim(tx: Transaction, claim: Claim) -> None:
+    await tx.execute(
+        "INSERT INTO provisioning_claims (account, region, fingerprint, template, expires_at, created_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6)",
+        *claim.scope,
+        claim.fingerprint,
+        claim.template,
+        to_micros(claim.expires_at),
+        to_micros(claim.created_at),
+    )
+
+
+async def claims_of(tx: Transaction, fingerprint: str, now: datetime) -> list[Claim]:
+    """Those of the certificate that have not expired, whichever account made them."""
+    rows = await tx.fetch_all(
+        _CLAIM + "WHERE fingerprint = $1 AND expires_at > $2 ORDER BY account, region", fingerprint, to_micros(now)
+    )
+    return [
+        Claim(Scope(account, region), found, template, from_micros(expires_at), from_micros(created_at))
+        for account, region, found, template, expires_at, created_at in rows
+    ]
+
+
+async def delete_claims(tx: Transaction, scope: Scope, template: str) -> list[str]:
+    """The fingerprints of the template's claims, which are no more."""
+    where = "WHERE account = $1 AND region = $2 AND template = $3"
+    rows = await tx.fetch_all(f"SELECT fingerprint FROM provisioning_claims {where}", *scope, template)  # noqa: S608
+    await tx.execute(f"DELETE FROM provisioning_claims {where}", *scope, template)  # noqa: S608
+    return [row[0] for row in rows]
+
+
+async def prune_claims(tx: Transaction, now: datetime) -> int:
+    """Forgets those that have expired; how many there were."""
+    return await tx.execute("DELETE FROM provisioning_claims WHERE expires_at <= $1", to_micros(now))

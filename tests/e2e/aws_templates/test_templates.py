@@ -1,0 +1,446 @@
+"""Provisioning templates with unmodified boto3 and the aws command, and their errors, word for word."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tests.e2e.commands import AWS, own_server
+from tests.e2e.conftest import iot_client, registered
+from tests.e2e.material import fingerprint
+from tests.e2e.test_aws_operations import refusal
+from thingmint import admin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.e2e.signing import Signer
+    from thingmint.testing import RunningServer
+
+ROLE = "arn:aws:iam::123456789012:role/provisioning"
+LAMBDA = "arn:aws:lambda:us-east-1:123456789012:function:ask"
+CERTIFICATE = {
+    "Type": "AWS::IoT::Certificate",
+    "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"},
+}
+# After the example of the developer guide's page on fleet provisioning.
+BODY = json.dumps(
+    {
+        "Parameters": {"SerialNumber": {"Type": "String"}, "DeviceLocation": {"Type": "String"}},
+        "Mappings": {"LocationTable": {"Seattle": {"LocationUrl": "https://example.aws"}}},
+        "Resources": {
+            "thing": {
+                "Type": "AWS::IoT::Thing",
+                "Properties": {
+                    "ThingName": {"Fn::Join": ["", ["lamp_", {"Ref": "SerialNumber"}]]},
+                    "AttributePayload": {"version": "v1"},
+                    "ThingGroups": ["v1-lamps", "WA"],
+                },
+                "OverrideSettings": {"AttributePayload": "MERGE", "ThingGroups": "DO_NOTHING"},
+            },
+            "certificate": CERTIFICATE,
+            "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "lamps"}},
+        },
+        "DeviceConfiguration": {
+            "LocationUrl": {"Fn::FindInMap": ["LocationTable", {"Ref": "DeviceLocation"}, "LocationUrl"]}
+        },
+    }
+)
+
+
+def new(iot: Any, **arguments: Any) -> str:
+    name: str = arguments.pop("templateName", f"t-{uuid4().hex[:12]}")
+    iot.create_provisioning_template(
+        **{"templateName": name, "templateBody": BODY, "provisioningRoleArn": ROLE} | arguments
+    )
+    return name
+
+
+def shown(iot: Any, name: str) -> dict[str, Any]:
+    answer: dict[str, Any] = iot.describe_provisioning_template(templateName=name)
+    del answer["ResponseMetadata"]
+    return answer
+
+
+def test_creating_and_describing(iot: Any) -> None:
+    name = f"t-{uuid4().hex[:12]}"
+    created = iot.create_provisioning_template(
+        templateName=name,
+        description="für Lampen",
+        templateBody=BODY,
+        enabled=True,
+        provisioningRoleArn=ROLE,
+        preProvisioningHook={"targetArn": LAMBDA},
+        tags=[{"Key": "team", "Value": "lamps"}, {"Key": "empty"}],
+        type="FLEET_PROVISIONING",
+    )
+    del created["ResponseMetadata"]
+    assert re.fullmatch(rf"arn:aws:iot:us-east-1:\d{{12}}:provisioningtemplate/{name}", created["templateArn"])
+    assert created == {"templateArn": created["templateArn"], "templateName": name, "defaultVersionId": 1}
+    found = shown(iot, name)
+    times = found.pop("creationDate"), found.pop("lastModifiedDate")
+    assert times[0] == times[1]
+    assert abs(datetime.now(UTC) - times[0]) < timedelta(seconds=30)
+    assert found == {
+        **created,
+        "description": "für Lampen",
+        "templateBody": BODY,
+        "enabled": True,
+        "provisioningRoleArn": ROLE,
+        "preProvisioningHook": {"payloadVersion": "2020-04-01", "targetArn": LAMBDA},
+        "type": "FLEET_PROVISIONING",
+    }
+
+
+def test_what_was_not_given_is_left_out_or_has_its_default(iot: Any) -> None:
+    found = shown(iot, new(iot))
+    assert "description" not in found
+    assert "preProvisioningHook" not in found
+    assert found["enabled"] is False
+    assert found["type"] == "FLEET_PROVISIONING"
+    assert shown(iot, new(iot, type="JITP"))["type"] == "JITP"
+
+
+def test_a_name_is_taken_once(iot: Any) -> None:
+    name = new(iot, description="first")
+    with pytest.raises(iot.exceptions.ResourceAlreadyExistsException) as caught:
+        new(iot, templateName=name)
+    answer = caught.value.response
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 409
+    assert answer["Error"]["Message"] == f"Template with name {name} already exists"
+    assert (answer["resourceId"], answer["resourceArn"]) == (name, shown(iot, name)["templateArn"])
+    assert shown(iot, name)["description"] == "first"
+
+
+def _with(**resources: object) -> str:
+    return json.dumps({"Resources": resources})
+
+
+def _with_certificate(**properties: object) -> str:
+    return _with(certificate={"Type": "AWS::IoT::Certificate", "Properties": properties})
+
+
+@pytest.mark.parametrize(
+    ("body", "flaw"),
+    [
+        ("", "It is not JSON"),
+        ("{}", "Template must have certificate resource."),
+        (
+            json.dumps({"Resources": {"c": {"Type": "AWS::IoT::Certificate"}}}),
+            "Properties of a resource cannot be null.",
+        ),
+        (
+            json.dumps({"Resources": {"a": CERTIFICATE, "b": CERTIFICATE}}),
+            "Only one certificate resource can be defined",
+        ),
+        (
+            _with_certificate(CertificateId="a" * 64, Status="Active"),
+            "CertificateId must contain a reference to AWS::IoT::Certificate::Id",
+        ),
+        (
+            _with_certificate(CertificateId={"Ref": "AWS::IoT::Certificate::Id"}, Status="REVOKED"),
+            'A certificate resource must specify a Status of either "Active" or "Inactive"',
+        ),
+    ],
+)
+def test_bodies_that_are_refused(iot: Any, body: str, flaw: str) -> None:
+    expected = (400, "InvalidRequestException", f"The template body is invalid: {flaw}")
+    name = f"t-{uuid4().hex[:12]}"
+    for kind in ("FLEET_PROVISIONING", "JITP"):
+        assert refusal(new, iot=iot, templateName=name, templateBody=body, type=kind) == expected
+    assert refusal(iot.describe_provisioning_template, templateName=name)[0] == 404
+    existing = new(iot)
+    create = iot.create_provisioning_template_version
+    assert refusal(create, templateName=existing, templateBody=body, setAsDefault=True) == expected
+    assert shown(iot, existing)["defaultVersionId"] == 1
+
+
+def test_hooks_are_for_fleet_provisioning(iot: Any) -> None:
+    hook = {"targetArn": LAMBDA}
+    expected = (
+        400,
+        "InvalidRequestException",
+        "preProvisioningHook is only for templates of the type FLEET_PROVISIONING",
+    )
+    assert refusal(new, iot=iot, type="JITP", preProvisioningHook=hook) == expected
+    name = new(iot, type="JITP")
+    assert refusal(iot.update_provisioning_template, templateName=name, preProvisioningHook=hook) == expected
+    bad = {"targetArn": "https://example.com"}
+    assert refusal(new, iot=iot, preProvisioningHook=bad)[2] == "preProvisioningHook.targetArn must be an ARN"
+
+
+def test_updating(iot: Any) -> None:
+    name = new(iot)
+    iot.create_provisioning_template_version(templateName=name, templateBody=BODY + " ")
+    before = shown(iot, name)
+    hook = {"targetArn": LAMBDA, "payloadVersion": "2021-12-31"}
+    answer = iot.update_provisioning_template(
+        templateName=name,
+        description="new",
+        enabled=True,
+        defaultVersionId=2,
+        provisioningRoleArn=f"{ROLE}2",
+        preProvisioningHook=hook,
+    )
+    assert (answer.pop("ResponseMetadata")["HTTPStatusCode"], answer) == (200, {})
+    after = shown(iot, name)
+    assert after["lastModifiedDate"] > before["lastModifiedDate"]
+    assert after == before | {
+        "description": "new",
+        "enabled": True,
+        "defaultVersionId": 2,
+        "templateBody": BODY + " ",
+        "provisioningRoleArn": f"{ROLE}2",
+        "preProvisioningHook": hook,
+        "lastModifiedDate": after["lastModifiedDate"],
+    }
+    iot.update_provisioning_template(templateName=name, removePreProvisioningHook=True)
+    assert "preProvisioningHook" not in shown(iot, name)
+    status, code, _ = refusal(iot.update_provisioning_template, templateName=name, defaultVersionId=3)
+    assert (status, code) == (404, "ResourceNotFoundException")
+
+
+def test_versions(iot: Any) -> None:
+    name = new(iot)
+    create = iot.create_provisioning_template_version
+    second = create(templateName=name, templateBody=BODY)
+    del second["ResponseMetadata"]
+    assert second == {
+        "templateArn": shown(iot, name)["templateArn"],
+        "templateName": name,
+        "versionId": 2,
+        "isDefaultVersion": False,
+    }
+    third = create(templateName=name, templateBody=BODY, setAsDefault=True)
+    assert (third["versionId"], third["isDefaultVersion"]) == (3, True)
+    for _ in range(2):
+        create(templateName=name, templateBody=BODY)
+    assert refusal(create, templateName=name, templateBody=BODY) == (
+        409,
+        "VersionsLimitExceededException",
+        f"Template {name} has 5 versions already",
+    )
+    pages = iot.get_paginator("list_provisioning_template_versions").paginate(
+        templateName=name, PaginationConfig={"PageSize": 2}
+    )
+    listed = [version for page in pages for version in page["versions"]]
+    assert [(version["versionId"], version["isDefaultVersion"]) for version in listed] == [
+        (5, False),
+        (4, False),
+        (3, True),
+        (2, False),
+        (1, False),
+    ]
+    one = iot.describe_provisioning_template_version(templateName=name, versionId=3)
+    del one["ResponseMetadata"]
+    assert one == {**listed[2], "templateBody": BODY}
+    delete = iot.delete_provisioning_template_version
+    status, code, message = refusal(delete, templateName=name, versionId=3)
+    assert (status, code) == (400, "InvalidRequestException")
+    assert message == "versionId is that of the default version, which cannot be deleted"
+    delete(templateName=name, versionId=1)
+    for call in (delete, iot.describe_provisioning_template_version):
+        assert refusal(call, templateName=name, versionId=1)[:2] == (404, "ResourceNotFoundException")
+    assert create(templateName=name, templateBody=BODY)["versionId"] == 6
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("describe_provisioning_template", {}),
+        ("update_provisioning_template", {"enabled": True}),
+        ("delete_provisioning_template", {}),
+        ("create_provisioning_template_version", {"templateBody": BODY}),
+        ("describe_provisioning_template_version", {"versionId": 1}),
+        ("delete_provisioning_template_version", {"versionId": 1}),
+        ("list_provisioning_template_versions", {}),
+        ("create_provisioning_claim", {}),
+    ],
+)
+def test_templates_that_are_not_there(iot: Any, operation: str, arguments: dict[str, Any]) -> None:
+    expected = (404, "ResourceNotFoundException", "Unable to find template named nowhere")
+    assert refusal(getattr(iot, operation), templateName="nowhere", **arguments) == expected
+
+
+def test_deleting(iot: Any) -> None:
+    name = new(iot, tags=[{"Key": "a", "Value": "b"}])
+    iot.create_provisioning_template_version(templateName=name, templateBody=BODY)
+    iot.create_provisioning_claim(templateName=name)
+    iot.delete_provisioning_template(templateName=name)
+    assert refusal(iot.delete_provisioning_template, templateName=name)[0] == 404
+    new(iot, templateName=name)
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Iterator[tuple[Any, list[str]]]:
+    """A server of its own with 27 templates."""
+    with own_server() as server, contextlib.closing(iot_client(server)) as iot:
+        yield iot, sorted(new(iot, description=f"number {n}", enabled=n % 2 == 0) for n in range(27))
+
+
+@pytest.mark.parametrize("page_size", [None, 1, 9, 27, 250])
+def test_pages_hold_everything_once_in_order(catalogue: tuple[Any, list[str]], page_size: int | None) -> None:
+    iot, names = catalogue
+    config = {} if page_size is None else {"PageSize": page_size}
+    pages = list(iot.get_paginator("list_provisioning_templates").paginate(PaginationConfig=config))
+    assert [template["templateName"] for page in pages for template in page["templates"]] == names
+    size = page_size or 25
+    assert [len(page["templates"]) for page in pages] == [size] * (27 // size) + [27 % size] * (27 % size > 0)
+    assert "nextToken" not in pages[-1]
+
+
+def test_a_list_tells_of_each(catalogue: tuple[Any, list[str]]) -> None:
+    iot, _ = catalogue
+    kept = ("templateArn", "templateName", "description", "creationDate", "lastModifiedDate", "enabled", "type")
+    for template in iot.list_provisioning_templates()["templates"]:
+        found = shown(iot, template["templateName"])
+        assert template == {name: found[name] for name in kept}
+
+
+def test_a_token_is_good_for_its_own_list_only(catalogue: tuple[Any, list[str]], iot: Any) -> None:
+    own, names = catalogue
+    token = own.list_provisioning_templates(maxResults=1)["nextToken"]
+    for client, bad in ((iot, token), (own, token[:-4] + "AAAA"), (own, "x"), (own, "ü" * 3000)):
+        assert refusal(client.list_provisioning_templates, nextToken=bad) == (
+            400,
+            "InvalidRequestException",
+            "nextToken is not one that this list returned",
+        )
+    assert refusal(own.list_provisioning_template_versions, templateName=names[0], nextToken=token)[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "message"),
+    [
+        ("POST", "/provisioning-templates", {}, "templateName is required"),
+        ("POST", "/provisioning-templates", {"templateName": "a b"}, "templateName must satisfy"),
+        ("POST", "/provisioning-templates", {"templateName": "a" * 37}, "templateName must have length"),
+        ("POST", "/provisioning-templates", {"templateBody": "x" * 10241}, "templateBody must have length"),
+        ("POST", "/provisioning-templates", {"type": "BULK"}, "type must be one of FLEET_PROVISIONING, JITP"),
+        ("POST", "/provisioning-templates", {"enabled": "yes"}, "enabled must be true or false"),
+        ("POST", "/provisioning-templates", {"tags": [{"Key": "a"}, {"Key": "a"}]}, "tags must not have a key twice"),
+        (
+            "POST",
+            "/provisioning-templates",
+            {"tags": [{"Key": f"{n}"} for n in range(51)]},
+            "tags must have at most 50 entries",
+        ),
+        ("POST", "/provisioning-templates", {"preProvisioningHook": {}}, "preProvisioningHook.targetArn is required"),
+        ("GET", "/provisioning-templates?maxResults=251", None, "maxResults must have value less than or equal to 250"),
+        ("GET", "/provisioning-templates/a%20b", None, "templateName must satisfy"),
+        ("GET", "/provisioning-templates/a/versions/x", None, "versionId must be an integer"),
+        ("POST", "/provisioning-templates/a/versions", {}, "templateBody is required"),
+    ],
+)
+def test_what_the_model_forbids(
+    signer: Signer, method: str, target: str, body: dict[str, object] | None, message: str
+) -> None:
+    complete = {"templateName": "never-made", "templateBody": BODY, "provisioningRoleArn": ROLE}
+    given = {} if body is None else complete | body if body and target == "/provisioning-templates" else body
+    answer = signer.send(method, target, body=json.dumps(given).encode() if body is not None else b"")
+    assert (answer.status, answer.aws_code) == (400, "InvalidRequestException")
+    assert answer.json()["message"].startswith(message)
+
+
+# -- claims -------------------------------------------------------------------------------------------------------
+
+
+def test_a_claim(iot: Any, server: RunningServer) -> None:
+    name = new(iot)
+    before = registered(iot)
+    answer = iot.create_provisioning_claim(templateName=name)
+    del answer["ResponseMetadata"]
+    assert set(answer) == {"certificateId", "certificatePem", "keyPair", "expiration"}
+    assert answer["certificateId"] == fingerprint(answer["certificatePem"])
+    certificate = x509.load_pem_x509_certificate(answer["certificatePem"].encode())
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(server.device_ca.read_bytes()))
+    assert certificate.not_valid_after_utc == answer["expiration"]
+    left = answer["expiration"] - datetime.now(UTC)
+    assert timedelta(minutes=4) < left <= timedelta(minutes=5)
+    private_key: Any = load_pem_private_key(answer["keyPair"]["PrivateKey"].encode(), None)
+    assert private_key.public_key() == certificate.public_key()
+    assert answer["keyPair"]["PublicKey"].startswith("-----BEGIN PUBLIC KEY-----\n")
+    # It is no certificate of the account's.
+    assert registered(iot) == before
+    assert refusal(iot.describe_certificate, certificateId=answer["certificateId"])[0] == 404
+    assert iot.create_provisioning_claim(templateName=name)["certificateId"] != answer["certificateId"]
+
+
+# -- may they? ----------------------------------------------------------------------------------------------------
+
+
+def test_templates_are_authorized_by_name_and_the_role_is_passed(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    allowed = "arn:aws:iot:us-east-1:*:provisioningtemplate/lamps"
+    document = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": "iot:*", "Resource": allowed},
+            {"Effect": "Allow", "Action": "iam:PassRole", "Resource": ROLE},
+        ],
+    }
+    with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:
+        new(iot, templateName="other")
+        for command, given in (
+            ("policy.put", {"name": "lesser", "document": json.dumps(document)}),
+            ("policy.attach", {"policy": "lesser", "principal": "administrator"}),
+            ("policy.detach", {"policy": "thingmint/Administrator", "principal": "administrator"}),
+        ):
+            admin.call(data / "admin.sock", "access", name=command, given=given)
+        new(iot, templateName="lamps")
+        iot.create_provisioning_claim(templateName="lamps")
+        iot.update_provisioning_template(templateName="lamps", provisioningRoleArn=ROLE)
+        passed = refusal(iot.update_provisioning_template, templateName="lamps", provisioningRoleArn=f"{ROLE}2")
+        assert (passed[:2], "iam:PassRole" in passed[2]) == ((403, "AccessDeniedException"), True)
+        assert shown(iot, "lamps")["provisioningRoleArn"] == ROLE
+        for operation, arguments in (
+            ("describe_provisioning_template", {"templateName": "other"}),
+            ("delete_provisioning_template", {"templateName": "other"}),
+            ("create_provisioning_claim", {"templateName": "other"}),
+            ("create_provisioning_claim", {"templateName": "nowhere"}),
+            ("list_provisioning_templates", {}),
+        ):
+            assert refusal(getattr(iot, operation), **arguments)[:2] == (403, "AccessDeniedException"), operation
+
+
+# -- the aws command ----------------------------------------------------------------------------------------------
+
+
+def test_the_aws_command(server: RunningServer, tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **server.environment()}
+
+    def aws(*arguments: str) -> dict[str, Any]:
+        run = subprocess.run(
+            [AWS, "iot", *arguments], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert run.returncode == 0, run.stderr
+        answer: dict[str, Any] = json.loads(run.stdout or "{}")
+        return answer
+
+    (tmp_path / "body.json").write_text(BODY)
+    name = f"--template-name=t-{uuid4().hex[:12]}"
+    aws(
+        "create-provisioning-template",
+        name,
+        "--template-body=file://body.json",
+        f"--provisioning-role-arn={ROLE}",
+        f"--pre-provisioning-hook=targetArn={LAMBDA}",
+        "--enabled",
+        "--tags=Key=a,Value=b",
+    )
+    assert aws("describe-provisioning-template", name)["templateBody"] == BODY
+    assert aws("update-provisioning-template", name, "--no-enabled") == {}
+    assert aws("describe-provisioning-template", name)["enabled"] is False
+    assert aws("create-provisioning-claim", name)["keyPair"]["PrivateKey"].startswith("-----BEGIN RSA")
+    aws("delete-provisioning-template", name)
