@@ -26,11 +26,15 @@ from thingmint.admin import AdminSocket
 from thingmint.aws.app import AwsFace
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.aws.operations import Registries
+from thingmint.gateway.broker.embedded import EmbeddedBroker
+from thingmint.gateway.gateway import Gateway
+from thingmint.gateway.journal import DoorJournal
 from thingmint.http.front import Front
 from thingmint.http.listener import HttpListener, bind
 from thingmint.http.probes import probes
 from thingmint.identity.authority import CLAIM, DEVICE, listener_profile
 from thingmint.identity.errors import Unavailable
+from thingmint.identity.registration import Scope
 from thingmint.instance.clients import update_endpoints
 from thingmint.instance.layout import write_private
 from thingmint.metrics import Metrics
@@ -40,6 +44,7 @@ from thingmint.registry.bindings import BindingRegistry
 from thingmint.registry.certificates import CertificateRegistry, utc_now
 from thingmint.registry.claims import ClaimRegistry
 from thingmint.registry.device_policies import DevicePolicyRegistry
+from thingmint.registry.doorkeeping import Doorkeeping
 from thingmint.registry.fleet import FleetRegistry
 from thingmint.registry.keypool import KeyPool
 from thingmint.registry.markers import Markers
@@ -88,18 +93,29 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
     api_socket = _bind("api-port", settings.host, settings.api_port)
     http_socket = _bind("http-port", _LOOPBACK, settings.http_port)
+    mqtt_sockets = [(_bind("mqtt-port", settings.host, settings.mqtt_port), False)]
+    if settings.mqtt_alpn_port is not None:
+        mqtt_sockets.append((_bind("mqtt-alpn-port", settings.host, settings.mqtt_alpn_port), True))
     # gRPC binds for itself, and only once there is a certificate; whether it can is found out before.
     _bind("grpc-port", settings.host, settings.grpc_port).close()
     stopping = _stop_signal()
 
-    names = NameRegistry(instance.store)
+    endpoints = {name: Scope(e.account, e.region) for name, e in settings.endpoints.items()}
+    names = NameRegistry(
+        instance.store, {name: endpoints[name] for name, e in settings.endpoints.items() if e.cloud == "aws"}
+    )
     hostnames = await names.hostnames()
     tls = ListenerTLS(
         instance.listener_authority(listener_profile(settings.listener_certificate_lifetime)),
         instance.directory.root,
         utc_now,
     )
-    tls.renew(hostnames)
+
+    def served() -> list[str]:
+        """What the certificate is for: devices name their endpoints, so those too."""
+        return [*hostnames, *(name for name in settings.endpoints if name not in hostnames)]
+
+    tls.renew(served())
     keys = KeyPool(settings.key_pool)
     metrics = _metrics(instance, keys)
     trail = AuditTrail(instance.store, utc_now)
@@ -125,14 +141,18 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         "http": HttpListener(front, http_socket),
         "grpc": _grpc_listener(yandex, journal, settings, tls),
     }
-    ready = Ready(hostnames[0], settings.host, {name: listener.port for name, listener in listeners.items()})
+    gateway = _gateway(instance, endpoints, DoorJournal(metrics, trail), tls)
+    metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
+    ports = {name: listener.port for name, listener in listeners.items()}
+    ports |= {name: sock.getsockname()[1] for name, (sock, _) in zip(("mqtt", "mqtt-alpn"), mqtt_sockets, strict=False)}
+    ready = Ready(hostnames[0], settings.host, ports)
 
     async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
         """What `thingmint init` asks of a server that holds the directory."""
         added = await names.add_hostnames(new_hostnames)
         if added:
             hostnames[:] = await names.hostnames()
-            tls.renew(hostnames)
+            tls.renew(served())
         return {"hostnames": added, "regions": await names.add_regions(new_regions)}
 
     async def access_command(name: str, given: dict[str, Any]) -> Any:
@@ -141,7 +161,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
 
     admin = AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command})
     chores = [
-        asyncio.create_task(tls.keep_renewed(lambda: hostnames)),
+        asyncio.create_task(tls.keep_renewed(served)),
         asyncio.create_task(trail.run()),
         asyncio.create_task(sealer.run()),
         asyncio.create_task(_note_use(access.directory)),
@@ -150,6 +170,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     try:
         for listener in listeners.values():
             await listener.start()
+        await gateway.start(mqtt_sockets)
         await admin.start()
         update_endpoints(instance.directory, ready.hostname, api_port=ready.ports["api"], grpc_port=ready.ports["grpc"])
         _log.info("ready", host=settings.host, dev=settings.dev, **ready.ports)
@@ -159,6 +180,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         _log.info("stopping: requests in flight are finished first")
     finally:
         instance.directory.listeners.unlink(missing_ok=True)
+        await gateway.stop()
         await asyncio.gather(*(listener.stop() for listener in listeners.values()))
         await admin.stop()
         for chore in chores:
@@ -266,6 +288,17 @@ def _yandex_face(instance: Instance, access: _Access, settings: Settings, names:
         clock=utc_now,
         pending=settings.yandex_operations_pending,
         sha1_fingerprints=settings.yandex_fingerprint == "sha1",
+    )
+
+
+def _gateway(instance: Instance, endpoints: Mapping[str, Scope], journal: DoorJournal, tls: ListenerTLS) -> Gateway:
+    return Gateway(
+        Doorkeeping(instance.store),
+        EmbeddedBroker(),
+        journal,
+        endpoints=endpoints,
+        renewed=tls.follow(),
+        clock=utc_now,
     )
 
 

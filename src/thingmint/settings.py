@@ -9,13 +9,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
 
 from thingmint.access.throttle import LimitsProfile
 from thingmint.access.vault import MASTER_KEY_BYTES
 from thingmint.identity.authority import RootKeyType
 from thingmint.identity.durations import parse_duration
+from thingmint.identity.names import is_hostname
 from thingmint.logs import LogFormat
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from pydantic_settings import PydanticBaseSettingsSource
 
-__all__ = ["ConfigError", "Settings", "load"]
+__all__ = ["ConfigError", "Endpoint", "Settings", "load"]
 
 _PREFIX = "THINGMINT_"
 _FILE_NAME = "thingmint.toml"
@@ -43,6 +44,23 @@ class ConfigError(Exception):
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
+def _endpoint_name(name: str) -> str:
+    name = name.lower().removesuffix(".")
+    if not is_hostname(name):
+        raise ValueError("must be named by host names, such as iot.example.org")
+    return name
+
+
+class Endpoint(BaseModel):
+    """Whom a host name stands for: devices that name it (SNI) are this account's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    account: str = Field(pattern=r"^[0-9]{12}$")
+    region: str = Field(min_length=1)
+    cloud: Literal["aws", "yandex"] = "aws"
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
 
@@ -51,6 +69,9 @@ class Settings(BaseSettings):
     api_port: int = Field(8443, ge=0, le=65535)
     http_port: int = Field(8080, ge=0, le=65535)
     grpc_port: int = Field(9443, ge=0, le=65535)
+    mqtt_port: int = Field(8883, ge=0, le=65535)
+    mqtt_alpn_port: int | None = Field(None, ge=0, le=65535)
+    endpoints: dict[Annotated[str, AfterValidator(_endpoint_name)], Endpoint] = {}
     key_pool: int = Field(32, ge=0, le=4096)
     log_format: LogFormat = "console"
     dev: bool = False

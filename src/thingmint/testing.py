@@ -104,7 +104,7 @@ def running_server(
     listeners = place / "listeners.json"
     listeners.unlink(missing_ok=True)  # left by one that was killed
     command = [sys.executable, "-m", "thingmint", "serve", f"--data-dir={place}"]
-    command += ["--api-port=0", "--http-port=0", "--grpc-port=0"]
+    command += ["--api-port=0", "--http-port=0", "--grpc-port=0", "--mqtt-port=0"]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("THINGMINT_")}
     try:
         with output.open("ab") as log:

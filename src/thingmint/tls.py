@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
     from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
     from thingmint.identity.authority import CertificateAuthority
     from thingmint.identity.certificates import Certificate
@@ -40,19 +42,15 @@ class ListenerTLS:
         self._scratch = scratch
         self._clock = clock
         self._certificate: Certificate | None = None
-        self._pem: tuple[bytes, bytes] = (b"", b"")
+        self._material: list[tuple[bytes, bytes]] = []
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
 
     def renew(self, hostnames: Sequence[str]) -> None:
         """Puts a new key and certificate for ``hostnames`` in place."""
-        now = self._clock()
         key = ec.generate_private_key(ec.SECP256R1())
-        # The common name is for people; RFC 5280 bounds it to 64 characters, and clients look at the SAN.
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostnames[0][:64])])
-        request = CertificateRequest(subject, key.public_key(), hostnames)
-        certificate = self._authority.sign(self._authority.prepare(request, now))
+        certificate = self._issue(hostnames, key.public_key())
         # ssl loads keys from files only. The one that it gets is encrypted with a password that dies with this call.
         password = secrets.token_bytes(32).hex()
         encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode()))
@@ -61,19 +59,24 @@ class ListenerTLS:
             file.flush()
             self.context.load_cert_chain(file.name, password=password)
         self._certificate = certificate
-        plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        self._pem = (plain, certificate.pem.encode())
+        # For devices that know no elliptic curves. A new list, as that is what tells followers of the change.
+        rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        rsa_certificate = self._issue(hostnames, rsa_key.public_key())
+        self._material = [(_pem_of(key), certificate.pem.encode()), (_pem_of(rsa_key), rsa_certificate.pem.encode())]
         _log.info("listener certificate issued", names=list(hostnames), ends=certificate.not_after.isoformat())
 
-    def follow(self) -> Callable[[], tuple[bytes, bytes] | None]:
-        """For listeners with TLS of their own: gives (key, certificate) in PEM, then None until they are renewed."""
-        given: tuple[bytes, bytes] | None = None
+    def follow(self) -> Callable[[], Sequence[tuple[bytes, bytes]] | None]:
+        """For listeners with TLS of their own: gives keys and certificates in PEM, then None until they are renewed.
 
-        def changed() -> tuple[bytes, bytes] | None:
+        The first is P-256, the second RSA-2048.
+        """
+        given: list[tuple[bytes, bytes]] | None = None
+
+        def changed() -> Sequence[tuple[bytes, bytes]] | None:
             nonlocal given
-            if self._pem is given:
+            if self._material is given:
                 return None
-            given = self._pem
+            given = self._material
             return given
 
         return changed
@@ -96,3 +99,13 @@ class ListenerTLS:
             except Exception:  # noqa: BLE001 - there is a third of the lifetime left for trying again
                 _log.exception("the listener certificate could not be renewed")
                 await asyncio.sleep(_RETRY_AFTER)
+
+    def _issue(self, hostnames: Sequence[str], key: PublicKeyTypes) -> Certificate:
+        # The common name is for people; RFC 5280 bounds it to 64 characters, and clients look at the SAN.
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostnames[0][:64])])
+        request = CertificateRequest(subject, key, hostnames)
+        return self._authority.sign(self._authority.prepare(request, self._clock()))
+
+
+def _pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

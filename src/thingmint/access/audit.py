@@ -40,6 +40,7 @@ _MAX_STRANGERS = 1000  # kinds of refusals that are told apart meanwhile
 _SOURCES = {
     "aws": "iot.amazonaws.com",
     "yandex": "iot-devices.api.cloud.yandex.net",
+    "mqtt": "iot.amazonaws.com",
     "native": "thingmint",
     "admin": "thingmint",
 }
@@ -85,6 +86,7 @@ def _record(exchange: Exchange, now: datetime, **further: Any) -> str:
         "outcome": "refused" if exchange.error_code else "success",
         "error": exchange.error_code,
         "request": exchange.id,
+        **exchange.details,
         **further,
     }
     return orjson.dumps(record).decode()

@@ -26,8 +26,9 @@ def _new_id() -> str:
 class Exchange:
     """Faces fill in what they find out.
 
-    ``operation`` is the contract's name of it, ``source`` the client's address, ``recorded`` whether the audit trail
-    has it already, because it was written in the transaction of the change itself.
+    ``operation`` is the contract's name of it, ``source`` the client's address, ``details`` what the audit record says
+    besides, ``recorded`` whether the audit trail has it already, because it was written in the transaction of the
+    change itself.
     """
 
     face: str = "-"
@@ -40,6 +41,7 @@ class Exchange:
     resource: str | None = None
     error_code: str | None = None
     status: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict)
     recorded: bool = False
     id: str = field(default_factory=_new_id)
     started: float = field(default_factory=time.perf_counter)

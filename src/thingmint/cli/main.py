@@ -152,7 +152,7 @@ def init(
     epilog=_examples(
         "thingmint serve --data-dir data",
         "thingmint serve --data-dir data --host 0.0.0.0 --api-port 443 --log-format json",
-        "thingmint serve --data-dir scratch --api-port 0 --http-port 0 --grpc-port 0 --dev",
+        "thingmint serve --data-dir scratch --api-port 0 --http-port 0 --grpc-port 0 --mqtt-port 0 --dev",
     )
 )
 def serve(
@@ -163,6 +163,9 @@ def serve(
     api_port: Annotated[int | None, typer.Option(help="HTTPS; 0 picks a free one (default: 8443).")] = None,
     http_port: Annotated[int | None, typer.Option(help="Plain HTTP; 0 picks a free one (default: 8080).")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="gRPC; 0 picks a free one (default: 9443).")] = None,
+    mqtt_port: Annotated[
+        int | None, typer.Option(help="MQTT with TLS, for devices; 0 picks a free one (default: 8883).")
+    ] = None,
     key_pool: Annotated[int | None, typer.Option(help="RSA keys kept ready in memory (default: 32).")] = None,
     log_format: Annotated[LogFormat | None, typer.Option(help="On standard error (default: console).")] = None,
     limits: Annotated[
@@ -185,6 +188,7 @@ def serve(
         "api_port": api_port,
         "http_port": http_port,
         "grpc_port": grpc_port,
+        "mqtt_port": mqtt_port,
         "key_pool": key_pool,
         "log_format": log_format,
         "limits": limits,
@@ -288,7 +292,8 @@ def _print_welcome(directory: DataDirectory, ready: Ready, *, dev: bool) -> None
     authorization = "" if dev else f' -H "authorization: Bearer $(cat {directory.token})"'
     _out.print(f"""
 Thingmint listens on {authority_of(ready.host, ready.ports["api"])} with HTTPS, on port {ready.ports["grpc"]} with gRPC,
-and on 127.0.0.1:{ready.ports["http"]} with plain HTTP, which is for this machine only whatever --host says.
+on port {ready.ports["mqtt"]} with MQTT for devices, and on 127.0.0.1:{ready.ports["http"]} with plain HTTP, which is
+for this machine only whatever --host says.
 
   boto3, aws, Terraform     set -a; . {directory.aws_env}; set +a
                             aws iot create-keys-and-certificate --set-as-active

@@ -6,7 +6,6 @@ nothing or something that the next one finishes.
 
 from __future__ import annotations
 
-import re
 import secrets
 import shutil
 import sqlite3
@@ -31,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 from thingmint.access.administration import Administration
 from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
 from thingmint.identity.authority import CertificateAuthority, generate_root_key, make_root
-from thingmint.identity.names import is_region
+from thingmint.identity.names import is_hostname, is_region
 from thingmint.instance.clients import write_client_files
 from thingmint.instance.layout import DataDirectory, sync_directory, write_private
 from thingmint.registry.names import NameRegistry
@@ -69,9 +68,6 @@ DEFAULT_REGION = "us-east-1"
 _HARMLESS = frozenset({".new", "lock", "lost+found", "thingmint.toml"})
 _COMPLETE = "complete"
 
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOSTNAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
-
 
 def check_hostname(name: str) -> str:
     """The name in canonical form: an IP address, or a DNS name in lower case. Raises ConfigError."""
@@ -79,8 +75,7 @@ def check_hostname(name: str) -> str:
         return str(ip_address(name))
     except ValueError:
         pass
-    # A last label of digits only would be read as an IPv4 address (WHATWG URL, "ends in a number").
-    if len(name) > 253 or not _HOSTNAME.fullmatch(name) or name.rpartition(".")[2].isdigit():
+    if len(name) > 253 or not is_hostname(name.removeprefix("*.")):
         raise ConfigError("hostname", f"{name!r} is neither a DNS name nor an IP address")
     return name.lower()
 

@@ -13,10 +13,11 @@ from thingmint.storage.outbox import Kind, Notice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from thingmint.identity.certificates import Certificate
     from thingmint.identity.registration import Registration, Scope
-    from thingmint.storage.engine import Reader, Transaction
+    from thingmint.storage.engine import Store, Transaction
 
 __all__ = ["AttachedThing", "BoundTo", "Claim", "Dependency", "Doorkeeping", "Notice", "Passport", "PolicyDocument"]
 
@@ -58,7 +59,7 @@ class Passport:
 class Doorkeeping:
     """Every method reads one consistent state."""
 
-    def __init__(self, store: Reader) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     async def passport(self, scope: Scope | None, fingerprint: str, *, thing_name: str) -> Passport | None:
@@ -80,13 +81,21 @@ class Doorkeeping:
 
         return await self._store.read(body)
 
-    async def notices_since(self, micros: int) -> list[Notice]:
+    async def notices_since(self, moment: datetime) -> list[Notice]:
         """The oldest first. A notice bears the time at which its change began, and is seen once that has ended."""
 
         async def body(tx: Transaction) -> list[Notice]:
-            return await outbox.notices_since(tx, micros)
+            return await outbox.notices_since(tx, moment)
 
         return await self._store.read(body)
+
+    async def prune_notices(self, before: datetime) -> None:
+        """Forgets what every gateway has read by now."""
+
+        async def body(tx: Transaction) -> None:
+            await outbox.prune_notices(tx, before)
+
+        await self._store.write(body)
 
 
 async def _passport(tx: Transaction, scope: Scope, fingerprint: str, client_id: str) -> Passport | None:

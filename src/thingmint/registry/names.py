@@ -8,16 +8,24 @@ from thingmint.storage import access as access_sql
 from thingmint.storage import names as sql
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from thingmint.identity.registration import Scope
     from thingmint.storage.engine import Store, Transaction
 
 __all__ = ["NameRegistry"]
 
 
 class NameRegistry:
-    def __init__(self, store: Store) -> None:
+    """``endpoints`` are host names by which AWS's devices name an account and region."""
+
+    def __init__(self, store: Store, endpoints: Mapping[str, Scope] | None = None) -> None:
         self._store = store
+        self._endpoints = {scope: name for name, scope in reversed(list((endpoints or {}).items()))}
+
+    async def endpoint(self, scope: Scope) -> str:
+        """Where the devices of ``scope`` connect: the first endpoint of its own, else what everybody is told."""
+        return self._endpoints.get(scope) or (await self.hostnames())[0]
 
     async def hostnames(self) -> list[str]:
         """The first is the one that clients are told."""

@@ -41,10 +41,10 @@ async def announce(tx: Transaction, scope: Scope, kind: Kind, name: str, now: da
     )
 
 
-async def notices_since(tx: Transaction, micros: int) -> list[Notice]:
+async def notices_since(tx: Transaction, moment: datetime) -> list[Notice]:
     rows = await tx.fetch_all(
         "SELECT id, created_at, account, region, kind, name FROM outbox WHERE created_at >= $1 ORDER BY created_at, id",
-        micros,
+        to_micros(moment),
     )
     return [Notice(*row) for row in rows]
 

@@ -16,7 +16,7 @@ from thingmint.identity.names import authority_of
 from thingmint.yandex.status import HTTP_STATUS, Code
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from thingmint.access.journal import Journal
     from thingmint.yandex.contract import Method
@@ -42,7 +42,10 @@ _log = structlog.get_logger("thingmint.grpc")
 
 
 class GrpcListener:
-    """``certificates`` gives (key, chain) in PEM when they changed since it was last asked, else None."""
+    """``certificates`` gives pairs of (key, chain) in PEM when they changed since it was last asked, else None.
+
+    The first of them is used.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class GrpcListener:
         journal: Journal,
         host: str,
         port: int,
-        certificates: Callable[[], tuple[bytes, bytes] | None],
+        certificates: Callable[[], Sequence[tuple[bytes, bytes]] | None],
     ) -> None:
         """Raises OSError if the port cannot be listened on."""
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
@@ -150,16 +153,16 @@ class _Handlers(grpc.GenericRpcHandler):
         raise AssertionError("abort() raises")
 
 
-def _credentials(certificates: Callable[[], tuple[bytes, bytes] | None]) -> grpc.ServerCredentials:
+def _credentials(certificates: Callable[[], Sequence[tuple[bytes, bytes]] | None]) -> grpc.ServerCredentials:
     initial = certificates()
     assert initial is not None, "the first certificate is always news"
 
     def fetch() -> Any:
         changed = certificates()
-        return grpc.ssl_server_certificate_configuration([changed]) if changed else None
+        return grpc.ssl_server_certificate_configuration([changed[0]]) if changed else None
 
     return grpc.dynamic_ssl_server_credentials(
-        grpc.ssl_server_certificate_configuration([initial]), fetch, require_client_authentication=False
+        grpc.ssl_server_certificate_configuration([initial[0]]), fetch, require_client_authentication=False
     )
 
 

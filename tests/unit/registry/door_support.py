@@ -19,6 +19,7 @@ from thingmint.registry.markers import Markers
 from thingmint.storage import access
 from thingmint.storage.outbox import notices_since
 from thingmint.storage.sqlite import SQLiteStore
+from thingmint.storage.times import from_micros
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -140,7 +141,7 @@ class House:
         """All that were announced since the last time this was asked: scope, kind and name."""
 
         async def body(tx: Transaction) -> list[tuple[Any, ...]]:
-            found = await notices_since(tx, 0)
+            found = await notices_since(tx, from_micros(0))
             assert all(notice.id for notice in found)
             await tx.execute("DELETE FROM outbox")
             return [(Scope(notice.account, notice.region), notice.kind, notice.name) for notice in found]

@@ -17,6 +17,7 @@ from thingmint.registry.bindings import submitted
 from thingmint.storage import certificates as sql
 from thingmint.storage import policy_attachments
 from thingmint.storage.outbox import notices_since
+from thingmint.storage.times import from_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,7 +169,7 @@ async def announced(fleet: Fleet) -> list[tuple[str, ...]]:
     """Since the last time that this was asked."""
 
     async def body(tx: Transaction) -> list[tuple[str, ...]]:
-        notices = await notices_since(tx, 0)
+        notices = await notices_since(tx, from_micros(0))
         await tx.execute("DELETE FROM outbox")
         return [notice[2:] for notice in notices]
 

@@ -13,7 +13,7 @@ from tests.unit.registry.door_support import ABROAD, OURS, THEIRS, UNKNOWN, Hous
 from thingmint.identity.device_policies import Target
 from thingmint.identity.status import Status
 from thingmint.registry.doorkeeping import AttachedThing, BoundTo, Claim, Notice, Passport, PolicyDocument
-from thingmint.storage.times import to_micros
+from thingmint.storage.times import from_micros, to_micros
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -294,10 +294,10 @@ def test_notices_from_a_time_on(tmp_path: Path) -> None:
             times.append(to_micros(house.clock.now))
             await house.certificates.set_status(OURS, fingerprint, status)
         for skipped in range(3):
-            notices = await house.door.notices_since(times[skipped])
+            notices = await house.door.notices_since(from_micros(times[skipped]))
             assert [notice.created_at for notice in notices] == times[skipped:]
             assert {notice[2:] for notice in notices} == {(*OURS, "certificate", fingerprint)}
-        assert await house.door.notices_since(times[-1] + 1) == []
+        assert await house.door.notices_since(from_micros(times[-1] + 1)) == []
 
     in_house(tmp_path, test)
 

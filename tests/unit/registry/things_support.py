@@ -26,6 +26,7 @@ from thingmint.storage import access
 from thingmint.storage import certificates as certificates_sql
 from thingmint.storage.outbox import notices_since
 from thingmint.storage.sqlite import SQLiteStore
+from thingmint.storage.times import from_micros
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -106,7 +107,7 @@ class House:
         """Kind and name of what was announced since this was asked last."""
 
         async def body(tx: Transaction) -> Any:
-            return await notices_since(tx, 0)
+            return await notices_since(tx, from_micros(0))
 
         notices = [notice for notice in await self.store.read(body) if notice.id not in self.told]
         self.told |= {notice.id for notice in notices}

@@ -19,8 +19,7 @@ _DEFAULT_ENDPOINT_TYPE = "iot:Data"
 async def _describe_endpoint(call: Call) -> dict[str, Any]:
     if call.members.get("endpointType", _DEFAULT_ENDPOINT_TYPE) not in _ENDPOINT_TYPES:
         raise Invalid("endpointType", f"must be one of {', '.join(sorted(_ENDPOINT_TYPES))}")
-    hostnames = await call.registries.names.hostnames()
-    return {"endpointAddress": hostnames[0]}
+    return {"endpointAddress": await call.registries.names.endpoint(call.scope)}
 
 
 ENDPOINT: Operations = {"DescribeEndpoint": _describe_endpoint}

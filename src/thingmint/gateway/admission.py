@@ -1,0 +1,176 @@
+"""Judges what TLS let through: whose certificate it is, whether it is good, and what its holder may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from thingmint.access.callers import Caller
+from thingmint.gateway.claims import claim_policy
+from thingmint.gateway.mqtt.reasons import Reason
+from thingmint.gateway.rights import Rights
+from thingmint.identity.door import DoorSettings, client_id_flaw, key_flaw
+from thingmint.identity.errors import MalformedPolicy
+from thingmint.identity.policy.certificates import certificate_context
+from thingmint.identity.registration import arn_of
+from thingmint.identity.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from thingmint.gateway.hub import Dependency
+    from thingmint.gateway.peer import Peer
+    from thingmint.identity.policy import ContextValue
+    from thingmint.identity.registration import Scope
+    from thingmint.registry.doorkeeping import Doorkeeping, Passport
+
+__all__ = ["Admission", "Admitted", "Refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """``why`` and ``findings`` are for the operator; the device learns ``reason`` at most.
+
+    ``caller`` is who it was, if that could be established.
+    """
+
+    reason: Reason
+    why: str
+    findings: Sequence[str] = ()
+    caller: Caller | None = None
+    silent: bool = False
+    """Close without any answer, whatever the version (just-in-time registration does)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    passport: Passport
+    rights: Rights
+    caller: Caller
+    settings: DoorSettings
+    expires_at: datetime | None
+
+    @property
+    def scope(self) -> Scope:
+        return self.passport.scope
+
+    @property
+    def dependencies(self) -> set[Dependency]:
+        """What may change about it."""
+        account, region = self.passport.scope
+        return {(account, "" if kind == "account" else region, kind, name) for kind, name in self.passport.dependencies}
+
+
+class Admission:
+    """``newcomer`` is asked about certificates that nobody registered (just-in-time registration)."""
+
+    def __init__(
+        self,
+        doorkeeping: Doorkeeping,
+        endpoints: Mapping[str, Scope],
+        clock: Callable[[], datetime],
+        newcomer: Callable[[Peer, Scope | None], Awaitable[Refused | None]] | None = None,
+    ) -> None:
+        self._doorkeeping = doorkeeping
+        self._endpoints = endpoints
+        self._clock = clock
+        self._newcomer = newcomer
+
+    def dependencies(self, peer: Peer) -> set[Dependency]:
+        """What a decision about ``peer`` may hang on before it is known whose certificate it is."""
+        assert peer.fingerprint is not None
+        return {("", "", "certificate", peer.fingerprint)}
+
+    async def judge(self, peer: Peer, client_id: str) -> Admitted | Refused:
+        """Everything but whether the policies allow to connect. Raises Unavailable."""
+        if peer.fingerprint is None:
+            return Refused(Reason.NOT_AUTHORIZED, "no client certificate was presented")
+        if flaw := client_id_flaw(client_id):
+            return Refused(Reason.CLIENT_IDENTIFIER_NOT_VALID, f"the client id {flaw}")
+        scope = self._endpoints.get(peer.sni or "")
+        if scope is None:
+            scopes = await self._doorkeeping.candidates(peer.fingerprint)
+            if len(scopes) > 1:
+                return Refused(
+                    Reason.NOT_AUTHORIZED,
+                    "the certificate is registered more than once: the device has to name an endpoint (SNI)",
+                )
+            scope = scopes[0] if scopes else None
+        passport = await self._doorkeeping.passport(scope, peer.fingerprint, thing_name=client_id) if scope else None
+        if passport is None:
+            return await self._unknown(peer, scope)
+        return self._examine(peer, passport, client_id)
+
+    async def _unknown(self, peer: Peer, scope: Scope | None) -> Refused:
+        refused = await self._newcomer(peer, scope) if self._newcomer is not None else None
+        return refused or Refused(Reason.NOT_AUTHORIZED, f"no certificate {peer.fingerprint} is registered")
+
+    def _examine(self, peer: Peer, passport: Passport, client_id: str) -> Admitted | Refused:
+        settings = DoorSettings.of(passport.settings)
+        caller = _caller(passport, client_id)
+        flaw, expires_at = self._flaw(passport, settings)
+        if flaw is not None:
+            return Refused(Reason.NOT_AUTHORIZED, flaw, caller=caller)
+        documents = [(policy.name, policy.document) for policy in passport.policies]
+        if passport.claim is not None:
+            documents.append(claim_policy(passport.scope, passport.claim.template))
+        try:
+            rights = Rights(passport.scope, documents, _context(peer, passport, client_id), self._clock)
+        except MalformedPolicy as error:
+            return Refused(Reason.NOT_AUTHORIZED, f"a policy cannot be read: {error}", caller=caller)
+        return Admitted(passport, rights, caller, settings, expires_at)
+
+    def _flaw(self, passport: Passport, settings: DoorSettings) -> tuple[str | None, datetime | None]:
+        """What keeps the certificate out, if anything does; and else until when it is good."""
+        now = self._clock()
+        if passport.registration is None:
+            assert passport.claim is not None
+            ended = passport.claim.expires_at <= now
+            return ("the claim has expired" if ended else None), passport.claim.expires_at
+        status = passport.registration.status
+        if status is not Status.ACTIVE:
+            return f"the certificate is {status}, not ACTIVE", None
+        certificate = passport.certificate
+        assert certificate is not None, "a registration refers to its certificate"
+        if flaw := key_flaw(certificate.der, weak_keys=settings.weak_keys):
+            return f"the certificate has {flaw}", None
+        if passport.bound_to is not None or not settings.check_validity:
+            return None, None
+        if now < certificate.not_before:
+            return f"the certificate is not valid before {certificate.not_before.isoformat()}", None
+        if now > certificate.not_after:
+            return f"the certificate ended on {certificate.not_after.isoformat()}", None
+        return None, certificate.not_after
+
+
+def _caller(passport: Passport, client_id: str) -> Caller:
+    fingerprint = passport.fingerprint
+    return Caller(
+        account=passport.scope.account,
+        regions=(passport.scope.region,),
+        principal=fingerprint,
+        name=client_id,
+        arn=arn_of(passport.scope, fingerprint),
+        credential=fingerprint,
+        policies=(),
+    )
+
+
+def _context(peer: Peer, passport: Passport, client_id: str) -> Mapping[str, ContextValue]:
+    thing = passport.thing
+    context: dict[str, ContextValue] = {
+        "aws:SourceIp": ip_address(peer.address) if peer.address else None,
+        "iot:ClientId": client_id,
+        "iot:Connection.Thing.IsAttached": thing is not None,
+    }
+    der = passport.certificate.der if passport.certificate is not None else peer.leaf
+    if der is not None:
+        context |= certificate_context(der)
+    if thing is not None:
+        context["iot:Connection.Thing.ThingName"] = thing.name
+        context["iot:Connection.Thing.ThingTypeName"] = thing.type
+        for name, value in thing.attributes.items():
+            context[f"iot:Connection.Thing.Attributes[{name}]"] = value
+    return context

@@ -1,0 +1,314 @@
+"""One device's connection, from its first byte to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import structlog
+
+from thingmint.gateway.admission import Admitted, Refused
+from thingmint.gateway.broker.interface import Message, Opening
+from thingmint.gateway.mqtt.connection import ServerConnection
+from thingmint.gateway.mqtt.events import (
+    ConnectRequested,
+    Disconnected,
+    Failed,
+    SubscribeRequested,
+    UnsubscribeRequested,
+)
+from thingmint.gateway.mqtt.packets import PubAck, Publish
+from thingmint.gateway.mqtt.reasons import Reason
+from thingmint.gateway.session import Session
+from thingmint.gateway.wills import Will
+from thingmint.identity.errors import Throttled, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from datetime import datetime
+    from typing import Any
+
+    from thingmint.gateway.admission import Admission
+    from thingmint.gateway.broker.interface import Broker
+    from thingmint.gateway.hub import Hub
+    from thingmint.gateway.journal import DoorJournal
+    from thingmint.gateway.mqtt.events import Event
+    from thingmint.gateway.mqtt.limits import Limits
+    from thingmint.gateway.mqtt.packets import Connect
+    from thingmint.gateway.peer import Peer
+    from thingmint.gateway.provisioning import ProvisioningTopics
+    from thingmint.gateway.watcher import Watcher
+    from thingmint.gateway.wills import Wills
+
+__all__ = ["DeviceConnection", "Services"]
+
+_MAX_WAITING = 64  # events that wait for one that takes time, before reading stops
+
+_log = structlog.get_logger("thingmint.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all connections share."""
+
+    admission: Admission
+    broker: Broker
+    hub: Hub
+    watcher: Watcher
+    wills: Wills
+    journal: DoorJournal
+    provisioning: ProvisioningTopics | None
+    limits: Limits
+    clock: Callable[[], datetime]
+
+
+class DeviceConnection(asyncio.Protocol):
+    """Packets are handled in order. While one takes time (a CONNECT that is judged, a provisioning) others wait."""
+
+    def __init__(self, services: Services, peer: Peer) -> None:
+        self._services = services
+        self._peer = peer
+        self._loop = asyncio.get_running_loop()
+        self._mqtt = ServerConnection(self._loop.time(), new_client_id=_new_client_id, limits=services.limits)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[Event] = deque()
+        self._busy: asyncio.Task[None] | None = None
+        self._rejudging: asyncio.Task[None] | None = None
+        self._stale = False  # something changed since the last judgement began
+        self._flushing = False
+        self._ended = False
+        self._session: Session | None = None
+        self._will: Will | None = None
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._services.hub.follow(self, self._services.admission.dependencies(self._peer))
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        self._waiting.extend(self._mqtt.receive(data, self._loop.time()))
+        self._pump()
+        self._flush_now()
+
+    def pause_writing(self) -> None:
+        if self._session is not None and self._session.link is not None:
+            self._session.link.pause()
+
+    def resume_writing(self) -> None:
+        if self._session is not None and self._session.link is not None:
+            self._session.link.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end("the connection was lost", with_will=True)
+
+    # What the session and the hub ask for.
+
+    def flush(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_now)
+
+    def fail(self, reason: Reason, why: str) -> None:
+        self._close(reason, why, with_will=True)
+
+    def throw_out(self, reason: Reason, why: str) -> None:
+        self._close(reason, why, with_will=False)
+
+    def reconsider(self) -> None:
+        self._stale = True
+        if self._session is not None and self._rejudging is None and not self._ended:
+            self._rejudging = self._loop.create_task(self._judge_again(self._session))
+
+    def check(self, now: float) -> None:
+        if self._mqtt.expired(now):
+            self._close(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard in time", with_will=True)
+        elif self._session is not None:
+            expires_at = self._session.admitted.expires_at
+            if expires_at is not None and expires_at < self._services.clock():
+                self.throw_out(Reason.NOT_AUTHORIZED, "the certificate's validity ended")
+
+    # Events, in order.
+
+    def _pump(self) -> None:
+        while self._waiting and self._busy is None and not self._ended:
+            work = self._handle(self._waiting.popleft())
+            if work is not None:
+                self._busy = self._loop.create_task(self._wait_for(work))
+        if self._transport is not None:
+            if len(self._waiting) > _MAX_WAITING:
+                self._transport.pause_reading()
+            elif self._busy is None:
+                self._transport.resume_reading()
+
+    async def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except (Unavailable, Throttled) as error:
+            self._close(Reason.SERVER_BUSY, str(error), with_will=True)
+        finally:
+            self._busy = None
+            if not self._ended:
+                self._pump()
+                self._flush_now()
+
+    def _handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
+        session = self._session
+        match event:
+            case ConnectRequested():
+                return self._connect(event.packet)
+            case Failed():
+                self._close(event.reason, event.text, with_will=True)
+            case Disconnected():
+                self._disconnected(event)
+            case Publish() if session is not None:
+                return session.publish(event)
+            case PubAck() if session is not None:
+                session.acknowledged(event.packet_id)
+            case SubscribeRequested() if session is not None:
+                session.subscribe(event)
+            case UnsubscribeRequested() if session is not None:
+                session.unsubscribe(event)
+        return None
+
+    async def _connect(self, packet: Connect) -> None:
+        services, client_id = self._services, packet.client_id
+        judged = await self._judge(client_id)
+        if isinstance(judged, Admitted):
+            judged = _let_connect(judged, packet)
+        if isinstance(judged, Refused):
+            self._refuse(judged, client_id)
+            return
+        session = Session(self, self._peer, client_id, judged, self._mqtt, services.journal, services.provisioning)
+        expiry = services.limits.session_expiry_for(packet)
+        opening = Opening(judged.scope, client_id, packet.version, packet.clean_start, expiry, packet.receive_maximum)
+        link = await services.broker.open(opening, session)
+        if self._ended:  # the peer has gone meanwhile
+            link.close()
+            return
+        services.wills.withdraw(judged.scope, client_id)
+        session.link = link
+        self._session = session
+        self._will = _will_of(packet, expiry)
+        # What the device sent behind its CONNECT is handled before anything that came later.
+        self._waiting.extendleft(reversed(self._mqtt.accept(self._loop.time(), session_present=link.session_present)))
+        self._flush_now()
+        services.journal.connected(
+            self._peer, judged.caller, client_id, version=packet.version, resumed=link.session_present
+        )
+        if self._stale:  # something changed while the broker opened the session
+            self.reconsider()
+        link.resume()
+
+    async def _judge(self, client_id: str) -> Admitted | Refused:
+        """Follows what the judgement hangs on, and judges again if anything changed while that was not followed yet."""
+        services = self._services
+        while True:
+            if services.watcher.blind:
+                return Refused(Reason.SERVER_UNAVAILABLE, "changes cannot be followed")
+            news, self._stale = services.watcher.news, False
+            judged = await services.admission.judge(self._peer, client_id)
+            if isinstance(judged, Admitted):
+                services.hub.follow(self, services.admission.dependencies(self._peer) | judged.dependencies)
+            if services.watcher.news == news:
+                return judged
+
+    async def _judge_again(self, session: Session) -> None:
+        try:
+            judged = await self._judge(session.client_id)
+        except Unavailable as error:
+            self.throw_out(Reason.SERVER_UNAVAILABLE, str(error))
+            return
+        finally:
+            self._rejudging = None
+        if isinstance(judged, Refused):
+            self.throw_out(judged.reason, judged.why)
+        elif judged.scope != session.admitted.scope:
+            self.throw_out(Reason.NOT_AUTHORIZED, "the certificate belongs to another account now")
+        elif (why := session.readmitted(judged)) is not None:
+            self.throw_out(Reason.NOT_AUTHORIZED, why)
+
+    def _disconnected(self, event: Disconnected) -> None:
+        session = self._session
+        if event.session_expiry is not None and session is not None and session.link is not None:
+            session.link.set_expiry(event.session_expiry)
+        self._end("the device disconnected", with_will=event.will)
+        self._shut()
+
+    # The end.
+
+    def _refuse(self, refused: Refused, client_id: str) -> None:
+        self._services.journal.refused(
+            self._peer, refused.caller, "Connect", f"client/{client_id}", refused.why, refused.findings
+        )
+        if not refused.silent:
+            self._mqtt.refuse(refused.reason)
+        self._end(refused.why, with_will=False)
+        self._shut()
+
+    def _close(self, reason: Reason, why: str, *, with_will: bool) -> None:
+        if self._ended:
+            return
+        self._mqtt.disconnect(reason)
+        self._end(why, with_will=with_will)
+        self._shut()
+
+    def _shut(self) -> None:
+        """Sends what is left to be said, and closes."""
+        self._flush_now()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _end(self, why: str, *, with_will: bool) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        services, session = self._services, self._session
+        services.hub.remove(self)
+        self._waiting.clear()
+        if session is None or session.link is None:
+            return
+        session.link.close()
+        services.journal.disconnected(self._peer, session.admitted.caller, session.client_id, why)
+        if with_will and self._will is not None:
+            services.wills.leave(session.admitted.scope, session.client_id, self._peer, self._will)
+
+    def _flush_now(self) -> None:
+        self._flushing = False
+        data = self._mqtt.outgoing()
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+
+def _let_connect(admitted: Admitted, packet: Connect) -> Admitted | Refused:
+    """Whether the policies allow it: iot:Connect on the client id (AWS: ConnectAttributes tell what for)."""
+    attributes = []
+    if not packet.clean_start or packet.session_expiry:
+        attributes.append("PersistentConnect")
+    if packet.will is not None:
+        attributes.append("LastWill")
+    context = {"iot:ConnectAttributes": attributes}
+    rights, client_id = admitted.rights, packet.client_id
+    if rights.allows("Connect", client_id, context):
+        return admitted
+    why = rights.why("Connect", client_id, context)
+    return Refused(Reason.NOT_AUTHORIZED, why, rights.explanation("Connect", client_id, context), admitted.caller)
+
+
+def _will_of(packet: Connect, expiry: int) -> Will | None:
+    will = packet.will
+    if will is None:
+        return None
+    # MQTT 5, 3.1.3.2.2: published when the delay has passed or the session has ended, whichever comes first.
+    message = Message(will.topic, will.payload, 1 if will.qos else 0, will.retain, will.properties)
+    return Will(message, min(will.delay, expiry))
+
+
+def _new_client_id() -> str:
+    """For a device that has none."""
+    return str(uuid.uuid4())

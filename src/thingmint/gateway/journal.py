@@ -1,0 +1,74 @@
+"""What is told of devices: a line of log for each connection's beginning and end, and for each refusal; the refusals
+and connections in the audit trail too, with what would have allowed what was refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from thingmint.access.exchange import Exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thingmint.access.audit import AuditTrail
+    from thingmint.access.callers import Caller
+    from thingmint.gateway.peer import Peer
+    from thingmint.metrics import Metrics
+
+__all__ = ["DoorJournal", "exchange_of"]
+
+_log = structlog.get_logger("thingmint.gateway")
+
+
+def exchange_of(peer: Peer, caller: Caller | None, operation: str, resource: str | None = None) -> Exchange:
+    """Something that a device does, as the audit trail tells of it."""
+    return Exchange(
+        face="mqtt", method="MQTT", operation=operation, source=peer.address, caller=caller, resource=resource
+    )
+
+
+class DoorJournal:
+    def __init__(self, metrics: Metrics, trail: AuditTrail) -> None:
+        self._metrics = metrics
+        self._trail = trail
+
+    def connected(self, peer: Peer, caller: Caller, client_id: str, **facts: object) -> None:
+        _log.info("connected", client_id=client_id, **_who(peer, caller), **facts)
+        self._record(exchange_of(peer, caller, "Connect", client_id))
+
+    def disconnected(self, peer: Peer, caller: Caller, client_id: str, why: str) -> None:
+        _log.info("disconnected", client_id=client_id, why=why, **_who(peer, caller))
+        self._metrics.observe("mqtt", "Disconnect", 0, 0.0)
+
+    def refused(
+        self,
+        peer: Peer,
+        caller: Caller | None,
+        action: str,
+        resource: str | None,
+        why: str,
+        findings: Sequence[str] = (),
+    ) -> None:
+        """``action`` without ``iot:``; ``findings`` are what denied it, or what would have allowed it."""
+        _log.warning(
+            "refused", action=f"iot:{action}", resource=resource, why=why, closest=findings, **_who(peer, caller)
+        )
+        exchange = exchange_of(peer, caller, action, resource)
+        exchange.error_code = "NotAuthorized"
+        exchange.details = {"reason": why, "closest": list(findings)}
+        self._record(exchange)
+
+    def _record(self, exchange: Exchange) -> None:
+        exchange.status = 0 if exchange.error_code is None else 0x87
+        self._metrics.observe("mqtt", exchange.operation, exchange.status, 0.0)
+        self._trail.add(exchange)
+
+
+def _who(peer: Peer, caller: Caller | None) -> dict[str, str | None]:
+    return {
+        "account": caller.account if caller else None,
+        "certificate": caller.credential if caller else peer.fingerprint,
+        "client": peer.address,
+    }

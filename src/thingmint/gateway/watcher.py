@@ -1,0 +1,91 @@
+"""Follows the outbox, so that open connections follow what was changed, whichever process changed it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from thingmint.gateway.mqtt.reasons import Reason
+from thingmint.identity.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from thingmint.gateway.hub import Dependency, Hub
+    from thingmint.registry.doorkeeping import Doorkeeping, Notice
+
+__all__ = ["Watcher"]
+
+POLL_EVERY = 0.25  # seconds
+# A transaction may be committed later than its notices' times say, and clocks of processes differ: look back so far.
+_OVERLAP = timedelta(seconds=5)
+_BLIND_AFTER = 1.0  # seconds without a successful look
+_PRUNE_EVERY = 60.0  # seconds
+_CHECK_EVERY = 1.0  # seconds, for time-outs and validities
+_KEEP = timedelta(minutes=10)
+
+_log = structlog.get_logger("thingmint.gateway")
+
+
+class Watcher:
+    def __init__(self, doorkeeping: Doorkeeping, hub: Hub, clock: Callable[[], datetime]) -> None:
+        self._doorkeeping = doorkeeping
+        self._hub = hub
+        self._clock = clock
+        self.news = 0  # counts the looks that found something new
+        self._seen: dict[str, int] = {}
+        self._looked_at = 0.0
+        self._complete_until = clock()
+
+    @property
+    def blind(self) -> bool:
+        """Whether changes may have been missed: nobody is let in, and nothing delivered, on knowledge that is old."""
+        return asyncio.get_running_loop().time() - self._looked_at > _BLIND_AFTER
+
+    async def look(self) -> None:
+        """Tells the connections concerned of what is new. Raises Unavailable."""
+        now = self._clock()
+        notices = await self._doorkeeping.notices_since(min(self._complete_until, now) - _OVERLAP)
+        self._complete_until = now
+        self._looked_at = asyncio.get_running_loop().time()
+        new = [notice for notice in notices if notice.id not in self._seen]
+        self._seen = {notice.id: notice.created_at for notice in notices}
+        if new:
+            self.news += 1
+            self._hub.changed(dependency for notice in new for dependency in _concerned(notice))
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        pruned_at = checked_at = loop.time()
+        told = False
+        while True:
+            try:
+                await self.look()
+                if loop.time() - pruned_at > _PRUNE_EVERY:
+                    pruned_at = loop.time()
+                    await self._doorkeeping.prune_notices(self._clock() - _KEEP)
+            except Unavailable:
+                if self.blind:
+                    if not told:
+                        _log.error("the outbox cannot be read: connections are closed until it can")
+                    told = True
+                    for member in self._hub:
+                        member.throw_out(Reason.SERVER_UNAVAILABLE, "changes cannot be followed")
+            else:
+                told = False
+            if loop.time() - checked_at >= _CHECK_EVERY:
+                checked_at = loop.time()
+                for member in self._hub:
+                    member.check(checked_at)
+            await asyncio.sleep(POLL_EVERY)
+
+
+def _concerned(notice: Notice) -> Iterator[Dependency]:
+    yield notice.account, notice.region, notice.kind, notice.name
+    # Before a connection's account is known, it follows its certificate in all of them.
+    if notice.kind == "certificate":
+        yield "", "", notice.kind, notice.name
