@@ -15,10 +15,10 @@ import structlog
 
 from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore, AuditTrail
-from thingmint.access.commands import as_operator
 from thingmint.access.directory import Directory
 from thingmint.access.iam import IamTokens
 from thingmint.access.journal import Journal
+from thingmint.access.operator import as_operator
 from thingmint.access.sealing import Sealer
 from thingmint.access.sigv4 import SigV4
 from thingmint.access.throttle import throttle_for
@@ -32,6 +32,7 @@ from thingmint.http.probes import probes
 from thingmint.identity.authority import DEVICE, listener_profile
 from thingmint.identity.errors import Unavailable
 from thingmint.instance.clients import update_endpoints
+from thingmint.instance.create import check_master_key
 from thingmint.instance.layout import write_private
 from thingmint.metrics import Metrics
 from thingmint.native.app import NativeFace
@@ -77,6 +78,7 @@ class Ready:
 async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what is in flight. Raises ConfigError before it listens."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
+    await check_master_key(instance.store, instance.vault)
     api_socket = _bind("api-port", settings.host, settings.api_port)
     http_socket = _bind("http-port", _LOOPBACK, settings.http_port)
     # gRPC binds for itself, and only once there is a certificate; whether it can is found out before.
@@ -128,7 +130,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
 
     async def access_command(name: str, given: dict[str, Any]) -> Any:
         """What `thingmint access` asks of a server that holds the directory."""
-        return await as_operator(access.administration, name, given)
+        return await as_operator(access.administration, trail, name, given)
 
     admin = AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command})
     chores = [

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 import structlog
 
-from thingmint.access.exchange import CURRENT
+from thingmint.access.exchange import CURRENT, OPERATOR
 from thingmint.identity.errors import Unavailable
 from thingmint.storage import audit as sql
 
@@ -41,7 +41,7 @@ _SOURCES = {
     "aws": "iot.amazonaws.com",
     "yandex": "iot-devices.api.cloud.yandex.net",
     "native": "thingmint",
-    "admin": "thingmint",
+    OPERATOR: "thingmint",
 }
 
 # Yandex's names of the events, where they are not just the method's.
@@ -63,7 +63,7 @@ def new_record_id(now: datetime) -> str:
 
 
 def event_name(exchange: Exchange) -> str:
-    """CloudTrail's name of an AWS operation, Yandex Audit Trails' of one of theirs."""
+    """CloudTrail's name of an AWS operation, Yandex Audit Trails' of one of theirs; commands bring theirs along."""
     if exchange.face != "yandex":
         return exchange.operation
     name = _YANDEX_EVENTS.get(exchange.operation)
@@ -87,6 +87,8 @@ def _record(exchange: Exchange, now: datetime, **further: Any) -> str:
         "request": exchange.id,
         **further,
     }
+    if exchange.parameters and not exchange.error_code:
+        record["parameters"] = exchange.parameters
     return orjson.dumps(record).decode()
 
 
@@ -152,7 +154,7 @@ class AuditTrail:
         if exchange.recorded or exchange.face == "probe":
             return
         now = self._clock()
-        if exchange.caller is None:
+        if exchange.caller is None and exchange.face != OPERATOR:
             self._count(exchange, now)
             return
         self._pending.append((new_record_id(now), exchange.of_account, _record(exchange, now)))

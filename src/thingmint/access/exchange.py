@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from thingmint.access.callers import Caller
 
-__all__ = ["CURRENT", "Exchange"]
+__all__ = ["CURRENT", "OPERATOR", "Exchange"]
+
+# The face of whoever may read the data directory: no caller, and no stranger either.
+OPERATOR = "admin"
 
 
 def _new_id() -> str:
@@ -26,8 +29,9 @@ def _new_id() -> str:
 class Exchange:
     """Faces fill in what they find out.
 
-    ``operation`` is the contract's name of it, ``source`` the client's address, ``recorded`` whether the audit trail
-    has it already, because it was written in the transaction of the change itself.
+    ``operation`` is the contract's name of it, ``source`` the client's address, ``parameters`` what the audit trail may
+    tell of the input, ``recorded`` whether the trail has it already, because it was written in the transaction of the
+    change itself.
     """
 
     face: str = "-"
@@ -38,6 +42,7 @@ class Exchange:
     caller: Caller | None = None
     account: str | None = None  # that an operator's command is about
     resource: str | None = None
+    parameters: Mapping[str, str] | None = None
     error_code: str | None = None
     status: int = 0
     recorded: bool = False

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thingmint.access.authorization import authorize
-from thingmint.access.commands import COMMANDS, InAccount
+from thingmint.access.commands import COMMANDS
+from thingmint.access.inputs import InAccount
 from thingmint.identity.certificates import parse_fingerprint
 from thingmint.identity.errors import NotFound
 from thingmint.identity.registration import arn_of
@@ -52,7 +53,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """``result`` is what "data" holds in the envelope; without one it is null."""
+    """``result`` is what "data" holds in the envelope; without one it is null.
+
+    ``operation`` names it in log, metrics and audit trail, and ``id`` in OpenAPI where several share that name.
+    """
 
     method: str
     path: str
@@ -62,6 +66,7 @@ class Endpoint:
     query: type[BaseModel] = schemas.NoQuery
     body: type[BaseModel] = schemas.NoBody
     result: type[BaseModel] | None = None
+    id: str | None = None
 
 
 async def _create_keys_and_certificate(call: Call) -> schemas.IssuedKeys:
@@ -115,8 +120,10 @@ def _access_endpoint(command: Command) -> Endpoint:
     """The same command as `thingmint access`, within the caller's own account."""
 
     async def handler(call: Call) -> BaseModel:
-        call.authorize(command.action)
         given = call.body
+        call.exchange.operation = command.event(given)
+        call.exchange.parameters = command.parameters(given)
+        call.authorize(f"thingmint:{call.exchange.operation}")
         if isinstance(given, InAccount):
             if given.account not in ("", call.scope.account):
                 raise NotFound("account", given.account)
@@ -126,11 +133,12 @@ def _access_endpoint(command: Command) -> Endpoint:
     return Endpoint(
         "POST",
         f"/v1/access/{command.noun}/{command.verb}",
-        command.action.partition(":")[2],
+        command.usual_event,
         command.summary,
         handler,
         body=command.input,
         result=schemas.Result,
+        id=f"{command.noun}-{command.verb}",
     )
 
 

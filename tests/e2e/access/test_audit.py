@@ -64,12 +64,18 @@ class Story:
         self.secrets: set[str] = set()
         with own_server(data) as server:
             self.account = Operator(server).ask("account.list")[0]["id"]
+            refused = thingmint("access", "user", "delete", "nobody", "--data-dir", data)
+            assert refused.returncode == 1
             self._on_aws(server)
             self._on_yandex(server)
             self._on_native(server)
             self._strangers(server)
         with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:  # for a second checkpoint
             iot.describe_endpoint()
+        listed = thingmint("access", "user", "list", "--data-dir", data)  # with no server about
+        assert listed.returncode == 0
+        with own_server(data):  # which seals it
+            pass
         self.records = records(data)
 
     def _on_aws(self, server: RunningServer) -> None:
@@ -180,17 +186,33 @@ def story_admin(story: Story) -> str:
     return f"arn:aws:iam::{story.account}:user/administrator"
 
 
-@pytest.mark.parametrize("event", ["CreateToken", "PutPolicy"])
+@pytest.mark.parametrize("event", ["CreateApiToken", "CreatePolicy"])
 def test_access_commands_over_the_api(story: Story, event: str) -> None:
     record = story.of(event, principal=story_admin(story), outcome="success")
     assert record["resources"]
 
 
-@pytest.mark.parametrize("event", ["CreateUser", "AttachPolicy", "CreateKey", "CreateSession"])
+@pytest.mark.parametrize("event", ["CreateUser", "AttachUserPolicy", "CreateAccessKey", "GetSessionToken"])
 def test_access_commands_of_the_operator(story: Story, event: str) -> None:
     record = story.of(event, principal=None)
     assert record["agent"] == "thingmint command line"
     assert story.user in record["resources"][0]
+
+
+def test_what_the_operator_read_or_was_refused(story: Story) -> None:
+    assert story.of("ListAccounts", principal=None)["outcome"] == "success"
+    refused = story.of("DeleteUser")
+    assert (refused["error"], refused["account"], refused["agent"]) == (
+        "NotFound",
+        story.account,
+        "thingmint command line",
+    )
+    assert story.of("ListUsers", agent="thingmint command line")["account"] == story.account
+
+
+def test_which_policy_was_attached(story: Story) -> None:
+    expected = {"principal": f"user/{story.user}", "policy": "thingmint/ReadOnly", "resource": "*"}
+    assert story.of("AttachUserPolicy")["parameters"] == expected
 
 
 def test_nothing_secret_is_in_it(story: Story) -> None:
@@ -205,7 +227,7 @@ def test_nothing_secret_is_in_it(story: Story) -> None:
 
 
 def test_refusals_of_strangers_are_added_up(story: Story) -> None:
-    strangers = [r for r in story.records if r["principal"] is None and r["outcome"] == "refused"]
+    strangers = [r for r in story.records if "count" in r and r["outcome"] == "refused"]
     assert len(strangers) <= 8
     counts = {r["error"]: r["count"] for r in strangers}
     assert counts["UNAUTHENTICATED"] == 60

@@ -218,9 +218,17 @@ class TestAudit:
     def test_what_was_changed_is_told(self, shell: Shell) -> None:
         shell.access("user", "create", "alice")
         shell.access("user", "list")
-        newest, *_ = orjson.loads(shell.audit("list", "--output", "json"))
-        assert (newest["event"], newest["outcome"], newest["source"]) == ("CreateUser", "success", "thingmint")
-        assert newest["resources"][0].endswith(":user/alice")
+        shell("access", "user", "delete", "bob", "--data-dir", str(shell.directory.root), expect=1)
+        shell("access", "rotate-master-key", "--data-dir", str(shell.directory.root))
+        records = orjson.loads(shell.audit("list", "--output", "json"))
+        assert [(r["event"], r["error"]) for r in records] == [
+            ("RotateMasterKey", None),
+            ("DeleteUser", "NotFound"),
+            ("ListUsers", None),
+            ("CreateUser", None),
+        ]
+        assert {(r["source"], r["agent"]) for r in records} == {("thingmint", "thingmint command line")}
+        assert records[-1]["resources"][0].endswith(":user/alice")
         assert "CreateUser" in shell.audit("list")
         assert orjson.loads(shell.audit("list", "--output", "json", "--account", "0" * 12)) == []
         lines = [orjson.loads(line) for line in shell.audit("export").splitlines()]

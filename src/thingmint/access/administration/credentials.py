@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Credentials"]
 
+_KINDS = ("access-key", "session", "api-token", "authorized-key")
 _MAX_CREDENTIALS = 10  # of one kind, for each principal
 _SHORTEST_SESSION = timedelta(minutes=1)
 _LONGEST_SESSION = timedelta(hours=36)
@@ -109,17 +110,21 @@ class Credentials(Common):
 
         return await self._store.read(body)
 
-    async def set_credential_status(self, account: str, id: str, *, active: bool) -> None:
+    async def set_credential_status(
+        self, account: str, id: str, kinds: Sequence[str] = _KINDS, *, active: bool
+    ) -> None:
+        """Raises NotFound, also if it is not of one of ``kinds``."""
+
         async def body(tx: Transaction) -> None:
-            principal = await _owner(tx, account, id)
+            principal = await _owner(tx, account, id, kinds)
             await sql.set_credential_status(tx, id, status_of(active))
             tx.subjects.append(principal.arn)
 
         await self._store.write(body)
 
-    async def delete_credential(self, account: str, id: str) -> None:
+    async def delete_credential(self, account: str, id: str, kinds: Sequence[str] = _KINDS) -> None:
         async def body(tx: Transaction) -> None:
-            principal = await _owner(tx, account, id)
+            principal = await _owner(tx, account, id, kinds)
             await sql.delete_credential(tx, id)
             tx.subjects.append(principal.arn)
 
@@ -160,9 +165,9 @@ def _check_trust(role: sql.PrincipalRow, trust_policy: str, assumed_by: str) -> 
         raise Denied(assumed_by, "sts:AssumeRole", role.arn, explicit=decision.explicit)
 
 
-async def _owner(tx: Transaction, account: str, credential: str) -> sql.PrincipalRow:
+async def _owner(tx: Transaction, account: str, credential: str, kinds: Sequence[str]) -> sql.PrincipalRow:
     row = await sql.get_credential(tx, credential)
-    principal = await sql.get_principal(tx, row.principal) if row else None
+    principal = await sql.get_principal(tx, row.principal) if row and row.kind in kinds else None
     if principal is None or principal.account != account:
         raise NotFound("credential", credential)
     return principal
