@@ -229,6 +229,7 @@ def _front(
         is_aws_route=aws.is_route,
         is_yandex_route=yandex.is_route,
         journal=journal,
+        clock=utc_now,
     )
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +38,7 @@ _FLUSH_AT = 512  # records
 _COUNT_FOR = 10.0  # seconds over which refusals of strangers are added up
 _MAX_PENDING = 100_000  # records that wait for the store
 _MAX_STRANGERS = 1000  # kinds of refusals that are told apart meanwhile
+_MAX_OF_ONE = 20  # of them from one address: trying out all operations must not fill the disk either
 
 _SOURCES = {
     "aws": "iot.amazonaws.com",
@@ -147,6 +150,7 @@ class AuditTrail:
         self._clock = clock
         self._pending: list[tuple[str, str | None, str]] = []
         self._strangers: dict[tuple[str | None, str, str | None], _Strangers] = {}
+        self._kinds: Counter[str | None] = Counter()
         self._full = asyncio.Event()
 
     def add(self, exchange: Exchange) -> None:
@@ -199,6 +203,9 @@ class AuditTrail:
 
     def _count(self, exchange: Exchange, now: datetime) -> None:
         key = (exchange.source, exchange.operation, exchange.error_code)
+        if key not in self._strangers and self._kinds[exchange.source] >= _MAX_OF_ONE:
+            exchange = dataclasses.replace(exchange, operation="-")
+            key = (exchange.source, "-", exchange.error_code)
         if key not in self._strangers and len(self._strangers) >= _MAX_STRANGERS:
             key = (None, "-", "other")
         known = self._strangers.get(key)
@@ -206,9 +213,11 @@ class AuditTrail:
             known.count += 1
         else:
             self._strangers[key] = _Strangers(exchange, now)
+            self._kinds[exchange.source] += 1
 
     def _tell_strangers(self) -> None:
         strangers, self._strangers = self._strangers, {}
+        self._kinds.clear()
         now = self._clock()
         for group in strangers.values():
             since = group.since.astimezone(UTC).isoformat(timespec="microseconds")

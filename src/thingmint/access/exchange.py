@@ -6,6 +6,7 @@ import os
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Exchange:
 
     ``operation`` is the contract's name of it, ``source`` the client's address, ``parameters`` what the audit trail may
     tell of the input, ``recorded`` whether the trail has it already, because it was written in the transaction of the
-    change itself.
+    change itself. ``at`` is when it came, by the instance's clock; policies are put to that.
     """
 
     face: str = "-"
@@ -45,6 +46,7 @@ class Exchange:
     parameters: Mapping[str, str] | None = None
     error_code: str | None = None
     status: int = 0
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
     recorded: bool = False
     id: str = field(default_factory=_new_id)
     started: float = field(default_factory=time.perf_counter)

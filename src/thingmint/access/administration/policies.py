@@ -83,6 +83,8 @@ class Policies(Common):
             raise NotFound("policy", policy)
         if resource != "*" and not policy.startswith("yandex/"):
             raise Invalid("resource", "can be given for a role of Yandex's only")
+        if resource.startswith("yandex:cloud/") and resource != f"yandex:cloud/{account}":
+            raise Invalid("resource", "must be the account's own cloud")
         now = to_micros(self._clock())
 
         async def body(tx: Transaction) -> None:
