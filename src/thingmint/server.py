@@ -15,6 +15,7 @@ import structlog
 
 from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore, AuditTrail
+from thingmint.access.audit_records import AuditRecords
 from thingmint.access.directory import Directory
 from thingmint.access.iam import IamTokens
 from thingmint.access.journal import Journal
@@ -222,7 +223,11 @@ def _front(
     return Front(
         aws=aws,
         native=NativeFace(
-            NativeAuth(access.directory, names, dev=settings.dev), access.throttle, certificates, access.administration
+            NativeAuth(access.directory, names, dev=settings.dev),
+            access.throttle,
+            certificates,
+            access.administration,
+            AuditRecords(access.store, Markers(instance.vault.derive("audit markers"))),
         ),
         yandex=yandex,
         probes=probes(instance.store, metrics),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from thingmint.access.exchange import Exchange
     from thingmint.storage.engine import Body, Store, Transaction
 
-__all__ = ["AuditTrail", "AuditedStore", "event_name", "new_record_id"]
+__all__ = ["AuditTrail", "AuditedStore", "event_name", "first_record_id", "new_record_id"]
 
 T = TypeVar("T")
 
@@ -62,7 +62,12 @@ _log = structlog.get_logger("thingmint.audit")
 
 def new_record_id(now: datetime) -> str:
     """Sorts by time: the microsecond, and enough chance to tell two of the same."""
-    return f"{int(now.timestamp() * 1_000_000):016x}{secrets.token_hex(8)}"
+    return f"{first_record_id(now)}{secrets.token_hex(8)}"
+
+
+def first_record_id(time: datetime) -> str:
+    """Not above any id of that time or later, and above those of earlier times."""
+    return f"{max(0, int(time.timestamp() * 1_000_000)):016x}"
 
 
 def event_name(exchange: Exchange) -> str:

@@ -14,7 +14,7 @@ import orjson
 import structlog
 from cryptography.exceptions import InvalidSignature
 
-from thingmint.access.audit import new_record_id
+from thingmint.access.audit import first_record_id, new_record_id
 from thingmint.identity.errors import Unavailable
 from thingmint.storage import audit as sql
 
@@ -157,7 +157,7 @@ class Sealer:
         if self._retention is None:
             return
         now = self._clock()
-        oldest = f"{int((now - self._retention).timestamp() * 1_000_000):016x}"
+        oldest = first_record_id(now - self._retention)
         id = new_record_id(now)
 
         async def body(tx: Transaction) -> int:

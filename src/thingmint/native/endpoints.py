@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from thingmint.access.audit_records import AuditFilter
 from thingmint.access.authorization import authorize
 from thingmint.access.commands import COMMANDS
 from thingmint.access.inputs import InAccount
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from thingmint.access.administration import Administration
+    from thingmint.access.audit_records import AuditRecords
     from thingmint.access.commands import Command
     from thingmint.access.exchange import Exchange
     from thingmint.identity.registration import Scope
@@ -36,6 +38,7 @@ class Call:
     scope: Scope
     certificates: CertificateRegistry
     administration: Administration
+    audit: AuditRecords
     path: dict[str, str]
     query: Any
     body: Any
@@ -116,6 +119,14 @@ async def _delete_certificate(call: Call) -> None:
     await call.certificates.delete(call.scope, call.certificate("iot:DeleteCertificate"))
 
 
+async def _list_audit(call: Call) -> schemas.AuditListing:
+    call.authorize("thingmint:ListAudit")
+    query: schemas.AuditQuery = call.query
+    wanted = AuditFilter(query.since, query.until, query.event, query.principal)
+    page = await call.audit.list(call.scope.account, wanted, limit=query.page_size, marker=query.marker)
+    return schemas.AuditListing.of(page.records, page.next_marker)
+
+
 def _access_endpoint(command: Command) -> Endpoint:
     """The same command as `thingmint access`, within the caller's own account."""
 
@@ -193,6 +204,15 @@ ENDPOINTS = (
         "DeleteCertificate",
         "Delete a certificate that is not active",
         _delete_certificate,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/audit",
+        "ListAudit",
+        "List the account's audit records, newest first",
+        _list_audit,
+        query=schemas.AuditQuery,
+        result=schemas.AuditListing,
     ),
     *(_access_endpoint(command) for command in COMMANDS.values() if not command.instance_wide),
 )

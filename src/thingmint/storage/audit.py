@@ -73,10 +73,12 @@ async def sealed_records(tx: Transaction, after: int, limit: int) -> list[AuditR
     return [AuditRow(*row) for row in rows]
 
 
-async def list_records(tx: Transaction, *, account: str | None, before: str | None, limit: int) -> list[AuditRow]:
-    """Newest first, those before the id ``before``; of one account, or of all."""
+async def list_records(
+    tx: Transaction, *, account: str | None, before: str | None, limit: int, since: str | None = None
+) -> list[AuditRow]:
+    """Newest first, those from the id ``since`` on and before the id ``before``; of one account, or of all."""
     conditions, parameters = [], []
-    for column, comparison, value in (("account", "=", account), ("id", "<", before)):
+    for column, comparison, value in (("account", "=", account), ("id", "<", before), ("id", ">=", since)):
         if value is not None:
             parameters.append(value)
             conditions.append(f"{column} {comparison} ${len(parameters) + 1}")
