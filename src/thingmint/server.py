@@ -45,6 +45,7 @@ from thingmint.registry.keypool import KeyPool
 from thingmint.registry.markers import Markers
 from thingmint.registry.names import NameRegistry
 from thingmint.registry.operations import OperationRegistry
+from thingmint.registry.quotas import begin_counting
 from thingmint.settings import ConfigError
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.contract import load as load_yandex_contract
@@ -84,6 +85,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     http_socket = _bind("http-port", _LOOPBACK, settings.http_port)
     # gRPC binds for itself, and only once there is a certificate; whether it can is found out before.
     _bind("grpc-port", settings.host, settings.grpc_port).close()
+    await begin_counting(instance.store, settings.quotas_in_force())
     stopping = _stop_signal()
 
     names = NameRegistry(instance.store)
@@ -108,7 +110,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     audited = AuditedStore(instance.store, utc_now)
     access = _Access(
         store=audited,
-        administration=Administration(audited, instance.vault, utc_now),
+        administration=Administration(audited, instance.vault, utc_now, settings.quotas_in_force()),
         directory=Directory(instance.store, instance.vault, utc_now),
         throttle=throttle_for(settings.limits),
     )
@@ -217,6 +219,7 @@ def _front(
         keys,
         Markers(instance.vault.derive("markers")),
         reinstate_revoked=settings.reinstate_revoked,
+        quotas=settings.quotas_in_force(),
     )
     sigv4 = SigV4(access.directory, utc_now)
     aws = AwsFace(load_aws_contract(), sigv4, access.throttle, Registries(certificates, names))
@@ -239,13 +242,13 @@ def _front(
 
 
 def _yandex_face(instance: Instance, access: _Access, settings: Settings, names: NameRegistry) -> YandexFace:
-    operations = OperationRegistry(access.store)
+    operations, quotas = OperationRegistry(access.store), settings.quotas_in_force()
     return YandexFace(
         load_yandex_contract(),
         tokens=IamTokens(access.directory, instance.vault.derive("iam tokens"), utc_now),
         throttle=access.throttle,
-        fleet=FleetRegistry(access.store, operations, Markers(instance.vault.derive("page tokens"))),
-        bindings=BindingRegistry(access.store, operations),
+        fleet=FleetRegistry(access.store, operations, Markers(instance.vault.derive("page tokens")), quotas),
+        bindings=BindingRegistry(access.store, operations, quotas),
         operations=operations,
         names=names,
         clock=utc_now,

@@ -200,7 +200,9 @@ async def _run_here(directory: DataDirectory, settings: Settings, name: str, giv
     trail = AuditTrail(store, utc_now)
     try:
         await check_master_key(store, vault)
-        return await as_operator(Administration(AuditedStore(store, utc_now), vault, utc_now), trail, name, given)
+        audited = AuditedStore(store, utc_now)
+        administration = Administration(audited, vault, utc_now, settings.quotas_in_force())
+        return await as_operator(administration, trail, name, given)
     except DomainError as error:
         raise AdminError(str(error)) from None
     finally:

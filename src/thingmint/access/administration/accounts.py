@@ -66,6 +66,7 @@ class Accounts(Common):
         async def body(tx: Transaction) -> None:
             await check_account(tx, account)
             await fleet_sql.insert_folder(tx, id, account, name, now)
+            await self._check_quota(tx, "folders", account)
             tx.subjects.append(f"yandex:folder/{id}")
 
         await self._store.write(body)

@@ -6,14 +6,18 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from thingmint.identity.errors import Invalid, NotFound
+from thingmint.identity.quotas import NO_QUOTAS, exceeded
 from thingmint.storage import access as sql
+from thingmint.storage.usage import has_more_than
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from thingmint.access.vault import Vault
+    from thingmint.identity.quotas import Quotas
     from thingmint.storage.engine import Store, Transaction
+    from thingmint.storage.usage import Probed
 
 __all__ = [
     "MAX_POLICY_SIZE",
@@ -33,10 +37,17 @@ _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)  # IAM's rule for user names
 
 
 class Common:
-    def __init__(self, store: Store, vault: Vault, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, vault: Vault, clock: Callable[[], datetime], quotas: Quotas = NO_QUOTAS) -> None:
         self._store = store
         self._vault = vault
         self._clock = clock
+        self._quotas = quotas
+
+    async def _check_quota(self, tx: Transaction, kind: Probed, account: str) -> None:
+        """Once another of them is there. Raises LimitExceeded."""
+        quota: int | None = getattr(self._quotas, kind)
+        if quota is not None and await has_more_than(tx, kind, account, quota):
+            raise exceeded("account", account, quota, kind.replace("_", " "))
 
     async def _find(self, account: str, kind: PrincipalKind, name: str) -> sql.PrincipalRow:
         async def body(tx: Transaction) -> sql.PrincipalRow:

@@ -38,6 +38,7 @@ class Policies(Common):
         async def body(tx: Transaction) -> None:
             await check_account(tx, account)
             await sql.put_policy(tx, sql.PolicyRow(account, name, document, now, now))
+            await self._check_quota(tx, "policies", account)
             tx.subjects.append(f"arn:aws:iam::{account}:policy/{name}")
 
         await self._store.write(body)

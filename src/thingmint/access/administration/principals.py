@@ -21,8 +21,12 @@ from thingmint.storage.times import to_micros
 
 if TYPE_CHECKING:
     from thingmint.storage.engine import Transaction
+    from thingmint.storage.usage import Probed
 
 __all__ = ["Principals"]
+
+
+_QUOTAS: dict[PrincipalKind, Probed] = {"user": "users", "role": "roles", "service-account": "service_accounts"}
 
 
 class Principals(Common):
@@ -43,6 +47,7 @@ class Principals(Common):
             await check_account(tx, account)
             if not await sql.insert_principal(tx, row):
                 raise AlreadyExists(kind, name)
+            await self._check_quota(tx, _QUOTAS[kind], account)
             tx.subjects.append(row.arn)
 
         await self._store.write(body)
