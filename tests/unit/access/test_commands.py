@@ -196,10 +196,12 @@ def test_refusals_of_the_operator_are_recorded_each(run: Run) -> None:
         trail = AuditTrail(town.store, town.clock)
         theirs = town.theirs.account
         for _ in range(2):
+            town.clock.advance(seconds=1)
             with pytest.raises(NotFound):
                 await as_operator(
                     town.administration, trail, "user.delete", {"name": "tma_0_secret", "account": theirs}
                 )
+        town.clock.advance(seconds=1)
         with pytest.raises(Invalid):
             await as_operator(town.administration, trail, "key.list", {"principal": "group/x"})
         await trail.flush()
