@@ -15,10 +15,11 @@ import structlog
 
 from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore, AuditTrail
-from thingmint.access.commands import as_operator
+from thingmint.access.audit_records import AuditRecords
 from thingmint.access.directory import Directory
 from thingmint.access.iam import IamTokens
 from thingmint.access.journal import Journal
+from thingmint.access.operator import as_operator
 from thingmint.access.sealing import Sealer
 from thingmint.access.sigv4 import SigV4
 from thingmint.access.throttle import throttle_for
@@ -36,6 +37,7 @@ from thingmint.identity.authority import CLAIM, DEVICE, listener_profile
 from thingmint.identity.errors import Unavailable
 from thingmint.identity.registration import Scope
 from thingmint.instance.clients import update_endpoints
+from thingmint.instance.create import check_master_key
 from thingmint.instance.layout import write_private
 from thingmint.metrics import Metrics
 from thingmint.native.app import NativeFace
@@ -52,6 +54,7 @@ from thingmint.registry.memberships import MembershipRegistry
 from thingmint.registry.names import NameRegistry
 from thingmint.registry.operations import OperationRegistry
 from thingmint.registry.principals import PrincipalRegistry
+from thingmint.registry.quotas import begin_counting
 from thingmint.registry.tags import TagRegistry
 from thingmint.registry.templates import TemplateRegistry
 from thingmint.registry.thing_groups import ThingGroupRegistry
@@ -91,6 +94,7 @@ class Ready:
 async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what is in flight. Raises ConfigError before it listens."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
+    await check_master_key(instance.store, instance.vault)
     api_socket = _bind("api-port", settings.host, settings.api_port)
     http_socket = _bind("http-port", _LOOPBACK, settings.http_port)
     mqtt_sockets = [(_bind("mqtt-port", settings.host, settings.mqtt_port), False)]
@@ -98,6 +102,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         mqtt_sockets.append((_bind("mqtt-alpn-port", settings.host, settings.mqtt_alpn_port), True))
     # gRPC binds for itself, and only once there is a certificate; whether it can is found out before.
     _bind("grpc-port", settings.host, settings.grpc_port).close()
+    await begin_counting(instance.store, settings.quotas_in_force())
     stopping = _stop_signal()
 
     endpoints = {name: Scope(e.account, e.region) for name, e in settings.endpoints.items()}
@@ -130,7 +135,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     audited = AuditedStore(instance.store, utc_now)
     access = _Access(
         store=audited,
-        administration=Administration(audited, instance.vault, utc_now),
+        administration=Administration(audited, instance.vault, utc_now, settings.quotas_in_force()),
         directory=Directory(instance.store, instance.vault, utc_now),
         throttle=throttle_for(settings.limits),
     )
@@ -157,7 +162,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
 
     async def access_command(name: str, given: dict[str, Any]) -> Any:
         """What `thingmint access` asks of a server that holds the directory."""
-        return await as_operator(access.administration, name, given)
+        return await as_operator(access.administration, trail, name, given)
 
     admin = AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command})
     chores = [
@@ -246,6 +251,7 @@ def _front(
         keys,
         markers,
         reinstate_revoked=settings.reinstate_revoked,
+        quotas=settings.quotas_in_force(),
     )
     sigv4 = SigV4(access.directory, utc_now)
     registries = Registries(
@@ -265,24 +271,29 @@ def _front(
     return Front(
         aws=aws,
         native=NativeFace(
-            NativeAuth(access.directory, names, dev=settings.dev), access.throttle, certificates, access.administration
+            NativeAuth(access.directory, names, dev=settings.dev),
+            access.throttle,
+            certificates,
+            access.administration,
+            AuditRecords(access.store, Markers(instance.vault.derive("audit markers"))),
         ),
         yandex=yandex,
         probes=probes(instance.store, metrics),
         is_aws_route=aws.is_route,
         is_yandex_route=yandex.is_route,
         journal=journal,
+        clock=utc_now,
     )
 
 
 def _yandex_face(instance: Instance, access: _Access, settings: Settings, names: NameRegistry) -> YandexFace:
-    operations = OperationRegistry(access.store)
+    operations, quotas = OperationRegistry(access.store), settings.quotas_in_force()
     return YandexFace(
         load_yandex_contract(),
         tokens=IamTokens(access.directory, instance.vault.derive("iam tokens"), utc_now),
         throttle=access.throttle,
-        fleet=FleetRegistry(access.store, operations, Markers(instance.vault.derive("page tokens"))),
-        bindings=BindingRegistry(access.store, operations),
+        fleet=FleetRegistry(access.store, operations, Markers(instance.vault.derive("page tokens")), quotas),
+        bindings=BindingRegistry(access.store, operations, quotas),
         operations=operations,
         names=names,
         clock=utc_now,

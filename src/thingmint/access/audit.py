@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 import structlog
 
-from thingmint.access.exchange import CURRENT
+from thingmint.access.exchange import CURRENT, OPERATOR
 from thingmint.identity.errors import Unavailable
 from thingmint.storage import audit as sql
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from thingmint.access.exchange import Exchange
     from thingmint.storage.engine import Body, Store, Transaction
 
-__all__ = ["AuditTrail", "AuditedStore", "event_name", "new_record_id"]
+__all__ = ["AuditTrail", "AuditedStore", "event_name", "first_record_id", "new_record_id"]
 
 T = TypeVar("T")
 
@@ -36,13 +38,14 @@ _FLUSH_AT = 512  # records
 _COUNT_FOR = 10.0  # seconds over which refusals of strangers are added up
 _MAX_PENDING = 100_000  # records that wait for the store
 _MAX_STRANGERS = 1000  # kinds of refusals that are told apart meanwhile
+_MAX_OF_ONE = 20  # of them from one address: trying out all operations must not fill the disk either
 
 _SOURCES = {
     "aws": "iot.amazonaws.com",
     "yandex": "iot-devices.api.cloud.yandex.net",
     "mqtt": "iot.amazonaws.com",
     "native": "thingmint",
-    "admin": "thingmint",
+    OPERATOR: "thingmint",
 }
 
 # Yandex's names of the events, where they are not just the method's.
@@ -60,11 +63,16 @@ _log = structlog.get_logger("thingmint.audit")
 
 def new_record_id(now: datetime) -> str:
     """Sorts by time: the microsecond, and enough chance to tell two of the same."""
-    return f"{int(now.timestamp() * 1_000_000):016x}{secrets.token_hex(8)}"
+    return f"{first_record_id(now)}{secrets.token_hex(8)}"
+
+
+def first_record_id(time: datetime) -> str:
+    """Not above any id of that time or later, and above those of earlier times."""
+    return f"{max(0, int(time.timestamp() * 1_000_000)):016x}"
 
 
 def event_name(exchange: Exchange) -> str:
-    """CloudTrail's name of an AWS operation, Yandex Audit Trails' of one of theirs."""
+    """CloudTrail's name of an AWS operation, Yandex Audit Trails' of one of theirs; commands bring theirs along."""
     if exchange.face != "yandex":
         return exchange.operation
     name = _YANDEX_EVENTS.get(exchange.operation)
@@ -89,6 +97,8 @@ def _record(exchange: Exchange, now: datetime, **further: Any) -> str:
         **exchange.details,
         **further,
     }
+    if exchange.parameters and not exchange.error_code:
+        record["parameters"] = exchange.parameters
     return orjson.dumps(record).decode()
 
 
@@ -147,6 +157,7 @@ class AuditTrail:
         self._clock = clock
         self._pending: list[tuple[str, str | None, str]] = []
         self._strangers: dict[tuple[str | None, str, str | None], _Strangers] = {}
+        self._kinds: Counter[str | None] = Counter()
         self._full = asyncio.Event()
 
     def add(self, exchange: Exchange) -> None:
@@ -154,7 +165,7 @@ class AuditTrail:
         if exchange.recorded or exchange.face == "probe":
             return
         now = self._clock()
-        if exchange.caller is None:
+        if exchange.caller is None and exchange.face != OPERATOR:
             self._count(exchange, now)
             return
         self._pending.append((new_record_id(now), exchange.of_account, _record(exchange, now)))
@@ -199,6 +210,9 @@ class AuditTrail:
 
     def _count(self, exchange: Exchange, now: datetime) -> None:
         key = (exchange.source, exchange.operation, exchange.error_code)
+        if key not in self._strangers and self._kinds[exchange.source] >= _MAX_OF_ONE:
+            exchange = dataclasses.replace(exchange, operation="-")
+            key = (exchange.source, "-", exchange.error_code)
         if key not in self._strangers and len(self._strangers) >= _MAX_STRANGERS:
             key = (None, "-", "other")
         known = self._strangers.get(key)
@@ -206,9 +220,11 @@ class AuditTrail:
             known.count += 1
         else:
             self._strangers[key] = _Strangers(exchange, now)
+            self._kinds[exchange.source] += 1
 
     def _tell_strangers(self) -> None:
         strangers, self._strangers = self._strangers, {}
+        self._kinds.clear()
         now = self._clock()
         for group in strangers.values():
             since = group.since.astimezone(UTC).isoformat(timespec="microseconds")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from thingmint.access.audit import AuditedStore
 from thingmint.access.callers import Caller
 from thingmint.access.ready_made import ready_made
-from thingmint.identity.errors import Unauthenticated
+from thingmint.identity.errors import Unauthenticated, Unavailable
 from thingmint.identity.policy import Kind, Policy, compile_policy
 from thingmint.storage import access as sql
 from thingmint.storage.times import to_micros
@@ -127,7 +127,7 @@ class Directory:
         await AuditedStore(self._store, self._clock).write(body)
 
     async def flush(self) -> None:
-        """Writes down when credentials were last used."""
+        """Writes down when credentials were last used; what the store could not take is tried again."""
         used, self._used = self._used, {}
         if not used:
             return
@@ -135,7 +135,11 @@ class Directory:
         async def body(tx: Transaction) -> None:
             await sql.touch_credentials(tx, used.items())
 
-        await self._store.write(body)
+        try:
+            await self._store.write(body)
+        except Unavailable:
+            self._used = used | self._used
+            raise
 
     async def _find(self, id: str, kinds: tuple[str, ...], refusal: str) -> _Known:
         changes = self._store.changes

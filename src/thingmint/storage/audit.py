@@ -9,10 +9,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuditRow",
+    "count_unsealed",
     "delete_records",
-    "first_checkpoint_after",
     "insert_checkpoint",
     "insert_record",
+    "last_checkpoint_before",
     "last_sealed",
     "list_checkpoints",
     "list_records",
@@ -72,10 +73,12 @@ async def sealed_records(tx: Transaction, after: int, limit: int) -> list[AuditR
     return [AuditRow(*row) for row in rows]
 
 
-async def list_records(tx: Transaction, *, account: str | None, before: str | None, limit: int) -> list[AuditRow]:
-    """Newest first, those before the id ``before``; of one account, or of all."""
+async def list_records(
+    tx: Transaction, *, account: str | None, before: str | None, limit: int, since: str | None = None
+) -> list[AuditRow]:
+    """Newest first, those from the id ``since`` on and before the id ``before``; of one account, or of all."""
     conditions, parameters = [], []
-    for column, comparison, value in (("account", "=", account), ("id", "<", before)):
+    for column, comparison, value in (("account", "=", account), ("id", "<", before), ("id", ">=", since)):
         if value is not None:
             parameters.append(value)
             conditions.append(f"{column} {comparison} ${len(parameters) + 1}")
@@ -101,14 +104,19 @@ async def list_checkpoints(tx: Transaction) -> list[str]:
     return [row[0] for row in rows]
 
 
-async def first_checkpoint_after(tx: Transaction, id: str) -> int | None:
-    """The sequence number of the last checkpoint before the first sealed record whose id is not below ``id``."""
-    row = await tx.fetch_one(
-        "SELECT max(sequence) FROM audit_checkpoints WHERE sequence < "
-        "(SELECT min(sequence) FROM audit_records WHERE id >= $1 AND sequence IS NOT NULL)",
-        id,
-    )
+async def last_checkpoint_before(tx: Transaction, id: str) -> int | None:
+    """The sequence number of the last checkpoint behind which no sealed record lies whose id is not below ``id``."""
+    row = await tx.fetch_one("SELECT min(sequence) FROM audit_records WHERE id >= $1 AND sequence IS NOT NULL", id)
+    if row is None or row[0] is None:
+        row = await tx.fetch_one("SELECT max(sequence) FROM audit_checkpoints")
+    else:
+        row = await tx.fetch_one("SELECT max(sequence) FROM audit_checkpoints WHERE sequence < $1", row[0])
     return row[0] if row else None
+
+
+async def count_unsealed(tx: Transaction) -> int:
+    row = await tx.fetch_one("SELECT count(*) FROM audit_records WHERE sequence IS NULL")
+    return int(row[0]) if row else 0
 
 
 async def delete_records(tx: Transaction, through: int) -> int:

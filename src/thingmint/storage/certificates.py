@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from thingmint.identity.certificates import Certificate
 from thingmint.identity.registration import Registration, Scope
 from thingmint.identity.status import Status
+from thingmint.storage import usage
 from thingmint.storage.times import from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ async def insert_registration(tx: Transaction, registration: Registration) -> bo
         registration.generation,
         registration.version,
     )
+    if inserted:
+        await usage.note(tx, "certificates", registration.scope.account, 1)
     return inserted == 1
 
 
@@ -116,9 +119,11 @@ async def delete_registration(tx: Transaction, scope: Scope, fingerprint: str) -
         *scope,
         fingerprint,
     )
-    await tx.execute(
+    deleted = await tx.execute(
         "DELETE FROM registrations WHERE account = $1 AND region = $2 AND fingerprint = $3", *scope, fingerprint
     )
+    if deleted:
+        await usage.note(tx, "certificates", scope.account, -1)
     await tx.execute(
         "DELETE FROM certificates WHERE fingerprint = $1 "
         "AND NOT EXISTS (SELECT 1 FROM registrations WHERE registrations.fingerprint = $1)",

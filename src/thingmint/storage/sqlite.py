@@ -180,6 +180,8 @@ class SQLiteReader:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA busy_timeout = 5000")
+        # Whoever looks for tampering has to get at what was put there, also if it is no text.
+        self._connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
 
     async def read(self, body: Body[T]) -> T:
         self._connection.execute("BEGIN")

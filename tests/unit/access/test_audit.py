@@ -383,6 +383,22 @@ class TestStrangers:
 
         run(scenario)
 
+    def test_one_that_tries_every_operation_has_few_records(self, run: Any) -> None:
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            trail = AuditTrail(store, clock)
+            for _ in range(2):
+                for number in range(300):
+                    trail.add(stranger(operation=f"Operation{number}"))
+                trail.add(stranger(source="192.0.2.2", operation="ListThings"))
+                await trail.close()
+            records = await store.records()
+            assert len(records) == 2 * (audit._MAX_OF_ONE + 2)
+            rest = [r for r in records if r["event"] == "-"]
+            assert [r["count"] for r in rest] == [300 - audit._MAX_OF_ONE] * 2
+            assert [r["count"] for r in records if r["event"] == "ListThings"] == [1, 1]
+
+        run(scenario)
+
     def test_each_time_begins_anew(self, run: Any) -> None:
         async def scenario(store: Store, clock: FakeClock) -> None:
             trail = AuditTrail(store, clock)
@@ -460,4 +476,5 @@ def _front(face: App, trail: AuditTrail) -> Front:
         is_yandex_route=lambda path: False,
         is_aws_route=lambda method, path: True,
         journal=Journal(Metrics(), trail),
+        clock=FakeClock(),
     )

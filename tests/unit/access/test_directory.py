@@ -16,7 +16,7 @@ from thingmint.access import directory as directory_module
 from thingmint.access.administration import Administration
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault, VaultError
-from thingmint.identity.errors import Unauthenticated
+from thingmint.identity.errors import Unauthenticated, Unavailable
 from thingmint.identity.policy import Allow, Request
 from thingmint.storage import access as sql
 from thingmint.storage.times import to_micros
@@ -394,6 +394,25 @@ class TestLastUse:
             changes = town.store.changes
             await town.directory.flush()
             assert town.store.changes == changes, "nothing new, nothing written"
+
+        run(scenario)
+
+    def test_what_the_store_did_not_take_is_tried_again(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def unavailable(body: object) -> None:
+            raise Unavailable("The store failed")
+
+        async def scenario(town: Town) -> None:
+            first, second = [await KINDS["token"].make(town) for _ in range(2)]
+            await town.directory.authenticate_token(first)
+            with monkeypatch.context() as patch:
+                patch.setattr(town.store, "write", unavailable)
+                with pytest.raises(Unavailable):
+                    await town.directory.flush()
+            noted = to_micros(town.clock.now)
+            town.clock.advance(seconds=1)
+            await town.directory.authenticate_token(second)
+            await town.directory.flush()
+            assert [await self.of(town, t.split("_")[1]) for t in (first, second)] == [noted, noted + 1_000_000]
 
         run(scenario)
 
