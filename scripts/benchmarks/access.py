@@ -19,7 +19,7 @@ from thingmint.access.audit import AuditTrail
 from thingmint.access.authorization import authorize
 from thingmint.access.directory import Directory
 from thingmint.access.exchange import Exchange
-from thingmint.access.sealing import Sealer
+from thingmint.access.sealing import Sealer, insert_sealed
 from thingmint.access.sigv4 import SigV4
 from thingmint.http.exchange import Request
 from thingmint.instance.create import open_vault
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["access_costs"]
 
 _OPERATION = "iot:DescribeCertificate"
-_BATCH = 512  # records, as the server writes them under load
+_BATCH = 256  # records, as the server writes them under load
 
 
 def access_costs(server: RunningServer, certificate_id: str, count: int) -> dict[str, float]:
@@ -77,7 +77,7 @@ async def _measured(
         async def authorization() -> None:
             authorize(exchange, _OPERATION, (resource,), {"aws:RequestedRegion": scope.region})
 
-        trail = AuditTrail(store, utc_now)
+        trail = AuditTrail(store, utc_now, insert_sealed)
         sealer = Sealer(store, Ed25519PrivateKey.generate(), copy.audit_checkpoints, utc_now, None)
 
         async def audit() -> None:

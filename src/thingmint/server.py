@@ -19,7 +19,7 @@ from thingmint.access.commands import as_operator
 from thingmint.access.directory import Directory
 from thingmint.access.iam import IamTokens
 from thingmint.access.journal import Journal
-from thingmint.access.sealing import Sealer
+from thingmint.access.sealing import Sealer, insert_sealed
 from thingmint.access.sigv4 import SigV4
 from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
@@ -93,7 +93,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     tls.renew(hostnames)
     keys = KeyPool(settings.key_pool)
     metrics = _metrics(instance, keys)
-    trail = AuditTrail(instance.store, utc_now)
+    trail = AuditTrail(instance.store, utc_now, insert_sealed)
     journal = Journal(metrics, trail)
     sealer = Sealer(
         instance.store,

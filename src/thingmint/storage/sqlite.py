@@ -21,7 +21,7 @@ from thingmint.identity.errors import Unavailable
 from thingmint.storage.migrate import HISTORY_TABLE, pending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from thingmint.storage.engine import Body, Row, Value
@@ -240,6 +240,9 @@ class _SQLiteTransaction:
 
     async def execute(self, sql: str, *parameters: Value) -> int:
         return self._connection.execute(_numbered(sql), parameters).rowcount
+
+    async def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        self._connection.executemany(_numbered(sql), rows)
 
     async def fetch_one(self, sql: str, *parameters: Value) -> Row | None:
         row: Row | None = self._connection.execute(_numbered(sql), parameters).fetchone()
