@@ -55,6 +55,11 @@ class Store(Reader, Protocol):
         """Grows with every change that was made; None if others may make some too."""
         ...
 
+    @property
+    def access_changes(self) -> int | None:
+        """The same, but may leave out changes that say nothing of who may do what (see migration 3)."""
+        ...
+
     async def write(self, body: Body[T]) -> T:
         """What ``body`` returns or raises, told only after its transaction is durable.
 
