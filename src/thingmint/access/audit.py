@@ -22,9 +22,10 @@ import structlog
 from thingmint.access.exchange import CURRENT, OPERATOR
 from thingmint.identity.errors import Unavailable
 from thingmint.storage import audit as sql
+from thingmint.storage.audit import AuditRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from thingmint.access.exchange import Exchange
     from thingmint.storage.engine import Body, Store, Transaction
@@ -34,7 +35,7 @@ __all__ = ["AuditTrail", "AuditedStore", "event_name", "first_record_id", "new_r
 T = TypeVar("T")
 
 _FLUSH_EVERY = 0.5  # seconds
-_FLUSH_AT = 512  # records
+_FLUSH_AT = 256  # records, which keep the event loop for some milliseconds
 _COUNT_FOR = 10.0  # seconds over which refusals of strangers are added up
 _MAX_PENDING = 100_000  # records that wait for the store
 _MAX_STRANGERS = 1000  # kinds of refusals that are told apart meanwhile
@@ -117,6 +118,10 @@ class AuditedStore:
     def changes(self) -> int | None:
         return self._store.changes
 
+    @property
+    def access_changes(self) -> int | None:
+        return self._store.access_changes
+
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)
 
@@ -150,12 +155,22 @@ class _Strangers:
 
 
 class AuditTrail:
-    """Takes the exchanges that changed nothing, and writes them in batches; those of strangers added up."""
+    """Takes the exchanges that changed nothing, and writes them in batches; those of strangers added up.
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+    ``insert`` writes records that are surely new; the usual one leaves sealing them to the sealer.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], datetime],
+        insert: Callable[[Transaction, Sequence[AuditRow]], Awaitable[None]] = sql.insert_records,
+    ) -> None:
         self._store = store
         self._clock = clock
-        self._pending: list[tuple[str, str | None, str]] = []
+        self._insert = insert
+        self._pending: list[AuditRow] = []
+        self._perhaps_kept = False  # some of those pending
         self._strangers: dict[tuple[str | None, str, str | None], _Strangers] = {}
         self._kinds: Counter[str | None] = Counter()
         self._full = asyncio.Event()
@@ -168,7 +183,7 @@ class AuditTrail:
         if exchange.caller is None and exchange.face != OPERATOR:
             self._count(exchange, now)
             return
-        self._pending.append((new_record_id(now), exchange.of_account, _record(exchange, now)))
+        self._pending.append(AuditRow(new_record_id(now), exchange.of_account, _record(exchange, now)))
         if len(self._pending) > _MAX_PENDING:
             # The store has been down for long: nothing changes meanwhile, and memory is bounded.
             del self._pending[:_FLUSH_AT]
@@ -198,15 +213,20 @@ class AuditTrail:
         if not batch:
             return
 
+        # Sealing a record again would put it into the chain twice.
+        insert = sql.insert_records if self._perhaps_kept else self._insert
+
         async def body(tx: Transaction) -> None:
-            for id, account, record in batch:
-                await sql.insert_record(tx, id, account, record)
+            await insert(tx, batch)
 
         try:
             await self._store.write(body)
         except Unavailable:
             _log.error("audit records wait for the store", records=len(batch))
             self._pending[:0] = batch
+            self._perhaps_kept = True
+        else:
+            self._perhaps_kept = False
 
     def _count(self, exchange: Exchange, now: datetime) -> None:
         key = (exchange.source, exchange.operation, exchange.error_code)
@@ -229,4 +249,4 @@ class AuditTrail:
         for group in strangers.values():
             since = group.since.astimezone(UTC).isoformat(timespec="microseconds")
             record = _record(group.exchange, now, since=since, count=group.count)
-            self._pending.append((new_record_id(now), None, record))
+            self._pending.append(AuditRow(new_record_id(now), None, record))

@@ -108,19 +108,18 @@ async def bind(
 ) -> Binding:
     """Raises AlreadyExists and LimitExceeded; the transaction has to be given up then."""
     certificate = submitted.certificate
-    existing = await certificates_sql.get_registration(tx, scope, certificate.fingerprint)
-    if existing is None:
-        await certificates_sql.insert_certificate(tx, certificate)
-        registration = Registration.begin(
-            scope,
-            certificate.fingerprint,
-            Status.ACTIVE,
-            "SNI_ONLY",
-            "registered",
-            now=now,
-            generation=submitted.generation,
-        )
-        await certificates_sql.insert_registration(tx, registration)
+    registration = Registration.begin(
+        scope,
+        certificate.fingerprint,
+        Status.ACTIVE,
+        "SNI_ONLY",
+        "registered",
+        now=now,
+        generation=submitted.generation,
+    )
+    await certificates_sql.insert_certificate(tx, certificate)
+    is_new = await certificates_sql.insert_registration(tx, registration)
+    if is_new:
         await check_certificates(tx, scope.account, quotas)
     tx.subjects.append(arn_of(scope, certificate.fingerprint))
     binding = Binding(
@@ -130,7 +129,7 @@ async def bind(
         kind=kind,
         owner=owner,
         pem=submitted.pem,
-        made_registration=existing is None,
+        made_registration=is_new,
         created_at=now,
     )
     if not await sql.insert_binding(tx, binding, certificate.pem):

@@ -101,10 +101,10 @@ class CertificateRegistry:
 
     async def describe(self, scope: Scope, fingerprint: str) -> RegisteredCertificate:
         async def body(tx: Transaction) -> RegisteredCertificate:
-            registration = await _existing(tx, scope, fingerprint)
-            certificate = await sql.get_certificate(tx, fingerprint)
-            assert certificate is not None, "a registration refers to its certificate"
-            return RegisteredCertificate(registration, certificate)
+            found = await sql.get_registered(tx, scope, fingerprint)
+            if found is None:
+                raise NotFound("certificate", fingerprint)
+            return RegisteredCertificate(*found)
 
         return await self._store.read(body)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from thingmint.storage.engine import Transaction
 
 __all__ = [
@@ -13,11 +15,14 @@ __all__ = [
     "delete_records",
     "insert_checkpoint",
     "insert_record",
+    "insert_records",
+    "insert_sealed_records",
     "last_checkpoint_before",
     "last_sealed",
     "list_checkpoints",
     "list_records",
     "seal_record",
+    "seal_records",
     "sealed_records",
     "unsealed_records",
 ]
@@ -33,14 +38,16 @@ class AuditRow(NamedTuple):
     hash: bytes | None = None
 
 
+_INSERT = "INSERT INTO audit_records (id, account, record) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+
+
 async def insert_record(tx: Transaction, id: str, account: str | None, record: str) -> None:
-    """Again is no harm: a batch of which it is unknown whether it was kept is written once more."""
-    await tx.execute(
-        "INSERT INTO audit_records (id, account, record) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        id,
-        account,
-        record,
-    )
+    await tx.execute(_INSERT, id, account, record)
+
+
+async def insert_records(tx: Transaction, rows: Iterable[AuditRow]) -> None:
+    """Unsealed. Again is no harm: a batch of which it is unknown whether it was kept is written once more."""
+    await tx.execute_many(_INSERT, [row[:3] for row in rows])
 
 
 async def last_sealed(tx: Transaction) -> tuple[int, bytes] | None:
@@ -60,7 +67,22 @@ async def unsealed_records(tx: Transaction, limit: int) -> list[AuditRow]:
 
 
 async def seal_record(tx: Transaction, id: str, sequence: int, hash: bytes) -> None:
-    await tx.execute("UPDATE audit_records SET sequence = $2, hash = $3 WHERE id = $1", id, sequence, hash)
+    await seal_records(tx, [AuditRow(id, None, "", sequence, hash)])
+
+
+async def seal_records(tx: Transaction, rows: Iterable[AuditRow]) -> None:
+    """Those that are there already."""
+    await tx.execute_many(
+        "UPDATE audit_records SET sequence = $2, hash = $3 WHERE id = $1",
+        [(row.id, row.sequence, row.hash) for row in rows],
+    )
+
+
+async def insert_sealed_records(tx: Transaction, rows: Iterable[AuditRow]) -> None:
+    """New ones. One that is there already is an error, as its place in the chain would stay empty."""
+    await tx.execute_many(
+        "INSERT INTO audit_records (id, account, record, sequence, hash) VALUES ($1, $2, $3, $4, $5)", rows
+    )
 
 
 async def sealed_records(tx: Transaction, after: int, limit: int) -> list[AuditRow]:

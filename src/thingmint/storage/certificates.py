@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "delete_registration",
-    "get_certificate",
+    "get_registered",
     "get_registration",
     "insert_certificate",
     "insert_registration",
@@ -34,13 +34,6 @@ async def insert_certificate(tx: Transaction, certificate: Certificate) -> None:
         to_micros(certificate.not_before),
         to_micros(certificate.not_after),
     )
-
-
-async def get_certificate(tx: Transaction, fingerprint: str) -> Certificate | None:
-    row = await tx.fetch_one(
-        "SELECT der, fingerprint, not_before, not_after FROM certificates WHERE fingerprint = $1", fingerprint
-    )
-    return Certificate(row[0], row[1], from_micros(row[2]), from_micros(row[3])) if row else None
 
 
 async def insert_registration(tx: Transaction, registration: Registration) -> bool:
@@ -71,11 +64,28 @@ _REGISTRATION = (
 )
 
 
+_REGISTERED = (
+    "SELECT r.account, r.region, r.fingerprint, r.status, r.mode, r.origin, r.created_at, r.modified_at, "
+    "r.generation, r.version, c.der, c.not_before, c.not_after "
+    "FROM registrations AS r JOIN certificates AS c ON c.fingerprint = r.fingerprint "
+    "WHERE r.account = $1 AND r.region = $2 AND r.fingerprint = $3"
+)
+
+
 async def get_registration(tx: Transaction, scope: Scope, fingerprint: str) -> Registration | None:
     row = await tx.fetch_one(
         _REGISTRATION + "WHERE account = $1 AND region = $2 AND fingerprint = $3", *scope, fingerprint
     )
     return _registration(row) if row else None
+
+
+async def get_registered(tx: Transaction, scope: Scope, fingerprint: str) -> tuple[Registration, Certificate] | None:
+    """A registration together with what it is about."""
+    row = await tx.fetch_one(_REGISTERED, *scope, fingerprint)
+    if row is None:
+        return None
+    der, not_before, not_after = row[10:]
+    return _registration(row[:10]), Certificate(der, fingerprint, from_micros(not_before), from_micros(not_after))
 
 
 async def list_registrations(

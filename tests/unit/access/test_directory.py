@@ -19,6 +19,7 @@ from thingmint.access.vault import Vault, VaultError
 from thingmint.identity.errors import Unauthenticated, Unavailable
 from thingmint.identity.policy import Allow, Request
 from thingmint.storage import access as sql
+from thingmint.storage import audit as audit_sql
 from thingmint.storage.times import to_micros
 
 if TYPE_CHECKING:
@@ -361,6 +362,39 @@ def test_revoked_iam_tokens(run: Run) -> None:
         dump = [line for line in town.store._reader.iterdump() if 'INTO "revoked_tokens"' in line]
         assert len(dump) == 1, "those that have ended are forgotten"
         assert "'b'" in dump[0]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("shown", ["api token", "IAM token"])
+def test_nothing_is_read_again_until_access_changes(run: Run, monkeypatch: pytest.MonkeyPatch, shown: str) -> None:
+    async def scenario(town: Town) -> None:
+        key = town.ours.authorized_key.id
+        reads = 0
+        read = town.store.read
+
+        async def counting(body: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return await read(body)
+
+        async def show() -> int:
+            nonlocal reads
+            reads = 0
+            if shown == "api token":
+                await town.directory.authenticate_token(town.ours.api_token)
+            else:
+                await town.directory.bearer_of_iam_token("a", key)
+            return reads
+
+        monkeypatch.setattr(town.store, "read", counting)
+        assert await show() > 0
+        assert await show() == 0
+        await town.store.write(lambda tx: audit_sql.insert_record(tx, "1", None, "{}"))
+        assert await show() == 0
+        await town.directory.revoke_iam_token("b", 2_000_000_000)
+        assert await show() > 0
+        assert await show() == 0
 
     run(scenario)
 
