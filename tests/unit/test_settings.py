@@ -37,6 +37,9 @@ class TestPrecedence:
             "api_port": 8443,
             "http_port": 8080,
             "grpc_port": 9443,
+            "mqtt_port": 8883,
+            "mqtt_alpn_port": None,
+            "endpoints": {},
             "key_pool": 32,
             "log_format": "console",
             "dev": False,
@@ -320,3 +323,33 @@ class TestQuotas:
     def test_variables_that_are_none(self, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
         monkeypatch.setenv(variable, "3")
         assert "is not a setting" in str(refused())
+
+
+class TestEndpoints:
+    def test_names_are_folded(self, folder: Path) -> None:
+        (folder / "thingmint.toml").write_text(
+            '[endpoints."IoT.Example.org."]\naccount = "123456789012"\nregion = "eu-west-1"\n'
+        )
+        [(name, endpoint)] = load({}).endpoints.items()
+        assert (name, endpoint.account, endpoint.region, endpoint.cloud) == (
+            "iot.example.org",
+            "123456789012",
+            "eu-west-1",
+            "aws",
+        )
+
+    @pytest.mark.parametrize(
+        "table",
+        [
+            '[endpoints."not a name"]\naccount = "123456789012"\nregion = "r"',
+            '[endpoints."10.0.0.1"]\naccount = "123456789012"\nregion = "r"',
+            '[endpoints."*.example.org"]\naccount = "123456789012"\nregion = "r"',
+            '[endpoints."a.example"]\naccount = "12345"\nregion = "r"',
+            '[endpoints."a.example"]\naccount = "123456789012"',
+            '[endpoints."a.example"]\naccount = "123456789012"\nregion = "r"\ncloud = "azure"',
+            '[endpoints."a.example"]\naccount = "123456789012"\nregion = "r"\nport = 1',
+        ],
+    )
+    def test_what_is_refused(self, folder: Path, table: str) -> None:
+        (folder / "thingmint.toml").write_text(table)
+        assert refused().setting == "endpoints"
