@@ -61,7 +61,7 @@ class Opening:
 
 
 class Subscriber(Protocol):
-    """The device's end. Its methods return at once and never raise."""
+    """The device's end. Its methods return at once and never raise; they may call back, even ``Link.close``."""
 
     def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
         """``packet_id`` is None for QoS 0, else given back in ``Link.acknowledge``; ``again`` is MQTT's DUP."""

@@ -1,0 +1,66 @@
+"""How much the embedded broker holds, so that no device and no account can fill the memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Bound", "Budget", "EmbeddedLimits"]
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """``size`` is in bytes, of memory rather than of payload."""
+
+    count: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedLimits:
+    """What waits and what is under way to a device are counted together, as ``queued``.
+
+    An account's bounds are well below those of all, so that one that is full leaves room for others.
+    """
+
+    expiry: int = 3600  # seconds that a session outlives its connection at most; AWS's own default
+    sessions: int = 100_000
+    sessions_per_account: int = 50_000
+    subscriptions_per_session: int = 50
+    levels: int = 128  # of a filter or a retained topic: each costs memory
+    queued: Bound = Bound(1_000_000, 256 * _MIB)
+    queued_per_account: Bound = Bound(250_000, 64 * _MIB)
+    queued_per_session: Bound = Bound(5_000, 16 * _MIB)  # all retained messages of an account fit, by their number
+    retained: Bound = Bound(50_000, 128 * _MIB)
+    retained_per_account: Bound = Bound(5_000, 32 * _MIB)
+
+
+class Budget:
+    """What is held against a bound, and against those of ``parent`` and its parents."""
+
+    __slots__ = ("chain", "count", "max_count", "max_size", "refused", "size")
+
+    def __init__(self, bound: Bound, parent: Budget | None = None) -> None:
+        self.max_count = bound.count
+        self.max_size = bound.size
+        self.count = 0
+        self.size = 0
+        self.refused = 0
+        self.chain: tuple[Budget, ...] = (self,) if parent is None else (self, *parent.chain)
+
+    def take(self, size: int) -> bool:
+        """Whether there was room for one more of ``size``, which is then held."""
+        for budget in self.chain:
+            if budget.count >= budget.max_count or budget.size + size > budget.max_size:
+                self.chain[-1].refused += 1
+                return False
+        for budget in self.chain:
+            budget.count += 1
+            budget.size += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        for budget in self.chain:
+            budget.count -= 1
+            budget.size -= size

@@ -1,0 +1,169 @@
+"""Trees of topic levels: which filters match a topic, and which topics a filter matches.
+
+The wildcards are MQTT's (5, 4.7), but as at AWS ``a/#`` does not match ``a``. Topics and filters that come here are
+valid. No walk recurses, and none costs more than the nodes that it can reach.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+__all__ = ["FilterTree", "TopicTree", "is_wildcard"]
+
+T = TypeVar("T")
+
+
+def is_wildcard(filter: str) -> bool:
+    return "#" in filter or "+" in filter  # in a valid filter they stand for nothing else (MQTT 5, 4.7.1)
+
+
+class _Node(Generic[T]):
+    __slots__ = ("children", "value")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node[T]] = {}
+        self.value: T | None = None
+
+
+class _Levels(Generic[T]):
+    """A map from names of several levels to values, which keeps no node that leads to none."""
+
+    __slots__ = ("root",)
+
+    def __init__(self) -> None:
+        self.root: _Node[T] = _Node()
+
+    def get(self, name: str) -> T | None:
+        node = self.root
+        for level in name.split("/"):
+            following = node.children.get(level)
+            if following is None:
+                return None
+            node = following
+        return node.value
+
+    def put(self, name: str, value: T) -> None:
+        node = self.root
+        for level in name.split("/"):
+            following = node.children.get(level)
+            if following is None:
+                following = node.children[level] = _Node()
+            node = following
+        node.value = value
+
+    def remove(self, name: str) -> None:
+        path = [self.root]
+        levels = name.split("/")
+        for level in levels:
+            following = path[-1].children.get(level)
+            if following is None:
+                return
+            path.append(following)
+        path[-1].value = None
+        for parent, level, node in zip(path[-2::-1], reversed(levels), reversed(path), strict=False):
+            if node.children or node.value is not None:
+                return
+            del parent.children[level]
+
+
+class FilterTree(Generic[T]):
+    """A map from filters to values, asked by topic."""
+
+    __slots__ = ("_exact", "_wild")
+
+    def __init__(self) -> None:
+        self._exact: dict[str, T] = {}  # most filters have no wildcard, and need no walk
+        self._wild: _Levels[T] = _Levels()
+
+    def get(self, filter: str) -> T | None:
+        return self._wild.get(filter) if is_wildcard(filter) else self._exact.get(filter)
+
+    def put(self, filter: str, value: T) -> None:
+        if is_wildcard(filter):
+            self._wild.put(filter, value)
+        else:
+            self._exact[filter] = value
+
+    def remove(self, filter: str) -> None:
+        if is_wildcard(filter):
+            self._wild.remove(filter)
+        else:
+            self._exact.pop(filter, None)
+
+    def matching(self, topic: str) -> list[T]:
+        """The values of the filters that match ``topic``, in no order."""
+        exact = self._exact.get(topic)
+        found = [] if exact is None else [exact]
+        root = self._wild.root
+        if root.children:
+            self._walk(root, topic, found)
+        return found
+
+    def _walk(self, root: _Node[T], topic: str, found: list[T]) -> None:
+        nodes = [root]
+        reserved = topic.startswith("$")  # a leading wildcard does not match it (MQTT 5, 4.7.2)
+        for level in topic.split("/"):
+            following = []
+            for node in nodes:
+                children = node.children
+                if not children:
+                    continue
+                if (child := children.get(level)) is not None:
+                    following.append(child)
+                if reserved:
+                    continue
+                if (child := children.get("+")) is not None:
+                    following.append(child)
+                if (child := children.get("#")) is not None and child.value is not None:
+                    found.append(child.value)
+            if not following:
+                return
+            nodes = following
+            reserved = False
+        found.extend([node.value for node in nodes if node.value is not None])
+
+
+class TopicTree(Generic[T]):
+    """A map from topics to values, asked by filter."""
+
+    __slots__ = ("_levels",)
+
+    def __init__(self) -> None:
+        self._levels: _Levels[T] = _Levels()
+
+    def get(self, topic: str) -> T | None:
+        return self._levels.get(topic)
+
+    def put(self, topic: str, value: T) -> None:
+        self._levels.put(topic, value)
+
+    def remove(self, topic: str) -> None:
+        self._levels.remove(topic)
+
+    def matching(self, filter: str) -> list[T]:
+        """The values of the topics that ``filter`` matches, in no order."""
+        nodes = [self._levels.root]
+        for depth, level in enumerate(filter.split("/")):
+            if level not in ("+", "#"):
+                nodes = [child for node in nodes if (child := node.children.get(level)) is not None]
+                continue
+            nodes = [
+                child
+                for node in nodes
+                for name, child in node.children.items()
+                if depth > 0 or not name.startswith("$")
+            ]
+            if level == "#":
+                return _values_below(nodes)
+        return [node.value for node in nodes if node.value is not None]
+
+
+def _values_below(nodes: list[_Node[T]]) -> list[T]:
+    """Of ``nodes`` themselves too."""
+    found = []
+    while nodes:
+        node = nodes.pop()
+        if node.value is not None:
+            found.append(node.value)
+        nodes.extend(node.children.values())
+    return found
