@@ -169,9 +169,9 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         raise ConfigError(str(file), f"is not valid TOML: {error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(map(str, first["loc"]))
+        name = ".".join(str(part) for part in first["loc"] if part != "[key]")
         if first["type"] == "extra_forbidden":
-            part = QuotaSettings if name.startswith("quotas.") else Settings
+            part = {"quotas": QuotaSettings, "endpoints": Endpoint}.get(name.partition(".")[0], Settings)
             raise ConfigError(name, f"is not a setting{_suggestion(str(first['loc'][-1]), part)}") from None
         raise ConfigError(name.replace("_", "-"), first["msg"].removeprefix("Value error, ")) from None
 

@@ -352,4 +352,4 @@ class TestEndpoints:
     )
     def test_what_is_refused(self, folder: Path, table: str) -> None:
         (folder / "thingmint.toml").write_text(table)
-        assert refused().setting == "endpoints"
+        assert refused().setting.startswith("endpoints.")

@@ -473,7 +473,7 @@ class TestProcesses:
         ("DELETE FROM accounts", True),
         ("UPDATE credentials SET status = status", True),
         ("INSERT INTO revoked_tokens (id, expires_at) VALUES ('a', 1)", True),
-        ("DELETE FROM something_new", True),
+        ("DELETE FROM hostnames", True),
         ("WITH a AS (SELECT 1) SELECT * FROM a", True),  # what is not understood
         ("DELETE FROM audit_records", False),
         ("DELETE FROM registrations", False),
