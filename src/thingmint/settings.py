@@ -171,7 +171,8 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"] if part != "[key]")
         if first["type"] == "extra_forbidden":
-            part = {"quotas": QuotaSettings, "endpoints": Endpoint}.get(name.partition(".")[0], Settings)
+            parts: dict[str, type[BaseModel]] = {"quotas": QuotaSettings, "endpoints": Endpoint}
+            part = parts.get(name.partition(".")[0], Settings)
             raise ConfigError(name, f"is not a setting{_suggestion(str(first['loc'][-1]), part)}") from None
         raise ConfigError(name.replace("_", "-"), first["msg"].removeprefix("Value error, ")) from None
 
