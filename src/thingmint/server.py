@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import os
 import resource
 import signal
 import socket
@@ -29,7 +30,7 @@ from thingmint.aws.app import AwsFace
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.aws.operations import Registries
 from thingmint.gateway.broker.embedded import EmbeddedBroker
-from thingmint.gateway.gateway import Gateway
+from thingmint.gateway.gateway import Doorway, Gateway
 from thingmint.gateway.journal import DoorJournal
 from thingmint.http.front import Front
 from thingmint.http.listener import HttpListener, bind
@@ -70,6 +71,7 @@ from thingmint.yandex.rest import YandexRest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from thingmint.access.throttle import Throttle
     from thingmint.instance.create import Instance
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
 __all__ = ["Ready", "serve"]
 
 _LOOPBACK = "127.0.0.1"
+_PROXY_SOCKET = "mqtt-proxy-socket"
 _COLLECT_AT = 10_000  # objects that may be part of a cycle
 _NOTE_USE_EVERY = 5.0  # seconds
 
@@ -99,9 +102,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     await check_master_key(instance.store, instance.vault)
     api_socket = _bind("api-port", settings.host, settings.api_port)
     http_socket = _bind("http-port", _LOOPBACK, settings.http_port)
-    mqtt_sockets = [(_bind("mqtt-port", settings.host, settings.mqtt_port), False)]
-    if settings.mqtt_alpn_port is not None:
-        mqtt_sockets.append((_bind("mqtt-alpn-port", settings.host, settings.mqtt_alpn_port), True))
+    doorways = _doorways(settings)
     # gRPC binds for itself, and only once there is a certificate; whether it can is found out before.
     _bind("grpc-port", settings.host, settings.grpc_port).close()
     await begin_counting(instance.store, settings.quotas_in_force())
@@ -151,7 +152,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     gateway = _gateway(instance, endpoints, DoorJournal(metrics, trail), tls)
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
-    ports |= {name: sock.getsockname()[1] for name, (sock, _) in zip(("mqtt", "mqtt-alpn"), mqtt_sockets, strict=False)}
+    ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != _PROXY_SOCKET}
     ready = Ready(hostnames[0], settings.host, ports)
 
     async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
@@ -177,7 +178,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     try:
         for listener in listeners.values():
             await listener.start()
-        await gateway.start(mqtt_sockets)
+        await gateway.start(list(doorways.values()))
         await admin.start()
         update_endpoints(instance.directory, ready.hostname, api_port=ready.ports["api"], grpc_port=ready.ports["grpc"])
         _leave_out_of_collections()
@@ -188,6 +189,8 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         _log.info("stopping: requests in flight are finished first")
     finally:
         instance.directory.listeners.unlink(missing_ok=True)
+        if settings.mqtt_proxy_socket is not None:
+            settings.mqtt_proxy_socket.unlink(missing_ok=True)
         await gateway.stop()
         await asyncio.gather(*(listener.stop() for listener in listeners.values()))
         await admin.stop()
@@ -342,6 +345,39 @@ def _bind(setting: str, host: str, port: int) -> socket.socket:
         raise ConfigError(
             setting, f"{host}:{port} cannot be listened on ({error.strerror}); choose another, or 0 for a free one"
         ) from None
+
+
+def _doorways(settings: Settings) -> dict[str, Doorway]:
+    """What devices come to, by listener. Raises ConfigError."""
+    found = {"mqtt": Doorway(_bind("mqtt-port", settings.host, settings.mqtt_port))}
+    if (port := settings.mqtt_alpn_port) is not None:
+        found["mqtt-alpn"] = Doorway(_bind("mqtt-alpn-port", settings.host, port), alpn_required=True)
+    if (port := settings.mqtt_proxy_port) is not None:
+        if not settings.mqtt_proxy_edges:
+            raise ConfigError(
+                "mqtt-proxy-edges", "must name the edges' certificates: their word is taken for everybody's"
+            )
+        edges = frozenset(settings.mqtt_proxy_edges)
+        found["mqtt-proxy"] = Doorway(_bind("mqtt-proxy-port", settings.host, port), proxied=True, edges=edges)
+    if (path := settings.mqtt_proxy_socket) is not None:
+        found[_PROXY_SOCKET] = Doorway(_bind_unix("mqtt-proxy-socket", path), proxied=True)
+    return found
+
+
+def _bind_unix(setting: str, path: Path) -> socket.socket:
+    """Only its owner may connect: whoever can is believed."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        if path.is_socket():
+            path.unlink()  # left by a server that was killed
+        sock.bind(str(path))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(setting, f"{path} cannot be listened on ({error.strerror or error})") from None
+    finally:
+        os.umask(mask)
+    return sock
 
 
 def _stop_signal() -> asyncio.Event:

@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     grpc_port: int = Field(9443, ge=0, le=65535)
     mqtt_port: int = Field(8883, ge=0, le=65535)
     mqtt_alpn_port: int | None = Field(None, ge=0, le=65535)
+    mqtt_proxy_socket: Path | None = None
+    mqtt_proxy_port: int | None = Field(None, ge=0, le=65535)
+    mqtt_proxy_edges: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
     endpoints: dict[Annotated[str, AfterValidator(_endpoint_name)], Endpoint] = {}
     key_pool: int = Field(32, ge=0, le=4096)
     log_format: LogFormat = "console"

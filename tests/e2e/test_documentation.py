@@ -249,7 +249,7 @@ def test_the_table_of_settings_is_whole() -> None:
 
 def _default(name: str) -> str:
     value = load({}).model_dump(mode="json")[name]
-    if value is None or value == {}:
+    if value in (None, {}, []):
         return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
