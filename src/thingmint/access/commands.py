@@ -53,6 +53,11 @@ class NewAccountInput(_Input):
     region: list[str] = Field(default_factory=lambda: ["us-east-1"], min_length=1, max_length=50)
 
 
+class AccountSetting(InAccount):
+    name: str = Field(max_length=64)
+    value: str = Field(max_length=8)
+
+
 class NoInput(_Input):
     pass
 
@@ -180,6 +185,14 @@ async def _create_account(admin: Administration, given: NewAccountInput) -> Json
 async def _list_accounts(admin: Administration, given: NoInput) -> list[Json]:
     del given
     return [{"id": id, "name": name, "created_at": _time(at)} for id, name, at in await admin.list_accounts()]
+
+
+async def _set_account(admin: Administration, given: AccountSetting) -> Json:
+    return {given.name: await admin.set_account_setting(given.account, given.name, given.value)}
+
+
+async def _show_account(admin: Administration, given: InAccount) -> Json:
+    return {"id": given.account, **await admin.account_settings(given.account)}
 
 
 async def _create_folder(admin: Administration, given: Named) -> Json:
@@ -351,6 +364,8 @@ COMMANDS: dict[str, Command] = {
     for command in (
         Command("account", "create", "Make an account with credentials", NewAccountInput, _create_account, True),
         Command("account", "list", "List the accounts", NoInput, _list_accounts, True),
+        Command("account", "set", "Turn a switch of an account on or off", AccountSetting, _set_account),
+        Command("account", "show", "Show the switches of an account", InAccount, _show_account),
         Command("folder", "create", "Make a folder for registries", Named, _create_folder),
         Command("folder", "list", "List the folders of an account", InAccount, _list_folders),
         *_of_principals("user", "user"),

@@ -202,6 +202,12 @@ class ProvisioningFailed(DomainError):
     def __init__(self, cause: DomainError) -> None:
         super().__init__(str(cause))
         self.cause = cause
+        self.reason = str(cause)
+        match cause:
+            case NotFound(kind="policy"):
+                self.reason = "Policy default version not found"  # in AWS's words
+            case Conflict() | Disallowed() | InvalidState() | LimitExceeded():
+                self.reason = cause.reason
 
 
 class Unavailable(DomainError):

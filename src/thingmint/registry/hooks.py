@@ -115,7 +115,7 @@ class HookTable:
             self._client = httpx.AsyncClient(
                 headers={"accept-encoding": "identity"},  # nothing that unpacks to more than was read
                 limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
-                timeout=None,  # ask() keeps the time of all of it
+                timeout=None,  # noqa: S113 - ask() keeps the time of all of it
                 trust_env=False,
                 verify=ssl.create_default_context(),
             )

@@ -16,7 +16,7 @@ __all__ = ["OwnershipToken", "answer_token", "delete_token", "expired_tokens", "
 
 
 class OwnershipToken(NamedTuple):
-    """``claim`` is the fingerprint of the certificate that asked; ``request`` the hash of the request that succeeded."""
+    """``claim`` is the fingerprint of the certificate that asked, ``request`` the hash of what succeeded."""
 
     sha256: bytes
     scope: Scope

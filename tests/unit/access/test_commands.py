@@ -11,6 +11,7 @@ from tests.unit.access.test_administration import POLICY, TRUST
 from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore
 from thingmint.access.commands import COMMANDS, as_operator
+from thingmint.identity.door import SETTINGS
 from thingmint.identity.errors import Invalid, NotFound
 from thingmint.storage import audit as audit_sql
 
@@ -32,6 +33,8 @@ def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
             {"name": "third", "region": ["eu-central-1"]},
             {"account", "folder", "token", "authorized_key", *keys},
         ),
+        "account.set": ({"name": "keys_over_mqtt", "value": "false"}, {"keys_over_mqtt"}),
+        "account.show": ({}, {"id", *SETTINGS}),
         "folder.create": ({"name": "f"}, {"id", "name"}),
         "folder.list": ({}, {"id", "name", "created_at"}),
         "user.create": ({"name": "elf"}, principal),
@@ -114,6 +117,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("user.create", {"name": "a", "account": "1"}, "account is not valid: String should match pattern"),
     ("user.create", {"name": "a", "account": "1" * 12 + "\n"}, "account is not valid"),
     ("account.create", {"name": "a", "region": []}, "region is not valid"),
+    ("account.set", {"name": "keys", "value": "true"}, "name must be one of check_validity, "),
+    ("account.set", {"name": "weak_keys", "value": "yes"}, "value must be true or false"),
     ("role.create", {"name": "a"}, "trust_policy is not valid: Field required"),
     ("key.create", {"principal": "role/x"}, "principal is a role"),
     ("key.create", {"principal": "group/x"}, "principal must be user/NAME"),
