@@ -22,6 +22,7 @@ from thingmint.access.directory import Directory
 from thingmint.access.iam import IamTokens
 from thingmint.access.journal import Journal
 from thingmint.access.operator import as_operator
+from thingmint.access.roles import Roles
 from thingmint.access.sealing import Sealer, insert_sealed
 from thingmint.access.sigv4 import SigV4
 from thingmint.access.throttle import throttle_for
@@ -32,6 +33,7 @@ from thingmint.aws.operations import Registries
 from thingmint.gateway.broker.embedded import EmbeddedBroker
 from thingmint.gateway.gateway import Doorway, Gateway
 from thingmint.gateway.journal import DoorJournal
+from thingmint.gateway.provisioning import ProvisioningTopics
 from thingmint.http.front import Front
 from thingmint.http.listener import HttpListener, bind
 from thingmint.http.probes import probes
@@ -50,12 +52,15 @@ from thingmint.registry.claims import ClaimRegistry
 from thingmint.registry.device_policies import DevicePolicyRegistry
 from thingmint.registry.doorkeeping import Doorkeeping
 from thingmint.registry.fleet import FleetRegistry
+from thingmint.registry.hooks import HookTable
 from thingmint.registry.keypool import KeyPool
 from thingmint.registry.markers import Markers
 from thingmint.registry.memberships import MembershipRegistry
 from thingmint.registry.names import NameRegistry
 from thingmint.registry.operations import OperationRegistry
+from thingmint.registry.ownership import OwnershipRegistry
 from thingmint.registry.principals import PrincipalRegistry
+from thingmint.registry.provisioning import ProvisioningRegistry
 from thingmint.registry.quotas import begin_counting
 from thingmint.registry.tags import TagRegistry
 from thingmint.registry.templates import TemplateRegistry
@@ -143,13 +148,15 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         throttle=throttle_for(settings.limits),
     )
     yandex = _yandex_face(instance, access, settings, names)
-    front = _front(instance, access, settings, names, keys, YandexRest(yandex), metrics, journal)
+    hooks = HookTable(settings.hooks)
+    fleet = _fleet(instance, access, settings, keys, hooks)
+    front = _front(instance, access, settings, names, keys, fleet, YandexRest(yandex), metrics, journal)
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(front, api_socket, tls.context),
         "http": HttpListener(front, http_socket),
         "grpc": _grpc_listener(yandex, journal, settings, tls),
     }
-    gateway = _gateway(instance, endpoints, DoorJournal(metrics, trail), tls)
+    gateway = _gateway(instance, access, fleet, endpoints, DoorJournal(metrics, trail), tls)
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != _PROXY_SOCKET}
@@ -173,6 +180,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         asyncio.create_task(trail.run()),
         asyncio.create_task(sealer.run()),
         asyncio.create_task(_note_use(access.directory)),
+        asyncio.create_task(fleet.ownership.run()),
     ]
     keys.start()
     try:
@@ -199,6 +207,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         await asyncio.wait(chores)
         await _finish(access.directory, trail, sealer)
         await keys.close()
+        await hooks.close()
         await instance.store.close()
         _log.info("stopped")
 
@@ -211,6 +220,16 @@ class _Access:
     administration: Administration
     directory: Directory
     throttle: Throttle
+
+
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    """What provisions devices, over either wire."""
+
+    templates: TemplateRegistry
+    claims: ClaimRegistry
+    ownership: OwnershipRegistry
+    provisioning: ProvisioningRegistry
 
 
 async def _note_use(directory: Directory) -> None:
@@ -256,6 +275,7 @@ def _front(
     settings: Settings,
     names: NameRegistry,
     keys: KeyPool,
+    fleet: _Fleet,
     yandex: YandexRest,
     metrics: Metrics,
     journal: Journal,
@@ -280,8 +300,9 @@ def _front(
         memberships=MembershipRegistry(access.store, markers),
         principals=PrincipalRegistry(access.store, markers),
         tags=TagRegistry(access.store),
-        templates=TemplateRegistry(access.store, markers),
-        claims=ClaimRegistry(access.store, instance.device_authority(CLAIM), keys),
+        templates=fleet.templates,
+        claims=fleet.claims,
+        provisioning=fleet.provisioning,
     )
     aws = AwsFace(load_aws_contract(), sigv4, access.throttle, registries)
     return Front(
@@ -302,6 +323,20 @@ def _front(
     )
 
 
+def _fleet(instance: Instance, access: _Access, settings: Settings, keys: KeyPool, hooks: HookTable) -> _Fleet:
+    authority = instance.device_authority(DEVICE)
+    templates = TemplateRegistry(access.store, Markers(instance.vault.derive("markers")))
+    claims = ClaimRegistry(access.store, instance.device_authority(CLAIM), keys)
+    return _Fleet(
+        templates=templates,
+        claims=claims,
+        ownership=OwnershipRegistry(access.store, authority, keys, claims),
+        provisioning=ProvisioningRegistry(
+            access.store, authority, templates, hooks, reinstate_revoked=settings.reinstate_revoked
+        ),
+    )
+
+
 def _yandex_face(instance: Instance, access: _Access, settings: Settings, names: NameRegistry) -> YandexFace:
     operations, quotas = OperationRegistry(access.store), settings.quotas_in_force()
     return YandexFace(
@@ -318,7 +353,14 @@ def _yandex_face(instance: Instance, access: _Access, settings: Settings, names:
     )
 
 
-def _gateway(instance: Instance, endpoints: Mapping[str, Scope], journal: DoorJournal, tls: ListenerTLS) -> Gateway:
+def _gateway(
+    instance: Instance,
+    access: _Access,
+    fleet: _Fleet,
+    endpoints: Mapping[str, Scope],
+    journal: DoorJournal,
+    tls: ListenerTLS,
+) -> Gateway:
     return Gateway(
         Doorkeeping(instance.store),
         EmbeddedBroker(),
@@ -326,6 +368,9 @@ def _gateway(instance: Instance, endpoints: Mapping[str, Scope], journal: DoorJo
         endpoints=endpoints,
         renewed=tls.follow(),
         clock=utc_now,
+        provisioning=ProvisioningTopics(
+            fleet.ownership, fleet.provisioning, Roles(access.directory), access.throttle, journal
+        ),
     )
 
 
