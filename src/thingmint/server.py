@@ -29,6 +29,7 @@ from thingmint.aws.operations import Registries
 from thingmint.gateway.broker.embedded import EmbeddedBroker
 from thingmint.gateway.gateway import Gateway
 from thingmint.gateway.journal import DoorJournal
+from thingmint.gateway.newcomers import Newcomers
 from thingmint.http.front import Front
 from thingmint.http.listener import HttpListener, bind
 from thingmint.http.probes import probes
@@ -40,16 +41,19 @@ from thingmint.instance.layout import write_private
 from thingmint.metrics import Metrics
 from thingmint.native.app import NativeFace
 from thingmint.native.auth import NativeAuth
+from thingmint.registry.authorities import AuthorityRegistry
 from thingmint.registry.bindings import BindingRegistry
 from thingmint.registry.certificates import CertificateRegistry, utc_now
 from thingmint.registry.claims import ClaimRegistry
 from thingmint.registry.device_policies import DevicePolicyRegistry
 from thingmint.registry.doorkeeping import Doorkeeping
 from thingmint.registry.fleet import FleetRegistry
+from thingmint.registry.issued import IssuedRegistry
 from thingmint.registry.keypool import KeyPool
 from thingmint.registry.markers import Markers
 from thingmint.registry.memberships import MembershipRegistry
 from thingmint.registry.names import NameRegistry
+from thingmint.registry.newcomers import NewcomerRegistry
 from thingmint.registry.operations import OperationRegistry
 from thingmint.registry.principals import PrincipalRegistry
 from thingmint.registry.tags import TagRegistry
@@ -141,7 +145,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         "http": HttpListener(front, http_socket),
         "grpc": _grpc_listener(yandex, journal, settings, tls),
     }
-    gateway = _gateway(instance, endpoints, DoorJournal(metrics, trail), tls)
+    gateway = _gateway(instance, access, endpoints, DoorJournal(metrics, trail), tls)
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: sock.getsockname()[1] for name, (sock, _) in zip(("mqtt", "mqtt-alpn"), mqtt_sockets, strict=False)}
@@ -260,6 +264,8 @@ def _front(
         tags=TagRegistry(access.store),
         templates=TemplateRegistry(access.store, markers),
         claims=ClaimRegistry(access.store, instance.device_authority(CLAIM), keys),
+        authorities=AuthorityRegistry(access.store, markers),
+        issued=IssuedRegistry(access.store, markers),
     )
     aws = AwsFace(load_aws_contract(), sigv4, access.throttle, registries)
     return Front(
@@ -291,14 +297,19 @@ def _yandex_face(instance: Instance, access: _Access, settings: Settings, names:
     )
 
 
-def _gateway(instance: Instance, endpoints: Mapping[str, Scope], journal: DoorJournal, tls: ListenerTLS) -> Gateway:
+def _gateway(
+    instance: Instance, access: _Access, endpoints: Mapping[str, Scope], journal: DoorJournal, tls: ListenerTLS
+) -> Gateway:
+    broker = EmbeddedBroker()
+    templates = TemplateRegistry(access.store, Markers(instance.vault.derive("markers")))
     return Gateway(
         Doorkeeping(instance.store),
-        EmbeddedBroker(),
+        broker,
         journal,
         endpoints=endpoints,
         renewed=tls.follow(),
         clock=utc_now,
+        newcomer=Newcomers(NewcomerRegistry(access.store, templates, None), broker, utc_now),
     )
 
 
