@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import resource
 import signal
 import socket
@@ -15,11 +16,12 @@ import structlog
 
 from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore, AuditTrail
-from thingmint.access.commands import as_operator
+from thingmint.access.audit_records import AuditRecords
 from thingmint.access.directory import Directory
 from thingmint.access.iam import IamTokens
 from thingmint.access.journal import Journal
-from thingmint.access.sealing import Sealer
+from thingmint.access.operator import as_operator
+from thingmint.access.sealing import Sealer, insert_sealed
 from thingmint.access.sigv4 import SigV4
 from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
@@ -29,7 +31,7 @@ from thingmint.aws.operations import Registries
 from thingmint.gateway.broker.embedded import EmbeddedBroker
 from thingmint.gateway.gateway import Gateway
 from thingmint.gateway.journal import DoorJournal
-from thingmint.gateway.newcomers import Newcomers
+from thingmint.gateway.newcomers import Newcomers, newcomer_throttle
 from thingmint.http.front import Front
 from thingmint.http.listener import HttpListener, bind
 from thingmint.http.probes import probes
@@ -37,6 +39,7 @@ from thingmint.identity.authority import CLAIM, DEVICE, listener_profile
 from thingmint.identity.errors import Unavailable
 from thingmint.identity.registration import Scope
 from thingmint.instance.clients import update_endpoints
+from thingmint.instance.create import check_master_key
 from thingmint.instance.layout import write_private
 from thingmint.metrics import Metrics
 from thingmint.native.app import NativeFace
@@ -56,6 +59,7 @@ from thingmint.registry.names import NameRegistry
 from thingmint.registry.newcomers import NewcomerRegistry
 from thingmint.registry.operations import OperationRegistry
 from thingmint.registry.principals import PrincipalRegistry
+from thingmint.registry.quotas import begin_counting
 from thingmint.registry.tags import TagRegistry
 from thingmint.registry.templates import TemplateRegistry
 from thingmint.registry.thing_groups import ThingGroupRegistry
@@ -78,6 +82,7 @@ if TYPE_CHECKING:
 __all__ = ["Ready", "serve"]
 
 _LOOPBACK = "127.0.0.1"
+_COLLECT_AT = 10_000  # objects that may be part of a cycle
 _NOTE_USE_EVERY = 5.0  # seconds
 
 _log = structlog.get_logger("thingmint.server")
@@ -95,6 +100,7 @@ class Ready:
 async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what is in flight. Raises ConfigError before it listens."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
+    await check_master_key(instance.store, instance.vault)
     api_socket = _bind("api-port", settings.host, settings.api_port)
     http_socket = _bind("http-port", _LOOPBACK, settings.http_port)
     mqtt_sockets = [(_bind("mqtt-port", settings.host, settings.mqtt_port), False)]
@@ -102,6 +108,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         mqtt_sockets.append((_bind("mqtt-alpn-port", settings.host, settings.mqtt_alpn_port), True))
     # gRPC binds for itself, and only once there is a certificate; whether it can is found out before.
     _bind("grpc-port", settings.host, settings.grpc_port).close()
+    await begin_counting(instance.store, settings.quotas_in_force())
     stopping = _stop_signal()
 
     endpoints = {name: Scope(e.account, e.region) for name, e in settings.endpoints.items()}
@@ -122,7 +129,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     tls.renew(served())
     keys = KeyPool(settings.key_pool)
     metrics = _metrics(instance, keys)
-    trail = AuditTrail(instance.store, utc_now)
+    trail = AuditTrail(instance.store, utc_now, insert_sealed)
     journal = Journal(metrics, trail)
     sealer = Sealer(
         instance.store,
@@ -134,7 +141,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     audited = AuditedStore(instance.store, utc_now)
     access = _Access(
         store=audited,
-        administration=Administration(audited, instance.vault, utc_now),
+        administration=Administration(audited, instance.vault, utc_now, settings.quotas_in_force()),
         directory=Directory(instance.store, instance.vault, utc_now),
         throttle=throttle_for(settings.limits),
     )
@@ -145,7 +152,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         "http": HttpListener(front, http_socket),
         "grpc": _grpc_listener(yandex, journal, settings, tls),
     }
-    gateway = _gateway(instance, access, endpoints, DoorJournal(metrics, trail), tls)
+    gateway = _gateway(instance, access, settings, endpoints, DoorJournal(metrics, trail), tls)
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: sock.getsockname()[1] for name, (sock, _) in zip(("mqtt", "mqtt-alpn"), mqtt_sockets, strict=False)}
@@ -161,7 +168,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
 
     async def access_command(name: str, given: dict[str, Any]) -> Any:
         """What `thingmint access` asks of a server that holds the directory."""
-        return await as_operator(access.administration, name, given)
+        return await as_operator(access.administration, trail, name, given)
 
     admin = AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command})
     chores = [
@@ -177,6 +184,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         await gateway.start(mqtt_sockets)
         await admin.start()
         update_endpoints(instance.directory, ready.hostname, api_port=ready.ports["api"], grpc_port=ready.ports["grpc"])
+        _leave_out_of_collections()
         _log.info("ready", host=settings.host, dev=settings.dev, **ready.ports)
         write_private(instance.directory.listeners, orjson.dumps(ready.ports) + b"\n")
         on_ready(ready)
@@ -225,6 +233,16 @@ async def _finish(directory: Directory, trail: AuditTrail, sealer: Sealer) -> No
         _log.error("the audit trail was not finished", error=str(error))
 
 
+def _leave_out_of_collections() -> None:
+    """What was made at start (contracts, routes, modules) stays, and need not be looked through again and again.
+
+    Requests leave hardly any cycles behind, so collecting every 700 objects, Python's usual, finds next to nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AT)
+
+
 def _metrics(instance: Instance, keys: KeyPool) -> Metrics:
     metrics = Metrics()
     metrics.gauge("key_pool_ready", "Key pairs that lie ready.", lambda: keys.ready)
@@ -250,6 +268,7 @@ def _front(
         keys,
         markers,
         reinstate_revoked=settings.reinstate_revoked,
+        quotas=settings.quotas_in_force(),
     )
     sigv4 = SigV4(access.directory, utc_now)
     registries = Registries(
@@ -265,30 +284,35 @@ def _front(
         templates=TemplateRegistry(access.store, markers),
         claims=ClaimRegistry(access.store, instance.device_authority(CLAIM), keys),
         authorities=AuthorityRegistry(access.store, markers),
-        issued=IssuedRegistry(access.store, markers),
+        issued=IssuedRegistry(access.store, markers, quotas=settings.quotas_in_force()),
     )
     aws = AwsFace(load_aws_contract(), sigv4, access.throttle, registries)
     return Front(
         aws=aws,
         native=NativeFace(
-            NativeAuth(access.directory, names, dev=settings.dev), access.throttle, certificates, access.administration
+            NativeAuth(access.directory, names, dev=settings.dev),
+            access.throttle,
+            certificates,
+            access.administration,
+            AuditRecords(access.store, Markers(instance.vault.derive("audit markers"))),
         ),
         yandex=yandex,
         probes=probes(instance.store, metrics),
         is_aws_route=aws.is_route,
         is_yandex_route=yandex.is_route,
         journal=journal,
+        clock=utc_now,
     )
 
 
 def _yandex_face(instance: Instance, access: _Access, settings: Settings, names: NameRegistry) -> YandexFace:
-    operations = OperationRegistry(access.store)
+    operations, quotas = OperationRegistry(access.store), settings.quotas_in_force()
     return YandexFace(
         load_yandex_contract(),
         tokens=IamTokens(access.directory, instance.vault.derive("iam tokens"), utc_now),
         throttle=access.throttle,
-        fleet=FleetRegistry(access.store, operations, Markers(instance.vault.derive("page tokens"))),
-        bindings=BindingRegistry(access.store, operations),
+        fleet=FleetRegistry(access.store, operations, Markers(instance.vault.derive("page tokens")), quotas),
+        bindings=BindingRegistry(access.store, operations, quotas),
         operations=operations,
         names=names,
         clock=utc_now,
@@ -298,10 +322,16 @@ def _yandex_face(instance: Instance, access: _Access, settings: Settings, names:
 
 
 def _gateway(
-    instance: Instance, access: _Access, endpoints: Mapping[str, Scope], journal: DoorJournal, tls: ListenerTLS
+    instance: Instance,
+    access: _Access,
+    settings: Settings,
+    endpoints: Mapping[str, Scope],
+    journal: DoorJournal,
+    tls: ListenerTLS,
 ) -> Gateway:
     broker = EmbeddedBroker()
     templates = TemplateRegistry(access.store, Markers(instance.vault.derive("markers")))
+    newcomers = NewcomerRegistry(access.store, templates, None, quotas=settings.quotas_in_force())
     return Gateway(
         Doorkeeping(instance.store),
         broker,
@@ -309,7 +339,7 @@ def _gateway(
         endpoints=endpoints,
         renewed=tls.follow(),
         clock=utc_now,
-        newcomer=Newcomers(NewcomerRegistry(access.store, templates, None), broker, utc_now),
+        newcomer=Newcomers(newcomers, broker, newcomer_throttle(settings.limits), utc_now),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,6 +18,7 @@ from thingmint.access.vault import MASTER_KEY_BYTES
 from thingmint.identity.authority import RootKeyType
 from thingmint.identity.durations import parse_duration
 from thingmint.identity.names import is_hostname
+from thingmint.identity.quotas import MAX_PROBED, NO_QUOTAS, Quotas
 from thingmint.logs import LogFormat
 
 if TYPE_CHECKING:
@@ -61,8 +63,31 @@ class Endpoint(BaseModel):
     cloud: Literal["aws", "yandex"] = "aws"
 
 
+_Probed = Annotated[int, Field(ge=1, le=MAX_PROBED)] | None
+_Counted = Annotated[int, Field(ge=1)] | None
+
+
+class QuotaSettings(BaseModel):
+    """Those that differ from what ``limits`` means."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    users: _Probed = None
+    roles: _Probed = None
+    service_accounts: _Probed = None
+    policies: _Probed = None
+    folders: _Probed = None
+    registries: _Probed = None
+    devices: _Counted = None
+    certificates: _Counted = None
+
+
+# The published ones: IAM's of users, roles and customer managed policies in an account.
+_AWS_QUOTAS = Quotas(users=5000, roles=1000, policies=1500)
+
+
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
     data_dir: Path = Path("data")
     host: str = "127.0.0.1"
@@ -85,6 +110,7 @@ class Settings(BaseSettings):
     )
     reinstate_revoked: bool = False
     limits: LimitsProfile = "generous"
+    quotas: QuotaSettings | None = None
     audit_retention: Duration | None = Field(None, ge=timedelta(hours=1))
     yandex_fingerprint: Literal["sha256", "sha1"] = "sha256"
     yandex_operations_pending: Duration = Field(timedelta(0), ge=timedelta(0), le=timedelta(minutes=10))
@@ -112,6 +138,11 @@ class Settings(BaseSettings):
                 raise ConfigError("master-key-file", f"cannot be read: {error}") from None
         return None
 
+    def quotas_in_force(self) -> Quotas:
+        """What ``limits`` means, but for those that are set."""
+        usual = {"generous": Quotas(), "aws": _AWS_QUOTAS, "none": NO_QUOTAS}[self.limits]
+        return replace(usual, **self.quotas.model_dump(exclude_none=True)) if self.quotas else usual
+
     def passphrase(self) -> bytes | None:
         """The CA keys' passphrase, if one is set. Raises ConfigError for one that is set and empty."""
         if self.ca_passphrase is not None:
@@ -138,9 +169,11 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         raise ConfigError(str(file), f"is not valid TOML: {error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0])
+        name = ".".join(str(part) for part in first["loc"] if part != "[key]")
         if first["type"] == "extra_forbidden":
-            raise ConfigError(name, f"is not a setting{_suggestion(name)}") from None
+            parts: dict[str, type[BaseModel]] = {"quotas": QuotaSettings, "endpoints": Endpoint}
+            part = parts.get(name.partition(".")[0], Settings)
+            raise ConfigError(name, f"is not a setting{_suggestion(str(first['loc'][-1]), part)}") from None
         raise ConfigError(name.replace("_", "-"), first["msg"].removeprefix("Value error, ")) from None
 
 
@@ -158,8 +191,10 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     for variable in environment:
         if not variable.startswith(_PREFIX) or variable == _CONFIG or variable.startswith(_FOR_CLIENTS):
             continue
-        name = variable.removeprefix(_PREFIX).lower()
-        if name not in Settings.model_fields:
+        name, _, part = variable.removeprefix(_PREFIX).lower().partition("__")
+        if part and name == "quotas" and part not in QuotaSettings.model_fields:
+            raise ConfigError(variable, f"is not a setting{_suggestion(part, QuotaSettings)}")
+        if name not in Settings.model_fields or (part and name != "quotas"):
             raise ConfigError(variable, f"is not a setting{_suggestion(name)}")
 
 
@@ -179,6 +214,6 @@ def _not_empty(setting: str, passphrase: bytes) -> bytes:
     return passphrase
 
 
-def _suggestion(name: str) -> str:
-    close = difflib.get_close_matches(name.replace("-", "_"), Settings.model_fields, n=1)
+def _suggestion(name: str, settings: type[BaseModel] = Settings) -> str:
+    close = difflib.get_close_matches(name.replace("-", "_"), settings.model_fields, n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -82,8 +82,7 @@ class Admission:
 
     def dependencies(self, peer: Peer) -> set[Dependency]:
         """What a decision about ``peer`` may hang on before it is known whose certificate it is."""
-        assert peer.fingerprint is not None
-        return {("", "", "certificate", peer.fingerprint)}
+        return {("", "", "certificate", peer.fingerprint)} if peer.fingerprint is not None else set()
 
     async def judge(self, peer: Peer, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
         """Everything but whether the policies allow to connect. Raises Unavailable.

@@ -79,6 +79,7 @@ class DeviceConnection(asyncio.Protocol):
         self._rejudging: asyncio.Task[None] | None = None
         self._stale = False  # something changed since the last judgement began
         self._flushing = False
+        self._refused = False
         self._ended = False
         self._session: Session | None = None
         self._will: Will | None = None
@@ -250,6 +251,7 @@ class DeviceConnection(asyncio.Protocol):
         self._services.journal.refused(
             self._peer, refused.caller, "Connect", f"client/{client_id}", refused.why, refused.findings
         )
+        self._refused = True
         if not refused.silent:
             self._mqtt.refuse(refused.reason)
         self._end(refused.why, with_will=False)
@@ -276,6 +278,8 @@ class DeviceConnection(asyncio.Protocol):
         services.hub.remove(self)
         self._waiting.clear()
         if session is None or session.link is None:
+            if not self._refused:
+                services.journal.ended_early(self._peer, why)
             return
         session.link.close()
         services.journal.disconnected(self._peer, session.admitted.caller, session.client_id, why)

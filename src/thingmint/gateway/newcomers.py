@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from thingmint.access.throttle import LimitsProfile
     from thingmint.gateway.broker.interface import Broker
     from thingmint.gateway.peer import Peer
     from thingmint.identity.leaves import Leaf
     from thingmint.identity.registration import Registration, Scope
     from thingmint.registry.newcomers import Arrival, NewcomerRegistry
 
-__all__ = ["Newcomers", "new_throttle"]
+__all__ = ["Newcomers", "newcomer_throttle"]
 
 # A device that keeps coming back while it waits is heard of now and then; a fleet that is switched on has to get
 # through, and a stolen authority's key must not fill the registry faster than somebody can look.
@@ -38,8 +39,8 @@ _RATES = {"certificate": Rate(0.5, 3), "authority": Rate(50, 200), "account": Ra
 _log = structlog.get_logger("thingmint.gateway")
 
 
-def new_throttle() -> Throttle:
-    return Throttle(None, _RATES)
+def newcomer_throttle(profile: LimitsProfile) -> Throttle:
+    return Throttle(None, {} if profile == "none" else _RATES)
 
 
 class Newcomers:
@@ -52,13 +53,13 @@ class Newcomers:
         self,
         registry: NewcomerRegistry,
         broker: Broker,
+        throttle: Throttle,
         clock: Callable[[], datetime],
-        throttle: Throttle | None = None,
     ) -> None:
         self._registry = registry
         self._broker = broker
+        self._throttle = throttle
         self._clock = clock
-        self._throttle = throttle or new_throttle()
 
     async def __call__(self, peer: Peer, scope: Scope | None) -> Refused | None:
         """None if no authority vouches for the certificate. Raises Unavailable."""

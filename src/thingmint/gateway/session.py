@@ -190,9 +190,13 @@ class Session:
             self.link.acknowledge(packet_id)
 
     def _published(self, packet_id: int | None, reason: Reason) -> None:
-        if packet_id is not None:
-            self._mqtt.puback(packet_id, reason)
-            self._host.flush()
+        if packet_id is None:
+            return
+        if reason.failed and self._mqtt.version == 4:
+            self._host.fail(reason, "a message was not taken")  # 3.1.1 has no other word for it
+            return
+        self._mqtt.puback(packet_id, reason)
+        self._host.flush()
 
     def _may_publish(self, topic: str, *, retain: bool) -> bool:
         if topic[0] == "$" and (topic.startswith(_EVENTS) or not topic.startswith(_RESERVED)):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from thingmint.identity.authorities import AuthorityStatus, parse_authority
 from thingmint.identity.errors import AlreadyExists, Ambiguous, InvalidState, UnverifiedCertificate
 from thingmint.identity.leaves import is_signed_by, parse_leaf
+from thingmint.identity.quotas import NO_QUOTAS
 from thingmint.identity.registration import Registration
 from thingmint.identity.status import check_initial
+from thingmint.registry.bindings import check_certificates
 from thingmint.registry.certificates import Page, utc_now
 from thingmint.storage import authorities as authorities_sql
 from thingmint.storage import certificates as sql
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from thingmint.identity.authorities import Authority, RegisteredAuthority
     from thingmint.identity.leaves import Leaf
+    from thingmint.identity.quotas import Quotas
     from thingmint.identity.registration import Scope
     from thingmint.identity.status import Status
     from thingmint.registry.markers import Markers
@@ -34,13 +37,21 @@ _FIELD = "certificatePem"
 class IssuedRegistry:
     """Every method is one transaction. A fingerprint that is passed in is in canonical form (see parse_fingerprint)."""
 
-    def __init__(self, store: Store, markers: Markers, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        store: Store,
+        markers: Markers,
+        *,
+        quotas: Quotas = NO_QUOTAS,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._store = store
         self._markers = markers
+        self._quotas = quotas
         self._clock = clock
 
     async def register(self, scope: Scope, pem: str, ca_pem: str | None, *, status: Status) -> Registration:
-        """Raises AlreadyExists, and what ``issuer_of`` does."""
+        """Raises AlreadyExists, LimitExceeded, and what ``issuer_of`` does."""
         check_initial(status)
         leaf = parse_leaf(pem, _FIELD)
         given = parse_authority(ca_pem, "caCertificatePem") if ca_pem is not None else None
@@ -55,6 +66,7 @@ class IssuedRegistry:
             await sql.insert_certificate(tx, leaf.certificate)
             if not await sql.insert_registration(tx, registration):
                 raise AlreadyExists("certificate", leaf.fingerprint)
+            await check_certificates(tx, scope.account, self._quotas)
             tx.subjects.append(registration.arn)
             return registration
 

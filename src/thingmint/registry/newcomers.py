@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from thingmint.identity.errors import Disallowed
 from thingmint.identity.leaves import is_signed_by, twin_of
+from thingmint.identity.quotas import NO_QUOTAS
 from thingmint.identity.status import Status
 from thingmint.identity.template import Kind, parse_template, subject_parameters
+from thingmint.registry.bindings import check_certificates
 from thingmint.registry.certificates import utc_now
 from thingmint.registry.issued import begin_registration
 from thingmint.storage import authorities as authorities_sql
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from thingmint.identity.authorities import RegisteredAuthority
     from thingmint.identity.leaves import Leaf
+    from thingmint.identity.quotas import Quotas
     from thingmint.identity.registration import Registration, Scope
     from thingmint.identity.template import Plan, Template
     from thingmint.registry.templates import TemplateRegistry
@@ -66,11 +69,14 @@ class NewcomerRegistry:
         store: Store,
         templates: TemplateRegistry,
         provisioner: Provisioner | None,
+        *,
+        quotas: Quotas = NO_QUOTAS,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._templates = templates
         self._provisioner = provisioner
+        self._quotas = quotas
         self._clock = clock
 
     async def find(self, scope: Scope | None, leaf: Leaf) -> Arrival | None:
@@ -98,7 +104,7 @@ class NewcomerRegistry:
     async def register(self, arrival: Arrival, leaf: Leaf) -> Registration:
         """The registration, PENDING_ACTIVATION unless the authority provisions; what is there already is left as it is.
 
-        Raises Disallowed for what is not to be registered, and what its provisioning raises.
+        Raises Disallowed for what is not to be registered, LimitExceeded, and what its provisioning raises.
         """
         authority, now, generation = arrival.authority, self._clock(), str(uuid.uuid4())
         scope = authority.scope
@@ -115,6 +121,7 @@ class NewcomerRegistry:
             registration = begin_registration(authority, leaf, Status.PENDING_ACTIVATION, now, generation)
             await sql.insert_certificate(tx, leaf.certificate)
             await sql.insert_registration(tx, registration)
+            await check_certificates(tx, scope.account, self._quotas)
             await announce(tx, scope, "certificate", leaf.fingerprint, now)
             tx.subjects.append(registration.arn)
             if provision is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from thingmint.identity.certificates import Certificate
 from thingmint.identity.registration import Registration, Scope
 from thingmint.identity.status import Status
+from thingmint.storage import usage
 from thingmint.storage.times import from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ __all__ = [
     "delete_registration",
     "drop_content",
     "find_by_serial",
-    "get_certificate",
+    "get_registered",
     "get_registration",
     "insert_certificate",
     "insert_registration",
@@ -39,13 +40,6 @@ async def insert_certificate(tx: Transaction, certificate: Certificate) -> None:
     )
 
 
-async def get_certificate(tx: Transaction, fingerprint: str) -> Certificate | None:
-    row = await tx.fetch_one(
-        "SELECT der, fingerprint, not_before, not_after FROM certificates WHERE fingerprint = $1", fingerprint
-    )
-    return Certificate(row[0], row[1], from_micros(row[2]), from_micros(row[3])) if row else None
-
-
 async def insert_registration(tx: Transaction, registration: Registration) -> bool:
     """False if that certificate is registered in that scope already."""
     inserted = await tx.execute(
@@ -65,6 +59,8 @@ async def insert_registration(tx: Transaction, registration: Registration) -> bo
         registration.ca,
         registration.serial,
     )
+    if inserted:
+        await usage.note(tx, "certificates", registration.scope.account, 1)
     return inserted == 1
 
 
@@ -74,11 +70,28 @@ _REGISTRATION = (
 )
 
 
+_REGISTERED = (
+    "SELECT r.account, r.region, r.fingerprint, r.status, r.mode, r.origin, r.created_at, r.modified_at, "
+    "r.generation, r.version, r.ca, r.serial, c.der, c.not_before, c.not_after "
+    "FROM registrations AS r JOIN certificates AS c ON c.fingerprint = r.fingerprint "
+    "WHERE r.account = $1 AND r.region = $2 AND r.fingerprint = $3"
+)
+
+
 async def get_registration(tx: Transaction, scope: Scope, fingerprint: str) -> Registration | None:
     row = await tx.fetch_one(
         _REGISTRATION + "WHERE account = $1 AND region = $2 AND fingerprint = $3", *scope, fingerprint
     )
     return _registration(row) if row else None
+
+
+async def get_registered(tx: Transaction, scope: Scope, fingerprint: str) -> tuple[Registration, Certificate] | None:
+    """A registration together with what it is about."""
+    row = await tx.fetch_one(_REGISTERED, *scope, fingerprint)
+    if row is None:
+        return None
+    der, not_before, not_after = row[12:]
+    return _registration(row[:12]), Certificate(der, fingerprint, from_micros(not_before), from_micros(not_after))
 
 
 async def find_by_serial(tx: Transaction, scope: Scope, ca: str, serial: str) -> str | None:
@@ -147,9 +160,11 @@ async def delete_registration(tx: Transaction, scope: Scope, fingerprint: str) -
         *scope,
         fingerprint,
     )
-    await tx.execute(
+    deleted = await tx.execute(
         "DELETE FROM registrations WHERE account = $1 AND region = $2 AND fingerprint = $3", *scope, fingerprint
     )
+    if deleted:
+        await usage.note(tx, "certificates", scope.account, -1)
     await drop_content(tx, fingerprint)
 
 
