@@ -33,6 +33,7 @@ from thingmint.aws.operations import Registries
 from thingmint.gateway.broker.embedded import EmbeddedBroker
 from thingmint.gateway.gateway import Doorway, Gateway
 from thingmint.gateway.journal import DoorJournal
+from thingmint.gateway.newcomers import Newcomers, newcomer_throttle
 from thingmint.gateway.provisioning import ProvisioningTopics
 from thingmint.http.front import Front
 from thingmint.http.listener import HttpListener, bind
@@ -46,6 +47,7 @@ from thingmint.instance.layout import write_private
 from thingmint.metrics import Metrics
 from thingmint.native.app import NativeFace
 from thingmint.native.auth import NativeAuth
+from thingmint.registry.authorities import AuthorityRegistry
 from thingmint.registry.bindings import BindingRegistry
 from thingmint.registry.certificates import CertificateRegistry, utc_now
 from thingmint.registry.claims import ClaimRegistry
@@ -53,10 +55,12 @@ from thingmint.registry.device_policies import DevicePolicyRegistry
 from thingmint.registry.doorkeeping import Doorkeeping
 from thingmint.registry.fleet import FleetRegistry
 from thingmint.registry.hooks import HookTable
+from thingmint.registry.issued import IssuedRegistry
 from thingmint.registry.keypool import KeyPool
 from thingmint.registry.markers import Markers
 from thingmint.registry.memberships import MembershipRegistry
 from thingmint.registry.names import NameRegistry
+from thingmint.registry.newcomers import NewcomerRegistry
 from thingmint.registry.operations import OperationRegistry
 from thingmint.registry.ownership import OwnershipRegistry
 from thingmint.registry.principals import PrincipalRegistry
@@ -156,7 +160,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         "http": HttpListener(front, http_socket),
         "grpc": _grpc_listener(yandex, journal, settings, tls),
     }
-    gateway = _gateway(instance, access, fleet, endpoints, DoorJournal(metrics, trail), tls)
+    gateway = _gateway(instance, access, settings, fleet, endpoints, DoorJournal(metrics, trail), tls)
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != _PROXY_SOCKET}
@@ -303,6 +307,8 @@ def _front(
         templates=fleet.templates,
         claims=fleet.claims,
         provisioning=fleet.provisioning,
+        authorities=AuthorityRegistry(access.store, markers),
+        issued=IssuedRegistry(access.store, markers, quotas=settings.quotas_in_force()),
     )
     aws = AwsFace(load_aws_contract(), sigv4, access.throttle, registries)
     return Front(
@@ -356,14 +362,17 @@ def _yandex_face(instance: Instance, access: _Access, settings: Settings, names:
 def _gateway(
     instance: Instance,
     access: _Access,
+    settings: Settings,
     fleet: _Fleet,
     endpoints: Mapping[str, Scope],
     journal: DoorJournal,
     tls: ListenerTLS,
 ) -> Gateway:
+    broker = EmbeddedBroker()
+    newcomers = NewcomerRegistry(access.store, fleet.templates, None, quotas=settings.quotas_in_force())
     return Gateway(
         Doorkeeping(instance.store),
-        EmbeddedBroker(),
+        broker,
         journal,
         endpoints=endpoints,
         renewed=tls.follow(),
@@ -371,6 +380,7 @@ def _gateway(
         provisioning=ProvisioningTopics(
             fleet.ownership, fleet.provisioning, Roles(access.directory), access.throttle, journal
         ),
+        newcomer=Newcomers(newcomers, broker, newcomer_throttle(settings.limits), utc_now),
     )
 
 

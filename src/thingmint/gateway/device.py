@@ -179,7 +179,7 @@ class DeviceConnection(asyncio.Protocol):
 
     async def _connect(self, packet: Connect) -> None:
         services, client_id = self._services, packet.client_id
-        judged = await self._judge(client_id)
+        judged = await self._judge(client_id, connecting=True)
         if isinstance(judged, Admitted):
             judged = _let_connect(judged, packet)
         if isinstance(judged, Refused):
@@ -206,16 +206,20 @@ class DeviceConnection(asyncio.Protocol):
             self.reconsider()
         link.resume()
 
-    async def _judge(self, client_id: str) -> Admitted | Refused:
-        """Follows what the judgement hangs on, and judges again if anything changed while that was not followed yet."""
+    async def _judge(self, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
+        """Follows what the judgement hangs on, and judges again if anything changed while that was not followed yet.
+
+        A refusal stands: a newcomer that was registered must not be let in, nor told of, on second thoughts.
+        """
         services = self._services
         while True:
             if services.watcher.blind:
                 return Refused(Reason.SERVER_UNAVAILABLE, "changes cannot be followed")
             news, self._stale = services.watcher.news, False
-            judged = await services.admission.judge(self._peer, client_id)
-            if isinstance(judged, Admitted):
-                services.hub.follow(self, services.admission.dependencies(self._peer) | judged.dependencies)
+            judged = await services.admission.judge(self._peer, client_id, connecting=connecting)
+            if isinstance(judged, Refused):
+                return judged
+            services.hub.follow(self, services.admission.dependencies(self._peer) | judged.dependencies)
             if services.watcher.news == news:
                 return judged
 
