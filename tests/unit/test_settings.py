@@ -42,6 +42,7 @@ class TestPrecedence:
             "mqtt_proxy_socket": None,
             "mqtt_proxy_port": None,
             "mqtt_proxy_edges": [],
+            "hooks": {},
             "endpoints": {},
             "key_pool": 32,
             "log_format": "console",

@@ -96,6 +96,8 @@ def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
 EVENTS = {
     "account.list": "ListAccounts",
     "account.create": "CreateAccount",
+    "account.set": "UpdateAccountSettings",
+    "account.show": "GetAccountSettings",
     "folder.create": "CreateFolder",
     "folder.list": "ListFolders",
     "user.create": "CreateUser",
