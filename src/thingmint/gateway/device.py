@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -192,7 +192,7 @@ class DeviceConnection(asyncio.Protocol):
         if self._ended:  # the peer has gone meanwhile
             link.close()
             return
-        services.wills.withdraw(judged.scope, client_id)
+        services.wills.came_back(judged.scope, client_id, resumed=link.session_present)
         session.link = link
         self._session = session
         self._will = _will_of(packet, expiry)
@@ -240,6 +240,8 @@ class DeviceConnection(asyncio.Protocol):
         session = self._session
         if event.session_expiry is not None and session is not None and session.link is not None:
             session.link.set_expiry(event.session_expiry)
+            if self._will is not None:
+                self._will = replace(self._will, delay=min(self._will.delay, event.session_expiry))
         self._end("the device disconnected", with_will=event.will)
         self._shut()
 
