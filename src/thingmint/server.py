@@ -27,6 +27,7 @@ from thingmint.aws.app import AwsFace
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.aws.operations import Registries
 from thingmint.gateway.broker.embedded import EmbeddedBroker
+from thingmint.gateway.broker.upstream import UpstreamBroker
 from thingmint.gateway.gateway import Gateway
 from thingmint.gateway.journal import DoorJournal
 from thingmint.http.front import Front
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from thingmint.access.throttle import Throttle
+    from thingmint.gateway.broker.interface import Broker
     from thingmint.instance.create import Instance
     from thingmint.settings import Settings
 
@@ -91,6 +93,7 @@ class Ready:
 async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what is in flight. Raises ConfigError before it listens."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
+    broker: Broker = EmbeddedBroker() if settings.broker is None else UpstreamBroker(settings.broker.upstream())
     api_socket = _bind("api-port", settings.host, settings.api_port)
     http_socket = _bind("http-port", _LOOPBACK, settings.http_port)
     mqtt_sockets = [(_bind("mqtt-port", settings.host, settings.mqtt_port), False)]
@@ -141,7 +144,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         "http": HttpListener(front, http_socket),
         "grpc": _grpc_listener(yandex, journal, settings, tls),
     }
-    gateway = _gateway(instance, endpoints, DoorJournal(metrics, trail), tls)
+    gateway = _gateway(instance, broker, endpoints, DoorJournal(metrics, trail), tls)
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: sock.getsockname()[1] for name, (sock, _) in zip(("mqtt", "mqtt-alpn"), mqtt_sockets, strict=False)}
@@ -291,10 +294,12 @@ def _yandex_face(instance: Instance, access: _Access, settings: Settings, names:
     )
 
 
-def _gateway(instance: Instance, endpoints: Mapping[str, Scope], journal: DoorJournal, tls: ListenerTLS) -> Gateway:
+def _gateway(
+    instance: Instance, broker: Broker, endpoints: Mapping[str, Scope], journal: DoorJournal, tls: ListenerTLS
+) -> Gateway:
     return Gateway(
         Doorkeeping(instance.store),
-        EmbeddedBroker(),
+        broker,
         journal,
         endpoints=endpoints,
         renewed=tls.follow(),
