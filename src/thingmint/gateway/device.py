@@ -152,6 +152,8 @@ class DeviceConnection(asyncio.Protocol):
         try:
             await work
         except (Unavailable, Throttled) as error:
+            if self._session is None:
+                self._mqtt.refuse(Reason.SERVER_UNAVAILABLE)
             self._close(Reason.SERVER_BUSY, str(error), with_will=True)
         finally:
             self._busy = None
@@ -173,9 +175,9 @@ class DeviceConnection(asyncio.Protocol):
             case PubAck() if session is not None:
                 session.acknowledged(event.packet_id)
             case SubscribeRequested() if session is not None:
-                session.subscribe(event)
+                return session.subscribe(event)
             case UnsubscribeRequested() if session is not None:
-                session.unsubscribe(event)
+                return session.unsubscribe(event)
         return None
 
     async def _connect(self, packet: Connect) -> None:
