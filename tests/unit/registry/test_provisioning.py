@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit import vectors
-from tests.unit.registry.template_support import LAMBDA, OURS, ROLE, THEIRS, Workshop, new_template, with_workshop
+from tests.unit.registry.template_support import (
+    ABROAD,
+    LAMBDA,
+    OURS,
+    ROLE,
+    THEIRS,
+    Workshop,
+    new_template,
+    with_workshop,
+)
 from thingmint.identity.errors import (
     Denied,
     DomainError,
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thingmint.identity.policy import ContextValue
+    from thingmint.identity.registration import Scope
     from thingmint.registry.ownership import OwnedCertificate
     from thingmint.registry.plans import Authorize
 
@@ -206,6 +216,25 @@ def test_whose_a_token_is(tmp_path: Path, fields: dict[str, Any]) -> None:
         with refused("token"):
             await factory.register(name, **{"token": token} | fields)
         assert (factory.effects, factory.roles) == ([], [])
+
+    in_factory(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("scope", [THEIRS, ABROAD])
+def test_the_same_certificate_elsewhere(tmp_path: Path, scope: Scope) -> None:
+    """Claim and certificate may be registered in several accounts and regions: the token counts in one."""
+
+    async def scenario(factory: Factory) -> None:
+        await factory.shop.templates.create(scope, new_template("t-0"))
+        made = await factory.made()
+        await factory.shop.execute(
+            "INSERT INTO registrations (account, region, fingerprint, status, mode, origin, created_at, modified_at, "
+            "generation, version) VALUES ($1, $2, $3, 'PENDING_ACTIVATION', 'SNI_ONLY', 'registered', 0, 0, 'g', 1)",
+            *scope,
+            made.certificate.fingerprint,
+        )
+        with refused("token"):
+            await factory.register("t-0", made.token, scope=scope)
 
     in_factory(tmp_path, scenario)
 
