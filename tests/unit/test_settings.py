@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from thingmint.identity.quotas import NO_QUOTAS, Quotas
 from thingmint.settings import ConfigError, Settings, load
 
 
@@ -50,8 +51,11 @@ class TestPrecedence:
             "grpc_port": 9443,
             "mqtt_port": 8883,
             "mqtt_alpn_port": None,
-            "endpoints": {},
+            "mqtt_proxy_socket": None,
+            "mqtt_proxy_port": None,
+            "mqtt_proxy_edges": [],
             "hooks": {},
+            "endpoints": {},
             "key_pool": 32,
             "log_format": "console",
             "dev": False,
@@ -63,6 +67,7 @@ class TestPrecedence:
             "listener_certificate_lifetime": timedelta(days=90),
             "reinstate_revoked": False,
             "limits": "generous",
+            "quotas": None,
             "audit_retention": None,
             "yandex_fingerprint": "sha256",
             "yandex_operations_pending": timedelta(0),
@@ -295,3 +300,72 @@ def test_limits_and_retention(monkeypatch: pytest.MonkeyPatch, setting: str, tex
         assert refused().setting == setting.replace("_", "-")
     else:
         assert getattr(load({}), setting) == value
+
+
+class TestQuotas:
+    @pytest.mark.parametrize(
+        ("limits", "expected"),
+        [
+            ("generous", Quotas()),
+            ("aws", Quotas(users=5000, roles=1000, policies=1500)),
+            ("none", NO_QUOTAS),
+        ],
+    )
+    def test_by_profile(self, limits: str, expected: Quotas) -> None:
+        assert load({"limits": limits}).quotas_in_force() == expected
+
+    def test_single_ones(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (folder / "thingmint.toml").write_text('limits = "aws"\n[quotas]\nusers = 7\ncertificates = 20000000\n')
+        monkeypatch.setenv("THINGMINT_QUOTAS__DEVICES", "1000")
+        monkeypatch.setenv("THINGMINT_QUOTAS__USERS", "8")
+        found = load({}).quotas_in_force()
+        assert found == Quotas(users=8, roles=1000, policies=1500, devices=1000, certificates=20_000_000)
+
+    @pytest.mark.parametrize(
+        ("text", "named"),
+        [
+            ("[quotas]\nuser = 1", "quotas.user: is not a setting; did you mean users?"),
+            ("[quotas]\nusers = 0", "quotas.users"),
+            ("[quotas]\nusers = 100001", "quotas.users"),
+            ('[quotas]\nusers = "many"', "quotas.users"),
+            ("quotas = 3", "quotas"),
+        ],
+    )
+    def test_what_is_none(self, folder: Path, text: str, named: str) -> None:
+        (folder / "thingmint.toml").write_text(text)
+        assert str(refused()).startswith(named)
+
+    @pytest.mark.parametrize("variable", ["THINGMINT_QUOTAS__USER", "THINGMINT_HOST__USERS", "THINGMINT_QUOTA__USERS"])
+    def test_variables_that_are_none(self, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+        monkeypatch.setenv(variable, "3")
+        assert "is not a setting" in str(refused())
+
+
+class TestEndpoints:
+    def test_names_are_folded(self, folder: Path) -> None:
+        (folder / "thingmint.toml").write_text(
+            '[endpoints."IoT.Example.org."]\naccount = "123456789012"\nregion = "eu-west-1"\n'
+        )
+        [(name, endpoint)] = load({}).endpoints.items()
+        assert (name, endpoint.account, endpoint.region, endpoint.cloud) == (
+            "iot.example.org",
+            "123456789012",
+            "eu-west-1",
+            "aws",
+        )
+
+    @pytest.mark.parametrize(
+        "table",
+        [
+            '[endpoints."not a name"]\naccount = "123456789012"\nregion = "r"',
+            '[endpoints."10.0.0.1"]\naccount = "123456789012"\nregion = "r"',
+            '[endpoints."*.example.org"]\naccount = "123456789012"\nregion = "r"',
+            '[endpoints."a.example"]\naccount = "12345"\nregion = "r"',
+            '[endpoints."a.example"]\naccount = "123456789012"',
+            '[endpoints."a.example"]\naccount = "123456789012"\nregion = "r"\ncloud = "azure"',
+            '[endpoints."a.example"]\naccount = "123456789012"\nregion = "r"\nport = 1',
+        ],
+    )
+    def test_what_is_refused(self, folder: Path, table: str) -> None:
+        (folder / "thingmint.toml").write_text(table)
+        assert refused().setting.startswith("endpoints.")

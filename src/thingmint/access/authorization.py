@@ -7,7 +7,6 @@ it and what would have.
 from __future__ import annotations
 
 import functools
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -70,7 +69,7 @@ _address = functools.lru_cache(maxsize=1024)(ip_address)
 
 def _context(exchange: Exchange, caller: Caller) -> dict[str, ContextValue]:
     return {
-        "aws:CurrentTime": datetime.now(UTC),
+        "aws:CurrentTime": exchange.at,
         "aws:PrincipalAccount": caller.account,
         "aws:PrincipalArn": caller.arn,
         "aws:SourceIp": _address(exchange.source) if exchange.source else None,

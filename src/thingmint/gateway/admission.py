@@ -10,6 +10,7 @@ from thingmint.access.callers import Caller
 from thingmint.gateway.claims import claim_policy
 from thingmint.gateway.mqtt.reasons import Reason
 from thingmint.gateway.rights import Rights
+from thingmint.identity.authorities import AuthorityStatus
 from thingmint.identity.door import DoorSettings, client_id_flaw, key_flaw
 from thingmint.identity.errors import MalformedPolicy
 from thingmint.identity.policy.certificates import certificate_context
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 
     from thingmint.gateway.hub import Dependency
     from thingmint.gateway.peer import Peer
+    from thingmint.identity.certificates import Certificate
     from thingmint.identity.policy import ContextValue
     from thingmint.identity.registration import Scope
-    from thingmint.registry.doorkeeping import Doorkeeping, Passport
+    from thingmint.registry.doorkeeping import Doorkeeping, Passport, Standing
 
 __all__ = ["Admission", "Admitted", "Refused"]
 
@@ -80,11 +82,13 @@ class Admission:
 
     def dependencies(self, peer: Peer) -> set[Dependency]:
         """What a decision about ``peer`` may hang on before it is known whose certificate it is."""
-        assert peer.fingerprint is not None
-        return {("", "", "certificate", peer.fingerprint)}
+        return {("", "", "certificate", peer.fingerprint)} if peer.fingerprint is not None else set()
 
-    async def judge(self, peer: Peer, client_id: str) -> Admitted | Refused:
-        """Everything but whether the policies allow to connect. Raises Unavailable."""
+    async def judge(self, peer: Peer, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
+        """Everything but whether the policies allow to connect. Raises Unavailable.
+
+        Only a device that is ``connecting`` can be registered just in time.
+        """
         if peer.fingerprint is None:
             return Refused(Reason.NOT_AUTHORIZED, "no client certificate was presented")
         if flaw := client_id_flaw(client_id):
@@ -99,13 +103,13 @@ class Admission:
                 )
             scope = scopes[0] if scopes else None
         passport = await self._doorkeeping.passport(scope, peer.fingerprint, thing_name=client_id) if scope else None
+        if connecting and self._newcomer is not None and (passport is None or _waits_under_a_ca(passport)):
+            refused = await self._newcomer(peer, scope)
+            if refused is not None:
+                return refused
         if passport is None:
-            return await self._unknown(peer, scope)
+            return Refused(Reason.NOT_AUTHORIZED, f"no certificate {peer.fingerprint} is registered")
         return self._examine(peer, passport, client_id)
-
-    async def _unknown(self, peer: Peer, scope: Scope | None) -> Refused:
-        refused = await self._newcomer(peer, scope) if self._newcomer is not None else None
-        return refused or Refused(Reason.NOT_AUTHORIZED, f"no certificate {peer.fingerprint} is registered")
 
     def _examine(self, peer: Peer, passport: Passport, client_id: str) -> Admitted | Refused:
         settings = DoorSettings.of(passport.settings)
@@ -136,13 +140,34 @@ class Admission:
         assert certificate is not None, "a registration refers to its certificate"
         if flaw := key_flaw(certificate.der, weak_keys=settings.weak_keys):
             return f"the certificate has {flaw}", None
+        authority = passport.authority
+        if passport.registration.ca is not None:
+            if authority is None:
+                return "the certificate's CA certificate was deleted", None
+            if authority.status is not AuthorityStatus.ACTIVE:
+                return f"the certificate's CA certificate is {authority.status}, not ACTIVE", None
         if passport.bound_to is not None or not settings.check_validity:
             return None, None
-        if now < certificate.not_before:
-            return f"the certificate is not valid before {certificate.not_before.isoformat()}", None
-        if now > certificate.not_after:
-            return f"the certificate ended on {certificate.not_after.isoformat()}", None
-        return None, certificate.not_after
+        if flaw := _validity_flaw(certificate, now):
+            return f"the certificate {flaw}", None
+        if authority is None:
+            return None, certificate.not_after
+        if flaw := _validity_flaw(authority, now):
+            return f"the certificate's CA certificate {flaw}", None
+        return None, min(certificate.not_after, authority.not_after)
+
+
+def _waits_under_a_ca(passport: Passport) -> bool:
+    registration = passport.registration
+    return registration is not None and registration.ca is not None and registration.status is Status.PENDING_ACTIVATION
+
+
+def _validity_flaw(of: Certificate | Standing, now: datetime) -> str | None:
+    if now < of.not_before:
+        return f"is not valid before {of.not_before.isoformat()}"
+    if now > of.not_after:
+        return f"ended on {of.not_after.isoformat()}"
+    return None
 
 
 def _caller(passport: Passport, client_id: str) -> Caller:

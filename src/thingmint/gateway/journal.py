@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.access.exchange import Exchange
+from thingmint.gateway.limits import source_of
+from thingmint.gateway.refusals import RefusalLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +34,7 @@ def exchange_of(peer: Peer, caller: Caller | None, operation: str, resource: str
 
 class DoorJournal:
     def __init__(self, metrics: Metrics, trail: AuditTrail) -> None:
+        self.strangers = RefusalLog()
         self._metrics = metrics
         self._trail = trail
 
@@ -43,6 +46,10 @@ class DoorJournal:
         _log.info("disconnected", client_id=client_id, why=why, **_who(peer, caller))
         self._metrics.observe("mqtt", "Disconnect", 0, 0.0)
 
+    def ended_early(self, peer: Peer, why: str) -> None:
+        """A connection that ended before anybody could be let in or refused."""
+        self.strangers.note("a connection came to nothing", source_of(peer.address), why)
+
     def refused(
         self,
         peer: Peer,
@@ -53,9 +60,11 @@ class DoorJournal:
         findings: Sequence[str] = (),
     ) -> None:
         """``action`` without ``iot:``; ``findings`` are what denied it, or what would have allowed it."""
-        _log.warning(
-            "refused", action=f"iot:{action}", resource=resource, why=why, closest=findings, **_who(peer, caller)
-        )
+        if caller is None:
+            self.strangers.note("a stranger was refused", source_of(peer.address), why)
+        else:
+            who = _who(peer, caller)
+            _log.warning("refused", action=f"iot:{action}", resource=resource, why=why, closest=findings, **who)
         exchange = exchange_of(peer, caller, action, resource)
         exchange.error_code = "NotAuthorized"
         exchange.details = {"reason": why, "closest": list(findings)}

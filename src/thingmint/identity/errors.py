@@ -11,6 +11,7 @@ from typing import Literal
 
 __all__ = [
     "AlreadyExists",
+    "Ambiguous",
     "Conflict",
     "Denied",
     "Disallowed",
@@ -29,7 +30,9 @@ __all__ = [
     "Throttled",
     "Unauthenticated",
     "Unavailable",
+    "UnverifiedCertificate",
     "VersionConflict",
+    "WrongRegistrationCode",
 ]
 
 
@@ -48,6 +51,23 @@ class Invalid(DomainError):
 
 class InvalidCertificate(Invalid):
     """What was sent as a certificate is none that is taken."""
+
+
+class UnverifiedCertificate(InvalidCertificate):
+    """A certificate is good in itself, and not what it has to be to another. ``reason`` is the whole sentence."""
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class WrongRegistrationCode(Invalid):
+    """A verification certificate is not made for this account. ``reason`` is the whole sentence."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("verificationCertificate", reason)
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class InvalidSigningRequest(Invalid):
@@ -96,6 +116,15 @@ class AlreadyExists(DomainError):
         self.kind = kind
         self.id = id
         self.arn = arn
+        self.reason = reason
+
+
+class Ambiguous(DomainError):
+    """Several of a ``kind`` could be meant; ``reason`` says how to tell which."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(f"{kind}: {reason}")
+        self.kind = kind
         self.reason = reason
 
 

@@ -182,12 +182,10 @@ async def current_token(
     token = await sql.get_token(tx, sha256)
     if token is None or (token.scope, token.claim) != (scope, claim) or token.expires_at <= now:
         return None
-    registration = await certificates_sql.get_registration(tx, scope, token.fingerprint)
-    if registration is None or registration.status in (Status.REVOKED, Status.PENDING_TRANSFER):
+    registered = await certificates_sql.get_registered(tx, scope, token.fingerprint)
+    if registered is None or registered[0].status in (Status.REVOKED, Status.PENDING_TRANSFER):
         return None
-    certificate = await certificates_sql.get_certificate(tx, token.fingerprint)
-    assert certificate is not None, "a registration refers to its certificate"
-    return token, certificate
+    return token, registered[1]
 
 
 async def _is_unclaimed(tx: Transaction, token: OwnershipToken) -> bool:

@@ -163,11 +163,10 @@ class _Work:
                 return new.certificate
         fingerprint = new.certificate.fingerprint if new is not None else plan.name
         assert fingerprint is not None, "what is not new has a name"
-        registration = await certificates_sql.get_registration(tx, self._scope, fingerprint)
-        if registration is None:
+        registered = await certificates_sql.get_registered(tx, self._scope, fingerprint)
+        if registered is None:
             raise NotFound("certificate", fingerprint)
-        certificate = await certificates_sql.get_certificate(tx, fingerprint)
-        assert certificate is not None, "a registration refers to its certificate"
+        registration, certificate = registered
         self._arns[plan.logical_id] = registration.arn
         await self._set_status(registration, plan)
         return certificate

@@ -111,6 +111,12 @@ async def attached_thing(tx: Transaction, scope: Scope, fingerprint: str, client
     return AttachedThing(row[0], row[1], orjson.loads(row[2]), bool(row[3])) if row else None
 
 
+_GROUPS = (
+    "WITH RECURSIVE lineage (name, parent) AS ("
+    "SELECT g.name, g.parent FROM thing_group_members AS m "
+    "JOIN thing_groups AS g ON g.account = $1 AND g.region = $2 AND g.name = m.thing_group "
+    "WHERE m.account = $1 AND m.region = $2 AND m.thing = $4 "
+)
 # A group without policies has a row too, since what is attached to it later has to be heard of.
 _APPLYING = (
     "targets (kind, name) AS (SELECT 'cert', CAST($3 AS TEXT) UNION ALL SELECT 'thinggroup', name FROM lineage) "
@@ -121,19 +127,6 @@ _APPLYING = (
     "LEFT JOIN device_policy_versions AS v "
     "ON v.account = $1 AND v.region = $2 AND v.policy = p.name AND v.version = p.default_version"
 )
-_MEMBERSHIPS = (
-    "WITH RECURSIVE lineage (name, parent) AS ("
-    "SELECT g.name, g.parent FROM thing_group_members AS m "
-    "JOIN thing_groups AS g ON g.account = $1 AND g.region = $2 AND g.name = m.thing_group "
-    "WHERE m.account = $1 AND m.region = $2 AND m.thing = $4 "
-)
-_APPLYING_TO_CERTIFICATE = (
-    "SELECT a.kind, a.target, p.name, p.default_version, v.document FROM device_policy_attachments AS a "
-    "JOIN device_policies AS p ON p.account = $1 AND p.region = $2 AND p.name = a.policy "
-    "JOIN device_policy_versions AS v "
-    "ON v.account = $1 AND v.region = $2 AND v.policy = p.name AND v.version = p.default_version "
-    "WHERE a.account = $1 AND a.region = $2 AND a.kind = 'cert' AND a.target = $3"
-)
 
 
 async def applying_policies(
@@ -143,10 +136,7 @@ async def applying_policies(
 
     And the names of those groups.
     """
-    if thing is None:
-        rows = await tx.fetch_all(_APPLYING_TO_CERTIFICATE, *scope, fingerprint)
-    else:
-        rows = await tx.fetch_all(f"{_MEMBERSHIPS}{ANCESTRY}, {_APPLYING}", *scope, fingerprint, thing)
+    rows = await tx.fetch_all(f"{_GROUPS}{ANCESTRY}, {_APPLYING}", *scope, fingerprint, thing)
     documents = {
         name: PolicyDocument(name, version, document) for _, _, name, version, document in rows if name is not None
     }

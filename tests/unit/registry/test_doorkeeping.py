@@ -77,8 +77,17 @@ def test_only_the_default_versions_of_attached_policies(tmp_path: Path) -> None:
             await house.policies.attach(OURS, name, Target("cert", fingerprint))
         await house.policies.create_version(OURS, "a", document("second"), default=True)
         await house.policies.create_version(OURS, "b", document("second"), default=False)
+        await house.group("g")
+        await house.thing("t", "g")
+        await house.principal("t", fingerprint)
+        await house.policy("of-group")
+        await house.policies.create_version(OURS, "of-group", document("second"), default=False)
+        await house.policies.attach(OURS, "of-group", Target("thinggroup", "g"))
+        own = (PolicyDocument("a", 2, document("second")), PolicyDocument("b", 1, document("b")))
+        inherited = PolicyDocument("of-group", 1, document("of-group"))
+        assert (await passport_of(house, fingerprint, "t")).policies == (*own, inherited)
         passport = await passport_of(house, fingerprint)
-        assert passport.policies == (PolicyDocument("a", 2, document("second")), PolicyDocument("b", 1, document("b")))
+        assert passport.policies == own
         assert {name for kind, name in passport.dependencies if kind == "policy"} == {"a", "b"}
 
     in_house(tmp_path, test)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thingmint.aws.operations.authorities import AUTHORITIES
 from thingmint.aws.operations.call import Call, Registries
 from thingmint.aws.operations.certificates import CERTIFICATES
 from thingmint.aws.operations.endpoint import ENDPOINT
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["SERVED", "Call", "Registries"]
 
 SERVED: Operations = {
+    **AUTHORITIES,
     **CERTIFICATES,
     **ENDPOINT,
     **POLICIES,
