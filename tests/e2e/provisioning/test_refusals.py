@@ -97,7 +97,9 @@ CBOR = [
 
 
 @pytest.mark.parametrize(
-    ("format", "payload"), [*(("json", payload) for payload in JSON), *(("cbor", payload) for payload in CBOR)]
+    ("format", "payload"),
+    [*(("json", payload) for payload in JSON), *(("cbor", payload) for payload in CBOR)],
+    ids=[*(f"json-{number}" for number in range(len(JSON))), *(f"cbor-{number}" for number in range(len(CBOR)))],
 )
 def test_payloads_that_are_none(device: Device, format: str, payload: bytes) -> None:
     for topic in (CREATE, CREATE_FROM_CSR, "$aws/provisioning-templates/any/provision"):
@@ -126,7 +128,11 @@ def test_nothing_where_something_has_to_be_said(device: Device) -> None:
     assert told(device.ask("$aws/provisioning-templates/any/provision/json", b"")) == UNREADABLE
 
 
-@pytest.mark.parametrize("csr", ["", "nonsense", csr_pem("secp256k1"), csr_pem()[:-60], "x" * 60_000], ids=len)
+@pytest.mark.parametrize(
+    "csr",
+    ["", "nonsense", csr_pem("secp256k1"), csr_pem()[:-60], "x" * 60_000],
+    ids=["empty", "nonsense", "curve", "cut", "long"],
+)
 def test_requests_that_are_not_signed(device: Device, csr: str) -> None:
     payload = json.dumps({"certificateSigningRequest": csr}).encode()
     status, code, message = told(device.ask(f"{CREATE_FROM_CSR}/json", payload))

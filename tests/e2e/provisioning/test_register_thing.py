@@ -97,36 +97,38 @@ def test_a_thing_alone(fleet: Fleet) -> None:
     assert made["resourceArns"] == {"a-thing": arn(fleet, f"thing/{name}")}
 
 
+UNREGISTRABLE: list[tuple[str, dict[str, str], str, str | None]] = [
+    ("{", {}, "InvalidRequestException", "The template body is invalid: It is not JSON"),
+    (body(None), {}, "InvalidRequestException", "Cannot resolve reference value: Name"),
+    (body(None), {"Name": "a b"}, FAILED[1], "ThingName must be 1 to 128 of the characters a-z A-Z 0-9 : _ -"),
+    (body({"CertificateId": "0" * 64}), {"Name": "x"}, FAILED[1], f"certificate {'0' * 64} does not exist"),
+    (body({"CertificateSigningRequest": "x"}), {"Name": "x"}, FAILED[1], None),
+    (body({"CertificatePem": "x"}), {"Name": "x"}, FAILED[1], None),
+    (
+        body({"CertificatePem": self_signed_pem(), "CACertificatePem": self_signed_pem()}),
+        {"Name": "x"},
+        FAILED[1],
+        "No CA certificate exists for the given certificate",
+    ),
+    (body(None, policy={"PolicyName": "not-there"}), {"Name": "x"}, FAILED[1], "Policy default version not found"),
+    (body(None, policy={"PolicyDocument": {"Version": "2012-10-17"}}), {"Name": "x"}, FAILED[1], None),
+    (
+        body(None, thing={**THING, "Properties": {"ThingName": "x", "BillingGroup": "b"}}),
+        {"Name": "x"},
+        FAILED[1],
+        "billing group b does not exist",
+    ),
+    (
+        body(None, thing={**THING, "Properties": {"ThingName": "x", "ThingTypeName": "not-there"}}),
+        {"Name": "x"},
+        FAILED[1],
+        "thing type not-there does not exist",
+    ),
+]
+
+
 @pytest.mark.parametrize(
-    ("template", "parameters", "code", "message"),
-    [
-        ("{", {}, "InvalidRequestException", "The template body is invalid: It is not JSON"),
-        (body(None), {}, "InvalidRequestException", "Cannot resolve reference value: Name"),
-        (body(None), {"Name": "a b"}, FAILED[1], "ThingName must be 1 to 128 of the characters a-z A-Z 0-9 : _ -"),
-        (body({"CertificateId": "0" * 64}), {"Name": "x"}, FAILED[1], f"certificate {'0' * 64} does not exist"),
-        (body({"CertificateSigningRequest": "x"}), {"Name": "x"}, FAILED[1], None),
-        (body({"CertificatePem": "x"}), {"Name": "x"}, FAILED[1], None),
-        (
-            body({"CertificatePem": self_signed_pem(), "CACertificatePem": self_signed_pem()}),
-            {"Name": "x"},
-            FAILED[1],
-            "No CA certificate exists for the given certificate",
-        ),
-        (body(None, policy={"PolicyName": "not-there"}), {"Name": "x"}, FAILED[1], "Policy default version not found"),
-        (body(None, policy={"PolicyDocument": {"Version": "2012-10-17"}}), {"Name": "x"}, FAILED[1], None),
-        (
-            body(None, thing={**THING, "Properties": {"ThingName": "x", "BillingGroup": "b"}}),
-            {"Name": "x"},
-            FAILED[1],
-            "billing group b does not exist",
-        ),
-        (
-            body(None, thing={**THING, "Properties": {"ThingName": "x", "ThingTypeName": "not-there"}}),
-            {"Name": "x"},
-            FAILED[1],
-            "thing type not-there does not exist",
-        ),
-    ],
+    ("template", "parameters", "code", "message"), UNREGISTRABLE, ids=map(str, range(len(UNREGISTRABLE)))
 )
 def test_what_cannot_be_registered(
     fleet: Fleet, template: str, parameters: dict[str, str], code: str, message: str | None
