@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 __all__ = ["DeviceConnection", "Services"]
 
 _MAX_WAITING = 64  # events that wait for one that takes time, before reading stops
+_MAX_UNREAD = 256 * 1024  # bytes of answers that the device does not take, before reading stops
+# What is taken of one device before it is the others' turn. The smallest packets have two bytes, and libuv goes on
+# reading for as long as one device can fill 2 MiB.
+_TURN = 16 * 1024  # bytes
 
 _log = structlog.get_logger("thingmint.gateway")
 
@@ -79,6 +83,7 @@ class DeviceConnection(asyncio.Protocol):
         self._rejudging: asyncio.Task[None] | None = None
         self._stale = False  # something changed since the last judgement began
         self._flushing = False
+        self._taken = 0  # bytes, since others last had their turn
         self._refused = False
         self._ended = False
         self._session: Session | None = None
@@ -95,8 +100,8 @@ class DeviceConnection(asyncio.Protocol):
         if self._ended:
             return
         self._waiting.extend(self._mqtt.receive(data, self._loop.time()))
-        self._pump()
-        self._flush_now()
+        self._taken += len(data)
+        self._go_on()
 
     def pause_writing(self) -> None:
         if self._session is not None and self._session.link is not None:
@@ -105,6 +110,7 @@ class DeviceConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         if self._session is not None and self._session.link is not None:
             self._session.link.resume()
+        self._read_or_wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end("the connection was lost", with_will=True)
@@ -142,22 +148,37 @@ class DeviceConnection(asyncio.Protocol):
             work = self._handle(self._waiting.popleft())
             if work is not None:
                 self._busy = self._loop.create_task(self._wait_for(work))
-        if self._transport is not None:
-            if len(self._waiting) > _MAX_WAITING:
-                self._transport.pause_reading()
-            elif self._busy is None:
-                self._transport.resume_reading()
+
+    def _go_on(self) -> None:
+        self._pump()
+        self._flush_now()
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        transport = self._transport
+        if transport is None or self._ended:
+            return
+        if len(self._waiting) > _MAX_WAITING or transport.get_write_buffer_size() > _MAX_UNREAD:
+            transport.pause_reading()
+        elif self._taken > _TURN:
+            self._taken = 0
+            transport.pause_reading()
+            self._loop.call_soon(self._read_or_wait)
+        elif self._busy is None:
+            transport.resume_reading()
 
     async def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except (Unavailable, Throttled) as error:
-            self._close(Reason.SERVER_BUSY, str(error), with_will=True)
+            self._fail(Reason.SERVER_BUSY, str(error))
+        except Exception:  # noqa: BLE001 - else the device would wait for an answer for ever
+            _log.exception("a connection failed")
+            self._fail(Reason.UNSPECIFIED_ERROR, "of an error of our own")
         finally:
             self._busy = None
             if not self._ended:
-                self._pump()
-                self._flush_now()
+                self._go_on()
 
     def _handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
         session = self._session
@@ -185,11 +206,13 @@ class DeviceConnection(asyncio.Protocol):
         if isinstance(judged, Refused):
             self._refuse(judged, client_id)
             return
+        if self._has_ended():  # the peer has gone meanwhile, and takes no session over
+            return
         session = Session(self, self._peer, client_id, judged, self._mqtt, services.journal, services.provisioning)
         expiry = services.limits.session_expiry_for(packet)
         opening = Opening(judged.scope, client_id, packet.version, packet.clean_start, expiry, packet.receive_maximum)
         link = await services.broker.open(opening, session)
-        if self._ended:  # the peer has gone meanwhile
+        if self._has_ended():
             link.close()
             return
         services.wills.came_back(judged.scope, client_id, resumed=link.session_present)
@@ -214,7 +237,7 @@ class DeviceConnection(asyncio.Protocol):
                 return Refused(Reason.SERVER_UNAVAILABLE, "changes cannot be followed")
             news, self._stale = services.watcher.news, False
             judged = await services.admission.judge(self._peer, client_id)
-            if isinstance(judged, Admitted):
+            if isinstance(judged, Admitted) and not self._ended:  # nobody takes those off who have gone
                 services.hub.follow(self, services.admission.dependencies(self._peer) | judged.dependencies)
             if services.watcher.news == news:
                 return _let_connect(judged, client_id, self._purposes) if isinstance(judged, Admitted) else judged
@@ -261,6 +284,11 @@ class DeviceConnection(asyncio.Protocol):
             resource = f"arn:aws:iot:{caller.regions[0]}:{caller.account}:{resource}"
         self._services.journal.refused(self._peer, caller, "Connect", resource, refused.why, refused.findings)
 
+    def _fail(self, reason: Reason, why: str) -> None:
+        if self._session is None and not self._ended:
+            self._mqtt.refuse(reason)
+        self._close(reason, why, with_will=True)
+
     def _close(self, reason: Reason, why: str, *, with_will: bool) -> None:
         if self._ended:
             return
@@ -273,6 +301,9 @@ class DeviceConnection(asyncio.Protocol):
         self._flush_now()
         if self._transport is not None:
             self._transport.close()
+
+    def _has_ended(self) -> bool:
+        return self._ended  # which mypy does not expect to change at an await
 
     def _end(self, why: str, *, with_will: bool) -> None:
         if self._ended:
