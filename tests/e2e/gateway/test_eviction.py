@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -45,9 +46,7 @@ class Case:
         self.iot.attach_policy(policyName=self.policy, target=self.target)
 
     def replace_policy(self, *statements: Any) -> None:
-        self.iot.create_policy_version(
-            policyName=self.policy, policyDocument=document(*statements), setAsDefault=True
-        )
+        self.iot.create_policy_version(policyName=self.policy, policyDocument=document(*statements), setAsDefault=True)
 
 
 def native(case: Case) -> None:
@@ -134,7 +133,9 @@ def latencies() -> Iterator[list[float]]:
     measured: list[float] = []
     yield measured
     if measured:
-        print(f"\nevictions: {len(measured)}, longest {max(measured):.3f} s, mean {sum(measured) / len(measured):.3f} s")
+        print(
+            f"\nevictions: {len(measured)}, longest {max(measured):.3f} s, mean {sum(measured) / len(measured):.3f} s"
+        )
 
 
 @pytest.mark.parametrize("version", [4, 5])
@@ -192,6 +193,10 @@ def test_a_certificate_that_ends(mine: Fleet, version: Any) -> None:
         mine.connected(made)
 
 
+def enough(devices: list[tuple[Device, float]]) -> bool:
+    return len(devices) >= 3
+
+
 def test_a_deactivation_that_races_a_connect(mine: Fleet) -> None:
     """Once the call has returned nobody new is let in; and within a second nobody is who was let in before."""
     longest = 0.0
@@ -224,7 +229,7 @@ def test_a_deactivation_that_races_a_connect(mine: Fleet) -> None:
         knockers = [threading.Thread(target=knock) for _ in range(3)]
         for knocker in knockers:
             knocker.start()
-        until(lambda devices=devices: len(devices) >= 3, seconds=20, what="some have come in")
+        until(partial(enough, devices), seconds=20, what="some have come in")
         mine.set_status(case.made, "INACTIVE")
         returned = time.monotonic()
         time.sleep(0.05)
