@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from thingmint.gateway.admission import Admission
     from thingmint.gateway.broker.interface import Broker
-    from thingmint.gateway.hub import Hub
+    from thingmint.gateway.hub import Dependency, Hub
     from thingmint.gateway.journal import DoorJournal
     from thingmint.gateway.mqtt.events import Event
     from thingmint.gateway.mqtt.limits import Limits
@@ -81,6 +81,7 @@ class DeviceConnection(asyncio.Protocol):
         self._waiting: deque[Event] = deque()
         self._busy: asyncio.Task[None] | None = None
         self._rejudging: asyncio.Task[None] | None = None
+        self._followed: set[Dependency] = set()
         self._stale = False  # something changed since the last judgement began
         self._flushing = False
         self._taken = 0  # bytes, since others last had their turn
@@ -94,7 +95,7 @@ class DeviceConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._services.hub.follow(self, self._services.admission.dependencies(self._peer))
+        self._follow(self._services.admission.dependencies(self._peer))
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
@@ -230,17 +231,27 @@ class DeviceConnection(asyncio.Protocol):
         link.resume()
 
     async def _judge(self, client_id: str) -> Admitted | Refused:
-        """Follows what the judgement hangs on, and judges again if anything changed while that was not followed yet."""
+        """Follows what the judgement hangs on, and judges again if that changed, or may have before it was followed."""
         services = self._services
         while True:
             if services.watcher.blind:
                 return Refused(Reason.SERVER_UNAVAILABLE, "changes cannot be followed")
             news, self._stale = services.watcher.news, False
             judged = await services.admission.judge(self._peer, client_id)
-            if isinstance(judged, Admitted) and not self._ended:  # nobody takes those off who have gone
-                services.hub.follow(self, services.admission.dependencies(self._peer) | judged.dependencies)
-            if services.watcher.news == news:
+            if self._ended:  # nobody would take those off again who have gone
+                return judged
+            unheard = False
+            if isinstance(judged, Admitted):
+                wanted = services.admission.dependencies(self._peer) | judged.dependencies
+                unheard = not wanted <= self._followed and services.watcher.news != news
+                self._follow(wanted)
+            # What else is new is no reason: under a steady stream of changes thousands would be judged for ever.
+            if not self._stale and not unheard:
                 return _let_connect(judged, client_id, self._purposes) if isinstance(judged, Admitted) else judged
+
+    def _follow(self, dependencies: set[Dependency]) -> None:
+        self._followed = dependencies
+        self._services.hub.follow(self, dependencies)
 
     async def _judge_again(self, session: Session) -> None:
         try:

@@ -184,6 +184,38 @@ def test_a_change_of_what_is_followed_is_judged_again() -> None:
     run(test())
 
 
+def test_other_news_are_no_reason_to_judge_again() -> None:
+    """Else nobody would ever be done with it while others are changed all the time."""
+
+    async def test() -> None:
+        setting = Setting()
+        await setting.connect()
+        setting.admission.go.clear()
+        setting.hub.changed([ACCOUNT])
+        await settle()
+        setting.watcher.news += 1
+        setting.admission.go.set()
+        await settle()
+        assert setting.admission.asked == 2
+
+    run(test())
+
+
+def test_a_change_while_it_is_judged_again() -> None:
+    async def test() -> None:
+        setting = Setting()
+        await setting.connect()
+        setting.admission.go.clear()
+        setting.hub.changed([ACCOUNT])
+        await settle()
+        setting.hub.changed([ACCOUNT])
+        setting.admission.go.set()
+        await settle()
+        assert setting.admission.asked == 3
+
+    run(test())
+
+
 def test_keep_alive() -> None:
     async def test() -> None:
         setting = Setting()
