@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from thingmint.gateway.admission import Admission
     from thingmint.gateway.broker.interface import Broker
-    from thingmint.gateway.hub import Hub
+    from thingmint.gateway.hub import Dependency, Hub
     from thingmint.gateway.journal import DoorJournal
     from thingmint.gateway.mqtt.events import Event
     from thingmint.gateway.mqtt.limits import Limits
@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 __all__ = ["DeviceConnection", "Services"]
 
 _MAX_WAITING = 64  # events that wait for one that takes time, before reading stops
+_MAX_UNREAD = 256 * 1024  # bytes of answers that the device does not take, before reading stops
+# What is taken of one device before it is the others' turn. The smallest packets have two bytes, and libuv goes on
+# reading for as long as one device can fill 2 MiB.
+_TURN = 16 * 1024  # bytes
 
 _log = structlog.get_logger("thingmint.gateway")
 
@@ -77,8 +81,10 @@ class DeviceConnection(asyncio.Protocol):
         self._waiting: deque[Event] = deque()
         self._busy: asyncio.Task[None] | None = None
         self._rejudging: asyncio.Task[None] | None = None
+        self._followed: set[Dependency] = set()
         self._stale = False  # something changed since the last judgement began
         self._flushing = False
+        self._taken = 0  # bytes, since others last had their turn
         self._refused = False
         self._ended = False
         self._session: Session | None = None
@@ -89,14 +95,14 @@ class DeviceConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._services.hub.follow(self, self._services.admission.dependencies(self._peer))
+        self._follow(self._services.admission.dependencies(self._peer))
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
             return
         self._waiting.extend(self._mqtt.receive(data, self._loop.time()))
-        self._pump()
-        self._flush_now()
+        self._taken += len(data)
+        self._go_on()
 
     def pause_writing(self) -> None:
         if self._session is not None and self._session.link is not None:
@@ -105,6 +111,7 @@ class DeviceConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         if self._session is not None and self._session.link is not None:
             self._session.link.resume()
+        self._read_or_wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end("the connection was lost", with_will=True)
@@ -142,11 +149,24 @@ class DeviceConnection(asyncio.Protocol):
             work = self._handle(self._waiting.popleft())
             if work is not None:
                 self._busy = self._loop.create_task(self._wait_for(work))
-        if self._transport is not None:
-            if len(self._waiting) > _MAX_WAITING:
-                self._transport.pause_reading()
-            elif self._busy is None:
-                self._transport.resume_reading()
+
+    def _go_on(self) -> None:
+        self._pump()
+        self._flush_now()
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        transport = self._transport
+        if transport is None or self._ended:
+            return
+        if len(self._waiting) > _MAX_WAITING or transport.get_write_buffer_size() > _MAX_UNREAD:
+            transport.pause_reading()
+        elif self._taken > _TURN:
+            self._taken = 0
+            transport.pause_reading()
+            self._loop.call_soon(self._read_or_wait)
+        elif self._busy is None:
+            transport.resume_reading()
 
     async def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -154,12 +174,14 @@ class DeviceConnection(asyncio.Protocol):
         except (Unavailable, Throttled) as error:
             if self._session is None:
                 self._mqtt.refuse(Reason.SERVER_UNAVAILABLE)
-            self._close(Reason.SERVER_BUSY, str(error), with_will=True)
+            self._fail(Reason.SERVER_BUSY, str(error))
+        except Exception:  # noqa: BLE001 - else the device would wait for an answer for ever
+            _log.exception("a connection failed")
+            self._fail(Reason.UNSPECIFIED_ERROR, "of an error of our own")
         finally:
             self._busy = None
             if not self._ended:
-                self._pump()
-                self._flush_now()
+                self._go_on()
 
     def _handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
         session = self._session
@@ -187,11 +209,13 @@ class DeviceConnection(asyncio.Protocol):
         if isinstance(judged, Refused):
             self._refuse(judged, client_id)
             return
+        if self._has_ended():  # the peer has gone meanwhile, and takes no session over
+            return
         session = Session(self, self._peer, client_id, judged, self._mqtt, services.journal, services.provisioning)
         expiry = services.limits.session_expiry_for(packet)
         opening = Opening(judged.scope, client_id, packet.version, packet.clean_start, expiry, packet.receive_maximum)
         link = await services.broker.open(opening, session)
-        if self._ended:  # the peer has gone meanwhile
+        if self._has_ended():
             link.close()
             return
         services.wills.came_back(judged.scope, client_id, resumed=link.session_present)
@@ -209,7 +233,7 @@ class DeviceConnection(asyncio.Protocol):
         link.resume()
 
     async def _judge(self, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
-        """Follows what the judgement hangs on, and judges again if anything changed while that was not followed yet.
+        """Follows what the judgement hangs on, and judges again if that changed, or may have before it was followed.
 
         A refusal stands: a newcomer that was registered must not be let in, nor told of, on second thoughts.
         """
@@ -219,11 +243,18 @@ class DeviceConnection(asyncio.Protocol):
                 return Refused(Reason.SERVER_UNAVAILABLE, "changes cannot be followed")
             news, self._stale = services.watcher.news, False
             judged = await services.admission.judge(self._peer, client_id, connecting=connecting)
-            if isinstance(judged, Refused):
-                return judged
-            services.hub.follow(self, services.admission.dependencies(self._peer) | judged.dependencies)
-            if services.watcher.news == news:
+            if self._ended or isinstance(judged, Refused):
+                return judged  # nobody would take the dependencies of one off again who has gone
+            wanted = services.admission.dependencies(self._peer) | judged.dependencies
+            unheard = not wanted <= self._followed and services.watcher.news != news
+            self._follow(wanted)
+            # What else is new is no reason: under a steady stream of changes thousands would be judged for ever.
+            if not self._stale and not unheard:
                 return _let_connect(judged, client_id, self._purposes)
+
+    def _follow(self, dependencies: set[Dependency]) -> None:
+        self._followed = dependencies
+        self._services.hub.follow(self, dependencies)
 
     async def _judge_again(self, session: Session) -> None:
         try:
@@ -267,6 +298,11 @@ class DeviceConnection(asyncio.Protocol):
             resource = f"arn:aws:iot:{caller.regions[0]}:{caller.account}:{resource}"
         self._services.journal.refused(self._peer, caller, "Connect", resource, refused.why, refused.findings)
 
+    def _fail(self, reason: Reason, why: str) -> None:
+        if self._session is None and not self._ended:
+            self._mqtt.refuse(reason)
+        self._close(reason, why, with_will=True)
+
     def _close(self, reason: Reason, why: str, *, with_will: bool) -> None:
         if self._ended:
             return
@@ -279,6 +315,9 @@ class DeviceConnection(asyncio.Protocol):
         self._flush_now()
         if self._transport is not None:
             self._transport.close()
+
+    def _has_ended(self) -> bool:
+        return self._ended  # which mypy does not expect to change at an await
 
     def _end(self, why: str, *, with_will: bool) -> None:
         if self._ended:

@@ -112,6 +112,9 @@ class Session:
             # AWS closes the connection, and never answers 0x80.
             self._host.fail(refused[0], "a subscription was refused")
             return None
+        if self._refusals >= _MAX_REFUSALS:
+            self._host.fail(Reason.NOT_AUTHORIZED, "too much was refused")
+            return None
         wanted = [
             Subscription(r.filter, 1 if r.qos else 0, r.no_local, r.retain_as_published, r.retain_handling)
             for r, answer in zip(event.requests, answers, strict=True)

@@ -25,7 +25,7 @@ POLL_EVERY = 0.25  # seconds
 _OVERLAP = timedelta(seconds=5)
 _BLIND_AFTER = 1.0  # seconds without a successful look
 _PRUNE_EVERY = 60.0  # seconds
-_CHECK_EVERY = 1.0  # seconds, for time-outs and validities
+_CHECK_EVERY = 0.5  # seconds, for time-outs and validities: these too are to be followed within one
 _KEEP = timedelta(minutes=10)
 
 _log = structlog.get_logger("thingmint.gateway")

@@ -189,6 +189,15 @@ class Device:
         self.send(PingReq())
         return isinstance(self.read(), PingResp)
 
+    def drain(self) -> list[Publish]:
+        """All messages that were on their way to this device by now. They are not acknowledged."""
+        found: list[Publish] = []
+        self.send(PingReq())
+        while isinstance(packet := self.read(), Publish):
+            found.append(packet)
+        assert isinstance(packet, PingResp), packet
+        return found
+
     def until_closed(self, patience: float = PATIENCE) -> Closed:
         """Reads until the server ends the connection. Raises TimeoutError."""
         deadline = time.monotonic() + patience

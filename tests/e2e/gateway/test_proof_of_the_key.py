@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -12,12 +14,17 @@ from structlog.testing import capture_logs
 
 from tests.e2e import material
 from tests.e2e.gateway.served import Served, connect, served
+from thingmint.gateway.mqtt.encoder import encode
+from thingmint.gateway.mqtt.packets import Connect
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it imports asyncore where there is one
     from tlslite.api import HandshakeSettings, TLSConnection, X509CertChain, parsePEMKey  # type: ignore[import-untyped]
     from tlslite.errors import TLSError  # type: ignore[import-untyped]
     from tlslite.x509 import X509  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from tests.e2e.gateway.conftest import Fleet
 
 VERSIONS = {"TLSv1.2": (3, 3), "TLSv1.3": (3, 4)}
 OTHER_KEYS = {
@@ -26,7 +33,12 @@ OTHER_KEYS = {
 }
 
 
-def show(server: Served, version: str, certificate_pem: str, key_pem: str) -> bytes:
+@dataclass(frozen=True)
+class Port:
+    port: int
+
+
+def show(server: Served | Port, version: str, certificate_pem: str, key_pem: str, data: bytes = b"let me in") -> bytes:
     """A client with that certificate and that key, whether or not they belong together. What it is answered."""
     settings = HandshakeSettings()
     settings.minVersion = settings.maxVersion = VERSIONS[version]
@@ -36,7 +48,7 @@ def show(server: Served, version: str, certificate_pem: str, key_pem: str) -> by
     with connect(server) as sock:
         client = TLSConnection(sock)
         client.handshakeClientCert(X509CertChain([shown]), parsePEMKey(key_pem, private=True), settings=settings)
-        client.sendall(b"let me in")
+        client.sendall(data)
         return bytes(client.read(max=100, min=1))
 
 
@@ -54,3 +66,14 @@ def test_a_certificate_without_its_key(version: str, kind: str) -> None:
                 show(server, version, pem, material.key_pem(OTHER_KEYS[kind]))
             assert server.nobody_came()
         assert [line["reason"] for line in logs] == ["bad signature"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", OTHER_KEYS)
+def test_nor_at_the_whole_door(mine: Fleet, version: str, kind: str) -> None:
+    made = mine.credential(kind=kind)
+    door, hello = Port(mine.server.ports["mqtt"]), encode(Connect(5, f"proof-{kind}-{version}"), 5)
+    assert show(door, version, made.pem, material.key_pem(material.key(kind)), hello)[0] == 0x20  # CONNACK
+    with pytest.raises((TLSError, ConnectionError)):
+        show(door, version, made.pem, material.key_pem(OTHER_KEYS[kind]), hello)
+    assert len(mine.log(made, "connected")) == 1

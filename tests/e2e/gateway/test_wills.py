@@ -18,7 +18,7 @@ from thingmint.gateway.mqtt.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.e2e.gateway.conftest import Fleet
+    from tests.e2e.gateway.conftest import Door, Fleet
 
 
 @pytest.fixture
@@ -144,6 +144,18 @@ def test_no_will_of_one_deactivated_meanwhile(mine: Fleet, witness: Device) -> N
     topic, made = new_name("wills/a"), mine.credential()
     mine.connected(made, will=Will(topic, b"late", delay=1), session_expiry=60).drop()
     mine.set_status(made, "INACTIVE")
+    assert heard(witness, topic, 2) is None
+
+
+def test_no_will_of_a_certificate_that_moved(door: Door, witness: Device) -> None:
+    """What it may do in its new account is no right in the old one."""
+    topic, mine, other = new_name("wills/a"), door.mine, door.other
+    made = mine.credential()
+    with mine.dial(made, endpoint="localhost") as device:
+        device.connect(new_name(), will=Will(topic, b"late", delay=1), session_expiry=60)
+    mine.set_status(made, "INACTIVE")
+    mine.iot.delete_certificate(certificateId=made.fingerprint, forceDelete=True)
+    other.register(made, ALLOW_ALL)
     assert heard(witness, topic, 2) is None
 
 
