@@ -118,12 +118,20 @@ async def _insert(database: Path, scope: Scope, certificates: Sequence[Certifica
     try:
         for start in range(0, len(certificates), _BATCH):
 
-            async def body(tx: Transaction, batch: Sequence[Certificate] = certificates[start : start + _BATCH]) -> None:
+            async def body(
+                tx: Transaction, batch: Sequence[Certificate] = certificates[start : start + _BATCH]
+            ) -> None:
                 for certificate in batch:
                     fingerprint = certificate.fingerprint
                     await certificates_sql.insert_certificate(tx, certificate)
                     registration = Registration.begin(
-                        scope, fingerprint, Status.ACTIVE, "DEFAULT", "registered", now=now, generation=str(uuid.uuid4())
+                        scope,
+                        fingerprint,
+                        Status.ACTIVE,
+                        "DEFAULT",
+                        "registered",
+                        now=now,
+                        generation=str(uuid.uuid4()),
                     )
                     await certificates_sql.insert_registration(tx, registration)
                     await policy_attachments.insert_attachment(tx, scope, Target("cert", fingerprint), policy, now)
