@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from benchmarks.cases import Bench
-    from benchmarks.figures import Cost
     from benchmarks.fleet import DeviceFleet
     from benchmarks.load import Outcome
     from thingmint.testing import RunningServer
@@ -141,13 +140,14 @@ def _compared(
 ) -> list[Figure]:
     """In turns, so that what else the machine does falls on all alike."""
     bench.step(f"door: {what}")
-    turns: list[list[tuple[float, Cost]]] = []
     with contextlib.ExitStack() as stack:
         loads = [(subject.pid, stack.enter_context(subject.devices())) for subject in subjects]
         for _, devices in loads:
             warm_up(devices)
-        for _ in range(1 if bench.quick else _TURNS):
-            turns.append([measured(pid, partial(run, devices)) for pid, devices in loads])
+        turns = [
+            [measured(pid, partial(run, devices)) for pid, devices in loads]
+            for _ in range(1 if bench.quick else _TURNS)
+        ]
     figures = []
     if len(subjects) > 1:
         ratios = sorted(other.server / own.server for (_, own), (_, other) in turns)

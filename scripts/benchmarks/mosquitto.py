@@ -64,13 +64,13 @@ def running_mosquitto(folder: Path, fleet: DeviceFleet) -> Iterator[RunningMosqu
     configuration = folder / "mosquitto.conf"
     configuration.write_text(_CONFIGURATION.format(port=port, ca=fleet.ca, server=fleet.server))
     output = folder / "mosquitto.log"
+    _take_all_files()  # which it inherits
     with output.open("wb") as log:
         process = subprocess.Popen(
             [program, "-c", str(configuration)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=_take_all_files,
         )
     try:
         deadline = time.monotonic() + _PATIENCE

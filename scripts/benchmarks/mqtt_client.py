@@ -6,6 +6,7 @@ What a device does is a generator: it sends, and is resumed with what comes back
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import resource
@@ -46,7 +47,7 @@ def packet(first: int, *parts: bytes) -> bytes:
         length.append(size & 0x7F | 0x80)
         size >>= 7
     length.append(size)
-    return b"%c%b%b" % (first, length, body)
+    return bytes((first, *length)) + body
 
 
 def text(value: str) -> bytes:
@@ -121,10 +122,8 @@ class Device:
     def end(self) -> None:
         """DISCONNECT and close_notify in one; the server closes then."""
         self._tls.write(_DISCONNECT)
-        try:
+        with contextlib.suppress(ssl.SSLWantReadError):
             self._tls.unwrap()
-        except ssl.SSLWantReadError:
-            pass
         self._flush()
 
     def close(self) -> None:
@@ -190,10 +189,9 @@ class Device:
     def _flush(self) -> None:
         data = self._outgoing.read()
         if data:
-            try:
+            # What the server said before it closed is still to be read.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self._socket.sendall(data)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # what the server said before it closed is still to be read
 
 
 class Swarm:

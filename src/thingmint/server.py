@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import os
@@ -110,6 +111,7 @@ class Ready:
 async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what is in flight. Raises ConfigError before it listens."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
+    _take_all_files()
     await check_master_key(instance.store, instance.vault)
     broker: Broker = EmbeddedBroker() if settings.broker is None else UpstreamBroker(settings.broker.upstream())
     api_socket = _bind("api-port", settings.host, settings.api_port)
@@ -237,6 +239,13 @@ class _Fleet:
     claims: ClaimRegistry
     ownership: OwnershipRegistry
     provisioning: ProvisioningRegistry
+
+
+def _take_all_files() -> None:
+    """A file for each connection: the soft limit, commonly 1,024, is for programs that use select(2)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS names a hard limit above what the kernel grants
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _note_use(directory: Directory) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from thingmint.access.callers import Caller
 from thingmint.gateway.claims import claim_policy
 from thingmint.gateway.mqtt.reasons import Reason
-from thingmint.gateway.rights import Rights
+from thingmint.gateway.rights import Rights, mentions
 from thingmint.identity.authorities import AuthorityStatus
 from thingmint.identity.door import DoorSettings, client_id_flaw, key_flaw
 from thingmint.identity.errors import MalformedPolicy
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from thingmint.identity.certificates import Certificate
     from thingmint.identity.policy import ContextValue
     from thingmint.identity.registration import Scope
+    from thingmint.registry.doorkeeping import Dependency as Concern
     from thingmint.registry.doorkeeping import Doorkeeping, Passport, Standing
 
-__all__ = ["Admission", "Admitted", "Refused"]
+__all__ = ["Admission", "Admitted", "Holder", "Refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,17 @@ class Refused:
     """Close without any answer, whatever the version (just-in-time registration does)."""
 
 
+class Holder(NamedTuple):
+    """What stays of a passport while its device is connected. The rest of it was only needed to judge."""
+
+    scope: Scope
+    fingerprint: str
+    dependencies: frozenset[Concern]
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    passport: Passport
+    holder: Holder
     rights: Rights
     caller: Caller
     settings: DoorSettings
@@ -56,13 +65,13 @@ class Admitted:
 
     @property
     def scope(self) -> Scope:
-        return self.passport.scope
+        return self.holder.scope
 
     @property
     def dependencies(self) -> set[Dependency]:
         """What may change about it."""
-        account, region = self.passport.scope
-        return {(account, "" if kind == "account" else region, kind, name) for kind, name in self.passport.dependencies}
+        account, region = self.holder.scope
+        return {(account, "" if kind == "account" else region, kind, name) for kind, name in self.holder.dependencies}
 
 
 class Admission:
@@ -121,10 +130,14 @@ class Admission:
         if passport.claim is not None:
             documents.append(claim_policy(passport.scope, passport.claim.template))
         try:
-            rights = Rights(passport.scope, documents, _context(peer, passport, client_id), self._clock)
+            context = _context(peer, passport, client_id)
+            if mentions(documents, "certificate"):
+                context |= _of_certificate(peer, passport)
+            rights = Rights(passport.scope, documents, context, self._clock)
         except MalformedPolicy as error:
             return Refused(Reason.NOT_AUTHORIZED, f"a policy cannot be read: {error}", caller=caller)
-        return Admitted(passport, rights, caller, settings, expires_at)
+        holder = Holder(passport.scope, passport.fingerprint, passport.dependencies)
+        return Admitted(holder, rights, caller, settings, expires_at)
 
     def _flaw(self, passport: Passport, settings: DoorSettings) -> tuple[str | None, datetime | None]:
         """What keeps the certificate out, if anything does; and else until when it is good."""
@@ -183,19 +196,21 @@ def _caller(passport: Passport, client_id: str) -> Caller:
     )
 
 
-def _context(peer: Peer, passport: Passport, client_id: str) -> Mapping[str, ContextValue]:
+def _context(peer: Peer, passport: Passport, client_id: str) -> dict[str, ContextValue]:
     thing = passport.thing
     context: dict[str, ContextValue] = {
         "aws:SourceIp": ip_address(peer.address) if peer.address else None,
         "iot:ClientId": client_id,
         "iot:Connection.Thing.IsAttached": thing is not None,
     }
-    der = passport.certificate.der if passport.certificate is not None else peer.leaf
-    if der is not None:
-        context |= certificate_context(der)
     if thing is not None:
         context["iot:Connection.Thing.ThingName"] = thing.name
         context["iot:Connection.Thing.ThingTypeName"] = thing.type
         for name, value in thing.attributes.items():
             context[f"iot:Connection.Thing.Attributes[{name}]"] = value
     return context
+
+
+def _of_certificate(peer: Peer, passport: Passport) -> Mapping[str, ContextValue]:
+    der = passport.certificate.der if passport.certificate is not None else peer.leaf
+    return certificate_context(der) if der is not None else {}
