@@ -192,9 +192,13 @@ class Session:
             self.link.acknowledge(packet_id)
 
     def _published(self, packet_id: int | None, reason: Reason) -> None:
-        if packet_id is not None:
-            self._mqtt.puback(packet_id, reason)
-            self._host.flush()
+        if packet_id is None:
+            return
+        if reason.failed and self._mqtt.version == 4:  # which has no word for it, and would wait for ever
+            self._host.fail(reason, "the broker refused a message")
+            return
+        self._mqtt.puback(packet_id, reason)
+        self._host.flush()
 
     def _may_publish(self, topic: str, *, retain: bool) -> bool:
         if topic[0] == "$" and (topic.startswith(_EVENTS) or not topic.startswith(_RESERVED)):

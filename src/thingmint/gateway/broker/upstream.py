@@ -183,7 +183,7 @@ class UpstreamBroker:
         async with self._dialing:
             self._open_links.add(link)
             await self._upstream.target.connect(lambda: link)
-            connack = await link.opened
+            connack = await asyncio.shield(link.opened)
         if connack.reason.failed:
             link.abandon()
             raise Unavailable(f"The broker refused the connection: {connack.reason.name}")

@@ -316,7 +316,8 @@ class UpstreamLink(asyncio.Protocol):
         self._read_if_wanted()
 
     def _lose(self, reason: Reason, why: str) -> None:
-        if not self.opened.done():
+        opened = self.opened.done()
+        if not opened:
             self.opened.set_exception(Unavailable(why))
             self.opened.exception()  # it may be that nobody waits for it any more
         if self.ended:
@@ -326,7 +327,8 @@ class UpstreamLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
         _log.debug("a link was lost", reason=reason.name, why=why)
-        self._subscriber.lost(reason)
+        if opened:
+            self._subscriber.lost(reason)
         self._fail_all()
 
     def _be_gone(self) -> None:
