@@ -84,6 +84,8 @@ class RunningBroker:
         """It neither reads nor writes meanwhile, but its connections stay."""
         self._signal(signal.SIGSTOP)
         try:
+            while not all(state == "T" for state in self._states()):
+                time.sleep(0.001)
             yield
         finally:
             self._signal(signal.SIGCONT)
@@ -92,9 +94,22 @@ class RunningBroker:
         if self.process is not None and self.process.poll() is None:
             self.kill()
 
+    def _states(self) -> Iterator[str]:
+        """Of all threads of its processes, as proc(5) has them: a signal takes a moment."""
+        assert self.process is not None
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if int(_fields(stat)[2]) == self.process.pid:  # the process group
+                    yield from (_fields(thread)[0] for thread in stat.parent.glob("task/*/stat"))
+
     def _signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         os.killpg(self.process.pid, number)
+
+
+def _fields(stat: Path) -> list[str]:
+    """Those behind the program's name, which may hold anything: state, parent, group, ..."""
+    return stat.read_text().rpartition(") ")[2].split()
 
 
 @contextlib.contextmanager

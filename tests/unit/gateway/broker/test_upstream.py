@@ -452,3 +452,49 @@ def test_a_silent_broker() -> None:
         assert transport.closed
 
     asyncio.run(test())
+
+
+def test_the_device_is_told_before_its_messages_fail() -> None:
+    """A PUBACK with a failure would have it drop what it should send again."""
+
+    async def test() -> None:
+        for take_over in (True, False):
+            target = FakeTarget()
+            broker = broker_at(target)
+            told: list[object] = []
+            collector = Collector()
+            collector.reasons = told  # type: ignore[assignment]  # one list for both, to see their order
+            link = await broker.open(opening(), collector)
+            link.publish(Message("a", b"", 1), told.append)
+            if take_over:
+                await broker.open(opening(), Collector())
+            else:
+                target.transports[0].close()
+                await settle()
+            assert told == [Reason.SESSION_TAKEN_OVER if take_over else Reason.SERVER_BUSY, Reason.UNSPECIFIED_ERROR]
+
+    asyncio.run(test())
+
+
+def test_acknowledgements_leave_together() -> None:
+    async def test() -> None:
+        link, transport, _ = await opened(FakeTarget())
+        link.resume()
+        transport.say(*(Publish(f"{PREFIX}/a", b"", 1, packet_id=number) for number in range(1, 6)))
+        await settle()
+        writes = 0
+        write = transport.write
+
+        def count(data: bytes) -> None:
+            nonlocal writes
+            writes += 1
+            write(data)
+
+        transport.write = count  # type: ignore[method-assign]
+        for number in range(1, 6):
+            link.acknowledge(number)
+        await settle()
+        assert writes == 1
+        assert [packet for packet in transport.heard if isinstance(packet, PubAck)] == [PubAck(n) for n in range(1, 6)]
+
+    asyncio.run(test())
