@@ -21,7 +21,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError, TomlConfigSettingsSource
 
 from thingmint.access.throttle import LimitsProfile
 from thingmint.access.vault import MASTER_KEY_BYTES
@@ -242,6 +242,9 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         return Configured(**{name: value for name, value in flags.items() if value is not None})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(file), f"is not valid TOML: {error}") from None
+    except SettingsError as error:
+        field = str(error).partition('"')[2].partition('"')[0]  # it has no attribute that tells
+        raise ConfigError(field.replace("_", "-") or "config", "is a table: as a variable it is JSON") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"] if part != "[key]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from thingmint.gateway.broker.names import RABBITMQ
+from thingmint.gateway.broker.target import Login, Target
+from thingmint.gateway.broker.upstream import Upstream
 from thingmint.identity.quotas import NO_QUOTAS, Quotas
-from thingmint.settings import ConfigError, Settings, load
+from thingmint.settings import BrokerSettings, ConfigError, Settings, load
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +60,7 @@ class TestPrecedence:
             "mqtt_proxy_edges": [],
             "hooks": {},
             "endpoints": {},
+            "broker": None,
             "key_pool": 32,
             "log_format": "console",
             "dev": False,
@@ -369,3 +374,68 @@ class TestEndpoints:
     def test_what_is_refused(self, folder: Path, table: str) -> None:
         (folder / "thingmint.toml").write_text(table)
         assert refused().setting.startswith("endpoints.")
+
+
+class TestBroker:
+    def test_all_of_it(self, folder: Path) -> None:
+        (folder / "secret").write_text("pass\n")
+        (folder / "thingmint.toml").write_text(
+            "[broker]\nurl = 'unix:///run/broker'\nversion = '3.1.1'\ndialect = 'rabbitmq'\n"
+            "username = 'gw'\npassword_file = 'secret'\n"
+        )
+        settings = load({}).broker
+        assert settings is not None
+        upstream = settings.upstream()
+        assert upstream == Upstream(Target(path="/run/broker"), 4, RABBITMQ, Login("gw", b"pass"))
+        assert "pass'" not in f"{upstream}"
+
+    @pytest.mark.parametrize("text", ['{"url": "mqtt://b"}', '{"url": "mqtt://b", "version": 5}'])
+    def test_defaults(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+        monkeypatch.setenv("THINGMINT_BROKER", text)
+        settings = load({}).broker
+        assert settings is not None
+        assert settings.upstream() == Upstream(Target("b", 1883))
+
+    def test_tls(self) -> None:
+        settings = BrokerSettings(url="mqtts://b")
+        assert settings.upstream().target.tls is not None
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("{}", "url: Field required"),
+            ("x", "Input should be"),
+            ('"mqtt://b"', "Input should be"),
+            ('{"url": "http://b"}', "must be mqtt://HOST:PORT"),
+            ('{"url": "mqtt://b:x"}', "[Pp]ort"),
+            ('{"url": "mqtt://b", "version": "4"}', "version: Input should be '5' or '3.1.1'"),
+            ('{"url": "mqtt://b", "dialect": "x"}', "dialect: Input should be"),
+            ('{"url": "mqtt://b", "usrname": "x"}', "usrname: Extra inputs"),
+            ('{"url": "mqtt://b", "ca_file": "x"}', "for mqtts:// only"),
+            ('{"url": "mqtts://b", "key_file": "x"}', "needs a certificate_file"),
+            ('{"url": "mqtt://b", "password_file": "x"}', "needs a username"),
+        ],
+    )
+    def test_what_is_wrong(self, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+        monkeypatch.setenv("THINGMINT_BROKER", text)
+        error = refused()
+        assert error.setting == "broker"
+        assert re.search(message, str(error))
+
+    def test_a_table_that_is_not_json(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("THINGMINT_ENDPOINTS", "x")
+        assert str(refused()) == "endpoints: is a table: as a variable it is JSON"
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"url": "mqtt://b", "username": "u", "password_file": "absent"},
+            {"url": "mqtts://b", "ca_file": "absent"},
+            {"url": "mqtts://b", "ca_file": "empty"},
+            {"url": "mqtts://b", "certificate_file": "empty"},
+        ],
+    )
+    def test_files_that_are_none(self, folder: Path, fields: dict[str, Any]) -> None:
+        (folder / "empty").touch()
+        with pytest.raises(ConfigError, match="cannot be"):
+            BrokerSettings(**fields).upstream()

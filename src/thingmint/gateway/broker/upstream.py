@@ -26,6 +26,7 @@ from thingmint.identity.registration import Scope
 
 if TYPE_CHECKING:
     from thingmint.gateway.broker.interface import Message, Opening, Subscriber
+    from thingmint.gateway.broker.upstream_connection import UpstreamConnection
     from thingmint.gateway.mqtt.packets import Version
 
 __all__ = ["Upstream", "UpstreamBroker"]
@@ -61,7 +62,7 @@ class UpstreamBroker:
         self._tick = tick
         self._open_timeout = open_timeout
         self._links: dict[_Key, UpstreamLink] = {}  # the newest of each client id, until its connection is gone
-        self._open_links: set[UpstreamLink] = set()
+        self._open_links: set[UpstreamConnection] = set()
         self._purges: dict[_Key, asyncio.Task[None]] = {}
         self._dialing = asyncio.Semaphore(_MAX_DIALING)
         self._publisher = Publisher(self._open_own)
@@ -82,7 +83,7 @@ class UpstreamBroker:
         former = self._links.get(key)
         self._links[key] = link
         if former is not None:
-            former.take_over()
+            former.end(Reason.SESSION_TAKEN_OVER)
         try:
             async with asyncio.timeout(self._open_timeout):
                 await self._make_way(key, former)
@@ -124,7 +125,7 @@ class UpstreamBroker:
         for task in tasks:
             task.cancel()
         for link in list(self._links.values()):
-            link.shut_down(Reason.SERVER_SHUTTING_DOWN)
+            link.end(Reason.SERVER_SHUTTING_DOWN)
         waits = [asyncio.ensure_future(link.gone.wait()) for link in self._open_links]
         if tasks or waits:
             await asyncio.wait([*tasks, *waits], timeout=_STOP_TIMEOUT)
@@ -159,14 +160,15 @@ class UpstreamBroker:
     ) -> UpstreamLink:
         discard = self._upstream.version == 4 and not opening.clean_start and opening.expiry == 0
 
-        def on_gone(link: UpstreamLink) -> None:
+        def on_gone(_: UpstreamConnection) -> None:
             self._open_links.discard(link)
             if self._links.get(key) is link:
                 del self._links[key]
             if link.must_discard and not self._stopped:
                 self._purge_later(key, names)
 
-        return UpstreamLink(connect, names, subscriber, on_gone, must_discard=discard)
+        link = UpstreamLink(connect, names, subscriber, on_gone, must_discard=discard)
+        return link
 
     async def _make_way(self, key: _Key, former: UpstreamLink | None) -> None:
         """Until the broker is done with the connection before this one: it may take two at once in any order."""
@@ -183,7 +185,7 @@ class UpstreamBroker:
         async with self._dialing:
             self._open_links.add(link)
             await self._upstream.target.connect(lambda: link)
-            connack = await link.opened
+            connack = await asyncio.shield(link.opened)
         if connack.reason.failed:
             link.abandon()
             raise Unavailable(f"The broker refused the connection: {connack.reason.name}")
