@@ -106,6 +106,8 @@ class NewcomerRegistry:
 
         Raises Disallowed for what is not to be registered, LimitExceeded, and what its provisioning raises.
         """
+        if arrival.registration is not None:
+            return arrival.registration
         authority, now, generation = arrival.authority, self._clock(), str(uuid.uuid4())
         scope = authority.scope
         provision = await self._prepare(authority, leaf, now)
