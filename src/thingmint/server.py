@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import os
 import resource
 import signal
 import socket
@@ -21,6 +22,7 @@ from thingmint.access.directory import Directory
 from thingmint.access.iam import IamTokens
 from thingmint.access.journal import Journal
 from thingmint.access.operator import as_operator
+from thingmint.access.roles import Roles
 from thingmint.access.sealing import Sealer, insert_sealed
 from thingmint.access.sigv4 import SigV4
 from thingmint.access.throttle import throttle_for
@@ -29,9 +31,10 @@ from thingmint.aws.app import AwsFace
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.aws.operations import Registries
 from thingmint.gateway.broker.embedded import EmbeddedBroker
-from thingmint.gateway.gateway import Gateway
+from thingmint.gateway.gateway import Doorway, Gateway
 from thingmint.gateway.journal import DoorJournal
 from thingmint.gateway.newcomers import Newcomers, newcomer_throttle
+from thingmint.gateway.provisioning import ProvisioningTopics
 from thingmint.http.front import Front
 from thingmint.http.listener import HttpListener, bind
 from thingmint.http.probes import probes
@@ -51,6 +54,7 @@ from thingmint.registry.claims import ClaimRegistry
 from thingmint.registry.device_policies import DevicePolicyRegistry
 from thingmint.registry.doorkeeping import Doorkeeping
 from thingmint.registry.fleet import FleetRegistry
+from thingmint.registry.hooks import HookTable
 from thingmint.registry.issued import IssuedRegistry
 from thingmint.registry.keypool import KeyPool
 from thingmint.registry.markers import Markers
@@ -58,7 +62,9 @@ from thingmint.registry.memberships import MembershipRegistry
 from thingmint.registry.names import NameRegistry
 from thingmint.registry.newcomers import NewcomerRegistry
 from thingmint.registry.operations import OperationRegistry
+from thingmint.registry.ownership import OwnershipRegistry
 from thingmint.registry.principals import PrincipalRegistry
+from thingmint.registry.provisioning import ProvisioningRegistry
 from thingmint.registry.quotas import begin_counting
 from thingmint.registry.tags import TagRegistry
 from thingmint.registry.templates import TemplateRegistry
@@ -74,6 +80,7 @@ from thingmint.yandex.rest import YandexRest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from thingmint.access.throttle import Throttle
     from thingmint.instance.create import Instance
@@ -82,6 +89,7 @@ if TYPE_CHECKING:
 __all__ = ["Ready", "serve"]
 
 _LOOPBACK = "127.0.0.1"
+_PROXY_SOCKET = "mqtt-proxy-socket"
 _COLLECT_AT = 10_000  # objects that may be part of a cycle
 _NOTE_USE_EVERY = 5.0  # seconds
 
@@ -103,9 +111,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     await check_master_key(instance.store, instance.vault)
     api_socket = _bind("api-port", settings.host, settings.api_port)
     http_socket = _bind("http-port", _LOOPBACK, settings.http_port)
-    mqtt_sockets = [(_bind("mqtt-port", settings.host, settings.mqtt_port), False)]
-    if settings.mqtt_alpn_port is not None:
-        mqtt_sockets.append((_bind("mqtt-alpn-port", settings.host, settings.mqtt_alpn_port), True))
+    doorways = _doorways(settings)
     # gRPC binds for itself, and only once there is a certificate; whether it can is found out before.
     _bind("grpc-port", settings.host, settings.grpc_port).close()
     await begin_counting(instance.store, settings.quotas_in_force())
@@ -146,16 +152,18 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         throttle=throttle_for(settings.limits),
     )
     yandex = _yandex_face(instance, access, settings, names)
-    front = _front(instance, access, settings, names, keys, YandexRest(yandex), metrics, journal)
+    hooks = HookTable(settings.hooks)
+    fleet = _fleet(instance, access, settings, keys, hooks)
+    front = _front(instance, access, settings, names, keys, fleet, YandexRest(yandex), metrics, journal)
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(front, api_socket, tls.context),
         "http": HttpListener(front, http_socket),
         "grpc": _grpc_listener(yandex, journal, settings, tls),
     }
-    gateway = _gateway(instance, access, settings, endpoints, DoorJournal(metrics, trail), tls)
+    gateway = _gateway(instance, access, settings, fleet, endpoints, DoorJournal(metrics, trail), tls)
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
-    ports |= {name: sock.getsockname()[1] for name, (sock, _) in zip(("mqtt", "mqtt-alpn"), mqtt_sockets, strict=False)}
+    ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != _PROXY_SOCKET}
     ready = Ready(hostnames[0], settings.host, ports)
 
     async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
@@ -176,12 +184,13 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         asyncio.create_task(trail.run()),
         asyncio.create_task(sealer.run()),
         asyncio.create_task(_note_use(access.directory)),
+        asyncio.create_task(fleet.ownership.run()),
     ]
     keys.start()
     try:
         for listener in listeners.values():
             await listener.start()
-        await gateway.start(mqtt_sockets)
+        await gateway.start(list(doorways.values()))
         await admin.start()
         update_endpoints(instance.directory, ready.hostname, api_port=ready.ports["api"], grpc_port=ready.ports["grpc"])
         _leave_out_of_collections()
@@ -192,6 +201,8 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         _log.info("stopping: requests in flight are finished first")
     finally:
         instance.directory.listeners.unlink(missing_ok=True)
+        if settings.mqtt_proxy_socket is not None:
+            settings.mqtt_proxy_socket.unlink(missing_ok=True)
         await gateway.stop()
         await asyncio.gather(*(listener.stop() for listener in listeners.values()))
         await admin.stop()
@@ -200,6 +211,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         await asyncio.wait(chores)
         await _finish(access.directory, trail, sealer)
         await keys.close()
+        await hooks.close()
         await instance.store.close()
         _log.info("stopped")
 
@@ -212,6 +224,16 @@ class _Access:
     administration: Administration
     directory: Directory
     throttle: Throttle
+
+
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    """What provisions devices, over either wire."""
+
+    templates: TemplateRegistry
+    claims: ClaimRegistry
+    ownership: OwnershipRegistry
+    provisioning: ProvisioningRegistry
 
 
 async def _note_use(directory: Directory) -> None:
@@ -257,6 +279,7 @@ def _front(
     settings: Settings,
     names: NameRegistry,
     keys: KeyPool,
+    fleet: _Fleet,
     yandex: YandexRest,
     metrics: Metrics,
     journal: Journal,
@@ -281,8 +304,9 @@ def _front(
         memberships=MembershipRegistry(access.store, markers),
         principals=PrincipalRegistry(access.store, markers),
         tags=TagRegistry(access.store),
-        templates=TemplateRegistry(access.store, markers),
-        claims=ClaimRegistry(access.store, instance.device_authority(CLAIM), keys),
+        templates=fleet.templates,
+        claims=fleet.claims,
+        provisioning=fleet.provisioning,
         authorities=AuthorityRegistry(access.store, markers),
         issued=IssuedRegistry(access.store, markers, quotas=settings.quotas_in_force()),
     )
@@ -302,6 +326,20 @@ def _front(
         is_yandex_route=yandex.is_route,
         journal=journal,
         clock=utc_now,
+    )
+
+
+def _fleet(instance: Instance, access: _Access, settings: Settings, keys: KeyPool, hooks: HookTable) -> _Fleet:
+    authority = instance.device_authority(DEVICE)
+    templates = TemplateRegistry(access.store, Markers(instance.vault.derive("markers")))
+    claims = ClaimRegistry(access.store, instance.device_authority(CLAIM), keys)
+    return _Fleet(
+        templates=templates,
+        claims=claims,
+        ownership=OwnershipRegistry(access.store, authority, keys, claims),
+        provisioning=ProvisioningRegistry(
+            access.store, authority, templates, hooks, reinstate_revoked=settings.reinstate_revoked
+        ),
     )
 
 
@@ -325,13 +363,13 @@ def _gateway(
     instance: Instance,
     access: _Access,
     settings: Settings,
+    fleet: _Fleet,
     endpoints: Mapping[str, Scope],
     journal: DoorJournal,
     tls: ListenerTLS,
 ) -> Gateway:
     broker = EmbeddedBroker()
-    templates = TemplateRegistry(access.store, Markers(instance.vault.derive("markers")))
-    newcomers = NewcomerRegistry(access.store, templates, None, quotas=settings.quotas_in_force())
+    newcomers = NewcomerRegistry(access.store, fleet.templates, None, quotas=settings.quotas_in_force())
     return Gateway(
         Doorkeeping(instance.store),
         broker,
@@ -339,6 +377,9 @@ def _gateway(
         endpoints=endpoints,
         renewed=tls.follow(),
         clock=utc_now,
+        provisioning=ProvisioningTopics(
+            fleet.ownership, fleet.provisioning, Roles(access.directory), access.throttle, journal
+        ),
         newcomer=Newcomers(newcomers, broker, newcomer_throttle(settings.limits), utc_now),
     )
 
@@ -359,6 +400,39 @@ def _bind(setting: str, host: str, port: int) -> socket.socket:
         raise ConfigError(
             setting, f"{host}:{port} cannot be listened on ({error.strerror}); choose another, or 0 for a free one"
         ) from None
+
+
+def _doorways(settings: Settings) -> dict[str, Doorway]:
+    """What devices come to, by listener. Raises ConfigError."""
+    found = {"mqtt": Doorway(_bind("mqtt-port", settings.host, settings.mqtt_port))}
+    if (port := settings.mqtt_alpn_port) is not None:
+        found["mqtt-alpn"] = Doorway(_bind("mqtt-alpn-port", settings.host, port), alpn_required=True)
+    if (port := settings.mqtt_proxy_port) is not None:
+        if not settings.mqtt_proxy_edges:
+            raise ConfigError(
+                "mqtt-proxy-edges", "must name the edges' certificates: their word is taken for everybody's"
+            )
+        edges = frozenset(settings.mqtt_proxy_edges)
+        found["mqtt-proxy"] = Doorway(_bind("mqtt-proxy-port", settings.host, port), proxied=True, edges=edges)
+    if (path := settings.mqtt_proxy_socket) is not None:
+        found[_PROXY_SOCKET] = Doorway(_bind_unix("mqtt-proxy-socket", path), proxied=True)
+    return found
+
+
+def _bind_unix(setting: str, path: Path) -> socket.socket:
+    """Only its owner may connect: whoever can is believed."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        if path.is_socket():
+            path.unlink()  # left by a server that was killed
+        sock.bind(str(path))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(setting, f"{path} cannot be listened on ({error.strerror or error})") from None
+    finally:
+        os.umask(mask)
+    return sock
 
 
 def _stop_signal() -> asyncio.Event:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
@@ -51,6 +52,16 @@ def _endpoint_name(name: str) -> str:
     if not is_hostname(name):
         raise ValueError("must be named by host names, such as iot.example.org")
     return name
+
+
+def _hook_target(url: str) -> str:
+    scheme, separator, rest = url.partition(":")
+    if scheme == "entry-point" and rest:
+        return url
+    parts = urlsplit(url)
+    if not separator or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must map ARNs to http or https URLs, or to entry-point:NAME")
+    return url
 
 
 class Endpoint(BaseModel):
@@ -96,7 +107,11 @@ class Settings(BaseSettings):
     grpc_port: int = Field(9443, ge=0, le=65535)
     mqtt_port: int = Field(8883, ge=0, le=65535)
     mqtt_alpn_port: int | None = Field(None, ge=0, le=65535)
+    mqtt_proxy_socket: Path | None = None
+    mqtt_proxy_port: int | None = Field(None, ge=0, le=65535)
+    mqtt_proxy_edges: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
     endpoints: dict[Annotated[str, AfterValidator(_endpoint_name)], Endpoint] = {}
+    hooks: dict[str, Annotated[str, AfterValidator(_hook_target)]] = {}
     key_pool: int = Field(32, ge=0, le=4096)
     log_format: LogFormat = "console"
     dev: bool = False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.access.events import Events
 from thingmint.access.exchange import CURRENT
 from thingmint.access.inputs import (
+    AccountSetting,
     Attachment,
     Credential,
     InAccount,
@@ -135,6 +136,14 @@ async def _create_account(admin: Administration, given: NewAccountInput) -> Json
 async def _list_accounts(admin: Administration, given: NoInput) -> list[Json]:
     del given
     return [{"id": id, "name": name, "created_at": _time(at)} for id, name, at in await admin.list_accounts()]
+
+
+async def _set_account(admin: Administration, given: AccountSetting) -> Json:
+    return {given.name: await admin.set_account_setting(given.account, given.name, given.value)}
+
+
+async def _show_account(admin: Administration, given: InAccount) -> Json:
+    return {"id": given.account, **await admin.account_settings(given.account)}
 
 
 async def _create_folder(admin: Administration, given: Named) -> Json:
@@ -319,6 +328,15 @@ COMMANDS: dict[str, Command] = {
             instance_wide=True,
         ),
         Command("account", "list", "List the accounts", NoInput, _list_accounts, "ListAccounts", instance_wide=True),
+        Command(
+            "account",
+            "set",
+            "Turn a switch of an account on or off",
+            AccountSetting,
+            _set_account,
+            "UpdateAccountSettings",
+        ),
+        Command("account", "show", "Show the switches of an account", InAccount, _show_account, "GetAccountSettings"),
         Command("folder", "create", "Make a folder for registries", Named, _create_folder, "CreateFolder"),
         Command("folder", "list", "List the folders of an account", InAccount, _list_folders, "ListFolders"),
         *_of_principals("user", "user"),

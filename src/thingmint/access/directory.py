@@ -123,6 +123,17 @@ class Directory:
         """The service account that an authorized key belongs to. Raises Unauthenticated."""
         return (await self._find(id, ("authorized-key",), _UNKNOWN_JWT)).caller
 
+    async def role(self, account: str, name: str) -> tuple[Caller, str] | None:
+        """The account's role of that name, with its trust policy; None if there is none that may be used."""
+
+        async def body(tx: Transaction) -> tuple[Caller, str] | None:
+            row = await sql.find_principal(tx, account, "role", name)
+            if row is None or row.status != "active" or row.trust_policy is None:
+                return None
+            return await _caller(tx, row, row.id), row.trust_policy
+
+        return await self._store.read(body)
+
     async def revoke_iam_token(self, id: str, expires_at: int) -> None:
         """``expires_at`` is in seconds, as the token has it."""
         now = to_micros(self._clock())

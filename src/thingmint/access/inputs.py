@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from thingmint.access.administration import PrincipalKind
 
 __all__ = [
+    "AccountSetting",
     "Attachment",
     "Credential",
     "InAccount",
@@ -54,6 +55,13 @@ class Named(InAccount):
     TOLD: ClassVar[tuple[str, ...]] = ("name",)
 
     name: str = Field(max_length=128)
+
+
+class AccountSetting(InAccount):
+    TOLD: ClassVar[tuple[str, ...]] = ("name", "value")
+
+    name: str = Field(max_length=64)
+    value: str = Field(max_length=8)
 
 
 class NewAccountInput(Input):

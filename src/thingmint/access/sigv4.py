@@ -105,7 +105,7 @@ class SigV4:
         if region not in caller.regions:
             _wrong("Credential should be scoped to a valid region.")
         self._check_time(claim)
-        expected = _recomputation(access_key_id, secret, region).of(request.method, path, claim, headers, request.body)
+        expected = _Recomputation(access_key_id, secret, region).of(request.method, path, claim, headers, request.body)
         if not hmac.compare_digest(expected, claim.signature):
             _wrong(
                 "The request signature we calculated does not match the signature you provided. "
@@ -179,7 +179,7 @@ class _Recomputation(SigV4Auth):
         self._signed = _SignedHeaders()
 
     def _sign(self, key: bytes, msg: str, hex: bool = False) -> Any:
-        return hmac.digest(key, msg.encode(), "sha256").hex() if hex else _derived_key(key, msg)
+        return super()._sign(key, msg, hex) if hex else _derived_key(key, msg)  # type: ignore[misc]
 
     def headers_to_sign(self, request: Any) -> Any:
         return self._signed
@@ -191,17 +191,8 @@ class _Recomputation(SigV4Auth):
         # The scheme keeps botocore from looking whether payload signing may be left out; the host is among the headers.
         url = f"http://host{path}?{claim.query}"
         request: Any = _Request(method, url, body, {"timestamp": claim.timestamp})
-        try:
-            signature: str = self.signature(self.string_to_sign(request, self.canonical_request(request)), request)
-        finally:
-            self._signed.clear()
+        signature: str = self.signature(self.string_to_sign(request, self.canonical_request(request)), request)
         return signature
-
-
-@lru_cache(maxsize=1024)
-def _recomputation(access_key_id: str, secret: str, region: str) -> _Recomputation:
-    """Only for credentials that exist. Making a signer would cost a third of what using it does."""
-    return _Recomputation(access_key_id, secret, region)
 
 
 @lru_cache(maxsize=1024)

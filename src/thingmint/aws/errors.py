@@ -49,6 +49,7 @@ _REASONED: Mapping[type[errors.DomainError], str] = {
     errors.Conflict: "DeleteConflictException",
     errors.Disallowed: "InvalidRequestException",
     errors.InvalidState: "CertificateStateException",
+    errors.ProvisioningFailed: "ResourceRegistrationFailureException",
 }
 
 
@@ -96,7 +97,13 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
             return AwsError("VersionConflictException", message)
         case errors.LimitExceeded():
             return AwsError(_LIMITS.get(error.kind, "LimitExceededException"), error.reason)
-        case errors.Ambiguous() | errors.Conflict() | errors.Disallowed() | errors.InvalidState():
+        case (
+            errors.Ambiguous()
+            | errors.Conflict()
+            | errors.Disallowed()
+            | errors.InvalidState()
+            | errors.ProvisioningFailed()
+        ):
             return AwsError(_REASONED[type(error)], error.reason)
         case errors.Throttled():
             return AwsError("ThrottlingException", message)

@@ -34,7 +34,7 @@ app = typer.Typer(help="Accounts, users, roles, keys, tokens and policies.", no_
 Output = Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")]
 
 # What names the thing that a command is about stands without a flag in front.
-_POSITIONAL = ("name", "principal", "id")
+_POSITIONAL = ("name", "principal", "id", "value")
 # Policy documents are read from files.
 _DOCUMENTS = ("document", "trust_policy")
 
@@ -42,6 +42,7 @@ _WIDE = 1000  # columns
 
 _EXAMPLES = {
     "account.create": "thingmint access account create staging --region eu-central-1",
+    "account.set": "thingmint access account set keys_over_mqtt false",
     "folder.create": "thingmint access folder create sensors",
     "user.create": "thingmint access user create alice",
     "service-account.create": "thingmint access service-account create importer",

@@ -25,6 +25,8 @@ __all__ = [
     "LimitExceeded",
     "MalformedPolicy",
     "NotFound",
+    "ProvisioningFailed",
+    "ProvisioningRefused",
     "Throttled",
     "Unauthenticated",
     "Unavailable",
@@ -206,6 +208,35 @@ class Throttled(DomainError):
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+
+
+class ProvisioningRefused(DomainError):
+    """A device is not provisioned, and nothing was done. ``reason`` is in AWS's words where those are known.
+
+    ``step`` is where it ended: at the key (the account has none made over MQTT), at the template, at the ownership
+    token, or at the pre-provisioning hook, which said no, could not be asked, or gave no usable answer.
+    """
+
+    Step = Literal["key", "template", "token", "denied", "invocation", "result"]
+
+    def __init__(self, step: Step, reason: str) -> None:
+        super().__init__(reason)
+        self.step = step
+        self.reason = reason
+
+
+class ProvisioningFailed(DomainError):
+    """An effect of a template cannot be had, for ``cause``; the others were taken back."""
+
+    def __init__(self, cause: DomainError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.reason = str(cause)
+        match cause:
+            case NotFound(kind="policy"):
+                self.reason = "Policy default version not found"  # in AWS's words
+            case Conflict() | Disallowed() | InvalidState() | LimitExceeded():
+                self.reason = cause.reason
 
 
 class Unavailable(DomainError):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from thingmint.registry.markers import Markers
     from thingmint.storage.engine import Store, Transaction
 
-__all__ = ["CertificateRegistry", "Page", "RegisteredCertificate", "utc_now"]
+__all__ = ["CertificateRegistry", "Page", "RegisteredCertificate", "change_status", "utc_now"]
 
 _LISTING = "certificates"
 
@@ -129,14 +129,7 @@ class CertificateRegistry:
 
         async def body(tx: Transaction) -> Registration:
             current = await _existing(tx, scope, fingerprint)
-            check_update(fingerprint, current.status, status, reinstate=self._reinstate_revoked)
-            if current.status is status:
-                return current
-            changed = replace(current, status=status, modified_at=now, version=current.version + 1)
-            await sql.update_registration(tx, changed)
-            await announce(tx, scope, "certificate", fingerprint, now)
-            tx.subjects.append(changed.arn)
-            return changed
+            return await change_status(tx, current, status, now, reinstate=self._reinstate_revoked)
 
         return await self._store.write(body)
 
@@ -199,6 +192,20 @@ class CertificateRegistry:
 
         await self._store.write(body)
         return RegisteredCertificate(registration, certificate)
+
+
+async def change_status(
+    tx: Transaction, current: Registration, status: Status, now: datetime, *, reinstate: bool
+) -> Registration:
+    """Setting the status that it has is no change. Raises InvalidState."""
+    check_update(current.fingerprint, current.status, status, reinstate=reinstate)
+    if current.status is status:
+        return current
+    changed = replace(current, status=status, modified_at=now, version=current.version + 1)
+    await sql.update_registration(tx, changed)
+    await announce(tx, changed.scope, "certificate", changed.fingerprint, now)
+    tx.subjects.append(changed.arn)
+    return changed
 
 
 async def _existing(tx: Transaction, scope: Scope, fingerprint: str) -> Registration:

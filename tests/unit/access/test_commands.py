@@ -12,6 +12,7 @@ from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.commands import COMMANDS
 from thingmint.access.operator import as_operator
+from thingmint.identity.door import SETTINGS
 from thingmint.identity.errors import Invalid, NotFound
 from thingmint.storage import audit as audit_sql
 
@@ -33,6 +34,8 @@ def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
             {"name": "third", "region": ["eu-central-1"]},
             {"account", "folder", "token", "authorized_key", *keys},
         ),
+        "account.set": ({"name": "keys_over_mqtt", "value": "false"}, {"keys_over_mqtt"}),
+        "account.show": ({}, {"id", *SETTINGS}),
         "folder.create": ({"name": "f"}, {"id", "name"}),
         "folder.list": ({}, {"id", "name", "created_at"}),
         "user.create": ({"name": "elf"}, principal),
@@ -93,6 +96,8 @@ def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
 EVENTS = {
     "account.list": "ListAccounts",
     "account.create": "CreateAccount",
+    "account.set": "UpdateAccountSettings",
+    "account.show": "GetAccountSettings",
     "folder.create": "CreateFolder",
     "folder.list": "ListFolders",
     "user.create": "CreateUser",
@@ -242,6 +247,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("user.create", {"name": "a", "account": "1"}, "account is not valid: String should match pattern"),
     ("user.create", {"name": "a", "account": "1" * 12 + "\n"}, "account is not valid"),
     ("account.create", {"name": "a", "region": []}, "region is not valid"),
+    ("account.set", {"name": "keys", "value": "true"}, "name must be one of check_validity, "),
+    ("account.set", {"name": "weak_keys", "value": "yes"}, "value must be true or false"),
     ("role.create", {"name": "a"}, "trust_policy is not valid: Field required"),
     ("key.create", {"principal": "role/x"}, "principal is a role"),
     ("key.create", {"principal": "group/x"}, "principal must be user/NAME"),

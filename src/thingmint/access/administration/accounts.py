@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 from thingmint.access.administration.common import Common, check_account, check_name
 from thingmint.access.new_credentials import NewAccount, access_key, api_token, authorized_key
+from thingmint.identity.door import SETTINGS, DoorSettings, parse_switch
 from thingmint.identity.errors import Invalid
 from thingmint.identity.ids import FOLDER, PRINCIPAL, new_id
 from thingmint.identity.names import is_region
+from thingmint.identity.registration import Scope
 from thingmint.storage import access as sql
+from thingmint.storage import doorkeeping as door_sql
 from thingmint.storage import fleet as fleet_sql
+from thingmint.storage.outbox import announce
 from thingmint.storage.times import to_micros
 
 if TYPE_CHECKING:
@@ -57,6 +61,30 @@ class Accounts(Common):
     async def list_accounts(self) -> list[tuple[str, str, int]]:
         """Id, name and when it was made (microseconds)."""
         return await self._store.read(sql.list_accounts)
+
+    async def account_settings(self, account: str) -> dict[str, bool]:
+        """All of them, in force or not told otherwise."""
+
+        async def body(tx: Transaction) -> dict[str, bool]:
+            await check_account(tx, account)
+            settings = DoorSettings.of(await door_sql.account_settings(tx, account))
+            return {name: getattr(settings, name) for name in SETTINGS}
+
+        return await self._store.read(body)
+
+    async def set_account_setting(self, account: str, name: str, value: str) -> bool:
+        """Devices that are connected are judged anew by it. Raises Invalid for an unknown one, or no truth value."""
+        switch, now = parse_switch(name, value), self._clock()
+
+        async def body(tx: Transaction) -> None:
+            await check_account(tx, account)
+            kept = None if switch is SETTINGS[name] else value
+            await door_sql.keep_account_setting(tx, account, name, kept)
+            await announce(tx, Scope(account, ""), "account", account, now)
+            tx.subjects.append(f"arn:aws:iam::{account}:root")
+
+        await self._store.write(body)
+        return switch
 
     async def create_folder(self, account: str, name: str) -> str:
         """The new folder's id."""

@@ -9,6 +9,7 @@ from thingmint.aws.operations.call import Call, Registries
 from thingmint.aws.operations.certificates import CERTIFICATES
 from thingmint.aws.operations.endpoint import ENDPOINT
 from thingmint.aws.operations.policies import POLICIES
+from thingmint.aws.operations.provisioning import PROVISIONING
 from thingmint.aws.operations.tags import TAGS
 from thingmint.aws.operations.templates import TEMPLATES
 from thingmint.aws.operations.thing_groups import THING_GROUPS
@@ -26,6 +27,7 @@ SERVED: Operations = {
     **CERTIFICATES,
     **ENDPOINT,
     **POLICIES,
+    **PROVISIONING,
     **TAGS,
     **TEMPLATES,
     **THING_GROUPS,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from thingmint.registry.memberships import MembershipRegistry
     from thingmint.registry.names import NameRegistry
     from thingmint.registry.principals import PrincipalRegistry
+    from thingmint.registry.provisioning import ProvisioningRegistry
     from thingmint.registry.tags import TagRegistry
     from thingmint.registry.templates import TemplateRegistry
     from thingmint.registry.thing_groups import ThingGroupRegistry
@@ -48,6 +49,7 @@ class Registries:
     tags: TagRegistry
     templates: TemplateRegistry
     claims: ClaimRegistry
+    provisioning: ProvisioningRegistry
     authorities: AuthorityRegistry
     issued: IssuedRegistry
 
