@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.issuers import fingerprint, pem, rewritten
+from tests.unit import vectors
 from tests.unit.registry.authority_support import DAY, JITP_BODY, ROLE, Office, in_office, issuer
 from tests.unit.registry.door_support import ABROAD, OURS, THEIRS, House
 from tests.unit.vectors import NOW
@@ -19,17 +20,15 @@ from thingmint.identity.leaves import read_leaf
 from thingmint.identity.quotas import Quotas
 from thingmint.identity.status import Status
 from thingmint.registry.newcomers import Arrival, NewcomerRegistry
-from thingmint.storage import certificates as certificates_sql
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Mapping
     from pathlib import Path
 
     from thingmint.identity.leaves import Leaf
+    from thingmint.identity.policy import ContextValue
     from thingmint.identity.registration import Registration, Scope
-    from thingmint.identity.template import Plan
-    from thingmint.registry.newcomers import Provision
-    from thingmint.storage.engine import Transaction
+    from thingmint.registry.plans import Authorize
 
 BY_BODY = RegistrationConfig(template_body=JITP_BODY, role_arn=ROLE)
 
@@ -38,38 +37,30 @@ def leaf_of(certificate: x509.Certificate) -> Leaf:
     return read_leaf(certificate.public_bytes(Encoding.DER))
 
 
-class Provisions:
-    """Sets the status, and writes down what else it was asked for; refuses with ``error``."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Scope, Plan, str, str]] = []
-        self.error: Exception | None = None
-
-    async def prepare(self, scope: Scope, plan: Plan, now: datetime, *, role_arn: str, source_arn: str) -> Provision:
-        self.asked.append((scope, plan, role_arn, source_arn))
-
-        async def provision(tx: Transaction) -> None:
-            assert plan.certificate is not None
-            assert plan.certificate.name is not None
-            current = await certificates_sql.get_registration(tx, scope, plan.certificate.name)
-            assert current is not None
-            await certificates_sql.update_registration(tx, replace(current, status=Status.ACTIVE, modified_at=now))
-            if self.error is not None:
-                raise self.error
-
-        return provision
-
-
 class Door(NewcomerRegistry):
+    """``asked`` are the roles and what wanted them, ``effects`` what was done as them; ``forbidden`` is refused."""
+
     def __init__(self, house: House, office: Office, **further: Any) -> None:
-        self.provisions = Provisions()
-        super().__init__(house.store, office.templates, self.provisions, clock=house.clock, **further)
+        super().__init__(house.store, vectors.authority(), office.templates, clock=house.clock, **further)
+        self.asked: list[tuple[str, str]] = []
+        self.effects: list[tuple[str, str]] = []
+        self.forbidden = ""
+
+    async def as_role(self, role: str, source: str) -> Authorize:
+        self.asked.append((role, source))
+
+        def check(action: str, resource: str, _context: Mapping[str, ContextValue]) -> None:
+            if action == self.forbidden:
+                raise Denied(role, action, resource, explicit=False)
+            self.effects.append((action, resource))
+
+        return check
 
     async def come(self, certificate: x509.Certificate, scope: Scope | None = OURS) -> Registration | None:
         """None if nobody vouches for it."""
         leaf = leaf_of(certificate)
         arrival = await self.find(scope, leaf)
-        return None if arrival is None else await self.register(arrival, leaf)
+        return None if arrival is None else await self.register(arrival, leaf, self.as_role)
 
     async def refused(self, certificate: x509.Certificate, scope: Scope | None = OURS) -> str:
         with pytest.raises(Disallowed) as refused:
@@ -93,8 +84,8 @@ def test_a_newcomer(tmp_path: Path) -> None:
         house.clock.advance(seconds=3)
         arrival = await door.find(OURS, leaf_of(came))
         assert arrival == Arrival(await office.authorities.describe(OURS, ca), registration)
-        assert await door.register(arrival, leaf_of(came)) == registration, "nothing is done twice"
-        assert door.provisions.asked == []
+        assert await door.register(arrival, leaf_of(came), door.as_role) == registration, "nothing is done twice"
+        assert door.asked == []
 
     in_office(tmp_path, test)
 
@@ -289,10 +280,10 @@ def test_an_authority_that_changes_meanwhile(tmp_path: Path) -> None:
         assert arrival is not None
         await office.change(ca, status=AuthorityStatus.INACTIVE)
         with pytest.raises(Disallowed, match="changed meanwhile"):
-            await door.register(arrival, leaf)
+            await door.register(arrival, leaf, door.as_role)
         await office.authorities.delete(OURS, ca)
         with pytest.raises(Disallowed, match="changed meanwhile"):
-            await door.register(arrival, leaf)
+            await door.register(arrival, leaf, door.as_role)
 
     in_office(tmp_path, test)
 
@@ -321,16 +312,21 @@ def test_provisioning(tmp_path: Path, by: str) -> None:
         }[by]
         ca = await office.take(made, auto_registration=True, config=config)
         came = made.sign("lamp-1")
+        came_id = fingerprint(came)
         registration = await door.come(came)
         assert registration is not None
         assert registration.status is Status.ACTIVE
-        [(scope, plan, role, source)] = door.provisions.asked
         kind, name = ("cacert", ca) if by == "body" else ("provisioningtemplate", "jitp")
-        assert source == f"arn:aws:iot:us-east-1:111111111111:{kind}/{name}"
-        assert (scope, role) == (OURS, own if by == "name and role" else ROLE)
-        assert plan.thing is not None
-        assert plan.certificate is not None
-        assert (plan.thing.name, plan.certificate.name) == ("lamp-1", fingerprint(came))
+        role = own if by == "name and role" else ROLE
+        assert door.asked == [(role, f"arn:aws:iot:us-east-1:111111111111:{kind}/{name}")]
+        cert, thing = (f"arn:aws:iot:us-east-1:111111111111:{kind}" for kind in (f"cert/{came_id}", "thing/lamp-1"))
+        assert door.effects == [
+            ("iot:UpdateCertificate", cert),
+            ("iot:CreateThing", thing),
+            ("iot:AttachThingPrincipal", cert),
+        ]
+        assert await house.rows("SELECT thing, fingerprint FROM thing_principals") == [("lamp-1", came_id)]
+        assert {registration.arn, thing} <= set(house.store.subjects[-1])
 
     in_office(tmp_path, test)
 
@@ -340,15 +336,16 @@ def test_provisioning_that_fails_leaves_nothing(tmp_path: Path) -> None:
         made, door = issuer(), Door(house, office)
         await office.take(made, auto_registration=True, config=BY_BODY)
         await house.notices()
-        door.provisions.error = Denied(ROLE, "iot:CreateThing", "*", explicit=False)
         came = made.sign("lamp")
-        with pytest.raises(Denied):
-            await door.come(came)
+        for door.forbidden in ("iot:UpdateCertificate", "iot:CreateThing", "iot:AttachThingPrincipal"):
+            with pytest.raises(Denied):
+                await door.come(came)
         with pytest.raises(InvalidParameters, match="CommonName"):
             await door.come(made.sign(x509.Name([])))
-        assert await house.rows("SELECT 1 FROM registrations") == []
+        for table in ("registrations", "things", "thing_principals"):
+            assert await house.rows(f"SELECT 1 FROM {table}") == []
         assert await house.notices() == []
-        door.provisions.error = None
+        door.forbidden = ""
         registration = await door.come(came)
         assert registration is not None, "and the next time is its first again"
         assert registration.status is Status.ACTIVE
@@ -367,23 +364,18 @@ def test_who_waits_already_is_not_provisioned(tmp_path: Path) -> None:
         await office.change(ca, config=BY_BODY)
         registration = await door.come(came)
         assert registration is not None
-        assert (registration.status, door.provisions.asked) == (Status.PENDING_ACTIVATION, [])
+        assert (registration.status, door.asked) == (Status.PENDING_ACTIVATION, [])
 
     in_office(tmp_path, test)
 
 
-def test_a_template_that_is_switched_off_or_that_nobody_works_by(tmp_path: Path) -> None:
+def test_a_template_that_is_switched_off(tmp_path: Path) -> None:
     async def test(house: House, office: Office) -> None:
         await office.template("jitp")
         made, door = issuer(), Door(house, office)
         await office.take(made, auto_registration=True, config=RegistrationConfig(template_name="jitp"))
         await house.run("UPDATE provisioning_templates SET enabled = 0")
         assert await door.refused(made.sign()) == "Template jitp is not enabled."
-        nobody = NewcomerRegistry(house.store, office.templates, None, clock=house.clock)
-        leaf = leaf_of(made.sign())
-        arrival = await nobody.find(OURS, leaf)
-        assert arrival is not None
-        with pytest.raises(Disallowed, match="not provisioned just in time here"):
-            await nobody.register(arrival, leaf)
+        assert door.asked == []
 
     in_office(tmp_path, test)
