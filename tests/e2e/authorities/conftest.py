@@ -50,7 +50,7 @@ class Owner:
         """The records that have it in them."""
         done = thingmint("audit", "export", "--data-dir", self.operator.data)
         assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines() if word in line]
+        return [json.loads(line)["record"] for line in done.stdout.splitlines() if word in line]
 
     def status(self, fingerprint: str) -> str:
         status: str = self.iot.describe_certificate(certificateId=fingerprint)["certificateDescription"]["status"]

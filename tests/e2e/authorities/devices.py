@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 15.0  # seconds, for what should happen at once
 
-ACCEPTED = b"\x20\x02\x00\x00"
+# What CONNACK says (MQTT 5, 3.2.2.2), and that there is none.
+ACCEPTED, REFUSED, SILENCE = 0x00, 0x87, None
 
 
 @dataclass(frozen=True)
@@ -62,25 +63,24 @@ class Devices:
         return Identity(certificate, file)
 
     def dial(self, identity: Identity, endpoint: str | None = None) -> ssl.SSLSocket:
-        """A connection that has sent its CONNECT (MQTT 3.1.1)."""
+        """A connection that has sent its CONNECT (MQTT 5)."""
         context = ssl.create_default_context(cafile=str(self.server.ca))
         context.load_cert_chain(identity.file)
         raw = socket.create_connection(("127.0.0.1", self.server.ports["mqtt"]), timeout=PATIENCE)
         sock = context.wrap_socket(raw, server_hostname=endpoint or self.endpoint)
         client_id = f"device-{secrets.token_hex(4)}".encode()
-        body = b"\x00\x04MQTT\x04\x02\x00\x3c" + len(client_id).to_bytes(2, "big") + client_id
+        body = b"\x00\x04MQTT\x05\x02\x00\x3c\x00" + len(client_id).to_bytes(2, "big") + client_id
         sock.sendall(bytes((0x10, len(body))) + body)
         return sock
 
-    def connect(self, identity: Identity, endpoint: str | None = None) -> bytes:
-        """What the server says to CONNECT before it closes, or CONNACK; empty if it closes without a word."""
+    def connect(self, identity: Identity, endpoint: str | None = None) -> int | None:
         with contextlib.closing(self.dial(identity, endpoint)) as sock:
-            return heard(sock)
+            return _answer(sock)
 
     @contextlib.contextmanager
     def connected(self, identity: Identity) -> Iterator[ssl.SSLSocket]:
         with contextlib.closing(self.dial(identity)) as sock:
-            assert heard(sock) == ACCEPTED
+            assert _answer(sock) == ACCEPTED
             yield sock
 
     @contextlib.contextmanager
@@ -103,11 +103,13 @@ class Devices:
             client.loop_stop()
 
 
-def heard(sock: ssl.SSLSocket) -> bytes:
+def _answer(sock: ssl.SSLSocket) -> int | None:
     try:
-        return sock.recv(4096)
+        heard = sock.recv(4096)
     except (ConnectionResetError, ssl.SSLError):
-        return b""
+        heard = b""
+    assert not heard or heard[0] == 0x20, heard
+    return heard[3] if heard else SILENCE
 
 
 def closed_within(sock: ssl.SSLSocket, seconds: float) -> bool:

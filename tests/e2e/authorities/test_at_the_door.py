@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.e2e.access.operator import document
-from tests.e2e.authorities.devices import ACCEPTED, PATIENCE, closed_within
+from tests.e2e.authorities.devices import ACCEPTED, PATIENCE, REFUSED, SILENCE, closed_within
 from tests.issuers import fingerprint, name, new_issuer, pem, rewritten
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from tests.issuers import Issuer
 
 ALLOW_ALL = {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}
-REFUSED = b"\x20\x02\x00\x05"
 EVENTS = "$aws/events/certificates/registered/"
 
 
@@ -57,7 +58,7 @@ def test_just_in_time_registration(owner: Owner, other: Owner) -> None:
         devices.listening(listener(owner), f"{EVENTS}{ca}") as events,
         other.devices.listening(listener(other), f"{EVENTS}#") as others,
     ):
-        assert devices.connect(newcomer) == b"", "closed without a word"
+        assert devices.connect(newcomer) is SILENCE, "closed without a word"
         topic, event = events.get(timeout=PATIENCE)
         assert topic == f"{EVENTS}{ca}"
         assert before - 1000 < event.pop("timestamp") < time.time() * 1000 + 1000
@@ -72,7 +73,7 @@ def test_just_in_time_registration(owner: Owner, other: Owner) -> None:
         told = owner.iot.describe_certificate(certificateId=newcomer.fingerprint)["certificateDescription"]
         assert (told["status"], told["caCertificateId"]) == ("PENDING_ACTIVATION", ca)
 
-        assert devices.connect(newcomer) == b"", "and as long as it waits"
+        assert devices.connect(newcomer) is SILENCE, "and as long as it waits"
         _, event = events.get(timeout=PATIENCE)
         registered = event["certificateRegistrationTimestamp"]
         assert isinstance(registered, str)
@@ -86,6 +87,87 @@ def test_just_in_time_registration(owner: Owner, other: Owner) -> None:
             events.get(timeout=0.3)
     [found] = owner.iot.list_certificates_by_ca(caCertificateId=ca)["certificates"]
     assert found["certificateId"] == newcomer.fingerprint
+
+
+ROLE = {"Effect": "Allow", "Action": ["iot:*"], "Resource": "*"}
+SERVICE = {"Effect": "Allow", "Principal": {"Service": "iot.amazonaws.com"}, "Action": "sts:AssumeRole"}
+
+
+def role(owner: Owner, statement: Any) -> str:
+    """The ARN of a new one that AWS IoT may work as."""
+    made = f"jitp-{secrets.token_hex(4)}"
+    owner.operator.ask("role.create", name=made, trust_policy=document(SERVICE))
+    owner.operator.attach(f"role/{made}", statement)
+    return f"arn:aws:iam::{owner.number}:role/{made}"
+
+
+def template(policy: str) -> str:
+    def of(name: str) -> dict[str, str]:
+        return {"Ref": f"AWS::IoT::Certificate::{name}"}
+
+    resources = {
+        "thing": ("Thing", {"ThingName": of("CommonName"), "AttributePayload": {"country": of("Country")}}),
+        "certificate": ("Certificate", {"CertificateId": of("Id"), "Status": "ACTIVE"}),
+        "policy": ("Policy", {"PolicyDocument": policy}),
+    }
+    return json.dumps(
+        {
+            "Parameters": {
+                f"AWS::IoT::Certificate::{each}": {"Type": "String"} for each in ("CommonName", "Country", "Id")
+            },
+            "Resources": {
+                name: {"Type": f"AWS::IoT::{kind}", "Properties": properties}
+                for name, (kind, properties) in resources.items()
+            },
+        }
+    )
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_just_in_time_provisioning(owner: Owner, by_name: bool) -> None:
+    iot, devices, arn = owner.iot, owner.devices, role(owner, ROLE)
+    config = {"templateBody": template(document(ALLOW_ALL)), "roleArn": arn}
+    if by_name:
+        kept = f"t-{secrets.token_hex(4)}"
+        body = config["templateBody"]
+        iot.create_provisioning_template(
+            templateName=kept, templateBody=body, provisioningRoleArn=arn, type="JITP", enabled=True
+        )
+        config = {"templateName": kept}
+    issuer = owner.issuer(registrationConfig=config)
+    thing = f"lamp-{secrets.token_hex(4)}"
+    newcomer = devices.identity(issuer, name(thing, (NameOID.COUNTRY_NAME, "FI")))
+    with devices.listening(listener(owner), f"{EVENTS}{issuer.fingerprint}") as events:
+        assert devices.connect(newcomer) is SILENCE
+        assert owner.status(newcomer.fingerprint) == "ACTIVE"
+        assert devices.connect(newcomer) == ACCEPTED, "and it comes again as who it now is"
+        assert events.empty(), "nobody has to do anything about it"
+    assert iot.describe_thing(thingName=thing)["attributes"] == {"country": "FI"}
+    cert = f"arn:aws:iot:us-east-1:{owner.number}:cert/{newcomer.fingerprint}"
+    assert iot.list_thing_principals(thingName=thing)["principals"] == [cert]
+    assert len(iot.list_attached_policies(target=cert)["policies"]) == 1
+
+
+def test_provisioning_that_fails_leaves_nothing(owner: Owner) -> None:
+    iot, devices = owner.iot, owner.devices
+    config = {
+        "templateBody": template(document(ALLOW_ALL)),
+        "roleArn": role(owner, {"Effect": "Allow", "NotAction": "iot:AttachPolicy", "Resource": "*"}),
+    }
+    issuer = owner.issuer(registrationConfig=config)
+    thing = f"lamp-{secrets.token_hex(4)}"
+    newcomer = devices.identity(issuer, name(thing, (NameOID.COUNTRY_NAME, "FI")))
+    assert devices.connect(newcomer) == REFUSED
+    assert devices.connect(devices.identity(issuer, "no country")) == REFUSED
+    assert iot.list_certificates_by_ca(caCertificateId=issuer.fingerprint)["certificates"] == []
+    with pytest.raises(iot.exceptions.ResourceNotFoundException):
+        iot.describe_thing(thingName=thing)
+    for arn in (f"arn:aws:iam::{owner.number}:role/nobody", role(owner, ROLE)):
+        config["roleArn"] = arn
+        iot.update_ca_certificate(certificateId=issuer.fingerprint, registrationConfig=config)
+        result = devices.connect(newcomer)
+        assert result == (REFUSED if arn.endswith("nobody") else SILENCE)
+    assert devices.connect(newcomer) == ACCEPTED
 
 
 def test_who_is_not_registered(owner: Owner, other: Owner) -> None:
@@ -115,18 +197,18 @@ def test_without_an_endpoint(owner: Owner, other: Owner) -> None:
         caCertificate=issuer.pem, certificateMode="SNI_ONLY", setAsActive=True, allowAutoRegistration=True
     )
     newcomer = devices.identity(issuer)
-    assert devices.connect(newcomer, "localhost") == b""
+    assert devices.connect(newcomer, "localhost") is SILENCE
     assert owner.status(newcomer.fingerprint) == "PENDING_ACTIVATION"
     with pytest.raises(other.iot.exceptions.ResourceNotFoundException):
         other.status(newcomer.fingerprint)
-    assert devices.connect(newcomer, other.endpoint) == b""
+    assert devices.connect(newcomer, other.endpoint) is SILENCE
     assert other.status(newcomer.fingerprint) == "PENDING_ACTIVATION"
 
 
 def test_revoked_and_deleted_is_never_again(owner: Owner) -> None:
     issuer, devices = owner.issuer(), owner.devices
     identity = devices.identity(issuer)
-    assert devices.connect(identity) == b""
+    assert devices.connect(identity) is SILENCE
     key = identity.file
     twin = rewritten(identity.certificate)
     assert fingerprint(twin) != identity.fingerprint
@@ -150,7 +232,7 @@ def test_a_flood_is_slowed_down(owner: Owner) -> None:
     identity = devices.identity(issuer)
     with devices.listening(listener(owner), f"{EVENTS}{issuer.fingerprint}") as events:
         for _ in range(12):
-            assert devices.connect(identity) == b""
+            assert devices.connect(identity) is SILENCE
         time.sleep(0.3)
         assert 1 <= events.qsize() <= 6
 
@@ -212,8 +294,9 @@ def test_other_accounts_authorities_change_nothing(owner: Owner, other: Owner) -
 def test_hostile_names(owner: Owner) -> None:
     """Names of the issuer's that nobody has, that are long or strange: each is a stranger."""
     devices, issuer = owner.devices, owner.issuer()
-    for common_name in ("' OR 1=1 --", "\u0000", "é" * 64):
-        identity = devices.identity(issuer, issuer=name(common_name))
+    for common_name in ("' OR 1=1 --", "\u0000", "é" * 32):
+        key = ec.generate_private_key(ec.SECP256R1())
+        identity = devices.with_key(issuer.sign(key=key, issuer=name(common_name)), key)
         assert devices.connect(identity) == REFUSED
-    assert devices.connect(devices.identity(issuer, "\u202e" * 64)) == b""
+    assert devices.connect(devices.identity(issuer, "\u202e" * 20)) is SILENCE
     json.dumps(owner.iot.list_certificates_by_ca(caCertificateId=issuer.fingerprint)["certificates"], default=str)

@@ -323,7 +323,7 @@ def test_leaves_of_an_authority(owner: Owner) -> None:
 
 def test_nobody_elses(owner: Owner, other: Owner) -> None:
     ca = owner.issuer().fingerprint
-    calls = (
+    calls: tuple[tuple[Any, dict[str, str]], ...] = (
         (other.iot.describe_ca_certificate, {}),
         (other.iot.update_ca_certificate, {"newStatus": "INACTIVE"}),
         (other.iot.delete_ca_certificate, {}),
