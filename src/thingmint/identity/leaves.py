@@ -63,8 +63,6 @@ def read_leaf(der: bytes) -> Leaf:
         raise InvalidCertificate(field, "cannot be read") from None
     if violation is not None:
         raise InvalidCertificate(field, f"has {violation}")
-    if certificate.der != der:
-        raise InvalidCertificate(field, "is not in DER, in which there is one way only to write it")
     return _leaf(certificate, content, field)
 
 

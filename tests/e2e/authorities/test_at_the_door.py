@@ -258,6 +258,7 @@ def test_open_connections_follow_their_authority(owner: Owner, how: str) -> None
     issuer, devices = owner.issuer(), owner.devices
     identity, bystander = active(owner, issuer), active(owner, owner.issuer())
     with devices.connected(identity) as sock, devices.connected(bystander) as other_sock:
+        time.sleep(0.8)  # until what was changed before has been heard, which makes the door look again too
         owner.iot.update_ca_certificate(certificateId=issuer.fingerprint, newStatus="INACTIVE")
         if how == "deleted":
             owner.iot.delete_ca_certificate(certificateId=issuer.fingerprint)
