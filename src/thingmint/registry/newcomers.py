@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from thingmint.identity.errors import Disallowed
 from thingmint.identity.leaves import is_signed_by, twin_of
@@ -16,41 +15,32 @@ from thingmint.identity.template import Kind, parse_template, subject_parameters
 from thingmint.registry.bindings import check_certificates
 from thingmint.registry.certificates import utc_now
 from thingmint.registry.issued import begin_registration
+from thingmint.registry.plans import apply_plan, prepare_plan
 from thingmint.storage import authorities as authorities_sql
 from thingmint.storage import certificates as sql
-from thingmint.storage.engine import Transaction
 from thingmint.storage.outbox import announce
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from thingmint.identity.authorities import RegisteredAuthority
+    from thingmint.identity.authority import CertificateAuthority
     from thingmint.identity.leaves import Leaf
     from thingmint.identity.quotas import Quotas
     from thingmint.identity.registration import Registration, Scope
     from thingmint.identity.template import Plan, Template
+    from thingmint.registry.plans import Authorize, PreparedPlan
+    from thingmint.registry.provisioning import AsRole
     from thingmint.registry.templates import TemplateRegistry
-    from thingmint.storage.engine import Store
+    from thingmint.storage.engine import Store, Transaction
 
-__all__ = ["Arrival", "NewcomerRegistry", "Provision", "Provisioner"]
+__all__ = ["Arrival", "NewcomerRegistry"]
 
 # Authorities of one name that are tried: one account has ten at most, and names are not secret.
 _MAX_CANDIDATES = 50
 
 _compiled = lru_cache(maxsize=64)(parse_template)
-
-Provision = Callable[[Transaction], Awaitable[None]]
-"""All that a plan says, once the certificate that it is for is registered in the same transaction."""
-
-
-class Provisioner(Protocol):
-    async def prepare(self, scope: Scope, plan: Plan, now: datetime, *, role_arn: str, source_arn: str) -> Provision:
-        """Every effect will be authorized as the role, which ``source_arn`` (a template, an authority) works with.
-
-        Preparing and applying raise DomainErrors.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +57,15 @@ class NewcomerRegistry:
     def __init__(
         self,
         store: Store,
+        authority: CertificateAuthority,
         templates: TemplateRegistry,
-        provisioner: Provisioner | None,
         *,
         quotas: Quotas = NO_QUOTAS,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
+        self._authority = authority
         self._templates = templates
-        self._provisioner = provisioner
         self._quotas = quotas
         self._clock = clock
 
@@ -101,14 +91,16 @@ class NewcomerRegistry:
             raise Disallowed("certificate", leaf.fingerprint, f"it {flaw}")
         return Arrival(_one_of(signers, scope, now), known)
 
-    async def register(self, arrival: Arrival, leaf: Leaf) -> Registration:
+    async def register(self, arrival: Arrival, leaf: Leaf, as_role: AsRole) -> Registration:
         """The registration, PENDING_ACTIVATION unless the authority provisions; what is there already is left as it is.
 
         Raises Disallowed for what is not to be registered, LimitExceeded, and what its provisioning raises.
         """
+        if arrival.registration is not None:
+            return arrival.registration
         authority, now, generation = arrival.authority, self._clock(), str(uuid.uuid4())
         scope = authority.scope
-        provision = await self._prepare(authority, leaf, now)
+        prepared = await self._prepare(authority, leaf, now, as_role)
 
         async def body(tx: Transaction) -> Registration:
             current = await authorities_sql.get_authority(tx, scope, authority.fingerprint)
@@ -124,19 +116,27 @@ class NewcomerRegistry:
             await check_certificates(tx, scope.account, self._quotas)
             await announce(tx, scope, "certificate", leaf.fingerprint, now)
             tx.subjects.append(registration.arn)
-            if provision is None:
+            if prepared is None:
                 return registration
-            await provision(tx)
+            await apply_plan(tx, *prepared)
             return await sql.get_registration(tx, scope, leaf.fingerprint) or registration
 
         return await self._store.write(body)
 
-    async def _prepare(self, authority: RegisteredAuthority, leaf: Leaf, now: datetime) -> Provision | None:
-        config = authority.config
-        if config is None:
+    async def _prepare(
+        self, authority: RegisteredAuthority, leaf: Leaf, now: datetime, as_role: AsRole
+    ) -> tuple[PreparedPlan, Authorize] | None:
+        """None if it is not to be provisioned. A plan is of no use without the right to each of its effects."""
+        if authority.config is None:
             return None
-        if self._provisioner is None:
-            raise Disallowed("CA certificate", authority.fingerprint, "devices are not provisioned just in time here")
+        plan, role, source = await self._plan(authority, leaf)
+        authorize = await as_role(role, source)
+        return prepare_plan(authority.scope, plan, now, self._authority, authorize), authorize
+
+    async def _plan(self, authority: RegisteredAuthority, leaf: Leaf) -> tuple[Plan, str, str]:
+        """With the role that it is to be done as, and the ARN of what says so."""
+        config = authority.config
+        assert config is not None
         template: Template
         if config.template_body is not None:
             template, role, source = _compiled(config.template_body, Kind.JITP), config.role_arn, authority.arn
@@ -147,8 +147,7 @@ class NewcomerRegistry:
                 raise Disallowed("provisioning template", kept.name, f"Template {kept.name} is not enabled.")
             role, source = config.role_arn or kept.role_arn, kept.arn
         assert role is not None, "a configuration with a body has a role"
-        plan = template.resolve({}, subject_parameters(leaf.content))
-        return await self._provisioner.prepare(authority.scope, plan, now, role_arn=role, source_arn=source)
+        return template.resolve({}, subject_parameters(leaf.content)), role, source
 
 
 def _signers(candidates: Sequence[RegisteredAuthority], leaf: Leaf) -> list[RegisteredAuthority]:
