@@ -240,8 +240,8 @@ class DeviceConnection(asyncio.Protocol):
         """
         services = self._services
         while True:
-            if services.watcher.blind:
-                return Refused(Reason.SERVER_UNAVAILABLE, "changes cannot be followed")
+            if services.watcher.blind:  # if only because the event loop was held up
+                await services.watcher.look()
             news, self._stale = services.watcher.news, False
             judged = await services.admission.judge(self._peer, client_id, connecting=connecting)
             if self._ended or isinstance(judged, Refused):

@@ -43,7 +43,7 @@ class Watcher:
 
     @property
     def blind(self) -> bool:
-        """Whether changes may have been missed: nobody is let in, and nothing delivered, on knowledge that is old."""
+        """Whether changes may have been missed: nobody is let in on knowledge that old, nor left in."""
         return asyncio.get_running_loop().time() - self._looked_at > _BLIND_AFTER
 
     async def look(self) -> None:
@@ -61,27 +61,31 @@ class Watcher:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         pruned_at = checked_at = loop.time()
-        told = False
+        failing = False
         while True:
             try:
                 await self.look()
                 if loop.time() - pruned_at > _PRUNE_EVERY:
                     pruned_at = loop.time()
                     await self._doorkeeping.prune_notices(self._clock() - _KEEP)
-            except Unavailable:
+                failing = False
+            except Exception as error:  # noqa: BLE001 - without the watcher nobody would be thrown out any more
+                if not failing:
+                    _log.error("the outbox cannot be followed", error=str(error), exc_info=not _is_expected(error))
+                failing = True
                 if self.blind:
-                    if not told:
-                        _log.error("the outbox cannot be read: connections are closed until it can")
-                    told = True
                     for member in self._hub:
                         member.throw_out(Reason.SERVER_UNAVAILABLE, "changes cannot be followed")
-            else:
-                told = False
             if loop.time() - checked_at >= _CHECK_EVERY:
                 checked_at = loop.time()
                 for member in self._hub:
                     member.check(checked_at)
             await asyncio.sleep(POLL_EVERY)
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether the store said that it cannot be read now, which needs no traceback."""
+    return isinstance(error, Unavailable)
 
 
 def _concerned(notice: Notice) -> Iterator[Dependency]:

@@ -1,0 +1,208 @@
+"""The faces, and what stands behind them: which part gets which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thingmint.access.audit_records import AuditRecords
+from thingmint.access.iam import IamTokens
+from thingmint.access.roles import Roles
+from thingmint.access.sigv4 import SigV4
+from thingmint.aws.app import AwsFace
+from thingmint.aws.contract import load_contract as load_aws_contract
+from thingmint.aws.operations import Registries
+from thingmint.gateway.gateway import Gateway
+from thingmint.gateway.newcomers import Newcomers, newcomer_throttle
+from thingmint.gateway.provisioning import ProvisioningTopics
+from thingmint.http.front import Front
+from thingmint.http.probes import probes
+from thingmint.identity.authority import CLAIM, DEVICE
+from thingmint.identity.registration import Scope
+from thingmint.native.app import NativeFace
+from thingmint.native.auth import NativeAuth
+from thingmint.registry.authorities import AuthorityRegistry
+from thingmint.registry.bindings import BindingRegistry
+from thingmint.registry.certificates import CertificateRegistry, utc_now
+from thingmint.registry.claims import ClaimRegistry
+from thingmint.registry.device_policies import DevicePolicyRegistry
+from thingmint.registry.doorkeeping import Doorkeeping
+from thingmint.registry.fleet import FleetRegistry
+from thingmint.registry.issued import IssuedRegistry
+from thingmint.registry.markers import Markers
+from thingmint.registry.memberships import MembershipRegistry
+from thingmint.registry.newcomers import NewcomerRegistry
+from thingmint.registry.operations import OperationRegistry
+from thingmint.registry.ownership import OwnershipRegistry
+from thingmint.registry.principals import PrincipalRegistry
+from thingmint.registry.provisioning import ProvisioningRegistry
+from thingmint.registry.tags import TagRegistry
+from thingmint.registry.templates import TemplateRegistry
+from thingmint.registry.thing_groups import ThingGroupRegistry
+from thingmint.registry.thing_types import ThingTypeRegistry
+from thingmint.registry.things import ThingRegistry
+from thingmint.settings import ConfigError
+from thingmint.yandex.contract import load as load_yandex_contract
+from thingmint.yandex.face import YandexFace
+from thingmint.yandex.grpc_server import GrpcListener
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thingmint.access.administration import Administration
+    from thingmint.access.audit import AuditedStore
+    from thingmint.access.directory import Directory
+    from thingmint.access.journal import Journal
+    from thingmint.access.throttle import Throttle
+    from thingmint.gateway.broker.interface import Broker
+    from thingmint.gateway.journal import DoorJournal
+    from thingmint.identity.registration import Scope
+    from thingmint.instance.create import Instance
+    from thingmint.metrics import Metrics
+    from thingmint.registry.hooks import HookTable
+    from thingmint.registry.keypool import KeyPool
+    from thingmint.registry.names import NameRegistry
+    from thingmint.settings import Settings
+    from thingmint.tls import ListenerTLS
+    from thingmint.yandex.rest import YandexRest
+
+__all__ = ["Access", "Fleet", "fleet_of", "front", "gateway_of", "grpc_listener", "yandex_face"]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What all faces share: ``store`` writes the audit record of a change along with it."""
+
+    store: AuditedStore
+    administration: Administration
+    directory: Directory
+    throttle: Throttle
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What provisions devices, over either wire."""
+
+    templates: TemplateRegistry
+    claims: ClaimRegistry
+    ownership: OwnershipRegistry
+    provisioning: ProvisioningRegistry
+
+
+def front(
+    instance: Instance,
+    access: Access,
+    settings: Settings,
+    names: NameRegistry,
+    keys: KeyPool,
+    fleet: Fleet,
+    yandex: YandexRest,
+    metrics: Metrics,
+    journal: Journal,
+) -> Front:
+    markers = Markers(instance.vault.derive("markers"))
+    certificates = CertificateRegistry(
+        access.store,
+        instance.device_authority(DEVICE),
+        keys,
+        markers,
+        reinstate_revoked=settings.reinstate_revoked,
+        quotas=settings.quotas_in_force(),
+    )
+    sigv4 = SigV4(access.directory, utc_now)
+    registries = Registries(
+        certificates=certificates,
+        names=names,
+        device_policies=DevicePolicyRegistry(access.store, markers),
+        things=ThingRegistry(access.store, markers),
+        thing_types=ThingTypeRegistry(access.store, markers),
+        thing_groups=ThingGroupRegistry(access.store, markers),
+        memberships=MembershipRegistry(access.store, markers),
+        principals=PrincipalRegistry(access.store, markers),
+        tags=TagRegistry(access.store),
+        templates=fleet.templates,
+        claims=fleet.claims,
+        provisioning=fleet.provisioning,
+        authorities=AuthorityRegistry(access.store, markers),
+        issued=IssuedRegistry(access.store, markers, quotas=settings.quotas_in_force()),
+    )
+    aws = AwsFace(load_aws_contract(), sigv4, access.throttle, registries)
+    return Front(
+        aws=aws,
+        native=NativeFace(
+            NativeAuth(access.directory, names, dev=settings.dev),
+            access.throttle,
+            certificates,
+            access.administration,
+            AuditRecords(access.store, Markers(instance.vault.derive("audit markers"))),
+        ),
+        yandex=yandex,
+        probes=probes(instance.store, metrics),
+        is_aws_route=aws.is_route,
+        is_yandex_route=yandex.is_route,
+        journal=journal,
+        clock=utc_now,
+    )
+
+
+def fleet_of(instance: Instance, access: Access, settings: Settings, keys: KeyPool, hooks: HookTable) -> Fleet:
+    authority = instance.device_authority(DEVICE)
+    templates = TemplateRegistry(access.store, Markers(instance.vault.derive("markers")))
+    claims = ClaimRegistry(access.store, instance.device_authority(CLAIM), keys)
+    return Fleet(
+        templates=templates,
+        claims=claims,
+        ownership=OwnershipRegistry(access.store, authority, keys, claims),
+        provisioning=ProvisioningRegistry(
+            access.store, authority, templates, hooks, reinstate_revoked=settings.reinstate_revoked
+        ),
+    )
+
+
+def yandex_face(instance: Instance, access: Access, settings: Settings, names: NameRegistry) -> YandexFace:
+    operations, quotas = OperationRegistry(access.store), settings.quotas_in_force()
+    return YandexFace(
+        load_yandex_contract(),
+        tokens=IamTokens(access.directory, instance.vault.derive("iam tokens"), utc_now),
+        throttle=access.throttle,
+        fleet=FleetRegistry(access.store, operations, Markers(instance.vault.derive("page tokens")), quotas),
+        bindings=BindingRegistry(access.store, operations, quotas),
+        operations=operations,
+        names=names,
+        clock=utc_now,
+        pending=settings.yandex_operations_pending,
+        sha1_fingerprints=settings.yandex_fingerprint == "sha1",
+    )
+
+
+def gateway_of(
+    instance: Instance,
+    access: Access,
+    settings: Settings,
+    fleet: Fleet,
+    broker: Broker,
+    endpoints: Mapping[str, Scope],
+    journal: DoorJournal,
+    tls: ListenerTLS,
+) -> Gateway:
+    roles = Roles(access.directory)
+    newcomers = NewcomerRegistry(
+        access.store, instance.device_authority(DEVICE), fleet.templates, quotas=settings.quotas_in_force()
+    )
+    return Gateway(
+        Doorkeeping(instance.store),
+        broker,
+        journal,
+        endpoints=endpoints,
+        renewed=tls.follow(),
+        clock=utc_now,
+        provisioning=ProvisioningTopics(fleet.ownership, fleet.provisioning, roles, access.throttle, journal),
+        newcomer=Newcomers(newcomers, broker, roles, newcomer_throttle(settings.limits), utc_now),
+    )
+
+
+def grpc_listener(face: YandexFace, journal: Journal, settings: Settings, tls: ListenerTLS) -> GrpcListener:
+    try:
+        return GrpcListener(face, journal, settings.host, settings.grpc_port, tls.follow())
+    except OSError as error:
+        raise ConfigError("grpc-port", f"{error}; choose another, or 0 for a free one") from None

@@ -1,0 +1,225 @@
+"""Start, serving, and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import structlog
+
+from thingmint.access.administration import Administration
+from thingmint.access.audit import AuditedStore, AuditTrail
+from thingmint.access.directory import Directory
+from thingmint.access.journal import Journal
+from thingmint.access.operator import as_operator
+from thingmint.access.sealing import Sealer, insert_sealed
+from thingmint.access.throttle import throttle_for
+from thingmint.admin import AdminSocket
+from thingmint.gateway.broker.embedded import EmbeddedBroker
+from thingmint.gateway.broker.upstream import UpstreamBroker
+from thingmint.gateway.journal import DoorJournal
+from thingmint.http.listener import HttpListener
+from thingmint.identity.authority import listener_profile
+from thingmint.identity.errors import Unavailable
+from thingmint.identity.registration import Scope
+from thingmint.instance.clients import update_endpoints
+from thingmint.instance.create import check_master_key
+from thingmint.instance.layout import write_private
+from thingmint.metrics import Metrics
+from thingmint.registry.certificates import utc_now
+from thingmint.registry.hooks import HookTable
+from thingmint.registry.keypool import KeyPool
+from thingmint.registry.names import NameRegistry
+from thingmint.registry.quotas import begin_counting
+from thingmint.server.faces import Access, fleet_of, front, gateway_of, grpc_listener, yandex_face
+from thingmint.server.sockets import PROXY_SOCKET, bind, doorways_of, take_all_files
+from thingmint.tls import ListenerTLS
+from thingmint.yandex.rest import YandexRest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from thingmint.gateway.broker.interface import Broker
+    from thingmint.instance.create import Instance
+    from thingmint.settings import Settings
+    from thingmint.yandex.grpc_server import GrpcListener
+
+__all__ = ["Ready", "serve"]
+
+_LOOPBACK = "127.0.0.1"
+_COLLECT_AT = 10_000  # objects that may be part of a cycle
+_NOTE_USE_EVERY = 5.0  # seconds
+
+_log = structlog.get_logger("thingmint.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Where a server listens, once it does: ``ports`` by listener, as listeners.json has them."""
+
+    hostname: str
+    host: str
+    ports: Mapping[str, int]
+
+
+async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Ready], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes what is in flight. Raises ConfigError before it listens."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
+    take_all_files()
+    await check_master_key(instance.store, instance.vault)
+    broker: Broker = EmbeddedBroker() if settings.broker is None else UpstreamBroker(settings.broker.upstream())
+    api_socket = bind("api-port", settings.host, settings.api_port)
+    http_socket = bind("http-port", _LOOPBACK, settings.http_port)
+    doorways = doorways_of(settings)
+    # gRPC binds for itself, and only once there is a certificate; whether it can is found out before.
+    bind("grpc-port", settings.host, settings.grpc_port).close()
+    await begin_counting(instance.store, settings.quotas_in_force())
+    stopping = _stop_signal()
+
+    endpoints = {name: Scope(e.account, e.region) for name, e in settings.endpoints.items()}
+    names = NameRegistry(
+        instance.store, {name: endpoints[name] for name, e in settings.endpoints.items() if e.cloud == "aws"}
+    )
+    hostnames = await names.hostnames()
+    tls = ListenerTLS(
+        instance.listener_authority(listener_profile(settings.listener_certificate_lifetime)),
+        instance.directory.root,
+        utc_now,
+    )
+
+    def served() -> list[str]:
+        """What the certificate is for: devices name their endpoints, so those too."""
+        return [*hostnames, *(name for name in settings.endpoints if name not in hostnames)]
+
+    tls.renew(served())
+    keys = KeyPool(settings.key_pool)
+    metrics = _metrics(instance, keys)
+    trail = AuditTrail(instance.store, utc_now, insert_sealed)
+    journal = Journal(metrics, trail)
+    sealer = Sealer(
+        instance.store,
+        instance.audit_key(),
+        instance.directory.audit_checkpoints,
+        utc_now,
+        settings.audit_retention,
+    )
+    audited = AuditedStore(instance.store, utc_now)
+    access = Access(
+        store=audited,
+        administration=Administration(audited, instance.vault, utc_now, settings.quotas_in_force()),
+        directory=Directory(instance.store, instance.vault, utc_now),
+        throttle=throttle_for(settings.limits),
+    )
+    yandex = yandex_face(instance, access, settings, names)
+    hooks = HookTable(settings.hooks)
+    fleet = fleet_of(instance, access, settings, keys, hooks)
+    app = front(instance, access, settings, names, keys, fleet, YandexRest(yandex), metrics, journal)
+    listeners: dict[str, HttpListener | GrpcListener] = {
+        "api": HttpListener(app, api_socket, tls.context),
+        "http": HttpListener(app, http_socket),
+        "grpc": grpc_listener(yandex, journal, settings, tls),
+    }
+    gateway = gateway_of(instance, access, settings, fleet, broker, endpoints, DoorJournal(metrics, trail), tls)
+    metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
+    ports = {name: listener.port for name, listener in listeners.items()}
+    ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != PROXY_SOCKET}
+    ready = Ready(hostnames[0], settings.host, ports)
+
+    async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
+        """What `thingmint init` asks of a server that holds the directory."""
+        added = await names.add_hostnames(new_hostnames)
+        if added:
+            hostnames[:] = await names.hostnames()
+            tls.renew(served())
+        return {"hostnames": added, "regions": await names.add_regions(new_regions)}
+
+    async def access_command(name: str, given: dict[str, Any]) -> Any:
+        """What `thingmint access` asks of a server that holds the directory."""
+        return await as_operator(access.administration, trail, name, given)
+
+    admin = AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command})
+    chores = [
+        asyncio.create_task(tls.keep_renewed(served)),
+        asyncio.create_task(trail.run()),
+        asyncio.create_task(sealer.run()),
+        asyncio.create_task(_note_use(access.directory)),
+        asyncio.create_task(fleet.ownership.run()),
+    ]
+    keys.start()
+    try:
+        for listener in listeners.values():
+            await listener.start()
+        await gateway.start(list(doorways.values()))
+        await admin.start()
+        update_endpoints(instance.directory, ready.hostname, api_port=ready.ports["api"], grpc_port=ready.ports["grpc"])
+        _leave_out_of_collections()
+        _log.info("ready", host=settings.host, dev=settings.dev, **ready.ports)
+        write_private(instance.directory.listeners, orjson.dumps(ready.ports) + b"\n")
+        on_ready(ready)
+        await stopping.wait()
+        _log.info("stopping: requests in flight are finished first")
+    finally:
+        instance.directory.listeners.unlink(missing_ok=True)
+        if settings.mqtt_proxy_socket is not None:
+            settings.mqtt_proxy_socket.unlink(missing_ok=True)
+        await gateway.stop()
+        await asyncio.gather(*(listener.stop() for listener in listeners.values()))
+        await admin.stop()
+        for chore in chores:
+            chore.cancel()
+        await asyncio.wait(chores)
+        await _finish(access.directory, trail, sealer)
+        await keys.close()
+        await hooks.close()
+        await instance.store.close()
+        _log.info("stopped")
+
+
+async def _note_use(directory: Directory) -> None:
+    while True:
+        await asyncio.sleep(_NOTE_USE_EVERY)
+        try:
+            await directory.flush()
+        except Unavailable:
+            _log.warning("the last use of credentials was not noted")
+
+
+async def _finish(directory: Directory, trail: AuditTrail, sealer: Sealer) -> None:
+    """Writes down what is only in memory."""
+    try:
+        await directory.flush()
+        await trail.close()
+        await sealer.close()
+    except (Unavailable, OSError) as error:
+        _log.error("the audit trail was not finished", error=str(error))
+
+
+def _leave_out_of_collections() -> None:
+    """What was made at start (contracts, routes, modules) stays, and need not be looked through again and again.
+
+    Requests leave hardly any cycles behind, so collecting every 700 objects, Python's usual, finds next to nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AT)
+
+
+def _metrics(instance: Instance, keys: KeyPool) -> Metrics:
+    metrics = Metrics()
+    metrics.gauge("key_pool_ready", "Key pairs that lie ready.", lambda: keys.ready)
+    metrics.gauge("key_pool_waiting", "Callers that wait for a key pair.", lambda: keys.waiting)
+    metrics.gauge("store_ready", "1 while changes can be kept.", lambda: float(instance.store.ready))
+    return metrics
+
+
+def _stop_signal() -> asyncio.Event:
+    event = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, event.set)
+    return event
