@@ -19,7 +19,7 @@ from thingmint.access.audit import AuditTrail
 from thingmint.access.authorization import authorize
 from thingmint.access.directory import Directory
 from thingmint.access.exchange import Exchange
-from thingmint.access.sealing import Sealer
+from thingmint.access.sealing import Sealer, insert_sealed
 from thingmint.access.sigv4 import SigV4
 from thingmint.http.exchange import Request
 from thingmint.instance.create import open_vault
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["access_costs"]
 
 _OPERATION = "iot:DescribeCertificate"
-_BATCH = 512  # records, as the server writes them under load
+_BATCH = 256  # records, as the server writes them under load
 
 
 def access_costs(server: RunningServer, certificate_id: str, count: int) -> dict[str, float]:
@@ -68,16 +68,18 @@ async def _measured(
         exchange = Exchange(face="aws", operation="DescribeCertificate", method="GET", source="127.0.0.1")
         exchange.caller, exchange.status, exchange.user_agent = caller, 200, "Boto3 by way of a benchmark"
 
+        token = server.token  # which reads a file
+
         async def by_signature() -> None:
             await sigv4.authenticate(request)
 
         async def by_token() -> None:
-            await directory.authenticate_token(server.token)
+            await directory.authenticate_token(token)
 
         async def authorization() -> None:
             authorize(exchange, _OPERATION, (resource,), {"aws:RequestedRegion": scope.region})
 
-        trail = AuditTrail(store, utc_now)
+        trail = AuditTrail(store, utc_now, insert_sealed)
         sealer = Sealer(store, Ed25519PrivateKey.generate(), copy.audit_checkpoints, utc_now, None)
 
         async def audit() -> None:

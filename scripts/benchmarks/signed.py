@@ -49,8 +49,10 @@ class Signer:
     def _capture(self, request: Any, **_: object) -> AWSResponse:
         url = urlsplit(request.url)
         target = f"{url.path}?{url.query}" if url.query else url.path
-        # http.client puts these two in front, after signing.
-        lines = [f"{request.method} {target} HTTP/1.1", f"Host: {url.netloc}", "Accept-Encoding: identity"]
+        # http.client puts these two in front, after signing; the host only unless the signer did, as awscrt's does.
+        lines = [f"{request.method} {target} HTTP/1.1", "Accept-Encoding: identity"]
+        if "host" not in request.headers:
+            lines.append(f"Host: {url.netloc}")
         for name, value in request.headers.items():
             lines.append(f"{name}: {value.decode() if isinstance(value, bytes) else value}")
         self._captured = "\r\n".join([*lines, "", ""]).encode() + (request.body or b"")

@@ -5,18 +5,33 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError, TomlConfigSettingsSource
 
 from thingmint.access.throttle import LimitsProfile
 from thingmint.access.vault import MASTER_KEY_BYTES
+from thingmint.gateway.broker.names import RABBITMQ, STANDARD
+from thingmint.gateway.broker.target import Login, Target, tls_context
+from thingmint.gateway.broker.upstream import Upstream
 from thingmint.identity.authority import RootKeyType
 from thingmint.identity.durations import parse_duration
 from thingmint.identity.names import is_hostname
+from thingmint.identity.quotas import MAX_PROBED, NO_QUOTAS, Quotas
 from thingmint.logs import LogFormat
 
 if TYPE_CHECKING:
@@ -24,7 +39,7 @@ if TYPE_CHECKING:
 
     from pydantic_settings import PydanticBaseSettingsSource
 
-__all__ = ["ConfigError", "Endpoint", "Settings", "load"]
+__all__ = ["BrokerSettings", "ConfigError", "Endpoint", "Settings", "load"]
 
 _PREFIX = "THINGMINT_"
 _FILE_NAME = "thingmint.toml"
@@ -51,6 +66,16 @@ def _endpoint_name(name: str) -> str:
     return name
 
 
+def _hook_target(url: str) -> str:
+    scheme, separator, rest = url.partition(":")
+    if scheme == "entry-point" and rest:
+        return url
+    parts = urlsplit(url)
+    if not separator or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must map ARNs to http or https URLs, or to entry-point:NAME")
+    return url
+
+
 class Endpoint(BaseModel):
     """Whom a host name stands for: devices that name it (SNI) are this account's."""
 
@@ -61,8 +86,78 @@ class Endpoint(BaseModel):
     cloud: Literal["aws", "yandex"] = "aws"
 
 
+_Probed = Annotated[int, Field(ge=1, le=MAX_PROBED)] | None
+_Counted = Annotated[int, Field(ge=1)] | None
+
+
+class QuotaSettings(BaseModel):
+    """Those that differ from what ``limits`` means."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    users: _Probed = None
+    roles: _Probed = None
+    service_accounts: _Probed = None
+    policies: _Probed = None
+    folders: _Probed = None
+    registries: _Probed = None
+    devices: _Counted = None
+    certificates: _Counted = None
+
+
+# The published ones: IAM's of users, roles and customer managed policies in an account.
+_AWS_QUOTAS = Quotas(users=5000, roles=1000, policies=1500)
+
+
+class BrokerSettings(BaseModel):
+    """An MQTT broker that carries the devices' messages, in place of the embedded one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    version: Annotated[Literal["5", "3.1.1"], BeforeValidator(str)] = "5"
+    dialect: Literal["standard", "rabbitmq"] = "standard"
+    username: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> BrokerSettings:
+        secure = Target.of(self.url).secure
+        if not secure and (self.ca_file or self.certificate_file or self.key_file):
+            raise ValueError("ca_file, certificate_file and key_file are for mqtts:// only")
+        if self.key_file is not None and self.certificate_file is None:
+            raise ValueError("key_file needs a certificate_file")
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs a username")
+        return self
+
+    def upstream(self) -> Upstream:
+        """Reads the files. Raises ConfigError."""
+        target = Target.of(self.url)
+        try:
+            if target.secure:
+                target = replace(target, tls=tls_context(self.ca_file, self.certificate_file, self.key_file))
+        except OSError as error:
+            raise ConfigError("broker", f"the files for TLS cannot be used: {error}") from None
+        password = None
+        if self.password_file is not None:
+            try:
+                password = self.password_file.read_bytes().strip()
+            except OSError as error:
+                raise ConfigError("broker", f"password_file cannot be read: {error.strerror}") from None
+        return Upstream(
+            target,
+            version=5 if self.version == "5" else 4,
+            dialect=RABBITMQ if self.dialect == "rabbitmq" else STANDARD,
+            login=Login(self.username, password),
+        )
+
+
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
     data_dir: Path = Path("data")
     host: str = "127.0.0.1"
@@ -71,7 +166,12 @@ class Settings(BaseSettings):
     grpc_port: int = Field(9443, ge=0, le=65535)
     mqtt_port: int = Field(8883, ge=0, le=65535)
     mqtt_alpn_port: int | None = Field(None, ge=0, le=65535)
+    mqtt_proxy_socket: Path | None = None
+    mqtt_proxy_port: int | None = Field(None, ge=0, le=65535)
+    mqtt_proxy_edges: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
     endpoints: dict[Annotated[str, AfterValidator(_endpoint_name)], Endpoint] = {}
+    hooks: dict[str, Annotated[str, AfterValidator(_hook_target)]] = {}
+    broker: BrokerSettings | None = None
     key_pool: int = Field(32, ge=0, le=4096)
     log_format: LogFormat = "console"
     dev: bool = False
@@ -85,6 +185,7 @@ class Settings(BaseSettings):
     )
     reinstate_revoked: bool = False
     limits: LimitsProfile = "generous"
+    quotas: QuotaSettings | None = None
     audit_retention: Duration | None = Field(None, ge=timedelta(hours=1))
     yandex_fingerprint: Literal["sha256", "sha1"] = "sha256"
     yandex_operations_pending: Duration = Field(timedelta(0), ge=timedelta(0), le=timedelta(minutes=10))
@@ -112,6 +213,11 @@ class Settings(BaseSettings):
                 raise ConfigError("master-key-file", f"cannot be read: {error}") from None
         return None
 
+    def quotas_in_force(self) -> Quotas:
+        """What ``limits`` means, but for those that are set."""
+        usual = {"generous": Quotas(), "aws": _AWS_QUOTAS, "none": NO_QUOTAS}[self.limits]
+        return replace(usual, **self.quotas.model_dump(exclude_none=True)) if self.quotas else usual
+
     def passphrase(self) -> bytes | None:
         """The CA keys' passphrase, if one is set. Raises ConfigError for one that is set and empty."""
         if self.ca_passphrase is not None:
@@ -136,12 +242,25 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         return Configured(**{name: value for name, value in flags.items() if value is not None})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(file), f"is not valid TOML: {error}") from None
+    except SettingsError as error:
+        field = str(error).partition('"')[2].partition('"')[0]  # it has no attribute that tells
+        raise ConfigError(field.replace("_", "-") or "config", "is a table: as a variable it is JSON") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0])
+        name = ".".join(str(part) for part in first["loc"] if part != "[key]")
         if first["type"] == "extra_forbidden":
-            raise ConfigError(name, f"is not a setting{_suggestion(name)}") from None
+            parts: dict[str, type[BaseModel]] = {
+                "broker": BrokerSettings,
+                "endpoints": Endpoint,
+                "quotas": QuotaSettings,
+            }
+            part = parts.get(name.partition(".")[0], Settings)
+            raise ConfigError(name, f"is not a setting{_suggestion(str(first['loc'][-1]), part)}") from None
         raise ConfigError(name.replace("_", "-"), first["msg"].removeprefix("Value error, ")) from None
+
+
+_PARTS: dict[str, type[BaseModel]] = {"broker": BrokerSettings, "endpoints": Endpoint, "quotas": QuotaSettings}
+"""The tables of the file that have settings of their own."""
 
 
 def _config_file(named: Path | None) -> Path | None:
@@ -158,8 +277,10 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     for variable in environment:
         if not variable.startswith(_PREFIX) or variable == _CONFIG or variable.startswith(_FOR_CLIENTS):
             continue
-        name = variable.removeprefix(_PREFIX).lower()
-        if name not in Settings.model_fields:
+        name, _, part = variable.removeprefix(_PREFIX).lower().partition("__")
+        if part and name == "quotas" and part not in QuotaSettings.model_fields:
+            raise ConfigError(variable, f"is not a setting{_suggestion(part, QuotaSettings)}")
+        if name not in Settings.model_fields or (part and name != "quotas"):
             raise ConfigError(variable, f"is not a setting{_suggestion(name)}")
 
 
@@ -179,6 +300,6 @@ def _not_empty(setting: str, passphrase: bytes) -> bytes:
     return passphrase
 
 
-def _suggestion(name: str) -> str:
-    close = difflib.get_close_matches(name.replace("-", "_"), Settings.model_fields, n=1)
+def _suggestion(name: str, settings: type[BaseModel] = Settings) -> str:
+    close = difflib.get_close_matches(name.replace("-", "_"), settings.model_fields, n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -88,12 +88,14 @@ class Session:
             self._paste(block)
 
     def _serve(self, arguments: list[str]) -> None:
-        own = {name: _popped(arguments, name) for name in ("--data-dir", "--api-port", "--http-port", "--grpc-port")}
+        flags = ("--data-dir", "--api-port", "--http-port", "--grpc-port", "--mqtt-port")
+        own = {name: _popped(arguments, name) for name in flags}
         data_dir = self.folder / (own["--data-dir"] or "data")
         server: RunningServer = self.servers.enter_context(running_server(data_dir, arguments=arguments))
         self.ports[own["--api-port"] or "8443"] = server.ports["api"]
         self.ports[own["--http-port"] or "8080"] = server.ports["http"]
         self.ports[own["--grpc-port"] or "9443"] = server.ports["grpc"]
+        self.ports[own["--mqtt-port"] or "8883"] = server.ports["mqtt"]
 
     def _paste(self, block: Block) -> None:
         text = re.sub(r"\b\d{4}\b", lambda match: str(self.ports.get(match[0], match[0])), block.text)
@@ -247,7 +249,7 @@ def test_the_table_of_settings_is_whole() -> None:
 
 def _default(name: str) -> str:
     value = load({}).model_dump(mode="json")[name]
-    if value is None or value == {}:
+    if value in (None, {}, []):
         return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
 

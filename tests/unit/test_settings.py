@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from thingmint.settings import ConfigError, Settings, load
+from thingmint.gateway.broker.names import RABBITMQ
+from thingmint.gateway.broker.target import Login, Target
+from thingmint.gateway.broker.upstream import Upstream
+from thingmint.identity.quotas import NO_QUOTAS, Quotas
+from thingmint.settings import BrokerSettings, ConfigError, Settings, load
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +32,18 @@ def refused(flags: dict[str, Any] | None = None, config: Path | None = None) -> 
     return caught.value
 
 
+@pytest.mark.parametrize(
+    "target", ["ftp://x/", "//x", "x", "entry-point:", "http:", "https:///x", "http://[", "javascript:x"]
+)
+def test_what_no_hook_is_behind(target: str) -> None:
+    assert refused({"hooks": {"arn:aws:lambda:us-east-1:1:function:f": target}}).setting.startswith("hooks")
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:8080/x", "https://example.org", "entry-point:mine"])
+def test_hooks(target: str) -> None:
+    assert load({"hooks": {"arn": target}}).hooks == {"arn": target}
+
+
 class TestPrecedence:
     def test_defaults(self) -> None:
         settings = load({})
@@ -36,6 +53,14 @@ class TestPrecedence:
             "api_port": 8443,
             "http_port": 8080,
             "grpc_port": 9443,
+            "mqtt_port": 8883,
+            "mqtt_alpn_port": None,
+            "mqtt_proxy_socket": None,
+            "mqtt_proxy_port": None,
+            "mqtt_proxy_edges": [],
+            "hooks": {},
+            "endpoints": {},
+            "broker": None,
             "key_pool": 32,
             "log_format": "console",
             "dev": False,
@@ -47,6 +72,7 @@ class TestPrecedence:
             "listener_certificate_lifetime": timedelta(days=90),
             "reinstate_revoked": False,
             "limits": "generous",
+            "quotas": None,
             "audit_retention": None,
             "yandex_fingerprint": "sha256",
             "yandex_operations_pending": timedelta(0),
@@ -279,3 +305,137 @@ def test_limits_and_retention(monkeypatch: pytest.MonkeyPatch, setting: str, tex
         assert refused().setting == setting.replace("_", "-")
     else:
         assert getattr(load({}), setting) == value
+
+
+class TestQuotas:
+    @pytest.mark.parametrize(
+        ("limits", "expected"),
+        [
+            ("generous", Quotas()),
+            ("aws", Quotas(users=5000, roles=1000, policies=1500)),
+            ("none", NO_QUOTAS),
+        ],
+    )
+    def test_by_profile(self, limits: str, expected: Quotas) -> None:
+        assert load({"limits": limits}).quotas_in_force() == expected
+
+    def test_single_ones(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (folder / "thingmint.toml").write_text('limits = "aws"\n[quotas]\nusers = 7\ncertificates = 20000000\n')
+        monkeypatch.setenv("THINGMINT_QUOTAS__DEVICES", "1000")
+        monkeypatch.setenv("THINGMINT_QUOTAS__USERS", "8")
+        found = load({}).quotas_in_force()
+        assert found == Quotas(users=8, roles=1000, policies=1500, devices=1000, certificates=20_000_000)
+
+    @pytest.mark.parametrize(
+        ("text", "named"),
+        [
+            ("[quotas]\nuser = 1", "quotas.user: is not a setting; did you mean users?"),
+            ("[quotas]\nusers = 0", "quotas.users"),
+            ("[quotas]\nusers = 100001", "quotas.users"),
+            ('[quotas]\nusers = "many"', "quotas.users"),
+            ("quotas = 3", "quotas"),
+        ],
+    )
+    def test_what_is_none(self, folder: Path, text: str, named: str) -> None:
+        (folder / "thingmint.toml").write_text(text)
+        assert str(refused()).startswith(named)
+
+    @pytest.mark.parametrize("variable", ["THINGMINT_QUOTAS__USER", "THINGMINT_HOST__USERS", "THINGMINT_QUOTA__USERS"])
+    def test_variables_that_are_none(self, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+        monkeypatch.setenv(variable, "3")
+        assert "is not a setting" in str(refused())
+
+
+class TestEndpoints:
+    def test_names_are_folded(self, folder: Path) -> None:
+        (folder / "thingmint.toml").write_text(
+            '[endpoints."IoT.Example.org."]\naccount = "123456789012"\nregion = "eu-west-1"\n'
+        )
+        [(name, endpoint)] = load({}).endpoints.items()
+        assert (name, endpoint.account, endpoint.region, endpoint.cloud) == (
+            "iot.example.org",
+            "123456789012",
+            "eu-west-1",
+            "aws",
+        )
+
+    @pytest.mark.parametrize(
+        "table",
+        [
+            '[endpoints."not a name"]\naccount = "123456789012"\nregion = "r"',
+            '[endpoints."10.0.0.1"]\naccount = "123456789012"\nregion = "r"',
+            '[endpoints."*.example.org"]\naccount = "123456789012"\nregion = "r"',
+            '[endpoints."a.example"]\naccount = "12345"\nregion = "r"',
+            '[endpoints."a.example"]\naccount = "123456789012"',
+            '[endpoints."a.example"]\naccount = "123456789012"\nregion = "r"\ncloud = "azure"',
+            '[endpoints."a.example"]\naccount = "123456789012"\nregion = "r"\nport = 1',
+        ],
+    )
+    def test_what_is_refused(self, folder: Path, table: str) -> None:
+        (folder / "thingmint.toml").write_text(table)
+        assert refused().setting.startswith("endpoints.")
+
+
+class TestBroker:
+    def test_all_of_it(self, folder: Path) -> None:
+        (folder / "secret").write_text("pass\n")
+        (folder / "thingmint.toml").write_text(
+            "[broker]\nurl = 'unix:///run/broker'\nversion = '3.1.1'\ndialect = 'rabbitmq'\n"
+            "username = 'gw'\npassword_file = 'secret'\n"
+        )
+        settings = load({}).broker
+        assert settings is not None
+        upstream = settings.upstream()
+        assert upstream == Upstream(Target(path="/run/broker"), 4, RABBITMQ, Login("gw", b"pass"))
+        assert "pass'" not in f"{upstream}"
+
+    @pytest.mark.parametrize("text", ['{"url": "mqtt://b"}', '{"url": "mqtt://b", "version": 5}'])
+    def test_defaults(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+        monkeypatch.setenv("THINGMINT_BROKER", text)
+        settings = load({}).broker
+        assert settings is not None
+        assert settings.upstream() == Upstream(Target("b", 1883))
+
+    def test_tls(self) -> None:
+        settings = BrokerSettings(url="mqtts://b")
+        assert settings.upstream().target.tls is not None
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("{}", "url: Field required"),
+            ("x", "Input should be"),
+            ('"mqtt://b"', "Input should be"),
+            ('{"url": "http://b"}', "must be mqtt://HOST:PORT"),
+            ('{"url": "mqtt://b:x"}', "[Pp]ort"),
+            ('{"url": "mqtt://b", "version": "4"}', "version: Input should be '5' or '3.1.1'"),
+            ('{"url": "mqtt://b", "dialect": "x"}', "dialect: Input should be"),
+            ('{"url": "mqtt://b", "usrname": "x"}', "broker.usrname: is not a setting; did you mean username"),
+            ('{"url": "mqtt://b", "ca_file": "x"}', "for mqtts:// only"),
+            ('{"url": "mqtts://b", "key_file": "x"}', "needs a certificate_file"),
+            ('{"url": "mqtt://b", "password_file": "x"}', "needs a username"),
+        ],
+    )
+    def test_what_is_wrong(self, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+        monkeypatch.setenv("THINGMINT_BROKER", text)
+        error = refused()
+        assert error.setting.partition(".")[0] == "broker"
+        assert re.search(message, str(error))
+
+    def test_a_table_that_is_not_json(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("THINGMINT_ENDPOINTS", "x")
+        assert str(refused()) == "endpoints: is a table: as a variable it is JSON"
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"url": "mqtt://b", "username": "u", "password_file": "absent"},
+            {"url": "mqtts://b", "ca_file": "absent"},
+            {"url": "mqtts://b", "ca_file": "empty"},
+            {"url": "mqtts://b", "certificate_file": "empty"},
+        ],
+    )
+    def test_files_that_are_none(self, folder: Path, fields: dict[str, Any]) -> None:
+        (folder / "empty").touch()
+        with pytest.raises(ConfigError, match="cannot be"):
+            BrokerSettings(**fields).upstream()

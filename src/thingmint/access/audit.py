@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,32 +19,34 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 import structlog
 
-from thingmint.access.exchange import CURRENT
+from thingmint.access.exchange import CURRENT, OPERATOR
 from thingmint.identity.errors import Unavailable
 from thingmint.storage import audit as sql
+from thingmint.storage.audit import AuditRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from thingmint.access.exchange import Exchange
     from thingmint.storage.engine import Body, Store, Transaction
 
-__all__ = ["AuditTrail", "AuditedStore", "event_name", "new_record_id"]
+__all__ = ["AuditTrail", "AuditedStore", "event_name", "first_record_id", "new_record_id"]
 
 T = TypeVar("T")
 
 _FLUSH_EVERY = 0.5  # seconds
-_FLUSH_AT = 512  # records
+_FLUSH_AT = 256  # records, which keep the event loop for some milliseconds
 _COUNT_FOR = 10.0  # seconds over which refusals of strangers are added up
 _MAX_PENDING = 100_000  # records that wait for the store
 _MAX_STRANGERS = 1000  # kinds of refusals that are told apart meanwhile
+_MAX_OF_ONE = 20  # of them from one address: trying out all operations must not fill the disk either
 
 _SOURCES = {
     "aws": "iot.amazonaws.com",
     "yandex": "iot-devices.api.cloud.yandex.net",
     "mqtt": "iot.amazonaws.com",
     "native": "thingmint",
-    "admin": "thingmint",
+    OPERATOR: "thingmint",
 }
 
 # Yandex's names of the events, where they are not just the method's.
@@ -60,11 +64,16 @@ _log = structlog.get_logger("thingmint.audit")
 
 def new_record_id(now: datetime) -> str:
     """Sorts by time: the microsecond, and enough chance to tell two of the same."""
-    return f"{int(now.timestamp() * 1_000_000):016x}{secrets.token_hex(8)}"
+    return f"{first_record_id(now)}{secrets.token_hex(8)}"
+
+
+def first_record_id(time: datetime) -> str:
+    """Not above any id of that time or later, and above those of earlier times."""
+    return f"{max(0, int(time.timestamp() * 1_000_000)):016x}"
 
 
 def event_name(exchange: Exchange) -> str:
-    """CloudTrail's name of an AWS operation, Yandex Audit Trails' of one of theirs."""
+    """CloudTrail's name of an AWS operation, Yandex Audit Trails' of one of theirs; commands bring theirs along."""
     if exchange.face != "yandex":
         return exchange.operation
     name = _YANDEX_EVENTS.get(exchange.operation)
@@ -89,6 +98,8 @@ def _record(exchange: Exchange, now: datetime, **further: Any) -> str:
         **exchange.details,
         **further,
     }
+    if exchange.parameters and not exchange.error_code:
+        record["parameters"] = exchange.parameters
     return orjson.dumps(record).decode()
 
 
@@ -106,6 +117,10 @@ class AuditedStore:
     @property
     def changes(self) -> int | None:
         return self._store.changes
+
+    @property
+    def access_changes(self) -> int | None:
+        return self._store.access_changes
 
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)
@@ -140,13 +155,24 @@ class _Strangers:
 
 
 class AuditTrail:
-    """Takes the exchanges that changed nothing, and writes them in batches; those of strangers added up."""
+    """Takes the exchanges that changed nothing, and writes them in batches; those of strangers added up.
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+    ``insert`` writes records that are surely new; the usual one leaves sealing them to the sealer.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], datetime],
+        insert: Callable[[Transaction, Sequence[AuditRow]], Awaitable[None]] = sql.insert_records,
+    ) -> None:
         self._store = store
         self._clock = clock
-        self._pending: list[tuple[str, str | None, str]] = []
+        self._insert = insert
+        self._pending: list[AuditRow] = []
+        self._perhaps_kept = False  # some of those pending
         self._strangers: dict[tuple[str | None, str, str | None], _Strangers] = {}
+        self._kinds: Counter[str | None] = Counter()
         self._full = asyncio.Event()
 
     def add(self, exchange: Exchange) -> None:
@@ -154,10 +180,10 @@ class AuditTrail:
         if exchange.recorded or exchange.face == "probe":
             return
         now = self._clock()
-        if exchange.caller is None:
+        if exchange.caller is None and exchange.face != OPERATOR:
             self._count(exchange, now)
             return
-        self._pending.append((new_record_id(now), exchange.of_account, _record(exchange, now)))
+        self._pending.append(AuditRow(new_record_id(now), exchange.of_account, _record(exchange, now)))
         if len(self._pending) > _MAX_PENDING:
             # The store has been down for long: nothing changes meanwhile, and memory is bounded.
             del self._pending[:_FLUSH_AT]
@@ -187,18 +213,26 @@ class AuditTrail:
         if not batch:
             return
 
+        # Sealing a record again would put it into the chain twice.
+        insert = sql.insert_records if self._perhaps_kept else self._insert
+
         async def body(tx: Transaction) -> None:
-            for id, account, record in batch:
-                await sql.insert_record(tx, id, account, record)
+            await insert(tx, batch)
 
         try:
             await self._store.write(body)
         except Unavailable:
             _log.error("audit records wait for the store", records=len(batch))
             self._pending[:0] = batch
+            self._perhaps_kept = True
+        else:
+            self._perhaps_kept = False
 
     def _count(self, exchange: Exchange, now: datetime) -> None:
         key = (exchange.source, exchange.operation, exchange.error_code)
+        if key not in self._strangers and self._kinds[exchange.source] >= _MAX_OF_ONE:
+            exchange = dataclasses.replace(exchange, operation="-")
+            key = (exchange.source, "-", exchange.error_code)
         if key not in self._strangers and len(self._strangers) >= _MAX_STRANGERS:
             key = (None, "-", "other")
         known = self._strangers.get(key)
@@ -206,11 +240,13 @@ class AuditTrail:
             known.count += 1
         else:
             self._strangers[key] = _Strangers(exchange, now)
+            self._kinds[exchange.source] += 1
 
     def _tell_strangers(self) -> None:
         strangers, self._strangers = self._strangers, {}
+        self._kinds.clear()
         now = self._clock()
         for group in strangers.values():
             since = group.since.astimezone(UTC).isoformat(timespec="microseconds")
             record = _record(group.exchange, now, since=since, count=group.count)
-            self._pending.append((new_record_id(now), None, record))
+            self._pending.append(AuditRow(new_record_id(now), None, record))

@@ -7,7 +7,6 @@ it and what would have.
 from __future__ import annotations
 
 import functools
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -35,17 +34,20 @@ def authorize(
     action: str,
     resources: Sequence[str] = ("*",),
     context: Mapping[str, ContextValue] | None = None,
+    *,
+    caller: Caller | None = None,
 ) -> None:
-    """Raises Denied unless the exchange's caller may.
+    """Raises Denied unless the exchange's caller may, or ``caller`` in its place.
 
     ``resources`` are one thing and all that contain it, the narrowest first; ``context`` adds to what every request
     has (AWS's global condition keys).
     """
-    caller = exchange.caller
+    if caller is None:
+        caller = exchange.caller
+        exchange.resource = resources[0]
     assert caller is not None, "callers are authenticated first"
     known = _context(exchange, caller) | dict(context or {})
     requests = [Request(action, resource, known) for resource in resources]
-    exchange.resource = resources[0]
     decision = caller.decide(requests)
     if isinstance(decision, Deny):
         findings = [finding for group in caller.groups for finding in explain(group, requests[0])]
@@ -67,7 +69,7 @@ _address = functools.lru_cache(maxsize=1024)(ip_address)
 
 def _context(exchange: Exchange, caller: Caller) -> dict[str, ContextValue]:
     return {
-        "aws:CurrentTime": datetime.now(UTC),
+        "aws:CurrentTime": exchange.at,
         "aws:PrincipalAccount": caller.account,
         "aws:PrincipalArn": caller.arn,
         "aws:SourceIp": _address(exchange.source) if exchange.source else None,

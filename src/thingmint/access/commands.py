@@ -1,117 +1,66 @@
 """The administrator's commands, once for the command line, the admin socket and the native API.
 
-Each is a noun and a verb, a model of its input, and what it answers, in plain JSON values.
+Each is a noun and a verb, a model of its input, the name of its event, and what it answers, in plain JSON values.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-from thingmint.access.exchange import CURRENT, Exchange
+from thingmint.access.events import Events
+from thingmint.access.exchange import CURRENT
+from thingmint.access.inputs import (
+    AccountSetting,
+    Attachment,
+    Credential,
+    InAccount,
+    Input,
+    Named,
+    NewAccountInput,
+    NewRole,
+    NewSessionInput,
+    NewToken,
+    NoInput,
+    PolicyDocument,
+    Principal,
+)
 from thingmint.access.ready_made import READY_MADE
-from thingmint.identity.durations import parse_duration
-from thingmint.identity.errors import Denied, Invalid, NotFound
+from thingmint.identity.errors import Denied, Invalid
 from thingmint.storage.times import from_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
-    from thingmint.access.administration import Administration
+    from thingmint.access.administration import Administration, PrincipalKind
     from thingmint.access.new_credentials import NewAccessKey, NewAuthorizedKey
     from thingmint.storage.access import CredentialRow, PrincipalRow
 
-__all__ = ["COMMANDS", "Command", "InAccount", "as_operator", "authorized_key_document"]
+__all__ = ["COMMANDS", "Command", "authorized_key_document"]
 
 Json = dict[str, Any]
-PrincipalKind = Literal["user", "role", "service-account"]
 
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-
-
-class _Input(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class InAccount(_Input):
-    """Without ``account``: over the API the caller's own, on the command line the first."""
-
-    account: str = Field("", pattern=r"^(\d{12})?$")
-
-
-class Named(InAccount):
-    name: str = Field(max_length=128)
-
-
-class NewAccountInput(_Input):
-    name: str = Field(max_length=64)
-    region: list[str] = Field(default_factory=lambda: ["us-east-1"], min_length=1, max_length=50)
-
-
-class NoInput(_Input):
-    pass
-
-
-class NewRole(Named):
-    trust_policy: str = Field(max_length=32768)
-
-
-class Principal(InAccount):
-    """``principal`` is kind/name, such as user/alice; a bare name is a user's."""
-
-    principal: str = Field(max_length=128)
-
-    @property
-    def parsed(self) -> tuple[PrincipalKind, str]:
-        kind, separator, name = self.principal.rpartition("/")
-        match kind if separator else "user":
-            case "user":
-                return "user", name
-            case "role":
-                return "role", name
-            case "service-account":
-                return "service-account", name
-        raise Invalid("principal", "must be user/NAME, role/NAME or service-account/NAME")
-
-
-class Credential(InAccount):
-    id: str = Field(max_length=64)
-
-
-class NewToken(Principal):
-    policy: str | None = Field(None, max_length=32768)
-    lifetime: Duration | None = None
-    description: str = Field("", max_length=256)
-
-
-class NewSessionInput(Principal):
-    duration: Duration = timedelta(hours=1)
-    policy: str | None = Field(None, max_length=32768)
-
-
-class PolicyDocument(Named):
-    document: str = Field(max_length=32768)
-
-
-class Attachment(Principal):
-    policy: str = Field(max_length=128)
-    resource: str = Field("*", max_length=256)
+_KEYS = ("access-key", "authorized-key", "session")
+_TOKENS = ("api-token",)
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``instance_wide`` ones concern more than one account, so only the operator of the machine may."""
+    """``instance_wide`` ones concern more than one account, so only the operator of the machine may.
+
+    ``events`` is what the audit trail calls it, in the words of CloudTrail (for what IAM and STS have) or of Yandex
+    Audit Trails (folders, service accounts, authorized keys); with thingmint: in front it is the action that has to
+    be allowed. ``status`` is what it sets, where one event stands for disabling and enabling.
+    """
 
     noun: str
     verb: str
     summary: str
-    input: type[BaseModel]
+    input: type[Input]
     run: Callable[[Administration, Any], Awaitable[Any]]
+    events: str | Events
+    status: str | None = None
     instance_wide: bool = False
 
     @property
@@ -119,11 +68,18 @@ class Command:
         return f"{self.noun}.{self.verb}"
 
     @property
-    def action(self) -> str:
-        """What has to be allowed: thingmint:CreateUser and so on."""
-        noun = "".join(word.capitalize() for word in self.noun.split("-"))
-        verb = "".join(word.capitalize() for word in self.verb.split("-"))
-        return f"thingmint:{verb}{noun}"
+    def usual_event(self) -> str:
+        """The name before anything is known of the input."""
+        return self.events if isinstance(self.events, str) else self.events.user
+
+    def event(self, given: Input) -> str:
+        """Raises Invalid for a principal that is none."""
+        return self.events if isinstance(self.events, str) else self.events.of(given.kind)
+
+    def parameters(self, given: Input) -> dict[str, str]:
+        """What the audit trail tells of the input."""
+        told = {name: str(getattr(given, name)) for name in given.TOLD}
+        return told | {"status": self.status} if self.status else told
 
 
 def _time(micros: int | None) -> str | None:
@@ -182,6 +138,14 @@ async def _list_accounts(admin: Administration, given: NoInput) -> list[Json]:
     return [{"id": id, "name": name, "created_at": _time(at)} for id, name, at in await admin.list_accounts()]
 
 
+async def _set_account(admin: Administration, given: AccountSetting) -> Json:
+    return {given.name: await admin.set_account_setting(given.account, given.name, given.value)}
+
+
+async def _show_account(admin: Administration, given: InAccount) -> Json:
+    return {"id": given.account, **await admin.account_settings(given.account)}
+
+
 async def _create_folder(admin: Administration, given: Named) -> Json:
     return {"id": await admin.create_folder(given.account, given.name), "name": given.name}
 
@@ -195,15 +159,15 @@ async def _create_role(admin: Administration, given: NewRole) -> Json:
     return _principal(await admin.create_principal(given.account, "role", given.name, trust_policy=given.trust_policy))
 
 
-def _refuse_narrowed(action: str) -> None:
+def _refuse_narrowed() -> None:
     """A session or token that was narrowed down must not make itself a wider one."""
     exchange = CURRENT.get()
     if exchange and exchange.caller and exchange.caller.narrowed is not None:
-        raise Denied(exchange.caller.arn, action, "*", explicit=False)
+        raise Denied(exchange.caller.arn, f"thingmint:{exchange.operation}", "*", explicit=False)
 
 
 async def _create_key(admin: Administration, given: Principal) -> Json:
-    _refuse_narrowed("thingmint:CreateKey")
+    _refuse_narrowed()
     kind, name = given.parsed
     if kind == "service-account":
         return authorized_key_document(await admin.create_authorized_key(given.account, name))
@@ -213,12 +177,12 @@ async def _create_key(admin: Administration, given: Principal) -> Json:
 
 
 async def _list_keys(admin: Administration, given: Principal) -> list[Json]:
-    rows = await admin.list_credentials(given.account, *given.parsed, ("access-key", "authorized-key", "session"))
+    rows = await admin.list_credentials(given.account, *given.parsed, _KEYS)
     return [_credential(row) for row in rows]
 
 
 async def _create_token(admin: Administration, given: NewToken) -> Json:
-    _refuse_narrowed("thingmint:CreateToken")
+    _refuse_narrowed()
     kind, name = given.parsed
     if kind != "user":
         raise Invalid("principal", "must be a user: tokens are for people and their scripts")
@@ -229,12 +193,12 @@ async def _create_token(admin: Administration, given: NewToken) -> Json:
 
 
 async def _list_tokens(admin: Administration, given: Principal) -> list[Json]:
-    rows = await admin.list_credentials(given.account, *given.parsed, ("api-token",))
+    rows = await admin.list_credentials(given.account, *given.parsed, _TOKENS)
     return [_credential(row) for row in rows]
 
 
 async def _create_session(admin: Administration, given: NewSessionInput) -> Json:
-    _refuse_narrowed("thingmint:CreateSession")
+    _refuse_narrowed()
     kind, name = given.parsed
     exchange = CURRENT.get()
     new = await admin.create_session(
@@ -252,21 +216,6 @@ async def _create_session(admin: Administration, given: NewSessionInput) -> Json
         "session_token": new.session_token,
         "expires_at": _rfc3339(new.expires_at),
     }
-
-
-async def _disable_credential(admin: Administration, given: Credential) -> Json:
-    await admin.set_credential_status(given.account, given.id, active=False)
-    return {"id": given.id, "status": "disabled"}
-
-
-async def _enable_credential(admin: Administration, given: Credential) -> Json:
-    await admin.set_credential_status(given.account, given.id, active=True)
-    return {"id": given.id, "status": "active"}
-
-
-async def _delete_credential(admin: Administration, given: Credential) -> Json:
-    await admin.delete_credential(given.account, given.id)
-    return {"id": given.id, "deleted": True}
 
 
 async def _put_policy(admin: Administration, given: PolicyDocument) -> Json:
@@ -327,70 +276,117 @@ def _of_principals(kind: PrincipalKind, noun: str) -> list[Command]:
         await admin.delete_principal(given.account, kind, given.name)
         return {"name": given.name, "deleted": True}
 
+    word = noun.title().replace(" ", "")
+    update, off = f"Update{word}", f"Let a {noun} in no more, until it is enabled"
     commands = [
-        Command(kind, "list", f"List the {noun}s of an account", InAccount, list_),
-        Command(kind, "disable", f"Let a {noun} in no more, until it is enabled", Named, disable),
-        Command(kind, "enable", f"Let a {noun} in again", Named, enable),
-        Command(kind, "delete", f"Delete a {noun} and its credentials", Named, delete),
+        Command(kind, "list", f"List the {noun}s of an account", InAccount, list_, f"List{word}s"),
+        Command(kind, "disable", off, Named, disable, update, "disabled"),
+        Command(kind, "enable", f"Let a {noun} in again", Named, enable, update, "active"),
+        Command(kind, "delete", f"Delete a {noun} and its credentials", Named, delete, f"Delete{word}"),
     ]
     if kind != "role":
-        commands.append(Command(kind, "create", f"Make a {noun}; it may do nothing at first", Named, create))
+        summary = f"Make a {noun}; it may do nothing at first"
+        commands.append(Command(kind, "create", summary, Named, create, f"Create{word}"))
     return commands
 
 
-def _of_credentials(noun: str) -> list[Command]:
+def _of_credentials(
+    noun: str, kinds: tuple[str, ...], update_event: str | Events, delete_event: str | Events
+) -> list[Command]:
+    async def disable(admin: Administration, given: Credential) -> Json:
+        await admin.set_credential_status(given.account, given.id, kinds, active=False)
+        return {"id": given.id, "status": "disabled"}
+
+    async def enable(admin: Administration, given: Credential) -> Json:
+        await admin.set_credential_status(given.account, given.id, kinds, active=True)
+        return {"id": given.id, "status": "active"}
+
+    async def delete(admin: Administration, given: Credential) -> Json:
+        await admin.delete_credential(given.account, given.id, kinds)
+        return {"id": given.id, "deleted": True}
+
+    off = f"Refuse a {noun}, until it is enabled"
     return [
-        Command(noun, "disable", f"Refuse a {noun}, until it is enabled", Credential, _disable_credential),
-        Command(noun, "enable", f"Take a {noun} again", Credential, _enable_credential),
-        Command(noun, "delete", f"Delete a {noun}", Credential, _delete_credential),
+        Command(noun, "disable", off, Credential, disable, update_event, "disabled"),
+        Command(noun, "enable", f"Take a {noun} again", Credential, enable, update_event, "active"),
+        Command(noun, "delete", f"Delete a {noun}", Credential, delete, delete_event),
     ]
 
+
+_KEY_SUMMARY = "Make an access key, or a service account's key"
 
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
-        Command("account", "create", "Make an account with credentials", NewAccountInput, _create_account, True),
-        Command("account", "list", "List the accounts", NoInput, _list_accounts, True),
-        Command("folder", "create", "Make a folder for registries", Named, _create_folder),
-        Command("folder", "list", "List the folders of an account", InAccount, _list_folders),
+        Command(
+            "account",
+            "create",
+            "Make an account with credentials",
+            NewAccountInput,
+            _create_account,
+            "CreateAccount",
+            instance_wide=True,
+        ),
+        Command("account", "list", "List the accounts", NoInput, _list_accounts, "ListAccounts", instance_wide=True),
+        Command(
+            "account",
+            "set",
+            "Turn a switch of an account on or off",
+            AccountSetting,
+            _set_account,
+            "UpdateAccountSettings",
+        ),
+        Command("account", "show", "Show the switches of an account", InAccount, _show_account, "GetAccountSettings"),
+        Command("folder", "create", "Make a folder for registries", Named, _create_folder, "CreateFolder"),
+        Command("folder", "list", "List the folders of an account", InAccount, _list_folders, "ListFolders"),
         *_of_principals("user", "user"),
         *_of_principals("service-account", "service account"),
-        Command("role", "create", "Make a role that others may assume", NewRole, _create_role),
+        Command("role", "create", "Make a role that others may assume", NewRole, _create_role, "CreateRole"),
         *_of_principals("role", "role"),
-        Command("key", "create", "Make an access key, or a service account's key", Principal, _create_key),
-        Command("key", "list", "List the keys and sessions of a principal", Principal, _list_keys),
-        *_of_credentials("key"),
-        Command("token", "create", "Make a token for the native API", NewToken, _create_token),
-        Command("token", "list", "List a user's tokens", Principal, _list_tokens),
-        *_of_credentials("token"),
-        Command("session", "create", "Make temporary AWS credentials", NewSessionInput, _create_session),
-        Command("policy", "put", "Write a policy", PolicyDocument, _put_policy),
-        Command("policy", "show", "Show a policy", Named, _show_policy),
-        Command("policy", "list", "List the policies, ready-made ones too", InAccount, _list_policies),
-        Command("policy", "delete", "Delete a policy that is not attached", Named, _delete_policy),
-        Command("policy", "attach", "Attach a policy to a principal", Attachment, _attach_policy),
-        Command("policy", "detach", "Detach a policy", Attachment, _detach_policy),
-        Command("policy", "attached", "List what is attached to a principal", Principal, _list_attached),
+        Command("key", "create", _KEY_SUMMARY, Principal, _create_key, Events.of_keys("Create")),
+        Command(
+            "key",
+            "list",
+            "List the keys and sessions of a principal",
+            Principal,
+            _list_keys,
+            Events.of_keys("List", "s"),
+        ),
+        *_of_credentials("key", _KEYS, Events.of_keys("Update"), Events.of_keys("Delete")),
+        Command("token", "create", "Make a token for the native API", NewToken, _create_token, "CreateApiToken"),
+        Command("token", "list", "List a user's tokens", Principal, _list_tokens, "ListApiTokens"),
+        *_of_credentials("token", _TOKENS, "UpdateApiToken", "DeleteApiToken"),
+        Command(
+            "session",
+            "create",
+            "Make temporary AWS credentials",
+            NewSessionInput,
+            _create_session,
+            # STS's operations: a role is assumed, anybody else gets a session of their own.
+            Events("GetSessionToken", "AssumeRole", "GetSessionToken"),
+        ),
+        Command("policy", "put", "Write a policy", PolicyDocument, _put_policy, "CreatePolicy"),
+        Command("policy", "show", "Show a policy", Named, _show_policy, "GetPolicy"),
+        Command("policy", "list", "List the policies, ready-made ones too", InAccount, _list_policies, "ListPolicies"),
+        Command("policy", "delete", "Delete a policy that is not attached", Named, _delete_policy, "DeletePolicy"),
+        Command(
+            "policy",
+            "attach",
+            "Attach a policy to a principal",
+            Attachment,
+            _attach_policy,
+            Events.of_policies("Attach", "Policy"),
+        ),
+        Command(
+            "policy", "detach", "Detach a policy", Attachment, _detach_policy, Events.of_policies("Detach", "Policy")
+        ),
+        Command(
+            "policy",
+            "attached",
+            "List what is attached to a principal",
+            Principal,
+            _list_attached,
+            Events.of_policies("ListAttached", "Policies"),
+        ),
     )
 }
-
-
-async def as_operator(admin: Administration, name: str, given: Mapping[str, Any]) -> Any:
-    """Runs a command for whoever may read the data directory; the audit trail says so. Raises DomainErrors."""
-    command = COMMANDS.get(name)
-    if command is None:
-        raise NotFound("command", name)
-    exchange = Exchange(face="admin", operation=command.action.partition(":")[2], user_agent="thingmint command line")
-    CURRENT.set(exchange)
-    try:
-        checked = command.input.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = ".".join(map(str, first["loc"])) or "input"
-        raise Invalid(field, f"is not valid: {first['msg'].removeprefix('Value error, ')}") from None
-    if isinstance(checked, InAccount) and not checked.account:
-        accounts = await admin.list_accounts()
-        checked = checked.model_copy(update={"account": accounts[0][0]})
-    if isinstance(checked, InAccount):
-        exchange.account = checked.account
-    return await command.run(admin, checked)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from thingmint.access.audit import AuditedStore
 from thingmint.access.callers import Caller
 from thingmint.access.ready_made import ready_made
-from thingmint.identity.errors import Unauthenticated
+from thingmint.identity.errors import Unauthenticated, Unavailable
 from thingmint.identity.policy import Kind, Policy, compile_policy
 from thingmint.storage import access as sql
 from thingmint.storage.times import to_micros
@@ -30,6 +30,7 @@ __all__ = ["TOKEN_PREFIX", "Directory", "secret_sha256"]
 TOKEN_PREFIX = "tma_"  # noqa: S105
 
 _MAX_USED = 10_000  # credentials whose use is noted between two flushes
+_MAX_STANDING = 10_000  # IAM tokens that are remembered
 
 _UNKNOWN_AWS = "The security token included in the request is invalid."
 _EXPIRED_AWS = "The security token included in the request is expired"
@@ -51,8 +52,9 @@ class Directory:
         self._store = store
         self._vault = vault
         self._clock = clock
-        # Credentials that were looked up since the store last changed.
+        # Since access last changed: credentials that were looked up, and IAM tokens that were not revoked.
         self._known: dict[str, _Known] = {}
+        self._standing: set[str] = set()
         self._known_at: int | None = None
         self._used: dict[str, int] = {}
 
@@ -101,8 +103,12 @@ class Directory:
         async def body(tx: Transaction) -> bool:
             return await sql.is_token_revoked(tx, id)
 
-        if await self._store.read(body):
-            raise Unauthenticated("unknown", _UNKNOWN_TOKEN)
+        self._forget_what_changed()
+        if id not in self._standing:
+            if await self._store.read(body):
+                raise Unauthenticated("unknown", _UNKNOWN_TOKEN)
+            if len(self._standing) < _MAX_STANDING:
+                self._standing.add(id)
         known = await self._find(credential, ("authorized-key", "api-token"), _UNKNOWN_TOKEN)
         self._check_expiry(known.credential, _UNKNOWN_TOKEN)
         self.used(credential)
@@ -117,6 +123,17 @@ class Directory:
         """The service account that an authorized key belongs to. Raises Unauthenticated."""
         return (await self._find(id, ("authorized-key",), _UNKNOWN_JWT)).caller
 
+    async def role(self, account: str, name: str) -> tuple[Caller, str] | None:
+        """The account's role of that name, with its trust policy; None if there is none that may be used."""
+
+        async def body(tx: Transaction) -> tuple[Caller, str] | None:
+            row = await sql.find_principal(tx, account, "role", name)
+            if row is None or row.status != "active" or row.trust_policy is None:
+                return None
+            return await _caller(tx, row, row.id), row.trust_policy
+
+        return await self._store.read(body)
+
     async def revoke_iam_token(self, id: str, expires_at: int) -> None:
         """``expires_at`` is in seconds, as the token has it."""
         now = to_micros(self._clock())
@@ -127,7 +144,7 @@ class Directory:
         await AuditedStore(self._store, self._clock).write(body)
 
     async def flush(self) -> None:
-        """Writes down when credentials were last used."""
+        """Writes down when credentials were last used; what the store could not take is tried again."""
         used, self._used = self._used, {}
         if not used:
             return
@@ -135,17 +152,25 @@ class Directory:
         async def body(tx: Transaction) -> None:
             await sql.touch_credentials(tx, used.items())
 
-        await self._store.write(body)
+        try:
+            await self._store.write(body)
+        except Unavailable:
+            self._used = used | self._used
+            raise
 
     async def _find(self, id: str, kinds: tuple[str, ...], refusal: str) -> _Known:
-        changes = self._store.changes
-        if changes is None or changes != self._known_at:
-            self._known.clear()
-            self._known_at = changes
+        self._forget_what_changed()
         known = self._known.get(id) or await self._look_up(id, refusal)
         if known.credential.kind not in kinds:
             raise Unauthenticated("unknown", refusal)
         return known
+
+    def _forget_what_changed(self) -> None:
+        changes = self._store.access_changes
+        if changes is None or changes != self._known_at:
+            self._known.clear()
+            self._standing.clear()
+            self._known_at = changes
 
     async def _look_up(self, id: str, refusal: str) -> _Known:
         async def body(tx: Transaction) -> tuple[Caller, CredentialRow]:

@@ -6,6 +6,7 @@ import os
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
 
     from thingmint.access.callers import Caller
 
-__all__ = ["CURRENT", "Exchange"]
+__all__ = ["CURRENT", "OPERATOR", "Exchange"]
+
+# The face of whoever may read the data directory: no caller, and no stranger either.
+OPERATOR = "admin"
 
 
 def _new_id() -> str:
@@ -26,9 +30,10 @@ def _new_id() -> str:
 class Exchange:
     """Faces fill in what they find out.
 
-    ``operation`` is the contract's name of it, ``source`` the client's address, ``details`` what the audit record says
-    besides, ``recorded`` whether the audit trail has it already, because it was written in the transaction of the
-    change itself.
+    ``operation`` is the contract's name of it, ``source`` the client's address, ``parameters`` what the audit trail may
+    tell of the input, ``details`` what it says besides, ``recorded`` whether the trail has it already, because it was
+    written in the transaction of the change itself. ``at`` is when it came, by the instance's clock; policies are put
+    to that.
     """
 
     face: str = "-"
@@ -39,9 +44,11 @@ class Exchange:
     caller: Caller | None = None
     account: str | None = None  # that an operator's command is about
     resource: str | None = None
+    parameters: Mapping[str, str] | None = None
     error_code: str | None = None
     status: int = 0
     details: Mapping[str, Any] = field(default_factory=dict)
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
     recorded: bool = False
     id: str = field(default_factory=_new_id)
     started: float = field(default_factory=time.perf_counter)

@@ -8,13 +8,13 @@ import hashlib
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 import structlog
 from cryptography.exceptions import InvalidSignature
 
-from thingmint.access.audit import new_record_id
+from thingmint.access.audit import first_record_id, new_record_id
 from thingmint.identity.errors import Unavailable
 from thingmint.storage import audit as sql
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from thingmint.storage.audit import AuditRow
     from thingmint.storage.engine import Reader, Store, Transaction
 
-__all__ = ["Checkpoint", "Sealer", "Tampering", "read_checkpoints", "verify"]
+__all__ = ["Checkpoint", "Sealer", "Tampering", "Verified", "insert_sealed", "read_checkpoints", "verify"]
 
 _SEAL_EVERY = 0.5  # seconds
 _SEAL_AT_ONCE = 250  # records a transaction, which keeps the event loop for some milliseconds
@@ -127,12 +127,9 @@ class Sealer:
 
     async def seal(self) -> None:
         async def body(tx: Transaction) -> int:
-            sequence, previous = await sql.last_sealed(tx) or (0, _GENESIS)
             records = await sql.unsealed_records(tx, _SEAL_AT_ONCE)
-            for row in records:
-                sequence += 1
-                previous = _hash(previous, row._replace(sequence=sequence))
-                await sql.seal_record(tx, row.id, sequence, previous)
+            if records:
+                await sql.seal_records(tx, _chained(await sql.last_sealed(tx), records))
             return len(records)
 
         while await self._store.write(body) == _SEAL_AT_ONCE:
@@ -157,14 +154,19 @@ class Sealer:
         if self._retention is None:
             return
         now = self._clock()
-        oldest = f"{int((now - self._retention).timestamp() * 1_000_000):016x}"
+        oldest = first_record_id(now - self._retention)
         id = new_record_id(now)
 
         async def body(tx: Transaction) -> int:
-            through = await sql.first_checkpoint_after(tx, oldest)
-            pruned = await sql.delete_records(tx, through) if through is not None else 0
-            end = await sql.last_sealed(tx)
-            if pruned and end is not None and through is not None:
+            through = await sql.last_checkpoint_before(tx, oldest)
+            first, end = await sql.sealed_records(tx, 0, 1), await sql.last_sealed(tx)
+            if through is None or end is None or not first:
+                return 0
+            # Where nothing happens, the record of the last pruning is all that is left: not to be pruned for another.
+            if first[0].sequence == through and _is_pruning(first[0]):
+                return 0
+            pruned = await sql.delete_records(tx, through)
+            if pruned:
                 row = sql.AuditRow(id, None, _pruning(through, now, self._key), end[0] + 1)
                 await sql.insert_record(tx, id, None, row.record)
                 # Sealed at once, or until that is done what was pruned would look like what was removed.
@@ -175,8 +177,30 @@ class Sealer:
             _log.info("audit records were pruned", records=pruned)
 
 
-async def verify(store: Reader, key: Ed25519PublicKey, further: Iterable[Checkpoint]) -> tuple[int, int]:
-    """How many records and checkpoints hold. ``further`` are checkpoints kept outside. Raises Tampering."""
+class Verified(NamedTuple):
+    """What holds together: the chain ends at record ``end``, and ``records`` of it are there.
+
+    The last ``uncovered`` are behind the last checkpoint; ``unsealed`` are not in the chain yet. Nothing would show
+    that those were rewritten.
+    """
+
+    end: int
+    checkpoints: int
+    records: int
+    uncovered: int
+    unsealed: int
+
+
+async def insert_sealed(tx: Transaction, records: Iterable[AuditRow]) -> None:
+    """Writes new records with their place in the chain, which costs 40 % less than giving them one later.
+
+    Like the sealer it reads the chain's end within the transaction.
+    """
+    await sql.insert_sealed_records(tx, _chained(await sql.last_sealed(tx), records))
+
+
+async def verify(store: Reader, key: Ed25519PublicKey, further: Iterable[Checkpoint]) -> Verified:
+    """``further`` are checkpoints kept outside. Raises Tampering."""
     lines = await store.read(sql.list_checkpoints)
     checkpoints: dict[int, set[str]] = {}
     for checkpoint in [*map(Checkpoint.parse, lines), *further]:
@@ -197,21 +221,26 @@ async def verify(store: Reader, key: Ed25519PublicKey, further: Iterable[Checkpo
         if row.sequence != sequence + 1:
             raise Tampering(sequence + 1, f"record {sequence + 1} was removed")
         sequence = row.sequence
-        previous = _hash(previous, row)
+        try:
+            previous = _hash(previous, row)
+        except TypeError:  # bytes, or text that is none: nothing that was ever written here
+            raise Tampering(sequence, f"record {sequence} was altered") from None
         if previous != row.hash:
             raise Tampering(sequence, f"record {sequence} was altered, or put in another's place")
         if checkpoints.get(sequence, {previous.hex()}) != {previous.hex()}:
             raise Tampering(last_good + 1, f"a record from {last_good + 1} to {sequence} was altered and chained anew")
         if sequence in checkpoints:
             last_good = sequence
-        if f'"event":"{PRUNED}"' in row.record:
+        if _is_pruning(row):
             pruned_through = max(pruned_through, _pruned_through(row, key))
     if began_at > pruned_through:
         raise Tampering(pruned_through + 1, f"records {pruned_through + 1} to {began_at} are gone, and were not pruned")
     beyond = [number for number in checkpoints if number > sequence]
     if beyond:
         raise Tampering(sequence + 1, f"the trail was cut off: records {sequence + 1} to {max(beyond)} are gone")
-    return sequence, len(checkpoints)
+    uncovered = sequence - max((number for number in checkpoints if number <= sequence), default=began_at)
+    unsealed = await store.read(sql.count_unsealed)
+    return Verified(sequence, len(checkpoints), sequence - began_at, uncovered, unsealed)
 
 
 async def _chain(store: Reader) -> AsyncIterator[AuditRow]:
@@ -243,9 +272,24 @@ def read_checkpoints(path: Path) -> Iterator[Checkpoint]:
             yield Checkpoint.parse(line)
 
 
+def _chained(end: tuple[int, bytes] | None, records: Iterable[AuditRow]) -> list[AuditRow]:
+    """The records in this order after the chain's ``end``."""
+    sequence, previous = end or (0, _GENESIS)
+    chained = []
+    for id, account, record, _, _ in records:
+        sequence += 1
+        previous = _digest(previous, sequence, id, account, record)
+        chained.append(sql.AuditRow(id, account, record, sequence, previous))
+    return chained
+
+
 def _hash(previous: bytes, row: AuditRow) -> bytes:
     """Over all that the row says, so that neither its account nor its place in lists can be changed either."""
-    return hashlib.sha256(previous + orjson.dumps([row.sequence, row.id, row.account, row.record])).digest()
+    return _digest(previous, row.sequence, row.id, row.account, row.record)
+
+
+def _digest(previous: bytes, sequence: int | None, id: str, account: str | None, record: str) -> bytes:
+    return hashlib.sha256(previous + orjson.dumps([sequence, id, account, record])).digest()
 
 
 def _pruning(through: int, now: datetime, key: Ed25519PrivateKey) -> str:
@@ -254,6 +298,10 @@ def _pruning(through: int, now: datetime, key: Ed25519PrivateKey) -> str:
     signature = base64.b64encode(key.sign(_signed_pruning(through, time))).decode()
     fields = {"time": time, "source": "thingmint", "event": PRUNED, "through": through, "signature": signature}
     return orjson.dumps(fields).decode()
+
+
+def _is_pruning(row: AuditRow) -> bool:
+    return f'"event":"{PRUNED}"' in row.record
 
 
 def _pruned_through(row: AuditRow, key: Ed25519PublicKey) -> int:

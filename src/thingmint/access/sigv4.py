@@ -37,7 +37,7 @@ _UNKNOWN_KEY = "The security token included in the request is invalid."
 _SKEW = timedelta(minutes=15)
 _LONGEST_PRESIGNED = 7 * 24 * 3600  # seconds, AWS's own limit
 # Added on the way by load balancers and tracing libraries, after signing.
-_MAY_BE_UNSIGNED = frozenset({"x-amzn-trace-id"})
+_MAY_BE_UNSIGNED = frozenset({b"x-amzn-trace-id"})
 
 _QUERY_PARAMETERS = (
     "X-Amz-Algorithm",
@@ -132,16 +132,24 @@ class SigV4:
 
 
 class _Headers:
-    """Header values by name, and which names came more than once."""
+    """Header values by name, and which names came more than once. Most are never looked at, and stay bytes."""
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-        self.values = dict(pairs)
+        pairs = list(headers)
+        self._values = dict(pairs)
+        self.names = self._values.keys()
         self.repeated = (
             {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
-            if len(self.values) != len(pairs)
+            if len(self._values) != len(pairs)
             else set()
         )
+
+    def get(self, name: bytes) -> str | None:
+        value = self._values.get(name)
+        return value.decode("latin-1") if value is not None else None
+
+    def __getitem__(self, name: bytes) -> str:
+        return self._values[name].decode("latin-1")
 
 
 class _SignedHeaders(dict[str, str]):
@@ -178,7 +186,8 @@ class _Recomputation(SigV4Auth):
 
     def of(self, method: str, path: str, claim: _Claim, headers: _Headers, body: bytes) -> str:
         """The signature, in hex, that the holder of the secret would have made."""
-        self._signed.update({name: headers.values[name] for name in claim.signed_headers.split(";")})
+        for name in claim.signed_headers.split(";"):
+            self._signed[name] = headers[name.encode()]
         # The scheme keeps botocore from looking whether payload signing may be left out; the host is among the headers.
         url = f"http://host{path}?{claim.query}"
         request: Any = _Request(method, url, body, {"timestamp": claim.timestamp})
@@ -193,7 +202,7 @@ def _derived_key(key: bytes, message: str) -> bytes:
 
 
 def _claim(headers: _Headers, query: str) -> _Claim:
-    authorization = headers.values.get("authorization")
+    authorization = headers.get(b"authorization")
     presigned = "X-Amz-Signature=" in query
     if authorization is None and not presigned:
         raise Unauthenticated("missing", "Missing Authentication Token")
@@ -201,7 +210,7 @@ def _claim(headers: _Headers, query: str) -> _Claim:
         if authorization is not None:
             _malformed("Only one of an Authorization header and an X-Amz-Signature query parameter may be given.")
         return _claim_of_query(query)
-    if "authorization" in headers.repeated:
+    if b"authorization" in headers.repeated:
         _malformed("Authorization must be sent once.")
     return _claim_of_header(authorization or "", headers, query)
 
@@ -217,7 +226,7 @@ def _claim_of_header(authorization: str, headers: _Headers, query: str) -> _Clai
     for name in ("Credential", "Signature", "SignedHeaders"):
         if not parts.get(name):
             _malformed(f"Authorization header requires '{name}' parameter.")
-    timestamp = headers.values.get("x-amz-date")
+    timestamp = headers.get(b"x-amz-date")
     if timestamp is None:
         _malformed("Authorization header requires existence of a 'X-Amz-Date' header.")
     return _checked(
@@ -226,7 +235,7 @@ def _claim_of_header(authorization: str, headers: _Headers, query: str) -> _Clai
             timestamp=timestamp,
             signed_headers=parts["SignedHeaders"],
             signature=parts["Signature"],
-            session_token=headers.values.get("x-amz-security-token"),
+            session_token=headers.get(b"x-amz-security-token"),
             lifetime=None,
             query=query,
         )
@@ -285,23 +294,24 @@ def _credential_scope(credential: str) -> tuple[str, str, str, str]:
 
 
 def _check_signed_headers(claim: _Claim, headers: _Headers) -> None:
-    signed = claim.signed_headers.split(";")
-    if len(set(signed)) != len(signed) or not all(map(_HEADER_NAME.fullmatch, signed)):
+    names = claim.signed_headers.split(";")
+    if len(set(names)) != len(names) or not all(map(_HEADER_NAME.fullmatch, names)):
         _malformed("SignedHeaders must name each header once, in lower case.")
-    if "host" not in signed:
+    if "host" not in names:
         _wrong("'Host' must be a 'SignedHeader' in the AWS Authorization.")
+    signed = [name.encode() for name in names]
     for name in signed:
-        if name not in headers.values:
+        if name not in headers.names:
             _wrong("A header that SignedHeaders names was not sent.")
         if name in headers.repeated:
             _wrong("A signed header was sent more than once.")
-    for name in headers.values:
-        if name.startswith(("x-amz-", "x-amzn-")) and name not in signed and name not in _MAY_BE_UNSIGNED:
+    for name in headers.names:
+        if name.startswith((b"x-amz-", b"x-amzn-")) and name not in signed and name not in _MAY_BE_UNSIGNED:
             _wrong("There were headers present in the request which were not signed: every x-amz* header must be.")
 
 
 def _check_payload(headers: _Headers, body: bytes) -> None:
-    claimed = headers.values.get("x-amz-content-sha256")
+    claimed = headers.get(b"x-amz-content-sha256")
     if claimed is not None and claimed != sha256(body).hexdigest():
         _wrong("The X-Amz-Content-SHA256 header must be the SHA-256 of the body; unsigned bodies are not accepted.")
 

@@ -44,6 +44,7 @@ AWS_RATES: Mapping[str, Rate] = {
     "GetPolicyVersion": Rate(15, 15),
     "ListAttachedPolicies": Rate(15, 15),
     "ListPrincipalPolicies": Rate(15, 15),
+    "mqtt:CreateCertificateFromCsr": Rate(20, 20),
 }
 
 # More than one machine serves; it only keeps a runaway script from taking all of it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 
@@ -12,17 +12,19 @@ from thingmint.aws.errors import COMMON_STATUS, AwsError, aws_error_of
 from thingmint.aws.operations import SERVED, Call
 from thingmint.http.exchange import Exchange, read_request, respond
 from thingmint.identity.errors import DomainError, Invalid, Throttled
-from thingmint.identity.policy.resources import passed_role, request_context, resource_arns
+from thingmint.identity.policy.resources import OPERATIONS, passed_role, request_context, resource_arns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thingmint.access.sigv4 import SigV4
     from thingmint.access.throttle import Throttle
-    from thingmint.aws.contract import Contract
+    from thingmint.aws.contract import Contract, Operation
     from thingmint.aws.operations import Registries
     from thingmint.http.exchange import Message, Receive, Request, Send
     from thingmint.identity.registration import Scope
+
+    _Route = tuple[Operation, tuple[str, ...]]
 
 __all__ = ["AwsFace"]
 
@@ -66,9 +68,12 @@ class AwsFace:
         iot_scope: Scope | None = None
         headers = [_JSON, (b"x-amzn-requestid", exchange.id.encode())]
         try:
+            # The record of a stranger's request names what was asked for; the answer depends on it only once the
+            # caller is known.
+            route = self._route(exchange, scope)
             request = await read_request(scope, receive)
             exchange.caller, iot_scope = await self._sigv4.authenticate(request)
-            body = await self._serve(exchange, iot_scope, request)
+            body = await self._serve(exchange, iot_scope, request, route)
         except DomainError as error:
             if isinstance(error, Throttled):
                 headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
@@ -78,20 +83,43 @@ class AwsFace:
         else:
             await respond(exchange, send, 200, headers, body)
 
-    async def _serve(self, exchange: Exchange, scope: Scope, request: Request) -> bytes:
-        match = self._contract.match(request.method, request.raw_path)
-        if match is None:
+    def _route(self, exchange: Exchange, scope: Message) -> _Route | Invalid | None:
+        """What the path leads to, and why it is refused if a label in it is."""
+        try:
+            route = self._contract.match(scope["method"], scope["raw_path"])
+        except Invalid as error:
+            return error
+        if route is not None:
+            exchange.operation = route[0].name
+        return route
+
+    async def _serve(self, exchange: Exchange, scope: Scope, request: Request, route: _Route | Invalid | None) -> bytes:
+        if isinstance(route, Invalid):
+            raise route
+        if route is None:
             raise _Refused(AwsError("UnknownOperationException", "AWS IoT has no operation at this method and path."))
-        operation, labels = match
-        exchange.operation = operation.name
+        operation, labels = route
         self._throttle.take(scope.account, operation.name)
         handler = SERVED.get(operation.name)
         if handler is None:
-            authorize(exchange, f"iot:{operation.name}")
-            raise _Refused(AwsError("NotImplementedException", f"{operation.name} is not served by Thingmint yet."))
+            self._refuse_unserved(exchange, scope, request, operation, labels)
         members = operation.parse(labels, request.query, dict(request.headers), request.body)
         self._authorize(exchange, scope, operation.name, members)
         return operation.encode(await handler(Call(exchange, scope, members, self._registries)))
+
+    def _refuse_unserved(
+        self, exchange: Exchange, scope: Scope, request: Request, operation: Operation, labels: tuple[str, ...]
+    ) -> NoReturn:
+        """Says so to whoever may do it, and hand over the role that it names."""
+        try:
+            members = operation.parse(labels, request.query, dict(request.headers), request.body)
+            if operation.name in OPERATIONS:
+                self._authorize(exchange, scope, operation.name, members)
+            else:
+                authorize(exchange, f"iot:{operation.name}")
+        except Invalid:
+            authorize(exchange, f"iot:{operation.name}")
+        raise _Refused(AwsError("NotImplementedException", f"{operation.name} is not served by Thingmint yet."))
 
     def _authorize(self, exchange: Exchange, scope: Scope, operation: str, members: Mapping[str, Any]) -> None:
         """The operation itself on every resource that it names, and handing over a role where it does."""

@@ -35,11 +35,21 @@ _FLAWS: Mapping[errors.Unauthenticated.Flaw, str] = {
     "expired": "ExpiredTokenException",
 }
 
+# What is invalid in a way that has a code of its own.
+_INVALID: Mapping[type[errors.Invalid], str] = {
+    errors.InvalidCertificate: "CertificateValidationException",
+    errors.MalformedPolicy: "MalformedPolicyException",
+    errors.UnverifiedCertificate: "CertificateValidationException",
+    errors.WrongRegistrationCode: "RegistrationCodeValidationException",
+}
+
 # Those whose reason is the whole message.
 _REASONED: Mapping[type[errors.DomainError], str] = {
+    errors.Ambiguous: "CertificateConflictException",
     errors.Conflict: "DeleteConflictException",
     errors.Disallowed: "InvalidRequestException",
     errors.InvalidState: "CertificateStateException",
+    errors.ProvisioningFailed: "ResourceRegistrationFailureException",
 }
 
 
@@ -65,12 +75,10 @@ class AwsError:
 def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
     message = str(error)
     match error:
-        case errors.InvalidCertificate():
-            return AwsError("CertificateValidationException", message)
         case errors.InvalidSigningRequest():
             return AwsError("InvalidRequestException", f"CSR violates constraints: {message}")
-        case errors.MalformedPolicy():
-            return AwsError("MalformedPolicyException", message)
+        case errors.InvalidCertificate() | errors.MalformedPolicy() | errors.WrongRegistrationCode():
+            return AwsError(_INVALID[type(error)], message)
         case errors.Invalid():
             return AwsError("InvalidRequestException", message)
         case errors.Unauthenticated():
@@ -89,7 +97,13 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
             return AwsError("VersionConflictException", message)
         case errors.LimitExceeded():
             return AwsError(_LIMITS.get(error.kind, "LimitExceededException"), error.reason)
-        case errors.Conflict() | errors.Disallowed() | errors.InvalidState():
+        case (
+            errors.Ambiguous()
+            | errors.Conflict()
+            | errors.Disallowed()
+            | errors.InvalidState()
+            | errors.ProvisioningFailed()
+        ):
             return AwsError(_REASONED[type(error)], error.reason)
         case errors.Throttled():
             return AwsError("ThrottlingException", message)

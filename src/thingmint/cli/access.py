@@ -34,7 +34,7 @@ app = typer.Typer(help="Accounts, users, roles, keys, tokens and policies.", no_
 Output = Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")]
 
 # What names the thing that a command is about stands without a flag in front.
-_POSITIONAL = ("name", "principal", "id")
+_POSITIONAL = ("name", "principal", "id", "value")
 # Policy documents are read from files.
 _DOCUMENTS = ("document", "trust_policy")
 
@@ -42,6 +42,7 @@ _WIDE = 1000  # columns
 
 _EXAMPLES = {
     "account.create": "thingmint access account create staging --region eu-central-1",
+    "account.set": "thingmint access account set keys_over_mqtt false",
     "folder.create": "thingmint access folder create sensors",
     "user.create": "thingmint access user create alice",
     "service-account.create": "thingmint access service-account create importer",
@@ -81,11 +82,16 @@ def _add_commands() -> None:
             app.command("session", help=command.summary, epilog=_epilog(command))(_function(command, positional=False))
             continue
         if command.noun not in groups:
-            groups[command.noun] = typer.Typer(help=f"{_plural(command.noun)}: make, list, change, delete.")
+            groups[command.noun] = typer.Typer(help=_group_help(command.noun))
             app.add_typer(groups[command.noun], name=command.noun)
         groups[command.noun].command(command.verb, help=command.summary, epilog=_epilog(command))(
             _function(command, positional=True)
         )
+
+
+def _group_help(noun: str) -> str:
+    verbs = [command.verb for command in COMMANDS.values() if command.noun == noun]
+    return f"{_plural(noun)}: {', '.join(verbs)}."
 
 
 def _plural(noun: str) -> str:
@@ -129,7 +135,7 @@ def _parameter(name: str, field: FieldInfo, *, positional: bool, file: bool) -> 
     help_text = {
         "account": "Its 12 digits; the first account without it.",
         "principal": "user/NAME, role/NAME or service-account/NAME.",
-        "resource": "For a role of Yandex's: yandex:folder/ID, yandex:registry/ID or *.",
+        "resource": "For a role of Yandex's: yandex:cloud/ACCOUNT, yandex:folder/ID, yandex:registry/ID or *.",
         "duration": "Such as 1h or 30m.",
         "lifetime": "Such as 30d; without it, for ever.",
     }.get(name, "A file with the document, - for standard input." if name in _DOCUMENTS or file else None)
@@ -181,22 +187,27 @@ def _ask(settings: Settings, name: str, given: Mapping[str, Any]) -> Any:
 
 async def _run_here(directory: DataDirectory, settings: Settings, name: str, given: Mapping[str, Any]) -> Any:
     from thingmint.access.administration import Administration
-    from thingmint.access.audit import AuditedStore
-    from thingmint.access.commands import as_operator
+    from thingmint.access.audit import AuditedStore, AuditTrail
+    from thingmint.access.operator import as_operator
     from thingmint.admin import AdminError
     from thingmint.identity.errors import DomainError
-    from thingmint.instance.create import Instance, exists, open_vault
+    from thingmint.instance.create import Instance, check_master_key, exists, open_vault
     from thingmint.registry.certificates import utc_now
 
     if not exists(directory):
         raise ConfigError("data-dir", f"{directory.root} holds no instance: run thingmint init first")
     vault = open_vault(directory, settings.master_keys())
     store = Instance.open_store(directory)
+    trail = AuditTrail(store, utc_now)
     try:
-        return await as_operator(Administration(AuditedStore(store, utc_now), vault, utc_now), name, given)
+        await check_master_key(store, vault)
+        audited = AuditedStore(store, utc_now)
+        administration = Administration(audited, vault, utc_now, settings.quotas_in_force())
+        return await as_operator(administration, trail, name, given)
     except DomainError as error:
         raise AdminError(str(error)) from None
     finally:
+        await trail.close()
         await store.close()
 
 

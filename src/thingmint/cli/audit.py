@@ -45,7 +45,7 @@ def list_records(
         with _reader(data_dir) as (_, reader):
             return await _page(reader, account, None, limit)
 
-    records = [orjson.loads(row.record) for row in asyncio.run(run())]
+    records = [_document(row.record) for row in asyncio.run(run())]
     if output == "json":
         print(orjson.dumps(records, option=orjson.OPT_INDENT_2).decode())
         return
@@ -67,7 +67,7 @@ def export(data_dir: DataDirOption = None, account: _Account = None) -> None:
         with _reader(data_dir) as (_, reader):
             async for row in _all(reader, account):
                 line = {"id": row.id, "sequence": row.sequence, "hash": row.hash and row.hash.hex()}
-                sys.stdout.write(orjson.dumps({**line, "record": orjson.loads(row.record)}).decode() + "\n")
+                sys.stdout.write(orjson.dumps({**line, "record": _document(row.record)}).decode() + "\n")
 
     asyncio.run(run())
 
@@ -86,10 +86,10 @@ def verify(
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    from thingmint.access.sealing import Tampering, read_checkpoints
+    from thingmint.access.sealing import Tampering, Verified, read_checkpoints
     from thingmint.access.sealing import verify as verify_chain
 
-    async def run() -> tuple[int, int]:
+    async def run() -> Verified:
         with _reader(data_dir) as (directory, reader):
             try:
                 key = load_pem_public_key(directory.audit_public_key.read_bytes())
@@ -101,13 +101,23 @@ def verify(
             return await verify_chain(reader, key, kept)
 
     try:
-        records, checkpoints = asyncio.run(run())
+        found = asyncio.run(run())
     except Tampering as error:
         print(f"thingmint: the audit trail was tampered with: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-    print(f"{records} records and {checkpoints} checkpoints hold together.")
-    if records and not checkpoints:
-        print("No checkpoint covers them yet, so the whole chain could have been made anew.")
+    print(f"{found.records} records and {found.checkpoints} checkpoints hold together.")
+    if found.uncovered:
+        print(f"No checkpoint covers the last {found.uncovered} yet, so these could have been made anew.")
+    if found.unsealed:
+        print(f"{found.unsealed} more are not in the chain yet; a running server adds them.")
+
+
+def _document(record: str) -> Any:
+    """A record that somebody spoiled is shown for what it is; `verify` says which it is."""
+    try:
+        return orjson.loads(record)
+    except (orjson.JSONDecodeError, TypeError):
+        return {"event": "not readable"}
 
 
 def _cell(value: Any) -> Text:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from thingmint.access.callers import Caller
 from thingmint.gateway.claims import claim_policy
 from thingmint.gateway.mqtt.reasons import Reason
-from thingmint.gateway.rights import Rights
+from thingmint.gateway.rights import Rights, mentions
+from thingmint.identity.authorities import AuthorityStatus
 from thingmint.identity.door import DoorSettings, client_id_flaw, key_flaw
 from thingmint.identity.errors import MalformedPolicy
 from thingmint.identity.policy.certificates import certificate_context
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
     from thingmint.gateway.hub import Dependency
     from thingmint.gateway.peer import Peer
+    from thingmint.identity.certificates import Certificate
     from thingmint.identity.policy import ContextValue
     from thingmint.identity.registration import Scope
-    from thingmint.registry.doorkeeping import Doorkeeping, Passport
+    from thingmint.registry.doorkeeping import Dependency as Concern
+    from thingmint.registry.doorkeeping import Doorkeeping, Passport, Standing
 
-__all__ = ["Admission", "Admitted", "Refused"]
+__all__ = ["Admission", "Admitted", "Holder", "Refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,17 @@ class Refused:
     """Close without any answer, whatever the version (just-in-time registration does)."""
 
 
+class Holder(NamedTuple):
+    """What stays of a passport while its device is connected. The rest of it was only needed to judge."""
+
+    scope: Scope
+    fingerprint: str
+    dependencies: frozenset[Concern]
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    passport: Passport
+    holder: Holder
     rights: Rights
     caller: Caller
     settings: DoorSettings
@@ -54,13 +65,13 @@ class Admitted:
 
     @property
     def scope(self) -> Scope:
-        return self.passport.scope
+        return self.holder.scope
 
     @property
     def dependencies(self) -> set[Dependency]:
         """What may change about it."""
-        account, region = self.passport.scope
-        return {(account, "" if kind == "account" else region, kind, name) for kind, name in self.passport.dependencies}
+        account, region = self.holder.scope
+        return {(account, "" if kind == "account" else region, kind, name) for kind, name in self.holder.dependencies}
 
 
 class Admission:
@@ -82,8 +93,11 @@ class Admission:
         """What a decision about ``peer`` may hang on before it is known whose certificate it is."""
         return {("", "", "certificate", peer.fingerprint)} if peer.fingerprint is not None else set()
 
-    async def judge(self, peer: Peer, client_id: str) -> Admitted | Refused:
-        """Everything but whether the policies allow to connect. Raises Unavailable."""
+    async def judge(self, peer: Peer, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
+        """Everything but whether the policies allow to connect. Raises Unavailable.
+
+        Only a device that is ``connecting`` can be registered just in time.
+        """
         if peer.fingerprint is None:
             return Refused(Reason.NOT_AUTHORIZED, "no client certificate was presented")
         if flaw := client_id_flaw(client_id):
@@ -98,13 +112,13 @@ class Admission:
                 )
             scope = scopes[0] if scopes else None
         passport = await self._doorkeeping.passport(scope, peer.fingerprint, thing_name=client_id) if scope else None
+        if connecting and self._newcomer is not None and (passport is None or _waits_under_a_ca(passport)):
+            refused = await self._newcomer(peer, scope)
+            if refused is not None:
+                return refused
         if passport is None:
-            return await self._unknown(peer, scope)
+            return Refused(Reason.NOT_AUTHORIZED, f"no certificate {peer.fingerprint} is registered")
         return self._examine(peer, passport, client_id)
-
-    async def _unknown(self, peer: Peer, scope: Scope | None) -> Refused:
-        refused = await self._newcomer(peer, scope) if self._newcomer is not None else None
-        return refused or Refused(Reason.NOT_AUTHORIZED, f"no certificate {peer.fingerprint} is registered")
 
     def _examine(self, peer: Peer, passport: Passport, client_id: str) -> Admitted | Refused:
         settings = DoorSettings.of(passport.settings)
@@ -116,10 +130,14 @@ class Admission:
         if passport.claim is not None:
             documents.append(claim_policy(passport.scope, passport.claim.template))
         try:
-            rights = Rights(passport.scope, documents, _context(peer, passport, client_id), self._clock)
+            context = _context(peer, passport, client_id)
+            if mentions(documents, "certificate"):
+                context |= _of_certificate(peer, passport)
+            rights = Rights(passport.scope, documents, context, self._clock)
         except MalformedPolicy as error:
             return Refused(Reason.NOT_AUTHORIZED, f"a policy cannot be read: {error}", caller=caller)
-        return Admitted(passport, rights, caller, settings, expires_at)
+        holder = Holder(passport.scope, passport.fingerprint, passport.dependencies)
+        return Admitted(holder, rights, caller, settings, expires_at)
 
     def _flaw(self, passport: Passport, settings: DoorSettings) -> tuple[str | None, datetime | None]:
         """What keeps the certificate out, if anything does; and else until when it is good."""
@@ -135,13 +153,34 @@ class Admission:
         assert certificate is not None, "a registration refers to its certificate"
         if flaw := key_flaw(certificate.der, weak_keys=settings.weak_keys):
             return f"the certificate has {flaw}", None
+        authority = passport.authority
+        if passport.registration.ca is not None:
+            if authority is None:
+                return "the certificate's CA certificate was deleted", None
+            if authority.status is not AuthorityStatus.ACTIVE:
+                return f"the certificate's CA certificate is {authority.status}, not ACTIVE", None
         if passport.bound_to is not None or not settings.check_validity:
             return None, None
-        if now < certificate.not_before:
-            return f"the certificate is not valid before {certificate.not_before.isoformat()}", None
-        if now > certificate.not_after:
-            return f"the certificate ended on {certificate.not_after.isoformat()}", None
-        return None, certificate.not_after
+        if flaw := _validity_flaw(certificate, now):
+            return f"the certificate {flaw}", None
+        if authority is None:
+            return None, certificate.not_after
+        if flaw := _validity_flaw(authority, now):
+            return f"the certificate's CA certificate {flaw}", None
+        return None, min(certificate.not_after, authority.not_after)
+
+
+def _waits_under_a_ca(passport: Passport) -> bool:
+    registration = passport.registration
+    return registration is not None and registration.ca is not None and registration.status is Status.PENDING_ACTIVATION
+
+
+def _validity_flaw(of: Certificate | Standing, now: datetime) -> str | None:
+    if now < of.not_before:
+        return f"is not valid before {of.not_before.isoformat()}"
+    if now > of.not_after:
+        return f"ended on {of.not_after.isoformat()}"
+    return None
 
 
 def _caller(passport: Passport, client_id: str) -> Caller:
@@ -157,19 +196,21 @@ def _caller(passport: Passport, client_id: str) -> Caller:
     )
 
 
-def _context(peer: Peer, passport: Passport, client_id: str) -> Mapping[str, ContextValue]:
+def _context(peer: Peer, passport: Passport, client_id: str) -> dict[str, ContextValue]:
     thing = passport.thing
     context: dict[str, ContextValue] = {
         "aws:SourceIp": ip_address(peer.address) if peer.address else None,
         "iot:ClientId": client_id,
         "iot:Connection.Thing.IsAttached": thing is not None,
     }
-    der = passport.certificate.der if passport.certificate is not None else peer.leaf
-    if der is not None:
-        context |= certificate_context(der)
     if thing is not None:
         context["iot:Connection.Thing.ThingName"] = thing.name
         context["iot:Connection.Thing.ThingTypeName"] = thing.type
         for name, value in thing.attributes.items():
             context[f"iot:Connection.Thing.Attributes[{name}]"] = value
     return context
+
+
+def _of_certificate(peer: Peer, passport: Passport) -> Mapping[str, ContextValue]:
+    der = passport.certificate.der if passport.certificate is not None else peer.leaf
+    return certificate_context(der) if der is not None else {}

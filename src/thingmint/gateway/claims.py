@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["claim_policy"]
 
 
+@functools.lru_cache(maxsize=1024)
 def claim_policy(scope: Scope, template: str) -> tuple[str, str]:
     """Name and text of a policy that is good for provisioning by one template, under any client id."""
     arn = f"arn:aws:iot:{scope.region}:{scope.account}:"

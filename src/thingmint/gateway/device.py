@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -78,7 +77,7 @@ class DeviceConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._mqtt = ServerConnection(self._loop.time(), new_client_id=_new_client_id, limits=services.limits)
         self._transport: asyncio.Transport | None = None
-        self._waiting: deque[Event] = deque()
+        self._waiting: list[Event] = []  # few; an empty deque takes 760 bytes
         self._busy: asyncio.Task[None] | None = None
         self._rejudging: asyncio.Task[None] | None = None
         self._followed: set[Dependency] = set()
@@ -100,6 +99,7 @@ class DeviceConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ended:
             return
+        self._flushing = True  # at the end, whoever asks for it meanwhile
         self._waiting.extend(self._mqtt.receive(data, self._loop.time()))
         self._taken += len(data)
         self._go_on()
@@ -115,6 +115,7 @@ class DeviceConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end("the connection was lost", with_will=True)
+        self._session = self._transport = None  # and with them every cycle
 
     # What the session and the hub ask for.
 
@@ -146,7 +147,7 @@ class DeviceConnection(asyncio.Protocol):
 
     def _pump(self) -> None:
         while self._waiting and self._busy is None and not self._ended:
-            work = self._handle(self._waiting.popleft())
+            work = self._handle(self._waiting.pop(0))
             if work is not None:
                 self._busy = self._loop.create_task(self._wait_for(work))
 
@@ -172,6 +173,8 @@ class DeviceConnection(asyncio.Protocol):
         try:
             await work
         except (Unavailable, Throttled) as error:
+            if self._session is None:
+                self._mqtt.refuse(Reason.SERVER_UNAVAILABLE)
             self._fail(Reason.SERVER_BUSY, str(error))
         except Exception:  # noqa: BLE001 - else the device would wait for an answer for ever
             _log.exception("a connection failed")
@@ -195,15 +198,15 @@ class DeviceConnection(asyncio.Protocol):
             case PubAck() if session is not None:
                 session.acknowledged(event.packet_id)
             case SubscribeRequested() if session is not None:
-                session.subscribe(event)
+                return session.subscribe(event)
             case UnsubscribeRequested() if session is not None:
-                session.unsubscribe(event)
+                return session.unsubscribe(event)
         return None
 
     async def _connect(self, packet: Connect) -> None:
         services, client_id = self._services, packet.client_id
         self._purposes = _purposes_of(packet)
-        judged = await self._judge(client_id)
+        judged = await self._judge(client_id, connecting=True)
         if isinstance(judged, Refused):
             self._refuse(judged, client_id)
             return
@@ -221,7 +224,7 @@ class DeviceConnection(asyncio.Protocol):
         self._session = session
         self._will = _will_of(packet, expiry)
         # What the device sent behind its CONNECT is handled before anything that came later.
-        self._waiting.extendleft(reversed(self._mqtt.accept(self._loop.time(), session_present=link.session_present)))
+        self._waiting[:0] = self._mqtt.accept(self._loop.time(), session_present=link.session_present)
         self._flush_now()
         services.journal.connected(
             self._peer, judged.caller, client_id, version=packet.version, resumed=link.session_present
@@ -230,24 +233,25 @@ class DeviceConnection(asyncio.Protocol):
             self.reconsider()
         link.resume()
 
-    async def _judge(self, client_id: str) -> Admitted | Refused:
-        """Follows what the judgement hangs on, and judges again if that changed, or may have before it was followed."""
+    async def _judge(self, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
+        """Follows what the judgement hangs on, and judges again if that changed, or may have before it was followed.
+
+        A refusal stands: a newcomer that was registered must not be let in, nor told of, on second thoughts.
+        """
         services = self._services
         while True:
             if services.watcher.blind:
                 return Refused(Reason.SERVER_UNAVAILABLE, "changes cannot be followed")
             news, self._stale = services.watcher.news, False
-            judged = await services.admission.judge(self._peer, client_id)
-            if self._ended:  # nobody would take those off again who have gone
-                return judged
-            unheard = False
-            if isinstance(judged, Admitted):
-                wanted = services.admission.dependencies(self._peer) | judged.dependencies
-                unheard = not wanted <= self._followed and services.watcher.news != news
-                self._follow(wanted)
+            judged = await services.admission.judge(self._peer, client_id, connecting=connecting)
+            if self._ended or isinstance(judged, Refused):
+                return judged  # nobody would take the dependencies of one off again who has gone
+            wanted = services.admission.dependencies(self._peer) | judged.dependencies
+            unheard = not wanted <= self._followed and services.watcher.news != news
+            self._follow(wanted)
             # What else is new is no reason: under a steady stream of changes thousands would be judged for ever.
             if not self._stale and not unheard:
-                return _let_connect(judged, client_id, self._purposes) if isinstance(judged, Admitted) else judged
+                return _let_connect(judged, client_id, self._purposes)
 
     def _follow(self, dependencies: set[Dependency]) -> None:
         self._followed = dependencies

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from thingmint.gateway.admission import Admission
@@ -12,12 +14,12 @@ from thingmint.gateway.hub import Hub
 from thingmint.gateway.limits import AddressLimits, Limits
 from thingmint.gateway.mqtt.limits import AWS_LIMITS
 from thingmint.gateway.mqtt.reasons import Reason
-from thingmint.gateway.tls import TlsListener
+from thingmint.gateway.proxied import ProxyListener
+from thingmint.gateway.tls import TlsListener, pinned
 from thingmint.gateway.watcher import Watcher
 from thingmint.gateway.wills import Wills
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
 
@@ -31,10 +33,25 @@ if TYPE_CHECKING:
     from thingmint.identity.registration import Scope
     from thingmint.registry.doorkeeping import Doorkeeping
 
-__all__ = ["Gateway"]
+__all__ = ["Doorway", "Gateway"]
 
 _FOLLOW_EVERY = 1.0  # seconds, for a renewed certificate
+_MANY = 1_000_000  # so that other limits decide
 _BACKLOG = 1024  # connections that the kernel holds while we are busy with handshakes
+
+
+@dataclass(frozen=True, slots=True)
+class Doorway:
+    """A bound socket that devices come to.
+
+    ``alpn_required``: clients have to offer an application protocol. ``proxied``: an edge has done TLS with the device,
+    and says in a PROXY header who it is; over TCP it comes with a certificate whose SHA-256 is one of ``edges``.
+    """
+
+    sock: socket.socket
+    alpn_required: bool = False
+    proxied: bool = False
+    edges: frozenset[str] = frozenset()
 
 
 class Gateway:
@@ -67,7 +84,7 @@ class Gateway:
             wills=Wills(admission, broker, journal),
             journal=journal,
             provisioning=provisioning,
-            limits=AWS_LIMITS,
+            limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
             clock=clock,
         )
         self._servers: list[asyncio.Server] = []
@@ -77,17 +94,33 @@ class Gateway:
     def connections(self) -> int:
         return len(self._services.hub)
 
-    async def start(self, listeners: Sequence[tuple[socket.socket, bool]]) -> None:
-        """Each is a bound socket, and whether clients have to offer an application protocol there (ALPN)."""
+    async def start(self, doorways: Sequence[Doorway]) -> None:
         await self._services.broker.start()
         await self._services.watcher.look()
         self._chores = [asyncio.create_task(self._services.watcher.run()), asyncio.create_task(self._follow())]
+        for doorway in doorways:
+            self._servers.append(await self._open(doorway))
+
+    async def _open(self, doorway: Doorway) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        for sock, alpn_required in listeners:
+        refusals = self._services.journal.strangers
+        if doorway.proxied:
+            proxy = ProxyListener(self._connection, limits=self._address_limits, refusals=refusals)
+            if doorway.sock.family is socket.AF_UNIX:
+                return await loop.create_unix_server(proxy, sock=doorway.sock, backlog=_BACKLOG)
+            # All devices come from the edge's address here; the header tells theirs, which ``proxy`` counts.
+            edge_limits = AddressLimits(Limits(per_address=_MANY, half_open_per_address=_MANY))
+            check = pinned(doorway.edges)
+            listener = TlsListener(self._contexts, proxy.inside, limits=edge_limits, refusals=refusals, check=check)
+        else:
             listener = TlsListener(
-                self._contexts, self._connection, limits=self._address_limits, alpn_required=alpn_required
+                self._contexts,
+                self._connection,
+                limits=self._address_limits,
+                refusals=refusals,
+                alpn_required=doorway.alpn_required,
             )
-            self._servers.append(await loop.create_server(listener, sock=sock, backlog=_BACKLOG))
+        return await loop.create_server(listener, sock=doorway.sock, backlog=_BACKLOG)
 
     async def stop(self) -> None:
         """Nobody is let in any more, and version 5 is told why; wills are not published."""

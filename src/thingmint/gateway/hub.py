@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -33,9 +32,12 @@ class Member(Protocol):
 
 
 class Hub:
+    """Most certificates and things have one connection: sets, which take 216 bytes, are for what several share."""
+
     def __init__(self) -> None:
-        self._members: dict[Member, frozenset[Dependency]] = {}
-        self._dependents: defaultdict[Dependency, set[Member]] = defaultdict(set)
+        self._members: dict[Member, tuple[Dependency, ...]] = {}
+        self._sole: dict[Dependency, Member] = {}  # whatever has one dependent
+        self._dependents: dict[Dependency, set[Member]] = {}  # and two or more, or had once
 
     def __len__(self) -> int:
         return len(self._members)
@@ -45,25 +47,41 @@ class Hub:
 
     def follow(self, member: Member, dependencies: Iterable[Dependency]) -> None:
         """From now on ``member`` is told of changes to ``dependencies``, and of no others."""
-        wanted = frozenset(dependencies)
-        self._let_go(member, self._members.get(member, frozenset()) - wanted)
+        wanted = tuple(set(dependencies))
+        former = self._members.get(member, ())
         for dependency in wanted:
-            self._dependents[dependency].add(member)
+            if dependency not in former:
+                self._take_on(member, dependency)
+        self._let_go(member, [dependency for dependency in former if dependency not in wanted])
         self._members[member] = wanted
 
     def remove(self, member: Member) -> None:
-        self._let_go(member, self._members.pop(member, frozenset()))
+        self._let_go(member, self._members.pop(member, ()))
 
     def changed(self, dependencies: Iterable[Dependency]) -> None:
         """Each connection is told once, however many of its dependencies changed."""
         concerned: dict[Member, None] = {}
         for dependency in dependencies:
-            concerned.update(dict.fromkeys(self._dependents.get(dependency, ())))
+            if dependency in self._sole:
+                concerned[self._sole[dependency]] = None
+            else:
+                concerned.update(dict.fromkeys(self._dependents.get(dependency, ())))
         for member in concerned:
             member.reconsider()
 
+    def _take_on(self, member: Member, dependency: Dependency) -> None:
+        members = self._dependents.get(dependency)
+        if members is not None:
+            members.add(member)
+        elif dependency in self._sole:
+            self._dependents[dependency] = {self._sole.pop(dependency), member}
+        else:
+            self._sole[dependency] = member
+
     def _let_go(self, member: Member, dependencies: Iterable[Dependency]) -> None:
         for dependency in dependencies:
+            if self._sole.pop(dependency, None) is not None:
+                continue
             members = self._dependents[dependency]
             members.discard(member)
             if not members:

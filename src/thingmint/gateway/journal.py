@@ -3,6 +3,7 @@ and connections in the audit trail too, with what would have allowed what was re
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -68,6 +69,27 @@ class DoorJournal:
         exchange.error_code = "NotAuthorized"
         exchange.details = {"reason": why, "closest": list(findings)}
         self._record(exchange)
+
+    def provisioned(self, exchange: Exchange, **facts: object) -> None:
+        """A request on a provisioning topic that was answered, in whichever way."""
+        seconds = time.perf_counter() - exchange.started
+        caller = exchange.caller
+        tell = _log.info if exchange.error_code is None else _log.warning
+        tell(
+            "provisioning",
+            operation=exchange.operation,
+            status=exchange.status,
+            code=exchange.error_code,
+            ms=round(seconds * 1000, 2),
+            account=caller and caller.account,
+            certificate=caller and caller.credential,
+            client=exchange.source,
+            request_id=exchange.id,
+            **exchange.details,
+            **facts,
+        )
+        self._metrics.observe("mqtt", exchange.operation, exchange.status, seconds)
+        self._trail.add(exchange)
 
     def _record(self, exchange: Exchange) -> None:
         exchange.status = 0 if exchange.error_code is None else 0x87

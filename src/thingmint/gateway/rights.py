@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal
 from thingmint.identity.policy import Allow, Deny, Kind, Request, compile_policy, evaluate, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from thingmint.identity.policy import ContextValue, Decision, Policy
     from thingmint.identity.registration import Scope
 
-__all__ = ["Action", "Rights", "compiled"]
+__all__ = ["Action", "Rights", "compiled", "mentions"]
 
 Action = Literal["Connect", "Publish", "Receive", "RetainPublish", "Subscribe"]
 
@@ -28,13 +28,25 @@ _RESOURCES: Mapping[Action, str] = {
 
 _MAX_REMEMBERED = 512  # decisions of one connection
 _MAX_FINDINGS = 5
-_CLOCK_KEYS = ("currenttime", "epochtime")
+_COSTLY_KEYS = {"time": ("aws:currenttime", "aws:epochtime"), "certificate": ("iot:certificate.",)}
 
 
 @functools.lru_cache(maxsize=4096)
 def compiled(name: str, document: str) -> Policy:
     """Compiled once for each document, as thousands of devices share one. Raises MalformedPolicy."""
     return compile_policy(document, kind=Kind.DEVICE, name=name)
+
+
+def mentions(documents: Iterable[tuple[str, str]], what: Literal["time", "certificate"]) -> bool:
+    """Whether any of the policies (names and texts) may speak of it."""
+    return any(what in _mentioned(document) for _, document in documents)
+
+
+@functools.lru_cache(maxsize=4096)
+def _mentioned(document: str) -> frozenset[str]:
+    """Found in the text, where JSON's escapes could hide anything."""
+    text = document.lower()
+    return frozenset(what for what, keys in _COSTLY_KEYS.items() if "\\" in text or any(key in text for key in keys))
 
 
 class Rights:
@@ -54,7 +66,7 @@ class Rights:
         self._prefix = f"arn:aws:iot:{scope.region}:{scope.account}:"
         self._context = context
         self._clock = clock
-        self._timeless = not any(key in document.lower() for _, document in documents for key in _CLOCK_KEYS)
+        self._timeless = not mentions(documents, "time")
         self._remembered: dict[tuple[Action, str], Decision] = {}
 
     def resource(self, action: Action, name: str) -> str:

@@ -35,6 +35,8 @@ _OWN_TOPICS = ("$aws/certificates/", "$aws/provisioning-templates/")
 _EVENTS = "$aws/events/"
 _RESERVED = "$aws/"
 
+_NONE: frozenset[Any] = frozenset()  # which an idle device needs no sets of its own for, of 216 bytes each
+
 _log = structlog.get_logger("thingmint.gateway")
 
 
@@ -72,9 +74,9 @@ class Session:
         self._journal = journal
         self._provisioning = provisioning
         self._loop = asyncio.get_running_loop()
-        self._filters: set[str] = set()
+        self._filters: frozenset[str] = _NONE
         self._refusals = 0
-        self._noted: set[tuple[str, str]] = set()
+        self._noted: frozenset[tuple[str, str]] = _NONE
 
     # What the device sends.
 
@@ -89,7 +91,7 @@ class Session:
             qos, id = packet.qos, packet.packet_id
             message = Message(topic, packet.payload, 1 if qos else 0, packet.retain, packet.properties)
             self.link.publish(message, lambda reason: self._published(id, reason))
-            return None
+            return self.link.congestion()
         self._published(packet.packet_id, Reason.SUCCESS)
         if self._provisioning is not None and (request := provisioning_request(topic)) is not None:
             return self._provision(request, packet.payload)
@@ -101,7 +103,7 @@ class Session:
         assert self.link is not None
         self.link.acknowledge(packet_id)
 
-    def subscribe(self, event: SubscribeRequested) -> None:
+    def subscribe(self, event: SubscribeRequested) -> Coroutine[Any, Any, None] | None:
         assert self.link is not None
         answers = [
             self._judge_subscription(request) if refusal is None else refusal
@@ -111,16 +113,16 @@ class Session:
         if refused and self._mqtt.version == 4 and not self.admitted.settings.suback_refusals:
             # AWS closes the connection, and never answers 0x80.
             self._host.fail(refused[0], "a subscription was refused")
-            return
+            return None
         if self._refusals >= _MAX_REFUSALS:
             self._host.fail(Reason.NOT_AUTHORIZED, "too much was refused")
-            return
+            return None
         wanted = [
             Subscription(r.filter, 1 if r.qos else 0, r.no_local, r.retain_as_published, r.retain_handling)
             for r, answer in zip(event.requests, answers, strict=True)
             if answer is None
         ]
-        self._filters.update(subscription.filter for subscription in wanted)
+        self._filters = self._filters.union(subscription.filter for subscription in wanted)
 
         def done(reasons: Sequence[Reason]) -> None:
             theirs = iter(reasons)
@@ -131,15 +133,16 @@ class Session:
             self.link.subscribe(wanted, done)
         else:
             done(())
+        return self.link.congestion()
 
-    def unsubscribe(self, event: UnsubscribeRequested) -> None:
+    def unsubscribe(self, event: UnsubscribeRequested) -> Coroutine[Any, Any, None] | None:
         assert self.link is not None
         answers = [
             Reason.SUCCESS if refusal is None and filter.startswith(_OWN_TOPICS) else refusal
             for filter, refusal in zip(event.filters, event.refusals, strict=True)
         ]
         wanted = [filter for filter, answer in zip(event.filters, answers, strict=True) if answer is None]
-        self._filters.difference_update(wanted)
+        self._filters = self._filters.difference(wanted)
 
         def done(reasons: Sequence[Reason]) -> None:
             theirs = iter(reasons)
@@ -150,6 +153,7 @@ class Session:
             self.link.unsubscribe(wanted, done)
         else:
             done(())
+        return self.link.congestion()
 
     # What the broker sends.
 
@@ -193,9 +197,13 @@ class Session:
             self.link.acknowledge(packet_id)
 
     def _published(self, packet_id: int | None, reason: Reason) -> None:
-        if packet_id is not None:
-            self._mqtt.puback(packet_id, reason)
-            self._host.flush()
+        if packet_id is None:
+            return
+        if reason.failed and self._mqtt.version == 4:
+            self._host.fail(reason, "a message was not taken")  # 3.1.1 has no other word for it
+            return
+        self._mqtt.puback(packet_id, reason)
+        self._host.flush()
 
     def _may_publish(self, topic: str, *, retain: bool) -> bool:
         if topic[0] == "$" and (topic.startswith(_EVENTS) or not topic.startswith(_RESERVED)):
@@ -252,7 +260,7 @@ class Session:
         """Whether it was not told of before."""
         if (kind, topic) in self._noted or len(self._noted) >= _MAX_NOTED:
             return False
-        self._noted.add((kind, topic))
+        self._noted |= {(kind, topic)}
         return True
 
 

@@ -218,8 +218,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_soon(self._resume)
 
     def _resume(self) -> None:
-        if self.is_reading():
-            self._take(self._buffer[:0])
+        self._take(self._buffer[:0])
         # The inner protocol may have paused or closed meanwhile.
         if self.is_reading() and not self._transport.is_closing():
             self._transport.resume_reading()

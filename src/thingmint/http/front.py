@@ -13,6 +13,7 @@ from thingmint.http.exchange import ClientGone, respond
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from thingmint.access.journal import Journal
     from thingmint.http.exchange import App, Message, Receive, Send
@@ -42,6 +43,7 @@ class Front:
         is_yandex_route: Callable[[bytes], bool],
         is_aws_route: Callable[[str, bytes], bool],
         journal: Journal,
+        clock: Callable[[], datetime],
     ) -> None:
         self._aws = aws
         self._native = native
@@ -50,9 +52,10 @@ class Front:
         self._yandex = yandex
         self._is_yandex_route = is_yandex_route
         self._journal = journal
+        self._clock = clock
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        exchange = scope["thingmint.exchange"] = _exchange(scope)
+        exchange = scope["thingmint.exchange"] = _exchange(scope, self._clock())
         CURRENT.set(exchange)
         try:
             await self._choose(scope)(scope, receive, send)
@@ -89,12 +92,13 @@ class Front:
         return self._native
 
 
-def _exchange(scope: Message) -> Exchange:
+def _exchange(scope: Message, now: datetime) -> Exchange:
     agent = next((value for name, value in scope["headers"] if name == b"user-agent"), None)
     return Exchange(
         method=scope["method"],
         source=scope["client"] and scope["client"][0],
         user_agent=agent[:_MAX_AGENT].decode("latin-1") if agent else None,
+        at=now,
     )
 
 

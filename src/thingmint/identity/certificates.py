@@ -31,6 +31,7 @@ __all__ = [
     "parse_certificate",
     "parse_csr",
     "parse_fingerprint",
+    "parse_x509",
 ]
 
 T = TypeVar("T")
@@ -99,15 +100,20 @@ def parse_certificate(text: str, field: str, keys: KeyPolicy) -> Certificate:
     Neither validity nor chain nor signature is checked here: whoever presents the certificate later has to prove that
     they hold its key.
     """
+    return parse_x509(text, field, keys)[0]
 
-    def parse(pem: bytes) -> tuple[Certificate, PublicKeyTypes]:
+
+def parse_x509(text: str, field: str, keys: KeyPolicy) -> tuple[Certificate, x509.Certificate]:
+    """The same, together with what else there is to know of it."""
+
+    def parse(pem: bytes) -> tuple[Certificate, x509.Certificate, PublicKeyTypes]:
         certificate = x509.load_pem_x509_certificate(pem)
-        return Certificate.of(certificate), certificate.public_key()
+        return Certificate.of(certificate), certificate, certificate.public_key()
 
-    certificate, public_key = _parsed(text, field, _CERTIFICATE, parse)
+    certificate, content, public_key = _parsed(text, field, _CERTIFICATE, parse)
     if violation := keys.violation(public_key):
         raise InvalidCertificate(field, f"has {violation}")
-    return certificate
+    return certificate, content
 
 
 def parse_csr(text: str, field: str, keys: KeyPolicy) -> SigningRequest:

@@ -11,6 +11,7 @@ from typing import Literal
 
 __all__ = [
     "AlreadyExists",
+    "Ambiguous",
     "Conflict",
     "Denied",
     "Disallowed",
@@ -24,10 +25,14 @@ __all__ = [
     "LimitExceeded",
     "MalformedPolicy",
     "NotFound",
+    "ProvisioningFailed",
+    "ProvisioningRefused",
     "Throttled",
     "Unauthenticated",
     "Unavailable",
+    "UnverifiedCertificate",
     "VersionConflict",
+    "WrongRegistrationCode",
 ]
 
 
@@ -46,6 +51,23 @@ class Invalid(DomainError):
 
 class InvalidCertificate(Invalid):
     """What was sent as a certificate is none that is taken."""
+
+
+class UnverifiedCertificate(InvalidCertificate):
+    """A certificate is good in itself, and not what it has to be to another. ``reason`` is the whole sentence."""
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class WrongRegistrationCode(Invalid):
+    """A verification certificate is not made for this account. ``reason`` is the whole sentence."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("verificationCertificate", reason)
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class InvalidSigningRequest(Invalid):
@@ -94,6 +116,15 @@ class AlreadyExists(DomainError):
         self.kind = kind
         self.id = id
         self.arn = arn
+        self.reason = reason
+
+
+class Ambiguous(DomainError):
+    """Several of a ``kind`` could be meant; ``reason`` says how to tell which."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(f"{kind}: {reason}")
+        self.kind = kind
         self.reason = reason
 
 
@@ -177,6 +208,35 @@ class Throttled(DomainError):
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+
+
+class ProvisioningRefused(DomainError):
+    """A device is not provisioned, and nothing was done. ``reason`` is in AWS's words where those are known.
+
+    ``step`` is where it ended: at the key (the account has none made over MQTT), at the template, at the ownership
+    token, or at the pre-provisioning hook, which said no, could not be asked, or gave no usable answer.
+    """
+
+    Step = Literal["key", "template", "token", "denied", "invocation", "result"]
+
+    def __init__(self, step: Step, reason: str) -> None:
+        super().__init__(reason)
+        self.step = step
+        self.reason = reason
+
+
+class ProvisioningFailed(DomainError):
+    """An effect of a template cannot be had, for ``cause``; the others were taken back."""
+
+    def __init__(self, cause: DomainError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.reason = str(cause)
+        match cause:
+            case NotFound(kind="policy"):
+                self.reason = "Policy default version not found"  # in AWS's words
+            case Conflict() | Disallowed() | InvalidState() | LimitExceeded():
+                self.reason = cause.reason
 
 
 class Unavailable(DomainError):

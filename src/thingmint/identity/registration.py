@@ -41,6 +41,8 @@ class Registration:
     modified_at: datetime
     generation: str  # a UUID: differs when the same certificate was deleted and registered again
     version: int  # counts changes, from 1
+    ca: str | None = None  # the registered authority that it was registered under
+    serial: str | None = None  # and what that one knows it by
 
     @classmethod
     def begin(
@@ -53,9 +55,11 @@ class Registration:
         *,
         now: datetime,
         generation: str,
+        ca: str | None = None,
+        serial: str | None = None,
     ) -> Registration:
         """The first version of one."""
-        return cls(scope, fingerprint, status, mode, origin, now, now, generation, version=1)
+        return cls(scope, fingerprint, status, mode, origin, now, now, generation, version=1, ca=ca, serial=serial)
 
     @property
     def arn(self) -> str:

@@ -96,6 +96,8 @@ class Thing:
     ) -> Thing:
         """The first version of one. Raises Invalid."""
         check_name(name, "thingName")
+        if type is not None:
+            check_name(type, "thingTypeName")
         applied = AttributeChange(attributes).applied({}, "attributes")
         _check_count(applied, _MAX_ATTRIBUTES if type else _MAX_ATTRIBUTES_UNTYPED)
         return cls(scope, name, id, type, applied, version=1, created_at=now)
@@ -108,6 +110,8 @@ class Thing:
         """Itself if nothing is another, else its next version. Raises Invalid."""
         if change.type is not None and change.remove_type:
             raise Invalid("removeThingType", "must not be set along with thingTypeName")
+        if change.type is not None:
+            check_name(change.type, "thingTypeName")
         attributes = self.attributes
         if change.attributes is not None:
             attributes = change.attributes.applied(self.attributes, "attributes")
@@ -193,7 +197,7 @@ class ThingGroup:
         now: datetime,
     ) -> ThingGroup:
         """The first version of one. Raises Invalid."""
-        path = (*(parent.path if parent else ()), name)
+        path = (*(parent.path if parent else ()), check_name(name, "thingGroupName"))
         if len(path) > _MAX_DEPTH:
             raise Invalid("parentGroupName", f"is at the bottom of a hierarchy of {_MAX_DEPTH} levels already")
         applied = AttributeChange(attributes).applied({}, "attributes")

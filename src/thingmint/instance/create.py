@@ -28,13 +28,17 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from thingmint.access.administration import Administration
+from thingmint.access.audit import AuditedStore, AuditTrail
+from thingmint.access.operator import operating
 from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
 from thingmint.identity.authority import CertificateAuthority, generate_root_key, make_root
 from thingmint.identity.names import is_hostname, is_region
 from thingmint.instance.clients import write_client_files
 from thingmint.instance.layout import DataDirectory, sync_directory, write_private
+from thingmint.registry.certificates import utc_now
 from thingmint.registry.names import NameRegistry
 from thingmint.settings import ConfigError
+from thingmint.storage.access import first_sealed
 from thingmint.storage.migrate import MigrationError
 from thingmint.storage.sqlite import SQLiteStore
 
@@ -53,6 +57,7 @@ __all__ = [
     "DEFAULT_REGION",
     "Instance",
     "check_hostname",
+    "check_master_key",
     "check_region",
     "create",
     "exists",
@@ -190,11 +195,15 @@ def _encryption(passphrase: bytes | None) -> KeySerializationEncryption:
 
 
 async def reseal(directory: DataDirectory, keys: Sequence[bytes]) -> int:
-    """Seals every recoverable secret under the first of ``keys``; how many there are."""
-    store = Instance.open_store(directory)
+    """Seals every recoverable secret under the first of ``keys``; how many there are. Raises ConfigError."""
+    vault, store = Vault(*keys), Instance.open_store(directory)
+    trail = AuditTrail(store, utc_now)
     try:
-        return await Administration(store, Vault(*keys), lambda: datetime.now(UTC)).reseal()
+        async with operating("RotateMasterKey", trail):
+            await check_master_key(store, vault)
+            return await Administration(AuditedStore(store, utc_now), vault, utc_now).reseal()
     finally:
+        await trail.close()
         await store.close()
 
 
@@ -216,6 +225,18 @@ def open_vault(directory: DataDirectory, master_keys: Sequence[bytes] | None) ->
         return Vault(*(master_keys or read_master_keys(directory)))
     except (TypeError, VaultError) as error:
         raise ConfigError("master-key", f"is none: {error}") from None
+
+
+async def check_master_key(store: Store, vault: Vault) -> None:
+    """Opens one of the secrets that are sealed. Raises ConfigError for a key that is one, but of another instance."""
+    sealed = await store.read(first_sealed)
+    try:
+        if sealed is not None:
+            vault.open(sealed[1], sealed[0])
+    except VaultError:
+        raise ConfigError(
+            "master-key", "does not open what is sealed in this data directory: it is another one"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

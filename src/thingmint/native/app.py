@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thingmint.access.administration import Administration
+    from thingmint.access.audit_records import AuditRecords
     from thingmint.access.throttle import Throttle
     from thingmint.http.exchange import Message, Receive, Send
     from thingmint.native.auth import NativeAuth
@@ -37,13 +38,18 @@ class NativeFace:
     """An ASGI application."""
 
     def __init__(
-        self, auth: NativeAuth, throttle: Throttle, certificates: CertificateRegistry, administration: Administration
+        self,
+        auth: NativeAuth,
+        throttle: Throttle,
+        certificates: CertificateRegistry,
+        administration: Administration,
+        audit: AuditRecords,
     ) -> None:
         self._auth = auth
         self._openapi = orjson.dumps(document())
         self._router = Router(
             [
-                Route(e.path, _EndpointApp(e, certificates, administration, throttle), methods=[e.method])
+                Route(e.path, _EndpointApp(e, certificates, administration, audit, throttle), methods=[e.method])
                 for e in ENDPOINTS
             ],
             redirect_slashes=False,
@@ -73,12 +79,18 @@ class NativeFace:
 
 class _EndpointApp:
     def __init__(
-        self, endpoint: Endpoint, certificates: CertificateRegistry, administration: Administration, throttle: Throttle
+        self,
+        endpoint: Endpoint,
+        certificates: CertificateRegistry,
+        administration: Administration,
+        audit: AuditRecords,
+        throttle: Throttle,
     ) -> None:
         self._endpoint = endpoint
         self._throttle = throttle
         self._certificates = certificates
         self._administration = administration
+        self._audit = audit
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
@@ -91,6 +103,7 @@ class _EndpointApp:
             scope=scope["thingmint.scope"],
             certificates=self._certificates,
             administration=self._administration,
+            audit=self._audit,
             path=scope["path_params"],
             query=checked(self._endpoint.query, _parameters(request.query)),
             body=checked(self._endpoint.body, _object(request.body)),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from thingmint.access.audit_records import AuditFilter
 from thingmint.access.authorization import authorize
-from thingmint.access.commands import COMMANDS, InAccount
+from thingmint.access.commands import COMMANDS
+from thingmint.access.inputs import InAccount
 from thingmint.identity.certificates import parse_fingerprint
 from thingmint.identity.errors import NotFound
 from thingmint.identity.registration import arn_of
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from thingmint.access.administration import Administration
+    from thingmint.access.audit_records import AuditRecords
     from thingmint.access.commands import Command
     from thingmint.access.exchange import Exchange
     from thingmint.identity.registration import Scope
@@ -35,6 +38,7 @@ class Call:
     scope: Scope
     certificates: CertificateRegistry
     administration: Administration
+    audit: AuditRecords
     path: dict[str, str]
     query: Any
     body: Any
@@ -52,7 +56,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """``result`` is what "data" holds in the envelope; without one it is null."""
+    """``result`` is what "data" holds in the envelope; without one it is null.
+
+    ``operation`` names it in log, metrics and audit trail, and ``id`` in OpenAPI where several share that name.
+    """
 
     method: str
     path: str
@@ -62,6 +69,7 @@ class Endpoint:
     query: type[BaseModel] = schemas.NoQuery
     body: type[BaseModel] = schemas.NoBody
     result: type[BaseModel] | None = None
+    id: str | None = None
 
 
 async def _create_keys_and_certificate(call: Call) -> schemas.IssuedKeys:
@@ -111,12 +119,22 @@ async def _delete_certificate(call: Call) -> None:
     await call.certificates.delete(call.scope, call.certificate("iot:DeleteCertificate"))
 
 
+async def _list_audit(call: Call) -> schemas.AuditListing:
+    call.authorize("thingmint:ListAudit")
+    query: schemas.AuditQuery = call.query
+    wanted = AuditFilter(query.since, query.until, query.event, query.principal)
+    page = await call.audit.list(call.scope.account, wanted, limit=query.page_size, marker=query.marker)
+    return schemas.AuditListing.of(page.records, page.next_marker)
+
+
 def _access_endpoint(command: Command) -> Endpoint:
     """The same command as `thingmint access`, within the caller's own account."""
 
     async def handler(call: Call) -> BaseModel:
-        call.authorize(command.action)
         given = call.body
+        call.exchange.operation = command.event(given)
+        call.exchange.parameters = command.parameters(given)
+        call.authorize(f"thingmint:{call.exchange.operation}")
         if isinstance(given, InAccount):
             if given.account not in ("", call.scope.account):
                 raise NotFound("account", given.account)
@@ -126,11 +144,12 @@ def _access_endpoint(command: Command) -> Endpoint:
     return Endpoint(
         "POST",
         f"/v1/access/{command.noun}/{command.verb}",
-        command.action.partition(":")[2],
+        command.usual_event,
         command.summary,
         handler,
         body=command.input,
         result=schemas.Result,
+        id=f"{command.noun}-{command.verb}",
     )
 
 
@@ -185,6 +204,15 @@ ENDPOINTS = (
         "DeleteCertificate",
         "Delete a certificate that is not active",
         _delete_certificate,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/audit",
+        "ListAudit",
+        "List the account's audit records, newest first",
+        _list_audit,
+        query=schemas.AuditQuery,
+        result=schemas.AuditListing,
     ),
     *(_access_endpoint(command) for command in COMMANDS.values() if not command.instance_wide),
 )

@@ -28,7 +28,13 @@ def problem_of(error: errors.DomainError) -> Problem:
             return Problem(404, "NOT_FOUND", message)
         case errors.AlreadyExists() | errors.VersionConflict():
             return Problem(409, "CONFLICT", message)
-        case errors.Conflict() | errors.Disallowed() | errors.InvalidState() | errors.LimitExceeded():
+        case (
+            errors.Ambiguous()
+            | errors.Conflict()
+            | errors.Disallowed()
+            | errors.InvalidState()
+            | errors.LimitExceeded()
+        ):
             return Problem(409, "CONFLICT", error.reason)
         case errors.Throttled():
             return Problem(429, "RATE_LIMITED", message)

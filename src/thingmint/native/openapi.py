@@ -78,7 +78,7 @@ _ERROR = {
 def _operation(endpoint: Endpoint, refs: Any) -> dict[str, Any]:
     data = refs[endpoint.result, "serialization"] if endpoint.result else {"type": "null"}
     operation: dict[str, Any] = {
-        "operationId": endpoint.operation,
+        "operationId": endpoint.id or endpoint.operation,
         "summary": endpoint.summary,
         "parameters": _parameters(endpoint),
         "responses": {

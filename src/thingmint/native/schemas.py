@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, RootModel
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, RootModel
 
 from thingmint.identity.errors import Invalid
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from thingmint.registry.certificates import RegisteredCertificate
 
 __all__ = [
+    "AuditListing",
+    "AuditQuery",
+    "AuditRecord",
     "Certificate",
     "CertificateSummary",
     "ChangeStatus",
@@ -61,6 +64,17 @@ class ListQuery(_Input):
     page_size: int = Field(25, ge=1, le=250)
     marker: str | None = Field(None, max_length=1024)
     order: Literal["ascending", "descending"] = "descending"
+
+
+class AuditQuery(_Input):
+    """`since` is the first moment, `until` the one after the last."""
+
+    page_size: int = Field(25, ge=1, le=250)
+    marker: str | None = Field(None, max_length=1024)
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    event: str | None = Field(None, max_length=128)
+    principal: str | None = Field(None, max_length=256, description="An ARN.")
 
 
 class NewCertificate(_Input):
@@ -149,6 +163,36 @@ class Listing(BaseModel):
     @classmethod
     def of(cls, registrations: Iterable[Registration], next_marker: str | None) -> Listing:
         return cls(certificates=[CertificateSummary.of(r) for r in registrations], next_marker=next_marker)
+
+
+class AuditRecord(BaseModel):
+    """docs/access.md says what each field holds."""
+
+    time: str
+    source: str
+    event: str
+    account: str | None = None
+    principal: str | None = None
+    credential: str | None = None
+    address: str | None = None
+    agent: str | None = None
+    resource: str | None = None
+    resources: list[str] | None = None
+    parameters: dict[str, str] | None = None
+    outcome: str
+    error: str | None = None
+    request: str | None = None
+
+
+class AuditListing(BaseModel):
+    """A page may hold fewer records than asked for, or none, and still have a next one."""
+
+    records: list[AuditRecord]
+    next_marker: str | None
+
+    @classmethod
+    def of(cls, records: Iterable[dict[str, Any]], next_marker: str | None) -> AuditListing:
+        return cls(records=[AuditRecord.model_validate(record) for record in records], next_marker=next_marker)
 
 
 class Result(RootModel[Any]):

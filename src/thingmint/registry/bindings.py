@@ -15,12 +15,13 @@ from thingmint.identity.device_policies import Target
 from thingmint.identity.errors import AlreadyExists, LimitExceeded, NotFound
 from thingmint.identity.fleet import Binding
 from thingmint.identity.keys import FLEET_KEYS
+from thingmint.identity.quotas import NO_QUOTAS, exceeded
 from thingmint.identity.registration import Registration, arn_of
 from thingmint.identity.status import Status
 from thingmint.storage import bindings as sql
 from thingmint.storage import certificates as certificates_sql
 from thingmint.storage import fleet as fleet_sql
-from thingmint.storage import policy_attachments
+from thingmint.storage import policy_attachments, usage
 from thingmint.storage.outbox import announce
 from thingmint.storage.things import is_attached
 
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
 
     from thingmint.identity.certificates import Certificate
     from thingmint.identity.fleet import OwnerKind
+    from thingmint.identity.quotas import Quotas
     from thingmint.identity.registration import Scope
     from thingmint.registry.operations import OperationRegistry, Receipt, RecordedOperation
     from thingmint.storage.engine import Store, Transaction
 
-__all__ = ["BindingRegistry", "SubmittedCertificate", "bind", "submitted", "unbind_all"]
+__all__ = ["BindingRegistry", "SubmittedCertificate", "bind", "check_certificates", "submitted", "unbind_all"]
 
 # Lists of certificates are not paged, so their length has to be bounded.
 _MAX_CERTIFICATES = 50
@@ -56,9 +58,10 @@ def submitted(pem: str, field: str) -> SubmittedCertificate:
 class BindingRegistry:
     """The certificates of devices. Every method is one transaction."""
 
-    def __init__(self, store: Store, operations: OperationRegistry) -> None:
+    def __init__(self, store: Store, operations: OperationRegistry, quotas: Quotas = NO_QUOTAS) -> None:
         self._store = store
         self._operations = operations
+        self._quotas = quotas
 
     async def add(
         self, scope: Scope, device: str, certificate: SubmittedCertificate, now: datetime, receipt: Receipt[Binding]
@@ -68,7 +71,7 @@ class BindingRegistry:
         async def change(tx: Transaction) -> Binding:
             await _check_device(tx, scope.account, device)
             tx.subjects.append(f"yandex:device/{device}")
-            return await bind(tx, scope, "device", device, certificate, now)
+            return await bind(tx, scope, "device", device, certificate, now, self._quotas)
 
         return await self._operations.write(receipt, change)
 
@@ -95,23 +98,29 @@ class BindingRegistry:
 
 
 async def bind(
-    tx: Transaction, scope: Scope, kind: OwnerKind, owner: str, submitted: SubmittedCertificate, now: datetime
+    tx: Transaction,
+    scope: Scope,
+    kind: OwnerKind,
+    owner: str,
+    submitted: SubmittedCertificate,
+    now: datetime,
+    quotas: Quotas,
 ) -> Binding:
     """Raises AlreadyExists and LimitExceeded; the transaction has to be given up then."""
     certificate = submitted.certificate
-    existing = await certificates_sql.get_registration(tx, scope, certificate.fingerprint)
-    if existing is None:
-        await certificates_sql.insert_certificate(tx, certificate)
-        registration = Registration.begin(
-            scope,
-            certificate.fingerprint,
-            Status.ACTIVE,
-            "SNI_ONLY",
-            "registered",
-            now=now,
-            generation=submitted.generation,
-        )
-        await certificates_sql.insert_registration(tx, registration)
+    registration = Registration.begin(
+        scope,
+        certificate.fingerprint,
+        Status.ACTIVE,
+        "SNI_ONLY",
+        "registered",
+        now=now,
+        generation=submitted.generation,
+    )
+    await certificates_sql.insert_certificate(tx, certificate)
+    is_new = await certificates_sql.insert_registration(tx, registration)
+    if is_new:
+        await check_certificates(tx, scope.account, quotas)
     tx.subjects.append(arn_of(scope, certificate.fingerprint))
     binding = Binding(
         scope=scope,
@@ -120,7 +129,7 @@ async def bind(
         kind=kind,
         owner=owner,
         pem=submitted.pem,
-        made_registration=existing is None,
+        made_registration=is_new,
         created_at=now,
     )
     if not await sql.insert_binding(tx, binding, certificate.pem):
@@ -129,6 +138,13 @@ async def bind(
         raise LimitExceeded(kind, owner, f"A {kind} can have at most {_MAX_CERTIFICATES} certificates")
     await announce(tx, scope, "certificate", certificate.fingerprint, now)
     return binding
+
+
+async def check_certificates(tx: Transaction, account: str, quotas: Quotas) -> None:
+    """Once another is registered. Raises LimitExceeded."""
+    quota = quotas.certificates
+    if quota is not None and await usage.used(tx, "certificates", account) > quota:
+        raise exceeded("account", account, quota, "certificates")
 
 
 async def unbind_all(tx: Transaction, owner: str, now: datetime) -> None:

@@ -12,8 +12,10 @@ from thingmint.identity.certificates import parse_certificate, parse_csr
 from thingmint.identity.device_policies import Target
 from thingmint.identity.errors import AlreadyExists, Conflict, InvalidState, NotFound
 from thingmint.identity.keys import CSR_KEYS, OWN_KEYS
+from thingmint.identity.quotas import NO_QUOTAS
 from thingmint.identity.registration import Registration
 from thingmint.identity.status import Status, check_initial, check_update
+from thingmint.registry.bindings import check_certificates
 from thingmint.storage import certificates as sql
 from thingmint.storage import policy_attachments
 from thingmint.storage.bindings import get_binding
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
     from thingmint.identity.authority import CertificateAuthority
     from thingmint.identity.certificates import Certificate
     from thingmint.identity.keys import KeyPair
+    from thingmint.identity.quotas import Quotas
     from thingmint.identity.registration import CertificateMode, Origin, Scope
     from thingmint.registry.keypool import KeyPool
     from thingmint.registry.markers import Markers
     from thingmint.storage.engine import Store, Transaction
 
-__all__ = ["CertificateRegistry", "Page", "RegisteredCertificate", "utc_now"]
+__all__ = ["CertificateRegistry", "Page", "RegisteredCertificate", "change_status", "utc_now"]
 
 _LISTING = "certificates"
 
@@ -66,6 +69,7 @@ class CertificateRegistry:
         markers: Markers,
         *,
         reinstate_revoked: bool = False,
+        quotas: Quotas = NO_QUOTAS,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
@@ -73,6 +77,7 @@ class CertificateRegistry:
         self._keys = keys
         self._markers = markers
         self._reinstate_revoked = reinstate_revoked
+        self._quotas = quotas
         self._clock = clock
 
     async def create_keys_and_certificate(self, scope: Scope, *, active: bool) -> tuple[RegisteredCertificate, KeyPair]:
@@ -96,10 +101,10 @@ class CertificateRegistry:
 
     async def describe(self, scope: Scope, fingerprint: str) -> RegisteredCertificate:
         async def body(tx: Transaction) -> RegisteredCertificate:
-            registration = await _existing(tx, scope, fingerprint)
-            certificate = await sql.get_certificate(tx, fingerprint)
-            assert certificate is not None, "a registration refers to its certificate"
-            return RegisteredCertificate(registration, certificate)
+            found = await sql.get_registered(tx, scope, fingerprint)
+            if found is None:
+                raise NotFound("certificate", fingerprint)
+            return RegisteredCertificate(*found)
 
         return await self._store.read(body)
 
@@ -124,14 +129,7 @@ class CertificateRegistry:
 
         async def body(tx: Transaction) -> Registration:
             current = await _existing(tx, scope, fingerprint)
-            check_update(fingerprint, current.status, status, reinstate=self._reinstate_revoked)
-            if current.status is status:
-                return current
-            changed = replace(current, status=status, modified_at=now, version=current.version + 1)
-            await sql.update_registration(tx, changed)
-            await announce(tx, scope, "certificate", fingerprint, now)
-            tx.subjects.append(changed.arn)
-            return changed
+            return await change_status(tx, current, status, now, reinstate=self._reinstate_revoked)
 
         return await self._store.write(body)
 
@@ -189,10 +187,25 @@ class CertificateRegistry:
             await sql.insert_certificate(tx, certificate)
             if not await sql.insert_registration(tx, registration):
                 raise AlreadyExists("certificate", certificate.fingerprint)
+            await check_certificates(tx, registration.scope.account, self._quotas)
             tx.subjects.append(registration.arn)
 
         await self._store.write(body)
         return RegisteredCertificate(registration, certificate)
+
+
+async def change_status(
+    tx: Transaction, current: Registration, status: Status, now: datetime, *, reinstate: bool
+) -> Registration:
+    """Setting the status that it has is no change. Raises InvalidState."""
+    check_update(current.fingerprint, current.status, status, reinstate=reinstate)
+    if current.status is status:
+        return current
+    changed = replace(current, status=status, modified_at=now, version=current.version + 1)
+    await sql.update_registration(tx, changed)
+    await announce(tx, changed.scope, "certificate", changed.fingerprint, now)
+    tx.subjects.append(changed.arn)
+    return changed
 
 
 async def _existing(tx: Transaction, scope: Scope, fingerprint: str) -> Registration:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClaimRegistry", "IssuedClaim"]
 
+_BATCH = 500  # claims that one transaction forgets
+
 
 @dataclass(frozen=True, slots=True)
 class IssuedClaim:
@@ -87,7 +89,13 @@ class ClaimRegistry:
         """Forgets the claims that have expired; how many there were. To be called now and then."""
         now = self._clock()
 
-        async def body(tx: Transaction) -> int:
-            return await sql.prune_claims(tx, now)
+        async def are_there(tx: Transaction) -> bool:
+            return await sql.has_expired_claims(tx, now)
 
-        return await self._store.write(body)
+        async def body(tx: Transaction) -> int:
+            return await sql.prune_claims(tx, now, _BATCH)
+
+        count = 0
+        while await self._store.read(are_there):  # a write costs a sync of the disk, and there seldom are any
+            count += await self._store.write(body)
+        return count

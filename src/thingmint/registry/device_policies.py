@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from thingmint.identity.device_policies import (
-    MAX_ATTACHED,
-    MAX_SIZE,
     MAX_VERSIONS,
     DevicePolicy,
     PolicyVersion,
     Target,
-    policy_arn,
 )
 from thingmint.identity.errors import AlreadyExists, Conflict, Disallowed, LimitExceeded, NotFound
-from thingmint.identity.policy import Kind, compile_policy
 from thingmint.registry.certificates import utc_now
+from thingmint.registry.policy_writes import (
+    attach_policy,
+    attachment_changed,
+    check_target,
+    create_policy,
+    existing_policy,
+    new_policy,
+    new_version,
+)
 from thingmint.storage import device_policies as sql
 from thingmint.storage import policy_attachments as attachments
 from thingmint.storage.outbox import announce
@@ -56,16 +60,13 @@ class DevicePolicyRegistry:
 
     async def create(self, scope: Scope, name: str, document: str, *, tags: Mapping[str, str]) -> DevicePolicy:
         """Version 1 of a new policy. Raises MalformedPolicy and AlreadyExists."""
-        version = self._version(name, document, 1)
-        policy = DevicePolicy(scope, name, 1, 1, str(uuid.uuid4()), version.created_at, version.created_at)
+        policy, version = new_policy(scope, name, document, self._clock())
 
         async def body(tx: Transaction) -> None:
-            if not await sql.insert_policy(tx, policy):
+            if not await create_policy(tx, policy, version):
                 reason = f"Policy cannot be created - name already exists (name={name})"
                 raise AlreadyExists("policy", name, arn=policy.arn, reason=reason)
             await put_tags(tx, scope, f"policy/{name}", tags)
-            await sql.insert_version(tx, scope, name, version)
-            tx.subjects.append(policy.arn)
 
         await self._store.write(body)
         return policy
@@ -74,7 +75,7 @@ class DevicePolicyRegistry:
         """The policy and its default version."""
 
         async def body(tx: Transaction) -> tuple[DevicePolicy, PolicyVersion]:
-            policy = await _policy(tx, scope, name)
+            policy = await existing_policy(tx, scope, name)
             version = await sql.get_version(tx, scope, name, policy.default_version)
             assert version is not None, "the default version is never deleted"
             return policy, version
@@ -97,7 +98,7 @@ class DevicePolicyRegistry:
         now = self._clock()
 
         async def body(tx: Transaction) -> None:
-            policy = await _policy(tx, scope, name)
+            policy = await existing_policy(tx, scope, name)
             if await attachments.is_attached(tx, scope, name):
                 raise Conflict(
                     "policy",
@@ -121,10 +122,10 @@ class DevicePolicyRegistry:
         self, scope: Scope, name: str, document: str, *, default: bool
     ) -> tuple[DevicePolicy, PolicyVersion]:
         """Raises MalformedPolicy, NotFound and LimitExceeded (of kind ``policy version``)."""
-        draft = self._version(name, document, 0)
+        draft = new_version(name, document, 0, self._clock())
 
         async def body(tx: Transaction) -> tuple[DevicePolicy, PolicyVersion]:
-            policy = await _policy(tx, scope, name)
+            policy = await existing_policy(tx, scope, name)
             if len(await sql.list_versions(tx, scope, name)) >= MAX_VERSIONS:
                 raise LimitExceeded(
                     "policy version", name, f"A policy can have at most {MAX_VERSIONS} versions (name={name})"
@@ -144,7 +145,7 @@ class DevicePolicyRegistry:
 
     async def get_version(self, scope: Scope, name: str, number: str) -> tuple[DevicePolicy, PolicyVersion]:
         async def body(tx: Transaction) -> tuple[DevicePolicy, PolicyVersion]:
-            return await _policy(tx, scope, name), await _version(tx, scope, name, number)
+            return await existing_policy(tx, scope, name), await _version(tx, scope, name, number)
 
         return await self._store.read(body)
 
@@ -152,7 +153,7 @@ class DevicePolicyRegistry:
         """The newest first."""
 
         async def body(tx: Transaction) -> tuple[DevicePolicy, Sequence[PolicyVersion]]:
-            return await _policy(tx, scope, name), await sql.list_versions(tx, scope, name)
+            return await existing_policy(tx, scope, name), await sql.list_versions(tx, scope, name)
 
         return await self._store.read(body)
 
@@ -161,7 +162,7 @@ class DevicePolicyRegistry:
         now = self._clock()
 
         async def body(tx: Transaction) -> None:
-            policy = await _policy(tx, scope, name)
+            policy = await existing_policy(tx, scope, name)
             version = await _version(tx, scope, name, number)
             if version.number == policy.default_version:
                 raise Disallowed("policy version", name, "Cannot delete the default version of a policy")
@@ -175,7 +176,7 @@ class DevicePolicyRegistry:
         now = self._clock()
 
         async def body(tx: Transaction) -> None:
-            policy = await _policy(tx, scope, name)
+            policy = await existing_policy(tx, scope, name)
             version = await _version(tx, scope, name, number)
             if version.number != policy.default_version:
                 await self._update(tx, policy, replace(policy, default_version=version.number, modified_at=now))
@@ -187,15 +188,7 @@ class DevicePolicyRegistry:
         now = self._clock()
 
         async def body(tx: Transaction) -> None:
-            await _policy(tx, scope, name)
-            await _check_target(tx, scope, target)
-            if not await attachments.insert_attachment(tx, scope, target, name, now):
-                return
-            if await attachments.count_attachments(tx, scope, target) > MAX_ATTACHED:
-                raise LimitExceeded(
-                    target.noun, target.name, f"A {target.noun} can have at most {MAX_ATTACHED} policies"
-                )
-            await _attachment_changed(tx, scope, name, target, now)
+            await attach_policy(tx, scope, name, target, now)
 
         await self._store.write(body)
 
@@ -205,10 +198,10 @@ class DevicePolicyRegistry:
 
         async def body(tx: Transaction) -> None:
             if existing:
-                await _policy(tx, scope, name)
-                await _check_target(tx, scope, target)
+                await existing_policy(tx, scope, name)
+                await check_target(tx, scope, target)
             if await attachments.delete_attachment(tx, scope, target, name):
-                await _attachment_changed(tx, scope, name, target, now)
+                await attachment_changed(tx, scope, name, target, now)
 
         await self._store.write(body)
 
@@ -220,7 +213,7 @@ class DevicePolicyRegistry:
         after = self._markers.open(listing, scope, marker) if marker is not None else None
 
         async def body(tx: Transaction) -> Sequence[attachments.AttachedPolicy]:
-            await _check_target(tx, scope, target)
+            await check_target(tx, scope, target)
             return await attachments.list_attached(
                 tx, scope, target, inherited=inherited, limit=limit + 1, ascending=ascending, after=after
             )
@@ -241,7 +234,7 @@ class DevicePolicyRegistry:
             after = attached_at, Target("cert" if found_kind == "cert" else "thinggroup", found_name)
 
         async def body(tx: Transaction) -> Sequence[attachments.AttachedTarget]:
-            await _policy(tx, scope, name)
+            await existing_policy(tx, scope, name)
             return await attachments.list_targets(
                 tx, scope, name, kind=kind, limit=limit + 1, ascending=ascending, after=after
             )
@@ -249,10 +242,6 @@ class DevicePolicyRegistry:
         found = await self._store.read(body)
         page = self._page(listing, scope, found, limit, lambda row: (row.attached_at, "/".join(row.target)))
         return Page([attached.target for attached in page.items], page.next_marker)
-
-    def _version(self, name: str, document: str, number: int) -> PolicyVersion:
-        compile_policy(document, kind=Kind.DEVICE, name=name, max_size=MAX_SIZE)
-        return PolicyVersion(number, document, str(uuid.uuid4()), self._clock())
 
     async def _update(self, tx: Transaction, before: DevicePolicy, after: DevicePolicy) -> None:
         await sql.update_policy(tx, after)
@@ -274,26 +263,9 @@ def _listing(what: str, ascending: bool) -> str:
     return f"{what} {'ascending' if ascending else 'descending'}"
 
 
-async def _policy(tx: Transaction, scope: Scope, name: str) -> DevicePolicy:
-    policy = await sql.get_policy(tx, scope, name)
-    if policy is None:
-        raise NotFound("policy", name)
-    return policy
-
-
 async def _version(tx: Transaction, scope: Scope, name: str, number: str) -> PolicyVersion:
     known = len(number) <= _MAX_DIGITS and not number.startswith("0")
     version = await sql.get_version(tx, scope, name, int(number)) if known else None
     if version is None:
         raise NotFound("policy version", f"{name}/{number}")
     return version
-
-
-async def _check_target(tx: Transaction, scope: Scope, target: Target) -> None:
-    if not await attachments.has_target(tx, scope, target):
-        raise NotFound(target.noun, target.name)
-
-
-async def _attachment_changed(tx: Transaction, scope: Scope, name: str, target: Target, now: datetime) -> None:
-    await announce(tx, scope, "certificate" if target.kind == "cert" else "thinggroup", target.name, now)
-    tx.subjects += [policy_arn(scope, name), target.arn(scope)]

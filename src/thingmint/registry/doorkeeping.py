@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thingmint.storage import authorities as authorities_sql
 from thingmint.storage import certificates as certificates_sql
 from thingmint.storage import doorkeeping as sql
 from thingmint.storage import outbox
+from thingmint.storage.authorities import Standing
 from thingmint.storage.doorkeeping import AttachedThing, BoundTo, Claim, PolicyDocument
 from thingmint.storage.outbox import Kind, Notice
 
@@ -19,7 +21,17 @@ if TYPE_CHECKING:
     from thingmint.identity.registration import Registration, Scope
     from thingmint.storage.engine import Store, Transaction
 
-__all__ = ["AttachedThing", "BoundTo", "Claim", "Dependency", "Doorkeeping", "Notice", "Passport", "PolicyDocument"]
+__all__ = [
+    "AttachedThing",
+    "BoundTo",
+    "Claim",
+    "Dependency",
+    "Doorkeeping",
+    "Notice",
+    "Passport",
+    "PolicyDocument",
+    "Standing",
+]
 
 Dependency = tuple[Kind, str]
 
@@ -29,7 +41,8 @@ class Passport:
     """What was true of one certificate, in one scope and for one client id, at one moment.
 
     A certificate that is only the claim of a provisioning template has no ``registration``, and its content need not
-    be kept either. Whether dates have come or gone is for the reader, who has the clock.
+    be kept either. ``authority`` is how the one stands that it was registered under, if any; None also once that was
+    deleted. Whether dates have come or gone is for the reader, who has the clock.
     """
 
     scope: Scope
@@ -42,6 +55,7 @@ class Passport:
     policies: tuple[PolicyDocument, ...]
     settings: Mapping[str, str]  # the account's, where they differ from the defaults
     dependencies: frozenset[Dependency]
+    authority: Standing | None = None
 
     @property
     def claim_template(self) -> str | None:
@@ -108,6 +122,9 @@ async def _passport(tx: Transaction, scope: Scope, fingerprint: str, client_id: 
     thing: AttachedThing | None = None
     policies: tuple[PolicyDocument, ...] = ()
     groups = frozenset[str]()
+    authority, ca = None, registration.ca if registration is not None else None
+    if ca is not None:
+        authority = await authorities_sql.standing_of(tx, scope, ca)
     if registration is not None:
         thing = await sql.attached_thing(tx, scope, fingerprint, client_id)
         policies, groups = await sql.applying_policies(tx, scope, fingerprint, thing.name if thing else None)
@@ -119,6 +136,7 @@ async def _passport(tx: Transaction, scope: Scope, fingerprint: str, client_id: 
         registration=registration,
         certificate=certificate,
         claim=claim,
+        authority=authority,
         bound_to=bound_to,
         thing=thing,
         policies=policies,
@@ -127,6 +145,7 @@ async def _passport(tx: Transaction, scope: Scope, fingerprint: str, client_id: 
             [
                 ("account", scope.account),
                 ("certificate", fingerprint),
+                *((("ca", ca),) if ca is not None else ()),
                 *(("policy", policy.name) for policy in policies),
                 *(("thing", name) for name in things),
                 *(("thinggroup", group) for group in groups),

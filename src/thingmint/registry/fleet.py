@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thingmint.identity.errors import AlreadyExists, Conflict, NotFound
+from thingmint.identity.quotas import NO_QUOTAS, exceeded
 from thingmint.registry.bindings import bind, unbind_all
 from thingmint.storage import fleet as sql
+from thingmint.storage import usage
 from thingmint.storage.times import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thingmint.identity.fleet import Device, DeviceRegistry
+    from thingmint.identity.quotas import Quotas
     from thingmint.identity.registration import Scope
     from thingmint.registry.bindings import SubmittedCertificate
     from thingmint.registry.markers import Markers
@@ -25,10 +28,13 @@ __all__ = ["FleetRegistry"]
 class FleetRegistry:
     """Every method is one transaction. Changes take a receipt and answer the operation that was recorded."""
 
-    def __init__(self, store: Store, operations: OperationRegistry, markers: Markers) -> None:
+    def __init__(
+        self, store: Store, operations: OperationRegistry, markers: Markers, quotas: Quotas = NO_QUOTAS
+    ) -> None:
         self._store = store
         self._operations = operations
         self._markers = markers
+        self._quotas = quotas
 
     async def create_registry(
         self,
@@ -37,14 +43,17 @@ class FleetRegistry:
         certificates: Sequence[SubmittedCertificate],
         receipt: Receipt[DeviceRegistry],
     ) -> RecordedOperation:
-        """Raises NotFound (folder) and AlreadyExists (name, certificate)."""
+        """Raises NotFound (folder), AlreadyExists (name, certificate) and LimitExceeded."""
 
         async def change(tx: Transaction) -> DeviceRegistry:
             await _check_folder(tx, scope.account, registry.folder)
             if not await sql.insert_registry(tx, registry):
                 raise AlreadyExists("registry", registry.name)
+            quota = self._quotas.registries
+            if quota is not None and await usage.has_more_than(tx, "registries", registry.folder, quota):
+                raise exceeded("folder", registry.folder, quota, "registries")
             for certificate in certificates:
-                await bind(tx, scope, "registry", registry.id, certificate, registry.created_at)
+                await bind(tx, scope, "registry", registry.id, certificate, registry.created_at, self._quotas)
             tx.subjects.append(f"yandex:registry/{registry.id}")
             return registry
 
@@ -86,14 +95,17 @@ class FleetRegistry:
     async def create_device(
         self, scope: Scope, device: Device, certificates: Sequence[SubmittedCertificate], receipt: Receipt[Device]
     ) -> RecordedOperation:
-        """``device.folder`` is that of its registry, see get_registry. Raises NotFound and AlreadyExists."""
+        """``device.folder`` is that of its registry. Raises NotFound, AlreadyExists and LimitExceeded."""
 
         async def change(tx: Transaction) -> Device:
             await _registry(tx, scope.account, device.registry)
             if not await sql.insert_device(tx, device):
                 raise AlreadyExists("device", device.name)
+            quota = self._quotas.devices
+            if quota is not None and await usage.used(tx, "devices", device.registry) > quota:
+                raise exceeded("registry", device.registry, quota, "devices")
             for certificate in certificates:
-                await bind(tx, scope, "device", device.id, certificate, device.created_at)
+                await bind(tx, scope, "device", device.id, certificate, device.created_at, self._quotas)
             tx.subjects.append(f"yandex:device/{device.id}")
             return device
 
@@ -146,9 +158,9 @@ class FleetRegistry:
 
     async def delete_device(self, account: str, id: str, receipt: Receipt[None]) -> RecordedOperation:
         async def change(tx: Transaction) -> None:
-            await _device(tx, account, id)
+            device = await _device(tx, account, id)
             await unbind_all(tx, id, receipt.created_at)
-            await sql.delete_device(tx, id)
+            await sql.delete_device(tx, device)
             tx.subjects.append(f"yandex:device/{id}")
 
         return await self._operations.write(receipt, change)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thingmint.identity.errors import Disallowed, NotFound
-from thingmint.identity.things import MAX_GROUPS
+from thingmint.identity.things import MAX_GROUPS, check_name
 from thingmint.registry.certificates import utc_now
 from thingmint.registry.pages import Listing, Page
 from thingmint.registry.things import existing_thing
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from thingmint.registry.pages import PageRequest
     from thingmint.storage.engine import Store, Transaction
 
-__all__ = ["MembershipRegistry", "add_to_group", "existing_group", "remove_from_group", "update_groups"]
+__all__ = ["MembershipRegistry", "add_to_group", "existing_group", "update_groups"]
 
 
 class MembershipRegistry:
@@ -80,19 +80,17 @@ async def existing_group(tx: Transaction, scope: Scope, name: str) -> ThingGroup
 
 
 async def add_to_group(tx: Transaction, scope: Scope, group: str, thing: str, now: datetime) -> None:
-    """Adding again is no change. Raises NotFound and Disallowed."""
-    await _add(tx, await existing_thing(tx, scope, thing), await existing_group(tx, scope, group), now)
-
-
-async def remove_from_group(tx: Transaction, scope: Scope, group: str, thing: str, now: datetime) -> None:
-    """Removing one that is not in it is no change. Raises NotFound."""
-    await _remove(tx, await existing_thing(tx, scope, thing), await existing_group(tx, scope, group), now)
+    """Adding again is no change. Raises Invalid for what can be no name, NotFound and Disallowed."""
+    await update_groups(tx, scope, thing, now, add=[check_name(group, "thingGroupName")], remove=[])
 
 
 async def update_groups(
     tx: Transaction, scope: Scope, thing: str, now: datetime, *, add: Sequence[str], remove: Sequence[str]
 ) -> None:
-    """Removes first, so that a thing can move within a hierarchy. Raises NotFound and Disallowed."""
+    """Removes first, so that a thing can move within a hierarchy; what is so already is no change.
+
+    Raises NotFound and Disallowed.
+    """
     member = await existing_thing(tx, scope, thing)
     for name in remove:
         await _remove(tx, member, await existing_group(tx, scope, name), now)

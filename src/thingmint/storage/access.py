@@ -22,6 +22,7 @@ __all__ = [
     "detach_policy",
     "find_principal",
     "first_principal",
+    "first_sealed",
     "get_credential",
     "get_policy",
     "get_principal",
@@ -214,6 +215,12 @@ async def list_sealed(tx: Transaction) -> list[tuple[str, bytes]]:
     """Id and secret of every credential whose secret is sealed under the master key."""
     rows = await tx.fetch_all("SELECT id, secret FROM credentials WHERE kind IN ('access-key', 'session')")
     return [(row[0], row[1]) for row in rows]
+
+
+async def first_sealed(tx: Transaction) -> tuple[str, bytes] | None:
+    """One of these, if there are any."""
+    row = await tx.fetch_one("SELECT id, secret FROM credentials WHERE kind IN ('access-key', 'session') LIMIT 1")
+    return (row[0], row[1]) if row else None
 
 
 async def replace_secret(tx: Transaction, id: str, secret: bytes) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from thingmint.identity.certificates import Certificate
 from thingmint.identity.registration import Registration, Scope
 from thingmint.identity.status import Status
+from thingmint.storage import usage
 from thingmint.storage.times import from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -14,10 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "delete_registration",
-    "get_certificate",
+    "drop_content",
+    "find_by_serial",
+    "get_registered",
     "get_registration",
     "insert_certificate",
     "insert_registration",
+    "is_revoked",
+    "is_serial_revoked",
     "list_registrations",
     "update_registration",
 ]
@@ -35,18 +40,11 @@ async def insert_certificate(tx: Transaction, certificate: Certificate) -> None:
     )
 
 
-async def get_certificate(tx: Transaction, fingerprint: str) -> Certificate | None:
-    row = await tx.fetch_one(
-        "SELECT der, fingerprint, not_before, not_after FROM certificates WHERE fingerprint = $1", fingerprint
-    )
-    return Certificate(row[0], row[1], from_micros(row[2]), from_micros(row[3])) if row else None
-
-
 async def insert_registration(tx: Transaction, registration: Registration) -> bool:
     """False if that certificate is registered in that scope already."""
     inserted = await tx.execute(
         "INSERT INTO registrations (account, region, fingerprint, status, mode, origin, created_at, "
-        "modified_at, generation, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
+        "modified_at, generation, version, ca, serial) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) "
         "ON CONFLICT (account, region, fingerprint) DO NOTHING",
         registration.scope.account,
         registration.scope.region,
@@ -58,13 +56,25 @@ async def insert_registration(tx: Transaction, registration: Registration) -> bo
         to_micros(registration.modified_at),
         registration.generation,
         registration.version,
+        registration.ca,
+        registration.serial,
     )
+    if inserted:
+        await usage.note(tx, "certificates", registration.scope.account, 1)
     return inserted == 1
 
 
 _REGISTRATION = (
-    "SELECT account, region, fingerprint, status, mode, origin, created_at, modified_at, generation, version "
-    "FROM registrations "
+    "SELECT account, region, fingerprint, status, mode, origin, created_at, modified_at, generation, version, "
+    "ca, serial FROM registrations "
+)
+
+
+_REGISTERED = (
+    "SELECT r.account, r.region, r.fingerprint, r.status, r.mode, r.origin, r.created_at, r.modified_at, "
+    "r.generation, r.version, r.ca, r.serial, c.der, c.not_before, c.not_after "
+    "FROM registrations AS r JOIN certificates AS c ON c.fingerprint = r.fingerprint "
+    "WHERE r.account = $1 AND r.region = $2 AND r.fingerprint = $3"
 )
 
 
@@ -75,18 +85,52 @@ async def get_registration(tx: Transaction, scope: Scope, fingerprint: str) -> R
     return _registration(row) if row else None
 
 
-async def list_registrations(
-    tx: Transaction, scope: Scope, *, limit: int, ascending: bool, after: tuple[int, str] | None
-) -> list[Registration]:
-    """Up to ``limit`` of them by age, beyond the (microseconds, fingerprint) that ``after`` names."""
-    comparison, direction = (">", "ASC") if ascending else ("<", "DESC")
-    beyond = f"AND (created_at, fingerprint) {comparison} ($4, $5) " if after else ""
-    rows = await tx.fetch_all(
-        f"{_REGISTRATION}WHERE account = $1 AND region = $2 {beyond}"
-        f"ORDER BY created_at {direction}, fingerprint {direction} LIMIT $3",
+async def get_registered(tx: Transaction, scope: Scope, fingerprint: str) -> tuple[Registration, Certificate] | None:
+    """A registration together with what it is about."""
+    row = await tx.fetch_one(_REGISTERED, *scope, fingerprint)
+    if row is None:
+        return None
+    der, not_before, not_after = row[12:]
+    return _registration(row[:12]), Certificate(der, fingerprint, from_micros(not_before), from_micros(not_after))
+
+
+async def find_by_serial(tx: Transaction, scope: Scope, ca: str, serial: str) -> str | None:
+    """The fingerprint of the certificate that the authority knows by that number, if it is registered under it."""
+    row = await tx.fetch_one(
+        "SELECT fingerprint FROM registrations WHERE account = $1 AND region = $2 AND ca = $3 AND serial = $4",
         *scope,
-        limit,
-        *(after or ()),
+        ca,
+        serial,
+    )
+    return row[0] if row else None
+
+
+async def list_registrations(
+    tx: Transaction,
+    scope: Scope,
+    *,
+    limit: int,
+    ascending: bool,
+    after: tuple[int, str] | None,
+    ca: str | None = None,
+) -> list[Registration]:
+    """Up to ``limit`` of them by age, beyond the (microseconds, fingerprint) that ``after`` names.
+
+    With ``ca``, those that were registered under it.
+    """
+    comparison, direction = (">", "ASC") if ascending else ("<", "DESC")
+    conditions = ""
+    parameters: list[str | int] = [*scope, limit]
+    if after is not None:
+        conditions += f"AND (created_at, fingerprint) {comparison} ($4, $5) "
+        parameters += after
+    if ca is not None:
+        parameters.append(ca)
+        conditions += f"AND ca = ${len(parameters)} "
+    rows = await tx.fetch_all(
+        f"{_REGISTRATION}WHERE account = $1 AND region = $2 {conditions}"
+        f"ORDER BY created_at {direction}, fingerprint {direction} LIMIT $3",
+        *parameters,
     )
     return [_registration(row) for row in rows]
 
@@ -116,18 +160,47 @@ async def delete_registration(tx: Transaction, scope: Scope, fingerprint: str) -
         *scope,
         fingerprint,
     )
-    await tx.execute(
+    deleted = await tx.execute(
         "DELETE FROM registrations WHERE account = $1 AND region = $2 AND fingerprint = $3", *scope, fingerprint
     )
+    if deleted:
+        await usage.note(tx, "certificates", scope.account, -1)
+    await drop_content(tx, fingerprint)
+
+
+async def drop_content(tx: Transaction, fingerprint: str) -> None:
+    """Unless somebody has a claim on it still, be it as an authority's certificate."""
     await tx.execute(
         "DELETE FROM certificates WHERE fingerprint = $1 "
-        "AND NOT EXISTS (SELECT 1 FROM registrations WHERE registrations.fingerprint = $1)",
+        "AND NOT EXISTS (SELECT 1 FROM registrations WHERE registrations.fingerprint = $1) "
+        "AND NOT EXISTS (SELECT 1 FROM ca_certificates WHERE ca_certificates.fingerprint = $1)",
         fingerprint,
     )
 
 
+async def is_revoked(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
+    """Whether it was REVOKED when it was deleted."""
+    row = await tx.fetch_one(
+        "SELECT 1 FROM revoked_certificates WHERE account = $1 AND region = $2 AND fingerprint = $3",
+        *scope,
+        fingerprint,
+    )
+    return row is not None
+
+
+async def is_serial_revoked(tx: Transaction, scope: Scope, ca: str, serial: str) -> bool:
+    """Whether what the authority knows by that number was REVOKED when it was deleted."""
+    row = await tx.fetch_one(
+        "SELECT 1 FROM revoked_certificates WHERE account = $1 AND region = $2 AND ca = $3 AND serial = $4 LIMIT 1",
+        *scope,
+        ca,
+        serial,
+    )
+    return row is not None
+
+
 def _registration(row: Row) -> Registration:
-    account, region, fingerprint, status, mode, origin, created_at, modified_at, generation, version = row
+    account, region, fingerprint, status, mode, origin, created_at, modified_at, generation, version, ca, serial = row
     return Registration(
         scope=Scope(account, region),
         fingerprint=fingerprint,
@@ -138,4 +211,6 @@ def _registration(row: Row) -> Registration:
         modified_at=from_micros(modified_at),
         generation=generation,
         version=version,
+        ca=ca,
+        serial=serial,
     )

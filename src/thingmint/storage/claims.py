@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from thingmint.storage.engine import Transaction
 
-__all__ = ["claims_of", "delete_claims", "insert_claim", "prune_claims"]
+__all__ = ["claims_of", "delete_claims", "has_expired_claims", "insert_claim", "prune_claims"]
 
 _CLAIM = "SELECT account, region, fingerprint, template, expires_at, created_at FROM provisioning_claims "
 
@@ -49,6 +49,16 @@ async def delete_claims(tx: Transaction, scope: Scope, template: str) -> list[st
     return [row[0] for row in rows]
 
 
-async def prune_claims(tx: Transaction, now: datetime) -> int:
-    """Forgets those that have expired; how many there were."""
-    return await tx.execute("DELETE FROM provisioning_claims WHERE expires_at <= $1", to_micros(now))
+async def prune_claims(tx: Transaction, now: datetime, limit: int) -> int:
+    """Forgets up to ``limit`` of those that have expired; how many there were."""
+    return await tx.execute(
+        "DELETE FROM provisioning_claims WHERE (account, region, fingerprint) IN "
+        "(SELECT account, region, fingerprint FROM provisioning_claims WHERE expires_at <= $1 LIMIT $2)",
+        to_micros(now),
+        limit,
+    )
+
+
+async def has_expired_claims(tx: Transaction, now: datetime) -> bool:
+    row = await tx.fetch_one("SELECT 1 FROM provisioning_claims WHERE expires_at <= $1 LIMIT 1", to_micros(now))
+    return row is not None

@@ -29,6 +29,7 @@ __all__ = [
     "attached_thing",
     "certificate_and_owner",
     "claim_of",
+    "keep_account_setting",
     "scopes_of",
 ]
 
@@ -146,3 +147,12 @@ async def applying_policies(
 async def account_settings(tx: Transaction, account: str) -> dict[str, str]:
     """Those that differ from their defaults."""
     return dict(await tx.fetch_all("SELECT name, value FROM account_settings WHERE account = $1", account))
+
+
+async def keep_account_setting(tx: Transaction, account: str, name: str, value: str | None) -> None:
+    """None is for its default, which is not kept."""
+    await tx.execute("DELETE FROM account_settings WHERE account = $1 AND name = $2", account, name)
+    if value is not None:
+        await tx.execute(
+            "INSERT INTO account_settings (account, name, value) VALUES ($1, $2, $3)", account, name, value
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 __all__ = ["Body", "Reader", "Row", "Store", "Transaction", "Value"]
@@ -23,6 +23,10 @@ class Transaction(Protocol):
 
     async def execute(self, sql: str, *parameters: Value) -> int:
         """The number of rows that changed."""
+        ...
+
+    async def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        """The same statement for each row of parameters."""
         ...
 
     async def fetch_one(self, sql: str, *parameters: Value) -> Row | None: ...
@@ -49,6 +53,11 @@ class Store(Reader, Protocol):
     @property
     def changes(self) -> int | None:
         """Grows with every change that was made; None if others may make some too."""
+        ...
+
+    @property
+    def access_changes(self) -> int | None:
+        """The same, but may leave out changes that say nothing of who may do what (see migration 3)."""
         ...
 
     async def write(self, body: Body[T]) -> T:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from thingmint.identity.fleet import Device, DeviceRegistry
+from thingmint.storage import usage
 from thingmint.storage.times import from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ async def has_devices(tx: Transaction, registry: str) -> bool:
 
 async def delete_registry(tx: Transaction, id: str) -> None:
     await tx.execute("DELETE FROM registries WHERE id = $1", id)
+    await usage.forget(tx, "devices", id)
 
 
 _DEVICE = "SELECT id, account, folder, registry, name, description, labels, topic_aliases, created_at FROM devices "
@@ -111,6 +113,8 @@ async def insert_device(tx: Transaction, device: Device) -> bool:
         _json(device.topic_aliases),
         to_micros(device.created_at),
     )
+    if inserted:
+        await usage.note(tx, "devices", device.registry, 1)
     return inserted == 1
 
 
@@ -136,8 +140,9 @@ async def list_devices(
     return [_device(row) for row in rows]
 
 
-async def delete_device(tx: Transaction, id: str) -> None:
-    await tx.execute("DELETE FROM devices WHERE id = $1", id)
+async def delete_device(tx: Transaction, device: Device) -> None:
+    if await tx.execute("DELETE FROM devices WHERE id = $1", device.id):
+        await usage.note(tx, "devices", device.registry, -1)
 
 
 def _json(value: Mapping[str, Any]) -> str:

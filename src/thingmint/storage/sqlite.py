@@ -21,7 +21,7 @@ from thingmint.identity.errors import Unavailable
 from thingmint.storage.migrate import HISTORY_TABLE, pending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from thingmint.storage.engine import Body, Row, Value
@@ -46,6 +46,32 @@ _ENGINE_FAILURES = frozenset(
     }
 )
 
+_WRITTEN_TABLE = re.compile(r"(?:INSERT INTO|UPDATE|DELETE FROM) (\w+)")
+
+# Nothing in them says who may do what. Of any other table, also one that is to come, that is not taken for granted.
+_NOT_OF_ACCESS = frozenset(
+    {
+        "audit_checkpoints",
+        "audit_records",
+        "bindings",
+        "certificates",
+        "device_policy_attachments",
+        "devices",
+        "idempotency_keys",
+        "operations",
+        "outbox",
+        "ownership_tokens",
+        "provisioning_claims",
+        "registrations",
+        "registries",
+        "thing_attributes",
+        "thing_group_members",
+        "thing_principals",
+        "things",
+        "usage",
+    }
+)
+
 _log = structlog.get_logger("thingmint.storage")
 
 
@@ -67,10 +93,15 @@ class SQLiteStore:
         self._reopen_task: asyncio.Task[None] | None = None
         self._ready = True
         self._changes = 0
+        self._access_changes = 0
 
     @property
     def changes(self) -> int:
         return self._changes
+
+    @property
+    def access_changes(self) -> int:
+        return self._access_changes
 
     @property
     def ready(self) -> bool:
@@ -84,7 +115,7 @@ class SQLiteStore:
         if not self._reader.in_transaction:
             self._reader.execute("BEGIN")
         try:
-            result: T = _run(body, self._reader)
+            result: T = _run(body, _SQLiteTransaction(self._reader))
             return result
         except sqlite3.Error as error:
             self._reader.rollback()
@@ -142,7 +173,9 @@ class SQLiteStore:
             for job in batch:
                 job.answer()
         finally:
-            self._changes += 1  # before any waiter runs; a failed commit may have been kept too
+            # Before any waiter runs; a failed commit may have been kept too.
+            self._changes += 1
+            self._access_changes += any(job.concerns_access for job in batch)
 
     def _begin_reopening(self) -> None:
         self._ready = False
@@ -180,11 +213,13 @@ class SQLiteReader:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA busy_timeout = 5000")
+        # Whoever looks for tampering has to get at what was put there, also if it is no text.
+        self._connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
 
     async def read(self, body: Body[T]) -> T:
         self._connection.execute("BEGIN")
         try:
-            result: T = _run(body, self._connection)
+            result: T = _run(body, _SQLiteTransaction(self._connection))
             return result
         finally:
             self._connection.rollback()
@@ -196,19 +231,21 @@ class SQLiteReader:
 class _Job:
     """One body, and the future on which its caller waits."""
 
-    __slots__ = ("_body", "_error", "_result", "outcome")
+    __slots__ = ("_body", "_error", "_result", "concerns_access", "outcome")
 
     def __init__(self, body: Body[Any], outcome: asyncio.Future[Any]) -> None:
         self._body = body
         self._result: Any = None
         self._error: Exception | None = None
+        self.concerns_access = True  # until its body has run
         self.outcome = outcome
 
     def run(self, connection: sqlite3.Connection) -> None:
         """Runs the body inside a savepoint. Raises sqlite3.Error if that ended the whole transaction."""
         connection.execute("SAVEPOINT job")
+        tx = _SQLiteTransaction(connection)
         try:
-            self._result = _run(self._body, connection)
+            self._result = _run(self._body, tx)
         except Exception as error:
             if isinstance(error, sqlite3.Error):
                 if not connection.in_transaction:
@@ -217,6 +254,7 @@ class _Job:
             self._error = error
             connection.execute("ROLLBACK TO job")
         connection.execute("RELEASE job")
+        self.concerns_access = tx.concerns_access
 
     def answer(self) -> None:
         if self.outcome.done():  # the caller went away
@@ -232,25 +270,35 @@ class _Job:
 
 
 class _SQLiteTransaction:
-    __slots__ = ("_connection", "subjects")
+    __slots__ = ("_connection", "concerns_access", "subjects")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.concerns_access = False
         self.subjects: list[str] = []
 
     async def execute(self, sql: str, *parameters: Value) -> int:
-        return self._connection.execute(_numbered(sql), parameters).rowcount
+        return self._connection.execute(self._statement(sql), parameters).rowcount
+
+    async def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        self._connection.executemany(self._statement(sql), rows)
 
     async def fetch_one(self, sql: str, *parameters: Value) -> Row | None:
-        row: Row | None = self._connection.execute(_numbered(sql), parameters).fetchone()
+        row: Row | None = self._connection.execute(self._statement(sql), parameters).fetchone()
         return row
 
     async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
-        return self._connection.execute(_numbered(sql), parameters).fetchall()
+        return self._connection.execute(self._statement(sql), parameters).fetchall()
+
+    def _statement(self, sql: str) -> str:
+        statement, concerns_access = _prepared(sql)
+        if concerns_access:
+            self.concerns_access = True
+        return statement
 
 
-def _run(body: Callable[[Any], Any], connection: sqlite3.Connection) -> Any:
-    coroutine = body(_SQLiteTransaction(connection))
+def _run(body: Callable[[Any], Any], tx: _SQLiteTransaction) -> Any:
+    coroutine = body(tx)
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -260,9 +308,14 @@ def _run(body: Callable[[Any], Any], connection: sqlite3.Connection) -> Any:
 
 
 @functools.cache
-def _numbered(sql: str) -> str:
-    """The statement with SQLite's spelling of numbered parameters. Statements are constants: few."""
-    return re.sub(r"\$(\d+)", r"?\1", sql)
+def _prepared(sql: str) -> tuple[str, bool]:
+    """The statement with SQLite's spelling of numbered parameters, and whether it may change who may do what.
+
+    Statements are constants: few.
+    """
+    written = _WRITTEN_TABLE.match(sql)
+    concerns_access = written[1] not in _NOT_OF_ACCESS if written else not sql.startswith("SELECT ")
+    return re.sub(r"\$(\d+)", r"?\1", sql), concerns_access
 
 
 def _translated(error: sqlite3.Error) -> Exception:

@@ -86,8 +86,15 @@ class Call:
         resources = [f"yandex:{kind}/{id}" for kind, id in named if id is not None]
         authorize(self.exchange, f"yandex:{self.exchange.operation}", [*resources, f"yandex:cloud/{self.account}"])
 
+    async def authorize_registry(self, id: str) -> str | None:
+        """The same for a registry that may not exist, which who may not see it does not learn; its folder."""
+        registry = await self.parts.fleet.find_registry(self.account, id)
+        folder = registry.folder if registry else None
+        self.authorize(folder=folder, registry=id)
+        return folder
+
     async def authorize_device(self, id: str) -> str | None:
-        """The same for a device that may be gone; its folder."""
+        """The same for a device."""
         device = await self.parts.fleet.find_device(self.account, id)
         folder, registry = (device.folder, device.registry) if device else (None, None)
         self.authorize(folder=folder, registry=registry, device=id)

@@ -37,8 +37,7 @@ async def get(call: Call) -> Message:
 
 async def get_by_name(call: Call) -> Message:
     request = call.request
-    registry = await call.parts.fleet.get_registry(call.account, request.registry_id)
-    call.authorize(folder=registry.folder, registry=registry.id)
+    await call.authorize_registry(request.registry_id)
     return _message(
         call, await call.parts.fleet.get_device_by_name(call.account, request.registry_id, request.device_name)
     )
@@ -47,8 +46,7 @@ async def get_by_name(call: Call) -> Message:
 async def list_(call: Call) -> Message:
     request = call.request
     if request.WhichOneof("id") == "registry_id":
-        registry = await call.parts.fleet.get_registry(call.account, request.registry_id)
-        call.authorize(folder=registry.folder, registry=registry.id)
+        await call.authorize_registry(request.registry_id)
     else:
         call.authorize(folder=request.folder_id)
     devices, next_page_token = await call.parts.fleet.list_devices(
@@ -67,9 +65,7 @@ async def list_(call: Call) -> Message:
 async def create(call: Call) -> Message:
     request = call.request
     # A registry that is gone is found out within the transaction: this may be a repeated request.
-    registry = await call.parts.fleet.find_registry(call.account, request.registry_id)
-    folder = registry.folder if registry else None
-    call.authorize(folder=folder, registry=request.registry_id)
+    folder = await call.authorize_registry(request.registry_id)
     id = new_id(IOT)
     device = Device(
         id=id,

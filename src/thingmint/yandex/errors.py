@@ -33,7 +33,7 @@ def code_of(error: errors.DomainError) -> Code:
             return Code.NOT_FOUND
         case errors.AlreadyExists():
             return Code.ALREADY_EXISTS
-        case errors.Conflict() | errors.Disallowed() | errors.InvalidState():
+        case errors.Ambiguous() | errors.Conflict() | errors.Disallowed() | errors.InvalidState():
             return Code.FAILED_PRECONDITION
         case errors.VersionConflict():
             return Code.ABORTED

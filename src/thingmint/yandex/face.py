@@ -73,7 +73,7 @@ class YandexFace:
         sha1_fingerprints: bool,
     ) -> None:
         self.contract = contract
-        self._clock = clock
+        self.clock = clock
         self._tokens = tokens
         self._throttle = throttle
         self._parts = Parts(
@@ -117,7 +117,7 @@ class YandexFace:
             port=port,
             request_id=exchange.id,
             idempotency_key=idempotency_key,
-            now=self._clock(),
+            now=exchange.at,
         )
         return await handler(call)
 

@@ -89,7 +89,9 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def _handler(self, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def handle(request: bytes, context: Any) -> bytes:
-            exchange = Exchange(method="gRPC", source=_client(context), user_agent=_agent(context))
+            exchange = Exchange(
+                method="gRPC", source=_client(context), user_agent=_agent(context), at=self._face.clock()
+            )
             CURRENT.set(exchange)
             context.set_trailing_metadata((("x-request-id", exchange.id),))
             try:

@@ -28,9 +28,8 @@ _ACTIVE = 2  # Registry.Status.ACTIVE
 
 
 async def get(call: Call) -> Message:
-    registry = await call.parts.fleet.get_registry(call.account, call.request.registry_id)
-    call.authorize(folder=registry.folder, registry=registry.id)
-    return _message(call, registry)
+    await call.authorize_registry(call.request.registry_id)
+    return _message(call, await call.parts.fleet.get_registry(call.account, call.request.registry_id))
 
 
 async def list_(call: Call) -> Message:
@@ -69,9 +68,7 @@ async def create(call: Call) -> Message:
 
 async def delete(call: Call) -> Message:
     id = call.request.registry_id
-    found = await call.parts.fleet.find_registry(call.account, id)
-    folder = found.folder if found else None
-    call.authorize(folder=folder, registry=id)
+    folder = await call.authorize_registry(id)
     return await call.change(
         "Delete device registry",
         folder,

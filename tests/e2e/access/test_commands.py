@@ -144,7 +144,7 @@ def test_a_lifetime_beyond_all_dates(tmp_path: Path) -> None:
 def test_who_may_not_assume_a_role(operator: Operator) -> None:
     nobody = {"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
     operator.ask("role.create", name="untrusting", trust_policy=document(nobody))
-    user = operator.user(allow("thingmint:CreateSession"))
+    user = operator.user(allow("thingmint:AssumeRole"))
     with operator.native(user) as native:
         answer = native.post("/v1/access/session/create", json={"principal": "role/untrusting"})
     assert error_of(answer) == (403, "PERMISSION_DENIED")
@@ -264,3 +264,24 @@ def test_rotating_a_master_key_that_is_kept_elsewhere(tmp_path: Path) -> None:
     file.write_text(f"{'22' * 32}\n{'11' * 32}\n")
     rotated = thingmint("access", "rotate-master-key", "--data-dir", data, env=environment)
     assert rotated.returncode == 0, rotated.stderr
+
+
+def test_a_master_key_in_a_variable(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    right, wrong = {"THINGMINT_MASTER_KEY": "11" * 32}, {"THINGMINT_MASTER_KEY": "22" * 32}
+    with own_server(data, environment=right) as server:
+        operator = Operator(server)
+        key = operator.key(operator.user("thingmint/ReadOnly"))
+    assert not (data / "master.key").exists()
+    for environment, named in ((wrong, "master-key: does not open what is sealed"), ({}, "does not hold a master key")):
+        with pytest.raises(ServerFailed, match=named), own_server(data, environment=environment):
+            pass
+        for words in (("key", "create", "administrator"), ("user", "list")):
+            refused = thingmint("access", *words, "--data-dir", data, env=environment)
+            assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+            assert named in refused.stderr
+    both = {"THINGMINT_MASTER_KEY": f"{'33' * 32} {'22' * 32}"}
+    rotated = thingmint("access", "rotate-master-key", "--data-dir", data, env=both)
+    assert (rotated.returncode, len(rotated.stderr.splitlines())) == (2, 1)
+    with own_server(data, environment=right) as server, Operator(server).iot(key) as iot:
+        iot.list_certificates()

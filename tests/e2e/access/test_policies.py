@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.access.operator import allow, deny, document, error_of, refusal
+from tests.e2e.access.operator import Operator, allow, deny, document, error_of, keys_of, refusal
+from tests.e2e.commands import own_server
+from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, self_signed_pem
 
 if TYPE_CHECKING:
-    from tests.e2e.access.operator import Operator
+    from collections.abc import Iterator
 
 _ID = "ab" * 32
 
@@ -206,6 +209,62 @@ def test_conditions(operator: Operator, condition: dict[str, Any], allowed: bool
         assert (call(iot, "ListCertificates") is None) is allowed
     with operator.native(user) as native:
         assert (native.get("/v1/certificates").status_code == 200) is allowed
+
+
+@pytest.fixture(scope="module")
+def over_ipv6() -> Iterator[Operator]:
+    with own_server(arguments=["--host=::1"]) as server:
+        yield Operator(server)
+
+
+@pytest.mark.parametrize(
+    ("condition", "allowed"),
+    [
+        ({"IpAddress": {"aws:SourceIp": "::1/128"}}, True),
+        ({"IpAddress": {"aws:SourceIp": ["127.0.0.0/8", "0:0:0:0:0:0:0:1"]}}, True),
+        ({"IpAddress": {"aws:SourceIp": "::/0"}}, True),
+        ({"IpAddress": {"aws:SourceIp": "2001:db8::/32"}}, False),
+        ({"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}, False),
+        ({"NotIpAddress": {"aws:SourceIp": "127.0.0.0/8"}}, True),
+        ({"NotIpAddress": {"aws:SourceIp": "::1"}}, False),
+    ],
+)
+def test_conditions_on_ipv6_addresses(over_ipv6: Operator, condition: dict[str, Any], allowed: bool) -> None:
+    server = over_ipv6.server
+    url = f"https://[::1]:{server.ports['api']}"
+    user = over_ipv6.user(allow(["iot:ListCertificates"], Condition=condition))
+    key = keys_of(over_ipv6.key(user))
+    with contextlib.closing(iot_client(server, endpoint_url=url, **key)) as iot:
+        assert (call(iot, "ListCertificates") is None) is allowed
+
+
+_ROLE = "arn:aws:iam::123456789012:role/provisioning"
+
+
+@pytest.mark.parametrize(
+    ("method", "action", "arguments"),
+    [
+        ("create_role_alias", "iot:CreateRoleAlias", {"roleAlias": "a", "roleArn": _ROLE}),
+        (
+            "create_provisioning_template",
+            "iot:CreateProvisioningTemplate",
+            {"templateName": "t", "templateBody": "{}", "provisioningRoleArn": _ROLE},
+        ),
+    ],
+)
+def test_who_hands_a_role_over_needs_to_be_allowed_that_too(
+    operator: Operator, method: str, action: str, arguments: dict[str, str]
+) -> None:
+    with operator.iot_of(allow("iot:*")) as iot:
+        status, code, message = refusal(getattr(iot, method), **arguments)
+    assert (status, code) == (403, "AccessDeniedException")
+    assert f"is not authorized to perform: iam:PassRole on resource: {_ROLE} because" in message
+    with operator.iot_of(allow("iot:*"), allow("iam:PassRole", _ROLE + "-of-others")) as iot:
+        assert "iam:PassRole" in refusal(getattr(iot, method), **arguments)[2]
+    with operator.iot_of(allow("iam:PassRole")) as iot:
+        assert f"to perform: {action} on" in refusal(getattr(iot, method), **arguments)[2]
+    with operator.iot_of(allow("iot:*"), allow("iam:PassRole", _ROLE)) as iot:
+        assert refusal(getattr(iot, method), **arguments)[1] != "AccessDeniedException"
 
 
 def test_changes_are_in_force_at_once(operator: Operator) -> None:

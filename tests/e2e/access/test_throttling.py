@@ -17,7 +17,7 @@ from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 from tests.e2e.access.operator import Operator, keys_of
 from tests.e2e.commands import own_server
 from tests.e2e.conftest import iot_client
-from tests.e2e.yandex.clients import Cloud, GrpcWire, Refused, open_channel, path_of
+from tests.e2e.yandex.clients import Cloud, Refused, open_channel, path_of
 from thingmint.cli.main import app
 
 if TYPE_CHECKING:
@@ -96,18 +96,29 @@ def test_grpc_tries_again_by_itself(strict: RunningServer) -> None:
     }
     config = {"methodConfig": [{"name": [{}], "retryPolicy": policy}]}
     cloud = Cloud(strict)
-    request = device_service_pb2.ListDevicesRequest(folder_id=cloud.folder)
-    first_refusal(lambda: cloud.grpc.call("DeviceService/List", request), Refused)
-    channel = open_channel(strict.ca, strict.ports["grpc"], **{"grpc.service_config": json.dumps(config)})
-    metadata = [("authorization", f"Bearer {cloud.token}")]
-    wire = GrpcWire(channel, cloud.token)
-    for _ in range(15):  # as many again as the bucket holds, and half of that
-        try:
-            wire.call_bytes(path_of("DeviceService/List"), request.SerializeToString(), metadata)
-        except grpc.RpcError as error:
-            raise AssertionError(error) from None
-    channel.close()
+    request = device_service_pb2.ListDevicesRequest(folder_id=cloud.folder).SerializeToString()
+    metadata = (("authorization", f"Bearer {cloud.token}"),)
+
+    def codes_of_many_at_once(**options: Any) -> list[grpc.StatusCode]:
+        """The bucket holds 10, and gains 10 a second."""
+        with open_channel(strict.ca, strict.ports["grpc"], **options) as channel:
+            call: Any = channel.unary_unary(path_of("DeviceService/List"))
+            pending = [call.future(request, metadata=metadata, timeout=30) for _ in range(20)]
+            return [one.code() for one in pending]
+
+    empty = codes_of_many_at_once(**{"grpc.enable_retries": 0})
+    assert empty.count(grpc.StatusCode.RESOURCE_EXHAUSTED) >= 5
+    before = throttled(strict)
+    assert set(codes_of_many_at_once(**{"grpc.service_config": json.dumps(config)})) == {grpc.StatusCode.OK}
+    assert throttled(strict) >= before + 10, "the bucket was empty, and the library asked again"
     cloud.close()
+
+
+def throttled(server: RunningServer) -> float:
+    """How often DeviceService.List was refused by now."""
+    name = 'thingmint_requests_total{face="yandex",operation="DeviceService.List",status="429"} '
+    lines = httpx.get(f"{server.http_url}/metrics").text.splitlines()
+    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
 
 def test_accounts_do_not_disturb_each_other(strict: RunningServer) -> None:

@@ -14,6 +14,7 @@ from yandex.cloud.operation import operation_service_pb2
 from tests.e2e.access.operator import service_account
 from tests.e2e.yandex.certificates import certificate
 from tests.e2e.yandex.clients import Account, Cloud, GrpcWire, Refused
+from thingmint.admin import AdminError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,6 +130,7 @@ def test_roles_on_the_folder(operator: Operator, here: Place, role: str, wire: s
     ("on", "in_here", "in_beside", "in_elsewhere"),
     [
         ("*", _ALL, _ALL, _ALL),
+        ("yandex:cloud/{account}", _ALL, _ALL, _ALL),
         ("yandex:folder/{0}", _ALL, _ALL, set()),
         ("yandex:registry/{1}", _IN_REGISTRY, set(), set()),
         (None, set(), set(), set()),
@@ -136,6 +138,7 @@ def test_roles_on_the_folder(operator: Operator, here: Place, role: str, wire: s
 )
 def test_where_a_role_holds(
     operator: Operator,
+    account: str,
     here: Place,
     beside: Place,
     elsewhere: Place,
@@ -145,11 +148,52 @@ def test_where_a_role_holds(
     in_beside: set[str],
     in_elsewhere: set[str],
 ) -> None:
-    grants = [("editor", on.format(*here))] if on else []
+    grants = [("editor", on.format(*here, account=account))] if on else []
     with service_account(operator, here.folder, *grants) as cloud:
         assert allowed(cloud, here, wire) == in_here
         assert allowed(cloud, beside, wire) == in_beside
         assert allowed(cloud, elsewhere, wire) == in_elsewhere
+
+
+def test_no_role_on_another_cloud(operator: Operator) -> None:
+    principal = operator.principal("service-account")
+    with pytest.raises(AdminError, match="the account's own cloud"):
+        operator.attach(principal, "yandex/viewer", "yandex:cloud/000000000000")
+
+
+@pytest.mark.parametrize("wire", ["grpc", "rest"])
+@pytest.mark.parametrize(
+    ("method", "request_of"),
+    [
+        ("RegistryService/Get", lambda registry: rs.GetRegistryRequest(registry_id=registry)),
+        ("RegistryService/Delete", lambda registry: rs.DeleteRegistryRequest(registry_id=registry)),
+        ("DeviceService/List", lambda registry: ds.ListDevicesRequest(registry_id=registry)),
+        ("DeviceService/GetByName", lambda registry: ds.GetByNameDeviceRequest(registry_id=registry, device_name="d")),
+        ("DeviceService/Create", lambda registry: ds.CreateDeviceRequest(registry_id=registry)),
+    ],
+)
+@pytest.mark.parametrize("role_elsewhere", [False, True])
+def test_who_may_not_see_a_registry_does_not_learn_that_it_exists(
+    operator: Operator,
+    here: Place,
+    elsewhere: Place,
+    wire: str,
+    method: str,
+    request_of: Callable[[str], Any],
+    role_elsewhere: bool,
+) -> None:
+    grants = [("editor", f"yandex:folder/{elsewhere.folder}")] if role_elsewhere else []
+    with service_account(operator, here.folder, *grants) as cloud:
+        told = set()
+        for registry in (here.registry, "are00000000000000000"):
+            with pytest.raises(Refused) as refused:
+                cloud.wire(wire).call(method, request_of(registry))
+            check_denial(method, refused.value)
+            told.add(refused.value.text.replace(registry, "ID"))
+        assert len(told) == 1
+    with service_account(operator, here.folder, ("editor", "*")) as cloud, pytest.raises(Refused) as refused:
+        cloud.wire(wire).call(method, request_of("are00000000000000000"))
+    assert refused.value.code == "NOT_FOUND"
 
 
 @pytest.mark.parametrize("wire", ["grpc", "rest"])

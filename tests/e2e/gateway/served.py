@@ -23,7 +23,19 @@ if TYPE_CHECKING:
 
     from thingmint.gateway.peer import Peer
 
-__all__ = ["Inner", "Served", "client_context", "connect", "contexts", "identity", "read_all", "served", "tls_client"]
+__all__ = [
+    "PATIENCE",
+    "Inner",
+    "Served",
+    "client_context",
+    "connect",
+    "contexts",
+    "handshake_by_hand",
+    "identity",
+    "read_all",
+    "served",
+    "tls_client",
+]
 
 PATIENCE = 15.0  # seconds, for what should happen at once
 
@@ -177,6 +189,18 @@ def tls_client(
             client.set_alpn_protos(alpn)
         client.do_handshake()
         yield client
+
+
+def handshake_by_hand(sock: socket.socket, context: SSL.Context) -> SSL.Connection:
+    """A client whose bytes the test carries to and fro; its last flight is not sent yet."""
+    client = SSL.Connection(context, None)
+    client.set_connect_state()
+    while True:
+        with contextlib.suppress(SSL.WantReadError):
+            client.do_handshake()
+            return client
+        sock.sendall(client.bio_read(65536))
+        client.bio_write(sock.recv(65536))
 
 
 def read_all(sock: socket.socket) -> bytes:

@@ -12,7 +12,18 @@ import pytest
 from OpenSSL import SSL
 
 from tests.e2e import material
-from tests.e2e.gateway.served import PATIENCE, Inner, Served, client_context, connect, read_all, served, tls_client
+from tests.e2e.gateway.served import (
+    PATIENCE,
+    Inner,
+    Served,
+    client_context,
+    connect,
+    handshake_by_hand,
+    read_all,
+    served,
+    tls_client,
+)
+from thingmint.gateway.tls_transport import TlsTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,9 +61,7 @@ def test_large_transfers_both_ways(server: Served, version: int) -> None:
 
     server.on_data = echo_in_pieces
     with connect(server) as sock:
-        client = SSL.Connection(context_of(version), None)
-        client.set_connect_state()
-        received = exchange(client, sock, sent)
+        received = exchange(handshake_by_hand(sock, context_of(version)), sock, sent)
     assert received == sent
     assert bytes(server.next().received) == sent
 
@@ -70,13 +79,6 @@ def exchange(client: SSL.Connection, sock: socket.socket, data: bytes) -> bytes:
             except SSL.WantReadError:
                 return b""
 
-    while True:
-        try:
-            client.do_handshake()
-            break
-        except SSL.WantReadError:
-            sock.sendall(outgoing())
-            client.bio_write(sock.recv(65536))
     sock.sendall(outgoing())
 
     def read() -> None:
@@ -114,15 +116,7 @@ def test_small_writes_leave_as_one_piece(server: Served) -> None:
 
     server.on_data = answer
     with connect(server) as sock:
-        sock.settimeout(None)
-        client = SSL.Connection(context_of(SSL.TLS1_2_VERSION), None)
-        client.set_connect_state()
-        for _ in range(2):
-            with pytest.raises(SSL.WantReadError):
-                client.do_handshake()
-            sock.sendall(client.bio_read(65536))
-            client.bio_write(sock.recv(65536))
-        client.do_handshake()
+        client = handshake_by_hand(sock, context_of(SSL.TLS1_2_VERSION))
         client.send(b"tick")
         sock.sendall(client.bio_read(65536))
         client.bio_write(sock.recv(65536))
@@ -197,11 +191,13 @@ def test_closing_while_reading_is_paused(server: Served) -> None:
         inner = server.next()
         server.run(inner.transport.pause_reading)
         client.send(b"x" * 1000)
+        began = time.monotonic()
         server.run(inner.transport.close)
         with pytest.raises(SSL.ZeroReturnError):
             client.recv(1)
         client.shutdown()
     assert inner.next() == ("lost", None)
+    assert time.monotonic() - began < 1.5  # the client's end was seen, not waited for in vain
     assert not inner.received
 
 
@@ -303,6 +299,8 @@ def test_an_inner_protocol_that_does_not_read(server: Served) -> None:
                 quiet += 1
                 time.sleep(0.02)
         assert not server.run(inner.transport.is_reading)
+        assert isinstance(inner.transport, TlsTransport)
+        assert not server.run(inner.transport._transport.is_reading)
         assert bytes(inner.received) == b"first"
         server.on_data = lambda inner, data: None
         server.run(inner.transport.resume_reading)
@@ -321,19 +319,7 @@ def test_pausing_and_resuming_within_one_read(server: Served) -> None:
 
     server.on_data = one_at_a_time
     with connect(server) as sock:
-        sock.settimeout(None)
-        client = SSL.Connection(client_context(), None)
-        client.set_connect_state()
-        with pytest.raises(SSL.WantReadError):
-            client.do_handshake()
-        sock.sendall(client.bio_read(65536))
-        while True:
-            client.bio_write(sock.recv(65536))
-            try:
-                client.do_handshake()
-                break
-            except SSL.WantReadError:
-                continue
+        client = handshake_by_hand(sock, client_context())
         for word in (b"one", b"two", b"three"):
             client.send(word)
         sock.sendall(client.bio_read(65536))
@@ -345,24 +331,42 @@ def test_pausing_and_resuming_within_one_read(server: Served) -> None:
             server.run(lambda: resume_twice(inner))
 
 
+def test_data_right_behind_the_handshake(server: Served) -> None:
+    """A client of TLS 1.3 may send before it has heard that it is welcome, and more than one piece."""
+    data = random.Random(9).randbytes(30_000)
+    with connect(server) as sock:
+        client = handshake_by_hand(sock, context_of(SSL.TLS1_3_VERSION))
+        client.sendall(data)
+        sock.sendall(client.bio_read(65536))
+        inner = server.next()
+        deadline = time.monotonic() + PATIENCE
+        while len(inner.received) < len(data) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert bytes(inner.received) == data
+
+
 def resume_twice(inner: Inner) -> None:
     inner.transport.resume_reading()
     inner.transport.resume_reading()
 
 
-def test_an_inner_protocol_that_fails(server: Served) -> None:
-    del server
+@pytest.mark.parametrize("word", [b"at once", b"later"])
+def test_an_inner_protocol_that_fails(word: bytes) -> None:
+    """The connection ends, whether data comes from the transport or had waited until reading was resumed."""
 
     def fail(inner: Inner, data: bytes) -> None:
-        raise RuntimeError("a bug")
+        if data == b"later":
+            inner.transport.pause_reading()
+            failing.loop.call_soon(inner.transport.resume_reading)
+        else:
+            raise RuntimeError("a bug")
 
     with served(expect_accidents=True) as failing:
         failing.on_data = fail
         with connect(failing) as sock:
-            client = SSL.Connection(client_context(), sock)
-            sock.settimeout(None)
-            client.set_connect_state()
-            client.do_handshake()
-            client.send(b"x")
+            client = handshake_by_hand(sock, client_context())
+            client.send(word)
+            client.send(b"one more record of the same read")
+            sock.sendall(client.bio_read(65536))
             read_all(sock)
         assert failing.next().next()[0] == "lost"

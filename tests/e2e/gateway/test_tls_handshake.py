@@ -28,7 +28,7 @@ from tests.e2e.gateway.served import (
     served,
     tls_client,
 )
-from thingmint.gateway.contexts import Contexts, build_context
+from thingmint.gateway.contexts import Contexts, ServerIdentity, build_context
 from thingmint.gateway.limits import AddressLimits, Limits
 from thingmint.gateway.refusals import RefusalLog
 from thingmint.gateway.tls import TlsListener, pinned
@@ -189,6 +189,8 @@ def test_slow_handshakes(drip: bytes | None) -> None:
         connect(server) as sock,
     ):
         began = time.monotonic()
+        server.run(lambda: None)
+        assert server.run(lambda: limits.half_open) == 1
         sock.settimeout(0.05)
         position = 0
         while time.monotonic() - began < 10:
@@ -199,13 +201,24 @@ def test_slow_handshakes(drip: bytes | None) -> None:
                 if sock.recv(1) == b"":
                     break
             except TimeoutError:
-                assert server.run(lambda: limits.half_open) == 1
+                pass
             except (ConnectionResetError, BrokenPipeError):
                 break
         assert 0.3 < time.monotonic() - began < 5
         assert server.nobody_came()
         assert server.run(lambda: (limits.total, limits.half_open)) == (0, 0)
         assert [line["reason"] for line in logs] == ["timed out"]
+
+
+def test_the_time_for_the_handshake_ends_with_it() -> None:
+    with (
+        served(lambda server: TlsListener(contexts(), server.inner, handshake_timeout=0.4)) as server,
+        tls_client(server) as client,
+    ):
+        server.next()
+        time.sleep(0.6)
+        client.send(b"still here")
+        assert client.recv(100) == b"still here"
 
 
 def test_names_choose_the_certificate(server: Served) -> None:
@@ -278,6 +291,16 @@ def test_a_renewed_certificate() -> None:
                 assert open_still.recv(100) == b"still here"
 
 
+def test_a_long_chain_of_the_servers() -> None:
+    """It leaves in several pieces."""
+    chain = tuple(material.self_signed("rsa2048") for _ in range(20))
+    long = Contexts(build_context(ServerIdentity(material.self_signed(), material.key("secp256r1"), chain)))
+    with served(lambda server: TlsListener(long, server.inner)) as server, tls_client(server) as client:
+        shown = client.get_peer_cert_chain(as_cryptography=True)
+        assert shown is not None
+        assert tuple(shown[1:]) == chain
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
     ("offered", "chosen"),
@@ -346,9 +369,10 @@ def test_too_many_connections() -> None:
         assert first.recv(1) == b"y"
         first.shutdown()
         assert server.next().next()[0] == "eof"
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 5
         while server.run(lambda: limits.total) > 2 and time.monotonic() < deadline:
             time.sleep(0.02)
+        assert server.run(lambda: limits.total) == 2
         with tls_client(server):
             pass
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
 from tests.unit.vectors import NOW, FakeClock
@@ -16,6 +18,7 @@ from thingmint.access.audit import AuditedStore, AuditTrail, event_name
 from thingmint.access.callers import Caller
 from thingmint.access.exchange import CURRENT, Exchange
 from thingmint.access.journal import Journal
+from thingmint.access.sealing import Sealer, insert_sealed, verify
 from thingmint.http.exchange import respond
 from thingmint.http.front import Front
 from thingmint.identity.errors import NotFound, Unavailable
@@ -26,7 +29,6 @@ from thingmint.storage.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from thingmint.http.exchange import App, Message, Receive, Send
     from thingmint.storage.engine import Body, Transaction
@@ -53,6 +55,10 @@ class Store:
     @property
     def changes(self) -> int | None:
         return self._store.changes
+
+    @property
+    def access_changes(self) -> int | None:
+        return self._store.access_changes
 
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)
@@ -228,6 +234,7 @@ class TestChanges:
             before = audited.changes
             await audited.write(lambda tx: access_sql.insert_account(tx, "1", "made", 0))
             assert audited.changes != before
+            assert audited.access_changes == store.access_changes
             assert await audited.read(access_sql.list_accounts) == [("1", "made", 0)]
 
         run(scenario)
@@ -302,6 +309,38 @@ class TestReadsAndRefusals:
             store.fails = None
             await trail.flush()
             assert [record["resource"] for record in await store.records()] == [f"arn:{n}" for n in range(4)]
+
+        run(scenario)
+
+    @pytest.mark.parametrize("fails", [None, "before", "after"])
+    def test_each_gets_one_place_in_the_chain(self, run: Any, fails: str | None) -> None:
+        """``after``: the batch was kept with its places, although the store failed, and is tried again all the same."""
+
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            key = Ed25519PrivateKey.generate()
+            sealer = Sealer(store, key, Path("/dev/null"), clock, None)
+            trail = AuditTrail(store, clock, insert_sealed)
+
+            async def batch() -> None:
+                for _ in range(3):
+                    trail.add(exchange())
+                    clock.advance(microseconds=1)
+                with capture_logs():
+                    await trail.flush()
+
+            await batch()
+            CURRENT.set(exchange())
+            await AuditedStore(store, clock).write(lambda tx: access_sql.insert_account(tx, "1", "made", 0))
+            store.fails = fails
+            await batch()
+            store.fails = None
+            await batch()
+            await batch()
+            assert len(await store.read(lambda tx: sql.sealed_records(tx, 0, 100))) >= 6, "without the sealer"
+            await sealer.seal()
+            verified = await verify(store, key.public_key(), [])
+            assert (verified.end, verified.checkpoints) == (13, 0)
+            assert len(await store.records()) == 13
 
         run(scenario)
 
@@ -383,6 +422,22 @@ class TestStrangers:
 
         run(scenario)
 
+    def test_one_that_tries_every_operation_has_few_records(self, run: Any) -> None:
+        async def scenario(store: Store, clock: FakeClock) -> None:
+            trail = AuditTrail(store, clock)
+            for _ in range(2):
+                for number in range(300):
+                    trail.add(stranger(operation=f"Operation{number}"))
+                trail.add(stranger(source="192.0.2.2", operation="ListThings"))
+                await trail.close()
+            records = await store.records()
+            assert len(records) == 2 * (audit._MAX_OF_ONE + 2)
+            rest = [r for r in records if r["event"] == "-"]
+            assert [r["count"] for r in rest] == [300 - audit._MAX_OF_ONE] * 2
+            assert [r["count"] for r in records if r["event"] == "ListThings"] == [1, 1]
+
+        run(scenario)
+
     def test_each_time_begins_anew(self, run: Any) -> None:
         async def scenario(store: Store, clock: FakeClock) -> None:
             trail = AuditTrail(store, clock)
@@ -460,4 +515,5 @@ def _front(face: App, trail: AuditTrail) -> Front:
         is_yandex_route=lambda path: False,
         is_aws_route=lambda method, path: True,
         journal=Journal(Metrics(), trail),
+        clock=FakeClock(),
     )

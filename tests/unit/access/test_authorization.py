@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -48,6 +49,14 @@ def refused(asked: Exchange, resources: Sequence[str] = (THING,), **context: Any
         authorize(asked, ACTION, resources, context)
     [line] = logs
     return caught.value, dict(line)
+
+
+def test_the_time_is_that_of_the_request() -> None:
+    """By the instance's clock, which is not the machine's in tests."""
+    asked = exchange(allow(DateLessThan={"aws:CurrentTime": "2020-01-01T00:00:00Z"}))
+    refused(asked)
+    asked.at = datetime(2019, 12, 31, tzinfo=UTC)
+    authorize(asked, ACTION, (THING,))
 
 
 @pytest.mark.parametrize(

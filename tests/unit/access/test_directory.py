@@ -16,9 +16,10 @@ from thingmint.access import directory as directory_module
 from thingmint.access.administration import Administration
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault, VaultError
-from thingmint.identity.errors import Unauthenticated
+from thingmint.identity.errors import Unauthenticated, Unavailable
 from thingmint.identity.policy import Allow, Request
 from thingmint.storage import access as sql
+from thingmint.storage import audit as audit_sql
 from thingmint.storage.times import to_micros
 
 if TYPE_CHECKING:
@@ -365,6 +366,39 @@ def test_revoked_iam_tokens(run: Run) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("shown", ["api token", "IAM token"])
+def test_nothing_is_read_again_until_access_changes(run: Run, monkeypatch: pytest.MonkeyPatch, shown: str) -> None:
+    async def scenario(town: Town) -> None:
+        key = town.ours.authorized_key.id
+        reads = 0
+        read = town.store.read
+
+        async def counting(body: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return await read(body)
+
+        async def show() -> int:
+            nonlocal reads
+            reads = 0
+            if shown == "api token":
+                await town.directory.authenticate_token(town.ours.api_token)
+            else:
+                await town.directory.bearer_of_iam_token("a", key)
+            return reads
+
+        monkeypatch.setattr(town.store, "read", counting)
+        assert await show() > 0
+        assert await show() == 0
+        await town.store.write(lambda tx: audit_sql.insert_record(tx, "1", None, "{}"))
+        assert await show() == 0
+        await town.directory.revoke_iam_token("b", 2_000_000_000)
+        assert await show() > 0
+        assert await show() == 0
+
+    run(scenario)
+
+
 class TestLastUse:
     @staticmethod
     async def of(town: Town, id: str) -> int | None:
@@ -394,6 +428,25 @@ class TestLastUse:
             changes = town.store.changes
             await town.directory.flush()
             assert town.store.changes == changes, "nothing new, nothing written"
+
+        run(scenario)
+
+    def test_what_the_store_did_not_take_is_tried_again(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def unavailable(body: object) -> None:
+            raise Unavailable("The store failed")
+
+        async def scenario(town: Town) -> None:
+            first, second = [await KINDS["token"].make(town) for _ in range(2)]
+            await town.directory.authenticate_token(first)
+            with monkeypatch.context() as patch:
+                patch.setattr(town.store, "write", unavailable)
+                with pytest.raises(Unavailable):
+                    await town.directory.flush()
+            noted = to_micros(town.clock.now)
+            town.clock.advance(seconds=1)
+            await town.directory.authenticate_token(second)
+            await town.directory.flush()
+            assert [await self.of(town, t.split("_")[1]) for t in (first, second)] == [noted, noted + 1_000_000]
 
         run(scenario)
 

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from tests.unit.vectors import FakeClock
 from thingmint.access import sealing
 from thingmint.access.audit import new_record_id
-from thingmint.access.sealing import Checkpoint, Sealer, Tampering, read_checkpoints, verify
+from thingmint.access.sealing import Checkpoint, Sealer, Tampering, Verified, read_checkpoints, verify
 from thingmint.identity.errors import Unavailable
 from thingmint.storage import audit as sql
 from thingmint.storage.sqlite import SQLiteReader, SQLiteStore
@@ -78,6 +78,11 @@ class Trail:
         connection.close()
 
     def verify(self, *, kept: bool = True) -> tuple[int, int]:
+        """The chain's end and how many checkpoints there are."""
+        found = self.verified(kept=kept)
+        return found.end, found.checkpoints
+
+    def verified(self, *, kept: bool = True) -> Verified:
         """As the command does; ``kept`` says whether the checkpoints outside the store are at hand."""
         reader = SQLiteReader(self.database)
         try:
@@ -189,6 +194,34 @@ def all_of(*edits: Callable[[sqlite3.Connection], object]) -> Callable[[sqlite3.
 def test_what_nobody_touched(trail: Trail) -> None:
     assert trail.verify() == (17, 3)
     assert trail.verify(kept=False) == (17, 3)
+
+
+def test_what_no_checkpoint_covers_is_counted(trail: Trail) -> None:
+    assert trail.verified() == Verified(end=17, checkpoints=3, records=17, uncovered=2, unsealed=0)
+
+    async def add(store: SQLiteStore, sealer: Sealer) -> None:
+        del sealer
+        await trail.add(store, 3)
+
+    trail.with_store(add)
+    assert trail.verified() == Verified(end=17, checkpoints=3, records=17, uncovered=2, unsealed=3)
+
+    async def close(store: SQLiteStore, sealer: Sealer) -> None:
+        del store
+        await sealer.close()
+
+    trail.with_store(close)
+    assert trail.verified() == Verified(end=20, checkpoints=4, records=20, uncovered=0, unsealed=0)
+    trail.edit(lambda c: c.execute("DELETE FROM audit_checkpoints"))
+    assert trail.verified(kept=False) == Verified(end=20, checkpoints=0, records=20, uncovered=20, unsealed=0)
+
+
+@pytest.mark.parametrize("column", ["record", "account", "id"])
+@pytest.mark.parametrize("value", ["x'7b7d'", "x'ff'", "CAST(x'ff' AS TEXT)", "CAST(record AS BLOB)", "7.5"])
+def test_what_is_no_text_is_an_altered_record(trail: Trail, column: str, value: str) -> None:
+    trail.edit(lambda c: c.execute(f"UPDATE audit_records SET {column} = {value} WHERE sequence = 7"))
+    found = trail.found()
+    assert (found.sequence, str(found)[:20]) == (7, "record 7 was altered")
 
 
 def test_an_empty_trail(tmp_path: Path) -> None:
@@ -385,6 +418,32 @@ class TestPruning:
         old.with_store(work)
         assert (self.sequences(old)[0] or 0) > 18, "the first record of a pruning was pruned itself"
         assert old.verify()[0] == old.verify(kept=False)[0] == self.sequences(old)[-1]
+
+    def test_a_quiet_server_prunes_too(self, old: Trail) -> None:
+        """Nothing is newer than what has to go."""
+
+        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+            await sealer.checkpoint()
+            old.clock.advance(hours=10)
+            await sealer.prune()
+
+        old.with_store(work)
+        assert self.sequences(old) == [18]
+        for kept in (True, False):
+            assert old.verified(kept=kept)[2:] == (1, 1, 0)
+
+        async def later(store: SQLiteStore, sealer: Sealer) -> None:
+            await sealer.checkpoint()
+            old.clock.advance(hours=10)
+            await sealer.prune()
+            await old.add(store, 2)
+            await sealer.close()
+
+        old.with_store(later)
+        assert self.sequences(old) == [18, 19, 20], "the record of a pruning alone is not pruned for another one"
+        assert old.verified().uncovered == 0
+        old.edit(lambda c: remove(c, 18, 18))
+        assert str(old.found()).startswith("records 1 to 18 are gone")
 
     @pytest.mark.parametrize(
         ("later", "retention"), [(0, None), (0, timedelta(days=1)), (0, timedelta(hours=2, minutes=30))]

@@ -218,9 +218,17 @@ class TestAudit:
     def test_what_was_changed_is_told(self, shell: Shell) -> None:
         shell.access("user", "create", "alice")
         shell.access("user", "list")
-        newest, *_ = orjson.loads(shell.audit("list", "--output", "json"))
-        assert (newest["event"], newest["outcome"], newest["source"]) == ("CreateUser", "success", "thingmint")
-        assert newest["resources"][0].endswith(":user/alice")
+        shell("access", "user", "delete", "bob", "--data-dir", str(shell.directory.root), expect=1)
+        shell("access", "rotate-master-key", "--data-dir", str(shell.directory.root))
+        records = orjson.loads(shell.audit("list", "--output", "json"))
+        assert [(r["event"], r["error"]) for r in records] == [
+            ("RotateMasterKey", None),
+            ("DeleteUser", "NotFound"),
+            ("ListUsers", None),
+            ("CreateUser", None),
+        ]
+        assert {(r["source"], r["agent"]) for r in records} == {("thingmint", "thingmint command line")}
+        assert records[-1]["resources"][0].endswith(":user/alice")
         assert "CreateUser" in shell.audit("list")
         assert orjson.loads(shell.audit("list", "--output", "json", "--account", "0" * 12)) == []
         lines = [orjson.loads(line) for line in shell.audit("export").splitlines()]
@@ -262,10 +270,34 @@ class TestAudit:
         assert shell.audit("verify") == "3 records and 1 checkpoints hold together.\n"
         shell.edit(edit)
         if message is None:
-            shell.audit("verify")
+            assert shell.audit("verify") == "3 records and 1 checkpoints hold together.\n"
         else:
             printed = shell.audit("verify", expect=1)
             assert printed.startswith(f"thingmint: the audit trail was tampered with: {message}")
+
+    def test_verify_tells_what_could_still_be_rewritten(self, shell: Shell) -> None:
+        shell.access("user", "create", "alice")
+        assert shell.audit("verify").splitlines() == [
+            "0 records and 0 checkpoints hold together.",
+            "1 more are not in the chain yet; a running server adds them.",
+        ]
+        shell.seal()
+        shell.directory.audit_checkpoints.unlink()
+        shell.edit("DELETE FROM audit_checkpoints")
+        assert shell.audit("verify").splitlines() == [
+            "1 records and 0 checkpoints hold together.",
+            "No checkpoint covers the last 1 yet, so these could have been made anew.",
+        ]
+
+    @pytest.mark.parametrize("value", ["x'ff'", "CAST(x'ff' AS TEXT)", "'{'"])
+    def test_a_record_that_is_spoiled_is_shown_as_that(self, shell: Shell, value: str) -> None:
+        for name in ("alice", "bob"):
+            shell.access("user", "create", name)
+        shell.seal()
+        shell.edit(f"UPDATE audit_records SET record = {value} WHERE sequence = 1")
+        assert "record 1 was altered" in shell.audit("verify", expect=1)
+        assert "not readable" in shell.audit("list")
+        assert len(shell.audit("export").splitlines()) == 2
 
     def test_verify_with_checkpoints_from_elsewhere(self, shell: Shell, tmp_path: Path) -> None:
         shell.access("user", "create", "alice")

@@ -58,6 +58,7 @@ def test_nothing_is_kept_of_a_connection_that_is_gone() -> None:
     hub.changed([A, B])
     assert one.told == 0
     assert len(hub) == 0
+    assert not hub._sole
     assert not hub._dependents
 
 

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from tests.unit.vectors import NOW
 from thingmint.access.journal import Journal
 from thingmint.http.exchange import ClientGone, Exchange, respond
 from thingmint.http.front import Front
@@ -83,6 +84,7 @@ def front(aws: App | None = None, metrics: Metrics | None = None) -> Front:
         yandex=face("yandex"),
         is_yandex_route=lambda path: path.startswith(b"/iot-devices/"),
         journal=Journal(metrics or Metrics(), trail),
+        clock=lambda: NOW,
     )
 
 

@@ -55,6 +55,10 @@ class Recording:
     def changes(self) -> int | None:
         return self.store.changes
 
+    @property
+    def access_changes(self) -> int | None:
+        return self.store.access_changes
+
     async def read(self, body: Body[T]) -> T:
         return await self.store.read(body)
 

@@ -9,18 +9,22 @@ import pytest
 
 from tests.unit.registry.things_support import ABROAD, OURS, THEIRS, House, everything, refused, with_house
 from thingmint.identity.errors import AlreadyExists, Disallowed, Invalid, NotFound, VersionConflict
-from thingmint.identity.things import AttributeChange, ThingChange
+from thingmint.identity.things import AttributeChange, Thing, ThingChange
+from thingmint.registry.memberships import add_to_group
 from thingmint.registry.pages import PageRequest
-from thingmint.registry.things import ThingFilter
+from thingmint.registry.principals import attach_principal
+from thingmint.registry.things import ThingFilter, create_thing, update_thing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from thingmint.identity.things import Thing
     from thingmint.registry.pages import Page
+    from thingmint.storage.engine import Transaction
 
 SIZES = (1, 2, 3, 100)
 ALL = ThingFilter()
+EXCLUSIVE: Any = "EXCLUSIVE_THING"
+SHARED: Any = "NON_EXCLUSIVE_THING"
 
 
 class TestThings:
@@ -208,6 +212,58 @@ class TestThings:
         with_house(tmp_path, scenario)
 
 
+class TestProvisioning:
+    """What the use case that registers a whole device composes, in a transaction of its own."""
+
+    @pytest.mark.parametrize("group", ["g", "none"])
+    def test_all_or_nothing(self, tmp_path: Path, group: str) -> None:
+        async def scenario(house: House) -> None:
+            await house.group("g")
+            fingerprint = await house.certificate()
+            house.changed()
+            now = house.clock.now
+            thing = Thing.begin(OURS, "t", id="i", type=None, attributes={"a": "1"}, now=now)
+            change = ThingChange(attributes=AttributeChange({"b": "2"}, merge=True))
+
+            async def body(tx: Transaction) -> Thing:
+                assert await create_thing(tx, thing) == thing
+                await attach_principal(tx, OURS, "t", fingerprint, now, type=EXCLUSIVE)
+                changed = await update_thing(tx, OURS, "t", change, now)
+                await add_to_group(tx, OURS, group, "t", now)
+                return changed
+
+            if group == "g":
+                changed = await house.store.write(body)
+                assert await house.things.describe(OURS, "t") == changed
+                assert await house.news() == [("certificate", fingerprint), ("thing", "t"), ("thing", "t")]
+                cert = f"cert/{fingerprint}"
+                assert house.changed() == ["thing/t", "thing/t", cert, "thing/t", "thing/t", "thinggroup/g"]
+                await refused(AlreadyExists, house.store.write(body))
+                return
+            await refused(NotFound, house.store.write(body), "thing group none")
+            for table in ("things", "thing_attributes", "thing_principals", "thing_group_members", "outbox"):
+                assert await house.count(table) == 0
+
+        with_house(tmp_path, scenario)
+
+    @pytest.mark.parametrize("type", ["", "a/b", "x" * 10_000])
+    def test_what_can_be_no_name(self, tmp_path: Path, type: str) -> None:
+        """The devices' own words come this way, which no model has checked."""
+
+        async def scenario(house: House) -> None:
+            await refused(Invalid, house.thing("t", type), "thingTypeName must satisfy")
+            await house.thing("t")
+            await refused(Invalid, house.things.update(OURS, "t", ThingChange(type=type), None), "thingTypeName must")
+            await refused(Invalid, house.group(type), "thingGroupName must satisfy")
+
+            async def body(tx: Transaction) -> None:
+                await add_to_group(tx, OURS, type, "t", house.clock.now)
+
+            await refused(Invalid, house.store.write(body), "thingGroupName must satisfy")
+
+        with_house(tmp_path, scenario)
+
+
 class TestListing:
     @pytest.mark.parametrize("limit", SIZES)
     def test_filters(self, tmp_path: Path, limit: int) -> None:
@@ -279,10 +335,6 @@ class TestListing:
             assert [thing.name for thing in second.items] == ["f", "g", "h"]
 
         with_house(tmp_path, scenario)
-
-
-EXCLUSIVE: Any = "EXCLUSIVE_THING"
-SHARED: Any = "NON_EXCLUSIVE_THING"
 
 
 class TestPrincipals:

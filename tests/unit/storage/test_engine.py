@@ -43,6 +43,24 @@ def test_statements_tell_what_they_did(store: OpenStore) -> None:
     asyncio.run(scenario())
 
 
+def test_one_statement_for_many_rows(store: OpenStore) -> None:
+    async def body(tx: Transaction) -> None:
+        rows = [(account, number) for number, account in enumerate("abc")]
+        await tx.execute_many("INSERT INTO accounts (id, name, created_at) VALUES ($1, $1, $2)", rows)
+        await tx.execute_many("UPDATE accounts SET name = $1", [])
+        assert await tx.fetch_all("SELECT id, name, created_at FROM accounts ORDER BY id") == [
+            ("a", "a", 0),
+            ("b", "b", 1),
+            ("c", "c", 2),
+        ]
+
+    async def scenario() -> None:
+        async with store() as opened:
+            await opened.write(body)
+
+    asyncio.run(scenario())
+
+
 def test_a_refusal_takes_back_its_own_changes_only(store: OpenStore) -> None:
     async def scenario() -> None:
         async with store() as opened:

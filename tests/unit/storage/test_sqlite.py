@@ -464,3 +464,50 @@ class TestProcesses:
             "after": "after",
             "ids": ["after", "before"],
         }
+
+
+@pytest.mark.parametrize(
+    ("statement", "counts"),
+    [
+        ("SELECT id FROM accounts", False),
+        ("DELETE FROM accounts", True),
+        ("UPDATE credentials SET status = status", True),
+        ("INSERT INTO revoked_tokens (id, expires_at) VALUES ('a', 1)", True),
+        ("DELETE FROM hostnames", True),
+        ("WITH a AS (SELECT 1) SELECT * FROM a", True),  # what is not understood
+        ("DELETE FROM audit_records", False),
+        ("DELETE FROM registrations", False),
+    ],
+)
+def test_which_changes_may_be_of_access(database: Path, statement: str, counts: bool) -> None:
+    async def one(tx: Transaction) -> None:
+        await tx.fetch_all(statement)
+
+    async def many(tx: Transaction) -> None:
+        await tx.execute_many(statement, [()])
+
+    async def scenario() -> None:
+        store = SQLiteStore(database)
+        for body in (one, many) if "SELECT" not in statement else (one,):
+            if "INSERT" in statement:
+                await store.write(lambda tx: tx.execute("DELETE FROM revoked_tokens"))
+            changes, of_access = store.changes, store.access_changes
+            await asyncio.gather(store.write(body), store.write(lambda tx: tx.fetch_all("SELECT 1")))
+            assert store.changes == changes + 1
+            assert store.access_changes == of_access + counts
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_after_a_failure_access_may_have_changed(database: Path) -> None:
+    async def scenario() -> None:
+        store = SQLiteStore(database)
+        tamper(store, fail)
+        before = store.access_changes
+        with pytest.raises(Unavailable):
+            await store.write(lambda tx: tx.execute("DELETE FROM credentials"))
+        assert store.access_changes == before + 1
+        await store.close()
+
+    asyncio.run(scenario())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thingmint.aws.operations.authorities import AUTHORITIES
 from thingmint.aws.operations.call import Call, Registries
 from thingmint.aws.operations.certificates import CERTIFICATES
 from thingmint.aws.operations.endpoint import ENDPOINT
 from thingmint.aws.operations.policies import POLICIES
+from thingmint.aws.operations.provisioning import PROVISIONING
 from thingmint.aws.operations.tags import TAGS
 from thingmint.aws.operations.templates import TEMPLATES
 from thingmint.aws.operations.thing_groups import THING_GROUPS
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["SERVED", "Call", "Registries"]
 
 SERVED: Operations = {
+    **AUTHORITIES,
     **CERTIFICATES,
     **ENDPOINT,
     **POLICIES,
+    **PROVISIONING,
     **TAGS,
     **TEMPLATES,
     **THING_GROUPS,

@@ -13,12 +13,15 @@ from thingmint.registry.pages import PageRequest
 if TYPE_CHECKING:
     from thingmint.access.exchange import Exchange
     from thingmint.identity.registration import Registration, Scope
+    from thingmint.registry.authorities import AuthorityRegistry
     from thingmint.registry.certificates import CertificateRegistry
     from thingmint.registry.claims import ClaimRegistry
     from thingmint.registry.device_policies import DevicePolicyRegistry
+    from thingmint.registry.issued import IssuedRegistry
     from thingmint.registry.memberships import MembershipRegistry
     from thingmint.registry.names import NameRegistry
     from thingmint.registry.principals import PrincipalRegistry
+    from thingmint.registry.provisioning import ProvisioningRegistry
     from thingmint.registry.tags import TagRegistry
     from thingmint.registry.templates import TemplateRegistry
     from thingmint.registry.thing_groups import ThingGroupRegistry
@@ -46,6 +49,9 @@ class Registries:
     tags: TagRegistry
     templates: TemplateRegistry
     claims: ClaimRegistry
+    provisioning: ProvisioningRegistry
+    authorities: AuthorityRegistry
+    issued: IssuedRegistry
 
 
 @dataclass(frozen=True, slots=True)

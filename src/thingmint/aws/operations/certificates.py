@@ -9,9 +9,10 @@ from thingmint.identity.status import Status
 
 if TYPE_CHECKING:
     from thingmint.aws.operations.call import Call, Operations
+    from thingmint.identity.registration import Registration
     from thingmint.registry.certificates import RegisteredCertificate
 
-__all__ = ["CERTIFICATES"]
+__all__ = ["CERTIFICATES", "summary"]
 
 
 async def _create_keys_and_certificate(call: Call) -> dict[str, Any]:
@@ -57,15 +58,7 @@ async def _list_certificates(call: Call) -> dict[str, Any]:
         marker=call.members.get("marker"),
     )
     return {
-        "certificates": [
-            {
-                **identified(registration),
-                "status": registration.status.value,
-                "certificateMode": registration.mode,
-                "creationDate": registration.created_at,
-            }
-            for registration in page.registrations
-        ],
+        "certificates": [summary(registration) for registration in page.registrations],
         "nextMarker": page.next_marker,
     }
 
@@ -80,10 +73,21 @@ async def _delete_certificate(call: Call) -> dict[str, Any]:
     return {}
 
 
+def summary(registration: Registration) -> dict[str, Any]:
+    """As lists have it."""
+    return {
+        **identified(registration),
+        "status": registration.status.value,
+        "certificateMode": registration.mode,
+        "creationDate": registration.created_at,
+    }
+
+
 def _description(registered: RegisteredCertificate) -> dict[str, Any]:
     registration, certificate = registered.registration, registered.certificate
     return {
         **identified(registration),
+        "caCertificateId": registration.ca,
         "status": registration.status.value,
         "certificatePem": certificate.pem,
         "ownedBy": registration.scope.account,

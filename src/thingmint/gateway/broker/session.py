@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from thingmint.gateway.broker.limits import Budget
@@ -76,8 +75,9 @@ class Session:
         self._budget = Budget(bound, parent)
         self._deadlines = deadlines
         self._clock = clock
-        self._waiting: deque[Pending] = deque()  # QoS 1; those that were delivered before come first
-        self._unnumbered: deque[Pending] = deque()  # retained messages of QoS 0, which no window holds back
+        # Lists, as what waits is bounded, and nearly always nothing does: an empty deque takes 760 bytes.
+        self._waiting: list[Pending] = []  # QoS 1; those that were delivered before come first
+        self._unnumbered: list[Pending] = []  # retained messages of QoS 0, which no window holds back
         self._in_flight: dict[int, Pending] = {}  # delivered on this connection, in that order
         self._last_id = 0
         self._window = 0
@@ -93,7 +93,7 @@ class Session:
     def detach(self) -> None:
         self.link = self.subscriber = None
         self.flowing = False
-        self._waiting.extendleft(reversed(self._in_flight.values()))
+        self._waiting[:0] = self._in_flight.values()
         self._in_flight.clear()
         for pending in self._unnumbered:
             self._budget.give_back(pending.size)
@@ -169,10 +169,10 @@ class Session:
         try:
             while self.flowing:
                 if self._unnumbered:
-                    pending = self._unnumbered.popleft()
+                    pending = self._unnumbered.pop(0)
                     self._budget.give_back(pending.size)
                 elif self._waiting and len(self._in_flight) < self._window:
-                    pending = self._waiting.popleft()
+                    pending = self._waiting.pop(0)
                 else:
                     return
                 self._deliver_late(pending)
@@ -211,7 +211,7 @@ class Session:
     def _sweep(self) -> None:
         self._sweeping = False
         now = self._clock()
-        kept: deque[Pending] = deque()
+        kept: list[Pending] = []
         for pending in self._waiting:
             if pending.packet_id is not None or pending.expires_at is None:
                 kept.append(pending)

@@ -42,7 +42,7 @@ READ_ONLY = _document(ReadIoT=_READS)
 PROVISIONING_ONLY = _document(Provision=[f"iot:{name}" for name in _PROVISIONING.split()])
 AUDIT_ONLY = _document(
     ReadIoT=_READS - _BEYOND_AUDIT,
-    ReadAudit=["thingmint:ListAudit", "thingmint:ExportAudit", "thingmint:VerifyAudit"],
+    ReadAudit=["thingmint:ListAudit"],
 )
 
 READY_MADE = {

@@ -13,7 +13,7 @@ from thingmint.identity.errors import Invalid
 
 __all__ = ["ROLES", "role_policy"]
 
-_RESOURCE = re.compile(r"\*|yandex:(folder|registry)/[A-Za-z0-9._-]{1,50}", re.ASCII)
+_RESOURCE = re.compile(r"\*|yandex:(folder|registry)/[A-Za-z0-9._-]{1,50}|yandex:cloud/\d{12}", re.ASCII)
 
 
 def _actions(service: str, methods: str) -> frozenset[str]:
@@ -57,13 +57,13 @@ ROLES: dict[str, frozenset[str]] = {
 
 
 def role_policy(role: str, resource: str) -> str:
-    """The document of a role granted on ``yandex:folder/<id>``, ``yandex:registry/<id>``, or ``*`` for the cloud.
+    """The document of a role granted on a folder, a registry or a cloud, as ``yandex:folder/<id>``; ``*`` is any cloud.
 
     A request is put to the resource and to all that contain it (``evaluate_any``). Raises Invalid.
     """
     if role not in ROLES:
         raise Invalid("role", "is not known")
     if not _RESOURCE.fullmatch(resource):
-        raise Invalid("resource", "must be a folder, a registry or *")
+        raise Invalid("resource", "must be yandex:cloud/ACCOUNT, yandex:folder/ID, yandex:registry/ID or *")
     statement = {"Effect": "Allow", "Action": sorted(ROLES[role]), "Resource": resource}
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})

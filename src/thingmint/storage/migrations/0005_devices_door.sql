@@ -231,6 +231,9 @@ ALTER TABLE registrations ADD COLUMN serial TEXT;
 
 CREATE UNIQUE INDEX registrations_by_serial ON registrations (account, region, ca, serial) WHERE ca IS NOT NULL;
 
+-- Lists of an authority's leaves run along this one.
+CREATE INDEX registrations_by_ca ON registrations (account, region, ca, created_at, fingerprint) WHERE ca IS NOT NULL;
+
 -- What was REVOKED when it was deleted: never to be registered again just in time.
 CREATE TABLE revoked_certificates (
     account TEXT NOT NULL,

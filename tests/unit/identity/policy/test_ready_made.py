@@ -51,7 +51,7 @@ def test_ready_made_actions_exist_and_readers_change_nothing() -> None:
                     assert operation in OPERATIONS
 
 
-FOLDER, REGISTRY = "yandex:folder/b1g", "yandex:registry/are"
+FOLDER, REGISTRY, CLOUD = "yandex:folder/b1g", "yandex:registry/are", "yandex:cloud/123456789012"
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,15 @@ def test_roles(method: str, roles: str) -> None:
 
 
 def test_where_a_role_is_granted() -> None:
-    requests = [Request("yandex:DeviceService.Get", resource) for resource in (REGISTRY, FOLDER)]
-    for resource, seen in (("*", True), (FOLDER, True), (REGISTRY, True), ("yandex:registry/other", False)):
+    requests = [Request("yandex:DeviceService.Get", resource) for resource in (REGISTRY, FOLDER, CLOUD)]
+    for resource, seen in (
+        ("*", True),
+        (CLOUD, True),
+        ("yandex:cloud/000000000000", False),
+        (FOLDER, True),
+        (REGISTRY, True),
+        ("yandex:registry/other", False),
+    ):
         given = compile_policy(role_policy("iot.viewer", resource), kind=Kind.IDENTITY)
         assert isinstance(evaluate_any([given], requests), Allow) is seen
 
@@ -91,6 +98,8 @@ def test_where_a_role_is_granted() -> None:
         ("iot.devices.editor", "*", "role"),
         ("viewer", "", "resource"),
         ("viewer", "yandex:folder/*", "resource"),
+        ("viewer", "yandex:cloud/*", "resource"),
+        ("viewer", "yandex:cloud/12345678901", "resource"),
         ("viewer", "yandex:folder/${a}", "resource"),
         ("viewer", "yandex:folder/a\n", "resource"),
         ("viewer", "yandex:broker/a", "resource"),

@@ -1,0 +1,76 @@
+"""Reading one account's part of the audit trail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from thingmint.access.audit import first_record_id
+from thingmint.identity.registration import Scope
+from thingmint.storage import audit as sql
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from thingmint.registry.markers import Markers
+    from thingmint.storage.engine import Reader, Transaction
+
+__all__ = ["AuditFilter", "AuditPage", "AuditRecords"]
+
+_LISTING = "audit records"
+# Events and principals have no index, as every record would pay for it: a page ends after so many were looked at.
+_LOOK_AT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """``since`` is the first moment, ``until`` the one after the last."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    event: str | None = None
+    principal: str | None = None
+
+    def takes(self, record: dict[str, Any]) -> bool:
+        return self.event in (None, record.get("event")) and self.principal in (None, record.get("principal"))
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """There may be a marker although fewer records were found than asked for."""
+
+    records: list[dict[str, Any]]
+    next_marker: str | None
+
+
+class AuditRecords:
+    def __init__(self, store: Reader, markers: Markers) -> None:
+        self._store = store
+        self._markers = markers
+
+    async def list(self, account: str, wanted: AuditFilter, *, limit: int, marker: str | None) -> AuditPage:
+        """A page, newest first. Raises Invalid for a foreign marker."""
+        scope = Scope(account, "")
+        bounds = [first_record_id(wanted.until)] if wanted.until else []
+        if marker is not None:
+            bounds.append(self._markers.open(_LISTING, scope, marker)[1])
+        since = first_record_id(wanted.since) if wanted.since else None
+        look_at = _LOOK_AT if wanted.event or wanted.principal else limit
+
+        async def body(tx: Transaction) -> list[sql.AuditRow]:
+            return await sql.list_records(
+                tx, account=account, before=min(bounds, default=None), since=since, limit=look_at + 1
+            )
+
+        rows = await self._store.read(body)
+        found: list[dict[str, Any]] = []
+        for number, row in enumerate(rows[:look_at], start=1):
+            record = orjson.loads(row.record)
+            if wanted.takes(record):
+                found.append(record)
+            if len(found) == limit or number == look_at:
+                more = len(rows) > number
+                return AuditPage(found, self._markers.seal(_LISTING, scope, (0, row.id)) if more else None)
+        return AuditPage(found, None)

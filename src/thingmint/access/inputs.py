@@ -1,0 +1,138 @@
+"""What the administrator's commands are given."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from thingmint.identity.durations import parse_duration
+from thingmint.identity.errors import Invalid
+
+if TYPE_CHECKING:
+    from thingmint.access.administration import PrincipalKind
+
+__all__ = [
+    "AccountSetting",
+    "Attachment",
+    "Credential",
+    "InAccount",
+    "Input",
+    "Named",
+    "NewAccountInput",
+    "NewRole",
+    "NewSessionInput",
+    "NewToken",
+    "NoInput",
+    "PolicyDocument",
+    "Principal",
+]
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+class Input(BaseModel):
+    """``TOLD`` are the fields that the audit trail shows: none that may hold a secret, and no documents."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    TOLD: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def kind(self) -> PrincipalKind:
+        """Of which kind the principal is that it is about, where the clouds have different names for that."""
+        return "user"
+
+
+class InAccount(Input):
+    """Without ``account``: over the API the caller's own, on the command line the first."""
+
+    account: str = Field("", pattern=r"^(\d{12})?$")
+
+
+class Named(InAccount):
+    TOLD: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: str = Field(max_length=128)
+
+
+class AccountSetting(InAccount):
+    TOLD: ClassVar[tuple[str, ...]] = ("name", "value")
+
+    name: str = Field(max_length=64)
+    value: str = Field(max_length=8)
+
+
+class NewAccountInput(Input):
+    TOLD: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: str = Field(max_length=64)
+    region: list[str] = Field(default_factory=lambda: ["us-east-1"], min_length=1, max_length=50)
+
+
+class NoInput(Input):
+    pass
+
+
+class NewRole(Named):
+    trust_policy: str = Field(max_length=32768)
+
+
+class Principal(InAccount):
+    """``principal`` is kind/name, such as user/alice; a bare name is a user's."""
+
+    TOLD: ClassVar[tuple[str, ...]] = ("principal",)
+
+    principal: str = Field(max_length=128)
+
+    @property
+    def kind(self) -> PrincipalKind:
+        return self.parsed[0]
+
+    @property
+    def parsed(self) -> tuple[PrincipalKind, str]:
+        kind, separator, name = self.principal.rpartition("/")
+        match kind if separator else "user":
+            case "user":
+                return "user", name
+            case "role":
+                return "role", name
+            case "service-account":
+                return "service-account", name
+        raise Invalid("principal", "must be user/NAME, role/NAME or service-account/NAME")
+
+
+class Credential(InAccount):
+    TOLD: ClassVar[tuple[str, ...]] = ("id",)
+
+    id: str = Field(max_length=64)
+
+    @property
+    def kind(self) -> PrincipalKind:
+        # Ids of access keys and sessions begin like AWS's; what else has one belongs to a service account.
+        return "user" if self.id.startswith(("AKIA", "ASIA")) else "service-account"
+
+
+class NewToken(Principal):
+    policy: str | None = Field(None, max_length=32768)
+    lifetime: Duration | None = None
+    description: str = Field("", max_length=256)
+
+
+class NewSessionInput(Principal):
+    TOLD: ClassVar[tuple[str, ...]] = ("principal", "duration")
+
+    duration: Duration = timedelta(hours=1)
+    policy: str | None = Field(None, max_length=32768)
+
+
+class PolicyDocument(Named):
+    document: str = Field(max_length=32768)
+
+
+class Attachment(Principal):
+    TOLD: ClassVar[tuple[str, ...]] = ("principal", "policy", "resource")
+
+    policy: str = Field(max_length=128)
+    resource: str = Field("*", max_length=256)

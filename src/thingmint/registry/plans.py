@@ -1,0 +1,267 @@
+"""Making a template's plan come true: every effect of it in one transaction, and each one authorized.
+
+What needs no look at the store (keys, ids, times, whether a policy's text is one) is done by ``prepare_plan``, before
+the transaction; ``apply_plan`` is the rest, within it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thingmint.identity.authority import CertificateRequest
+from thingmint.identity.certificates import parse_certificate, parse_csr
+from thingmint.identity.device_policies import Target, policy_arn
+from thingmint.identity.errors import Disallowed, InvalidState, NotFound
+from thingmint.identity.keys import CSR_KEYS, OWN_KEYS
+from thingmint.identity.policy import ContextValue
+from thingmint.identity.policy.resources import request_context, resource_arns
+from thingmint.identity.registration import Registration
+from thingmint.identity.status import Status
+from thingmint.identity.template import FromCsr, FromPem, Override, Registered
+from thingmint.identity.things import AttributeChange, Thing, ThingChange
+from thingmint.registry.certificates import RegisteredCertificate, change_status
+from thingmint.registry.memberships import update_groups
+from thingmint.registry.policy_writes import attach_policy, create_policy, existing_policy, new_policy
+from thingmint.registry.principals import attach_principal
+from thingmint.registry.things import create_thing, update_thing
+from thingmint.storage import certificates as certificates_sql
+from thingmint.storage import device_policies as policies_sql
+from thingmint.storage import thing_groups as groups_sql
+from thingmint.storage import things as things_sql
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from thingmint.identity.authority import CertificateAuthority
+    from thingmint.identity.certificates import Certificate
+    from thingmint.identity.device_policies import DevicePolicy, PolicyVersion
+    from thingmint.identity.registration import CertificateMode, Origin, Scope
+    from thingmint.identity.template import CertificatePlan, Plan, ThingPlan
+    from thingmint.identity.things import PrincipalType
+    from thingmint.storage.engine import Transaction
+
+__all__ = ["Applied", "Authorize", "PreparedPlan", "apply_plan", "prepare_plan"]
+
+Authorize = Callable[[str, str, Mapping[str, ContextValue]], None]
+"""Action, resource and what is known of the request besides. Raises Denied. May be asked the same twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPlan:
+    """``certificate`` is a new one to be registered, ``policies`` those to be made unless they are there."""
+
+    scope: Scope
+    plan: Plan
+    now: datetime
+    thing: Thing | None
+    certificate: RegisteredCertificate | None
+    policies: tuple[tuple[DevicePolicy, PolicyVersion], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a plan came to; ``arns`` by the resources' names in the template."""
+
+    thing: str | None
+    certificate: Certificate | None
+    arns: Mapping[str, str]
+    device_configuration: Mapping[str, str]
+
+
+def prepare_plan(
+    scope: Scope, plan: Plan, now: datetime, authority: CertificateAuthority, authorize: Authorize
+) -> PreparedPlan:
+    """Raises Denied, Invalid and its kinds, InvalidState and NotFound."""
+    thing = None
+    if plan.thing is not None:
+        if plan.thing.billing_group is not None:
+            raise NotFound("billing group", plan.thing.billing_group)  # there are none
+        thing = Thing.begin(
+            scope,
+            plan.thing.name,
+            id=str(uuid.uuid4()),
+            type=plan.thing.type,
+            attributes=plan.thing.attributes or {},
+            now=now,
+        )
+    certificate = None
+    if plan.certificate is not None and not isinstance(plan.certificate.source, Registered):
+        certificate = _new_certificate(scope, plan.certificate, now, authority, authorize)
+    policies = tuple(
+        new_policy(scope, policy.name, policy.document, now) for policy in plan.policies if policy.document is not None
+    )
+    return PreparedPlan(scope, plan, now, thing, certificate, policies)
+
+
+async def apply_plan(
+    tx: Transaction, prepared: PreparedPlan, authorize: Authorize, *, reinstate_revoked: bool = False
+) -> Applied:
+    """Everything or, as the transaction is given up then, nothing.
+
+    A registered certificate may be in any status, and comes out in the plan's if it is PENDING_ACTIVATION; else the
+    plan's override decides, and without one its status stays. A thing that is there has to be as the template says,
+    unless an override says otherwise.
+
+    Raises Denied, NotFound, Disallowed, InvalidState, LimitExceeded and Invalid.
+    """
+    return await _Work(tx, prepared, authorize, reinstate_revoked).run()
+
+
+def _new_certificate(
+    scope: Scope, plan: CertificatePlan, now: datetime, authority: CertificateAuthority, authorize: Authorize
+) -> RegisteredCertificate:
+    mode: CertificateMode
+    origin: Origin
+    if isinstance(plan.source, FromCsr):
+        authorize("iot:CreateCertificateFromCsr", "*", {})
+        csr = parse_csr(plan.source.csr, "CertificateSigningRequest", CSR_KEYS)
+        certificate = authority.sign(authority.prepare(CertificateRequest(csr.subject, csr.public_key), now))
+        mode, origin = "DEFAULT", "csr"
+    else:
+        assert isinstance(plan.source, FromPem)
+        if plan.source.ca_pem is not None:
+            raise InvalidState("certificate", "", "No CA certificate exists for the given certificate")
+        authorize("iot:RegisterCertificateWithoutCA", "*", {})
+        certificate = parse_certificate(plan.source.pem, "CertificatePem", OWN_KEYS)
+        mode, origin = "SNI_ONLY", "registered"
+    registration = Registration.begin(
+        scope, certificate.fingerprint, plan.status, mode, origin, now=now, generation=str(uuid.uuid4())
+    )
+    return RegisteredCertificate(registration, certificate)
+
+
+class _Work:
+    """One application of a plan."""
+
+    def __init__(self, tx: Transaction, prepared: PreparedPlan, authorize: Authorize, reinstate_revoked: bool) -> None:
+        self._tx = tx
+        self._prepared = prepared
+        self._scope = prepared.scope
+        self._now = prepared.now
+        self._authorize = authorize
+        self._reinstate_revoked = reinstate_revoked
+        self._arns: dict[str, str] = {}
+
+    async def run(self) -> Applied:
+        plan = self._prepared.plan
+        certificate = await self._certificate(plan.certificate) if plan.certificate is not None else None
+        await self._policies(plan, certificate)
+        if plan.thing is not None:
+            await self._thing(plan.thing, certificate)
+        return Applied(plan.thing.name if plan.thing else None, certificate, self._arns, plan.device_configuration)
+
+    async def _certificate(self, plan: CertificatePlan) -> Certificate:
+        tx, new = self._tx, self._prepared.certificate
+        if new is not None:
+            await certificates_sql.insert_certificate(tx, new.certificate)
+            if await certificates_sql.insert_registration(tx, new.registration):
+                tx.subjects.append(new.registration.arn)
+                self._arns[plan.logical_id] = new.registration.arn
+                return new.certificate
+        fingerprint = new.certificate.fingerprint if new is not None else plan.name
+        assert fingerprint is not None, "what is not new has a name"
+        registered = await certificates_sql.get_registered(tx, self._scope, fingerprint)
+        if registered is None:
+            raise NotFound("certificate", fingerprint)
+        registration, certificate = registered
+        self._arns[plan.logical_id] = registration.arn
+        await self._set_status(registration, plan)
+        return certificate
+
+    async def _set_status(self, registration: Registration, plan: CertificatePlan) -> None:
+        if registration.status is plan.status:
+            return
+        if registration.status is not Status.PENDING_ACTIVATION:
+            if plan.status_override is Override.FAIL:
+                reason = f"Certificate has status {registration.status} already. Id: {registration.fingerprint}"
+                raise Disallowed("certificate", registration.fingerprint, reason)
+            if plan.status_override is not Override.REPLACE:
+                return
+        self._may("UpdateCertificate", certificateId=registration.fingerprint)
+        await change_status(self._tx, registration, plan.status, self._now, reinstate=self._reinstate_revoked)
+
+    async def _policies(self, plan: Plan, certificate: Certificate | None) -> None:
+        tx, scope = self._tx, self._scope
+        for policy, version in self._prepared.policies:
+            if await policies_sql.get_policy(tx, scope, policy.name) is None:
+                self._may("CreatePolicy", policyName=policy.name)
+                await create_policy(tx, policy, version)
+        for planned in plan.policies:
+            await existing_policy(tx, scope, planned.name)
+            self._arns[planned.logical_id] = policy_arn(scope, planned.name)
+            if certificate is not None:
+                target = Target("cert", certificate.fingerprint)
+                self._may("AttachPolicy", target=target.arn(scope))
+                await attach_policy(tx, scope, planned.name, target, self._now)
+
+    async def _thing(self, plan: ThingPlan, certificate: Certificate | None) -> None:
+        tx, scope, new = self._tx, self._scope, self._prepared.thing
+        assert new is not None, "a thing that is planned was prepared"
+        existing = await things_sql.get_thing(tx, scope, plan.name)
+        if existing is None:
+            self._may("CreateThing", thingName=plan.name)
+            await create_thing(tx, new)
+        else:
+            await self._change_thing(existing, plan)
+        await self._join_groups(plan, existing=existing is not None)
+        self._arns[plan.logical_id] = new.arn
+        if certificate is not None:
+            planned = self._prepared.plan.certificate
+            assert planned is not None
+            principal = Target("cert", certificate.fingerprint).arn(scope)
+            self._may("AttachThingPrincipal", thingName=plan.name, principal=principal)
+            type: PrincipalType | None = "EXCLUSIVE_THING" if planned.exclusive else None
+            await attach_principal(tx, scope, plan.name, certificate.fingerprint, self._now, type=type)
+
+    async def _change_thing(self, thing: Thing, plan: ThingPlan) -> None:
+        attributes, type = None, None
+        if plan.attributes is not None:
+            merge = plan.overrides.attributes is Override.MERGE
+            attributes = AttributeChange(plan.attributes, merge=merge)
+            differs = attributes.applied(thing.attributes, "AttributePayload") != thing.attributes
+            if not _is_to_change("AttributePayload", thing, plan.overrides.attributes, differs=differs):
+                attributes = None
+        if plan.type is not None and _is_to_change(
+            "ThingTypeName", thing, plan.overrides.type, differs=plan.type != thing.type
+        ):
+            type = plan.type
+        if attributes is not None or type is not None:
+            self._may("UpdateThing", thingName=thing.name)
+            change = ThingChange(type=type, attributes=attributes)
+            await update_thing(self._tx, thing.scope, thing.name, change, self._now)
+
+    async def _join_groups(self, plan: ThingPlan, *, existing: bool) -> None:
+        if plan.groups is None:
+            return
+        override = plan.overrides.groups if existing else None
+        known = [group.name for group in await groups_sql.groups_of(self._tx, self._scope, plan.name)]
+        add = [group for group in plan.groups if group not in known]
+        # Without a word on it, what AddThingToThingGroup does to a thing that is in groups already: one more.
+        remove = [group for group in known if group not in plan.groups] if override is Override.REPLACE else []
+        if override is Override.FAIL and set(known) != set(plan.groups):
+            raise Disallowed("thing", plan.name, f"Thing {plan.name} already exists with another ThingGroups")
+        if override is Override.DO_NOTHING:
+            return
+        for action, groups in (("RemoveThingFromThingGroup", remove), ("AddThingToThingGroup", add)):
+            for group in groups:
+                self._may(action, thingName=plan.name, thingGroupName=group)
+        await update_groups(self._tx, self._scope, plan.name, self._now, add=add, remove=remove)
+
+    def _may(self, operation: str, **members: str) -> None:
+        """As if the operation were called by itself. Raises Denied."""
+        context = request_context(operation, members, *self._scope)
+        for resource in resource_arns(operation, members, *self._scope):
+            self._authorize(f"iot:{operation}", resource, context)
+
+
+def _is_to_change(property: str, thing: Thing, override: Override | None, *, differs: bool) -> bool:
+    """Raises Disallowed where a difference is not to be."""
+    if not differs or override is Override.DO_NOTHING:
+        return False
+    if override in (None, Override.FAIL):
+        # AWS names no default. CreateThing refuses another configuration than the one that there is, and so do we.
+        raise Disallowed("thing", thing.name, f"Thing {thing.name} already exists with another {property}")
+    return True

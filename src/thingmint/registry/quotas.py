@@ -1,0 +1,26 @@
+"""Quotas of what there may be millions of: their counts have to be there before anything is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thingmint.storage import usage
+
+if TYPE_CHECKING:
+    from thingmint.identity.quotas import Quotas
+    from thingmint.storage.engine import Store, Transaction
+
+__all__ = ["begin_counting"]
+
+
+async def begin_counting(store: Store, quotas: Quotas) -> None:
+    """Takes as long as a scan of an index when such a quota is set for the first time, and nothing later."""
+
+    async def body(tx: Transaction) -> None:
+        if quotas.certificates is not None:
+            await usage.begin(tx, "certificates")
+        if quotas.devices is not None:
+            await usage.begin(tx, "devices")
+
+    if quotas.certificates is not None or quotas.devices is not None:
+        await store.write(body)

@@ -1,0 +1,148 @@
+"""The audit trail over the native API: one account's records, for whoever may see them."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from openapi_schema_validator import OAS31Validator
+
+from tests.e2e.access.operator import Operator, error_of
+from tests.e2e.commands import own_server
+from tests.e2e.wire import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def ours() -> Iterator[Operator]:
+    """Of two accounts, in each of which a few things were done."""
+    with own_server() as server:
+        operator = Operator(server)
+        other = operator.ask("account.create", name="other")
+        ours = Operator(server, operator.ask("account.list")[0]["id"])
+        theirs = Operator(server, other["account"])
+        for each in (ours, theirs):
+            for _ in range(3):
+                each.user()
+            with each.native(each.user("thingmint/ReadOnly")) as native:
+                native.get("/v1/certificates")
+        yield ours
+
+
+@pytest.fixture(scope="module")
+def auditor(ours: Operator) -> Iterator[httpx.Client]:
+    with ours.native(ours.user("thingmint/AuditOnly")) as client:
+
+        def complete() -> bool:
+            return bool(listed(client, event="ListCertificates"))
+
+        until(complete, seconds=10, what="reads are not written")
+        yield client
+
+
+def listed(client: httpx.Client, **parameters: Any) -> list[dict[str, Any]]:
+    """From all pages."""
+    found: list[dict[str, Any]] = []
+    while True:
+        answer = client.get("/v1/audit", params=parameters)
+        assert answer.status_code == 200, answer.text
+        page = answer.json()["data"]
+        assert len(page["records"]) <= parameters.get("page_size", 25)
+        found += page["records"]
+        if page["next_marker"] is None:
+            return found
+        parameters["marker"] = page["next_marker"]
+
+
+def test_only_of_the_own_account(ours: Operator, auditor: httpx.Client) -> None:
+    records = listed(auditor)
+    assert {record["account"] for record in records} == {ours.account}
+    assert [r["event"] for r in records].count("CreateUser") >= 5
+    assert [r["time"] for r in records] == sorted((r["time"] for r in records), reverse=True)
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 250])
+def test_pages_are_the_whole(auditor: httpx.Client, page_size: int) -> None:
+    now = datetime.now(UTC).isoformat()
+    for wanted in ({}, {"event": "CreateUser"}):
+        expected = listed(auditor, until=now, **wanted)
+        assert len(expected) >= 4
+        assert listed(auditor, until=now, page_size=page_size, **wanted) == expected
+
+
+def test_filters(ours: Operator, auditor: httpx.Client) -> None:
+    made = listed(auditor, event="CreateUser")
+    assert {record["event"] for record in made} == {"CreateUser"}
+    [read] = listed(auditor, event="ListCertificates")
+    assert listed(auditor, principal=read["principal"]) == [read]
+    assert listed(auditor, principal=read["principal"], event="CreateUser") == []
+    first, last = made[-1], made[0]
+    between = listed(auditor, since=first["time"], until=last["time"], event="CreateUser")
+    assert between == made[1:], "from the first moment on, and before the last"
+    assert listed(auditor, until=first["time"], event="CreateUser") == []
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    assert listed(auditor, since=later) == []
+
+
+def test_reading_it_is_recorded_too(auditor: httpx.Client) -> None:
+    auditor.get("/v1/audit", params={"page_size": 1})
+    until(lambda: listed(auditor, event="ListAudit"), seconds=10, what="no record")
+
+
+@pytest.mark.parametrize("policies", [[], ["thingmint/ReadOnly"], ["thingmint/FullAccess"]])
+def test_who_may_not(ours: Operator, policies: list[str]) -> None:
+    with ours.native(ours.user(*policies)) as client:
+        assert error_of(client.get("/v1/audit")) == (403, "PERMISSION_DENIED")
+
+
+def test_a_marker_of_another_account(ours: Operator, auditor: httpx.Client) -> None:
+    marker = auditor.get("/v1/audit", params={"page_size": 1}).json()["data"]["next_marker"]
+    [other] = [each["id"] for each in Operator(ours.server).ask("account.list") if each["id"] != ours.account]
+    theirs = Operator(ours.server, other)
+    with contextlib.closing(theirs.native(theirs.user("thingmint/AuditOnly"))) as client:
+        answer = client.get("/v1/audit", params={"marker": marker})
+    assert error_of(answer) == (400, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"page_size": 0},
+        {"page_size": 251},
+        {"since": "yesterday"},
+        {"until": "2026-01-01T00:00:00"},
+        {"marker": "x"},
+        {"account": "123456789012"},
+        {"event": "x" * 129},
+    ],
+)
+def test_wrong_parameters(auditor: httpx.Client, parameters: dict[str, Any]) -> None:
+    assert error_of(auditor.get("/v1/audit", params=parameters)) == (400, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_moments_beyond_all(auditor: httpx.Client, moment: str) -> None:
+    for name in ("since", "until"):
+        assert auditor.get("/v1/audit", params={name: moment}).status_code == 200
+
+
+def test_it_is_as_the_schema_says(ours: Operator, auditor: httpx.Client) -> None:
+    document = httpx.get(f"{ours.server.http_url}/openapi.json").json()
+    operation = document["paths"]["/v1/audit"]["get"]
+    assert {parameter["name"] for parameter in operation["parameters"]} == {
+        "page_size",
+        "marker",
+        "since",
+        "until",
+        "event",
+        "principal",
+    }
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    answer = auditor.get("/v1/audit").json()
+    OAS31Validator({**schema, "components": document["components"]}).validate(answer)
+    assert answer["data"]["records"]

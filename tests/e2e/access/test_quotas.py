@@ -1,0 +1,108 @@
+"""Quotas on what is stored, told in each cloud's words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
+
+from tests.e2e.access.operator import Operator, error_of, refusal
+from tests.e2e.commands import own_server, thingmint
+from tests.e2e.conftest import iot_client
+from tests.e2e.material import csr_pem
+from tests.e2e.yandex.certificates import certificate
+from tests.e2e.yandex.clients import Cloud, Refused
+from thingmint.admin import AdminError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from thingmint.testing import RunningServer
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[RunningServer]:
+    quotas = {"USERS": "2", "FOLDERS": "2", "REGISTRIES": "1", "DEVICES": "1", "CERTIFICATES": "2"}
+    with own_server(environment={f"THINGMINT_QUOTAS__{name}": value for name, value in quotas.items()}) as server:
+        yield server
+
+
+def test_certificates(small: RunningServer) -> None:
+    told = "The quota of 2 certificates for each account is used up"
+    operator = Operator(small)
+    with contextlib.closing(iot_client(small)) as iot, operator.bearer(small.token) as native:
+        made = [iot.create_certificate_from_csr(certificateSigningRequest=csr_pem()) for _ in range(2)]
+        for call, given in (
+            (iot.create_certificate_from_csr, {"certificateSigningRequest": csr_pem()}),
+            (iot.create_keys_and_certificate, {}),
+        ):
+            assert refusal(call, **given) == (410, "LimitExceededException", told)
+        answer = native.post("/v1/certificates", json={"csr": csr_pem()})
+        assert (error_of(answer), answer.json()["error"]["message"]) == ((409, "CONFLICT"), told)
+        assert len(iot.list_certificates()["certificates"]) == 2
+        iot.delete_certificate(certificateId=made[0]["certificateId"])
+        iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
+        for each in iot.list_certificates()["certificates"]:
+            iot.delete_certificate(certificateId=each["certificateId"])
+
+
+@pytest.mark.parametrize("wire", ["grpc", "rest"])
+def test_registries_and_devices(small: RunningServer, wire: str) -> None:
+    with contextlib.closing(Cloud(small)) as cloud:
+
+        def refused(method: str, request: Any) -> str:
+            with pytest.raises(Refused) as caught:
+                cloud.wire(wire).call(method, request)
+            assert caught.value.code == "RESOURCE_EXHAUSTED"
+            assert caught.value.http_status in (None, 429)
+            return caught.value.text
+
+        registry = cloud.registry()
+        again = registry_service_pb2.CreateRegistryRequest(folder_id=cloud.folder)
+        assert refused("RegistryService/Create", again).endswith("The quota of 1 registries for each folder is used up")
+        device = cloud.device(registry)
+        another = device_service_pb2.CreateDeviceRequest(registry_id=registry)
+        assert refused("DeviceService/Create", another).endswith("The quota of 1 devices for each registry is used up")
+        for _ in range(2):
+            cloud.add(device, certificate())
+        third = device_service_pb2.AddDeviceCertificateRequest(device_id=device, certificate_data=certificate())
+        told = refused("DeviceService/AddCertificate", third)
+        assert told.endswith("The quota of 2 certificates for each account is used up")
+        cloud.grpc.call("DeviceService/Delete", device_service_pb2.DeleteDeviceRequest(device_id=device))
+        cloud.grpc.call("RegistryService/Delete", registry_service_pb2.DeleteRegistryRequest(registry_id=registry))
+
+
+def test_users_and_folders(small: RunningServer) -> None:
+    operator = Operator(small)
+    operator.ask("user.create", name="second")
+    operator.ask("folder.create", name="second")
+    for noun in ("user", "folder"):
+        with pytest.raises(AdminError, match=f"The quota of 2 {noun}s for each account is used up"):
+            operator.ask(f"{noun}.create", name="third")
+    with operator.bearer(small.token) as native:
+        assert error_of(native.post("/v1/access/user/create", json={"name": "third"})) == (409, "CONFLICT")
+    done = thingmint("access", "user", "create", "third", "--data-dir", small.data_dir)
+    assert (done.returncode, "quota of 2 users" in done.stderr) == (1, True)
+
+
+def test_a_quota_that_is_set_later_counts_what_is_there() -> None:
+    with own_server() as server, contextlib.closing(iot_client(server)) as iot:
+        for _ in range(3):
+            iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
+        server.stop()
+        config = server.data_dir.parent / "thingmint.toml"
+        config.write_text("[quotas]\ncertificates = 4\n")
+        with (
+            own_server(server.data_dir, arguments=[f"--config={config}"]) as again,
+            contextlib.closing(iot_client(again)) as client,
+        ):
+            client.create_certificate_from_csr(certificateSigningRequest=csr_pem())
+            for _ in range(2):
+                assert refusal(client.create_certificate_from_csr, certificateSigningRequest=csr_pem())[0] == 410
+        told = thingmint("audit", "list", "--data-dir", server.data_dir, "--output", "json")
+        assert [r["error"] for r in json.loads(told.stdout) if r["outcome"] == "refused"] == [
+            "LimitExceededException"
+        ] * 2

@@ -1,0 +1,99 @@
+"""A server with two accounts whose endpoints have names."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.access.operator import Operator, keys_of
+from tests.e2e.authorities.devices import Devices
+from tests.e2e.commands import thingmint
+from tests.e2e.conftest import iot_client
+from tests.issuers import Issuer, new_issuer, pem
+from thingmint.testing import running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Owner:
+    """An account that brings authorities along; its devices name ``endpoint``."""
+
+    iot: Any
+    number: str
+    endpoint: str
+    devices: Devices
+    operator: Operator
+
+    def prove(self, issuer: Issuer, **further: Any) -> str:
+        """Registers it as DEFAULT, ACTIVE and registering devices by itself; the id."""
+        code = self.iot.get_registration_code()["registrationCode"]
+        given = {"setAsActive": True, "allowAutoRegistration": True, **further}
+        answer = self.iot.register_ca_certificate(
+            caCertificate=issuer.pem, verificationCertificate=pem(issuer.sign(code)), **given
+        )
+        assert answer["certificateId"] == issuer.fingerprint
+        return issuer.fingerprint
+
+    def issuer(self, **further: Any) -> Issuer:
+        """A new one that is registered."""
+        issuer = new_issuer()
+        self.prove(issuer, **further)
+        return issuer
+
+    def audit(self, word: str) -> list[dict[str, Any]]:
+        """The records that have it in them."""
+        done = thingmint("audit", "export", "--data-dir", self.operator.data)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line)["record"] for line in done.stdout.splitlines() if word in line]
+
+    def status(self, fingerprint: str) -> str:
+        status: str = self.iot.describe_certificate(certificateId=fingerprint)["certificateDescription"]["status"]
+        return status
+
+
+@pytest.fixture(scope="session")
+def owners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Owner, Owner]]:
+    folder = tmp_path_factory.mktemp("authorities")
+    data = folder / "data"
+
+    def made(*command: str) -> Any:
+        done = thingmint(*command, "--data-dir", data, "--output", "json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    made("init")
+    accounts = [made("access", "account", "create", name) for name in ("one", "two")]
+    endpoints = {
+        f"{new['account']}.iot.example.org": {"account": new["account"], "region": "us-east-1"} for new in accounts
+    }
+    environment = {"THINGMINT_ENDPOINTS": json.dumps(endpoints)}
+    with (
+        running_server(data, arguments=["--log-format=json", "--key-pool=0"], environment=environment) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        found = []
+        for new in accounts:
+            iot = stack.enter_context(contextlib.closing(iot_client(server, **keys_of(new))))
+            number = new["account"]
+            endpoint = f"{number}.iot.example.org"
+            found.append(Owner(iot, number, endpoint, Devices(server, endpoint, folder), Operator(server, number)))
+        yield found[0], found[1]
+        log = server.output.read_text(errors="replace")
+        assert "Traceback" not in log
+        assert '"level":"error"' not in log
+
+
+@pytest.fixture
+def owner(owners: tuple[Owner, Owner]) -> Owner:
+    return owners[0]
+
+
+@pytest.fixture
+def other(owners: tuple[Owner, Owner]) -> Owner:
+    return owners[1]

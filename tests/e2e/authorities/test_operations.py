@@ -1,0 +1,337 @@
+"""boto3 brings authorities along: every operation, and every refusal in AWS's words."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from tests.e2e.access.operator import allow, refusal
+from tests.issuers import fingerprint, new_issuer, pem
+from tests.unit.registry.authority_support import JITP_BODY
+
+if TYPE_CHECKING:
+    from tests.e2e.authorities.conftest import Owner
+
+UNKNOWN = "0" * 64
+DAY = timedelta(days=1)
+
+
+def test_registration_codes(owner: Owner, other: Owner) -> None:
+    code = owner.iot.get_registration_code()["registrationCode"]
+    assert len(code) == 64
+    assert owner.iot.get_registration_code()["registrationCode"] == code
+    assert other.iot.get_registration_code()["registrationCode"] != code
+    owner.iot.delete_registration_code()
+    status, kind, _ = refusal(owner.iot.delete_registration_code)
+    assert (status, kind) == (404, "ResourceNotFoundException")
+    assert owner.iot.get_registration_code()["registrationCode"] != code
+
+
+def test_the_life_of_an_authority(owner: Owner) -> None:
+    iot, issuer = owner.iot, new_issuer()
+    ca = owner.prove(issuer, setAsActive=False, allowAutoRegistration=False, tags=[{"Key": "plant", "Value": "7"}])
+    arn = f"arn:aws:iot:us-east-1:{owner.number}:cacert/{ca}"
+    answer = iot.describe_ca_certificate(certificateId=ca)
+    assert "registrationConfig" not in answer
+    told = answer["certificateDescription"]
+    facts = {
+        "certificateArn": arn,
+        "certificateId": ca,
+        "status": "INACTIVE",
+        "certificatePem": issuer.pem,
+        "ownedBy": owner.number,
+        "autoRegistrationStatus": "DISABLE",
+        "customerVersion": 1,
+        "certificateMode": "DEFAULT",
+        "validity": {
+            "notBefore": issuer.certificate.not_valid_before_utc,
+            "notAfter": issuer.certificate.not_valid_after_utc,
+        },
+    }
+    assert {name: told[name] for name in facts} == facts
+    assert told["creationDate"] == told["lastModifiedDate"]
+    assert told["generationId"]
+    assert iot.list_tags_for_resource(resourceArn=arn)["tags"] == [{"Key": "plant", "Value": "7"}]
+    assert ca in [found["certificateId"] for found in iot.list_ca_certificates()["certificates"]]
+
+    iot.update_ca_certificate(certificateId=ca, newStatus="ACTIVE", newAutoRegistrationStatus="ENABLE")
+    told = iot.describe_ca_certificate(certificateId=ca.upper())["certificateDescription"]
+    assert (told["status"], told["autoRegistrationStatus"], told["customerVersion"]) == ("ACTIVE", "ENABLE", 2)
+    assert refusal(iot.delete_ca_certificate, certificateId=ca) == (
+        406,
+        "CertificateStateException",
+        f"CA Certificate must be deactivated (not ACTIVE) before deletion. Id: {ca}",
+    )
+    iot.update_ca_certificate(certificateId=ca, newStatus="INACTIVE")
+    iot.delete_ca_certificate(certificateId=ca)
+    for call in (iot.describe_ca_certificate, iot.update_ca_certificate, iot.delete_ca_certificate):
+        assert refusal(call, certificateId=ca)[:2] == (404, "ResourceNotFoundException")
+
+
+@pytest.mark.parametrize("key", [rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP384R1())])
+def test_keys_of_authorities(owner: Owner, key: Any) -> None:
+    issuer = new_issuer(key=key)
+    owner.prove(issuer)
+    leaf = issuer.sign(key=ec.generate_private_key(ec.SECP256R1()))
+    owner.iot.register_certificate(certificatePem=pem(leaf))
+
+
+def test_modes(owner: Owner, other: Owner) -> None:
+    issuer = new_issuer()
+    register = owner.iot.register_ca_certificate
+    assert refusal(register, caCertificate=issuer.pem) == (
+        400,
+        "InvalidRequestException",
+        "Need to provide verification certificate for registering CA Certificates in DEFAULT mode",
+    )
+    code = owner.iot.get_registration_code()["registrationCode"]
+    proof = pem(issuer.sign(code))
+    assert refusal(register, caCertificate=issuer.pem, verificationCertificate=proof, certificateMode="SNI_ONLY") == (
+        400,
+        "InvalidRequestException",
+        "Cannot provide verification certificate for registering CA Certificates in SNI_ONLY mode",
+    )
+    wrong = "Registration code provided in the CN field of verification certificate is invalid."
+    for subject in (other.iot.get_registration_code()["registrationCode"], "f" * 64, code.upper()):
+        assert refusal(register, caCertificate=issuer.pem, verificationCertificate=pem(issuer.sign(subject))) == (
+            400,
+            "RegistrationCodeValidationException",
+            wrong,
+        )
+    assert refusal(register, caCertificate=issuer.pem, verificationCertificate=pem(new_issuer().sign(code))) == (
+        400,
+        "CertificateValidationException",
+        "Contents of the Verification Certificate are not correct",
+    )
+    answer = register(caCertificate=issuer.pem, certificateMode="SNI_ONLY")
+    told = owner.iot.describe_ca_certificate(certificateId=answer["certificateId"])["certificateDescription"]
+    assert (told["certificateMode"], told["status"]) == ("SNI_ONLY", "INACTIVE")
+
+
+def test_two_owners(owner: Owner, other: Owner) -> None:
+    issuer = new_issuer()
+    ca = owner.prove(issuer)
+    code = other.iot.get_registration_code()["registrationCode"]
+    status, kind, _ = refusal(
+        other.iot.register_ca_certificate,
+        caCertificate=issuer.pem,
+        verificationCertificate=pem(issuer.sign(code)),
+    )
+    assert (status, kind) == (409, "ResourceAlreadyExistsException")
+    other.iot.register_ca_certificate(caCertificate=issuer.pem, certificateMode="SNI_ONLY", setAsActive=True)
+    leaf = issuer.sign()
+    mine = owner.iot.register_certificate(certificatePem=pem(leaf))
+    theirs = other.iot.register_certificate(certificatePem=pem(leaf))
+    assert mine["certificateId"] == theirs["certificateId"]
+    for who, mode in ((owner, "DEFAULT"), (other, "SNI_ONLY")):
+        [found] = who.iot.list_certificates_by_ca(caCertificateId=ca)["certificates"]
+        assert (found["certificateId"], found["certificateMode"]) == (mine["certificateId"], mode)
+    other.iot.update_ca_certificate(certificateId=ca, newStatus="INACTIVE")
+    other.iot.delete_ca_certificate(certificateId=ca)
+    assert owner.iot.describe_ca_certificate(certificateId=ca)["certificateDescription"]["status"] == "ACTIVE"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "garbage",
+        new_issuer().pem * 2,
+        new_issuer().pem[:300],
+        new_issuer(extensions=()).pem,
+        new_issuer(key=rsa.generate_private_key(65537, 1024)).pem,
+        new_issuer(ends=datetime.now(UTC) - DAY).pem,
+        new_issuer(begins=datetime.now(UTC) + DAY).pem,
+        "-----BEGIN CERTIFICATE-----\n" + "A" * 60_000 + "\n-----END CERTIFICATE-----\n",
+        new_issuer().pem + "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n",
+    ],
+    ids=["garbage", "two", "truncated", "no CA", "weak", "expired", "early", "huge", "with a key"],
+)
+def test_what_is_no_authority(owner: Owner, text: str) -> None:
+    status, kind, message = refusal(owner.iot.register_ca_certificate, caCertificate=text, certificateMode="SNI_ONLY")
+    assert (status, kind) == (400, "CertificateValidationException")
+    assert message.startswith("caCertificate "), message
+
+
+def test_registered_twice(owner: Owner) -> None:
+    issuer = new_issuer()
+    ca = owner.prove(issuer)
+    code = owner.iot.get_registration_code()["registrationCode"]
+    with pytest.raises(owner.iot.exceptions.ResourceAlreadyExistsException) as refused:
+        owner.iot.register_ca_certificate(caCertificate=issuer.pem, verificationCertificate=pem(issuer.sign(code)))
+    arn = f"arn:aws:iot:us-east-1:{owner.number}:cacert/{ca}"
+    assert (refused.value.response["resourceId"], refused.value.response["resourceArn"]) == (ca, arn)
+
+
+def test_eleven_of_one_subject(owner: Owner) -> None:
+    name = f"Root {secrets.token_hex(4)}"
+    for _ in range(10):
+        owner.iot.register_ca_certificate(caCertificate=new_issuer(name).pem, certificateMode="SNI_ONLY")
+    status, kind, _ = refusal(
+        owner.iot.register_ca_certificate, caCertificate=new_issuer(name).pem, certificateMode="SNI_ONLY"
+    )
+    assert (status, kind) == (410, "LimitExceededException")
+
+
+def test_configurations(owner: Owner) -> None:
+    iot, role = owner.iot, f"arn:aws:iam::{owner.number}:role/provisions"
+    names = {kind: f"t-{secrets.token_hex(4)}" for kind in ("JITP", "FLEET_PROVISIONING")}
+    for kind, name in names.items():
+        iot.create_provisioning_template(
+            templateName=name, templateBody=JITP_BODY, provisioningRoleArn=role, type=kind, enabled=True
+        )
+    given = {"caCertificate": new_issuer().pem, "certificateMode": "SNI_ONLY"}
+    refused = {
+        name: refusal(iot.register_ca_certificate, **given, registrationConfig=config)[:2]
+        for name, config in {
+            "unknown": {"templateName": "missing"},
+            "fleet": {"templateName": names["FLEET_PROVISIONING"]},
+            "both": {"templateName": names["JITP"], "templateBody": JITP_BODY, "roleArn": role},
+            "neither": {},
+            "body": {"templateBody": "{}", "roleArn": role},
+            "no role": {"templateBody": JITP_BODY},
+            "odd role": {"templateBody": JITP_BODY, "roleArn": "arn:aws:iam::1:user/elf"},
+        }.items()
+    }
+    assert refused.pop("unknown") == (404, "ResourceNotFoundException")
+    assert set(refused.values()) == {(400, "InvalidRequestException")}
+
+    config = {"templateName": names["JITP"]}
+    ca = iot.register_ca_certificate(**given, registrationConfig=config)["certificateId"]
+    assert iot.describe_ca_certificate(certificateId=ca)["registrationConfig"] == config
+    listed = iot.list_ca_certificates(templateName=names["JITP"])["certificates"]
+    assert [found["certificateId"] for found in listed] == [ca]
+    assert refusal(iot.delete_provisioning_template, templateName=names["JITP"])[0] == 409
+    by_body = {"templateBody": JITP_BODY, "roleArn": role}
+    iot.update_ca_certificate(certificateId=ca, newAutoRegistrationStatus="ENABLE", registrationConfig=by_body)
+    assert iot.describe_ca_certificate(certificateId=ca)["registrationConfig"] == by_body
+    assert iot.list_ca_certificates(templateName=names["JITP"])["certificates"] == []
+    iot.delete_provisioning_template(templateName=names["JITP"])
+    assert refusal(
+        iot.update_ca_certificate, certificateId=ca, removeAutoRegistration=True, newAutoRegistrationStatus="ENABLE"
+    )[:2] == (400, "InvalidRequestException")
+    iot.update_ca_certificate(certificateId=ca, removeAutoRegistration=True)
+    answer = iot.describe_ca_certificate(certificateId=ca)
+    assert "registrationConfig" not in answer
+    assert answer["certificateDescription"]["autoRegistrationStatus"] == "DISABLE"
+
+
+def test_handing_a_role_over_takes_a_right(owner: Owner) -> None:
+    role = f"arn:aws:iam::{owner.number}:role/provisions"
+    config = {"templateBody": JITP_BODY, "roleArn": role}
+    given = {"caCertificate": new_issuer().pem, "certificateMode": "SNI_ONLY"}
+    with owner.operator.iot_of(allow("iot:*")) as iot:
+        status, kind, message = refusal(iot.register_ca_certificate, **given, registrationConfig=config)
+        assert (status, kind) == (403, "AccessDeniedException")
+        assert "iam:PassRole" in message
+        ca = iot.register_ca_certificate(**given)["certificateId"]
+        assert refusal(iot.update_ca_certificate, certificateId=ca, registrationConfig=config)[0] == 403
+    with owner.operator.iot_of(allow("iot:*"), allow("iam:PassRole", role)) as iot:
+        iot.update_ca_certificate(certificateId=ca, registrationConfig=config)
+
+
+def test_pages(other: Owner) -> None:
+    iot = other.iot
+    made = [
+        iot.register_ca_certificate(caCertificate=new_issuer(str(n)).pem, certificateMode="SNI_ONLY")["certificateId"]
+        for n in range(5)
+    ]
+    for ascending in (True, False):
+        pages = iot.get_paginator("list_ca_certificates").paginate(
+            ascendingOrder=ascending, PaginationConfig={"PageSize": 2}
+        )
+        found = [ca["certificateId"] for page in pages for ca in page["certificates"] if ca["certificateId"] in made]
+        assert found == (made if ascending else made[::-1])
+    assert refusal(iot.list_ca_certificates, marker="bm90IG91cnM=")[:2] == (400, "InvalidRequestException")
+
+
+def test_registering_leaves(owner: Owner) -> None:
+    iot, issuer = owner.iot, new_issuer(f"Root {secrets.token_hex(4)}")
+    ca = owner.prove(issuer, setAsActive=False)
+    leaf = issuer.sign()
+    id = fingerprint(leaf)
+    state, validation = (406, "CertificateStateException"), (400, "CertificateValidationException")
+    assert refusal(iot.register_certificate, certificatePem=pem(new_issuer("Unknown").sign())) == (
+        *state,
+        "No CA certificate exists for the given certificate",
+    )
+    assert refusal(iot.register_certificate, certificatePem=pem(leaf)) == (
+        *state,
+        "The CA certificate is not active",
+    )
+    iot.update_ca_certificate(certificateId=ca, newStatus="ACTIVE")
+    assert refusal(iot.register_certificate, certificatePem=pem(leaf), status="PENDING_ACTIVATION") == (
+        *state,
+        "Not allowed to register certificate with PENDING_ACTIVATION status",
+    )
+    assert refusal(iot.register_certificate, certificatePem=pem(leaf), caCertificatePem=new_issuer("B").pem) == (
+        *validation,
+        "The issuer of the certificate did not match the subject of the provided CA certificate.",
+    )
+    namesake = new_issuer(issuer.certificate.subject.rfc4514_string().removeprefix("CN="))
+    for given in (
+        {"certificatePem": pem(leaf), "caCertificatePem": namesake.pem},
+        {"certificatePem": pem(namesake.sign())},
+    ):
+        assert refusal(iot.register_certificate, **given) == (
+            *validation,
+            "The signature of the certificate failed verification against the provided CA certificate.",
+        )
+    answer = iot.register_certificate(certificatePem=pem(leaf))
+    assert answer["certificateId"] == id
+    told = iot.describe_certificate(certificateId=id)["certificateDescription"]
+    assert (told["caCertificateId"], told["status"], told["certificateMode"]) == (ca, "INACTIVE", "DEFAULT")
+    with pytest.raises(iot.exceptions.ResourceAlreadyExistsException) as refused:
+        iot.register_certificate(certificatePem=pem(leaf))
+    assert refused.value.response["resourceId"] == id
+    assert refused.value.response["resourceArn"] == answer["certificateArn"]
+    # A second authority of that name, and the leaf's own issuer no longer says whose it is.
+    owner.prove(namesake)
+    another = pem(issuer.sign())
+    assert refusal(iot.register_certificate, certificatePem=another)[:2] == (409, "CertificateConflictException")
+    iot.register_certificate(certificatePem=another, caCertificatePem=issuer.pem, setAsActive=True)
+    assert owner.status(fingerprint(_read(another))) == "ACTIVE"
+    third = pem(issuer.sign())
+    iot.register_certificate(certificatePem=third, caCertificatePem=issuer.pem, setAsActive=True, status="INACTIVE")
+    assert owner.status(fingerprint(_read(third))) == "INACTIVE"
+
+
+def _read(text: str) -> Any:
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(text.encode())
+
+
+def test_leaves_of_an_authority(owner: Owner) -> None:
+    iot, issuer = owner.iot, owner.issuer()
+    made = [iot.register_certificate(certificatePem=pem(issuer.sign()), caCertificatePem=issuer.pem) for _ in range(3)]
+    iot.register_certificate_without_ca(certificatePem=pem(issuer.sign()))
+    ids = [answer["certificateId"] for answer in made]
+    pages = iot.get_paginator("list_certificates_by_ca").paginate(
+        caCertificateId=issuer.fingerprint, PaginationConfig={"PageSize": 2}
+    )
+    listed = [found for page in pages for found in page["certificates"]]
+    assert [found["certificateId"] for found in listed] == ids[::-1]
+    assert {"certificateArn", "certificateId", "status", "certificateMode", "creationDate"} == set(listed[0])
+    ascending = iot.list_certificates_by_ca(caCertificateId=issuer.fingerprint, ascendingOrder=True)
+    assert [found["certificateId"] for found in ascending["certificates"]] == ids
+    assert iot.list_certificates_by_ca(caCertificateId=UNKNOWN)["certificates"] == []
+
+
+def test_nobody_elses(owner: Owner, other: Owner) -> None:
+    ca = owner.issuer().fingerprint
+    calls: tuple[tuple[Any, dict[str, str]], ...] = (
+        (other.iot.describe_ca_certificate, {}),
+        (other.iot.update_ca_certificate, {"newStatus": "INACTIVE"}),
+        (other.iot.delete_ca_certificate, {}),
+    )
+    for call, further in calls:
+        theirs = refusal(call, certificateId=ca, **further)
+        unknown = refusal(call, certificateId=UNKNOWN, **further)
+        assert (theirs[0], theirs[1], theirs[2].replace(ca, UNKNOWN)) == unknown
+        assert theirs[:2] == (404, "ResourceNotFoundException")
+    assert other.iot.list_certificates_by_ca(caCertificateId=ca)["certificates"] == []
+    assert ca not in str(other.iot.list_ca_certificates(pageSize=250)["certificates"])

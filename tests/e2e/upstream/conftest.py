@@ -1,0 +1,106 @@
+"""A server in front of each kind of broker, and devices that may do anything."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.access.operator import Operator, allow, document
+from tests.e2e.commands import own_server
+from tests.e2e.conftest import iot_client
+from tests.e2e.upstream.brokers import mosquitto, rabbitmq
+from tests.e2e.upstream.device import Device, Identity, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.e2e.upstream.brokers import RunningBroker
+    from thingmint.gateway.mqtt.packets import ConnAck
+    from thingmint.testing import RunningServer
+
+KINDS = ["embedded", "mosquitto-5", "mosquitto-3.1.1", "rabbitmq"]
+
+
+@dataclass
+class House:
+    kind: str
+    server: RunningServer
+    broker: RunningBroker | None
+    folder: Path
+    clients: contextlib.ExitStack
+    policy: str = field(default_factory=lambda: f"anything-{secrets.token_hex(4)}")
+    devices: list[Device] = field(default_factory=list)
+
+    def account(self, name: str | None = None) -> Any:
+        """boto3 for the first account, or for a new one."""
+        if name is None:
+            iot = iot_client(self.server)
+        else:
+            new = Operator(self.server).ask("account.create", name=name)
+            iot = self.clients.enter_context(Operator(self.server, new["account"]).iot(new))
+        iot.create_policy(policyName=self.policy, policyDocument=document(allow("iot:*")))
+        return iot
+
+    def connect(self, identity: Identity, client_id: str, **fields: Any) -> tuple[Device, ConnAck]:
+        device, connack = connect(self.server, identity, client_id, **fields)
+        self.devices.append(device)
+        return device, connack
+
+    def device(self, identity: Identity, client_id: str, **fields: Any) -> Device:
+        device, connack = self.connect(identity, client_id, **fields)
+        assert not connack.reason.failed, connack
+        return device
+
+
+@contextlib.contextmanager
+def house_of(kind: str, folder: Path) -> Iterator[House]:
+    with contextlib.ExitStack() as stack:
+        broker: RunningBroker | None = None
+        if kind.startswith("mosquitto"):
+            broker = stack.enter_context(mosquitto(folder))
+        elif kind == "rabbitmq":
+            broker = stack.enter_context(rabbitmq(folder))
+        environment = {}
+        if broker is not None:
+            version = "5" if kind == "mosquitto-5" else "3.1.1"
+            environment["THINGMINT_BROKER"] = json.dumps(broker.settings | {"version": version})
+        server = stack.enter_context(own_server(arguments=["--log-format=json"], environment=environment))
+        yield House(kind, server, broker, folder, stack)
+        log = server.output.read_text(errors="replace")
+        assert "Traceback" not in log, log
+
+
+@pytest.fixture(scope="package", params=KINDS)
+def own_house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with house_of(request.param, tmp_path_factory.mktemp("broker")) as house:
+        yield house
+
+
+@pytest.fixture
+def house(own_house: House) -> Iterator[House]:
+    yield own_house
+    for device in own_house.devices:
+        device.close()
+    own_house.devices.clear()
+
+
+@pytest.fixture(scope="package")
+def iot(own_house: House) -> Any:
+    return own_house.account()
+
+
+@pytest.fixture(scope="package")
+def identity(own_house: House, iot: Any) -> Identity:
+    return Identity.new(iot, own_house.folder, own_house.policy)
+
+
+@pytest.fixture
+def name() -> str:
+    """For client ids and topics that no other test has."""
+    return f"n{secrets.token_hex(5)}"

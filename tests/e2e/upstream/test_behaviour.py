@@ -1,0 +1,326 @@
+"""What devices see is the same, whichever broker carries their messages."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.upstream.device import Closed, Identity
+from thingmint.gateway.mqtt.packets import Disconnect, MessageProperties, PubAck, Publish, UnsubAck, Unsubscribe
+from thingmint.gateway.mqtt.reasons import Reason
+
+if TYPE_CHECKING:
+    from tests.e2e.upstream.conftest import House
+    from thingmint.gateway.mqtt.packets import QoS
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("version", [5, 4])
+def test_from_one_device_to_another(house: House, identity: Identity, name: str, qos: QoS, version: int) -> None:
+    reader = house.device(identity, f"{name}-reader", version=version)
+    assert reader.subscribe(f"{name}/a", qos=qos).reasons == (Reason(qos),)
+    writer = house.device(identity, f"{name}-writer", version=version)
+    for number in range(5):
+        answer = writer.publish(f"{name}/a", b"%d" % number, qos)
+        assert answer is None or not answer.reason.failed
+    received = [reader.message() for _ in range(5)]
+    assert [(m.topic, m.payload, m.qos) for m in received] == [(f"{name}/a", b"%d" % n, qos) for n in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("filter", "expected"),
+    [
+        ("+/b", ["/b", "a/b"]),
+        ("#", ["/a/b", "/b", "a", "a/b", "a/b/c"]),
+        ("a/+", ["a/b"]),
+        ("a/#", ["a/b", "a/b/c"]),
+        ("a/+/#", ["a/b/c"]),
+        ("/+/b", ["/a/b"]),
+    ],
+)
+def test_wildcards(house: House, identity: Identity, name: str, filter: str, expected: list[str]) -> None:
+    reader, writer = house.device(identity, f"{name}-reader"), house.device(identity, f"{name}-writer")
+    assert not reader.subscribe(f"{name}/{filter}").reasons[0].failed
+    for topic in ("a", "a/b", "a/b/c", "/b", "/a/b"):
+        writer.publish(f"{name}/{topic}")
+    writer.publish(name)  # a/# does not match a, at AWS
+    assert reader.topics(len(expected)) == sorted(f"{name}/{topic}" for topic in expected)
+    assert reader.nothing(Publish)
+
+
+def test_unsubscribing_from_a_wildcard(house: House, identity: Identity, name: str) -> None:
+    device = house.device(identity, name)
+    device.subscribe(f"{name}/#")
+    device.send(Unsubscribe(77, (f"{name}/#",)))
+    assert device.next(UnsubAck).reasons == (Reason.SUCCESS,)
+    device.publish(f"{name}/a")
+    assert device.nothing(Publish)
+
+
+def test_reserved_topics_are_apart(house: House, identity: Identity, name: str) -> None:
+    """No wildcard at the start matches them (MQTT 5, 4.7.2), also where they have another name."""
+    device = house.device(identity, name)
+    assert not device.subscribe("#", "+/+", "$aws/events/#").reasons[0].failed
+    device.publish("a/b")
+    assert device.message().topic == "a/b"
+
+
+def test_retained(house: House, identity: Identity, name: str) -> None:
+    writer = house.device(identity, f"{name}-writer")
+    writer.publish(f"{name}/kept", b"old", retain=True)
+    writer.publish(f"{name}/kept", b"new", retain=True)
+    reader = house.device(identity, f"{name}-reader")
+    reader.subscribe(f"{name}/kept")
+    message = reader.message()
+    assert (message.topic, message.payload, message.retain) == (f"{name}/kept", b"new", True)
+    writer.publish(f"{name}/kept", b"", retain=True)
+    later = house.device(identity, f"{name}-later")
+    later.subscribe(f"{name}/kept")
+    assert later.nothing(Publish)
+
+
+def test_retained_by_wildcard(house: House, identity: Identity, name: str) -> None:
+    if house.kind == "rabbitmq":
+        pytest.skip("RabbitMQ keeps retained messages by exact topic only, which docs/brokers.md says")
+    device = house.device(identity, name)
+    device.publish(f"{name}/a/b", b"kept", retain=True)
+    device.subscribe(f"{name}/#")
+    assert device.message().payload == b"kept"
+    device.publish(f"{name}/a/b", b"", retain=True)
+
+
+@pytest.mark.parametrize("version", [5, 4])
+def test_a_session_that_lasts(house: House, identity: Identity, name: str, version: int) -> None:
+    lasting = {"version": version, "clean_start": False} | ({"session_expiry": 600} if version == 5 else {})
+    reader, connack = house.connect(identity, name, **lasting)
+    assert not connack.session_present
+    reader.subscribe(f"{name}/a")
+    reader.disconnect()
+    writer = house.device(identity, f"{name}-writer")
+    for number in range(3):
+        writer.publish(f"{name}/a", b"%d" % number)
+    reader, connack = house.connect(identity, name, **lasting)
+    assert connack.session_present
+    assert [reader.message().payload for _ in range(3)] == [b"0", b"1", b"2"]
+    reader.disconnect()
+    reader, connack = house.connect(identity, name, version=version)
+    assert not connack.session_present
+    writer.publish(f"{name}/a")
+    assert reader.nothing(Publish)
+
+
+def test_what_was_not_acknowledged_comes_again(house: House, identity: Identity, name: str) -> None:
+    reader = house.device(identity, name, session_expiry=600)
+    reader.subscribe(f"{name}/a")
+    reader.publish(f"{name}/a", b"again")
+    assert not reader.next(Publish).dup
+    reader.close()
+    reader, connack = house.connect(identity, name, clean_start=False, session_expiry=600)
+    assert connack.session_present
+    message = reader.message()
+    assert (message.payload, message.dup) == (b"again", True)
+
+
+def test_a_new_session_that_lasts(house: House, identity: Identity, name: str) -> None:
+    """Which 3.1.1 cannot ask for at once."""
+    for _ in range(2):
+        device, connack = house.connect(identity, name, clean_start=True, session_expiry=600)
+        assert not connack.session_present
+        device.subscribe(f"{name}/a")
+        device.disconnect()
+    device, connack = house.connect(identity, name, clean_start=False, session_expiry=600)
+    assert connack.session_present
+    device.publish(f"{name}/a", b"x")
+    assert device.message().payload == b"x"
+
+
+def test_an_old_session_that_ends(house: House, identity: Identity, name: str) -> None:
+    """Nor for this."""
+    device = house.device(identity, name, session_expiry=600)
+    device.subscribe(f"{name}/a")  # RabbitMQ has no session without one
+    device.disconnect()
+    device, connack = house.connect(identity, name, clean_start=False)
+    assert connack.session_present
+    device.disconnect()
+    device, connack = house.connect(identity, name, clean_start=False, session_expiry=600)
+    assert not connack.session_present
+
+
+def test_an_expiry_that_is_taken_back(house: House, identity: Identity, name: str) -> None:
+    device = house.device(identity, name, clean_start=False, session_expiry=600)
+    device.subscribe(f"{name}/a")
+    device.send(Disconnect(session_expiry=0))
+    device.is_closed()
+    _, connack = house.connect(identity, name, clean_start=False, session_expiry=600)
+    assert not connack.session_present
+
+
+def test_a_session_is_taken_over(house: House, identity: Identity, name: str) -> None:
+    older = house.device(identity, name, session_expiry=600)
+    older.subscribe(f"{name}/a")
+    newer, connack = house.connect(identity, name, clean_start=False, session_expiry=600)
+    said = older.is_closed()
+    assert said is not None
+    assert said.reason is Reason.SESSION_TAKEN_OVER
+    assert connack.session_present
+    newer.publish(f"{name}/a", b"to the newer one")
+    assert newer.message().payload == b"to the newer one"
+
+
+def test_many_connections_of_one_client_id(house: House, identity: Identity, name: str) -> None:
+    devices = [house.device(identity, name) for _ in range(8)]
+    for older in devices[:-1]:
+        older.is_closed()
+    devices[-1].subscribe(f"{name}/a")
+    devices[-1].publish(f"{name}/a", b"x")
+    assert devices[-1].message().payload == b"x"
+
+
+def test_accounts_do_not_meet(house: House, identity: Identity, name: str) -> None:
+    stranger = Identity.new(house.account(f"other-{name}"), house.folder, house.policy)
+    mine, theirs = house.device(identity, name), house.device(stranger, name)  # the same client id
+    for device in (mine, theirs):
+        device.subscribe(f"{name}/#", "+/+", f"{name}/a", "#", f"$share/{name}/#")
+    mine.publish(f"{name}/a", b"mine", retain=True)
+    theirs.publish(f"{name}/a", b"theirs", retain=True)
+    late = house.device(stranger, f"{name}-late")
+    late.subscribe(f"{name}/a")
+    for device, payload in ((mine, b"mine"), (theirs, b"theirs"), (late, b"theirs")):
+        assert device.message().payload == payload
+        while not device.nothing(Publish, 0.0):
+            pass
+    for device, payload in ((mine, b"mine"), (theirs, b"theirs")):
+        device.subscribe(f"{name}/a")  # the retained one again
+        assert {device.message().payload for _ in range(1)} == {payload}
+        device.publish(f"{name}/a", b"", retain=True)
+
+
+def test_properties(house: House, identity: Identity, name: str) -> None:
+    """3.1.1 has none."""
+    device = house.device(identity, name)
+    device.subscribe(f"{name}/a")
+    properties = MessageProperties(
+        payload_is_utf8=True,
+        content_type="text/plain",
+        response_topic=f"{name}/reply",
+        correlation_data=b"\x00\x01",
+        user_properties=(("a", "1"), ("a", "2")),
+    )
+    device.publish(f"{name}/a", properties=properties)
+    received = device.message().properties
+    assert received == (properties if house.kind in ("embedded", "mosquitto-5") else MessageProperties())
+
+
+def test_strange_names(house: House, identity: Identity, name: str) -> None:
+    """A dot, an asterisk and a per cent sign are nothing special, and tell topics apart."""
+    strange = [
+        f"{name}/a.b",
+        f"{name}/a*",
+        f"{name}/*",
+        f"{name}/100%",
+        f"{name}/%2E",
+        f"{name}/grün 🌱",
+        f"{name}/a b",
+    ]
+    reader, writer = house.device(identity, f"{name}.%:reader"), house.device(identity, f"{name}-writer")
+    reader.subscribe(*strange)
+    reader.subscribe(f"{name}.x/+")
+    for topic in (*strange, f"{name}/a/b", f"{name}/a", f"{name}/x", f"{name}.x/y", f"{name}/x/y", f"{name}/."):
+        answer = writer.publish(topic)
+        assert answer is not None
+        assert not answer.reason.failed
+    assert reader.topics(8) == sorted([*strange, f"{name}.x/y"])
+    assert reader.nothing(Publish)
+
+
+def test_characters_that_a_broker_would_close_for(house: House, identity: Identity, name: str) -> None:
+    device = house.device(identity, name)
+    answer = device.publish(f"{name}/\x01")
+    assert answer is not None
+    assert answer.reason in (Reason.NO_MATCHING_SUBSCRIBERS, Reason.TOPIC_NAME_INVALID)
+    properties = MessageProperties(user_properties=(("a", "\x02"),))
+    assert device.publish(f"{name}/a", properties=properties)
+    assert device.publish(f"{name}/a")
+
+
+def test_shared_subscriptions(house: House, identity: Identity, name: str) -> None:
+    first, connack = house.connect(identity, f"{name}-1")
+    assert connack.shared_available == (house.kind != "rabbitmq")
+    second = house.device(identity, f"{name}-2")
+    filter = f"$share/{name}/{name}/#"
+    if not connack.shared_available:
+        assert first.subscribe(filter).reasons == (Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,)
+        return
+    for device in (first, second):
+        assert not device.subscribe(filter).reasons[0].failed
+    for _ in range(6):
+        first.publish(f"{name}/a")
+    counts = []
+    for device in (first, second):
+        count = 0
+        while not device.nothing(Publish):
+            count += 1
+        counts.append(count)
+    assert sum(counts) <= 6
+    assert all(counts)
+
+
+def test_the_receive_maximum(house: House, identity: Identity, name: str) -> None:
+    reader = house.device(identity, f"{name}-reader", receive_maximum=2)
+    reader.subscribe(f"{name}/a")
+    writer = house.device(identity, f"{name}-writer")
+    for number in range(5):
+        writer.publish(f"{name}/a", b"%d" % number)
+    first = [reader.next(Publish), reader.next(Publish)]
+    assert reader.nothing(Publish)
+    assert reader.publish(f"{name}/b")  # is answered meanwhile
+    for publish in first:
+        assert publish.packet_id is not None
+        reader.send(PubAck(publish.packet_id))
+    assert [reader.message().payload for _ in range(3)] == [b"2", b"3", b"4"]
+
+
+def test_a_device_that_does_not_read(house: House, identity: Identity, name: str) -> None:
+    """Its messages wait at the broker, or are lost at QoS 0; everybody else goes on."""
+    reader = house.device(identity, f"{name}-reader")
+    reader.subscribe(f"{name}/a", qos=0)
+    writer = house.device(identity, f"{name}-writer")
+    for _ in range(200):
+        writer.publish(f"{name}/a", bytes(100_000), qos=0)
+    assert writer.publish(f"{name}/b")
+    received = 0
+    while not reader.nothing(Publish, 1.0):
+        received += 1
+    assert received > 0
+    assert writer.publish(f"{name}/a", b"still there")
+    assert reader.message().payload == b"still there"
+
+
+def test_a_deactivated_certificate(house: House, iot: Any, name: str) -> None:
+    identity = Identity.new(iot, house.folder, house.policy)
+    device = house.device(identity, name)
+    iot.update_certificate(certificateId=identity.certificate_id, newStatus="INACTIVE")
+    started = time.monotonic()
+    device.is_closed(5)
+    assert time.monotonic() - started < 1.0
+    with pytest.raises((Closed, AssertionError)):
+        house.device(identity, name)
+
+
+def test_many_messages_under_way(house: House, identity: Identity, name: str) -> None:
+    """More than the broker takes at once: none is lost, and they stay in order."""
+    device = house.device(identity, name, version=4)
+    device.subscribe(f"{name}/a", qos=1)
+    for number in range(1000):
+        device.start_publish(f"{name}/a", b"%d" % number)
+    for _ in range(1000):
+        device.next(PubAck)
+    assert [int(device.message().payload) for _ in range(1000)] == list(range(1000))
+
+
+def test_subscriptions_are_answered_in_order(house: House, identity: Identity, name: str) -> None:
+    device = house.device(identity, name)
+    answers = device.subscribe(f"{name}/a", "$SYS/x", f"{name}/b/#/c", f"{name}/d", qos=1)
+    assert [reason.failed for reason in answers.reasons] == [False, True, True, False]

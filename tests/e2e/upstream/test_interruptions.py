@@ -1,0 +1,172 @@
+"""A broker that stands still, dies, comes back, or is listened to directly."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.material import csr_pem
+from tests.e2e.upstream.conftest import KINDS
+from tests.e2e.upstream.device import Closed, Device, Identity, plain
+from thingmint.gateway.mqtt.packets import PubAck, Publish, Will
+from thingmint.gateway.mqtt.reasons import Reason
+
+if TYPE_CHECKING:
+    from tests.e2e.upstream.brokers import RunningBroker
+    from tests.e2e.upstream.conftest import House
+    from thingmint.gateway.mqtt.packets import ConnAck
+
+pytestmark = pytest.mark.parametrize("own_house", KINDS[1:], indirect=True)
+
+
+@pytest.fixture
+def broker(house: House) -> RunningBroker:
+    assert house.broker is not None
+    return house.broker
+
+
+def directly(house: House, client_id: str) -> Device:
+    """A client of the broker itself, as applications in the house are."""
+    assert house.broker is not None
+    login: dict[str, Any] = {"username": "guest", "password": b"guest"} if house.kind == "rabbitmq" else {}
+    return plain(house.broker.port, client_id=client_id, version=5 if house.kind == "mosquitto-5" else 4, **login)
+
+
+def reconnected(house: House, identity: Identity, client_id: str, **fields: Any) -> tuple[Device, ConnAck]:
+    """As devices do: until it works."""
+    deadline = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(Closed):
+            device, connack = house.connect(identity, client_id, **fields)
+            if not connack.reason.failed:
+                return device, connack
+            assert connack.reason is Reason.SERVER_UNAVAILABLE
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("version", [5, 4])
+def test_nothing_is_acknowledged_before_the_broker_did(
+    house: House, broker: RunningBroker, identity: Identity, name: str, version: int
+) -> None:
+    device = house.device(identity, name, version=version)
+    assert device.publish(f"{name}/a") is not None
+    with broker.stopped():
+        device.start_publish(f"{name}/a")
+        assert device.nothing(PubAck, 1.0)
+    assert not device.next(PubAck).reason.failed
+
+
+def test_who_sends_meanwhile_is_made_to_wait(
+    house: House, broker: RunningBroker, identity: Identity, name: str
+) -> None:
+    """Nothing piles up in the server: the device's own socket fills."""
+    device = house.device(identity, name)
+    with broker.stopped():
+        assert device.flood(f"{name}/a", bytes(100_000), 500) < 300  # 30 MB, most of them in the kernel's buffers
+    # The rest of a packet was not sent, so this connection is of no more use; others are.
+    device.close()
+    again, _ = reconnected(house, identity, f"{name}-again")
+    assert again.publish(f"{name}/a")
+
+
+def test_a_deactivated_certificate_while_the_broker_stands_still(
+    house: House, broker: RunningBroker, iot: Any, name: str
+) -> None:
+    identity = Identity.new(iot, house.folder, house.policy)
+    device = house.device(identity, name)
+    with broker.stopped():
+        iot.update_certificate(certificateId=identity.certificate_id, newStatus="INACTIVE")
+        started = time.monotonic()
+        device.is_closed(5)
+        assert time.monotonic() - started < 1.0
+
+
+def test_the_broker_is_killed_and_comes_back(
+    house: House, broker: RunningBroker, identity: Identity, name: str
+) -> None:
+    will = Will(f"{name}/will", b"gone", 1, retain=True)
+    device = house.device(identity, name, will=will)
+    old = house.device(identity, f"{name}-old", version=4)
+    device.subscribe(f"{name}/a")
+    broker.kill()
+    try:
+        said = device.is_closed()
+        assert said is not None
+        assert said.reason is Reason.SERVER_BUSY  # DISCONNECT has no "unavailable"
+        old.is_closed()
+        refused, connack = house.connect(identity, name)
+        assert connack.reason is Reason.SERVER_UNAVAILABLE
+        refused.is_closed()
+        with pytest.raises(Closed):
+            house.connect(identity, name, version=4)
+    finally:
+        broker.start()
+    device, _ = reconnected(house, identity, name)
+    device.subscribe(f"{name}/a")
+    device.publish(f"{name}/a", b"again")
+    assert device.message().payload == b"again"
+    # The server's own connection comes back too, with what it could not send meanwhile.
+    device.subscribe(f"{name}/will")
+    assert device.message(40).payload == b"gone"
+    device.publish(f"{name}/will", b"", retain=True)
+
+
+def test_wills(house: House, identity: Identity, name: str) -> None:
+    reader = house.device(identity, f"{name}-reader")
+    reader.subscribe(f"{name}/+")
+    polite = house.device(identity, f"{name}-polite", will=Will(f"{name}/polite", b"never"))
+    polite.disconnect()
+    rude = house.device(identity, f"{name}-rude", will=Will(f"{name}/rude", b"gone", 1))
+    rude.close()
+    assert reader.message().topic == f"{name}/rude"
+    assert reader.nothing(Publish)
+
+
+def test_what_the_broker_calls_things(house: House, iot: Any, identity: Identity, name: str) -> None:
+    account = _account(iot)
+    with contextlib.closing(directly(house, f"direct-{name}")) as application:
+        application.subscribe(f"{account}/us-east-1/{name}/#")
+        device = house.device(identity, name)
+        device.subscribe(f"{name}/down/#")
+        device.publish(f"{name}/up", b"up")
+        message = application.message()
+        assert (message.topic, message.payload) == (f"{account}/us-east-1/{name}/up", b"up")
+        application.publish(f"{account}/us-east-1/{name}/down/1", b"down")
+        assert application.message().topic.endswith("down/1")
+        message = device.message()
+        assert (message.topic, message.payload) == (f"{name}/down/1", b"down")
+
+
+def _account(iot: Any) -> str:
+    arn: str = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())["certificateArn"]
+    return arn.split(":")[4]
+
+
+def test_the_gateways_own_topics_stay_with_it(house: House, identity: Identity, name: str) -> None:
+    """Keys are in the replies, which must never lie in anybody's queue."""
+    with contextlib.closing(directly(house, f"direct-{name}")) as listener:
+        listener.subscribe("#")
+        device = house.device(identity, name)
+        for form in ("json", "cbor"):
+            for topic in ("certificates/create", "certificates/create-from-csr", "provisioning-templates/t/provision"):
+                for reply in ("accepted", "rejected"):
+                    answer = device.subscribe(f"$aws/{topic}/{form}/{reply}")
+                    assert not answer.reasons[0].failed
+                device.publish(f"$aws/{topic}/{form}", b"{}")
+        device.publish(f"{name}/end")
+        while (message := listener.message()).topic != f"{_account_of(message)}/us-east-1/{name}/end":
+            assert not any(word in message.topic for word in ("certificates", "provisioning"))
+    assert house.broker is not None
+    if house.kind != "rabbitmq":  # which does not write down what it is asked
+        asked = (house.broker.folder / "output").read_text(errors="replace")
+        assert f"us-east-1/{name}/end" in asked
+        assert "aws/certificates" not in asked
+        assert "aws/provisioning-templates" not in asked
+
+
+def _account_of(message: Publish) -> str:
+    return message.topic.partition("/")[0]
