@@ -7,7 +7,7 @@ import contextlib
 import queue
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import uvloop
 from OpenSSL import SSL
@@ -165,7 +165,12 @@ def client_context(certificate: x509.Certificate | None = None, key: Any = None)
     return context
 
 
-def connect(server: Served) -> socket.socket:
+class HasPort(Protocol):
+    @property
+    def port(self) -> int: ...
+
+
+def connect(server: HasPort) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
 
 
