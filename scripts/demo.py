@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from thingmint.testing import ServerFailed, running_server
-from tour import StepFailed, Tour, access, aws, native, server, yandex
+from tour import StepFailed, Tour, access, aws, devices, native, server, yandex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +21,7 @@ STAGES: Sequence[Callable[[Tour], None]] = (
     native.keys_and_certificate,
     yandex.certificates,
     access.users_and_audit,
+    devices.door,
     server.stopping,
 )
 

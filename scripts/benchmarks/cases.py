@@ -10,23 +10,26 @@ import statistics
 import sys
 import time
 import urllib.request
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
 
 from benchmarks.access import access_costs
 from benchmarks.bare import bare_generation
-from benchmarks.figures import Budget, Cost, Figure
+from benchmarks.door import DOOR_STEPS, door
+from benchmarks.figures import Budget, Figure
 from benchmarks.load import Load, Target
-from benchmarks.machine import resident_bytes, sync_time, usage
+from benchmarks.machine import resident_bytes, sync_time
+from benchmarks.measuring import mean_cost, measured, quantile
 from benchmarks.signed import Signer, bearer_get, new_csr, plain_get
 from benchmarks.yandex import WIRES, Fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
+    from benchmarks.figures import Cost
     from benchmarks.yandex import Wire
     from thingmint.testing import RunningServer
 
@@ -87,18 +90,7 @@ class Bench:
 
     def measured(self, load: Load, seconds: float = 3600.0, count: int = sys.maxsize) -> tuple[float, Cost]:
         """Answers per second, for so long or so many."""
-        before = usage(self.server.process.pid)
-        outcome = load.run(seconds=seconds, count=count)
-        used = usage(self.server.process.pid) - before
-        others = max(0.0, used.machine - used.process - outcome.cpu)
-        cost = Cost(
-            server=used.process / outcome.answered,
-            client=outcome.cpu / outcome.answered,
-            p50=quantile(outcome.latencies, 0.5),
-            p99=quantile(outcome.latencies, 0.99),
-            elsewhere=others / (outcome.seconds * (os.cpu_count() or 1)),
-        )
-        return outcome.rate, cost
+        return measured(self.server.process.pid, lambda: load.run(seconds=seconds, count=count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +100,6 @@ class Case:
     name: str
     steps: int
     run: Callable[[Bench], list[Figure]]
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
-def mean_cost(costs: Sequence[Cost]) -> Cost:
-    return Cost(*(statistics.mean(column) for column in zip(*map(astuple, costs), strict=True)))
 
 
 def idle(bench: Bench) -> list[Figure]:
@@ -289,4 +273,5 @@ CASES = (
     Case("access", 4, access),
     *(Case(f"add-{wire.lower()}", 2, add_certificate(wire)) for wire in WIRES),
     Case("get-device", 4, get_device),
+    Case("door", DOOR_STEPS, door),
 )

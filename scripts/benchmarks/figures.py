@@ -7,7 +7,7 @@ from typing import Literal
 
 __all__ = ["Budget", "Cost", "Figure"]
 
-Unit = Literal["/s", "us", "ms", "MB", "s", "ratio"]
+Unit = Literal["/s", "us", "ms", "KB", "MB", "s", "ratio", ""]
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def _shares(times: Sequence[tuple[str, float]], whole: float) -> list[tuple[str,
 
 def _cells(figure: Figure) -> list[str]:
     digits = 0 if figure.value >= 100 else 2
-    unit = {"ratio": "", "/s": "/s"}.get(figure.unit, f" {figure.unit}")
+    unit = {"": "", "ratio": "", "/s": "/s"}.get(figure.unit, f" {figure.unit}")
     measured = f"{figure.value:,.{digits}f}{unit}"
     return [figure.what, measured, _budget(figure.budget, unit), figure.verdict, *_cost(figure.cost)]
 

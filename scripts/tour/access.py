@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tour import NotSo, aws, require
+from tour.commands import access, thingmint
 
 if TYPE_CHECKING:
     from tour import Tour
@@ -28,48 +27,31 @@ def users_and_audit(tour: Tour) -> None:
     tour.stage("Access control and the audit trail, with thingmint access and boto3")
 
     with tour.step("thingmint access user create, key create") as step:
-        _access(tour, "user", "create", "alice")
-        key = _access(tour, "key", "create", "user/alice")
+        access(tour, "user", "create", "alice")
+        key = access(tour, "key", "create", "user/alice")
         hers = aws.client(tour, aws_access_key_id=key["access_key_id"], aws_secret_access_key=key["secret_access_key"])
         step.proved = f"a user with the access key {key['access_key_id']}, and no policy"
     with tour.step("Her ListCertificates") as step:
         refusal = aws.refused("AccessDeniedException", hers.list_certificates)
         step.proved = f"{refusal}, as nothing allows it"
     with tour.step("thingmint access policy attach --policy thingmint/ReadOnly") as step:
-        _access(tour, "policy", "attach", "user/alice", "--policy", "thingmint/ReadOnly")
+        access(tour, "policy", "attach", "user/alice", "--policy", "thingmint/ReadOnly")
         hers.list_certificates()
         refusal = aws.refused("AccessDeniedException", hers.create_keys_and_certificate)
         step.proved = f"lets her list at once; her CreateKeysAndCertificate is still {refusal}"
 
     with tour.step("thingmint audit verify") as step:
         sequence = _sealed_refusal(tour, key["access_key_id"])
-        done = _thingmint("audit", "verify", "--data-dir", str(tour.server.data_dir))
+        done = thingmint("audit", "verify", "--data-dir", str(tour.server.data_dir))
         require(done.returncode == 0, f"says: {done.stderr.strip()}")
-        step.proved = done.stdout.strip().rstrip(".")
+        step.proved = done.stdout.splitlines()[0].rstrip(".")
     with tour.step("Her refusal made a success by hand, in a copy of the database") as step:
         with tempfile.TemporaryDirectory(prefix="thingmint-forged-") as folder:
             _forge(tour, Path(folder), sequence)
-            done = _thingmint("audit", "verify", "--data-dir", folder)
+            done = thingmint("audit", "verify", "--data-dir", folder)
         require(done.returncode == 1, f"left audit verify with exit status {done.returncode}: {done.stdout.strip()}")
         require(f"record {sequence} " in done.stderr, f"is not what audit verify found: {done.stderr.strip()}")
         step.proved = f"caught: {done.stderr.strip().removeprefix('thingmint: ')}"
-
-
-def _access(tour: Tour, *arguments: str) -> Any:
-    done = _thingmint("access", *arguments, "--data-dir", str(tour.server.data_dir), "--output", "json")
-    require(done.returncode == 0, f"failed: {done.stderr.strip()}")
-    return json.loads(done.stdout)
-
-
-def _thingmint(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "thingmint", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        encoding="utf-8",
-        timeout=30,
-    )
 
 
 def _sealed_refusal(tour: Tour, credential: str) -> int:

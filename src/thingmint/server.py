@@ -31,6 +31,7 @@ from thingmint.aws.app import AwsFace
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.aws.operations import Registries
 from thingmint.gateway.broker.embedded import EmbeddedBroker
+from thingmint.gateway.broker.upstream import UpstreamBroker
 from thingmint.gateway.gateway import Doorway, Gateway
 from thingmint.gateway.journal import DoorJournal
 from thingmint.gateway.newcomers import Newcomers, newcomer_throttle
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thingmint.access.throttle import Throttle
+    from thingmint.gateway.broker.interface import Broker
     from thingmint.instance.create import Instance
     from thingmint.settings import Settings
 
@@ -109,6 +111,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     """Serves until SIGTERM or SIGINT, then finishes what is in flight. Raises ConfigError before it listens."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
     await check_master_key(instance.store, instance.vault)
+    broker: Broker = EmbeddedBroker() if settings.broker is None else UpstreamBroker(settings.broker.upstream())
     api_socket = _bind("api-port", settings.host, settings.api_port)
     http_socket = _bind("http-port", _LOOPBACK, settings.http_port)
     doorways = _doorways(settings)
@@ -160,7 +163,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         "http": HttpListener(front, http_socket),
         "grpc": _grpc_listener(yandex, journal, settings, tls),
     }
-    gateway = _gateway(instance, access, settings, fleet, endpoints, DoorJournal(metrics, trail), tls)
+    gateway = _gateway(instance, access, settings, fleet, broker, endpoints, DoorJournal(metrics, trail), tls)
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != _PROXY_SOCKET}
@@ -364,11 +367,11 @@ def _gateway(
     access: _Access,
     settings: Settings,
     fleet: _Fleet,
+    broker: Broker,
     endpoints: Mapping[str, Scope],
     journal: DoorJournal,
     tls: ListenerTLS,
 ) -> Gateway:
-    broker = EmbeddedBroker()
     roles = Roles(access.directory)
     newcomers = NewcomerRegistry(
         access.store, instance.device_authority(DEVICE), fleet.templates, quotas=settings.quotas_in_force()

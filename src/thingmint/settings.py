@@ -11,11 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
 
 from thingmint.access.throttle import LimitsProfile
 from thingmint.access.vault import MASTER_KEY_BYTES
+from thingmint.gateway.broker.names import RABBITMQ, STANDARD
+from thingmint.gateway.broker.target import Login, Target, tls_context
+from thingmint.gateway.broker.upstream import Upstream
 from thingmint.identity.authority import RootKeyType
 from thingmint.identity.durations import parse_duration
 from thingmint.identity.names import is_hostname
@@ -27,7 +39,7 @@ if TYPE_CHECKING:
 
     from pydantic_settings import PydanticBaseSettingsSource
 
-__all__ = ["ConfigError", "Endpoint", "Settings", "load"]
+__all__ = ["BrokerSettings", "ConfigError", "Endpoint", "Settings", "load"]
 
 _PREFIX = "THINGMINT_"
 _FILE_NAME = "thingmint.toml"
@@ -97,6 +109,53 @@ class QuotaSettings(BaseModel):
 _AWS_QUOTAS = Quotas(users=5000, roles=1000, policies=1500)
 
 
+class BrokerSettings(BaseModel):
+    """An MQTT broker that carries the devices' messages, in place of the embedded one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    version: Annotated[Literal["5", "3.1.1"], BeforeValidator(str)] = "5"
+    dialect: Literal["standard", "rabbitmq"] = "standard"
+    username: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> BrokerSettings:
+        secure = Target.of(self.url).secure
+        if not secure and (self.ca_file or self.certificate_file or self.key_file):
+            raise ValueError("ca_file, certificate_file and key_file are for mqtts:// only")
+        if self.key_file is not None and self.certificate_file is None:
+            raise ValueError("key_file needs a certificate_file")
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs a username")
+        return self
+
+    def upstream(self) -> Upstream:
+        """Reads the files. Raises ConfigError."""
+        target = Target.of(self.url)
+        try:
+            if target.secure:
+                target = replace(target, tls=tls_context(self.ca_file, self.certificate_file, self.key_file))
+        except OSError as error:
+            raise ConfigError("broker", f"the files for TLS cannot be used: {error}") from None
+        password = None
+        if self.password_file is not None:
+            try:
+                password = self.password_file.read_bytes().strip()
+            except OSError as error:
+                raise ConfigError("broker", f"password_file cannot be read: {error.strerror}") from None
+        return Upstream(
+            target,
+            version=5 if self.version == "5" else 4,
+            dialect=RABBITMQ if self.dialect == "rabbitmq" else STANDARD,
+            login=Login(self.username, password),
+        )
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
@@ -112,6 +171,7 @@ class Settings(BaseSettings):
     mqtt_proxy_edges: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
     endpoints: dict[Annotated[str, AfterValidator(_endpoint_name)], Endpoint] = {}
     hooks: dict[str, Annotated[str, AfterValidator(_hook_target)]] = {}
+    broker: BrokerSettings | None = None
     key_pool: int = Field(32, ge=0, le=4096)
     log_format: LogFormat = "console"
     dev: bool = False
@@ -186,10 +246,18 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"] if part != "[key]")
         if first["type"] == "extra_forbidden":
-            parts: dict[str, type[BaseModel]] = {"quotas": QuotaSettings, "endpoints": Endpoint}
+            parts: dict[str, type[BaseModel]] = {
+                "broker": BrokerSettings,
+                "endpoints": Endpoint,
+                "quotas": QuotaSettings,
+            }
             part = parts.get(name.partition(".")[0], Settings)
             raise ConfigError(name, f"is not a setting{_suggestion(str(first['loc'][-1]), part)}") from None
         raise ConfigError(name.replace("_", "-"), first["msg"].removeprefix("Value error, ")) from None
+
+
+_PARTS: dict[str, type[BaseModel]] = {"broker": BrokerSettings, "endpoints": Endpoint, "quotas": QuotaSettings}
+"""The tables of the file that have settings of their own."""
 
 
 def _config_file(named: Path | None) -> Path | None:

@@ -252,7 +252,7 @@ def test_serve_initialises_an_empty_directory_and_tells_where_it_listens(data: P
     with own_server(data) as server:
         listeners = data / "listeners.json"
         assert json.loads(listeners.read_text()) == dict(server.ports)
-        assert set(server.ports) == {"api", "http", "grpc"}
+        assert set(server.ports) == {"api", "http", "grpc", "mqtt"}
         assert all(0 < port < 65536 for port in server.ports.values())
         assert stat.S_IMODE(listeners.stat().st_mode) == 0o600
         env = server.environment()
@@ -305,12 +305,12 @@ def test_probes(server: RunningServer) -> None:
 def test_metrics_count_requests_by_operation(server: RunningServer, signer: Signer) -> None:
     def counted() -> float:
         text = exchange(server, "GET", "/metrics").body.decode()
-        name = 'thingmint_requests_total{face="aws",operation="ListThings",status="501"} '
+        name = 'thingmint_requests_total{face="aws",operation="ListJobs",status="501"} '
         return sum(float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
 
     before = counted()
     for _ in range(3):
-        assert signer.send("GET", "/things").status == 501
+        assert signer.send("GET", "/jobs").status == 501
     assert counted() == before + 3
 
 
@@ -338,6 +338,7 @@ def test_plain_http_is_for_loopback_whatever_the_host(data: Path, host: str, add
         found = listening(server)
         assert {one for one in found if one[1] != grpc} == {
             (address, server.ports["api"]),
+            (address, server.ports["mqtt"]),
             ("0100007F", server.ports["http"]),
         }
         own = {"127.0.0.1": {"0000000000000000FFFF00000100007F"}}.get(host, {"0" * 32})

@@ -28,6 +28,18 @@ def refused(flags: dict[str, Any] | None = None, config: Path | None = None) -> 
     return caught.value
 
 
+@pytest.mark.parametrize(
+    "target", ["ftp://x/", "//x", "x", "entry-point:", "http:", "https:///x", "http://[", "javascript:x"]
+)
+def test_what_no_hook_is_behind(target: str) -> None:
+    assert refused({"hooks": {"arn:aws:lambda:us-east-1:1:function:f": target}}).setting.startswith("hooks")
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:8080/x", "https://example.org", "entry-point:mine"])
+def test_hooks(target: str) -> None:
+    assert load({"hooks": {"arn": target}}).hooks == {"arn": target}
+
+
 class TestPrecedence:
     def test_defaults(self) -> None:
         settings = load({})

@@ -292,8 +292,8 @@ def _print_welcome(directory: DataDirectory, ready: Ready, *, dev: bool) -> None
     authorization = "" if dev else f' -H "authorization: Bearer $(cat {directory.token})"'
     _out.print(f"""
 Thingmint listens on {authority_of(ready.host, ready.ports["api"])} with HTTPS, on port {ready.ports["grpc"]} with gRPC,
-on port {ready.ports["mqtt"]} with MQTT for devices, and on 127.0.0.1:{ready.ports["http"]} with plain HTTP, which is
-for this machine only whatever --host says.
+on port {ready.ports["mqtt"]} with MQTT for devices,
+and on 127.0.0.1:{ready.ports["http"]} with plain HTTP, which is for this machine only whatever --host says.
 
   boto3, aws, Terraform     set -a; . {directory.aws_env}; set +a
                             aws iot create-keys-and-certificate --set-as-active

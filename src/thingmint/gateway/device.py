@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -82,6 +82,7 @@ class DeviceConnection(asyncio.Protocol):
         self._refused = False
         self._ended = False
         self._session: Session | None = None
+        self._purposes: tuple[str, ...] = ()
         self._will: Will | None = None
 
     # The transport's side.
@@ -151,6 +152,8 @@ class DeviceConnection(asyncio.Protocol):
         try:
             await work
         except (Unavailable, Throttled) as error:
+            if self._session is None:
+                self._mqtt.refuse(Reason.SERVER_UNAVAILABLE)
             self._close(Reason.SERVER_BUSY, str(error), with_will=True)
         finally:
             self._busy = None
@@ -172,16 +175,15 @@ class DeviceConnection(asyncio.Protocol):
             case PubAck() if session is not None:
                 session.acknowledged(event.packet_id)
             case SubscribeRequested() if session is not None:
-                session.subscribe(event)
+                return session.subscribe(event)
             case UnsubscribeRequested() if session is not None:
-                session.unsubscribe(event)
+                return session.unsubscribe(event)
         return None
 
     async def _connect(self, packet: Connect) -> None:
         services, client_id = self._services, packet.client_id
+        self._purposes = _purposes_of(packet)
         judged = await self._judge(client_id, connecting=True)
-        if isinstance(judged, Admitted):
-            judged = _let_connect(judged, packet)
         if isinstance(judged, Refused):
             self._refuse(judged, client_id)
             return
@@ -192,7 +194,7 @@ class DeviceConnection(asyncio.Protocol):
         if self._ended:  # the peer has gone meanwhile
             link.close()
             return
-        services.wills.withdraw(judged.scope, client_id)
+        services.wills.came_back(judged.scope, client_id, resumed=link.session_present)
         session.link = link
         self._session = session
         self._will = _will_of(packet, expiry)
@@ -221,7 +223,7 @@ class DeviceConnection(asyncio.Protocol):
                 return judged
             services.hub.follow(self, services.admission.dependencies(self._peer) | judged.dependencies)
             if services.watcher.news == news:
-                return judged
+                return _let_connect(judged, client_id, self._purposes)
 
     async def _judge_again(self, session: Session) -> None:
         try:
@@ -232,6 +234,8 @@ class DeviceConnection(asyncio.Protocol):
         finally:
             self._rejudging = None
         if isinstance(judged, Refused):
+            if judged.caller is not None and not self._ended:
+                self._tell(judged, session.client_id)
             self.throw_out(judged.reason, judged.why)
         elif judged.scope != session.admitted.scope:
             self.throw_out(Reason.NOT_AUTHORIZED, "the certificate belongs to another account now")
@@ -242,20 +246,26 @@ class DeviceConnection(asyncio.Protocol):
         session = self._session
         if event.session_expiry is not None and session is not None and session.link is not None:
             session.link.set_expiry(event.session_expiry)
+            if self._will is not None:
+                self._will = replace(self._will, delay=min(self._will.delay, event.session_expiry))
         self._end("the device disconnected", with_will=event.will)
         self._shut()
 
     # The end.
 
     def _refuse(self, refused: Refused, client_id: str) -> None:
-        self._services.journal.refused(
-            self._peer, refused.caller, "Connect", f"client/{client_id}", refused.why, refused.findings
-        )
+        self._tell(refused, client_id)
         self._refused = True
         if not refused.silent:
             self._mqtt.refuse(refused.reason)
         self._end(refused.why, with_will=False)
         self._shut()
+
+    def _tell(self, refused: Refused, client_id: str) -> None:
+        caller, resource = refused.caller, f"client/{client_id}"
+        if caller is not None:
+            resource = f"arn:aws:iot:{caller.regions[0]}:{caller.account}:{resource}"
+        self._services.journal.refused(self._peer, caller, "Connect", resource, refused.why, refused.findings)
 
     def _close(self, reason: Reason, why: str, *, with_will: bool) -> None:
         if self._ended:
@@ -293,15 +303,16 @@ class DeviceConnection(asyncio.Protocol):
             self._transport.write(data)
 
 
-def _let_connect(admitted: Admitted, packet: Connect) -> Admitted | Refused:
-    """Whether the policies allow it: iot:Connect on the client id (AWS: ConnectAttributes tell what for)."""
-    attributes = []
-    if not packet.clean_start or packet.session_expiry:
-        attributes.append("PersistentConnect")
-    if packet.will is not None:
-        attributes.append("LastWill")
-    context = {"iot:ConnectAttributes": attributes}
-    rights, client_id = admitted.rights, packet.client_id
+def _purposes_of(packet: Connect) -> tuple[str, ...]:
+    """AWS's ConnectAttributes."""
+    persistent = ("PersistentConnect",) if not packet.clean_start or packet.session_expiry else ()
+    return (*persistent, "LastWill") if packet.will is not None else persistent
+
+
+def _let_connect(admitted: Admitted, client_id: str, purposes: tuple[str, ...]) -> Admitted | Refused:
+    """Whether the policies allow it: iot:Connect on the client id. Asked again whenever they change."""
+    context = {"iot:ConnectAttributes": purposes}
+    rights = admitted.rights
     if rights.allows("Connect", client_id, context):
         return admitted
     why = rights.why("Connect", client_id, context)

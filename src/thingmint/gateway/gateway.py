@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from thingmint.gateway.admission import Admission
@@ -84,7 +84,7 @@ class Gateway:
             wills=Wills(admission, broker, journal),
             journal=journal,
             provisioning=provisioning,
-            limits=AWS_LIMITS,
+            limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
             clock=clock,
         )
         self._servers: list[asyncio.Server] = []

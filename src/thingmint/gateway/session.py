@@ -89,7 +89,7 @@ class Session:
             qos, id = packet.qos, packet.packet_id
             message = Message(topic, packet.payload, 1 if qos else 0, packet.retain, packet.properties)
             self.link.publish(message, lambda reason: self._published(id, reason))
-            return None
+            return self.link.congestion()
         self._published(packet.packet_id, Reason.SUCCESS)
         if self._provisioning is not None and (request := provisioning_request(topic)) is not None:
             return self._provision(request, packet.payload)
@@ -101,7 +101,7 @@ class Session:
         assert self.link is not None
         self.link.acknowledge(packet_id)
 
-    def subscribe(self, event: SubscribeRequested) -> None:
+    def subscribe(self, event: SubscribeRequested) -> Coroutine[Any, Any, None] | None:
         assert self.link is not None
         answers = [
             self._judge_subscription(request) if refusal is None else refusal
@@ -111,7 +111,7 @@ class Session:
         if refused and self._mqtt.version == 4 and not self.admitted.settings.suback_refusals:
             # AWS closes the connection, and never answers 0x80.
             self._host.fail(refused[0], "a subscription was refused")
-            return
+            return None
         wanted = [
             Subscription(r.filter, 1 if r.qos else 0, r.no_local, r.retain_as_published, r.retain_handling)
             for r, answer in zip(event.requests, answers, strict=True)
@@ -128,8 +128,9 @@ class Session:
             self.link.subscribe(wanted, done)
         else:
             done(())
+        return self.link.congestion()
 
-    def unsubscribe(self, event: UnsubscribeRequested) -> None:
+    def unsubscribe(self, event: UnsubscribeRequested) -> Coroutine[Any, Any, None] | None:
         assert self.link is not None
         answers = [
             Reason.SUCCESS if refusal is None and filter.startswith(_OWN_TOPICS) else refusal
@@ -147,6 +148,7 @@ class Session:
             self.link.unsubscribe(wanted, done)
         else:
             done(())
+        return self.link.congestion()
 
     # What the broker sends.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ __all__ = ["Will", "Wills"]
 _log = structlog.get_logger("thingmint.gateway")
 
 _MAX_WAITING = 100_000
+_RESERVED = "$"  # as the first character: topics of the service's own, where nobody's word but ours is to be heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Wills:
         self._admission = admission
         self._broker = broker
         self._journal = journal
-        self._waiting: dict[tuple[Scope, str], asyncio.Task[None]] = {}
+        self._waiting: dict[tuple[Scope, str], tuple[asyncio.Task[None], asyncio.Event]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def leave(self, scope: Scope, client_id: str, peer: Peer, will: Will) -> None:
@@ -46,16 +48,19 @@ class Wills:
         if len(self._tasks) >= _MAX_WAITING:
             _log.error("a will was dropped: too many wait", client_id=client_id)
             return
-        task = asyncio.create_task(self._publish(scope, client_id, peer, will))
+        ended = asyncio.Event()
+        task = asyncio.create_task(self._publish(scope, client_id, peer, will, ended))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if will.delay > 0:
-            self._waiting[scope, client_id] = task
+            self._waiting[scope, client_id] = (task, ended)
 
-    def withdraw(self, scope: Scope, client_id: str) -> None:
-        """The device came back in time."""
-        task = self._waiting.pop((scope, client_id), None)
-        if task is not None:
+    def came_back(self, scope: Scope, client_id: str, *, resumed: bool) -> None:
+        """The device is there again. Unless it ``resumed`` its session, that has ended, and its will is due."""
+        task, ended = self._waiting.pop((scope, client_id), (None, None))
+        if ended is not None and not resumed:
+            ended.set()
+        elif task is not None:
             task.cancel()
 
     async def close(self) -> None:
@@ -64,10 +69,12 @@ class Wills:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _publish(self, scope: Scope, client_id: str, peer: Peer, will: Will) -> None:
+    async def _publish(self, scope: Scope, client_id: str, peer: Peer, will: Will, ended: asyncio.Event) -> None:
         if will.delay > 0:
-            await asyncio.sleep(will.delay)
-            self._waiting.pop((scope, client_id), None)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), will.delay)
+            if not ended.is_set():
+                self._waiting.pop((scope, client_id), None)
         # Judged now and not when the device connected: whoever was deactivated meanwhile has no last word.
         message = will.message
         try:
@@ -76,6 +83,11 @@ class Wills:
             _log.error("a will was not published: the store cannot be read", client_id=client_id)
             return
         if not isinstance(judged, Admitted) or judged.scope != scope:
+            return
+        if message.topic.startswith(_RESERVED):
+            resource = judged.rights.resource("Publish", message.topic)
+            why = "the topic is reserved for the service itself"
+            self._journal.refused(peer, judged.caller, "Publish", resource, why)
             return
         for action in ("Publish", "RetainPublish") if message.retain else ("Publish",):
             if not judged.rights.allows(action, message.topic):

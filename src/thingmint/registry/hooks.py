@@ -77,7 +77,7 @@ class HookTable:
         name = url.partition(":")[2] if url is not None else function[1] if function is not None else ""
         found = self._function(target, name)
         if found is None:
-            _log.error("a hook is neither in the settings (hooks) nor an entry point", hook=target)
+            _log.warning("a hook is neither in the settings (hooks) nor an entry point", hook=target)
             raise ProvisioningRefused("invocation", "Access denied while invoking Lambda function")
         return await self._call(target, found, dict(question))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from thingmint.gateway.broker.deadlines import Deadlines
+from thingmint.gateway.broker.interface import Features
 from thingmint.gateway.broker.limits import Bound, Budget, EmbeddedLimits
 from thingmint.gateway.broker.router import Budgets, Router
 from thingmint.identity.errors import Unavailable
@@ -60,6 +61,10 @@ class EmbeddedBroker:
             Budget(Bound(self._limits.sessions, 0)), Budget(self._limits.queued), Budget(self._limits.retained)
         )
         self._accounts: WeakValueDictionary[str, Budgets] = WeakValueDictionary()  # as long as a router has them
+
+    @property
+    def features(self) -> Features:
+        return Features()
 
     @property
     def usage(self) -> Usage:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from thingmint.gateway.mqtt.packets import NO_PROPERTIES, MessageProperties
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any
 
     from thingmint.gateway.mqtt.reasons import Reason
     from thingmint.identity.registration import Scope
 
-__all__ = ["Broker", "Link", "Message", "Opening", "Subscriber", "Subscription"]
+__all__ = ["Broker", "Features", "Link", "Message", "Opening", "Subscriber", "Subscription"]
 
 QoS = Literal[0, 1]
 
@@ -60,6 +61,13 @@ class Opening:
     receive_maximum: int
 
 
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What devices are told that there is, or is not."""
+
+    shared_subscriptions: bool = True
+
+
 class Subscriber(Protocol):
     """The device's end. Its methods return at once and never raise; they may call back, even ``Link.close``."""
 
@@ -88,6 +96,10 @@ class Link(Protocol):
 
     def unsubscribe(self, filters: Sequence[str], done: Callable[[Sequence[Reason]], None]) -> None: ...
 
+    def congestion(self) -> Coroutine[Any, Any, None] | None:
+        """None, or what to wait for before more is published or subscribed: what is sent regardless may be refused."""
+        ...
+
     def acknowledge(self, packet_id: int) -> None: ...
 
     def pause(self) -> None:
@@ -106,6 +118,9 @@ class Link(Protocol):
 
 
 class Broker(Protocol):
+    @property
+    def features(self) -> Features: ...
+
     async def open(self, opening: Opening, subscriber: Subscriber) -> Link:
         """Takes the session over from any other connection of that client id. Messages that wait for it are delivered
         only once ``Link.resume`` is called for the first time, which is after the device got its CONNACK.

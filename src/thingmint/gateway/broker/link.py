@@ -53,6 +53,9 @@ class EmbeddedLink:
         else:
             done([Reason.UNSPECIFIED_ERROR] * len(filters))
 
+    def congestion(self) -> None:
+        """Everything is answered at once."""
+
     def acknowledge(self, packet_id: int) -> None:
         if self._session.link is self:
             self._session.acknowledge(packet_id)

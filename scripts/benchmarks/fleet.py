@@ -1,0 +1,137 @@
+"""A fleet's certificates, and their place in a server's registry."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from thingmint.identity.certificates import Certificate
+from thingmint.identity.device_policies import Target
+from thingmint.identity.registration import Registration, Scope
+from thingmint.identity.status import Status
+from thingmint.storage import certificates as certificates_sql
+from thingmint.storage import policy_attachments
+from thingmint.storage.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from thingmint.storage.engine import Transaction
+    from thingmint.testing import RunningServer
+
+__all__ = ["DeviceFleet", "key_pem", "make_fleet", "register"]
+
+_BATCH = 500
+
+# As fleets have them: what a device may do hangs on its name.
+_POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Action": "iot:Connect", "Resource": "arn:aws:iot:*:*:client/${iot:ClientId}"},
+        {
+            "Effect": "Allow",
+            "Action": ["iot:Publish", "iot:Receive"],
+            "Resource": "arn:aws:iot:*:*:topic/bench/${iot:ClientId}/*",
+        },
+        {
+            "Effect": "Allow",
+            "Action": "iot:Subscribe",
+            "Resource": "arn:aws:iot:*:*:topicfilter/bench/${iot:ClientId}/*",
+        },
+    ],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFleet:
+    """``identities`` are files with a certificate and its key; ``server`` is one for localhost, of the same CA."""
+
+    ca: Path
+    server: Path
+    identities: Sequence[Path]
+    certificates: Sequence[Certificate]
+
+
+def make_fleet(folder: Path, count: int) -> DeviceFleet:
+    """P-256 throughout. The devices have a key in common, which nobody looks at."""
+    folder.mkdir()
+    key, ca_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    template = x509.CertificateBuilder().issuer_name(_name("Benchmark CA"))
+    template = template.not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + timedelta(days=30))
+    ca = template.subject_name(_name("Benchmark CA")).public_key(ca_key.public_key())
+    ca = ca.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    server = template.subject_name(_name("localhost")).public_key(key.public_key())
+    server = server.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    private = key_pem(key)
+
+    def issued(builder: x509.CertificateBuilder) -> x509.Certificate:
+        return builder.serial_number(x509.random_serial_number()).sign(ca_key, hashes.SHA256())
+
+    def kept(name: str, certificate: x509.Certificate, private: str = "") -> Path:
+        path = folder / name
+        path.write_text(certificate.public_bytes(Encoding.PEM).decode() + private)
+        return path
+
+    devices = [
+        issued(template.subject_name(_name(f"bench-{number}")).public_key(key.public_key())) for number in range(count)
+    ]
+    return DeviceFleet(
+        kept("ca.pem", issued(ca)),
+        kept("server.pem", issued(server), private),
+        [kept(f"{number}.pem", device, private) for number, device in enumerate(devices)],
+        [Certificate.of(device) for device in devices],
+    )
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def register(server: RunningServer, fleet: DeviceFleet) -> None:
+    """All of them, ACTIVE and with a policy. Written past the server, which would take a minute for it."""
+    client: Any = boto3.session.Session().client("iot", **server.boto3_arguments())
+    name = f"fleet-{uuid.uuid4()}"
+    policy_arn = client.create_policy(policyName=name, policyDocument=json.dumps(_POLICY))["policyArn"]
+    _, _, _, region, account, _ = policy_arn.split(":")
+    asyncio.run(_insert(server.data_dir / "thingmint.db", Scope(account, region), fleet.certificates, name))
+    # The server reads one state until it writes: now it sees all of them.
+    client.create_policy(policyName=f"{name}-seen", policyDocument=json.dumps(_POLICY))
+    client.close()
+
+
+async def _insert(database: Path, scope: Scope, certificates: Sequence[Certificate], policy: str) -> None:
+    now = datetime.now(UTC)
+    store = SQLiteStore(database)
+    try:
+        for start in range(0, len(certificates), _BATCH):
+
+            async def body(tx: Transaction, batch: Sequence[Certificate] = certificates[start : start + _BATCH]) -> None:
+                for certificate in batch:
+                    fingerprint = certificate.fingerprint
+                    await certificates_sql.insert_certificate(tx, certificate)
+                    registration = Registration.begin(
+                        scope, fingerprint, Status.ACTIVE, "DEFAULT", "registered", now=now, generation=str(uuid.uuid4())
+                    )
+                    await certificates_sql.insert_registration(tx, registration)
+                    await policy_attachments.insert_attachment(tx, scope, Target("cert", fingerprint), policy, now)
+
+            await store.write(body)
+    finally:
+        await store.close()
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])

@@ -1,0 +1,42 @@
+"""What a load costs the server that it is put on."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from dataclasses import astuple
+from typing import TYPE_CHECKING
+
+from benchmarks.figures import Cost
+from benchmarks.machine import usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.load import Outcome
+
+__all__ = ["mean_cost", "measured", "quantile"]
+
+
+def measured(pid: int, run: Callable[[], Outcome]) -> tuple[float, Cost]:
+    """Answers per second, and what one of them cost the server that is process ``pid``."""
+    before = usage(pid)
+    outcome = run()
+    used = usage(pid) - before
+    others = max(0.0, used.machine - used.process - outcome.cpu)
+    cost = Cost(
+        server=used.process / outcome.answered,
+        client=outcome.cpu / outcome.answered,
+        p50=quantile(outcome.latencies, 0.5),
+        p99=quantile(outcome.latencies, 0.99),
+        elsewhere=others / (outcome.seconds * (os.cpu_count() or 1)),
+    )
+    return outcome.rate, cost
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def mean_cost(costs: Sequence[Cost]) -> Cost:
+    return Cost(*(statistics.mean(column) for column in zip(*map(astuple, costs), strict=True)))

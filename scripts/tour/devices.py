@@ -1,0 +1,216 @@
+"""The devices' door, with AWS's own device SDK: a claim, an identity, a thing, messages, and the way out."""
+
+from __future__ import annotations
+
+import json
+import queue
+import tempfile
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from awscrt import mqtt, mqtt5
+from awscrt.mqtt_request_response import ClientOptions
+from awsiot import iotidentity, mqtt5_client_builder, mqtt_connection_builder
+
+from tour import NotSo, aws, require
+from tour.commands import access
+
+if TYPE_CHECKING:
+    from tour import Tour
+
+__all__ = ["door"]
+
+_PATIENCE = 15.0  # seconds
+
+_TEMPLATE = {
+    "Parameters": {"SerialNumber": {"Type": "String"}, "AWS::IoT::Certificate::Id": {"Type": "String"}},
+    "Resources": {
+        "thing": {
+            "Type": "AWS::IoT::Thing",
+            "Properties": {"ThingName": {"Fn::Join": ["-", ["lamp", {"Ref": "SerialNumber"}]]}},
+        },
+        "certificate": {
+            "Type": "AWS::IoT::Certificate",
+            "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"},
+        },
+        "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "lamps"}},
+    },
+    "DeviceConfiguration": {"greeting": {"Fn::Sub": "hello, ${SerialNumber}"}},
+}
+
+
+def door(tour: Tour) -> None:
+    tour.stage("The devices' door, with boto3 and AWS's device SDK (MQTT over mutual TLS)")
+    iot = aws.client(tour)
+    arn = iot.create_keys_and_certificate()["certificateArn"].partition(":cert/")[0]
+    with tempfile.TemporaryDirectory(prefix="thingmint-devices-") as folder:
+        _walk(tour, iot, arn, Path(folder))
+
+
+def _walk(tour: Tour, iot: Any, arn: str, folder: Path) -> None:
+    with tour.step("CreatePolicy, CreateProvisioningTemplate") as step:
+        iot.create_policy(policyName="lamps", policyDocument=_lamps(arn))
+        account = arn.split(":")[4]
+        access(tour, "role", "create", "fleet", "--trust-policy", _trust(folder))
+        access(tour, "policy", "attach", "role/fleet", "--policy", "thingmint/ProvisioningOnly")
+        iot.create_provisioning_template(
+            templateName="lamps",
+            templateBody=json.dumps(_TEMPLATE),
+            provisioningRoleArn=f"arn:aws:iam::{account}:role/fleet",
+            enabled=True,
+        )
+        step.proved = "what a lamp may do, and how one is made"
+    with tour.step("CreateProvisioningClaim") as step:
+        claim = iot.create_provisioning_claim(templateName="lamps")
+        tour.private_keys.append(claim["keyPair"]["PrivateKey"])
+        claim_files = _save(folder, "claim", claim["certificatePem"], claim["keyPair"]["PrivateKey"])
+        step.proved = f"a certificate that is good for that until {claim['expiration']:%H:%M:%S}"
+
+    with tour.step("A device with the claim, MQTT 5: CreateKeysAndCertificate, RegisterThing") as step:
+        first, name, greeting = _provision(tour, _connected5(tour, claim_files, "claiming-5"), "0001", folder)
+        require((name, greeting) == ("lamp-0001", "hello, 0001"), f"made {name}, and told it {greeting!r}")
+        step.proved = f"it got a key, became {name}, and was told {greeting!r}"
+    with tour.step("Another one, MQTT 3.1.1") as step:
+        second, name, _ = _provision(tour, _connected3(tour, claim_files, "claiming-3"), "0002", folder)
+        require(name == "lamp-0002", f"made {name}")
+        step.proved = f"became {name}"
+
+    received: queue.Queue[tuple[str, bytes]] = queue.Queue()
+    closed: Future[str] = Future()
+    with tour.step("lamp-0001 comes back as itself, and subscribes") as step:
+        lamp = _connected5(tour, first.files, "lamp-0001", received, closed)
+        lamp.subscribe(
+            mqtt5.SubscribePacket([mqtt5.Subscription("lamps/lamp-0001/#", mqtt5.QoS.AT_LEAST_ONCE)])
+        ).result(_PATIENCE)
+        step.proved = "on MQTT 5, with the certificate that it was given"
+    with tour.step("lamp-0002 as well, and tells lamp-0001 something") as step:
+        other = _connected3(tour, second.files, "lamp-0002")
+        other.publish("lamps/lamp-0001/set", b"on", mqtt.QoS.AT_LEAST_ONCE)[0].result(_PATIENCE)
+        topic, payload = received.get(timeout=_PATIENCE)
+        require((topic, payload) == ("lamps/lamp-0001/set", b"on"), f"brought {payload!r} on {topic}")
+        other.disconnect().result(_PATIENCE)
+        step.proved = f"on MQTT 3.1.1; {payload.decode()!r} came on {topic}"
+    with tour.step("UpdateCertificate(newStatus=INACTIVE) of lamp-0001") as step:
+        iot.update_certificate(certificateId=first.id, newStatus="INACTIVE")
+        started = time.perf_counter()
+        why = closed.result(_PATIENCE)
+        took = time.perf_counter() - started
+        lamp.stop()
+        step.proved = f"its connection ended after {took:.1f} s: {why}"
+    with tour.step("lamp-0001 tries again") as step:
+        try:
+            _connected5(tour, first.files, "lamp-0001").stop()
+        except NotSo as refused:
+            step.proved = str(refused)
+        else:
+            raise NotSo("was let in")
+
+
+class _Identity:
+    """A device's own certificate, as it was given one."""
+
+    def __init__(self, id: str, files: tuple[str, str]) -> None:
+        self.id = id
+        self.files = files
+
+
+def _provision(tour: Tour, client: Any, serial: str, folder: Path) -> tuple[_Identity, str | None, str | None]:
+    options = ClientOptions(max_request_response_subscriptions=4, max_streaming_subscriptions=0)
+    identity = iotidentity.IotIdentityClientV2(client, options)
+    created = identity.create_keys_and_certificate(iotidentity.CreateKeysAndCertificateRequest()).result(_PATIENCE)
+    tour.private_keys.append(created.private_key)
+    registered = identity.register_thing(
+        iotidentity.RegisterThingRequest(
+            template_name="lamps",
+            certificate_ownership_token=created.certificate_ownership_token,
+            parameters={"SerialNumber": serial},
+        )
+    ).result(_PATIENCE)
+    client.stop() if isinstance(client, mqtt5.Client) else client.disconnect().result(_PATIENCE)
+    files = _save(folder, serial, created.certificate_pem, created.private_key)
+    greeting = (registered.device_configuration or {}).get("greeting")
+    return _Identity(created.certificate_id, files), registered.thing_name, greeting
+
+
+def _connected5(
+    tour: Tour,
+    files: tuple[str, str],
+    client_id: str,
+    received: queue.Queue[tuple[str, bytes]] | None = None,
+    closed: Future[str] | None = None,
+) -> Any:
+    up: Future[str] = Future()
+
+    def ended(reason: str) -> None:
+        if closed is not None and not closed.done():
+            closed.set_result(reason)
+
+    def failed(data: Any) -> None:
+        if not up.done():
+            code = data.connack_packet.reason_code.name if data.connack_packet else str(data.exception)
+            up.set_exception(NotSo(f"it is refused: {code}"))
+
+    client = mqtt5_client_builder.mtls_from_path(
+        *files,
+        endpoint="localhost",
+        port=tour.server.ports["mqtt"],
+        ca_filepath=str(tour.server.ca),
+        client_id=client_id,
+        on_lifecycle_connection_success=lambda data: None if up.done() else up.set_result("up"),
+        on_lifecycle_connection_failure=failed,
+        on_lifecycle_disconnection=lambda data: ended(
+            data.disconnect_packet.reason_code.name if data.disconnect_packet else "the connection was closed"
+        ),
+        on_publish_received=lambda data: (
+            received.put((data.publish_packet.topic, data.publish_packet.payload)) if received is not None else None
+        ),
+    )
+    client.start()
+    try:
+        up.result(_PATIENCE)
+    except NotSo:
+        client.stop()
+        raise
+    return client
+
+
+def _connected3(tour: Tour, files: tuple[str, str], client_id: str) -> Any:
+    connection = mqtt_connection_builder.mtls_from_path(
+        *files,
+        endpoint="localhost",
+        port=tour.server.ports["mqtt"],
+        ca_filepath=str(tour.server.ca),
+        client_id=client_id,
+        clean_session=True,
+    )
+    connection.connect().result(_PATIENCE)
+    return connection
+
+
+def _save(folder: Path, name: str, certificate: str, key: str) -> tuple[str, str]:
+    paths = folder / f"{name}.pem", folder / f"{name}.key"
+    for path, text in zip(paths, (certificate, key), strict=True):
+        path.touch(mode=0o600)
+        path.write_text(text)
+    return str(paths[0]), str(paths[1])
+
+
+def _trust(folder: Path) -> str:
+    statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "iot.amazonaws.com"}}
+    path = folder / "trust.json"
+    path.write_text(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    return str(path)
+
+
+def _lamps(arn: str) -> str:
+    """A lamp may connect as itself, hear what is said to it, and say anything to lamps."""
+    own = "${iot:Connection.Thing.ThingName}"
+    statements = [
+        {"Effect": "Allow", "Action": "iot:Connect", "Resource": f"{arn}:client/{own}"},
+        {"Effect": "Allow", "Action": "iot:Publish", "Resource": f"{arn}:topic/lamps/*"},
+        {"Effect": "Allow", "Action": "iot:Receive", "Resource": f"{arn}:topic/lamps/{own}/*"},
+        {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": f"{arn}:topicfilter/lamps/{own}/*"},
+    ]
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})

@@ -1,0 +1,459 @@
+"""What is not provisioned, and what the device and the operator are told of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import cbor2
+import pytest
+
+from tests.e2e.access.operator import Operator, allow, document, keys_of
+from tests.e2e.commands import thingmint
+from tests.e2e.conftest import iot_client
+from tests.e2e.material import csr_pem
+from tests.e2e.provisioning.support import (
+    CREATE,
+    CREATE_FROM_CSR,
+    LAMBDA,
+    TRUST,
+    refusing,
+    serial,
+    template,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.provisioning.support import Device, Fleet, HookServer
+
+UNREADABLE = (400, "InvalidPayload", "Message cannot be parsed")
+INVALID_TOKEN = (400, "InvalidCertificateOwnershipToken", "Certificate ownership token is invalid.")
+
+
+@pytest.fixture
+def device(fleet: Fleet) -> Iterator[Device]:
+    with fleet.device() as device:
+        yield device
+
+
+def told(reply: tuple[bool, Any]) -> tuple[int, str, str]:
+    accepted, document = reply
+    assert not accepted, document
+    return document["statusCode"], document["errorCode"], document["errorMessage"]
+
+
+# -- payloads -----------------------------------------------------------------------------------------------------
+
+JSON = [
+    b"[]",
+    b"null",
+    b'"{}"',
+    b"1",
+    b"{",
+    b"{}{}",
+    b'{"a": NaN}',
+    b"\xef\xbb\xbf{}",
+    b'{"a": "\xff"}',
+    "{}".encode("utf-16"),
+    b"[" * 60_000,
+    b'{"a":' * 10_000,
+    b'{"a": ' + b"9" * 5_000 + b"}",
+    b'{"a": "' + b"x" * 70_000 + b'"}',
+    b'{"a": 1, "a": 1}',
+    b'{"\\ud800": 1}',
+]
+CBOR = [
+    b"\x80",
+    b"\xf6",
+    b"\xf7",
+    b"\x60",
+    b"\x01",
+    b"\xfb\x7f\xf8\0\0\0\0\0\0",
+    b"\xa0\xa0",
+    b"\xa1\x61a",
+    b"\xa1\x01\x01",
+    b"\xa1\x41a\x01",
+    b"\xa2\x61a\x01\x61a\x01",
+    b"\xa1\x61\xff\x01",
+    b"\x5b" + b"\xff" * 8,
+    b"\x7b\0\0\0\0\x7f\xff\xff\xff",
+    b"\x9b\0\0\0\0\xff\xff\xff\xff",
+    b"\xbb\0\0\0\0\xff\xff\xff\xff",
+    b"\x81" * 100_000,
+    b"\xbf" * 1000,
+    b"\xa1\x61a" * 100,
+    b"\xff",
+    b"\x1c",
+    b"\xd9\xd9\xf7\xa0",
+    *(cbor2.dumps({"a": cbor2.CBORTag(tag, value)}) for tag in (0, 1, 35, 260) for value in ("a", 1)),
+    cbor2.dumps({"a": cbor2.CBORTag(2, b"\xff" * 60_000)}),
+    b"\xa1\x61a\xd8\x1c\x81\xd8\x1d\x00",
+    b"\xa1\x61a\xc4\x82\x1b\x7f\xff\xff\xff\xff\xff\xff\xff\x01",
+]
+
+
+@pytest.mark.parametrize(
+    ("format", "payload"),
+    [*(("json", payload) for payload in JSON), *(("cbor", payload) for payload in CBOR)],
+    ids=[*(f"json-{number}" for number in range(len(JSON))), *(f"cbor-{number}" for number in range(len(CBOR)))],
+)
+def test_payloads_that_are_none(device: Device, format: str, payload: bytes) -> None:
+    for topic in (CREATE, CREATE_FROM_CSR, "$aws/provisioning-templates/any/provision"):
+        assert told(device.ask(f"{topic}/{format}", payload)) == UNREADABLE
+
+
+WRONG: list[Any] = [None, 1, 1.5, True, [], {}, ["a"], "\0"]
+
+
+@pytest.mark.parametrize(
+    ("format", "value"), [*(("json", value) for value in WRONG), *(("cbor", value) for value in [*WRONG, b"a"])]
+)
+def test_values_of_the_wrong_type(device: Device, format: str, value: Any) -> None:
+    encode: Any = (lambda document: json.dumps(document).encode()) if format == "json" else cbor2.dumps
+    register = f"$aws/provisioning-templates/any/provision/{format}"
+    assert told(device.ask(f"{CREATE_FROM_CSR}/{format}", encode({"certificateSigningRequest": value}))) == UNREADABLE
+    assert told(device.ask(register, encode({"certificateOwnershipToken": value}))) == UNREADABLE
+    assert told(device.ask(register, encode({"parameters": {"a": value}}))) == UNREADABLE
+    if value != {}:
+        assert told(device.ask(register, encode({"parameters": value}))) == UNREADABLE
+
+
+def test_nothing_where_something_has_to_be_said(device: Device) -> None:
+    for payload in (b"", b"{}"):
+        assert told(device.ask(f"{CREATE_FROM_CSR}/json", payload)) == UNREADABLE
+    assert told(device.ask("$aws/provisioning-templates/any/provision/json", b"")) == UNREADABLE
+
+
+@pytest.mark.parametrize(
+    "csr",
+    ["", "nonsense", csr_pem("secp256k1"), csr_pem()[:-60], "x" * 60_000],
+    ids=["empty", "nonsense", "curve", "cut", "long"],
+)
+def test_requests_that_are_not_signed(device: Device, csr: str) -> None:
+    payload = json.dumps({"certificateSigningRequest": csr}).encode()
+    status, code, message = told(device.ask(f"{CREATE_FROM_CSR}/json", payload))
+    assert (status, code) == (400, "InvalidCertificateSigningRequest")
+    assert message.startswith("CSR violates constraints: ")
+
+
+# -- templates and tokens -----------------------------------------------------------------------------------------
+
+
+def test_the_order_of_checks(fleet: Fleet, device: Device) -> None:
+    missing, disabled, good = "not-there", fleet.new_template(enabled=False), fleet.new_template()
+    jitp = fleet.new_template(type="JITP")
+    expected = f"Template with name {missing} does not exist."
+    assert refusing(device, missing, None) == (400, "InvalidTemplate", expected)
+    assert refusing(device, disabled, None) == (400, "InvalidTemplate", f"Template {disabled} is not enabled.")
+    assert refusing(device, jitp, None)[1] == "InvalidTemplate"
+    empty = (400, "InvalidCertificateOwnershipToken", "Certificate ownership token cannot be empty.")
+    assert refusing(device, good, None) == empty
+    assert refusing(device, good, "") == empty
+    for token in ("tmo_", "tmo_" + "x" * 43, "x" * 60_000, "é", "tmo_é"):
+        assert refusing(device, good, token) == INVALID_TOKEN
+    token = device.certificate()["certificateOwnershipToken"]
+    assert refusing(device, good, token) == (400, "InvalidParameters", "Cannot resolve reference value: SerialNumber")
+
+
+def test_a_token_is_the_claims_own_and_good_once(fleet: Fleet) -> None:
+    name, number = fleet.new_template(), serial()
+    with fleet.device() as device, fleet.device(fleet.new_claim()) as thief:
+        made = device.certificate()
+        token = made["certificateOwnershipToken"]
+        assert refusing(thief, name, token, SerialNumber=number) == INVALID_TOKEN
+        assert fleet.status(made["certificateId"]) == "PENDING_ACTIVATION"
+        first = device.register(name, token, SerialNumber=number)
+        assert first[0]
+        assert refusing(thief, name, token, SerialNumber=number) == INVALID_TOKEN
+        version = fleet.iot.describe_thing(thingName=f"lamp-{number}")["version"]
+        # Its answer may have been lost: the same once more, in either format, and by another connection of the claim.
+        with fleet.device() as again:
+            assert again.register(name, token, SerialNumber=number) == first
+            topic = f"$aws/provisioning-templates/{name}/provision/cbor"
+            asked = {"parameters": {"SerialNumber": number}, "certificateOwnershipToken": token}
+            assert again.ask(topic, cbor2.dumps(asked)) == first
+        assert fleet.iot.describe_thing(thingName=f"lamp-{number}")["version"] == version
+        for changed in ({"SerialNumber": f"{number}-2"}, {"SerialNumber": number, "Site": "attic"}, {}):
+            assert refusing(device, name, token, **changed) == INVALID_TOKEN
+        assert refusing(device, fleet.new_template(), token, SerialNumber=number) == INVALID_TOKEN
+
+
+def test_a_token_of_another_account(fleet: Fleet) -> None:
+    """The very same claim, registered in both: the token is still the first one's."""
+    new = fleet.operator.ask("account.create", name=f"other-{serial()}")
+    other = Operator(fleet.server, new["account"])
+    other.ask("role.create", name="fleet", trust_policy=TRUST)
+    other.ask("policy.attach", principal="role/fleet", policy="thingmint/FullAccess")
+    iot = iot_client(fleet.server, **keys_of(new))
+    made = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem(), setAsActive=True)
+    iot.create_policy(policyName="all", policyDocument=document(allow("iot:*")))
+    iot.attach_policy(policyName="all", target=made["certificateArn"])
+    role = f"arn:aws:iam::{new['account']}:role/fleet"
+    name = fleet.new_template()
+    iot.create_provisioning_template(
+        templateName=name, enabled=True, provisioningRoleArn=role, templateBody=template(policy="all")
+    )
+    with fleet.device() as ours, fleet.device(fleet.identity(made)) as theirs:
+        token = ours.certificate()["certificateOwnershipToken"]
+        assert refusing(theirs, name, token, SerialNumber=serial()) == INVALID_TOKEN
+        own = theirs.certificate()["certificateOwnershipToken"]
+        assert refusing(ours, name, own, SerialNumber=serial()) == INVALID_TOKEN
+        number = serial()
+        assert theirs.register(name, own, SerialNumber=number)[0]
+        assert ours.register(name, token, SerialNumber=number)[0]
+    assert iot.describe_thing(thingName=f"lamp-{number}")["thingArn"].split(":")[4] == new["account"]
+    iot.close()
+
+
+@pytest.mark.parametrize("fate", ["deleted", "REVOKED", "INACTIVE"])
+def test_a_certificate_that_an_operator_dealt_with_meanwhile(fleet: Fleet, device: Device, fate: str) -> None:
+    name, number = fleet.new_template(), serial()
+    made = device.certificate()
+    if fate == "deleted":
+        fleet.iot.delete_certificate(certificateId=made["certificateId"])
+    else:
+        fleet.iot.update_certificate(certificateId=made["certificateId"], newStatus=fate)
+    accepted, reply = device.register(name, made["certificateOwnershipToken"], SerialNumber=number)
+    if fate == "INACTIVE":  # the template has no word on a status that was set: it stays
+        assert accepted
+    else:
+        assert told((accepted, reply)) == INVALID_TOKEN
+    if fate != "deleted":
+        assert fleet.status(made["certificateId"]) == fate
+
+
+# -- effects ------------------------------------------------------------------------------------------------------
+
+FAILURE = re.compile(
+    r"Register thing workflow execution terminates due to: (.*) \(Service: AWSIot; Status Code: (\d+); "
+    r"Error Code: (\w+); Request ID: [0-9a-f-]{36}; Proxy: null\)"
+)
+
+
+def failing(device: Device, name: str, **parameters: str) -> tuple[str, ...]:
+    """What the workflow terminated due to, with a status and a code."""
+    token = device.certificate()["certificateOwnershipToken"]
+    status, code, message = refusing(device, name, token, **parameters)
+    assert (status, code) == (400, "ProvisioningFailed")
+    match = FAILURE.fullmatch(message)
+    assert match, message
+    return match.groups()
+
+
+def test_nothing_is_left_of_what_failed(fleet: Fleet, device: Device) -> None:
+    """The thing would come after the policy that is not there, and a certificate's status before."""
+    number = serial()
+    name = fleet.new_template(template(policy="not-there"))
+    made = device.certificate()
+    _, _, message = refusing(device, name, made["certificateOwnershipToken"], SerialNumber=number)
+    match = FAILURE.fullmatch(message)
+    assert match
+    assert match.groups() == ("Policy default version not found", "400", "ResourceRegistrationFailureException")
+    assert fleet.status(made["certificateId"]) == "PENDING_ACTIVATION"
+    assert f"lamp-{number}" not in {thing["thingName"] for thing in fleet.iot.list_things()["things"]}
+    # The token was not used up.
+    good = fleet.new_template()
+    assert device.register(good, made["certificateOwnershipToken"], SerialNumber=number)[0]
+
+
+def test_what_there_is_otherwise(fleet: Fleet, device: Device) -> None:
+    number = serial()
+    fleet.iot.create_thing(thingName=f"lamp-{number}", attributePayload={"attributes": {"site": "attic"}})
+    reason, status, _ = failing(device, fleet.new_template(), SerialNumber=number)
+    assert (reason, status) == (f"Thing lamp-{number} already exists with another AttributePayload", "400")
+    replacing = fleet.new_template(template(OverrideSettings={"AttributePayload": "REPLACE"}))
+    token = device.certificate()["certificateOwnershipToken"]
+    assert device.register(replacing, token, SerialNumber=number)[0]
+    assert fleet.iot.describe_thing(thingName=f"lamp-{number}")["attributes"] == {"site": "home"}
+
+
+def test_what_a_parameter_makes_impossible(fleet: Fleet, device: Device) -> None:
+    name = fleet.new_template()
+    assert failing(device, name, SerialNumber="a b")[0].startswith("ThingName must be ")
+    assert failing(device, name, SerialNumber=serial(), Site="a b")[0].startswith("AttributePayload has ")
+
+
+@pytest.mark.parametrize("lacking", ["CreateThing", "AttachPolicy", "AttachThingPrincipal", "UpdateCertificate"])
+def test_a_role_that_lacks_something(fleet: Fleet, device: Device, lacking: str) -> None:
+    number, role = serial(), f"r-{serial()}"
+    fleet.operator.ask("role.create", name=role, trust_policy=TRUST)
+    fleet.operator.ask("policy.attach", principal=f"role/{role}", policy="thingmint/FullAccess")
+    deny = {"Effect": "Deny", "Action": f"iot:{lacking}", "Resource": "*"}
+    fleet.operator.ask("policy.put", name=role, document=document(deny))
+    fleet.operator.ask("policy.attach", principal=f"role/{role}", policy=role)
+    arn = f"arn:aws:iam::{fleet.account}:role/{role}"
+    name = fleet.new_template(provisioningRoleArn=arn)
+    size = fleet.server.output.stat().st_size
+    reason, status, code = failing(device, name, SerialNumber=number)
+    assert (status, code) == ("403", "AccessDeniedException")
+    assert role not in reason
+    (line,) = [line for line in fleet.log_since(size) if line["event"] == "refused"]
+    assert (line["action"], line["principal"]) == (f"iot:{lacking}", arn)
+    assert line["resource"].startswith(f"arn:aws:iot:us-east-1:{fleet.account}:")
+    fleet.operator.ask("policy.detach", principal=f"role/{role}", policy=role)
+    token = device.certificate()["certificateOwnershipToken"]
+    assert device.register(name, token, SerialNumber=number)[0]
+
+
+@pytest.mark.parametrize("flaw", ["missing", "foreign", "disabled", "untrusting", "no role"])
+def test_a_role_that_cannot_be_assumed(fleet: Fleet, device: Device, flaw: str) -> None:
+    role, account = f"r-{serial()}", fleet.account
+    trust = TRUST.replace("iot.amazonaws.com", "ec2.amazonaws.com") if flaw == "untrusting" else TRUST
+    if flaw != "missing":
+        fleet.operator.ask("role.create", name=role, trust_policy=trust)
+        fleet.operator.ask("policy.attach", principal=f"role/{role}", policy="thingmint/FullAccess")
+    if flaw == "disabled":
+        fleet.operator.ask("role.disable", name=role)
+    arn = f"arn:aws:iam::{'9' * 12 if flaw == 'foreign' else account}:{'user' if flaw == 'no role' else 'role'}/{role}"
+    size = fleet.server.output.stat().st_size
+    reason, status, _ = failing(device, fleet.new_template(provisioningRoleArn=arn), SerialNumber=serial())
+    assert status == "403"
+    assert arn not in reason
+    (line,) = [line for line in fleet.log_since(size) if line["event"] == "a role cannot be assumed"]
+    assert line["role"] == arn
+
+
+# -- hooks --------------------------------------------------------------------------------------------------------
+
+
+def hooked(fleet: Fleet, target: str = LAMBDA, body: str | None = None) -> str:
+    return fleet.new_template(body, preProvisioningHook={"targetArn": target})
+
+
+def test_what_a_hook_is_asked_and_may_change(fleet: Fleet, device: Device, hook: HookServer) -> None:
+    name, number = hooked(fleet), serial()
+    made = device.certificate()
+    hook.says({"allowProvisioning": True, "parameterOverrides": {"Site": "attic", "Unknown": "x"}})
+    accepted, thing = device.register(name, made["certificateOwnershipToken"], SerialNumber=number, Extra="y")
+    assert (accepted, thing) == (
+        True,
+        {"thingName": f"lamp-{number}", "deviceConfiguration": {"Url": "https://attic.example.org"}},
+    )
+    assert hook.asked == [
+        {
+            "claimCertificateId": fleet.claim.fingerprint,
+            "certificateId": made["certificateId"],
+            "certificatePem": made["certificatePem"],
+            "templateArn": f"arn:aws:iot:us-east-1:{fleet.account}:provisioningtemplate/{name}",
+            "clientId": device.client_id,
+            "parameters": {"SerialNumber": number, "Extra": "y"},
+        }
+    ]
+    # A retry is not asked about again.
+    hook.says({"allowProvisioning": False})
+    assert device.register(name, made["certificateOwnershipToken"], SerialNumber=number, Extra="y") == (True, thing)
+    assert hook.asked == []
+
+
+DENIED = (403, "AccessDenied", "Access Denied")
+NOT_EXECUTED = (400, "InvocationError", "The provisioning hook was not executed successfully.")
+NOT_REACHED = (400, "InvocationError", "A failure occurred while invoking the provisioning hook.")
+NOT_ALLOWED = (400, "InvocationError", "Access denied while invoking Lambda function")
+NO_RESULT = (400, "InvalidResult", "The provisioning hook did not return a response.")
+RUBBISH = (400, "InvalidResult", "Provisioning hook result is in an invalid format.")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "expected"),
+    [
+        ({"allowProvisioning": False}, 200, DENIED),
+        ({"allowProvisioning": False, "parameterOverrides": {"Site": "x"}}, 200, DENIED),
+        ({}, 200, RUBBISH),
+        ({"allowProvisioning": "true"}, 200, RUBBISH),
+        ({"allowProvisioning": 1}, 200, RUBBISH),
+        ({"allowProvisioning": None}, 200, RUBBISH),
+        ({"allowProvisioning": True, "parameterOverrides": []}, 200, RUBBISH),
+        ({"allowProvisioning": True, "parameterOverrides": {"Site": 1}}, 200, RUBBISH),
+        ([], 200, RUBBISH),
+        (b"<html>", 200, RUBBISH),
+        (b"\xff\xfe", 200, RUBBISH),
+        (b"[" * 60_000, 200, RUBBISH),
+        (json.dumps({"allowProvisioning": True, "pad": "x" * 70_000}).encode(), 200, RUBBISH),
+        (b"", 200, NO_RESULT),
+        (b"null", 200, NO_RESULT),
+        ({"allowProvisioning": True}, 201, NOT_EXECUTED),
+        ({"allowProvisioning": True}, 500, NOT_EXECUTED),
+        ({"allowProvisioning": True}, 404, NOT_EXECUTED),
+        ({"allowProvisioning": True}, 401, NOT_ALLOWED),
+        ({"allowProvisioning": True}, 403, NOT_ALLOWED),
+    ],
+)
+def test_what_a_hook_may_say(
+    fleet: Fleet, device: Device, hook: HookServer, answer: Any, status: int, expected: tuple[int, str, str]
+) -> None:
+    name, number = hooked(fleet), serial()
+    made = device.certificate()
+    hook.says(answer, status)
+    assert refusing(device, name, made["certificateOwnershipToken"], SerialNumber=number) == expected
+    assert len(hook.asked) == 1
+    assert fleet.status(made["certificateId"]) == "PENDING_ACTIVATION"
+    # Once it says yes, all is well.
+    hook.says({"allowProvisioning": True, "parameterOverrides": None})
+    assert device.register(name, made["certificateOwnershipToken"], SerialNumber=number)[0]
+
+
+def test_a_redirect_is_not_followed(fleet: Fleet, device: Device, hook: HookServer) -> None:
+    hook.says(b"", 307, location=f"http://127.0.0.1:{hook.port}/elsewhere")
+    token = device.certificate()["certificateOwnershipToken"]
+    assert refusing(device, hooked(fleet), token, SerialNumber=serial()) == NOT_EXECUTED
+    assert len(hook.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "expected"), [("-dead", NOT_REACHED), ("-missing", NOT_ALLOWED), ("-unknown", NOT_ALLOWED)]
+)
+def test_a_hook_that_is_not_there(fleet: Fleet, device: Device, suffix: str, expected: tuple[int, str, str]) -> None:
+    token = device.certificate()["certificateOwnershipToken"]
+    assert refusing(device, hooked(fleet, f"{LAMBDA}{suffix}"), token, SerialNumber=serial()) == expected
+
+
+def test_a_hook_that_takes_too_long(fleet: Fleet, device: Device, hook: HookServer) -> None:
+    def slowly(_: Any) -> tuple[int, dict[str, str], bytes]:
+        time.sleep(7)
+        return 200, {}, b'{"allowProvisioning": true}'
+
+    token = device.certificate()["certificateOwnershipToken"]
+    hook.answer = slowly
+    began = time.monotonic()
+    assert refusing(device, hooked(fleet), token, SerialNumber=serial()) == NOT_EXECUTED
+    assert 4.5 < time.monotonic() - began < 6.5
+
+
+# -- the record ---------------------------------------------------------------------------------------------------
+
+
+def test_the_trail_and_the_metrics(fleet: Fleet, device: Device) -> None:
+    name, number = fleet.new_template(), serial()
+    made = device.certificate()
+    assert refusing(device, name, "nonsense", SerialNumber=number) == INVALID_TOKEN
+    assert device.register(name, made["certificateOwnershipToken"], SerialNumber=number)[0]
+
+    def records() -> list[dict[str, Any]]:
+        done = thingmint("audit", "export", "--data-dir", fleet.server.data_dir)
+        found = [json.loads(line) for line in done.stdout.splitlines()]
+        found = [entry.get("record", entry) for entry in found]
+        return [entry for entry in found if entry.get("clientId") == device.client_id]
+
+    wait_until(lambda: len([r for r in records() if r["event"] != "Connect"]) >= 3, "not all was recorded")
+    created, refused, registered = sorted(
+        (entry for entry in records() if entry["event"] != "Connect"), key=lambda entry: entry["time"]
+    )
+    certificate = f"arn:aws:iot:us-east-1:{fleet.account}:cert/"
+    assert (created["event"], created["outcome"]) == ("CreateCertificateFromCsr", "success")
+    assert created["resources"] == [certificate + made["certificateId"]]
+    assert (refused["event"], refused["outcome"]) == ("RegisterThing", "refused")
+    assert (refused["error"], refused["reason"]) == (INVALID_TOKEN[1], INVALID_TOKEN[2])
+    assert (registered["event"], registered["outcome"]) == ("RegisterThing", "success")
+    assert set(registered["resources"]) == {
+        certificate + made["certificateId"],
+        f"arn:aws:iot:us-east-1:{fleet.account}:thing/lamp-{number}",
+        f"arn:aws:iot:us-east-1:{fleet.account}:policy/fleet-device",
+    }
+    for record in (created, refused, registered):
+        assert record["principal"] == certificate + fleet.claim.fingerprint
+        assert record["source"] == "iot.amazonaws.com"
+        assert made["certificateOwnershipToken"] not in json.dumps(record)

@@ -1,0 +1,187 @@
+"""RegisterThing over REST: a template that the caller sends along, and the caller's own permissions."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.access.operator import allow, deny, document, keys_of, refusal
+from tests.e2e.conftest import iot_client
+from tests.e2e.material import csr_pem, fingerprint, self_signed_pem
+from tests.e2e.provisioning.support import serial
+
+if TYPE_CHECKING:
+    from tests.e2e.provisioning.support import Fleet
+
+FAILED = (400, "ResourceRegistrationFailureException")
+THING = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "Name"}}}
+
+
+def body(certificate: dict[str, Any] | None, *, thing: dict[str, Any] | None = None, **policies: Any) -> str:
+    resources: dict[str, Any] = {"a-thing": thing or THING}
+    if certificate is not None:
+        resources["a-certificate"] = {"Type": "AWS::IoT::Certificate", "Properties": certificate}
+    for name, properties in policies.items():
+        resources[name] = {"Type": "AWS::IoT::Policy", "Properties": properties}
+    return json.dumps({"Parameters": {"Name": {"Type": "String"}}, "Resources": resources})
+
+
+def arn(fleet: Fleet, resource: str) -> str:
+    return f"arn:aws:iot:us-east-1:{fleet.account}:{resource}"
+
+
+def things(fleet: Fleet) -> set[str]:
+    pages = fleet.iot.get_paginator("list_things").paginate()
+    return {thing["thingName"] for page in pages for thing in page["things"]}
+
+
+def test_a_certificate_of_a_csr_and_a_new_policy(fleet: Fleet) -> None:
+    name = f"rest-{serial()}"
+    written = {"Version": "2012-10-17", "Statement": [allow("iot:Connect", f"arn:aws:iot:*:*:client/{name}")]}
+    made = fleet.iot.register_thing(
+        templateBody=body(
+            {"CertificateSigningRequest": csr_pem()},
+            known={"PolicyName": "fleet-device"},
+            new={"PolicyDocument": written},
+        ),
+        parameters={"Name": name},
+    )
+    id = fingerprint(made["certificatePem"])
+    new = made["resourceArns"].pop("new")
+    assert made["resourceArns"] == {
+        "a-thing": arn(fleet, f"thing/{name}"),
+        "a-certificate": arn(fleet, f"cert/{id}"),
+        "known": arn(fleet, "policy/fleet-device"),
+    }
+    assert fleet.status(id) == "ACTIVE"
+    policy = fleet.iot.get_policy(policyName=new.rpartition("/")[2])
+    assert json.loads(policy["policyDocument"]) == written
+    attached = fleet.iot.list_attached_policies(target=arn(fleet, f"cert/{id}"))["policies"]
+    assert {each["policyArn"] for each in attached} == {new, arn(fleet, "policy/fleet-device")}
+    assert fleet.iot.list_thing_principals(thingName=name)["principals"] == [arn(fleet, f"cert/{id}")]
+    with fleet.device(fleet.identity({"certificateId": id, **made}), name):
+        pass
+    # The same text has the same name: it is there, and attached to another certificate too.
+    again = fleet.iot.register_thing(
+        templateBody=body({"CertificateSigningRequest": csr_pem()}, new={"PolicyDocument": written}),
+        parameters={"Name": name},
+    )
+    assert again["resourceArns"]["new"] == new
+
+
+def test_a_certificate_that_the_device_has(fleet: Fleet) -> None:
+    pem, name = self_signed_pem(), f"rest-{serial()}"
+    given = {"CertificatePem": pem, "Status": "INACTIVE", "ThingPrincipalType": "EXCLUSIVE_THING"}
+    made = fleet.iot.register_thing(templateBody=body(given), parameters={"Name": name})
+    id = fingerprint(pem)
+    assert (made["certificatePem"], fleet.status(id)) == (pem, "INACTIVE")
+    described = fleet.iot.describe_certificate(certificateId=id)["certificateDescription"]
+    assert described["certificateMode"] == "SNI_ONLY"
+    (principal,) = fleet.iot.list_thing_principals_v2(thingName=name)["thingPrincipalObjects"]
+    assert principal["thingPrincipalType"] == "EXCLUSIVE_THING"
+    # It is registered now, and its status is somebody's decision.
+    fleet.iot.register_thing(templateBody=body({"CertificateId": id}), parameters={"Name": name})
+    assert fleet.status(id) == "INACTIVE"
+    told = refusal(fleet.iot.register_thing, templateBody=body(given), parameters={"Name": f"{name}-2"})
+    assert told[:2] == FAILED
+    assert "exclusive" in told[2]
+    assert f"{name}-2" not in things(fleet)
+
+
+def test_a_thing_alone(fleet: Fleet) -> None:
+    name = f"rest-{serial()}"
+    made = fleet.iot.register_thing(templateBody=body(None), parameters={"Name": name})
+    assert "certificatePem" not in made
+    assert made["resourceArns"] == {"a-thing": arn(fleet, f"thing/{name}")}
+
+
+UNREGISTRABLE: list[tuple[str, dict[str, str], str, str | None]] = [
+    ("{", {}, "InvalidRequestException", "The template body is invalid: It is not JSON"),
+    (body(None), {}, "InvalidRequestException", "Cannot resolve reference value: Name"),
+    (body(None), {"Name": "a b"}, FAILED[1], "ThingName must be 1 to 128 of the characters a-z A-Z 0-9 : _ -"),
+    (body({"CertificateId": "0" * 64}), {"Name": "x"}, FAILED[1], f"certificate {'0' * 64} does not exist"),
+    (body({"CertificateSigningRequest": "x"}), {"Name": "x"}, FAILED[1], None),
+    (body({"CertificatePem": "x"}), {"Name": "x"}, FAILED[1], None),
+    (
+        body({"CertificatePem": self_signed_pem(), "CACertificatePem": self_signed_pem()}),
+        {"Name": "x"},
+        FAILED[1],
+        "No CA certificate exists for the given certificate",
+    ),
+    (body(None, policy={"PolicyName": "not-there"}), {"Name": "x"}, FAILED[1], "Policy default version not found"),
+    (body(None, policy={"PolicyDocument": {"Version": "2012-10-17"}}), {"Name": "x"}, FAILED[1], None),
+    (
+        body(None, thing={**THING, "Properties": {"ThingName": "x", "BillingGroup": "b"}}),
+        {"Name": "x"},
+        FAILED[1],
+        "billing group b does not exist",
+    ),
+    (
+        body(None, thing={**THING, "Properties": {"ThingName": "x", "ThingTypeName": "not-there"}}),
+        {"Name": "x"},
+        FAILED[1],
+        "thing type not-there does not exist",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("template", "parameters", "code", "message"), UNREGISTRABLE, ids=map(str, range(len(UNREGISTRABLE)))
+)
+def test_what_cannot_be_registered(
+    fleet: Fleet, template: str, parameters: dict[str, str], code: str, message: str | None
+) -> None:
+    before = things(fleet)
+    told = refusal(fleet.iot.register_thing, templateBody=template, parameters=parameters)
+    assert told[:2] == (400, code)
+    assert message in (None, told[2])
+    assert things(fleet) == before
+
+
+EFFECTS = [
+    ("CreateThing", "thing/{name}"),
+    ("CreateCertificateFromCsr", "*"),
+    ("AttachPolicy", "cert/*"),
+    ("AttachThingPrincipal", "cert/*"),
+    ("AddThingToThingGroup", "thinggroup/{group}"),
+    ("CreatePolicy", "policy/*"),
+]
+
+
+@pytest.mark.parametrize(("action", "resource"), EFFECTS)
+def test_every_effect_is_authorized(fleet: Fleet, action: str, resource: str) -> None:
+    """As the caller's own: RegisterThing alone allows nothing."""
+    user, name, group = fleet.operator.user("thingmint/FullAccess"), f"rest-{serial()}", f"g-{serial()}"
+    fleet.iot.create_thing_group(thingGroupName=group)
+    kind = resource.format(name=name, group=group)
+    refused = kind if kind == "*" else arn(fleet, kind)
+    fleet.operator.ask("policy.put", name=name, document=document(deny(f"iot:{action}", refused)))
+    fleet.operator.ask("policy.attach", principal=user, policy=name)
+    key = fleet.operator.ask("key.create", principal=user)
+    client = iot_client(fleet.server, **keys_of(key))
+    written = {"Version": "2012-10-17", "Statement": [allow("iot:Connect", f"arn:aws:iot:*:*:client/{name}")]}
+    given = body(
+        {"CertificateSigningRequest": csr_pem()},
+        thing={**THING, "Properties": {**THING["Properties"], "ThingGroups": [group]}},  # type: ignore[dict-item]
+        new={"PolicyDocument": written},
+    )
+    status, code, message = refusal(client.register_thing, templateBody=given, parameters={"Name": name})
+    assert (status, code) == (403, "AccessDeniedException")
+    assert f"is not authorized to perform: iot:{action} on resource: {refused.removesuffix('*') or '*'}" in message
+    assert name not in things(fleet)
+    fleet.operator.ask("policy.detach", principal=user, policy=name)
+    assert client.register_thing(templateBody=given, parameters={"Name": name})["resourceArns"]
+    client.close()
+
+
+def test_register_thing_alone_allows_nothing(fleet: Fleet) -> None:
+    name = f"rest-{serial()}"
+    fleet.operator.ask("policy.put", name=name, document=document(allow("iot:RegisterThing")))
+    user = fleet.operator.user(name)
+    client = iot_client(fleet.server, **keys_of(fleet.operator.ask("key.create", principal=user)))
+    told = refusal(client.register_thing, templateBody=body(None), parameters={"Name": name})
+    assert told[1] == "AccessDeniedException"
+    assert "iot:CreateThing" in told[2]
+    client.close()
