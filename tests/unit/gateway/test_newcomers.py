@@ -95,7 +95,7 @@ class House:
         )
 
     def come(self, who: Peer | None = None) -> Refused | None:
-        return asyncio.run(cast("Any", self.newcomers(who or peer(), OURS)))
+        return asyncio.run(self.newcomers(who or peer(), OURS))
 
 
 def test_an_edge_hands_over_no_certificate() -> None:
