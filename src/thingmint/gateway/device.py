@@ -172,9 +172,10 @@ class DeviceConnection(asyncio.Protocol):
     async def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except (Unavailable, Throttled) as error:
-            if self._session is None:
-                self._mqtt.refuse(Reason.SERVER_UNAVAILABLE)
+        except Unavailable as error:
+            # DISCONNECT has no word for it (MQTT 5, 3.14.2.1).
+            self._fail(Reason.SERVER_UNAVAILABLE if self._session is None else Reason.SERVER_BUSY, str(error))
+        except Throttled as error:
             self._fail(Reason.SERVER_BUSY, str(error))
         except Exception:  # noqa: BLE001 - else the device would wait for an answer for ever
             _log.exception("a connection failed")

@@ -20,7 +20,7 @@ from thingmint.gateway.mqtt.reasons import Reason
 from thingmint.gateway.peer import Peer
 from thingmint.gateway.rights import Rights
 from thingmint.identity.door import DoorSettings
-from thingmint.identity.errors import Throttled
+from thingmint.identity.errors import Throttled, Unavailable
 from thingmint.identity.registration import Scope
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Admission:
     def dependencies(self, peer: Peer) -> set[Any]:
         return {("", "", "certificate", peer.fingerprint)}
 
-    async def judge(self, peer: Peer, client_id: str) -> Admitted:
+    async def judge(self, peer: Peer, client_id: str, *, connecting: bool = False) -> Admitted:
         self.asked += 1
         await self.go.wait()
         return admitted()
@@ -232,11 +232,27 @@ def test_keep_alive() -> None:
 
 def test_a_gateway_that_cannot_follow_lets_nobody_in() -> None:
     async def test() -> None:
+        async def look() -> None:
+            raise Unavailable("The store is gone")
+
         setting = Setting()
-        setting.watcher.blind = True
+        setting.watcher.blind, setting.watcher.look = True, look
         await setting.connect()
         assert setting.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
         assert (setting.broker.opened, len(setting.hub)) == (0, 0)
+
+    run(test())
+
+
+def test_a_gateway_that_was_held_up_looks_first() -> None:
+    async def test() -> None:
+        async def look() -> None:
+            setting.watcher.blind = False
+
+        setting = Setting()
+        setting.watcher.blind, setting.watcher.look = True, look
+        await setting.connect()
+        assert setting.broker.opened == 1
 
     run(test())
 
