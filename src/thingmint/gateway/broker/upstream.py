@@ -164,7 +164,7 @@ class UpstreamBroker:
             self._open_links.discard(link)
             if self._links.get(key) is link:
                 del self._links[key]
-            if link.must_discard and not self._stopped:
+            if link.must_discard and link.accepted and not self._stopped:
                 self._purge_later(key, names)
 
         link = UpstreamLink(connect, names, subscriber, on_gone, must_discard=discard)

@@ -29,8 +29,8 @@ _log = structlog.get_logger("thingmint.gateway")
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """``opened`` has the broker's CONNACK, or Unavailable; ``gone`` is set, and ``on_gone`` called, when there is no
-    connection any more. ``ended`` is from the moment on that it is of no more use.
+    """``opened`` has the broker's CONNACK, or Unavailable; ``accepted`` is whether it let us in. ``gone`` is set, and
+    ``on_gone`` called, when there is no connection any more; ``ended`` from the moment on that it is of no more use.
 
     Nothing is read behind CONNACK until ``resume``, and nothing while paused: what waits, waits at the broker.
     """
@@ -51,6 +51,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._uncongested: asyncio.Future[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
         self.ended = False
+        self.accepted = False
         self.opened: asyncio.Future[ConnAck] = self._loop.create_future()
         self.gone = asyncio.Event()
 
@@ -162,6 +163,7 @@ class UpstreamConnection(asyncio.Protocol):
         match event:
             case ConnAck():
                 self._session_present = event.session_present
+                self.accepted = not event.reason.failed
                 self.opened.set_result(event)
             case Answered():
                 event.done(event.reasons)

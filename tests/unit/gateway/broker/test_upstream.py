@@ -498,3 +498,15 @@ def test_acknowledgements_leave_together() -> None:
         assert [packet for packet in transport.heard if isinstance(packet, PubAck)] == [PubAck(n) for n in range(1, 6)]
 
     asyncio.run(test())
+
+
+def test_a_session_that_never_was_is_not_discarded() -> None:
+    async def test() -> None:
+        target = FakeTarget(4)
+        target.connack = ConnAck(Reason.NOT_AUTHORIZED)
+        with pytest.raises(Unavailable):
+            await broker_at(target).open(opening(clean_start=False), Collector())
+        await settle()
+        assert len(target.connects()) == 1
+
+    asyncio.run(test())
