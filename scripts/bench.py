@@ -80,7 +80,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=[case.name for case in CASES], help="may be repeated")
-    parser.add_argument("--quick", action="store_true", help="a minute instead of 3.5, and less certain")
+    parser.add_argument("--quick", action="store_true", help="1.5 minutes instead of 6, and less certain")
     parser.add_argument("--output", choices=["table", "json"], default="table")
     return parser.parse_args()
 

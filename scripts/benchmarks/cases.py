@@ -22,6 +22,7 @@ from benchmarks.figures import Budget, Figure
 from benchmarks.load import Load, Target
 from benchmarks.machine import resident_bytes, sync_time
 from benchmarks.measuring import mean_cost, measured, quantile
+from benchmarks.provisioning import PROVISIONING_STEPS, provisioning
 from benchmarks.signed import Signer, bearer_get, new_csr, plain_get
 from benchmarks.yandex import WIRES, Fleet
 
@@ -274,4 +275,5 @@ CASES = (
     *(Case(f"add-{wire.lower()}", 2, add_certificate(wire)) for wire in WIRES),
     Case("get-device", 4, get_device),
     Case("door", DOOR_STEPS, door),
+    Case("provisioning", PROVISIONING_STEPS, provisioning),
 )

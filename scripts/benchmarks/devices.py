@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from benchmarks.load import LoadFailed, Outcome
 
@@ -28,7 +28,7 @@ class Devices:
     def __init__(self, port: int, ca: Path, identities: Sequence[Path]) -> None:
         self._first = {"port": port, "ca": str(ca), "identities": [str(path) for path in identities]}
 
-    def __enter__(self) -> Devices:
+    def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [sys.executable, "-I", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from benchmarks.load import Outcome
     from thingmint.testing import RunningServer
 
-__all__ = ["DOOR_STEPS", "door"]
+__all__ = ["DOOR_STEPS", "door", "visitors"]
 
 DOOR_STEPS = 5
 
@@ -54,6 +54,20 @@ class _Subject:
 
     def devices(self) -> Devices:
         return Devices(self.port, self.ca, self.fleet.identities)
+
+
+class _Visitors(Devices):
+    """Devices as a load that there is one way of running."""
+
+    def run(self, *, seconds: float) -> Outcome:
+        return self.visit(_AT_ONCE, seconds)
+
+
+def visitors(bench: Bench) -> _Visitors:
+    """The load of connects, on any server."""
+    fleet = make_fleet(Path(tempfile.mkdtemp(prefix="door-", dir=bench.server.data_dir.parent)) / "fleet", 1_000)
+    register(bench.server, fleet)
+    return _Visitors(bench.server.ports["mqtt"], bench.server.ca, fleet.identities)
 
 
 def door(bench: Bench) -> list[Figure]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from thingmint.storage.engine import Transaction
     from thingmint.testing import RunningServer
 
-__all__ = ["DeviceFleet", "key_pem", "make_fleet", "register"]
+__all__ = ["DeviceFleet", "csr_pem", "key_pem", "make_fleet", "register"]
 
 _BATCH = 500
 
@@ -98,6 +98,11 @@ def make_fleet(folder: Path, count: int) -> DeviceFleet:
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def csr_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    request = x509.CertificateSigningRequestBuilder().subject_name(_name("bench")).sign(key, hashes.SHA256())
+    return request.public_bytes(Encoding.PEM).decode()
 
 
 def register(server: RunningServer, fleet: DeviceFleet) -> None:

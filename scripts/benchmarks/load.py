@@ -20,7 +20,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -99,7 +99,7 @@ class Load:
             "metadata": list(grpc.metadata.items()) if grpc else [],
         }
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [sys.executable, "-I", self._program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

@@ -10,10 +10,11 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, Self
 
 import thingmint
 from benchmarks.cases import Bench
+from benchmarks.door import visitors
 from benchmarks.load import Load
 from benchmarks.signed import Signer, new_csr
 from benchmarks.yandex import Fleet
@@ -21,7 +22,9 @@ from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
 
+    from benchmarks.load import Outcome
     from benchmarks.yandex import Wire
 
 __all__ = ["LOADS", "Profile", "profile"]
@@ -58,6 +61,16 @@ class Profile:
     total: Sequence[tuple[str, float]]
 
 
+class _Load(Protocol):
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def run(self, *, seconds: float) -> Outcome: ...
+
+
 def _keys(connections: int) -> Callable[[Bench], Load]:
     return lambda bench: Load(bench.https, connections, [Signer(bench.server).create_keys()])
 
@@ -80,13 +93,14 @@ def _add(wire: Wire) -> Callable[[Bench], Load]:
 
 
 # How each case loads the server.
-LOADS: Mapping[str, Callable[[Bench], Load]] = {
+LOADS: Mapping[str, Callable[[Bench], _Load]] = {
     "burst": _keys(4),
     "sustained": _keys(8),
     "csr": _csr,
     "describe": _describe,
     "add-grpc": _add("gRPC"),
     "add-rest": _add("REST"),
+    "door": visitors,
 }
 
 

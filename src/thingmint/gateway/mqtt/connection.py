@@ -41,6 +41,8 @@ __all__ = ["CONNECT_TIMEOUT", "ServerConnection"]
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 _KEEP_ALIVE_FACTOR = 1.5  # MQTT-3.1.2-22
 _PINGRESP = encode(PingResp(), 5)
+_NO_ALIASES = InboundAliases(0)  # it never keeps any, and nor do clients of 3.1.1
+_NONE: set[int] = set()  # of a client of 3.1.1, whose messages are not counted
 
 
 class _State(Enum):
@@ -78,10 +80,11 @@ class ServerConnection:
         self._deadline: float | None = now + connect_timeout
         self._silence = 0.0  # how long the client may be quiet
         self._version: Version = 4
-        self._connect: Connect | None = None
+        self._connect: Connect | None = None  # while it is judged
+        self._is_lasting = False  # the session, by the client's wish
         self._assigned = False
-        self._unanswered: set[int] = set()  # QoS 1 messages of a client of MQTT 5
-        self._inbound = InboundAliases(0)
+        self._unanswered = _NONE  # QoS 1 messages of a client of MQTT 5
+        self._inbound = _NO_ALIASES
 
     @property
     def version(self) -> Version | None:
@@ -140,8 +143,12 @@ class ServerConnection:
         self._sender.send(limits.connack(session_present, expiry, keep_alive, assigned))
         self._state = _State.OPEN
         self._decoder.max_packet_size = limits.maximum_packet_size
-        self._inbound = InboundAliases(limits.topic_alias_maximum)
-        self._sender.use_aliases(min(connect.topic_alias_maximum, limits.topic_alias_maximum))
+        if connect.version == 5:
+            self._unanswered = set()
+            self._inbound = InboundAliases(limits.topic_alias_maximum)
+            self._sender.use_aliases(min(connect.topic_alias_maximum, limits.topic_alias_maximum))
+        self._is_lasting = connect.session_expiry > 0
+        self._connect = None
         self._silence = keep_alive * _KEEP_ALIVE_FACTOR
         self._deadline = now + self._silence
         return self._take(self._decoder.feed(b""), now)
@@ -265,11 +272,10 @@ class ServerConnection:
         events.append(packet)
 
     def _on_disconnect(self, packet: Disconnect) -> Event:
-        assert self._connect is not None
         expiry = packet.session_expiry
         if packet.server_reference is not None:
             raise ProtocolError(Reason.PROTOCOL_ERROR, "a client's DISCONNECT has a server reference")  # 3.14.2.2.5
-        if expiry and not self._connect.session_expiry:
+        if expiry and not self._is_lasting:
             raise ProtocolError(Reason.PROTOCOL_ERROR, "a session that was to end is to outlive now")  # 3.14.2.2.2
         self._close()
         if expiry is not None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sender"]
 
+_NO_ALIASES = OutboundAliases(0)  # it never keeps any
 _EXPLAINED = (Auth, ConnAck, Disconnect, PubAck, SubAck, UnsubAck)
 
 
@@ -30,7 +31,7 @@ class Sender:
         self._version: Version = 4
         self._limit = MAX_REMAINING_LENGTH + 5  # bytes of a packet
         self._problem_information = False
-        self._aliases = OutboundAliases(0)
+        self._aliases = _NO_ALIASES
 
     def obey(self, connect: Connect) -> None:
         self._version = connect.version
@@ -38,7 +39,7 @@ class Sender:
         self._problem_information = connect.request_problem_information
 
     def use_aliases(self, maximum: int) -> None:
-        self._aliases = OutboundAliases(maximum)
+        self._aliases = OutboundAliases(maximum) if maximum else _NO_ALIASES
 
     def drain(self) -> bytes:
         out = self._out
