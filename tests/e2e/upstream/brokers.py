@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -33,10 +34,12 @@ def program(name: str) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Below those that the kernel gives to clients, one of which could take it before the broker does."""
+    while True:
+        port = secrets.randbelow(12_000) + 20_000
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass(slots=True)
@@ -55,6 +58,7 @@ class RunningBroker:
             self.process = subprocess.Popen(
                 self.command,
                 env=self.environment,
+                cwd=self.folder,  # where Erlang's crash dumps go
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
