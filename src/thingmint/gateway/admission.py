@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from thingmint.access.callers import Caller
 from thingmint.gateway.claims import claim_policy
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from thingmint.identity.certificates import Certificate
     from thingmint.identity.policy import ContextValue
     from thingmint.identity.registration import Scope
-    from thingmint.registry.doorkeeping import Dependency as Concern
     from thingmint.registry.doorkeeping import Doorkeeping, Passport, Standing
 
-__all__ = ["Admission", "Admitted", "Holder", "Refused"]
+__all__ = ["Admission", "Admitted", "Refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +46,16 @@ class Refused:
     """Close without any answer, whatever the version (just-in-time registration does)."""
 
 
-class Holder(NamedTuple):
-    """What stays of a passport while its device is connected. The rest of it was only needed to judge."""
-
-    scope: Scope
-    fingerprint: str
-    dependencies: frozenset[Concern]
-
-
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    holder: Holder
+    """What stays of a passport while its device is connected; ``dependencies`` are what may change about it."""
+
+    scope: Scope
+    dependencies: Sequence[Dependency]
     rights: Rights
     caller: Caller
     settings: DoorSettings
     expires_at: datetime | None
-
-    @property
-    def scope(self) -> Scope:
-        return self.holder.scope
-
-    @property
-    def dependencies(self) -> set[Dependency]:
-        """What may change about it."""
-        account, region = self.holder.scope
-        return {(account, "" if kind == "account" else region, kind, name) for kind, name in self.holder.dependencies}
 
 
 class Admission:
@@ -136,8 +120,7 @@ class Admission:
             rights = Rights(passport.scope, documents, context, self._clock)
         except MalformedPolicy as error:
             return Refused(Reason.NOT_AUTHORIZED, f"a policy cannot be read: {error}", caller=caller)
-        holder = Holder(passport.scope, passport.fingerprint, passport.dependencies)
-        return Admitted(holder, rights, caller, settings, expires_at)
+        return Admitted(passport.scope, _dependencies(passport), rights, caller, settings, expires_at)
 
     def _flaw(self, passport: Passport, settings: DoorSettings) -> tuple[str | None, datetime | None]:
         """What keeps the certificate out, if anything does; and else until when it is good."""
@@ -181,6 +164,11 @@ def _validity_flaw(of: Certificate | Standing, now: datetime) -> str | None:
     if now > of.not_after:
         return f"ended on {of.not_after.isoformat()}"
     return None
+
+
+def _dependencies(passport: Passport) -> list[Dependency]:
+    account, region = passport.scope
+    return [(account, "" if kind == "account" else region, kind, name) for kind, name in passport.dependencies]
 
 
 def _caller(passport: Passport, client_id: str) -> Caller:

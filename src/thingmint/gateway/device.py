@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from thingmint.gateway.admission import Admission
     from thingmint.gateway.broker.interface import Broker
-    from thingmint.gateway.hub import Dependency, Hub
+    from thingmint.gateway.hub import Hub
     from thingmint.gateway.journal import DoorJournal
     from thingmint.gateway.mqtt.events import Event
     from thingmint.gateway.mqtt.limits import Limits
@@ -80,7 +80,6 @@ class DeviceConnection(asyncio.Protocol):
         self._waiting: list[Event] = []  # few; an empty deque takes 760 bytes
         self._busy: asyncio.Task[None] | None = None
         self._rejudging: asyncio.Task[None] | None = None
-        self._followed: set[Dependency] = set()
         self._stale = False  # something changed since the last judgement began
         self._flushing = False
         self._taken = 0  # bytes, since others last had their turn
@@ -94,7 +93,7 @@ class DeviceConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._follow(self._services.admission.dependencies(self._peer))
+        self._services.hub.follow(self, self._services.admission.dependencies(self._peer))
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
@@ -247,16 +246,12 @@ class DeviceConnection(asyncio.Protocol):
             judged = await services.admission.judge(self._peer, client_id, connecting=connecting)
             if self._ended or isinstance(judged, Refused):
                 return judged  # nobody would take the dependencies of one off again who has gone
-            wanted = services.admission.dependencies(self._peer) | judged.dependencies
-            unheard = not wanted <= self._followed and services.watcher.news != news
-            self._follow(wanted)
+            wanted = {*services.admission.dependencies(self._peer), *judged.dependencies}
+            unheard = not wanted.issubset(services.hub.followed_by(self)) and services.watcher.news != news
+            services.hub.follow(self, wanted)
             # What else is new is no reason: under a steady stream of changes thousands would be judged for ever.
             if not self._stale and not unheard:
                 return _let_connect(judged, client_id, self._purposes)
-
-    def _follow(self, dependencies: set[Dependency]) -> None:
-        self._followed = dependencies
-        self._services.hub.follow(self, dependencies)
 
     async def _judge_again(self, session: Session) -> None:
         try:

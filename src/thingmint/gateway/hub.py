@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from thingmint.gateway.mqtt.reasons import Reason
 
@@ -54,6 +54,9 @@ class Hub:
                 self._take_on(member, dependency)
         self._let_go(member, [dependency for dependency in former if dependency not in wanted])
         self._members[member] = wanted
+
+    def followed_by(self, member: Member) -> Sequence[Dependency]:
+        return self._members.get(member, ())
 
     def remove(self, member: Member) -> None:
         self._let_go(member, self._members.pop(member, ()))

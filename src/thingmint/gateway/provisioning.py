@@ -123,7 +123,7 @@ class ProvisioningTopics:
     async def _serve(
         self, exchange: Exchange, request: ProvisioningRequest, payload: bytes, client_id: str, admitted: Admitted
     ) -> dict[str, object]:
-        scope, claim = admitted.scope, admitted.holder.fingerprint
+        scope, claim = admitted.scope, admitted.caller.credential
         self._throttle.take(scope.account, f"{_TOPICS}{request.operation}")
         # Devices send nothing, or an empty map, where there is nothing to say.
         document = {} if not payload and request.bare else read_payload(payload, request.format)

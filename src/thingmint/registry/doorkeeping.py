@@ -114,11 +114,9 @@ class Doorkeeping:
 
 async def _passport(tx: Transaction, scope: Scope, fingerprint: str, client_id: str) -> Passport | None:
     registration = await certificates_sql.get_registration(tx, scope, fingerprint)
-    claim = await sql.claim_of(tx, scope, fingerprint)
+    certificate, bound_to, claim = await sql.content_owner_and_claim(tx, scope, fingerprint)
     if registration is None and claim is None:
         return None
-    content = await sql.certificate_and_owner(tx, scope, fingerprint)
-    certificate, bound_to = content or (None, None)
     thing: AttachedThing | None = None
     policies: tuple[PolicyDocument, ...] = ()
     groups = frozenset[str]()

@@ -27,8 +27,7 @@ __all__ = [
     "account_settings",
     "applying_policies",
     "attached_thing",
-    "certificate_and_owner",
-    "claim_of",
+    "content_owner_and_claim",
     "keep_account_setting",
     "scopes_of",
 ]
@@ -71,30 +70,27 @@ async def scopes_of(tx: Transaction, fingerprint: str) -> list[Scope]:
     return [Scope(*row) for row in rows]
 
 
-async def certificate_and_owner(
+async def content_owner_and_claim(
     tx: Transaction, scope: Scope, fingerprint: str
-) -> tuple[Certificate, BoundTo | None] | None:
+) -> tuple[Certificate | None, BoundTo | None, Claim | None]:
+    """What there is about a certificate besides its registration."""
     row = await tx.fetch_one(
-        "SELECT c.der, c.not_before, c.not_after, b.kind, b.owner FROM certificates AS c "
+        "SELECT c.der, c.not_before, c.not_after, b.kind, b.owner, p.template, p.expires_at FROM accounts AS a "
+        "LEFT JOIN certificates AS c ON c.fingerprint = $3 "
         "LEFT JOIN bindings AS b ON b.account = $1 AND b.region = $2 AND b.fingerprint = $3 "
-        "WHERE c.fingerprint = $3",
+        "LEFT JOIN provisioning_claims AS p ON p.account = $1 AND p.region = $2 AND p.fingerprint = $3 "
+        "WHERE a.id = $1",
         *scope,
         fingerprint,
     )
     if row is None:
-        return None
-    der, not_before, not_after, kind, owner = row
-    certificate = Certificate(der, fingerprint, from_micros(not_before), from_micros(not_after))
-    return certificate, BoundTo(kind, owner) if kind is not None else None
-
-
-async def claim_of(tx: Transaction, scope: Scope, fingerprint: str) -> Claim | None:
-    row = await tx.fetch_one(
-        "SELECT template, expires_at FROM provisioning_claims WHERE account = $1 AND region = $2 AND fingerprint = $3",
-        *scope,
-        fingerprint,
+        return None, None, None
+    der, not_before, not_after, kind, owner, template, expires_at = row
+    return (
+        Certificate(der, fingerprint, from_micros(not_before), from_micros(not_after)) if der is not None else None,
+        BoundTo(kind, owner) if kind is not None else None,
+        Claim(template, from_micros(expires_at)) if template is not None else None,
     )
-    return Claim(row[0], from_micros(row[1])) if row else None
 
 
 async def attached_thing(tx: Transaction, scope: Scope, fingerprint: str, client_id: str) -> AttachedThing | None:

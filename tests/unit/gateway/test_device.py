@@ -34,9 +34,8 @@ ACCOUNT = ("111122223333", "", "account", "111122223333")
 
 def admitted() -> Admitted:
     rights = Rights(SCOPE, [("p", EVERYTHING)], {}, lambda: datetime.now(UTC))
-    passport: Any = SimpleNamespace(scope=SCOPE, dependencies=frozenset([("account", SCOPE.account)]))
     caller = Caller(SCOPE.account, (SCOPE.region,), "c", "c", "arn", "c", ())
-    return Admitted(passport, rights, caller, DoorSettings(), None)
+    return Admitted(SCOPE, [ACCOUNT], rights, caller, DoorSettings(), None)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from thingmint.gateway.mqtt.events import ConnectRequested, Disconnected, Failed
 from thingmint.gateway.mqtt.limits import AWS_LIMITS
 from thingmint.gateway.mqtt.packets import (
     NO_PROPERTIES,
+    ConnAck,
     Connect,
     Disconnect,
     PingReq,
@@ -40,6 +41,7 @@ __all__ = ["CONNECT_TIMEOUT", "ServerConnection"]
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 _KEEP_ALIVE_FACTOR = 1.5  # MQTT-3.1.2-22
+_CONNACK_3_1_1 = (encode(ConnAck(), 4), encode(ConnAck(session_present=True), 4))
 _PINGRESP = encode(PingResp(), 5)
 _NO_ALIASES = InboundAliases(0)  # it never keeps any, and nor do clients of 3.1.1
 _NONE: set[int] = set()  # of a client of 3.1.1, whose messages are not counted
@@ -140,7 +142,10 @@ class ServerConnection:
         keep_alive = limits.keep_alive_for(connect) if keep_alive is None else keep_alive
         expiry = limits.session_expiry_for(connect) if session_expiry is None else session_expiry
         assigned = connect.client_id if self._assigned else None
-        self._sender.send(limits.connack(session_present, expiry, keep_alive, assigned))
+        if connect.version == 4:
+            self._sender.raw(_CONNACK_3_1_1[session_present])
+        else:
+            self._sender.send(limits.connack(session_present, expiry, keep_alive, assigned))
         self._state = _State.OPEN
         self._decoder.max_packet_size = limits.maximum_packet_size
         if connect.version == 5:
