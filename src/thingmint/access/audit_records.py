@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,12 +13,16 @@ from thingmint.identity.registration import Scope
 from thingmint.storage import audit as sql
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from thingmint.registry.markers import Markers
     from thingmint.storage.engine import Reader, Transaction
 
-__all__ = ["AuditFilter", "AuditPage", "AuditRecords"]
+__all__ = ["UNREADABLE", "AuditFilter", "AuditPage", "AuditRecords", "read_record"]
+
+UNREADABLE: Mapping[str, Any] = MappingProxyType({"event": "not readable"})
+"""What is shown of a record that somebody spoiled; `thingmint audit verify` says which it is."""
 
 _LISTING = "audit records"
 # Events and principals have no index, as every record would pay for it: a page ends after so many were looked at.
@@ -45,6 +50,15 @@ class AuditPage:
     next_marker: str | None
 
 
+def read_record(text: str) -> dict[str, Any]:
+    """``UNREADABLE`` for what is no record's text."""
+    try:
+        record = orjson.loads(text)
+    except (orjson.JSONDecodeError, TypeError):
+        return dict(UNREADABLE)
+    return record if isinstance(record, dict) else dict(UNREADABLE)
+
+
 class AuditRecords:
     def __init__(self, store: Reader, markers: Markers) -> None:
         self._store = store
@@ -67,7 +81,7 @@ class AuditRecords:
         rows = await self._store.read(body)
         found: list[dict[str, Any]] = []
         for number, row in enumerate(rows[:look_at], start=1):
-            record = orjson.loads(row.record)
+            record = read_record(row.record)
             if wanted.takes(record):
                 found.append(record)
             if len(found) == limit or number == look_at:

@@ -40,12 +40,13 @@ def list_records(
     output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")] = "table",
 ) -> None:
     """Show the latest records."""
+    from thingmint.access.audit_records import read_record
 
     async def run() -> list[AuditRow]:
         with _reader(data_dir) as (_, reader):
             return await _page(reader, account, None, limit)
 
-    records = [_document(row.record) for row in asyncio.run(run())]
+    records = [read_record(row.record) for row in asyncio.run(run())]
     if output == "json":
         print(orjson.dumps(records, option=orjson.OPT_INDENT_2).decode())
         return
@@ -62,12 +63,13 @@ def list_records(
 @app.command(epilog="\b\nExample:\n  thingmint audit export --data-dir data > audit.jsonl")
 def export(data_dir: DataDirOption = None, account: _Account = None) -> None:
     """Write all records as JSON lines, newest first, each with its place in the chain."""
+    from thingmint.access.audit_records import read_record
 
     async def run() -> None:
         with _reader(data_dir) as (_, reader):
             async for row in _all(reader, account):
                 line = {"id": row.id, "sequence": row.sequence, "hash": row.hash and row.hash.hex()}
-                sys.stdout.write(orjson.dumps({**line, "record": _document(row.record)}).decode() + "\n")
+                sys.stdout.write(orjson.dumps({**line, "record": read_record(row.record)}).decode() + "\n")
 
     asyncio.run(run())
 
@@ -110,14 +112,6 @@ def verify(
         print(f"No checkpoint covers the last {found.uncovered} yet, so these could have been made anew.")
     if found.unsealed:
         print(f"{found.unsealed} more are not in the chain yet; a running server adds them.")
-
-
-def _document(record: str) -> Any:
-    """A record that somebody spoiled is shown for what it is; `verify` says which it is."""
-    try:
-        return orjson.loads(record)
-    except (orjson.JSONDecodeError, TypeError):
-        return {"event": "not readable"}
 
 
 def _cell(value: Any) -> Text:

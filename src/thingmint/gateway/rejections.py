@@ -49,6 +49,10 @@ def rejection_of(error: Exception, request_id: str) -> Rejection:
             return Rejection(400, "InvalidCertificateSigningRequest", f"CSR violates constraints: {error}")
         case errors.Invalid():
             return Rejection(400, "InvalidRequest", str(error))
+        case errors.LimitExceeded():
+            # AWS has no such quota, so neither words for it: the control plane's LimitExceededException, as they name
+            # errors here.
+            return Rejection(410, "LimitExceeded", error.reason)
         case errors.Throttled():
             return Rejection(429, "Throttling", "Rate exceeded")
         case errors.Unavailable():

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import pydantic
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, RootModel
 
+from thingmint.access.audit_records import UNREADABLE
 from thingmint.identity.errors import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from thingmint.identity.keys import KeyPair
     from thingmint.identity.registration import Registration
@@ -166,10 +167,10 @@ class Listing(BaseModel):
 
 
 class AuditRecord(BaseModel):
-    """docs/access.md says what each field holds."""
+    """docs/access.md says what each field holds. One that somebody spoiled has the event "not readable" alone."""
 
-    time: str
-    source: str
+    time: str | None = None
+    source: str | None = None
     event: str
     account: str | None = None
     principal: str | None = None
@@ -179,9 +180,16 @@ class AuditRecord(BaseModel):
     resource: str | None = None
     resources: list[str] | None = None
     parameters: dict[str, str] | None = None
-    outcome: str
+    outcome: str | None = None
     error: str | None = None
     request: str | None = None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> AuditRecord:
+        try:
+            return cls.model_validate(record)
+        except pydantic.ValidationError:
+            return cls.model_validate(UNREADABLE)
 
 
 class AuditListing(BaseModel):
@@ -192,7 +200,7 @@ class AuditListing(BaseModel):
 
     @classmethod
     def of(cls, records: Iterable[dict[str, Any]], next_marker: str | None) -> AuditListing:
-        return cls(records=[AuditRecord.model_validate(record) for record in records], next_marker=next_marker)
+        return cls(records=[AuditRecord.of(record) for record in records], next_marker=next_marker)
 
 
 class Result(RootModel[Any]):

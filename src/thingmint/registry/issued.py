@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from thingmint.identity.authorities import AuthorityStatus, parse_authority
+from thingmint.identity.authorities import MAX_SAME_SUBJECT, AuthorityStatus, parse_authority
 from thingmint.identity.errors import AlreadyExists, Ambiguous, InvalidState, UnverifiedCertificate
 from thingmint.identity.leaves import is_signed_by, parse_leaf
 from thingmint.identity.quotas import NO_QUOTAS
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from thingmint.registry.markers import Markers
     from thingmint.storage.engine import Store, Transaction
 
-__all__ = ["IssuedRegistry", "begin_registration", "issuer_of"]
+__all__ = ["IssuedRegistry", "begin_registration", "issuer_of", "sole_issuer_of"]
 
 _FIELD = "certificatePem"
 
@@ -137,3 +137,11 @@ async def issuer_of(tx: Transaction, scope: Scope, leaf: Leaf, given: Authority 
     if found.status is not AuthorityStatus.ACTIVE:
         raise InvalidState("CA certificate", found.fingerprint, "The CA certificate is not active")
     return found
+
+
+async def sole_issuer_of(tx: Transaction, scope: Scope, leaf: Leaf) -> RegisteredAuthority | None:
+    """The account's ACTIVE authority that signed ``leaf``; None if there is none, or more than one with that key."""
+    named = await authorities_sql.list_of_subject(tx, scope, leaf.issuer, limit=MAX_SAME_SUBJECT)
+    active = [authority for authority in named if authority.status is AuthorityStatus.ACTIVE]
+    signers = [authority for authority in active if is_signed_by(leaf.content, authority.content())]
+    return signers[0] if len(signers) == 1 else None

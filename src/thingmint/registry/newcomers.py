@@ -118,7 +118,7 @@ class NewcomerRegistry:
             tx.subjects.append(registration.arn)
             if prepared is None:
                 return registration
-            await apply_plan(tx, *prepared)
+            await apply_plan(tx, *prepared, quotas=self._quotas)
             return await sql.get_registration(tx, scope, leaf.fingerprint) or registration
 
         return await self._store.write(body)

@@ -22,8 +22,10 @@ from thingmint.identity.device_policies import Target
 from thingmint.identity.door import DoorSettings
 from thingmint.identity.errors import ProvisioningRefused, Unavailable
 from thingmint.identity.keys import CSR_KEYS
+from thingmint.identity.quotas import NO_QUOTAS
 from thingmint.identity.registration import Registration
 from thingmint.identity.status import Status
+from thingmint.registry.bindings import check_certificates
 from thingmint.registry.certificates import utc_now
 from thingmint.storage import certificates as certificates_sql
 from thingmint.storage import ownership_tokens as sql
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from thingmint.identity.authority import CertificateAuthority
     from thingmint.identity.certificates import Certificate
     from thingmint.identity.keys import KeyPair
+    from thingmint.identity.quotas import Quotas
     from thingmint.identity.registration import Origin, Scope
     from thingmint.registry.claims import ClaimRegistry
     from thingmint.registry.keypool import KeyPool
@@ -76,18 +79,20 @@ class OwnershipRegistry:
         keys: KeyPool,
         claims: ClaimRegistry,
         *,
+        quotas: Quotas = NO_QUOTAS,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._authority = authority
         self._keys = keys
         self._claims = claims
+        self._quotas = quotas
         self._clock = clock
 
     async def create_keys(self, scope: Scope, claim: str) -> tuple[OwnedCertificate, KeyPair]:
         """The pair is nowhere else once the caller lets go of it.
 
-        Raises ProvisioningRefused where the account has no keys made over MQTT, and Throttled.
+        Raises ProvisioningRefused where the account has no keys made over MQTT, LimitExceeded and Throttled.
         """
 
         async def settings(tx: Transaction) -> DoorSettings:
@@ -100,7 +105,7 @@ class OwnershipRegistry:
         return await self._issue(scope, claim, request, "keys"), keys
 
     async def create_from_csr(self, scope: Scope, claim: str, csr: str) -> OwnedCertificate:
-        """Raises InvalidSigningRequest."""
+        """Raises InvalidSigningRequest and LimitExceeded."""
         signing_request = parse_csr(csr, "certificateSigningRequest", CSR_KEYS)
         request = CertificateRequest(signing_request.subject, signing_request.public_key)
         return await self._issue(scope, claim, request, "csr")
@@ -161,6 +166,7 @@ class OwnershipRegistry:
         async def body(tx: Transaction) -> None:
             await certificates_sql.insert_certificate(tx, certificate)
             await certificates_sql.insert_registration(tx, registration)
+            await check_certificates(tx, scope.account, self._quotas)
             await sql.insert_token(tx, row)
             tx.subjects.append(registration.arn)
 

@@ -11,18 +11,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thingmint.identity.authorities import parse_authority
 from thingmint.identity.authority import CertificateRequest
-from thingmint.identity.certificates import parse_certificate, parse_csr
+from thingmint.identity.certificates import parse_csr
 from thingmint.identity.device_policies import Target, policy_arn
-from thingmint.identity.errors import Disallowed, InvalidState, NotFound
-from thingmint.identity.keys import CSR_KEYS, OWN_KEYS
+from thingmint.identity.errors import Disallowed, NotFound
+from thingmint.identity.keys import CSR_KEYS
+from thingmint.identity.leaves import parse_leaf
 from thingmint.identity.policy import ContextValue
 from thingmint.identity.policy.resources import request_context, resource_arns
 from thingmint.identity.registration import Registration
 from thingmint.identity.status import Status
 from thingmint.identity.template import FromCsr, FromPem, Override, Registered
 from thingmint.identity.things import AttributeChange, Thing, ThingChange
-from thingmint.registry.certificates import RegisteredCertificate, change_status
+from thingmint.registry.bindings import check_certificates
+from thingmint.registry.certificates import change_status
+from thingmint.registry.issued import begin_registration, issuer_of, sole_issuer_of
 from thingmint.registry.memberships import update_groups
 from thingmint.registry.policy_writes import attach_policy, create_policy, existing_policy, new_policy
 from thingmint.registry.principals import attach_principal
@@ -35,18 +39,34 @@ from thingmint.storage import things as things_sql
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from thingmint.identity.authorities import Authority
     from thingmint.identity.authority import CertificateAuthority
     from thingmint.identity.certificates import Certificate
     from thingmint.identity.device_policies import DevicePolicy, PolicyVersion
-    from thingmint.identity.registration import CertificateMode, Origin, Scope
+    from thingmint.identity.leaves import Leaf
+    from thingmint.identity.quotas import Quotas
+    from thingmint.identity.registration import Scope
     from thingmint.identity.template import CertificatePlan, Plan, ThingPlan
     from thingmint.identity.things import PrincipalType
     from thingmint.storage.engine import Transaction
 
-__all__ = ["Applied", "Authorize", "PreparedPlan", "apply_plan", "prepare_plan"]
+__all__ = ["Applied", "Authorize", "NewCertificate", "PreparedPlan", "apply_plan", "prepare_plan"]
 
 Authorize = Callable[[str, str, Mapping[str, ContextValue]], None]
 """Action, resource and what is known of the request besides. Raises Denied. May be asked the same twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCertificate:
+    """``leaf`` is there if the device brings it along, ``given`` if its authority's came with it.
+
+    The registration is then the one that it gets if no authority of the account is found to have signed it.
+    """
+
+    registration: Registration
+    certificate: Certificate
+    leaf: Leaf | None = None
+    given: Authority | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +77,7 @@ class PreparedPlan:
     plan: Plan
     now: datetime
     thing: Thing | None
-    certificate: RegisteredCertificate | None
+    certificate: NewCertificate | None
     policies: tuple[tuple[DevicePolicy, PolicyVersion], ...]
 
 
@@ -74,7 +94,7 @@ class Applied:
 def prepare_plan(
     scope: Scope, plan: Plan, now: datetime, authority: CertificateAuthority, authorize: Authorize
 ) -> PreparedPlan:
-    """Raises Denied, Invalid and its kinds, InvalidState and NotFound."""
+    """Raises Denied, Invalid and its kinds, and NotFound."""
     thing = None
     if plan.thing is not None:
         if plan.thing.billing_group is not None:
@@ -97,51 +117,63 @@ def prepare_plan(
 
 
 async def apply_plan(
-    tx: Transaction, prepared: PreparedPlan, authorize: Authorize, *, reinstate_revoked: bool = False
+    tx: Transaction,
+    prepared: PreparedPlan,
+    authorize: Authorize,
+    *,
+    quotas: Quotas,
+    reinstate_revoked: bool = False,
 ) -> Applied:
     """Everything or, as the transaction is given up then, nothing.
 
     A registered certificate may be in any status, and comes out in the plan's if it is PENDING_ACTIVATION; else the
     plan's override decides, and without one its status stays. A thing that is there has to be as the template says,
-    unless an override says otherwise.
+    unless an override says otherwise. A certificate that a device brings along is registered under the authority whose
+    certificate is given with it; without that under the account's only ACTIVE one that signed it, if there is one.
 
     Raises Denied, NotFound, Disallowed, InvalidState, LimitExceeded and Invalid.
     """
-    return await _Work(tx, prepared, authorize, reinstate_revoked).run()
+    return await _Work(tx, prepared, authorize, quotas, reinstate_revoked).run()
 
 
 def _new_certificate(
     scope: Scope, plan: CertificatePlan, now: datetime, authority: CertificateAuthority, authorize: Authorize
-) -> RegisteredCertificate:
-    mode: CertificateMode
-    origin: Origin
+) -> NewCertificate:
+    generation = str(uuid.uuid4())
     if isinstance(plan.source, FromCsr):
         authorize("iot:CreateCertificateFromCsr", "*", {})
         csr = parse_csr(plan.source.csr, "CertificateSigningRequest", CSR_KEYS)
         certificate = authority.sign(authority.prepare(CertificateRequest(csr.subject, csr.public_key), now))
-        mode, origin = "DEFAULT", "csr"
-    else:
-        assert isinstance(plan.source, FromPem)
-        if plan.source.ca_pem is not None:
-            raise InvalidState("certificate", "", "No CA certificate exists for the given certificate")
-        authorize("iot:RegisterCertificateWithoutCA", "*", {})
-        certificate = parse_certificate(plan.source.pem, "CertificatePem", OWN_KEYS)
-        mode, origin = "SNI_ONLY", "registered"
+        registration = Registration.begin(
+            scope, certificate.fingerprint, plan.status, "DEFAULT", "csr", now=now, generation=generation
+        )
+        return NewCertificate(registration, certificate)
+    assert isinstance(plan.source, FromPem)
+    leaf = parse_leaf(plan.source.pem, "CertificatePem")
+    given = parse_authority(plan.source.ca_pem, "CACertificatePem") if plan.source.ca_pem is not None else None
     registration = Registration.begin(
-        scope, certificate.fingerprint, plan.status, mode, origin, now=now, generation=str(uuid.uuid4())
+        scope, leaf.fingerprint, plan.status, "SNI_ONLY", "registered", now=now, generation=generation
     )
-    return RegisteredCertificate(registration, certificate)
+    return NewCertificate(registration, leaf.certificate, leaf, given)
 
 
 class _Work:
     """One application of a plan."""
 
-    def __init__(self, tx: Transaction, prepared: PreparedPlan, authorize: Authorize, reinstate_revoked: bool) -> None:
+    def __init__(
+        self,
+        tx: Transaction,
+        prepared: PreparedPlan,
+        authorize: Authorize,
+        quotas: Quotas,
+        reinstate_revoked: bool,
+    ) -> None:
         self._tx = tx
         self._prepared = prepared
         self._scope = prepared.scope
         self._now = prepared.now
         self._authorize = authorize
+        self._quotas = quotas
         self._reinstate_revoked = reinstate_revoked
         self._arns: dict[str, str] = {}
 
@@ -156,10 +188,12 @@ class _Work:
     async def _certificate(self, plan: CertificatePlan) -> Certificate:
         tx, new = self._tx, self._prepared.certificate
         if new is not None:
+            beginning = await self._begin(new)
             await certificates_sql.insert_certificate(tx, new.certificate)
-            if await certificates_sql.insert_registration(tx, new.registration):
-                tx.subjects.append(new.registration.arn)
-                self._arns[plan.logical_id] = new.registration.arn
+            if await certificates_sql.insert_registration(tx, beginning):
+                await check_certificates(tx, self._scope.account, self._quotas)
+                tx.subjects.append(beginning.arn)
+                self._arns[plan.logical_id] = beginning.arn
                 return new.certificate
         fingerprint = new.certificate.fingerprint if new is not None else plan.name
         assert fingerprint is not None, "what is not new has a name"
@@ -170,6 +204,29 @@ class _Work:
         self._arns[plan.logical_id] = registration.arn
         await self._set_status(registration, plan)
         return certificate
+
+    async def _begin(self, new: NewCertificate) -> Registration:
+        """The registration that ``new`` gets unless it has one."""
+        tx, scope, leaf = self._tx, self._scope, new.leaf
+        if leaf is None:
+            return new.registration
+        if new.given is not None:
+            # Before anything is looked up: whoever may not register is not told which authorities there are.
+            self._may("RegisterCertificate")
+            authority = await issuer_of(tx, scope, leaf, new.given)
+        else:
+            # AWS does not say which of the two RegisterThing does. Where the authority is known and beyond doubt, its
+            # devices are to be found under it, and to lose access with it, however they were registered.
+            found = await sole_issuer_of(tx, scope, leaf)
+            self._may("RegisterCertificate" if found is not None else "RegisterCertificateWithoutCA")
+            if found is None:
+                return new.registration
+            authority = found
+        known = await certificates_sql.find_by_serial(tx, scope, authority.fingerprint, leaf.serial)
+        if known not in (None, leaf.fingerprint):
+            reason = f"A certificate of that CA and serial number is registered already. Id: {known}"
+            raise Disallowed("certificate", leaf.fingerprint, reason)
+        return begin_registration(authority, leaf, new.registration.status, self._now, new.registration.generation)
 
     async def _set_status(self, registration: Registration, plan: CertificatePlan) -> None:
         if registration.status is plan.status:

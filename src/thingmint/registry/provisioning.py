@@ -19,6 +19,7 @@ from thingmint.identity.errors import (
     Throttled,
     Unavailable,
 )
+from thingmint.identity.quotas import NO_QUOTAS
 from thingmint.identity.template import CERTIFICATE_ID, Kind, parse_template
 from thingmint.registry.certificates import utc_now
 from thingmint.registry.ownership import current_token, token_sha256
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from thingmint.identity.authority import CertificateAuthority
     from thingmint.identity.certificates import Certificate
     from thingmint.identity.provisioning import Hook, ProvisioningTemplate
+    from thingmint.identity.quotas import Quotas
     from thingmint.identity.registration import Scope
     from thingmint.identity.template import Plan, Template
+    from thingmint.registry.plans import PreparedPlan
     from thingmint.registry.templates import TemplateRegistry
     from thingmint.storage.engine import Store, Transaction
     from thingmint.storage.ownership_tokens import OwnershipToken
@@ -79,6 +82,7 @@ class ProvisioningRegistry:
         hooks: Hooks,
         *,
         reinstate_revoked: bool = False,
+        quotas: Quotas = NO_QUOTAS,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
@@ -86,6 +90,7 @@ class ProvisioningRegistry:
         self._templates = templates
         self._hooks = hooks
         self._reinstate_revoked = reinstate_revoked
+        self._quotas = quotas
         self._clock = clock
 
     async def register_thing(self, request: ThingRequest, as_role: AsRole) -> ProvisionedThing:
@@ -120,7 +125,7 @@ class ProvisioningRegistry:
             if (answer := _earlier_answer(token, digest)) is not None:
                 return answer
             with _failing():
-                applied = await apply_plan(tx, prepared, authorize, reinstate_revoked=self._reinstate_revoked)
+                applied = await self._applied(tx, prepared, authorize)
             thing = ProvisionedThing(applied.thing, applied.device_configuration)
             await sql.answer_token(tx, sha256, digest, _kept(thing))
             return thing
@@ -149,9 +154,12 @@ class ProvisioningRegistry:
 
         async def body(tx: Transaction) -> Applied:
             with _failing():
-                return await apply_plan(tx, prepared, authorize, reinstate_revoked=self._reinstate_revoked)
+                return await self._applied(tx, prepared, authorize)
 
         return await self._store.write(body)
+
+    async def _applied(self, tx: Transaction, prepared: PreparedPlan, authorize: Authorize) -> Applied:
+        return await apply_plan(tx, prepared, authorize, quotas=self._quotas, reinstate_revoked=self._reinstate_revoked)
 
     async def _template(self, request: ThingRequest) -> tuple[ProvisioningTemplate, Template]:
         name = request.template

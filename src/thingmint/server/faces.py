@@ -146,15 +146,15 @@ def front(
 
 
 def fleet_of(instance: Instance, access: Access, settings: Settings, keys: KeyPool, hooks: HookTable) -> Fleet:
-    authority = instance.device_authority(DEVICE)
+    authority, quotas = instance.device_authority(DEVICE), settings.quotas_in_force()
     templates = TemplateRegistry(access.store, Markers(instance.vault.derive("markers")))
     claims = ClaimRegistry(access.store, instance.device_authority(CLAIM), keys)
     return Fleet(
         templates=templates,
         claims=claims,
-        ownership=OwnershipRegistry(access.store, authority, keys, claims),
+        ownership=OwnershipRegistry(access.store, authority, keys, claims, quotas=quotas),
         provisioning=ProvisioningRegistry(
-            access.store, authority, templates, hooks, reinstate_revoked=settings.reinstate_revoked
+            access.store, authority, templates, hooks, reinstate_revoked=settings.reinstate_revoked, quotas=quotas
         ),
     )
 

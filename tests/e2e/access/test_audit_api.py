@@ -10,7 +10,7 @@ import httpx
 import pytest
 from openapi_schema_validator import OAS31Validator
 
-from tests.e2e.access.operator import Operator, error_of
+from tests.e2e.access.operator import Operator, database, error_of
 from tests.e2e.commands import own_server
 from tests.e2e.wire import until
 
@@ -87,6 +87,30 @@ def test_filters(ours: Operator, auditor: httpx.Client) -> None:
     assert listed(auditor, until=first["time"], event="CreateUser") == []
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     assert listed(auditor, since=later) == []
+
+
+def test_what_somebody_spoiled_is_shown_as_that() -> None:
+    spoiled = ["{", "", "[]", "5", b"\xff", "{}", '{"event": 5}']
+    with own_server() as server:
+        operator = Operator(server)
+        for _ in range(len(spoiled) + 1):
+            operator.user()
+        server.stop()
+        with database(server.data_dir) as db:
+            ids = [row[0] for row in db.execute("SELECT id FROM audit_records WHERE account IS NOT NULL ORDER BY id")]
+            db.executemany("UPDATE audit_records SET record = ? WHERE id = ?", zip(spoiled, ids, strict=False))
+        with own_server(server.data_dir) as again:
+            operator = Operator(again)
+            with operator.native(operator.user("thingmint/AuditOnly")) as client:
+                records = listed(client)
+                assert listed(client, event="CreateUser")
+            document = httpx.get(f"{again.http_url}/openapi.json").json()
+    unreadable = [record for record in records if record["event"] == "not readable"]
+    assert len(unreadable) == len(spoiled)
+    assert all(record["time"] is None and record["outcome"] is None for record in unreadable)
+    assert {record["event"] for record in records} > {"not readable", "CreateUser"}
+    schema = {"$ref": "#/components/schemas/AuditRecord", "components": document["components"]}
+    OAS31Validator(schema).validate(unreadable[0])
 
 
 def test_reading_it_is_recorded_too(auditor: httpx.Client) -> None:

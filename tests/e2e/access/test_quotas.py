@@ -13,12 +13,14 @@ from tests.e2e.access.operator import Operator, error_of, refusal
 from tests.e2e.commands import own_server, thingmint
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem
+from tests.e2e.provisioning.support import CREATE, CREATE_FROM_CSR, Fleet
 from tests.e2e.yandex.certificates import certificate
 from tests.e2e.yandex.clients import Cloud, Refused
 from thingmint.admin import AdminError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from thingmint.testing import RunningServer
 
@@ -42,6 +44,11 @@ def test_certificates(small: RunningServer) -> None:
             assert refusal(call, **given) == (410, "LimitExceededException", told)
         answer = native.post("/v1/certificates", json={"csr": csr_pem()})
         assert (error_of(answer), answer.json()["error"]["message"]) == ((409, "CONFLICT"), told)
+        resource = {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateSigningRequest": csr_pem()}}
+        body = json.dumps({"Resources": {"certificate": resource}})
+        # RegisterThing has no LimitExceededException: what goes wrong with an effect is the template's failure.
+        failed = (400, "ResourceRegistrationFailureException", told)
+        assert refusal(iot.register_thing, templateBody=body) == failed
         assert len(iot.list_certificates()["certificates"]) == 2
         iot.delete_certificate(certificateId=made[0]["certificateId"])
         iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
@@ -86,6 +93,28 @@ def test_users_and_folders(small: RunningServer) -> None:
         assert error_of(native.post("/v1/access/user/create", json={"name": "third"})) == (409, "CONFLICT")
     done = thingmint("access", "user", "create", "third", "--data-dir", small.data_dir)
     assert (done.returncode, "quota of 2 users" in done.stderr) == (1, True)
+
+
+def test_certificates_over_mqtt(tmp_path: Path) -> None:
+    with (
+        own_server(arguments=["--log-format=json"], environment={"THINGMINT_QUOTAS__CERTIFICATES": "2"}) as server,
+        contextlib.closing(iot_client(server)) as iot,
+    ):
+        fleet = Fleet.of(server, iot, tmp_path)  # its claim is the first
+        with fleet.device() as device:
+            device.certificate()
+            asked = json.dumps({"certificateSigningRequest": csr_pem()}).encode()
+            for topic, payload in ((CREATE_FROM_CSR, asked), (CREATE, b"")):
+                assert device.ask(f"{topic}/json", payload) == (
+                    False,
+                    {
+                        "statusCode": 410,
+                        "errorCode": "LimitExceeded",
+                        "errorMessage": "The quota of 2 certificates for each account is used up",
+                    },
+                )
+        assert len(iot.list_certificates()["certificates"]) == 2
+        assert '"level":"error"' not in server.output.read_text()
 
 
 def test_a_quota_that_is_set_later_counts_what_is_there() -> None:

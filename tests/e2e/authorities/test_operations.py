@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from tests.e2e.access.operator import allow, refusal
-from tests.issuers import fingerprint, new_issuer, pem
+from tests.e2e.access.operator import allow, deny, refusal
+from tests.issuers import fingerprint, new_issuer, pem, rewritten
 from tests.unit.registry.authority_support import JITP_BODY
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from tests.e2e.authorities.conftest import Owner
 
 UNKNOWN = "0" * 64
@@ -297,6 +300,44 @@ def test_registering_leaves(owner: Owner) -> None:
     third = pem(issuer.sign())
     iot.register_certificate(certificatePem=third, caCertificatePem=issuer.pem, setAsActive=True, status="INACTIVE")
     assert owner.status(fingerprint(_read(third))) == "INACTIVE"
+
+
+@pytest.mark.parametrize("with_ca", [True, False])
+def test_registering_things_with_leaves(owner: Owner, with_ca: bool) -> None:
+    issuer, name = owner.issuer(allowAutoRegistration=False), f"lamp-{secrets.token_hex(4)}"
+    ca, leaf = issuer.fingerprint, issuer.sign(name)
+    given = {"CertificatePem": {"Ref": "Pem"}, **({"CACertificatePem": {"Ref": "Ca"}} if with_ca else {})}
+    body = json.dumps(
+        {
+            "Parameters": {name: {"Type": "String"} for name in ("Name", "Pem", "Ca")},
+            "Resources": {
+                "certificate": {"Type": "AWS::IoT::Certificate", "Properties": given},
+                "thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "Name"}}},
+            },
+        }
+    )
+
+    def ask(leaf: x509.Certificate) -> dict[str, Any]:
+        return {"templateBody": body, "parameters": {"Name": name, "Pem": pem(leaf), "Ca": issuer.pem}}
+
+    made = owner.iot.register_thing(**ask(leaf))
+    told = owner.iot.describe_certificate(certificateId=fingerprint(leaf))["certificateDescription"]
+    assert (told["caCertificateId"], told["status"], told["certificateMode"]) == (ca, "ACTIVE", "DEFAULT")
+    assert made["resourceArns"]["certificate"] == told["certificateArn"]
+    assert owner.iot.list_thing_principals(thingName=name)["principals"] == [told["certificateArn"]]
+    listed = owner.iot.list_certificates_by_ca(caCertificateId=ca)["certificates"]
+    assert [each["certificateId"] for each in listed] == [fingerprint(leaf)]
+    again = owner.iot.register_thing(**ask(leaf))
+    assert (again["resourceArns"], again["certificatePem"]) == (made["resourceArns"], pem(leaf))
+    assert refusal(owner.iot.register_thing, **ask(rewritten(leaf))) == (
+        400,
+        "ResourceRegistrationFailureException",
+        f"A certificate of that CA and serial number is registered already. Id: {fingerprint(leaf)}",
+    )
+    with owner.operator.iot_of(allow("iot:*"), deny("iot:RegisterCertificate")) as iot:
+        status, kind, message = refusal(iot.register_thing, **ask(issuer.sign()))
+        assert (status, kind) == (403, "AccessDeniedException")
+        assert "iot:RegisterCertificate on" in message
 
 
 def _read(text: str) -> Any:

@@ -11,6 +11,7 @@ from tests.e2e.access.operator import allow, deny, document, keys_of, refusal
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, fingerprint, self_signed_pem
 from tests.e2e.provisioning.support import serial
+from tests.issuers import new_issuer, pem
 
 if TYPE_CHECKING:
     from tests.e2e.provisioning.support import Fleet
@@ -72,11 +73,11 @@ def test_a_certificate_of_a_csr_and_a_new_policy(fleet: Fleet) -> None:
 
 
 def test_a_certificate_that_the_device_has(fleet: Fleet) -> None:
-    pem, name = self_signed_pem(), f"rest-{serial()}"
-    given = {"CertificatePem": pem, "Status": "INACTIVE", "ThingPrincipalType": "EXCLUSIVE_THING"}
+    text, name = self_signed_pem(), f"rest-{serial()}"
+    given = {"CertificatePem": text, "Status": "INACTIVE", "ThingPrincipalType": "EXCLUSIVE_THING"}
     made = fleet.iot.register_thing(templateBody=body(given), parameters={"Name": name})
-    id = fingerprint(pem)
-    assert (made["certificatePem"], fleet.status(id)) == (pem, "INACTIVE")
+    id = fingerprint(text)
+    assert (made["certificatePem"], fleet.status(id)) == (text, "INACTIVE")
     described = fleet.iot.describe_certificate(certificateId=id)["certificateDescription"]
     assert described["certificateMode"] == "SNI_ONLY"
     (principal,) = fleet.iot.list_thing_principals_v2(thingName=name)["thingPrincipalObjects"]
@@ -97,6 +98,7 @@ def test_a_thing_alone(fleet: Fleet) -> None:
     assert made["resourceArns"] == {"a-thing": arn(fleet, f"thing/{name}")}
 
 
+UNKNOWN = new_issuer()
 UNREGISTRABLE: list[tuple[str, dict[str, str], str, str | None]] = [
     ("{", {}, "InvalidRequestException", "The template body is invalid: It is not JSON"),
     (body(None), {}, "InvalidRequestException", "Cannot resolve reference value: Name"),
@@ -105,11 +107,12 @@ UNREGISTRABLE: list[tuple[str, dict[str, str], str, str | None]] = [
     (body({"CertificateSigningRequest": "x"}), {"Name": "x"}, FAILED[1], None),
     (body({"CertificatePem": "x"}), {"Name": "x"}, FAILED[1], None),
     (
-        body({"CertificatePem": self_signed_pem(), "CACertificatePem": self_signed_pem()}),
+        body({"CertificatePem": pem(UNKNOWN.sign()), "CACertificatePem": UNKNOWN.pem}),
         {"Name": "x"},
         FAILED[1],
         "No CA certificate exists for the given certificate",
     ),
+    (body({"CertificatePem": self_signed_pem(), "CACertificatePem": "x"}), {"Name": "x"}, FAILED[1], None),
     (body(None, policy={"PolicyName": "not-there"}), {"Name": "x"}, FAILED[1], "Policy default version not found"),
     (body(None, policy={"PolicyDocument": {"Version": "2012-10-17"}}), {"Name": "x"}, FAILED[1], None),
     (

@@ -15,7 +15,7 @@ from thingmint.access.throttle import Throttle
 from thingmint.gateway.payloads import Unreadable, read_payload, write_payload
 from thingmint.gateway.peer import Peer
 from thingmint.gateway.provisioning import ProvisioningTopics, provisioning_request
-from thingmint.identity.errors import Throttled, Unavailable
+from thingmint.identity.errors import LimitExceeded, Throttled, Unavailable
 from thingmint.identity.registration import Scope
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def answer(error: Exception, format: str = "json") -> tuple[str, Any, Exchange]:
 
     class Admitted:
         scope = SCOPE
-        passport = type("Passport", (), {"fingerprint": "f" * 64})
+        holder = type("Holder", (), {"fingerprint": "f" * 64})
 
     Admitted.caller = caller  # type: ignore[attr-defined]
 
@@ -108,6 +108,7 @@ def answer(error: Exception, format: str = "json") -> tuple[str, Any, Exchange]:
     ("error", "status", "code"),
     [
         (Throttled("Rate exceeded"), 429, "Throttling"),
+        (LimitExceeded("account", SCOPE.account, "used up"), 410, "LimitExceeded"),
         (Unavailable("disk of /srv is full"), 503, "ServiceUnavailable"),
         (RuntimeError(SECRET), 500, "InternalFailure"),
         (AssertionError(), 500, "InternalFailure"),

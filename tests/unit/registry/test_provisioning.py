@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.issuers import Issuer, fingerprint, pem, rewritten
 from tests.unit import vectors
+from tests.unit.registry.authority_support import issuer
 from tests.unit.registry.template_support import (
     ABROAD,
     LAMBDA,
@@ -21,18 +23,22 @@ from tests.unit.registry.template_support import (
     new_template,
     with_workshop,
 )
+from thingmint.identity.authorities import AuthorityStatus
 from thingmint.identity.errors import (
     Denied,
     DomainError,
     InvalidParameters,
     InvalidSigningRequest,
+    LimitExceeded,
     ProvisioningFailed,
     ProvisioningRefused,
     Unavailable,
 )
 from thingmint.identity.provisioning import Hook
+from thingmint.identity.quotas import NO_QUOTAS, Quotas
 from thingmint.identity.status import Status
 from thingmint.identity.template import CERTIFICATE_ID, Kind
+from thingmint.registry.authorities import AuthorityChange, AuthorityRegistry, NewAuthority
 from thingmint.registry.device_policies import DevicePolicyRegistry
 from thingmint.registry.markers import Markers
 from thingmint.registry.ownership import OwnershipRegistry
@@ -45,10 +51,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from cryptography import x509
+
     from thingmint.identity.policy import ContextValue
     from thingmint.identity.registration import Scope
     from thingmint.registry.ownership import OwnedCertificate
-    from thingmint.registry.plans import Authorize
+    from thingmint.registry.plans import Applied, Authorize
 
 CLAIM = "c" * 64
 POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]})
@@ -76,6 +84,7 @@ class Factory:
     hooks: AskedHooks
     ownership: OwnershipRegistry
     provisioning: ProvisioningRegistry
+    authorities: AuthorityRegistry
     things: ThingRegistry
     groups: ThingGroupRegistry
     lacking: set[str] = field(default_factory=set)
@@ -111,6 +120,33 @@ class Factory:
         }
         return await self.provisioning.register_thing(ThingRequest(**given | fields), self.as_role)
 
+    async def take(self, issuer: Issuer, scope: Scope = OURS, *, active: bool = True, proven: bool = False) -> str:
+        """Registers an authority; its fingerprint."""
+        code = await self.authorities.code(scope)
+        new = NewAuthority(
+            certificate=issuer.pem,
+            mode="DEFAULT" if proven else "SNI_ONLY",
+            verification=pem(issuer.sign(code)) if proven else None,
+            active=active,
+            auto_registration=False,
+            config=None,
+            tags={},
+        )
+        return (await self.authorities.register(scope, new)).fingerprint
+
+    async def bring(self, leaf: x509.Certificate, ca: str | None = None, **properties: str) -> Applied:
+        """RegisterThing with a certificate that the device has."""
+        given = {"CertificatePem": pem(leaf), **({"CACertificatePem": ca} if ca is not None else {}), **properties}
+        text = json.dumps({"Resources": {"certificate": {"Type": "AWS::IoT::Certificate", "Properties": given}}})
+        return await self.provisioning.register(OURS, text, {}, self.authorize)
+
+    async def registered(self, leaf: x509.Certificate) -> tuple[Any, ...]:
+        """Authority, serial number, mode and status."""
+        (row,) = await self.shop.rows(
+            "SELECT ca, serial, mode, status FROM registrations WHERE fingerprint = $1", fingerprint(leaf)
+        )
+        return tuple(row)
+
     async def status(self, fingerprint: str) -> str | None:
         rows = await self.shop.rows("SELECT status FROM registrations WHERE fingerprint = $1", fingerprint)
         return rows[0][0] if rows else None
@@ -142,7 +178,7 @@ def body(*, policy: str | None = None, certificate: dict[str, Any] | None = None
     )
 
 
-def in_factory(path: Path, scenario: Callable[[Factory], Awaitable[None]]) -> None:
+def in_factory(path: Path, scenario: Callable[[Factory], Awaitable[None]], quotas: Quotas = NO_QUOTAS) -> None:
     async def run(shop: Workshop) -> None:
         authority, hooks, markers = vectors.authority(), AskedHooks(), Markers(b"k" * 32)
         await DevicePolicyRegistry(shop.store, markers, clock=shop.clock).create(OURS, "all", POLICY, tags={})
@@ -154,8 +190,9 @@ def in_factory(path: Path, scenario: Callable[[Factory], Awaitable[None]]) -> No
             Factory(
                 shop,
                 hooks,
-                OwnershipRegistry(shop.store, authority, shop.keys, shop.claims, clock=shop.clock),
-                ProvisioningRegistry(shop.store, authority, shop.templates, hooks, clock=shop.clock),
+                OwnershipRegistry(shop.store, authority, shop.keys, shop.claims, quotas=quotas, clock=shop.clock),
+                ProvisioningRegistry(shop.store, authority, shop.templates, hooks, quotas=quotas, clock=shop.clock),
+                AuthorityRegistry(shop.store, markers, shop.clock),
                 ThingRegistry(shop.store, markers, shop.clock),
                 groups,
             )
@@ -569,3 +606,212 @@ def test_another_accounts_certificate_is_none(tmp_path: Path) -> None:
         assert await factory.status(made.certificate.fingerprint) == Status.ACTIVE
 
     in_factory(tmp_path, scenario)
+
+
+# -- certificates that devices bring along ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("with_ca", [True, False])
+@pytest.mark.parametrize(("proven", "mode"), [(True, "DEFAULT"), (False, "SNI_ONLY")])
+def test_a_certificate_of_an_authority(tmp_path: Path, with_ca: bool, proven: bool, mode: str) -> None:
+    async def scenario(factory: Factory) -> None:
+        made = issuer()
+        ca = await factory.take(made, proven=proven)
+        leaf = made.sign(serial=0xABC)
+        given = made.pem if with_ca else None
+        applied = await factory.bring(leaf, given, Status="INACTIVE")
+        assert await factory.registered(leaf) == (ca, "abc", mode, "INACTIVE")
+        arn = f"arn:aws:iot:us-east-1:{OURS.account}:cert/{fingerprint(leaf)}"
+        assert applied.arns == {"certificate": arn}
+        assert factory.effects == ["RegisterCertificate *"]
+        # It is there now, and its status is somebody's decision.
+        again = await factory.bring(leaf, given, Status="ACTIVE")
+        assert again.arns == applied.arns
+        assert again.certificate == applied.certificate
+        assert await factory.registered(leaf) == (ca, "abc", mode, "INACTIVE")
+
+    in_factory(tmp_path, scenario)
+
+
+def test_an_authority_that_does_not_vouch(tmp_path: Path) -> None:
+    async def refusal(factory: Factory, leaf: x509.Certificate, ca: str) -> str:
+        with pytest.raises(ProvisioningFailed) as failed:
+            await factory.bring(leaf, ca)
+        return failed.value.reason
+
+    async def scenario(factory: Factory) -> None:
+        made, twin, other = issuer(), issuer(), issuer("Another")
+        leaf, unknown = made.sign(), "No CA certificate exists for the given certificate"
+        assert await refusal(factory, leaf, made.pem) == unknown
+        await factory.take(made, THEIRS)
+        assert await refusal(factory, leaf, made.pem) == unknown
+        ca = await factory.take(made)
+        assert "did not match the subject" in await refusal(factory, leaf, other.pem)
+        assert "failed verification" in await refusal(factory, leaf, twin.pem)
+        assert "is not that of a certificate authority" in await refusal(factory, leaf, pem(leaf))
+        assert "CACertificatePem" in await refusal(factory, leaf, "x")
+        await factory.authorities.update(OURS, ca, AuthorityChange(status=AuthorityStatus.INACTIVE))
+        assert await refusal(factory, leaf, made.pem) == "The CA certificate is not active"
+        assert await factory.shop.rows("SELECT 1 FROM registrations") == []
+
+    in_factory(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("case", ["unknown", "theirs", "inactive", "namesake", "two of one key"])
+def test_a_certificate_of_no_certain_authority(tmp_path: Path, case: str) -> None:
+    """Without the authority's own it is registered as one of none."""
+
+    async def scenario(factory: Factory) -> None:
+        made = issuer()
+        match case:
+            case "theirs":
+                await factory.take(made, THEIRS)
+            case "inactive":
+                await factory.take(made, active=False)
+            case "namesake":
+                await factory.take(issuer())
+            case "two of one key":
+                await factory.take(made)
+                await factory.take(issuer(key=made.key))
+        leaf = made.sign()
+        await factory.bring(leaf)
+        assert await factory.registered(leaf) == (None, None, "SNI_ONLY", "ACTIVE")
+        assert factory.effects == ["RegisterCertificateWithoutCA *"]
+
+    in_factory(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("other", ["namesake", "inactive"])
+def test_the_one_authority_that_signed_it(tmp_path: Path, other: str) -> None:
+    async def scenario(factory: Factory) -> None:
+        made = issuer()
+        for _ in range(3):
+            await factory.take(issuer(key=made.key) if other == "inactive" else issuer(), active=other == "namesake")
+        ca = await factory.take(made)
+        leaf = made.sign()
+        await factory.bring(leaf)
+        assert (await factory.registered(leaf))[0] == ca
+
+    in_factory(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("with_ca", [True, False])
+def test_a_serial_number_is_given_once(tmp_path: Path, with_ca: bool) -> None:
+    async def scenario(factory: Factory) -> None:
+        made, other = issuer(), issuer("Another")
+        await factory.take(made)
+        await factory.take(other)
+        first = made.sign(serial=7)
+        await factory.bring(first, made.pem if with_ca else None)
+        for again in (made.sign(serial=7), rewritten(first)):
+            with pytest.raises(ProvisioningFailed, match=f"registered already. Id: {fingerprint(first)}"):
+                await factory.bring(again, made.pem if with_ca else None)
+        await factory.bring(other.sign(serial=7))
+        assert len(await factory.shop.rows("SELECT 1 FROM registrations")) == 2
+
+    in_factory(tmp_path, scenario)
+
+
+def test_what_was_registered_without_its_authority_stays_so(tmp_path: Path) -> None:
+    async def scenario(factory: Factory) -> None:
+        made = issuer()
+        leaf = made.sign()
+        await factory.bring(leaf)
+        await factory.take(made)
+        for given in (None, made.pem):
+            await factory.bring(leaf, given)
+        assert await factory.registered(leaf) == (None, None, "SNI_ONLY", "ACTIVE")
+
+    in_factory(tmp_path, scenario)
+
+
+def test_a_revoked_certificate_may_be_registered_again_by_hand(tmp_path: Path) -> None:
+    """As with RegisterCertificate: what keeps it out is for devices that come by themselves."""
+
+    async def scenario(factory: Factory) -> None:
+        made = issuer()
+        ca = await factory.take(made)
+        leaf = made.sign(serial=7)
+        await factory.bring(leaf)
+        await factory.shop.execute(
+            "INSERT INTO revoked_certificates (account, region, fingerprint, ca, serial, revoked_at) "
+            "SELECT account, region, fingerprint, ca, serial, 0 FROM registrations"
+        )
+        await factory.shop.execute("DELETE FROM registrations")
+        await factory.bring(leaf, made.pem)
+        assert (await factory.registered(leaf))[0] == ca
+
+    in_factory(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "known", "given"),
+    [
+        ("RegisterCertificate", True, True),
+        ("RegisterCertificate", True, False),
+        ("RegisterCertificate", False, True),
+        ("RegisterCertificateWithoutCA", False, False),
+    ],
+)
+def test_who_may_not_register(tmp_path: Path, lacking: str, known: bool, given: bool) -> None:
+    async def scenario(factory: Factory) -> None:
+        made = issuer()
+        if known:
+            await factory.take(made)
+        factory.lacking = {f"iot:{lacking}"}
+        with pytest.raises(ProvisioningFailed) as failed:
+            await factory.bring(made.sign(), made.pem if given else None)
+        assert isinstance(failed.value.cause, Denied)
+        assert await factory.shop.rows("SELECT 1 FROM registrations") == []
+
+    in_factory(tmp_path, scenario)
+
+
+# -- quotas -------------------------------------------------------------------------------------------------------
+
+
+def test_as_many_certificates_as_there_may_be(tmp_path: Path) -> None:
+    async def scenario(factory: Factory) -> None:
+        made = issuer()
+        await factory.take(made)
+        kept, first = made.sign(), await factory.made()
+        await factory.bring(kept, made.pem)
+        csr = {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateSigningRequest": vectors.csr_pem()}}
+        by_csr = json.dumps({"Resources": {"certificate": csr}})
+        told = "The quota of 2 certificates for each account is used up"
+        for attempt in (
+            factory.bring(made.sign(), made.pem),
+            factory.bring(made.sign()),
+            factory.bring(issuer("Unknown").sign()),
+            factory.provisioning.register(OURS, by_csr, {}, factory.authorize),
+        ):
+            with pytest.raises(ProvisioningFailed) as failed:
+                await attempt
+            assert isinstance(failed.value.cause, LimitExceeded)
+            assert failed.value.reason == told
+        for another in (factory.made(), factory.ownership.create_keys(OURS, CLAIM)):
+            with pytest.raises(LimitExceeded) as exceeded:
+                await another
+            assert exceeded.value.reason == told
+        for table in ("registrations", "certificates"):
+            found = {row[0] for row in await factory.shop.rows(f"SELECT fingerprint FROM {table}")}
+            assert {fingerprint(kept), first.certificate.fingerprint} == found - {made.fingerprint}
+        assert len(await factory.shop.rows("SELECT 1 FROM ownership_tokens")) == 1
+        # What is there already is no other one, and other accounts have their own.
+        await factory.bring(kept, made.pem)
+        await factory.register(await factory.template(body()), first.token)
+        await factory.ownership.create_from_csr(THEIRS, CLAIM, vectors.csr_pem())
+
+    in_factory(tmp_path, scenario, Quotas(certificates=2))
+
+
+def test_what_expires_makes_room(tmp_path: Path) -> None:
+    async def scenario(factory: Factory) -> None:
+        await factory.made()
+        with pytest.raises(LimitExceeded):
+            await factory.made()
+        factory.shop.clock.advance(minutes=60)
+        await factory.ownership.expire(factory.shop.clock())
+        await factory.made()
+
+    in_factory(tmp_path, scenario, Quotas(certificates=1))
