@@ -73,7 +73,7 @@ def served_certificate(server: RunningServer, port: int) -> x509.Certificate:
 
 def test_the_listeners_file_names_the_grpc_port(cloud: Cloud) -> None:
     listeners = json.loads((cloud.server.data_dir / "listeners.json").read_text())
-    assert listeners.keys() == {"api", "http", "grpc"}
+    assert listeners.keys() == {"api", "http", "grpc", "mqtt"}
     channel = grpc.secure_channel(
         f"localhost:{listeners['grpc']}", grpc.ssl_channel_credentials(cloud.server.ca.read_bytes())
     )
