@@ -122,7 +122,6 @@ class Session:
             for r, answer in zip(event.requests, answers, strict=True)
             if answer is None
         ]
-        self._filters = self._filters.union(subscription.filter for subscription in wanted)
 
         def done(reasons: Sequence[Reason]) -> None:
             theirs = iter(reasons)
@@ -229,6 +228,7 @@ class Session:
             return Reason(min(request.qos, 1))
         if request.filter not in self._filters and len(self._filters) >= _MAX_SUBSCRIPTIONS:
             return Reason.QUOTA_EXCEEDED
+        self._filters |= {request.filter}  # at once: the next one of this packet counts too
         return None
 
     async def _provision(self, request: ProvisioningRequest, payload: bytes) -> None:
