@@ -257,7 +257,11 @@ class DeviceConnection(asyncio.Protocol):
         try:
             judged = await self._judge(session.client_id)
         except Unavailable as error:
-            self.throw_out(Reason.SERVER_UNAVAILABLE, str(error))
+            self.throw_out(Reason.SERVER_BUSY, str(error))
+            return
+        except Exception:  # noqa: BLE001 - else the device would go on with what it may no longer do
+            _log.exception("a connection could not be judged again")
+            self.throw_out(Reason.UNSPECIFIED_ERROR, "of an error of our own")
             return
         finally:
             self._rejudging = None

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from thingmint.access.callers import Caller
 from thingmint.gateway.admission import Admitted
 from thingmint.gateway.device import DeviceConnection, Services
@@ -44,6 +46,7 @@ class Admission:
 
     go: asyncio.Event
     asked: int = 0
+    error: Exception | None = None
 
     def dependencies(self, peer: Peer) -> set[Any]:
         return {("", "", "certificate", peer.fingerprint)}
@@ -51,6 +54,8 @@ class Admission:
     async def judge(self, peer: Peer, client_id: str, *, connecting: bool = False) -> Admitted:
         self.asked += 1
         await self.go.wait()
+        if self.error is not None:
+            raise self.error
         return admitted()
 
 
@@ -211,6 +216,23 @@ def test_a_change_while_it_is_judged_again() -> None:
         setting.admission.go.set()
         await settle()
         assert setting.admission.asked == 3
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(Unavailable("The store is gone"), Reason.SERVER_BUSY), (KeyError("a bug"), Reason.UNSPECIFIED_ERROR)],
+)
+def test_whoever_cannot_be_judged_again_does_not_stay(error: Exception, reason: Reason) -> None:
+    async def test() -> None:
+        setting = Setting()
+        await setting.connect()
+        setting.admission.error = error
+        setting.hub.changed([ACCOUNT])
+        await settle()
+        assert setting.heard()[-1] == Disconnect(reason)
+        assert setting.transport.closed
 
     run(test())
 
