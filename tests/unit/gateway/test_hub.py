@@ -73,3 +73,21 @@ def test_a_connection_that_leaves_while_others_are_told_does_no_harm() -> None:
     hub.follow(two, [A])
     hub.changed([A])
     assert two.told == 1
+
+
+def test_what_several_hang_on_and_then_one() -> None:
+    hub, one, two = Hub(), Connection(), Connection()
+    hub.follow(one, [A, B])
+    hub.follow(two, [A])
+    assert set(hub.followed_by(one)) == {A, B}
+    hub.changed([A])
+    hub.remove(one)
+    hub.changed([A, B])
+    assert (one.told, two.told) == (1, 2)
+    hub.follow(one, [A])
+    hub.remove(two)
+    hub.changed([A])
+    assert (one.told, two.told) == (2, 2)
+    hub.remove(one)
+    assert not hub._sole
+    assert not hub._dependents

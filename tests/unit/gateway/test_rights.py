@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from thingmint.gateway.claims import claim_policy
-from thingmint.gateway.rights import Rights
+from thingmint.gateway.rights import Rights, mentions
 from thingmint.identity.errors import MalformedPolicy
 from thingmint.identity.registration import Scope
 
@@ -115,3 +115,13 @@ def test_a_claim_is_good_for_its_template_and_for_nothing_else() -> None:
     assert not given.allows("Publish", "t")
     assert not given.allows("Subscribe", "#")
     assert not given.allows("RetainPublish", "$aws/certificates/create/json")
+
+
+def test_what_documents_may_speak_of() -> None:
+    def spoken(text: str) -> list[str]:
+        return [what for what in ("time", "certificate") if mentions([("p", text)], what)]
+
+    assert spoken('{"Resource": "topic/${iot:ClientId}"}') == []
+    assert spoken('{"Condition": {"DateLessThan": {"aws:CURRENTTIME": "2030-01-01T00:00:00Z"}}}') == ["time"]
+    assert spoken('{"Resource": "topic/${iot:Certificate.Subject.CommonName}"}') == ["certificate"]
+    assert spoken('{"Resource": "topic/${iot:\\u0043ertificate.Subject.CommonName}"}') == ["time", "certificate"]
