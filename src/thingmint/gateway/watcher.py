@@ -71,7 +71,8 @@ class Watcher:
                 failing = False
             except Exception as error:  # noqa: BLE001 - without the watcher nobody would be thrown out any more
                 if not failing:
-                    _log.error("the outbox cannot be followed", error=str(error), exc_info=not _is_expected(error))
+                    expected = isinstance(error, Unavailable)  # which needs no traceback
+                    _log.error("the outbox cannot be followed", error=str(error), exc_info=not expected)
                 failing = True
                 if self.blind:
                     for member in self._hub:
@@ -81,11 +82,6 @@ class Watcher:
                 for member in self._hub:
                     member.check(checked_at)
             await asyncio.sleep(POLL_EVERY)
-
-
-def _is_expected(error: Exception) -> bool:
-    """Whether the store said that it cannot be read now, which needs no traceback."""
-    return isinstance(error, Unavailable)
 
 
 def _concerned(notice: Notice) -> Iterator[Dependency]:

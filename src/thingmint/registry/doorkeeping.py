@@ -57,18 +57,6 @@ class Passport:
     dependencies: frozenset[Dependency]
     authority: Standing | None = None
 
-    @property
-    def claim_template(self) -> str | None:
-        return self.claim.template if self.claim else None
-
-    def is_touched_by(self, notice: Notice) -> bool:
-        """Whether the passport may say something else after what the notice tells of."""
-        return (
-            notice.account == self.scope.account
-            and notice.region in (self.scope.region, "")
-            and (notice.kind, notice.name) in self.dependencies
-        )
-
 
 class Doorkeeping:
     """Every method reads one consistent state."""

@@ -12,7 +12,7 @@ from tests.unit import vectors
 from tests.unit.registry.door_support import ABROAD, OURS, THEIRS, UNKNOWN, House, document, in_house
 from thingmint.identity.device_policies import Target
 from thingmint.identity.status import Status
-from thingmint.registry.doorkeeping import AttachedThing, BoundTo, Claim, Notice, Passport, PolicyDocument
+from thingmint.registry.doorkeeping import AttachedThing, BoundTo, Claim, Passport, PolicyDocument
 from thingmint.storage.times import from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def test_a_lone_certificate(tmp_path: Path) -> None:
         assert passport.certificate is not None
         assert passport.certificate.der == ssl.PEM_cert_to_DER_cert(pem)
         assert passport.certificate.not_after == vectors.NOW.replace(microsecond=0) + timedelta(days=365)
-        assert passport.claim_template is None
+        assert passport.claim is None
 
     in_house(tmp_path, test)
 
@@ -233,7 +233,6 @@ def test_a_claim(tmp_path: Path) -> None:
             passport = await passport_of(house, UNKNOWN, scope=scope)
             assert (passport.scope, passport.registration, passport.certificate) == (OURS, None, None)
             assert passport.claim == Claim("template", expires_at)
-            assert passport.claim_template == "template"
             assert ("certificate", UNKNOWN) in passport.dependencies
         assert await house.door.passport(THEIRS, UNKNOWN, thing_name="c") is None
         assert await house.door.candidates(UNKNOWN) == [OURS]
@@ -242,7 +241,8 @@ def test_a_claim(tmp_path: Path) -> None:
         await claim(house, fingerprint, THEIRS)
         passport = await passport_of(house, fingerprint, scope=None)
         assert passport.registration is not None
-        assert passport.claim_template == "template"
+        assert passport.claim is not None
+        assert passport.claim.template == "template"
 
     in_house(tmp_path, test)
 
@@ -264,7 +264,7 @@ def test_what_it_is_bound_to(tmp_path: Path) -> None:
     in_house(tmp_path, test)
 
 
-def test_which_notices_touch_a_passport(tmp_path: Path) -> None:
+def test_what_a_passport_hangs_on(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         fingerprint = await plant(house)
         await house.principal("t", fingerprint)
@@ -272,24 +272,16 @@ def test_which_notices_touch_a_passport(tmp_path: Path) -> None:
         kinds: list[tuple[Any, str]] = [
             ("certificate", fingerprint),
             ("policy", "own"),
+            ("policy", "at-leaf"),
             ("policy", "at-root"),
             ("thing", "t"),
             ("thinggroup", "bare"),
+            ("thinggroup", "leaf"),
+            ("thinggroup", "middle"),
             ("thinggroup", "root"),
             ("account", OURS.account),
         ]
-        for kind, name in kinds:
-            for account, region, touched in (
-                (*OURS, True),
-                (OURS.account, "", True),
-                (*ABROAD, False),
-                (*THEIRS, False),
-                (THEIRS.account, "", False),
-            ):
-                assert passport.is_touched_by(Notice("i", 1, account, region, kind, name)) is touched
-        others: list[tuple[Any, str]] = [("policy", "at-other"), ("thing", "u"), ("ca", fingerprint)]
-        for kind, name in others:
-            assert not passport.is_touched_by(Notice("i", 1, *OURS, kind, name))
+        assert passport.dependencies == set(kinds)
 
     in_house(tmp_path, test)
 
