@@ -15,13 +15,14 @@ from thingmint.identity.device_policies import Target
 from thingmint.identity.errors import AlreadyExists, LimitExceeded, NotFound
 from thingmint.identity.fleet import Binding
 from thingmint.identity.keys import FLEET_KEYS
-from thingmint.identity.quotas import NO_QUOTAS, exceeded
+from thingmint.identity.quotas import NO_QUOTAS
 from thingmint.identity.registration import Registration, arn_of
 from thingmint.identity.status import Status
+from thingmint.registry.quotas import check_certificates
 from thingmint.storage import bindings as sql
 from thingmint.storage import certificates as certificates_sql
 from thingmint.storage import fleet as fleet_sql
-from thingmint.storage import policy_attachments, usage
+from thingmint.storage import policy_attachments
 from thingmint.storage.outbox import announce
 from thingmint.storage.things import is_attached
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from thingmint.registry.operations import OperationRegistry, Receipt, RecordedOperation
     from thingmint.storage.engine import Store, Transaction
 
-__all__ = ["BindingRegistry", "SubmittedCertificate", "bind", "check_certificates", "submitted", "unbind_all"]
+__all__ = ["BindingRegistry", "SubmittedCertificate", "bind", "submitted", "unbind_all"]
 
 # Lists of certificates are not paged, so their length has to be bounded.
 _MAX_CERTIFICATES = 50
@@ -138,13 +139,6 @@ async def bind(
         raise LimitExceeded(kind, owner, f"A {kind} can have at most {_MAX_CERTIFICATES} certificates")
     await announce(tx, scope, "certificate", certificate.fingerprint, now)
     return binding
-
-
-async def check_certificates(tx: Transaction, account: str, quotas: Quotas) -> None:
-    """Once another is registered. Raises LimitExceeded."""
-    quota = quotas.certificates
-    if quota is not None and await usage.used(tx, "certificates", account) > quota:
-        raise exceeded("account", account, quota, "certificates")
 
 
 async def unbind_all(tx: Transaction, owner: str, now: datetime) -> None:

@@ -15,7 +15,7 @@ from thingmint.identity.keys import CSR_KEYS, OWN_KEYS
 from thingmint.identity.quotas import NO_QUOTAS
 from thingmint.identity.registration import Registration
 from thingmint.identity.status import Status, check_initial, check_update
-from thingmint.registry.bindings import check_certificates
+from thingmint.registry.quotas import check_certificates
 from thingmint.storage import certificates as sql
 from thingmint.storage import policy_attachments
 from thingmint.storage.bindings import get_binding

@@ -11,8 +11,8 @@ from thingmint.identity.leaves import is_signed_by, parse_leaf
 from thingmint.identity.quotas import NO_QUOTAS
 from thingmint.identity.registration import Registration
 from thingmint.identity.status import check_initial
-from thingmint.registry.bindings import check_certificates
 from thingmint.registry.certificates import Page, utc_now
+from thingmint.registry.quotas import check_certificates
 from thingmint.storage import authorities as authorities_sql
 from thingmint.storage import certificates as sql
 from thingmint.storage.times import to_micros

@@ -12,10 +12,10 @@ from thingmint.identity.leaves import is_signed_by, twin_of
 from thingmint.identity.quotas import NO_QUOTAS
 from thingmint.identity.status import Status
 from thingmint.identity.template import Kind, parse_template, subject_parameters
-from thingmint.registry.bindings import check_certificates
 from thingmint.registry.certificates import utc_now
 from thingmint.registry.issued import begin_registration
 from thingmint.registry.plans import apply_plan, prepare_plan
+from thingmint.registry.quotas import check_certificates
 from thingmint.storage import authorities as authorities_sql
 from thingmint.storage import certificates as sql
 from thingmint.storage.outbox import announce

@@ -25,8 +25,8 @@ from thingmint.identity.keys import CSR_KEYS
 from thingmint.identity.quotas import NO_QUOTAS
 from thingmint.identity.registration import Registration
 from thingmint.identity.status import Status
-from thingmint.registry.bindings import check_certificates
 from thingmint.registry.certificates import utc_now
+from thingmint.registry.quotas import check_certificates
 from thingmint.storage import certificates as certificates_sql
 from thingmint.storage import ownership_tokens as sql
 from thingmint.storage.bindings import get_binding

@@ -24,12 +24,12 @@ from thingmint.identity.registration import Registration
 from thingmint.identity.status import Status
 from thingmint.identity.template import FromCsr, FromPem, Override, Registered
 from thingmint.identity.things import AttributeChange, Thing, ThingChange
-from thingmint.registry.bindings import check_certificates
 from thingmint.registry.certificates import change_status
 from thingmint.registry.issued import begin_registration, issuer_of, sole_issuer_of
 from thingmint.registry.memberships import update_groups
 from thingmint.registry.policy_writes import attach_policy, create_policy, existing_policy, new_policy
 from thingmint.registry.principals import attach_principal
+from thingmint.registry.quotas import check_certificates
 from thingmint.registry.things import create_thing, update_thing
 from thingmint.storage import certificates as certificates_sql
 from thingmint.storage import device_policies as policies_sql

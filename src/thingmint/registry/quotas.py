@@ -1,16 +1,17 @@
-"""Quotas of what there may be millions of: their counts have to be there before anything is refused."""
+"""Quotas of what there may be millions of: counted ahead, as looking would take too long."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thingmint.identity.quotas import exceeded
 from thingmint.storage import usage
 
 if TYPE_CHECKING:
     from thingmint.identity.quotas import Quotas
     from thingmint.storage.engine import Store, Transaction
 
-__all__ = ["begin_counting"]
+__all__ = ["begin_counting", "check_certificates"]
 
 
 async def begin_counting(store: Store, quotas: Quotas) -> None:
@@ -24,3 +25,10 @@ async def begin_counting(store: Store, quotas: Quotas) -> None:
 
     if quotas.certificates is not None or quotas.devices is not None:
         await store.write(body)
+
+
+async def check_certificates(tx: Transaction, account: str, quotas: Quotas) -> None:
+    """Once another is registered. Raises LimitExceeded."""
+    quota = quotas.certificates
+    if quota is not None and await usage.used(tx, "certificates", account) > quota:
+        raise exceeded("account", account, quota, "certificates")
