@@ -20,12 +20,12 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from thingmint.gateway.mqtt.connection import ServerConnection
-from thingmint.gateway.mqtt.decoder import Decoder
-from thingmint.gateway.mqtt.encoder import encode
-from thingmint.gateway.mqtt.errors import ProtocolError
-from thingmint.gateway.mqtt.events import ConnectRequested, Failed, SubscribeRequested, UnsubscribeRequested
-from thingmint.gateway.mqtt.packets import (
+from thingmint.mqtt.protocol.connection import ServerConnection
+from thingmint.mqtt.protocol.decoder import Decoder
+from thingmint.mqtt.protocol.encoder import encode
+from thingmint.mqtt.protocol.errors import ProtocolError
+from thingmint.mqtt.protocol.events import ConnectRequested, Failed, SubscribeRequested, UnsubscribeRequested
+from thingmint.mqtt.protocol.packets import (
     ConnAck,
     Connect,
     Disconnect,
@@ -40,13 +40,13 @@ from thingmint.gateway.mqtt.packets import (
     Unsubscribe,
     Will,
 )
-from thingmint.gateway.mqtt.reasons import Reason
+from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.gateway.mqtt.events import Event
-    from thingmint.gateway.mqtt.packets import Packet, Version
+    from thingmint.mqtt.protocol.events import Event
+    from thingmint.mqtt.protocol.packets import Packet, Version
 
 MAX_PACKET = 4096
 USER = (("k", "v"), ("k", ""))

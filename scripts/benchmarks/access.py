@@ -24,8 +24,8 @@ from thingmint.access.sigv4 import SigV4
 from thingmint.http.exchange import Request
 from thingmint.instance.create import open_vault
 from thingmint.instance.layout import DataDirectory
-from thingmint.registry.certificates import utc_now
-from thingmint.storage.sqlite import SQLiteStore
+from thingmint.services.certificates import utc_now
+from thingmint.store.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -16,19 +16,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from thingmint.identity.certificates import Certificate
-from thingmint.identity.device_policies import Target
-from thingmint.identity.registration import Registration, Scope
-from thingmint.identity.status import Status
-from thingmint.storage import certificates as certificates_sql
-from thingmint.storage import policy_attachments
-from thingmint.storage.sqlite import SQLiteStore
+from thingmint.domain.certificates import Certificate
+from thingmint.domain.device_policies import Target
+from thingmint.domain.registration import Registration, Scope
+from thingmint.domain.status import Status
+from thingmint.store import certificates as certificates_sql
+from thingmint.store import policy_attachments
+from thingmint.store.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from thingmint.storage.engine import Transaction
+    from thingmint.store.engine import Transaction
     from thingmint.testing import RunningServer
 
 __all__ = ["DeviceFleet", "csr_pem", "key_pem", "make_fleet", "register"]

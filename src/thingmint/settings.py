@@ -25,14 +25,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError, T
 
 from thingmint.access.throttle import LimitsProfile
 from thingmint.access.vault import MASTER_KEY_BYTES
-from thingmint.gateway.broker.names import RABBITMQ, STANDARD
-from thingmint.gateway.broker.target import Login, Target, tls_context
-from thingmint.gateway.broker.upstream import Upstream
-from thingmint.identity.authority import RootKeyType
-from thingmint.identity.durations import parse_duration
-from thingmint.identity.names import is_hostname
-from thingmint.identity.quotas import MAX_PROBED, NO_QUOTAS, Quotas
+from thingmint.domain.authority import RootKeyType
+from thingmint.domain.durations import parse_duration
+from thingmint.domain.names import is_hostname
+from thingmint.domain.quotas import MAX_PROBED, NO_QUOTAS, Quotas
 from thingmint.logs import LogFormat
+from thingmint.mqtt.broker.names import RABBITMQ, STANDARD
+from thingmint.mqtt.broker.target import Login, Target, tls_context
+from thingmint.mqtt.broker.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

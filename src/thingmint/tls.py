@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from thingmint.identity.authority import CertificateRequest
+from thingmint.domain.authority import CertificateRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-    from thingmint.identity.authority import CertificateAuthority
-    from thingmint.identity.certificates import Certificate
+    from thingmint.domain.authority import CertificateAuthority
+    from thingmint.domain.certificates import Certificate
 
 __all__ = ["ListenerTLS"]
 

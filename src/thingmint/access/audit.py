@@ -20,15 +20,15 @@ import orjson
 import structlog
 
 from thingmint.access.exchange import CURRENT, OPERATOR
-from thingmint.identity.errors import Unavailable
-from thingmint.storage import audit as sql
-from thingmint.storage.audit import AuditRow
+from thingmint.domain.errors import Unavailable
+from thingmint.store import audit as sql
+from thingmint.store.audit import AuditRow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from thingmint.access.exchange import Exchange
-    from thingmint.storage.engine import Body, Store, Transaction
+    from thingmint.store.engine import Body, Store, Transaction
 
 __all__ = ["AuditTrail", "AuditedStore", "event_name", "first_record_id", "new_record_id"]
 

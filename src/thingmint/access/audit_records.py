@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from thingmint.access.audit import first_record_id
-from thingmint.identity.registration import Scope
-from thingmint.storage import audit as sql
+from thingmint.domain.registration import Scope
+from thingmint.store import audit as sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from thingmint.registry.markers import Markers
-    from thingmint.storage.engine import Reader, Transaction
+    from thingmint.services.markers import Markers
+    from thingmint.store.engine import Reader, Transaction
 
 __all__ = ["UNREADABLE", "AuditFilter", "AuditPage", "AuditRecords", "read_record"]
 

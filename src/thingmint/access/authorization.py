@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from thingmint.identity.errors import Denied
-from thingmint.identity.policy import Deny, Request, explain
+from thingmint.domain.errors import Denied
+from thingmint.domain.policy import Deny, Request, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from thingmint.access.callers import Caller
     from thingmint.access.exchange import Exchange
-    from thingmint.identity.policy import ContextValue
+    from thingmint.domain.policy import ContextValue
 
 __all__ = ["authorize"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.identity.errors import Unauthenticated
+from thingmint.domain.errors import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thingmint.identity.errors import Invalid
-from thingmint.identity.policy import Deny, evaluate_all, evaluate_any
-from thingmint.identity.registration import Scope
+from thingmint.domain.errors import Invalid
+from thingmint.domain.policy import Deny, evaluate_all, evaluate_any
+from thingmint.domain.registration import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.identity.policy import Decision, Policy, Request
+    from thingmint.domain.policy import Decision, Policy, Request
 
 __all__ = ["Caller"]
 

@@ -26,8 +26,8 @@ from thingmint.access.inputs import (
     Principal,
 )
 from thingmint.access.ready_made import READY_MADE
-from thingmint.identity.errors import Denied, Invalid
-from thingmint.storage.times import from_micros
+from thingmint.domain.errors import Denied, Invalid
+from thingmint.store.times import from_micros
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from thingmint.access.administration import Administration, PrincipalKind
     from thingmint.access.new_credentials import NewAccessKey, NewAuthorizedKey
-    from thingmint.storage.access import CredentialRow, PrincipalRow
+    from thingmint.store.access import CredentialRow, PrincipalRow
 
 __all__ = ["COMMANDS", "Command", "authorized_key_document"]
 

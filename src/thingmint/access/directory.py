@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 from thingmint.access.audit import AuditedStore
 from thingmint.access.callers import Caller
 from thingmint.access.ready_made import ready_made
-from thingmint.identity.errors import Unauthenticated, Unavailable
-from thingmint.identity.policy import Kind, Policy, compile_policy
-from thingmint.storage import access as sql
-from thingmint.storage.times import to_micros
+from thingmint.domain.errors import Unauthenticated, Unavailable
+from thingmint.domain.policy import Kind, Policy, compile_policy
+from thingmint.store import access as sql
+from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from thingmint.access.vault import Vault
-    from thingmint.storage.access import AttachmentRow, CredentialRow
-    from thingmint.storage.engine import Store, Transaction
+    from thingmint.store.access import AttachmentRow, CredentialRow
+    from thingmint.store.engine import Store, Transaction
 
 __all__ = ["TOKEN_PREFIX", "Directory", "secret_sha256"]
 

@@ -18,7 +18,7 @@ import jwt
 import orjson
 
 from thingmint.access.exchange import CURRENT
-from thingmint.identity.errors import Unauthenticated
+from thingmint.domain.errors import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from thingmint.identity.durations import parse_duration
-from thingmint.identity.errors import Invalid
+from thingmint.domain.durations import parse_duration
+from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
     from thingmint.access.administration import PrincipalKind

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.access.directory import TOKEN_PREFIX, secret_sha256
-from thingmint.identity.ids import PRINCIPAL, new_id
-from thingmint.identity.keys import generate_authorized_key
-from thingmint.storage.access import CredentialRow
-from thingmint.storage.times import to_micros
+from thingmint.domain.ids import PRINCIPAL, new_id
+from thingmint.domain.keys import generate_authorized_key
+from thingmint.store.access import CredentialRow
+from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta

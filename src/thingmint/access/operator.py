@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from thingmint.access.commands import COMMANDS
 from thingmint.access.exchange import CURRENT, OPERATOR, Exchange
 from thingmint.access.inputs import InAccount
-from thingmint.identity.errors import Invalid, NotFound
+from thingmint.domain.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

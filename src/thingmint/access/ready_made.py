@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from thingmint.identity.policy.ready import READY_MADE as DOCUMENTS
-from thingmint.identity.policy.roles import ROLES, role_policy
+from thingmint.domain.policy.ready import READY_MADE as DOCUMENTS
+from thingmint.domain.policy.roles import ROLES, role_policy
 
 __all__ = ["READY_MADE", "is_ready_made", "ready_made"]
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.access.authorization import authorize
-from thingmint.identity.errors import Denied
-from thingmint.identity.policy import ContextValue, Deny, Kind, Principal, Request, compile_policy, evaluate
+from thingmint.domain.errors import Denied
+from thingmint.domain.policy import ContextValue, Deny, Kind, Principal, Request, compile_policy, evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from thingmint.access.directory import Directory
     from thingmint.access.exchange import Exchange
-    from thingmint.identity.registration import Scope
+    from thingmint.domain.registration import Scope
 
 __all__ = ["Roles", "effects"]
 

@@ -15,8 +15,8 @@ import structlog
 from cryptography.exceptions import InvalidSignature
 
 from thingmint.access.audit import first_record_id, new_record_id
-from thingmint.identity.errors import Unavailable
-from thingmint.storage import audit as sql
+from thingmint.domain.errors import Unavailable
+from thingmint.store import audit as sql
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-    from thingmint.storage.audit import AuditRow
-    from thingmint.storage.engine import Reader, Store, Transaction
+    from thingmint.store.audit import AuditRow
+    from thingmint.store.engine import Reader, Store, Transaction
 
 __all__ = ["Checkpoint", "Sealer", "Tampering", "Verified", "insert_sealed", "read_checkpoints", "verify"]
 

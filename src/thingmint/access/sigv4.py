@@ -19,14 +19,14 @@ from urllib.parse import unquote
 from botocore.auth import SigV4Auth
 from botocore.credentials import Credentials
 
-from thingmint.identity.errors import Unauthenticated
+from thingmint.domain.errors import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from thingmint.access.callers import Caller
     from thingmint.access.directory import Directory
-    from thingmint.identity.registration import Scope
+    from thingmint.domain.registration import Scope
 
 __all__ = ["SigV4", "SignedRequest"]
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from thingmint.identity.errors import Throttled
+from thingmint.domain.errors import Throttled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,9 +10,9 @@ import orjson
 from thingmint.access.authorization import authorize
 from thingmint.aws.errors import COMMON_STATUS, AwsError, aws_error_of
 from thingmint.aws.operations import SERVED, Call
+from thingmint.domain.errors import DomainError, Invalid, Throttled
+from thingmint.domain.policy.resources import OPERATIONS, passed_role, request_context, resource_arns
 from thingmint.http.exchange import Exchange, read_request, respond
-from thingmint.identity.errors import DomainError, Invalid, Throttled
-from thingmint.identity.policy.resources import OPERATIONS, passed_role, request_context, resource_arns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from thingmint.access.throttle import Throttle
     from thingmint.aws.contract import Contract, Operation
     from thingmint.aws.operations import Registries
+    from thingmint.domain.registration import Scope
     from thingmint.http.exchange import Message, Receive, Request, Send
-    from thingmint.identity.registration import Scope
 
     _Route = tuple[Operation, tuple[str, ...]]
 

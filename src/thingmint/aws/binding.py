@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.aws import percent
 from thingmint.aws.decoding import Field, InputCompiler, fields_decoder, load_body
 from thingmint.aws.scalars import Shape, Violation, scalar_decoder
-from thingmint.identity.errors import Invalid
+from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from thingmint.identity import errors
-from thingmint.identity.registration import arn_of
+from thingmint.domain import errors
+from thingmint.domain.registration import arn_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.identity.registration import Scope
+    from thingmint.domain.registration import Scope
 
 __all__ = ["COMMON_STATUS", "AwsError", "aws_error_of"]
 

@@ -6,7 +6,7 @@ from itertools import product
 from string import hexdigits
 from typing import TYPE_CHECKING, Final
 
-from thingmint.identity.errors import Invalid
+from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

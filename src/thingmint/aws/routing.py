@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from thingmint.aws import percent
-from thingmint.identity.errors import Invalid
+from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

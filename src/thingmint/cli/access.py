@@ -190,9 +190,9 @@ async def _run_here(directory: DataDirectory, settings: Settings, name: str, giv
     from thingmint.access.audit import AuditedStore, AuditTrail
     from thingmint.access.operator import as_operator
     from thingmint.admin import AdminError
-    from thingmint.identity.errors import DomainError
+    from thingmint.domain.errors import DomainError
     from thingmint.instance.create import Instance, check_master_key, exists, open_vault
-    from thingmint.registry.certificates import utc_now
+    from thingmint.services.certificates import utc_now
 
     if not exists(directory):
         raise ConfigError("data-dir", f"{directory.root} holds no instance: run thingmint init first")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from thingmint.instance.layout import DataDirectory
-    from thingmint.storage.audit import AuditRow
-    from thingmint.storage.engine import Reader, Transaction
+    from thingmint.store.audit import AuditRow
+    from thingmint.store.engine import Reader, Transaction
 
 __all__ = ["app"]
 
@@ -126,7 +126,7 @@ def _reader(data_dir: Path | None) -> Any:
     from collections.abc import Iterator
 
     from thingmint.instance.layout import DataDirectory
-    from thingmint.storage.sqlite import SQLiteReader
+    from thingmint.store.sqlite import SQLiteReader
 
     @contextlib.contextmanager
     def opened() -> Iterator[tuple[DataDirectory, Reader]]:
@@ -144,7 +144,7 @@ def _reader(data_dir: Path | None) -> Any:
 
 
 async def _page(reader: Reader, account: str | None, before: str | None, limit: int) -> list[AuditRow]:
-    from thingmint.storage import audit as sql
+    from thingmint.store import audit as sql
 
     async def body(tx: Transaction) -> list[AuditRow]:
         return await sql.list_records(tx, account=account, before=before, limit=limit)

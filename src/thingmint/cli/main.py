@@ -19,7 +19,7 @@ from thingmint.access.throttle import LimitsProfile
 from thingmint.admin import AdminError
 from thingmint.cli.access import app as access_app
 from thingmint.cli.audit import app as audit_app
-from thingmint.identity.authority import RootKeyType
+from thingmint.domain.authority import RootKeyType
 from thingmint.logs import LogFormat
 from thingmint.settings import ConfigError, Settings, load
 
@@ -179,7 +179,7 @@ def serve(
 ) -> None:
     """Serve the APIs, after making the data directory if it is empty. Ctrl-C stops."""
     from thingmint import logs
-    from thingmint.identity.names import is_loopback
+    from thingmint.domain.names import is_loopback
     from thingmint.instance.layout import DataDirectory, DirectoryInUse, DirectoryUnusable
 
     flags = {
@@ -212,7 +212,7 @@ async def _init(
     directory: DataDirectory, settings: Settings, hostnames: Sequence[str], regions: Sequence[str]
 ) -> dict[str, Any]:
     from thingmint.instance.create import DEFAULT_HOSTNAMES, DEFAULT_REGION, Instance, create, exists, is_encrypted
-    from thingmint.registry.names import NameRegistry
+    from thingmint.services.names import NameRegistry
 
     if not exists(directory):
         await create(
@@ -285,7 +285,7 @@ def _report_init(directory: DataDirectory, result: Mapping[str, Any], output: st
 
 
 def _print_welcome(directory: DataDirectory, ready: Ready, *, dev: bool) -> None:
-    from thingmint.identity.names import authority_of
+    from thingmint.domain.names import authority_of
 
     api = f"https://{authority_of(ready.hostname, ready.ports['api'])}"
     http = f"http://127.0.0.1:{ready.ports['http']}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thingmint.access.exchange import Exchange
-from thingmint.identity.errors import Invalid
+from thingmint.domain.errors import Invalid
 
 __all__ = ["MAX_BODY_BYTES", "App", "ClientGone", "Exchange", "Receive", "Request", "Send", "read_request", "respond"]
 

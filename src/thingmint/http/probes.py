@@ -12,7 +12,7 @@ from thingmint.http.exchange import Exchange, respond
 if TYPE_CHECKING:
     from thingmint.http.exchange import App, Message, Receive, Send
     from thingmint.metrics import Metrics
-    from thingmint.storage.engine import Store
+    from thingmint.store.engine import Store
 
 __all__ = ["probes"]
 

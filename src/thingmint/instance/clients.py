@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from thingmint.access.commands import authorized_key_document
-from thingmint.identity.names import authority_of
+from thingmint.domain.names import authority_of
 from thingmint.instance.layout import write_private
 
 if TYPE_CHECKING:

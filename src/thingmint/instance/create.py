@@ -31,16 +31,16 @@ from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.operator import operating
 from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
-from thingmint.identity.authority import CertificateAuthority, generate_root_key, make_root
-from thingmint.identity.names import is_hostname, is_region
+from thingmint.domain.authority import CertificateAuthority, generate_root_key, make_root
+from thingmint.domain.names import is_hostname, is_region
 from thingmint.instance.clients import write_client_files
 from thingmint.instance.layout import DataDirectory, sync_directory, write_private
-from thingmint.registry.certificates import utc_now
-from thingmint.registry.names import NameRegistry
+from thingmint.services.certificates import utc_now
+from thingmint.services.names import NameRegistry
 from thingmint.settings import ConfigError
-from thingmint.storage.access import first_sealed
-from thingmint.storage.migrate import MigrationError
-from thingmint.storage.sqlite import SQLiteStore
+from thingmint.store.access import first_sealed
+from thingmint.store.migrate import MigrationError
+from thingmint.store.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from cryptography.hazmat.primitives.serialization import KeySerializationEncryption
 
-    from thingmint.identity.authority import Profile, RootKeyType
-    from thingmint.storage.engine import Store
+    from thingmint.domain.authority import Profile, RootKeyType
+    from thingmint.store.engine import Store
 
 __all__ = [
     "DEFAULT_HOSTNAMES",

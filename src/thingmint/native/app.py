@@ -10,8 +10,8 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
+from thingmint.domain.errors import DomainError, Invalid, Throttled, Unauthenticated
 from thingmint.http.exchange import Exchange, read_request, respond
-from thingmint.identity.errors import DomainError, Invalid, Throttled, Unauthenticated
 from thingmint.native.endpoints import ENDPOINTS, Call
 from thingmint.native.errors import Problem, problem_of
 from thingmint.native.openapi import document
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from thingmint.http.exchange import Message, Receive, Send
     from thingmint.native.auth import NativeAuth
     from thingmint.native.endpoints import Endpoint
-    from thingmint.registry.certificates import CertificateRegistry
+    from thingmint.services.certificates import CertificateRegistry
 
 __all__ = ["NativeFace"]
 

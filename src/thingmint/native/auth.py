@@ -6,15 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 from thingmint.access.bearer import bearer_token
-from thingmint.identity.errors import Unauthenticated
+from thingmint.domain.errors import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from thingmint.access.callers import Caller
     from thingmint.access.directory import Directory
-    from thingmint.identity.registration import Scope
-    from thingmint.registry.names import NameRegistry
+    from thingmint.domain.registration import Scope
+    from thingmint.services.names import NameRegistry
 
 __all__ = ["NativeAuth"]
 

@@ -9,10 +9,10 @@ from thingmint.access.audit_records import AuditFilter
 from thingmint.access.authorization import authorize
 from thingmint.access.commands import COMMANDS
 from thingmint.access.inputs import InAccount
-from thingmint.identity.certificates import parse_fingerprint
-from thingmint.identity.errors import NotFound
-from thingmint.identity.registration import arn_of
-from thingmint.identity.status import Status
+from thingmint.domain.certificates import parse_fingerprint
+from thingmint.domain.errors import NotFound
+from thingmint.domain.registration import arn_of
+from thingmint.domain.status import Status
 from thingmint.native import schemas
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from thingmint.access.audit_records import AuditRecords
     from thingmint.access.commands import Command
     from thingmint.access.exchange import Exchange
-    from thingmint.identity.registration import Scope
-    from thingmint.registry.certificates import CertificateRegistry
+    from thingmint.domain.registration import Scope
+    from thingmint.services.certificates import CertificateRegistry
 
 __all__ = ["ENDPOINTS", "Call", "Endpoint"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from thingmint.identity import errors
+from thingmint.domain import errors
 
 __all__ = ["Problem", "problem_of"]
 

@@ -9,14 +9,14 @@ import pydantic
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, RootModel
 
 from thingmint.access.audit_records import UNREADABLE
-from thingmint.identity.errors import Invalid
+from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from thingmint.identity.keys import KeyPair
-    from thingmint.identity.registration import Registration
-    from thingmint.registry.certificates import RegisteredCertificate
+    from thingmint.domain.keys import KeyPair
+    from thingmint.domain.registration import Registration
+    from thingmint.services.certificates import RegisteredCertificate
 
 __all__ = [
     "AuditListing",

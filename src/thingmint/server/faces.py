@@ -12,35 +12,35 @@ from thingmint.access.sigv4 import SigV4
 from thingmint.aws.app import AwsFace
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.aws.operations import Registries
-from thingmint.gateway.gateway import Gateway
-from thingmint.gateway.newcomers import Newcomers, newcomer_throttle
-from thingmint.gateway.provisioning import ProvisioningTopics
+from thingmint.domain.authority import CLAIM, DEVICE
+from thingmint.domain.registration import Scope
 from thingmint.http.front import Front
 from thingmint.http.probes import probes
-from thingmint.identity.authority import CLAIM, DEVICE
-from thingmint.identity.registration import Scope
+from thingmint.mqtt.gateway import Gateway
+from thingmint.mqtt.newcomers import Newcomers, newcomer_throttle
+from thingmint.mqtt.provisioning import ProvisioningTopics
 from thingmint.native.app import NativeFace
 from thingmint.native.auth import NativeAuth
-from thingmint.registry.authorities import AuthorityRegistry
-from thingmint.registry.bindings import BindingRegistry
-from thingmint.registry.certificates import CertificateRegistry, utc_now
-from thingmint.registry.claims import ClaimRegistry
-from thingmint.registry.device_policies import DevicePolicyRegistry
-from thingmint.registry.doorkeeping import Doorkeeping
-from thingmint.registry.fleet import FleetRegistry
-from thingmint.registry.issued import IssuedRegistry
-from thingmint.registry.markers import Markers
-from thingmint.registry.memberships import MembershipRegistry
-from thingmint.registry.newcomers import NewcomerRegistry
-from thingmint.registry.operations import OperationRegistry
-from thingmint.registry.ownership import OwnershipRegistry
-from thingmint.registry.principals import PrincipalRegistry
-from thingmint.registry.provisioning import ProvisioningRegistry
-from thingmint.registry.tags import TagRegistry
-from thingmint.registry.templates import TemplateRegistry
-from thingmint.registry.thing_groups import ThingGroupRegistry
-from thingmint.registry.thing_types import ThingTypeRegistry
-from thingmint.registry.things import ThingRegistry
+from thingmint.services.authorities import AuthorityRegistry
+from thingmint.services.bindings import BindingRegistry
+from thingmint.services.certificates import CertificateRegistry, utc_now
+from thingmint.services.claims import ClaimRegistry
+from thingmint.services.device_policies import DevicePolicyRegistry
+from thingmint.services.doorkeeping import Doorkeeping
+from thingmint.services.fleet import FleetRegistry
+from thingmint.services.issued import IssuedRegistry
+from thingmint.services.markers import Markers
+from thingmint.services.memberships import MembershipRegistry
+from thingmint.services.newcomers import NewcomerRegistry
+from thingmint.services.operations import OperationRegistry
+from thingmint.services.ownership import OwnershipRegistry
+from thingmint.services.principals import PrincipalRegistry
+from thingmint.services.provisioning import ProvisioningRegistry
+from thingmint.services.tags import TagRegistry
+from thingmint.services.templates import TemplateRegistry
+from thingmint.services.thing_groups import ThingGroupRegistry
+from thingmint.services.thing_types import ThingTypeRegistry
+from thingmint.services.things import ThingRegistry
 from thingmint.settings import ConfigError
 from thingmint.yandex.contract import load as load_yandex_contract
 from thingmint.yandex.face import YandexFace
@@ -54,14 +54,14 @@ if TYPE_CHECKING:
     from thingmint.access.directory import Directory
     from thingmint.access.journal import Journal
     from thingmint.access.throttle import Throttle
-    from thingmint.gateway.broker.interface import Broker
-    from thingmint.gateway.journal import DoorJournal
-    from thingmint.identity.registration import Scope
+    from thingmint.domain.registration import Scope
     from thingmint.instance.create import Instance
     from thingmint.metrics import Metrics
-    from thingmint.registry.hooks import HookTable
-    from thingmint.registry.keypool import KeyPool
-    from thingmint.registry.names import NameRegistry
+    from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.journal import DoorJournal
+    from thingmint.services.hooks import HookTable
+    from thingmint.services.keypool import KeyPool
+    from thingmint.services.names import NameRegistry
     from thingmint.settings import Settings
     from thingmint.tls import ListenerTLS
     from thingmint.yandex.rest import YandexRest

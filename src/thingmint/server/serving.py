@@ -20,32 +20,32 @@ from thingmint.access.operator import as_operator
 from thingmint.access.sealing import Sealer, insert_sealed
 from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
-from thingmint.gateway.broker.embedded import EmbeddedBroker
-from thingmint.gateway.broker.upstream import UpstreamBroker
-from thingmint.gateway.journal import DoorJournal
+from thingmint.domain.authority import listener_profile
+from thingmint.domain.errors import Unavailable
+from thingmint.domain.registration import Scope
 from thingmint.http.listener import HttpListener
-from thingmint.identity.authority import listener_profile
-from thingmint.identity.errors import Unavailable
-from thingmint.identity.registration import Scope
 from thingmint.instance.clients import update_endpoints
 from thingmint.instance.create import check_master_key
 from thingmint.instance.layout import write_private
 from thingmint.metrics import Metrics
-from thingmint.registry.certificates import utc_now
-from thingmint.registry.hooks import HookTable
-from thingmint.registry.keypool import KeyPool
-from thingmint.registry.names import NameRegistry
-from thingmint.registry.quotas import begin_counting
+from thingmint.mqtt.broker.embedded import EmbeddedBroker
+from thingmint.mqtt.broker.upstream import UpstreamBroker
+from thingmint.mqtt.journal import DoorJournal
 from thingmint.server.faces import Access, fleet_of, front, gateway_of, grpc_listener, yandex_face
 from thingmint.server.sockets import PROXY_SOCKET, bind, doorways_of, take_all_files
+from thingmint.services.certificates import utc_now
+from thingmint.services.hooks import HookTable
+from thingmint.services.keypool import KeyPool
+from thingmint.services.names import NameRegistry
+from thingmint.services.quotas import begin_counting
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.rest import YandexRest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from thingmint.gateway.broker.interface import Broker
     from thingmint.instance.create import Instance
+    from thingmint.mqtt.broker.interface import Broker
     from thingmint.settings import Settings
     from thingmint.yandex.grpc_server import GrpcListener
 

@@ -9,8 +9,8 @@ import resource
 import socket
 from typing import TYPE_CHECKING
 
-from thingmint.gateway.gateway import Doorway
 from thingmint.http.listener import bind as bind_http
+from thingmint.mqtt.gateway import Doorway
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:

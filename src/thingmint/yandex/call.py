@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from thingmint.access.authorization import authorize
-from thingmint.identity.errors import DomainError, Invalid
-from thingmint.identity.ids import IOT, new_id
-from thingmint.registry.operations import IdempotencyKey, Receipt
+from thingmint.domain.errors import DomainError, Invalid
+from thingmint.domain.ids import IOT, new_id
+from thingmint.services.operations import IdempotencyKey, Receipt
 from thingmint.yandex.errors import code_of
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from thingmint.access.callers import Caller
     from thingmint.access.exchange import Exchange
     from thingmint.access.iam import IamTokens
-    from thingmint.identity.registration import Scope
-    from thingmint.registry.bindings import BindingRegistry
-    from thingmint.registry.fleet import FleetRegistry
-    from thingmint.registry.names import NameRegistry
-    from thingmint.registry.operations import OperationRegistry, RecordedOperation
+    from thingmint.domain.registration import Scope
+    from thingmint.services.bindings import BindingRegistry
+    from thingmint.services.fleet import FleetRegistry
+    from thingmint.services.names import NameRegistry
+    from thingmint.services.operations import OperationRegistry, RecordedOperation
     from thingmint.yandex.contract import Contract, Method
 
 __all__ = ["Call", "Parts"]

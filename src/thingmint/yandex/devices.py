@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from thingmint.identity.fleet import Device, free_text, topic_aliases
-from thingmint.identity.ids import IOT, new_id
-from thingmint.registry.bindings import submitted
+from thingmint.domain.fleet import Device, free_text, topic_aliases
+from thingmint.domain.ids import IOT, new_id
+from thingmint.services.bindings import submitted
 from thingmint.yandex.registries import initial_certificates, page_size
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from thingmint.identity.fleet import Binding
+    from thingmint.domain.fleet import Binding
     from thingmint.yandex.call import Call
 
 __all__ = [

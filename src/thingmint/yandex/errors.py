@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.identity import errors
+from thingmint.domain import errors
 from thingmint.yandex.status import Code
 from thingmint.yandex.validation import FieldViolation, InvalidRequest
 

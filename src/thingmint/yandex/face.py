@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thingmint.access.bearer import bearer_token
-from thingmint.identity.errors import DomainError, Unauthenticated
+from thingmint.domain.errors import DomainError, Unauthenticated
 from thingmint.yandex import devices, platform, registries
 from thingmint.yandex.call import Call, Parts
 from thingmint.yandex.errors import Unimplemented, code_of, violations_of
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from thingmint.access.exchange import Exchange
     from thingmint.access.iam import IamTokens
     from thingmint.access.throttle import Throttle
-    from thingmint.registry.bindings import BindingRegistry
-    from thingmint.registry.fleet import FleetRegistry
-    from thingmint.registry.names import NameRegistry
-    from thingmint.registry.operations import OperationRegistry
+    from thingmint.services.bindings import BindingRegistry
+    from thingmint.services.fleet import FleetRegistry
+    from thingmint.services.names import NameRegistry
+    from thingmint.services.operations import OperationRegistry
     from thingmint.yandex.contract import Contract, Method
 
 __all__ = ["YandexFace"]

@@ -11,8 +11,8 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from thingmint.access.exchange import CURRENT, Exchange
-from thingmint.identity.errors import DomainError, Invalid
-from thingmint.identity.names import authority_of
+from thingmint.domain.errors import DomainError, Invalid
+from thingmint.domain.names import authority_of
 from thingmint.yandex.status import HTTP_STATUS, Code
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from thingmint.identity.errors import Invalid
+from thingmint.domain.errors import Invalid
 from thingmint.yandex.descriptors import ContractError
 
 if TYPE_CHECKING:

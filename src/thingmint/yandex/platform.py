@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.identity.errors import NotFound
-from thingmint.identity.names import authority_of
+from thingmint.domain.errors import NotFound
+from thingmint.domain.names import authority_of
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.json_format import MessageToDict
 
-from thingmint.identity.fleet import DeviceRegistry, free_text
-from thingmint.identity.ids import IOT, new_id
-from thingmint.registry.bindings import submitted
+from thingmint.domain.fleet import DeviceRegistry, free_text
+from thingmint.domain.ids import IOT, new_id
+from thingmint.services.bindings import submitted
 from thingmint.yandex.errors import Unimplemented
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from thingmint.registry.bindings import SubmittedCertificate
+    from thingmint.services.bindings import SubmittedCertificate
     from thingmint.yandex.call import Call
 
 __all__ = ["create", "delete", "get", "initial_certificates", "list_", "page_size"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from thingmint.domain.errors import DomainError, NotFound, Throttled
 from thingmint.http.exchange import Exchange, read_request, respond
-from thingmint.identity.errors import DomainError, NotFound, Throttled
 from thingmint.yandex.status import HTTP_STATUS, Code
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from thingmint.identity.errors import Invalid
+from thingmint.domain.errors import Invalid
 from thingmint.yandex.descriptors import ContractError
 from thingmint.yandex.json_reader import compile_fields, parse_object, read_fields
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from thingmint.identity.errors import DomainError
+from thingmint.domain.errors import DomainError
 from thingmint.yandex.descriptors import ContractError
 
 if TYPE_CHECKING:

@@ -28,14 +28,14 @@ from thingmint.access.audit import new_record_id
 from thingmint.access.sealing import Sealer
 from thingmint.instance.create import Instance
 from thingmint.instance.layout import DataDirectory
-from thingmint.storage import audit as sql
+from thingmint.store import audit as sql
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
     from pathlib import Path
 
-    from thingmint.storage.engine import Transaction
+    from thingmint.store.engine import Transaction
     from thingmint.testing import RunningServer
 
 _FIELDS = {

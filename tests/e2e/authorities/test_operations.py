@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.e2e.access.operator import allow, deny, refusal
 from tests.issuers import fingerprint, new_issuer, pem, rewritten
-from tests.unit.registry.authority_support import JITP_BODY
+from tests.unit.services.authority_support import JITP_BODY
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.e2e.upstream.brokers import RunningBroker
-    from thingmint.gateway.mqtt.packets import ConnAck
+    from thingmint.mqtt.protocol.packets import ConnAck
     from thingmint.testing import RunningServer
 
 KINDS = ["embedded", "mosquitto-5", "mosquitto-3.1.1", "rabbitmq"]

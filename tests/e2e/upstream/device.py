@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.e2e.material import csr_pem, key, key_pem
-from thingmint.gateway.mqtt.decoder import Decoder
-from thingmint.gateway.mqtt.encoder import encode
-from thingmint.gateway.mqtt.packets import (
+from thingmint.mqtt.protocol.decoder import Decoder
+from thingmint.mqtt.protocol.encoder import encode
+from thingmint.mqtt.protocol.packets import (
     NO_PROPERTIES,
     ConnAck,
     Connect,
@@ -29,7 +29,7 @@ from thingmint.gateway.mqtt.packets import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from thingmint.gateway.mqtt.packets import Packet, QoS, Version
+    from thingmint.mqtt.protocol.packets import Packet, QoS, Version
     from thingmint.testing import RunningServer
 
 __all__ = ["Closed", "Device", "Identity", "connect", "plain"]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.upstream.device import Closed, Identity
-from thingmint.gateway.mqtt.packets import Disconnect, MessageProperties, PubAck, Publish, UnsubAck, Unsubscribe
-from thingmint.gateway.mqtt.reasons import Reason
+from thingmint.mqtt.protocol.packets import Disconnect, MessageProperties, PubAck, Publish, UnsubAck, Unsubscribe
+from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from tests.e2e.upstream.conftest import House
-    from thingmint.gateway.mqtt.packets import QoS
+    from thingmint.mqtt.protocol.packets import QoS
 
 
 @pytest.mark.parametrize("qos", [0, 1])

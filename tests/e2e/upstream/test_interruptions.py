@@ -11,13 +11,13 @@ import pytest
 from tests.e2e.material import csr_pem
 from tests.e2e.upstream.conftest import KINDS
 from tests.e2e.upstream.device import Closed, Device, Identity, plain
-from thingmint.gateway.mqtt.packets import PubAck, Publish, Will
-from thingmint.gateway.mqtt.reasons import Reason
+from thingmint.mqtt.protocol.packets import PubAck, Publish, Will
+from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from tests.e2e.upstream.brokers import RunningBroker
     from tests.e2e.upstream.conftest import House
-    from thingmint.gateway.mqtt.packets import ConnAck
+    from thingmint.mqtt.protocol.packets import ConnAck
 
 pytestmark = pytest.mark.parametrize("own_house", KINDS[1:], indirect=True)
 

@@ -16,7 +16,7 @@ from tests.e2e.commands import own_server
 from tests.e2e.conftest import iot_client
 from tests.e2e.upstream.brokers import free_port, mosquitto, program
 from tests.e2e.upstream.device import Identity, connect
-from thingmint.gateway.mqtt.reasons import Reason
+from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from pathlib import Path

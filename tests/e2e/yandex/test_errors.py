@@ -18,7 +18,7 @@ from tests.e2e.yandex.certificates import certificate
 from tests.e2e.yandex.clients import Account, Cloud, Refused
 from thingmint.access.administration import Administration
 from thingmint.access.vault import Vault
-from thingmint.storage.sqlite import SQLiteStore
+from thingmint.store.sqlite import SQLiteStore
 from thingmint.testing import running_server
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from tests.unit.vectors import FakeClock
 from thingmint.access.administration import Administration
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault
-from thingmint.storage.sqlite import SQLiteStore
+from thingmint.store.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     from pathlib import Path

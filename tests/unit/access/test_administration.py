@@ -14,7 +14,7 @@ from thingmint.access.audit import AuditedStore
 from thingmint.access.exchange import CURRENT, Exchange
 from thingmint.access.ready_made import READY_MADE
 from thingmint.access.vault import Vault, VaultError
-from thingmint.identity.errors import (
+from thingmint.domain.errors import (
     AlreadyExists,
     Conflict,
     DomainError,
@@ -23,16 +23,16 @@ from thingmint.identity.errors import (
     MalformedPolicy,
     NotFound,
 )
-from thingmint.storage import access as sql
-from thingmint.storage import audit as audit_sql
-from thingmint.storage.times import to_micros
+from thingmint.store import access as sql
+from thingmint.store import audit as audit_sql
+from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from tests.unit.access.conftest import Run, Town
     from thingmint.access.administration import PrincipalKind
-    from thingmint.storage.engine import Transaction
+    from thingmint.store.engine import Transaction
 
 POLICY = orjson.dumps(
     {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}}

@@ -19,19 +19,19 @@ from thingmint.access.callers import Caller
 from thingmint.access.exchange import CURRENT, Exchange
 from thingmint.access.journal import Journal
 from thingmint.access.sealing import Sealer, insert_sealed, verify
+from thingmint.domain.errors import NotFound, Unavailable
 from thingmint.http.exchange import respond
 from thingmint.http.front import Front
-from thingmint.identity.errors import NotFound, Unavailable
 from thingmint.metrics import Metrics
-from thingmint.storage import access as access_sql
-from thingmint.storage import audit as sql
-from thingmint.storage.sqlite import SQLiteStore
+from thingmint.store import access as access_sql
+from thingmint.store import audit as sql
+from thingmint.store.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from thingmint.http.exchange import App, Message, Receive, Send
-    from thingmint.storage.engine import Body, Transaction
+    from thingmint.store.engine import Body, Transaction
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ from thingmint.access.authorization import authorize
 from thingmint.access.callers import Caller
 from thingmint.access.exchange import Exchange
 from thingmint.aws.errors import aws_error_of
-from thingmint.identity.errors import Denied
-from thingmint.identity.policy import Kind, compile_policy
-from thingmint.identity.registration import Scope
+from thingmint.domain.errors import Denied
+from thingmint.domain.policy import Kind, compile_policy
+from thingmint.domain.registration import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thingmint.access.bearer import bearer_token
-from thingmint.identity.errors import Unauthenticated
+from thingmint.domain.errors import Unauthenticated
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.commands import COMMANDS
 from thingmint.access.operator import as_operator
-from thingmint.identity.door import SETTINGS
-from thingmint.identity.errors import Invalid, NotFound
-from thingmint.storage import audit as audit_sql
+from thingmint.domain.door import SETTINGS
+from thingmint.domain.errors import Invalid, NotFound
+from thingmint.store import audit as audit_sql
 
 if TYPE_CHECKING:
     from tests.unit.access.conftest import Run, Town
-    from thingmint.storage.engine import Transaction
+    from thingmint.store.engine import Transaction
 
 
 def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:

@@ -16,18 +16,18 @@ from thingmint.access import directory as directory_module
 from thingmint.access.administration import Administration
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault, VaultError
-from thingmint.identity.errors import Unauthenticated, Unavailable
-from thingmint.identity.policy import Allow, Request
-from thingmint.storage import access as sql
-from thingmint.storage import audit as audit_sql
-from thingmint.storage.times import to_micros
+from thingmint.domain.errors import Unauthenticated, Unavailable
+from thingmint.domain.policy import Allow, Request
+from thingmint.store import access as sql
+from thingmint.store import audit as audit_sql
+from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from tests.unit.access.conftest import Run, Town
     from thingmint.access.administration import PrincipalKind
-    from thingmint.storage.engine import Transaction
+    from thingmint.store.engine import Transaction
 
 
 def test_credentials_have_the_form_that_clients_expect(run: Run) -> None:

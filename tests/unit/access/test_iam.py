@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from thingmint.access.callers import Caller
 from thingmint.access.iam import IamTokens
-from thingmint.identity.errors import Unauthenticated
-from thingmint.identity.keys import generate_authorized_key
+from thingmint.domain.errors import Unauthenticated
+from thingmint.domain.keys import generate_authorized_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,14 +21,14 @@ from tests.unit.vectors import FakeClock
 from thingmint.access import sealing
 from thingmint.access.audit import new_record_id
 from thingmint.access.sealing import Checkpoint, Sealer, Tampering, Verified, read_checkpoints, verify
-from thingmint.identity.errors import Unavailable
-from thingmint.storage import audit as sql
-from thingmint.storage.sqlite import SQLiteReader, SQLiteStore
+from thingmint.domain.errors import Unavailable
+from thingmint.store import audit as sql
+from thingmint.store.sqlite import SQLiteReader, SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from thingmint.storage.engine import Body, Transaction
+    from thingmint.store.engine import Body, Transaction
 
 T = TypeVar("T")
 

@@ -20,8 +20,8 @@ from tests.unit.vectors import NOW, FakeClock
 from thingmint.access import sigv4
 from thingmint.access.callers import Caller
 from thingmint.access.sigv4 import SigV4
-from thingmint.identity.errors import Unauthenticated
-from thingmint.identity.registration import Scope
+from thingmint.domain.errors import Unauthenticated
+from thingmint.domain.registration import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import pytest
 
 from thingmint.access import throttle as throttle_module
 from thingmint.access.throttle import AWS_RATES, Rate, Throttle, throttle_for
-from thingmint.identity.errors import Throttled
+from thingmint.domain.errors import Throttled
 
 
 class Clock:

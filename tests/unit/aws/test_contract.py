@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from thingmint.aws.contract import Contract, compile_contract, load_contract
 from thingmint.aws.patterns import compile_pattern
-from thingmint.identity.errors import Invalid
+from thingmint.domain.errors import Invalid
 
 CERTIFICATE_ID = "ab" * 32
 CERTIFICATE_ARN = f"arn:aws:iot:us-east-1:123456789012:cert/{CERTIFICATE_ID}"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from thingmint.aws import percent
 from thingmint.aws.routing import Router, label_names
-from thingmint.identity.errors import Invalid
+from thingmint.domain.errors import Invalid
 
 TEMPLATES = (
     ("GET", "/things"),

@@ -20,13 +20,13 @@ from thingmint.cli import main
 from thingmint.instance import create as create_module
 from thingmint.instance.create import Instance, create, read_master_keys
 from thingmint.instance.layout import DataDirectory
-from thingmint.storage import audit as sql
+from thingmint.store import audit as sql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from thingmint.storage.engine import Transaction
+    from thingmint.store.engine import Transaction
 
 POLICY = '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:*","Resource":"*"}}'
 

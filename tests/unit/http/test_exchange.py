@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from thingmint.domain.errors import Invalid
 from thingmint.http import exchange
 from thingmint.http.exchange import MAX_BODY_BYTES, ClientGone, Exchange, Request, read_request, respond
-from thingmint.identity.errors import Invalid
 
 if TYPE_CHECKING:
     from thingmint.http.exchange import Message

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit import vectors
 from thingmint.access.new_credentials import NewAccessKey, NewAccount, NewAuthorizedKey
-from thingmint.identity.names import authority_of
+from thingmint.domain.names import authority_of
 from thingmint.instance.clients import update_endpoints, write_client_files
 from thingmint.instance.layout import DataDirectory
 

@@ -17,11 +17,11 @@ from structlog.testing import capture_logs
 from tests.unit.vectors import NOW, name, rsa_key
 from thingmint.access.administration import Administration
 from thingmint.access.directory import Directory
-from thingmint.identity.authority import DEVICE, CertificateRequest
+from thingmint.domain.authority import DEVICE, CertificateRequest
 from thingmint.instance import create as create_module
 from thingmint.instance.create import DEFAULT_HOSTNAMES, Instance, check_hostname, check_region, create, exists
 from thingmint.instance.layout import DataDirectory
-from thingmint.registry.names import NameRegistry
+from thingmint.services.names import NameRegistry
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thingmint.identity.errors import Invalid
+from thingmint.domain.errors import Invalid
 from thingmint.yandex.contract import Method, load
 from thingmint.yandex.validation import InvalidRequest
 

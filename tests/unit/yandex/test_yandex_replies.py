@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from thingmint.identity.ids import FOLDER, IOT, PRINCIPAL, new_id
+from thingmint.domain.ids import FOLDER, IOT, PRINCIPAL, new_id
 from thingmint.yandex.contract import load
 from thingmint.yandex.status import HTTP_STATUS, Code
 from thingmint.yandex.validation import FieldViolation

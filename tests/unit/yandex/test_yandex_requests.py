@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thingmint.identity.errors import Invalid
+from thingmint.domain.errors import Invalid
 from thingmint.yandex.contract import Method, load
 from thingmint.yandex.descriptors import Descriptors
 from thingmint.yandex.json_reader import compile_fields, read_fields

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
 
-from thingmint.identity.errors import DomainError
+from thingmint.domain.errors import DomainError
 from thingmint.yandex.contract import load
 from thingmint.yandex.descriptors import ContractError, Descriptors
 from thingmint.yandex.validation import FieldViolation, InvalidRequest, compile_bounds, compile_validator

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 from thingmint.access.administration.common import Common, check_account, check_name
 from thingmint.access.new_credentials import NewAccount, access_key, api_token, authorized_key
-from thingmint.identity.door import SETTINGS, DoorSettings, parse_switch
-from thingmint.identity.errors import Invalid
-from thingmint.identity.ids import FOLDER, PRINCIPAL, new_id
-from thingmint.identity.names import is_region
-from thingmint.identity.registration import Scope
-from thingmint.storage import access as sql
-from thingmint.storage import doorkeeping as door_sql
-from thingmint.storage import fleet as fleet_sql
-from thingmint.storage.outbox import announce
-from thingmint.storage.times import to_micros
+from thingmint.domain.door import SETTINGS, DoorSettings, parse_switch
+from thingmint.domain.errors import Invalid
+from thingmint.domain.ids import FOLDER, PRINCIPAL, new_id
+from thingmint.domain.names import is_region
+from thingmint.domain.registration import Scope
+from thingmint.store import access as sql
+from thingmint.store import doorkeeping as door_sql
+from thingmint.store import fleet as fleet_sql
+from thingmint.store.outbox import announce
+from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.storage.engine import Transaction
+    from thingmint.store.engine import Transaction
 
 __all__ = ["Accounts"]
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from thingmint.identity.errors import Invalid, NotFound
-from thingmint.identity.quotas import NO_QUOTAS, exceeded
-from thingmint.storage import access as sql
-from thingmint.storage.usage import has_more_than
+from thingmint.domain.errors import Invalid, NotFound
+from thingmint.domain.quotas import NO_QUOTAS, exceeded
+from thingmint.store import access as sql
+from thingmint.store.usage import has_more_than
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from thingmint.access.vault import Vault
-    from thingmint.identity.quotas import Quotas
-    from thingmint.storage.engine import Store, Transaction
-    from thingmint.storage.usage import Probed
+    from thingmint.domain.quotas import Quotas
+    from thingmint.store.engine import Store, Transaction
+    from thingmint.store.usage import Probed
 
 __all__ = [
     "MAX_POLICY_SIZE",

@@ -21,15 +21,15 @@ from thingmint.access.new_credentials import (
     authorized_key,
     session,
 )
-from thingmint.identity.errors import Denied, Invalid, LimitExceeded, NotFound
-from thingmint.identity.policy import Deny, Kind, Principal, Request, compile_policy, evaluate
-from thingmint.storage import access as sql
-from thingmint.storage.times import to_micros
+from thingmint.domain.errors import Denied, Invalid, LimitExceeded, NotFound
+from thingmint.domain.policy import Deny, Kind, Principal, Request, compile_policy, evaluate
+from thingmint.store import access as sql
+from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.storage.engine import Transaction
+    from thingmint.store.engine import Transaction
 
 __all__ = ["Credentials"]
 

@@ -13,13 +13,13 @@ from thingmint.access.administration.common import (
     existing_principal,
 )
 from thingmint.access.ready_made import is_ready_made, ready_made
-from thingmint.identity.errors import Conflict, Invalid, LimitExceeded, NotFound
-from thingmint.identity.policy import Kind, compile_policy
-from thingmint.storage import access as sql
-from thingmint.storage.times import to_micros
+from thingmint.domain.errors import Conflict, Invalid, LimitExceeded, NotFound
+from thingmint.domain.policy import Kind, compile_policy
+from thingmint.store import access as sql
+from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from thingmint.storage.engine import Transaction
+    from thingmint.store.engine import Transaction
 
 __all__ = ["Policies"]
 

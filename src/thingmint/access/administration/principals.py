@@ -13,15 +13,15 @@ from thingmint.access.administration.common import (
     existing_principal,
     status_of,
 )
-from thingmint.identity.errors import AlreadyExists, Invalid
-from thingmint.identity.ids import PRINCIPAL, new_id
-from thingmint.identity.policy import Kind, compile_policy
-from thingmint.storage import access as sql
-from thingmint.storage.times import to_micros
+from thingmint.domain.errors import AlreadyExists, Invalid
+from thingmint.domain.ids import PRINCIPAL, new_id
+from thingmint.domain.policy import Kind, compile_policy
+from thingmint.store import access as sql
+from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from thingmint.storage.engine import Transaction
-    from thingmint.storage.usage import Probed
+    from thingmint.store.engine import Transaction
+    from thingmint.store.usage import Probed
 
 __all__ = ["Principals"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from thingmint.identity.tags import check_tags
-from thingmint.identity.things import AttributeChange
+from thingmint.domain.tags import check_tags
+from thingmint.domain.things import AttributeChange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 from thingmint.aws.operations.attributes import new_tags
 from thingmint.aws.operations.call import PAGE_SIZE, identified
 from thingmint.aws.operations.certificates import summary
-from thingmint.identity.authorities import AuthorityStatus, RegistrationConfig
-from thingmint.identity.certificates import parse_fingerprint
-from thingmint.identity.status import Status
-from thingmint.registry.authorities import AuthorityChange, NewAuthority
+from thingmint.domain.authorities import AuthorityStatus, RegistrationConfig
+from thingmint.domain.certificates import parse_fingerprint
+from thingmint.domain.status import Status
+from thingmint.services.authorities import AuthorityChange, NewAuthority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thingmint.aws.operations.call import Call, Operations
-    from thingmint.identity.authorities import RegisteredAuthority
+    from thingmint.domain.authorities import RegisteredAuthority
 
 __all__ = ["AUTHORITIES"]
 

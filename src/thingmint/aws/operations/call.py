@@ -7,26 +7,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thingmint.access.authorization import authorize
-from thingmint.identity.certificates import parse_fingerprint
-from thingmint.registry.pages import PageRequest
+from thingmint.domain.certificates import parse_fingerprint
+from thingmint.services.pages import PageRequest
 
 if TYPE_CHECKING:
     from thingmint.access.exchange import Exchange
-    from thingmint.identity.registration import Registration, Scope
-    from thingmint.registry.authorities import AuthorityRegistry
-    from thingmint.registry.certificates import CertificateRegistry
-    from thingmint.registry.claims import ClaimRegistry
-    from thingmint.registry.device_policies import DevicePolicyRegistry
-    from thingmint.registry.issued import IssuedRegistry
-    from thingmint.registry.memberships import MembershipRegistry
-    from thingmint.registry.names import NameRegistry
-    from thingmint.registry.principals import PrincipalRegistry
-    from thingmint.registry.provisioning import ProvisioningRegistry
-    from thingmint.registry.tags import TagRegistry
-    from thingmint.registry.templates import TemplateRegistry
-    from thingmint.registry.thing_groups import ThingGroupRegistry
-    from thingmint.registry.thing_types import ThingTypeRegistry
-    from thingmint.registry.things import ThingRegistry
+    from thingmint.domain.registration import Registration, Scope
+    from thingmint.services.authorities import AuthorityRegistry
+    from thingmint.services.certificates import CertificateRegistry
+    from thingmint.services.claims import ClaimRegistry
+    from thingmint.services.device_policies import DevicePolicyRegistry
+    from thingmint.services.issued import IssuedRegistry
+    from thingmint.services.memberships import MembershipRegistry
+    from thingmint.services.names import NameRegistry
+    from thingmint.services.principals import PrincipalRegistry
+    from thingmint.services.provisioning import ProvisioningRegistry
+    from thingmint.services.tags import TagRegistry
+    from thingmint.services.templates import TemplateRegistry
+    from thingmint.services.thing_groups import ThingGroupRegistry
+    from thingmint.services.thing_types import ThingTypeRegistry
+    from thingmint.services.things import ThingRegistry
 
 __all__ = ["PAGE_SIZE", "Call", "Operations", "Registries", "identified"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from thingmint.aws.operations.call import PAGE_SIZE, identified
-from thingmint.identity.status import Status
+from thingmint.domain.status import Status
 
 if TYPE_CHECKING:
     from thingmint.aws.operations.call import Call, Operations
-    from thingmint.identity.registration import Registration
-    from thingmint.registry.certificates import RegisteredCertificate
+    from thingmint.domain.registration import Registration
+    from thingmint.services.certificates import RegisteredCertificate
 
 __all__ = ["CERTIFICATES", "summary"]
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.aws.operations.attributes import new_tags
 from thingmint.aws.operations.call import PAGE_SIZE
-from thingmint.identity.device_policies import parse_target, policy_arn
-from thingmint.identity.errors import NotFound
+from thingmint.domain.device_policies import parse_target, policy_arn
+from thingmint.domain.errors import NotFound
 
 if TYPE_CHECKING:
     from thingmint.aws.operations.call import Call, Operations
-    from thingmint.identity.device_policies import DevicePolicy, PolicyVersion, Target
+    from thingmint.domain.device_policies import DevicePolicy, PolicyVersion, Target
 
 __all__ = ["POLICIES"]
 

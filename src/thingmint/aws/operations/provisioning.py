@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from thingmint.access.roles import effects
-from thingmint.identity.errors import Denied, ProvisioningFailed
+from thingmint.domain.errors import Denied, ProvisioningFailed
 
 if TYPE_CHECKING:
     from thingmint.aws.operations.call import Call, Operations

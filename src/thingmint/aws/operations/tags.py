@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from thingmint.aws.operations.attributes import new_tags
-from thingmint.identity.arns import parse_arn
-from thingmint.identity.errors import Invalid
-from thingmint.identity.tags import TAGGABLE
+from thingmint.domain.arns import parse_arn
+from thingmint.domain.errors import Invalid
+from thingmint.domain.tags import TAGGABLE
 
 if TYPE_CHECKING:
     from thingmint.aws.operations.call import Call, Operations

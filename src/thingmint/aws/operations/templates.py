@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.aws.operations.attributes import new_tags
 from thingmint.aws.operations.call import PAGE_SIZE
-from thingmint.identity.provisioning import Hook
-from thingmint.identity.template import Kind
-from thingmint.registry.templates import NewTemplate, TemplateChange
+from thingmint.domain.provisioning import Hook
+from thingmint.domain.template import Kind
+from thingmint.services.templates import NewTemplate, TemplateChange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thingmint.aws.operations.call import Call, Operations
-    from thingmint.identity.provisioning import ProvisioningTemplate, TemplateVersion
+    from thingmint.domain.provisioning import ProvisioningTemplate, TemplateVersion
 
 __all__ = ["TEMPLATES"]
 

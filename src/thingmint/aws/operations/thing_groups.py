@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from thingmint.aws.operations.attributes import attribute_change, new_attributes, new_tags
-from thingmint.identity.arns import arn, parse_arn
-from thingmint.identity.errors import Invalid
-from thingmint.identity.things import check_name
+from thingmint.domain.arns import arn, parse_arn
+from thingmint.domain.errors import Invalid
+from thingmint.domain.things import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thingmint.aws.operations.call import Call, Operations
-    from thingmint.identity.registration import Scope
-    from thingmint.identity.things import ThingGroup
+    from thingmint.domain.registration import Scope
+    from thingmint.domain.things import ThingGroup
 
 __all__ = ["THING_GROUPS"]
 

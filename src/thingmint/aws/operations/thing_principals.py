@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from thingmint.identity.arns import parse_arn
-from thingmint.identity.certificates import parse_fingerprint
-from thingmint.identity.registration import arn_of
+from thingmint.domain.arns import parse_arn
+from thingmint.domain.certificates import parse_fingerprint
+from thingmint.domain.registration import arn_of
 
 if TYPE_CHECKING:
     from thingmint.aws.operations.call import Call, Operations
-    from thingmint.identity.things import Attachment
-    from thingmint.registry.pages import Page
+    from thingmint.domain.things import Attachment
+    from thingmint.services.pages import Page
 
 __all__ = ["THING_PRINCIPALS"]
 

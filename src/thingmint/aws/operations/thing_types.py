@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from thingmint.aws.operations.attributes import new_tags
-from thingmint.identity.errors import Invalid
+from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thingmint.aws.operations.call import Call, Operations
-    from thingmint.identity.things import ThingType
+    from thingmint.domain.things import ThingType
 
 __all__ = ["THING_TYPES"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from thingmint.aws.operations.attributes import attribute_change, new_attributes
-from thingmint.identity.errors import Invalid, NotFound
-from thingmint.identity.things import ThingChange
-from thingmint.registry.things import ThingFilter
+from thingmint.domain.errors import Invalid, NotFound
+from thingmint.domain.things import ThingChange
+from thingmint.services.things import ThingFilter
 
 if TYPE_CHECKING:
     from thingmint.aws.operations.call import Call, Operations
-    from thingmint.identity.things import Thing
+    from thingmint.domain.things import Thing
 
 __all__ = ["THINGS"]
 

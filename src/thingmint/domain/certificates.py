@@ -1,0 +1,156 @@
+"""Certificates and certificate signing requests, as they come from outside and as we keep them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import ssl
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from thingmint.domain.errors import Invalid, InvalidCertificate, InvalidSigningRequest
+from thingmint.domain.pem import PemKind, one_block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+    from thingmint.domain.keys import KeyPolicy
+
+__all__ = [
+    "Certificate",
+    "SigningRequest",
+    "fingerprint_of",
+    "parse_certificate",
+    "parse_csr",
+    "parse_fingerprint",
+    "parse_x509",
+]
+
+T = TypeVar("T")
+
+_CERTIFICATE = PemKind("certificate", ("CERTIFICATE",), InvalidCertificate)
+_SIGNING_REQUEST = PemKind(
+    "certificate signing request", ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"), InvalidSigningRequest
+)
+
+_FINGERPRINT = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
+
+
+def fingerprint_of(der: bytes) -> str:
+    """SHA-256 of the DER in lower-case hex: AWS's certificateId, Yandex's fingerprint."""
+    return hashlib.sha256(der).hexdigest()
+
+
+def parse_fingerprint(text: str, field: str) -> str:
+    """The canonical form of a fingerprint that a caller wrote (upper case and AWS's 0x prefix are folded)."""
+    match = _FINGERPRINT.fullmatch(text)
+    if match is None:
+        raise Invalid(field, "must be 64 hexadecimal digits, the SHA-256 of the certificate's DER")
+    return match[1].lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """An X.509 certificate: the DER and what we need to know of it."""
+
+    der: bytes
+    fingerprint: str
+    not_before: datetime
+    not_after: datetime
+
+    @property
+    def pem(self) -> str:
+        return ssl.DER_cert_to_PEM_cert(self.der)
+
+    @property
+    def sha1(self) -> str:
+        """The SHA-1 fingerprint, which some fleets know their certificates by. Never used as proof of anything."""
+        return hashlib.sha1(self.der, usedforsecurity=False).hexdigest()
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> Certificate:
+        der = certificate.public_bytes(Encoding.DER)
+        return cls(
+            der=der,
+            fingerprint=fingerprint_of(der),
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SigningRequest:
+    """A PKCS#10 request whose signature was verified: the sender holds the private key."""
+
+    subject: x509.Name
+    public_key: PublicKeyTypes
+
+
+def parse_certificate(text: str, field: str, keys: KeyPolicy) -> Certificate:
+    """The one certificate in ``text``, if its key is one that ``keys`` takes. Raises InvalidCertificate.
+
+    Neither validity nor chain nor signature is checked here: whoever presents the certificate later has to prove that
+    they hold its key.
+    """
+    return parse_x509(text, field, keys)[0]
+
+
+def parse_x509(text: str, field: str, keys: KeyPolicy) -> tuple[Certificate, x509.Certificate]:
+    """The same, together with what else there is to know of it."""
+
+    def parse(pem: bytes) -> tuple[Certificate, x509.Certificate, PublicKeyTypes]:
+        certificate = x509.load_pem_x509_certificate(pem)
+        return Certificate.of(certificate), certificate, certificate.public_key()
+
+    certificate, content, public_key = _parsed(text, field, _CERTIFICATE, parse)
+    if violation := keys.violation(public_key):
+        raise InvalidCertificate(field, f"has {violation}")
+    return certificate, content
+
+
+def parse_csr(text: str, field: str, keys: KeyPolicy) -> SigningRequest:
+    """The one signing request in ``text``, once its key is one that ``keys`` takes and its signature is right.
+
+    Raises InvalidSigningRequest.
+    """
+
+    def parse(pem: bytes) -> tuple[SigningRequest, x509.CertificateSigningRequest]:
+        csr = x509.load_pem_x509_csr(pem)
+        return SigningRequest(subject=csr.subject, public_key=csr.public_key()), csr
+
+    request, csr = _parsed(text, field, _SIGNING_REQUEST, parse)
+    # The size comes first: verifying with a huge key would be work done for nothing.
+    if violation := keys.violation(request.public_key):
+        raise InvalidSigningRequest(field, f"has {violation}")
+    if not _is_signature_valid(csr):
+        raise InvalidSigningRequest(field, "has a signature that its own public key does not verify")
+    return request
+
+
+def _parsed(text: str, field: str, kind: PemKind, parse: Callable[[bytes], T]) -> T:
+    """What ``parse`` makes of the one PEM block, with the parser's own errors and warnings kept from the caller."""
+    pem = one_block(text, field, kind)
+    try:
+        with warnings.catch_warnings():
+            # Negative serial numbers and over-long names break RFC 5280, and fleets have them all the same.
+            warnings.simplefilter("ignore")
+            return parse(pem)
+    except UnsupportedAlgorithm:
+        raise kind.error(field, "uses an algorithm that is not supported") from None
+    except (ValueError, TypeError, x509.InvalidVersion):
+        raise kind.error(field, f"is not a well-formed PEM {kind.noun}: it is truncated or damaged") from None
+
+
+def _is_signature_valid(csr: x509.CertificateSigningRequest) -> bool:
+    try:
+        return csr.is_signature_valid
+    except (UnsupportedAlgorithm, ValueError, TypeError):
+        return False

@@ -1,0 +1,57 @@
+"""Reading PEM that strangers send (RFC 7468)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from thingmint.domain.errors import Invalid
+
+__all__ = ["MAX_PEM_BYTES", "PemKind", "one_block"]
+
+MAX_PEM_BYTES = 64 * 1024
+
+_BEGIN = re.compile(r"-----BEGIN ([^-\r\n]{1,64})-----")
+# Looser than RFC 7468 on purpose: a key with a mangled boundary is still a key that must not be kept.
+_PRIVATE_KEY = re.compile(r"(?:BEGIN|END|--)[^\r\n]{0,60}PRIVATE[\W_]*KEY", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class PemKind:
+    """What is expected: its name, the labels it may have (the usual one first), and the error when it is not there."""
+
+    noun: str
+    labels: tuple[str, ...]
+    error: type[Invalid]
+
+
+def one_block(text: str, field: str, kind: PemKind) -> bytes:
+    """``text`` in UTF-8, once it is known to hold exactly one PEM block, and that one of ``kind``.
+
+    Text around the block is allowed, as `openssl x509 -text` writes it. Raises the kind's error, naming ``field``.
+    """
+    if not text.strip():
+        raise kind.error(field, "must not be empty")
+    if len(text) > MAX_PEM_BYTES:
+        raise kind.error(field, f"must be at most {MAX_PEM_BYTES} bytes")
+    if "\0" in text:
+        raise kind.error(field, "must not contain NUL")
+    if _PRIVATE_KEY.search(text):
+        raise kind.error(
+            field,
+            f"contains a private key: send only the {kind.noun}. The key was neither stored nor logged here, "
+            "but it has travelled, so replace it",
+        )
+    found = _BEGIN.findall(text)
+    if not found:
+        raise kind.error(field, f"is not a PEM {kind.noun}: it has no line -----BEGIN {kind.labels[0]}-----")
+    if len(found) > 1:
+        raise kind.error(field, f"must hold exactly one PEM block, not {len(found)}")
+    if found[0] not in kind.labels:
+        raise kind.error(field, f"is not a PEM {kind.noun}: its block has another label than {kind.labels[0]}")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise kind.error(field, "must be Unicode text") from None

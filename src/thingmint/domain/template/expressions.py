@@ -1,0 +1,212 @@
+"""The functions of the template language, compiled: what they give once names have values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from thingmint.domain.errors import InvalidParameters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = [
+    "FindInMap",
+    "Join",
+    "Literal",
+    "Ref",
+    "Scope",
+    "Select",
+    "Several",
+    "Split",
+    "Sub",
+    "Text",
+    "Texts",
+    "evaluate",
+    "references_in",
+]
+
+
+class Scope(Protocol):
+    """Where an expression is evaluated. All methods raise InvalidParameters."""
+
+    def value_of(self, name: str) -> str: ...
+
+    def find(self, mapping: str, key: str, name: str) -> str | tuple[str, ...]: ...
+
+    def spend(self, characters: int) -> None:
+        """Tells how much an expression is about to give: functions can multiply what they are given."""
+        ...
+
+
+class Expression(Protocol):
+    def references(self) -> Iterator[str]:
+        """Every name that a value is needed for."""
+        ...
+
+
+class Text(Expression, Protocol):
+    def text(self, scope: Scope) -> str: ...
+
+
+class Texts(Expression, Protocol):
+    def texts(self, scope: Scope) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    value: str
+
+    def text(self, _scope: Scope) -> str:
+        return self.value
+
+    def references(self) -> Iterator[str]:
+        return iter(())
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    name: str
+
+    def text(self, scope: Scope) -> str:
+        value = scope.value_of(self.name)
+        scope.spend(len(value))
+        return value
+
+    def references(self) -> Iterator[str]:
+        yield self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """A list that is written out."""
+
+    items: tuple[Text, ...]
+
+    def texts(self, scope: Scope) -> tuple[str, ...]:
+        return tuple(item.text(scope) for item in self.items)
+
+    def references(self) -> Iterator[str]:
+        for item in self.items:
+            yield from item.references()
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    delimiter: str
+    items: Texts
+
+    def text(self, scope: Scope) -> str:
+        items = self.items.texts(scope)
+        scope.spend(sum(map(len, items)) + len(self.delimiter) * len(items))
+        return self.delimiter.join(items)
+
+    def references(self) -> Iterator[str]:
+        return self.items.references()
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    delimiter: str
+    source: Text
+
+    def texts(self, scope: Scope) -> tuple[str, ...]:
+        source = self.source.text(scope)
+        scope.spend(len(source))
+        return tuple(source.split(self.delimiter))
+
+    def references(self) -> Iterator[str]:
+        return self.source.references()
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    index: Text
+    items: Texts
+
+    def text(self, scope: Scope) -> str:
+        index, items = self.index.text(scope), self.items.texts(scope)
+        # At most 5 digits: the list is never longer, and int() of thousands of them is slow.
+        if not (index.isascii() and index.isdigit() and len(index) <= 5 and int(index) < len(items)):
+            raise InvalidParameters("Cannot resolve Fn::Select: its list has nothing at that index")
+        return items[int(index)]
+
+    def references(self) -> Iterator[str]:
+        yield from self.index.references()
+        yield from self.items.references()
+
+
+@dataclass(frozen=True, slots=True)
+class FindInMap:
+    mapping: Text
+    key: Text
+    name: Text
+
+    def text(self, scope: Scope) -> str:
+        found = self._find(scope)
+        if not isinstance(found, str):
+            raise InvalidParameters("Cannot resolve Fn::FindInMap: it finds a list where text is needed")
+        return found
+
+    def texts(self, scope: Scope) -> tuple[str, ...]:
+        found = self._find(scope)
+        if isinstance(found, str):
+            raise InvalidParameters("Cannot resolve Fn::FindInMap: it finds text where a list is needed")
+        return found
+
+    def _find(self, scope: Scope) -> str | tuple[str, ...]:
+        found = scope.find(self.mapping.text(scope), self.key.text(scope), self.name.text(scope))
+        scope.spend(len(found) if isinstance(found, str) else sum(map(len, found)))
+        return found
+
+    def references(self) -> Iterator[str]:
+        for part in (self.mapping, self.key, self.name):
+            yield from part.references()
+
+
+@dataclass(frozen=True, slots=True)
+class Sub:
+    """``pieces`` are literal text and, in turn, the name of a variable: text, name, text, …, text.
+
+    A variable of its own is evaluated once, however often it occurs: nested ones would else multiply.
+    """
+
+    pieces: tuple[str, ...]
+    variables: Mapping[str, Text]
+
+    def text(self, scope: Scope) -> str:
+        own = {name: value.text(scope) for name, value in self.variables.items()}
+        values = [
+            piece if not position % 2 else own[piece] if piece in own else scope.value_of(piece)
+            for position, piece in enumerate(self.pieces)
+        ]
+        scope.spend(sum(map(len, values)))
+        return "".join(values)
+
+    def references(self) -> Iterator[str]:
+        for value in self.variables.values():
+            yield from value.references()
+        yield from (name for name in self.pieces[1::2] if name not in self.variables)
+
+
+def evaluate(tree: Any, scope: Scope) -> Any:
+    """``tree`` is JSON with expressions at some of its leaves; the same with their values."""
+    if isinstance(tree, dict):
+        return {key: evaluate(value, scope) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [evaluate(value, scope) for value in tree]
+    if isinstance(tree, Split):
+        return list(tree.texts(scope))
+    if tree is None or isinstance(tree, str | int | float):
+        return tree
+    expression: Text = tree
+    return expression.text(scope)
+
+
+def references_in(tree: Any) -> Iterator[str]:
+    if isinstance(tree, dict | list):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from references_in(value)
+    elif tree is not None and not isinstance(tree, str | int | float):
+        expression: Expression = tree
+        yield from expression.references()

@@ -1,0 +1,204 @@
+"""Judges what TLS let through: whose certificate it is, whether it is good, and what its holder may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from thingmint.access.callers import Caller
+from thingmint.domain.authorities import AuthorityStatus
+from thingmint.domain.door import DoorSettings, client_id_flaw, key_flaw
+from thingmint.domain.errors import MalformedPolicy
+from thingmint.domain.policy.certificates import certificate_context
+from thingmint.domain.registration import arn_of
+from thingmint.domain.status import Status
+from thingmint.mqtt.claims import claim_policy
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.rights import Rights, mentions
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from thingmint.domain.certificates import Certificate
+    from thingmint.domain.policy import ContextValue
+    from thingmint.domain.registration import Scope
+    from thingmint.mqtt.hub import Dependency
+    from thingmint.mqtt.peer import Peer
+    from thingmint.services.doorkeeping import Doorkeeping, Passport, Standing
+
+__all__ = ["Admission", "Admitted", "Refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """``why`` and ``findings`` are for the operator; the device learns ``reason`` at most.
+
+    ``caller`` is who it was, if that could be established.
+    """
+
+    reason: Reason
+    why: str
+    findings: Sequence[str] = ()
+    caller: Caller | None = None
+    silent: bool = False
+    """Close without any answer, whatever the version (just-in-time registration does)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What stays of a passport while its device is connected; ``dependencies`` are what may change about it."""
+
+    scope: Scope
+    dependencies: Sequence[Dependency]
+    rights: Rights
+    caller: Caller
+    settings: DoorSettings
+    expires_at: datetime | None
+
+
+class Admission:
+    """``newcomer`` is asked about certificates that nobody registered (just-in-time registration)."""
+
+    def __init__(
+        self,
+        doorkeeping: Doorkeeping,
+        endpoints: Mapping[str, Scope],
+        clock: Callable[[], datetime],
+        newcomer: Callable[[Peer, Scope | None], Awaitable[Refused | None]] | None = None,
+    ) -> None:
+        self._doorkeeping = doorkeeping
+        self._endpoints = endpoints
+        self._clock = clock
+        self._newcomer = newcomer
+
+    def dependencies(self, peer: Peer) -> set[Dependency]:
+        """What a decision about ``peer`` may hang on before it is known whose certificate it is."""
+        return {("", "", "certificate", peer.fingerprint)} if peer.fingerprint is not None else set()
+
+    async def judge(self, peer: Peer, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
+        """Everything but whether the policies allow to connect. Raises Unavailable.
+
+        Only a device that is ``connecting`` can be registered just in time.
+        """
+        if peer.fingerprint is None:
+            return Refused(Reason.NOT_AUTHORIZED, "no client certificate was presented")
+        if flaw := client_id_flaw(client_id):
+            return Refused(Reason.CLIENT_IDENTIFIER_NOT_VALID, f"the client id {flaw}")
+        scope = self._endpoints.get(peer.sni or "")
+        if scope is None:
+            scopes = await self._doorkeeping.candidates(peer.fingerprint)
+            if len(scopes) > 1:
+                return Refused(
+                    Reason.NOT_AUTHORIZED,
+                    "the certificate is registered more than once: the device has to name an endpoint (SNI)",
+                )
+            scope = scopes[0] if scopes else None
+        passport = await self._doorkeeping.passport(scope, peer.fingerprint, thing_name=client_id) if scope else None
+        if connecting and self._newcomer is not None and (passport is None or _waits_under_a_ca(passport)):
+            refused = await self._newcomer(peer, scope)
+            if refused is not None:
+                return refused
+        if passport is None:
+            return Refused(Reason.NOT_AUTHORIZED, f"no certificate {peer.fingerprint} is registered")
+        return self._examine(peer, passport, client_id)
+
+    def _examine(self, peer: Peer, passport: Passport, client_id: str) -> Admitted | Refused:
+        settings = DoorSettings.of(passport.settings)
+        caller = _caller(passport, client_id)
+        flaw, expires_at = self._flaw(passport, settings)
+        if flaw is not None:
+            return Refused(Reason.NOT_AUTHORIZED, flaw, caller=caller)
+        documents = [(policy.name, policy.document) for policy in passport.policies]
+        if passport.claim is not None:
+            documents.append(claim_policy(passport.scope, passport.claim.template))
+        try:
+            context = _context(peer, passport, client_id)
+            if mentions(documents, "certificate"):
+                context |= _of_certificate(peer, passport)
+            rights = Rights(passport.scope, documents, context, self._clock)
+        except MalformedPolicy as error:
+            return Refused(Reason.NOT_AUTHORIZED, f"a policy cannot be read: {error}", caller=caller)
+        return Admitted(passport.scope, _dependencies(passport), rights, caller, settings, expires_at)
+
+    def _flaw(self, passport: Passport, settings: DoorSettings) -> tuple[str | None, datetime | None]:
+        """What keeps the certificate out, if anything does; and else until when it is good."""
+        now = self._clock()
+        if passport.registration is None:
+            assert passport.claim is not None
+            ended = passport.claim.expires_at <= now
+            return ("the claim has expired" if ended else None), passport.claim.expires_at
+        status = passport.registration.status
+        if status is not Status.ACTIVE:
+            return f"the certificate is {status}, not ACTIVE", None
+        certificate = passport.certificate
+        assert certificate is not None, "a registration refers to its certificate"
+        if flaw := key_flaw(certificate.der, weak_keys=settings.weak_keys):
+            return f"the certificate has {flaw}", None
+        authority = passport.authority
+        if passport.registration.ca is not None:
+            if authority is None:
+                return "the certificate's CA certificate was deleted", None
+            if authority.status is not AuthorityStatus.ACTIVE:
+                return f"the certificate's CA certificate is {authority.status}, not ACTIVE", None
+        if passport.bound_to is not None or not settings.check_validity:
+            return None, None
+        if flaw := _validity_flaw(certificate, now):
+            return f"the certificate {flaw}", None
+        if authority is None:
+            return None, certificate.not_after
+        if flaw := _validity_flaw(authority, now):
+            return f"the certificate's CA certificate {flaw}", None
+        return None, min(certificate.not_after, authority.not_after)
+
+
+def _waits_under_a_ca(passport: Passport) -> bool:
+    registration = passport.registration
+    return registration is not None and registration.ca is not None and registration.status is Status.PENDING_ACTIVATION
+
+
+def _validity_flaw(of: Certificate | Standing, now: datetime) -> str | None:
+    if now < of.not_before:
+        return f"is not valid before {of.not_before.isoformat()}"
+    if now > of.not_after:
+        return f"ended on {of.not_after.isoformat()}"
+    return None
+
+
+def _dependencies(passport: Passport) -> list[Dependency]:
+    account, region = passport.scope
+    return [(account, "" if kind == "account" else region, kind, name) for kind, name in passport.dependencies]
+
+
+def _caller(passport: Passport, client_id: str) -> Caller:
+    fingerprint = passport.fingerprint
+    return Caller(
+        account=passport.scope.account,
+        regions=(passport.scope.region,),
+        principal=fingerprint,
+        name=client_id,
+        arn=arn_of(passport.scope, fingerprint),
+        credential=fingerprint,
+        policies=(),
+    )
+
+
+def _context(peer: Peer, passport: Passport, client_id: str) -> dict[str, ContextValue]:
+    thing = passport.thing
+    context: dict[str, ContextValue] = {
+        "aws:SourceIp": ip_address(peer.address) if peer.address else None,
+        "iot:ClientId": client_id,
+        "iot:Connection.Thing.IsAttached": thing is not None,
+    }
+    if thing is not None:
+        context["iot:Connection.Thing.ThingName"] = thing.name
+        context["iot:Connection.Thing.ThingTypeName"] = thing.type
+        for name, value in thing.attributes.items():
+            context[f"iot:Connection.Thing.Attributes[{name}]"] = value
+    return context
+
+
+def _of_certificate(peer: Peer, passport: Passport) -> Mapping[str, ContextValue]:
+    der = passport.certificate.der if passport.certificate is not None else peer.leaf
+    return certificate_context(der) if der is not None else {}

@@ -1,0 +1,161 @@
+"""Messages of the gateway's own (wills, events) on their way to an upstream broker, over one shared connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from thingmint.domain.errors import Unavailable
+from thingmint.mqtt.broker.limits import Bound, Budget
+from thingmint.mqtt.broker.messages import size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from thingmint.mqtt.broker.interface import Message
+    from thingmint.mqtt.broker.names import Names
+    from thingmint.mqtt.broker.upstream_link import UpstreamLink
+    from thingmint.mqtt.protocol.reasons import Reason
+
+__all__ = ["Publisher"]
+
+_FIRST_DELAY, _LONGEST_DELAY = 0.25, 30.0  # seconds between attempts to connect
+_MAX_ATTEMPTS = 3  # to send a message, during each of which the connection ended
+_BOUND = Bound(10_000, 16 * 2**20)
+_BOUND_PER_ACCOUNT = Bound(2_500, 4 * 2**20)
+
+_log = structlog.get_logger("thingmint.gateway")
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    account: str
+    topic: str
+    message: Message
+    names: Names
+    size: int
+    attempts: int = 0
+
+
+class Publisher:
+    """Keeps what it is given until the broker has it, within bounds: what comes after that is dropped, and counted.
+
+    ``dial`` opens the connection, and raises Unavailable; ``lost`` is to be called when it ended.
+    """
+
+    def __init__(
+        self, dial: Callable[[], Awaitable[UpstreamLink]], random: Callable[[], float] = random.random
+    ) -> None:
+        self._dial = dial
+        self._random = random
+        self._waiting: OrderedDict[_Item, None] = OrderedDict()
+        self._sent: OrderedDict[_Item, None] = OrderedDict()
+        self._budget = Budget(_BOUND)
+        self._accounts: dict[str, Budget] = {}
+        self._link: UpstreamLink | None = None
+        self._ended = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._sending: asyncio.Task[None] | None = None
+
+    @property
+    def dropped(self) -> int:
+        return self._budget.refused
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="publisher to the upstream broker")
+
+    async def stop(self) -> None:
+        for task in (self._task, self._sending):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        if self._link is not None:
+            self._link.close()
+        if self._waiting or self._sent:
+            _log.warning("messages of the gateway's own were not sent", count=len(self._waiting) + len(self._sent))
+
+    def publish(self, account: str, topic: str, message: Message, names: Names) -> None:
+        budget = self._accounts.get(account)
+        if budget is None:
+            budget = self._accounts[account] = Budget(_BOUND_PER_ACCOUNT, self._budget)
+        item = _Item(account, topic, message, names, size_of(message))
+        if not budget.take(item.size):
+            _log.error("a message of the gateway's own was dropped: too many wait for the broker", account=account)
+            self._forget_if_empty(account)
+            return
+        self._waiting[item] = None
+        self._send()
+
+    def lost(self) -> None:
+        self._link = None
+        # What was on its way goes first, and once more only so often: the broker may have closed because of it.
+        for item in reversed(self._sent):
+            if item.attempts < _MAX_ATTEMPTS:
+                self._waiting[item] = None
+                self._waiting.move_to_end(item, last=False)
+            else:
+                _log.error("a message was dropped: the broker closed the connection over it", account=item.account)
+                self._settle(item)
+        self._sent.clear()
+        self._ended.set()
+
+    async def _run(self) -> None:
+        delay = 0.0
+        while True:
+            self._ended.clear()
+            try:
+                self._link = await self._dial()
+            except Unavailable as error:
+                if not delay:
+                    _log.error("the broker cannot be reached", why=str(error))
+                delay = min(max(2 * delay, _FIRST_DELAY), _LONGEST_DELAY)
+                await asyncio.sleep(delay * (0.5 + self._random() / 2))
+                continue
+            if delay:
+                _log.info("the broker is reached again")
+            delay = 0.0
+            self._link.resume()
+            self._send()
+            await self._ended.wait()
+            await asyncio.sleep(_FIRST_DELAY * self._random())
+
+    def _send(self) -> None:
+        if self._sending is None and self._link is not None and self._waiting:
+            self._sending = asyncio.create_task(self._send_all())
+
+    async def _send_all(self) -> None:
+        try:
+            while self._waiting and (link := self._link) is not None:
+                if (congestion := link.congestion()) is not None:
+                    await congestion
+                    continue
+                item, _ = self._waiting.popitem(last=False)
+                self._sent[item] = None
+                item.attempts += 1
+                link.send(item.topic, item.message, item.names, partial(self._done, item))
+        finally:
+            self._sending = None
+
+    def _done(self, item: _Item, reasons: Sequence[Reason]) -> None:
+        if item not in self._sent:
+            return  # given up, or sent again, when the connection was lost
+        del self._sent[item]
+        self._settle(item)
+        if reasons[0].failed:
+            _log.error("the broker refused a message of the gateway's own", reason=reasons[0].name, topic=item.topic)
+
+    def _settle(self, item: _Item) -> None:
+        self._accounts[item.account].give_back(item.size)
+        self._forget_if_empty(item.account)
+
+    def _forget_if_empty(self, account: str) -> None:
+        if not self._accounts[account].count:
+            del self._accounts[account]

@@ -1,0 +1,267 @@
+"""An existing MQTT broker behind the gateway. Who somebody is and what they may do is settled before it is asked.
+
+Each device has a connection of its own there, so sessions, queues, retained messages and shared subscriptions are the
+broker's. 3.1.1 cannot say everything: see docs/brokers.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from thingmint.domain.errors import Unavailable
+from thingmint.domain.registration import Scope
+from thingmint.mqtt.broker.client import MAX_PACKET_SIZE
+from thingmint.mqtt.broker.interface import Features
+from thingmint.mqtt.broker.names import STANDARD, Dialect, Names
+from thingmint.mqtt.broker.publisher import Publisher
+from thingmint.mqtt.broker.target import Login, Target
+from thingmint.mqtt.broker.upstream_link import UpstreamLink
+from thingmint.mqtt.protocol.packets import Connect
+from thingmint.mqtt.protocol.reasons import Reason
+
+if TYPE_CHECKING:
+    from thingmint.mqtt.broker.interface import Message, Opening, Subscriber
+    from thingmint.mqtt.broker.upstream_connection import UpstreamConnection
+    from thingmint.mqtt.protocol.packets import Version
+
+__all__ = ["Upstream", "UpstreamBroker"]
+
+_KEEP_ALIVE = 60  # seconds
+_TICK = 5.0
+_OPEN_TIMEOUT = 10.0
+_MAX_DIALING = 64
+_MAX_PURGES = 10_000
+_COMPLAIN_EVERY = 30.0
+_STOP_TIMEOUT = 3.0
+
+_OWN = Scope("thingmint", "gateway")  # no account's: those are twelve digits
+
+_log = structlog.get_logger("thingmint.gateway")
+
+_Key = tuple[Scope, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Which broker it is, and how it is spoken to."""
+
+    target: Target
+    version: Version = 5
+    dialect: Dialect = STANDARD
+    login: Login = field(default_factory=Login)
+
+
+class UpstreamBroker:
+    def __init__(self, upstream: Upstream, tick: float = _TICK, open_timeout: float = _OPEN_TIMEOUT) -> None:
+        self._upstream = upstream
+        self._tick = tick
+        self._open_timeout = open_timeout
+        self._links: dict[_Key, UpstreamLink] = {}  # the newest of each client id, until its connection is gone
+        self._open_links: set[UpstreamConnection] = set()
+        self._purges: dict[_Key, asyncio.Task[None]] = {}
+        self._dialing = asyncio.Semaphore(_MAX_DIALING)
+        self._publisher = Publisher(self._open_own)
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._complained = float("-inf")
+
+    @property
+    def features(self) -> Features:
+        return Features(shared_subscriptions=self._upstream.dialect.shared)
+
+    async def open(self, opening: Opening, subscriber: Subscriber) -> UpstreamLink:
+        if self._stopped:
+            raise Unavailable("The broker has stopped")
+        key = (opening.scope, opening.client_id)
+        names = Names(opening.scope, self._upstream.dialect)
+        link = self._new_link(key, self._connect_for(opening, names), names, subscriber, opening)
+        former = self._links.get(key)
+        self._links[key] = link
+        if former is not None:
+            former.end(Reason.SESSION_TAKEN_OVER)
+        try:
+            async with asyncio.timeout(self._open_timeout):
+                await self._make_way(key, former)
+                # A device of MQTT 5 may want a new session that lasts, which 3.1.1 has only in two steps.
+                if self._upstream.version == 4 and opening.clean_start and opening.expiry:
+                    await self._purge(opening.client_id, names)
+                await self._dial(link)
+        except (OSError, TimeoutError) as error:
+            why = "it does not answer" if isinstance(error, TimeoutError) else str(error)
+            self._complain(why)
+            raise Unavailable("The broker cannot be reached") from error
+        except Unavailable as error:
+            self._complain(str(error))
+            raise
+        finally:
+            if not link.opened.done() or link.opened.exception() is not None:
+                link.abandon()
+        if link.ended:
+            link.finish()
+            raise Unavailable("Another connection took the session over")
+        return link
+
+    def publish(self, scope: Scope, message: Message) -> None:
+        names = Names(scope, self._upstream.dialect)
+        topic = names.topic(message.topic)
+        if topic is None:
+            _log.warning("a message has a topic that the broker would not take", topic=message.topic)
+        elif not self._stopped:
+            self._publisher.publish(scope.account, topic, message, names)
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="upstream broker")
+        self._publisher.start()
+
+    async def stop(self) -> None:
+        self._stopped = True
+        await self._publisher.stop()
+        tasks = [*self._purges.values(), *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        for link in list(self._links.values()):
+            link.end(Reason.SERVER_SHUTTING_DOWN)
+        waits = [asyncio.ensure_future(link.gone.wait()) for link in self._open_links]
+        if tasks or waits:
+            await asyncio.wait([*tasks, *waits], timeout=_STOP_TIMEOUT)
+        for wait in waits:
+            wait.cancel()
+
+    # Links.
+
+    def _connect_for(self, opening: Opening, names: Names) -> Connect:
+        version = self._upstream.version
+        # 3.1.1's flag is both: a session that was to be resumed now and to end afterwards is discarded in the end.
+        clean = opening.clean_start and (version == 5 or opening.expiry == 0)
+        return self._connect(names.client_id(opening.client_id), clean, opening.expiry, opening.receive_maximum)
+
+    def _connect(self, client_id: str, clean: bool, expiry: int = 0, receive_maximum: int = 65_535) -> Connect:
+        login = self._upstream.login
+        return Connect(
+            version=self._upstream.version,
+            client_id=client_id,
+            clean_start=clean,
+            keep_alive=_KEEP_ALIVE,
+            username=login.username,
+            password=login.password,
+            session_expiry=expiry,
+            receive_maximum=receive_maximum,
+            maximum_packet_size=MAX_PACKET_SIZE,
+            request_problem_information=False,
+        )
+
+    def _new_link(
+        self, key: _Key, connect: Connect, names: Names, subscriber: Subscriber, opening: Opening
+    ) -> UpstreamLink:
+        discard = self._upstream.version == 4 and not opening.clean_start and opening.expiry == 0
+
+        def on_gone(_: UpstreamConnection) -> None:
+            self._open_links.discard(link)
+            if self._links.get(key) is link:
+                del self._links[key]
+            if link.must_discard and link.accepted and not self._stopped:
+                self._purge_later(key, names)
+
+        link = UpstreamLink(connect, names, subscriber, on_gone, must_discard=discard)
+        return link
+
+    async def _make_way(self, key: _Key, former: UpstreamLink | None) -> None:
+        """Until the broker is done with the connection before this one: it may take two at once in any order."""
+        if former is not None:
+            await former.gone.wait()
+        purge = self._purges.get(key)
+        if purge is not None:
+            await asyncio.shield(purge)
+
+    async def _dial(self, link: UpstreamLink) -> None:
+        """Raises OSError, and Unavailable if the broker refuses."""
+        if link.ended:
+            return
+        async with self._dialing:
+            self._open_links.add(link)
+            await self._upstream.target.connect(lambda: link)
+            connack = await asyncio.shield(link.opened)
+        if connack.reason.failed:
+            link.abandon()
+            raise Unavailable(f"The broker refused the connection: {connack.reason.name}")
+
+    def _purge_later(self, key: _Key, names: Names) -> None:
+        if key in self._purges:
+            return
+        if len(self._purges) >= _MAX_PURGES:
+            _log.error("a session was not discarded at the broker: too many are to be", client_id=key[1])
+            return
+
+        async def purge() -> None:
+            try:
+                async with asyncio.timeout(self._open_timeout):
+                    await self._purge(key[1], names)
+            except (OSError, TimeoutError, Unavailable):
+                _log.warning("a session was not discarded at the broker", client_id=key[1])
+            finally:
+                del self._purges[key]
+
+        self._purges[key] = asyncio.create_task(purge())
+
+    async def _purge(self, client_id: str, names: Names) -> None:
+        """3.1.1 ends a session by beginning a clean one (3.1.2.4)."""
+        link = UpstreamLink(self._connect(names.client_id(client_id), True), names, _Nobody(), self._open_links.discard)
+        try:
+            await self._dial(link)
+            link.close()
+            await link.gone.wait()
+        finally:
+            if not link.ended:
+                link.abandon()
+
+    # The gateway's own connection, and chores.
+
+    async def _open_own(self) -> UpstreamLink:
+        names = Names(_OWN, self._upstream.dialect)
+        connect = self._connect(names.client_id(secrets.token_hex(8)), True)
+        link = UpstreamLink(connect, names, _Own(self._publisher), self._open_links.discard)
+        try:
+            async with asyncio.timeout(self._open_timeout):
+                await self._dial(link)
+        except (OSError, TimeoutError) as error:
+            raise Unavailable(str(error) or "it does not answer") from error
+        finally:
+            if not link.opened.done() or link.opened.exception() is not None:
+                link.abandon()
+        return link
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._tick)
+            for link in list(self._open_links):
+                link.tick(loop.time())
+
+    def _complain(self, why: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._complained >= _COMPLAIN_EVERY:
+            self._complained = now
+            _log.error("a device was not let in: the broker cannot be reached", why=why)
+
+
+class _Nobody:
+    """For connections that take no messages."""
+
+    def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
+        pass
+
+    def lost(self, reason: Reason) -> None:
+        pass
+
+
+class _Own(_Nobody):
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    def lost(self, reason: Reason) -> None:
+        self._publisher.lost()

@@ -1,0 +1,258 @@
+"""A connection to an upstream broker: the shell around ClientConnection, with back-pressure both ways."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+
+from thingmint.domain.errors import Unavailable
+from thingmint.mqtt.broker.client import Answered, ClientConnection
+from thingmint.mqtt.protocol.errors import ProtocolError
+from thingmint.mqtt.protocol.packets import ConnAck, Disconnect, Publish
+from thingmint.mqtt.protocol.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from thingmint.mqtt.broker.client import Event
+    from thingmint.mqtt.protocol.packets import Connect
+
+__all__ = ["UpstreamConnection"]
+
+_LINGER = 2.0  # seconds for the broker to close a connection that we are done with
+# DISCONNECT has no word for "unavailable" (MQTT 5, 3.14.2.1); to this one clients wait before they come back.
+_BROKER_GONE = Reason.SERVER_BUSY
+
+_log = structlog.get_logger("thingmint.gateway")
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """``opened`` has the broker's CONNACK, or Unavailable; ``accepted`` is whether it let us in. ``gone`` is set, and
+    ``on_gone`` called, when there is no connection any more; ``ended`` from the moment on that it is of no more use.
+
+    Nothing is read behind CONNACK until ``resume``, and nothing while paused: what waits, waits at the broker.
+    """
+
+    def __init__(self, connect: Connect, on_gone: Callable[[UpstreamConnection], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connect = connect
+        self._client = ClientConnection(connect, self._loop.time())
+        self._on_gone = on_gone
+        self._transport: asyncio.Transport | None = None
+        self._session_present = False
+        self._expiry: int | None = None
+        self._flowing = False
+        self._reading = True
+        self._writable = True
+        self._processing = False
+        self._flushing = False
+        self._uncongested: asyncio.Future[None] | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self.ended = False
+        self.accepted = False
+        self.opened: asyncio.Future[ConnAck] = self._loop.create_future()
+        self.gone = asyncio.Event()
+
+    # For what is built on it.
+
+    def _on_publish(self, packet: Publish) -> None:
+        raise NotImplementedError
+
+    def _on_end(self, reason: Reason | None) -> None:
+        """``reason`` is None if it was asked for."""
+        raise NotImplementedError
+
+    def _catch_up(self) -> bool:
+        """Before more is read; whether more is to be."""
+        return True
+
+    @property
+    def _full(self) -> bool:
+        return False
+
+    @property
+    def session_present(self) -> bool:
+        return self._session_present
+
+    @property
+    def congested(self) -> bool:
+        return not self._writable or self._client.congested
+
+    def congestion(self) -> Coroutine[Any, Any, None] | None:
+        return None if self.ended or not self.congested else self._wait_for_room()
+
+    def pause(self) -> None:
+        self._flowing = False
+        self._read_if_wanted()
+
+    def resume(self) -> None:
+        self._flowing = True
+        self._process(b"")
+
+    def abandon(self) -> None:
+        """It was not opened in time."""
+        self.ended = True
+        if self._transport is not None:
+            self._transport.abort()
+        else:
+            self._be_gone()
+
+    def tick(self, now: float) -> None:
+        if self.ended:
+            return
+        if self._client.tick(now, reading=self._reading):
+            self._flush_now()
+        else:
+            self._lose(_BROKER_GONE, "the broker is silent")
+
+    # The transport's.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if self.gone.is_set():
+            self._transport.abort()
+        else:
+            self._flush_now()
+
+    def data_received(self, data: bytes) -> None:
+        self._process(data)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+        self._be_gone()
+        self._lose(_BROKER_GONE, "the broker closed the connection")
+
+    def _process(self, data: bytes) -> None:
+        """Takes events one by one: any of them may pause or close this link."""
+        if self.ended and self.opened.done():
+            return
+        if self._processing:  # called from inside: the loop below goes on with what changed
+            return
+        self._processing = True
+        try:
+            events = self._client.receive(data)
+            while self._goes_on() and (event := next(events, None)) is not None:
+                self._handle(event)
+        except ProtocolError as error:
+            self._client.disconnect(error.reason)
+            self._flush_now()
+            self._lose(_BROKER_GONE, f"the broker broke the protocol: {error}")
+        finally:
+            self._processing = False
+        self._read_if_wanted()
+        self._wake()
+        self._flush_now()
+
+    def _goes_on(self) -> bool:
+        return not self.opened.done() or (self._flowing and not self.ended and self._catch_up())
+
+    def _takes_more(self) -> bool:
+        return self._flowing and not self.ended and not self._full
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case ConnAck():
+                self._session_present = event.session_present
+                self.accepted = not event.reason.failed
+                self.opened.set_result(event)
+            case Answered():
+                event.done(event.reasons)
+            case Publish():
+                self._on_publish(event)
+            case Disconnect():
+                taken = event.reason is Reason.SESSION_TAKEN_OVER
+                self._lose(event.reason if taken else _BROKER_GONE, f"the broker disconnected: {event.reason.name}")
+
+    # The end.
+
+    def end(self, reason: Reason | None = None) -> None:
+        """DISCONNECT, and then the broker is to close. ``reason`` is None if this was asked for."""
+        if self.ended:
+            return
+        self.ended = True
+        if self.opened.done():  # else who waits for it does this: the broker may have the CONNECT already
+            self.finish()
+        self._on_end(reason)
+        self._fail_all()
+
+    def finish(self) -> None:
+        self._client.disconnect(session_expiry=self._expiry)
+        self._flush_now()
+        if self._transport is None:
+            self._be_gone()
+            return
+        self._abort_later(self._transport)
+        self._read_if_wanted()
+
+    def _lose(self, reason: Reason, why: str) -> None:
+        opened = self.opened.done()
+        if not opened:
+            self.opened.set_exception(Unavailable(why))
+            self.opened.exception()  # it may be that nobody waits for it any more
+        if self.ended:
+            return
+        self.ended = True
+        if self._transport is not None:
+            self._transport.close()
+            self._abort_later(self._transport)
+        _log.debug("a connection to the broker was lost", reason=reason.name, why=why)
+        self._on_end(reason if opened else None)
+        self._fail_all()
+
+    def _abort_later(self, transport: asyncio.Transport) -> None:
+        if self._linger is None and not self.gone.is_set():
+            self._linger = self._loop.call_later(_LINGER, transport.abort)
+
+    def _be_gone(self) -> None:
+        if not self.gone.is_set():
+            self.gone.set()
+            self._on_gone(self)
+
+    def _fail_all(self) -> None:
+        """After the device was told: a failure would have it drop what it should send again."""
+        for answered in self._client.abandoned():
+            answered.done(answered.reasons)
+        self._wake()
+
+    async def _wait_for_room(self) -> None:
+        while self.congested and not self.ended:
+            if self._uncongested is None:
+                self._uncongested = self._loop.create_future()
+            await asyncio.shield(self._uncongested)
+
+    def _wake(self) -> None:
+        if self._uncongested is not None and (self.ended or not self.congested):
+            self._uncongested.set_result(None)
+            self._uncongested = None
+
+    def _read_if_wanted(self) -> None:
+        wanted = self.ended or not self.opened.done() or self._takes_more()
+        if wanted != self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = wanted
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flushing = False
+        if self._transport is None or self._transport.is_closing():
+            return
+        data = self._client.outgoing(self._loop.time())
+        if data:
+            self._transport.write(data)

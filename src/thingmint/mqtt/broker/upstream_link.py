@@ -1,0 +1,143 @@
+"""One device's connection to an upstream broker: a socket of its own, under a client id of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from thingmint.mqtt.broker.deliveries import Deliveries
+from thingmint.mqtt.broker.upstream_connection import UpstreamConnection
+from thingmint.mqtt.protocol.packets import NO_PROPERTIES, SubscriptionRequest
+from thingmint.mqtt.protocol.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from thingmint.mqtt.broker.interface import Message, Subscriber, Subscription
+    from thingmint.mqtt.broker.names import Names
+    from thingmint.mqtt.protocol.packets import Connect, Publish
+
+__all__ = ["UpstreamLink"]
+
+_log = structlog.get_logger("thingmint.gateway")
+
+
+class UpstreamLink(UpstreamConnection):
+    """Once it is closed or lost, what it is asked for fails with UNSPECIFIED_ERROR.
+
+    ``must_discard``: the session is to end with this link, and 3.1.1 has no other way to say so than a clean one
+    after it.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        names: Names,
+        subscriber: Subscriber,
+        on_gone: Callable[[UpstreamConnection], None],
+        *,
+        must_discard: bool = False,
+    ) -> None:
+        super().__init__(connect, on_gone)
+        self._names = names
+        self._subscriber = subscriber
+        self._deliveries = Deliveries(subscriber, names, connect.receive_maximum)
+        self.must_discard = must_discard
+
+    def publish(self, message: Message, done: Callable[[Reason], None]) -> None:
+        topic = self._names.topic(message.topic)
+        if topic is None:
+            done(Reason.TOPIC_NAME_INVALID)
+        else:
+            self.send(topic, message, self._names, lambda reasons: done(reasons[0]))
+
+    def send(self, topic: str, message: Message, names: Names, done: Callable[[Sequence[Reason]], None]) -> None:
+        """``topic`` is the broker's name for the message's."""
+        properties = names.outward(message.properties) if self._connect.version == 5 else NO_PROPERTIES
+        if self.ended:
+            done((Reason.UNSPECIFIED_ERROR,))
+        elif properties is None:
+            done((Reason.IMPLEMENTATION_SPECIFIC_ERROR,))
+        elif not self._writable and not message.qos:
+            done((Reason.QUOTA_EXCEEDED,))
+        else:
+            self._client.publish(
+                topic, message.payload, qos=message.qos, retain=message.retain, properties=properties, done=done
+            )
+            self._flush_soon()
+
+    def subscribe(self, subscriptions: Sequence[Subscription], done: Callable[[Sequence[Reason]], None]) -> None:
+        requests: list[SubscriptionRequest] = []
+        refusals: list[Reason | None] = []
+        for s in subscriptions:
+            name = self._names.filter(s.filter)
+            if name is None:
+                refusals.append(self._names.why_not(s.filter))
+            else:
+                refusals.append(None)
+                requests.append(SubscriptionRequest(name, s.qos, s.no_local, s.retain_as_published, s.retain_handling))
+        self._ask(requests, refusals, self._client.subscribe, done)
+
+    def unsubscribe(self, filters: Sequence[str], done: Callable[[Sequence[Reason]], None]) -> None:
+        names = [self._names.filter(filter) for filter in filters]
+        refusals = [Reason.NO_SUBSCRIPTION_EXISTED if name is None else None for name in names]
+        self._ask([name for name in names if name is not None], refusals, self._client.unsubscribe, done)
+
+    def acknowledge(self, packet_id: int) -> None:
+        if not self.ended and self._deliveries.acknowledge(packet_id):
+            self._client.acknowledge(packet_id)
+            self._flush_soon()
+            if self._deliveries.waiting:
+                self._process(b"")
+
+    def set_expiry(self, seconds: int) -> None:
+        self._expiry = seconds
+        if self._connect.version == 4:
+            self.must_discard = seconds == 0 and not self._connect.clean_start
+
+    def close(self, *, discard: bool = False) -> None:
+        if discard and not self.ended:
+            self.set_expiry(0)
+        self.end()
+
+    def _on_publish(self, packet: Publish) -> None:
+        if self._deliveries.take(packet):
+            return
+        _log.warning("the broker sent a message of another's topic", topic=packet.topic)
+        if packet.packet_id is not None:
+            self._client.acknowledge(packet.packet_id)
+
+    def _on_end(self, reason: Reason | None) -> None:
+        self._deliveries.clear()
+        if reason is not None:
+            self._subscriber.lost(reason)
+
+    def _catch_up(self) -> bool:
+        """Delivers what was held."""
+        while self._flowing and not self.ended and self._deliveries.hand_over():
+            pass
+        return self._takes_more()
+
+    @property
+    def _full(self) -> bool:
+        return self._deliveries.full
+
+    def _ask(
+        self,
+        wanted: list[Any],
+        refusals: list[Reason | None],
+        ask: Callable[[list[Any], Callable[[Sequence[Reason]], None]], None],
+        done: Callable[[Sequence[Reason]], None],
+    ) -> None:
+        def answered(reasons: Sequence[Reason]) -> None:
+            theirs = iter(reasons)
+            done([next(theirs) if refusal is None else refusal for refusal in refusals])
+
+        if self.ended:
+            answered([Reason.UNSPECIFIED_ERROR] * len(wanted))
+        elif wanted:
+            ask(wanted, answered)
+            self._flush_soon()
+        else:
+            answered(())

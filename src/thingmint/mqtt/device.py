@@ -1,0 +1,373 @@
+"""One device's connection, from its first byte to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+import structlog
+
+from thingmint.domain.errors import Throttled, Unavailable
+from thingmint.mqtt.admission import Admitted, Refused
+from thingmint.mqtt.broker.interface import Message, Opening
+from thingmint.mqtt.protocol.connection import ServerConnection
+from thingmint.mqtt.protocol.events import (
+    ConnectRequested,
+    Disconnected,
+    Failed,
+    SubscribeRequested,
+    UnsubscribeRequested,
+)
+from thingmint.mqtt.protocol.packets import PubAck, Publish
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.session import Session
+from thingmint.mqtt.wills import Will
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from datetime import datetime
+    from typing import Any
+
+    from thingmint.mqtt.admission import Admission
+    from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.hub import Hub
+    from thingmint.mqtt.journal import DoorJournal
+    from thingmint.mqtt.peer import Peer
+    from thingmint.mqtt.protocol.events import Event
+    from thingmint.mqtt.protocol.limits import Limits
+    from thingmint.mqtt.protocol.packets import Connect
+    from thingmint.mqtt.provisioning import ProvisioningTopics
+    from thingmint.mqtt.watcher import Watcher
+    from thingmint.mqtt.wills import Wills
+
+__all__ = ["DeviceConnection", "Services"]
+
+_MAX_WAITING = 64  # events that wait for one that takes time, before reading stops
+_MAX_UNREAD = 256 * 1024  # bytes of answers that the device does not take, before reading stops
+# What is taken of one device before it is the others' turn. The smallest packets have two bytes, and libuv goes on
+# reading for as long as one device can fill 2 MiB.
+_TURN = 16 * 1024  # bytes
+
+_log = structlog.get_logger("thingmint.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all connections share."""
+
+    admission: Admission
+    broker: Broker
+    hub: Hub
+    watcher: Watcher
+    wills: Wills
+    journal: DoorJournal
+    provisioning: ProvisioningTopics | None
+    limits: Limits
+    clock: Callable[[], datetime]
+
+
+class DeviceConnection(asyncio.Protocol):
+    """Packets are handled in order. While one takes time (a CONNECT that is judged, a provisioning) others wait."""
+
+    def __init__(self, services: Services, peer: Peer) -> None:
+        self._services = services
+        self._peer = peer
+        self._loop = asyncio.get_running_loop()
+        self._mqtt = ServerConnection(self._loop.time(), new_client_id=_new_client_id, limits=services.limits)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: list[Event] = []  # few; an empty deque takes 760 bytes
+        self._busy: asyncio.Task[None] | None = None
+        self._rejudging: asyncio.Task[None] | None = None
+        self._stale = False  # something changed since the last judgement began
+        self._flushing = False
+        self._taken = 0  # bytes, since others last had their turn
+        self._refused = False
+        self._ended = False
+        self._session: Session | None = None
+        self._purposes: tuple[str, ...] = ()
+        self._will: Will | None = None
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._services.hub.follow(self, self._services.admission.dependencies(self._peer))
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        self._flushing = True  # at the end, whoever asks for it meanwhile
+        self._waiting.extend(self._mqtt.receive(data, self._loop.time()))
+        self._taken += len(data)
+        self._go_on()
+
+    def pause_writing(self) -> None:
+        if self._session is not None and self._session.link is not None:
+            self._session.link.pause()
+
+    def resume_writing(self) -> None:
+        if self._session is not None and self._session.link is not None:
+            self._session.link.resume()
+        self._read_or_wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end("the connection was lost", with_will=True)
+        self._session = self._transport = None  # and with them every cycle
+
+    # What the session and the hub ask for.
+
+    def flush(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_now)
+
+    def fail(self, reason: Reason, why: str) -> None:
+        self._close(reason, why, with_will=True)
+
+    def throw_out(self, reason: Reason, why: str) -> None:
+        self._close(reason, why, with_will=False)
+
+    def reconsider(self) -> None:
+        self._stale = True
+        if self._session is not None and self._rejudging is None and not self._ended:
+            self._rejudging = self._loop.create_task(self._judge_again(self._session))
+
+    def check(self, now: float) -> None:
+        if self._mqtt.expired(now):
+            self._close(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard in time", with_will=True)
+        elif self._session is not None:
+            expires_at = self._session.admitted.expires_at
+            if expires_at is not None and expires_at < self._services.clock():
+                self.throw_out(Reason.NOT_AUTHORIZED, "the certificate's validity ended")
+
+    # Events, in order.
+
+    def _pump(self) -> None:
+        while self._waiting and self._busy is None and not self._ended:
+            work = self._handle(self._waiting.pop(0))
+            if work is not None:
+                self._busy = self._loop.create_task(self._wait_for(work))
+
+    def _go_on(self) -> None:
+        self._pump()
+        self._flush_now()
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        transport = self._transport
+        if transport is None or self._ended:
+            return
+        if len(self._waiting) > _MAX_WAITING or transport.get_write_buffer_size() > _MAX_UNREAD:
+            transport.pause_reading()
+        elif self._taken > _TURN:
+            self._taken = 0
+            transport.pause_reading()
+            self._loop.call_soon(self._read_or_wait)
+        elif self._busy is None:
+            transport.resume_reading()
+
+    async def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Unavailable as error:
+            # DISCONNECT has no word for it (MQTT 5, 3.14.2.1).
+            self._fail(Reason.SERVER_UNAVAILABLE if self._session is None else Reason.SERVER_BUSY, str(error))
+        except Throttled as error:
+            self._fail(Reason.SERVER_BUSY, str(error))
+        except Exception:  # noqa: BLE001 - else the device would wait for an answer for ever
+            _log.exception("a connection failed")
+            self._fail(Reason.UNSPECIFIED_ERROR, "of an error of our own")
+        finally:
+            self._busy = None
+            if not self._ended:
+                self._go_on()
+
+    def _handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
+        session = self._session
+        match event:
+            case ConnectRequested():
+                return self._connect(event.packet)
+            case Failed():
+                self._close(event.reason, event.text, with_will=True)
+            case Disconnected():
+                self._disconnected(event)
+            case Publish() if session is not None:
+                return session.publish(event)
+            case PubAck() if session is not None:
+                session.acknowledged(event.packet_id)
+            case SubscribeRequested() if session is not None:
+                return session.subscribe(event)
+            case UnsubscribeRequested() if session is not None:
+                return session.unsubscribe(event)
+        return None
+
+    async def _connect(self, packet: Connect) -> None:
+        services, client_id = self._services, packet.client_id
+        self._purposes = _purposes_of(packet)
+        judged = await self._judge(client_id, connecting=True)
+        if isinstance(judged, Refused):
+            self._refuse(judged, client_id)
+            return
+        if self._has_ended():  # the peer has gone meanwhile, and takes no session over
+            return
+        session = Session(self, self._peer, client_id, judged, self._mqtt, services.journal, services.provisioning)
+        expiry = services.limits.session_expiry_for(packet)
+        opening = Opening(judged.scope, client_id, packet.version, packet.clean_start, expiry, packet.receive_maximum)
+        link = await services.broker.open(opening, session)
+        if self._has_ended():
+            link.close()
+            return
+        services.wills.came_back(judged.scope, client_id, resumed=link.session_present)
+        session.link = link
+        self._session = session
+        self._will = _will_of(packet, expiry)
+        # What the device sent behind its CONNECT is handled before anything that came later.
+        self._waiting[:0] = self._mqtt.accept(self._loop.time(), session_present=link.session_present)
+        self._flush_now()
+        services.journal.connected(
+            self._peer, judged.caller, client_id, version=packet.version, resumed=link.session_present
+        )
+        if self._stale:  # something changed while the broker opened the session
+            self.reconsider()
+        link.resume()
+
+    async def _judge(self, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
+        """Follows what the judgement hangs on, and judges again if that changed, or may have before it was followed.
+
+        A refusal stands: a newcomer that was registered must not be let in, nor told of, on second thoughts.
+        """
+        services = self._services
+        while True:
+            if services.watcher.blind:  # if only because the event loop was held up
+                await services.watcher.look()
+            news, self._stale = services.watcher.news, False
+            judged = await services.admission.judge(self._peer, client_id, connecting=connecting)
+            if self._ended or isinstance(judged, Refused):
+                return judged  # nobody would take the dependencies of one off again who has gone
+            wanted = {*services.admission.dependencies(self._peer), *judged.dependencies}
+            unheard = not wanted.issubset(services.hub.followed_by(self)) and services.watcher.news != news
+            services.hub.follow(self, wanted)
+            # What else is new is no reason: under a steady stream of changes thousands would be judged for ever.
+            if not self._stale and not unheard:
+                return _let_connect(judged, client_id, self._purposes)
+
+    async def _judge_again(self, session: Session) -> None:
+        try:
+            judged = await self._judge(session.client_id)
+        except Unavailable as error:
+            self.throw_out(Reason.SERVER_BUSY, str(error))
+            return
+        except Exception:  # noqa: BLE001 - else the device would go on with what it may no longer do
+            _log.exception("a connection could not be judged again")
+            self.throw_out(Reason.UNSPECIFIED_ERROR, "of an error of our own")
+            return
+        finally:
+            self._rejudging = None
+        if isinstance(judged, Refused):
+            if judged.caller is not None and not self._ended:
+                self._tell(judged, session.client_id)
+            self.throw_out(judged.reason, judged.why)
+        elif judged.scope != session.admitted.scope:
+            self.throw_out(Reason.NOT_AUTHORIZED, "the certificate belongs to another account now")
+        elif (why := session.readmitted(judged)) is not None:
+            self.throw_out(Reason.NOT_AUTHORIZED, why)
+
+    def _disconnected(self, event: Disconnected) -> None:
+        session = self._session
+        if event.session_expiry is not None and session is not None and session.link is not None:
+            session.link.set_expiry(event.session_expiry)
+            if self._will is not None:
+                self._will = replace(self._will, delay=min(self._will.delay, event.session_expiry))
+        self._end("the device disconnected", with_will=event.will)
+        self._shut()
+
+    # The end.
+
+    def _refuse(self, refused: Refused, client_id: str) -> None:
+        self._tell(refused, client_id)
+        self._refused = True
+        if not refused.silent:
+            self._mqtt.refuse(refused.reason)
+        self._end(refused.why, with_will=False)
+        self._shut()
+
+    def _tell(self, refused: Refused, client_id: str) -> None:
+        caller, resource = refused.caller, f"client/{client_id}"
+        if caller is not None:
+            resource = f"arn:aws:iot:{caller.regions[0]}:{caller.account}:{resource}"
+        self._services.journal.refused(self._peer, caller, "Connect", resource, refused.why, refused.findings)
+
+    def _fail(self, reason: Reason, why: str) -> None:
+        if self._session is None and not self._ended:
+            self._mqtt.refuse(reason)
+        self._close(reason, why, with_will=True)
+
+    def _close(self, reason: Reason, why: str, *, with_will: bool) -> None:
+        if self._ended:
+            return
+        self._mqtt.disconnect(reason)
+        self._end(why, with_will=with_will)
+        self._shut()
+
+    def _shut(self) -> None:
+        """Sends what is left to be said, and closes."""
+        self._flush_now()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _has_ended(self) -> bool:
+        return self._ended  # which mypy does not expect to change at an await
+
+    def _end(self, why: str, *, with_will: bool) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        services, session = self._services, self._session
+        services.hub.remove(self)
+        self._waiting.clear()
+        if session is None or session.link is None:
+            if not self._refused:
+                services.journal.ended_early(self._peer, why)
+            return
+        session.link.close()
+        services.journal.disconnected(self._peer, session.admitted.caller, session.client_id, why)
+        if with_will and self._will is not None:
+            services.wills.leave(session.admitted.scope, session.client_id, self._peer, self._will)
+
+    def _flush_now(self) -> None:
+        self._flushing = False
+        data = self._mqtt.outgoing()
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+
+def _purposes_of(packet: Connect) -> tuple[str, ...]:
+    """AWS's ConnectAttributes."""
+    persistent = ("PersistentConnect",) if not packet.clean_start or packet.session_expiry else ()
+    return (*persistent, "LastWill") if packet.will is not None else persistent
+
+
+def _let_connect(admitted: Admitted, client_id: str, purposes: tuple[str, ...]) -> Admitted | Refused:
+    """Whether the policies allow it: iot:Connect on the client id. Asked again whenever they change."""
+    context = {"iot:ConnectAttributes": purposes}
+    rights = admitted.rights
+    if rights.allows("Connect", client_id, context):
+        return admitted
+    why = rights.why("Connect", client_id, context)
+    return Refused(Reason.NOT_AUTHORIZED, why, rights.explanation("Connect", client_id, context), admitted.caller)
+
+
+def _will_of(packet: Connect, expiry: int) -> Will | None:
+    will = packet.will
+    if will is None:
+        return None
+    # MQTT 5, 3.1.3.2.2: published when the delay has passed or the session has ended, whichever comes first.
+    message = Message(will.topic, will.payload, 1 if will.qos else 0, will.retain, will.properties)
+    return Will(message, min(will.delay, expiry))
+
+
+def _new_client_id() -> str:
+    """For a device that has none."""
+    return str(uuid.uuid4())

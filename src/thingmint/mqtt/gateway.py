@@ -1,0 +1,150 @@
+"""The devices' door as a whole: its listeners, and what all connections share."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from thingmint.mqtt.admission import Admission
+from thingmint.mqtt.contexts import Contexts, ServerIdentity, build_context
+from thingmint.mqtt.device import DeviceConnection, Services
+from thingmint.mqtt.hub import Hub
+from thingmint.mqtt.limits import AddressLimits, Limits
+from thingmint.mqtt.protocol.limits import AWS_LIMITS
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.proxied import ProxyListener
+from thingmint.mqtt.tls import TlsListener, pinned
+from thingmint.mqtt.watcher import Watcher
+from thingmint.mqtt.wills import Wills
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from OpenSSL import SSL
+
+    from thingmint.domain.registration import Scope
+    from thingmint.mqtt.admission import Refused
+    from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.journal import DoorJournal
+    from thingmint.mqtt.peer import Peer
+    from thingmint.mqtt.provisioning import ProvisioningTopics
+    from thingmint.services.doorkeeping import Doorkeeping
+
+__all__ = ["Doorway", "Gateway"]
+
+_FOLLOW_EVERY = 1.0  # seconds, for a renewed certificate
+_MANY = 1_000_000  # so that other limits decide
+_BACKLOG = 1024  # connections that the kernel holds while we are busy with handshakes
+
+
+@dataclass(frozen=True, slots=True)
+class Doorway:
+    """A bound socket that devices come to.
+
+    ``alpn_required``: clients have to offer an application protocol. ``proxied``: an edge has done TLS with the device,
+    and says in a PROXY header who it is; over TCP it comes with a certificate whose SHA-256 is one of ``edges``.
+    """
+
+    sock: socket.socket
+    alpn_required: bool = False
+    proxied: bool = False
+    edges: frozenset[str] = frozenset()
+
+
+class Gateway:
+    """``renewed`` gives the listeners' keys and certificates in PEM, then None until there are new ones."""
+
+    def __init__(
+        self,
+        doorkeeping: Doorkeeping,
+        broker: Broker,
+        journal: DoorJournal,
+        *,
+        endpoints: Mapping[str, Scope],
+        renewed: Callable[[], Sequence[tuple[bytes, bytes]] | None],
+        clock: Callable[[], datetime],
+        provisioning: ProvisioningTopics | None = None,
+        newcomer: Callable[[Peer, Scope | None], Awaitable[Refused | None]] | None = None,
+    ) -> None:
+        self._renewed = renewed
+        material = renewed()
+        assert material is not None, "the listeners' certificate is issued first"
+        self._contexts = Contexts(_context(material))
+        self._address_limits = AddressLimits(Limits())
+        hub = Hub()
+        admission = Admission(doorkeeping, endpoints, clock, newcomer)
+        self._services = Services(
+            admission=admission,
+            broker=broker,
+            hub=hub,
+            watcher=Watcher(doorkeeping, hub, clock),
+            wills=Wills(admission, broker, journal),
+            journal=journal,
+            provisioning=provisioning,
+            limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
+            clock=clock,
+        )
+        self._servers: list[asyncio.Server] = []
+        self._chores: list[asyncio.Task[None]] = []
+
+    @property
+    def connections(self) -> int:
+        return len(self._services.hub)
+
+    async def start(self, doorways: Sequence[Doorway]) -> None:
+        await self._services.broker.start()
+        await self._services.watcher.look()
+        self._chores = [asyncio.create_task(self._services.watcher.run()), asyncio.create_task(self._follow())]
+        for doorway in doorways:
+            self._servers.append(await self._open(doorway))
+
+    async def _open(self, doorway: Doorway) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        refusals = self._services.journal.strangers
+        if doorway.proxied:
+            proxy = ProxyListener(self._connection, limits=self._address_limits, refusals=refusals)
+            if doorway.sock.family is socket.AF_UNIX:
+                return await loop.create_unix_server(proxy, sock=doorway.sock, backlog=_BACKLOG)
+            # All devices come from the edge's address here; the header tells theirs, which ``proxy`` counts.
+            edge_limits = AddressLimits(Limits(per_address=_MANY, half_open_per_address=_MANY))
+            check = pinned(doorway.edges)
+            listener = TlsListener(self._contexts, proxy.inside, limits=edge_limits, refusals=refusals, check=check)
+        else:
+            listener = TlsListener(
+                self._contexts,
+                self._connection,
+                limits=self._address_limits,
+                refusals=refusals,
+                alpn_required=doorway.alpn_required,
+            )
+        return await loop.create_server(listener, sock=doorway.sock, backlog=_BACKLOG)
+
+    async def stop(self) -> None:
+        """Nobody is let in any more, and version 5 is told why; wills are not published."""
+        for server in self._servers:
+            server.close()
+        for member in self._services.hub:
+            member.throw_out(Reason.SERVER_SHUTTING_DOWN, "the server stops")
+        for chore in self._chores:
+            chore.cancel()
+        if self._chores:
+            await asyncio.wait(self._chores)
+        await self._services.wills.close()
+        await self._services.broker.stop()
+
+    def _connection(self, peer: Peer) -> DeviceConnection:
+        return DeviceConnection(self._services, peer)
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(_FOLLOW_EVERY)
+            material = self._renewed()
+            if material is not None:
+                self._contexts.replace(_context(material))
+
+
+def _context(material: Sequence[tuple[bytes, bytes]]) -> SSL.Context:
+    return build_context(*(ServerIdentity.from_pem(key, certificate) for key, certificate in material))

@@ -1,0 +1,108 @@
+"""What a connected device may do: its policies, and what is known of its connection."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Literal
+
+from thingmint.domain.policy import Allow, Deny, Kind, Request, compile_policy, evaluate, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from thingmint.domain.policy import ContextValue, Decision, Policy
+    from thingmint.domain.registration import Scope
+
+__all__ = ["Action", "Rights", "compiled", "mentions"]
+
+Action = Literal["Connect", "Publish", "Receive", "RetainPublish", "Subscribe"]
+
+_RESOURCES: Mapping[Action, str] = {
+    "Connect": "client",
+    "Publish": "topic",
+    "Receive": "topic",
+    "RetainPublish": "topic",
+    "Subscribe": "topicfilter",
+}
+
+_MAX_REMEMBERED = 512  # decisions of one connection
+_MAX_FINDINGS = 5
+_COSTLY_KEYS = {"time": ("aws:currenttime", "aws:epochtime"), "certificate": ("iot:certificate.",)}
+
+
+@functools.lru_cache(maxsize=4096)
+def compiled(name: str, document: str) -> Policy:
+    """Compiled once for each document, as thousands of devices share one. Raises MalformedPolicy."""
+    return compile_policy(document, kind=Kind.DEVICE, name=name)
+
+
+def mentions(documents: Iterable[tuple[str, str]], what: Literal["time", "certificate"]) -> bool:
+    """Whether any of the policies (names and texts) may speak of it."""
+    return any(what in _mentioned(document) for _, document in documents)
+
+
+@functools.lru_cache(maxsize=4096)
+def _mentioned(document: str) -> frozenset[str]:
+    """Found in the text, where JSON's escapes could hide anything."""
+    text = document.lower()
+    return frozenset(what for what, keys in _COSTLY_KEYS.items() if "\\" in text or any(key in text for key in keys))
+
+
+class Rights:
+    """Decisions are remembered, as a device does the same things for ever; not those that hang on the time."""
+
+    __slots__ = ("_clock", "_context", "_policies", "_prefix", "_remembered", "_timeless")
+
+    def __init__(
+        self,
+        scope: Scope,
+        documents: Sequence[tuple[str, str]],
+        context: Mapping[str, ContextValue],
+        clock: Callable[[], datetime],
+    ) -> None:
+        """``documents`` are names and texts of the policies that apply."""
+        self._policies = tuple(compiled(name, document) for name, document in documents)
+        self._prefix = f"arn:aws:iot:{scope.region}:{scope.account}:"
+        self._context = context
+        self._clock = clock
+        self._timeless = not mentions(documents, "time")
+        self._remembered: dict[tuple[Action, str], Decision] = {}
+
+    def resource(self, action: Action, name: str) -> str:
+        return f"{self._prefix}{_RESOURCES[action]}/{name}"
+
+    def allows(self, action: Action, name: str, further: Mapping[str, ContextValue] | None = None) -> bool:
+        return isinstance(self.decide(action, name, further), Allow)
+
+    def decide(self, action: Action, name: str, further: Mapping[str, ContextValue] | None = None) -> Decision:
+        """``name`` is a client id, topic or filter, ``further`` what only this request has."""
+        key = (action, name)
+        if further is None and (known := self._remembered.get(key)) is not None:
+            return known
+        decision = evaluate(self._policies, self._request(action, name, further))
+        if further is None and self._timeless:
+            if len(self._remembered) >= _MAX_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = decision
+        return decision
+
+    def explanation(self, action: Action, name: str, further: Mapping[str, ContextValue] | None = None) -> list[str]:
+        """For the operator: what denied it, or which statements come closest to allowing it and what they lack."""
+        findings = explain(self._policies, self._request(action, name, further))
+        if findings:
+            return [str(finding) for finding in findings[:_MAX_FINDINGS]]
+        if not self._policies:
+            return [f"no policy is attached; one has to allow iot:{action} on {self.resource(action, name)}"]
+        names = ", ".join(policy.name for policy in self._policies[:_MAX_FINDINGS])
+        return [f"none of the policies ({names}) names iot:{action}; allow it on {self.resource(action, name)}"]
+
+    def why(self, action: Action, name: str, further: Mapping[str, ContextValue] | None = None) -> str:
+        decision = self.decide(action, name, further)
+        return str(decision) if isinstance(decision, Deny) else "allowed"
+
+    def _request(self, action: Action, name: str, further: Mapping[str, ContextValue] | None) -> Request:
+        context = self._context if not further else {**self._context, **further}
+        if not self._timeless:
+            context = {**context, "aws:CurrentTime": self._clock(), "aws:EpochTime": self._clock().timestamp()}
+        return Request(f"iot:{action}", self.resource(action, name), context)

@@ -1,0 +1,269 @@
+"""What a device does once it was let in: every message and subscription is put to its policies first."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from thingmint.mqtt.broker.interface import Message, Subscription
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.provisioning import provisioning_request
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Sequence
+
+    from thingmint.mqtt.admission import Admitted
+    from thingmint.mqtt.broker.interface import Link
+    from thingmint.mqtt.journal import DoorJournal
+    from thingmint.mqtt.peer import Peer
+    from thingmint.mqtt.protocol.connection import ServerConnection
+    from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
+    from thingmint.mqtt.protocol.packets import Publish, SubscriptionRequest
+    from thingmint.mqtt.provisioning import ProvisioningRequest, ProvisioningTopics
+    from thingmint.mqtt.rights import Action
+
+__all__ = ["Host", "Session"]
+
+_MAX_SUBSCRIPTIONS = 50  # AWS IoT's quota for one connection
+_MAX_REFUSALS = 100  # of one connection, before it is closed: nobody fills the audit trail by trying
+_MAX_NOTED = 64  # topics of which it was told that messages are withheld, or that nobody serves them
+
+# Answered by the gateway itself, to the connection that asked and to no other: never subscribed to at a broker.
+_OWN_TOPICS = ("$aws/certificates/", "$aws/provisioning-templates/")
+_EVENTS = "$aws/events/"
+_RESERVED = "$aws/"
+
+_NONE: frozenset[Any] = frozenset()  # which an idle device needs no sets of its own for, of 216 bytes each
+
+_log = structlog.get_logger("thingmint.gateway")
+
+
+class Host(Protocol):
+    """The connection that a session lives on."""
+
+    def flush(self) -> None:
+        """Sends what the MQTT connection has to say, soon."""
+        ...
+
+    def fail(self, reason: Reason, why: str) -> None:
+        """Ends the connection; version 5 is told the reason."""
+        ...
+
+
+class Session:
+    """A Subscriber of the broker on one side, and the handler of a device's packets on the other."""
+
+    def __init__(
+        self,
+        host: Host,
+        peer: Peer,
+        client_id: str,
+        admitted: Admitted,
+        mqtt: ServerConnection,
+        journal: DoorJournal,
+        provisioning: ProvisioningTopics | None,
+    ) -> None:
+        self.admitted = admitted
+        self.client_id = client_id
+        self.link: Link | None = None  # set once the broker has opened it
+        self._host = host
+        self._peer = peer
+        self._mqtt = mqtt
+        self._journal = journal
+        self._provisioning = provisioning
+        self._loop = asyncio.get_running_loop()
+        self._filters: frozenset[str] = _NONE
+        self._refusals = 0
+        self._noted: frozenset[tuple[str, str]] = _NONE
+
+    # What the device sends.
+
+    def publish(self, packet: Publish) -> Coroutine[Any, Any, None] | None:
+        """What is left to be waited for before the next packet, if anything is."""
+        assert self.link is not None
+        topic = packet.topic
+        if not self._may_publish(topic, retain=packet.retain):
+            self._refuse_publish(packet, Reason.NOT_AUTHORIZED)
+            return None
+        if topic[0] != "$":
+            qos, id = packet.qos, packet.packet_id
+            message = Message(topic, packet.payload, 1 if qos else 0, packet.retain, packet.properties)
+            self.link.publish(message, lambda reason: self._published(id, reason))
+            return self.link.congestion()
+        self._published(packet.packet_id, Reason.SUCCESS)
+        if self._provisioning is not None and (request := provisioning_request(topic)) is not None:
+            return self._provision(request, packet.payload)
+        if self._note("unserved", topic):
+            _log.warning("nothing serves this topic here", topic=topic, client_id=self.client_id)
+        return None
+
+    def acknowledged(self, packet_id: int) -> None:
+        assert self.link is not None
+        self.link.acknowledge(packet_id)
+
+    def subscribe(self, event: SubscribeRequested) -> Coroutine[Any, Any, None] | None:
+        assert self.link is not None
+        answers = [
+            self._judge_subscription(request) if refusal is None else refusal
+            for request, refusal in zip(event.requests, event.refusals, strict=True)
+        ]
+        refused = [answer for answer in answers if answer is not None and answer.failed]
+        if refused and self._mqtt.version == 4 and not self.admitted.settings.suback_refusals:
+            # AWS closes the connection, and never answers 0x80.
+            self._host.fail(refused[0], "a subscription was refused")
+            return None
+        if self._refusals >= _MAX_REFUSALS:
+            self._host.fail(Reason.NOT_AUTHORIZED, "too much was refused")
+            return None
+        wanted = [
+            Subscription(r.filter, 1 if r.qos else 0, r.no_local, r.retain_as_published, r.retain_handling)
+            for r, answer in zip(event.requests, answers, strict=True)
+            if answer is None
+        ]
+
+        def done(reasons: Sequence[Reason]) -> None:
+            theirs = iter(reasons)
+            self._mqtt.suback(event.packet_id, [next(theirs) if answer is None else answer for answer in answers])
+            self._host.flush()
+
+        if wanted:
+            self.link.subscribe(wanted, done)
+        else:
+            done(())
+        return self.link.congestion()
+
+    def unsubscribe(self, event: UnsubscribeRequested) -> Coroutine[Any, Any, None] | None:
+        assert self.link is not None
+        answers = [
+            Reason.SUCCESS if refusal is None and filter.startswith(_OWN_TOPICS) else refusal
+            for filter, refusal in zip(event.filters, event.refusals, strict=True)
+        ]
+        wanted = [filter for filter, answer in zip(event.filters, answers, strict=True) if answer is None]
+        self._filters = self._filters.difference(wanted)
+
+        def done(reasons: Sequence[Reason]) -> None:
+            theirs = iter(reasons)
+            self._mqtt.unsuback(event.packet_id, [next(theirs) if answer is None else answer for answer in answers])
+            self._host.flush()
+
+        if wanted:
+            self.link.unsubscribe(wanted, done)
+        else:
+            done(())
+        return self.link.congestion()
+
+    # What the broker sends.
+
+    def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
+        rights = self.admitted.rights
+        if rights.allows("Receive", message.topic):
+            sent = self._mqtt.publish(
+                message.topic,
+                message.payload,
+                packet_id=packet_id,
+                retain=message.retain,
+                dup=again,
+                properties=message.properties,
+            )
+            if sent:
+                self._host.flush()
+                return
+            if self._note("too large", message.topic):
+                _log.warning("a message is larger than the device takes", topic=message.topic, client_id=self.client_id)
+        elif self._note("Receive", message.topic):
+            self._tell("Receive", message.topic)
+        if packet_id is not None:
+            self._loop.call_soon(self._drop, packet_id)  # the broker is still busy with this delivery
+
+    def lost(self, reason: Reason) -> None:
+        self._host.fail(reason, "the broker ended the session")
+
+    # What changes meanwhile.
+
+    def readmitted(self, admitted: Admitted) -> str | None:
+        """Takes new policies on; why the connection cannot go on with them, or None."""
+        self.admitted = admitted
+        for filter in sorted(self._filters):
+            if not admitted.rights.allows("Subscribe", _plain(filter)):
+                self._tell("Subscribe", _plain(filter))
+                return f"the policies no longer allow to subscribe to {filter}"
+        return None
+
+    def _drop(self, packet_id: int) -> None:
+        if self.link is not None:
+            self.link.acknowledge(packet_id)
+
+    def _published(self, packet_id: int | None, reason: Reason) -> None:
+        if packet_id is None:
+            return
+        if reason.failed and self._mqtt.version == 4:
+            self._host.fail(reason, "a message was not taken")  # 3.1.1 has no other word for it
+            return
+        self._mqtt.puback(packet_id, reason)
+        self._host.flush()
+
+    def _may_publish(self, topic: str, *, retain: bool) -> bool:
+        if topic[0] == "$" and (topic.startswith(_EVENTS) or not topic.startswith(_RESERVED)):
+            self._refused("Publish", topic, "the topic is reserved for the service itself", ())
+            return False
+        return self._may("Publish", topic) and (not retain or self._may("RetainPublish", topic))
+
+    def _refuse_publish(self, packet: Publish, reason: Reason) -> None:
+        # AWS: 3.1.1 has no way to say no, so the connection ends; version 5 says so in PUBACK, or DISCONNECT at QoS 0.
+        if self._mqtt.version == 5 and packet.packet_id is not None and self._refusals < _MAX_REFUSALS:
+            self._published(packet.packet_id, reason)
+        else:
+            self._host.fail(reason, "a message was refused")
+
+    def _judge_subscription(self, request: SubscriptionRequest) -> Reason | None:
+        """The answer, or None if the broker has to give it."""
+        filter = _plain(request.filter)
+        if filter.startswith("$") and not filter.startswith(_RESERVED):
+            return Reason.TOPIC_FILTER_INVALID
+        if not self._may("Subscribe", filter):
+            return Reason.NOT_AUTHORIZED
+        if filter.startswith(_OWN_TOPICS):
+            return Reason(min(request.qos, 1))
+        if request.filter not in self._filters and len(self._filters) >= _MAX_SUBSCRIPTIONS:
+            return Reason.QUOTA_EXCEEDED
+        self._filters |= {request.filter}  # at once: the next one of this packet counts too
+        return None
+
+    async def _provision(self, request: ProvisioningRequest, payload: bytes) -> None:
+        assert self._provisioning is not None
+        # Asked before anything is done: a key whose reply the device may not receive would be lost.
+        if not all(self._may("Receive", topic) for topic in request.replies):
+            return
+        topic, reply = await self._provisioning.answer(request, payload, self._peer, self.client_id, self.admitted)
+        if not self._mqtt.publish(topic, reply):
+            _log.warning("a reply is larger than the device takes", topic=topic, client_id=self.client_id)
+        self._host.flush()
+
+    def _may(self, action: Action, name: str) -> bool:
+        if self.admitted.rights.allows(action, name):
+            return True
+        self._tell(action, name)
+        return False
+
+    def _tell(self, action: Action, name: str) -> None:
+        rights = self.admitted.rights
+        self._refused(action, name, rights.why(action, name), rights.explanation(action, name))
+
+    def _refused(self, action: Action, name: str, why: str, findings: Iterable[str]) -> None:
+        self._refusals += 1
+        resource = self.admitted.rights.resource(action, name)
+        self._journal.refused(self._peer, self.admitted.caller, action, resource, why, list(findings))
+
+    def _note(self, kind: str, topic: str) -> bool:
+        """Whether it was not told of before."""
+        if (kind, topic) in self._noted or len(self._noted) >= _MAX_NOTED:
+            return False
+        self._noted |= {(kind, topic)}
+        return True
+
+
+def _plain(filter: str) -> str:
+    """The filter that is authorized: AWS judges a shared subscription by what follows the group."""
+    return filter.split("/", 2)[2] if filter.startswith("$share/") else filter

@@ -1,0 +1,197 @@
+"""Pre-provisioning hooks: somebody else's word on whether a device is provisioned, and with which parameters.
+
+AWS invokes a Lambda function. Here its ARN stands for a URL, to which the question is posted, or for a Python function
+that an installed package offers under the entry point group ``thingmint.hooks``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import json
+import re
+import ssl
+import threading
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from thingmint.domain.errors import ProvisioningRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import httpx
+
+    from thingmint.domain.provisioning import Hook
+
+__all__ = ["ENTRY_POINTS", "ENTRY_POINT_SCHEME", "HookTable"]
+
+ENTRY_POINTS = "thingmint.hooks"
+ENTRY_POINT_SCHEME = "entry-point"
+
+_TIMEOUT = 5.0  # seconds, AWS's
+_MAX_ANSWER = 65_536  # bytes
+_CONNECTIONS = 64
+_THREADS = 16
+
+_FUNCTION = re.compile(r"arn:[^:]+:lambda:[^:]*:[^:]*:function:([^:]+)(?::[^:]+)?")
+
+_log = structlog.get_logger("thingmint.provisioning")
+
+
+class HookTable:
+    """``targets`` are URLs by ARN. A Lambda function that is not in it may be an entry point of its name."""
+
+    def __init__(self, targets: Mapping[str, str], *, timeout: float = _TIMEOUT) -> None:
+        self._targets = targets
+        self._timeout = timeout
+        self._client: httpx.AsyncClient | None = None
+        self._threads = asyncio.Semaphore(_THREADS)
+        self._functions: dict[str, Callable[..., Any]] = {}
+
+    async def ask(self, hook: Hook, question: Mapping[str, object]) -> Mapping[str, str]:
+        """The parameters that it wants otherwise. Raises ProvisioningRefused, in AWS's words."""
+        target = hook.target_arn
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await self._answer(target, question)
+            return _overrides(answer)
+        except ProvisioningRefused as refused:
+            _log.warning("a hook did not let a device be provisioned", hook=target, why=refused.reason)
+            raise
+        except TimeoutError:
+            raise _failed(target, f"it took longer than {self._timeout:g} s") from None
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _answer(self, target: str, question: Mapping[str, object]) -> object:
+        url = self._targets.get(target)
+        function = _FUNCTION.fullmatch(target)
+        if url is not None and not url.startswith(f"{ENTRY_POINT_SCHEME}:"):
+            return await self._post(target, url, question)
+        name = url.partition(":")[2] if url is not None else function[1] if function is not None else ""
+        found = self._function(target, name)
+        if found is None:
+            _log.warning("a hook is neither in the settings (hooks) nor an entry point", hook=target)
+            raise ProvisioningRefused("invocation", "Access denied while invoking Lambda function")
+        return await self._call(target, found, dict(question))
+
+    # By HTTP.
+
+    async def _post(self, target: str, url: str, question: Mapping[str, object]) -> object:
+        import httpx
+
+        try:
+            async with self._http().stream("POST", url, json=question) as response:
+                if response.status_code in (401, 403):
+                    raise ProvisioningRefused("invocation", "Access denied while invoking Lambda function")
+                if response.status_code != 200:  # a redirect too: the question is for nobody else
+                    raise _failed(target, f"it answered with status {response.status_code}")
+                body = bytearray()
+                async for piece in response.aiter_raw():
+                    body += piece
+                    if len(body) > _MAX_ANSWER:
+                        raise _unusable()
+        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as error:
+            _log.warning("a hook cannot be reached", hook=target, error=type(error).__name__)
+            reason = "A failure occurred while invoking the provisioning hook."
+            raise ProvisioningRefused("invocation", reason) from None
+        if not body.strip():
+            return None
+        try:
+            return json.loads(body.decode())
+        except (ValueError, RecursionError):
+            raise _unusable() from None
+
+    def _http(self) -> httpx.AsyncClient:
+        import httpx
+
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                headers={"accept-encoding": "identity"},  # nothing that unpacks to more than was read
+                limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
+                timeout=None,  # noqa: S113 - ask() keeps the time of all of it
+                trust_env=False,
+                verify=ssl.create_default_context(),
+            )
+        return self._client
+
+    # In Python.
+
+    async def _call(self, target: str, function: Callable[..., Any], question: dict[str, object]) -> object:
+        try:
+            if inspect.iscoroutinefunction(function):
+                return await function(question)
+            return await self._in_thread(function, question)
+        except TimeoutError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the operator's code: whatever it is, the device gets a refusal
+            _log.warning("a hook failed", hook=target, exc_info=True)
+            raise _failed(target, type(error).__name__) from None
+
+    async def _in_thread(self, function: Callable[..., Any], question: dict[str, object]) -> object:
+        """One that never returns keeps its thread, and not the server from stopping, as one of a pool would."""
+        await self._threads.acquire()
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[object] = loop.create_future()
+
+        def arrived(result: object, error: Exception | None) -> None:
+            self._threads.release()
+            if outcome.done():
+                return
+            if error is not None:
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(result)
+
+        def run() -> None:
+            result, failure = None, None
+            try:
+                result = function(question)
+            except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+                failure = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(arrived, result, failure)
+
+        threading.Thread(target=run, name="hook", daemon=True).start()
+        return await outcome
+
+    def _function(self, target: str, name: str) -> Callable[..., Any] | None:
+        if name not in self._functions:
+            found = tuple(entry_points(group=ENTRY_POINTS, name=name)) if name else ()
+            if not found:
+                return None
+            try:
+                self._functions[name] = found[0].load()
+            except Exception as error:  # noqa: BLE001 - likewise
+                _log.warning("a hook cannot be loaded", hook=target, exc_info=True)
+                raise _failed(target, type(error).__name__) from None
+        return self._functions[name]
+
+
+def _overrides(answer: object) -> Mapping[str, str]:
+    if answer is None:
+        raise ProvisioningRefused("result", "The provisioning hook did not return a response.")
+    if not isinstance(answer, dict) or not isinstance(allowed := answer.get("allowProvisioning"), bool):
+        raise _unusable()
+    overrides = answer.get("parameterOverrides")
+    overrides = {} if overrides is None else overrides
+    if not isinstance(overrides, dict) or not all(isinstance(text, str) for pair in overrides.items() for text in pair):
+        raise _unusable()
+    if not allowed:
+        raise ProvisioningRefused("denied", "Access Denied")
+    return overrides
+
+
+def _failed(target: str, why: str) -> ProvisioningRefused:
+    _log.warning("a hook failed", hook=target, why=why)
+    return ProvisioningRefused("invocation", "The provisioning hook was not executed successfully.")
+
+
+def _unusable() -> ProvisioningRefused:
+    return ProvisioningRefused("result", "Provisioning hook result is in an invalid format.")

@@ -1,0 +1,324 @@
+"""Making a template's plan come true: every effect of it in one transaction, and each one authorized.
+
+What needs no look at the store (keys, ids, times, whether a policy's text is one) is done by ``prepare_plan``, before
+the transaction; ``apply_plan`` is the rest, within it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thingmint.domain.authorities import parse_authority
+from thingmint.domain.authority import CertificateRequest
+from thingmint.domain.certificates import parse_csr
+from thingmint.domain.device_policies import Target, policy_arn
+from thingmint.domain.errors import Disallowed, NotFound
+from thingmint.domain.keys import CSR_KEYS
+from thingmint.domain.leaves import parse_leaf
+from thingmint.domain.policy import ContextValue
+from thingmint.domain.policy.resources import request_context, resource_arns
+from thingmint.domain.registration import Registration
+from thingmint.domain.status import Status
+from thingmint.domain.template import FromCsr, FromPem, Override, Registered
+from thingmint.domain.things import AttributeChange, Thing, ThingChange
+from thingmint.services.certificates import change_status
+from thingmint.services.issued import begin_registration, issuer_of, sole_issuer_of
+from thingmint.services.memberships import update_groups
+from thingmint.services.policy_writes import attach_policy, create_policy, existing_policy, new_policy
+from thingmint.services.principals import attach_principal
+from thingmint.services.quotas import check_certificates
+from thingmint.services.things import create_thing, update_thing
+from thingmint.store import certificates as certificates_sql
+from thingmint.store import device_policies as policies_sql
+from thingmint.store import thing_groups as groups_sql
+from thingmint.store import things as things_sql
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from thingmint.domain.authorities import Authority
+    from thingmint.domain.authority import CertificateAuthority
+    from thingmint.domain.certificates import Certificate
+    from thingmint.domain.device_policies import DevicePolicy, PolicyVersion
+    from thingmint.domain.leaves import Leaf
+    from thingmint.domain.quotas import Quotas
+    from thingmint.domain.registration import Scope
+    from thingmint.domain.template import CertificatePlan, Plan, ThingPlan
+    from thingmint.domain.things import PrincipalType
+    from thingmint.store.engine import Transaction
+
+__all__ = ["Applied", "Authorize", "NewCertificate", "PreparedPlan", "apply_plan", "prepare_plan"]
+
+Authorize = Callable[[str, str, Mapping[str, ContextValue]], None]
+"""Action, resource and what is known of the request besides. Raises Denied. May be asked the same twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCertificate:
+    """``leaf`` is there if the device brings it along, ``given`` if its authority's came with it.
+
+    The registration is then the one that it gets if no authority of the account is found to have signed it.
+    """
+
+    registration: Registration
+    certificate: Certificate
+    leaf: Leaf | None = None
+    given: Authority | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPlan:
+    """``certificate`` is a new one to be registered, ``policies`` those to be made unless they are there."""
+
+    scope: Scope
+    plan: Plan
+    now: datetime
+    thing: Thing | None
+    certificate: NewCertificate | None
+    policies: tuple[tuple[DevicePolicy, PolicyVersion], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a plan came to; ``arns`` by the resources' names in the template."""
+
+    thing: str | None
+    certificate: Certificate | None
+    arns: Mapping[str, str]
+    device_configuration: Mapping[str, str]
+
+
+def prepare_plan(
+    scope: Scope, plan: Plan, now: datetime, authority: CertificateAuthority, authorize: Authorize
+) -> PreparedPlan:
+    """Raises Denied, Invalid and its kinds, and NotFound."""
+    thing = None
+    if plan.thing is not None:
+        if plan.thing.billing_group is not None:
+            raise NotFound("billing group", plan.thing.billing_group)  # there are none
+        thing = Thing.begin(
+            scope,
+            plan.thing.name,
+            id=str(uuid.uuid4()),
+            type=plan.thing.type,
+            attributes=plan.thing.attributes or {},
+            now=now,
+        )
+    certificate = None
+    if plan.certificate is not None and not isinstance(plan.certificate.source, Registered):
+        certificate = _new_certificate(scope, plan.certificate, now, authority, authorize)
+    policies = tuple(
+        new_policy(scope, policy.name, policy.document, now) for policy in plan.policies if policy.document is not None
+    )
+    return PreparedPlan(scope, plan, now, thing, certificate, policies)
+
+
+async def apply_plan(
+    tx: Transaction,
+    prepared: PreparedPlan,
+    authorize: Authorize,
+    *,
+    quotas: Quotas,
+    reinstate_revoked: bool = False,
+) -> Applied:
+    """Everything or, as the transaction is given up then, nothing.
+
+    A registered certificate may be in any status, and comes out in the plan's if it is PENDING_ACTIVATION; else the
+    plan's override decides, and without one its status stays. A thing that is there has to be as the template says,
+    unless an override says otherwise. A certificate that a device brings along is registered under the authority whose
+    certificate is given with it; without that under the account's only ACTIVE one that signed it, if there is one.
+
+    Raises Denied, NotFound, Disallowed, InvalidState, LimitExceeded and Invalid.
+    """
+    return await _Work(tx, prepared, authorize, quotas, reinstate_revoked).run()
+
+
+def _new_certificate(
+    scope: Scope, plan: CertificatePlan, now: datetime, authority: CertificateAuthority, authorize: Authorize
+) -> NewCertificate:
+    generation = str(uuid.uuid4())
+    if isinstance(plan.source, FromCsr):
+        authorize("iot:CreateCertificateFromCsr", "*", {})
+        csr = parse_csr(plan.source.csr, "CertificateSigningRequest", CSR_KEYS)
+        certificate = authority.sign(authority.prepare(CertificateRequest(csr.subject, csr.public_key), now))
+        registration = Registration.begin(
+            scope, certificate.fingerprint, plan.status, "DEFAULT", "csr", now=now, generation=generation
+        )
+        return NewCertificate(registration, certificate)
+    assert isinstance(plan.source, FromPem)
+    leaf = parse_leaf(plan.source.pem, "CertificatePem")
+    given = parse_authority(plan.source.ca_pem, "CACertificatePem") if plan.source.ca_pem is not None else None
+    registration = Registration.begin(
+        scope, leaf.fingerprint, plan.status, "SNI_ONLY", "registered", now=now, generation=generation
+    )
+    return NewCertificate(registration, leaf.certificate, leaf, given)
+
+
+class _Work:
+    """One application of a plan."""
+
+    def __init__(
+        self,
+        tx: Transaction,
+        prepared: PreparedPlan,
+        authorize: Authorize,
+        quotas: Quotas,
+        reinstate_revoked: bool,
+    ) -> None:
+        self._tx = tx
+        self._prepared = prepared
+        self._scope = prepared.scope
+        self._now = prepared.now
+        self._authorize = authorize
+        self._quotas = quotas
+        self._reinstate_revoked = reinstate_revoked
+        self._arns: dict[str, str] = {}
+
+    async def run(self) -> Applied:
+        plan = self._prepared.plan
+        certificate = await self._certificate(plan.certificate) if plan.certificate is not None else None
+        await self._policies(plan, certificate)
+        if plan.thing is not None:
+            await self._thing(plan.thing, certificate)
+        return Applied(plan.thing.name if plan.thing else None, certificate, self._arns, plan.device_configuration)
+
+    async def _certificate(self, plan: CertificatePlan) -> Certificate:
+        tx, new = self._tx, self._prepared.certificate
+        if new is not None:
+            beginning = await self._begin(new)
+            await certificates_sql.insert_certificate(tx, new.certificate)
+            if await certificates_sql.insert_registration(tx, beginning):
+                await check_certificates(tx, self._scope.account, self._quotas)
+                tx.subjects.append(beginning.arn)
+                self._arns[plan.logical_id] = beginning.arn
+                return new.certificate
+        fingerprint = new.certificate.fingerprint if new is not None else plan.name
+        assert fingerprint is not None, "what is not new has a name"
+        registered = await certificates_sql.get_registered(tx, self._scope, fingerprint)
+        if registered is None:
+            raise NotFound("certificate", fingerprint)
+        registration, certificate = registered
+        self._arns[plan.logical_id] = registration.arn
+        await self._set_status(registration, plan)
+        return certificate
+
+    async def _begin(self, new: NewCertificate) -> Registration:
+        """The registration that ``new`` gets unless it has one."""
+        tx, scope, leaf = self._tx, self._scope, new.leaf
+        if leaf is None:
+            return new.registration
+        if new.given is not None:
+            # Before anything is looked up: whoever may not register is not told which authorities there are.
+            self._may("RegisterCertificate")
+            authority = await issuer_of(tx, scope, leaf, new.given)
+        else:
+            # AWS does not say which of the two RegisterThing does. Where the authority is known and beyond doubt, its
+            # devices are to be found under it, and to lose access with it, however they were registered.
+            found = await sole_issuer_of(tx, scope, leaf)
+            self._may("RegisterCertificate" if found is not None else "RegisterCertificateWithoutCA")
+            if found is None:
+                return new.registration
+            authority = found
+        known = await certificates_sql.find_by_serial(tx, scope, authority.fingerprint, leaf.serial)
+        if known not in (None, leaf.fingerprint):
+            reason = f"A certificate of that CA and serial number is registered already. Id: {known}"
+            raise Disallowed("certificate", leaf.fingerprint, reason)
+        return begin_registration(authority, leaf, new.registration.status, self._now, new.registration.generation)
+
+    async def _set_status(self, registration: Registration, plan: CertificatePlan) -> None:
+        if registration.status is plan.status:
+            return
+        if registration.status is not Status.PENDING_ACTIVATION:
+            if plan.status_override is Override.FAIL:
+                reason = f"Certificate has status {registration.status} already. Id: {registration.fingerprint}"
+                raise Disallowed("certificate", registration.fingerprint, reason)
+            if plan.status_override is not Override.REPLACE:
+                return
+        self._may("UpdateCertificate", certificateId=registration.fingerprint)
+        await change_status(self._tx, registration, plan.status, self._now, reinstate=self._reinstate_revoked)
+
+    async def _policies(self, plan: Plan, certificate: Certificate | None) -> None:
+        tx, scope = self._tx, self._scope
+        for policy, version in self._prepared.policies:
+            if await policies_sql.get_policy(tx, scope, policy.name) is None:
+                self._may("CreatePolicy", policyName=policy.name)
+                await create_policy(tx, policy, version)
+        for planned in plan.policies:
+            await existing_policy(tx, scope, planned.name)
+            self._arns[planned.logical_id] = policy_arn(scope, planned.name)
+            if certificate is not None:
+                target = Target("cert", certificate.fingerprint)
+                self._may("AttachPolicy", target=target.arn(scope))
+                await attach_policy(tx, scope, planned.name, target, self._now)
+
+    async def _thing(self, plan: ThingPlan, certificate: Certificate | None) -> None:
+        tx, scope, new = self._tx, self._scope, self._prepared.thing
+        assert new is not None, "a thing that is planned was prepared"
+        existing = await things_sql.get_thing(tx, scope, plan.name)
+        if existing is None:
+            self._may("CreateThing", thingName=plan.name)
+            await create_thing(tx, new)
+        else:
+            await self._change_thing(existing, plan)
+        await self._join_groups(plan, existing=existing is not None)
+        self._arns[plan.logical_id] = new.arn
+        if certificate is not None:
+            planned = self._prepared.plan.certificate
+            assert planned is not None
+            principal = Target("cert", certificate.fingerprint).arn(scope)
+            self._may("AttachThingPrincipal", thingName=plan.name, principal=principal)
+            type: PrincipalType | None = "EXCLUSIVE_THING" if planned.exclusive else None
+            await attach_principal(tx, scope, plan.name, certificate.fingerprint, self._now, type=type)
+
+    async def _change_thing(self, thing: Thing, plan: ThingPlan) -> None:
+        attributes, type = None, None
+        if plan.attributes is not None:
+            merge = plan.overrides.attributes is Override.MERGE
+            attributes = AttributeChange(plan.attributes, merge=merge)
+            differs = attributes.applied(thing.attributes, "AttributePayload") != thing.attributes
+            if not _is_to_change("AttributePayload", thing, plan.overrides.attributes, differs=differs):
+                attributes = None
+        if plan.type is not None and _is_to_change(
+            "ThingTypeName", thing, plan.overrides.type, differs=plan.type != thing.type
+        ):
+            type = plan.type
+        if attributes is not None or type is not None:
+            self._may("UpdateThing", thingName=thing.name)
+            change = ThingChange(type=type, attributes=attributes)
+            await update_thing(self._tx, thing.scope, thing.name, change, self._now)
+
+    async def _join_groups(self, plan: ThingPlan, *, existing: bool) -> None:
+        if plan.groups is None:
+            return
+        override = plan.overrides.groups if existing else None
+        known = [group.name for group in await groups_sql.groups_of(self._tx, self._scope, plan.name)]
+        add = [group for group in plan.groups if group not in known]
+        # Without a word on it, what AddThingToThingGroup does to a thing that is in groups already: one more.
+        remove = [group for group in known if group not in plan.groups] if override is Override.REPLACE else []
+        if override is Override.FAIL and set(known) != set(plan.groups):
+            raise Disallowed("thing", plan.name, f"Thing {plan.name} already exists with another ThingGroups")
+        if override is Override.DO_NOTHING:
+            return
+        for action, groups in (("RemoveThingFromThingGroup", remove), ("AddThingToThingGroup", add)):
+            for group in groups:
+                self._may(action, thingName=plan.name, thingGroupName=group)
+        await update_groups(self._tx, self._scope, plan.name, self._now, add=add, remove=remove)
+
+    def _may(self, operation: str, **members: str) -> None:
+        """As if the operation were called by itself. Raises Denied."""
+        context = request_context(operation, members, *self._scope)
+        for resource in resource_arns(operation, members, *self._scope):
+            self._authorize(f"iot:{operation}", resource, context)
+
+
+def _is_to_change(property: str, thing: Thing, override: Override | None, *, differs: bool) -> bool:
+    """Raises Disallowed where a difference is not to be."""
+    if not differs or override is Override.DO_NOTHING:
+        return False
+    if override in (None, Override.FAIL):
+        # AWS names no default. CreateThing refuses another configuration than the one that there is, and so do we.
+        raise Disallowed("thing", thing.name, f"Thing {thing.name} already exists with another {property}")
+    return True

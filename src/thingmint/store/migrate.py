@@ -1,0 +1,72 @@
+"""Numbered migrations: which there are, and which of them a database still lacks."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["HISTORY_TABLE", "Migration", "MigrationError", "migrations", "pending"]
+
+HISTORY_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    version BIGINT PRIMARY KEY,
+    name TEXT NOT NULL,
+    sha256 TEXT NOT NULL
+)
+"""
+
+_FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
+
+
+class MigrationError(Exception):
+    """The database was not made by this program, or by a later one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def statements(self) -> list[str]:
+        """The statements one by one: neither engine runs several in one call inside a transaction."""
+        without_comments = re.sub(r"--[^\n]*", "", self.sql)
+        return [statement.strip() for statement in without_comments.split(";") if statement.strip()]
+
+
+def migrations() -> list[Migration]:
+    """All migrations of this program, in order."""
+    folder = resources.files("thingmint.store") / "migrations"
+    found = [
+        Migration(int(match[1]), match[2], file.read_text("utf-8"))
+        for file in folder.iterdir()
+        if (match := _FILE_NAME.fullmatch(file.name))
+    ]
+    return sorted(found, key=lambda migration: migration.version)
+
+
+def pending(applied: Sequence[tuple[int, str]]) -> list[Migration]:
+    """What is left to do, given the (version, sha256) of what was done. Raises MigrationError."""
+    known = migrations()
+    if len(applied) > len(known):
+        raise MigrationError(
+            f"the database is of a later version of Thingmint (schema {len(applied)}, this one knows {len(known)}): "
+            "start that version"
+        )
+    for migration, (version, sha256) in zip(known, sorted(applied), strict=False):
+        if (migration.version, migration.sha256) != (version, sha256):
+            raise MigrationError(
+                f"schema version {version} of the database is not the one that this version of Thingmint made"
+            )
+    return known[len(applied) :]

@@ -1,0 +1,53 @@
+"""What every gateway process has to learn of a change, written in the change's own transaction."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from thingmint.store.times import to_micros
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from thingmint.domain.registration import Scope
+    from thingmint.store.engine import Transaction
+
+__all__ = ["Kind", "Notice", "announce", "notices_since", "prune_notices"]
+
+Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "account"]
+
+
+class Notice(NamedTuple):
+    """Something about ``name`` changed. ``region`` is empty if it is about the whole account."""
+
+    id: str
+    created_at: int  # microseconds since 1970
+    account: str
+    region: str
+    kind: Kind
+    name: str
+
+
+async def announce(tx: Transaction, scope: Scope, kind: Kind, name: str, now: datetime) -> None:
+    """``name`` is a fingerprint for certificates and CAs, the account for accounts, else the thing's own name."""
+    await tx.execute(
+        "INSERT INTO outbox (id, account, region, kind, name, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        os.urandom(16).hex(),
+        *scope,
+        kind,
+        name,
+        to_micros(now),
+    )
+
+
+async def notices_since(tx: Transaction, moment: datetime) -> list[Notice]:
+    rows = await tx.fetch_all(
+        "SELECT id, created_at, account, region, kind, name FROM outbox WHERE created_at >= $1 ORDER BY created_at, id",
+        to_micros(moment),
+    )
+    return [Notice(*row) for row in rows]
+
+
+async def prune_notices(tx: Transaction, before: datetime) -> None:
+    await tx.execute("DELETE FROM outbox WHERE created_at < $1", to_micros(before))

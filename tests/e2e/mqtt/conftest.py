@@ -1,0 +1,152 @@
+"""One server for all tests of the devices' door in a worker, with three accounts whose endpoints have names."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.access.operator import allow, database, document, keys_of
+from tests.e2e.commands import thingmint
+from tests.e2e.conftest import iot_client
+from tests.e2e.mqtt.devices import Credential, Device, credential
+from thingmint.testing import RunningServer, running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+ALLOW_ALL = allow("iot:*")
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """One account's side of the door. Devices name its ``endpoint``."""
+
+    server: RunningServer
+    iot: Any
+    account: str
+    endpoint: str
+    keys: dict[str, Any]
+    folder: Path
+
+    def arn(self, resource: str) -> str:
+        return f"arn:aws:iot:us-east-1:{self.account}:{resource}"
+
+    def register(self, made: Credential, *statements: Any, status: str = "ACTIVE") -> Credential:
+        """With a policy of these statements, if there are any."""
+        answer = self.iot.register_certificate_without_ca(certificatePem=made.pem, status=status)
+        assert answer["certificateId"] == made.fingerprint
+        registered = replace(made, arn=answer["certificateArn"])
+        if statements:
+            self.attach(registered, *statements)
+        return registered
+
+    def credential(self, *statements: Any, status: str = "ACTIVE", **facts: Any) -> Credential:
+        """A registered one that may do everything unless ``statements`` say otherwise."""
+        return self.register(credential(self.folder, **facts), *(statements or [ALLOW_ALL]), status=status)
+
+    def attach(self, target: Credential | str, *statements: Any) -> str:
+        """The name of a new policy that is attached to the certificate, or the group of that ARN."""
+        name = self.policy(*statements)
+        self.iot.attach_policy(policyName=name, target=target if isinstance(target, str) else target.arn)
+        return name
+
+    def policy(self, *statements: Any) -> str:
+        name = f"p-{secrets.token_hex(6)}"
+        self.iot.create_policy(policyName=name, policyDocument=document(*statements))
+        return name
+
+    def set_status(self, made: Credential, status: str) -> None:
+        self.iot.update_certificate(certificateId=made.fingerprint, newStatus=status)
+
+    def dial(self, made: Credential | None, version: Any = 5, **options: Any) -> Device:
+        """A connection after TLS, and before CONNECT."""
+        return Device(self.server, made, version, **{"endpoint": self.endpoint, **options})
+
+    def connected(
+        self, made: Credential | None = None, client_id: str = "", *, version: Any = 5, **fields: Any
+    ) -> Device:
+        """A device that was let in; a new one that may do everything by default."""
+        device = self.dial(made or self.credential(), version)
+        try:
+            device.connect(client_id or new_name(), **fields)
+        except BaseException:
+            device.drop()
+            raise
+        return device
+
+    def log(self, made: Credential, event: str) -> list[dict[str, Any]]:
+        """The server's lines of that kind about one certificate."""
+        lines = self.server.output.read_text(errors="replace").splitlines()
+        found = [json.loads(line) for line in lines if made.fingerprint in line]
+        return [line for line in found if line["event"] == event]
+
+
+def new_name(what: str = "device") -> str:
+    return f"{what}-{secrets.token_hex(6)}"
+
+
+@dataclass(frozen=True)
+class Door:
+    """``mine`` and ``other`` are as accounts are; ``lax`` has every setting switched the other way."""
+
+    server: RunningServer
+    mine: Fleet
+    other: Fleet
+    lax: Fleet
+
+
+LAX = {"check_validity": "false", "weak_keys": "true", "suback_refusals": "true"}
+
+
+def _made(*command: str | Path) -> Any:
+    done = thingmint(*command, "--output", "json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@contextlib.contextmanager
+def opened_door(folder: Path, **environment: str) -> Iterator[Door]:
+    data = folder / "data"
+    _made("init", "--data-dir", data)
+    accounts: dict[str, dict[str, Any]] = {
+        name: _made("access", "account", "create", name, "--data-dir", data) for name in ("mine", "other", "lax")
+    }
+    with database(data) as db:
+        rows = [(accounts["lax"]["account"], name, value) for name, value in LAX.items()]
+        db.executemany("INSERT INTO account_settings (account, name, value) VALUES (?, ?, ?)", rows)
+    endpoints = {
+        f"{name}.iot.example.org": {"account": made["account"], "region": "us-east-1"}
+        for name, made in accounts.items()
+    }
+    variables = {"THINGMINT_ENDPOINTS": json.dumps(endpoints), "THINGMINT_MQTT_ALPN_PORT": "0", **environment}
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(
+            running_server(data, arguments=["--log-format=json", "--key-pool=2"], environment=variables)
+        )
+        fleets = {}
+        for name, made in accounts.items():
+            iot = stack.enter_context(contextlib.closing(iot_client(server, **keys_of(made))))
+            fleets[name] = Fleet(server, iot, made["account"], f"{name}.iot.example.org", made, folder)
+        yield Door(server, **fleets)
+
+
+@pytest.fixture(scope="session")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    with opened_door(tmp_path_factory.mktemp("door")) as opened:
+        yield opened
+        # Whatever the tests of this worker sent, nothing surprised the server.
+        log = opened.server.output.read_text(errors="replace")
+        assert "Traceback" not in log
+        assert '"level":"error"' not in log
+
+
+@pytest.fixture
+def mine(door: Door) -> Fleet:
+    return door.mine

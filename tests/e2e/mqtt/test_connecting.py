@@ -1,0 +1,300 @@
+"""Who is let in by a certificate, and under whose account."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import ssl
+import subprocess
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
+
+from tests.e2e.material import fingerprint
+from tests.e2e.mqtt.conftest import ALLOW_ALL, new_name
+from tests.e2e.mqtt.devices import Closed, Credential, credential, tls_context
+from tests.e2e.wire import exchange, until
+from tests.e2e.yandex.clients import Account, Cloud
+from thingmint.mqtt.protocol.packets import ConnAck, Connect
+from thingmint.mqtt.protocol.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.e2e.mqtt.conftest import Door, Fleet
+
+VERSIONS = [4, 5]
+
+
+def let_in(fleet: Fleet, made: Credential | None, version: Any = 5, **options: Any) -> bool:
+    """Whoever is not let in is answered as AWS does: 3.1.1 is closed without CONNACK."""
+    with fleet.dial(made, version, **options) as device:
+        device.send(Connect(version, new_name()))
+        closed = None
+        try:
+            answer = device.expect(ConnAck)
+        except Closed as caught:
+            closed = caught
+        if closed is not None:
+            assert (version, closed.packets) == (4, [])
+            return False
+        if answer.reason is Reason.NOT_AUTHORIZED:
+            assert (version, device.until_closed().packets) == (5, [])
+            return False
+        assert answer.reason is Reason.SUCCESS
+        assert device.is_open
+        return True
+
+
+def expired(fleet: Fleet, **facts: Any) -> Credential:
+    return fleet.credential(ends=timedelta(hours=-1), **facts)
+
+
+CASES: dict[str, tuple[Callable[[Fleet], Credential | None], bool]] = {
+    "active": (lambda fleet: fleet.credential(), True),
+    "RSA": (lambda fleet: fleet.credential(kind="rsa2048"), True),
+    "P-384": (lambda fleet: fleet.credential(kind="secp384r1"), True),
+    "INACTIVE": (lambda fleet: fleet.credential(status="INACTIVE"), False),
+    "unknown": (lambda fleet: credential(fleet.folder), False),
+    "no certificate": (lambda fleet: None, False),
+    "no policy": (lambda fleet: fleet.register(credential(fleet.folder)), False),
+    "expired": (expired, False),
+    "not yet valid": (lambda fleet: fleet.credential(begins=timedelta(hours=1)), False),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("case", CASES)
+def test_who_is_let_in(mine: Fleet, case: str, version: int) -> None:
+    make, expected = CASES[case]
+    assert let_in(mine, make(mine), version) is expected
+
+
+@pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
+def test_a_status_that_came_later(mine: Fleet, status: str) -> None:
+    made = mine.credential()
+    assert let_in(mine, made)
+    mine.set_status(made, status)
+    assert not let_in(mine, made)
+    assert mine.log(made, "refused")[-1]["why"] == f"the certificate is {status}, not ACTIVE"
+
+
+def test_every_certificate_that_thingmint_issues(mine: Fleet) -> None:
+    issued = mine.iot.create_keys_and_certificate(setAsActive=True)
+    file = mine.folder / f"{secrets.token_hex(8)}.pem"
+    file.write_text(issued["keyPair"]["PrivateKey"] + issued["certificatePem"])
+    made = Credential(issued["certificateId"], issued["certificatePem"], file, issued["certificateArn"])
+    mine.attach(made, ALLOW_ALL)
+    assert let_in(mine, made)
+    assert let_in(mine, made, endpoint="localhost")
+
+
+def test_settings_of_an_account(door: Door) -> None:
+    assert let_in(door.lax, expired(door.lax))
+    assert let_in(door.lax, door.lax.credential(begins=timedelta(hours=1)))
+
+
+# -- certificates of the Yandex kind ---------------------------------------------------------------------------------
+
+
+class Pins:
+    """Certificates that are bound to devices of one account."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        keys = fleet.keys
+        self.cloud = Cloud(fleet.server, Account(keys["authorized_key"], keys["folder"], keys["token"]))
+        registry = registry_service_pb2.CreateRegistryRequest(folder_id=keys["folder"], name=new_name("r"))
+        operation = self.cloud.rest.call("RegistryService/Create", registry)
+        made = registry_service_pb2.CreateRegistryMetadata()
+        assert operation.metadata.Unpack(made)
+        self.registry = made.registry_id
+
+    def bind(self, made: Credential) -> Credential:
+        """To a new device, with a policy that allows everything."""
+        device = device_service_pb2.CreateDeviceRequest(registry_id=self.registry, name=new_name())
+        created = device_service_pb2.CreateDeviceMetadata()
+        assert self.cloud.rest.call("DeviceService/Create", device).metadata.Unpack(created)
+        request = device_service_pb2.AddDeviceCertificateRequest(device_id=created.device_id, certificate_data=made.pem)
+        assert self.cloud.rest.call("DeviceService/AddCertificate", request).done
+        registered = Credential(made.fingerprint, made.pem, made.file, self.fleet.arn(f"cert/{made.fingerprint}"))
+        self.fleet.attach(registered, ALLOW_ALL)
+        return registered
+
+
+@pytest.fixture(scope="module")
+def pins(door: Door) -> Iterator[dict[str, Pins]]:
+    made = {"mine": Pins(door.mine), "lax": Pins(door.lax)}
+    yield made
+    for each in made.values():
+        each.cloud.close()
+
+
+def old_rsa(folder: Path, bits: int) -> Credential:
+    """The libraries of today make no such keys; openssl still does."""
+    file = folder / f"{secrets.token_hex(8)}.pem"
+    subprocess.run(
+        f"openssl req -x509 -newkey rsa:{bits} -sha256 -nodes -days 9 -subj /CN=old -keyout {file} -out {file}.crt",
+        shell=True,
+        check=True,
+        capture_output=True,
+    )
+    pem = file.with_name(f"{file.name}.crt").read_text()
+    file.write_text(file.read_text() + pem)
+    return Credential(fingerprint(pem), pem, file)
+
+
+def old_tls(fleet: Fleet, made: Credential) -> ssl.SSLContext:
+    context = tls_context(fleet.server, None)
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # 1.3 signs with PSS, for which 512 bits are too few
+    context.load_cert_chain(made.file)
+    return context
+
+
+@pytest.mark.parametrize(
+    ("account", "bits", "expected"),
+    [("mine", 512, False), ("lax", 512, False), ("mine", 1024, False), ("lax", 1024, True), ("lax", 1016, False)],
+)
+def test_weak_keys(pins: dict[str, Pins], account: str, bits: int, expected: bool) -> None:
+    of = pins[account]
+    made = of.bind(old_rsa(of.fleet.folder, bits))
+    assert let_in(of.fleet, made, tls=old_tls(of.fleet, made)) is expected
+    if not expected:
+        assert f"an RSA key of {bits} bits" in of.fleet.log(made, "refused")[-1]["why"]
+
+
+@pytest.mark.parametrize("facts", [{"ends": timedelta(hours=-1)}, {"begins": timedelta(hours=1)}])
+def test_a_pin_knows_no_dates(pins: dict[str, Pins], facts: Any) -> None:
+    mine = pins["mine"].fleet
+    made = pins["mine"].bind(credential(mine.folder, **facts))
+    assert let_in(mine, made)
+    mine.set_status(made, "INACTIVE")
+    assert not let_in(mine, made)
+
+
+# -- accounts and endpoints ------------------------------------------------------------------------------------------
+
+
+def shared(door: Door) -> Credential:
+    """Registered in two accounts; each allows to publish below its own name only."""
+    made = credential(door.mine.folder)
+    for name, fleet in (("mine", door.mine), ("other", door.other)):
+        topic = fleet.arn(f"topic/{name}/*")
+        fleet.register(made, {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}, allow_publish(topic))
+    return made
+
+
+def allow_publish(resource: str) -> dict[str, str]:
+    return {"Effect": "Allow", "Action": "iot:Publish", "Resource": resource}
+
+
+@pytest.mark.parametrize("endpoint", ["localhost", "127.0.0.1"])
+def test_a_certificate_of_two_accounts_needs_an_endpoint(door: Door, endpoint: str) -> None:
+    made = shared(door)
+    assert not let_in(door.mine, made, endpoint=endpoint)
+    for name, fleet in (("mine", door.mine), ("other", door.other)):
+        with fleet.connected(made) as device:
+            assert device.publish(f"{name}/a") is Reason.NO_MATCHING_SUBSCRIBERS
+            theirs = "other" if name == "mine" else "mine"
+            assert device.publish(f"{theirs}/a") is Reason.NOT_AUTHORIZED
+
+
+def test_one_account_without_an_endpoint(door: Door) -> None:
+    made = door.mine.credential()
+    assert let_in(door.mine, made, endpoint="localhost")
+    assert let_in(door.mine, made, endpoint="127.0.0.1")  # which sends no name
+    # Whoever names another account's endpoint is that account's, or nobody.
+    assert not let_in(door.mine, made, endpoint=door.other.endpoint)
+
+
+def test_an_endpoint_is_found_in_any_case(door: Door) -> None:
+    made = shared(door)
+    context = tls_context(door.server, made)
+    context.check_hostname = False
+    assert let_in(door.mine, made, endpoint=door.mine.endpoint.upper(), tls=context)
+
+
+@pytest.mark.parametrize("type", ["iot:Data-ATS", "iot:Data"])
+def test_describe_endpoint(door: Door, type: str) -> None:
+    for fleet in (door.mine, door.other, door.lax):
+        assert fleet.iot.describe_endpoint(endpointType=type)["endpointAddress"] == fleet.endpoint
+
+
+# -- TLS -------------------------------------------------------------------------------------------------------------
+
+
+def server_certificate(door: Door, context: ssl.SSLContext, name: str = "localhost") -> x509.Certificate:
+    raw = socket.create_connection(("127.0.0.1", door.server.ports["mqtt"]), timeout=15)
+    with raw, context.wrap_socket(raw, server_hostname=name) as tls:
+        der = tls.getpeercert(binary_form=True)
+    assert der is not None
+    return x509.load_der_x509_certificate(der)
+
+
+def test_the_servers_certificates(door: Door) -> None:
+    ecdsa = server_certificate(door, tls_context(door.server, None), door.other.endpoint)
+    assert isinstance(ecdsa.public_key(), ec.EllipticCurvePublicKey)
+    old = tls_context(door.server, None)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    old.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+    with_rsa = server_certificate(door, old, door.other.endpoint)
+    assert isinstance(with_rsa.public_key(), rsa.RSAPublicKey)
+    for shown in (ecdsa, with_rsa):
+        names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        covered = names.get_values_for_type(x509.DNSName)
+        assert {"localhost", door.mine.endpoint, door.other.endpoint, door.lax.endpoint} <= set(covered)
+
+
+@pytest.mark.parametrize(("alpn", "expected"), [(["x-amzn-mqtt-ca"], True), (["mqtt"], True), (["http/1.1"], False)])
+def test_the_port_with_application_protocols(mine: Fleet, alpn: list[str], expected: bool) -> None:
+    made = mine.credential()
+    if expected:
+        assert let_in(mine, made, listener="mqtt-alpn", alpn=alpn)
+    else:
+        assert nobody(mine, made, listener="mqtt-alpn", alpn=alpn)
+    assert let_in(mine, made, alpn=alpn)  # the usual port takes all
+
+
+def test_the_port_with_application_protocols_wants_one(mine: Fleet) -> None:
+    made = mine.credential()
+    assert nobody(mine, made, listener="mqtt-alpn")
+    assert mine.log(made, "connected") == []
+
+
+def nobody(fleet: Fleet, made: Credential, **options: Any) -> bool:
+    """Whether TLS itself turns a device away, which it may learn of only after its side of the handshake."""
+    try:
+        with fleet.dial(made, **options) as device:
+            device.send(Connect(5, new_name()))
+            return device.until_closed().packets == []
+    except OSError:
+        return True
+
+
+def test_a_stranger_is_told_of_once(mine: Fleet) -> None:
+    """However often somebody knocks who is not registered, the log has few lines of it."""
+    stranger = credential(mine.folder)
+    before = len(mine.server.output.read_text())
+    for _ in range(30):
+        assert not let_in(mine, stranger)
+    told = mine.server.output.read_text()[before:].count("a stranger was refused")
+    assert told <= 2
+
+
+def test_metrics_count_connections(mine: Fleet) -> None:
+    before = connections(mine)
+    with mine.connected(), mine.connected():
+        assert connections(mine) == before + 2
+    until(lambda: connections(mine) == before, seconds=5, what="the connections are gone")
+
+
+def connections(fleet: Fleet) -> int:
+    text = exchange(fleet.server, "GET", "/metrics").body.decode()
+    line = next(line for line in text.splitlines() if line.startswith("thingmint_device_connections "))
+    return int(float(line.split()[1]))

@@ -1,0 +1,391 @@
+"""Devices and strangers that mean harm: each is refused in the protocol's own way, and the server goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import resource
+import secrets
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.mqtt.conftest import new_name
+from tests.e2e.mqtt.devices import Closed, Device
+from tests.e2e.wire import until
+from thingmint.mqtt.protocol.encoder import encode
+from thingmint.mqtt.protocol.packets import ConnAck, Connect, PingReq, Publish, SubAck, Subscribe, SubscriptionRequest
+from thingmint.mqtt.protocol.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.mqtt.conftest import Fleet
+    from tests.e2e.mqtt.devices import Credential
+
+VERSIONS: list[Any] = [4, 5]
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def made(door: Any) -> Credential:
+    credential: Credential = door.mine.credential()
+    return credential
+
+
+@pytest.fixture(autouse=True)
+def others_are_served(mine: Fleet, made: Credential) -> Iterator[None]:
+    """Somebody who was there before, and somebody who comes afterwards. The log stays short."""
+    before = mine.server.output.stat().st_size
+    topic = new_name("t")
+    with mine.connected(made) as old:
+        old.subscribe(topic)
+        yield
+        with until(lambda: newcomer(mine, made), seconds=20, what="somebody is let in") as new:
+            assert new.publish(topic, b"still here") is Reason.SUCCESS
+            assert old.receive().payload == b"still here"
+    assert mine.server.process.poll() is None
+    assert mine.server.output.stat().st_size - before < 200_000
+    log = mine.server.output.read_text(errors="replace")[before:]
+    assert "Traceback" not in log
+
+
+def newcomer(fleet: Fleet, made: Credential) -> Device | None:
+    try:
+        return fleet.connected(made)
+    except (OSError, Closed):
+        return None
+
+
+def rss(fleet: Fleet) -> int:
+    """Bytes that the server has in memory."""
+    pages = int(Path(f"/proc/{fleet.server.process.pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while True:
+        value, low = divmod(value, 128)
+        out.append(low | (0x80 if value else 0))
+        if not value:
+            return bytes(out)
+
+
+def packet(first: int, body: bytes) -> bytes:
+    return bytes([first]) + varint(len(body)) + body
+
+
+def text(value: bytes) -> bytes:
+    return len(value).to_bytes(2, "big") + value
+
+
+def publish(topic: bytes, version: int) -> bytes:
+    return packet(0x30, text(topic) + (b"\0" if version == 5 else b"") + b"x")
+
+
+def subscribe(filter: bytes, version: int) -> bytes:
+    return packet(0x82, b"\0\1" + (b"\0" if version == 5 else b"") + text(filter) + b"\1")
+
+
+CONNECT = encode(Connect(5, "c"), 5)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0" * 64,
+        b"\xff" * 64,
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        encode(PingReq(), 4),
+        encode(Publish("a", b"x"), 4),
+        encode(Subscribe(1, (SubscriptionRequest("a", 1),)), 4),
+        b"\x10\xff\xff\xff\xff\x01",  # a remaining length of five bytes
+        b"\x10\xff\xff\xff\x7f",  # of 256 MiB
+        b"\x11" + CONNECT[1:],  # reserved flags
+        packet(0x10, text(b"MQTT") + b"\x03\x02\0\x3c" + text(b"c")),
+        packet(0x10, text(b"MQIsdp") + b"\x03\x02\0\x3c" + text(b"c")),
+        packet(0x10, text(b"MQTT") + b"\x04\x03\0\x3c" + text(b"c")),  # the reserved flag
+        packet(0x10, text(b"MQTT") + b"\x04\x02\0\x3c" + text(b"c\0")),
+        packet(0x10, text(b"MQTT") + b"\x04\x02\0\x3c" + text(b"\xed\xa0\x80")),
+        packet(0x10, text(b"MQTT") + b"\x04\x02\0\x3c" + text(b"c") + b"more"),
+        packet(0x10, text(b"MQTT") + b"\x04\x02\0\x3c\xff\xff"),
+        encode(Connect(5, "x" * 129), 5),
+        encode(Connect(5, "$aws/x"), 5),
+        encode(Connect(4, "", clean_start=False), 4),
+        encode(Connect(5, "c", authentication_method="SCRAM-SHA-1"), 5),
+    ],
+    ids=repr,
+)
+def test_what_is_no_connect(mine: Fleet, made: Credential, data: bytes) -> None:
+    with mine.dial(made) as device:
+        device.send_bytes(data)
+        assert end_of(device)
+
+
+def end_of(device: Device) -> bool:
+    """Whether the server closes; what it says before may be in a version that no decoder here is set to."""
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        while device.sock.recv(65536):
+            pass
+    return True
+
+
+MALFORMED: dict[str, bytes] = {
+    "a type that there is not": b"\x00\x00",
+    "reserved flags": b"\xc1\x00",
+    "a remaining length of five bytes": b"\x30\xff\xff\xff\xff\x01",
+    "too long": b"\x30" + varint(149_505),
+    "ends within": packet(0x30, b"\0\x10abc"),
+    "empty": packet(0x30, b""),
+    "both QoS bits": packet(0x36, text(b"a") + b"\0\1\0x"),
+    "packet id 0": packet(0x32, text(b"a") + b"\0\0\0x"),
+    "DUP at QoS 0": packet(0x38, text(b"a") + b"\0x"),
+    "CONNECT again": CONNECT,
+    "CONNACK": b"\x20\x02\0\0",
+    "SUBACK": packet(0x90, b"\0\1\0"),
+    "PINGRESP": b"\xd0\0",
+    "SUBSCRIBE to nothing": packet(0x82, b"\0\1\0"),
+    "SUBSCRIBE with packet id 0": packet(0x82, b"\0\0\0" + text(b"a") + b"\1"),
+    "UNSUBSCRIBE from nothing": packet(0xA2, b"\0\1\0"),
+    "PUBREL": packet(0x62, b"\0\1"),
+    "QoS 3 in SUBSCRIBE": packet(0x82, b"\0\1\0" + text(b"a") + b"\3"),
+    "an empty topic": publish(b"", 5),
+    "garbage": bytes(range(255, -1, -1)) * 16,
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_packets(mine: Fleet, made: Credential, case: str) -> None:
+    with mine.connected(made) as device:
+        device.send_bytes(MALFORMED[case])
+        closed = device.until_closed()
+    assert closed.reason is not None
+    assert closed.reason.failed
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "topic", [b"a\0b", b"\0", b"\xed\xa0\x80", b"a\xff", b"\xc0\x80", b"a/+", b"#", b"a/b/c/d/e/f/g/h/i", b"x" * 257]
+)
+def test_topics_that_are_none(mine: Fleet, made: Credential, version: Any, topic: bytes) -> None:
+    with mine.connected(made, version=version) as device:
+        device.send_bytes(publish(topic, version))
+        closed = device.until_closed()
+        assert (closed.reason is not None) == (version == 5)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "filter",
+    [
+        *(b"a\0b", b"\xed\xa0\x80", b"\xff"),
+        *(b"", b"a/#/b", b"a+", b"$share", b"$share/", b"$share/g", b"$share/g/", b"$share/+/a", b"$share//a"),
+        *(b"$share/g/$share/g/a", b"$", b"$aw", b"x" * 257, b"/" * 8),
+    ],
+)
+def test_filters_that_are_none(mine: Fleet, made: Credential, version: Any, filter: bytes) -> None:
+    with mine.connected(made, version=version) as device:
+        device.send_bytes(subscribe(filter, version))
+        if version == 5 and b"\0" not in filter and filter.isascii():
+            (answer,) = device.expect(SubAck).reasons
+            assert answer.failed
+            assert device.is_open
+        else:
+            assert (device.until_closed().reason is not None) == (version == 5)
+
+
+def test_the_largest_message(mine: Fleet, made: Credential) -> None:
+    topic = new_name("t")
+    with mine.connected(made) as device:
+        device.subscribe(topic)
+        device.publish(topic, b"x" * 128 * 1024)
+        assert len(device.receive().payload) == 128 * 1024
+        device.send(Publish(topic, b"x" * (128 * 1024 + 1), 1, packet_id=9))
+        assert device.until_closed().reason is Reason.PACKET_TOO_LARGE
+
+
+def test_more_under_way_than_the_receive_maximum(mine: Fleet, made: Credential) -> None:
+    with mine.connected(made) as device:
+        device.send(*(Publish("a", b"x", 1, packet_id=number) for number in range(1, 102)))
+        assert device.until_closed().reason is Reason.RECEIVE_MAXIMUM_EXCEEDED
+
+
+# -- floods ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_51st_subscription(mine: Fleet, made: Credential, version: Any) -> None:
+    with mine.connected(made, version=version) as device:
+        for number in range(50):
+            assert device.subscribe(f"a/{number}") == [Reason.GRANTED_QOS_1]
+        assert device.subscribe("a/7") == [Reason.GRANTED_QOS_1]  # one that is there already
+        if version == 5:
+            assert device.subscribe("a/50") == [Reason.QUOTA_EXCEEDED]
+            device.unsubscribe("a/0")
+            assert device.subscribe("a/50") == [Reason.GRANTED_QOS_1]
+        else:
+            device.send(Subscribe(99, (SubscriptionRequest("a/50", 1),)))
+            assert device.until_closed().packets == []
+
+
+def test_subscriptions_beyond_the_quota_in_one_packet(mine: Fleet, made: Credential) -> None:
+    with mine.connected(made) as device:
+        for start in range(0, 48, 8):
+            device.subscribe(*(f"a/{number}" for number in range(start, start + 8)))
+        answers = device.subscribe(*(f"b/{number}" for number in range(8)))
+        assert answers == [Reason.GRANTED_QOS_1] * 2 + [Reason.QUOTA_EXCEEDED] * 6
+        assert device.subscribe(*(f"c/{number}" for number in range(9))) == [Reason.QUOTA_EXCEEDED] * 9
+
+
+def test_a_subscribe_flood(mine: Fleet, made: Credential) -> None:
+    before = rss(mine)
+    with mine.connected(made) as device:
+        filters = [f"flood/{number}/" + "x" * 200 for number in range(4000)]
+        for number in range(1000):
+            four = filters[4 * number : 4 * number + 4]
+            device.send(Subscribe(number + 1, tuple(SubscriptionRequest(filter, 1) for filter in four)))
+        granted = 0
+        with contextlib.suppress(Closed):
+            for _ in range(1000):
+                granted += sum(not reason.failed for reason in device.read().reasons)  # type: ignore[union-attr]
+        assert granted == 50
+    assert rss(mine) - before < 20 * MIB
+
+
+def test_garbage_from_everywhere(mine: Fleet, made: Credential) -> None:
+    before, size = rss(mine), mine.server.output.stat().st_size
+    for number in range(300):
+        with socket.create_connection(("127.0.0.1", mine.server.ports["mqtt"]), timeout=15) as sock:
+            sock.sendall(secrets.token_bytes(300) if number % 2 else b"\x16\x03\x01\x40\x00" + secrets.token_bytes(99))
+    for _ in range(50):
+        with mine.dial(None) as device:
+            device.send_bytes(b"\0" + secrets.token_bytes(1000))
+            device.until_closed()
+    assert rss(mine) - before < 20 * MIB
+    assert mine.server.output.stat().st_size - size < 10_000
+
+
+def test_half_open_handshakes_and_silent_devices(mine: Fleet, made: Credential) -> None:
+    """Sockets that say nothing: so many from one address, and for ten seconds; the same for who never sends CONNECT."""
+    address = ("127.0.0.1", mine.server.ports["mqtt"])
+    with contextlib.ExitStack() as stack:
+        silent = [
+            stack.enter_context(mine.dial(made, source="127.0.0.3")),
+            stack.enter_context(mine.dial(None, source="127.0.0.3")),
+        ]
+        slow = stack.enter_context(mine.dial(made, source="127.0.0.3"))
+        began = time.monotonic()
+        sockets = [
+            stack.enter_context(socket.create_connection(address, timeout=15, source_address=("127.0.0.4", 0)))
+            for _ in range(300)
+        ]
+        time.sleep(0.3)
+        closed = [sock for sock in sockets if at_end(sock)]
+        assert len(closed) == 100
+        # Others are let in meanwhile; from that address nobody is.
+        mine.connected(made, client_id="elsewhere").drop()
+        with pytest.raises(OSError):  # noqa: PT011 - whichever, as it depends on how far TLS got
+            mine.dial(made, source="127.0.0.4")
+        for byte in encode(Connect(5, "slow"), 5)[:4]:  # a trickle is no CONNECT either
+            slow.send_bytes(bytes([byte]))
+            time.sleep(0.05)
+        for each in [*silent, slow]:
+            each.until_closed()
+        assert 9 < time.monotonic() - began < 14
+        until(lambda: all(at_end(sock) for sock in sockets), seconds=5, what="all silent sockets are closed")
+    with mine.dial(made, source="127.0.0.4") as device:
+        device.connect(new_name())
+
+
+def at_end(sock: socket.socket) -> bool:
+    sock.setblocking(False)
+    try:
+        return sock.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_many_connections_from_one_address(mine: Fleet, made: Credential) -> None:
+    before = rss(mine)
+    with contextlib.ExitStack() as stack:
+        devices = [stack.enter_context(mine.connected(made)) for _ in range(200)]
+        assert rss(mine) - before < 200 * 100 * 1024
+        assert devices[0].is_open
+        assert devices[-1].is_open
+
+
+def small_buffers(fleet: Fleet, made: Credential, version: Any = 5) -> Device:
+    device = fleet.connected(made, version=version)
+    device.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    return device
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_device_that_never_reads(mine: Fleet, made: Credential, qos: int) -> None:
+    """At QoS 0 it misses messages; at QoS 1 there is an end to what waits for it, and the sender learns of it."""
+    topic = new_name("t")
+    payload = bytes(100 * 1024)
+    with small_buffers(mine, made) as reader, mine.connected(made) as sender:
+        reader.subscribe(topic, qos=qos)
+        sender.publish(topic, payload, qos=qos)
+        before = rss(mine)
+        answers = set()
+        for _ in range(500):
+            answers.add(sender.publish(topic, payload, qos=qos))
+        assert sender.is_open
+        assert rss(mine) - before < 40 * MIB
+        if qos:
+            assert answers == {Reason.SUCCESS, Reason.QUOTA_EXCEEDED}
+
+
+@pytest.mark.parametrize("what", ["ping", "publish", "subscribe"])
+def test_a_device_that_asks_and_never_reads(mine: Fleet, made: Credential, what: str) -> None:
+    """Its answers do not pile up here, and it does not keep the server from others meanwhile."""
+    flood, enough = {
+        "ping": (encode(PingReq(), 4) * 30_000, 12 * MIB),
+        "publish": (encode(Publish("a", b"", 1, packet_id=1), 4) * 8_000, 8 * MIB),
+        "subscribe": (encode(Subscribe(1, (SubscriptionRequest("a", 1),)), 4) * 6_000, 2 * MIB),
+    }[what]
+    with small_buffers(mine, made, version=4) as device:
+        before = rss(mine)
+        device.sock.settimeout(1.0)
+        sent = 0
+        with contextlib.suppress(TimeoutError, ConnectionError, ssl.SSLError):
+            while sent < enough:
+                device.sock.sendall(flood)
+                sent += len(flood)
+        assert rss(mine) - before < 5 * MIB
+
+
+def test_a_connect_flood_with_a_good_certificate(mine: Fleet, made: Credential) -> None:
+    """Everybody takes over from everybody else; nobody is left behind."""
+    name = new_name()
+    with contextlib.ExitStack() as stack:
+        devices = [stack.enter_context(mine.dial(made)) for _ in range(60)]
+        for device in devices:
+            device.send(Connect(5, name))
+        answered = [device for device in devices if survives(device)]  # when it was asked, that is
+        assert len([device for device in answered if device.is_open]) == 1
+
+
+def survives(device: Device) -> bool:
+    try:
+        device.expect(ConnAck)
+        return device.nothing_comes()
+    except Closed:
+        return False
+
+
+def test_log_lines_hold_no_line_breaks(mine: Fleet, made: Credential) -> None:
+    """What a device chose cannot make a line of its own."""
+    with mine.connected(made) as device:
+        device.publish('$aws/x\n{"event":"forged"}')
+    lines = mine.server.output.read_text().splitlines()
+    assert not [line for line in lines if re.match(r'^\{"event":"forged"', line)]

@@ -1,0 +1,102 @@
+"""A server that is stopped with devices connected, and that starts again."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import iot_client
+from tests.e2e.mqtt.conftest import Fleet, new_name, opened_door
+from tests.e2e.mqtt.devices import Closed, Device
+from thingmint.mqtt.protocol.packets import Will
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.testing import running_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_interrupted_with_devices_connected(tmp_path: Path) -> None:
+    with opened_door(tmp_path) as door:
+        mine, name, topic = door.mine, new_name(), new_name("t")
+        made = mine.credential()
+        keeper = mine.connected(made)
+        keeper.subscribe(topic)
+        five = mine.connected(made, name, will=Will(topic, b"not now"), session_expiry=60)
+        old = mine.connected(made, version=4)
+        silent = mine.dial(made)
+        began = time.monotonic()
+        door.server.process.send_signal(signal.SIGINT)
+        assert five.until_closed().reason is Reason.SERVER_SHUTTING_DOWN
+        closed = keeper.until_closed()
+        assert closed.reason is Reason.SERVER_SHUTTING_DOWN
+        assert len(closed.packets) == 1  # no will
+        for device in (old, silent):
+            assert device.until_closed().packets == []
+            device.drop()
+        for device in (five, keeper):
+            device.drop()
+        assert door.server.process.wait(20) == 0
+        assert time.monotonic() - began < 10
+        log = door.server.output.read_text()
+        assert "Traceback" not in log
+        assert '"level":"error"' not in log
+        assert log.splitlines()[-1].find('"stopped"') > 0
+    # On the same directory, with the same certificate; what only the embedded broker knew is gone.
+    data = door.server.data_dir
+    with running_server(data, arguments=["--log-format=json", "--key-pool=2"]) as server:
+        with Device(server, made) as device:
+            assert not device.connect(name, clean_start=False, session_expiry=60).session_present
+            assert device.is_open
+            server.process.terminate()
+            assert device.until_closed().reason is Reason.SERVER_SHUTTING_DOWN
+        assert server.process.wait(20) == 0
+
+
+def test_settings_from_a_file(tmp_path: Path) -> None:
+    """An ``[endpoints]`` table in thingmint.toml, for the account that there is."""
+    data = tmp_path / "data"
+    with running_server(data, arguments=["--key-pool=2"]) as server, contextlib.closing(iot_client(server)) as iot:
+        issued = iot.create_keys_and_certificate(setAsActive=True)
+        account = issued["certificateArn"].split(":")[4]
+        iot.create_policy(policyName="p", policyDocument=_EVERYTHING)
+        iot.attach_policy(policyName="p", target=issued["certificateArn"])
+    config = tmp_path / "thingmint.toml"
+    config.write_text(
+        f'[endpoints]\n"IoT.Example.org" = {{ account = "{account}", region = "us-east-1" }}\n'
+        f'"y.example.org" = {{ account = "{account}", region = "us-east-1", cloud = "yandex" }}\n'
+    )
+    with (
+        running_server(data, arguments=["--key-pool=2", f"--config={config}"]) as server,
+        contextlib.closing(iot_client(server)) as iot,
+    ):
+        assert iot.describe_endpoint()["endpointAddress"] == "iot.example.org"
+        fleet = Fleet(server, iot, account, "iot.example.org", {}, tmp_path)
+        for endpoint in ("iot.example.org", "y.example.org", "localhost"):
+            with fleet.dial(fleet.credential(), endpoint=endpoint) as device:
+                device.connect(new_name())
+
+
+_EVERYTHING = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}'
+
+
+def test_killed_with_devices_connected(tmp_path: Path) -> None:
+    """Nothing that was answered is lost: a deactivation holds after a power cut."""
+    with opened_door(tmp_path) as door:
+        made = door.mine.credential()
+        device = door.mine.connected(made)
+        door.mine.set_status(made, "INACTIVE")
+        door.server.kill()
+        device.until_closed()
+        device.drop()
+    with (
+        running_server(door.server.data_dir, arguments=["--key-pool=2"]) as server,
+        Device(server, made) as again,
+    ):
+        with pytest.raises(Closed) as caught:
+            again.connect(new_name())
+        assert caught.value.reason is Reason.NOT_AUTHORIZED

@@ -1,0 +1,169 @@
+"""Wills: when they are published, and for whom they are not."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.access.operator import deny
+from tests.e2e.mqtt.conftest import ALLOW_ALL, new_name
+from tests.e2e.mqtt.devices import Closed, Device
+from tests.e2e.wire import until
+from thingmint.mqtt.protocol.packets import Connect, Will
+from thingmint.mqtt.protocol.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.mqtt.conftest import Door, Fleet
+
+
+@pytest.fixture
+def witness(mine: Fleet) -> Iterator[Device]:
+    with mine.connected() as device:
+        device.subscribe("wills/#")
+        yield device
+
+
+def heard(witness: Device, topic: str, patience: float = 3.0) -> bytes | None:
+    """The will on that topic; None if none comes."""
+    try:
+        message = witness.read(patience)
+    except TimeoutError:
+        return None
+    assert getattr(message, "topic", None) == topic, message
+    payload: bytes = message.payload  # type: ignore[union-attr]
+    return payload
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ("drop", True),
+        ("reset", True),
+        ("garbage", True),
+        ("disconnect", False),
+        ("disconnect with will", True),
+    ],
+)
+def test_when_a_will_is_published(mine: Fleet, witness: Device, version: Any, end: str, expected: bool) -> None:
+    if version == 4 and end == "disconnect with will":
+        pytest.skip("3.1.1 knows no reasons")
+    topic = new_name("wills/a")
+    will = Will(topic, b"last words", qos=1)
+    with mine.connected(version=version, will=will) as device:
+        if end == "drop":
+            device.drop()
+        elif end == "reset":
+            device.reset()
+        elif end == "garbage":
+            device.send_bytes(b"\xff" * 64)
+        else:
+            device.disconnect(Reason.DISCONNECT_WITH_WILL if end == "disconnect with will" else Reason.SUCCESS)
+        if expected:
+            assert heard(witness, topic) == b"last words"
+        else:
+            mine.connected().drop()  # a round trip behind it
+            assert witness.nothing_comes()
+
+
+def test_a_will_is_retained_if_it_may_be(mine: Fleet, witness: Device) -> None:
+    topic = new_name("wills/a")
+    mine.connected(will=Will(topic, b"kept", retain=True)).drop()
+    assert heard(witness, topic) == b"kept"
+    made = mine.credential(ALLOW_ALL, deny("iot:RetainPublish"))
+    mine.connected(made, will=Will(topic, b"not kept", retain=True)).drop()
+    until(lambda: mine.log(made, "refused"), seconds=5, what="the refusal is told of")
+    with mine.connected() as late:
+        late.subscribe(topic)
+        assert late.receive().payload == b"kept"
+        late.publish(topic, b"", retain=True)
+
+
+def test_a_will_is_authorized_when_it_is_published(mine: Fleet, witness: Device) -> None:
+    topic = new_name("wills/a")
+    made = mine.credential(ALLOW_ALL, deny("iot:Publish", mine.arn(f"topic/{topic}")))
+    mine.connected(made, will=Will(topic, b"no")).drop()
+    (line,) = until(lambda: mine.log(made, "refused"), seconds=5, what="the refusal is told of")
+    assert (line["action"], line["resource"]) == ("iot:Publish", mine.arn(f"topic/{topic}"))
+    assert witness.nothing_comes()
+
+
+@pytest.mark.parametrize("topic", ["$aws/events/presence/connected/x", "$aws/certificates/create/json/accepted", "$x"])
+def test_a_will_cannot_forge_what_the_service_says(mine: Fleet, topic: str) -> None:
+    with mine.connected() as listener:
+        listener.subscribe("$aws/#", "$aws/events/#", "$aws/+/create/json/accepted")
+        made = mine.credential()
+        with contextlib.suppress(Closed):
+            mine.connected(made, will=Will(topic, b"forged")).drop()
+        until(lambda: mine.log(made, "refused"), seconds=5, what="the refusal is told of")
+        assert listener.nothing_comes()
+
+
+def test_a_will_with_a_delay(mine: Fleet, witness: Device) -> None:
+    topic, made, name = new_name("wills/a"), mine.credential(), new_name()
+    will = Will(topic, b"late", delay=1)
+    lasting: dict[str, Any] = {"session_expiry": 60, "clean_start": False}
+    began = time.monotonic()
+    mine.connected(made, name, will=will, **lasting).drop()
+    assert heard(witness, topic, 5) == b"late"
+    assert time.monotonic() - began > 0.9
+    # Who comes back in time has had no last words.
+    mine.connected(made, name, will=will, **lasting).drop()
+    with mine.connected(made, name, **lasting):
+        assert heard(witness, topic, 1.5) is None
+
+
+@pytest.mark.parametrize("how", ["new session", "session ends", "expiry is shorter"])
+def test_a_delay_ends_with_the_session(mine: Fleet, witness: Device, how: str) -> None:
+    """MQTT 5, 3.1.3.2.2: when the delay has passed or the session ends, whichever comes first."""
+    topic, made, name = new_name("wills/a"), mine.credential(), new_name()
+    will = Will(topic, b"now", delay=600)
+    expiry = 1 if how == "expiry is shorter" else 3600
+    device = mine.connected(made, name, will=will, session_expiry=expiry)
+    if how == "session ends":
+        device.disconnect(Reason.DISCONNECT_WITH_WILL, session_expiry=0)
+    else:
+        device.drop()
+    again = mine.connected(made, name, clean_start=True) if how == "new session" else contextlib.nullcontext()
+    with again:
+        assert heard(witness, topic) == b"now"
+
+
+def test_the_will_of_one_who_was_taken_over(mine: Fleet, witness: Device) -> None:
+    topic, made, name = new_name("wills/a"), mine.credential(), new_name()
+    with mine.connected(made, name, will=Will(topic, b"taken over")), mine.connected(made, name):
+        assert heard(witness, topic) == b"taken over"
+
+
+def test_no_will_of_one_deactivated_meanwhile(mine: Fleet, witness: Device) -> None:
+    topic, made = new_name("wills/a"), mine.credential()
+    mine.connected(made, will=Will(topic, b"late", delay=1), session_expiry=60).drop()
+    mine.set_status(made, "INACTIVE")
+    assert heard(witness, topic, 2) is None
+
+
+def test_no_will_of_a_certificate_that_moved(door: Door, witness: Device) -> None:
+    """What it may do in its new account is no right in the old one."""
+    topic, mine, other = new_name("wills/a"), door.mine, door.other
+    made = mine.credential()
+    with mine.dial(made, endpoint="localhost") as device:
+        device.connect(new_name(), will=Will(topic, b"late", delay=1), session_expiry=60)
+    mine.set_status(made, "INACTIVE")
+    mine.iot.delete_certificate(certificateId=made.fingerprint, forceDelete=True)
+    other.register(made, ALLOW_ALL)
+    assert heard(witness, topic, 2) is None
+
+
+def test_connects_in_flight_do_not_take_wills_along(mine: Fleet, witness: Device) -> None:
+    """A CONNECT that is refused leaves no will."""
+    topic = new_name("wills/a")
+    made = mine.credential(deny("iot:Connect"), ALLOW_ALL)
+    with mine.dial(made) as device:
+        device.send(Connect(5, new_name(), will=Will(topic, b"never in")))
+        device.until_closed()
+    assert heard(witness, topic, 0.5) is None

@@ -1,0 +1,99 @@
+"""The door's rules that hang on nothing but facts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from tests.e2e.yandex.certificates import certificate, rsa_spki
+from tests.e2e.yandex.certificates import der_of as made_der
+from thingmint.domain.door import DoorSettings, client_id_flaw, key_flaw
+from thingmint.domain.policy.certificates import certificate_context
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def der_of(key: ec.EllipticCurvePrivateKey, *attributes: x509.NameAttribute[str], san: bool = False) -> bytes:
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name(attributes))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Maker")]))
+        .public_key(key.public_key())
+        .serial_number(0xABC)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + timedelta(days=1))
+    )
+    if san:
+        names = [x509.DNSName("a.example"), x509.DNSName("b.example"), x509.UniformResourceIdentifier("urn:x")]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    ("bits", "weak_keys", "flaw"),
+    [
+        (2048, False, None),
+        (1536, False, "an RSA key of 1536 bits; the account's setting weak_keys would let it in"),
+        (1536, True, None),
+        (1024, True, None),
+        (512, True, "an RSA key of 512 bits, which anybody can break"),
+    ],
+)
+def test_the_strength_of_keys(bits: int, weak_keys: bool, flaw: str | None) -> None:
+    assert key_flaw(made_der(certificate(rsa_spki(bits))), weak_keys=weak_keys) == flaw
+
+
+def test_other_keys_and_none() -> None:
+    assert key_flaw(der_of(ec.generate_private_key(ec.SECP256R1())), weak_keys=False) is None
+    assert key_flaw(b"\x30\x03abc", weak_keys=True) == "a key that cannot be read"
+
+
+@pytest.mark.parametrize("client_id", ["dev-1", "00:11:22", "a/b", "ünïcode", "x" * 128])
+def test_usable_client_ids(client_id: str) -> None:
+    assert client_id_flaw(client_id) is None
+
+
+@pytest.mark.parametrize("client_id", ["$aws", "a+b", "a#", "a*", "why?", "a\nb", "a\x7f", "a\u202eb"])
+def test_unusable_client_ids(client_id: str) -> None:
+    assert client_id_flaw(client_id) is not None
+
+
+def test_settings_of_an_account_are_aws_unless_switched() -> None:
+    assert DoorSettings.of({}) == DoorSettings()
+    switched = DoorSettings.of({"weak_keys": "true", "keys_over_mqtt": "false", "unknown": "true"})
+    assert (switched.weak_keys, switched.keys_over_mqtt, switched.check_validity) == (True, False, True)
+
+
+def test_variables_of_a_certificate() -> None:
+    der = der_of(
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.NameAttribute(NameOID.COMMON_NAME, "dev"),
+        x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "first"),
+        x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "second"),
+        san=True,
+    )
+    context = certificate_context(der)
+    assert context["iot:Certificate.Subject.CommonName"] == "dev"
+    assert context["iot:Certificate.Issuer.CommonName"] == "Maker"
+    # AWS's guide: the bare name is the first of several values, ".1" the second.
+    assert context["iot:Certificate.Subject.OrganizationalUnit"] == "first"
+    assert context["iot:Certificate.Subject.OrganizationalUnit.1"] == "second"
+    assert "iot:Certificate.Subject.OrganizationalUnit.2" not in context
+    assert context["iot:Certificate.Subject.OrganizationalUnit.List"] == ["first", "second"]
+    assert context["iot:Certificate.Subject.AlternativeName.DNSName.1"] == "b.example"
+    assert context["iot:Certificate.Subject.AlternativeName.UniformResourceIdentifier"] == "urn:x"
+    assert context["iot:Certificate.SerialNumber"] == "abc"
+    available = context["iot:Certificate.AvailableKeys"]
+    assert isinstance(available, list)
+    assert "Certificate.Subject.CommonName" in available
+    assert "iot:Certificate.Subject.Country" not in context
+
+
+def test_what_cannot_be_read_gives_no_variables() -> None:
+    assert certificate_context(b"\x30\x82\xff\xff") == {}

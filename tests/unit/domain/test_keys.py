@@ -1,0 +1,78 @@
+"""Key pairs that we make, and the policies on those that others made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ed448, padding, rsa, x25519
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from tests.unit import vectors
+from thingmint.domain.keys import CSR_KEYS, OWN_KEYS, KeyPolicy, generate_key_pair
+
+WITH_ED25519 = KeyPolicy(rsa_min=2048, rsa_max=2048, curves=frozenset(), ed25519=True)
+OTHER_TYPE = "a key of a type that is not accepted; use RSA or ECDSA"
+
+
+def test_a_key_pair() -> None:
+    pair = generate_key_pair()
+    private = load_pem_private_key(pair.private_pem.encode(), None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    assert (private.key_size, private.public_key().public_numbers().e) == (2048, 65537)
+    assert pair.private_pem.startswith("-----BEGIN RSA PRIVATE KEY-----\n")  # PKCS#1
+    assert pair.public_pem.startswith("-----BEGIN PUBLIC KEY-----\n")
+    assert load_pem_public_key(pair.public_pem.encode()) == private.public_key() == pair.public_key
+    signature = private.sign(b"message", padding.PKCS1v15(), SHA256())
+    pair.public_key.verify(signature, b"message", padding.PKCS1v15(), SHA256())
+
+
+def test_each_is_another() -> None:
+    assert generate_key_pair().private_pem != generate_key_pair().private_pem
+
+
+def test_a_key_pair_does_not_show_itself() -> None:
+    pair = vectors.cheap_key_pair()
+    assert repr(pair) == str(pair) == f"{pair}" == "<KeyPair>"
+    assert f"{[pair]} {(pair,)!r}" == "[<KeyPair>] (<KeyPair>,)"
+
+
+@pytest.mark.parametrize(
+    ("policy", "key", "violation"),
+    [
+        (CSR_KEYS, vectors.huge_rsa_public_key(2048), None),
+        (CSR_KEYS, vectors.huge_rsa_public_key(3072), None),
+        (CSR_KEYS, vectors.huge_rsa_public_key(4096), None),
+        (
+            CSR_KEYS,
+            vectors.huge_rsa_public_key(2047),
+            "an RSA key of 2047 bits; 2048 to 4096 are accepted",
+        ),
+        (
+            CSR_KEYS,
+            vectors.huge_rsa_public_key(4097),
+            "an RSA key of 4097 bits; 2048 to 4096 are accepted",
+        ),
+        (OWN_KEYS, vectors.huge_rsa_public_key(4097), None),
+        (
+            OWN_KEYS,
+            vectors.huge_rsa_public_key(8193),
+            "an RSA key of 8193 bits; 2048 to 8192 are accepted",
+        ),
+        (CSR_KEYS, vectors.ec_key("secp256r1").public_key(), None),
+        (CSR_KEYS, vectors.ec_key("secp521r1").public_key(), None),
+        (
+            CSR_KEYS,
+            vectors.ec_key("secp256k1").public_key(),
+            "an EC key on another curve than secp256r1, secp384r1, secp521r1",
+        ),
+        (CSR_KEYS, vectors.ed25519_key().public_key(), OTHER_TYPE),
+        (WITH_ED25519, vectors.ed25519_key().public_key(), None),
+        (WITH_ED25519, ed448.Ed448PrivateKey.generate().public_key(), OTHER_TYPE),
+        (OWN_KEYS, x25519.X25519PrivateKey.generate().public_key(), OTHER_TYPE),
+        (OWN_KEYS, dsa.generate_private_key(1024).public_key(), OTHER_TYPE),
+    ],
+)
+def test_policies(policy: KeyPolicy, key: Any, violation: str | None) -> None:
+    assert policy.violation(key) == violation

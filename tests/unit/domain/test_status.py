@@ -1,0 +1,63 @@
+"""The whole table of transitions."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from thingmint.domain.errors import InvalidState
+from thingmint.domain.status import Status, check_initial, check_update
+
+SETTABLE = ("ACTIVE", "INACTIVE", "REVOKED")
+# What a caller may set, by the status that there is. aws-iot.md 2.3.
+ALLOWED = {
+    "ACTIVE": SETTABLE,
+    "INACTIVE": SETTABLE,
+    "REVOKED": ("REVOKED",),
+    "PENDING_TRANSFER": (),
+    "REGISTER_INACTIVE": SETTABLE,
+    "PENDING_ACTIVATION": SETTABLE,
+}
+ALLOWED_WITH_REINSTATEMENT = ALLOWED | {"REVOKED": SETTABLE}
+
+
+def test_the_table_names_every_status() -> None:
+    assert set(ALLOWED) == set(Status)
+
+
+@pytest.mark.parametrize("reinstate", [False, True])
+@pytest.mark.parametrize(("current", "new"), list(itertools.product(ALLOWED, ALLOWED)))
+def test_updates(current: str, new: str, reinstate: bool) -> None:
+    if new in (ALLOWED_WITH_REINSTATEMENT if reinstate else ALLOWED)[current]:
+        check_update("f" * 64, Status(current), Status(new), reinstate=reinstate)
+        return
+    with pytest.raises(InvalidState) as refused:
+        check_update("f" * 64, Status(current), Status(new), reinstate=reinstate)
+    assert (refused.value.kind, refused.value.id) == ("certificate", "f" * 64)
+
+
+@pytest.mark.parametrize(
+    ("current", "new", "reason"),
+    [
+        ("ACTIVE", "PENDING_TRANSFER", "Status PENDING_TRANSFER can only be set by the service itself"),
+        ("PENDING_TRANSFER", "ACTIVE", "Status cannot be changed while a transfer is pending"),
+        ("REVOKED", "ACTIVE", "Status cannot be changed from REVOKED to ACTIVE"),
+        # What is asked for is wrong whatever there is.
+        ("PENDING_TRANSFER", "PENDING_TRANSFER", "Status PENDING_TRANSFER can only be set by the service itself"),
+    ],
+)
+def test_reasons(current: str, new: str, reason: str) -> None:
+    with pytest.raises(InvalidState) as refused:
+        check_update("f" * 64, Status(current), Status(new), reinstate=False)
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_initial_ones(status: Status) -> None:
+    if status in SETTABLE:
+        check_initial(status)
+        return
+    with pytest.raises(InvalidState) as refused:
+        check_initial(status)
+    assert refused.value.reason == f"Not allowed to register certificate with {status} status"

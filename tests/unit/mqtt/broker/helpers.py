@@ -1,0 +1,144 @@
+"""Devices that write down what they get, on a clock that stands until it is told to go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from thingmint.domain.registration import Scope
+from thingmint.mqtt.broker.embedded import EmbeddedBroker
+from thingmint.mqtt.broker.interface import Broker, Message, Opening, QoS, Subscription
+from thingmint.mqtt.broker.limits import EmbeddedLimits
+from thingmint.mqtt.protocol.packets import MessageProperties
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from thingmint.mqtt.broker.interface import Link
+    from thingmint.mqtt.protocol.reasons import Reason
+
+Answer = TypeVar("Answer")
+
+HERE = Scope("111122223333", "eu-central-1")
+ELSEWHERE = Scope("444455556666", "eu-central-1")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Got(NamedTuple):
+    message: Message
+    packet_id: int | None
+    again: bool
+
+    @property
+    def text(self) -> str:
+        return self.message.payload.decode()
+
+
+def answer_of(coroutine: Coroutine[Any, Any, Answer]) -> Answer:
+    """Of one that awaits nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        answer: Answer = stop.value
+        return answer
+    raise AssertionError("it awaits")
+
+
+class Device:
+    """Connected and resumed from the beginning. ``on_deliver`` is called with what it got, from inside ``deliver``."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        client_id: str = "device",
+        scope: Scope = HERE,
+        *,
+        clean_start: bool = False,
+        expiry: int = 600,
+        receive_maximum: int = 100,
+        resume: bool = True,
+        on_deliver: Callable[[Device, Got], object] | None = None,
+    ) -> None:
+        self.got: list[Got] = []
+        self.losses: list[Reason] = []
+        self.on_deliver = on_deliver
+        opening = Opening(scope, client_id, 5, clean_start, expiry, receive_maximum)
+        self.link: Link = answer_of(broker.open(opening, self))
+        if resume:
+            self.link.resume()
+
+    def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
+        got = Got(message, packet_id, again)
+        self.got.append(got)
+        if self.on_deliver is not None:
+            self.on_deliver(self, got)
+
+    def lost(self, reason: Reason) -> None:
+        self.losses.append(reason)
+
+    @property
+    def texts(self) -> list[str]:
+        return [got.text for got in self.got]
+
+    def take(self) -> list[str]:
+        """What came since it was last asked."""
+        texts = self.texts
+        self.got.clear()
+        return texts
+
+    def acknowledge(self) -> None:
+        """Everything that it has got."""
+        for got in list(self.got):
+            if got.packet_id is not None:
+                self.link.acknowledge(got.packet_id)
+
+    def publish(self, topic: str, text: str = "m", qos: QoS = 1, *, retain: bool = False, **properties: Any) -> Reason:
+        answers: list[Reason] = []
+        self.link.publish(message(topic, text, qos, retain=retain, **properties), answers.append)
+        (answer,) = answers
+        return answer
+
+    def subscribe(self, filter: str, qos: QoS = 1, **options: Any) -> Reason:
+        (reason,) = self.subscribe_all([Subscription(filter, qos, **options)])
+        return reason
+
+    def subscribe_all(self, subscriptions: Sequence[Subscription]) -> Sequence[Reason]:
+        answers: list[Sequence[Reason]] = []
+        self.link.subscribe(subscriptions, answers.append)
+        (answer,) = answers
+        return answer
+
+    def unsubscribe(self, *filters: str) -> Sequence[Reason]:
+        answers: list[Sequence[Reason]] = []
+        self.link.unsubscribe(filters, answers.append)
+        (answer,) = answers
+        return answer
+
+
+def message(topic: str, text: str = "m", qos: QoS = 1, *, retain: bool = False, **properties: Any) -> Message:
+    if properties:
+        return Message(topic, text.encode(), qos, retain, MessageProperties(**properties))
+    return Message(topic, text.encode(), qos, retain)
+
+
+def broker_with(clock: Clock | None = None, **limits: Any) -> EmbeddedBroker:
+    return EmbeddedBroker(EmbeddedLimits(**limits), clock or Clock())
+
+
+def naive_match(filter: str, topic: str) -> bool:
+    """AWS's rule, level by level."""
+    filter_levels, topic_levels = filter.split("/"), topic.split("/")
+    if topic.startswith("$") and filter_levels[0] in ("+", "#"):
+        return False
+    for index, level in enumerate(filter_levels):
+        if level == "#":
+            return len(topic_levels) > index
+        if index >= len(topic_levels) or level not in ("+", topic_levels[index]):
+            return False
+    return len(filter_levels) == len(topic_levels)

@@ -1,0 +1,339 @@
+"""The client's end of a connection, and brokers that misbehave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thingmint.mqtt.broker.client import MAX_PACKET_SIZE, Answered, ClientConnection
+from thingmint.mqtt.protocol.decoder import Decoder
+from thingmint.mqtt.protocol.encoder import encode
+from thingmint.mqtt.protocol.errors import ProtocolError
+from thingmint.mqtt.protocol.packets import (
+    NO_PROPERTIES,
+    Auth,
+    ConnAck,
+    Connect,
+    Disconnect,
+    PingReq,
+    PingResp,
+    PubAck,
+    Publish,
+    PubRec,
+    SubAck,
+    Subscribe,
+    SubscriptionRequest,
+    UnsubAck,
+    Unsubscribe,
+)
+from thingmint.mqtt.protocol.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thingmint.mqtt.protocol.packets import Packet, Version
+
+VERSIONS: list[Version] = [5, 4]
+
+
+class Conversation:
+    """With a broker that says what it is told to."""
+
+    def __init__(self, version: Version = 5, connack: ConnAck | None = None, **fields: Any) -> None:
+        self.version = version
+        self.client = ClientConnection(Connect(version=version, client_id="c", keep_alive=60, **fields), 0.0)
+        self.broker = Decoder(version=version)
+        self.answers: list[Any] = []
+        self.now = 0.0
+        self.client.outgoing(0.0)
+        if connack is None:
+            connack = ConnAck()
+        self.events = self.hear(connack)
+
+    def hear(self, *packets: Packet) -> list[Any]:
+        return list(self.client.receive(b"".join(encode(packet, self.version) for packet in packets)))
+
+    def said(self) -> list[Packet]:
+        return list(self.broker.feed(self.client.outgoing(self.now)))
+
+    def publish(self, payload: bytes = b"x", qos: int = 1, *, retain: bool = False) -> None:
+        self.client.publish("t", payload, qos=qos, retain=retain, properties=NO_PROPERTIES, done=self.done)
+
+    def done(self, reasons: Sequence[Reason]) -> None:
+        self.answers.append(tuple(reasons))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_connecting(version: Version) -> None:
+    client = ClientConnection(Connect(version=version, client_id="c", username="u", password=b"p"), 0.0)
+    (connect,) = Decoder().feed(client.outgoing(0.0))
+    assert connect == Connect(version=version, client_id="c", username="u", password=b"p")
+    assert list(client.receive(encode(ConnAck(), version))) == [ConnAck()]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_refusal(version: Version) -> None:
+    conversation = Conversation(version, ConnAck(Reason.NOT_AUTHORIZED))
+    assert [event.reason for event in conversation.events] == [Reason.NOT_AUTHORIZED]
+    conversation.client.disconnect()
+    assert conversation.said() == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_messages_are_answered(version: Version) -> None:
+    conversation = Conversation(version)
+    conversation.publish(b"1")
+    conversation.publish(b"2", 0)
+    conversation.publish(b"3")
+    assert conversation.said() == [
+        Publish("t", b"1", 1, packet_id=1),
+        Publish("t", b"2"),
+        Publish("t", b"3", 1, packet_id=2),
+    ]
+    assert conversation.answers == [(Reason.SUCCESS,)]
+    events = conversation.hear(PubAck(2), PubAck(1))
+    assert events == [Answered(conversation.done, (Reason.SUCCESS,))] * 2
+    with pytest.raises(ProtocolError, match="not asked"):
+        conversation.hear(PubAck(1))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_subscriptions_are_answered(version: Version) -> None:
+    conversation = Conversation(version)
+    requests = [SubscriptionRequest("a", 1), SubscriptionRequest("b", 0)]
+    conversation.client.subscribe(requests, conversation.done)
+    conversation.client.unsubscribe(["a", "b"], conversation.done)
+    assert conversation.said() == [Subscribe(1, tuple(requests)), Unsubscribe(2, ("a", "b"))]
+    granted = (Reason.GRANTED_QOS_1, Reason.UNSPECIFIED_ERROR)
+    ended = (Reason.SUCCESS, Reason.NO_SUBSCRIPTION_EXISTED) if version == 5 else (Reason.SUCCESS,) * 2
+    events = conversation.hear(SubAck(1, granted), UnsubAck(2, ended))
+    assert [event.reasons for event in events] == [granted, ended]
+
+
+def test_the_brokers_receive_maximum() -> None:
+    conversation = Conversation(connack=ConnAck(receive_maximum=2))
+    for number in range(4):
+        conversation.publish(b"%d" % number)
+    assert [packet.payload for packet in conversation.said() if isinstance(packet, Publish)] == [b"0", b"1"]
+    with pytest.raises(ProtocolError):  # one that was not sent yet is not answered
+        conversation.hear(PubAck(3))
+
+
+def test_what_waits_goes_out_in_order() -> None:
+    conversation = Conversation(connack=ConnAck(receive_maximum=1))
+    for number in range(5):
+        conversation.publish(b"%d" % number)
+    sent = []
+    for _ in range(5):
+        (packet,) = conversation.said()
+        assert isinstance(packet, Publish)
+        assert packet.packet_id is not None
+        sent.append(packet.payload)
+        conversation.hear(PubAck(packet.packet_id))
+    assert sent == [b"0", b"1", b"2", b"3", b"4"]
+    assert conversation.said() == []
+
+
+def test_congestion() -> None:
+    conversation = Conversation(connack=ConnAck(receive_maximum=10))
+    while not conversation.client.congested:
+        conversation.publish()
+    assert conversation.answers == []
+    conversation.publish()
+    conversation.client.subscribe([SubscriptionRequest("a")], conversation.done)
+    assert conversation.answers == [(Reason.QUOTA_EXCEEDED,)] * 2
+    conversation.hear(PubAck(1))
+    assert not conversation.client.congested
+
+
+def test_congestion_by_size() -> None:
+    conversation = Conversation(connack=ConnAck(receive_maximum=1))
+    for _ in range(4):
+        assert not conversation.client.congested
+        conversation.publish(bytes(100_000))
+    assert conversation.client.congested
+
+
+@pytest.mark.parametrize(
+    ("connack", "options"),
+    [
+        (ConnAck(retain_available=False), {"retain": True}),
+        (ConnAck(maximum_packet_size=100), {"payload": bytes(100)}),
+        (ConnAck(), {"payload": bytes(MAX_PACKET_SIZE)}),
+        (ConnAck(), {"payload": bytes(MAX_PACKET_SIZE), "qos": 0}),
+    ],
+)
+def test_what_the_broker_does_not_take(connack: ConnAck, options: Any) -> None:
+    conversation = Conversation(connack=connack)
+    conversation.publish(**options)
+    assert conversation.answers == [(Reason.IMPLEMENTATION_SPECIFIC_ERROR,)]
+    assert conversation.said() == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_deliveries(version: Version) -> None:
+    conversation = Conversation(version)
+    first = Publish("t", b"1", 1, packet_id=7)
+    assert conversation.hear(first, Publish("t", b"2")) == [first, Publish("t", b"2")]
+    conversation.client.acknowledge(8)
+    conversation.client.acknowledge(7)
+    conversation.client.acknowledge(7)
+    assert conversation.said() == [PubAck(7)]
+    assert conversation.hear(first) == [first]
+
+
+def test_sent_again_too_soon() -> None:
+    first = Publish("t", b"1", 1, packet_id=7)
+    again = Publish("t", b"1", 1, dup=True, packet_id=7)
+    conversation = Conversation(4)
+    assert conversation.hear(first, again) == [first]
+    with pytest.raises(ProtocolError, match="in use"):
+        Conversation(4).hear(first, first)
+    with pytest.raises(ProtocolError, match="in use"):
+        Conversation(5).hear(first, again)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "packets",
+    [
+        [PubAck(1)],
+        [SubAck(1, (Reason.SUCCESS,))],
+        [UnsubAck(1, (Reason.SUCCESS,))],
+        [ConnAck()],
+        [Connect(version=5, client_id="x")],
+        [PingReq()],
+        [PubRec(1)],
+        [Publish("t", b"", 2, packet_id=1)],
+        [Subscribe(1, (SubscriptionRequest("a"),))],
+    ],
+    ids=str,
+)
+def test_packets_out_of_place(version: Version, packets: list[Packet]) -> None:
+    with pytest.raises(ProtocolError):
+        Conversation(version).hear(*packets)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        Auth(Reason.CONTINUE_AUTHENTICATION, "x"),
+        Publish("t", b"", topic_alias=1),
+        Publish("", b"", topic_alias=1),
+    ],
+    ids=str,
+)
+def test_packets_out_of_place_in_5(packet: Packet) -> None:
+    with pytest.raises(ProtocolError):
+        Conversation().hear(packet)
+
+
+@pytest.mark.parametrize(
+    "connack",
+    [ConnAck(session_present=True), ConnAck(maximum_qos=0), PingResp(), Publish("t", b"")],
+    ids=str,
+)
+def test_a_wrong_beginning(connack: Any) -> None:
+    with pytest.raises(ProtocolError):
+        Conversation(connack=connack)
+
+
+def test_an_answer_to_something_else() -> None:
+    conversation = Conversation()
+    conversation.client.subscribe([SubscriptionRequest("a")], conversation.done)
+    with pytest.raises(ProtocolError):
+        conversation.hear(PubAck(1))
+
+
+@pytest.mark.parametrize("reasons", [(Reason.SUCCESS,) * 2, (Reason.GRANTED_QOS_2,)])
+def test_an_answer_that_does_not_fit(reasons: tuple[Reason, ...]) -> None:
+    conversation = Conversation()
+    conversation.client.subscribe([SubscriptionRequest("a")], conversation.done)
+    with pytest.raises(ProtocolError, match="does not fit"):
+        conversation.hear(SubAck(1, reasons))
+
+
+def test_more_than_was_allowed() -> None:
+    conversation = Conversation(receive_maximum=2)
+    with pytest.raises(ProtocolError) as caught:
+        conversation.hear(*(Publish("t", b"", 1, packet_id=id) for id in (1, 2, 3)))
+    assert caught.value.reason is Reason.RECEIVE_MAXIMUM_EXCEEDED
+
+
+def test_a_huge_packet() -> None:
+    conversation = Conversation()
+    with pytest.raises(ProtocolError) as caught:
+        list(conversation.client.receive(b"\x30\xff\xff\xff\x7f"))
+    assert caught.value.reason is Reason.PACKET_TOO_LARGE
+
+
+@given(st.binary(max_size=64), st.sampled_from(VERSIONS))
+def test_garbage(data: bytes, version: Version) -> None:
+    """Ends in a ProtocolError, or waits for more; nothing else comes out."""
+    for open_first in (False, True):
+        client = ClientConnection(Connect(version=version, client_id="c"), 0.0)
+        if open_first:
+            list(client.receive(encode(ConnAck(), version)))
+        try:
+            for event in client.receive(data):
+                assert isinstance(event, ConnAck | Publish | Disconnect)
+        except ProtocolError:
+            pass
+
+
+def test_events_may_wait() -> None:
+    conversation = Conversation()
+    publishes = [Publish("t", b"%d" % number) for number in range(3)]
+    data = b"".join(encode(publish, 5) for publish in publishes)
+    assert next(conversation.client.receive(data)) == publishes[0]
+    conversation.client.receive(encode(Publish("t", b"3"), 5))  # nothing is taken
+    assert [event.payload for event in conversation.client.receive(b"") if isinstance(event, Publish)] == [
+        b"1",
+        b"2",
+        b"3",
+    ]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_signs_of_life(version: Version) -> None:
+    conversation = Conversation(version)
+    client = conversation.client
+    assert client.tick(29.0, reading=True)
+    assert conversation.said() == []
+    assert client.tick(30.0, reading=True)
+    assert conversation.said() == [PingReq()]
+    assert client.tick(49.0, reading=True)
+    assert not client.tick(50.0, reading=True)
+    conversation.hear(PingResp())
+    assert client.tick(50.0, reading=True)
+
+
+def test_signs_of_life_that_nobody_reads() -> None:
+    conversation = Conversation(connack=ConnAck(server_keep_alive=20))
+    client = conversation.client
+    for now in range(0, 200, 5):
+        assert client.tick(float(now), reading=False)
+    assert len(conversation.said()) == 19  # the broker still hears from us
+    assert client.tick(214.0, reading=True)
+    assert not client.tick(215.0, reading=True)
+
+
+def test_what_is_never_answered() -> None:
+    conversation = Conversation(connack=ConnAck(receive_maximum=1))
+    conversation.publish()
+    conversation.publish()
+    conversation.client.subscribe([SubscriptionRequest("a"), SubscriptionRequest("b")], conversation.done)
+    answered = conversation.client.abandoned()
+    assert sorted(len(one.reasons) for one in answered) == [1, 1, 2]
+    assert {reason for one in answered for reason in one.reasons} == {Reason.UNSPECIFIED_ERROR}
+    assert conversation.client.abandoned() == []
+
+
+@pytest.mark.parametrize(("expiry", "new", "said"), [(0, 5, None), (10, 5, 5), (10, 0, 0), (10, None, None)])
+def test_saying_goodbye(expiry: int, new: int | None, said: int | None) -> None:
+    conversation = Conversation(session_expiry=expiry)
+    conversation.client.disconnect(session_expiry=new)
+    assert conversation.said() == [Disconnect(session_expiry=said)]

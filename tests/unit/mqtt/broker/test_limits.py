@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from thingmint.mqtt.broker.limits import Bound, Budget, EmbeddedLimits
+
+
+@pytest.mark.parametrize("fullest", [0, 1, 2])
+@pytest.mark.parametrize("bound", [Bound(2, 1000), Bound(1000, 20)])
+def test_a_budget_is_bounded_at_every_step(fullest: int, bound: Bound) -> None:
+    chain: list[Budget] = []
+    for step in range(3):
+        chain.append(Budget(bound if step == fullest else Bound(1000, 1000), chain[-1] if chain else None))
+    last = chain[-1]
+    assert last.take(10)
+    assert last.take(10)
+    assert not last.take(10)
+    assert [(budget.count, budget.size) for budget in chain] == [(2, 20)] * 3  # a refused one is held nowhere
+    assert [budget.refused for budget in chain] == [1, 0, 0]
+    last.give_back(10)
+    assert last.take(10)
+
+
+def test_one_account_cannot_fill_the_broker() -> None:
+    limits = EmbeddedLimits()
+    assert limits.sessions_per_account < limits.sessions
+    for one, everybody in ((limits.queued_per_account, limits.queued), (limits.retained_per_account, limits.retained)):
+        assert one.count < everybody.count
+        assert one.size < everybody.size
+    assert limits.retained_per_account.count <= limits.queued_per_session.count

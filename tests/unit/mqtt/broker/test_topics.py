@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thingmint.mqtt.broker.topics import FilterTree, TopicTree
+
+from .helpers import naive_match
+
+CASES = [
+    # filter, topics that it matches, topics that it does not
+    ("a", ["a"], ["b", "a/", "/a", "a/b", "A", ""]),
+    ("a/b", ["a/b"], ["a", "a/b/c", "a/b/", "a//b"]),
+    ("+", ["a", "b"], ["a/b", "/a", "$a", "$SYS"]),
+    ("/+", ["/a", "/"], ["a", "/a/b"]),
+    ("+/+", ["a/b", "/a", "a/", "/"], ["a", "a/b/c", "$aws/b"]),
+    ("a/+", ["a/b", "a/"], ["a", "a/b/c"]),
+    ("a/+/c", ["a/b/c", "a//c", "a/$b/c"], ["a/b", "a/c", "a/b/d"]),
+    ("#", ["a", "a/b", "/", "a/$b"], ["$a", "$aws/things"]),
+    ("a/#", ["a/b", "a/", "a/b/c"], ["a", "ab", "b/a"]),  # AWS: not the parent level
+    ("a/b/#", ["a/b/c"], ["a/b", "a", "a/c"]),
+    ("+/#", ["a/b", "a/", "/"], ["a", "$a/b"]),
+    ("+/b/#", ["a/b/c"], ["a/b", "$a/b/c"]),
+    ("$aws/#", ["$aws/a", "$aws/things/x/get"], ["$aws", "$awsx/a", "aws/a"]),
+    ("$aws/+/x", ["$aws/a/x"], ["$aws/a/b/x"]),
+    ("$aws/+/$x", ["$aws/a/$x", "$aws/$a/$x"], ["$aws/a/x"]),
+    ("gerät/+", ["gerät/ü"], ["gerat/u"]),
+]
+
+
+@pytest.mark.parametrize(("filter", "matching", "others"), CASES)
+def test_matching(filter: str, matching: list[str], others: list[str]) -> None:
+    filters: FilterTree[str] = FilterTree()
+    filters.put(filter, "found")
+    for topic in matching + others:
+        topics: TopicTree[str] = TopicTree()
+        topics.put(topic, "found")
+        expected = ["found"] if topic in matching else []
+        assert filters.matching(topic) == expected, topic
+        assert topics.matching(filter) == expected, topic
+        assert naive_match(filter, topic) is (topic in matching), topic
+
+
+LEVELS = st.sampled_from(["", "a", "b", "$a"])
+TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join)
+FILTERS = st.builds(
+    lambda levels, rest: "/".join(levels + rest),
+    st.lists(LEVELS | st.just("+"), max_size=4),
+    st.sampled_from([["#"], ["+"], ["a"]]),
+)
+
+
+@given(st.lists(FILTERS, max_size=12), st.lists(FILTERS, max_size=6), st.lists(TOPICS, min_size=1, max_size=6))
+def test_filters_against_naive(kept: list[str], removed: list[str], topics: list[str]) -> None:
+    tree: FilterTree[str] = FilterTree()
+    for filter in kept + removed:
+        tree.put(filter, filter)
+    for filter in removed:
+        tree.remove(filter)
+        tree.remove(filter)  # which is not there any more
+    left = set(kept) - set(removed)
+    for filter in kept + removed:
+        assert tree.get(filter) == (filter if filter in left else None)
+    for topic in topics:
+        assert sorted(tree.matching(topic)) == sorted(filter for filter in left if naive_match(filter, topic))
+
+
+@given(st.lists(TOPICS, max_size=12), st.lists(TOPICS, max_size=6), st.lists(FILTERS, min_size=1, max_size=6))
+def test_topics_against_naive(kept: list[str], removed: list[str], filters: list[str]) -> None:
+    tree: TopicTree[str] = TopicTree()
+    for topic in kept + removed:
+        tree.put(topic, topic)
+    for topic in removed:
+        tree.remove(topic)
+        tree.remove(topic)
+    left = set(kept) - set(removed)
+    for filter in filters:
+        assert sorted(tree.matching(filter)) == sorted(topic for topic in left if naive_match(filter, topic))
+
+
+@given(st.lists(FILTERS, unique=True).flatmap(lambda names: st.tuples(st.just(names), st.permutations(names))))
+def test_no_node_is_left_behind(names: tuple[list[str], list[str]]) -> None:
+    tree: FilterTree[str] = FilterTree()
+    for filter in names[0]:
+        tree.put(filter, filter)
+    for filter in names[1]:
+        tree.remove(filter)
+    assert not tree._wild.root.children
+    assert not tree._exact
+
+
+def test_a_value_may_stand_above_others() -> None:
+    tree: FilterTree[str] = FilterTree()
+    for filter in ("+", "+/a", "+/a/+"):
+        tree.put(filter, filter)
+    tree.remove("+/a")
+    assert tree.matching("x/a") == []
+    assert tree.matching("x") == ["+"]
+    assert tree.matching("x/a/y") == ["+/a/+"]
+
+
+def test_depth_is_no_matter() -> None:
+    tree: FilterTree[str] = FilterTree()
+    topic = "/".join(["a"] * 20_000)
+    tree.put(topic + "/#", "found")
+    assert tree.matching(topic + "/b") == ["found"]
+    tree.remove(topic + "/#")
+    assert not tree._wild.root.children

@@ -1,0 +1,188 @@
+"""Every packet that can be made, encoded and decoded again."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.mqtt.protocol.samples import decoder_version
+from thingmint.mqtt.protocol.codes import ALLOWED, FROM_RETURN_CODE, SUBACK_3
+from thingmint.mqtt.protocol.decoder import Decoder
+from thingmint.mqtt.protocol.encoder import encode
+from thingmint.mqtt.protocol.packets import (
+    Auth,
+    ConnAck,
+    Connect,
+    Disconnect,
+    MessageProperties,
+    PubAck,
+    PubComp,
+    Publish,
+    PubRec,
+    PubRel,
+    SubAck,
+    Subscribe,
+    SubscriptionRequest,
+    UnsubAck,
+    Unsubscribe,
+    Will,
+)
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.protocol.wire import PacketType
+
+if TYPE_CHECKING:
+    from thingmint.mqtt.protocol.packets import Packet, Version
+
+U16, U32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFF_FFFF)
+IDS, VARINTS = st.integers(1, 0xFFFF), st.integers(1, 268_435_455)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+TOPIC = st.text(st.characters(codec="utf-8", exclude_characters="\0+#"), min_size=1, max_size=20)
+BINARY = st.binary(max_size=20)
+FLAG = st.booleans()
+QOS = st.integers(0, 2)
+USER = st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple)
+
+
+def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | strategy
+
+
+EXPLAINED = {"reason_string": maybe(TEXT), "user_properties": USER}
+AUTHENTICATED = {"authentication_method": maybe(TEXT), "authentication_data": maybe(BINARY)}
+MESSAGES = st.builds(
+    MessageProperties, maybe(FLAG), maybe(U32), maybe(TEXT), maybe(TOPIC), maybe(BINARY), USER
+)  # fmt: skip
+
+
+def reasons(kind: PacketType) -> st.SearchStrategy[Reason]:
+    return st.sampled_from(sorted(ALLOWED[kind].values()))
+
+
+def wills(version: Version) -> st.SearchStrategy[Will]:
+    more = {"delay": U32, "properties": MESSAGES} if version == 5 else {}
+    return st.builds(Will, TOPIC, BINARY, QOS, FLAG, **more)
+
+
+def publishes(version: Version) -> st.SearchStrategy[Publish]:
+    def complete(packet: tuple[Publish, int, bool, str]) -> Publish:
+        publish, packet_id, dup, topic = packet
+        if publish.qos:
+            publish = replace(publish, packet_id=packet_id, dup=dup)
+        return replace(publish, topic=topic) if publish.topic_alias is None else publish
+
+    more: dict[str, Any] = {}
+    if version == 5:
+        ids = st.lists(VARINTS, max_size=3).map(tuple)
+        more = {"properties": MESSAGES, "topic_alias": maybe(IDS), "subscription_ids": ids}
+    name = TOPIC | st.just("") if version == 5 else TOPIC
+    made = st.builds(Publish, topic=name, payload=st.binary(max_size=300), qos=QOS, retain=FLAG, **more)
+    return st.tuples(made, IDS, FLAG, TOPIC).map(complete)
+
+
+def answers(make: type, kind: PacketType, version: Version) -> st.SearchStrategy[Any]:
+    return st.builds(make, IDS, reasons(kind), **EXPLAINED) if version == 5 else st.builds(make, IDS)
+
+
+def connects(version: Version) -> st.SearchStrategy[Connect]:
+    if version == 4:
+        secret = {"username": TEXT, "password": maybe(BINARY)}
+        common = {"client_id": TEXT, "clean_start": FLAG, "keep_alive": U16, "will": maybe(wills(4))}
+        return st.builds(Connect, st.just(4), **common) | st.builds(Connect, st.just(4), **common, **secret)
+    return st.builds(
+        Connect, st.just(5), TEXT, FLAG, U16, maybe(TEXT), maybe(BINARY), maybe(wills(5)), U32, IDS,
+        maybe(st.integers(1, 0xFFFF_FFFF)), U16, FLAG, FLAG, TEXT, maybe(BINARY), USER,
+    )  # fmt: skip
+
+
+def connacks(version: Version) -> st.SearchStrategy[ConnAck]:
+    if version == 4:
+        return st.builds(ConnAck, st.sampled_from(sorted(FROM_RETURN_CODE.values()))) | st.just(
+            ConnAck(Reason(0), True)
+        )
+    more = st.builds(
+        ConnAck, st.just(Reason.SUCCESS), FLAG, maybe(U32), IDS, QOS, FLAG, maybe(st.integers(1, 0xFFFF_FFFF)),
+        maybe(TEXT), U16, maybe(TEXT), FLAG, FLAG, FLAG, maybe(U16), maybe(TEXT), maybe(TEXT), maybe(TEXT),
+        maybe(BINARY), USER,
+    )  # fmt: skip
+    return more | st.builds(ConnAck, reasons(PacketType.CONNACK))
+
+
+def subscribes(version: Version) -> st.SearchStrategy[Subscribe]:
+    options = (FLAG, FLAG, QOS) if version == 5 else ()
+    requests = st.lists(st.builds(SubscriptionRequest, TEXT, QOS, *options), min_size=1, max_size=4).map(tuple)
+    more = {"subscription_id": maybe(VARINTS), "user_properties": USER} if version == 5 else {}
+    return st.builds(Subscribe, IDS, requests, **more)
+
+
+def subacks(version: Version) -> st.SearchStrategy[SubAck]:
+    known = reasons(PacketType.SUBACK) if version == 5 else st.sampled_from(sorted(SUBACK_3.values()))
+    more = EXPLAINED if version == 5 else {}
+    return st.builds(SubAck, IDS, st.lists(known, min_size=1, max_size=4).map(tuple), **more)
+
+
+def unsubscribes(version: Version) -> st.SearchStrategy[Unsubscribe]:
+    more = {"user_properties": USER} if version == 5 else {}
+    return st.builds(Unsubscribe, IDS, st.lists(TEXT, min_size=1, max_size=4).map(tuple), **more)
+
+
+def unsubacks(version: Version) -> st.SearchStrategy[UnsubAck]:
+    if version == 4:
+        return st.builds(UnsubAck, IDS)
+    known = st.lists(reasons(PacketType.UNSUBACK), min_size=1, max_size=4).map(tuple)
+    return st.builds(UnsubAck, IDS, known, **EXPLAINED)
+
+
+def disconnects(version: Version) -> st.SearchStrategy[Disconnect]:
+    if version == 4:
+        return st.just(Disconnect())
+    return st.builds(Disconnect, reasons(PacketType.DISCONNECT), maybe(U32), maybe(TEXT), maybe(TEXT), USER)
+
+
+def packets(version: Version) -> dict[str, st.SearchStrategy[Any]]:
+    made = {
+        "connect": connects(version),
+        "connack": connacks(version),
+        "publish": publishes(version),
+        "puback": answers(PubAck, PacketType.PUBACK, version),
+        "pubrec": answers(PubRec, PacketType.PUBREC, version),
+        "pubrel": answers(PubRel, PacketType.PUBREL, version),
+        "pubcomp": answers(PubComp, PacketType.PUBCOMP, version),
+        "subscribe": subscribes(version),
+        "suback": subacks(version),
+        "unsubscribe": unsubscribes(version),
+        "unsuback": unsubacks(version),
+        "disconnect": disconnects(version),
+    }
+    if version == 5:
+        made["auth"] = st.builds(Auth, reasons(PacketType.AUTH), **AUTHENTICATED, **EXPLAINED)
+    return made
+
+
+CASES = [(kind, version) for version in (4, 5) for kind in packets(version)]
+
+
+@pytest.mark.parametrize(("kind", "version"), CASES)
+@given(data=st.data())
+def test_round_trip(kind: str, version: Version, data: st.DataObject) -> None:
+    packet: Packet = data.draw(packets(version)[kind])
+    octets = encode(packet, version)
+    decoder = Decoder(version=decoder_version(version, packet))
+    (decoded,) = decoder.feed(octets)
+    assert decoded == packet
+    assert type(decoded) is type(packet)
+    assert encode(decoded, version) == octets
+
+
+@given(packet=publishes(5))
+def test_what_is_new_in_5_is_left_out_in_3(packet: Publish) -> None:
+    if not packet.topic:
+        return
+    (decoded,) = Decoder(version=4).feed(encode(packet, 4))
+    kept = {"topic", "payload", "qos", "retain", "dup", "packet_id"}
+    for field in fields(Publish):
+        value = getattr(decoded, field.name)
+        assert value == (getattr(packet, field.name) if field.name in kept else field.default)

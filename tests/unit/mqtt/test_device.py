@@ -1,0 +1,316 @@
+"""A device's connection between a transport and services that are not real."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from thingmint.access.callers import Caller
+from thingmint.domain.door import DoorSettings
+from thingmint.domain.errors import Throttled, Unavailable
+from thingmint.domain.registration import Scope
+from thingmint.mqtt.admission import Admitted
+from thingmint.mqtt.device import DeviceConnection, Services
+from thingmint.mqtt.hub import Hub
+from thingmint.mqtt.peer import Peer
+from thingmint.mqtt.protocol.decoder import Decoder
+from thingmint.mqtt.protocol.encoder import encode
+from thingmint.mqtt.protocol.limits import AWS_LIMITS
+from thingmint.mqtt.protocol.packets import ConnAck, Connect, Disconnect, PingReq
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.rights import Rights
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+SCOPE = Scope("111122223333", "us-east-1")
+PEER = Peer("192.0.2.1", 40001, fingerprint="a" * 64)
+EVERYTHING = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}'
+ACCOUNT = ("111122223333", "", "account", "111122223333")
+
+
+def admitted() -> Admitted:
+    rights = Rights(SCOPE, [("p", EVERYTHING)], {}, lambda: datetime.now(UTC))
+    caller = Caller(SCOPE.account, (SCOPE.region,), "c", "c", "arn", "c", ())
+    return Admitted(SCOPE, [ACCOUNT], rights, caller, DoorSettings(), None)
+
+
+@dataclass
+class Admission:
+    """Answers once ``go`` is set."""
+
+    go: asyncio.Event
+    asked: int = 0
+    error: Exception | None = None
+
+    def dependencies(self, peer: Peer) -> set[Any]:
+        return {("", "", "certificate", peer.fingerprint)}
+
+    async def judge(self, peer: Peer, client_id: str, *, connecting: bool = False) -> Admitted:
+        self.asked += 1
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        return admitted()
+
+
+@dataclass
+class Broker:
+    error: Exception | None = None
+    opened: int = 0
+    link: Any = field(default_factory=lambda: SimpleNamespace(session_present=False, resume=_nothing, close=_nothing))
+
+    async def open(self, opening: object, subscriber: object) -> Any:
+        self.opened += 1
+        if self.error is not None:
+            raise self.error
+        return self.link
+
+
+def _nothing(*args: object, **fields: object) -> None:
+    pass
+
+
+class Transport(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.unread = 0
+        self.reading = True
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.sent += bytes(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Setting:
+    def __init__(self) -> None:
+        self.admission = Admission(asyncio.Event())
+        self.broker = Broker()
+        self.hub = Hub()
+        self.watcher = SimpleNamespace(blind=False, news=0)
+        quiet = SimpleNamespace(connected=_nothing, disconnected=_nothing, refused=_nothing, ended_early=_nothing)
+        wills = SimpleNamespace(came_back=_nothing, leave=_nothing)
+        services: dict[str, Any] = {
+            "admission": self.admission,
+            "broker": self.broker,
+            "hub": self.hub,
+            "watcher": self.watcher,
+            "wills": wills,
+            "journal": quiet,
+        }
+        self.device = DeviceConnection(
+            Services(provisioning=None, limits=AWS_LIMITS, clock=lambda: datetime.now(UTC), **services), PEER
+        )
+        self.transport = Transport()
+        self.device.connection_made(self.transport)
+
+    def send(self, packet: Any) -> None:
+        self.device.data_received(encode(packet, 5))
+
+    def heard(self) -> list[Any]:
+        return list(Decoder(version=5).feed(self.transport.sent))
+
+    async def connect(self, **fields: Any) -> None:
+        self.admission.go.set()
+        self.send(Connect(5, "c", **fields))
+        await settle()
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(test)
+
+
+def test_a_peer_that_goes_while_it_is_judged_is_forgotten() -> None:
+    async def test() -> None:
+        setting = Setting()
+        setting.send(Connect(5, "c"))
+        await settle()
+        assert (len(setting.hub), setting.admission.asked) == (1, 1)
+        setting.device.connection_lost(None)
+        setting.admission.go.set()
+        await settle()
+        assert len(setting.hub) == 0
+        assert setting.broker.opened == 0  # and takes nobody's session over
+
+    run(test())
+
+
+def test_a_change_that_comes_before_it_is_followed_is_seen() -> None:
+    """What was read is read again if anything at all was news meanwhile."""
+
+    async def test() -> None:
+        setting = Setting()
+        setting.send(Connect(5, "c"))
+        await settle()
+        setting.watcher.news += 1
+        setting.admission.go.set()
+        await settle()
+        assert setting.admission.asked == 2
+
+    run(test())
+
+
+def test_a_change_of_what_is_followed_is_judged_again() -> None:
+    async def test() -> None:
+        setting = Setting()
+        await setting.connect()
+        assert setting.admission.asked == 1
+        setting.hub.changed([ACCOUNT])
+        await settle()
+        assert setting.admission.asked == 2
+
+    run(test())
+
+
+def test_other_news_are_no_reason_to_judge_again() -> None:
+    """Else nobody would ever be done with it while others are changed all the time."""
+
+    async def test() -> None:
+        setting = Setting()
+        await setting.connect()
+        setting.admission.go.clear()
+        setting.hub.changed([ACCOUNT])
+        await settle()
+        setting.watcher.news += 1
+        setting.admission.go.set()
+        await settle()
+        assert setting.admission.asked == 2
+
+    run(test())
+
+
+def test_a_change_while_it_is_judged_again() -> None:
+    async def test() -> None:
+        setting = Setting()
+        await setting.connect()
+        setting.admission.go.clear()
+        setting.hub.changed([ACCOUNT])
+        await settle()
+        setting.hub.changed([ACCOUNT])
+        setting.admission.go.set()
+        await settle()
+        assert setting.admission.asked == 3
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(Unavailable("The store is gone"), Reason.SERVER_BUSY), (KeyError("a bug"), Reason.UNSPECIFIED_ERROR)],
+)
+def test_whoever_cannot_be_judged_again_does_not_stay(error: Exception, reason: Reason) -> None:
+    async def test() -> None:
+        setting = Setting()
+        await setting.connect()
+        setting.admission.error = error
+        setting.hub.changed([ACCOUNT])
+        await settle()
+        assert setting.heard()[-1] == Disconnect(reason)
+        assert setting.transport.closed
+
+    run(test())
+
+
+def test_keep_alive() -> None:
+    async def test() -> None:
+        setting = Setting()
+        await setting.connect(keep_alive=60)
+        now = asyncio.get_running_loop().time()
+        setting.device.check(now + 89)
+        assert setting.heard()[1:] == []
+        setting.device.check(now + 91)
+        assert setting.transport.closed
+        assert setting.heard()[-1] == Disconnect(Reason.KEEP_ALIVE_TIMEOUT)
+
+    run(test())
+
+
+def test_a_gateway_that_cannot_follow_lets_nobody_in() -> None:
+    async def test() -> None:
+        async def look() -> None:
+            raise Unavailable("The store is gone")
+
+        setting = Setting()
+        setting.watcher.blind, setting.watcher.look = True, look
+        await setting.connect()
+        assert setting.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
+        assert (setting.broker.opened, len(setting.hub)) == (0, 0)
+
+    run(test())
+
+
+def test_a_gateway_that_was_held_up_looks_first() -> None:
+    async def test() -> None:
+        async def look() -> None:
+            setting.watcher.blind = False
+
+        setting = Setting()
+        setting.watcher.blind, setting.watcher.look = True, look
+        await setting.connect()
+        assert setting.broker.opened == 1
+
+    run(test())
+
+
+def test_a_broker_that_is_full() -> None:
+    async def test() -> None:
+        setting = Setting()
+        setting.broker.error = Throttled("Too many sessions")
+        await setting.connect()
+        assert setting.heard() == [ConnAck(Reason.SERVER_BUSY)]
+        assert setting.transport.closed
+        assert len(setting.hub) == 0
+
+    run(test())
+
+
+def test_a_device_that_takes_no_answers_is_not_read_from() -> None:
+    async def test() -> None:
+        setting = Setting()
+        await setting.connect()
+        setting.transport.unread = 300 * 1024
+        setting.send(PingReq())
+        assert not setting.transport.reading
+        setting.transport.unread = 0
+        setting.device.resume_writing()
+        assert setting.transport.reading
+
+    run(test())
+
+
+def test_devices_have_turns() -> None:
+    async def test() -> None:
+        setting = Setting()
+        await setting.connect()
+        setting.device.data_received(encode(PingReq(), 5) * 10_000)
+        assert not setting.transport.reading
+        await settle()
+        assert setting.transport.reading
+
+    run(test())

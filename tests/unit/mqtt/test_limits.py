@@ -1,0 +1,112 @@
+"""Who is counted together, what is refused, and that everything is given back."""
+
+from __future__ import annotations
+
+import pytest
+
+from thingmint.mqtt.limits import AddressLimits, Limits, Place, TooMany, source_of
+
+SMALL = Limits(total=6, per_address=4, half_open=3, half_open_per_address=2)
+
+
+def place(limits: AddressLimits, address: str) -> Place:
+    given = limits.admit(address)
+    assert isinstance(given, Place)
+    return given
+
+
+def refusal(limits: AddressLimits, address: str) -> str:
+    given = limits.admit(address)
+    assert isinstance(given, TooMany)
+    return given.reason
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("::1", "::/64"),
+        ("", ""),
+    ],
+)
+def test_what_an_address_is_counted_under(address: str, source: str) -> None:
+    assert source_of(address) == source
+
+
+def test_half_open_ones_of_one_address() -> None:
+    limits = AddressLimits(SMALL)
+    first = place(limits, "192.0.2.1")
+    place(limits, "192.0.2.1")
+    assert refusal(limits, "192.0.2.1") == "too many handshakes under way from this address"
+    first.opened()
+    place(limits, "192.0.2.1")
+
+
+def test_half_open_ones_in_all() -> None:
+    limits = AddressLimits(SMALL)
+    first, *_ = [place(limits, f"192.0.2.{n}") for n in range(3)]
+    assert refusal(limits, "192.0.2.9") == "too many handshakes under way"
+    first.closed()
+    place(limits, "192.0.2.9")
+
+
+def test_connections_of_one_address() -> None:
+    limits = AddressLimits(SMALL)
+    held = []
+    for host in range(4):
+        held.append(place(limits, f"2001:db8::{host}"))
+        held[-1].opened()
+    assert refusal(limits, "2001:db8::ffff") == "too many connections from this address"
+    place(limits, "2001:db8:0:1::1")
+    held[0].closed()
+    place(limits, "2001:db8::ffff")
+
+
+def test_connections_in_all() -> None:
+    limits = AddressLimits(SMALL)
+    held = []
+    for host in range(6):
+        held.append(place(limits, f"192.0.2.{host}"))
+        held[-1].opened()
+    assert refusal(limits, "192.0.2.9") == "too many connections"
+    held[0].closed()
+    place(limits, "192.0.2.9")
+
+
+def test_a_place_is_given_back_once() -> None:
+    limits = AddressLimits(SMALL)
+    place(limits, "192.0.2.1")
+    gone = place(limits, "192.0.2.1")
+    for _ in range(3):
+        gone.opened()
+    assert (limits.total, limits.half_open) == (2, 1)
+    for _ in range(3):
+        gone.closed()
+        gone.opened()
+    assert (limits.total, limits.half_open) == (1, 1)
+
+
+def test_nothing_is_remembered_of_who_has_gone() -> None:
+    limits = AddressLimits(SMALL)
+    for host in range(50):
+        passing = place(limits, f"192.0.2.{host}")
+        if host % 2:
+            passing.opened()
+        passing.closed()
+    assert (limits.total, limits.half_open) == (0, 0)
+    assert not limits._open
+    assert not limits._half_open
+
+
+def test_a_refused_connection_counts_for_nothing() -> None:
+    limits = AddressLimits(SMALL)
+    held = [place(limits, "192.0.2.1"), place(limits, "192.0.2.1")]
+    for _ in range(20):
+        refusal(limits, "192.0.2.1")
+    for each in held:
+        each.closed()
+    assert limits.total == 0
+    place(limits, "192.0.2.1")

@@ -1,0 +1,74 @@
+"""However many refusals there are, the log gets few lines, and none of them is left out of the count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from structlog.testing import capture_logs
+
+from thingmint.mqtt.refusals import RefusalLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Timer:
+    def __init__(self) -> None:
+        self.pending: list[Callable[[], None]] = []
+
+    def __call__(self, seconds: float, then: Callable[[], None]) -> None:
+        assert seconds == 10.0
+        self.pending.append(then)
+
+    def fire(self) -> None:
+        (then,) = self.pending
+        self.pending.clear()
+        then()
+
+
+def test_the_first_at_once_and_the_rest_as_a_number() -> None:
+    timer = Timer()
+    refusals = RefusalLog(timer)
+    with capture_logs() as logs:
+        for _ in range(1000):
+            refusals.note("TLS handshake failed", "192.0.2.1", "http request")
+    assert logs == [
+        {"event": "TLS handshake failed", "source": "192.0.2.1", "reason": "http request", "log_level": "info"}
+    ]
+    with capture_logs() as logs:
+        timer.fire()
+    assert [(line["source"], line["more"]) for line in logs] == [("192.0.2.1", 999)]
+    assert not timer.pending
+
+
+def test_a_single_one_makes_a_single_line() -> None:
+    timer = Timer()
+    refusals = RefusalLog(timer)
+    with capture_logs() as logs:
+        refusals.note("connection refused", "192.0.2.1", "too many connections")
+        timer.fire()
+        refusals.note("connection refused", "192.0.2.1", "too many connections")
+        timer.fire()
+    assert len(logs) == 2
+
+
+def test_what_happened_and_who_are_told_apart() -> None:
+    refusals = RefusalLog(Timer())
+    with capture_logs() as logs:
+        for event in ("connection refused", "TLS handshake failed"):
+            for host in range(3):
+                refusals.note(event, f"192.0.2.{host}", "of one reason")
+    assert len(logs) == 6
+
+
+def test_a_flood_from_everywhere() -> None:
+    timer = Timer()
+    refusals = RefusalLog(timer)
+    with capture_logs() as logs:
+        for host in range(10_000):
+            refusals.note("TLS handshake failed", f"2001:db8:0:{host:x}::/64", "timed out")
+            refusals.note("TLS handshake failed", f"2001:db8:0:{host:x}::/64", "timed out")
+        timer.fire()
+    assert len(logs) <= 101
+    assert sum(line.get("more", 1) for line in logs) == 20_000
+    assert len(refusals._sources) == 0

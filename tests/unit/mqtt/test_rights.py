@@ -1,0 +1,127 @@
+"""What a device may do, and what the operator is told when it may not."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from thingmint.domain.errors import MalformedPolicy
+from thingmint.domain.registration import Scope
+from thingmint.mqtt.claims import claim_policy
+from thingmint.mqtt.rights import Rights, mentions
+
+SCOPE = Scope("123456789012", "eu-west-1")
+ARN = "arn:aws:iot:eu-west-1:123456789012:"
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def document(*statements: dict[str, object]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def rights(*statements: dict[str, object], **context: str) -> Rights:
+    known = {f"iot:{key}": value for key, value in context.items()}
+    return Rights(SCOPE, [("p", document(*statements))], known, lambda: NOW)
+
+
+def allow(action: str, resource: str, **further: object) -> dict[str, object]:
+    return {"Effect": "Allow", "Action": f"iot:{action}", "Resource": f"{ARN}{resource}", **further}
+
+
+@pytest.mark.parametrize(
+    ("statement", "action", "name", "expected"),
+    [
+        (allow("Connect", "client/a"), "Connect", "a", True),
+        (allow("Connect", "client/a"), "Connect", "b", False),
+        (allow("Connect", "topic/a"), "Connect", "a", False),
+        (allow("Publish", "topic/a/*"), "Publish", "a/b/c", True),
+        (allow("Publish", "topic/a/*"), "Receive", "a/b", False),
+        (allow("Publish", "topic/a"), "RetainPublish", "a", False),
+        # Wildcards of MQTT are letters like others in a policy.
+        (allow("Subscribe", "topicfilter/a/#"), "Subscribe", "a/#", True),
+        (allow("Subscribe", "topicfilter/a/#"), "Subscribe", "a/b", False),
+        (allow("Subscribe", "topicfilter/a/+"), "Subscribe", "a/b", False),
+        (allow("Subscribe", "topicfilter/a/*"), "Subscribe", "a/+/b", True),
+        (allow("Subscribe", "topic/a"), "Subscribe", "a", False),
+        (allow("Connect", "client/${iot:ClientId}"), "Connect", "dev", True),
+        (allow("Connect", "client/${iot:ClientId}"), "Connect", "other", False),
+        (allow("Publish", "topic/${iot:Connection.Thing.ThingName}"), "Publish", "dev", False),
+    ],
+)
+def test_decisions(statement: dict[str, object], action: str, name: str, *, expected: bool) -> None:
+    assert rights(statement, ClientId="dev").allows(action, name) is expected  # type: ignore[arg-type]
+
+
+def test_a_decision_that_hangs_on_the_time_is_made_anew() -> None:
+    now = [NOW]
+    until = allow("Publish", "topic/a", Condition={"DateLessThan": {"aws:CurrentTime": "2026-11-21T12:00:01Z"}})
+    given = Rights(SCOPE, [("p", document(until))], {}, lambda: now[0])
+    assert given.allows("Publish", "a")
+    now[0] += timedelta(seconds=1)
+    assert not given.allows("Publish", "a")
+
+
+def test_what_only_one_request_has_is_not_remembered_for_others() -> None:
+    given = rights(
+        allow("Connect", "client/a", Condition={"ForAnyValue:StringEquals": {"iot:ConnectAttributes": ["LastWill"]}})
+    )
+    assert given.allows("Connect", "a", {"iot:ConnectAttributes": ["LastWill"]})
+    assert not given.allows("Connect", "a", {"iot:ConnectAttributes": []})
+    assert not given.allows("Connect", "a")
+
+
+def test_many_topics_do_not_fill_memory() -> None:
+    given = rights(allow("Publish", "topic/*"))
+    assert all(given.allows("Publish", f"t/{number}") for number in range(5000))
+    assert len(given._remembered) <= 512
+
+
+def test_the_operator_learns_what_would_have_allowed_it() -> None:
+    given = rights({**allow("Publish", "topic/a"), "Sid": "OnlyA"}, {**allow("Publish", "topic/no"), "Effect": "Deny"})
+    assert given.why("Publish", "b") == "no statement allows it"
+    assert given.explanation("Publish", "b") == [
+        "statement OnlyA of policy p: would allow it, but the resource does not match"
+    ]
+    assert given.why("Publish", "no") == "explicit deny in statement 1 of policy p"
+    assert given.explanation("Publish", "no")[0] == "statement 1 of policy p: denies it"
+    assert given.explanation("Connect", "c") == [
+        f"none of the policies (p) names iot:Connect; allow it on {ARN}client/c"
+    ]
+    nothing = Rights(SCOPE, [], {}, lambda: NOW)
+    assert nothing.explanation("Connect", "c") == [
+        f"no policy is attached; one has to allow iot:Connect on {ARN}client/c"
+    ]
+
+
+def test_a_policy_that_cannot_be_read_is_no_policy() -> None:
+    with pytest.raises(MalformedPolicy):
+        Rights(SCOPE, [("p", "{}")], {}, lambda: NOW)
+
+
+def test_a_claim_is_good_for_its_template_and_for_nothing_else() -> None:
+    given = Rights(SCOPE, [claim_policy(SCOPE, "fleet")], {}, lambda: NOW)
+    assert given.allows("Connect", "anything")
+    for topic in (
+        "$aws/certificates/create/json",
+        "$aws/certificates/create-from-csr/cbor",
+        "$aws/provisioning-templates/fleet/provision/json",
+    ):
+        assert given.allows("Publish", topic)
+        assert given.allows("Receive", f"{topic}/accepted")
+        assert given.allows("Subscribe", f"{topic}/rejected")
+    assert not given.allows("Publish", "$aws/provisioning-templates/other/provision/json")
+    assert not given.allows("Publish", "t")
+    assert not given.allows("Subscribe", "#")
+    assert not given.allows("RetainPublish", "$aws/certificates/create/json")
+
+
+def test_what_documents_may_speak_of() -> None:
+    def spoken(text: str) -> list[str]:
+        return [what for what in ("time", "certificate") if mentions([("p", text)], what)]
+
+    assert spoken('{"Resource": "topic/${iot:ClientId}"}') == []
+    assert spoken('{"Condition": {"DateLessThan": {"aws:CURRENTTIME": "2030-01-01T00:00:00Z"}}}') == ["time"]
+    assert spoken('{"Resource": "topic/${iot:Certificate.Subject.CommonName}"}') == ["certificate"]
+    assert spoken('{"Resource": "topic/${iot:\\u0043ertificate.Subject.CommonName}"}') == ["time", "certificate"]

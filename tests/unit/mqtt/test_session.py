@@ -1,0 +1,70 @@
+"""What a session decides by itself, over a broker that takes everything."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from tests.unit.mqtt.test_device import PEER, admitted
+from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
+from thingmint.mqtt.protocol.packets import SubscriptionRequest
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from thingmint.mqtt.broker.interface import Subscription
+
+
+@dataclass
+class Link:
+    taken: list[str] = field(default_factory=list)
+
+    def subscribe(self, subscriptions: Sequence[Subscription], done: Callable[[Sequence[Reason]], None]) -> None:
+        self.taken += [subscription.filter for subscription in subscriptions]
+        done([Reason.GRANTED_QOS_1] * len(subscriptions))
+
+    def unsubscribe(self, filters: Sequence[str], done: Callable[[Sequence[Reason]], None]) -> None:
+        done([Reason.SUCCESS] * len(filters))
+
+    def congestion(self) -> None:
+        return None
+
+
+@dataclass
+class Mqtt:
+    version: int = 5
+    answers: list[Reason] = field(default_factory=list)
+
+    def suback(self, packet_id: int, reasons: Sequence[Reason]) -> None:
+        self.answers += reasons
+
+    def unsuback(self, packet_id: int, reasons: Sequence[Reason]) -> None:
+        pass
+
+
+def test_a_connection_has_fifty_subscriptions_whatever_the_broker_takes() -> None:
+    async def scenario() -> None:
+        link, mqtt = Link(), Mqtt()
+        host: Any = SimpleNamespace(flush=lambda: None)
+        session = Session(host, PEER, "c", admitted(), mqtt, SimpleNamespace(), None)  # type: ignore[arg-type]
+        session.link = link  # type: ignore[assignment]
+
+        def subscribe(*names: str) -> None:
+            requests = tuple(SubscriptionRequest(name, 1) for name in names)
+            session.subscribe(SubscribeRequested(1, requests, (None,) * len(names)))
+
+        for first in range(0, 56, 8):
+            subscribe(*(f"t/{number}" for number in range(first, first + 8)))
+        assert mqtt.answers == [Reason.GRANTED_QOS_1] * 50 + [Reason.QUOTA_EXCEEDED] * 6
+        assert link.taken == [f"t/{number}" for number in range(50)]
+        subscribe("t/0")  # which it has
+        assert mqtt.answers[-1] is Reason.GRANTED_QOS_1
+        session.unsubscribe(UnsubscribeRequested(1, ("t/0",), (None,)))
+        subscribe("t/50", "t/51")
+        assert mqtt.answers[-2:] == [Reason.GRANTED_QOS_1, Reason.QUOTA_EXCEEDED]
+
+    asyncio.run(scenario())

@@ -1,0 +1,276 @@
+"""Keys are made off the event loop, given to one caller each, and shared out fairly."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.vectors import cheap_key_pair
+from thingmint.domain.errors import Throttled, Unavailable
+from thingmint.domain.keys import KeyPair
+from thingmint.services.keypool import KeyPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+
+class Generator:
+    """Makes keys as far as it is allowed to, and remembers which, and in which thread."""
+
+    def __init__(self, allowed: int = 0) -> None:
+        self._permits = threading.Semaphore(allowed)
+        self.made: list[KeyPair] = []
+        self.threads: set[int] = set()
+        self.closing = False
+        self.failures = 0
+
+    def allow(self, count: int) -> None:
+        self._permits.release(count)
+
+    def __call__(self) -> KeyPair:
+        self._permits.acquire()
+        self.threads.add(threading.get_ident())
+        if self.failures:
+            self.failures -= 1
+            raise MemoryError
+        pair = cheap_key_pair()
+        self.made.append(pair)
+        return pair
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for knows no event
+            await asyncio.sleep(0)
+
+
+def run(
+    scenario: Callable[[KeyPool, Generator], Coroutine[Any, Any, None]], *, size: int, queue_limit: int = 8
+) -> None:
+    async def with_pool() -> None:
+        generator = Generator()
+        pool = KeyPool(size, queue_limit=queue_limit, threads=1, generate=generator)
+        pool.start()
+        try:
+            await scenario(pool, generator)
+        finally:
+            generator.allow(1000)
+            await pool.close()
+
+    asyncio.run(with_pool())
+
+
+async def waiting(pool: KeyPool, account: str, count: int = 1) -> list[asyncio.Task[KeyPair]]:
+    """That many callers, once they wait."""
+    before = pool.waiting
+    tasks = [asyncio.create_task(pool.take(account)) for _ in range(count)]
+    await until(lambda: pool.waiting == before + count)
+    return tasks
+
+
+class TestFilling:
+    def test_it_is_filled_to_its_size_and_no_further(self) -> None:
+        async def scenario(pool: KeyPool, generator: Generator) -> None:
+            generator.allow(100)
+            await until(lambda: pool.ready == 5)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert pool.ready == len(generator.made) == 5
+
+        run(scenario, size=5)
+
+    def test_what_is_taken_is_made_anew(self) -> None:
+        async def scenario(pool: KeyPool, generator: Generator) -> None:
+            generator.allow(3)
+            await until(lambda: pool.ready == 3)
+            taken = [await pool.take("a") for _ in range(3)]
+            assert pool.ready == 0
+            generator.allow(3)
+            await until(lambda: pool.ready == 3)
+            taken += [await pool.take("a") for _ in range(3)]
+            assert len({id(pair) for pair in taken}) == 6
+
+        run(scenario, size=3)
+
+    def test_a_pool_of_size_0_makes_keys_for_those_who_wait(self) -> None:
+        async def scenario(pool: KeyPool, generator: Generator) -> None:
+            generator.allow(100)
+            first, second = await asyncio.gather(pool.take("a"), pool.take("b"))
+            assert first is not second
+            assert pool.ready == 0
+            assert len(generator.made) == 2
+
+        run(scenario, size=0)
+
+    def test_nothing_is_generated_on_the_event_loops_thread(self) -> None:
+        async def scenario(pool: KeyPool, generator: Generator) -> None:
+            generator.allow(100)
+            await asyncio.gather(*(pool.take("a") for _ in range(8)))
+            assert generator.threads
+            assert threading.get_ident() not in generator.threads
+
+        run(scenario, size=2)
+
+    def test_real_keys(self) -> None:
+        async def scenario() -> None:
+            pool = KeyPool(0)
+            pool.start()
+            pair = await pool.take("a")
+            assert pair.public_key.key_size == 2048
+            await pool.close()
+
+        asyncio.run(scenario())
+
+    def test_a_key_that_could_not_be_made_leaves_nobody_waiting(self) -> None:
+        async def scenario() -> None:
+            errors: list[dict[str, object]] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+            generator = Generator()
+            generator.failures = 2
+            pool = KeyPool(0, threads=1, generate=generator)
+            pool.start()
+            callers = [asyncio.create_task(pool.take(account)) for account in "ab"]
+            generator.allow(1000)
+            try:
+                async with asyncio.timeout(1):
+                    await asyncio.gather(*callers, return_exceptions=True)
+            finally:
+                await pool.close()
+            assert not errors
+
+        asyncio.run(scenario())
+
+
+class TestQueueing:
+    def test_accounts_are_served_in_turn(self) -> None:
+        async def scenario(pool: KeyPool, generator: Generator) -> None:
+            order: list[str] = []
+
+            async def caller(name: str) -> None:
+                await pool.take(name[0])
+                order.append(name)
+
+            tasks = []
+            for name in ("a1", "a2", "a3", "a4", "b1", "b2", "c1"):
+                tasks.append(asyncio.create_task(caller(name)))
+                await asyncio.sleep(0)
+            generator.allow(7)
+            await asyncio.gather(*tasks)
+            assert order == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
+
+        run(scenario, size=0)
+
+    def test_one_that_comes_later_goes_behind_those_in_the_round(self) -> None:
+        async def scenario(pool: KeyPool, generator: Generator) -> None:
+            first = await waiting(pool, "a", 3)
+            generator.allow(1)
+            await first[0]
+            late = await waiting(pool, "b")
+            generator.allow(1)
+            await asyncio.wait([first[1], late[0]], return_when=asyncio.FIRST_COMPLETED)
+            assert first[1].done()
+            generator.allow(1)
+            await late[0]
+            assert not first[2].done()
+            generator.allow(1)
+            await first[2]
+
+        run(scenario, size=0)
+
+    def test_the_queue_is_bounded(self) -> None:
+        async def scenario(pool: KeyPool, generator: Generator) -> None:
+            callers = await waiting(pool, "a", 4)
+            with pytest.raises(Throttled) as refused:
+                await pool.take("a")
+            assert refused.value.retry_after > 0
+            assert pool.waiting == 4
+            generator.allow(4)
+            assert len({id(pair) for pair in await asyncio.gather(*callers)}) == 4
+            assert pool.waiting == 0
+
+        run(scenario, size=0, queue_limit=4)
+
+    def test_one_account_cannot_keep_another_out(self) -> None:
+        async def scenario(pool: KeyPool, generator: Generator) -> None:
+            crowd = await waiting(pool, "a", 4)
+            other = asyncio.create_task(pool.take("b"))
+            # The crowd's last gives way, and b then has its turn right after a's first.
+            with pytest.raises(Throttled):
+                await crowd[3]
+            assert pool.waiting == 4
+            generator.allow(2)
+            await asyncio.gather(crowd[0], other)
+            assert not crowd[1].done()
+            generator.allow(2)
+            await asyncio.gather(*crowd[:3])
+
+        run(scenario, size=0, queue_limit=4)
+
+    def test_nobody_gives_way_to_an_account_that_has_as_many(self) -> None:
+        async def scenario(pool: KeyPool, generator: Generator) -> None:
+            callers = [*await waiting(pool, "a", 2), *await waiting(pool, "b", 2)]
+            for account in "ab":
+                with pytest.raises(Throttled):
+                    await pool.take(account)
+            generator.allow(4)
+            await asyncio.gather(*callers)
+
+        run(scenario, size=0, queue_limit=4)
+
+
+class TestCancellation:
+    @pytest.mark.parametrize("others", [0, 1])
+    def test_no_key_is_lost(self, others: int) -> None:
+        async def scenario(pool: KeyPool, generator: Generator) -> None:
+            [leaving] = await waiting(pool, "a")
+            staying = await waiting(pool, "b", others)
+            [future] = list(pool._waiting["a"])
+            generator.allow(1)
+            await until(future.done)
+            leaving.cancel()  # it has its key, and does not know it yet
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            [pair] = generator.made
+            assert (await staying[0] if others else pool._ready[0]) is pair
+
+        run(scenario, size=0)
+
+    def test_one_that_left_the_queue_gets_none(self) -> None:
+        async def scenario(pool: KeyPool, generator: Generator) -> None:
+            [leaving, staying] = await waiting(pool, "a", 2)
+            leaving.cancel()
+            generator.allow(1)
+            await staying
+            assert leaving.cancelled()
+
+        run(scenario, size=0)
+
+    def test_one_that_left_makes_room(self) -> None:
+        async def scenario(pool: KeyPool, generator: Generator) -> None:
+            for task in await waiting(pool, "a", 4):
+                task.cancel()
+            await asyncio.sleep(0)
+            generator.allow(8)
+            outcomes = await asyncio.gather(*(pool.take("a") for _ in range(4)), return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [KeyPair] * 4
+
+        run(scenario, size=0, queue_limit=4)
+
+
+class TestClosing:
+    def test_whoever_waits_is_refused_and_so_are_all_that_come(self) -> None:
+        async def scenario(pool: KeyPool, generator: Generator) -> None:
+            callers = await waiting(pool, "a", 3)
+            generator.allow(1000)
+            await pool.close()
+            for task in callers:
+                assert isinstance(task.exception(), Unavailable) or task.result() in generator.made
+            with pytest.raises(Unavailable):
+                await pool.take("a")
+            assert pool.ready == pool.waiting == 0
+
+        run(scenario, size=2)

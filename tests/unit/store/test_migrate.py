@@ -1,0 +1,102 @@
+"""Which migrations are left to do, and which databases are not touched."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from thingmint.store import sqlite
+from thingmint.store.migrate import Migration, MigrationError, migrations, pending
+from thingmint.store.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALL = [(migration.version, migration.sha256) for migration in migrations()]
+
+
+def schema(database: Path) -> list[tuple[str, ...]]:
+    connection = sqlite3.connect(database)
+    found = connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
+    found += connection.execute("SELECT * FROM schema_migrations").fetchall()
+    connection.close()
+    return found
+
+
+def change(database: Path, sql: str) -> None:
+    connection = sqlite3.connect(database)
+    connection.execute(sql)
+    connection.commit()
+    connection.close()
+
+
+def test_they_are_numbered_from_1_without_a_gap() -> None:
+    assert [migration.version for migration in migrations()] == list(range(1, len(ALL) + 1))
+
+
+def test_all_are_pending_at_first_and_none_in_the_end() -> None:
+    assert pending([]) == migrations()
+    assert pending(ALL) == []
+
+
+@pytest.mark.parametrize(
+    ("applied", "message"),
+    [
+        ([*ALL, (len(ALL) + 1, "0" * 64)], "the database is of a later version of Thingmint"),
+        ([(1, "0" * 64), *ALL[1:]], "schema version 1 of the database is not the one"),
+        ([(2, ALL[0][1])], "schema version 2 of the database is not the one"),
+    ],
+)
+def test_histories_of_others(applied: list[tuple[int, str]], message: str) -> None:
+    with pytest.raises(MigrationError, match=message):
+        pending(applied)
+
+
+def test_statements() -> None:
+    migration = Migration(1, "x", "-- a; comment\nCREATE TABLE a (b); -- more\n\nCREATE INDEX c\n ON a (b);\n--\n")
+    assert migration.statements == ["CREATE TABLE a (b)", "CREATE INDEX c\n ON a (b)"]
+
+
+def test_opening_again_changes_nothing(database: Path) -> None:
+    for _ in range(2):
+        asyncio.run(SQLiteStore(database).close())
+        before = schema(database)
+    assert schema(database) == before
+    assert len(before) > 10
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO schema_migrations (version, name, sha256) VALUES (9999, 'later', '')",
+        "UPDATE schema_migrations SET sha256 = ''",
+    ],
+)
+def test_a_database_of_another_version_is_left_alone(database: Path, sql: str) -> None:
+    asyncio.run(SQLiteStore(database).close())
+    change(database, sql)
+    before = schema(database)
+    with pytest.raises(MigrationError):
+        SQLiteStore(database)
+    assert schema(database) == before
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Migration(1, "broken", "CREATE TABLE a (b); CREATE TABLE a (b);")
+    monkeypatch.setattr(sqlite, "pending", lambda applied: [broken])
+    with pytest.raises(sqlite3.OperationalError):
+        SQLiteStore(database)
+    monkeypatch.undo()
+    asyncio.run(SQLiteStore(database).close())
+    assert not [row for row in schema(database) if row[0] == "CREATE TABLE a (b)"]
+
+
+def test_what_is_no_database_is_left_alone(database: Path) -> None:
+    database.write_bytes(b"something else, and long enough to be looked at" * 100)
+    before = database.read_bytes()
+    with pytest.raises(sqlite3.DatabaseError):
+        SQLiteStore(database)
+    assert database.read_bytes() == before

@@ -1,0 +1,513 @@
+"""Group commit, and what happens when the disk or the engine fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.store.bodies import Refused, ids, insert
+from thingmint.domain.errors import Unavailable
+from thingmint.store import sqlite
+from thingmint.store.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from thingmint.store.engine import Transaction
+
+
+class Tampered:
+    """A connection whose COMMIT does something else first. It runs in the committing thread."""
+
+    def __init__(self, connection: sqlite3.Connection, before_commit: Callable[[], None]) -> None:
+        self._connection = connection
+        self._before_commit = before_commit
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            self._before_commit()
+        return self._connection.execute(sql, *arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def tamper(store: SQLiteStore, before_commit: Callable[[], None]) -> None:
+    writer: Any = Tampered(store._writer, before_commit)
+    store._writer = writer
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for knows no event
+            await asyncio.sleep(0)
+
+
+def fail() -> None:
+    raise sqlite3.OperationalError("disk I/O error")
+
+
+class Gate:
+    """Holds a COMMIT until it is opened."""
+
+    def __init__(self) -> None:
+        self._arrived, self._open = threading.Event(), threading.Event()
+        self.passed = 0
+
+    def __call__(self) -> None:
+        self._arrived.set()
+        assert self._open.wait(10)
+        self.passed += 1
+
+    async def reached(self) -> None:
+        await until(self._arrived.is_set)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+class Disk:
+    """Whether new connections can be made."""
+
+    def __init__(self) -> None:
+        self.works = True
+        self.attempts = 0
+
+    def connect(self, path: Path) -> sqlite3.Connection:
+        self.attempts += 1
+        if not self.works:
+            fail()
+        return CONNECT(path)
+
+
+CONNECT = sqlite._connect
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk()
+    monkeypatch.setattr(sqlite, "_connect", disk.connect)
+    monkeypatch.setattr(sqlite, "_REOPEN_AFTER", 0)
+    return disk
+
+
+class TestGroupCommit:
+    def test_concurrent_writes_share_commits(self, database: Path) -> None:
+        async def scenario() -> None:
+            store = SQLiteStore(database)
+            statements: list[str] = []
+            store._writer.set_trace_callback(statements.append)
+            await asyncio.gather(*(store.write(insert(f"{number}")) for number in range(200)))
+            assert statements.count("COMMIT") == 4  # 200 in batches of at most 64
+            store._writer.set_trace_callback(None)
+            await store.close()
+
+        asyncio.run(scenario())
+
+    def test_nothing_is_answered_before_the_commit(self, database: Path) -> None:
+        async def scenario() -> None:
+            store = SQLiteStore(database)
+            gate = Gate()
+            tamper(store, gate)
+            write = asyncio.create_task(store.write(insert("a")))
+            refusal = asyncio.create_task(store.write(insert("b", error=Refused())))
+            await gate.reached()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not write.done()
+            assert not refusal.done()
+            assert await store.read(ids) == []
+            gate.open()
+            assert await write == "a"
+            with pytest.raises(Refused):
+                await refusal
+            await store.close()
+
+        asyncio.run(scenario())
+
+    def test_the_next_batch_gathers_meanwhile(self, database: Path) -> None:
+        async def scenario() -> None:
+            store = SQLiteStore(database)
+            gate = Gate()
+            tamper(store, gate)
+            first = asyncio.create_task(store.write(insert("first")))
+            await gate.reached()
+            others = [asyncio.create_task(store.write(insert(f"{number}"))) for number in range(10)]
+            await asyncio.sleep(0)
+            gate.open()
+            await asyncio.gather(first, *others)
+            assert gate.passed == 2
+            await store.close()
+
+        asyncio.run(scenario())
+
+    def test_a_caller_that_leaves_during_the_commit_is_too_late_to_undo_it(self, database: Path) -> None:
+        async def scenario() -> None:
+            store = SQLiteStore(database)
+            gate = Gate()
+            tamper(store, gate)
+            leaving = asyncio.create_task(store.write(insert("leaving")))
+            staying = asyncio.create_task(store.write(insert("staying")))
+            await gate.reached()
+            leaving.cancel()
+            await asyncio.sleep(0)
+            gate.open()
+            assert await staying == "staying"
+            assert leaving.cancelled()
+            assert await store.read(ids) == ["leaving", "staying"]
+            await store.close()
+
+        asyncio.run(scenario())
+
+    def test_a_caller_that_leaves_in_the_queue_changes_nothing(self, database: Path) -> None:
+        async def scenario() -> None:
+            store = SQLiteStore(database)
+            gate = Gate()
+            tamper(store, gate)
+            first = asyncio.create_task(store.write(insert("first")))
+            await gate.reached()
+            leaving = asyncio.create_task(store.write(insert("leaving")))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            gate.open()
+            await first
+            assert await store.write(insert("last")) == "last"
+            assert await store.read(ids) == ["first", "last"]
+            await store.close()
+
+        asyncio.run(scenario())
+
+    @pytest.mark.parametrize("wait", [lambda: asyncio.sleep(0), asyncio.Event().wait, lambda: asyncio.sleep(60)])
+    def test_a_body_that_suspends_is_an_error_and_harms_nobody(self, database: Path, wait: Any) -> None:
+        async def suspends(tx: Transaction) -> None:
+            await insert("suspended")(tx)
+            await wait()
+
+        async def scenario() -> None:
+            store = SQLiteStore(database)
+            outcomes = await asyncio.gather(
+                store.write(insert("a")), store.write(suspends), store.write(insert("b")), return_exceptions=True
+            )
+            assert (outcomes[0], outcomes[2]) == ("a", "b")
+            assert isinstance(outcomes[1], RuntimeError)
+            with pytest.raises(RuntimeError, match="waited for something else"):
+                await store.read(suspends_in_read)
+            assert await store.read(ids) == ["a", "b"]
+            await store.close()
+
+        async def suspends_in_read(tx: Transaction) -> None:
+            await ids(tx)
+            await wait()
+
+        asyncio.run(scenario())
+
+
+class TestFailures:
+    def test_a_full_disk(self, database: Path, disk: Disk) -> None:
+        async def scenario() -> None:
+            store = SQLiteStore(database)
+            await store.write(insert("before"))
+            disk.works = False
+            [[pages]] = store._writer.execute("PRAGMA page_count").fetchall()
+            store._writer.execute(f"PRAGMA max_page_count = {pages}")
+            outcomes = await asyncio.gather(
+                store.write(insert("a")),
+                store.write(insert("large", name="x" * 1_000_000)),
+                store.write(insert("refused", error=Refused())),
+                store.write(insert("b")),
+                return_exceptions=True,
+            )
+            assert [type(outcome) for outcome in outcomes] == [Unavailable] * 4
+            assert not store.ready
+            with pytest.raises(Unavailable):
+                await store.write(insert("c"))
+            with pytest.raises(Unavailable):
+                await store.read(ids)
+            disk.works = True
+            await until(lambda: store.ready)
+            assert await store.read(ids) == ["before"]
+            assert await store.write(insert("large", name="x" * 1_000_000)) == "large"
+            await store.close()
+
+        asyncio.run(scenario())
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            sqlite3.OperationalError("disk I/O error"),
+            MemoryError(),  # what the sqlite3 module makes of SQLITE_NOMEM
+        ],
+    )
+    def test_a_commit_that_fails(self, database: Path, disk: Disk, error: Exception) -> None:
+        gate = Gate()
+
+        def fail_behind_gate() -> None:
+            gate()
+            raise error
+
+        async def scenario() -> None:
+            store = SQLiteStore(database)
+            tamper(store, fail_behind_gate)
+            batch = [
+                asyncio.create_task(store.write(insert("a"))),
+                asyncio.create_task(store.write(insert("refused", error=Refused()))),
+            ]
+            await gate.reached()
+            queued = [asyncio.create_task(store.write(insert(f"{number}"))) for number in range(100)]
+            await asyncio.sleep(0)
+            disk.works = False
+            gate.open()
+            async with asyncio.timeout(1):
+                outcomes = await asyncio.gather(*batch, *queued, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [Unavailable] * 102
+            assert str(outcomes[0]) == "The store failed; whether the change was kept is unknown"
+            assert not store.ready
+            disk.works = True
+            await until(lambda: store.ready)
+            assert await store.read(ids) == []
+            assert await store.write(insert("a")) == "a"
+            await store.close()
+
+        asyncio.run(scenario())
+
+    def test_reopening_goes_on_until_it_works(self, database: Path, disk: Disk) -> None:
+        async def scenario() -> None:
+            store = SQLiteStore(database)
+            await store.write(insert("a"))
+            tamper(store, fail)
+            disk.works = False
+            with pytest.raises(Unavailable):
+                await store.write(insert("b"))
+            attempts = disk.attempts
+            await until(lambda: disk.attempts == attempts + 3)
+            assert not store.ready
+            disk.works = True
+            await until(lambda: store.ready)
+            assert await store.read(ids) == ["a"]
+            await store.close()
+
+        asyncio.run(scenario())
+
+    def test_closing_ends_the_reopening(self, database: Path, disk: Disk) -> None:
+        async def scenario() -> None:
+            store = SQLiteStore(database)
+            tamper(store, fail)
+            disk.works = False
+            with pytest.raises(Unavailable):
+                await store.write(insert("b"))
+            await store.close()
+            await until(lambda: len(asyncio.all_tasks()) == 1, seconds=1)
+            assert not store.ready
+
+        asyncio.run(scenario())
+
+    def test_closing_during_a_commit_that_fails(self, database: Path, disk: Disk) -> None:
+        gate = Gate()
+
+        def fail_behind_gate() -> None:
+            gate()
+            fail()
+
+        async def scenario() -> None:
+            store = SQLiteStore(database)
+            tamper(store, fail_behind_gate)
+            write = asyncio.create_task(store.write(insert("a")))
+            await gate.reached()
+            closing = asyncio.create_task(store.close())
+            await asyncio.sleep(0)
+            disk.works = False
+            gate.open()
+            with pytest.raises(Unavailable):
+                await write
+            await closing
+            await until(lambda: len(asyncio.all_tasks()) == 1, seconds=1)
+            assert not store.ready
+
+        asyncio.run(scenario())
+
+    @pytest.mark.parametrize(
+        ("code", "translated"),
+        [
+            (sqlite3.SQLITE_FULL, True),
+            (sqlite3.SQLITE_IOERR_FSYNC, True),  # an extended code
+            (sqlite3.SQLITE_CORRUPT, True),
+            (sqlite3.SQLITE_READONLY_DBMOVED, True),
+            (sqlite3.SQLITE_CONSTRAINT_UNIQUE, False),
+            (sqlite3.SQLITE_ERROR, False),
+            (sqlite3.SQLITE_NOTADB, True),
+        ],
+    )
+    def test_which_errors_are_the_engines(self, code: int, translated: bool) -> None:
+        error = sqlite3.OperationalError("words of SQLite's")
+        error.sqlite_errorcode = code
+        if translated:
+            assert isinstance(sqlite._translated(error), Unavailable)
+        else:
+            assert sqlite._translated(error) is error
+
+
+class TestFiles:
+    def test_none_is_made(self, tmp_path: Path) -> None:
+        with pytest.raises(sqlite3.OperationalError):
+            SQLiteStore(tmp_path / "thingmint.db")
+        assert not list(tmp_path.iterdir())
+
+    def test_all_are_private_and_the_wal_is_folded_in_at_the_end(self, database: Path) -> None:
+        async def scenario() -> None:
+            store = SQLiteStore(database)
+            await store.write(insert("a"))
+            modes = {path.name: path.stat().st_mode & 0o777 for path in database.parent.iterdir()}
+            assert modes == dict.fromkeys(("thingmint.db", "thingmint.db-wal", "thingmint.db-shm"), 0o600)
+            await store.close()
+
+        asyncio.run(scenario())
+        assert [path.name for path in database.parent.iterdir()] == ["thingmint.db"]
+
+    def test_every_connection_waits_for_the_disk(self, database: Path) -> None:
+        store = SQLiteStore(database)
+        assert store._writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        assert store._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert store._writer.execute("PRAGMA foreign_keys").fetchone() == (1,)
+        asyncio.run(store.close())
+
+
+# What a process does until it is killed: 8 callers, each telling what was answered.
+KILLED = """
+import asyncio, os, pathlib, sys
+from tests.unit.store.bodies import insert
+from thingmint.store.sqlite import SQLiteStore
+
+async def caller(store, name):
+    for number in range(10**6):
+        id = await store.write(insert(f"{name}-{number}"))
+        os.write(1, f"{id}\\n".encode())
+
+async def main():
+    store = SQLiteStore(pathlib.Path(sys.argv[1]))
+    await asyncio.gather(*(caller(store, name) for name in range(8)))
+
+asyncio.run(main())
+"""
+
+# The limit on the size of files makes the WAL's growth fail, which is where a COMMIT writes.
+LIMITED = """
+import asyncio, json, pathlib, resource, signal, sys
+from tests.unit.store.bodies import ids, insert
+from thingmint.domain.errors import Unavailable
+from thingmint.store import sqlite
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+sqlite._REOPEN_AFTER = 0
+
+async def main():
+    store = sqlite.SQLiteStore(pathlib.Path(sys.argv[1]))
+    await store.write(insert("before"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+    outcomes = await asyncio.gather(*(store.write(insert(f"{n}")) for n in range(10)), return_exceptions=True)
+    ready = store.ready
+    for _ in range(50):
+        await asyncio.sleep(0)
+    still_not = store.ready
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    while not store.ready:
+        await asyncio.sleep(0)
+    after = await store.write(insert("after"))
+    print(json.dumps({
+        "unavailable": sum(isinstance(outcome, Unavailable) for outcome in outcomes),
+        "ready": [ready, still_not],
+        "after": after,
+        "ids": await store.read(ids),
+    }))
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+class TestProcesses:
+    @pytest.mark.parametrize("answers", [1, 300])
+    def test_a_killed_one_leaves_every_write_that_was_answered(self, database: Path, answers: int) -> None:
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(database)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        answered = [process.stdout.readline() for _ in range(answers)]
+        process.send_signal(signal.SIGKILL)
+        answered += [line for line in process.stdout.read().splitlines(keepends=True) if line.endswith(b"\n")]
+        assert process.wait() == -signal.SIGKILL
+        process.stdout.close()
+
+        async def scenario() -> None:
+            store = SQLiteStore(database)
+            assert {line.decode().strip() for line in answered} <= set(await store.read(ids))
+            assert store._writer.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert await store.write(insert("after")) == "after"
+            await store.close()
+
+        asyncio.run(scenario())
+
+    def test_one_that_may_not_write_any_more(self, database: Path) -> None:
+        command = [sys.executable, "-c", LIMITED, str(database)]
+        finished = subprocess.run(command, capture_output=True, timeout=60, check=False, env=dict(os.environ))
+        assert finished.returncode == 0, finished.stderr.decode()
+        assert json.loads(finished.stdout.splitlines()[-1]) == {
+            "unavailable": 10,
+            "ready": [False, False],
+            "after": "after",
+            "ids": ["after", "before"],
+        }
+
+
+@pytest.mark.parametrize(
+    ("statement", "counts"),
+    [
+        ("SELECT id FROM accounts", False),
+        ("DELETE FROM accounts", True),
+        ("UPDATE credentials SET status = status", True),
+        ("INSERT INTO revoked_tokens (id, expires_at) VALUES ('a', 1)", True),
+        ("DELETE FROM hostnames", True),
+        ("WITH a AS (SELECT 1) SELECT * FROM a", True),  # what is not understood
+        ("DELETE FROM audit_records", False),
+        ("DELETE FROM registrations", False),
+    ],
+)
+def test_which_changes_may_be_of_access(database: Path, statement: str, counts: bool) -> None:
+    async def one(tx: Transaction) -> None:
+        await tx.fetch_all(statement)
+
+    async def many(tx: Transaction) -> None:
+        await tx.execute_many(statement, [()])
+
+    async def scenario() -> None:
+        store = SQLiteStore(database)
+        for body in (one, many) if "SELECT" not in statement else (one,):
+            if "INSERT" in statement:
+                await store.write(lambda tx: tx.execute("DELETE FROM revoked_tokens"))
+            changes, of_access = store.changes, store.access_changes
+            await asyncio.gather(store.write(body), store.write(lambda tx: tx.fetch_all("SELECT 1")))
+            assert store.changes == changes + 1
+            assert store.access_changes == of_access + counts
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_after_a_failure_access_may_have_changed(database: Path) -> None:
+    async def scenario() -> None:
+        store = SQLiteStore(database)
+        tamper(store, fail)
+        before = store.access_changes
+        with pytest.raises(Unavailable):
+            await store.write(lambda tx: tx.execute("DELETE FROM credentials"))
+        assert store.access_changes == before + 1
+        await store.close()
+
+    asyncio.run(scenario())

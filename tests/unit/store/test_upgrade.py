@@ -1,0 +1,100 @@
+"""A database of an earlier version, with what was in it, is opened by this one."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.vectors import NOW
+from thingmint.access.administration import Administration
+from thingmint.access.directory import Directory
+from thingmint.access.vault import Vault
+from thingmint.domain.policy import Allow, Request
+from thingmint.store.migrate import HISTORY_TABLE, migrations
+from thingmint.store.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VAULT = Vault(b"m" * 32)
+ACCOUNT = "123456789012"
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """As version 2 of the schema left it: an administrator, somebody who may do little, and a service account."""
+    path = tmp_path / "thingmint.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(HISTORY_TABLE)
+    for migration in list(migrations())[:2]:
+        for statement in migration.statements:
+            connection.execute(statement)
+        row = (migration.version, migration.name, migration.sha256)
+        connection.execute("INSERT INTO schema_migrations (version, name, sha256) VALUES (?, ?, ?)", row)
+    rows: list[tuple[str, list[tuple[Any, ...]]]] = [
+        ("accounts (id, name, created_at)", [(ACCOUNT, "default", 1)]),
+        ("account_regions (account, region, position)", [(ACCOUNT, "us-east-1", 0)]),
+        (
+            "principals (id, account, kind, name, permissions, created_at)",
+            [
+                ("aje0", ACCOUNT, "user", "administrator", "*", 1),
+                ("aje1", ACCOUNT, "user", "elf", "iot:DescribeThing", 2),
+                ("aje2", ACCOUNT, "service-account", "administrator", "*", 1),
+            ],
+        ),
+        (
+            "access_keys (id, principal, sealed_secret, created_at)",
+            [(id, owner, VAULT.seal(SECRET, id), 1) for id, owner in (("AKIA0", "aje0"), ("AKIA1", "aje1"))],
+        ),
+        (
+            "api_tokens (id, principal, secret_sha256, created_at)",
+            [("0123456789abcdef", "aje0", hashlib.sha256(b"secret").digest(), 1)],
+        ),
+        ("authorized_keys (id, principal, public_key, created_at)", [("ajeKey", "aje2", b"public", 1)]),
+    ]
+    for table, values in rows:
+        for value in values:
+            connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(value))})", value)
+    connection.close()
+    return path
+
+
+def test_credentials_go_on_working(database: Path) -> None:
+    async def scenario() -> None:
+        store = SQLiteStore(database)
+        try:
+            directory = Directory(store, VAULT, lambda: NOW)
+            request = [Request("iot:DescribeThing", "arn:aws:iot:us-east-1:123456789012:thing/x")]
+            caller, secret = await directory.find_access_key("AKIA0", None)
+            assert (caller.principal, caller.name, secret) == ("aje0", "administrator", SECRET)
+            assert isinstance(caller.decide(request), Allow)
+            assert (await directory.authenticate_token("tma_0123456789abcdef_secret")).principal == "aje0"
+            assert await directory.find_authorized_key("ajeKey") == ("aje2", "public")
+            assert isinstance((await directory.bearer_of_iam_token("x", "ajeKey")).decide(request), Allow)
+            assert (await directory.developer()).principal == "aje0"
+            # Lists of permissions are gone: who had one begins without policies.
+            caller, secret = await directory.find_access_key("AKIA1", None)
+            assert (caller.name, secret, caller.policies) == ("elf", SECRET, ())
+            assert await Administration(store, VAULT, lambda: NOW).reseal() == 2
+        finally:
+            await store.close()
+
+    for _ in range(2):
+        asyncio.run(scenario())
+
+
+def test_there_is_nothing_left_of_the_old_form(database: Path) -> None:
+    asyncio.run(SQLiteStore(database).close())
+    connection = sqlite3.connect(database)
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(principals)")}
+    broken = connection.execute("PRAGMA foreign_key_check").fetchall()
+    connection.close()
+    assert not tables & {"access_keys", "api_tokens", "authorized_keys"}
+    assert "permissions" not in columns
+    assert broken == []
