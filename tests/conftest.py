@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.world import new_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.world import World
 
 # No test may pick up the developer's own cloud, settings or proxy.
 for _name in list(os.environ):
@@ -21,3 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if unit in item.path.parents:
             item.add_marker(pytest.mark.disable_socket)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=["sqlite"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    async with new_world(tmp_path, engine=request.param) as opened:
+        yield opened

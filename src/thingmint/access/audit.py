@@ -134,7 +134,7 @@ class AuditedStore:
 
         async def audited(tx: Transaction) -> T:
             result = await body(tx)
-            await sql.insert_record(tx, id, exchange.of_account, _record(exchange, now, resources=tx.subjects))
+            await sql.insert_record(tx, id, exchange.of_account, _record(exchange, now, resources=tx.audit_resources))
             return result
 
         result = await self._store.write(audited)

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from thingmint.access.callers import Caller
     from thingmint.access.exchange import Exchange
     from thingmint.domain.policy import ContextValue
+    from thingmint.domain.registration import Scope
+    from thingmint.services.change import Authorize
 
-__all__ = ["authorize"]
+__all__ = ["authorize", "authorizer"]
 
 _MAX_FINDINGS = 5
 
@@ -61,6 +63,16 @@ def authorize(
             request_id=exchange.id,
         )
         raise Denied(caller.arn, action, resources[0], explicit=decision.explicit)
+
+
+def authorizer(exchange: Exchange, scope: Scope, *, caller: Caller | None = None) -> Authorize:
+    """What a Change asks for each effect of a call: the exchange's caller's policies, or those of ``caller``."""
+    region: dict[str, ContextValue] = {"aws:RequestedRegion": scope.region}
+
+    def check(action: str, resources: Sequence[str], context: Mapping[str, ContextValue]) -> None:
+        authorize(exchange, action, resources, region | dict(context), caller=caller)
+
+    return check
 
 
 # The same clients call again and again, and reading an address costs more than evaluating a policy.

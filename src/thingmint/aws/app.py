@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 
-from thingmint.access.authorization import authorize
+from thingmint.access.authorization import authorize, authorizer
+from thingmint.access.operations import run
 from thingmint.aws.errors import COMMON_STATUS, AwsError, aws_error_of
+from thingmint.aws.operations import OPERATIONS as SERVED_OPERATIONS
 from thingmint.aws.operations import SERVED, Call
 from thingmint.domain.errors import DomainError, Invalid, Throttled
 from thingmint.domain.policy.resources import OPERATIONS, passed_role, request_context, resource_arns
 from thingmint.http.exchange import Exchange, read_request, respond
+from thingmint.services.change import Change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from thingmint.aws.operations import Registries
     from thingmint.domain.registration import Scope
     from thingmint.http.exchange import Message, Receive, Request, Send
+    from thingmint.services.change import Environment
+    from thingmint.store.engine import Store
 
     _Route = tuple[Operation, tuple[str, ...]]
 
@@ -47,12 +52,16 @@ class AwsFace:
         contract: Contract,
         sigv4: SigV4,
         throttle: Throttle,
+        store: Store,
+        environment: Environment,
         registries: Registries,
     ) -> None:
         self._contract = contract
         self._status = {**contract.error_status, **COMMON_STATUS}
         self._sigv4 = sigv4
         self._throttle = throttle
+        self._store = store
+        self._environment = environment
         self._registries = registries
 
     def is_route(self, method: str, raw_path: bytes) -> bool:
@@ -100,11 +109,15 @@ class AwsFace:
             raise _Refused(AwsError("UnknownOperationException", "AWS IoT has no operation at this method and path."))
         operation, labels = route
         self._throttle.take(scope.account, operation.name)
-        handler = SERVED.get(operation.name)
-        if handler is None:
+        served, handler = SERVED_OPERATIONS.get(operation.name), SERVED.get(operation.name)
+        if served is None and handler is None:
             self._refuse_unserved(exchange, scope, request, operation, labels)
         members = operation.parse(labels, request.query, dict(request.headers), request.body)
         self._authorize(exchange, scope, operation.name, members)
+        if served is not None:
+            change = Change(scope, exchange.at, self._environment, authorizer(exchange, scope))
+            return operation.encode(await run(served, self._store, change, members))
+        assert handler is not None
         return operation.encode(await handler(Call(exchange, scope, members, self._registries)))
 
     def _refuse_unserved(

@@ -13,7 +13,7 @@ from thingmint.domain.arns import arn
 from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from thingmint.domain.registration import Scope
@@ -27,9 +27,7 @@ __all__ = [
     "Thing",
     "ThingChange",
     "ThingGroup",
-    "ThingType",
     "check_name",
-    "check_searchable",
     "thing_arn",
 ]
 
@@ -38,7 +36,6 @@ MAX_CHILDREN = 100  # directly below a group
 _MAX_DEPTH = 7  # levels of groups, the root counted
 _MAX_ATTRIBUTES = 50  # of a thing with a type, and of a group
 _MAX_ATTRIBUTES_UNTYPED = 3
-_MAX_SEARCHABLE = 3
 
 _NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
 _ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
@@ -138,37 +135,6 @@ class Attachment:
     thing: str
     fingerprint: str
     type: PrincipalType
-
-
-@dataclass(frozen=True, slots=True)
-class ThingType:
-    scope: Scope
-    name: str
-    id: str  # a UUID
-    description: str | None
-    searchable: Sequence[str]
-    deprecated_at: datetime | None
-    created_at: datetime
-
-    @property
-    def resource(self) -> str:
-        return f"thingtype/{self.name}"
-
-    @property
-    def arn(self) -> str:
-        return arn(self.scope, self.resource)
-
-    def is_like(self, other: ThingType) -> bool:
-        return (self.description, set(self.searchable)) == (other.description, set(other.searchable))
-
-
-def check_searchable(attributes: Sequence[str], field: str) -> tuple[str, ...]:
-    """Attributes that a type's things are searched by. Raises Invalid."""
-    if len(attributes) > _MAX_SEARCHABLE:
-        raise Invalid(field, f"must have at most {_MAX_SEARCHABLE} entries")
-    if len(set(attributes)) < len(attributes):
-        raise Invalid(field, "must not name an attribute twice")
-    return tuple(attributes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from thingmint.native.auth import NativeAuth
 from thingmint.services.authorities import AuthorityRegistry
 from thingmint.services.bindings import BindingRegistry
 from thingmint.services.certificates import CertificateRegistry, utc_now
+from thingmint.services.change import Environment
 from thingmint.services.claims import ClaimRegistry
 from thingmint.services.device_policies import DevicePolicyRegistry
 from thingmint.services.doorkeeping import Doorkeeping
@@ -34,12 +35,12 @@ from thingmint.services.memberships import MembershipRegistry
 from thingmint.services.newcomers import NewcomerRegistry
 from thingmint.services.operations import OperationRegistry
 from thingmint.services.ownership import OwnershipRegistry
+from thingmint.services.pages import PageTokens
 from thingmint.services.principals import PrincipalRegistry
 from thingmint.services.provisioning import ProvisioningRegistry
 from thingmint.services.tags import TagRegistry
 from thingmint.services.templates import TemplateRegistry
 from thingmint.services.thing_groups import ThingGroupRegistry
-from thingmint.services.thing_types import ThingTypeRegistry
 from thingmint.services.things import ThingRegistry
 from thingmint.settings import ConfigError
 from thingmint.yandex.contract import load as load_yandex_contract
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     from thingmint.tls import ListenerTLS
     from thingmint.yandex.rest import YandexRest
 
-__all__ = ["Access", "Fleet", "fleet_of", "front", "gateway_of", "grpc_listener", "yandex_face"]
+__all__ = ["Access", "Fleet", "environment_of", "fleet_of", "front", "gateway_of", "grpc_listener", "yandex_face"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ def front(
     settings: Settings,
     names: NameRegistry,
     keys: KeyPool,
+    environment: Environment,
     fleet: Fleet,
     yandex: YandexRest,
     metrics: Metrics,
@@ -115,7 +117,6 @@ def front(
         names=names,
         device_policies=DevicePolicyRegistry(access.store, markers),
         things=ThingRegistry(access.store, markers),
-        thing_types=ThingTypeRegistry(access.store, markers),
         thing_groups=ThingGroupRegistry(access.store, markers),
         memberships=MembershipRegistry(access.store, markers),
         principals=PrincipalRegistry(access.store, markers),
@@ -126,7 +127,7 @@ def front(
         authorities=AuthorityRegistry(access.store, markers),
         issued=IssuedRegistry(access.store, markers, quotas=settings.quotas_in_force()),
     )
-    aws = AwsFace(load_aws_contract(), sigv4, access.throttle, registries)
+    aws = AwsFace(load_aws_contract(), sigv4, access.throttle, access.store, environment, registries)
     return Front(
         aws=aws,
         native=NativeFace(
@@ -142,6 +143,21 @@ def front(
         is_yandex_route=yandex.is_route,
         journal=journal,
         clock=utc_now,
+    )
+
+
+def environment_of(
+    instance: Instance, settings: Settings, names: NameRegistry, keys: KeyPool, hooks: HookTable
+) -> Environment:
+    return Environment(
+        device_ca=instance.device_authority(DEVICE),
+        claim_ca=instance.device_authority(CLAIM),
+        keys=keys,
+        page_tokens=PageTokens(instance.vault.derive("markers")),
+        names=names,
+        hooks=hooks,
+        quotas=settings.quotas_in_force(),
+        reinstate_revoked=settings.reinstate_revoked,
     )
 
 

@@ -31,7 +31,7 @@ from thingmint.metrics import Metrics
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.upstream import UpstreamBroker
 from thingmint.mqtt.journal import DoorJournal
-from thingmint.server.faces import Access, fleet_of, front, gateway_of, grpc_listener, yandex_face
+from thingmint.server.faces import Access, environment_of, fleet_of, front, gateway_of, grpc_listener, yandex_face
 from thingmint.server.sockets import PROXY_SOCKET, bind, doorways_of, take_all_files
 from thingmint.services.certificates import utc_now
 from thingmint.services.hooks import HookTable
@@ -118,7 +118,8 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     yandex = yandex_face(instance, access, settings, names)
     hooks = HookTable(settings.hooks)
     fleet = fleet_of(instance, access, settings, keys, hooks)
-    app = front(instance, access, settings, names, keys, fleet, YandexRest(yandex), metrics, journal)
+    environment = environment_of(instance, settings, names, keys, hooks)
+    app = front(instance, access, settings, names, keys, environment, fleet, YandexRest(yandex), metrics, journal)
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(app, api_socket, tls.context),
         "http": HttpListener(app, http_socket),

@@ -132,7 +132,7 @@ class AuthorityRegistry:
                 )
             await put_tags(tx, scope, f"cacert/{authority.fingerprint}", new.tags)
             await announce(tx, scope, "ca", authority.fingerprint, now)  # leaves of an earlier time may be there
-            tx.subjects.append(authority.arn)
+            tx.audit_resources.append(authority.arn)
             return authority
 
         return await self._store.write(body)
@@ -182,7 +182,7 @@ class AuthorityRegistry:
             await sql.update_authority(tx, replace(changed, version=current.version + 1, modified_at=now))
             if changed.status is not current.status:
                 await announce(tx, scope, "ca", fingerprint, now)
-            tx.subjects.append(current.arn)
+            tx.audit_resources.append(current.arn)
 
         await self._store.write(body)
 
@@ -201,7 +201,7 @@ class AuthorityRegistry:
             await sql.delete_authority(tx, scope, fingerprint)
             await drop_tags(tx, scope, f"cacert/{fingerprint}")
             await announce(tx, scope, "ca", fingerprint, now)
-            tx.subjects.append(current.arn)
+            tx.audit_resources.append(current.arn)
 
         await self._store.write(body)
 

@@ -71,7 +71,7 @@ class BindingRegistry:
 
         async def change(tx: Transaction) -> Binding:
             await _check_device(tx, scope.account, device)
-            tx.subjects.append(f"yandex:device/{device}")
+            tx.audit_resources.append(f"yandex:device/{device}")
             return await bind(tx, scope, "device", device, certificate, now, self._quotas)
 
         return await self._operations.write(receipt, change)
@@ -84,7 +84,7 @@ class BindingRegistry:
             for binding in await sql.list_bindings(tx, device):
                 if fingerprint in (binding.fingerprint, binding.sha1):
                     await _unbind(tx, binding, receipt.created_at)
-                    tx.subjects.append(f"yandex:device/{device}")
+                    tx.audit_resources.append(f"yandex:device/{device}")
                     return
             raise NotFound("certificate", fingerprint)
 
@@ -122,7 +122,7 @@ async def bind(
     is_new = await certificates_sql.insert_registration(tx, registration)
     if is_new:
         await check_certificates(tx, scope.account, quotas)
-    tx.subjects.append(arn_of(scope, certificate.fingerprint))
+    tx.audit_resources.append(arn_of(scope, certificate.fingerprint))
     binding = Binding(
         scope=scope,
         fingerprint=certificate.fingerprint,
@@ -149,7 +149,7 @@ async def unbind_all(tx: Transaction, owner: str, now: datetime) -> None:
 async def _unbind(tx: Transaction, binding: Binding, now: datetime) -> None:
     scope, fingerprint = binding.scope, binding.fingerprint
     await sql.delete_binding(tx, scope.account, fingerprint)
-    tx.subjects.append(arn_of(scope, fingerprint))
+    tx.audit_resources.append(arn_of(scope, fingerprint))
     await announce(tx, scope, "certificate", fingerprint, now)
     if binding.made_registration and not await _is_held(tx, scope, fingerprint):
         await certificates_sql.delete_registration(tx, scope, fingerprint)

@@ -159,7 +159,7 @@ class CertificateRegistry:
             await _check_attachments(tx, current, force=force)
             await sql.delete_registration(tx, scope, fingerprint)
             await announce(tx, scope, "certificate", fingerprint, now)
-            tx.subjects.append(current.arn)
+            tx.audit_resources.append(current.arn)
 
         await self._store.write(body)
 
@@ -188,7 +188,7 @@ class CertificateRegistry:
             if not await sql.insert_registration(tx, registration):
                 raise AlreadyExists("certificate", certificate.fingerprint)
             await check_certificates(tx, registration.scope.account, self._quotas)
-            tx.subjects.append(registration.arn)
+            tx.audit_resources.append(registration.arn)
 
         await self._store.write(body)
         return RegisteredCertificate(registration, certificate)
@@ -204,7 +204,7 @@ async def change_status(
     changed = replace(current, status=status, modified_at=now, version=current.version + 1)
     await sql.update_registration(tx, changed)
     await announce(tx, changed.scope, "certificate", changed.fingerprint, now)
-    tx.subjects.append(changed.arn)
+    tx.audit_resources.append(changed.arn)
     return changed
 
 

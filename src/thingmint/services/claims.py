@@ -71,7 +71,7 @@ class ClaimRegistry:
         async def body(tx: Transaction) -> None:
             await check(tx)
             await sql.insert_claim(tx, claim)
-            tx.subjects.append(template_arn(scope, template))
+            tx.audit_resources.append(template_arn(scope, template))
 
         await self._store.write(body)
         return IssuedClaim(claim, certificate, keys)

@@ -114,7 +114,7 @@ class DevicePolicyRegistry:
             await sql.delete_policy(tx, scope, name)
             await drop_tags(tx, scope, f"policy/{name}")
             await announce(tx, scope, "policy", name, now)
-            tx.subjects.append(policy.arn)
+            tx.audit_resources.append(policy.arn)
 
         await self._store.write(body)
 
@@ -247,7 +247,7 @@ class DevicePolicyRegistry:
         await sql.update_policy(tx, after)
         if after.default_version != before.default_version:
             await announce(tx, after.scope, "policy", after.name, after.modified_at)
-        tx.subjects.append(after.arn)
+        tx.audit_resources.append(after.arn)
 
     def _page(
         self, listing: str, scope: Scope, found: Sequence[T], limit: int, position: Callable[[T], tuple[int, str]]

@@ -54,7 +54,7 @@ class FleetRegistry:
                 raise exceeded("folder", registry.folder, quota, "registries")
             for certificate in certificates:
                 await bind(tx, scope, "registry", registry.id, certificate, registry.created_at, self._quotas)
-            tx.subjects.append(f"yandex:registry/{registry.id}")
+            tx.audit_resources.append(f"yandex:registry/{registry.id}")
             return registry
 
         return await self._operations.write(receipt, change)
@@ -88,7 +88,7 @@ class FleetRegistry:
                 raise Conflict("registry", id, f"Registry {id} still has devices: delete them first")
             await unbind_all(tx, id, receipt.created_at)
             await sql.delete_registry(tx, id)
-            tx.subjects.append(f"yandex:registry/{id}")
+            tx.audit_resources.append(f"yandex:registry/{id}")
 
         return await self._operations.write(receipt, change)
 
@@ -106,7 +106,7 @@ class FleetRegistry:
                 raise exceeded("registry", device.registry, quota, "devices")
             for certificate in certificates:
                 await bind(tx, scope, "device", device.id, certificate, device.created_at, self._quotas)
-            tx.subjects.append(f"yandex:device/{device.id}")
+            tx.audit_resources.append(f"yandex:device/{device.id}")
             return device
 
         return await self._operations.write(receipt, change)
@@ -161,7 +161,7 @@ class FleetRegistry:
             device = await _device(tx, account, id)
             await unbind_all(tx, id, receipt.created_at)
             await sql.delete_device(tx, device)
-            tx.subjects.append(f"yandex:device/{id}")
+            tx.audit_resources.append(f"yandex:device/{id}")
 
         return await self._operations.write(receipt, change)
 

@@ -67,7 +67,7 @@ class IssuedRegistry:
             if not await sql.insert_registration(tx, registration):
                 raise AlreadyExists("certificate", leaf.fingerprint)
             await check_certificates(tx, scope.account, self._quotas)
-            tx.subjects.append(registration.arn)
+            tx.audit_resources.append(registration.arn)
             return registration
 
         return await self._store.write(body)

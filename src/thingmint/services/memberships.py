@@ -120,4 +120,4 @@ async def _remove(tx: Transaction, thing: Thing, group: ThingGroup, now: datetim
 
 async def _changed(tx: Transaction, thing: Thing, group: ThingGroup, now: datetime) -> None:
     await announce(tx, thing.scope, "thing", thing.name, now)
-    tx.subjects += [thing.arn, group.arn]
+    tx.audit_resources += [thing.arn, group.arn]

@@ -115,7 +115,7 @@ class NewcomerRegistry:
             await sql.insert_registration(tx, registration)
             await check_certificates(tx, scope.account, self._quotas)
             await announce(tx, scope, "certificate", leaf.fingerprint, now)
-            tx.subjects.append(registration.arn)
+            tx.audit_resources.append(registration.arn)
             if prepared is None:
                 return registration
             await apply_plan(tx, *prepared, quotas=self._quotas)

@@ -168,7 +168,7 @@ class OwnershipRegistry:
             await certificates_sql.insert_registration(tx, registration)
             await check_certificates(tx, scope.account, self._quotas)
             await sql.insert_token(tx, row)
-            tx.subjects.append(registration.arn)
+            tx.audit_resources.append(registration.arn)
 
         await self._store.write(body)
         return OwnedCertificate(certificate, token)

@@ -192,7 +192,7 @@ class _Work:
             await certificates_sql.insert_certificate(tx, new.certificate)
             if await certificates_sql.insert_registration(tx, beginning):
                 await check_certificates(tx, self._scope.account, self._quotas)
-                tx.subjects.append(beginning.arn)
+                tx.audit_resources.append(beginning.arn)
                 self._arns[plan.logical_id] = beginning.arn
                 return new.certificate
         fingerprint = new.certificate.fingerprint if new is not None else plan.name

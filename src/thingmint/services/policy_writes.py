@@ -41,7 +41,7 @@ async def create_policy(tx: Transaction, policy: DevicePolicy, version: PolicyVe
     if not await sql.insert_policy(tx, policy):
         return False
     await sql.insert_version(tx, policy.scope, policy.name, version)
-    tx.subjects.append(policy.arn)
+    tx.audit_resources.append(policy.arn)
     return True
 
 
@@ -75,4 +75,4 @@ async def check_target(tx: Transaction, scope: Scope, target: Target) -> None:
 
 async def attachment_changed(tx: Transaction, scope: Scope, name: str, target: Target, now: datetime) -> None:
     await announce(tx, scope, "certificate" if target.kind == "cert" else "thinggroup", target.name, now)
-    tx.subjects += [policy_arn(scope, name), target.arn(scope)]
+    tx.audit_resources += [policy_arn(scope, name), target.arn(scope)]

@@ -123,7 +123,7 @@ async def detach_principal(tx: Transaction, scope: Scope, thing: str, fingerprin
 
 async def _changed(tx: Transaction, scope: Scope, thing: str, fingerprint: str, now: datetime) -> None:
     await announce(tx, scope, "certificate", fingerprint, now)
-    tx.subjects += [thing_arn(scope, thing), arn_of(scope, fingerprint)]
+    tx.audit_resources += [thing_arn(scope, thing), arn_of(scope, fingerprint)]
 
 
 async def _check_registered(tx: Transaction, scope: Scope, fingerprint: str) -> None:

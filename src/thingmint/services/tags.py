@@ -34,7 +34,7 @@ class TagRegistry:
             if len({**known, **tags}) > MAX_TAGS:
                 raise LimitExceeded(kind, name, f"A resource can have at most {MAX_TAGS} tags")
             await sql.put_tags(tx, scope, resource, tags)
-            tx.subjects.append(arn(scope, resource))
+            tx.audit_resources.append(arn(scope, resource))
 
         await self._store.write(body)
 
@@ -47,7 +47,7 @@ class TagRegistry:
             known = await sql.get_tags(tx, scope, resource)
             if there := unwanted & known.keys():
                 await sql.delete_tags(tx, scope, resource, there)
-                tx.subjects.append(arn(scope, resource))
+                tx.audit_resources.append(arn(scope, resource))
 
         await self._store.write(body)
 

@@ -92,7 +92,7 @@ class TemplateRegistry:
                 raise AlreadyExists("provisioning template", new.name, arn=template.arn, reason=reason)
             await sql.insert_version(tx, scope, new.name, TemplateVersion(1, new.body, now))
             await put_tags(tx, scope, f"provisioningtemplate/{new.name}", new.tags)
-            tx.subjects.append(template.arn)
+            tx.audit_resources.append(template.arn)
             return template
 
         return await self._store.write(body)
@@ -133,7 +133,7 @@ class TemplateRegistry:
                 modified_at=now,
             )
             await sql.update_template(tx, changed)
-            tx.subjects.append(template.arn)
+            tx.audit_resources.append(template.arn)
 
         await self._store.write(body)
 
@@ -149,7 +149,7 @@ class TemplateRegistry:
                 await announce(tx, scope, "certificate", fingerprint, now)
             await sql.delete_template(tx, scope, name)
             await drop_tags(tx, scope, f"provisioningtemplate/{name}")
-            tx.subjects.append(template.arn)
+            tx.audit_resources.append(template.arn)
 
         await self._store.write(body)
 
@@ -172,7 +172,7 @@ class TemplateRegistry:
                 changed = replace(changed, default_version=version.version, modified_at=now)
             await sql.insert_version(tx, scope, name, version)
             await sql.update_template(tx, changed)
-            tx.subjects.append(template.arn)
+            tx.audit_resources.append(template.arn)
             return changed, version
 
         return await self._store.write(body)
@@ -193,7 +193,7 @@ class TemplateRegistry:
                 raise Invalid("versionId", "is that of the default version, which cannot be deleted")
             if not await sql.delete_version(tx, scope, name, id):
                 raise NotFound("provisioning template version", f"{name}:{id}")
-            tx.subjects.append(template.arn)
+            tx.audit_resources.append(template.arn)
 
         await self._store.write(body)
 

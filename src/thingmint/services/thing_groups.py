@@ -69,7 +69,7 @@ class ThingGroupRegistry:
                 raise Disallowed("thing group", parent, reason)
             await sql.insert_group(tx, new)
             await put_tags(tx, scope, new.resource, tags)
-            tx.subjects.append(new.arn)
+            tx.audit_resources.append(new.arn)
             return new
 
         return await self._store.write(body)
@@ -123,7 +123,7 @@ class ThingGroupRegistry:
             changed = group.changed(description, attributes)
             if changed is not group:
                 await sql.update_group(tx, changed)
-                tx.subjects.append(group.arn)
+                tx.audit_resources.append(group.arn)
             return changed
 
         return await self._store.write(body)
@@ -146,6 +146,6 @@ class ThingGroupRegistry:
             await sql.delete_group(tx, scope, name)
             await drop_tags(tx, scope, group.resource)
             await announce(tx, scope, "thinggroup", name, now)
-            tx.subjects.append(group.arn)
+            tx.audit_resources.append(group.arn)
 
         await self._store.write(body)

@@ -2,138 +2,151 @@
 
 from __future__ import annotations
 
-import uuid
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from thingmint.domain.errors import AlreadyExists, Disallowed, NotFound
-from thingmint.domain.things import ThingType, check_searchable
-from thingmint.services.certificates import utc_now
-from thingmint.services.pages import Listing, Page
-from thingmint.store import thing_types as sql
+from thingmint.domain.arns import arn
+from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid
+from thingmint.domain.registration import Scope
+from thingmint.services.pages import Page, page_of
+from thingmint.store.table import Table, record
 from thingmint.store.tags import drop_tags, put_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Mapping
 
-    from thingmint.domain.registration import Scope
-    from thingmint.services.markers import Markers
-    from thingmint.services.pages import PageRequest
-    from thingmint.store.engine import Store, Transaction
+    from thingmint.services.change import Change, Query
+    from thingmint.services.pages import Cursor, Position
+    from thingmint.store.engine import Transaction
 
-__all__ = ["ThingTypeRegistry", "check_usable"]
+__all__ = [
+    "THING_TYPES",
+    "ThingType",
+    "check_usable",
+    "create_thing_type",
+    "delete_thing_type",
+    "deprecate_thing_type",
+    "list_thing_types",
+    "update_thing_type",
+]
 
+_MAX_SEARCHABLE = 3
 _SEARCHABLE = "searchableAttributes"
 
+_HAS_THINGS = "SELECT 1 FROM things WHERE account = $1 AND region = $2 AND type = $3 LIMIT 1"
 
-class ThingTypeRegistry:
-    """Every method is one transaction."""
 
-    def __init__(self, store: Store, markers: Markers, clock: Callable[[], datetime] = utc_now) -> None:
-        self._store = store
-        self._markers = markers
-        self._clock = clock
+@record
+class ThingType:
+    scope: Scope
+    name: str
+    id: str  # a UUID
+    description: str | None
+    searchable: Sequence[str]
+    deprecated_at: datetime | None
+    created_at: datetime
 
-    async def create(
-        self, scope: Scope, name: str, description: str | None, searchable: Sequence[str], tags: Mapping[str, str]
-    ) -> ThingType:
-        """The type, or the one of the same properties that is there already. Raises Invalid and AlreadyExists."""
-        attributes = check_searchable(searchable, _SEARCHABLE)
-        new = ThingType(scope, name, str(uuid.uuid4()), description, attributes, None, self._clock())
+    @property
+    def resource(self) -> str:
+        return f"thingtype/{self.name}"
 
-        async def body(tx: Transaction) -> ThingType:
-            existing = await sql.get_type(tx, scope, name)
-            if existing is not None:
-                if existing.is_like(new):
-                    return existing
-                reason = f"Thing type {name} already exists with other properties"
-                raise AlreadyExists("thing type", existing.id, arn=existing.arn, reason=reason)
-            await sql.insert_type(tx, new)
-            await put_tags(tx, scope, new.resource, tags)
-            tx.subjects.append(new.arn)
-            return new
+    @property
+    def arn(self) -> str:
+        return arn(self.scope, self.resource)
 
-        return await self._store.write(body)
+    def same_configuration(self, other: ThingType) -> bool:
+        return (self.description, set(self.searchable)) == (other.description, set(other.searchable))
 
-    async def describe(self, scope: Scope, name: str) -> ThingType:
-        async def body(tx: Transaction) -> ThingType:
-            return await _existing(tx, scope, name)
 
-        return await self._store.read(body)
+THING_TYPES = Table(ThingType, "thing_types", "thing type", columns={"searchable": "searchable_attributes"})
 
-    async def list(self, scope: Scope, name: str | None, request: PageRequest) -> Page[ThingType]:
-        """By name; with ``name`` that one alone, or none."""
-        listing = Listing(self._markers, f"thing-types {name or ''}", scope)
-        after = listing.after(request)
 
-        async def body(tx: Transaction) -> list[ThingType]:
-            if name is None:
-                return await sql.list_types(tx, scope, limit=request.limit + 1, after=after)
-            found = await sql.get_type(tx, scope, name)
-            return [found] if found else []
+async def create_thing_type(
+    tx: Transaction,
+    change: Change,
+    name: str,
+    description: str | None,
+    searchable: Sequence[str],
+    tags: Mapping[str, str],
+) -> ThingType:
+    """The type, or the one of the same properties that exists. Raises Invalid and AlreadyExists."""
+    new = ThingType(change.scope, name, change.new_id(), description, _check_searchable(searchable), None, change.now)
+    if await THING_TYPES.insert(tx, new):
+        await put_tags(tx, change.scope, new.resource, tags)
+        tx.audit_resources.append(new.arn)
+        return new
+    existing = await THING_TYPES.get(tx, *change.scope, name)
+    if not existing.same_configuration(new):
+        reason = f"Thing type {name} already exists with other properties"
+        raise AlreadyExists("thing type", existing.id, arn=existing.arn, reason=reason)
+    return existing
 
-        return listing.page(request, await self._store.read(body), lambda found: found.name)
 
-    async def update(self, scope: Scope, name: str, description: str | None, searchable: Sequence[str] | None) -> None:
-        """What is None stays as it is. Raises NotFound and Invalid."""
-        attributes = None if searchable is None else check_searchable(searchable, _SEARCHABLE)
+async def list_thing_types(tx: Transaction, query: Query, name: str | None, cursor: Cursor) -> Page[ThingType]:
+    """By name; with ``name`` that one alone, or none."""
 
-        async def body(tx: Transaction) -> None:
-            type = await _existing(tx, scope, name)
-            changed = replace(
-                type,
-                description=type.description if description is None else description,
-                searchable=type.searchable if attributes is None else attributes,
-            )
-            if changed != type:
-                await sql.update_type(tx, changed)
-                tx.subjects.append(type.arn)
+    async def fetch(after: Position | None, limit: int) -> list[ThingType]:
+        if name is None:
+            return await THING_TYPES.page(tx, *query.scope, after=after[1] if after else "", limit=limit)
+        found = await THING_TYPES.find(tx, *query.scope, name)
+        return [found] if found else []
 
-        await self._store.write(body)
+    return await page_of(query, cursor, f"thing-types {name or ''}", fetch, lambda row: (0, row.name))
 
-    async def deprecate(self, scope: Scope, name: str, *, undo: bool) -> None:
-        """The things that have it keep it, but no other takes it. Raises NotFound."""
-        now = self._clock()
 
-        async def body(tx: Transaction) -> None:
-            type = await _existing(tx, scope, name)
-            if undo is (type.deprecated_at is None):
-                return
-            await sql.update_type(tx, replace(type, deprecated_at=None if undo else now))
-            tx.subjects.append(type.arn)
+async def update_thing_type(
+    tx: Transaction, change: Change, name: str, description: str | None, searchable: Sequence[str] | None
+) -> None:
+    """What is None stays as it is. Raises NotFound and Invalid."""
+    type = await THING_TYPES.get(tx, *change.scope, name)
+    changed = replace(
+        type,
+        description=type.description if description is None else description,
+        searchable=type.searchable if searchable is None else _check_searchable(searchable),
+    )
+    await _update(tx, type, changed)
 
-        await self._store.write(body)
 
-    async def delete(self, scope: Scope, name: str) -> None:
-        """Raises NotFound, and Disallowed unless it is deprecated and no thing has it.
+async def deprecate_thing_type(tx: Transaction, change: Change, name: str, *, undo: bool) -> None:
+    """Things that have the type keep it, and no other takes it. Raises NotFound."""
+    type = await THING_TYPES.get(tx, *change.scope, name)
+    await _update(tx, type, replace(type, deprecated_at=None if undo else type.deprecated_at or change.now))
 
-        AWS makes its callers wait for five minutes after the deprecation, until all of its servers know of it. Here
-        all know at once, so there is nothing to wait for.
-        """
 
-        async def body(tx: Transaction) -> None:
-            type = await _existing(tx, scope, name)
-            if type.deprecated_at is None:
-                raise Disallowed("thing type", name, f"Thing type {name} must be deprecated before it is deleted")
-            if await sql.has_things(tx, scope, name):
-                raise Disallowed("thing type", name, f"Thing type {name} is still associated with one or more things")
-            await sql.delete_type(tx, scope, name)
-            await drop_tags(tx, scope, type.resource)
-            tx.subjects.append(type.arn)
+async def delete_thing_type(tx: Transaction, change: Change, name: str) -> None:
+    """Raises NotFound, and Disallowed unless the type is deprecated and no thing has it.
 
-        await self._store.write(body)
+    AWS makes its callers wait for five minutes after the deprecation, until all of its servers know of it. Here all
+    know at once.
+    """
+    type = await THING_TYPES.get(tx, *change.scope, name)
+    if type.deprecated_at is None:
+        raise Disallowed("thing type", name, f"Thing type {name} must be deprecated before it is deleted")
+    if await tx.fetch_one(_HAS_THINGS, *change.scope, name):
+        raise Disallowed("thing type", name, f"Thing type {name} is still associated with one or more things")
+    await THING_TYPES.delete(tx, *change.scope, name)
+    await drop_tags(tx, change.scope, type.resource)
+    tx.audit_resources.append(type.arn)
 
 
 async def check_usable(tx: Transaction, scope: Scope, name: str) -> None:
-    """Whether a thing can take that type now. Raises NotFound and Disallowed."""
-    type = await _existing(tx, scope, name)
+    """Raises NotFound, and Disallowed if the type is deprecated: no thing can take it then."""
+    type = await THING_TYPES.get(tx, *scope, name)
     if type.deprecated_at is not None:
         raise Disallowed("thing type", name, f"Thing type {name} is deprecated: no thing can be associated with it")
 
 
-async def _existing(tx: Transaction, scope: Scope, name: str) -> ThingType:
-    type = await sql.get_type(tx, scope, name)
-    if type is None:
-        raise NotFound("thing type", name)
-    return type
+async def _update(tx: Transaction, before: ThingType, after: ThingType) -> None:
+    if after != before:
+        await THING_TYPES.update(tx, after)
+        tx.audit_resources.append(after.arn)
+
+
+def _check_searchable(attributes: Sequence[str]) -> tuple[str, ...]:
+    if len(attributes) > _MAX_SEARCHABLE:
+        raise Invalid(_SEARCHABLE, f"must have at most {_MAX_SEARCHABLE} entries")
+    if len(set(attributes)) < len(attributes):
+        raise Invalid(_SEARCHABLE, "must not name an attribute twice")
+    return tuple(attributes)

@@ -137,7 +137,7 @@ async def create_thing(tx: Transaction, thing: Thing) -> Thing:
     if thing.type is not None:
         await check_usable(tx, thing.scope, thing.type)
     await sql.insert_thing(tx, thing)
-    tx.subjects.append(thing.arn)
+    tx.audit_resources.append(thing.arn)
     return thing
 
 
@@ -162,7 +162,7 @@ async def update_thing(
         await check_usable(tx, scope, changed.type)
     await sql.update_thing(tx, changed)
     await announce(tx, scope, "thing", name, now)
-    tx.subjects.append(changed.arn)
+    tx.audit_resources.append(changed.arn)
     return changed
 
 
@@ -180,7 +180,7 @@ async def delete_thing(
     await groups_sql.leave_all_groups(tx, scope, name)
     await sql.delete_thing(tx, scope, name)
     await announce(tx, scope, "thing", name, now)
-    tx.subjects.append(thing.arn)
+    tx.audit_resources.append(thing.arn)
 
 
 def check_version(kind: str, name: str, expected: int | None, version: int) -> None:

@@ -16,10 +16,10 @@ Row = tuple[Any, ...]
 class Transaction(Protocol):
     """A transaction that is open. Parameters are written $1, $2, … in the SQL.
 
-    ``subjects`` name what it changes (ARNs and the like), for whoever keeps a record of it; bodies append to them.
+    ``audit_resources`` name what it changes (ARNs and the like), for the audit record; bodies append to them.
     """
 
-    subjects: list[str]
+    audit_resources: list[str]
 
     async def execute(self, sql: str, *parameters: Value) -> int:
         """The number of rows that changed."""

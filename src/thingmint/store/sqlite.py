@@ -270,12 +270,12 @@ class _Job:
 
 
 class _SQLiteTransaction:
-    __slots__ = ("_connection", "concerns_access", "subjects")
+    __slots__ = ("_connection", "audit_resources", "concerns_access")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.concerns_access = False
-        self.subjects: list[str] = []
+        self.audit_resources: list[str] = []
 
     async def execute(self, sql: str, *parameters: Value) -> int:
         return self._connection.execute(self._statement(sql), parameters).rowcount

@@ -148,7 +148,7 @@ class TestChanges:
 
             async def body(tx: Transaction) -> str:
                 await access_sql.insert_account(tx, "1", "made", 0)
-                tx.subjects.append("arn:made")
+                tx.audit_resources.append("arn:made")
                 return "result"
 
             assert await audited.write(body) == "result"

@@ -65,7 +65,7 @@ class Recording:
     async def write(self, body: Body[T]) -> T:
         async def recorded(tx: Transaction) -> T:
             result = await body(tx)
-            self.subjects.append(list(tx.subjects))
+            self.subjects.append(list(tx.audit_resources))
             return result
 
         return await self.store.write(recorded)

@@ -57,7 +57,7 @@ class WatchedStore(SQLiteStore):
 
         async def watched(tx: Transaction) -> T:
             result = await body(tx)
-            named[:] = tx.subjects
+            named[:] = tx.audit_resources
             return result
 
         result = await super().write(watched)

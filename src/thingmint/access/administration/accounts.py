@@ -53,7 +53,7 @@ class Accounts(Common):
                 await sql.attach_policy(tx, principal.id, _ADMINISTRATOR, "*", to_micros(now))
             for credential in (access_key_row, api_token_row, authorized_key_row):
                 await sql.insert_credential(tx, credential)
-            tx.subjects.append(f"arn:aws:iam::{account}:root")
+            tx.audit_resources.append(f"arn:aws:iam::{account}:root")
 
         await self._store.write(body)
         return NewAccount(account, folder, first_key, first_token, first_authorized_key)
@@ -81,7 +81,7 @@ class Accounts(Common):
             kept = None if switch is SETTINGS[name] else value
             await door_sql.keep_account_setting(tx, account, name, kept)
             await announce(tx, Scope(account, ""), "account", account, now)
-            tx.subjects.append(f"arn:aws:iam::{account}:root")
+            tx.audit_resources.append(f"arn:aws:iam::{account}:root")
 
         await self._store.write(body)
         return switch
@@ -95,7 +95,7 @@ class Accounts(Common):
             await check_account(tx, account)
             await fleet_sql.insert_folder(tx, id, account, name, now)
             await self._check_quota(tx, "folders", account)
-            tx.subjects.append(f"yandex:folder/{id}")
+            tx.audit_resources.append(f"yandex:folder/{id}")
 
         await self._store.write(body)
         return id

@@ -118,7 +118,7 @@ class Credentials(Common):
         async def body(tx: Transaction) -> None:
             principal = await _owner(tx, account, id, kinds)
             await sql.set_credential_status(tx, id, status_of(active))
-            tx.subjects.append(principal.arn)
+            tx.audit_resources.append(principal.arn)
 
         await self._store.write(body)
 
@@ -126,7 +126,7 @@ class Credentials(Common):
         async def body(tx: Transaction) -> None:
             principal = await _owner(tx, account, id, kinds)
             await sql.delete_credential(tx, id)
-            tx.subjects.append(principal.arn)
+            tx.audit_resources.append(principal.arn)
 
         await self._store.write(body)
 
@@ -152,7 +152,7 @@ class Credentials(Common):
                 and len(await sql.list_credentials(tx, row.principal, [row.kind])) > _MAX_CREDENTIALS
             ):
                 raise LimitExceeded("principal", row.principal, f"At most {_MAX_CREDENTIALS} credentials of a kind")
-            tx.subjects.append(subject)
+            tx.audit_resources.append(subject)
 
         await self._store.write(body)
 

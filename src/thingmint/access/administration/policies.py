@@ -39,7 +39,7 @@ class Policies(Common):
             await check_account(tx, account)
             await sql.put_policy(tx, sql.PolicyRow(account, name, document, now, now))
             await self._check_quota(tx, "policies", account)
-            tx.subjects.append(f"arn:aws:iam::{account}:policy/{name}")
+            tx.audit_resources.append(f"arn:aws:iam::{account}:policy/{name}")
 
         await self._store.write(body)
 
@@ -72,7 +72,7 @@ class Policies(Common):
             if await sql.is_policy_attached(tx, account, name):
                 raise Conflict("policy", name, f"Policy {name} is attached: detach it first")
             await sql.delete_policy(tx, account, name)
-            tx.subjects.append(f"arn:aws:iam::{account}:policy/{name}")
+            tx.audit_resources.append(f"arn:aws:iam::{account}:policy/{name}")
 
         await self._store.write(body)
 
@@ -95,7 +95,7 @@ class Policies(Common):
             await sql.attach_policy(tx, principal.id, policy, resource, now)
             if len(await sql.list_attachments(tx, principal.id)) > _MAX_ATTACHMENTS:
                 raise LimitExceeded(kind, name, f"At most {_MAX_ATTACHMENTS} policies can be attached")
-            tx.subjects.append(principal.arn)
+            tx.audit_resources.append(principal.arn)
 
         await self._store.write(body)
 
@@ -106,7 +106,7 @@ class Policies(Common):
             principal = await existing_principal(tx, account, kind, name)
             if not await sql.detach_policy(tx, principal.id, policy, resource):
                 raise NotFound("policy attachment", policy)
-            tx.subjects.append(principal.arn)
+            tx.audit_resources.append(principal.arn)
 
         await self._store.write(body)
 

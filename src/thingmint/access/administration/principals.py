@@ -48,7 +48,7 @@ class Principals(Common):
             if not await sql.insert_principal(tx, row):
                 raise AlreadyExists(kind, name)
             await self._check_quota(tx, _QUOTAS[kind], account)
-            tx.subjects.append(row.arn)
+            tx.audit_resources.append(row.arn)
 
         await self._store.write(body)
         return row
@@ -63,7 +63,7 @@ class Principals(Common):
         async def body(tx: Transaction) -> None:
             principal = await existing_principal(tx, account, kind, name)
             await sql.set_principal_status(tx, principal.id, status_of(active))
-            tx.subjects.append(principal.arn)
+            tx.audit_resources.append(principal.arn)
 
         await self._store.write(body)
 
@@ -73,6 +73,6 @@ class Principals(Common):
         async def body(tx: Transaction) -> None:
             principal = await existing_principal(tx, account, kind, name)
             await sql.delete_principal(tx, principal.id)
-            tx.subjects.append(principal.arn)
+            tx.audit_resources.append(principal.arn)
 
         await self._store.write(body)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thingmint.aws.operations import thing_types
 from thingmint.aws.operations.authorities import AUTHORITIES
 from thingmint.aws.operations.call import Call, Registries
 from thingmint.aws.operations.certificates import CERTIFICATES
+from thingmint.aws.operations.declaring import OPERATIONS
 from thingmint.aws.operations.endpoint import ENDPOINT
 from thingmint.aws.operations.policies import POLICIES
 from thingmint.aws.operations.provisioning import PROVISIONING
@@ -14,13 +16,15 @@ from thingmint.aws.operations.tags import TAGS
 from thingmint.aws.operations.templates import TEMPLATES
 from thingmint.aws.operations.thing_groups import THING_GROUPS
 from thingmint.aws.operations.thing_principals import THING_PRINCIPALS
-from thingmint.aws.operations.thing_types import THING_TYPES
 from thingmint.aws.operations.things import THINGS
 
 if TYPE_CHECKING:
     from thingmint.aws.operations.call import Operations
 
-__all__ = ["SERVED", "Call", "Registries"]
+__all__ = ["NOUNS", "OPERATIONS", "SERVED", "Call", "Registries"]
+
+NOUNS = (thing_types,)
+"""The modules whose import fills OPERATIONS."""
 
 SERVED: Operations = {
     **AUTHORITIES,
@@ -32,6 +36,5 @@ SERVED: Operations = {
     **TEMPLATES,
     **THING_GROUPS,
     **THING_PRINCIPALS,
-    **THING_TYPES,
     **THINGS,
 }

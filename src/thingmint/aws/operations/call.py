@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from thingmint.services.tags import TagRegistry
     from thingmint.services.templates import TemplateRegistry
     from thingmint.services.thing_groups import ThingGroupRegistry
-    from thingmint.services.thing_types import ThingTypeRegistry
     from thingmint.services.things import ThingRegistry
 
 __all__ = ["PAGE_SIZE", "Call", "Operations", "Registries", "identified"]
@@ -42,7 +41,6 @@ class Registries:
     names: NameRegistry
     device_policies: DevicePolicyRegistry
     things: ThingRegistry
-    thing_types: ThingTypeRegistry
     thing_groups: ThingGroupRegistry
     memberships: MembershipRegistry
     principals: PrincipalRegistry

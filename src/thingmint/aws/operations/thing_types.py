@@ -1,40 +1,44 @@
-"""Thing types."""
+"""Thing types (six operations)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thingmint.aws.operations.attributes import new_tags
+from thingmint.aws.operations.declaring import Members, Result, cursor, reads, writes
 from thingmint.domain.errors import Invalid
+from thingmint.services.thing_types import (
+    THING_TYPES,
+    create_thing_type,
+    delete_thing_type,
+    deprecate_thing_type,
+    list_thing_types,
+    update_thing_type,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from thingmint.aws.operations.call import Call, Operations
-    from thingmint.domain.things import ThingType
-
-__all__ = ["THING_TYPES"]
+    from thingmint.services.change import Change, Query
+    from thingmint.services.thing_types import ThingType
+    from thingmint.store.engine import Transaction
 
 
-async def _create_thing_type(call: Call) -> dict[str, Any]:
-    properties = _properties(call)
-    type = await call.registries.thing_types.create(
-        call.scope,
-        call.members["thingTypeName"],
-        properties.get("thingTypeDescription"),
-        properties.get("searchableAttributes", ()),
-        new_tags(call.members),
-    )
-    return _identified(type)
+@writes("CreateThingType")
+async def create(tx: Transaction, change: Change, members: Members) -> Result:
+    given = _properties(members)
+    description, searchable = given.get("thingTypeDescription"), given.get("searchableAttributes", ())
+    name, tags = members["thingTypeName"], new_tags(members)
+    return _identified(await create_thing_type(tx, change, name, description, searchable, tags))
 
 
-async def _describe_thing_type(call: Call) -> dict[str, Any]:
-    type = await call.registries.thing_types.describe(call.scope, call.members["thingTypeName"])
+@reads("DescribeThingType")
+async def describe(tx: Transaction, query: Query, members: Members) -> Result:
+    type = await THING_TYPES.get(tx, *query.scope, members["thingTypeName"])
     return {**_identified(type), **_described(type)}
 
 
-async def _list_thing_types(call: Call) -> dict[str, Any]:
-    page = await call.registries.thing_types.list(call.scope, call.members.get("thingTypeName"), call.page())
+@reads("ListThingTypes")
+async def list_(tx: Transaction, query: Query, members: Members) -> Result:
+    page = await list_thing_types(tx, query, members.get("thingTypeName"), cursor(members))
     return {
         "thingTypes": [
             {"thingTypeName": type.name, "thingTypeArn": type.arn, **_described(type)} for type in page.items
@@ -43,42 +47,39 @@ async def _list_thing_types(call: Call) -> dict[str, Any]:
     }
 
 
-async def _update_thing_type(call: Call) -> dict[str, Any]:
-    properties = _properties(call)
-    await call.registries.thing_types.update(
-        call.scope,
-        call.members["thingTypeName"],
-        properties.get("thingTypeDescription"),
-        properties.get("searchableAttributes"),
-    )
+@writes("UpdateThingType")
+async def update(tx: Transaction, change: Change, members: Members) -> Result:
+    given = _properties(members)
+    description, searchable = given.get("thingTypeDescription"), given.get("searchableAttributes")
+    await update_thing_type(tx, change, members["thingTypeName"], description, searchable)
     return {}
 
 
-async def _deprecate_thing_type(call: Call) -> dict[str, Any]:
-    await call.registries.thing_types.deprecate(
-        call.scope, call.members["thingTypeName"], undo=call.flag("undoDeprecate")
-    )
+@writes("DeprecateThingType")
+async def deprecate(tx: Transaction, change: Change, members: Members) -> Result:
+    await deprecate_thing_type(tx, change, members["thingTypeName"], undo=members.get("undoDeprecate", False))
     return {}
 
 
-async def _delete_thing_type(call: Call) -> dict[str, Any]:
-    await call.registries.thing_types.delete(call.scope, call.members["thingTypeName"])
+@writes("DeleteThingType")
+async def delete(tx: Transaction, change: Change, members: Members) -> Result:
+    await delete_thing_type(tx, change, members["thingTypeName"])
     return {}
 
 
-def _properties(call: Call) -> Mapping[str, Any]:
-    properties: Mapping[str, Any] = call.members.get("thingTypeProperties", {})
+def _properties(members: Members) -> Members:
+    properties: Members = members.get("thingTypeProperties", {})
     if properties.get("mqtt5Configuration", {}).get("propagatingAttributes"):
-        # Nothing here adds user properties to messages, and who asks for them should know.
+        # No message gets user properties of a thing here, and callers who ask for them should know.
         raise Invalid("thingTypeProperties.mqtt5Configuration", "is not served by Thingmint")
     return properties
 
 
-def _identified(type: ThingType) -> dict[str, Any]:
+def _identified(type: ThingType) -> Result:
     return {"thingTypeName": type.name, "thingTypeArn": type.arn, "thingTypeId": type.id}
 
 
-def _described(type: ThingType) -> dict[str, Any]:
+def _described(type: ThingType) -> Result:
     return {
         "thingTypeProperties": {
             "thingTypeDescription": type.description,
@@ -90,13 +91,3 @@ def _described(type: ThingType) -> dict[str, Any]:
             "creationDate": type.created_at,
         },
     }
-
-
-THING_TYPES: Operations = {
-    "CreateThingType": _create_thing_type,
-    "DescribeThingType": _describe_thing_type,
-    "ListThingTypes": _list_thing_types,
-    "UpdateThingType": _update_thing_type,
-    "DeprecateThingType": _deprecate_thing_type,
-    "DeleteThingType": _delete_thing_type,
-}

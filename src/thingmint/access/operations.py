@@ -1,0 +1,95 @@
+"""An operation as all APIs declare it, and the order in which a call of one runs.
+
+Gate, prepare, then one transaction: gate again, apply. Nothing is signed, hashed or asked of a hook for a caller who
+may not, and what was prepared is used by every run of the body.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from thingmint.services.change import Change
+    from thingmint.store.engine import Store, Transaction
+
+__all__ = ["Operation", "Recorder", "run"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """``name`` is the contract's. Each part receives the input in the form that its API gives it.
+
+    - ``look(tx, change, input)`` reads the rows that say whether the caller may, and raises Denied. What it returns
+      is handed on. Operations whose resource is known from the input have none: their API authorizes them before.
+    - ``prepare(change, input, *looked)`` is awaited outside of any transaction: parsing, hashing, keys, signing, hooks.
+    - ``apply(tx, change, input, *looked, *prepared)`` does the work and returns the answer. It may be run again.
+    - ``discard(prepared)`` is called if what was prepared came to nothing.
+
+    ``secret``: the answer holds a private key, a password or a token, and must not be kept.
+    """
+
+    name: str
+    apply: Callable[..., Awaitable[Any]]
+    writes: bool
+    look: Callable[..., Awaitable[Any]] | None = None
+    prepare: Callable[..., Awaitable[Any]] | None = None
+    discard: Callable[[Any], None] | None = None
+    secret: bool = False
+
+
+class Recorder(Protocol):
+    """Keeps the answers of an API whose calls can be repeated: what a repeated call is answered, and what is kept."""
+
+    async def earlier(self, tx: Transaction, *looked: Any) -> Any | None:
+        """The answer to the same call before, if there was one. Raises Invalid."""
+        ...
+
+    async def record(self, tx: Transaction, result: Any, *looked: Any) -> Any:
+        """Keeps and returns the answer that ``result`` comes to."""
+        ...
+
+
+async def run(operation: Operation, store: Store, change: Change, given: Any, recorder: Recorder | None = None) -> Any:
+    """The operation's answer. Raises DomainErrors."""
+    prepared: tuple[Any, ...] = ()
+
+    async def apply(tx: Transaction) -> Any:
+        change.ids.restart()
+        return await operation.apply(tx, change, given, *prepared)
+
+    async def gate_and_apply(tx: Transaction) -> Any:
+        looked, answer = await _gate(tx, operation, change, given, recorder)
+        if answer is not None:
+            return answer
+        change.ids.restart()
+        result = await operation.apply(tx, change, given, *looked, *prepared)
+        return await recorder.record(tx, result, *looked) if recorder is not None else result
+
+    gated = operation.look is not None or recorder is not None
+    body = gate_and_apply if gated else apply
+    if operation.prepare is not None:
+        looked: tuple[Any, ...] = ()
+        if gated:
+            looked, answer = await store.read(lambda tx: _gate(tx, operation, change, given, recorder))
+            if answer is not None:
+                return answer
+        prepared = (await operation.prepare(change, given, *looked),)
+    if not operation.writes:
+        return await store.read(body)
+    try:
+        return await store.write(body)
+    except BaseException:
+        if operation.discard is not None:
+            operation.discard(*prepared)
+        raise
+
+
+async def _gate(
+    tx: Transaction, operation: Operation, change: Change, given: Any, recorder: Recorder | None
+) -> tuple[tuple[Any, ...], Any | None]:
+    """What the operation looked up, and the answer to the same call before. Raises Denied and what ``look`` raises."""
+    looked = (await operation.look(tx, change, given),) if operation.look is not None else ()
+    return looked, await recorder.earlier(tx, *looked) if recorder is not None else None

@@ -1,0 +1,97 @@
+"""What a call hands to the services: where and when it happens, what its caller may do, and the parts of the server.
+
+``access`` makes these from the request; the services know no request.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from thingmint.domain.authority import CertificateAuthority
+    from thingmint.domain.policy import ContextValue
+    from thingmint.domain.quotas import Quotas
+    from thingmint.domain.registration import Scope
+    from thingmint.services.hooks import HookTable
+    from thingmint.services.keypool import KeyPool
+    from thingmint.services.names import NameRegistry
+    from thingmint.services.pages import PageTokens
+
+__all__ = ["Authorize", "Change", "Environment", "Ids", "Query"]
+
+T = TypeVar("T")
+
+Authorize = Callable[[str, Sequence[str], Mapping[str, "ContextValue"]], None]
+"""Action, a resource with all that contain it (the narrowest first), and what is known besides. Raises Denied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """The parts of the server that operations use, made once at start.
+
+    ``device_ca`` and ``claim_ca`` sign the certificates of devices and of provisioning claims. ``reinstate_revoked``
+    lets REVOKED certificates become ACTIVE again.
+    """
+
+    device_ca: CertificateAuthority
+    claim_ca: CertificateAuthority
+    keys: KeyPool
+    page_tokens: PageTokens
+    names: NameRegistry
+    hooks: HookTable
+    quotas: Quotas
+    reinstate_revoked: bool = False
+
+
+class Ids:
+    """The ids of one call. A body that is run again draws the same ids in the same order."""
+
+    __slots__ = ("_made", "_next")
+
+    def __init__(self) -> None:
+        self._made: list[str] = []
+        self._next = 0
+
+    def restart(self) -> None:
+        """Before each run of the body."""
+        self._next = 0
+
+    def draw(self, make: Callable[[], str]) -> str:
+        if self._next == len(self._made):
+            self._made.append(make())
+        self._next += 1
+        return self._made[self._next - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a call that reads knows. ``now`` is when it came, by the instance's clock."""
+
+    scope: Scope
+    now: datetime
+    environment: Environment
+    authorize: Authorize
+
+    @property
+    def account(self) -> str:
+        return self.scope.account
+
+    def may(self, action: str, *resources: str, context: Mapping[str, ContextValue] | None = None) -> None:
+        """Raises Denied unless the caller may, on the first of ``resources`` or on any further one that contains it."""
+        self.authorize(action, resources or ("*",), context or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Query):
+    """What a call that writes knows. Everything in it is made before the transaction, so a body can be run again."""
+
+    ids: Ids = field(default_factory=Ids)
+
+    def new_id(self, make: Callable[[], str] = lambda: str(uuid.uuid4())) -> str:
+        """An id, a UUID unless ``make`` makes another kind; the same one if the body is run again."""
+        return self.ids.draw(make)

@@ -1,0 +1,154 @@
+"""Thing types, by their six operations of AWS IoT."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.world import ABROAD, OURS, THEIRS, pages
+from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.world import World
+    from thingmint.domain.registration import Scope
+
+LAMP = {"thingTypeName": "lamp"}
+PROPERTIES = {"thingTypeDescription": "light", "searchableAttributes": ["color", "room"]}
+
+
+async def test_a_new_type_is_described_as_it_was_given(world: World) -> None:
+    made = await world.aws("CreateThingType", **LAMP, thingTypeProperties=PROPERTIES)
+    assert made["thingTypeArn"] == "arn:aws:iot:us-east-1:111111111111:thingtype/lamp"
+    assert world.audit_resources() == ["thingtype/lamp"]
+    assert await world.aws("DescribeThingType", **LAMP) == {
+        **made,
+        "thingTypeProperties": PROPERTIES,
+        "thingTypeMetadata": {"deprecated": False, "deprecationDate": None, "creationDate": world.clock.now},
+    }
+
+
+async def test_creating_the_same_again_answers_the_one_that_exists(world: World) -> None:
+    made = await world.aws("CreateThingType", **LAMP, thingTypeProperties=PROPERTIES)
+    world.audit_resources()
+    same = {**PROPERTIES, "searchableAttributes": ["room", "color"]}
+    assert await world.aws("CreateThingType", **LAMP, thingTypeProperties=same) == made
+    assert await world.unchanged()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {},
+        {"searchableAttributes": ["color", "room"]},
+        {"thingTypeDescription": "light", "searchableAttributes": ["color"]},
+        {"thingTypeDescription": "others", "searchableAttributes": ["color", "room"]},
+    ],
+)
+async def test_creating_with_other_properties_conflicts(world: World, other: dict[str, Any]) -> None:
+    made = await world.aws("CreateThingType", **LAMP, thingTypeProperties=PROPERTIES)
+    world.audit_resources()
+    with pytest.raises(AlreadyExists) as caught:
+        await world.aws("CreateThingType", **LAMP, thingTypeProperties=other)
+    assert (caught.value.id, caught.value.arn) == (made["thingTypeId"], made["thingTypeArn"])
+    assert await world.unchanged()
+
+
+async def test_an_update_changes_what_it_names_and_nothing_else(world: World) -> None:
+    await world.aws("CreateThingType", **LAMP, thingTypeProperties=PROPERTIES)
+    before = await world.aws("DescribeThingType", **LAMP)
+    world.audit_resources()
+    await world.aws("UpdateThingType", **LAMP)
+    assert await world.unchanged()
+    changes: tuple[dict[str, Any], ...] = ({"thingTypeDescription": "new"}, {"searchableAttributes": []})
+    for change in changes:
+        await world.aws("UpdateThingType", **LAMP, thingTypeProperties=change)
+        before["thingTypeProperties"] = {**before["thingTypeProperties"], **change}
+        assert await world.aws("DescribeThingType", **LAMP) == before
+        assert world.audit_resources() == ["thingtype/lamp"]
+
+
+async def test_deprecating_twice_keeps_the_first_date(world: World) -> None:
+    await world.aws("CreateThingType", **LAMP)
+    world.audit_resources()
+    deprecated_at = world.clock.now
+    for named in (["thingtype/lamp"], []):
+        await world.aws("DeprecateThingType", **LAMP)
+        assert world.audit_resources() == named
+        world.clock.advance(minutes=1)
+    metadata = (await world.aws("DescribeThingType", **LAMP))["thingTypeMetadata"]
+    assert (metadata["deprecated"], metadata["deprecationDate"]) == (True, deprecated_at)
+    for named in (["thingtype/lamp"], []):
+        await world.aws("DeprecateThingType", **LAMP, undoDeprecate=True)
+        assert world.audit_resources() == named
+    metadata = (await world.aws("DescribeThingType", **LAMP))["thingTypeMetadata"]
+    assert (metadata["deprecated"], metadata["deprecationDate"]) == (False, None)
+
+
+async def test_only_a_deprecated_type_without_things_can_be_deleted(world: World) -> None:
+    await world.aws("CreateThingType", **LAMP, tags=[{"Key": "k", "Value": "v"}])
+    with pytest.raises(Disallowed, match="must be deprecated"):
+        await world.aws("DeleteThingType", **LAMP)
+    await world.aws("CreateThing", thingName="t", thingTypeName="lamp")
+    await world.aws("DeprecateThingType", **LAMP)
+    with pytest.raises(Disallowed, match="still associated"):
+        await world.aws("DeleteThingType", **LAMP)
+    await world.aws("DeleteThing", thingName="t")
+    world.audit_resources()
+    await world.aws("DeleteThingType", **LAMP)
+    assert world.audit_resources() == ["thingtype/lamp"]
+    with pytest.raises(NotFound):
+        await world.aws("DescribeThingType", **LAMP)
+
+
+async def test_a_type_of_a_deleted_ones_name_has_no_tags(world: World) -> None:
+    made = await world.aws("CreateThingType", **LAMP, tags=[{"Key": "k", "Value": "v"}])
+    await world.aws("DeprecateThingType", **LAMP)
+    await world.aws("DeleteThingType", **LAMP)
+    await world.aws("CreateThingType", **LAMP)
+    tags = await world.aws("ListTagsForResource", resourceArn=made["thingTypeArn"])
+    assert tags == {"tags": []}
+
+
+@pytest.mark.parametrize("searchable", [["a", "a"], ["a", "b", "c", "d"]])
+async def test_searchable_attributes_are_three_different_ones_at_most(world: World, searchable: list[str]) -> None:
+    properties = {"searchableAttributes": searchable}
+    with pytest.raises(Invalid, match="searchableAttributes"):
+        await world.aws("CreateThingType", **LAMP, thingTypeProperties=properties)
+    await world.aws("CreateThingType", **LAMP)
+    with pytest.raises(Invalid, match="searchableAttributes"):
+        await world.aws("UpdateThingType", **LAMP, thingTypeProperties=properties)
+
+
+async def test_propagating_attributes_are_refused(world: World) -> None:
+    properties = {"mqtt5Configuration": {"propagatingAttributes": [{"userPropertyKey": "k", "thingAttribute": "a"}]}}
+    for operation in ("CreateThingType", "UpdateThingType"):
+        with pytest.raises(Invalid, match="mqtt5Configuration"):
+            await world.aws(operation, **LAMP, thingTypeProperties=properties)
+
+
+@pytest.mark.parametrize("elsewhere", [ABROAD, THEIRS])
+@pytest.mark.parametrize("operation", ["DescribeThingType", "UpdateThingType", "DeprecateThingType", "DeleteThingType"])
+async def test_types_are_known_in_their_own_scope_only(world: World, operation: str, elsewhere: Scope) -> None:
+    await world.aws("CreateThingType", elsewhere, **LAMP)
+    with pytest.raises(NotFound, match="thing type lamp"):
+        await world.aws(operation, **LAMP)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_a_list_has_every_type_once_in_order_of_names(world: World, limit: int) -> None:
+    for name in ("b", "a", "d", "c"):
+        await world.aws("CreateThingType", thingTypeName=name)
+        await world.aws("CreateThingType", THEIRS, thingTypeName=f"{name}x")
+
+    async def names(**wanted: str) -> list[str]:
+        async def page(members: Mapping[str, Any]) -> Mapping[str, Any]:
+            return await world.aws("ListThingTypes", OURS, **members, **wanted)
+
+        return [type["thingTypeName"] for type in await pages(page, "thingTypes", limit)]
+
+    assert await names() == ["a", "b", "c", "d"]
+    assert await names(thingTypeName="c") == ["c"]
+    assert await names(thingTypeName="ax") == []

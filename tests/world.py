@@ -1,0 +1,229 @@
+"""The world that tests of the store, the services and the APIs' operations live in.
+
+A store of each engine, two accounts, a clock that stands still, and a server's parts with real keys. Operations are
+called by their names in the contract, as their APIs call them once a request was decoded.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tests.unit import vectors
+from thingmint.access.operations import run
+from thingmint.aws.operations import OPERATIONS as AWS_OPERATIONS
+from thingmint.domain.authority import CLAIM
+from thingmint.domain.certificates import parse_certificate
+from thingmint.domain.errors import Denied
+from thingmint.domain.keys import OWN_KEYS
+from thingmint.domain.quotas import NO_QUOTAS, Quotas
+from thingmint.domain.registration import Registration, Scope
+from thingmint.domain.status import Status
+from thingmint.services.change import Change, Environment, Query
+from thingmint.services.hooks import HookTable
+from thingmint.services.keypool import KeyPool
+from thingmint.services.names import NameRegistry
+from thingmint.services.pages import PageTokens
+from thingmint.store import access
+from thingmint.store import certificates as certificates_sql
+from thingmint.store.outbox import notices_since
+from thingmint.store.sqlite import SQLiteStore
+from thingmint.store.times import from_micros
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from thingmint.access.operations import Operation
+    from thingmint.domain.policy import ContextValue
+    from thingmint.store.engine import Body, Row, Store, Transaction
+
+__all__ = ["ABROAD", "OURS", "THEIRS", "World", "new_world", "pages"]
+
+T = TypeVar("T")
+
+OURS = Scope("111111111111", "us-east-1")
+ABROAD = Scope("111111111111", "eu-central-1")  # the same account's other region
+THEIRS = Scope("222222222222", "us-east-1")
+
+
+class RecordingStore:
+    """A Store that keeps what each change that was committed named for the audit log."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.audit_resources: list[str] = []
+
+    @property
+    def ready(self) -> bool:
+        return self._store.ready
+
+    @property
+    def changes(self) -> int | None:
+        return self._store.changes
+
+    @property
+    def access_changes(self) -> int | None:
+        return self._store.access_changes
+
+    async def read(self, body: Body[T]) -> T:
+        return await self._store.read(body)
+
+    async def write(self, body: Body[T]) -> T:
+        named: list[str] = []
+
+        async def recorded(tx: Transaction) -> T:
+            result = await body(tx)
+            named[:] = tx.audit_resources
+            return result
+
+        result = await self._store.write(recorded)
+        self.audit_resources += named
+        return result
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+@dataclass
+class World:
+    """``asked`` holds each action and resource that operations asked to be allowed; ``denied`` are refused ones."""
+
+    store: RecordingStore
+    clock: vectors.FakeClock
+    environment: Environment
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    denied: set[str] = field(default_factory=set)
+    _published: set[str] = field(default_factory=set)
+
+    async def aws(self, name: str, scope: Scope = OURS, /, **members: Any) -> dict[str, Any]:
+        """The output of an operation of AWS IoT that may do everything but what is ``denied``."""
+        answer: dict[str, Any] = await self.run(AWS_OPERATIONS[name], members, scope)
+        return answer
+
+    async def run(self, operation: Operation, given: Any, scope: Scope = OURS) -> Any:
+        return await run(operation, self.store, self.change(scope), given)
+
+    def change(self, scope: Scope = OURS) -> Change:
+        """For services that are called without an operation."""
+        return Change(scope, self.clock(), self.environment, self._authorize)
+
+    def query(self, scope: Scope = OURS) -> Query:
+        return Query(scope, self.clock(), self.environment, self._authorize)
+
+    async def read(self, body: Body[T]) -> T:
+        return await self.store.read(body)
+
+    async def write(self, body: Body[T]) -> T:
+        return await self.store.write(body)
+
+    async def rows(self, sql: str, *parameters: Any) -> list[Row]:
+        return await self.store.read(lambda tx: tx.fetch_all(sql, *parameters))
+
+    async def count(self, table: str) -> int:
+        ((count,),) = await self.rows(f"SELECT count(*) FROM {table}")
+        return int(count)
+
+    async def certificate(self, scope: Scope = OURS, pem: str | None = None) -> str:
+        """The fingerprint of a certificate that is registered and ACTIVE."""
+        made = parse_certificate(pem or vectors.certificate_pem(), "pem", OWN_KEYS)
+
+        async def body(tx: Transaction) -> None:
+            await certificates_sql.insert_certificate(tx, made)
+            registration = Registration.begin(
+                scope, made.fingerprint, Status.ACTIVE, "DEFAULT", "csr", now=self.clock(), generation="g"
+            )
+            await certificates_sql.insert_registration(tx, registration)
+
+        await self.write(body)
+        return made.fingerprint
+
+    def audit_resources(self, scope: Scope = OURS) -> list[str]:
+        """What changes named for the audit log since this was asked last, less what every ARN of ``scope`` begins
+        with."""
+        prefix = f"arn:aws:iot:{scope.region}:{scope.account}:"
+        named, self.store.audit_resources = self.store.audit_resources, []
+        return [name.removeprefix(prefix) for name in named if name.startswith(prefix)]
+
+    async def published(self, scope: Scope = OURS) -> list[tuple[str, str]]:
+        """Kind and name of the changes of ``scope`` that gateways were told of since this was asked last."""
+        notices = [
+            n for n in await self.read(lambda tx: notices_since(tx, from_micros(0))) if n.id not in self._published
+        ]
+        self._published |= {notice.id for notice in notices}
+        return sorted((n.kind, n.name) for n in notices if (n.account, n.region) == scope)
+
+    async def unchanged(self) -> bool:
+        """Whether nothing was changed, nor published, since these were asked last."""
+        return not self.audit_resources() and not await self.published()
+
+    def _authorize(self, action: str, resources: Sequence[str], context: Mapping[str, ContextValue]) -> None:
+        self.asked.append((action, resources[0]))
+        if action in self.denied:
+            raise Denied("arn:aws:iam::111111111111:user/test", action, resources[0], explicit=False)
+
+
+@asynccontextmanager
+async def new_world(
+    path: Path, *, engine: str = "sqlite", quotas: Quotas = NO_QUOTAS, reinstate_revoked: bool = False
+) -> AsyncIterator[World]:
+    assert engine == "sqlite", "the only engine as yet"
+    store, clock = RecordingStore(await _open_sqlite(path)), vectors.FakeClock()
+    environment = Environment(
+        device_ca=vectors.authority(now=clock()),
+        claim_ca=vectors.authority(profile=CLAIM, now=clock()),
+        keys=KeyPool(0, generate=vectors.cheap_key_pair),
+        page_tokens=PageTokens(b"k" * 32),
+        names=NameRegistry(store),
+        hooks=HookTable({}),
+        quotas=quotas,
+        reinstate_revoked=reinstate_revoked,
+    )
+    try:
+        yield World(store, clock, environment)
+    finally:
+        await store.close()
+
+
+_migrated: list[bytes] = []
+
+
+async def _open_sqlite(path: Path) -> Store:
+    """A store with the accounts in it. Migrating one for each test would take longer than most tests."""
+    database = path / "thingmint.db"
+    if not _migrated:
+        database.touch(mode=0o600)
+        first = SQLiteStore(database)
+        await first.write(_insert_accounts)
+        await first.close()
+        _migrated.append(database.read_bytes())
+    database.write_bytes(_migrated[0])
+    return SQLiteStore(database)
+
+
+async def _insert_accounts(tx: Transaction) -> None:
+    for account in (OURS.account, THEIRS.account):
+        await access.insert_account(tx, account, "", 0)
+
+
+async def pages(
+    list_page: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]],
+    items: str,
+    limit: int,
+    *,
+    size: str = "maxResults",
+    token: str = "nextToken",
+    next_token: str = "nextToken",
+) -> list[Any]:
+    """The items of all pages of a list. Every page but the last is full, and none is empty but an only one."""
+    found: list[Any] = []
+    members: dict[str, Any] = {size: limit}
+    while True:
+        page = await list_page(members)
+        assert len(page[items]) == limit or page[next_token] is None
+        assert page[items] or not found
+        found += page[items]
+        if page[next_token] is None:
+            return found
+        members[token] = page[next_token]
