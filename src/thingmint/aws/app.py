@@ -9,11 +9,12 @@ import orjson
 
 from thingmint.access.authorization import authorize, authorizer
 from thingmint.access.operations import run
+from thingmint.aws.authorization import passed_role, request_context, resource_arns
 from thingmint.aws.errors import COMMON_STATUS, AwsError, aws_error_of
 from thingmint.aws.operations import OPERATIONS as SERVED_OPERATIONS
 from thingmint.aws.operations import SERVED, Call
 from thingmint.domain.errors import DomainError, Invalid, Throttled
-from thingmint.domain.policy.resources import OPERATIONS, passed_role, request_context, resource_arns
+from thingmint.domain.policy.actions import CONTROL_PLANE_ACTIONS
 from thingmint.http.exchange import Exchange, read_request, respond
 from thingmint.services.change import Change
 
@@ -126,7 +127,7 @@ class AwsFace:
         """Says so to whoever may do it, and hand over the role that it names."""
         try:
             members = operation.parse(labels, request.query, dict(request.headers), request.body)
-            if operation.name in OPERATIONS:
+            if operation.name in CONTROL_PLANE_ACTIONS:
                 self._authorize(exchange, scope, operation.name, members)
             else:
                 authorize(exchange, f"iot:{operation.name}")
@@ -136,8 +137,8 @@ class AwsFace:
 
     def _authorize(self, exchange: Exchange, scope: Scope, operation: str, members: Mapping[str, Any]) -> None:
         """The operation itself on every resource that it names, and handing over a role where it does."""
-        context = {"aws:RequestedRegion": scope.region, **request_context(operation, members, *scope)}
-        for resource in resource_arns(operation, members, *scope):
+        context = {"aws:RequestedRegion": scope.region, **request_context(operation, members, scope)}
+        for resource in resource_arns(operation, members, scope):
             authorize(exchange, f"iot:{operation}", (resource,), context)
         if (role := passed_role(operation, members)) is not None:
             authorize(exchange, "iam:PassRole", (role,), context)

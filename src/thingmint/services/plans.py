@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thingmint.domain.arns import arn
 from thingmint.domain.authorities import parse_authority
 from thingmint.domain.authority import CertificateRequest
 from thingmint.domain.certificates import parse_csr
@@ -19,7 +20,6 @@ from thingmint.domain.errors import Disallowed, NotFound
 from thingmint.domain.keys import CSR_KEYS
 from thingmint.domain.leaves import parse_leaf
 from thingmint.domain.policy import ContextValue
-from thingmint.domain.policy.resources import request_context, resource_arns
 from thingmint.domain.registration import Registration
 from thingmint.domain.status import Status
 from thingmint.domain.template import FromCsr, FromPem, Override, Registered
@@ -237,21 +237,21 @@ class _Work:
                 raise Disallowed("certificate", registration.fingerprint, reason)
             if plan.status_override is not Override.REPLACE:
                 return
-        self._may("UpdateCertificate", certificateId=registration.fingerprint)
+        self._may("UpdateCertificate", registration.arn)
         await change_status(self._tx, registration, plan.status, self._now, reinstate=self._reinstate_revoked)
 
     async def _policies(self, plan: Plan, certificate: Certificate | None) -> None:
         tx, scope = self._tx, self._scope
         for policy, version in self._prepared.policies:
             if await policies_sql.get_policy(tx, scope, policy.name) is None:
-                self._may("CreatePolicy", policyName=policy.name)
+                self._may("CreatePolicy", policy.arn)
                 await create_policy(tx, policy, version)
         for planned in plan.policies:
             await existing_policy(tx, scope, planned.name)
             self._arns[planned.logical_id] = policy_arn(scope, planned.name)
             if certificate is not None:
                 target = Target("cert", certificate.fingerprint)
-                self._may("AttachPolicy", target=target.arn(scope))
+                self._may("AttachPolicy", target.arn(scope))
                 await attach_policy(tx, scope, planned.name, target, self._now)
 
     async def _thing(self, plan: ThingPlan, certificate: Certificate | None) -> None:
@@ -259,7 +259,7 @@ class _Work:
         assert new is not None, "a thing that is planned was prepared"
         existing = await things_sql.get_thing(tx, scope, plan.name)
         if existing is None:
-            self._may("CreateThing", thingName=plan.name)
+            self._may("CreateThing", new.arn)
             await create_thing(tx, new)
         else:
             await self._change_thing(existing, plan)
@@ -269,7 +269,7 @@ class _Work:
             planned = self._prepared.plan.certificate
             assert planned is not None
             principal = Target("cert", certificate.fingerprint).arn(scope)
-            self._may("AttachThingPrincipal", thingName=plan.name, principal=principal)
+            self._may("AttachThingPrincipal", principal, context={"iot:thingArn": new.arn})
             type: PrincipalType | None = "EXCLUSIVE_THING" if planned.exclusive else None
             await attach_principal(tx, scope, plan.name, certificate.fingerprint, self._now, type=type)
 
@@ -286,7 +286,7 @@ class _Work:
         ):
             type = plan.type
         if attributes is not None or type is not None:
-            self._may("UpdateThing", thingName=thing.name)
+            self._may("UpdateThing", thing.arn)
             change = ThingChange(type=type, attributes=attributes)
             await update_thing(self._tx, thing.scope, thing.name, change, self._now)
 
@@ -302,16 +302,16 @@ class _Work:
             raise Disallowed("thing", plan.name, f"Thing {plan.name} already exists with another ThingGroups")
         if override is Override.DO_NOTHING:
             return
+        thing = arn(self._scope, f"thing/{plan.name}")
         for action, groups in (("RemoveThingFromThingGroup", remove), ("AddThingToThingGroup", add)):
             for group in groups:
-                self._may(action, thingName=plan.name, thingGroupName=group)
+                self._may(action, thing)
+                self._may(action, arn(self._scope, f"thinggroup/{group}"))
         await update_groups(self._tx, self._scope, plan.name, self._now, add=add, remove=remove)
 
-    def _may(self, operation: str, **members: str) -> None:
-        """As if the operation were called by itself. Raises Denied."""
-        context = request_context(operation, members, *self._scope)
-        for resource in resource_arns(operation, members, *self._scope):
-            self._authorize(f"iot:{operation}", resource, context)
+    def _may(self, action: str, resource: str = "*", context: Mapping[str, ContextValue] | None = None) -> None:
+        """As if AWS IoT's operation of that name were called by itself. Raises Denied."""
+        self._authorize(f"iot:{action}", resource, context or {})
 
 
 def _is_to_change(property: str, thing: Thing, override: Override | None, *, differs: bool) -> bool:

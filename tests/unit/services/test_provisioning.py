@@ -93,7 +93,8 @@ class Factory:
 
     def authorize(self, action: str, resource: str, context: Mapping[str, ContextValue]) -> None:
         self.effects.append(f"{action.removeprefix('iot:')} {resource.rpartition(':')[2]}")
-        assert ("iot:thingArn" in context) == (action == "iot:AttachThingPrincipal")
+        thing = "arn:aws:iot:us-east-1:111111111111:thing/lamp"
+        assert context == ({"iot:thingArn": thing} if action == "iot:AttachThingPrincipal" else {})
         if action in self.lacking:
             raise Denied(ROLE, action, resource, explicit=False)
 

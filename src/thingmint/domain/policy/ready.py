@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from thingmint.domain.policy.resources import OPERATIONS
+from thingmint.domain.policy.actions import CONTROL_PLANE_ACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,7 @@ def _document(**actions: Iterable[str]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2)
 
 
-_READS = frozenset(f"iot:{name}" for name, op in OPERATIONS.items() if op.access in ("Read", "List"))
+_READS = frozenset(f"iot:{name}" for name, access in CONTROL_PLANE_ACTIONS.items() if access in ("Read", "List"))
 
 # Reads that do something, or give away something to act with: registration codes prove that one owns a CA.
 _BEYOND_AUDIT = {"iot:GetRegistrationCode", "iot:TestInvokeAuthorizer", "iot:GetThingConnectivityData"}

@@ -6,8 +6,8 @@ import pytest
 
 from thingmint.domain.errors import Invalid
 from thingmint.domain.policy import Allow, Kind, Request, compile_policy, evaluate, evaluate_any
+from thingmint.domain.policy.actions import CONTROL_PLANE_ACTIONS
 from thingmint.domain.policy.ready import READY_MADE
-from thingmint.domain.policy.resources import OPERATIONS
 from thingmint.domain.policy.roles import ROLES, role_policy
 
 NAMES = ["Administrator", "FullAccess", "ReadOnly", "ProvisioningOnly", "AuditOnly"]
@@ -47,8 +47,8 @@ def test_ready_made_actions_exist_and_readers_change_nothing() -> None:
             for action in statement["Action"]:
                 vendor, _, operation = action.partition(":")
                 if vendor != "thingmint":
-                    assert name == "ProvisioningOnly" or OPERATIONS[operation].access in ("Read", "List")
-                    assert operation in OPERATIONS
+                    assert name == "ProvisioningOnly" or CONTROL_PLANE_ACTIONS[operation] in ("Read", "List")
+                    assert operation in CONTROL_PLANE_ACTIONS
 
 
 FOLDER, REGISTRY, CLOUD = "yandex:folder/b1g", "yandex:registry/are", "yandex:cloud/123456789012"

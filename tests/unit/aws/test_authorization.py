@@ -1,37 +1,52 @@
-"""The table of operations against the service model, and the ARNs it gives."""
+"""What the operations of AWS IoT are authorized on, against the service model."""
 
 from typing import Any
 
 import botocore.session
 import pytest
 
+from thingmint.aws.authorization import ROLES, TARGETS, passed_role, request_context, resource_arns
 from thingmint.domain.errors import Invalid
-from thingmint.domain.policy.resources import DOOR, OPERATIONS, passed_role, request_context, resource_arns
+from thingmint.domain.policy.actions import CONTROL_PLANE_ACTIONS
+from thingmint.domain.registration import Scope
 
-ACCOUNT, REGION = "123456789012", "eu-west-1"
-BASE = f"arn:aws:iot:{REGION}:{ACCOUNT}:"
+OURS = Scope("123456789012", "eu-west-1")
+BASE = "arn:aws:iot:eu-west-1:123456789012:"
 HEX = "aB" * 32
 LOW = HEX.lower()
+MODEL = botocore.session.get_session().get_service_model("iot")
 
 
-def test_members_are_the_models() -> None:
-    model = botocore.session.get_session().get_service_model("iot")
-    for name, operation in OPERATIONS.items():
-        shape = model.operation_model(name).input_shape
-        members = dict(shape.members) if shape is not None else {}
-        for target in operation.targets:
-            assert set(target.names + target.arns) <= set(members), name
-        for member in operation.role:
-            assert member in members, name
-            members = dict(getattr(members[member], "members", {}))
+def members_of(shape: Any) -> dict[str, Any]:
+    return dict(shape.members) if shape is not None else {}
 
 
-def test_numbers_by_access_level() -> None:
-    counts: dict[str, int] = {}
-    for operation in OPERATIONS.values():
-        counts[operation.access] = counts.get(operation.access, 0) + 1
-    assert counts == {"List": 27, "Read": 23, "Write": 52, "Permissions management": 10, "Tagging": 2}
-    assert len(DOOR) == 8
+def test_targets_are_named_by_members_of_the_model() -> None:
+    for name, targets in TARGETS.items():
+        known = members_of(MODEL.operation_model(name).input_shape)
+        for target in targets:
+            assert {*target.names, *target.arns} <= known.keys(), name
+
+
+def test_roles_are_passed_by_members_of_the_model() -> None:
+    for name, path in ROLES.items():
+        shape = MODEL.operation_model(name).input_shape
+        for member in path:
+            assert member in members_of(shape), name
+            shape = members_of(shape)[member]
+
+
+def test_every_action_is_an_operation_of_the_model_with_one_access_level() -> None:
+    assert CONTROL_PLANE_ACTIONS.keys() <= set(MODEL.operation_names)
+    assert TARGETS.keys() | ROLES.keys() <= CONTROL_PLANE_ACTIONS.keys()
+    levels = list(CONTROL_PLANE_ACTIONS.values())
+    assert {level: levels.count(level) for level in levels} == {
+        "List": 27,
+        "Read": 23,
+        "Write": 52,
+        "Permissions management": 10,
+        "Tagging": 2,
+    }
 
 
 @pytest.mark.parametrize(
@@ -78,16 +93,10 @@ def test_numbers_by_access_level() -> None:
         ("SetDefaultAuthorizer", {"authorizerName": "a"}, [f"{BASE}authorizer/a"]),
         ("TagResource", {"resourceArn": f"{BASE}policy/P", "tags": []}, [f"{BASE}policy/P"]),
         ("UntagResource", {"resourceArn": f"{BASE}cert/{HEX}"}, [f"{BASE}cert/{LOW}"]),
-        ("Connect", {"clientId": "c"}, [f"{BASE}client/c"]),
-        ("Publish", {"topic": "a/b"}, [f"{BASE}topic/a/b"]),
-        ("Subscribe", {"topicFilter": "a/+/#"}, [f"{BASE}topicfilter/a/+/#"]),
-        ("AssumeRoleWithCertificate", {"roleAlias": "r"}, [f"{BASE}rolealias/r"]),
     ],
 )
-def test_arns(operation: str, members: dict[str, Any], expected: list[str]) -> None:
-    assert list(resource_arns(operation, members, ACCOUNT, REGION)) == expected
-    china = resource_arns(operation, members, ACCOUNT, REGION, partition="aws-cn")
-    assert len(china) == len(expected)
+def test_resources_are_what_the_input_names(operation: str, members: dict[str, Any], expected: list[str]) -> None:
+    assert list(resource_arns(operation, members, OURS)) == expected
 
 
 @pytest.mark.parametrize(
@@ -100,31 +109,31 @@ def test_arns(operation: str, members: dict[str, Any], expected: list[str]) -> N
         ("TagResource", {"resourceArn": ""}, "resourceArn"),
     ],
 )
-def test_a_required_name_is_missing(operation: str, members: dict[str, Any], field: str) -> None:
+def test_a_required_name_that_is_missing_is_refused(operation: str, members: dict[str, Any], field: str) -> None:
     with pytest.raises(Invalid) as caught:
-        resource_arns(operation, members, ACCOUNT, REGION)
+        resource_arns(operation, members, OURS)
     assert caught.value.field == field
 
 
-def test_unknown_operation() -> None:
-    with pytest.raises(KeyError):
-        resource_arns("FormatDisk", {}, ACCOUNT, REGION)
-
-
-def test_context_of_the_input() -> None:
-    tags = [{"Key": "Team", "Value": "x"}, {"Key": "Bare"}]
-    assert request_context("CreatePolicy", {"tags": tags}, ACCOUNT, REGION) == {
-        "aws:TagKeys": ["Team", "Bare"],
-        "aws:RequestTag/Team": "x",
-        "aws:RequestTag/Bare": "",
-    }
-    assert request_context("UntagResource", {"tagKeys": ["a"]}, ACCOUNT, REGION) == {"aws:TagKeys": ["a"]}
-    thing = {"iot:thingArn": f"{BASE}thing/T"}
-    for operation in ("AttachThingPrincipal", "DetachThingPrincipal"):
-        assert request_context(operation, {"thingName": "T"}, ACCOUNT, REGION) == thing
-    assert request_context("DescribeThing", {"thingName": "T"}, ACCOUNT, REGION) == {}
-    domain = request_context("CreateDomainConfiguration", {"domainName": "d.example"}, ACCOUNT, REGION)
-    assert domain == {"iot:DomainName": "d.example"}
+@pytest.mark.parametrize(
+    ("operation", "members", "expected"),
+    [
+        (
+            "CreatePolicy",
+            {"tags": [{"Key": "Team", "Value": "x"}, {"Key": "Bare"}]},
+            {"aws:TagKeys": ["Team", "Bare"], "aws:RequestTag/Team": "x", "aws:RequestTag/Bare": ""},
+        ),
+        ("UntagResource", {"tagKeys": ["a"]}, {"aws:TagKeys": ["a"]}),
+        ("AttachThingPrincipal", {"thingName": "T"}, {"iot:thingArn": f"{BASE}thing/T"}),
+        ("DetachThingPrincipal", {"thingName": "T"}, {"iot:thingArn": f"{BASE}thing/T"}),
+        ("DescribeThing", {"thingName": "T"}, {}),
+        ("CreateDomainConfiguration", {"domainName": "d.example"}, {"iot:DomainName": "d.example"}),
+    ],
+)
+def test_condition_keys_are_taken_from_the_input(
+    operation: str, members: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert request_context(operation, members, OURS) == expected
 
 
 @pytest.mark.parametrize(
@@ -141,5 +150,5 @@ def test_context_of_the_input() -> None:
         ("CreateThing", {"roleArn": "R"}, None),
     ],
 )
-def test_passed_role(operation: str, members: dict[str, Any], expected: str | None) -> None:
+def test_the_passed_role_is_the_inputs(operation: str, members: dict[str, Any], expected: str | None) -> None:
     assert passed_role(operation, members) == expected
