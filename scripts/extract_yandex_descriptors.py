@@ -1,6 +1,6 @@
 """Write the descriptor set of the Yandex face, taken from the installed ``yandexcloud`` SDK.
 
-    python scripts/extract_yandex_descriptors.py            # writes src/thingmint/yandex/descriptors.binpb
+    python scripts/extract_yandex_descriptors.py            # writes src/thingmint/yandex/contract/descriptors.binpb
     python scripts/extract_yandex_descriptors.py --check    # exit status 1 if the committed file differs
 
 The set holds the files of the nine services, all that they import, and what replies need on top of that.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TARGET", "differences", "extract"]
 
-TARGET = Path(__file__).resolve().parent.parent / "src/thingmint/yandex/descriptors.binpb"
+TARGET = Path(__file__).resolve().parent.parent / "src/thingmint/yandex/contract/descriptors.binpb"
 
 SERVICES = (
     "yandex.cloud.endpoint.api_endpoint_service_pb2",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thingmint.domain import errors
-from thingmint.yandex.status import Code
-from thingmint.yandex.validation import FieldViolation, InvalidRequest
+from thingmint.yandex.contract.status import Code
+from thingmint.yandex.contract.validation import FieldViolation, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from thingmint.access.exchange import CURRENT, Exchange
 from thingmint.domain.errors import DomainError, Invalid
 from thingmint.domain.names import authority_of
-from thingmint.yandex.status import HTTP_STATUS, Code
+from thingmint.yandex.contract.status import HTTP_STATUS, Code
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

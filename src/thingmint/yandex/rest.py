@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.domain.errors import DomainError, NotFound, Throttled
 from thingmint.http.exchange import Exchange, read_request, respond
-from thingmint.yandex.status import HTTP_STATUS, Code
+from thingmint.yandex.contract.status import HTTP_STATUS, Code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

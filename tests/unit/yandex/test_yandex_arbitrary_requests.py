@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from thingmint.domain.errors import Invalid
 from thingmint.yandex.contract import Method, load
-from thingmint.yandex.validation import InvalidRequest
+from thingmint.yandex.contract.validation import InvalidRequest
 
 CONTRACT = load()
 HTTP_METHODS = [method for method in CONTRACT.methods.values() if method.bindings]

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thingmint.yandex.contract import load
-from thingmint.yandex.descriptors import ContractError
-from thingmint.yandex.routing import Router, parse_template
+from thingmint.yandex.contract.descriptors import ContractError
+from thingmint.yandex.contract.routing import Router, parse_template
 
 CONTRACT = load()
 DEVICES = "yandex.cloud.iot.devices.v1"

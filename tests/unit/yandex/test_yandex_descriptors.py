@@ -14,15 +14,15 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from thingmint.yandex.contract import load
-from thingmint.yandex.descriptors import ContractError, Descriptors
-from thingmint.yandex.status import Code
-from thingmint.yandex.validation import FieldViolation
+from thingmint.yandex.contract.descriptors import ContractError, Descriptors
+from thingmint.yandex.contract.status import Code
+from thingmint.yandex.contract.validation import FieldViolation
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
 
 SCRIPT = Path(__file__).parents[3] / "scripts/extract_yandex_descriptors.py"
-COMMITTED = Path(__file__).parents[3] / "src/thingmint/yandex/descriptors.binpb"
+COMMITTED = Path(__file__).parents[3] / "src/thingmint/yandex/contract/descriptors.binpb"
 CONTRACT = load()
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from thingmint.domain.ids import FOLDER, IOT, PRINCIPAL, new_id
 from thingmint.yandex.contract import load
-from thingmint.yandex.status import HTTP_STATUS, Code
-from thingmint.yandex.validation import FieldViolation
+from thingmint.yandex.contract.status import HTTP_STATUS, Code
+from thingmint.yandex.contract.validation import FieldViolation
 
 CONTRACT = load()
 DEVICES = "yandex.cloud.iot.devices.v1"

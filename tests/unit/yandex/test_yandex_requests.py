@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from thingmint.domain.errors import Invalid
 from thingmint.yandex.contract import Method, load
-from thingmint.yandex.descriptors import Descriptors
-from thingmint.yandex.json_reader import compile_fields, read_fields
+from thingmint.yandex.contract.descriptors import Descriptors
+from thingmint.yandex.contract.json_reader import compile_fields, read_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,8 +9,8 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorS
 
 from thingmint.domain.errors import DomainError
 from thingmint.yandex.contract import load
-from thingmint.yandex.descriptors import ContractError, Descriptors
-from thingmint.yandex.validation import FieldViolation, InvalidRequest, compile_bounds, compile_validator
+from thingmint.yandex.contract.descriptors import ContractError, Descriptors
+from thingmint.yandex.contract.validation import FieldViolation, InvalidRequest, compile_bounds, compile_validator
 
 CONTRACT = load()
 DEVICES, REGISTRIES = "yandex.cloud.iot.devices.v1.DeviceService", "yandex.cloud.iot.devices.v1.RegistryService"

@@ -11,13 +11,13 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from thingmint.yandex.descriptors import ContractError, Descriptors
-from thingmint.yandex.json_writer import JsonWriter
-from thingmint.yandex.operations import OperationFactory, OperationTypes
-from thingmint.yandex.routing import Router, parse_template
-from thingmint.yandex.status import StatusFactory
-from thingmint.yandex.transcoding import RequestReader
-from thingmint.yandex.validation import InvalidRequest, compile_validator
+from thingmint.yandex.contract.descriptors import ContractError, Descriptors
+from thingmint.yandex.contract.json_writer import JsonWriter
+from thingmint.yandex.contract.operations import OperationFactory, OperationTypes
+from thingmint.yandex.contract.routing import Router, parse_template
+from thingmint.yandex.contract.status import StatusFactory
+from thingmint.yandex.contract.transcoding import RequestReader
+from thingmint.yandex.contract.validation import InvalidRequest, compile_validator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
     from google.protobuf.message import Message
 
-    from thingmint.yandex.validation import Validator
+    from thingmint.yandex.contract.validation import Validator
 
 __all__ = ["Contract", "HttpBinding", "Method", "load"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from thingmint.yandex.descriptors import Descriptors
+    from thingmint.yandex.contract.descriptors import Descriptors
 
 __all__ = ["OperationFactory", "OperationTypes"]
 

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from google.protobuf.descriptor import FieldDescriptor
 
 from thingmint.domain.errors import DomainError
-from thingmint.yandex.descriptors import ContractError
+from thingmint.yandex.contract.descriptors import ContractError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from google.protobuf.descriptor import Descriptor, OneofDescriptor
 
-    from thingmint.yandex.descriptors import Descriptors
+    from thingmint.yandex.contract.descriptors import Descriptors
 
 __all__ = ["FieldViolation", "InvalidRequest", "Validator", "compile_bounds", "compile_validator"]
 

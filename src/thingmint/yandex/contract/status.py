@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from thingmint.yandex.descriptors import Descriptors
-    from thingmint.yandex.validation import FieldViolation
+    from thingmint.yandex.contract.descriptors import Descriptors
+    from thingmint.yandex.contract.validation import FieldViolation
 
 __all__ = ["HTTP_STATUS", "Code", "StatusFactory"]
 

@@ -9,8 +9,8 @@ from urllib.parse import unquote_to_bytes
 from google.protobuf.descriptor import FieldDescriptor
 
 from thingmint.domain.errors import Invalid
-from thingmint.yandex.descriptors import ContractError
-from thingmint.yandex.json_reader import compile_fields, parse_object, read_fields
+from thingmint.yandex.contract.descriptors import ContractError
+from thingmint.yandex.contract.json_reader import compile_fields, parse_object, read_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
-    from thingmint.yandex.descriptors import Descriptors
+    from thingmint.yandex.contract.descriptors import Descriptors
 
 __all__ = ["RequestReader"]
 

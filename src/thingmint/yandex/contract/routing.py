@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from thingmint.yandex.descriptors import ContractError
+from thingmint.yandex.contract.descriptors import ContractError
 
 __all__ = ["Router", "Template", "parse_template"]
 

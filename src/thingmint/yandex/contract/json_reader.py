@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from google.protobuf.descriptor import FieldDescriptor
 
 from thingmint.domain.errors import Invalid
-from thingmint.yandex.descriptors import ContractError
+from thingmint.yandex.contract.descriptors import ContractError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from google.protobuf.descriptor import Descriptor, EnumDescriptor
 
-    from thingmint.yandex.descriptors import Descriptors
+    from thingmint.yandex.contract.descriptors import Descriptors
 
 __all__ = ["FieldReader", "compile_fields", "parse_object", "read_fields"]
 

@@ -10,7 +10,7 @@ from google.protobuf.json_format import MessageToDict
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from thingmint.yandex.descriptors import Descriptors
+    from thingmint.yandex.contract.descriptors import Descriptors
 
 __all__ = ["JsonWriter"]
 
