@@ -43,9 +43,9 @@ from thingmint.services.templates import TemplateRegistry
 from thingmint.services.thing_groups import ThingGroupRegistry
 from thingmint.services.things import ThingRegistry
 from thingmint.settings import ConfigError
+from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
-from thingmint.yandex.face import YandexFace
-from thingmint.yandex.grpc_server import GrpcListener
+from thingmint.yandex.grpc import GrpcListener
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from thingmint.tls import ListenerTLS
     from thingmint.yandex.rest import YandexRest
 
-__all__ = ["Access", "Fleet", "environment_of", "fleet_of", "front", "gateway_of", "grpc_listener", "yandex_face"]
+__all__ = ["Access", "Fleet", "environment_of", "fleet_of", "front", "gateway_of", "grpc_listener", "yandex_api"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +175,9 @@ def fleet_of(instance: Instance, access: Access, settings: Settings, keys: KeyPo
     )
 
 
-def yandex_face(instance: Instance, access: Access, settings: Settings, names: NameRegistry) -> YandexFace:
+def yandex_api(instance: Instance, access: Access, settings: Settings, names: NameRegistry) -> YandexApi:
     operations, quotas = OperationRegistry(access.store), settings.quotas_in_force()
-    return YandexFace(
+    return YandexApi(
         load_yandex_contract(),
         tokens=IamTokens(access.directory, instance.vault.derive("iam tokens"), utc_now),
         throttle=access.throttle,
@@ -217,7 +217,7 @@ def gateway_of(
     )
 
 
-def grpc_listener(face: YandexFace, journal: Journal, settings: Settings, tls: ListenerTLS) -> GrpcListener:
+def grpc_listener(face: YandexApi, journal: Journal, settings: Settings, tls: ListenerTLS) -> GrpcListener:
     try:
         return GrpcListener(face, journal, settings.host, settings.grpc_port, tls.follow())
     except OSError as error:

@@ -31,7 +31,7 @@ from thingmint.metrics import Metrics
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.upstream import UpstreamBroker
 from thingmint.mqtt.journal import DoorJournal
-from thingmint.server.faces import Access, environment_of, fleet_of, front, gateway_of, grpc_listener, yandex_face
+from thingmint.server.faces import Access, environment_of, fleet_of, front, gateway_of, grpc_listener, yandex_api
 from thingmint.server.sockets import PROXY_SOCKET, bind, doorways_of, take_all_files
 from thingmint.services.certificates import utc_now
 from thingmint.services.hooks import HookTable
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.settings import Settings
-    from thingmint.yandex.grpc_server import GrpcListener
+    from thingmint.yandex.grpc import GrpcListener
 
 __all__ = ["Ready", "serve"]
 
@@ -115,7 +115,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         directory=Directory(instance.store, instance.vault, utc_now),
         throttle=throttle_for(settings.limits),
     )
-    yandex = yandex_face(instance, access, settings, names)
+    yandex = yandex_api(instance, access, settings, names)
     hooks = HookTable(settings.hooks)
     fleet = fleet_of(instance, access, settings, keys, hooks)
     environment = environment_of(instance, settings, names, keys, hooks)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message as ProtoMessage
 
     from thingmint.http.exchange import Message, Receive, Send
-    from thingmint.yandex.face import YandexFace
+    from thingmint.yandex.app import YandexApi
 
 __all__ = ["YandexRest"]
 
@@ -25,7 +25,7 @@ _JSON = (b"content-type", b"application/json")
 class YandexRest:
     """An ASGI application."""
 
-    def __init__(self, face: YandexFace) -> None:
+    def __init__(self, face: YandexApi) -> None:
         self._face = face
         self._contract = face.contract
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from thingmint.access.journal import Journal
+    from thingmint.yandex.app import YandexApi
     from thingmint.yandex.contract import Method
-    from thingmint.yandex.face import YandexFace
 
 __all__ = ["GrpcListener"]
 
@@ -49,7 +49,7 @@ class GrpcListener:
 
     def __init__(
         self,
-        face: YandexFace,
+        face: YandexApi,
         journal: Journal,
         host: str,
         port: int,
@@ -74,7 +74,7 @@ class GrpcListener:
 class _Handlers(grpc.GenericRpcHandler):
     """Every method of the contract; for any other path gRPC itself answers UNIMPLEMENTED."""
 
-    def __init__(self, face: YandexFace, journal: Journal, port: Callable[[], int]) -> None:
+    def __init__(self, face: YandexApi, journal: Journal, port: Callable[[], int]) -> None:
         self._face = face
         self._journal = journal
         self._port = port

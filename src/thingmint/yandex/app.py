@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from thingmint.services.operations import OperationRegistry
     from thingmint.yandex.contract import Contract, Method
 
-__all__ = ["YandexFace"]
+__all__ = ["YandexApi"]
 
 _IOT = "/yandex.cloud.iot.devices.v1."
 _CLOUD = "/yandex.cloud."
@@ -55,7 +55,7 @@ SERVED: Mapping[str, Callable[[Call], Awaitable[Message]]] = {
 _OPEN_SERVICES = frozenset({"yandex.cloud.endpoint.ApiEndpointService", "yandex.cloud.iam.v1.IamTokenService"})
 
 
-class YandexFace:
+class YandexApi:
     """One implementation for both wires: gRPC and REST differ in how a request is read and an answer written."""
 
     def __init__(
