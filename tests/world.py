@@ -23,7 +23,6 @@ from thingmint.domain.status import Status
 from thingmint.services.change import Change, Environment, Query
 from thingmint.services.hooks import HookTable
 from thingmint.services.keypool import KeyPool
-from thingmint.services.names import NameRegistry
 from thingmint.services.pages import PageTokens
 from thingmint.store import access
 from thingmint.store import certificates as certificates_sql
@@ -175,7 +174,7 @@ async def new_world(
         claim_ca=vectors.authority(profile=CLAIM, now=clock()),
         keys=KeyPool(0, generate=vectors.cheap_key_pair),
         page_tokens=PageTokens(b"k" * 32),
-        names=NameRegistry(store),
+        endpoints={},
         hooks=HookTable({}),
         quotas=quotas,
         reinstate_revoked=reinstate_revoked,

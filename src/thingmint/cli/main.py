@@ -212,7 +212,7 @@ async def _init(
     directory: DataDirectory, settings: Settings, hostnames: Sequence[str], regions: Sequence[str]
 ) -> dict[str, Any]:
     from thingmint.instance.create import DEFAULT_HOSTNAMES, DEFAULT_REGION, Instance, create, exists, is_encrypted
-    from thingmint.services.names import NameRegistry
+    from thingmint.services.hostnames import extend_instance
 
     if not exists(directory):
         await create(
@@ -229,12 +229,8 @@ async def _init(
         raise ConfigError("ca-passphrase", f"the keys in {directory.root} were made without one, and stay unencrypted")
     store = Instance.open_store(directory)
     try:
-        names = NameRegistry(store)
-        return {
-            "created": False,
-            "hostnames": await names.add_hostnames(hostnames),
-            "regions": await names.add_regions(regions),
-        }
+        added = await store.write(lambda tx: extend_instance(tx, hostnames, regions))
+        return {"created": False, "hostnames": added[0], "regions": added[1]}
     finally:
         await store.close()
 

@@ -36,7 +36,7 @@ from thingmint.domain.names import is_hostname, is_region
 from thingmint.instance.clients import write_client_files
 from thingmint.instance.layout import DataDirectory, sync_directory, write_private
 from thingmint.services.certificates import utc_now
-from thingmint.services.names import NameRegistry
+from thingmint.services.hostnames import add_hostnames
 from thingmint.settings import ConfigError
 from thingmint.store.access import first_sealed
 from thingmint.store.migrate import MigrationError
@@ -137,7 +137,7 @@ async def create(
     store = SQLiteStore(new.database)
     try:
         credentials = await Administration(store, Vault(*master_keys), lambda: now).create_account("default", regions)
-        await NameRegistry(store).add_hostnames(hostnames)
+        await store.write(lambda tx: add_hostnames(tx, hostnames))
     finally:
         await store.close()
     write_client_files(new, directory, credentials, regions[0])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from thingmint.access.callers import Caller
     from thingmint.access.directory import Directory
     from thingmint.domain.registration import Scope
-    from thingmint.services.names import NameRegistry
+    from thingmint.services.hostnames import ListHostnames
 
 __all__ = ["NativeAuth"]
 
@@ -24,9 +24,9 @@ _AWS_HOST = re.compile(r"iot\.([a-z0-9-]{1,63})\.amazonaws\.com")
 class NativeAuth:
     """``dev`` lets requests without credentials in as the developer, unless a web page may be behind them."""
 
-    def __init__(self, directory: Directory, names: NameRegistry, *, dev: bool) -> None:
+    def __init__(self, directory: Directory, hostnames: ListHostnames, *, dev: bool) -> None:
         self._directory = directory
-        self._names = names
+        self._hostnames = hostnames
         self._dev = dev
 
     async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[Caller, Scope]:
@@ -53,7 +53,7 @@ class NativeAuth:
                 raise Unauthenticated("missing", "A request that a web page caused needs an API token")
         caller = await self._directory.developer()
         match = _AWS_HOST.fullmatch(host)
-        if (match and match[1] in caller.regions) or host in await self._names.hostnames():
+        if (match and match[1] in caller.regions) or host in await self._hostnames():
             return caller
         raise Unauthenticated("missing", "Without an API token, Host must be one of this server's configured names")
 

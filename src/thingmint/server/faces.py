@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from thingmint.access.audit_records import AuditRecords
@@ -29,6 +30,7 @@ from thingmint.services.claims import ClaimRegistry
 from thingmint.services.device_policies import DevicePolicyRegistry
 from thingmint.services.doorkeeping import Doorkeeping
 from thingmint.services.fleet import FleetRegistry
+from thingmint.services.hostnames import list_hostnames
 from thingmint.services.issued import IssuedRegistry
 from thingmint.services.markers import Markers
 from thingmint.services.memberships import MembershipRegistry
@@ -55,14 +57,12 @@ if TYPE_CHECKING:
     from thingmint.access.directory import Directory
     from thingmint.access.journal import Journal
     from thingmint.access.throttle import Throttle
-    from thingmint.domain.registration import Scope
     from thingmint.instance.create import Instance
     from thingmint.metrics import Metrics
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.journal import DoorJournal
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
-    from thingmint.services.names import NameRegistry
     from thingmint.settings import Settings
     from thingmint.tls import ListenerTLS
     from thingmint.yandex.rest import YandexRest
@@ -94,7 +94,6 @@ def front(
     instance: Instance,
     access: Access,
     settings: Settings,
-    names: NameRegistry,
     keys: KeyPool,
     environment: Environment,
     fleet: Fleet,
@@ -114,7 +113,6 @@ def front(
     sigv4 = SigV4(access.directory, utc_now)
     registries = Registries(
         certificates=certificates,
-        names=names,
         device_policies=DevicePolicyRegistry(access.store, markers),
         things=ThingRegistry(access.store, markers),
         thing_groups=ThingGroupRegistry(access.store, markers),
@@ -131,7 +129,7 @@ def front(
     return Front(
         aws=aws,
         native=NativeFace(
-            NativeAuth(access.directory, names, dev=settings.dev),
+            NativeAuth(access.directory, partial(access.store.read, list_hostnames), dev=settings.dev),
             access.throttle,
             certificates,
             access.administration,
@@ -146,15 +144,15 @@ def front(
     )
 
 
-def environment_of(
-    instance: Instance, settings: Settings, names: NameRegistry, keys: KeyPool, hooks: HookTable
-) -> Environment:
+def environment_of(instance: Instance, settings: Settings, keys: KeyPool, hooks: HookTable) -> Environment:
+    named = reversed(settings.endpoints.items())  # the first name of an account and region is the one that counts
+    endpoints = {Scope(e.account, e.region): name for name, e in named if e.cloud == "aws"}
     return Environment(
         device_ca=instance.device_authority(DEVICE),
         claim_ca=instance.device_authority(CLAIM),
         keys=keys,
         page_tokens=PageTokens(instance.vault.derive("markers")),
-        names=names,
+        endpoints=endpoints,
         hooks=hooks,
         quotas=settings.quotas_in_force(),
         reinstate_revoked=settings.reinstate_revoked,
@@ -175,7 +173,7 @@ def fleet_of(instance: Instance, access: Access, settings: Settings, keys: KeyPo
     )
 
 
-def yandex_api(instance: Instance, access: Access, settings: Settings, names: NameRegistry) -> YandexApi:
+def yandex_api(instance: Instance, access: Access, settings: Settings) -> YandexApi:
     operations, quotas = OperationRegistry(access.store), settings.quotas_in_force()
     return YandexApi(
         load_yandex_contract(),
@@ -184,7 +182,7 @@ def yandex_api(instance: Instance, access: Access, settings: Settings, names: Na
         fleet=FleetRegistry(access.store, operations, Markers(instance.vault.derive("page tokens")), quotas),
         bindings=BindingRegistry(access.store, operations, quotas),
         operations=operations,
-        names=names,
+        hostnames=partial(access.store.read, list_hostnames),
         clock=utc_now,
         pending=settings.yandex_operations_pending,
         sha1_fingerprints=settings.yandex_fingerprint == "sha1",

@@ -35,8 +35,8 @@ from thingmint.server.faces import Access, environment_of, fleet_of, front, gate
 from thingmint.server.sockets import PROXY_SOCKET, bind, doorways_of, take_all_files
 from thingmint.services.certificates import utc_now
 from thingmint.services.hooks import HookTable
+from thingmint.services.hostnames import extend_instance, list_hostnames
 from thingmint.services.keypool import KeyPool
-from thingmint.services.names import NameRegistry
 from thingmint.services.quotas import begin_counting
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.rest import YandexRest
@@ -82,10 +82,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     stopping = _stop_signal()
 
     endpoints = {name: Scope(e.account, e.region) for name, e in settings.endpoints.items()}
-    names = NameRegistry(
-        instance.store, {name: endpoints[name] for name, e in settings.endpoints.items() if e.cloud == "aws"}
-    )
-    hostnames = await names.hostnames()
+    hostnames = await instance.store.read(list_hostnames)
     tls = ListenerTLS(
         instance.listener_authority(listener_profile(settings.listener_certificate_lifetime)),
         instance.directory.root,
@@ -115,11 +112,11 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         directory=Directory(instance.store, instance.vault, utc_now),
         throttle=throttle_for(settings.limits),
     )
-    yandex = yandex_api(instance, access, settings, names)
+    yandex = yandex_api(instance, access, settings)
     hooks = HookTable(settings.hooks)
     fleet = fleet_of(instance, access, settings, keys, hooks)
-    environment = environment_of(instance, settings, names, keys, hooks)
-    app = front(instance, access, settings, names, keys, environment, fleet, YandexRest(yandex), metrics, journal)
+    environment = environment_of(instance, settings, keys, hooks)
+    app = front(instance, access, settings, keys, environment, fleet, YandexRest(yandex), metrics, journal)
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(app, api_socket, tls.context),
         "http": HttpListener(app, http_socket),
@@ -133,11 +130,11 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
 
     async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
         """What `thingmint init` asks of a server that holds the directory."""
-        added = await names.add_hostnames(new_hostnames)
+        added, regions = await instance.store.write(lambda tx: extend_instance(tx, new_hostnames, new_regions))
         if added:
-            hostnames[:] = await names.hostnames()
+            hostnames[:] = await instance.store.read(list_hostnames)
             tls.renew(served())
-        return {"hostnames": added, "regions": await names.add_regions(new_regions)}
+        return {"hostnames": added, "regions": regions}
 
     async def access_command(name: str, given: dict[str, Any]) -> Any:
         """What `thingmint access` asks of a server that holds the directory."""

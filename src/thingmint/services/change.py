@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from thingmint.domain.registration import Scope
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
-    from thingmint.services.names import NameRegistry
     from thingmint.services.pages import PageTokens
 
 __all__ = ["Authorize", "Change", "Environment", "Ids", "Query"]
@@ -34,15 +33,16 @@ Authorize = Callable[[str, Sequence[str], Mapping[str, "ContextValue"]], None]
 class Environment:
     """The parts of the server that operations use, made once at start.
 
-    ``device_ca`` and ``claim_ca`` sign the certificates of devices and of provisioning claims. ``reinstate_revoked``
-    lets REVOKED certificates become ACTIVE again.
+    ``device_ca`` and ``claim_ca`` sign the certificates of devices and of provisioning claims. ``endpoints`` are the
+    host names of accounts and regions that have one of their own. ``reinstate_revoked`` lets REVOKED certificates
+    become ACTIVE again.
     """
 
     device_ca: CertificateAuthority
     claim_ca: CertificateAuthority
     keys: KeyPool
     page_tokens: PageTokens
-    names: NameRegistry
+    endpoints: Mapping[Scope, str]
     hooks: HookTable
     quotas: Quotas
     reinstate_revoked: bool = False

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from thingmint.access.throttle import Throttle
     from thingmint.services.bindings import BindingRegistry
     from thingmint.services.fleet import FleetRegistry
-    from thingmint.services.names import NameRegistry
+    from thingmint.services.hostnames import ListHostnames
     from thingmint.services.operations import OperationRegistry
     from thingmint.yandex.contract import Contract, Method
 
@@ -67,7 +67,7 @@ class YandexApi:
         fleet: FleetRegistry,
         bindings: BindingRegistry,
         operations: OperationRegistry,
-        names: NameRegistry,
+        hostnames: ListHostnames,
         clock: Callable[[], datetime],
         pending: timedelta,
         sha1_fingerprints: bool,
@@ -81,7 +81,7 @@ class YandexApi:
             fleet=fleet,
             bindings=bindings,
             operations=operations,
-            names=names,
+            hostnames=hostnames,
             tokens=tokens,
             pending=pending,
             sha1_fingerprints=sha1_fingerprints,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from thingmint.domain.registration import Scope
     from thingmint.services.bindings import BindingRegistry
     from thingmint.services.fleet import FleetRegistry
-    from thingmint.services.names import NameRegistry
+    from thingmint.services.hostnames import ListHostnames
     from thingmint.services.operations import OperationRegistry, RecordedOperation
     from thingmint.yandex.contract import Contract, Method
 
@@ -43,7 +43,7 @@ class Parts:
     fleet: FleetRegistry
     bindings: BindingRegistry
     operations: OperationRegistry
-    names: NameRegistry
+    hostnames: ListHostnames
     tokens: IamTokens
     pending: timedelta
     sha1_fingerprints: bool

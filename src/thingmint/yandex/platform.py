@@ -52,7 +52,7 @@ async def list_endpoints(call: Call) -> Message:
 async def create_iam_token(call: Call) -> Message:
     request, tokens = call.request, call.parts.tokens
     if request.WhichOneof("identity") == "jwt":
-        token, ends = await tokens.for_jwt(request.jwt, await call.parts.names.hostnames())
+        token, ends = await tokens.for_jwt(request.jwt, await call.parts.hostnames())
     else:
         token, ends = await tokens.for_api_token(request.yandex_passport_oauth_token)
     response: Message = call.method.response_class(iam_token=token, expires_at=call.timestamp(ends))
@@ -66,7 +66,7 @@ async def revoke_iam_token(call: Call) -> Message:
 
 
 async def _address(call: Call) -> str:
-    hostnames = await call.parts.names.hostnames()
+    hostnames = await call.parts.hostnames()
     return authority_of(hostnames[0], call.port)
 
 

@@ -21,7 +21,7 @@ from thingmint.domain.authority import DEVICE, CertificateRequest
 from thingmint.instance import create as create_module
 from thingmint.instance.create import DEFAULT_HOSTNAMES, Instance, check_hostname, check_region, create, exists
 from thingmint.instance.layout import DataDirectory
-from thingmint.services.names import NameRegistry
+from thingmint.services.hostnames import list_hostnames
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def check_whole(directory: DataDirectory) -> None:
     instance = Instance.open(directory, lambda: None, None)
 
     async def scenario() -> None:
-        assert await NameRegistry(instance.store).hostnames() == ["localhost", "::1"]
+        assert await instance.store.read(list_hostnames) == ["localhost", "::1"]
         found = Directory(instance.store, instance.vault, lambda: NOW)
         caller = await found.authenticate_token(directory.token.read_text().strip())
         lines = directory.aws_env.read_text().splitlines()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.aws.operations import thing_types
+from thingmint.aws.operations import endpoint, thing_types
 from thingmint.aws.operations.authorities import AUTHORITIES
 from thingmint.aws.operations.call import Call, Registries
 from thingmint.aws.operations.certificates import CERTIFICATES
 from thingmint.aws.operations.declaring import OPERATIONS
-from thingmint.aws.operations.endpoint import ENDPOINT
 from thingmint.aws.operations.policies import POLICIES
 from thingmint.aws.operations.provisioning import PROVISIONING
 from thingmint.aws.operations.tags import TAGS
@@ -23,13 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["NOUNS", "OPERATIONS", "SERVED", "Call", "Registries"]
 
-NOUNS = (thing_types,)
+NOUNS = (endpoint, thing_types)
 """The modules whose import fills OPERATIONS."""
 
 SERVED: Operations = {
     **AUTHORITIES,
     **CERTIFICATES,
-    **ENDPOINT,
     **POLICIES,
     **PROVISIONING,
     **TAGS,

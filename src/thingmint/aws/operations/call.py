@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from thingmint.services.device_policies import DevicePolicyRegistry
     from thingmint.services.issued import IssuedRegistry
     from thingmint.services.memberships import MembershipRegistry
-    from thingmint.services.names import NameRegistry
     from thingmint.services.principals import PrincipalRegistry
     from thingmint.services.provisioning import ProvisioningRegistry
     from thingmint.services.tags import TagRegistry
@@ -38,7 +37,6 @@ class Registries:
     """The use cases that operations are made of."""
 
     certificates: CertificateRegistry
-    names: NameRegistry
     device_policies: DevicePolicyRegistry
     things: ThingRegistry
     thing_groups: ThingGroupRegistry

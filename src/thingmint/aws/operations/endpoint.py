@@ -1,25 +1,24 @@
-"""Where clients find the service."""
+"""DescribeEndpoint: the host name that devices connect to."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from thingmint.aws.operations.declaring import Members, Result, reads
 from thingmint.domain.errors import Invalid
+from thingmint.services.hostnames import endpoint_of
 
 if TYPE_CHECKING:
-    from thingmint.aws.operations.call import Call, Operations
+    from thingmint.services.change import Query
+    from thingmint.store.engine import Transaction
 
-__all__ = ["ENDPOINT"]
-
-# DescribeEndpoint's documented endpoint types, and what is meant without one.
+# The documented endpoint types, and what is meant without one.
 _ENDPOINT_TYPES = frozenset({"iot:Data", "iot:Data-ATS", "iot:CredentialProvider", "iot:Jobs"})
 _DEFAULT_ENDPOINT_TYPE = "iot:Data"
 
 
-async def _describe_endpoint(call: Call) -> dict[str, Any]:
-    if call.members.get("endpointType", _DEFAULT_ENDPOINT_TYPE) not in _ENDPOINT_TYPES:
+@reads("DescribeEndpoint")
+async def describe_endpoint(tx: Transaction, query: Query, members: Members) -> Result:
+    if members.get("endpointType", _DEFAULT_ENDPOINT_TYPE) not in _ENDPOINT_TYPES:
         raise Invalid("endpointType", f"must be one of {', '.join(sorted(_ENDPOINT_TYPES))}")
-    return {"endpointAddress": await call.registries.names.endpoint(call.scope)}
-
-
-ENDPOINT: Operations = {"DescribeEndpoint": _describe_endpoint}
+    return {"endpointAddress": await endpoint_of(tx, query)}

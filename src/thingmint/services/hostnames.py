@@ -1,0 +1,47 @@
+"""The host names that clients reach this instance by."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from thingmint.store.access import add_regions, first_principal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thingmint.services.change import Query
+    from thingmint.store.engine import Transaction
+
+__all__ = ["ListHostnames", "add_hostnames", "endpoint_of", "extend_instance", "list_hostnames"]
+
+ListHostnames = Callable[[], Awaitable[list[str]]]
+"""list_hostnames in a transaction of its own."""
+
+
+async def list_hostnames(tx: Transaction) -> list[str]:
+    """The first is the one that clients are told."""
+    return [name for (name,) in await tx.fetch_all("SELECT name FROM hostnames ORDER BY position")]
+
+
+async def add_hostnames(tx: Transaction, names: Sequence[str]) -> list[str]:
+    """Those of ``names`` that were new."""
+    known = await list_hostnames(tx)
+    new = [name for name in dict.fromkeys(names) if name not in known]
+    for position, name in enumerate(new, start=len(known)):
+        await tx.execute("INSERT INTO hostnames (name, position) VALUES ($1, $2)", name, position)
+    return new
+
+
+async def endpoint_of(tx: Transaction, query: Query) -> str:
+    """The name that the devices of the account and region connect to: one of its own, else the instance's first."""
+    return query.environment.endpoints.get(query.scope) or (await list_hostnames(tx))[0]
+
+
+async def extend_instance(
+    tx: Transaction, hostnames: Sequence[str], regions: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Adds host names, and regions to the first account. Those that were new."""
+    principal = await first_principal(tx)
+    assert principal is not None, "an instance is made with an account"
+    return await add_hostnames(tx, hostnames), await add_regions(tx, principal.account, regions)

@@ -1,0 +1,53 @@
+"""Host names and regions are added, never changed, and keep their order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.vectors import NOW
+from tests.world import ABROAD, OURS, THEIRS
+from thingmint.access.administration import Administration
+from thingmint.access.directory import Directory
+from thingmint.access.vault import Vault
+from thingmint.domain.errors import Invalid
+from thingmint.services.hostnames import add_hostnames, extend_instance, list_hostnames
+
+if TYPE_CHECKING:
+    from tests.world import World
+
+
+async def test_added_host_names_follow_the_known_ones_in_their_order(world: World) -> None:
+    assert await world.read(list_hostnames) == []
+    assert await world.write(lambda tx: add_hostnames(tx, ["b", "a", "b"])) == ["b", "a"]
+    assert await world.write(lambda tx: add_hostnames(tx, ["a", "c", "b"])) == ["c"]
+    assert await world.write(lambda tx: add_hostnames(tx, [])) == []
+    assert await world.read(list_hostnames) == ["b", "a", "c"]
+
+
+async def test_extending_gives_the_first_account_the_regions_that_it_lacks(world: World) -> None:
+    vault = Vault(b"m" * 32)
+    for name in ("default", "other"):
+        await Administration(world.store, vault, lambda: NOW).create_account(name, ["us-east-1"])
+    regions = ["us-east-1", "eu-central-1", "eu-central-1"]
+    for new in ((["a"], ["eu-central-1"]), ([], [])):
+        assert await world.write(lambda tx: extend_instance(tx, ["a"], regions)) == new
+    caller = await Directory(world.store, vault, lambda: NOW).developer()
+    assert caller.regions == ("us-east-1", "eu-central-1")
+
+
+async def test_the_endpoint_is_the_scopes_own_name_else_the_first_one(world: World) -> None:
+    await world.write(lambda tx: add_hostnames(tx, ["iot.example", "localhost"]))
+    world.environment = replace(world.environment, endpoints={OURS: "devices.example"})
+    for scope, endpoint in ((OURS, "devices.example"), (ABROAD, "iot.example"), (THEIRS, "iot.example")):
+        assert await world.aws("DescribeEndpoint", scope) == {"endpointAddress": endpoint}
+
+
+async def test_endpoints_are_of_the_documented_types(world: World) -> None:
+    await world.write(lambda tx: add_hostnames(tx, ["iot.example"]))
+    for type in ("iot:Data", "iot:Data-ATS", "iot:CredentialProvider", "iot:Jobs"):
+        assert await world.aws("DescribeEndpoint", endpointType=type) == {"endpointAddress": "iot.example"}
+    with pytest.raises(Invalid, match="endpointType must be one of iot:CredentialProvider, iot:Data, iot:Data-ATS"):
+        await world.aws("DescribeEndpoint", endpointType="iot:data")
