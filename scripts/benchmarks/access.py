@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from benchmarks.signed import Signer
 from thingmint.access.audit import AuditTrail
 from thingmint.access.authorization import authorize
+from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.directory import Directory
-from thingmint.access.exchange import Exchange
 from thingmint.access.sealing import Sealer, insert_sealed
 from thingmint.access.sigv4 import SigV4
-from thingmint.http.exchange import Request
+from thingmint.http.messages import Request
 from thingmint.instance.create import open_vault
 from thingmint.instance.layout import DataDirectory
 from thingmint.services.certificates import utc_now
@@ -65,8 +65,15 @@ async def _measured(
         sigv4 = SigV4(directory, utc_now)
         caller, scope = await sigv4.authenticate(request)
         resource = f"arn:aws:iot:{scope.region}:{scope.account}:cert/{certificate_id}"
-        exchange = Exchange(face="aws", operation="DescribeCertificate", method="GET", source="127.0.0.1")
-        exchange.caller, exchange.status, exchange.user_agent = caller, 200, "Boto3 by way of a benchmark"
+        context = RequestContext(
+            api="aws",
+            operation="DescribeCertificate",
+            method="GET",
+            address="127.0.0.1",
+            user_agent="Boto3 by way of a benchmark",
+            caller=caller,
+            scope=scope,
+        )
 
         token = server.token  # which reads a file
 
@@ -77,14 +84,14 @@ async def _measured(
             await directory.authenticate_token(token)
 
         async def authorization() -> None:
-            authorize(exchange, _OPERATION, (resource,), {"aws:RequestedRegion": scope.region})
+            authorize(context, _OPERATION, (resource,), {"aws:RequestedRegion": scope.region})
 
         trail = AuditTrail(store, utc_now, insert_sealed)
         sealer = Sealer(store, Ed25519PrivateKey.generate(), copy.audit_checkpoints, utc_now, None)
 
         async def audit() -> None:
             for _ in range(_BATCH):
-                trail.add(exchange)
+                trail.add(context, Outcome(status=200))
             await trail.flush()
             await sealer.seal()
 

@@ -1,17 +1,17 @@
 """The audit trail: who did what, when, from where, and how it ended. Never a secret, a key, a token or a query string.
 
 A change's record is written in the change's own transaction, so neither is ever there without the other. Reads and
-refusals are written in batches; refusals of callers without valid credentials are counted, so that nobody can fill
-the disk by knocking.
+refusals are written in batches; refusals of callers without valid credentials are aggregated, so that they cannot
+fill the disk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import secrets
 from collections import Counter
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 import structlog
 
-from thingmint.access.exchange import CURRENT, OPERATOR
+from thingmint.access.context import LOCAL_ADMIN
 from thingmint.domain.errors import Unavailable
 from thingmint.store import audit as sql
 from thingmint.store.audit import AuditRow
@@ -27,7 +27,7 @@ from thingmint.store.audit import AuditRow
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from thingmint.access.exchange import Exchange
+    from thingmint.access.context import Outcome, RequestContext
     from thingmint.store.engine import Body, Store, Transaction
 
 __all__ = ["AuditTrail", "AuditedStore", "event_name", "first_record_id", "new_record_id"]
@@ -36,9 +36,9 @@ T = TypeVar("T")
 
 _FLUSH_EVERY = 0.5  # seconds
 _FLUSH_AT = 256  # records, which keep the event loop for some milliseconds
-_COUNT_FOR = 10.0  # seconds over which refusals of strangers are added up
+_COUNT_FOR = 10.0  # seconds over which refusals of unauthenticated callers are added up
 _MAX_PENDING = 100_000  # records that wait for the store
-_MAX_STRANGERS = 1000  # kinds of refusals that are told apart meanwhile
+_MAX_UNAUTHENTICATED = 1000  # kinds of refusals that are told apart meanwhile
 _MAX_OF_ONE = 20  # of them from one address: trying out all operations must not fill the disk either
 
 _SOURCES = {
@@ -46,7 +46,7 @@ _SOURCES = {
     "yandex": "iot-devices.api.cloud.yandex.net",
     "mqtt": "iot.amazonaws.com",
     "native": "thingmint",
-    OPERATOR: "thingmint",
+    LOCAL_ADMIN: "thingmint",
 }
 
 # Yandex's names of the events, where they are not just the method's.
@@ -72,43 +72,63 @@ def first_record_id(time: datetime) -> str:
     return f"{max(0, int(time.timestamp() * 1_000_000)):016x}"
 
 
-def event_name(exchange: Exchange) -> str:
+def event_name(context: RequestContext) -> str:
     """CloudTrail's name of an AWS operation, Yandex Audit Trails' of one of theirs; commands bring theirs along."""
-    if exchange.face != "yandex":
-        return exchange.operation
-    name = _YANDEX_EVENTS.get(exchange.operation)
-    return f"yandex.cloud.audit.iot.devices.{name}" if name else exchange.operation
+    if context.api != "yandex":
+        return context.operation
+    name = _YANDEX_EVENTS.get(context.operation)
+    return f"yandex.cloud.audit.iot.devices.{name}" if name else context.operation
 
 
-def _record(exchange: Exchange, now: datetime, **further: Any) -> str:
-    caller = exchange.caller
+def _record(context: RequestContext, outcome: Outcome, now: datetime, **further: Any) -> str:
+    caller = outcome.caller or context.caller
     record = {
         "time": now.isoformat(timespec="microseconds"),
-        "source": _SOURCES.get(exchange.face, "thingmint"),
-        "event": event_name(exchange),
-        "account": exchange.of_account,
+        "source": _SOURCES.get(context.api, "thingmint"),
+        "event": event_name(context),
+        "account": _account(context, outcome),
         "principal": caller.arn if caller else None,
         "credential": caller.credential if caller else None,
-        "address": exchange.source,
-        "agent": exchange.user_agent,
-        "resource": exchange.resource,
-        "outcome": "refused" if exchange.error_code else "success",
-        "error": exchange.error_code,
-        "request": exchange.id,
-        **exchange.details,
+        "address": context.address,
+        "agent": context.user_agent,
+        "resource": outcome.resource,
+        "outcome": "refused" if outcome.code else "success",
+        "error": outcome.code,
+        "request": context.id,
+        **outcome.details,
         **further,
     }
-    if exchange.parameters and not exchange.error_code:
-        record["parameters"] = exchange.parameters
+    if context.parameters and not outcome.code:
+        record["parameters"] = context.parameters
     return orjson.dumps(record).decode()
 
 
-class AuditedStore:
-    """A Store whose writes carry the record of the exchange that they are made for."""
+def _account(context: RequestContext, outcome: Outcome) -> str | None:
+    """Whose part of the audit log a record belongs to."""
+    caller = outcome.caller or context.caller
+    return caller.account if caller else context.account
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+
+# What the running task writes for, until the last service takes the store as an argument.
+CURRENT: ContextVar[tuple[RequestContext, Outcome] | None] = ContextVar("thingmint_request", default=None)
+
+
+class AuditedStore:
+    """A Store whose writes carry the record of the request that they are made for."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], datetime],
+        request: tuple[RequestContext, Outcome] | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._request = request
+
+    def of(self, context: RequestContext, outcome: Outcome) -> AuditedStore:
+        """The store for one request."""
+        return AuditedStore(self._store, self._clock, (context, outcome))
 
     @property
     def ready(self) -> bool:
@@ -126,19 +146,21 @@ class AuditedStore:
         return await self._store.read(body)
 
     async def write(self, body: Body[T]) -> T:
-        exchange = CURRENT.get()
-        if exchange is None:
+        request = self._request or CURRENT.get()
+        if request is None:
             return await self._store.write(body)
+        context, outcome = request
         now = self._clock()
         id = new_record_id(now)
 
         async def audited(tx: Transaction) -> T:
             result = await body(tx)
-            await sql.insert_record(tx, id, exchange.of_account, _record(exchange, now, resources=tx.audit_resources))
+            record = _record(context, outcome, now, resources=tx.audit_resources)
+            await sql.insert_record(tx, id, _account(context, outcome), record)
             return result
 
         result = await self._store.write(audited)
-        exchange.recorded = True
+        outcome.recorded = True
         return result
 
     async def close(self) -> None:
@@ -146,16 +168,17 @@ class AuditedStore:
 
 
 @dataclass(slots=True)
-class _Strangers:
-    """Refusals of one kind: the first exchange stands for all."""
+class _Unauthenticated:
+    """Refusals of one kind: the first request stands for all."""
 
-    exchange: Exchange
+    context: RequestContext
+    outcome: Outcome
     since: datetime
     count: int = 1
 
 
 class AuditTrail:
-    """Takes the exchanges that changed nothing, and writes them in batches; those of strangers added up.
+    """Takes the requests that changed nothing and writes their records in batches, unauthenticated ones added up.
 
     ``insert`` writes records that are surely new; the usual one leaves sealing them to the sealer.
     """
@@ -171,19 +194,20 @@ class AuditTrail:
         self._insert = insert
         self._pending: list[AuditRow] = []
         self._perhaps_kept = False  # some of those pending
-        self._strangers: dict[tuple[str | None, str, str | None], _Strangers] = {}
+        self._unauthenticated: dict[tuple[str | None, str, str | None], _Unauthenticated] = {}
         self._kinds: Counter[str | None] = Counter()
         self._full = asyncio.Event()
 
-    def add(self, exchange: Exchange) -> None:
-        """Once the exchange is over. Costs no I/O."""
-        if exchange.recorded or exchange.face == "probe":
+    def add(self, context: RequestContext, outcome: Outcome) -> None:
+        """Once the request is answered. Costs no I/O."""
+        if outcome.recorded or context.api == "probe":
             return
         now = self._clock()
-        if exchange.caller is None and exchange.face != OPERATOR:
-            self._count(exchange, now)
+        if context.caller is None and outcome.caller is None and context.api != LOCAL_ADMIN:
+            self._count(context, outcome, now)
             return
-        self._pending.append(AuditRow(new_record_id(now), exchange.of_account, _record(exchange, now)))
+        record = _record(context, outcome, now)
+        self._pending.append(AuditRow(new_record_id(now), _account(context, outcome), record))
         if len(self._pending) > _MAX_PENDING:
             # The store has been down for long: nothing changes meanwhile, and memory is bounded.
             del self._pending[:_FLUSH_AT]
@@ -200,12 +224,12 @@ class AuditTrail:
             self._full.clear()
             if asyncio.get_running_loop().time() - counted_at >= _COUNT_FOR:
                 counted_at = asyncio.get_running_loop().time()
-                self._tell_strangers()
+                self._flush_unauthenticated()
             await self.flush()
 
     async def close(self) -> None:
         """Writes what is left; the task that runs has to be ended before."""
-        self._tell_strangers()
+        self._flush_unauthenticated()
         await self.flush()
 
     async def flush(self) -> None:
@@ -228,25 +252,25 @@ class AuditTrail:
         else:
             self._perhaps_kept = False
 
-    def _count(self, exchange: Exchange, now: datetime) -> None:
-        key = (exchange.source, exchange.operation, exchange.error_code)
-        if key not in self._strangers and self._kinds[exchange.source] >= _MAX_OF_ONE:
-            exchange = dataclasses.replace(exchange, operation="-")
-            key = (exchange.source, "-", exchange.error_code)
-        if key not in self._strangers and len(self._strangers) >= _MAX_STRANGERS:
+    def _count(self, context: RequestContext, outcome: Outcome, now: datetime) -> None:
+        key = (context.address, context.operation, outcome.code)
+        if key not in self._unauthenticated and self._kinds[context.address] >= _MAX_OF_ONE:
+            context = context.of("-")
+            key = (context.address, "-", outcome.code)
+        if key not in self._unauthenticated and len(self._unauthenticated) >= _MAX_UNAUTHENTICATED:
             key = (None, "-", "other")
-        known = self._strangers.get(key)
+        known = self._unauthenticated.get(key)
         if known is not None:
             known.count += 1
         else:
-            self._strangers[key] = _Strangers(exchange, now)
-            self._kinds[exchange.source] += 1
+            self._unauthenticated[key] = _Unauthenticated(context, outcome, now)
+            self._kinds[context.address] += 1
 
-    def _tell_strangers(self) -> None:
-        strangers, self._strangers = self._strangers, {}
+    def _flush_unauthenticated(self) -> None:
+        groups, self._unauthenticated = self._unauthenticated, {}
         self._kinds.clear()
         now = self._clock()
-        for group in strangers.values():
+        for group in groups.values():
             since = group.since.astimezone(UTC).isoformat(timespec="microseconds")
-            record = _record(group.exchange, now, since=since, count=group.count)
+            record = _record(group.context, group.outcome, now, since=since, count=group.count)
             self._pending.append(AuditRow(new_record_id(now), None, record))

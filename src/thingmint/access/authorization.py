@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from thingmint.access.callers import Caller
-    from thingmint.access.exchange import Exchange
+    from thingmint.access.context import Outcome, RequestContext
     from thingmint.domain.policy import ContextValue
     from thingmint.domain.registration import Scope
     from thingmint.services.change import Authorize
@@ -32,23 +32,21 @@ _log = structlog.get_logger("thingmint.access")
 
 
 def authorize(
-    exchange: Exchange,
+    context: RequestContext,
     action: str,
     resources: Sequence[str] = ("*",),
-    context: Mapping[str, ContextValue] | None = None,
+    conditions: Mapping[str, ContextValue] | None = None,
     *,
     caller: Caller | None = None,
 ) -> None:
-    """Raises Denied unless the exchange's caller may, or ``caller`` in its place.
+    """Raises Denied unless the request's caller may, or ``caller`` in its place.
 
-    ``resources`` are one thing and all that contain it, the narrowest first; ``context`` adds to what every request
-    has (AWS's global condition keys).
+    ``resources`` are one thing and all that contain it, the narrowest first; ``conditions`` add to the condition keys
+    that every request has (AWS's global ones).
     """
-    if caller is None:
-        caller = exchange.caller
-        exchange.resource = resources[0]
+    caller = caller or context.caller
     assert caller is not None, "callers are authenticated first"
-    known = _context(exchange, caller) | dict(context or {})
+    known = _global_conditions(context, caller) | dict(conditions or {})
     requests = [Request(action, resource, known) for resource in resources]
     decision = caller.decide(requests)
     if isinstance(decision, Deny):
@@ -60,17 +58,21 @@ def authorize(
             principal=caller.arn,
             why=str(decision),
             closest=[str(finding) for finding in findings[:_MAX_FINDINGS]] or f"no policy names {action}",
-            request_id=exchange.id,
+            request_id=context.id,
         )
         raise Denied(caller.arn, action, resources[0], explicit=decision.explicit)
 
 
-def authorizer(exchange: Exchange, scope: Scope, *, caller: Caller | None = None) -> Authorize:
-    """What a Change asks for each effect of a call: the exchange's caller's policies, or those of ``caller``."""
-    region: dict[str, ContextValue] = {"aws:RequestedRegion": scope.region}
+def authorizer(context: RequestContext, outcome: Outcome, scope: Scope | None = None) -> Authorize:
+    """Authorizes what a request asks for by its caller's policies, in the region of ``scope`` if the API has regions.
 
-    def check(action: str, resources: Sequence[str], context: Mapping[str, ContextValue]) -> None:
-        authorize(exchange, action, resources, region | dict(context), caller=caller)
+    What was asked for last is the audit record's resource.
+    """
+    region: dict[str, ContextValue] = {"aws:RequestedRegion": scope.region} if scope is not None else {}
+
+    def check(action: str, resources: Sequence[str], conditions: Mapping[str, ContextValue]) -> None:
+        outcome.resource = resources[0]
+        authorize(context, action, resources, region | dict(conditions))
 
     return check
 
@@ -79,12 +81,12 @@ def authorizer(exchange: Exchange, scope: Scope, *, caller: Caller | None = None
 _address = functools.lru_cache(maxsize=1024)(ip_address)
 
 
-def _context(exchange: Exchange, caller: Caller) -> dict[str, ContextValue]:
+def _global_conditions(context: RequestContext, caller: Caller) -> dict[str, ContextValue]:
     return {
-        "aws:CurrentTime": exchange.at,
+        "aws:CurrentTime": context.now,
         "aws:PrincipalAccount": caller.account,
         "aws:PrincipalArn": caller.arn,
-        "aws:SourceIp": _address(exchange.source) if exchange.source else None,
+        "aws:SourceIp": _address(context.address) if context.address else None,
         "aws:userid": caller.principal,
         "aws:username": caller.name,
     }

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thingmint.access.events import Events
-from thingmint.access.exchange import CURRENT
 from thingmint.access.inputs import (
     AccountSetting,
     Attachment,
@@ -159,15 +158,15 @@ async def _create_role(admin: Administration, given: NewRole) -> Json:
     return _principal(await admin.create_principal(given.account, "role", given.name, trust_policy=given.trust_policy))
 
 
-def _refuse_narrowed() -> None:
+def _refuse_narrowed(admin: Administration) -> None:
     """A session or token that was narrowed down must not make itself a wider one."""
-    exchange = CURRENT.get()
-    if exchange and exchange.caller and exchange.caller.narrowed is not None:
-        raise Denied(exchange.caller.arn, f"thingmint:{exchange.operation}", "*", explicit=False)
+    request = admin.request
+    if request and request.caller and request.caller.narrowed is not None:
+        raise Denied(request.caller.arn, f"thingmint:{request.operation}", "*", explicit=False)
 
 
 async def _create_key(admin: Administration, given: Principal) -> Json:
-    _refuse_narrowed()
+    _refuse_narrowed(admin)
     kind, name = given.parsed
     if kind == "service-account":
         return authorized_key_document(await admin.create_authorized_key(given.account, name))
@@ -182,7 +181,7 @@ async def _list_keys(admin: Administration, given: Principal) -> list[Json]:
 
 
 async def _create_token(admin: Administration, given: NewToken) -> Json:
-    _refuse_narrowed()
+    _refuse_narrowed(admin)
     kind, name = given.parsed
     if kind != "user":
         raise Invalid("principal", "must be a user: tokens are for people and their scripts")
@@ -198,17 +197,17 @@ async def _list_tokens(admin: Administration, given: Principal) -> list[Json]:
 
 
 async def _create_session(admin: Administration, given: NewSessionInput) -> Json:
-    _refuse_narrowed()
+    _refuse_narrowed(admin)
     kind, name = given.parsed
-    exchange = CURRENT.get()
+    request = admin.request
     new = await admin.create_session(
         given.account,
         kind,
         name,
         lifetime=given.duration,
         policy=given.policy,
-        # The operator of the machine needs nobody's trust.
-        assumed_by=exchange.caller.arn if exchange and exchange.caller else None,
+        # The local administrator needs no role's trust.
+        assumed_by=request.caller.arn if request and request.caller else None,
     )
     return {
         "access_key_id": new.access_key_id,

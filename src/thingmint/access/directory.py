@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from thingmint.access.context import Outcome, RequestContext
     from thingmint.access.vault import Vault
     from thingmint.store.access import AttachmentRow, CredentialRow
     from thingmint.store.engine import Store, Transaction
@@ -134,14 +135,14 @@ class Directory:
 
         return await self._store.read(body)
 
-    async def revoke_iam_token(self, id: str, expires_at: int) -> None:
+    async def revoke_iam_token(self, id: str, expires_at: int, context: RequestContext, outcome: Outcome) -> None:
         """``expires_at`` is in seconds, as the token has it."""
         now = to_micros(self._clock())
 
         async def body(tx: Transaction) -> None:
             await sql.revoke_token(tx, id, expires_at * 1_000_000, now)
 
-        await AuditedStore(self._store, self._clock).write(body)
+        await AuditedStore(self._store, self._clock).of(context, outcome).write(body)
 
     async def flush(self) -> None:
         """Writes down when credentials were last used; what the store could not take is tried again."""

@@ -12,12 +12,11 @@ import hmac
 import re
 import secrets
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jwt
 import orjson
 
-from thingmint.access.exchange import CURRENT
 from thingmint.domain.errors import Unauthenticated
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from jwt.types import Options
 
     from thingmint.access.callers import Caller
+    from thingmint.access.context import Outcome, RequestContext
     from thingmint.access.directory import Directory
 
 __all__ = ["IamTokens"]
@@ -49,6 +49,14 @@ _AUDIENCE = re.compile(r"https://iam\.([^/:\[\]]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})
 _OFFICIAL_HOST = "api.cloud.yandex.net"
 
 
+class NewToken(NamedTuple):
+    """``caller`` is who asked for it: only the exchange itself proved that."""
+
+    token: str
+    ends: datetime
+    caller: Caller
+
+
 class IamTokens:
     """``key`` signs the tokens: those of another instance do not verify."""
 
@@ -57,8 +65,8 @@ class IamTokens:
         self._key = key
         self._clock = clock
 
-    async def for_jwt(self, encoded: str, hostnames: Collection[str]) -> tuple[str, datetime]:
-        """A token and when it ends, for a JWT that a service account signed (PS256). Raises Unauthenticated.
+    async def for_jwt(self, encoded: str, hostnames: Collection[str]) -> NewToken:
+        """For a JWT that a service account signed (PS256). Raises Unauthenticated.
 
         Its audience has to be the official one or that of one of our ``hostnames``.
         """
@@ -77,14 +85,12 @@ class IamTokens:
         if not any(_is_ours(audience, hostnames) for audience in audiences):
             raise Unauthenticated("wrong", "The JWT's audience must be https://iam.<this server>/iam/v1/tokens")
         self._directory.used(key_id)
-        _note(await self._directory.owner(key_id))
-        return self._issue(key_id, now)
+        return self._issue(await self._directory.owner(key_id), key_id, now)
 
-    async def for_api_token(self, token: str) -> tuple[str, datetime]:
+    async def for_api_token(self, token: str) -> NewToken:
         """The same for a user, who shows an API token where Yandex wants an OAuth token. Raises Unauthenticated."""
         caller = await self._directory.authenticate_token(token)
-        _note(caller)
-        return self._issue(caller.credential, self._clock())
+        return self._issue(caller, caller.credential, self._clock())
 
     async def authenticate(self, token: str) -> Caller:
         """Raises Unauthenticated."""
@@ -96,27 +102,21 @@ class IamTokens:
             raise Unauthenticated("expired", "The token has expired")
         return await self._directory.bearer_of_iam_token(id, credential)
 
-    async def revoke(self, token: str) -> None:
+    async def revoke(self, token: str, context: RequestContext, outcome: Outcome) -> None:
         """Refuses ``token`` from now on. Raises Unauthenticated for what is none of ours."""
-        _note(await self.authenticate(token))
+        outcome.caller = await self.authenticate(token)
         id, _, ends = orjson.loads(_unpadded_decode(token.removeprefix(_PREFIX).rpartition(".")[0]))
-        await self._directory.revoke_iam_token(id, ends)
+        await self._directory.revoke_iam_token(id, ends, context, outcome)
 
-    def _issue(self, credential: str, now: datetime) -> tuple[str, datetime]:
+    def _issue(self, caller: Caller, credential: str, now: datetime) -> NewToken:
         ends = (now + _LIFETIME).replace(microsecond=0)
         claims = orjson.dumps([secrets.token_hex(8), credential, int(ends.timestamp())])
         encoded = base64.urlsafe_b64encode(claims).rstrip(b"=").decode()
-        return f"{_PREFIX}{encoded}.{self._sign(encoded).decode()}", ends
+        return NewToken(f"{_PREFIX}{encoded}.{self._sign(encoded).decode()}", ends, caller)
 
     def _sign(self, encoded: str) -> bytes:
         mac = hmac.new(self._key, encoded.encode(), hashlib.sha256).digest()
         return base64.urlsafe_b64encode(mac).rstrip(b"=")
-
-
-def _note(caller: Caller) -> None:
-    """Asking for a token proves who asks, as nothing before did."""
-    if (exchange := CURRENT.get()) is not None:
-        exchange.caller = caller
 
 
 def _check_times(claims: Mapping[str, object], now: datetime) -> None:

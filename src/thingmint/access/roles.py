@@ -12,13 +12,14 @@ from thingmint.domain.errors import Denied
 from thingmint.domain.policy import ContextValue, Deny, Kind, Principal, Request, compile_policy, evaluate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
+    from thingmint.access.context import RequestContext
     from thingmint.access.directory import Directory
-    from thingmint.access.exchange import Exchange
     from thingmint.domain.registration import Scope
+    from thingmint.services.change import Authorize
 
-__all__ = ["Roles", "effects"]
+__all__ = ["Roles"]
 
 _SERVICE = Principal("Service", ("iot.amazonaws.com",))
 _ROLE = re.compile(r"arn:aws:iam::([0-9]{12}):role/(?:[\w+=,.@-]+/)*([\w+=,.@-]+)", re.ASCII)
@@ -26,22 +27,11 @@ _ROLE = re.compile(r"arn:aws:iam::([0-9]{12}):role/(?:[\w+=,.@-]+/)*([\w+=,.@-]+
 _log = structlog.get_logger("thingmint.access")
 
 
-def effects(exchange: Exchange, scope: Scope) -> Callable[[str, str, Mapping[str, ContextValue]], None]:
-    """Authorizes what an operation does besides, on its caller's behalf."""
-
-    def check(action: str, resource: str, context: Mapping[str, ContextValue]) -> None:
-        authorize(exchange, action, (resource,), {"aws:RequestedRegion": scope.region, **context})
-
-    return check
-
-
 class Roles:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
 
-    async def effects(
-        self, exchange: Exchange, scope: Scope, role: str, source: str
-    ) -> Callable[[str, str, Mapping[str, ContextValue]], None]:
+    async def effects(self, context: RequestContext, scope: Scope, role: str, source: str) -> Authorize:
         """Authorizes as ``role`` (an ARN), for what ``source`` (another) asks of it.
 
         The role has to be the account's own, and to trust the service: AWS does not take one that does not. Raises
@@ -49,24 +39,24 @@ class Roles:
         """
         match = _ROLE.fullmatch(role)
         if match is None or match[1] != scope.account:
-            raise _refused(role, source, "it is no role of this account", exchange)
+            raise _refused(role, source, "it is no role of this account", context)
         found = await self._directory.role(scope.account, match[2])
         if found is None:
-            raise _refused(role, source, "there is no such role, or it is disabled", exchange)
+            raise _refused(role, source, "there is no such role, or it is disabled", context)
         caller, trust_policy = found
         trust = compile_policy(trust_policy, kind=Kind.TRUST, name=f"trust of {caller.name}")
-        context: dict[str, ContextValue] = {"aws:SourceAccount": scope.account, "aws:SourceArn": source}
-        decision = evaluate([trust], Request("sts:AssumeRole", caller.arn, context, _SERVICE))
+        conditions: dict[str, ContextValue] = {"aws:SourceAccount": scope.account, "aws:SourceArn": source}
+        decision = evaluate([trust], Request("sts:AssumeRole", caller.arn, conditions, _SERVICE))
         if isinstance(decision, Deny):
-            raise _refused(role, source, f"its trust policy does not let {_SERVICE.names[0]} assume it", exchange)
+            raise _refused(role, source, f"its trust policy does not let {_SERVICE.names[0]} assume it", context)
 
-        def check(action: str, resource: str, context: Mapping[str, ContextValue]) -> None:
-            known = {"aws:RequestedRegion": scope.region, **context}
-            authorize(exchange, action, (resource,), known, caller=caller)
+        def check(action: str, resources: Sequence[str], conditions: Mapping[str, ContextValue]) -> None:
+            known = {"aws:RequestedRegion": scope.region, **conditions}
+            authorize(context, action, resources, known, caller=caller)
 
         return check
 
 
-def _refused(role: str, source: str, why: str, exchange: Exchange) -> Denied:
-    _log.warning("a role cannot be assumed", role=role, source=source, why=why, request_id=exchange.id)
+def _refused(role: str, source: str, why: str, context: RequestContext) -> Denied:
+    _log.warning("a role cannot be assumed", role=role, source=source, why=why, request_id=context.id)
     return Denied(role, "sts:AssumeRole", role, explicit=False)

@@ -1,4 +1,4 @@
-"""The AWS face: authenticate, route, parse, authorize, call the registry, serialise."""
+"""The API of AWS IoT's control plane."""
 
 from __future__ import annotations
 
@@ -7,53 +7,55 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 
-from thingmint.access.authorization import authorize, authorizer
+from thingmint.access.authorization import authorizer
 from thingmint.access.operations import run
 from thingmint.aws.authorization import passed_role, request_context, resource_arns
 from thingmint.aws.errors import COMMON_STATUS, AwsError, aws_error_of
-from thingmint.aws.operations import OPERATIONS as SERVED_OPERATIONS
-from thingmint.aws.operations import SERVED, Call
+from thingmint.aws.operations import OPERATIONS as SERVED
+from thingmint.aws.operations import SERVED as OLD
+from thingmint.aws.operations import Call
 from thingmint.domain.errors import DomainError, Invalid, Throttled
 from thingmint.domain.policy.actions import CONTROL_PLANE_ACTIONS
-from thingmint.http.exchange import Exchange, read_request, respond
+from thingmint.http.messages import Answer
 from thingmint.services.change import Change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from thingmint.access.audit import AuditedStore
+    from thingmint.access.context import Outcome, RequestContext
     from thingmint.access.sigv4 import SigV4
     from thingmint.access.throttle import Throttle
     from thingmint.aws.contract import Contract, Operation
     from thingmint.aws.operations import Registries
     from thingmint.domain.registration import Scope
-    from thingmint.http.exchange import Message, Receive, Request, Send
-    from thingmint.services.change import Environment
-    from thingmint.store.engine import Store
+    from thingmint.http.messages import Incoming
+    from thingmint.services.change import Authorize, Environment
 
     _Route = tuple[Operation, tuple[str, ...]]
 
-__all__ = ["AwsFace"]
+__all__ = ["AwsApi"]
 
 _JSON = (b"content-type", b"application/json")
 
 
-class _Refused(Exception):
-    """An answer that no domain error stands for."""
+class _Unserved(DomainError):
+    """An answer that only this API has."""
 
-    def __init__(self, error: AwsError) -> None:
-        super().__init__(error.code)
-        self.error = error
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.error = AwsError(code, message)
 
 
-class AwsFace:
-    """An ASGI application."""
+class AwsApi:
+    """An HttpApi. A route is the operation and the labels in its path, the error of a label, or None."""
 
     def __init__(
         self,
         contract: Contract,
         sigv4: SigV4,
         throttle: Throttle,
-        store: Store,
+        store: AuditedStore,
         environment: Environment,
         registries: Registries,
     ) -> None:
@@ -66,88 +68,89 @@ class AwsFace:
         self._registries = registries
 
     def is_route(self, method: str, raw_path: bytes) -> bool:
-        """Whether AWS has an operation there, be it with a label that is refused."""
+        """True if AWS has an operation there, even when a label in the path is invalid."""
         try:
             return self._contract.match(method, raw_path) is not None
         except Invalid:
             return True
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        exchange = Exchange.of(scope)
-        exchange.face = "aws"
-        iot_scope: Scope | None = None
-        headers = [_JSON, (b"x-amzn-requestid", exchange.id.encode())]
+    def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, _Route | Invalid | None]:
         try:
-            # The record of a stranger's request names what was asked for; the answer depends on it only once the
-            # caller is known.
-            route = self._route(exchange, scope)
-            request = await read_request(scope, receive)
-            exchange.caller, iot_scope = await self._sigv4.authenticate(request)
-            body = await self._serve(exchange, iot_scope, request, route)
-        except DomainError as error:
-            if isinstance(error, Throttled):
-                headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
-            await self._respond_error(exchange, send, aws_error_of(error, iot_scope), headers)
-        except _Refused as refused:
-            await self._respond_error(exchange, send, refused.error, headers)
-        else:
-            await respond(exchange, send, 200, headers, body)
-
-    def _route(self, exchange: Exchange, scope: Message) -> _Route | Invalid | None:
-        """What the path leads to, and why it is refused if a label in it is."""
-        try:
-            route = self._contract.match(scope["method"], scope["raw_path"])
+            route = self._contract.match(incoming.method, incoming.raw_path)
         except Invalid as error:
-            return error
-        if route is not None:
-            exchange.operation = route[0].name
-        return route
+            return context.of("-", api="aws"), error
+        return context.of(route[0].name if route is not None else "-", api="aws"), route
 
-    async def _serve(self, exchange: Exchange, scope: Scope, request: Request, route: _Route | Invalid | None) -> bytes:
+    async def authenticate(self, context: RequestContext, route: object, incoming: Incoming) -> RequestContext:
+        del route
+        return context.by(*await self._sigv4.authenticate(await incoming.whole()))
+
+    async def decode(
+        self, context: RequestContext, route: _Route | Invalid | None, incoming: Incoming
+    ) -> tuple[RequestContext, Any]:
         if isinstance(route, Invalid):
             raise route
         if route is None:
-            raise _Refused(AwsError("UnknownOperationException", "AWS IoT has no operation at this method and path."))
+            raise _Unserved("UnknownOperationException", "AWS IoT has no operation at this method and path.")
         operation, labels = route
-        self._throttle.take(scope.account, operation.name)
-        served, handler = SERVED_OPERATIONS.get(operation.name), SERVED.get(operation.name)
-        if served is None and handler is None:
-            self._refuse_unserved(exchange, scope, request, operation, labels)
-        members = operation.parse(labels, request.query, dict(request.headers), request.body)
-        self._authorize(exchange, scope, operation.name, members)
-        if served is not None:
-            change = Change(scope, exchange.at, self._environment, authorizer(exchange, scope))
-            return operation.encode(await run(served, self._store, change, members))
-        assert handler is not None
-        return operation.encode(await handler(Call(exchange, scope, members, self._registries)))
-
-    def _refuse_unserved(
-        self, exchange: Exchange, scope: Scope, request: Request, operation: Operation, labels: tuple[str, ...]
-    ) -> NoReturn:
-        """Says so to whoever may do it, and hand over the role that it names."""
+        assert context.scope is not None, "callers are authenticated first"
+        self._throttle.take(context.scope.account, operation.name)
+        request = await incoming.whole()
         try:
-            members = operation.parse(labels, request.query, dict(request.headers), request.body)
-            if operation.name in CONTROL_PLANE_ACTIONS:
-                self._authorize(exchange, scope, operation.name, members)
-            else:
-                authorize(exchange, f"iot:{operation.name}")
+            return context, operation.parse(labels, request.query, dict(request.headers), request.body)
+        except Invalid as error:
+            if operation.name in SERVED or operation.name in OLD:
+                raise
+            return context, error  # whether it is served comes before what it is given
+
+    async def serve(self, context: RequestContext, outcome: Outcome, route: _Route, given: Any) -> Answer:
+        operation, scope = route[0], context.scope
+        assert scope is not None, "callers are authenticated first"
+        authorize = authorizer(context, outcome, scope)
+        served = SERVED.get(operation.name)
+        if served is not None:
+            _authorize(authorize, scope, operation.name, given)
+            change = Change(scope, context.now, self._environment, authorize)
+            result = await run(served, self._store.of(context, outcome), change, given)
+        elif operation.name in OLD:
+            _authorize(authorize, scope, operation.name, given)
+            result = await OLD[operation.name](Call(authorize, scope, given, self._registries))
+        else:
+            _refuse_unserved(authorize, scope, operation.name, given)
+        return Answer(200, [_JSON, _request_id(context)], operation.encode(result))
+
+    def refuse(self, context: RequestContext, error: DomainError) -> Answer:
+        refused = error.error if isinstance(error, _Unserved) else aws_error_of(error, context.scope)
+        headers = [_JSON, _request_id(context)]
+        if isinstance(error, Throttled):
+            headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
+        headers.append((b"x-amzn-errortype", refused.code.encode()))
+        body = orjson.dumps({"message": refused.message, **refused.members})
+        return Answer(self._status[refused.code], headers, body, refused.code)
+
+
+def _authorize(authorize: Authorize, scope: Scope, operation: str, members: Mapping[str, Any]) -> None:
+    """The operation itself on every resource that it names, and handing over a role where it does."""
+    conditions = request_context(operation, members, scope)
+    for resource in resource_arns(operation, members, scope):
+        authorize(f"iot:{operation}", (resource,), conditions)
+    if (role := passed_role(operation, members)) is not None:
+        authorize("iam:PassRole", (role,), conditions)
+
+
+def _refuse_unserved(
+    authorize: Authorize, scope: Scope, operation: str, given: Mapping[str, Any] | Invalid
+) -> NoReturn:
+    """Says so to callers who may do it, and hand over the role that it names."""
+    if isinstance(given, Invalid) or operation not in CONTROL_PLANE_ACTIONS:
+        authorize(f"iot:{operation}", ("*",), {})
+    else:
+        try:
+            _authorize(authorize, scope, operation, given)
         except Invalid:
-            authorize(exchange, f"iot:{operation.name}")
-        raise _Refused(AwsError("NotImplementedException", f"{operation.name} is not served by Thingmint yet."))
+            authorize(f"iot:{operation}", ("*",), {})
+    raise _Unserved("NotImplementedException", f"{operation} is not served by Thingmint yet.")
 
-    def _authorize(self, exchange: Exchange, scope: Scope, operation: str, members: Mapping[str, Any]) -> None:
-        """The operation itself on every resource that it names, and handing over a role where it does."""
-        context = {"aws:RequestedRegion": scope.region, **request_context(operation, members, scope)}
-        for resource in resource_arns(operation, members, scope):
-            authorize(exchange, f"iot:{operation}", (resource,), context)
-        if (role := passed_role(operation, members)) is not None:
-            authorize(exchange, "iam:PassRole", (role,), context)
 
-    async def _respond_error(
-        self, exchange: Exchange, send: Send, error: AwsError, headers: list[tuple[bytes, bytes]]
-    ) -> None:
-        exchange.error_code = error.code
-        body = orjson.dumps({"message": error.message, **error.members})
-        await respond(
-            exchange, send, self._status[error.code], [*headers, (b"x-amzn-errortype", error.code.encode())], body
-        )
+def _request_id(context: RequestContext) -> tuple[bytes, bytes]:
+    return (b"x-amzn-requestid", context.id.encode())

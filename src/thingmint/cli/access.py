@@ -188,7 +188,7 @@ def _ask(settings: Settings, name: str, given: Mapping[str, Any]) -> Any:
 async def _run_here(directory: DataDirectory, settings: Settings, name: str, given: Mapping[str, Any]) -> Any:
     from thingmint.access.administration import Administration
     from thingmint.access.audit import AuditedStore, AuditTrail
-    from thingmint.access.operator import as_operator
+    from thingmint.access.local_admin import as_local_admin
     from thingmint.admin import AdminError
     from thingmint.domain.errors import DomainError
     from thingmint.instance.create import Instance, check_master_key, exists, open_vault
@@ -203,7 +203,7 @@ async def _run_here(directory: DataDirectory, settings: Settings, name: str, giv
         await check_master_key(store, vault)
         audited = AuditedStore(store, utc_now)
         administration = Administration(audited, vault, utc_now, settings.quotas_in_force())
-        return await as_operator(administration, trail, name, given)
+        return await as_local_admin(administration, trail, name, given)
     except DomainError as error:
         raise AdminError(str(error)) from None
     finally:

@@ -1,24 +1,26 @@
-"""The front door of both HTTP listeners: which face a request is for, and one line in the log for each."""
+"""What stands behind both HTTP listeners: which API a request is for, its way through that, and the record of it."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 import structlog
 
-from thingmint.access.exchange import CURRENT, Exchange
-from thingmint.http.exchange import ClientGone, respond
+from thingmint.access.audit import CURRENT
+from thingmint.access.context import Outcome, RequestContext
+from thingmint.domain.errors import DomainError
+from thingmint.http.messages import Answer, ClientGone, Incoming, send_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from thingmint.access.journal import Journal
-    from thingmint.http.exchange import App, Message, Receive, Send
+    from thingmint.access.request_log import RequestLog
+    from thingmint.http.messages import Message, Receive, Send
 
-__all__ = ["Front"]
+__all__ = ["Front", "HttpApi"]
 
 _log = structlog.get_logger("thingmint.http")
 
@@ -26,23 +28,52 @@ _NATIVE_ISSUE_PATH = b"/keys-and-certificate"
 _MAX_AGENT = 256  # bytes of a user agent's name that are kept
 
 
+class HttpApi(Protocol):
+    """An API over HTTP. Its steps are called in this order, and each gets the context that the one before returned.
+
+    All but ``route`` and ``refuse`` raise DomainErrors. A step that needs the body awaits ``incoming.whole()``.
+    """
+
+    def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, Any]:
+        """The context with the API's and the operation's names, and the route, whatever it is to the API.
+
+        A path that leads nowhere is told of later: the record of an unauthenticated request names what was asked
+        for, but its answer does not depend on that.
+        """
+        ...
+
+    async def authenticate(self, context: RequestContext, route: Any, incoming: Incoming) -> RequestContext:
+        """The context with the caller."""
+        ...
+
+    async def decode(self, context: RequestContext, route: Any, incoming: Incoming) -> tuple[RequestContext, Any]:
+        """The input, once the caller's rate allows another call."""
+        ...
+
+    async def serve(self, context: RequestContext, outcome: Outcome, route: Any, given: Any) -> Answer:
+        """Authorizes, does what was asked for, and encodes the answer."""
+        ...
+
+    def refuse(self, context: RequestContext, error: DomainError) -> Answer: ...
+
+
 class Front:
     """An ASGI application.
 
     ``is_aws_route`` tells whether AWS has an operation at a method and raw path, ``is_yandex_route`` whether a raw path
-    is one of Yandex's.
+    is one of Yandex's. ``probes`` are by raw path.
     """
 
     def __init__(
         self,
         *,
-        aws: App,
-        native: App,
-        probes: dict[bytes, App],
-        yandex: App,
+        aws: HttpApi,
+        native: HttpApi,
+        probes: Mapping[bytes, HttpApi],
+        yandex: HttpApi,
         is_yandex_route: Callable[[bytes], bool],
         is_aws_route: Callable[[str, bytes], bool],
-        journal: Journal,
+        request_log: RequestLog,
         clock: Callable[[], datetime],
     ) -> None:
         self._aws = aws
@@ -51,63 +82,66 @@ class Front:
         self._is_aws_route = is_aws_route
         self._yandex = yandex
         self._is_yandex_route = is_yandex_route
-        self._journal = journal
+        self._request_log = request_log
         self._clock = clock
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        exchange = scope["thingmint.exchange"] = _exchange(scope, self._clock())
-        CURRENT.set(exchange)
+        incoming, outcome = Incoming(scope, receive), Outcome()
+        context = _arrived(incoming, self._clock())
+        api = self._choose(incoming)
         try:
-            await self._choose(scope)(scope, receive, send)
+            try:
+                context, route = api.route(context, incoming)
+                context = await api.authenticate(context, route, incoming)
+                context, given = await api.decode(context, route, incoming)
+                CURRENT.set((context, outcome))
+                answer = await api.serve(context, outcome, route, given)
+            except DomainError as error:
+                answer = api.refuse(context, error)
+            outcome.status, outcome.code = answer.status, answer.code
+            await send_answer(send, answer)
         except ClientGone:
-            exchange.error_code = "ClientGone"
+            outcome.code = "ClientGone"
         except asyncio.CancelledError:
-            exchange.error_code = "Cancelled"
+            outcome.code = "Cancelled"
             raise
         except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and the server goes on
-            _log.exception("a request failed", request_id=exchange.id, operation=exchange.operation)
-            exchange.error_code = "Internal"
-            if not exchange.status:
-                await _internal_error(exchange, send)
+            _log.exception("a request failed", request_id=context.id, operation=context.operation)
+            outcome.code = "Internal"
+            if not outcome.status:
+                outcome.status = 500
+                await send_answer(send, _internal_error(context))
         finally:
-            self._journal.record(exchange)
+            self._request_log.record(context, outcome)
 
-    def _choose(self, scope: Message) -> App:
-        path: bytes = scope["raw_path"]
+    def _choose(self, incoming: Incoming) -> HttpApi:
+        path = incoming.raw_path
         if probe := self._probes.get(path):
             return probe
-        authorization = b""
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                authorization = value
-                break
-        if authorization.startswith(b"AWS4") or b"X-Amz-Signature=" in scope["query_string"]:
+        authorization = incoming.header(b"authorization") or b""
+        if authorization.startswith(b"AWS4") or b"X-Amz-Signature=" in incoming.query:
             return self._aws
         if self._is_yandex_route(path):
             return self._yandex
         if authorization:
             return self._native
-        if path != _NATIVE_ISSUE_PATH and self._is_aws_route(scope["method"], path):
+        if path != _NATIVE_ISSUE_PATH and self._is_aws_route(incoming.method, path):
             return self._aws
         return self._native
 
 
-def _exchange(scope: Message, now: datetime) -> Exchange:
-    agent = next((value for name, value in scope["headers"] if name == b"user-agent"), None)
-    return Exchange(
-        method=scope["method"],
-        source=scope["client"] and scope["client"][0],
+def _arrived(incoming: Incoming, now: datetime) -> RequestContext:
+    agent = incoming.header(b"user-agent")
+    return RequestContext(
+        method=incoming.method,
+        address=incoming.client,
         user_agent=agent[:_MAX_AGENT].decode("latin-1") if agent else None,
-        at=now,
+        now=now,
     )
 
 
-async def _internal_error(exchange: Exchange, send: Send) -> None:
-    message = f"The server failed to answer; its log has the details under {exchange.id}"
-    await respond(
-        exchange,
-        send,
-        500,
-        [(b"content-type", b"application/json"), (b"x-amzn-errortype", b"InternalFailureException")],
-        orjson.dumps({"success": False, "error": {"code": "INTERNAL", "message": message}, "message": message}),
-    )
+def _internal_error(context: RequestContext) -> Answer:
+    message = f"The server failed to answer; its log has the details under {context.id}"
+    body = {"success": False, "error": {"code": "INTERNAL", "message": message}, "message": message}
+    headers = [(b"content-type", b"application/json"), (b"x-amzn-errortype", b"InternalFailureException")]
+    return Answer(500, headers, orjson.dumps(body))

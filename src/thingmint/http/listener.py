@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-    from thingmint.http.exchange import App
+    from thingmint.http.messages import App
 
 __all__ = ["HttpListener", "bind"]
 

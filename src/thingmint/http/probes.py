@@ -3,57 +3,77 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from thingmint.http.exchange import Exchange, respond
+from thingmint.http.messages import Answer
 
 if TYPE_CHECKING:
-    from thingmint.http.exchange import App, Message, Receive, Send
+    from collections.abc import Callable
+
+    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.domain.errors import DomainError
+    from thingmint.http.messages import Incoming
     from thingmint.metrics import Metrics
     from thingmint.store.engine import Store
 
-__all__ = ["probes"]
+__all__ = ["Probe", "probes"]
 
 _JSON = [(b"content-type", b"application/json")]
 _TEXT = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
+_NOT_HERE = b'{"success":false,"error":{"code":"PERMISSION_DENIED","message":"Metrics are for this machine only"}}'
 
 
-def probes(store: Store, metrics: Metrics) -> dict[bytes, App]:
-    """ASGI applications by raw path."""
+class Probe:
+    """An HttpApi of one path, which asks for no credentials and reads no body."""
 
-    async def healthz(scope: Message, receive: Receive, send: Send) -> None:
-        del receive
-        await respond(_exchange(scope, "healthz"), send, 200, _JSON, b'{"status":"ok"}')
+    def __init__(self, name: str, answer: Callable[[str | None], Answer]) -> None:
+        """``answer`` is given the client's address."""
+        self._name = name
+        self._answer = answer
 
-    async def readyz(scope: Message, receive: Receive, send: Send) -> None:
-        del receive
+    def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, str | None]:
+        return context.of(self._name, api="probe"), incoming.client
+
+    async def authenticate(self, context: RequestContext, route: str | None, incoming: Incoming) -> RequestContext:
+        del route, incoming
+        return context
+
+    async def decode(
+        self, context: RequestContext, route: str | None, incoming: Incoming
+    ) -> tuple[RequestContext, None]:
+        del route, incoming
+        return context, None
+
+    async def serve(self, context: RequestContext, outcome: Outcome, route: str | None, given: Any) -> Answer:
+        del context, outcome, given
+        return self._answer(route)
+
+    def refuse(self, context: RequestContext, error: DomainError) -> Answer:
+        raise AssertionError("a probe refuses nothing") from error
+
+
+def probes(store: Store, metrics: Metrics) -> dict[bytes, Probe]:
+    """By raw path."""
+
+    def healthz(client: str | None) -> Answer:
+        del client
+        return Answer(200, _JSON, b'{"status":"ok"}')
+
+    def readyz(client: str | None) -> Answer:
+        del client
         status, store_state = (200, "ok") if store.ready else (503, "unavailable")
-        body = orjson.dumps({"status": store_state, "store": store_state})
-        await respond(_exchange(scope, "readyz"), send, status, _JSON, body)
+        return Answer(status, _JSON, orjson.dumps({"status": store_state, "store": store_state}))
 
-    async def render_metrics(scope: Message, receive: Receive, send: Send) -> None:
-        del receive
-        exchange = _exchange(scope, "metrics")
-        # How busy a fleet is concerns nobody on the network; a collector runs on this machine or goes through a proxy.
-        if not _is_loopback(scope):
-            body = (
-                b'{"success":false,"error":{"code":"PERMISSION_DENIED","message":"Metrics are for this machine only"}}'
-            )
-            await respond(exchange, send, 403, _JSON, body)
-            return
-        await respond(exchange, send, 200, _TEXT, metrics.render())
+    def render_metrics(client: str | None) -> Answer:
+        # How busy a fleet is concerns this machine only; a collector runs here or goes through a proxy.
+        if client is None or not ip_address(client).is_loopback:
+            return Answer(403, _JSON, _NOT_HERE)
+        return Answer(200, _TEXT, metrics.render())
 
-    return {b"/healthz": healthz, b"/readyz": readyz, b"/metrics": render_metrics}
-
-
-def _exchange(scope: Message, operation: str) -> Exchange:
-    exchange = Exchange.of(scope)
-    exchange.face, exchange.operation = "probe", operation
-    return exchange
-
-
-def _is_loopback(scope: Message) -> bool:
-    client = scope["client"]
-    return bool(client) and ip_address(client[0]).is_loopback
+    return {
+        b"/healthz": Probe("healthz", healthz),
+        b"/readyz": Probe("readyz", readyz),
+        b"/metrics": Probe("metrics", render_metrics),
+    }

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore, AuditTrail
-from thingmint.access.operator import operating
+from thingmint.access.local_admin import local_request, recorded
 from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
 from thingmint.domain.authority import CertificateAuthority, generate_root_key, make_root
 from thingmint.domain.names import is_hostname, is_region
@@ -199,9 +199,11 @@ async def reseal(directory: DataDirectory, keys: Sequence[bytes]) -> int:
     vault, store = Vault(*keys), Instance.open_store(directory)
     trail = AuditTrail(store, utc_now)
     try:
-        async with operating("RotateMasterKey", trail):
+        context = local_request("RotateMasterKey")
+        with recorded(context, trail) as outcome:
             await check_master_key(store, vault)
-            return await Administration(AuditedStore(store, utc_now), vault, utc_now).reseal()
+            audited = AuditedStore(store, utc_now).of(context, outcome)
+            return await Administration(audited, vault, utc_now).reseal()
     finally:
         await trail.close()
         await store.close()

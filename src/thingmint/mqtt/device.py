@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from thingmint.mqtt.admission import Admission
     from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.hub import Hub
-    from thingmint.mqtt.journal import DoorJournal
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.events import Event
     from thingmint.mqtt.protocol.limits import Limits
@@ -62,7 +62,7 @@ class Services:
     hub: Hub
     watcher: Watcher
     wills: Wills
-    journal: DoorJournal
+    connection_log: ConnectionLog
     provisioning: ProvisioningTopics | None
     limits: Limits
     clock: Callable[[], datetime]
@@ -212,7 +212,9 @@ class DeviceConnection(asyncio.Protocol):
             return
         if self._has_ended():  # the peer has gone meanwhile, and takes no session over
             return
-        session = Session(self, self._peer, client_id, judged, self._mqtt, services.journal, services.provisioning)
+        session = Session(
+            self, self._peer, client_id, judged, self._mqtt, services.connection_log, services.provisioning
+        )
         expiry = services.limits.session_expiry_for(packet)
         opening = Opening(judged.scope, client_id, packet.version, packet.clean_start, expiry, packet.receive_maximum)
         link = await services.broker.open(opening, session)
@@ -226,7 +228,7 @@ class DeviceConnection(asyncio.Protocol):
         # What the device sent behind its CONNECT is handled before anything that came later.
         self._waiting[:0] = self._mqtt.accept(self._loop.time(), session_present=link.session_present)
         self._flush_now()
-        services.journal.connected(
+        services.connection_log.connected(
             self._peer, judged.caller, client_id, version=packet.version, resumed=link.session_present
         )
         if self._stale:  # something changed while the broker opened the session
@@ -297,7 +299,7 @@ class DeviceConnection(asyncio.Protocol):
         caller, resource = refused.caller, f"client/{client_id}"
         if caller is not None:
             resource = f"arn:aws:iot:{caller.regions[0]}:{caller.account}:{resource}"
-        self._services.journal.refused(self._peer, caller, "Connect", resource, refused.why, refused.findings)
+        self._services.connection_log.refused(self._peer, caller, "Connect", resource, refused.why, refused.findings)
 
     def _fail(self, reason: Reason, why: str) -> None:
         if self._session is None and not self._ended:
@@ -329,10 +331,10 @@ class DeviceConnection(asyncio.Protocol):
         self._waiting.clear()
         if session is None or session.link is None:
             if not self._refused:
-                services.journal.ended_early(self._peer, why)
+                services.connection_log.ended_early(self._peer, why)
             return
         session.link.close()
-        services.journal.disconnected(self._peer, session.admitted.caller, session.client_id, why)
+        services.connection_log.disconnected(self._peer, session.admitted.caller, session.client_id, why)
         if with_will and self._will is not None:
             services.wills.leave(session.admitted.scope, session.client_id, self._peer, self._will)
 

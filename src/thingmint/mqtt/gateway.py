@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from thingmint.domain.registration import Scope
     from thingmint.mqtt.admission import Refused
     from thingmint.mqtt.broker.interface import Broker
-    from thingmint.mqtt.journal import DoorJournal
+    from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.provisioning import ProvisioningTopics
     from thingmint.services.doorkeeping import Doorkeeping
@@ -61,7 +61,7 @@ class Gateway:
         self,
         doorkeeping: Doorkeeping,
         broker: Broker,
-        journal: DoorJournal,
+        connection_log: ConnectionLog,
         *,
         endpoints: Mapping[str, Scope],
         renewed: Callable[[], Sequence[tuple[bytes, bytes]] | None],
@@ -81,8 +81,8 @@ class Gateway:
             broker=broker,
             hub=hub,
             watcher=Watcher(doorkeeping, hub, clock),
-            wills=Wills(admission, broker, journal),
-            journal=journal,
+            wills=Wills(admission, broker, connection_log),
+            connection_log=connection_log,
             provisioning=provisioning,
             limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
             clock=clock,
@@ -103,7 +103,7 @@ class Gateway:
 
     async def _open(self, doorway: Doorway) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        refusals = self._services.journal.strangers
+        refusals = self._services.connection_log.refusals
         if doorway.proxied:
             proxy = ProxyListener(self._connection, limits=self._address_limits, refusals=refusals)
             if doorway.sock.family is socket.AF_UNIX:

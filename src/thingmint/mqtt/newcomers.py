@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import orjson
 import structlog
 
+from thingmint.access.audit import CURRENT
 from thingmint.access.callers import Caller
-from thingmint.access.exchange import CURRENT
+from thingmint.access.context import Outcome
 from thingmint.access.throttle import Rate, Throttle
 from thingmint.domain.errors import DomainError, InvalidCertificate, Throttled, Unavailable
 from thingmint.domain.leaves import read_leaf
@@ -17,7 +18,7 @@ from thingmint.domain.registration import arn_of
 from thingmint.domain.status import Status
 from thingmint.mqtt.admission import Refused
 from thingmint.mqtt.broker.interface import Message
-from thingmint.mqtt.journal import exchange_of
+from thingmint.mqtt.connection_log import context_of
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
@@ -109,11 +110,12 @@ class Newcomers:
 
     async def _register(self, peer: Peer, arrival: Arrival, leaf: Leaf, caller: Caller) -> Registration:
         authority = arrival.authority
-        exchange = exchange_of(peer, caller, "RegisterCertificate", arn_of(authority.scope, leaf.fingerprint))
-        exchange.details = {"ca": authority.fingerprint, "provisioned": authority.config is not None}
-        token = CURRENT.set(exchange)
+        context = context_of(peer, caller, "RegisterCertificate")
+        details = {"ca": authority.fingerprint, "provisioned": authority.config is not None}
+        outcome = Outcome(resource=arn_of(authority.scope, leaf.fingerprint), details=details)
+        token = CURRENT.set((context, outcome))
         try:
-            as_role = functools.partial(self._roles.effects, exchange, authority.scope)
+            as_role = functools.partial(self._roles.effects, context, authority.scope)
             return await self._registry.register(arrival, leaf, as_role)
         finally:
             CURRENT.reset(token)

@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from thingmint.access.exchange import CURRENT
+from thingmint.access.audit import CURRENT
+from thingmint.access.context import Outcome
 from thingmint.domain.errors import Unavailable
 from thingmint.domain.provisioning import template_arn
-from thingmint.mqtt.journal import exchange_of
+from thingmint.mqtt.connection_log import context_of
 from thingmint.mqtt.payloads import Format, read_optional_text, read_payload, read_text, read_texts, write_payload
 from thingmint.mqtt.rejections import rejection_of, why
 from thingmint.services.provisioning import ThingRequest
 
 if TYPE_CHECKING:
-    from thingmint.access.exchange import Exchange
+    from thingmint.access.context import RequestContext
     from thingmint.access.roles import Roles
     from thingmint.access.throttle import Throttle
     from thingmint.domain.registration import Scope
     from thingmint.mqtt.admission import Admitted
-    from thingmint.mqtt.journal import DoorJournal
+    from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
     from thingmint.services.ownership import OwnedCertificate, OwnershipRegistry
     from thingmint.services.provisioning import ProvisioningRegistry
@@ -89,39 +90,39 @@ class ProvisioningTopics:
         provisioning: ProvisioningRegistry,
         roles: Roles,
         throttle: Throttle,
-        journal: DoorJournal,
+        connection_log: ConnectionLog,
     ) -> None:
         self._ownership = ownership
         self._provisioning = provisioning
         self._roles = roles
         self._throttle = throttle
-        self._journal = journal
+        self._connection_log = connection_log
 
     async def answer(
         self, request: ProvisioningRequest, payload: bytes, peer: Peer, client_id: str, admitted: Admitted
     ) -> tuple[str, bytes]:
         """Topic and payload of the reply. Never raises but for cancellation."""
-        exchange = exchange_of(peer, admitted.caller, request.operation, request.resource(admitted.scope))
-        exchange.details = {"clientId": client_id}
-        current = CURRENT.set(exchange)
+        context = context_of(peer, admitted.caller, request.operation)
+        outcome = Outcome(resource=request.resource(admitted.scope), details={"clientId": client_id})
+        current = CURRENT.set((context, outcome))
         accepted, rejected = request.replies
         try:
-            reply = await self._serve(exchange, request, payload, client_id, admitted)
-            exchange.status = 200
+            reply = await self._serve(context, request, payload, client_id, admitted)
+            outcome.status = 200
             return accepted, write_payload(reply, request.format)
         except Exception as error:  # noqa: BLE001 - a device is told something, whatever happens
-            rejection = rejection_of(error, exchange.id)
+            rejection = rejection_of(error, context.id)
             if rejection.status >= _FAULT and not isinstance(error, Unavailable):
-                _log.exception("a device could not be answered", operation=request.operation, request_id=exchange.id)
-            exchange.status, exchange.error_code = rejection.status, rejection.code
-            exchange.details = {**exchange.details, "reason": why(error)}
+                _log.exception("a device could not be answered", operation=request.operation, request_id=context.id)
+            outcome.status, outcome.code = rejection.status, rejection.code
+            outcome.details = {**outcome.details, "reason": why(error)}
             return rejected, write_payload(rejection.document(), request.format)
         finally:
             CURRENT.reset(current)
-            self._journal.provisioned(exchange, template=request.template)
+            self._connection_log.provisioned(context, outcome, template=request.template)
 
     async def _serve(
-        self, exchange: Exchange, request: ProvisioningRequest, payload: bytes, client_id: str, admitted: Admitted
+        self, context: RequestContext, request: ProvisioningRequest, payload: bytes, client_id: str, admitted: Admitted
     ) -> dict[str, object]:
         scope, claim = admitted.scope, admitted.caller.credential
         self._throttle.take(scope.account, f"{_TOPICS}{request.operation}")
@@ -144,7 +145,7 @@ class ProvisioningTopics:
                     token=read_optional_text(document, "certificateOwnershipToken"),
                     parameters=read_texts(document, "parameters"),
                 )
-                as_role = functools.partial(self._roles.effects, exchange, scope)
+                as_role = functools.partial(self._roles.effects, context, scope)
                 thing = await self._provisioning.register_thing(wanted, as_role)
                 named = {"thingName": thing.name} if thing.name is not None else {}
                 return {"deviceConfiguration": dict(thing.device_configuration), **named}

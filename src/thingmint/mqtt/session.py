@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from thingmint.mqtt.admission import Admitted
     from thingmint.mqtt.broker.interface import Link
-    from thingmint.mqtt.journal import DoorJournal
+    from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.connection import ServerConnection
     from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
@@ -62,7 +62,7 @@ class Session:
         client_id: str,
         admitted: Admitted,
         mqtt: ServerConnection,
-        journal: DoorJournal,
+        connection_log: ConnectionLog,
         provisioning: ProvisioningTopics | None,
     ) -> None:
         self.admitted = admitted
@@ -71,7 +71,7 @@ class Session:
         self._host = host
         self._peer = peer
         self._mqtt = mqtt
-        self._journal = journal
+        self._connection_log = connection_log
         self._provisioning = provisioning
         self._loop = asyncio.get_running_loop()
         self._filters: frozenset[str] = _NONE
@@ -254,7 +254,7 @@ class Session:
     def _refused(self, action: Action, name: str, why: str, findings: Iterable[str]) -> None:
         self._refusals += 1
         resource = self.admitted.rights.resource(action, name)
-        self._journal.refused(self._peer, self.admitted.caller, action, resource, why, list(findings))
+        self._connection_log.refused(self._peer, self.admitted.caller, action, resource, why, list(findings))
 
     def _note(self, kind: str, topic: str) -> bool:
         """Whether it was not told of before."""

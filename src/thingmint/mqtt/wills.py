@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from thingmint.domain.registration import Scope
     from thingmint.mqtt.admission import Admission
     from thingmint.mqtt.broker.interface import Broker, Message
-    from thingmint.mqtt.journal import DoorJournal
+    from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
 
 __all__ = ["Will", "Wills"]
@@ -36,10 +36,10 @@ class Will:
 
 
 class Wills:
-    def __init__(self, admission: Admission, broker: Broker, journal: DoorJournal) -> None:
+    def __init__(self, admission: Admission, broker: Broker, connection_log: ConnectionLog) -> None:
         self._admission = admission
         self._broker = broker
-        self._journal = journal
+        self._connection_log = connection_log
         self._waiting: dict[tuple[Scope, str], tuple[asyncio.Task[None], asyncio.Event]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -87,12 +87,12 @@ class Wills:
         if message.topic.startswith(_RESERVED):
             resource = judged.rights.resource("Publish", message.topic)
             why = "the topic is reserved for the service itself"
-            self._journal.refused(peer, judged.caller, "Publish", resource, why)
+            self._connection_log.refused(peer, judged.caller, "Publish", resource, why)
             return
         for action in ("Publish", "RetainPublish") if message.retain else ("Publish",):
             if not judged.rights.allows(action, message.topic):
                 rights = judged.rights
-                self._journal.refused(
+                self._connection_log.refused(
                     peer,
                     judged.caller,
                     action,

@@ -1,17 +1,17 @@
-"""The native face: authenticate, find the endpoint, check the input, call it, wrap the answer."""
+"""The native REST API, whose answers are enveloped: ``{"success": true, "data": ...}`` or ``"error"``."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
-from starlette.exceptions import HTTPException
-from starlette.routing import Route, Router
+from starlette.routing import Match, Route
 
-from thingmint.domain.errors import DomainError, Invalid, Throttled, Unauthenticated
-from thingmint.http.exchange import Exchange, read_request, respond
+from thingmint.access.authorization import authorizer
+from thingmint.domain.errors import Invalid, Throttled, Unauthenticated
+from thingmint.http.messages import Answer
 from thingmint.native.endpoints import ENDPOINTS, Call
 from thingmint.native.errors import Problem, problem_of
 from thingmint.native.openapi import document
@@ -22,20 +22,28 @@ if TYPE_CHECKING:
 
     from thingmint.access.administration import Administration
     from thingmint.access.audit_records import AuditRecords
+    from thingmint.access.context import Outcome, RequestContext
     from thingmint.access.throttle import Throttle
-    from thingmint.http.exchange import Message, Receive, Send
+    from thingmint.domain.errors import DomainError
+    from thingmint.http.messages import Incoming
     from thingmint.native.auth import NativeAuth
     from thingmint.native.endpoints import Endpoint
     from thingmint.services.certificates import CertificateRegistry
 
-__all__ = ["NativeFace"]
+__all__ = ["NativeApi"]
 
 _JSON = (b"content-type", b"application/json")
 _MAX_PARAMETERS = 32
+_ISSUE = "CreateKeysAndCertificate"
 
 
-class NativeFace:
-    """An ASGI application."""
+class _Found(NamedTuple):
+    endpoint: Endpoint
+    parameters: dict[str, str]  # of the path
+
+
+class NativeApi:
+    """An HttpApi. A route is the path's endpoint with its parameters, or the answer if there is none."""
 
     def __init__(
         self,
@@ -46,98 +54,89 @@ class NativeFace:
         audit: AuditRecords,
     ) -> None:
         self._auth = auth
-        self._openapi = orjson.dumps(document())
-        self._router = Router(
-            [
-                Route(e.path, _EndpointApp(e, certificates, administration, audit, throttle), methods=[e.method])
-                for e in ENDPOINTS
-            ],
-            redirect_slashes=False,
-            default=_not_found,
-        )
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        exchange = Exchange.of(scope)
-        exchange.face = "native"
-        try:
-            if scope["raw_path"] == b"/openapi.json" and scope["method"] in ("GET", "HEAD"):
-                await respond(exchange, send, 200, [_JSON], self._openapi)
-                return
-            exchange.caller, scope["thingmint.scope"] = await self._auth.authenticate(scope["headers"])
-            scope["app"] = self  # starlette then raises for a wrong method, instead of answering in plain text
-            await self._router(scope, receive, send)
-        except DomainError as error:
-            headers = [(b"www-authenticate", b"Bearer")] if isinstance(error, Unauthenticated) else []
-            if isinstance(error, Throttled):
-                headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
-            await _respond_problem(exchange, send, problem_of(error), headers, _is_aws_path(scope, error))
-        except HTTPException as refused:
-            problem = Problem(405, "METHOD_NOT_ALLOWED", "This path does not take that method; see /openapi.json")
-            allow = (refused.headers or {}).get("Allow", "")
-            await _respond_problem(exchange, send, problem, [(b"allow", allow.encode())])
-
-
-class _EndpointApp:
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        certificates: CertificateRegistry,
-        administration: Administration,
-        audit: AuditRecords,
-        throttle: Throttle,
-    ) -> None:
-        self._endpoint = endpoint
         self._throttle = throttle
         self._certificates = certificates
         self._administration = administration
         self._audit = audit
+        self._openapi = orjson.dumps(document())
+        self._routes = [(Route(e.path, _unused, methods=[e.method]), e) for e in ENDPOINTS]
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        exchange = Exchange.of(scope)
-        exchange.operation = self._endpoint.operation
-        assert exchange.caller is not None, "the face authenticates first"
-        self._throttle.take(exchange.caller.account, self._endpoint.operation)
-        request = await read_request(scope, receive)
+    def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, _Found | Answer]:
+        if incoming.raw_path == b"/openapi.json" and incoming.method in ("GET", "HEAD"):
+            return context.of("-", api="native"), Answer(200, [_JSON], self._openapi)
+        allowed: set[str] = set()
+        for route, endpoint in self._routes:
+            match, found = route.matches({"type": "http", "method": incoming.method, "path": incoming.path})
+            if match is Match.FULL:
+                return context.of(endpoint.operation, api="native"), _Found(endpoint, found["path_params"])
+            if match is Match.PARTIAL and not allowed:
+                allowed = route.methods or set()
+        if allowed:
+            problem = Problem(405, "METHOD_NOT_ALLOWED", "This path does not take that method; see /openapi.json")
+            headers = [(b"allow", ", ".join(sorted(allowed)).encode())]
+        else:
+            problem, headers = Problem(404, "NOT_FOUND", "There is nothing at this path; see /openapi.json"), []
+        return context.of("-", api="native"), _answer_of(problem, headers)
+
+    async def authenticate(self, context: RequestContext, route: _Found | Answer, incoming: Incoming) -> RequestContext:
+        if isinstance(route, Answer) and route.body is self._openapi:
+            return context
+        return context.by(*await self._auth.authenticate(incoming.headers))
+
+    async def decode(
+        self, context: RequestContext, route: _Found | Answer, incoming: Incoming
+    ) -> tuple[RequestContext, tuple[Any, Any]]:
+        if isinstance(route, Answer):
+            return context, (None, None)
+        endpoint = route.endpoint
+        assert context.scope is not None, "callers are authenticated first"
+        self._throttle.take(context.scope.account, endpoint.operation)
+        request = await incoming.whole()
+        query = checked(endpoint.query, _parameters(request.query))
+        body = checked(endpoint.body, _object(request.body))
+        return endpoint.named(context, body), (query, body)
+
+    async def serve(
+        self, context: RequestContext, outcome: Outcome, route: _Found | Answer, given: tuple[Any, Any]
+    ) -> Answer:
+        if isinstance(route, Answer):
+            return route
+        assert context.scope is not None, "callers are authenticated first"
+        query, body = given
         call = Call(
-            exchange=exchange,
-            scope=scope["thingmint.scope"],
+            scope=context.scope,
+            may=authorizer(context, outcome, context.scope),
             certificates=self._certificates,
-            administration=self._administration,
+            administration=self._administration.of(context, outcome),
             audit=self._audit,
-            path=scope["path_params"],
-            query=checked(self._endpoint.query, _parameters(request.query)),
-            body=checked(self._endpoint.body, _object(request.body)),
+            path=route.parameters,
+            query=query,
+            body=body,
         )
-        result = await self._endpoint.handler(call)
+        result = await route.endpoint.handler(call)
         data = result.model_dump(mode="json") if result is not None else None
-        await respond(exchange, send, 200, [_JSON], orjson.dumps({"success": True, "data": data}))
+        return Answer(200, [_JSON], orjson.dumps({"success": True, "data": data}))
+
+    def refuse(self, context: RequestContext, error: DomainError) -> Answer:
+        headers = [(b"www-authenticate", b"Bearer")] if isinstance(error, Unauthenticated) else []
+        if isinstance(error, Throttled):
+            headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
+        # AWS has this path too: a client of AWS's that forgot to sign should understand the refusal.
+        readable_by_aws = isinstance(error, Unauthenticated) and context.operation == _ISSUE
+        return _answer_of(problem_of(error), headers, readable_by_aws=readable_by_aws)
 
 
-async def _not_found(scope: Message, receive: Receive, send: Send) -> None:
-    del receive
-    problem = Problem(404, "NOT_FOUND", "There is nothing at this path; see /openapi.json")
-    await _respond_problem(Exchange.of(scope), send, problem)
-
-
-async def _respond_problem(
-    exchange: Exchange,
-    send: Send,
-    problem: Problem,
-    headers: Sequence[tuple[bytes, bytes]] = (),
-    readable_by_aws: bool = False,
-) -> None:
-    exchange.error_code = problem.code
+def _answer_of(problem: Problem, headers: Sequence[tuple[bytes, bytes]], *, readable_by_aws: bool = False) -> Answer:
     body: dict[str, Any] = {"success": False, "error": {"code": problem.code, "message": problem.message}}
     headers = [_JSON, *headers]
     if readable_by_aws:
         body["message"] = problem.message
         headers.append((b"x-amzn-errortype", b"MissingAuthenticationTokenException"))
-    await respond(exchange, send, problem.status, headers, orjson.dumps(body))
+    return Answer(problem.status, headers, orjson.dumps(body), problem.code)
 
 
-def _is_aws_path(scope: Message, error: DomainError) -> bool:
-    """AWS has this path too: a client of AWS's that forgot to sign should understand the refusal."""
-    return isinstance(error, Unauthenticated) and scope["raw_path"] == b"/keys-and-certificate"
+async def _unused(scope: object, receive: object, send: object) -> None:
+    """Routes are only matched here."""
 
 
 def _parameters(query: bytes) -> dict[str, str]:

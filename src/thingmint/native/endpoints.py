@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from thingmint.access.audit_records import AuditFilter
-from thingmint.access.authorization import authorize
 from thingmint.access.commands import COMMANDS
 from thingmint.access.inputs import InAccount
 from thingmint.domain.certificates import parse_fingerprint
@@ -23,9 +22,10 @@ if TYPE_CHECKING:
     from thingmint.access.administration import Administration
     from thingmint.access.audit_records import AuditRecords
     from thingmint.access.commands import Command
-    from thingmint.access.exchange import Exchange
+    from thingmint.access.context import RequestContext
     from thingmint.domain.registration import Scope
     from thingmint.services.certificates import CertificateRegistry
+    from thingmint.services.change import Authorize
 
 __all__ = ["ENDPOINTS", "Call", "Endpoint"]
 
@@ -34,8 +34,8 @@ __all__ = ["ENDPOINTS", "Call", "Endpoint"]
 class Call:
     """A request whose caller is known and whose input was checked against the endpoint's models."""
 
-    exchange: Exchange
     scope: Scope
+    may: Authorize
     certificates: CertificateRegistry
     administration: Administration
     audit: AuditRecords
@@ -45,7 +45,7 @@ class Call:
 
     def authorize(self, action: str, resource: str = "*") -> None:
         """Raises Denied."""
-        authorize(self.exchange, action, (resource,), {"aws:RequestedRegion": self.scope.region})
+        self.may(action, (resource,), {})
 
     def certificate(self, action: str) -> str:
         """The id in the path, once the caller may do ``action`` to that certificate."""
@@ -58,7 +58,8 @@ class Call:
 class Endpoint:
     """``result`` is what "data" holds in the envelope; without one it is null.
 
-    ``operation`` names it in log, metrics and audit trail, and ``id`` in OpenAPI where several share that name.
+    ``operation`` names it in log, metrics and audit record, and ``id`` in OpenAPI where several share that name.
+    ``named`` completes the context of endpoints whose operation depends on their body.
     """
 
     method: str
@@ -70,6 +71,7 @@ class Endpoint:
     body: type[BaseModel] = schemas.NoBody
     result: type[BaseModel] | None = None
     id: str | None = None
+    named: Callable[[RequestContext, Any], RequestContext] = lambda context, body: context
 
 
 async def _create_keys_and_certificate(call: Call) -> schemas.IssuedKeys:
@@ -130,11 +132,12 @@ async def _list_audit(call: Call) -> schemas.AuditListing:
 def _access_endpoint(command: Command) -> Endpoint:
     """The same command as `thingmint access`, within the caller's own account."""
 
+    def named(context: RequestContext, given: Any) -> RequestContext:
+        return replace(context, operation=command.event(given), parameters=command.parameters(given))
+
     async def handler(call: Call) -> BaseModel:
         given = call.body
-        call.exchange.operation = command.event(given)
-        call.exchange.parameters = command.parameters(given)
-        call.authorize(f"thingmint:{call.exchange.operation}")
+        call.authorize(f"thingmint:{command.event(given)}")
         if isinstance(given, InAccount):
             if given.account not in ("", call.scope.account):
                 raise NotFound("account", given.account)
@@ -150,6 +153,7 @@ def _access_endpoint(command: Command) -> Endpoint:
         body=command.input,
         result=schemas.Result,
         id=f"{command.noun}-{command.verb}",
+        named=named,
     )
 
 

@@ -10,7 +10,7 @@ from thingmint.access.audit_records import AuditRecords
 from thingmint.access.iam import IamTokens
 from thingmint.access.roles import Roles
 from thingmint.access.sigv4 import SigV4
-from thingmint.aws.app import AwsFace
+from thingmint.aws.app import AwsApi
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.aws.operations import Registries
 from thingmint.domain.authority import CLAIM, DEVICE
@@ -20,7 +20,7 @@ from thingmint.http.probes import probes
 from thingmint.mqtt.gateway import Gateway
 from thingmint.mqtt.newcomers import Newcomers, newcomer_throttle
 from thingmint.mqtt.provisioning import ProvisioningTopics
-from thingmint.native.app import NativeFace
+from thingmint.native.app import NativeApi
 from thingmint.native.auth import NativeAuth
 from thingmint.services.authorities import AuthorityRegistry
 from thingmint.services.bindings import BindingRegistry
@@ -55,12 +55,12 @@ if TYPE_CHECKING:
     from thingmint.access.administration import Administration
     from thingmint.access.audit import AuditedStore
     from thingmint.access.directory import Directory
-    from thingmint.access.journal import Journal
+    from thingmint.access.request_log import RequestLog
     from thingmint.access.throttle import Throttle
     from thingmint.instance.create import Instance
     from thingmint.metrics import Metrics
     from thingmint.mqtt.broker.interface import Broker
-    from thingmint.mqtt.journal import DoorJournal
+    from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
     from thingmint.settings import Settings
@@ -99,7 +99,7 @@ def front(
     fleet: Fleet,
     yandex: YandexRest,
     metrics: Metrics,
-    journal: Journal,
+    request_log: RequestLog,
 ) -> Front:
     markers = Markers(instance.vault.derive("markers"))
     certificates = CertificateRegistry(
@@ -125,10 +125,10 @@ def front(
         authorities=AuthorityRegistry(access.store, markers),
         issued=IssuedRegistry(access.store, markers, quotas=settings.quotas_in_force()),
     )
-    aws = AwsFace(load_aws_contract(), sigv4, access.throttle, access.store, environment, registries)
+    aws = AwsApi(load_aws_contract(), sigv4, access.throttle, access.store, environment, registries)
     return Front(
         aws=aws,
-        native=NativeFace(
+        native=NativeApi(
             NativeAuth(access.directory, partial(access.store.read, list_hostnames), dev=settings.dev),
             access.throttle,
             certificates,
@@ -139,7 +139,7 @@ def front(
         probes=probes(instance.store, metrics),
         is_aws_route=aws.is_route,
         is_yandex_route=yandex.is_route,
-        journal=journal,
+        request_log=request_log,
         clock=utc_now,
     )
 
@@ -196,7 +196,7 @@ def gateway_of(
     fleet: Fleet,
     broker: Broker,
     endpoints: Mapping[str, Scope],
-    journal: DoorJournal,
+    connection_log: ConnectionLog,
     tls: ListenerTLS,
 ) -> Gateway:
     roles = Roles(access.directory)
@@ -206,17 +206,17 @@ def gateway_of(
     return Gateway(
         Doorkeeping(instance.store),
         broker,
-        journal,
+        connection_log,
         endpoints=endpoints,
         renewed=tls.follow(),
         clock=utc_now,
-        provisioning=ProvisioningTopics(fleet.ownership, fleet.provisioning, roles, access.throttle, journal),
+        provisioning=ProvisioningTopics(fleet.ownership, fleet.provisioning, roles, access.throttle, connection_log),
         newcomer=Newcomers(newcomers, broker, roles, newcomer_throttle(settings.limits), utc_now),
     )
 
 
-def grpc_listener(face: YandexApi, journal: Journal, settings: Settings, tls: ListenerTLS) -> GrpcListener:
+def grpc_listener(api: YandexApi, request_log: RequestLog, settings: Settings, tls: ListenerTLS) -> GrpcListener:
     try:
-        return GrpcListener(face, journal, settings.host, settings.grpc_port, tls.follow())
+        return GrpcListener(api, request_log, settings.host, settings.grpc_port, tls.follow())
     except OSError as error:
         raise ConfigError("grpc-port", f"{error}; choose another, or 0 for a free one") from None

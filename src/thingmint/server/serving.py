@@ -15,8 +15,8 @@ import structlog
 from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.directory import Directory
-from thingmint.access.journal import Journal
-from thingmint.access.operator import as_operator
+from thingmint.access.local_admin import as_local_admin
+from thingmint.access.request_log import RequestLog
 from thingmint.access.sealing import Sealer, insert_sealed
 from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
@@ -30,7 +30,7 @@ from thingmint.instance.layout import write_private
 from thingmint.metrics import Metrics
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.upstream import UpstreamBroker
-from thingmint.mqtt.journal import DoorJournal
+from thingmint.mqtt.connection_log import ConnectionLog
 from thingmint.server.faces import Access, environment_of, fleet_of, front, gateway_of, grpc_listener, yandex_api
 from thingmint.server.sockets import PROXY_SOCKET, bind, doorways_of, take_all_files
 from thingmint.services.certificates import utc_now
@@ -97,7 +97,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     keys = KeyPool(settings.key_pool)
     metrics = _metrics(instance, keys)
     trail = AuditTrail(instance.store, utc_now, insert_sealed)
-    journal = Journal(metrics, trail)
+    request_log = RequestLog(metrics, trail)
     sealer = Sealer(
         instance.store,
         instance.audit_key(),
@@ -116,13 +116,13 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     hooks = HookTable(settings.hooks)
     fleet = fleet_of(instance, access, settings, keys, hooks)
     environment = environment_of(instance, settings, keys, hooks)
-    app = front(instance, access, settings, keys, environment, fleet, YandexRest(yandex), metrics, journal)
+    app = front(instance, access, settings, keys, environment, fleet, YandexRest(yandex), metrics, request_log)
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(app, api_socket, tls.context),
         "http": HttpListener(app, http_socket),
-        "grpc": grpc_listener(yandex, journal, settings, tls),
+        "grpc": grpc_listener(yandex, request_log, settings, tls),
     }
-    gateway = gateway_of(instance, access, settings, fleet, broker, endpoints, DoorJournal(metrics, trail), tls)
+    gateway = gateway_of(instance, access, settings, fleet, broker, endpoints, ConnectionLog(metrics, trail), tls)
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != PROXY_SOCKET}
@@ -138,7 +138,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
 
     async def access_command(name: str, given: dict[str, Any]) -> Any:
         """What `thingmint access` asks of a server that holds the directory."""
-        return await as_operator(access.administration, trail, name, given)
+        return await as_local_admin(access.administration, trail, name, given)
 
     admin = AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command})
     chores = [

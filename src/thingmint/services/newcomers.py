@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Registration, Scope
     from thingmint.domain.template import Plan, Template
-    from thingmint.services.plans import Authorize, PreparedPlan
+    from thingmint.services.change import Authorize
+    from thingmint.services.plans import PreparedPlan
     from thingmint.services.provisioning import AsRole
     from thingmint.services.templates import TemplateRegistry
     from thingmint.store.engine import Store, Transaction

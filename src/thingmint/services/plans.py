@@ -7,7 +7,6 @@ the transaction; ``apply_plan`` is the rest, within it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ from thingmint.domain.device_policies import Target, policy_arn
 from thingmint.domain.errors import Disallowed, NotFound
 from thingmint.domain.keys import CSR_KEYS
 from thingmint.domain.leaves import parse_leaf
-from thingmint.domain.policy import ContextValue
 from thingmint.domain.registration import Registration
 from thingmint.domain.status import Status
 from thingmint.domain.template import FromCsr, FromPem, Override, Registered
@@ -37,6 +35,7 @@ from thingmint.store import thing_groups as groups_sql
 from thingmint.store import things as things_sql
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from thingmint.domain.authorities import Authority
@@ -44,16 +43,15 @@ if TYPE_CHECKING:
     from thingmint.domain.certificates import Certificate
     from thingmint.domain.device_policies import DevicePolicy, PolicyVersion
     from thingmint.domain.leaves import Leaf
+    from thingmint.domain.policy import ContextValue
     from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Scope
     from thingmint.domain.template import CertificatePlan, Plan, ThingPlan
     from thingmint.domain.things import PrincipalType
+    from thingmint.services.change import Authorize
     from thingmint.store.engine import Transaction
 
-__all__ = ["Applied", "Authorize", "NewCertificate", "PreparedPlan", "apply_plan", "prepare_plan"]
-
-Authorize = Callable[[str, str, Mapping[str, ContextValue]], None]
-"""Action, resource and what is known of the request besides. Raises Denied. May be asked the same twice."""
+__all__ = ["Applied", "NewCertificate", "PreparedPlan", "apply_plan", "prepare_plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +139,7 @@ def _new_certificate(
 ) -> NewCertificate:
     generation = str(uuid.uuid4())
     if isinstance(plan.source, FromCsr):
-        authorize("iot:CreateCertificateFromCsr", "*", {})
+        authorize("iot:CreateCertificateFromCsr", ("*",), {})
         csr = parse_csr(plan.source.csr, "CertificateSigningRequest", CSR_KEYS)
         certificate = authority.sign(authority.prepare(CertificateRequest(csr.subject, csr.public_key), now))
         registration = Registration.begin(
@@ -311,7 +309,7 @@ class _Work:
 
     def _may(self, action: str, resource: str = "*", context: Mapping[str, ContextValue] | None = None) -> None:
         """As if AWS IoT's operation of that name were called by itself. Raises Denied."""
-        self._authorize(f"iot:{action}", resource, context or {})
+        self._authorize(f"iot:{action}", (resource,), context or {})
 
 
 def _is_to_change(property: str, thing: Thing, override: Override | None, *, differs: bool) -> bool:

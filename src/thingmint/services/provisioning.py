@@ -22,8 +22,9 @@ from thingmint.domain.errors import (
 from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.template import CERTIFICATE_ID, Kind, parse_template
 from thingmint.services.certificates import utc_now
+from thingmint.services.change import Authorize
 from thingmint.services.ownership import current_token, token_sha256
-from thingmint.services.plans import Applied, Authorize, apply_plan, prepare_plan
+from thingmint.services.plans import Applied, apply_plan, prepare_plan
 from thingmint.store import ownership_tokens as sql
 
 if TYPE_CHECKING:

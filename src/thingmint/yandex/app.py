@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from thingmint.access.exchange import Exchange
+    from thingmint.access.context import Outcome, RequestContext
     from thingmint.access.iam import IamTokens
     from thingmint.access.throttle import Throttle
     from thingmint.services.bindings import BindingRegistry
@@ -88,36 +88,50 @@ class YandexApi:
             status_of=self.status_of,
         )
 
-    async def authenticate(self, method: Method, headers: Iterable[tuple[bytes, bytes]], exchange: Exchange) -> None:
-        """Establishes the caller, where the method needs one. Raises Unauthenticated."""
-        exchange.face = "yandex"
-        exchange.operation = f"{method.service.rpartition('.')[2]}.{method.name}"
+    def named(self, context: RequestContext, method: Method | None) -> RequestContext:
+        """The context with the API's and the method's names."""
+        name = f"{method.service.rpartition('.')[2]}.{method.name}" if method is not None else "-"
+        return context.of(name, api="yandex")
+
+    async def authenticate(
+        self, context: RequestContext, method: Method, headers: Iterable[tuple[bytes, bytes]]
+    ) -> RequestContext:
+        """The context with the caller, where the method needs one. Raises Unauthenticated."""
         if method.service in _OPEN_SERVICES:
-            return
+            return context
         token = bearer_token(headers)
         if token is None:
             raise Unauthenticated("missing", "An IAM token is needed, as: Authorization: Bearer <token>")
-        exchange.caller = await self._tokens.authenticate(token)
+        caller = await self._tokens.authenticate(token)
+        return context.by(caller, caller.scope())
 
     async def serve(
-        self, method: Method, request: Message, exchange: Exchange, *, port: int, idempotency_key: str | None
+        self,
+        context: RequestContext,
+        outcome: Outcome,
+        method: Method,
+        request: Message,
+        *,
+        port: int,
+        idempotency_key: str | None,
     ) -> Message:
         """The answer to a request whose caller was established. Raises DomainErrors."""
         handler = SERVED.get(method.path)
-        if exchange.caller is not None:
-            self._throttle.take(exchange.caller.account, exchange.operation)
+        if context.caller is not None:
+            self._throttle.take(context.caller.account, context.operation)
         if handler is None:
-            raise Unimplemented(exchange.operation)
+            raise Unimplemented(context.operation)
         method.validate(request)
         call = Call(
             parts=self._parts,
             method=method,
             request=request,
-            exchange=exchange,
+            context=context,
+            outcome=outcome,
             port=port,
-            request_id=exchange.id,
+            request_id=context.id,
             idempotency_key=idempotency_key,
-            now=exchange.at,
+            now=context.now,
         )
         return await handler(call)
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from thingmint.access.authorization import authorize
+from thingmint.access.authorization import authorizer
 from thingmint.domain.errors import DomainError, Invalid
 from thingmint.domain.ids import IOT, new_id
 from thingmint.services.operations import IdempotencyKey, Receipt
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from thingmint.access.callers import Caller
-    from thingmint.access.exchange import Exchange
+    from thingmint.access.context import Outcome, RequestContext
     from thingmint.access.iam import IamTokens
     from thingmint.domain.registration import Scope
     from thingmint.services.bindings import BindingRegistry
@@ -60,7 +60,8 @@ class Call:
     parts: Parts
     method: Method
     request: Any
-    exchange: Exchange
+    context: RequestContext
+    outcome: Outcome
     port: int
     request_id: str
     idempotency_key: str | None
@@ -68,8 +69,8 @@ class Call:
 
     @property
     def caller(self) -> Caller:
-        assert self.exchange.caller is not None, "only methods that are open to everybody have no caller"
-        return self.exchange.caller
+        assert self.context.caller is not None, "only methods that are open to everybody have no caller"
+        return self.context.caller
 
     @property
     def account(self) -> str:
@@ -84,7 +85,8 @@ class Call:
         """Whether the caller may, on the thing itself or on any that contains it. Raises Denied."""
         named = (("device", device), ("registry", registry), ("folder", folder))
         resources = [f"yandex:{kind}/{id}" for kind, id in named if id is not None]
-        authorize(self.exchange, f"yandex:{self.exchange.operation}", [*resources, f"yandex:cloud/{self.account}"])
+        authorize = authorizer(self.context, self.outcome)
+        authorize(f"yandex:{self.context.operation}", [*resources, f"yandex:cloud/{self.account}"], {})
 
     async def authorize_registry(self, id: str) -> str | None:
         """The same for a registry that may not exist, which who may not see it does not learn; its folder."""
@@ -151,7 +153,7 @@ class Call:
             if not self.parts.pending:
                 raise
             status = self.parts.status_of(refusal, self.request_id)
-            self.exchange.error_code = code_of(refusal).name
+            self.outcome.code = code_of(refusal).name
             recorded = await self.parts.operations.record_refusal(
                 self._receipt(id, folder, lambda _: encode(error=status))
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -10,7 +11,8 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from thingmint.access.exchange import CURRENT, Exchange
+from thingmint.access.audit import CURRENT
+from thingmint.access.context import Outcome, RequestContext
 from thingmint.domain.errors import DomainError, Invalid
 from thingmint.domain.names import authority_of
 from thingmint.yandex.contract.status import HTTP_STATUS, Code
@@ -18,7 +20,7 @@ from thingmint.yandex.contract.status import HTTP_STATUS, Code
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from thingmint.access.journal import Journal
+    from thingmint.access.request_log import RequestLog
     from thingmint.yandex.app import YandexApi
     from thingmint.yandex.contract import Method
 
@@ -49,15 +51,15 @@ class GrpcListener:
 
     def __init__(
         self,
-        face: YandexApi,
-        journal: Journal,
+        api: YandexApi,
+        request_log: RequestLog,
         host: str,
         port: int,
         certificates: Callable[[], Sequence[tuple[bytes, bytes]] | None],
     ) -> None:
         """Raises OSError if the port cannot be listened on."""
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
-        self._server.add_generic_rpc_handlers((_Handlers(face, journal, lambda: self.port),))
+        self._server.add_generic_rpc_handlers((_Handlers(api, request_log, lambda: self.port),))
         try:
             self.port = self._server.add_secure_port(authority_of(host, port), _credentials(certificates))
         except RuntimeError as error:
@@ -71,17 +73,26 @@ class GrpcListener:
         await self._server.stop(_GRACE)
 
 
+@dataclass(slots=True)
+class _Call:
+    """One RPC: gRPC's side of it, and the request as far as it is understood."""
+
+    rpc: Any
+    request: RequestContext
+    outcome: Outcome
+
+
 class _Handlers(grpc.GenericRpcHandler):
     """Every method of the contract; for any other path gRPC itself answers UNIMPLEMENTED."""
 
-    def __init__(self, face: YandexApi, journal: Journal, port: Callable[[], int]) -> None:
-        self._face = face
-        self._journal = journal
+    def __init__(self, api: YandexApi, request_log: RequestLog, port: Callable[[], int]) -> None:
+        self._api = api
+        self._request_log = request_log
         self._port = port
         # Without (de)serialisers the handlers get and give bytes, and a malformed message can be answered in form.
         self._handlers: dict[str, Any] = {
             path: grpc.unary_unary_rpc_method_handler(self._handler(method))
-            for path, method in face.contract.methods.items()
+            for path, method in api.contract.methods.items()
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -89,18 +100,18 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def _handler(self, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def handle(request: bytes, context: Any) -> bytes:
-            exchange = Exchange(
-                method="gRPC", source=_client(context), user_agent=_agent(context), at=self._face.clock()
+            arrived = RequestContext(
+                method="gRPC", address=_client(context), user_agent=_agent(context), now=self._api.clock()
             )
-            CURRENT.set(exchange)
-            context.set_trailing_metadata((("x-request-id", exchange.id),))
+            call = _Call(context, self._api.named(arrived, method), Outcome())
+            context.set_trailing_metadata((("x-request-id", call.request.id),))
             try:
-                answer = await self._serve(method, request, context, exchange)
-                exchange.status = 200
+                answer = await self._serve(method, request, call)
+                call.outcome.status = 200
                 return answer
             except DomainError as error:
                 try:
-                    await self._refuse(context, exchange, error)
+                    await self._refuse(call, error)
                 except grpc.aio.InternalError:
                     raise asyncio.CancelledError from None
             except grpc.aio.AbortError:
@@ -109,48 +120,50 @@ class _Handlers(grpc.GenericRpcHandler):
                 # The call's deadline passed, or its client left, before it could be told anything.
                 raise asyncio.CancelledError from None
             except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and the server goes on
-                _log.exception("a call failed", request_id=exchange.id, operation=exchange.operation)
-                exchange.error_code, exchange.status = "INTERNAL", 500
-                message = f"The server failed to answer; its log has the details under {exchange.id}"
+                _log.exception("a call failed", request_id=call.request.id, operation=call.request.operation)
+                call.outcome.code, call.outcome.status = "INTERNAL", 500
+                message = f"The server failed to answer; its log has the details under {call.request.id}"
                 await context.abort(grpc.StatusCode.INTERNAL, message)
             finally:
-                self._journal.record(exchange)
+                self._request_log.record(call.request, call.outcome)
             raise AssertionError("abort() raises")
 
         return handle
 
-    async def _serve(self, method: Method, request: bytes, context: Any, exchange: Exchange) -> bytes:
-        remaining = context.time_remaining()
+    async def _serve(self, method: Method, request: bytes, call: _Call) -> bytes:
+        remaining = call.rpc.time_remaining()
         if remaining is not None and remaining <= 0:
-            exchange.error_code, exchange.status = "DEADLINE_EXCEEDED", 504
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The deadline had passed when the call arrived")
+            call.outcome.code, call.outcome.status = "DEADLINE_EXCEEDED", 504
+            await call.rpc.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The deadline had passed when the call arrived")
         headers = [
             (name.encode(), value if isinstance(value, bytes) else value.encode("latin-1", "replace"))
-            for name, value in context.invocation_metadata()
+            for name, value in call.rpc.invocation_metadata()
         ]
-        await self._face.authenticate(method, headers, exchange)
+        call.request = await self._api.authenticate(call.request, method, headers)
         try:
             message = method.request_class.FromString(request)
         except DecodeError:
             raise Invalid("request", f"is not a well-formed {method.request_class.DESCRIPTOR.full_name}") from None
         key = dict(headers).get(b"idempotency-key")
-        answer = await self._face.serve(
+        CURRENT.set((call.request, call.outcome))
+        answer = await self._api.serve(
+            call.request,
+            call.outcome,
             method,
             message,
-            exchange,
             port=self._port(),
             idempotency_key=key.decode("latin-1") if key is not None else None,
         )
         return answer.SerializeToString()
 
-    async def _refuse(self, context: Any, exchange: Exchange, error: DomainError) -> NoReturn:
-        status: Any = self._face.status_of(error, exchange.id)
+    async def _refuse(self, call: _Call, error: DomainError) -> NoReturn:
+        status: Any = self._api.status_of(error, call.request.id)
         code = Code(status.code)
-        exchange.error_code, exchange.status = code.name, HTTP_STATUS[code]
-        await context.abort(
+        call.outcome.code, call.outcome.status = code.name, HTTP_STATUS[code]
+        await call.rpc.abort(
             _STATUS_CODES[status.code],
             status.message,
-            (("grpc-status-details-bin", status.SerializeToString()), ("x-request-id", exchange.id)),
+            (("grpc-status-details-bin", status.SerializeToString()), ("x-request-id", call.request.id)),
         )
         raise AssertionError("abort() raises")
 

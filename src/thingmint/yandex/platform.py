@@ -52,15 +52,16 @@ async def list_endpoints(call: Call) -> Message:
 async def create_iam_token(call: Call) -> Message:
     request, tokens = call.request, call.parts.tokens
     if request.WhichOneof("identity") == "jwt":
-        token, ends = await tokens.for_jwt(request.jwt, await call.parts.hostnames())
+        new = await tokens.for_jwt(request.jwt, await call.parts.hostnames())
     else:
-        token, ends = await tokens.for_api_token(request.yandex_passport_oauth_token)
-    response: Message = call.method.response_class(iam_token=token, expires_at=call.timestamp(ends))
+        new = await tokens.for_api_token(request.yandex_passport_oauth_token)
+    call.outcome.caller = new.caller
+    response: Message = call.method.response_class(iam_token=new.token, expires_at=call.timestamp(new.ends))
     return response
 
 
 async def revoke_iam_token(call: Call) -> Message:
-    await call.parts.tokens.revoke(call.request.iam_token)
+    await call.parts.tokens.revoke(call.request.iam_token, call.context, call.outcome)
     response: Message = call.method.response_class()
     return response
 

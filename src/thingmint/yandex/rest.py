@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from thingmint.domain.errors import DomainError, NotFound, Throttled
-from thingmint.http.exchange import Exchange, read_request, respond
+from thingmint.domain.errors import NotFound, Throttled
+from thingmint.http.messages import Answer
 from thingmint.yandex.contract.status import HTTP_STATUS, Code
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from google.protobuf.message import Message as ProtoMessage
-
-    from thingmint.http.exchange import Message, Receive, Send
+    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.domain.errors import DomainError
+    from thingmint.http.messages import Incoming
     from thingmint.yandex.app import YandexApi
+    from thingmint.yandex.contract import Method
+
+    _Route = tuple[Method, Any]
 
 __all__ = ["YandexRest"]
 
@@ -23,48 +24,49 @@ _JSON = (b"content-type", b"application/json")
 
 
 class YandexRest:
-    """An ASGI application."""
+    """An HttpApi. A route is the method with what the path binds, or None."""
 
-    def __init__(self, face: YandexApi) -> None:
-        self._face = face
-        self._contract = face.contract
+    def __init__(self, api: YandexApi) -> None:
+        self._api = api
+        self._contract = api.contract
 
     def is_route(self, raw_path: bytes) -> bool:
-        """Whether the path is one of this face's, be it one where nothing is."""
+        """True if the path is one of this API's, even when it leads nowhere."""
         return raw_path[1:].partition(b"/")[0].partition(b":")[0] in self._contract.roots
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        exchange = Exchange.of(scope)
-        exchange.face = "yandex"
-        headers = [_JSON, (b"x-request-id", exchange.id.encode())]
-        try:
-            answer = await self._serve(scope, receive, exchange)
-        except DomainError as error:
-            status = self._face.status_of(error, exchange.id)
-            code = Code(status.code)  # type: ignore[attr-defined]  # google.rpc.Status of a private pool
-            exchange.error_code = code.name
-            if isinstance(error, Throttled):
-                headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
-            await respond(exchange, send, HTTP_STATUS[code], headers, self._contract.status_to_json(status))
-        else:
-            await respond(exchange, send, 200, headers, self._contract.response_to_json(answer))
+    def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, _Route | None]:
+        route = self._contract.match(incoming.method, incoming.raw_path)
+        return self._api.named(context, route[0] if route is not None else None), route
 
-    async def _serve(self, scope: Message, receive: Receive, exchange: Exchange) -> ProtoMessage:
-        request = await read_request(scope, receive)
-        match = self._contract.match(request.method, request.raw_path)
-        if match is None:
+    async def authenticate(self, context: RequestContext, route: _Route | None, incoming: Incoming) -> RequestContext:
+        request = await incoming.whole()
+        if route is None:
             raise NotFound("method", "at this path")
-        method, bindings = match
-        await self._face.authenticate(method, request.headers, exchange)
-        headers: Mapping[bytes, bytes] = dict(request.headers)
-        message = method.request_from_http(bindings, request.query, request.body, _text(headers.get(b"content-type")))
-        return await self._face.serve(
-            method,
-            message,
-            exchange,
-            port=scope["server"][1],
-            idempotency_key=_text(headers.get(b"idempotency-key")),
-        )
+        return await self._api.authenticate(context, route[0], request.headers)
+
+    async def decode(self, context: RequestContext, route: _Route, incoming: Incoming) -> tuple[RequestContext, Any]:
+        method, bindings = route
+        request = await incoming.whole()
+        content_type = _text(incoming.header(b"content-type"))
+        message = method.request_from_http(bindings, request.query, request.body, content_type)
+        return context, (message, incoming.port, _text(incoming.header(b"idempotency-key")))
+
+    async def serve(self, context: RequestContext, outcome: Outcome, route: _Route, given: Any) -> Answer:
+        message, port, key = given
+        answer = await self._api.serve(context, outcome, route[0], message, port=port, idempotency_key=key)
+        return Answer(200, [_JSON, _request_id(context)], self._contract.response_to_json(answer), outcome.code)
+
+    def refuse(self, context: RequestContext, error: DomainError) -> Answer:
+        status = self._api.status_of(error, context.id)
+        code = Code(status.code)  # type: ignore[attr-defined]  # google.rpc.Status of a private pool
+        headers = [_JSON, _request_id(context)]
+        if isinstance(error, Throttled):
+            headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
+        return Answer(HTTP_STATUS[code], headers, self._contract.status_to_json(status), code.name)
+
+
+def _request_id(context: RequestContext) -> tuple[bytes, bytes]:
+    return (b"x-request-id", context.id.encode())
 
 
 def _text(value: bytes | None) -> str | None:

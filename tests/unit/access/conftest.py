@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.vectors import FakeClock
 from thingmint.access.administration import Administration
+from thingmint.access.audit import AuditedStore
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault
 from thingmint.store.sqlite import SQLiteStore
@@ -45,7 +46,7 @@ def run(tmp_path: Path) -> Run:
         async def main() -> None:
             store = SQLiteStore(database)
             clock, vault = FakeClock(), Vault(b"m" * 32)
-            administration = Administration(store, vault, clock)
+            administration = Administration(AuditedStore(store, clock), vault, clock)
             ours = await administration.create_account("ours", ["us-east-1", "eu-central-1"])
             clock.now += timedelta(seconds=1)
             theirs = await administration.create_account("theirs", ["us-west-2"])

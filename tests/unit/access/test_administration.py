@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore
-from thingmint.access.exchange import CURRENT, Exchange
+from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.ready_made import READY_MADE
 from thingmint.access.vault import Vault, VaultError
 from thingmint.domain.errors import (
@@ -459,9 +459,9 @@ def test_the_same_within_the_account_is_done(run: Run) -> None:
 
 def test_the_audit_trail_learns_what_was_changed(run: Run) -> None:
     async def scenario(town: Town) -> None:
-        admin = Administration(AuditedStore(town.store, town.clock), town.vault, town.clock)
+        audited = AuditedStore(town.store, town.clock)
+        admin = Administration(audited, town.vault, town.clock).of(RequestContext(api="admin"), Outcome())
         account = town.ours.account
-        CURRENT.set(Exchange(face="admin", operation="X"))
         changes = [
             (admin.create_principal(account, "user", "elf"), f"arn:aws:iam::{account}:user/elf"),
             (admin.create_access_key(account, "elf"), f"arn:aws:iam::{account}:user/elf"),

@@ -12,16 +12,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
+from tests.unit.http.answering import Answering
 from tests.unit.vectors import NOW, FakeClock
 from thingmint.access import audit
 from thingmint.access.audit import AuditedStore, AuditTrail, event_name
 from thingmint.access.callers import Caller
-from thingmint.access.exchange import CURRENT, Exchange
-from thingmint.access.journal import Journal
+from thingmint.access.context import Outcome, RequestContext
+from thingmint.access.request_log import RequestLog
 from thingmint.access.sealing import Sealer, insert_sealed, verify
 from thingmint.domain.errors import NotFound, Unavailable
-from thingmint.http.exchange import respond
 from thingmint.http.front import Front
+from thingmint.http.messages import Answer
 from thingmint.metrics import Metrics
 from thingmint.store import access as access_sql
 from thingmint.store import audit as sql
@@ -30,7 +31,8 @@ from thingmint.store.sqlite import SQLiteStore
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from thingmint.http.exchange import App, Message, Receive, Send
+    from thingmint.http.front import HttpApi
+    from thingmint.http.messages import Message
     from thingmint.store.engine import Body, Transaction
 
 T = TypeVar("T")
@@ -99,25 +101,33 @@ def run(tmp_path: Path) -> Any:
     return with_store
 
 
-def exchange(**fields: Any) -> Exchange:
-    defaults: dict[str, Any] = {
-        "face": "aws",
+async def insert_account(tx: Transaction) -> None:
+    await access_sql.insert_account(tx, "1", "made", 0)
+
+
+def request(**fields: Any) -> tuple[RequestContext, Outcome]:
+    """One by CALLER that was answered, but for ``fields`` of its context or outcome."""
+    known: dict[str, Any] = {
+        "api": "aws",
         "operation": "DescribeThing",
         "method": "GET",
-        "source": "192.0.2.1",
+        "address": "192.0.2.1",
         "user_agent": "Boto3/1.44",
         "caller": CALLER,
-        "status": 200,
     }
-    return Exchange(**defaults | fields)
+    outcome: dict[str, Any] = {
+        name: fields.pop(name) for name in ("status", "code", "resource", "recorded") if name in fields
+    }
+    outcome.setdefault("status", 200)
+    return RequestContext(**known | fields), Outcome(**outcome)
 
 
-def stranger(**fields: Any) -> Exchange:
-    return exchange(**{"caller": None, "error_code": "UnrecognizedClientException", "operation": "-"} | fields)
+def unauthenticated(**fields: Any) -> tuple[RequestContext, Outcome]:
+    return request(**{"caller": None, "code": "UnrecognizedClientException", "operation": "-"} | fields)
 
 
 @pytest.mark.parametrize(
-    ("face", "operation", "name"),
+    ("api", "operation", "name"),
     [
         ("aws", "CreateKeysAndCertificate", "CreateKeysAndCertificate"),
         ("native", "CreateUser", "CreateUser"),
@@ -128,8 +138,8 @@ def stranger(**fields: Any) -> Exchange:
         ("aws", "RegistryService.Create", "RegistryService.Create"),
     ],
 )
-def test_event_names(face: str, operation: str, name: str) -> None:
-    assert event_name(exchange(face=face, operation=operation)) == name
+def test_event_names(api: str, operation: str, name: str) -> None:
+    assert event_name(request(api=api, operation=operation)[0]) == name
 
 
 def test_ids_sort_by_time() -> None:
@@ -142,9 +152,8 @@ def test_ids_sort_by_time() -> None:
 class TestChanges:
     def test_a_change_and_its_record_are_one(self, run: Any) -> None:
         async def scenario(store: Store, clock: FakeClock) -> None:
-            audited = AuditedStore(store, clock)
-            one = exchange(operation="CreateThing", resource="arn:asked")
-            CURRENT.set(one)
+            one = request(operation="CreateThing", resource="arn:asked")
+            audited = AuditedStore(store, clock).of(*one)
 
             async def body(tx: Transaction) -> str:
                 await access_sql.insert_account(tx, "1", "made", 0)
@@ -152,7 +161,7 @@ class TestChanges:
                 return "result"
 
             assert await audited.write(body) == "result"
-            assert one.recorded
+            assert one[1].recorded
             assert store.writes == 1, "one transaction"
             assert await store.records() == [
                 {
@@ -167,7 +176,7 @@ class TestChanges:
                     "resource": "arn:asked",
                     "outcome": "success",
                     "error": None,
-                    "request": one.id,
+                    "request": one[0].id,
                     "resources": ["arn:made"],
                 }
             ]
@@ -176,16 +185,15 @@ class TestChanges:
 
     def test_what_was_refused_leaves_neither(self, run: Any) -> None:
         async def scenario(store: Store, clock: FakeClock) -> None:
-            one = exchange()
-            CURRENT.set(one)
+            one = request()
 
             async def body(tx: Transaction) -> None:
                 await access_sql.insert_account(tx, "1", "made", 0)
                 raise NotFound("thing", "x")
 
             with pytest.raises(NotFound):
-                await AuditedStore(store, clock).write(body)
-            assert not one.recorded
+                await AuditedStore(store, clock).of(*one).write(body)
+            assert not one[1].recorded
             assert await store.records() == []
             assert await store.read(access_sql.list_accounts) == []
 
@@ -198,19 +206,17 @@ class TestChanges:
         monkeypatch.setattr(sql, "insert_record", refuse)
 
         async def scenario(store: Store, clock: FakeClock) -> None:
-            one = exchange()
-            CURRENT.set(one)
+            one = request()
             with pytest.raises(RuntimeError):
-                await AuditedStore(store, clock).write(lambda tx: access_sql.insert_account(tx, "1", "made", 0))
-            assert not one.recorded
+                await AuditedStore(store, clock).of(*one).write(insert_account)
+            assert not one[1].recorded
             assert await store.read(access_sql.list_accounts) == []
 
         run(scenario)
 
     def test_the_servers_own_housekeeping_has_none(self, run: Any) -> None:
         async def scenario(store: Store, clock: FakeClock) -> None:
-            assert CURRENT.get() is None
-            await AuditedStore(store, clock).write(lambda tx: access_sql.insert_account(tx, "1", "made", 0))
+            await AuditedStore(store, clock).write(insert_account)
             assert len(await store.read(access_sql.list_accounts)) == 1
             assert await store.records() == []
 
@@ -218,12 +224,11 @@ class TestChanges:
 
     def test_a_failure_of_the_store_is_not_taken_for_a_record(self, run: Any) -> None:
         async def scenario(store: Store, clock: FakeClock) -> None:
-            one = exchange()
-            CURRENT.set(one)
+            one = request()
             store.fails = "before"
             with pytest.raises(Unavailable):
-                await AuditedStore(store, clock).write(lambda tx: access_sql.insert_account(tx, "1", "made", 0))
-            assert not one.recorded
+                await AuditedStore(store, clock).of(*one).write(insert_account)
+            assert not one[1].recorded
 
         run(scenario)
 
@@ -232,7 +237,7 @@ class TestChanges:
             audited = AuditedStore(store, clock)
             assert audited.ready
             before = audited.changes
-            await audited.write(lambda tx: access_sql.insert_account(tx, "1", "made", 0))
+            await audited.write(insert_account)
             assert audited.changes != before
             assert audited.access_changes == store.access_changes
             assert await audited.read(access_sql.list_accounts) == [("1", "made", 0)]
@@ -245,7 +250,7 @@ class TestReadsAndRefusals:
         async def scenario(store: Store, clock: FakeClock) -> None:
             trail = AuditTrail(store, clock)
             for number in range(100):
-                trail.add(exchange(resource=f"arn:{number}"))
+                trail.add(*request(resource=f"arn:{number}"))
                 clock.advance(microseconds=1)
             assert store.writes == 0
             await trail.flush()
@@ -259,17 +264,17 @@ class TestReadsAndRefusals:
         ("fields", "outcome", "error"),
         [
             ({}, "success", None),
-            ({"error_code": "AccessDeniedException"}, "refused", "AccessDeniedException"),
+            ({"code": "AccessDeniedException"}, "refused", "AccessDeniedException"),
             ({"recorded": True}, None, None),
-            ({"recorded": True, "error_code": "x"}, None, None),
-            ({"face": "probe"}, None, None),
-            ({"face": "probe", "caller": None, "error_code": "PERMISSION_DENIED"}, None, None),
+            ({"recorded": True, "code": "x"}, None, None),
+            ({"api": "probe"}, None, None),
+            ({"api": "probe", "caller": None, "code": "PERMISSION_DENIED"}, None, None),
         ],
     )
     def test_what_is_written(self, run: Any, fields: dict[str, Any], outcome: str | None, error: str | None) -> None:
         async def scenario(store: Store, clock: FakeClock) -> None:
             trail = AuditTrail(store, clock)
-            trail.add(exchange(**fields))
+            trail.add(*request(**fields))
             await trail.close()
             expected = [] if outcome is None else [(outcome, error, CALLER.account)]
             found = await store.records()
@@ -280,8 +285,8 @@ class TestReadsAndRefusals:
     def test_accounts_find_their_own(self, run: Any) -> None:
         async def scenario(store: Store, clock: FakeClock) -> None:
             trail = AuditTrail(store, clock)
-            trail.add(exchange())
-            trail.add(stranger())
+            trail.add(*request())
+            trail.add(*unauthenticated())
             await trail.close()
 
             async def body(tx: Transaction) -> list[sql.AuditRow]:
@@ -299,13 +304,13 @@ class TestReadsAndRefusals:
         async def scenario(store: Store, clock: FakeClock) -> None:
             trail = AuditTrail(store, clock)
             for number in range(3):
-                trail.add(exchange(resource=f"arn:{number}"))
+                trail.add(*request(resource=f"arn:{number}"))
                 clock.advance(microseconds=1)
             store.fails = fails
             with capture_logs() as logs:
                 await trail.flush()
             assert [(line["event"], line["records"]) for line in logs] == [("audit records wait for the store", 3)]
-            trail.add(exchange(resource="arn:3"))
+            trail.add(*request(resource="arn:3"))
             store.fails = None
             await trail.flush()
             assert [record["resource"] for record in await store.records()] == [f"arn:{n}" for n in range(4)]
@@ -323,14 +328,13 @@ class TestReadsAndRefusals:
 
             async def batch() -> None:
                 for _ in range(3):
-                    trail.add(exchange())
+                    trail.add(*request())
                     clock.advance(microseconds=1)
                 with capture_logs():
                     await trail.flush()
 
             await batch()
-            CURRENT.set(exchange())
-            await AuditedStore(store, clock).write(lambda tx: access_sql.insert_account(tx, "1", "made", 0))
+            await AuditedStore(store, clock).of(*request()).write(insert_account)
             store.fails = fails
             await batch()
             store.fails = None
@@ -351,10 +355,10 @@ class TestReadsAndRefusals:
             trail = AuditTrail(store, clock)
             task = asyncio.create_task(trail.run())
             for _ in range(audit._FLUSH_AT - 1):
-                trail.add(exchange())
+                trail.add(*request())
             await asyncio.sleep(0.01)
             assert store.writes == 0
-            trail.add(exchange())
+            trail.add(*request())
             while not store.writes:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.001)
             task.cancel()
@@ -372,8 +376,8 @@ class TestReadsAndRefusals:
             store.fails = "before"
             with capture_logs() as logs:
                 task = asyncio.create_task(trail.run())
-                trail.add(exchange())
-                trail.add(stranger())
+                trail.add(*request())
+                trail.add(*unauthenticated())
                 while len(logs) < 2:  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(0.001)
                 store.fails = None
@@ -387,16 +391,16 @@ class TestReadsAndRefusals:
         run(scenario)
 
 
-class TestStrangers:
+class TestUnauthenticated:
     def test_the_same_refusal_is_counted(self, run: Any) -> None:
         async def scenario(store: Store, clock: FakeClock) -> None:
             trail = AuditTrail(store, clock)
             for _ in range(50):
-                trail.add(stranger())
+                trail.add(*unauthenticated())
                 clock.advance(seconds=1)
-            trail.add(stranger(error_code="other"))
-            trail.add(stranger(source="192.0.2.2"))
-            trail.add(stranger(operation="CreateThing"))
+            trail.add(*unauthenticated(code="other"))
+            trail.add(*unauthenticated(address="192.0.2.2"))
+            trail.add(*unauthenticated(operation="CreateThing"))
             await trail.flush()
             assert await store.records() == [], "they are told of after a while"
             await trail.close()
@@ -414,10 +418,10 @@ class TestStrangers:
         async def scenario(store: Store, clock: FakeClock) -> None:
             trail = AuditTrail(store, clock)
             for number in range(5000):
-                trail.add(stranger(source=f"2001:db8::{number:x}"))
+                trail.add(*unauthenticated(address=f"2001:db8::{number:x}"))
             await trail.close()
             records = await store.records()
-            assert len(records) <= audit._MAX_STRANGERS + 1
+            assert len(records) <= audit._MAX_UNAUTHENTICATED + 1
             assert sum(record["count"] for record in records) == 5000
 
         run(scenario)
@@ -427,8 +431,8 @@ class TestStrangers:
             trail = AuditTrail(store, clock)
             for _ in range(2):
                 for number in range(300):
-                    trail.add(stranger(operation=f"Operation{number}"))
-                trail.add(stranger(source="192.0.2.2", operation="ListThings"))
+                    trail.add(*unauthenticated(operation=f"Operation{number}"))
+                trail.add(*unauthenticated(address="192.0.2.2", operation="ListThings"))
                 await trail.close()
             records = await store.records()
             assert len(records) == 2 * (audit._MAX_OF_ONE + 2)
@@ -443,7 +447,7 @@ class TestStrangers:
             trail = AuditTrail(store, clock)
             for count in (3, 2):
                 for _ in range(count):
-                    trail.add(stranger())
+                    trail.add(*unauthenticated())
                 await trail.close()
                 clock.advance(seconds=10)
             await trail.close()
@@ -463,18 +467,12 @@ def test_no_secret_gets_into_a_record(run: Any, caller: Caller | None, refusal: 
     async def scenario(store: Store, clock: FakeClock) -> None:
         trail = AuditTrail(store, clock)
 
-        async def face(scope: Message, receive: Receive, send: Send) -> None:
-            current = Exchange.of(scope)
-            assert CURRENT.get() is current
-            current.face, current.operation, current.caller, current.error_code = (
-                "aws",
-                "DescribeThing",
-                caller,
-                refusal,
-            )
-            if caller and not refusal:
-                await AuditedStore(store, clock).write(lambda tx: access_sql.insert_account(tx, "1", "made", 0))
-            await respond(current, send, 200, [], SECRET.encode())
+        class Api(Answering):
+            async def serve(self, context: RequestContext, outcome: Outcome, route: Any, given: Any) -> Answer:
+                if caller and not refusal:
+                    audited = AuditedStore(store, clock).of(context, outcome)
+                    await audited.write(insert_account)
+                return Answer(200, [], SECRET.encode(), refusal)
 
         async def receive() -> Message:
             return {"type": "http.request", "body": SECRET.encode(), "more_body": False}
@@ -495,8 +493,7 @@ def test_no_secret_gets_into_a_record(run: Any, caller: Caller | None, refusal: 
             ],
             "client": ("192.0.2.1", 50000),
         }
-        await _front(face, trail)(scope, receive, send)
-        CURRENT.set(None)
+        await _front(Api("aws", "DescribeThing", caller), trail)(scope, receive, send)
         await trail.close()
         [record] = await store.records()
         assert record["agent"] == "a" * 256
@@ -506,14 +503,14 @@ def test_no_secret_gets_into_a_record(run: Any, caller: Caller | None, refusal: 
     run(scenario)
 
 
-def _front(face: App, trail: AuditTrail) -> Front:
+def _front(api: HttpApi, trail: AuditTrail) -> Front:
     return Front(
-        aws=face,
-        native=face,
-        yandex=face,
+        aws=api,
+        native=api,
+        yandex=api,
         probes={},
         is_yandex_route=lambda path: False,
         is_aws_route=lambda method, path: True,
-        journal=Journal(Metrics(), trail),
+        request_log=RequestLog(Metrics(), trail),
         clock=FakeClock(),
     )

@@ -11,7 +11,7 @@ from tests.unit.access.test_administration import POLICY, TRUST
 from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.commands import COMMANDS
-from thingmint.access.operator import as_operator
+from thingmint.access.local_admin import as_local_admin
 from thingmint.domain.door import SETTINGS
 from thingmint.domain.errors import Invalid, NotFound
 from thingmint.store import audit as audit_sql
@@ -167,7 +167,7 @@ def test_every_command_runs(run: Run) -> None:
         assert {name.partition(" ")[0] for name in table} == set(COMMANDS)
         for title, (given, expected) in table.items():
             town.clock.advance(seconds=1)
-            answer = await as_operator(admin, trail, title.partition(" ")[0], given)
+            answer = await as_local_admin(admin, trail, title.partition(" ")[0], given)
             await trail.flush()
             orjson.dumps(answer)
             if isinstance(answer, list):
@@ -203,12 +203,12 @@ def test_refusals_of_the_operator_are_recorded_each(run: Run) -> None:
         for _ in range(2):
             town.clock.advance(seconds=1)
             with pytest.raises(NotFound):
-                await as_operator(
+                await as_local_admin(
                     town.administration, trail, "user.delete", {"name": "tma_0_secret", "account": theirs}
                 )
         town.clock.advance(seconds=1)
         with pytest.raises(Invalid):
-            await as_operator(town.administration, trail, "key.list", {"principal": "group/x"})
+            await as_local_admin(town.administration, trail, "key.list", {"principal": "group/x"})
         await trail.flush()
         records = await recorded(town)
         assert [(r["event"], r["error"], r["account"], r["outcome"]) for r in records] == [
@@ -233,7 +233,7 @@ def test_a_command_about_keys_touches_no_token_and_the_other_way_round(run: Run,
         ):
             for id in ids:
                 with pytest.raises(NotFound):
-                    await as_operator(town.administration, trail, f"{noun}.{verb}", {"id": id})
+                    await as_local_admin(town.administration, trail, f"{noun}.{verb}", {"id": id})
 
     run(scenario)
 
@@ -268,7 +268,7 @@ def test_what_is_not_taken(run: Run, name: str, given: dict[str, Any], message: 
     async def scenario(town: Town) -> None:
         changes = town.store.changes
         with pytest.raises(Invalid) as refused:
-            await as_operator(town.administration, AuditTrail(town.store, town.clock), name, given)
+            await as_local_admin(town.administration, AuditTrail(town.store, town.clock), name, given)
         assert str(refused.value).startswith(message)
         assert town.store.changes == changes
 
@@ -279,7 +279,7 @@ def test_what_is_not_taken(run: Run, name: str, given: dict[str, Any], message: 
 def test_durations(run: Run, text: str, seconds: int) -> None:
     async def scenario(town: Town) -> None:
         given = {"principal": "administrator", "duration": text}
-        answer = await as_operator(town.administration, AuditTrail(town.store, town.clock), "session.create", given)
+        answer = await as_local_admin(town.administration, AuditTrail(town.store, town.clock), "session.create", given)
         [row] = await town.administration.list_credentials(town.ours.account, "user", "administrator", ("session",))
         assert row.id == answer["access_key_id"]
         assert row.expires_at == int(town.clock.now.timestamp() + seconds) * 1_000_000
@@ -291,10 +291,10 @@ def test_which_account(run: Run) -> None:
     async def scenario(town: Town) -> None:
         for account, expected in ((None, town.ours.account), ("", town.ours.account), (town.theirs.account,) * 2):
             given = {"name": f"elf-of-{account}"} | ({} if account is None else {"account": account})
-            made = await as_operator(town.administration, AuditTrail(town.store, town.clock), "user.create", given)
+            made = await as_local_admin(town.administration, AuditTrail(town.store, town.clock), "user.create", given)
             assert made["id"] in [row.id for row in await town.administration.list_principals(expected, "user")]
         with pytest.raises(NotFound):
-            await as_operator(
+            await as_local_admin(
                 town.administration,
                 AuditTrail(town.store, town.clock),
                 "user.create",
@@ -308,7 +308,7 @@ def test_which_account(run: Run) -> None:
 def test_what_is_no_command(run: Run, name: str) -> None:
     async def scenario(town: Town) -> None:
         with pytest.raises(NotFound):
-            await as_operator(town.administration, AuditTrail(town.store, town.clock), name, {})
+            await as_local_admin(town.administration, AuditTrail(town.store, town.clock), name, {})
 
     run(scenario)
 

@@ -14,6 +14,7 @@ import pytest
 
 from thingmint.access import directory as directory_module
 from thingmint.access.administration import Administration
+from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault, VaultError
 from thingmint.domain.errors import Unauthenticated, Unavailable
@@ -347,18 +348,22 @@ def test_policies_of_a_principal_hold_at_once(run: Run) -> None:
     run(scenario)
 
 
+def request() -> tuple[RequestContext, Outcome]:
+    return RequestContext(), Outcome()
+
+
 def test_revoked_iam_tokens(run: Run) -> None:
     async def scenario(town: Town) -> None:
         key = town.ours.authorized_key.id
         ends = int(town.clock.now.timestamp()) + 3600
         await town.directory.bearer_of_iam_token("a", key)
-        await town.directory.revoke_iam_token("a", ends)
-        await town.directory.revoke_iam_token("a", ends)
+        await town.directory.revoke_iam_token("a", ends, *request())
+        await town.directory.revoke_iam_token("a", ends, *request())
         with pytest.raises(Unauthenticated):
             await town.directory.bearer_of_iam_token("a", key)
         await town.directory.bearer_of_iam_token("b", key)
         town.clock.advance(hours=1)
-        await town.directory.revoke_iam_token("b", ends + 3600)
+        await town.directory.revoke_iam_token("b", ends + 3600, *request())
         dump = [line for line in town.store._reader.iterdump() if 'INTO "revoked_tokens"' in line]
         assert len(dump) == 1, "those that have ended are forgotten"
         assert "'b'" in dump[0]
@@ -392,7 +397,7 @@ def test_nothing_is_read_again_until_access_changes(run: Run, monkeypatch: pytes
         assert await show() == 0
         await town.store.write(lambda tx: audit_sql.insert_record(tx, "1", None, "{}"))
         assert await show() == 0
-        await town.directory.revoke_iam_token("b", 2_000_000_000)
+        await town.directory.revoke_iam_token("b", 2_000_000_000, *request())
         assert await show() > 0
         assert await show() == 0
 

@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from thingmint.access.callers import Caller
+from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.iam import IamTokens
 from thingmint.domain.errors import Unauthenticated
 from thingmint.domain.keys import generate_authorized_key
@@ -57,7 +58,8 @@ class Directory:
             raise Unauthenticated("unknown", "gone")
         return caller(self.principals[credential], credential)
 
-    async def revoke_iam_token(self, id: str, expires_at: int) -> None:
+    async def revoke_iam_token(self, id: str, expires_at: int, context: RequestContext, outcome: Outcome) -> None:
+        del context, outcome
         self.revoked[id] = expires_at
 
 
@@ -90,7 +92,15 @@ def encode(audience: Any = OFFICIAL, **changes: Any) -> str:
 
 
 def exchange(tokens: IamTokens, encoded: str) -> tuple[str, datetime]:
-    return asyncio.run(tokens.for_jwt(encoded, HOSTS))
+    new = asyncio.run(tokens.for_jwt(encoded, HOSTS))
+    assert new.caller.credential == KEY_ID
+    return new.token, new.ends
+
+
+def revoke(tokens: IamTokens, token: str) -> Outcome:
+    outcome = Outcome()
+    asyncio.run(tokens.revoke(token, RequestContext(), outcome))
+    return outcome
 
 
 def flaw_of(call: Callable[[], object]) -> str:
@@ -107,7 +117,8 @@ def test_a_token_names_its_principal_and_credential() -> None:
     assert ends == (NOW + timedelta(hours=12)).replace(microsecond=0)
     found = asyncio.run(tokens.authenticate(token))
     assert (found.principal, found.credential) == (ACCOUNT, KEY_ID)
-    token, _ = asyncio.run(tokens.for_api_token("tma_1_x"))
+    token, _, by = asyncio.run(tokens.for_api_token("tma_1_x"))
+    assert by.principal == USER
     found = asyncio.run(tokens.authenticate(token))
     assert (found.principal, found.credential) == (USER, "1")
 
@@ -156,10 +167,12 @@ def test_a_revoked_token() -> None:
     tokens = Tokens()
     (token, ends), (other, _) = exchange(tokens, encode()), exchange(tokens, encode())
     assert token != other
-    asyncio.run(tokens.revoke(token))
+    revoked_by = revoke(tokens, token).caller
+    assert revoked_by is not None
+    assert revoked_by.principal == ACCOUNT
     assert list(tokens.directory.revoked.values()) == [int(ends.timestamp())]
     assert flaw_of(lambda: asyncio.run(tokens.authenticate(token))) == "unknown"
-    assert flaw_of(lambda: asyncio.run(tokens.revoke(token))) == "unknown"
+    assert flaw_of(lambda: revoke(tokens, token)) == "unknown"
     assert asyncio.run(tokens.authenticate(other)).principal == ACCOUNT
 
 
@@ -168,7 +181,7 @@ def test_what_cannot_be_revoked(later: timedelta | None) -> None:
     tokens = Tokens()
     token, _ = exchange(tokens if later else Tokens(b"other" * 6), encode())
     tokens.clock.now += later or timedelta(0)
-    assert flaw_of(lambda: asyncio.run(tokens.revoke(token))) == ("expired" if later else "unknown")
+    assert flaw_of(lambda: revoke(tokens, token)) == ("expired" if later else "unknown")
     assert not tokens.directory.revoked
 
 
@@ -196,7 +209,7 @@ def test_every_character_of_a_token_counts() -> None:
 def test_claims_of_one_under_the_signature_of_another() -> None:
     tokens = Tokens()
     mine, _ = exchange(tokens, encode())
-    theirs, _ = asyncio.run(tokens.for_api_token("tma_1_x"))
+    theirs, _, _ = asyncio.run(tokens.for_api_token("tma_1_x"))
     _, claims, _ = mine.split(".")
     _, _, signature = theirs.split(".")
     assert flaw_of(lambda: asyncio.run(tokens.authenticate(f"t1.{claims}.{signature}"))) == "unknown"

@@ -1,39 +1,30 @@
-"""Which face a request goes to, what the log says of it, and the probes."""
+"""Which API a request goes to, what the log says of it, and the probes."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from tests.unit.http.answering import Answering
 from tests.unit.vectors import NOW
-from thingmint.access.journal import Journal
-from thingmint.http.exchange import ClientGone, Exchange, respond
+from thingmint.access.request_log import RequestLog
+from thingmint.domain.errors import NotFound
 from thingmint.http.front import Front
+from thingmint.http.messages import ClientGone
 from thingmint.http.probes import probes
 from thingmint.metrics import Metrics
 
 if TYPE_CHECKING:
-    from thingmint.http.exchange import App, Message, Receive, Send
+    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.http.front import HttpApi
+    from thingmint.http.messages import App, Message
 
 SIGNED = [(b"authorization", b"AWS4-HMAC-SHA256 Credential=x")]
 BEARER = [(b"authorization", b"Bearer tma_a_b")]
-
-
-def face(name: str, error: BaseException | None = None, *, late: bool = False) -> App:
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
-        exchange = Exchange.of(scope)
-        exchange.face, exchange.operation = name, "Operation"
-        if error is not None and not late:
-            raise error
-        await respond(exchange, send, 200, [], name.encode())
-        if error is not None:
-            raise error
-
-    return app
 
 
 def ask(
@@ -65,25 +56,22 @@ async def _await(answer: Any) -> None:
 
 
 class Trail:
-    """Takes every exchange."""
+    """Takes everything."""
 
-    def __init__(self) -> None:
-        self.exchanges: list[Exchange] = []
-
-    def add(self, exchange: Exchange) -> None:
-        self.exchanges.append(exchange)
+    def add(self, context: RequestContext, outcome: Outcome) -> None:
+        del context, outcome
 
 
-def front(aws: App | None = None, metrics: Metrics | None = None) -> Front:
+def front(aws: HttpApi | None = None, metrics: Metrics | None = None) -> Front:
     trail: Any = Trail()
     return Front(
-        aws=aws or face("aws"),
-        native=face("native"),
-        probes={b"/healthz": face("probe")},
+        aws=aws or Answering("aws"),
+        native=Answering("native"),
+        probes={b"/healthz": Answering("probe")},
         is_aws_route=lambda method, path: (method, path) in {("GET", b"/things"), ("POST", b"/keys-and-certificate")},
-        yandex=face("yandex"),
+        yandex=Answering("yandex"),
         is_yandex_route=lambda path: path.startswith(b"/iot-devices/"),
-        journal=Journal(metrics or Metrics(), trail),
+        request_log=RequestLog(metrics or Metrics(), trail),
         clock=lambda: NOW,
     )
 
@@ -110,7 +98,9 @@ def front(aws: App | None = None, metrics: Metrics | None = None) -> Front:
         ("GET", b"/%68ealthz", b"", [], b"native"),
     ],
 )
-def test_the_face(method: str, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]], chosen: bytes) -> None:
+def test_each_request_goes_to_one_api(
+    method: str, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]], chosen: bytes
+) -> None:
     assert ask(front(), method, path, query, headers)[2] == chosen
 
 
@@ -123,9 +113,9 @@ def test_what_the_log_says() -> None:
     assert "secret" not in repr(line)
 
 
-def test_a_face_that_fails() -> None:
+def test_an_api_that_fails_is_answered_for() -> None:
     with capture_logs() as logs:
-        status, headers, body = ask(front(face("aws", RuntimeError("secret"))), headers=SIGNED)
+        status, headers, body = ask(front(Answering("aws", error=RuntimeError("secret"))), headers=SIGNED)
     assert status == 500
     assert dict(headers)[b"x-amzn-errortype"] == b"InternalFailureException"
     answer = orjson.loads(body)
@@ -137,21 +127,38 @@ def test_a_face_that_fails() -> None:
     assert (logs[1]["status"], logs[1]["code"]) == (500, "Internal")
 
 
-def test_a_face_that_fails_after_its_answer_gives_no_second_one() -> None:
+def test_an_answer_that_cannot_be_sent_is_not_followed_by_another() -> None:
+    async def send(message: Message) -> None:
+        sent.append(message)
+        raise RuntimeError
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    sent: list[Message] = []
+    scope = {"method": "GET", "raw_path": b"/", "query_string": b"", "headers": SIGNED, "client": None}
     with capture_logs() as logs:
-        assert ask(front(face("aws", RuntimeError(), late=True)), headers=SIGNED)[0] == 200
-    assert logs[-1]["code"] == "Internal"
+        asyncio.run(_await(front()(scope, receive, send)))
+    assert len(sent) == 1
+    assert (logs[-1]["status"], logs[-1]["code"]) == (200, "Internal")
+
+
+def test_a_refusal_is_answered_in_the_apis_own_form() -> None:
+    with capture_logs() as logs:
+        status, _, body = ask(front(Answering("aws", error=NotFound("thing", "t"))), headers=SIGNED)
+    assert (status, body) == (400, b"thing t does not exist")
+    assert [line["code"] for line in logs] == ["NotFound"]
 
 
 def test_a_client_that_went_away_is_not_answered() -> None:
     with capture_logs() as logs:
-        assert ask(front(face("aws", ClientGone())), headers=SIGNED)[0] == 0
+        assert ask(front(Answering("aws", error=ClientGone())), headers=SIGNED)[0] == 0
     assert [line["code"] for line in logs] == ["ClientGone"]
 
 
 def test_a_cancelled_request_stays_cancelled() -> None:
     with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
-        ask(front(face("aws", asyncio.CancelledError())), headers=SIGNED)
+        ask(front(Answering("aws", error=asyncio.CancelledError())), headers=SIGNED)
     assert [line["code"] for line in logs] == ["Cancelled"]
 
 
@@ -188,10 +195,16 @@ def test_probes(path: bytes, ready: bool, client: tuple[str, int] | None, status
     store.ready = ready
     probe = probes(store, Metrics())[path]
 
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
-        scope["thingmint.exchange"] = Exchange()
-        await probe(scope, receive, send)
-
+    app = Front(
+        aws=probe,
+        native=probe,
+        yandex=probe,
+        probes={path: probe},
+        is_aws_route=lambda *_: False,
+        is_yandex_route=lambda _: False,
+        request_log=RequestLog(Metrics(), cast("Any", Trail())),
+        clock=lambda: NOW,
+    )
     got, _, body = ask(app, path=path, client=client)
     assert got == status
     assert body.startswith(beginning)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.issuers import new_issuer
 from tests.unit.vectors import NOW
-from thingmint.access.exchange import CURRENT
+from thingmint.access.audit import CURRENT
 from thingmint.domain.authorities import AuthorityStatus, RegisteredAuthority
 from thingmint.domain.certificates import Certificate, fingerprint_of
 from thingmint.domain.errors import Disallowed, DomainError, Unavailable
@@ -63,7 +63,7 @@ class Registry:
         self.error: DomainError | None = None
         self.status = Status.PENDING_ACTIVATION
         self.waits = False
-        self.exchanges: list[Any] = []
+        self.requests: list[Any] = []
 
     async def find(self, _scope: Scope | None, leaf: Leaf) -> Arrival:
         if self.found is not None:
@@ -71,7 +71,7 @@ class Registry:
         return Arrival(AUTHORITY, self._registration(leaf) if self.waits else None)
 
     async def register(self, _arrival: Arrival, leaf: Leaf, _as_role: object) -> Registration:
-        self.exchanges.append(CURRENT.get())
+        self.requests.append(CURRENT.get())
         if self.error is not None:
             raise self.error
         return self._registration(leaf)
@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_refused(der: bytes) -> None:
     refused = house.come(peer(der))
     assert refused is not None
     assert (refused.reason, refused.silent) == (Reason.NOT_AUTHORIZED, False)
-    assert house.registry.exchanges == []
+    assert house.registry.requests == []
 
 
 def test_a_newcomer_is_registered_told_of_and_closed_upon() -> None:
@@ -118,8 +118,8 @@ def test_a_newcomer_is_registered_told_of_and_closed_upon() -> None:
     assert refused.silent
     assert refused.caller is not None
     assert (refused.caller.account, refused.caller.credential) == (OURS.account, who.fingerprint)
-    [exchange] = house.registry.exchanges
-    assert (exchange.face, exchange.operation, exchange.of_account) == ("mqtt", "RegisterCertificate", OURS.account)
+    [(context, _)] = house.registry.requests
+    assert (context.api, context.operation, context.caller.account) == ("mqtt", "RegisterCertificate", OURS.account)
     assert CURRENT.get() is None
     [(scope, message)] = house.told
     assert (scope, message.topic) == (OURS, f"$aws/events/certificates/registered/{ISSUER.fingerprint}")
@@ -140,7 +140,7 @@ def test_who_waits_is_told_of_again_and_not_registered() -> None:
     refused = house.come()
     assert refused is not None
     assert refused.silent
-    assert house.registry.exchanges == []
+    assert house.registry.requests == []
     [(_, message)] = house.told
     assert orjson.loads(message.payload)["certificateRegistrationTimestamp"] == str(int(NOW.timestamp() * 1000))
 

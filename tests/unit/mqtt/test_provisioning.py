@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import cbor2
 import pytest
 
+from thingmint.access.audit import CURRENT
 from thingmint.access.callers import Caller
-from thingmint.access.exchange import CURRENT
 from thingmint.access.throttle import Throttle
 from thingmint.domain.errors import LimitExceeded, Throttled, Unavailable
 from thingmint.domain.registration import Scope
@@ -19,7 +19,7 @@ from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.provisioning import ProvisioningTopics, provisioning_request
 
 if TYPE_CHECKING:
-    from thingmint.access.exchange import Exchange
+    from thingmint.access.context import Outcome, RequestContext
 
 SCOPE = Scope("111111111111", "us-east-1")
 SECRET = "-----BEGIN RSA PRIVATE KEY-----"
@@ -58,12 +58,12 @@ def test_what_is_no_request(topic: str) -> None:
     assert provisioning_request(topic) is None
 
 
-class Journal:
+class Log:
     def __init__(self) -> None:
-        self.told: list[Exchange] = []
+        self.outcomes: list[Outcome] = []
 
-    def provisioned(self, exchange: Exchange, **facts: object) -> None:
-        self.told.append(exchange)
+    def provisioned(self, context: RequestContext, outcome: Outcome, **facts: object) -> None:
+        self.outcomes.append(outcome)
 
 
 class Failing:
@@ -71,17 +71,17 @@ class Failing:
         self.error = error
 
     async def create_keys(self, scope: Scope, claim: str) -> Any:
-        exchange = CURRENT.get()
-        assert exchange is not None
-        assert exchange.operation == "CreateKeysAndCertificate"
+        request = CURRENT.get()
+        assert request is not None
+        assert request[0].operation == "CreateKeysAndCertificate"
         private_key = SECRET
         raise self.error if private_key else AssertionError
 
 
-def answer(error: Exception, format: str = "json") -> tuple[str, Any, Exchange]:
-    journal = Journal()
+def answer(error: Exception, format: str = "json") -> tuple[str, Any, Outcome]:
+    log = Log()
     topics = ProvisioningTopics(
-        cast("Any", Failing(error)), cast("Any", None), cast("Any", None), Throttle(None, {}), cast("Any", journal)
+        cast("Any", Failing(error)), cast("Any", None), cast("Any", None), Throttle(None, {}), cast("Any", log)
     )
     caller = Caller(SCOPE.account, (SCOPE.region,), "f" * 64, "device", "arn", "f" * 64, ())
 
@@ -99,7 +99,7 @@ def answer(error: Exception, format: str = "json") -> tuple[str, Any, Exchange]:
         return outcome
 
     topic, reply = asyncio.run(run())
-    (told,) = journal.told
+    (told,) = log.outcomes
     return topic.rpartition("/")[2], json.loads(reply) if format == "json" else cbor2.loads(reply), told
 
 
@@ -125,7 +125,7 @@ def test_it_never_raises_and_tells_nothing(
     assert set(document) == {"statusCode", "errorCode", "errorMessage"}
     assert SECRET not in json.dumps(document)
     assert "/srv" not in json.dumps(document)
-    assert (told.status, told.error_code) == (status, code)
+    assert (told.status, told.code) == (status, code)
     assert SECRET not in json.dumps(dict(told.details))
     assert ("Traceback" in capsys.readouterr().out) is (status == 500)
 

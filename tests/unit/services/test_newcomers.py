@@ -22,13 +22,13 @@ from thingmint.domain.status import Status
 from thingmint.services.newcomers import Arrival, NewcomerRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from thingmint.domain.leaves import Leaf
     from thingmint.domain.policy import ContextValue
     from thingmint.domain.registration import Registration, Scope
-    from thingmint.services.plans import Authorize
+    from thingmint.services.change import Authorize
 
 BY_BODY = RegistrationConfig(template_body=JITP_BODY, role_arn=ROLE)
 
@@ -49,7 +49,8 @@ class Door(NewcomerRegistry):
     async def as_role(self, role: str, source: str) -> Authorize:
         self.asked.append((role, source))
 
-        def check(action: str, resource: str, _context: Mapping[str, ContextValue]) -> None:
+        def check(action: str, resources: Sequence[str], _context: Mapping[str, ContextValue]) -> None:
+            (resource,) = resources
             if action == self.forbidden:
                 raise Denied(role, action, resource, explicit=False)
             self.effects.append((action, resource))

@@ -48,15 +48,16 @@ from thingmint.services.thing_types import ThingTypeRegistry
 from thingmint.services.things import ThingRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from cryptography import x509
 
     from thingmint.domain.policy import ContextValue
     from thingmint.domain.registration import Scope
+    from thingmint.services.change import Authorize
     from thingmint.services.ownership import OwnedCertificate
-    from thingmint.services.plans import Applied, Authorize
+    from thingmint.services.plans import Applied
 
 CLAIM = "c" * 64
 POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]})
@@ -91,7 +92,8 @@ class Factory:
     effects: list[str] = field(default_factory=list)
     roles: list[tuple[str, str]] = field(default_factory=list)
 
-    def authorize(self, action: str, resource: str, context: Mapping[str, ContextValue]) -> None:
+    def authorize(self, action: str, resources: Sequence[str], context: Mapping[str, ContextValue]) -> None:
+        (resource,) = resources
         self.effects.append(f"{action.removeprefix('iot:')} {resource.rpartition(':')[2]}")
         thing = "arn:aws:iot:us-east-1:111111111111:thing/lamp"
         assert context == ({"iot:thingArn": thing} if action == "iot:AttachThingPrincipal" else {})

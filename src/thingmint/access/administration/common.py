@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
+from thingmint.access.audit import AuditedStore
 from thingmint.domain.errors import Invalid, NotFound
 from thingmint.domain.quotas import NO_QUOTAS, exceeded
 from thingmint.store import access as sql
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from thingmint.access.context import Outcome, RequestContext
     from thingmint.access.vault import Vault
     from thingmint.domain.quotas import Quotas
     from thingmint.store.engine import Store, Transaction
@@ -37,11 +39,26 @@ _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)  # IAM's rule for user names
 
 
 class Common:
-    def __init__(self, store: Store, vault: Vault, clock: Callable[[], datetime], quotas: Quotas = NO_QUOTAS) -> None:
+    """``request`` is who asks, as far as that matters: None for the server's own housekeeping."""
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        clock: Callable[[], datetime],
+        quotas: Quotas = NO_QUOTAS,
+        request: RequestContext | None = None,
+    ) -> None:
         self._store = store
         self._vault = vault
         self._clock = clock
         self._quotas = quotas
+        self.request = request
+
+    def of(self, context: RequestContext, outcome: Outcome) -> Self:
+        """The administration for one request, whose changes carry its audit record."""
+        assert isinstance(self._store, AuditedStore), "changes on request are audited"
+        return type(self)(self._store.of(context, outcome), self._vault, self._clock, self._quotas, context)
 
     async def _check_quota(self, tx: Transaction, kind: Probed, account: str) -> None:
         """Once another of them is there. Raises LimitExceeded."""

@@ -6,15 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thingmint.access.authorization import authorize
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.services.pages import PageRequest
 
 if TYPE_CHECKING:
-    from thingmint.access.exchange import Exchange
     from thingmint.domain.registration import Registration, Scope
     from thingmint.services.authorities import AuthorityRegistry
     from thingmint.services.certificates import CertificateRegistry
+    from thingmint.services.change import Authorize
     from thingmint.services.claims import ClaimRegistry
     from thingmint.services.device_policies import DevicePolicyRegistry
     from thingmint.services.issued import IssuedRegistry
@@ -54,7 +53,7 @@ class Registries:
 class Call:
     """A request whose caller was found to be allowed, and whose members the model's rules."""
 
-    exchange: Exchange
+    may: Authorize
     scope: Scope
     members: dict[str, Any]
     registries: Registries
@@ -72,7 +71,7 @@ class Call:
 
     def authorize(self, action: str, resource: str = "*") -> None:
         """An effect besides the operation's own, on the caller's behalf. Raises Denied."""
-        authorize(self.exchange, action, (resource,), {"aws:RequestedRegion": self.scope.region})
+        self.may(action, (resource,), {})
 
 
 # One small function for each operation, from members to members.

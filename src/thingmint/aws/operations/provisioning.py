@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from thingmint.access.roles import effects
 from thingmint.domain.errors import Denied, ProvisioningFailed
 
 if TYPE_CHECKING:
@@ -14,10 +13,10 @@ __all__ = ["PROVISIONING"]
 
 
 async def _register_thing(call: Call) -> dict[str, Any]:
-    given, as_caller = call.members, effects(call.exchange, call.scope)
+    given = call.members
     try:
         applied = await call.registries.provisioning.register(
-            call.scope, given["templateBody"], given.get("parameters", {}), as_caller
+            call.scope, given["templateBody"], given.get("parameters", {}), call.may
         )
     except ProvisioningFailed as failed:
         if isinstance(failed.cause, Denied):

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from thingmint.domain.errors import Invalid
-from thingmint.http import exchange
-from thingmint.http.exchange import MAX_BODY_BYTES, ClientGone, Exchange, Request, read_request, respond
+from thingmint.http import messages as messages_module
+from thingmint.http.messages import MAX_BODY_BYTES, Answer, ClientGone, Incoming, Request, send_answer
 
 if TYPE_CHECKING:
-    from thingmint.http.exchange import Message
+    from thingmint.http.messages import Message
 
 SCOPE: dict[str, Any] = {
     "method": "POST",
     "raw_path": b"/a%2Fb",
     "query_string": b"c=%20",
     "headers": [(b"host", b"localhost"), (b"host", b"again")],
+    "client": None,
 }
 GONE = {"type": "http.disconnect"}
 
@@ -36,7 +37,7 @@ def read(*messages: Message) -> Request:
             await asyncio.Event().wait()
         return left.pop(0)
 
-    return asyncio.run(read_request(SCOPE, receive))
+    return asyncio.run(Incoming(SCOPE, receive).whole())
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_a_client_that_goes_away(messages: list[Message]) -> None:
     ids=["none of it", "a piece", "two pieces"],
 )
 def test_a_body_that_does_not_come(messages: list[Message], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "_BODY_TIMEOUT", 0.01)
+    monkeypatch.setattr(messages_module, "_BODY_TIMEOUT", 0.01)
     left = list(messages)
 
     async def receive() -> Message:
@@ -97,7 +98,7 @@ def test_a_body_that_does_not_come(messages: list[Message], monkeypatch: pytest.
 
     async def main() -> None:
         async with asyncio.timeout(1):
-            await read_request({**SCOPE, "headers": [(b"content-length", b"3")]}, receive)
+            await Incoming({**SCOPE, "headers": [(b"content-length", b"3")]}, receive).whole()
 
     with pytest.raises(Invalid) as refused:
         asyncio.run(main())
@@ -110,16 +111,29 @@ def test_answers() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    seen = Exchange()
-    asyncio.run(respond(seen, send, 418, [(b"a", b"b")], b"teapot"))
-    assert seen.status == 418
+    asyncio.run(send_answer(send, Answer(418, [(b"a", b"b")], b"teapot")))
     assert sent == [
         {"type": "http.response.start", "status": 418, "headers": [(b"a", b"b"), (b"content-length", b"6")]},
         {"type": "http.response.body", "body": b"teapot"},
     ]
 
 
-def test_each_exchange_has_an_id_of_its_own() -> None:
-    assert Exchange().id != Exchange().id
-    seen = Exchange()
-    assert Exchange.of({"thingmint.exchange": seen}) is seen
+def test_a_body_is_read_once_however_often_it_is_asked_for() -> None:
+    left = [piece(b"hello", more=False)]
+
+    async def receive() -> Message:
+        return left.pop()
+
+    async def main() -> None:
+        incoming = Incoming(SCOPE, receive)
+        assert await incoming.whole() is await incoming.whole()
+
+    asyncio.run(main())
+
+
+def test_the_first_header_of_a_name_counts() -> None:
+    async def receive() -> Message:
+        raise AssertionError
+
+    incoming = Incoming(SCOPE, receive)
+    assert (incoming.header(b"host"), incoming.header(b"cookie")) == (b"localhost", None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from thingmint.access.exchange import Exchange
+from thingmint.access.context import Outcome, RequestContext
 from thingmint.mqtt.limits import source_of
 from thingmint.mqtt.refusals import RefusalLog
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from thingmint.metrics import Metrics
     from thingmint.mqtt.peer import Peer
 
-__all__ = ["DoorJournal", "exchange_of"]
+__all__ = ["ConnectionLog", "context_of"]
+
+_NOT_AUTHORIZED = 0x87  # MQTT 5, 2.4: the reason code
 
 _log = structlog.get_logger("thingmint.gateway")
 
 
-def exchange_of(peer: Peer, caller: Caller | None, operation: str, resource: str | None = None) -> Exchange:
-    """Something that a device does, as the audit trail tells of it."""
-    return Exchange(
-        face="mqtt", method="MQTT", operation=operation, source=peer.address, caller=caller, resource=resource
-    )
+def context_of(peer: Peer, caller: Caller | None, operation: str) -> RequestContext:
+    """Something that a device does, as the audit record tells of it."""
+    return RequestContext(api="mqtt", method="MQTT", operation=operation, address=peer.address, caller=caller)
 
 
-class DoorJournal:
+class ConnectionLog:
     def __init__(self, metrics: Metrics, trail: AuditTrail) -> None:
-        self.strangers = RefusalLog()
+        self.refusals = RefusalLog()
         self._metrics = metrics
         self._trail = trail
 
     def connected(self, peer: Peer, caller: Caller, client_id: str, **facts: object) -> None:
         _log.info("connected", client_id=client_id, **_who(peer, caller), **facts)
-        self._record(exchange_of(peer, caller, "Connect", client_id))
+        self._record(context_of(peer, caller, "Connect"), Outcome(resource=client_id))
 
     def disconnected(self, peer: Peer, caller: Caller, client_id: str, why: str) -> None:
         _log.info("disconnected", client_id=client_id, why=why, **_who(peer, caller))
@@ -48,7 +48,7 @@ class DoorJournal:
 
     def ended_early(self, peer: Peer, why: str) -> None:
         """A connection that ended before anybody could be let in or refused."""
-        self.strangers.note("a connection came to nothing", source_of(peer.address), why)
+        self.refusals.note("a connection came to nothing", source_of(peer.address), why)
 
     def refused(
         self,
@@ -61,40 +61,38 @@ class DoorJournal:
     ) -> None:
         """``action`` without ``iot:``; ``findings`` are what denied it, or what would have allowed it."""
         if caller is None:
-            self.strangers.note("a stranger was refused", source_of(peer.address), why)
+            self.refusals.note("a stranger was refused", source_of(peer.address), why)
         else:
             who = _who(peer, caller)
             _log.warning("refused", action=f"iot:{action}", resource=resource, why=why, closest=findings, **who)
-        exchange = exchange_of(peer, caller, action, resource)
-        exchange.error_code = "NotAuthorized"
-        exchange.details = {"reason": why, "closest": list(findings)}
-        self._record(exchange)
+        details = {"reason": why, "closest": list(findings)}
+        outcome = Outcome(status=_NOT_AUTHORIZED, code="NotAuthorized", resource=resource, details=details)
+        self._record(context_of(peer, caller, action), outcome)
 
-    def provisioned(self, exchange: Exchange, **facts: object) -> None:
+    def provisioned(self, context: RequestContext, outcome: Outcome, **facts: object) -> None:
         """A request on a provisioning topic that was answered, in whichever way."""
-        seconds = time.perf_counter() - exchange.started
-        caller = exchange.caller
-        tell = _log.info if exchange.error_code is None else _log.warning
+        seconds = time.perf_counter() - context.started
+        caller = context.caller
+        tell = _log.info if outcome.code is None else _log.warning
         tell(
             "provisioning",
-            operation=exchange.operation,
-            status=exchange.status,
-            code=exchange.error_code,
+            operation=context.operation,
+            status=outcome.status,
+            code=outcome.code,
             ms=round(seconds * 1000, 2),
             account=caller and caller.account,
             certificate=caller and caller.credential,
-            client=exchange.source,
-            request_id=exchange.id,
-            **exchange.details,
+            client=context.address,
+            request_id=context.id,
+            **outcome.details,
             **facts,
         )
-        self._metrics.observe("mqtt", exchange.operation, exchange.status, seconds)
-        self._trail.add(exchange)
+        self._metrics.observe("mqtt", context.operation, outcome.status, seconds)
+        self._trail.add(context, outcome)
 
-    def _record(self, exchange: Exchange) -> None:
-        exchange.status = 0 if exchange.error_code is None else 0x87
-        self._metrics.observe("mqtt", exchange.operation, exchange.status, 0.0)
-        self._trail.add(exchange)
+    def _record(self, context: RequestContext, outcome: Outcome) -> None:
+        self._metrics.observe("mqtt", context.operation, outcome.status, 0.0)
+        self._trail.add(context, outcome)
 
 
 def _who(peer: Peer, caller: Caller | None) -> dict[str, str | None]:

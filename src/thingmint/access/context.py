@@ -1,0 +1,75 @@
+"""Who asks for what, from where and when; and how it ended. Log, metrics and audit record are made from these two."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thingmint.access.callers import Caller
+    from thingmint.domain.registration import Scope
+
+__all__ = ["LOCAL_ADMIN", "Outcome", "RequestContext"]
+
+LOCAL_ADMIN = "admin"
+"""The API of the command line, for those who may read the data directory: it has no caller, and needs none."""
+
+
+def _new_id() -> str:
+    """A UUID of version 4 (RFC 9562 5.4), at a quarter of what the standard library takes for it."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestContext:
+    """A request, as far as it is understood: each step of its API that finds out more makes a new one.
+
+    ``api`` names the API, ``operation`` is the contract's name, ``address`` the client's. ``scope`` is the account and
+    region that it is for, once the caller is known; ``account`` the one that a command of the local administrator is
+    about. ``parameters`` are what the audit record may tell of the input. ``now`` is when it came, by the instance's
+    clock; ``started`` the same for measuring.
+    """
+
+    api: str = "-"
+    operation: str = "-"
+    method: str = "-"
+    address: str | None = None
+    user_agent: str | None = None
+    caller: Caller | None = None
+    scope: Scope | None = None
+    account: str | None = None
+    parameters: Mapping[str, str] | None = None
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    id: str = field(default_factory=_new_id)
+    started: float = field(default_factory=time.perf_counter)
+
+    def of(self, operation: str, *, api: str | None = None) -> RequestContext:
+        """The same request, now known to be for ``operation``."""
+        return replace(self, operation=operation, api=api or self.api)
+
+    def by(self, caller: Caller, scope: Scope | None = None) -> RequestContext:
+        """The same request, now known to be ``caller``'s."""
+        return replace(self, caller=caller, scope=scope)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a request ended; filled in while it is served.
+
+    ``status`` and ``code`` (of an error) are the API's. ``resource`` is what was authorized last. ``caller`` is there
+    if only the operation itself found out who called, as one that issues a token does. ``details`` are what the audit
+    record tells besides. ``recorded``: it was written already, in the transaction of the change.
+    """
+
+    status: int = 0
+    code: str | None = None
+    resource: str | None = None
+    caller: Caller | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    recorded: bool = False

@@ -1,0 +1,44 @@
+"""What is told of every request, whichever wire it came over: a line of log, a count, and the audit record."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from thingmint.access.audit import AuditTrail
+    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.metrics import Metrics
+
+__all__ = ["RequestLog"]
+
+_log = structlog.get_logger("thingmint.http")
+
+
+class RequestLog:
+    def __init__(self, metrics: Metrics, trail: AuditTrail) -> None:
+        self._metrics = metrics
+        self._trail = trail
+        self._log = _log.bind()  # the module's own one is a proxy
+
+    def record(self, context: RequestContext, outcome: Outcome) -> None:
+        """Once the request is answered. Path and query stay out: they may hold secrets."""
+        seconds = time.perf_counter() - context.started
+        self._metrics.observe(context.api, context.operation, outcome.status, seconds)
+        caller = outcome.caller or context.caller
+        self._log.info(
+            "request",
+            operation=context.operation,
+            status=outcome.status,
+            code=outcome.code,
+            ms=round(seconds * 1000, 2),
+            face=context.api,
+            method=context.method,
+            account=caller and caller.account,
+            principal=caller and caller.arn,
+            client=context.address,
+            request_id=context.id,
+        )
+        self._trail.add(context, outcome)

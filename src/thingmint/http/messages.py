@@ -1,0 +1,124 @@
+"""One request and its answer, as the APIs see them: thin typed shells over ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from thingmint.domain.errors import Invalid
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "Answer",
+    "App",
+    "ClientGone",
+    "Incoming",
+    "Message",
+    "Receive",
+    "Request",
+    "Send",
+    "send_answer",
+]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+MAX_BODY_BYTES = 1024 * 1024
+_BODY_TIMEOUT = 30.0  # seconds
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete: there is nobody to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A whole request. Path and query are as they came over the wire; header names are in lower case."""
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    headers: Iterable[Header]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``code`` is the API's code of an error, for log and audit record."""
+
+    status: int
+    headers: Iterable[Header]
+    body: bytes
+    code: str | None = None
+
+
+class Incoming:
+    """A request whose head is there. Its body is read when it is first asked for."""
+
+    __slots__ = ("_receive", "_request", "client", "headers", "method", "path", "port", "query", "raw_path")
+
+    def __init__(self, scope: Message, receive: Receive) -> None:
+        self.method: str = scope["method"]
+        self.raw_path: bytes = scope["raw_path"]
+        self.path: str = scope.get("path", "")
+        self.query: bytes = scope["query_string"]
+        self.headers: Iterable[Header] = scope["headers"]
+        self.client: str | None = scope["client"] and scope["client"][0]
+        self.port: int = (scope.get("server") or ("", 0))[1]
+        self._receive = receive
+        self._request: Request | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first of that name."""
+        return next((value for known, value in self.headers if known == name), None)
+
+    async def whole(self) -> Request:
+        """Raises Invalid for a body that is too large or too slow, and ClientGone."""
+        if self._request is None:
+            self._request = Request(self.method, self.raw_path, self.query, self.headers, await self._body())
+        return self._request
+
+    async def _body(self) -> bytes:
+        if self._has_body():
+            try:
+                async with asyncio.timeout(_BODY_TIMEOUT):
+                    body = await self._read()
+            except TimeoutError:
+                raise Invalid("body", f"did not arrive within {_BODY_TIMEOUT:.0f} seconds") from None
+        else:
+            body = await self._read()
+        if len(body) > MAX_BODY_BYTES:
+            raise Invalid("body", f"must be at most {MAX_BODY_BYTES} bytes")
+        return body
+
+    def _has_body(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in self.headers
+        )
+
+    async def _read(self) -> bytes:
+        body = bytearray()
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise ClientGone
+            body += message.get("body", b"")
+            if not message.get("more_body") or len(body) > MAX_BODY_BYTES:
+                return bytes(body)
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": [*answer.headers, (b"content-length", b"%d" % len(answer.body))],
+        }
+    )
+    await send({"type": "http.response.body", "body": answer.body})
