@@ -461,7 +461,7 @@ def test_the_audit_trail_learns_what_was_changed(run: Run) -> None:
     async def scenario(town: Town) -> None:
         admin = Administration(AuditedStore(town.store, town.clock), town.vault, town.clock)
         account = town.ours.account
-        CURRENT.set(Exchange(face="admin", operation="X"))
+        CURRENT.set(Exchange(face="admin", operation="X", at=town.clock()))
         changes = [
             (admin.create_principal(account, "user", "elf"), f"arn:aws:iam::{account}:user/elf"),
             (admin.create_access_key(account, "elf"), f"arn:aws:iam::{account}:user/elf"),

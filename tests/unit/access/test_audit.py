@@ -108,6 +108,7 @@ def exchange(**fields: Any) -> Exchange:
         "user_agent": "Boto3/1.44",
         "caller": CALLER,
         "status": 200,
+        "at": NOW,
     }
     return Exchange(**defaults | fields)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.unit.vectors import NOW
 from thingmint.http import exchange
 from thingmint.http.exchange import MAX_BODY_BYTES, ClientGone, Exchange, Request, read_request, respond
 from thingmint.identity.errors import Invalid
@@ -110,7 +111,7 @@ def test_answers() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    seen = Exchange()
+    seen = Exchange(at=NOW)
     asyncio.run(respond(seen, send, 418, [(b"a", b"b")], b"teapot"))
     assert seen.status == 418
     assert sent == [
@@ -120,6 +121,6 @@ def test_answers() -> None:
 
 
 def test_each_exchange_has_an_id_of_its_own() -> None:
-    assert Exchange().id != Exchange().id
-    seen = Exchange()
+    assert Exchange(at=NOW).id != Exchange(at=NOW).id
+    seen = Exchange(at=NOW)
     assert Exchange.of({"thingmint.exchange": seen}) is seen

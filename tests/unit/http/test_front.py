@@ -189,7 +189,7 @@ def test_probes(path: bytes, ready: bool, client: tuple[str, int] | None, status
     probe = probes(store, Metrics())[path]
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        scope["thingmint.exchange"] = Exchange()
+        scope["thingmint.exchange"] = Exchange(at=NOW)
         await probe(scope, receive, send)
 
     got, _, body = ask(app, path=path, client=client)
