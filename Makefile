@@ -6,7 +6,7 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check services format bench lock clean
+.PHONY: help install demo serve test test-later check services format bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,13 +31,17 @@ serve: install ## Serve from ./data until Ctrl-C
 test: install ## Run all tests
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
+test-later: install ## Run the unit tests as on a day 400 days from now
+	@command -v faketime >/dev/null || { echo "make test-later needs faketime; on Debian: apt-get install faketime"; exit 1; }
+	faketime '+400 days' $(BIN)/python -m pytest tests/unit --numprocesses $(WORKERS) --dist worksteal
+
 check: install ## Lint, types, and the arrows between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-services: ## Install the brokers that some tests start, from Debian's packages (root)
+services: ## Install what some tests use (brokers, faketime), from Debian's packages (root)
 	@scripts/services.sh
 
 format: install ## Format the code, and mend what ruff can mend

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs the MQTT brokers that tests/e2e/upstream starts for itself, from Debian's packages. It starts none of them:
-# what a package's own script wants to start is held back by a policy-rc.d, as long as apt runs.
+# Installs, from Debian's packages, the MQTT brokers that tests/e2e/upstream starts for itself, and the faketime that
+# `make test-later` runs under. It starts no broker: what a package's own script wants to start is held back by a
+# policy-rc.d, as long as apt runs.
 set -euo pipefail
 
-packages=(mosquitto mosquitto-clients rabbitmq-server)
+packages=(mosquitto mosquitto-clients rabbitmq-server faketime)
 policy=/usr/sbin/policy-rc.d
 aside=$policy.before-thingmint
 

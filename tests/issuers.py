@@ -1,10 +1,10 @@
-"""Certificate authorities as accounts bring them along, and what such a one signs."""
+"""Certificate authorities as accounts bring them along, and what such a one signs. Each is handed its time."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
 __all__ = ["Issuer", "fingerprint", "key_usage", "name", "new_issuer", "pem", "rewritten"]
 
@@ -43,6 +44,7 @@ def key_usage(*, signs: bool) -> x509.KeyUsage:
 class Issuer:
     key: Any
     certificate: x509.Certificate
+    now: datetime
 
     @property
     def pem(self) -> str:
@@ -64,16 +66,15 @@ class Issuer:
         ends: datetime | None = None,
         extensions: Sequence[x509.ExtensionType] = (),
     ) -> x509.Certificate:
-        """A new one each time, as its serial number is random."""
-        now = datetime.now(UTC)
+        """Return a new certificate, valid from a day before the issuer's time for a year unless dates are given."""
         builder = (
             x509.CertificateBuilder()
             .subject_name(name(subject) if isinstance(subject, str) else subject)
             .issuer_name(issuer or self.certificate.subject)
             .public_key((key or self.key).public_key())
             .serial_number(serial or x509.random_serial_number())
-            .not_valid_before(begins or now - timedelta(days=1))
-            .not_valid_after(ends or now + timedelta(days=365))
+            .not_valid_before(begins or self.now - timedelta(days=1))
+            .not_valid_after(ends or self.now + timedelta(days=365))
         )
         for extension in extensions:
             builder = builder.add_extension(extension, critical=True)
@@ -84,6 +85,7 @@ def new_issuer(
     common_name: str | None = None,
     key: Any = None,
     *,
+    now: datetime,
     begins: datetime | None = None,
     ends: datetime | None = None,
     extensions: Sequence[x509.ExtensionType] = (x509.BasicConstraints(ca=True, path_length=None),),
@@ -91,7 +93,6 @@ def new_issuer(
     """Of a name that no other has, unless it is given."""
     subject = name(common_name or f"Root {secrets.token_hex(8)}")
     key = key or ec.generate_private_key(ec.SECP256R1())
-    now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -103,7 +104,7 @@ def new_issuer(
     )
     for extension in extensions:
         builder = builder.add_extension(extension, critical=True)
-    return Issuer(key, builder.sign(key, hashes.SHA256()))
+    return Issuer(key, builder.sign(key, hashes.SHA256()), now)
 
 
 def rewritten(certificate: x509.Certificate) -> x509.Certificate:

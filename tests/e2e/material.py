@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from tests import issuers
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -29,6 +31,7 @@ __all__ = [
     "forged_csr_pem",
     "key",
     "key_pem",
+    "new_issuer",
     "pem_of",
     "rsa_public_key",
     "secret_forms",
@@ -109,6 +112,11 @@ def self_signed(
         .not_valid_after(now + timedelta(days=365))
         .sign(private_key, _digest(private_key))
     )
+
+
+def new_issuer(*args: Any, **facts: Any) -> issuers.Issuer:
+    """Return a new issuer at the real time, which is the servers' time too."""
+    return issuers.new_issuer(*args, now=datetime.now(UTC), **facts)
 
 
 def self_signed_pem(kind: str = "secp256r1", common_name: str = "brought-along") -> str:

@@ -212,6 +212,7 @@ async def _init(
     directory: DataDirectory, settings: Settings, hostnames: Sequence[str], regions: Sequence[str]
 ) -> dict[str, Any]:
     from thingmint.instance.create import DEFAULT_HOSTNAMES, DEFAULT_REGION, Instance, create, exists, is_encrypted
+    from thingmint.services.certificates import utc_now
     from thingmint.services.hostnames import extend_instance
 
     if not exists(directory):
@@ -223,6 +224,7 @@ async def _init(
             root_key=settings.ca_key,
             passphrase=settings.passphrase(),
             master_keys=settings.master_keys(),
+            now=utc_now(),
         )
         return {"created": True}
     if settings.passphrase() and not is_encrypted(directory):

@@ -10,7 +10,6 @@ import secrets
 import shutil
 import sqlite3
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -44,6 +43,7 @@ from thingmint.store.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -115,6 +115,7 @@ async def create(
     root_key: RootKeyType,
     passphrase: bytes | None,
     master_keys: Sequence[bytes] | None,
+    now: datetime,
 ) -> None:
     """Makes an instance in a directory that is empty and held. The first of ``hostnames`` is what clients are told."""
     if hostnames[0].startswith("*"):
@@ -125,7 +126,6 @@ async def create(
     directory.root.chmod(0o700)
     new = DataDirectory(directory.root / ".new")
     new.root.mkdir(mode=0o700)
-    now = datetime.now(UTC)
     suffix = secrets.token_hex(4)
     _write_root(new.ca, new.ca_key, f"Thingmint Listener CA {suffix}", root_key, passphrase, now)
     _write_root(new.device_ca, new.device_ca_key, f"Thingmint Device CA {suffix}", root_key, passphrase, now)

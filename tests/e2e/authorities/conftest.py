@@ -13,7 +13,8 @@ from tests.e2e.access.operator import Operator, keys_of
 from tests.e2e.authorities.devices import Devices
 from tests.e2e.commands import thingmint
 from tests.e2e.conftest import iot_client
-from tests.issuers import Issuer, new_issuer, pem
+from tests.e2e.material import new_issuer
+from tests.issuers import Issuer, pem
 from thingmint.testing import running_server
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from cryptography.x509.oid import NameOID
 
 from tests.e2e.access.operator import document
 from tests.e2e.authorities.devices import ACCEPTED, PATIENCE, REFUSED, SILENCE, closed_within
-from tests.issuers import fingerprint, name, new_issuer, pem, rewritten
+from tests.e2e.material import new_issuer
+from tests.issuers import fingerprint, name, pem, rewritten
 
 if TYPE_CHECKING:
     from tests.e2e.authorities.conftest import Owner

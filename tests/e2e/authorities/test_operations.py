@@ -11,7 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.e2e.access.operator import allow, deny, refusal
-from tests.issuers import fingerprint, new_issuer, pem, rewritten
+from tests.e2e.material import new_issuer
+from tests.issuers import fingerprint, pem, rewritten
 from tests.unit.services.authority_support import JITP_BODY
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import pytest
 
 from tests.e2e.access.operator import allow, deny, document, keys_of, refusal
 from tests.e2e.conftest import iot_client
-from tests.e2e.material import csr_pem, fingerprint, self_signed_pem
+from tests.e2e.material import csr_pem, fingerprint, new_issuer, self_signed_pem
 from tests.e2e.provisioning.support import serial
-from tests.issuers import new_issuer, pem
+from tests.issuers import pem
 
 if TYPE_CHECKING:
     from tests.e2e.provisioning.support import Fleet

@@ -20,6 +20,7 @@ from thingmint.cli import main
 from thingmint.instance import create as create_module
 from thingmint.instance.create import Instance, create, read_master_keys
 from thingmint.instance.layout import DataDirectory
+from thingmint.services.certificates import utc_now
 from thingmint.store import audit as sql
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
             root_key="p256",
             passphrase=None,
             master_keys=None,
+            now=utc_now(),  # as the command line, which reads the real clock
         )
     )
     return Shell(directory, monkeypatch, capsys)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 CODE = "ab" * 32
 CA = x509.BasicConstraints(ca=True, path_length=None)
 DAY = timedelta(days=1)
-ISSUER = new_issuer("Root", begins=NOW - DAY, ends=NOW + DAY)
+ISSUER = new_issuer("Root", now=NOW, begins=NOW - DAY, ends=NOW + DAY)
 
 
 def issuer(*extensions: x509.ExtensionType, key: object = None) -> Issuer:
-    return new_issuer("Root", key, begins=NOW - DAY, ends=NOW + DAY, extensions=extensions)
+    return new_issuer("Root", key, now=NOW, begins=NOW - DAY, ends=NOW + DAY, extensions=extensions)
 
 
 def test_an_authority() -> None:
@@ -114,7 +114,8 @@ def test_a_wrong_code(subject: x509.Name, code: str | None) -> None:
 def test_somebody_elses_verification_certificate() -> None:
     """Neither one of another key under the same name, nor one of the same key under another."""
     authority = parse_authority(ISSUER.pem, "f")
-    for forged in (new_issuer("Root").sign(CODE), ISSUER.sign(CODE, issuer=name("another")), vectors.certificate()):
+    namesake = new_issuer("Root", now=NOW)
+    for forged in (namesake.sign(CODE), ISSUER.sign(CODE, issuer=name("another")), vectors.certificate()):
         with pytest.raises(UnverifiedCertificate) as refused:
             check_verification(pem(forged), authority, CODE)
         assert str(refused.value) == "Contents of the Verification Certificate are not correct"
@@ -126,7 +127,7 @@ def test_a_leaf() -> None:
         assert (leaf.fingerprint, leaf.serial) == (fingerprint(made), "ff")
         assert leaf.issuer == ISSUER.certificate.subject.public_bytes()
         assert is_signed_by(leaf.content, ISSUER.certificate)
-        assert not is_signed_by(leaf.content, new_issuer("Root").certificate)
+        assert not is_signed_by(leaf.content, new_issuer("Root", now=NOW).certificate)
 
 
 @pytest.mark.parametrize("der", [b"", b"0", b"garbage", b"\x30\x82\xff\xff" + bytes(100), bytes(70_000)])
@@ -151,7 +152,7 @@ def test_weak_leaves() -> None:
 
 
 def test_weak_hashes() -> None:
-    made = new_issuer(key=vectors.rsa_key())
+    made = new_issuer(now=NOW, key=vectors.rsa_key())
     assert is_signed_by(made.sign(), made.certificate)
     assert not is_signed_by(_signed_with_sha1(made), made.certificate)
 
@@ -193,7 +194,7 @@ def test_a_signature_has_two_forms() -> None:
 
 @pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1()])
 def test_twins_of_longer_signatures(curve: ec.EllipticCurve) -> None:
-    made = new_issuer(key=ec.generate_private_key(curve))
+    made = new_issuer(now=NOW, key=ec.generate_private_key(curve))
     leaf = read_leaf(made.sign("x" * 64, digest=hashes.SHA512()).public_bytes(Encoding.DER))
     once = twin_of(leaf, made.certificate)
     assert once not in (None, leaf.fingerprint)
@@ -227,7 +228,7 @@ def test_other_ways_to_write_a_signature_do_not_verify() -> None:
 
 
 def test_an_rsa_signature_has_one_form() -> None:
-    made = new_issuer(key=vectors.rsa_key())
+    made = new_issuer(now=NOW, key=vectors.rsa_key())
     assert twin_of(read_leaf(made.sign(key=ISSUER.key).public_bytes(Encoding.DER)), made.certificate) is None
 
 

@@ -51,6 +51,7 @@ def make(
             root_key=root_key,
             passphrase=passphrase,
             master_keys=master_keys,
+            now=NOW,
         )
         asyncio.run(making)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.unit.vectors import NOW
 from thingmint.access.callers import Caller
 from thingmint.domain.door import DoorSettings
 from thingmint.domain.errors import Throttled, Unavailable
@@ -35,7 +35,7 @@ ACCOUNT = ("111122223333", "", "account", "111122223333")
 
 
 def admitted() -> Admitted:
-    rights = Rights(SCOPE, [("p", EVERYTHING)], {}, lambda: datetime.now(UTC))
+    rights = Rights(SCOPE, [("p", EVERYTHING)], {}, lambda: NOW)
     caller = Caller(SCOPE.account, (SCOPE.region,), "c", "c", "arn", "c", ())
     return Admitted(SCOPE, [ACCOUNT], rights, caller, DoorSettings(), None)
 
@@ -120,7 +120,7 @@ class Setting:
             "journal": quiet,
         }
         self.device = DeviceConnection(
-            Services(provisioning=None, limits=AWS_LIMITS, clock=lambda: datetime.now(UTC), **services), PEER
+            Services(provisioning=None, limits=AWS_LIMITS, clock=lambda: NOW, **services), PEER
         )
         self.transport = Transport()
         self.device.connection_made(self.transport)

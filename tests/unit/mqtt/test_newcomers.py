@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Message
 
 OURS = Scope("111111111111", "us-east-1")
-ISSUER = new_issuer()
+ISSUER = new_issuer(now=NOW)
 AUTHORITY = RegisteredAuthority(
     scope=OURS,
     certificate=Certificate.of(ISSUER.certificate),
@@ -102,7 +102,7 @@ def test_an_edge_hands_over_no_certificate() -> None:
     assert House().come(Peer("192.0.2.7", 4711, "0" * 64)) is None
 
 
-@pytest.mark.parametrize("der", [b"", b"garbage", new_issuer().sign().public_bytes(Encoding.DER)[:-1]])
+@pytest.mark.parametrize("der", [b"", b"garbage", new_issuer(now=NOW).sign().public_bytes(Encoding.DER)[:-1]])
 def test_what_cannot_be_read_is_refused(der: bytes) -> None:
     house = House()
     refused = house.come(peer(der))

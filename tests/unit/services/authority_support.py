@@ -80,7 +80,7 @@ class Office:
 
 
 def issuer(common_name: str = "A Maker's Root", **facts: Any) -> Issuer:
-    return new_issuer(common_name, **{"begins": NOW - DAY, "ends": NOW + DAY, **facts})
+    return new_issuer(common_name, now=NOW, **{"begins": NOW - DAY, "ends": NOW + DAY, **facts})
 
 
 def in_office(path: Path, test: Callable[[House, Office], Awaitable[None]]) -> None:
