@@ -71,6 +71,7 @@ async def _measured(
             method="GET",
             address="127.0.0.1",
             user_agent="Boto3 by way of a benchmark",
+            now=utc_now(),
             caller=caller,
             scope=scope,
         )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from thingmint.access.callers import Caller
     from thingmint.domain.registration import Scope
@@ -45,7 +45,7 @@ class RequestContext:
     scope: Scope | None = None
     account: str | None = None
     parameters: Mapping[str, str] | None = None
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    now: datetime
     id: str = field(default_factory=_new_id)
     started: float = field(default_factory=time.perf_counter)
 

@@ -15,6 +15,7 @@ from thingmint.domain.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from thingmint.access.administration import Administration
     from thingmint.access.audit import AuditTrail
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["as_local_admin", "local_request", "recorded"]
 
 
-def local_request(operation: str) -> RequestContext:
-    return RequestContext(api=LOCAL_ADMIN, operation=operation, user_agent="thingmint command line")
+def local_request(operation: str, now: datetime) -> RequestContext:
+    return RequestContext(api=LOCAL_ADMIN, operation=operation, user_agent="thingmint command line", now=now)
 
 
 @contextmanager
@@ -46,7 +47,7 @@ async def as_local_admin(admin: Administration, trail: AuditTrail, name: str, gi
     command = COMMANDS.get(name)
     if command is None:
         raise NotFound("command", name)
-    context = local_request(command.usual_event)
+    context = local_request(command.usual_event, admin.now())
     try:
         checked = _checked(command, given)
         if isinstance(checked, InAccount):

@@ -199,7 +199,7 @@ async def reseal(directory: DataDirectory, keys: Sequence[bytes]) -> int:
     vault, store = Vault(*keys), Instance.open_store(directory)
     trail = AuditTrail(store, utc_now)
     try:
-        context = local_request("RotateMasterKey")
+        context = local_request("RotateMasterKey", utc_now())
         with recorded(context, trail) as outcome:
             await check_master_key(store, vault)
             audited = AuditedStore(store, utc_now).of(context, outcome)

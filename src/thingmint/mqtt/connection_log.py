@@ -13,7 +13,8 @@ from thingmint.mqtt.limits import source_of
 from thingmint.mqtt.refusals import RefusalLog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from thingmint.access.audit import AuditTrail
     from thingmint.access.callers import Caller
@@ -27,20 +28,21 @@ _NOT_AUTHORIZED = 0x87  # MQTT 5, 2.4: the reason code
 _log = structlog.get_logger("thingmint.gateway")
 
 
-def context_of(peer: Peer, caller: Caller | None, operation: str) -> RequestContext:
+def context_of(peer: Peer, caller: Caller | None, operation: str, now: datetime) -> RequestContext:
     """Something that a device does, as the audit record tells of it."""
-    return RequestContext(api="mqtt", method="MQTT", operation=operation, address=peer.address, caller=caller)
+    return RequestContext(api="mqtt", method="MQTT", operation=operation, address=peer.address, caller=caller, now=now)
 
 
 class ConnectionLog:
-    def __init__(self, metrics: Metrics, trail: AuditTrail) -> None:
+    def __init__(self, metrics: Metrics, trail: AuditTrail, clock: Callable[[], datetime]) -> None:
         self.refusals = RefusalLog()
         self._metrics = metrics
         self._trail = trail
+        self.now = clock
 
     def connected(self, peer: Peer, caller: Caller, client_id: str, **facts: object) -> None:
         _log.info("connected", client_id=client_id, **_who(peer, caller), **facts)
-        self._record(context_of(peer, caller, "Connect"), Outcome(resource=client_id))
+        self._record(context_of(peer, caller, "Connect", self.now()), Outcome(resource=client_id))
 
     def disconnected(self, peer: Peer, caller: Caller, client_id: str, why: str) -> None:
         _log.info("disconnected", client_id=client_id, why=why, **_who(peer, caller))
@@ -67,7 +69,7 @@ class ConnectionLog:
             _log.warning("refused", action=f"iot:{action}", resource=resource, why=why, closest=findings, **who)
         details = {"reason": why, "closest": list(findings)}
         outcome = Outcome(status=_NOT_AUTHORIZED, code="NotAuthorized", resource=resource, details=details)
-        self._record(context_of(peer, caller, action), outcome)
+        self._record(context_of(peer, caller, action, self.now()), outcome)
 
     def provisioned(self, context: RequestContext, outcome: Outcome, **facts: object) -> None:
         """A request on a provisioning topic that was answered, in whichever way."""

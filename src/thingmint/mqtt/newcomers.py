@@ -110,7 +110,7 @@ class Newcomers:
 
     async def _register(self, peer: Peer, arrival: Arrival, leaf: Leaf, caller: Caller) -> Registration:
         authority = arrival.authority
-        context = context_of(peer, caller, "RegisterCertificate")
+        context = context_of(peer, caller, "RegisterCertificate", self._clock())
         details = {"ca": authority.fingerprint, "provisioned": authority.config is not None}
         outcome = Outcome(resource=arn_of(authority.scope, leaf.fingerprint), details=details)
         token = CURRENT.set((context, outcome))

@@ -102,7 +102,7 @@ class ProvisioningTopics:
         self, request: ProvisioningRequest, payload: bytes, peer: Peer, client_id: str, admitted: Admitted
     ) -> tuple[str, bytes]:
         """Topic and payload of the reply. Never raises but for cancellation."""
-        context = context_of(peer, admitted.caller, request.operation)
+        context = context_of(peer, admitted.caller, request.operation, self._connection_log.now())
         outcome = Outcome(resource=request.resource(admitted.scope), details={"clientId": client_id})
         current = CURRENT.set((context, outcome))
         accepted, rejected = request.replies

@@ -122,7 +122,9 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         "http": HttpListener(app, http_socket),
         "grpc": grpc_listener(yandex, request_log, settings, tls),
     }
-    gateway = gateway_of(instance, access, settings, fleet, broker, endpoints, ConnectionLog(metrics, trail), tls)
+    gateway = gateway_of(
+        instance, access, settings, fleet, broker, endpoints, ConnectionLog(metrics, trail, utc_now), tls
+    )
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != PROXY_SOCKET}

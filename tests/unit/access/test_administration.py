@@ -460,7 +460,9 @@ def test_the_same_within_the_account_is_done(run: Run) -> None:
 def test_the_audit_trail_learns_what_was_changed(run: Run) -> None:
     async def scenario(town: Town) -> None:
         audited = AuditedStore(town.store, town.clock)
-        admin = Administration(audited, town.vault, town.clock).of(RequestContext(api="admin"), Outcome())
+        admin = Administration(audited, town.vault, town.clock).of(
+            RequestContext(api="admin", now=town.clock()), Outcome()
+        )
         account = town.ours.account
         changes = [
             (admin.create_principal(account, "user", "elf"), f"arn:aws:iam::{account}:user/elf"),

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from tests.unit.vectors import NOW
 from thingmint.access.authorization import authorize, authorizer
 from thingmint.access.callers import Caller
 from thingmint.access.context import Outcome, RequestContext
@@ -32,7 +33,7 @@ def request(*statements: Mapping[str, Any], source: str | None = "192.0.2.1", na
     policies = (compile_policy(document, kind=Kind.IDENTITY, name="secret-policy"),) if statements else ()
     nothing = (compile_policy(document.replace(b"iot:", b"x:"), kind=Kind.SESSION),) if narrowed else None
     caller = Caller("123456789012", ("us-east-1",), "aje0", "elf", ARN, "AKIAEXAMPLE", policies, nothing)
-    return RequestContext(caller=caller, address=source)
+    return RequestContext(now=NOW, caller=caller, address=source)
 
 
 def allow(action: str = ACTION, resource: str = "*", **condition: Any) -> dict[str, Any]:

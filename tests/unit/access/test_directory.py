@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from tests.unit.vectors import NOW
 from thingmint.access import directory as directory_module
 from thingmint.access.administration import Administration
 from thingmint.access.context import Outcome, RequestContext
@@ -349,7 +350,7 @@ def test_policies_of_a_principal_hold_at_once(run: Run) -> None:
 
 
 def request() -> tuple[RequestContext, Outcome]:
-    return RequestContext(), Outcome()
+    return RequestContext(now=NOW), Outcome()
 
 
 def test_revoked_iam_tokens(run: Run) -> None:

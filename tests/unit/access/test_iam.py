@@ -99,7 +99,7 @@ def exchange(tokens: IamTokens, encoded: str) -> tuple[str, datetime]:
 
 def revoke(tokens: IamTokens, token: str) -> Outcome:
     outcome = Outcome()
-    asyncio.run(tokens.revoke(token, RequestContext(), outcome))
+    asyncio.run(tokens.revoke(token, RequestContext(now=NOW), outcome))
     return outcome
 
 

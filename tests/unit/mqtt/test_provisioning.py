@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import cbor2
 import pytest
 
+from tests.unit.vectors import NOW
 from thingmint.access.audit import CURRENT
 from thingmint.access.callers import Caller
 from thingmint.access.throttle import Throttle
@@ -19,6 +20,8 @@ from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.provisioning import ProvisioningTopics, provisioning_request
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from thingmint.access.context import Outcome, RequestContext
 
 SCOPE = Scope("111111111111", "us-east-1")
@@ -61,6 +64,9 @@ def test_what_is_no_request(topic: str) -> None:
 class Log:
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
+
+    def now(self) -> datetime:
+        return NOW
 
     def provisioned(self, context: RequestContext, outcome: Outcome, **facts: object) -> None:
         self.outcomes.append(outcome)

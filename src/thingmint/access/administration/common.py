@@ -60,6 +60,9 @@ class Common:
         assert isinstance(self._store, AuditedStore), "changes on request are audited"
         return type(self)(self._store.of(context, outcome), self._vault, self._clock, self._quotas, context)
 
+    def now(self) -> datetime:
+        return self._clock()
+
     async def _check_quota(self, tx: Transaction, kind: Probed, account: str) -> None:
         """Once another of them is there. Raises LimitExceeded."""
         quota: int | None = getattr(self._quotas, kind)
