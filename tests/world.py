@@ -6,12 +6,19 @@ called by their names in the contract, as their APIs call them once a request wa
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
+from unittest import mock
 
 from tests.unit import vectors
+from thingmint.access.administration import Administration
+from thingmint.access.audit import AuditedStore
+from thingmint.access.directory import Directory
 from thingmint.access.operations import run
+from thingmint.access.vault import Vault
 from thingmint.aws.operations import OPERATIONS as AWS_OPERATIONS
 from thingmint.domain.authority import CLAIM
 from thingmint.domain.certificates import parse_certificate
@@ -24,7 +31,6 @@ from thingmint.services.change import Change, Environment, Query
 from thingmint.services.hooks import HookTable
 from thingmint.services.keypool import KeyPool
 from thingmint.services.pages import PageTokens
-from thingmint.store import access
 from thingmint.store import certificates as certificates_sql
 from thingmint.store.outbox import notices_since
 from thingmint.store.sqlite import SQLiteStore
@@ -32,8 +38,10 @@ from thingmint.store.times import from_micros
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
+    from thingmint.access.new_credentials import NewAccount
     from thingmint.access.operations import Operation
     from thingmint.domain.policy import ContextValue
     from thingmint.store.engine import Body, Row, Store, Transaction
@@ -87,11 +95,20 @@ class RecordingStore:
 
 @dataclass
 class World:
-    """``asked`` holds each action and resource that operations asked to be allowed; ``denied`` are refused ones."""
+    """``ours`` and ``theirs`` are the credentials of the two accounts' administrators.
 
+    ``asked`` holds each action and resource that operations asked to be allowed; ``denied`` are refused actions.
+    """
+
+    folder: Path
     store: RecordingStore
     clock: vectors.FakeClock
     environment: Environment
+    vault: Vault
+    ours: NewAccount
+    theirs: NewAccount
+    administration: Administration
+    directory: Directory
     asked: list[tuple[str, str]] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
     _published: set[str] = field(default_factory=set)
@@ -123,6 +140,11 @@ class World:
     async def count(self, table: str) -> int:
         ((count,),) = await self.rows(f"SELECT count(*) FROM {table}")
         return int(count)
+
+    def dump(self) -> list[str]:
+        """All that the store keeps, as statements in SQL."""
+        with closing(sqlite3.connect(self.folder / "thingmint.db")) as connection:
+            return list(connection.iterdump())
 
     async def certificate(self, scope: Scope = OURS, pem: str | None = None) -> str:
         """The fingerprint of a certificate that is registered and ACTIVE."""
@@ -168,7 +190,9 @@ async def new_world(
     path: Path, *, engine: str = "sqlite", quotas: Quotas = NO_QUOTAS, reinstate_revoked: bool = False
 ) -> AsyncIterator[World]:
     assert engine == "sqlite", "the only engine as yet"
-    store, clock = RecordingStore(await _open_sqlite(path)), vectors.FakeClock()
+    clock, vault = vectors.FakeClock(), Vault(b"m" * 32)
+    opened, ours, theirs = await _open_sqlite(path, vault)
+    store = RecordingStore(opened)
     environment = Environment(
         device_ca=vectors.authority(now=clock()),
         claim_ca=vectors.authority(profile=CLAIM, now=clock()),
@@ -179,31 +203,39 @@ async def new_world(
         quotas=quotas,
         reinstate_revoked=reinstate_revoked,
     )
+    administration = Administration(AuditedStore(store, clock), vault, clock, quotas)
+    directory = Directory(store, vault, clock)
     try:
-        yield World(store, clock, environment)
+        yield World(path, store, clock, environment, vault, ours, theirs, administration, directory)
     finally:
         await store.close()
 
 
-_migrated: list[bytes] = []
+_template: list[tuple[bytes, NewAccount, NewAccount]] = []
 
 
-async def _open_sqlite(path: Path) -> Store:
-    """A store with the accounts in it. Migrating one for each test would take longer than most tests."""
+async def _open_sqlite(path: Path, vault: Vault) -> tuple[Store, NewAccount, NewAccount]:
+    """A store with the two accounts in it, copied from a first one: migrating takes longer than most tests."""
     database = path / "thingmint.db"
-    if not _migrated:
+    if not _template:
         database.touch(mode=0o600)
         first = SQLiteStore(database)
-        await first.write(_insert_accounts)
+        ours = await _new_account(first, vault, "ours", OURS.account, [OURS.region, ABROAD.region], vectors.NOW)
+        a_second_later = vectors.NOW + timedelta(seconds=1)  # the first account is the older one
+        theirs = await _new_account(first, vault, "theirs", THEIRS.account, [THEIRS.region], a_second_later)
         await first.close()
-        _migrated.append(database.read_bytes())
-    database.write_bytes(_migrated[0])
-    return SQLiteStore(database)
+        _template.append((database.read_bytes(), ours, theirs))
+    content, ours, theirs = _template[0]
+    database.write_bytes(content)
+    return SQLiteStore(database), ours, theirs
 
 
-async def _insert_accounts(tx: Transaction) -> None:
-    for account in (OURS.account, THEIRS.account):
-        await access.insert_account(tx, account, "", 0)
+async def _new_account(
+    store: Store, vault: Vault, name: str, id: str, regions: Sequence[str], now: datetime
+) -> NewAccount:
+    """With an id that is no random one."""
+    with mock.patch("secrets.randbelow", return_value=int(id) - 10**11):
+        return await Administration(store, vault, lambda: now).create_account(name, regions)
 
 
 async def pages(

@@ -17,7 +17,7 @@ from thingmint.domain.errors import Invalid, NotFound
 from thingmint.store import audit as audit_sql
 
 if TYPE_CHECKING:
-    from tests.unit.access.conftest import Run, Town
+    from tests.world import World
     from thingmint.store.engine import Transaction
 
 
@@ -145,97 +145,88 @@ EVENTS = {
 }
 
 
-async def recorded(town: Town) -> list[dict[str, Any]]:
+async def recorded(world: World) -> list[dict[str, Any]]:
     """Oldest first."""
 
     async def body(tx: Transaction) -> list[audit_sql.AuditRow]:
         return await audit_sql.list_records(tx, account=None, before=None, limit=1000)
 
-    return [orjson.loads(row.record) for row in reversed(await town.store.read(body))]
+    return [orjson.loads(row.record) for row in reversed(await world.store.read(body))]
 
 
-def test_every_command_runs(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        admin = Administration(AuditedStore(town.store, town.clock), town.vault, town.clock)
-        trail = AuditTrail(town.store, town.clock)
-        ids = {
-            "key": town.ours.access_key.access_key_id,
-            "token": town.ours.api_token.split("_")[1],
-            "robot's": town.ours.authorized_key.id,
-        }
-        table = inputs(ids)
-        assert {name.partition(" ")[0] for name in table} == set(COMMANDS)
-        for title, (given, expected) in table.items():
-            town.clock.advance(seconds=1)
-            answer = await as_local_admin(admin, trail, title.partition(" ")[0], given)
-            await trail.flush()
-            orjson.dumps(answer)
-            if isinstance(answer, list):
-                assert answer, title
-                assert all(set(row) == expected for row in answer), title
-            else:
-                assert set(answer) == expected, title
-
-        records = await recorded(town)
-        assert [record["event"] for record in records] == [EVENTS[title] for title in table]
-        assert {(r["source"], r["agent"], r["outcome"]) for r in records} == {
-            ("thingmint", "thingmint command line", "success")
-        }
-        of_no_account = {r["event"] for r in records if r["account"] is None}
-        assert of_no_account == {"CreateAccount", "ListAccounts"}
-        told = {title: record.get("parameters") for title, record in zip(table, records, strict=True)}
-        assert told["user.disable"] == {"name": "elf", "status": "disabled"}
-        assert told["user.enable"] == {"name": "elf", "status": "active"}
-        assert told["key.disable"] == {"id": ids["key"], "status": "disabled"}
-        assert told["policy.attach"] == {"principal": "elf", "policy": "p", "resource": "*"}
-        assert told["policy.put"] == {"name": "p"}
-        assert told["token.create"] == {"principal": "user/elf"}
-        assert told["session.create"] == {"principal": "role/hat", "duration": "0:15:00"}
-        assert "secret" not in orjson.dumps(records).decode().lower()
-
-    run(scenario)
-
-
-def test_refusals_of_the_operator_are_recorded_each(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        trail = AuditTrail(town.store, town.clock)
-        theirs = town.theirs.account
-        for _ in range(2):
-            town.clock.advance(seconds=1)
-            with pytest.raises(NotFound):
-                await as_local_admin(
-                    town.administration, trail, "user.delete", {"name": "tma_0_secret", "account": theirs}
-                )
-        town.clock.advance(seconds=1)
-        with pytest.raises(Invalid):
-            await as_local_admin(town.administration, trail, "key.list", {"principal": "group/x"})
+async def test_every_command_runs(world: World) -> None:
+    admin = Administration(AuditedStore(world.store, world.clock), world.vault, world.clock)
+    trail = AuditTrail(world.store, world.clock)
+    ids = {
+        "key": world.ours.access_key.access_key_id,
+        "token": world.ours.api_token.split("_")[1],
+        "robot's": world.ours.authorized_key.id,
+    }
+    table = inputs(ids)
+    assert {name.partition(" ")[0] for name in table} == set(COMMANDS)
+    for title, (given, expected) in table.items():
+        world.clock.advance(seconds=1)
+        answer = await as_local_admin(admin, trail, title.partition(" ")[0], given)
         await trail.flush()
-        records = await recorded(town)
-        assert [(r["event"], r["error"], r["account"], r["outcome"]) for r in records] == [
-            ("DeleteUser", "NotFound", theirs, "refused"),
-            ("DeleteUser", "NotFound", theirs, "refused"),
-            ("ListAccessKeys", "Invalid", town.ours.account, "refused"),
-        ]
-        # What was refused may be a secret in the wrong place.
-        assert "tma_" not in orjson.dumps(records).decode()
+        orjson.dumps(answer)
+        if isinstance(answer, list):
+            assert answer, title
+            assert all(set(row) == expected for row in answer), title
+        else:
+            assert set(answer) == expected, title
 
-    run(scenario)
+    records = await recorded(world)
+    assert [record["event"] for record in records] == [EVENTS[title] for title in table]
+    assert {(r["source"], r["agent"], r["outcome"]) for r in records} == {
+        ("thingmint", "thingmint command line", "success")
+    }
+    of_no_account = {r["event"] for r in records if r["account"] is None}
+    assert of_no_account == {"CreateAccount", "ListAccounts"}
+    told = {title: record.get("parameters") for title, record in zip(table, records, strict=True)}
+    assert told["user.disable"] == {"name": "elf", "status": "disabled"}
+    assert told["user.enable"] == {"name": "elf", "status": "active"}
+    assert told["key.disable"] == {"id": ids["key"], "status": "disabled"}
+    assert told["policy.attach"] == {"principal": "elf", "policy": "p", "resource": "*"}
+    assert told["policy.put"] == {"name": "p"}
+    assert told["token.create"] == {"principal": "user/elf"}
+    assert told["session.create"] == {"principal": "role/hat", "duration": "0:15:00"}
+    assert "secret" not in orjson.dumps(records).decode().lower()
+
+
+async def test_refusals_of_the_operator_are_recorded_each(world: World) -> None:
+    trail = AuditTrail(world.store, world.clock)
+    theirs = world.theirs.account
+    for _ in range(2):
+        world.clock.advance(seconds=1)
+        with pytest.raises(NotFound):
+            await as_local_admin(
+                world.administration, trail, "user.delete", {"name": "tma_0_secret", "account": theirs}
+            )
+    world.clock.advance(seconds=1)
+    with pytest.raises(Invalid):
+        await as_local_admin(world.administration, trail, "key.list", {"principal": "group/x"})
+    await trail.flush()
+    records = await recorded(world)
+    assert [(r["event"], r["error"], r["account"], r["outcome"]) for r in records] == [
+        ("DeleteUser", "NotFound", theirs, "refused"),
+        ("DeleteUser", "NotFound", theirs, "refused"),
+        ("ListAccessKeys", "Invalid", world.ours.account, "refused"),
+    ]
+    # What was refused may be a secret in the wrong place.
+    assert "tma_" not in orjson.dumps(records).decode()
 
 
 @pytest.mark.parametrize("verb", ["disable", "enable", "delete"])
-def test_a_command_about_keys_touches_no_token_and_the_other_way_round(run: Run, verb: str) -> None:
-    async def scenario(town: Town) -> None:
-        trail = AuditTrail(town.store, town.clock)
-        token = town.ours.api_token.split("_")[1]
-        for noun, ids in (
-            ("key", [token]),
-            ("token", [town.ours.access_key.access_key_id, town.ours.authorized_key.id]),
-        ):
-            for id in ids:
-                with pytest.raises(NotFound):
-                    await as_local_admin(town.administration, trail, f"{noun}.{verb}", {"id": id})
-
-    run(scenario)
+async def test_a_command_about_keys_touches_no_token_and_the_other_way_round(world: World, verb: str) -> None:
+    trail = AuditTrail(world.store, world.clock)
+    token = world.ours.api_token.split("_")[1]
+    for noun, ids in (
+        ("key", [token]),
+        ("token", [world.ours.access_key.access_key_id, world.ours.authorized_key.id]),
+    ):
+        for id in ids:
+            with pytest.raises(NotFound):
+                await as_local_admin(world.administration, trail, f"{noun}.{verb}", {"id": id})
 
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
@@ -264,53 +255,41 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "given", "message"), BAD)
-def test_what_is_not_taken(run: Run, name: str, given: dict[str, Any], message: str) -> None:
-    async def scenario(town: Town) -> None:
-        changes = town.store.changes
-        with pytest.raises(Invalid) as refused:
-            await as_local_admin(town.administration, AuditTrail(town.store, town.clock), name, given)
-        assert str(refused.value).startswith(message)
-        assert town.store.changes == changes
-
-    run(scenario)
+async def test_what_is_not_taken(world: World, name: str, given: dict[str, Any], message: str) -> None:
+    changes = world.store.changes
+    with pytest.raises(Invalid) as refused:
+        await as_local_admin(world.administration, AuditTrail(world.store, world.clock), name, given)
+    assert str(refused.value).startswith(message)
+    assert world.store.changes == changes
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1h", 3600), ("90m", 5400), ("60", 60), ("1.5h", 5400), ("PT2H", 7200)])
-def test_durations(run: Run, text: str, seconds: int) -> None:
-    async def scenario(town: Town) -> None:
-        given = {"principal": "administrator", "duration": text}
-        answer = await as_local_admin(town.administration, AuditTrail(town.store, town.clock), "session.create", given)
-        [row] = await town.administration.list_credentials(town.ours.account, "user", "administrator", ("session",))
-        assert row.id == answer["access_key_id"]
-        assert row.expires_at == int(town.clock.now.timestamp() + seconds) * 1_000_000
-
-    run(scenario)
+async def test_durations(world: World, text: str, seconds: int) -> None:
+    given = {"principal": "administrator", "duration": text}
+    answer = await as_local_admin(world.administration, AuditTrail(world.store, world.clock), "session.create", given)
+    [row] = await world.administration.list_credentials(world.ours.account, "user", "administrator", ("session",))
+    assert row.id == answer["access_key_id"]
+    assert row.expires_at == int(world.clock.now.timestamp() + seconds) * 1_000_000
 
 
-def test_which_account(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        for account, expected in ((None, town.ours.account), ("", town.ours.account), (town.theirs.account,) * 2):
-            given = {"name": f"elf-of-{account}"} | ({} if account is None else {"account": account})
-            made = await as_local_admin(town.administration, AuditTrail(town.store, town.clock), "user.create", given)
-            assert made["id"] in [row.id for row in await town.administration.list_principals(expected, "user")]
-        with pytest.raises(NotFound):
-            await as_local_admin(
-                town.administration,
-                AuditTrail(town.store, town.clock),
-                "user.create",
-                {"name": "a", "account": "0" * 12},
-            )
-
-    run(scenario)
+async def test_which_account(world: World) -> None:
+    for account, expected in ((None, world.ours.account), ("", world.ours.account), (world.theirs.account,) * 2):
+        given = {"name": f"elf-of-{account}"} | ({} if account is None else {"account": account})
+        made = await as_local_admin(world.administration, AuditTrail(world.store, world.clock), "user.create", given)
+        assert made["id"] in [row.id for row in await world.administration.list_principals(expected, "user")]
+    with pytest.raises(NotFound):
+        await as_local_admin(
+            world.administration,
+            AuditTrail(world.store, world.clock),
+            "user.create",
+            {"name": "a", "account": "0" * 12},
+        )
 
 
 @pytest.mark.parametrize("name", ["", "user", "user.rename", "create.user", "__class__"])
-def test_what_is_no_command(run: Run, name: str) -> None:
-    async def scenario(town: Town) -> None:
-        with pytest.raises(NotFound):
-            await as_local_admin(town.administration, AuditTrail(town.store, town.clock), name, {})
-
-    run(scenario)
+async def test_what_is_no_command(world: World, name: str) -> None:
+    with pytest.raises(NotFound):
+        await as_local_admin(world.administration, AuditTrail(world.store, world.clock), name, {})
 
 
 def test_what_only_the_operator_may() -> None:

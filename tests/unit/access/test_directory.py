@@ -27,124 +27,103 @@ from thingmint.store.times import to_micros
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from tests.unit.access.conftest import Run, Town
+    from tests.world import World
     from thingmint.access.administration import PrincipalKind
     from thingmint.store.engine import Transaction
 
 
-def test_credentials_have_the_form_that_clients_expect(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        made = [await town.administration.create_account(f"{number}", ["us-east-1"]) for number in range(20)]
-        for credentials in made:
-            assert re.fullmatch(r"[1-9]\d{11}", credentials.account)
-            assert re.fullmatch(r"AKIA[A-Z2-7]{16}", credentials.access_key.access_key_id)
-            assert re.fullmatch(r"[A-Za-z0-9+/]{40}", credentials.access_key.secret_access_key)
-            assert re.fullmatch(r"tma_[0-9a-f]{16}_[A-Za-z0-9_-]{43}", credentials.api_token)
-            assert credentials.access_key.secret_access_key not in repr(credentials) + repr(credentials.access_key)
-            assert re.fullmatch(r"b1g[a-z0-9]{17}", credentials.folder)
-            assert "PRIVATE KEY" not in repr(credentials) + repr(credentials.authorized_key)
-        for name in (
-            "account",
-            "folder",
-            "access_key.access_key_id",
-            "access_key.secret_access_key",
-            "api_token",
-            "authorized_key.private_key",
-        ):
-            assert len({attrgetter(name)(credentials) for credentials in made}) == len(made)
-
-    run(scenario)
+async def test_credentials_have_the_form_that_clients_expect(world: World) -> None:
+    made = [await world.administration.create_account(f"{number}", ["us-east-1"]) for number in range(20)]
+    for credentials in made:
+        assert re.fullmatch(r"[1-9]\d{11}", credentials.account)
+        assert re.fullmatch(r"AKIA[A-Z2-7]{16}", credentials.access_key.access_key_id)
+        assert re.fullmatch(r"[A-Za-z0-9+/]{40}", credentials.access_key.secret_access_key)
+        assert re.fullmatch(r"tma_[0-9a-f]{16}_[A-Za-z0-9_-]{43}", credentials.api_token)
+        assert credentials.access_key.secret_access_key not in repr(credentials) + repr(credentials.access_key)
+        assert re.fullmatch(r"b1g[a-z0-9]{17}", credentials.folder)
+        assert "PRIVATE KEY" not in repr(credentials) + repr(credentials.authorized_key)
+    for name in (
+        "account",
+        "folder",
+        "access_key.access_key_id",
+        "access_key.secret_access_key",
+        "api_token",
+        "authorized_key.private_key",
+    ):
+        assert len({attrgetter(name)(credentials) for credentials in made}) == len(made)
 
 
-def test_each_leads_to_its_owner(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        for credentials, regions in ((town.ours, ("us-east-1", "eu-central-1")), (town.theirs, ("us-west-2",))):
-            by_key, secret = await town.directory.find_access_key(credentials.access_key.access_key_id, None)
-            by_token = await town.directory.authenticate_token(credentials.api_token)
-            assert secret == credentials.access_key.secret_access_key
-            for caller in (by_key, by_token):
-                assert (caller.account, caller.regions) == (credentials.account, regions)
-                assert caller.arn == f"arn:aws:iam::{credentials.account}:user/administrator"
-                assert [str(policy.name) for policy in caller.policies] == ["thingmint/Administrator"]
-                assert caller.narrowed is None
-            assert by_key.credential == credentials.access_key.access_key_id
-            assert by_token.credential == credentials.api_token.split("_")[1]
-
-    run(scenario)
+async def test_each_leads_to_its_owner(world: World) -> None:
+    for credentials, regions in ((world.ours, ("us-east-1", "eu-central-1")), (world.theirs, ("us-east-1",))):
+        by_key, secret = await world.directory.find_access_key(credentials.access_key.access_key_id, None)
+        by_token = await world.directory.authenticate_token(credentials.api_token)
+        assert secret == credentials.access_key.secret_access_key
+        for caller in (by_key, by_token):
+            assert (caller.account, caller.regions) == (credentials.account, regions)
+            assert caller.arn == f"arn:aws:iam::{credentials.account}:user/administrator"
+            assert [str(policy.name) for policy in caller.policies] == ["thingmint/Administrator"]
+            assert caller.narrowed is None
+        assert by_key.credential == credentials.access_key.access_key_id
+        assert by_token.credential == credentials.api_token.split("_")[1]
 
 
-def test_the_developer_is_the_first_account(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        developer = await town.directory.developer()
-        assert (developer.account, developer.credential) == (town.ours.account, "dev")
-
-    run(scenario)
+async def test_the_developer_is_the_first_account(world: World) -> None:
+    developer = await world.directory.developer()
+    assert (developer.account, developer.credential) == (world.ours.account, "dev")
 
 
 @pytest.mark.parametrize("id", ["", "AKIAAAAAAAAAAAAAAAAA", "' OR 1=1 --", "\0", "%"])
-def test_unknown_access_keys(run: Run, id: str) -> None:
-    async def scenario(town: Town) -> None:
+async def test_unknown_access_keys(world: World, id: str) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        await world.directory.find_access_key(id, None)
+    assert refused.value.flaw == "unknown"
+    assert refused.value.message == "The security token included in the request is invalid."
+
+
+async def test_unknown_tokens_are_all_refused_in_the_same_words(world: World) -> None:
+    token = world.ours.api_token
+    token_id, secret = token.removeprefix("tma_").split("_", 1)
+    other_id, other_secret = world.theirs.api_token.removeprefix("tma_").split("_", 1)
+    messages = set()
+    for wrong in (
+        "",
+        "tma_",
+        f"tma_{token_id}",
+        f"tma_{token_id}_",
+        f"tma_{token_id}_{secret[:-1]}",
+        f"tma_{token_id}_{secret}=",
+        f"tma_{token_id}_{secret.swapcase()}",
+        f"tma_{token_id}_{other_secret}",
+        f"tma_{other_id}_{secret}",
+        f"tma_{'0' * 16}_{secret}",
+        f"tmb_{token_id}_{secret}",
+        f"{token_id}_{secret}",
+        f"tma_tma_{token_id}_{secret}",
+        token.upper(),
+        f"{token}\u00e9",
+        "tma_\0_\0",
+    ):
         with pytest.raises(Unauthenticated) as refused:
-            await town.directory.find_access_key(id, None)
+            await world.directory.authenticate_token(wrong)
         assert refused.value.flaw == "unknown"
-        assert refused.value.message == "The security token included in the request is invalid."
-
-    run(scenario)
-
-
-def test_unknown_tokens_are_all_refused_in_the_same_words(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        token = town.ours.api_token
-        token_id, secret = token.removeprefix("tma_").split("_", 1)
-        other_id, other_secret = town.theirs.api_token.removeprefix("tma_").split("_", 1)
-        messages = set()
-        for wrong in (
-            "",
-            "tma_",
-            f"tma_{token_id}",
-            f"tma_{token_id}_",
-            f"tma_{token_id}_{secret[:-1]}",
-            f"tma_{token_id}_{secret}=",
-            f"tma_{token_id}_{secret.swapcase()}",
-            f"tma_{token_id}_{other_secret}",
-            f"tma_{other_id}_{secret}",
-            f"tma_{'0' * 16}_{secret}",
-            f"tmb_{token_id}_{secret}",
-            f"{token_id}_{secret}",
-            f"tma_tma_{token_id}_{secret}",
-            token.upper(),
-            f"{token}\u00e9",
-            "tma_\0_\0",
-        ):
-            with pytest.raises(Unauthenticated) as refused:
-                await town.directory.authenticate_token(wrong)
-            assert refused.value.flaw == "unknown"
-            messages.add(refused.value.message)
-        assert len(messages) == 1
-        await town.directory.authenticate_token(token)
-
-    run(scenario)
+        messages.add(refused.value.message)
+    assert len(messages) == 1
+    await world.directory.authenticate_token(token)
 
 
-def test_no_secret_lies_open_in_the_database(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        dump = "\n".join(town.store._reader.iterdump())
-        assert town.ours.account in dump
-        assert town.ours.access_key.access_key_id in dump
-        for secret in (town.ours.access_key.secret_access_key, town.ours.api_token.split("_", 2)[2]):
-            assert secret not in dump
-            assert secret.encode().hex() not in dump.lower()
-
-    run(scenario)
+async def test_no_secret_lies_open_in_the_database(world: World) -> None:
+    dump = "\n".join(world.dump())
+    assert world.ours.account in dump
+    assert world.ours.access_key.access_key_id in dump
+    for secret in (world.ours.access_key.secret_access_key, world.ours.api_token.split("_", 2)[2]):
+        assert secret not in dump
+        assert secret.encode().hex() not in dump.lower()
 
 
-def test_another_master_key_opens_no_secret(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        another = Directory(town.store, Vault(b"M" * 32), town.clock)
-        with pytest.raises(VaultError):
-            await another.find_access_key(town.ours.access_key.access_key_id, None)
-
-    run(scenario)
+async def test_another_master_key_opens_no_secret(world: World) -> None:
+    another = Directory(world.store, Vault(b"M" * 32), world.clock)
+    with pytest.raises(VaultError):
+        await another.find_access_key(world.ours.access_key.access_key_id, None)
 
 
 POLICY = orjson.dumps(
@@ -156,354 +135,315 @@ POLICY = orjson.dumps(
 class Kind:
     """How a credential of a kind is made, and how it is shown."""
 
-    make: Callable[[Town], Coroutine[Any, Any, Any]]
+    make: Callable[[World], Coroutine[Any, Any, Any]]
     id_of: Callable[[Any], str]
-    show: Callable[[Town, Any], Coroutine[Any, Any, object]]
+    show: Callable[[World, Any], Coroutine[Any, Any, object]]
 
 
-async def show_session(town: Town, new: Any) -> object:
-    return await town.directory.find_access_key(new.access_key_id, new.session_token)
+async def show_session(world: World, new: Any) -> object:
+    return await world.directory.find_access_key(new.access_key_id, new.session_token)
 
 
 KINDS = {
     "access key": Kind(
-        lambda town: town.administration.create_access_key(town.ours.account, "administrator"),
+        lambda world: world.administration.create_access_key(world.ours.account, "administrator"),
         lambda new: new.access_key_id,
-        lambda town, new: town.directory.find_access_key(new.access_key_id, None),
+        lambda world, new: world.directory.find_access_key(new.access_key_id, None),
     ),
     "session": Kind(
-        lambda town: town.administration.create_session(
-            town.ours.account, "user", "administrator", lifetime=timedelta(hours=1)
+        lambda world: world.administration.create_session(
+            world.ours.account, "user", "administrator", lifetime=timedelta(hours=1)
         ),
         lambda new: new.access_key_id,
         show_session,
     ),
     "token": Kind(
-        lambda town: town.administration.create_api_token(
-            town.ours.account, "administrator", lifetime=timedelta(hours=1)
+        lambda world: world.administration.create_api_token(
+            world.ours.account, "administrator", lifetime=timedelta(hours=1)
         ),
         lambda new: new.split("_")[1],
-        lambda town, new: town.directory.authenticate_token(new),
+        lambda world, new: world.directory.authenticate_token(new),
     ),
     "authorized key": Kind(
-        lambda town: town.administration.create_authorized_key(town.ours.account, "administrator"),
+        lambda world: world.administration.create_authorized_key(world.ours.account, "administrator"),
         lambda new: new.id,
-        lambda town, new: town.directory.find_authorized_key(new.id),
+        lambda world, new: world.directory.find_authorized_key(new.id),
     ),
     "IAM token": Kind(
-        lambda town: town.administration.create_authorized_key(town.ours.account, "administrator"),
+        lambda world: world.administration.create_authorized_key(world.ours.account, "administrator"),
         lambda new: new.id,
-        lambda town, new: town.directory.bearer_of_iam_token("an id", new.id),
+        lambda world, new: world.directory.bearer_of_iam_token("an id", new.id),
     ),
 }
-ENDS: dict[str, Callable[[Town, PrincipalKind, str], Coroutine[Any, Any, None]]] = {
-    "disabled": lambda town, kind, key: town.administration.set_credential_status(town.ours.account, key, active=False),
-    "deleted": lambda town, kind, key: town.administration.delete_credential(town.ours.account, key),
-    "owner disabled": lambda town, kind, key: town.administration.set_principal_status(
-        town.ours.account, kind, "administrator", active=False
+ENDS: dict[str, Callable[[World, PrincipalKind, str], Coroutine[Any, Any, None]]] = {
+    "disabled": lambda world, kind, key: world.administration.set_credential_status(
+        world.ours.account, key, active=False
     ),
-    "owner deleted": lambda town, kind, key: town.administration.delete_principal(
-        town.ours.account, kind, "administrator"
+    "deleted": lambda world, kind, key: world.administration.delete_credential(world.ours.account, key),
+    "owner disabled": lambda world, kind, key: world.administration.set_principal_status(
+        world.ours.account, kind, "administrator", active=False
+    ),
+    "owner deleted": lambda world, kind, key: world.administration.delete_principal(
+        world.ours.account, kind, "administrator"
     ),
 }
 
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("name", KINDS)
-def test_what_is_ended_is_refused_at_once(run: Run, name: str, end: str) -> None:
+async def test_what_is_ended_is_refused_at_once(world: World, name: str, end: str) -> None:
     kind = KINDS[name]
     owner: PrincipalKind = "service-account" if name in ("authorized key", "IAM token") else "user"
-
-    async def scenario(town: Town) -> None:
-        new = await kind.make(town)
-        before = await kind.show(town, new)
-        assert await kind.show(town, new) == before, "now from the cache"
-        await ENDS[end](town, owner, kind.id_of(new))
-        with pytest.raises(Unauthenticated) as refused:
-            await kind.show(town, new)
-        assert refused.value.flaw == "unknown"
-        if end == "disabled":
-            await town.administration.set_credential_status(town.ours.account, kind.id_of(new), active=True)
-        elif end == "owner disabled":
-            await town.administration.set_principal_status(town.ours.account, owner, "administrator", active=True)
-        else:
-            return
-        assert await kind.show(town, new) == before
-
-    run(scenario)
+    new = await kind.make(world)
+    before = await kind.show(world, new)
+    assert await kind.show(world, new) == before, "now from the cache"
+    await ENDS[end](world, owner, kind.id_of(new))
+    with pytest.raises(Unauthenticated) as refused:
+        await kind.show(world, new)
+    assert refused.value.flaw == "unknown"
+    if end == "disabled":
+        await world.administration.set_credential_status(world.ours.account, kind.id_of(new), active=True)
+    elif end == "owner disabled":
+        await world.administration.set_principal_status(world.ours.account, owner, "administrator", active=True)
+    else:
+        return
+    assert await kind.show(world, new) == before
 
 
 @pytest.mark.parametrize("shown", KINDS)
 @pytest.mark.parametrize("made", KINDS)
-def test_a_credential_of_another_kind_is_none(run: Run, made: str, shown: str) -> None:
+async def test_a_credential_of_another_kind_is_none(world: World, made: str, shown: str) -> None:
     if made == shown or {made, shown} == {"authorized key", "IAM token"}:
         return
-
-    async def scenario(town: Town) -> None:
-        id = KINDS[made].id_of(await KINDS[made].make(town))
-        other: Any = SimpleNamespace(access_key_id=id, session_token="x", id=id)
-        if shown == "token":
-            other = f"tma_{id}_x"
-        if shown == "IAM token" and made == "token":
-            return  # a user's IAM token
-        for _ in range(2):
-            with pytest.raises(Unauthenticated) as refused:
-                await KINDS[shown].show(town, other)
-            assert refused.value.flaw == "unknown"
-
-    run(scenario)
+    id = KINDS[made].id_of(await KINDS[made].make(world))
+    other: Any = SimpleNamespace(access_key_id=id, session_token="x", id=id)
+    if shown == "token":
+        other = f"tma_{id}_x"
+    if shown == "IAM token" and made == "token":
+        return  # a user's IAM token
+    for _ in range(2):
+        with pytest.raises(Unauthenticated) as refused:
+            await KINDS[shown].show(world, other)
+        assert refused.value.flaw == "unknown"
 
 
 @pytest.mark.parametrize("name", ["session", "token"])
-def test_until_when(run: Run, name: str) -> None:
-    async def scenario(town: Town) -> None:
-        new = await KINDS[name].make(town)
-        # Sessions end at a whole second, before the hour is full by the clock's fraction.
-        town.clock.now += timedelta(minutes=59, seconds=59, microseconds=740_000)
-        await KINDS[name].show(town, new)
-        town.clock.now += timedelta(seconds=1)
+async def test_until_when(world: World, name: str) -> None:
+    new = await KINDS[name].make(world)
+    # Sessions end at a whole second, before the hour is full by the clock's fraction.
+    world.clock.now += timedelta(minutes=59, seconds=59, microseconds=740_000)
+    await KINDS[name].show(world, new)
+    world.clock.now += timedelta(seconds=1)
+    with pytest.raises(Unauthenticated) as refused:
+        await KINDS[name].show(world, new)
+    assert refused.value.flaw == "expired"
+
+
+async def test_sessions_tokens(world: World) -> None:
+    session = await KINDS["session"].make(world)
+    other = await KINDS["session"].make(world)
+    key = world.ours.access_key
+    caller, secret = await world.directory.find_access_key(session.access_key_id, session.session_token)
+    assert (caller.account, caller.credential, secret) == (
+        world.ours.account,
+        session.access_key_id,
+        session.secret_access_key,
+    )
+    await world.directory.find_access_key(key.access_key_id, None)
+    for id, token in (
+        (session.access_key_id, None),
+        (session.access_key_id, ""),
+        (session.access_key_id, session.session_token[:-1]),
+        (session.access_key_id, other.session_token),
+        (session.access_key_id, "\u00e9"),
+        (key.access_key_id, ""),
+        (key.access_key_id, session.session_token),
+    ):
         with pytest.raises(Unauthenticated) as refused:
-            await KINDS[name].show(town, new)
-        assert refused.value.flaw == "expired"
-
-    run(scenario)
-
-
-def test_sessions_tokens(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        session = await KINDS["session"].make(town)
-        other = await KINDS["session"].make(town)
-        key = town.ours.access_key
-        caller, secret = await town.directory.find_access_key(session.access_key_id, session.session_token)
-        assert (caller.account, caller.credential, secret) == (
-            town.ours.account,
-            session.access_key_id,
-            session.secret_access_key,
-        )
-        await town.directory.find_access_key(key.access_key_id, None)
-        for id, token in (
-            (session.access_key_id, None),
-            (session.access_key_id, ""),
-            (session.access_key_id, session.session_token[:-1]),
-            (session.access_key_id, other.session_token),
-            (session.access_key_id, "\u00e9"),
-            (key.access_key_id, ""),
-            (key.access_key_id, session.session_token),
-        ):
-            with pytest.raises(Unauthenticated) as refused:
-                await town.directory.find_access_key(id, token)
-            assert refused.value.message == "The security token included in the request is invalid."
-        town.clock.advance(hours=1)
-        with pytest.raises(Unauthenticated) as refused:
-            await town.directory.find_access_key(session.access_key_id, other.session_token)
-        assert refused.value.flaw == "unknown", "that it has expired is told to its owner only"
-
-    run(scenario)
+            await world.directory.find_access_key(id, token)
+        assert refused.value.message == "The security token included in the request is invalid."
+    world.clock.advance(hours=1)
+    with pytest.raises(Unauthenticated) as refused:
+        await world.directory.find_access_key(session.access_key_id, other.session_token)
+    assert refused.value.flaw == "unknown", "that it has expired is told to its owner only"
 
 
-def test_what_narrows_down(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        account = town.ours.account
-        token = await town.administration.create_api_token(account, "administrator", policy=POLICY)
-        session = await town.administration.create_session(
-            account, "user", "administrator", lifetime=timedelta(hours=1), policy=POLICY
-        )
-        callers = [
-            await town.directory.authenticate_token(token),
-            (await town.directory.find_access_key(session.access_key_id, session.session_token))[0],
-            await town.directory.bearer_of_iam_token("an id", token.split("_")[1]),
-        ]
-        for caller in callers:
-            assert caller.narrowed is not None
-            for action, allowed in (("iot:DescribeThing", True), ("iot:CreateThing", False)):
-                assert isinstance(caller.decide([Request(action, "arn:aws:iot:us-east-1:1:thing/x")]), Allow) == allowed
-
-    run(scenario)
+async def test_what_narrows_down(world: World) -> None:
+    account = world.ours.account
+    token = await world.administration.create_api_token(account, "administrator", policy=POLICY)
+    session = await world.administration.create_session(
+        account, "user", "administrator", lifetime=timedelta(hours=1), policy=POLICY
+    )
+    callers = [
+        await world.directory.authenticate_token(token),
+        (await world.directory.find_access_key(session.access_key_id, session.session_token))[0],
+        await world.directory.bearer_of_iam_token("an id", token.split("_")[1]),
+    ]
+    for caller in callers:
+        assert caller.narrowed is not None
+        for action, allowed in (("iot:DescribeThing", True), ("iot:CreateThing", False)):
+            assert isinstance(caller.decide([Request(action, "arn:aws:iot:us-east-1:1:thing/x")]), Allow) == allowed
 
 
-def test_policies_of_a_principal_hold_at_once(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        admin, account = town.administration, town.ours.account
-        await admin.create_principal(account, "user", "elf")
-        token = await admin.create_api_token(account, "elf")
-        asked = [Request("iot:DescribeThing", "arn:aws:iot:us-east-1:1:thing/x")]
+async def test_policies_of_a_principal_hold_at_once(world: World) -> None:
+    admin, account = world.administration, world.ours.account
+    await admin.create_principal(account, "user", "elf")
+    token = await admin.create_api_token(account, "elf")
+    asked = [Request("iot:DescribeThing", "arn:aws:iot:us-east-1:1:thing/x")]
 
-        async def allowed() -> bool:
-            return isinstance((await town.directory.authenticate_token(token)).decide(asked), Allow)
+    async def allowed() -> bool:
+        return isinstance((await world.directory.authenticate_token(token)).decide(asked), Allow)
 
-        assert not await allowed()
-        await admin.put_policy(account, "p", POLICY)
-        await admin.put_policy(town.theirs.account, "p", POLICY.replace("Allow", "Deny"))
-        assert not await allowed()
-        await admin.attach_policy(account, "user", "elf", "p")
-        assert await allowed()
-        await admin.put_policy(account, "p", POLICY.replace("DescribeThing", "CreateThing"))
-        assert not await allowed()
-        await admin.attach_policy(account, "user", "elf", "thingmint/ReadOnly")
-        assert await allowed()
-        await admin.put_policy(account, "p", POLICY.replace("Allow", "Deny"))
-        assert not await allowed()
-        await admin.detach_policy(account, "user", "elf", "p")
-        assert await allowed()
-
-    run(scenario)
+    assert not await allowed()
+    await admin.put_policy(account, "p", POLICY)
+    await admin.put_policy(world.theirs.account, "p", POLICY.replace("Allow", "Deny"))
+    assert not await allowed()
+    await admin.attach_policy(account, "user", "elf", "p")
+    assert await allowed()
+    await admin.put_policy(account, "p", POLICY.replace("DescribeThing", "CreateThing"))
+    assert not await allowed()
+    await admin.attach_policy(account, "user", "elf", "thingmint/ReadOnly")
+    assert await allowed()
+    await admin.put_policy(account, "p", POLICY.replace("Allow", "Deny"))
+    assert not await allowed()
+    await admin.detach_policy(account, "user", "elf", "p")
+    assert await allowed()
 
 
 def request() -> tuple[RequestContext, Outcome]:
     return RequestContext(now=NOW), Outcome()
 
 
-def test_revoked_iam_tokens(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        key = town.ours.authorized_key.id
-        ends = int(town.clock.now.timestamp()) + 3600
-        await town.directory.bearer_of_iam_token("a", key)
-        await town.directory.revoke_iam_token("a", ends, *request())
-        await town.directory.revoke_iam_token("a", ends, *request())
-        with pytest.raises(Unauthenticated):
-            await town.directory.bearer_of_iam_token("a", key)
-        await town.directory.bearer_of_iam_token("b", key)
-        town.clock.advance(hours=1)
-        await town.directory.revoke_iam_token("b", ends + 3600, *request())
-        dump = [line for line in town.store._reader.iterdump() if 'INTO "revoked_tokens"' in line]
-        assert len(dump) == 1, "those that have ended are forgotten"
-        assert "'b'" in dump[0]
-
-    run(scenario)
+async def test_revoked_iam_tokens(world: World) -> None:
+    key = world.ours.authorized_key.id
+    ends = int(world.clock.now.timestamp()) + 3600
+    await world.directory.bearer_of_iam_token("a", key)
+    await world.directory.revoke_iam_token("a", ends, *request())
+    await world.directory.revoke_iam_token("a", ends, *request())
+    with pytest.raises(Unauthenticated):
+        await world.directory.bearer_of_iam_token("a", key)
+    await world.directory.bearer_of_iam_token("b", key)
+    world.clock.advance(hours=1)
+    await world.directory.revoke_iam_token("b", ends + 3600, *request())
+    dump = [line for line in world.dump() if 'INTO "revoked_tokens"' in line]
+    assert len(dump) == 1, "those that have ended are forgotten"
+    assert "'b'" in dump[0]
 
 
 @pytest.mark.parametrize("shown", ["api token", "IAM token"])
-def test_nothing_is_read_again_until_access_changes(run: Run, monkeypatch: pytest.MonkeyPatch, shown: str) -> None:
-    async def scenario(town: Town) -> None:
-        key = town.ours.authorized_key.id
+async def test_nothing_is_read_again_until_access_changes(
+    world: World, monkeypatch: pytest.MonkeyPatch, shown: str
+) -> None:
+    key = world.ours.authorized_key.id
+    reads = 0
+    read = world.store.read
+
+    async def counting(body: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await read(body)
+
+    async def show() -> int:
+        nonlocal reads
         reads = 0
-        read = town.store.read
+        if shown == "api token":
+            await world.directory.authenticate_token(world.ours.api_token)
+        else:
+            await world.directory.bearer_of_iam_token("a", key)
+        return reads
 
-        async def counting(body: Any) -> Any:
-            nonlocal reads
-            reads += 1
-            return await read(body)
-
-        async def show() -> int:
-            nonlocal reads
-            reads = 0
-            if shown == "api token":
-                await town.directory.authenticate_token(town.ours.api_token)
-            else:
-                await town.directory.bearer_of_iam_token("a", key)
-            return reads
-
-        monkeypatch.setattr(town.store, "read", counting)
-        assert await show() > 0
-        assert await show() == 0
-        await town.store.write(lambda tx: audit_sql.insert_record(tx, "1", None, "{}"))
-        assert await show() == 0
-        await town.directory.revoke_iam_token("b", 2_000_000_000, *request())
-        assert await show() > 0
-        assert await show() == 0
-
-    run(scenario)
+    monkeypatch.setattr(world.store, "read", counting)
+    assert await show() > 0
+    assert await show() == 0
+    await world.store.write(lambda tx: audit_sql.insert_record(tx, "1", None, "{}"))
+    assert await show() == 0
+    await world.directory.revoke_iam_token("b", 2_000_000_000, *request())
+    assert await show() > 0
+    assert await show() == 0
 
 
 class TestLastUse:
     @staticmethod
-    async def of(town: Town, id: str) -> int | None:
+    async def of(world: World, id: str) -> int | None:
         async def body(tx: Transaction) -> int | None:
             row = await sql.get_credential(tx, id)
             assert row is not None
             return row.last_used_at
 
-        return await town.store.read(body)
+        return await world.store.read(body)
 
     @pytest.mark.parametrize("name", KINDS)
-    def test_it_is_noted_in_batches(self, run: Run, name: str) -> None:
-        async def scenario(town: Town) -> None:
-            new = await KINDS[name].make(town)
-            id = KINDS[name].id_of(new)
-            changes = town.store.changes
-            for _ in range(3):
-                await KINDS[name].show(town, new)
-                if name in ("access key", "session", "authorized key"):
-                    # Whoever checks the signature says that it was right; see test_sigv4 and test_iam.
-                    town.directory.used(id)
-                town.clock.advance(seconds=1)
-            assert await self.of(town, id) is None
-            assert town.store.changes == changes
-            await town.directory.flush()
-            assert await self.of(town, id) == to_micros(town.clock.now) - 1_000_000
-            changes = town.store.changes
-            await town.directory.flush()
-            assert town.store.changes == changes, "nothing new, nothing written"
+    async def test_it_is_noted_in_batches(self, world: World, name: str) -> None:
+        new = await KINDS[name].make(world)
+        id = KINDS[name].id_of(new)
+        changes = world.store.changes
+        for _ in range(3):
+            await KINDS[name].show(world, new)
+            if name in ("access key", "session", "authorized key"):
+                # Whoever checks the signature says that it was right; see test_sigv4 and test_iam.
+                world.directory.used(id)
+            world.clock.advance(seconds=1)
+        assert await self.of(world, id) is None
+        assert world.store.changes == changes
+        await world.directory.flush()
+        assert await self.of(world, id) == to_micros(world.clock.now) - 1_000_000
+        changes = world.store.changes
+        await world.directory.flush()
+        assert world.store.changes == changes, "nothing new, nothing written"
 
-        run(scenario)
-
-    def test_what_the_store_did_not_take_is_tried_again(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_what_the_store_did_not_take_is_tried_again(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         async def unavailable(body: object) -> None:
             raise Unavailable("The store failed")
 
-        async def scenario(town: Town) -> None:
-            first, second = [await KINDS["token"].make(town) for _ in range(2)]
-            await town.directory.authenticate_token(first)
-            with monkeypatch.context() as patch:
-                patch.setattr(town.store, "write", unavailable)
-                with pytest.raises(Unavailable):
-                    await town.directory.flush()
-            noted = to_micros(town.clock.now)
-            town.clock.advance(seconds=1)
-            await town.directory.authenticate_token(second)
-            await town.directory.flush()
-            assert [await self.of(town, t.split("_")[1]) for t in (first, second)] == [noted, noted + 1_000_000]
+        first, second = [await KINDS["token"].make(world) for _ in range(2)]
+        await world.directory.authenticate_token(first)
+        with monkeypatch.context() as patch:
+            patch.setattr(world.store, "write", unavailable)
+            with pytest.raises(Unavailable):
+                await world.directory.flush()
+        noted = to_micros(world.clock.now)
+        world.clock.advance(seconds=1)
+        await world.directory.authenticate_token(second)
+        await world.directory.flush()
+        assert [await self.of(world, t.split("_")[1]) for t in (first, second)] == [noted, noted + 1_000_000]
 
-        run(scenario)
-
-    def test_of_many_only_so_many(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_of_many_only_so_many(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(directory_module, "_MAX_USED", 2)
-
-        async def scenario(town: Town) -> None:
-            tokens = [await KINDS["token"].make(town) for _ in range(3)]
-            for token in tokens:
-                await town.directory.authenticate_token(token)
-            await town.directory.flush()
-            noted = [await self.of(town, token.split("_")[1]) is not None for token in tokens]
-            assert noted == [True, True, False]
-
-        run(scenario)
+        tokens = [await KINDS["token"].make(world) for _ in range(3)]
+        for token in tokens:
+            await world.directory.authenticate_token(token)
+        await world.directory.flush()
+        noted = [await self.of(world, token.split("_")[1]) is not None for token in tokens]
+        assert noted == [True, True, False]
 
     @pytest.mark.parametrize("name", ["token", "session"])
-    def test_a_wrong_secret_is_no_use(self, run: Run, name: str) -> None:
-        async def scenario(town: Town) -> None:
-            new = await KINDS[name].make(town)
-            wrong: Any = f"tma_{new.split('_')[1]}_wrong" if name == "token" else replace(new, session_token="wrong")
-            with pytest.raises(Unauthenticated):
-                await KINDS[name].show(town, wrong)
-            await town.directory.flush()
-            assert await self.of(town, KINDS[name].id_of(new)) is None
-
-        run(scenario)
-
-
-def test_an_iam_token_ends_with_the_api_token_behind_it(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        token = await KINDS["token"].make(town)
-        await town.directory.bearer_of_iam_token("an id", token.split("_")[1])
-        town.clock.advance(hours=1)
+    async def test_a_wrong_secret_is_no_use(self, world: World, name: str) -> None:
+        new = await KINDS[name].make(world)
+        wrong: Any = f"tma_{new.split('_')[1]}_wrong" if name == "token" else replace(new, session_token="wrong")
         with pytest.raises(Unauthenticated):
-            await town.directory.bearer_of_iam_token("an id", token.split("_")[1])
+            await KINDS[name].show(world, wrong)
+        await world.directory.flush()
+        assert await self.of(world, KINDS[name].id_of(new)) is None
 
-    run(scenario)
+
+async def test_an_iam_token_ends_with_the_api_token_behind_it(world: World) -> None:
+    token = await KINDS["token"].make(world)
+    await world.directory.bearer_of_iam_token("an id", token.split("_")[1])
+    world.clock.advance(hours=1)
+    with pytest.raises(Unauthenticated):
+        await world.directory.bearer_of_iam_token("an id", token.split("_")[1])
 
 
-def test_a_rotation_under_way(run: Run) -> None:
-    async def scenario(town: Town) -> None:
-        key = town.ours.access_key
-        both = Vault(b"M" * 32, b"m" * 32)
-        directory = Directory(town.store, both, town.clock)
+async def test_a_rotation_under_way(world: World) -> None:
+    key = world.ours.access_key
+    both = Vault(b"M" * 32, b"m" * 32)
+    directory = Directory(world.store, both, world.clock)
+    assert (await directory.find_access_key(key.access_key_id, None))[1] == key.secret_access_key
+    assert await Administration(world.store, both, world.clock).reseal() == 2
+    for vault in (both, Vault(b"M" * 32)):
+        directory = Directory(world.store, vault, world.clock)
         assert (await directory.find_access_key(key.access_key_id, None))[1] == key.secret_access_key
-        assert await Administration(town.store, both, town.clock).reseal() == 2
-        for vault in (both, Vault(b"M" * 32)):
-            directory = Directory(town.store, vault, town.clock)
-            assert (await directory.find_access_key(key.access_key_id, None))[1] == key.secret_access_key
-        with pytest.raises(VaultError):
-            await town.directory.find_access_key(key.access_key_id, None)
-
-    run(scenario)
+    with pytest.raises(VaultError):
+        await world.directory.find_access_key(key.access_key_id, None)

@@ -118,17 +118,14 @@ def test_answers() -> None:
     ]
 
 
-def test_a_body_is_read_once_however_often_it_is_asked_for() -> None:
+async def test_a_body_is_read_once_however_often_it_is_asked_for() -> None:
     left = [piece(b"hello", more=False)]
 
     async def receive() -> Message:
         return left.pop()
 
-    async def main() -> None:
-        incoming = Incoming(SCOPE, receive)
-        assert await incoming.whole() is await incoming.whole()
-
-    asyncio.run(main())
+    incoming = Incoming(SCOPE, receive)
+    assert await incoming.whole() is await incoming.whole()
 
 
 def test_the_first_header_of_a_name_counts() -> None:

@@ -16,7 +16,7 @@ from thingmint.http import protocol
 from thingmint.http.protocol import HEAD_TIMEOUT, MAX_HEAD_BYTES, LimitedProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from thingmint.http.exchange import Message, Receive, Send
 
@@ -137,15 +137,13 @@ class Connection:
         return int(status.split()[1]), headers, json.loads(body)
 
 
-def run(scenario: Callable[[Connection], Any]) -> None:
-    async def main() -> None:
-        connection = Connection()
-        await scenario(connection)
-        connection.protocol.connection_lost(None)
-        for _ in range(3):
-            await asyncio.sleep(0)
-
-    asyncio.run(main())
+@pytest.fixture
+async def connection() -> AsyncIterator[Connection]:
+    made = Connection()
+    yield made
+    made.protocol.connection_lost(None)
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def check(connection: Connection, status: int, message: str, aws_code: str = "InvalidRequestException") -> None:
@@ -173,59 +171,42 @@ def head(size: int, *, header: bytes = b"a" * 97) -> bytes:
 
 class TestRequests:
     @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-    def test_pieces_of_any_size(self, size: int) -> None:
+    async def test_pieces_of_any_size(self, connection: Connection, size: int) -> None:
         sent = b"POST /a%2Fb?c=%20 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
+        await connection.receive(*(sent[start : start + size] for start in range(0, len(sent), size)))
+        [request] = connection.requests
+        assert (request["method"], request["raw_path"], request["query_string"]) == ("POST", b"/a%2Fb", b"c=%20")
+        assert request["body"] == b"hello"
+        assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
+        assert not connection.transport.is_closing()
 
-        async def scenario(connection: Connection) -> None:
-            await connection.receive(*(sent[start : start + size] for start in range(0, len(sent), size)))
-            [request] = connection.requests
-            assert (request["method"], request["raw_path"], request["query_string"]) == ("POST", b"/a%2Fb", b"c=%20")
-            assert request["body"] == b"hello"
-            assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
-            assert not connection.transport.is_closing()
+    async def test_several_on_one_connection(self, connection: Connection) -> None:
+        await connection.receive(GET, GET + GET, GET)
+        assert len(connection.requests) == 4
+        assert not connection.transport.is_closing()
 
-        run(scenario)
-
-    def test_several_on_one_connection(self) -> None:
-        async def scenario(connection: Connection) -> None:
-            await connection.receive(GET, GET + GET, GET)
-            assert len(connection.requests) == 4
-            assert not connection.transport.is_closing()
-
-        run(scenario)
-
-    def test_a_large_body_is_no_large_head(self) -> None:
+    async def test_a_large_body_is_no_large_head(self, connection: Connection) -> None:
         body = b"x" * (2 * MAX_HEAD_BYTES)
+        sent = GET.replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % len(body)) + body
+        await connection.receive(sent)  # in one piece
+        await connection.receive(sent[:40], sent[40:])  # its end comes with the body
+        await connection.receive(sent[:100], *(sent[start : start + 9999] for start in range(100, len(sent), 9999)))
+        assert [len(request["body"]) for request in connection.requests] == [len(body)] * 3
+        assert not connection.transport.is_closing()
 
-        async def scenario(connection: Connection) -> None:
-            sent = GET.replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % len(body)) + body
-            await connection.receive(sent)  # in one piece
-            await connection.receive(sent[:40], sent[40:])  # its end comes with the body
-            await connection.receive(sent[:100], *(sent[start : start + 9999] for start in range(100, len(sent), 9999)))
-            assert [len(request["body"]) for request in connection.requests] == [len(body)] * 3
-            assert not connection.transport.is_closing()
-
-        run(scenario)
-
-    def test_trailers_are_no_headers(self) -> None:
-        async def scenario(connection: Connection) -> None:
-            chunked = GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
-            await connection.receive(chunked, b"1\r\na\r\n0\r\nAuthorization: Bearer x\r\n\r\n")
-            [request] = connection.requests
-            assert b"authorization" not in dict(request["headers"])
-
-        run(scenario)
+    async def test_trailers_are_no_headers(self, connection: Connection) -> None:
+        chunked = GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await connection.receive(chunked, b"1\r\na\r\n0\r\nAuthorization: Bearer x\r\n\r\n")
+        [request] = connection.requests
+        assert b"authorization" not in dict(request["headers"])
 
 
 class TestSize:
-    def test_just_below_the_limit(self) -> None:
-        async def scenario(connection: Connection) -> None:
-            sent = head(MAX_HEAD_BYTES - 200)
-            await connection.receive(sent)
-            await connection.receive(*(sent[start : start + 1000] for start in range(0, len(sent), 1000)))
-            assert len(connection.requests) == 2
-
-        run(scenario)
+    async def test_just_below_the_limit(self, connection: Connection) -> None:
+        sent = head(MAX_HEAD_BYTES - 200)
+        await connection.receive(sent)
+        await connection.receive(*(sent[start : start + 1000] for start in range(0, len(sent), 1000)))
+        assert len(connection.requests) == 2
 
     @pytest.mark.parametrize("piece", [1000, 65536, 10**6])
     @pytest.mark.parametrize(
@@ -240,157 +221,117 @@ class TestSize:
         ],
         ids=["many", "one", "unfinished", "path", "query", "name"],
     )
-    def test_above_it(self, sent: bytes, piece: int) -> None:
-        async def scenario(connection: Connection) -> None:
-            await connection.receive(*(sent[start : start + piece] for start in range(0, len(sent), piece)))
-            check(connection, 431, TOO_LARGE)
+    async def test_above_it(self, connection: Connection, sent: bytes, piece: int) -> None:
+        await connection.receive(*(sent[start : start + piece] for start in range(0, len(sent), piece)))
+        check(connection, 431, TOO_LARGE)
 
-        run(scenario)
+    async def test_very_many_small_headers_in_one_piece(self, connection: Connection) -> None:
+        await connection.receive(GET[:-2] + b"a:b\r\n" * 30_000 + b"\r\n")
+        check(connection, 431, TOO_LARGE)
 
-    def test_very_many_small_headers_in_one_piece(self) -> None:
-        async def scenario(connection: Connection) -> None:
-            await connection.receive(GET[:-2] + b"a:b\r\n" * 30_000 + b"\r\n")
-            check(connection, 431, TOO_LARGE)
-
-        run(scenario)
-
-    def test_the_next_request_is_limited_too(self) -> None:
-        async def scenario(connection: Connection) -> None:
-            await connection.receive(GET)
-            connection.requests.clear()
-            connection.transport.written.clear()
-            sent = head(2 * MAX_HEAD_BYTES)
-            await connection.receive(*(sent[start : start + 1000] for start in range(0, len(sent), 1000)))
-            check(connection, 431, TOO_LARGE)
-
-        run(scenario)
+    async def test_the_next_request_is_limited_too(self, connection: Connection) -> None:
+        await connection.receive(GET)
+        connection.requests.clear()
+        connection.transport.written.clear()
+        sent = head(2 * MAX_HEAD_BYTES)
+        await connection.receive(*(sent[start : start + 1000] for start in range(0, len(sent), 1000)))
+        check(connection, 431, TOO_LARGE)
 
     @pytest.mark.parametrize("trailer", [b"a" * 1000, b"a:b\r\n" * 200])
-    def test_trailers_are_limited(self, trailer: bytes) -> None:
-        async def scenario(connection: Connection) -> None:
-            chunked = GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
-            await connection.receive(chunked, b"0\r\n", *[trailer] * (2 * MAX_HEAD_BYTES // 1000))
-            assert connection.transport.is_closing()
-
-        run(scenario)
+    async def test_trailers_are_limited(self, connection: Connection, trailer: bytes) -> None:
+        chunked = GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await connection.receive(chunked, b"0\r\n", *[trailer] * (2 * MAX_HEAD_BYTES // 1000))
+        assert connection.transport.is_closing()
 
 
 class TestTime:
     @pytest.mark.parametrize("pieces", [(GET[:1],), (GET[:-1],), (GET[:5], GET[5:9], GET[9:20])])
-    def test_a_slow_head(self, pieces: tuple[bytes, ...]) -> None:
-        async def scenario(connection: Connection) -> None:
-            for piece in pieces:
-                await connection.receive(piece)
-                connection.loop.advance(HEAD_TIMEOUT / 4)
-            assert not connection.transport.is_closing()
-            connection.loop.advance(HEAD_TIMEOUT)
-            check(connection, 408, TOO_SLOW)
+    async def test_a_slow_head(self, connection: Connection, pieces: tuple[bytes, ...]) -> None:
+        for piece in pieces:
+            await connection.receive(piece)
+            connection.loop.advance(HEAD_TIMEOUT / 4)
+        assert not connection.transport.is_closing()
+        connection.loop.advance(HEAD_TIMEOUT)
+        check(connection, 408, TOO_SLOW)
 
-        run(scenario)
-
-    def test_dripping_does_not_help(self) -> None:
-        async def scenario(connection: Connection) -> None:
-            for byte in range(9):
-                await connection.receive(GET[byte : byte + 1])
-                connection.loop.advance(1.0)
-            assert not connection.transport.is_closing()
-            await connection.receive(GET[9:10])
+    async def test_dripping_does_not_help(self, connection: Connection) -> None:
+        for byte in range(9):
+            await connection.receive(GET[byte : byte + 1])
             connection.loop.advance(1.0)
-            check(connection, 408, TOO_SLOW)
+        assert not connection.transport.is_closing()
+        await connection.receive(GET[9:10])
+        connection.loop.advance(1.0)
+        check(connection, 408, TOO_SLOW)
 
-        run(scenario)
+    async def test_one_that_says_nothing_is_told_nothing(self, connection: Connection) -> None:
+        connection.loop.advance(HEAD_TIMEOUT - 1)
+        assert not connection.transport.is_closing()
+        connection.loop.advance(1)
+        assert connection.transport.is_closing()
+        assert not connection.transport.written
 
-    def test_one_that_says_nothing_is_told_nothing(self) -> None:
-        async def scenario(connection: Connection) -> None:
-            connection.loop.advance(HEAD_TIMEOUT - 1)
-            assert not connection.transport.is_closing()
-            connection.loop.advance(1)
-            assert connection.transport.is_closing()
-            assert not connection.transport.written
+    async def test_between_requests_there_is_more_time(self, connection: Connection) -> None:
+        await connection.receive(GET)
+        connection.loop.advance(3 * HEAD_TIMEOUT)
+        assert not connection.transport.is_closing()
+        await connection.receive(GET)
+        assert len(connection.requests) == 2
 
-        run(scenario)
+    async def test_the_second_requests_head_may_not_be_slow_either(self, connection: Connection) -> None:
+        await connection.receive(GET, GET[:9])
+        connection.requests.clear()
+        connection.loop.advance(HEAD_TIMEOUT)
+        check(connection, 408, TOO_SLOW)
 
-    def test_between_requests_there_is_more_time(self) -> None:
-        async def scenario(connection: Connection) -> None:
-            await connection.receive(GET)
-            connection.loop.advance(3 * HEAD_TIMEOUT)
-            assert not connection.transport.is_closing()
-            await connection.receive(GET)
-            assert len(connection.requests) == 2
+    async def test_an_application_may_take_its_time(self, connection: Connection) -> None:
+        connection.held = asyncio.Event()
+        await connection.receive(GET)
+        connection.loop.advance(10 * HEAD_TIMEOUT)
+        assert not connection.transport.is_closing()
+        connection.held.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
 
-        run(scenario)
-
-    def test_the_second_requests_head_may_not_be_slow_either(self) -> None:
-        async def scenario(connection: Connection) -> None:
-            await connection.receive(GET, GET[:9])
-            connection.requests.clear()
+    async def test_a_body_that_nobody_reads_may_not_be_slow_for_ever(self, connection: Connection) -> None:
+        connection.reads = False
+        await connection.receive(GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 1000000\r\n\r\n"))
+        assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
+        for _ in range(100):
+            await connection.receive(b"x")
             connection.loop.advance(HEAD_TIMEOUT)
-            check(connection, 408, TOO_SLOW)
-
-        run(scenario)
-
-    def test_an_application_may_take_its_time(self) -> None:
-        async def scenario(connection: Connection) -> None:
-            connection.held = asyncio.Event()
-            await connection.receive(GET)
-            connection.loop.advance(10 * HEAD_TIMEOUT)
-            assert not connection.transport.is_closing()
-            connection.held.set()
-            for _ in range(3):
-                await asyncio.sleep(0)
-            assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
-
-        run(scenario)
-
-    def test_a_body_that_nobody_reads_may_not_be_slow_for_ever(self) -> None:
-        async def scenario(connection: Connection) -> None:
-            connection.reads = False
-            await connection.receive(GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 1000000\r\n\r\n"))
-            assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
-            for _ in range(100):
-                await connection.receive(b"x")
-                connection.loop.advance(HEAD_TIMEOUT)
-            assert connection.transport.is_closing()
-
-        run(scenario)
+        assert connection.transport.is_closing()
 
     @pytest.mark.parametrize("pieces", [(), (GET,), (GET, GET[:9])])
     @pytest.mark.parametrize("error", [None, ConnectionResetError()])
-    def test_nothing_is_left_when_a_connection_is_lost(
+    async def test_nothing_is_left_when_a_connection_is_lost(
         self, pieces: tuple[bytes, ...], error: Exception | None
     ) -> None:
-        async def main() -> None:
-            connection = Connection()
-            await connection.receive(*pieces)
-            connection.protocol.connection_lost(error)
-            assert all(timer.cancelled for timer in connection.loop.timers)
-            connection.loop.advance(1000)
-            assert connection.state.connections == set()
-
-        asyncio.run(main())
+        connection = Connection()
+        await connection.receive(*pieces)
+        connection.protocol.connection_lost(error)
+        assert all(timer.cancelled for timer in connection.loop.timers)
+        connection.loop.advance(1000)
+        assert connection.state.connections == set()
 
 
 class TestConnections:
-    def test_there_is_a_cap(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_there_is_a_cap(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(protocol, "_MAX_CONNECTIONS", 2)
-
-        async def main() -> None:
-            state = ServerState()
-            first, second, third = (Connection(state) for _ in range(3))
-            check(third, 503, "Too many connections are open", "ServiceUnavailableException")
-            await third.receive(GET)
-            assert third.requests == []
-            await first.receive(GET)
-            assert len(first.requests) == 1
-            third.protocol.connection_lost(None)
-            second.protocol.connection_lost(None)
-            fourth = Connection(state)
-            await fourth.receive(GET)
-            assert len(fourth.requests) == 1
-            for connection in (first, fourth):
-                connection.protocol.connection_lost(None)
-
-        asyncio.run(main())
+        state = ServerState()
+        first, second, third = (Connection(state) for _ in range(3))
+        check(third, 503, "Too many connections are open", "ServiceUnavailableException")
+        await third.receive(GET)
+        assert third.requests == []
+        await first.receive(GET)
+        assert len(first.requests) == 1
+        third.protocol.connection_lost(None)
+        second.protocol.connection_lost(None)
+        fourth = Connection(state)
+        await fourth.receive(GET)
+        assert len(fourth.requests) == 1
+        for connection in (first, fourth):
+            connection.protocol.connection_lost(None)
 
 
 class TestMalformed:
@@ -413,21 +354,17 @@ class TestMalformed:
             b"FROB / HTTP/1.1\r\n\r\n",
         ],
     )
-    def test_it_is_answered_in_json(self, sent: bytes) -> None:
-        async def scenario(connection: Connection) -> None:
-            await connection.receive(sent)
-            connection.requests.clear()
-            check(connection, 400, NOT_HTTP)
-
-        run(scenario)
+    async def test_it_is_answered_in_json(self, connection: Connection, sent: bytes) -> None:
+        await connection.receive(sent)
+        connection.requests.clear()
+        check(connection, 400, NOT_HTTP)
 
     @given(
         st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([GET, b"\r\n", b"GET / HTTP/1.1\r\n"])), max_size=6)
     )
-    def test_no_bytes_break_it(self, pieces: list[bytes]) -> None:
-        async def scenario(connection: Connection) -> None:
-            await connection.receive(*pieces)
-            if connection.transport.closed and b" 400 " in connection.transport.written:
-                assert connection.refusal()[2]["message"] == NOT_HTTP
-
-        run(scenario)
+    async def test_no_bytes_break_it(self, pieces: list[bytes]) -> None:
+        connection = Connection()
+        await connection.receive(*pieces)
+        if connection.transport.closed and b" 400 " in connection.transport.written:
+            assert connection.refusal()[2]["message"] == NOT_HTTP
+        connection.protocol.connection_lost(None)

@@ -117,7 +117,7 @@ class Setting:
             "hub": self.hub,
             "watcher": self.watcher,
             "wills": wills,
-            "journal": quiet,
+            "connection_log": quiet,
         }
         self.device = DeviceConnection(
             Services(provisioning=None, limits=AWS_LIMITS, clock=lambda: NOW, **services), PEER

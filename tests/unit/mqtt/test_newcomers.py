@@ -189,19 +189,15 @@ def test_floods() -> None:
     assert len(house.told) == 200
 
 
-def test_a_refusal_stands_whatever_changed_meanwhile() -> None:
+async def test_a_refusal_stands_whatever_changed_meanwhile() -> None:
     """Else who was just provisioned would be let in by the very notice that tells of it."""
+    watcher = SimpleNamespace(blind=False, news=0)
+    refusals = [Refused(Reason.NOT_AUTHORIZED, "come again", silent=True)]
 
-    async def run() -> None:
-        watcher = SimpleNamespace(blind=False, news=0)
-        refusals = [Refused(Reason.NOT_AUTHORIZED, "come again", silent=True)]
+    async def judge(*_: object, **__: object) -> Refused:
+        watcher.news += 1
+        return refusals.pop()
 
-        async def judge(*_: object, **__: object) -> Refused:
-            watcher.news += 1
-            return refusals.pop()
-
-        services = SimpleNamespace(watcher=watcher, admission=SimpleNamespace(judge=judge), limits=AWS_LIMITS)
-        connection = DeviceConnection(cast("Any", services), peer())
-        assert (await connection._judge("client", connecting=True)).why == "come again"  # type: ignore[union-attr]
-
-    asyncio.run(run())
+    services = SimpleNamespace(watcher=watcher, admission=SimpleNamespace(judge=judge), limits=AWS_LIMITS)
+    connection = DeviceConnection(cast("Any", services), peer())
+    assert (await connection._judge("client", connecting=True)).why == "come again"  # type: ignore[union-attr]

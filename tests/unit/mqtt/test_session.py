@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -46,25 +45,22 @@ class Mqtt:
         pass
 
 
-def test_a_connection_has_fifty_subscriptions_whatever_the_broker_takes() -> None:
-    async def scenario() -> None:
-        link, mqtt = Link(), Mqtt()
-        host: Any = SimpleNamespace(flush=lambda: None)
-        session = Session(host, PEER, "c", admitted(), mqtt, SimpleNamespace(), None)  # type: ignore[arg-type]
-        session.link = link  # type: ignore[assignment]
+async def test_a_connection_has_fifty_subscriptions_whatever_the_broker_takes() -> None:
+    link, mqtt = Link(), Mqtt()
+    host: Any = SimpleNamespace(flush=lambda: None)
+    session = Session(host, PEER, "c", admitted(), mqtt, SimpleNamespace(), None)  # type: ignore[arg-type]
+    session.link = link  # type: ignore[assignment]
 
-        def subscribe(*names: str) -> None:
-            requests = tuple(SubscriptionRequest(name, 1) for name in names)
-            session.subscribe(SubscribeRequested(1, requests, (None,) * len(names)))
+    def subscribe(*names: str) -> None:
+        requests = tuple(SubscriptionRequest(name, 1) for name in names)
+        session.subscribe(SubscribeRequested(1, requests, (None,) * len(names)))
 
-        for first in range(0, 56, 8):
-            subscribe(*(f"t/{number}" for number in range(first, first + 8)))
-        assert mqtt.answers == [Reason.GRANTED_QOS_1] * 50 + [Reason.QUOTA_EXCEEDED] * 6
-        assert link.taken == [f"t/{number}" for number in range(50)]
-        subscribe("t/0")  # which it has
-        assert mqtt.answers[-1] is Reason.GRANTED_QOS_1
-        session.unsubscribe(UnsubscribeRequested(1, ("t/0",), (None,)))
-        subscribe("t/50", "t/51")
-        assert mqtt.answers[-2:] == [Reason.GRANTED_QOS_1, Reason.QUOTA_EXCEEDED]
-
-    asyncio.run(scenario())
+    for first in range(0, 56, 8):
+        subscribe(*(f"t/{number}" for number in range(first, first + 8)))
+    assert mqtt.answers == [Reason.GRANTED_QOS_1] * 50 + [Reason.QUOTA_EXCEEDED] * 6
+    assert link.taken == [f"t/{number}" for number in range(50)]
+    subscribe("t/0")  # which it has
+    assert mqtt.answers[-1] is Reason.GRANTED_QOS_1
+    session.unsubscribe(UnsubscribeRequested(1, ("t/0",), (None,)))
+    subscribe("t/50", "t/51")
+    assert mqtt.answers[-2:] == [Reason.GRANTED_QOS_1, Reason.QUOTA_EXCEEDED]

@@ -82,34 +82,28 @@ def watching(outbox: Outbox, clock: Callable[[], datetime] = lambda: NOW) -> tup
         ((MINE, "r", "certificate", "d"), 0),
     ],
 )
-def test_who_is_concerned(notice: tuple[str, str, str, str], told: int) -> None:
-    async def test() -> None:
-        outbox = Outbox()
-        watcher, _, connection = watching(outbox)
-        outbox.put(*notice)
+async def test_who_is_concerned(notice: tuple[str, str, str, str], told: int) -> None:
+    outbox = Outbox()
+    watcher, _, connection = watching(outbox)
+    outbox.put(*notice)
+    await watcher.look()
+    assert (connection.told, watcher.news) == (told, 1)
+    await watcher.look()  # which looks back, and finds it again
+    assert (connection.told, watcher.news) == (told, 1)
+
+
+async def test_it_looks_back_from_where_it_last_saw_everything() -> None:
+    now = [NOW]
+    outbox = Outbox()
+    watcher, _, _ = watching(outbox, lambda: now[0])
+    await watcher.look()
+    now[0] += timedelta(seconds=60)
+    outbox.error = Unavailable("gone")
+    with contextlib.suppress(Unavailable):
         await watcher.look()
-        assert (connection.told, watcher.news) == (told, 1)
-        await watcher.look()  # which looks back, and finds it again
-        assert (connection.told, watcher.news) == (told, 1)
-
-    asyncio.run(test())
-
-
-def test_it_looks_back_from_where_it_last_saw_everything() -> None:
-    async def test() -> None:
-        now = [NOW]
-        outbox = Outbox()
-        watcher, _, _ = watching(outbox, lambda: now[0])
-        await watcher.look()
-        now[0] += timedelta(seconds=60)
-        outbox.error = Unavailable("gone")
-        with contextlib.suppress(Unavailable):
-            await watcher.look()
-        outbox.error = None
-        await watcher.look()
-        assert outbox.asked == [NOW - timedelta(seconds=5)] * 3
-
-    asyncio.run(test())
+    outbox.error = None
+    await watcher.look()
+    assert outbox.asked == [NOW - timedelta(seconds=5)] * 3
 
 
 @pytest.mark.parametrize("error", [Unavailable("gone"), KeyError("a bug")])

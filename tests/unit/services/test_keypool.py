@@ -115,34 +115,28 @@ class TestFilling:
 
         run(scenario, size=2)
 
-    def test_real_keys(self) -> None:
-        async def scenario() -> None:
-            pool = KeyPool(0)
-            pool.start()
-            pair = await pool.take("a")
-            assert pair.public_key.key_size == 2048
+    async def test_real_keys(self) -> None:
+        pool = KeyPool(0)
+        pool.start()
+        pair = await pool.take("a")
+        assert pair.public_key.key_size == 2048
+        await pool.close()
+
+    async def test_a_key_that_could_not_be_made_leaves_nobody_waiting(self) -> None:
+        errors: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        generator = Generator()
+        generator.failures = 2
+        pool = KeyPool(0, threads=1, generate=generator)
+        pool.start()
+        callers = [asyncio.create_task(pool.take(account)) for account in "ab"]
+        generator.allow(1000)
+        try:
+            async with asyncio.timeout(1):
+                await asyncio.gather(*callers, return_exceptions=True)
+        finally:
             await pool.close()
-
-        asyncio.run(scenario())
-
-    def test_a_key_that_could_not_be_made_leaves_nobody_waiting(self) -> None:
-        async def scenario() -> None:
-            errors: list[dict[str, object]] = []
-            asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-            generator = Generator()
-            generator.failures = 2
-            pool = KeyPool(0, threads=1, generate=generator)
-            pool.start()
-            callers = [asyncio.create_task(pool.take(account)) for account in "ab"]
-            generator.allow(1000)
-            try:
-                async with asyncio.timeout(1):
-                    await asyncio.gather(*callers, return_exceptions=True)
-            finally:
-                await pool.close()
-            assert not errors
-
-        asyncio.run(scenario())
+        assert not errors
 
 
 class TestQueueing:

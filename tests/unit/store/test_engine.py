@@ -16,18 +16,15 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Transaction
 
 
-def test_a_write_is_answered_with_its_result_and_kept(store: OpenStore) -> None:
-    async def scenario() -> None:
-        async with store() as opened:
-            assert opened.ready
-            assert await opened.write(insert("a")) == "a"
-        async with store() as opened:
-            assert await opened.read(ids) == ["a"]
-
-    asyncio.run(scenario())
+async def test_a_write_is_answered_with_its_result_and_kept(store: OpenStore) -> None:
+    async with store() as opened:
+        assert opened.ready
+        assert await opened.write(insert("a")) == "a"
+    async with store() as opened:
+        assert await opened.read(ids) == ["a"]
 
 
-def test_statements_tell_what_they_did(store: OpenStore) -> None:
+async def test_statements_tell_what_they_did(store: OpenStore) -> None:
     async def body(tx: Transaction) -> None:
         for account in "abc":
             assert await tx.execute("INSERT INTO accounts (id, name, created_at) VALUES ($1, $1, $2)", account, 1) == 1
@@ -36,14 +33,11 @@ def test_statements_tell_what_they_did(store: OpenStore) -> None:
         assert await tx.fetch_one("SELECT id FROM accounts WHERE id = $1", "z") is None
         assert await tx.fetch_all("SELECT id FROM accounts WHERE name = $2 AND id > $1", "a", "x") == [("b",), ("c",)]
 
-    async def scenario() -> None:
-        async with store() as opened:
-            await opened.write(body)
-
-    asyncio.run(scenario())
+    async with store() as opened:
+        await opened.write(body)
 
 
-def test_one_statement_for_many_rows(store: OpenStore) -> None:
+async def test_one_statement_for_many_rows(store: OpenStore) -> None:
     async def body(tx: Transaction) -> None:
         rows = [(account, number) for number, account in enumerate("abc")]
         await tx.execute_many("INSERT INTO accounts (id, name, created_at) VALUES ($1, $1, $2)", rows)
@@ -54,102 +48,81 @@ def test_one_statement_for_many_rows(store: OpenStore) -> None:
             ("c", "c", 2),
         ]
 
-    async def scenario() -> None:
-        async with store() as opened:
-            await opened.write(body)
-
-    asyncio.run(scenario())
+    async with store() as opened:
+        await opened.write(body)
 
 
-def test_a_refusal_takes_back_its_own_changes_only(store: OpenStore) -> None:
-    async def scenario() -> None:
-        async with store() as opened:
-            outcomes = await asyncio.gather(
-                opened.write(insert("a")),
-                opened.write(insert("b", error=Refused("b"))),
-                opened.write(insert("a")),  # breaks a constraint
-                opened.write(insert("c")),
-                opened.write(insert("d", error=Refused("d"))),
-                return_exceptions=True,
-            )
-            assert outcomes[0] == "a"
-            assert outcomes[3] == "c"
-            assert [type(outcome) for outcome in outcomes] == [str, Refused, sqlite3.IntegrityError, str, Refused]
-            assert await opened.read(ids) == ["a", "c"]
-            assert await opened.write(insert("b")) == "b"
-
-    asyncio.run(scenario())
+async def test_a_refusal_takes_back_its_own_changes_only(store: OpenStore) -> None:
+    async with store() as opened:
+        outcomes = await asyncio.gather(
+            opened.write(insert("a")),
+            opened.write(insert("b", error=Refused("b"))),
+            opened.write(insert("a")),  # breaks a constraint
+            opened.write(insert("c")),
+            opened.write(insert("d", error=Refused("d"))),
+            return_exceptions=True,
+        )
+        assert outcomes[0] == "a"
+        assert outcomes[3] == "c"
+        assert [type(outcome) for outcome in outcomes] == [str, Refused, sqlite3.IntegrityError, str, Refused]
+        assert await opened.read(ids) == ["a", "c"]
+        assert await opened.write(insert("b")) == "b"
 
 
-def test_reads_see_every_write_that_was_answered(store: OpenStore) -> None:
+async def test_reads_see_every_write_that_was_answered(store: OpenStore) -> None:
     async def writer_and_reader(opened: Any, name: str) -> None:
         for number in range(20):
             written = await opened.write(insert(f"{name}{number}"))
             assert written in await opened.read(ids)
 
-    async def scenario() -> None:
-        async with store() as opened:
-            await asyncio.gather(*(writer_and_reader(opened, name) for name in "abcd"))
-            assert len(await opened.read(ids)) == 80
-
-    asyncio.run(scenario())
+    async with store() as opened:
+        await asyncio.gather(*(writer_and_reader(opened, name) for name in "abcd"))
+        assert len(await opened.read(ids)) == 80
 
 
-def test_reads_change_nothing(store: OpenStore) -> None:
-    async def scenario() -> None:
-        async with store() as opened:
-            with pytest.raises(Unavailable):
-                await opened.read(insert("a"))
-            assert await opened.read(ids) == []
-            assert await opened.write(insert("a")) == "a"
-
-    asyncio.run(scenario())
+async def test_reads_change_nothing(store: OpenStore) -> None:
+    async with store() as opened:
+        with pytest.raises(Unavailable):
+            await opened.read(insert("a"))
+        assert await opened.read(ids) == []
+        assert await opened.write(insert("a")) == "a"
 
 
-def test_a_read_passes_refusals_on(store: OpenStore) -> None:
+async def test_a_read_passes_refusals_on(store: OpenStore) -> None:
     async def body(tx: Transaction) -> None:
         await ids(tx)
         raise Refused
 
-    async def scenario() -> None:
-        async with store() as opened:
-            with pytest.raises(Refused):
-                await opened.read(body)
-            assert await opened.read(ids) == []
-
-    asyncio.run(scenario())
+    async with store() as opened:
+        with pytest.raises(Refused):
+            await opened.read(body)
+        assert await opened.read(ids) == []
 
 
 @pytest.mark.parametrize("patience", [0, 1, 2, 3])
-def test_a_caller_that_goes_away_disturbs_nobody(store: OpenStore, patience: int) -> None:
-    async def scenario() -> None:
-        async with store() as opened:
-            leaving = asyncio.create_task(opened.write(insert("leaving")))
-            staying = [asyncio.create_task(opened.write(insert(name))) for name in "abc"]
-            for _ in range(patience):
-                await asyncio.sleep(0)
-            leaving.cancel()
-            assert await asyncio.gather(*staying) == ["a", "b", "c"]
-            with pytest.raises(asyncio.CancelledError):
-                await leaving
-            assert {"a", "b", "c"} <= set(await opened.read(ids))
-            assert await opened.write(insert("d")) == "d"
-
-    asyncio.run(scenario())
-
-
-def test_closing_waits_for_what_is_under_way(store: OpenStore) -> None:
-    async def scenario() -> None:
-        async with store() as opened:
-            writes = [asyncio.create_task(opened.write(insert(f"{number:03}"))) for number in range(100)]
+async def test_a_caller_that_goes_away_disturbs_nobody(store: OpenStore, patience: int) -> None:
+    async with store() as opened:
+        leaving = asyncio.create_task(opened.write(insert("leaving")))
+        staying = [asyncio.create_task(opened.write(insert(name))) for name in "abc"]
+        for _ in range(patience):
             await asyncio.sleep(0)
-        assert [task.result() for task in writes] == [f"{number:03}" for number in range(100)]
-        with pytest.raises(Unavailable):
-            await opened.write(insert("late"))
-        with pytest.raises(Unavailable):
-            await opened.read(ids)
-        assert not opened.ready
-        async with store() as opened:
-            assert len(await opened.read(ids)) == 100
+        leaving.cancel()
+        assert await asyncio.gather(*staying) == ["a", "b", "c"]
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert {"a", "b", "c"} <= set(await opened.read(ids))
+        assert await opened.write(insert("d")) == "d"
 
-    asyncio.run(scenario())
+
+async def test_closing_waits_for_what_is_under_way(store: OpenStore) -> None:
+    async with store() as opened:
+        writes = [asyncio.create_task(opened.write(insert(f"{number:03}"))) for number in range(100)]
+        await asyncio.sleep(0)
+    assert [task.result() for task in writes] == [f"{number:03}" for number in range(100)]
+    with pytest.raises(Unavailable):
+        await opened.write(insert("late"))
+    with pytest.raises(Unavailable):
+        await opened.read(ids)
+    assert not opened.ready
+    async with store() as opened:
+        assert len(await opened.read(ids)) == 100

@@ -102,90 +102,75 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 class TestGroupCommit:
-    def test_concurrent_writes_share_commits(self, database: Path) -> None:
-        async def scenario() -> None:
-            store = SQLiteStore(database)
-            statements: list[str] = []
-            store._writer.set_trace_callback(statements.append)
-            await asyncio.gather(*(store.write(insert(f"{number}")) for number in range(200)))
-            assert statements.count("COMMIT") == 4  # 200 in batches of at most 64
-            store._writer.set_trace_callback(None)
-            await store.close()
+    async def test_concurrent_writes_share_commits(self, database: Path) -> None:
+        store = SQLiteStore(database)
+        statements: list[str] = []
+        store._writer.set_trace_callback(statements.append)
+        await asyncio.gather(*(store.write(insert(f"{number}")) for number in range(200)))
+        assert statements.count("COMMIT") == 4  # 200 in batches of at most 64
+        store._writer.set_trace_callback(None)
+        await store.close()
 
-        asyncio.run(scenario())
-
-    def test_nothing_is_answered_before_the_commit(self, database: Path) -> None:
-        async def scenario() -> None:
-            store = SQLiteStore(database)
-            gate = Gate()
-            tamper(store, gate)
-            write = asyncio.create_task(store.write(insert("a")))
-            refusal = asyncio.create_task(store.write(insert("b", error=Refused())))
-            await gate.reached()
-            for _ in range(20):
-                await asyncio.sleep(0)
-            assert not write.done()
-            assert not refusal.done()
-            assert await store.read(ids) == []
-            gate.open()
-            assert await write == "a"
-            with pytest.raises(Refused):
-                await refusal
-            await store.close()
-
-        asyncio.run(scenario())
-
-    def test_the_next_batch_gathers_meanwhile(self, database: Path) -> None:
-        async def scenario() -> None:
-            store = SQLiteStore(database)
-            gate = Gate()
-            tamper(store, gate)
-            first = asyncio.create_task(store.write(insert("first")))
-            await gate.reached()
-            others = [asyncio.create_task(store.write(insert(f"{number}"))) for number in range(10)]
+    async def test_nothing_is_answered_before_the_commit(self, database: Path) -> None:
+        store = SQLiteStore(database)
+        gate = Gate()
+        tamper(store, gate)
+        write = asyncio.create_task(store.write(insert("a")))
+        refusal = asyncio.create_task(store.write(insert("b", error=Refused())))
+        await gate.reached()
+        for _ in range(20):
             await asyncio.sleep(0)
-            gate.open()
-            await asyncio.gather(first, *others)
-            assert gate.passed == 2
-            await store.close()
+        assert not write.done()
+        assert not refusal.done()
+        assert await store.read(ids) == []
+        gate.open()
+        assert await write == "a"
+        with pytest.raises(Refused):
+            await refusal
+        await store.close()
 
-        asyncio.run(scenario())
+    async def test_the_next_batch_gathers_meanwhile(self, database: Path) -> None:
+        store = SQLiteStore(database)
+        gate = Gate()
+        tamper(store, gate)
+        first = asyncio.create_task(store.write(insert("first")))
+        await gate.reached()
+        others = [asyncio.create_task(store.write(insert(f"{number}"))) for number in range(10)]
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(first, *others)
+        assert gate.passed == 2
+        await store.close()
 
-    def test_a_caller_that_leaves_during_the_commit_is_too_late_to_undo_it(self, database: Path) -> None:
-        async def scenario() -> None:
-            store = SQLiteStore(database)
-            gate = Gate()
-            tamper(store, gate)
-            leaving = asyncio.create_task(store.write(insert("leaving")))
-            staying = asyncio.create_task(store.write(insert("staying")))
-            await gate.reached()
-            leaving.cancel()
-            await asyncio.sleep(0)
-            gate.open()
-            assert await staying == "staying"
-            assert leaving.cancelled()
-            assert await store.read(ids) == ["leaving", "staying"]
-            await store.close()
+    async def test_a_caller_that_leaves_during_the_commit_is_too_late_to_undo_it(self, database: Path) -> None:
+        store = SQLiteStore(database)
+        gate = Gate()
+        tamper(store, gate)
+        leaving = asyncio.create_task(store.write(insert("leaving")))
+        staying = asyncio.create_task(store.write(insert("staying")))
+        await gate.reached()
+        leaving.cancel()
+        await asyncio.sleep(0)
+        gate.open()
+        assert await staying == "staying"
+        assert leaving.cancelled()
+        assert await store.read(ids) == ["leaving", "staying"]
+        await store.close()
 
-        asyncio.run(scenario())
-
-    def test_a_caller_that_leaves_in_the_queue_changes_nothing(self, database: Path) -> None:
-        async def scenario() -> None:
-            store = SQLiteStore(database)
-            gate = Gate()
-            tamper(store, gate)
-            first = asyncio.create_task(store.write(insert("first")))
-            await gate.reached()
-            leaving = asyncio.create_task(store.write(insert("leaving")))
-            await asyncio.sleep(0)
-            leaving.cancel()
-            gate.open()
-            await first
-            assert await store.write(insert("last")) == "last"
-            assert await store.read(ids) == ["first", "last"]
-            await store.close()
-
-        asyncio.run(scenario())
+    async def test_a_caller_that_leaves_in_the_queue_changes_nothing(self, database: Path) -> None:
+        store = SQLiteStore(database)
+        gate = Gate()
+        tamper(store, gate)
+        first = asyncio.create_task(store.write(insert("first")))
+        await gate.reached()
+        leaving = asyncio.create_task(store.write(insert("leaving")))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        gate.open()
+        await first
+        assert await store.write(insert("last")) == "last"
+        assert await store.read(ids) == ["first", "last"]
+        await store.close()
 
     @pytest.mark.parametrize("wait", [lambda: asyncio.sleep(0), asyncio.Event().wait, lambda: asyncio.sleep(60)])
     def test_a_body_that_suspends_is_an_error_and_harms_nobody(self, database: Path, wait: Any) -> None:
@@ -213,33 +198,30 @@ class TestGroupCommit:
 
 
 class TestFailures:
-    def test_a_full_disk(self, database: Path, disk: Disk) -> None:
-        async def scenario() -> None:
-            store = SQLiteStore(database)
-            await store.write(insert("before"))
-            disk.works = False
-            [[pages]] = store._writer.execute("PRAGMA page_count").fetchall()
-            store._writer.execute(f"PRAGMA max_page_count = {pages}")
-            outcomes = await asyncio.gather(
-                store.write(insert("a")),
-                store.write(insert("large", name="x" * 1_000_000)),
-                store.write(insert("refused", error=Refused())),
-                store.write(insert("b")),
-                return_exceptions=True,
-            )
-            assert [type(outcome) for outcome in outcomes] == [Unavailable] * 4
-            assert not store.ready
-            with pytest.raises(Unavailable):
-                await store.write(insert("c"))
-            with pytest.raises(Unavailable):
-                await store.read(ids)
-            disk.works = True
-            await until(lambda: store.ready)
-            assert await store.read(ids) == ["before"]
-            assert await store.write(insert("large", name="x" * 1_000_000)) == "large"
-            await store.close()
-
-        asyncio.run(scenario())
+    async def test_a_full_disk(self, database: Path, disk: Disk) -> None:
+        store = SQLiteStore(database)
+        await store.write(insert("before"))
+        disk.works = False
+        [[pages]] = store._writer.execute("PRAGMA page_count").fetchall()
+        store._writer.execute(f"PRAGMA max_page_count = {pages}")
+        outcomes = await asyncio.gather(
+            store.write(insert("a")),
+            store.write(insert("large", name="x" * 1_000_000)),
+            store.write(insert("refused", error=Refused())),
+            store.write(insert("b")),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [Unavailable] * 4
+        assert not store.ready
+        with pytest.raises(Unavailable):
+            await store.write(insert("c"))
+        with pytest.raises(Unavailable):
+            await store.read(ids)
+        disk.works = True
+        await until(lambda: store.ready)
+        assert await store.read(ids) == ["before"]
+        assert await store.write(insert("large", name="x" * 1_000_000)) == "large"
+        await store.close()
 
     @pytest.mark.parametrize(
         "error",
@@ -248,92 +230,82 @@ class TestFailures:
             MemoryError(),  # what the sqlite3 module makes of SQLITE_NOMEM
         ],
     )
-    def test_a_commit_that_fails(self, database: Path, disk: Disk, error: Exception) -> None:
+    async def test_a_commit_that_fails(self, database: Path, disk: Disk, error: Exception) -> None:
         gate = Gate()
 
         def fail_behind_gate() -> None:
             gate()
             raise error
 
-        async def scenario() -> None:
-            store = SQLiteStore(database)
-            tamper(store, fail_behind_gate)
-            batch = [
-                asyncio.create_task(store.write(insert("a"))),
-                asyncio.create_task(store.write(insert("refused", error=Refused()))),
-            ]
-            await gate.reached()
-            queued = [asyncio.create_task(store.write(insert(f"{number}"))) for number in range(100)]
-            await asyncio.sleep(0)
-            disk.works = False
-            gate.open()
-            async with asyncio.timeout(1):
-                outcomes = await asyncio.gather(*batch, *queued, return_exceptions=True)
-            assert [type(outcome) for outcome in outcomes] == [Unavailable] * 102
-            assert str(outcomes[0]) == "The store failed; whether the change was kept is unknown"
-            assert not store.ready
-            disk.works = True
-            await until(lambda: store.ready)
-            assert await store.read(ids) == []
-            assert await store.write(insert("a")) == "a"
-            await store.close()
+        store = SQLiteStore(database)
+        tamper(store, fail_behind_gate)
+        batch = [
+            asyncio.create_task(store.write(insert("a"))),
+            asyncio.create_task(store.write(insert("refused", error=Refused()))),
+        ]
+        await gate.reached()
+        queued = [asyncio.create_task(store.write(insert(f"{number}"))) for number in range(100)]
+        await asyncio.sleep(0)
+        disk.works = False
+        gate.open()
+        async with asyncio.timeout(1):
+            outcomes = await asyncio.gather(*batch, *queued, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [Unavailable] * 102
+        assert str(outcomes[0]) == "The store failed; whether the change was kept is unknown"
+        assert not store.ready
+        disk.works = True
+        await until(lambda: store.ready)
+        assert await store.read(ids) == []
+        assert await store.write(insert("a")) == "a"
+        await store.close()
 
-        asyncio.run(scenario())
+    async def test_reopening_goes_on_until_it_works(self, database: Path, disk: Disk) -> None:
+        store = SQLiteStore(database)
+        await store.write(insert("a"))
+        tamper(store, fail)
+        disk.works = False
+        with pytest.raises(Unavailable):
+            await store.write(insert("b"))
+        attempts = disk.attempts
+        await until(lambda: disk.attempts == attempts + 3)
+        assert not store.ready
+        disk.works = True
+        await until(lambda: store.ready)
+        assert await store.read(ids) == ["a"]
+        await store.close()
 
-    def test_reopening_goes_on_until_it_works(self, database: Path, disk: Disk) -> None:
-        async def scenario() -> None:
-            store = SQLiteStore(database)
-            await store.write(insert("a"))
-            tamper(store, fail)
-            disk.works = False
-            with pytest.raises(Unavailable):
-                await store.write(insert("b"))
-            attempts = disk.attempts
-            await until(lambda: disk.attempts == attempts + 3)
-            assert not store.ready
-            disk.works = True
-            await until(lambda: store.ready)
-            assert await store.read(ids) == ["a"]
-            await store.close()
+    async def test_closing_ends_the_reopening(self, database: Path, disk: Disk) -> None:
+        before = asyncio.all_tasks()
+        store = SQLiteStore(database)
+        tamper(store, fail)
+        disk.works = False
+        with pytest.raises(Unavailable):
+            await store.write(insert("b"))
+        await store.close()
+        await until(lambda: asyncio.all_tasks() == before, seconds=1)
+        assert not store.ready
 
-        asyncio.run(scenario())
-
-    def test_closing_ends_the_reopening(self, database: Path, disk: Disk) -> None:
-        async def scenario() -> None:
-            store = SQLiteStore(database)
-            tamper(store, fail)
-            disk.works = False
-            with pytest.raises(Unavailable):
-                await store.write(insert("b"))
-            await store.close()
-            await until(lambda: len(asyncio.all_tasks()) == 1, seconds=1)
-            assert not store.ready
-
-        asyncio.run(scenario())
-
-    def test_closing_during_a_commit_that_fails(self, database: Path, disk: Disk) -> None:
+    async def test_closing_during_a_commit_that_fails(self, database: Path, disk: Disk) -> None:
         gate = Gate()
 
         def fail_behind_gate() -> None:
             gate()
             fail()
 
-        async def scenario() -> None:
-            store = SQLiteStore(database)
-            tamper(store, fail_behind_gate)
-            write = asyncio.create_task(store.write(insert("a")))
-            await gate.reached()
-            closing = asyncio.create_task(store.close())
-            await asyncio.sleep(0)
-            disk.works = False
-            gate.open()
-            with pytest.raises(Unavailable):
-                await write
-            await closing
-            await until(lambda: len(asyncio.all_tasks()) == 1, seconds=1)
-            assert not store.ready
-
-        asyncio.run(scenario())
+        before = asyncio.all_tasks()
+        store = SQLiteStore(database)
+        tamper(store, fail_behind_gate)
+        write = asyncio.create_task(store.write(insert("a")))
+        await gate.reached()
+        closing = asyncio.create_task(store.close())
+        await asyncio.sleep(0)
+        disk.works = False
+        gate.open()
+        with pytest.raises(Unavailable):
+            await write
+        await closing
+        await until(lambda: asyncio.all_tasks() == before, seconds=1)
+        assert not store.ready
 
     @pytest.mark.parametrize(
         ("code", "translated"),
@@ -434,25 +406,27 @@ asyncio.run(main())
 """
 
 
+def _killed_after(answers: int, database: Path) -> list[bytes]:
+    """What a writing process told before it was killed."""
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(database)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    answered = [process.stdout.readline() for _ in range(answers)]
+    process.send_signal(signal.SIGKILL)
+    answered += [line for line in process.stdout.read().splitlines(keepends=True) if line.endswith(b"\n")]
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    return answered
+
+
 class TestProcesses:
     @pytest.mark.parametrize("answers", [1, 300])
-    def test_a_killed_one_leaves_every_write_that_was_answered(self, database: Path, answers: int) -> None:
-        process = subprocess.Popen([sys.executable, "-c", KILLED, str(database)], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        answered = [process.stdout.readline() for _ in range(answers)]
-        process.send_signal(signal.SIGKILL)
-        answered += [line for line in process.stdout.read().splitlines(keepends=True) if line.endswith(b"\n")]
-        assert process.wait() == -signal.SIGKILL
-        process.stdout.close()
-
-        async def scenario() -> None:
-            store = SQLiteStore(database)
-            assert {line.decode().strip() for line in answered} <= set(await store.read(ids))
-            assert store._writer.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            assert await store.write(insert("after")) == "after"
-            await store.close()
-
-        asyncio.run(scenario())
+    async def test_a_killed_one_leaves_every_write_that_was_answered(self, database: Path, answers: int) -> None:
+        answered = _killed_after(answers, database)
+        store = SQLiteStore(database)
+        assert {line.decode().strip() for line in answered} <= set(await store.read(ids))
+        assert store._writer.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert await store.write(insert("after")) == "after"
+        await store.close()
 
     def test_one_that_may_not_write_any_more(self, database: Path) -> None:
         command = [sys.executable, "-c", LIMITED, str(database)]
@@ -479,35 +453,29 @@ class TestProcesses:
         ("DELETE FROM registrations", False),
     ],
 )
-def test_which_changes_may_be_of_access(database: Path, statement: str, counts: bool) -> None:
+async def test_which_changes_may_be_of_access(database: Path, statement: str, counts: bool) -> None:
     async def one(tx: Transaction) -> None:
         await tx.fetch_all(statement)
 
     async def many(tx: Transaction) -> None:
         await tx.execute_many(statement, [()])
 
-    async def scenario() -> None:
-        store = SQLiteStore(database)
-        for body in (one, many) if "SELECT" not in statement else (one,):
-            if "INSERT" in statement:
-                await store.write(lambda tx: tx.execute("DELETE FROM revoked_tokens"))
-            changes, of_access = store.changes, store.access_changes
-            await asyncio.gather(store.write(body), store.write(lambda tx: tx.fetch_all("SELECT 1")))
-            assert store.changes == changes + 1
-            assert store.access_changes == of_access + counts
-        await store.close()
-
-    asyncio.run(scenario())
+    store = SQLiteStore(database)
+    for body in (one, many) if "SELECT" not in statement else (one,):
+        if "INSERT" in statement:
+            await store.write(lambda tx: tx.execute("DELETE FROM revoked_tokens"))
+        changes, of_access = store.changes, store.access_changes
+        await asyncio.gather(store.write(body), store.write(lambda tx: tx.fetch_all("SELECT 1")))
+        assert store.changes == changes + 1
+        assert store.access_changes == of_access + counts
+    await store.close()
 
 
-def test_after_a_failure_access_may_have_changed(database: Path) -> None:
-    async def scenario() -> None:
-        store = SQLiteStore(database)
-        tamper(store, fail)
-        before = store.access_changes
-        with pytest.raises(Unavailable):
-            await store.write(lambda tx: tx.execute("DELETE FROM credentials"))
-        assert store.access_changes == before + 1
-        await store.close()
-
-    asyncio.run(scenario())
+async def test_after_a_failure_access_may_have_changed(database: Path) -> None:
+    store = SQLiteStore(database)
+    tamper(store, fail)
+    before = store.access_changes
+    with pytest.raises(Unavailable):
+        await store.write(lambda tx: tx.execute("DELETE FROM credentials"))
+    assert store.access_changes == before + 1
+    await store.close()

@@ -71,20 +71,18 @@ def test_stop() -> None:
     asyncio.run(broker.stop())
 
 
-def test_sessions_expire_by_themselves_between_start_and_stop() -> None:
-    async def run() -> None:
-        clock = Clock()
-        broker = EmbeddedBroker(clock=clock, tick=0)
-        await broker.start()
-        Device(broker, expiry=5).link.close()
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert broker.usage.sessions == 1
-        clock.now += 5
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert broker.usage.sessions == 0
-        await broker.stop()
-        assert len(asyncio.all_tasks()) == 1
-
-    asyncio.run(run())
+async def test_sessions_expire_by_themselves_between_start_and_stop() -> None:
+    before = asyncio.all_tasks()
+    clock = Clock()
+    broker = EmbeddedBroker(clock=clock, tick=0)
+    await broker.start()
+    Device(broker, expiry=5).link.close()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert broker.usage.sessions == 1
+    clock.now += 5
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert broker.usage.sessions == 0
+    await broker.stop()
+    assert asyncio.all_tasks() == before

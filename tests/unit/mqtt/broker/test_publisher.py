@@ -43,124 +43,105 @@ def broker_at(target: FakeTarget) -> UpstreamBroker:
     return UpstreamBroker(Upstream(cast("Target", target)), open_timeout=0.2)
 
 
-def test_it_waits_for_the_broker() -> None:
-    async def test() -> None:
-        target = FakeTarget()
-        target.down = True
-        broker = broker_at(target)
-        with capture_logs() as logs:
-            await broker.start()
-            await settle()
-            broker.publish(HOME, Message("a", b"1", 1, retain=True))
-            broker.publish(OTHER, Message("a", b"2", 0))
-            target.down = False
-            await until(target.transports, 1)
-        assert [line["event"] for line in logs] == ["the broker cannot be reached", "the broker is reached again"]
-        (transport,) = target.transports
-        names = [packet.topic for packet in transport.heard if isinstance(packet, Publish)]
-        assert names == ["123456789012/us-east-1/a", "210987654321/us-east-1/a"]
-        await broker.stop()
-
-    asyncio.run(test())
-
-
-def test_what_was_not_acknowledged_is_sent_again() -> None:
-    async def test() -> None:
-        target = FakeTarget()
-        broker = broker_at(target)
+async def test_it_waits_for_the_broker() -> None:
+    target = FakeTarget()
+    target.down = True
+    broker = broker_at(target)
+    with capture_logs() as logs:
         await broker.start()
+        await settle()
+        broker.publish(HOME, Message("a", b"1", 1, retain=True))
+        broker.publish(OTHER, Message("a", b"2", 0))
+        target.down = False
         await until(target.transports, 1)
-        for number in range(3):
-            broker.publish(HOME, Message("a", b"%d" % number, 1))
-        await settle()
-        assert published(target.transports[0]) == [b"0", b"1", b"2"]
-        target.transports[0].say(PubAck(1))
-        await settle()
-        target.transports[0].close()
-        await until(target.transports, 2)
-        assert published(target.transports[1]) == [b"1", b"2"]
-        acknowledge_all(target.transports[1])
-        await settle()
-        target.transports[1].close()
-        await until(target.transports, 3)
-        assert published(target.transports[2]) == []
-        await broker.stop()
-
-    asyncio.run(test())
+    assert [line["event"] for line in logs] == ["the broker cannot be reached", "the broker is reached again"]
+    (transport,) = target.transports
+    names = [packet.topic for packet in transport.heard if isinstance(packet, Publish)]
+    assert names == ["123456789012/us-east-1/a", "210987654321/us-east-1/a"]
+    await broker.stop()
 
 
-def test_a_message_that_the_broker_closes_for() -> None:
-    async def test() -> None:
-        target = FakeTarget()
-        broker = broker_at(target)
-        await broker.start()
-        broker.publish(HOME, Message("a", b"poison", 1))
-        with capture_logs() as logs:
-            for number in range(1, 4):
-                await until(target.transports, number)
-                assert published(target.transports[-1]) == [b"poison"]
-                target.transports[-1].close()
-            await until(target.transports, 4)
-        assert published(target.transports[-1]) == []
-        assert [line["log_level"] for line in logs if line["log_level"] != "debug"] == ["error"]
-        await broker.stop()
+async def test_what_was_not_acknowledged_is_sent_again() -> None:
+    target = FakeTarget()
+    broker = broker_at(target)
+    await broker.start()
+    await until(target.transports, 1)
+    for number in range(3):
+        broker.publish(HOME, Message("a", b"%d" % number, 1))
+    await settle()
+    assert published(target.transports[0]) == [b"0", b"1", b"2"]
+    target.transports[0].say(PubAck(1))
+    await settle()
+    target.transports[0].close()
+    await until(target.transports, 2)
+    assert published(target.transports[1]) == [b"1", b"2"]
+    acknowledge_all(target.transports[1])
+    await settle()
+    target.transports[1].close()
+    await until(target.transports, 3)
+    assert published(target.transports[2]) == []
+    await broker.stop()
 
-    asyncio.run(test())
+
+async def test_a_message_that_the_broker_closes_for() -> None:
+    target = FakeTarget()
+    broker = broker_at(target)
+    await broker.start()
+    broker.publish(HOME, Message("a", b"poison", 1))
+    with capture_logs() as logs:
+        for number in range(1, 4):
+            await until(target.transports, number)
+            assert published(target.transports[-1]) == [b"poison"]
+            target.transports[-1].close()
+        await until(target.transports, 4)
+    assert published(target.transports[-1]) == []
+    assert [line["log_level"] for line in logs if line["log_level"] != "debug"] == ["error"]
+    await broker.stop()
 
 
-def test_one_account_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_account_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "_BOUND_PER_ACCOUNT", Bound(3, 10**6))
-
-    async def test() -> None:
-        target = FakeTarget()
-        target.down = True
-        broker = broker_at(target)
-        with capture_logs() as logs:
-            for number in range(10):
-                broker.publish(HOME, Message("a", b"%d" % number, 1))
-            broker.publish(OTHER, Message("a", b"other", 1))
-            target.down = False
-            await broker.start()
-            await until(target.transports, 1)
-        assert published(target.transports[0]) == [b"0", b"1", b"2", b"other"]
-        assert sum("dropped" in line["event"] for line in logs) == 7
-        acknowledge_all(target.transports[0])
-        await settle()
-        broker.publish(HOME, Message("a", b"room again", 1))
-        await settle()
-        assert published(target.transports[0])[-1] == b"room again"
-        await broker.stop()
-
-    asyncio.run(test())
-
-
-def test_more_than_the_broker_takes_at_once() -> None:
-    async def test() -> None:
-        target = FakeTarget()
-        broker = broker_at(target)
-        await broker.start()
-        for number in range(500):
+    target = FakeTarget()
+    target.down = True
+    broker = broker_at(target)
+    with capture_logs() as logs:
+        for number in range(10):
             broker.publish(HOME, Message("a", b"%d" % number, 1))
+        broker.publish(OTHER, Message("a", b"other", 1))
+        target.down = False
+        await broker.start()
         await until(target.transports, 1)
-        seen = 0
-        while seen < 500:
-            transport = target.transports[0]
-            new = [packet for packet in transport.heard if isinstance(packet, Publish)][seen:]
-            assert new
-            seen += len(new)
-            transport.say(*(PubAck(packet.packet_id) for packet in new if packet.packet_id))
-            await settle()
-        assert published(target.transports[0]) == [b"%d" % number for number in range(500)]
-        await broker.stop()
-
-    asyncio.run(test())
+    assert published(target.transports[0]) == [b"0", b"1", b"2", b"other"]
+    assert sum("dropped" in line["event"] for line in logs) == 7
+    acknowledge_all(target.transports[0])
+    await settle()
+    broker.publish(HOME, Message("a", b"room again", 1))
+    await settle()
+    assert published(target.transports[0])[-1] == b"room again"
+    await broker.stop()
 
 
-def test_topics_that_have_no_name() -> None:
-    async def test() -> None:
-        broker = broker_at(FakeTarget())
-        with capture_logs() as logs:
-            broker.publish(HOME, Message("a\x01", b"", 1))
-        assert len(logs) == 1
+async def test_more_than_the_broker_takes_at_once() -> None:
+    target = FakeTarget()
+    broker = broker_at(target)
+    await broker.start()
+    for number in range(500):
+        broker.publish(HOME, Message("a", b"%d" % number, 1))
+    await until(target.transports, 1)
+    seen = 0
+    while seen < 500:
+        transport = target.transports[0]
+        new = [packet for packet in transport.heard if isinstance(packet, Publish)][seen:]
+        assert new
+        seen += len(new)
+        transport.say(*(PubAck(packet.packet_id) for packet in new if packet.packet_id))
+        await settle()
+    assert published(target.transports[0]) == [b"%d" % number for number in range(500)]
+    await broker.stop()
 
-    asyncio.run(test())
+
+async def test_topics_that_have_no_name() -> None:
+    broker = broker_at(FakeTarget())
+    with capture_logs() as logs:
+        broker.publish(HOME, Message("a\x01", b"", 1))
+    assert len(logs) == 1

@@ -72,26 +72,23 @@ def test_urls() -> None:
             Target.of(bad)
 
 
-def test_what_is_asked_for() -> None:
-    async def test() -> None:
-        target = FakeTarget()
-        await opened(target, expiry=77, clean_start=False, receive_maximum=3)
-        (connect,) = target.connects()
-        assert connect == Connect(
-            version=5,
-            client_id="123456789012:us-east-1:d",
-            clean_start=False,
-            keep_alive=60,
-            username="gw",
-            password=b"secret",
-            session_expiry=77,
-            receive_maximum=3,
-            maximum_packet_size=262_144,
-            request_problem_information=False,
-        )
-        assert connect.will is None
-
-    asyncio.run(test())
+async def test_what_is_asked_for() -> None:
+    target = FakeTarget()
+    await opened(target, expiry=77, clean_start=False, receive_maximum=3)
+    (connect,) = target.connects()
+    assert connect == Connect(
+        version=5,
+        client_id="123456789012:us-east-1:d",
+        clean_start=False,
+        keep_alive=60,
+        username="gw",
+        password=b"secret",
+        session_expiry=77,
+        receive_maximum=3,
+        maximum_packet_size=262_144,
+        request_problem_information=False,
+    )
+    assert connect.will is None
 
 
 @pytest.mark.parametrize(
@@ -103,116 +100,94 @@ def test_what_is_asked_for() -> None:
         (False, 0, [False], True),
     ],
 )
-def test_sessions_in_3_1_1(clean_start: bool, expiry: int, flags: list[bool], discarded: bool) -> None:
+async def test_sessions_in_3_1_1(clean_start: bool, expiry: int, flags: list[bool], discarded: bool) -> None:
     """Its one flag does not tell the beginning from the end: a connection more does."""
+    target = FakeTarget(4)
+    link, _, _ = await opened(target, clean_start=clean_start, expiry=expiry)
+    assert [connect.clean_start for connect in target.connects()] == flags
+    link.close()
+    await settle()
+    assert [connect.clean_start for connect in target.connects()] == flags + [True] * discarded
 
-    async def test() -> None:
-        target = FakeTarget(4)
-        link, _, _ = await opened(target, clean_start=clean_start, expiry=expiry)
-        assert [connect.clean_start for connect in target.connects()] == flags
-        link.close()
+
+async def test_a_session_that_is_discarded() -> None:
+    for version, connects in ((5, 1), (4, 2)):
+        target = FakeTarget(cast("Version", version))
+        link, transport, _ = await opened(target, clean_start=False, expiry=60)
+        link.close(discard=True)
         await settle()
-        assert [connect.clean_start for connect in target.connects()] == flags + [True] * discarded
-
-    asyncio.run(test())
-
-
-def test_a_session_that_is_discarded() -> None:
-    async def test() -> None:
-        for version, connects in ((5, 1), (4, 2)):
-            target = FakeTarget(cast("Version", version))
-            link, transport, _ = await opened(target, clean_start=False, expiry=60)
-            link.close(discard=True)
-            await settle()
-            assert len(target.connects()) == connects
-            assert transport.heard[-1] == Disconnect(session_expiry=0 if version == 5 else None)
-
-    asyncio.run(test())
+        assert len(target.connects()) == connects
+        assert transport.heard[-1] == Disconnect(session_expiry=0 if version == 5 else None)
 
 
-def test_nothing_is_delivered_before_it_is_resumed() -> None:
-    async def test() -> None:
-        target = FakeTarget()
-        target.connack = None
-        task = asyncio.create_task(
-            broker_at(target).open(opening(clean_start=False, expiry=60), collector := Collector())
-        )
-        await settle()
-        waiting = [Publish(f"{PREFIX}/a", b"%d" % number, 1, packet_id=number) for number in (1, 2)]
-        target.transports[0].say(ConnAck(session_present=True), *waiting)  # in one piece
-        link = await task
-        assert link.session_present
-        await settle()
-        assert collector.received == []
-        assert not target.transports[0].reading
-        link.resume()
-        assert collector.payloads == [b"1", b"2"]
-        link.acknowledge(2)
-        await settle()
-        assert target.transports[0].heard[1:] == [PubAck(2)]
-
-    asyncio.run(test())
+async def test_nothing_is_delivered_before_it_is_resumed() -> None:
+    target = FakeTarget()
+    target.connack = None
+    task = asyncio.create_task(broker_at(target).open(opening(clean_start=False, expiry=60), collector := Collector()))
+    await settle()
+    waiting = [Publish(f"{PREFIX}/a", b"%d" % number, 1, packet_id=number) for number in (1, 2)]
+    target.transports[0].say(ConnAck(session_present=True), *waiting)  # in one piece
+    link = await task
+    assert link.session_present
+    await settle()
+    assert collector.received == []
+    assert not target.transports[0].reading
+    link.resume()
+    assert collector.payloads == [b"1", b"2"]
+    link.acknowledge(2)
+    await settle()
+    assert target.transports[0].heard[1:] == [PubAck(2)]
 
 
-def test_a_pause_in_the_middle() -> None:
-    async def test() -> None:
-        link, transport, collector = await opened(FakeTarget())
-        link.resume()
-        collector.on_deliver = lambda _: link.pause()
-        transport.say(*(Publish(f"{PREFIX}/a", b"%d" % number) for number in range(3)))
-        await settle()
-        assert collector.payloads == [b"0"]
-        assert not transport.reading
-        link.resume()
-        assert collector.payloads == [b"0", b"1"]
-        collector.on_deliver = lambda _: None
-        link.resume()
-        assert collector.payloads == [b"0", b"1", b"2"]
-        assert transport.reading
-
-    asyncio.run(test())
+async def test_a_pause_in_the_middle() -> None:
+    link, transport, collector = await opened(FakeTarget())
+    link.resume()
+    collector.on_deliver = lambda _: link.pause()
+    transport.say(*(Publish(f"{PREFIX}/a", b"%d" % number) for number in range(3)))
+    await settle()
+    assert collector.payloads == [b"0"]
+    assert not transport.reading
+    link.resume()
+    assert collector.payloads == [b"0", b"1"]
+    collector.on_deliver = lambda _: None
+    link.resume()
+    assert collector.payloads == [b"0", b"1", b"2"]
+    assert transport.reading
 
 
-def test_a_device_that_takes_few_at_a_time() -> None:
+async def test_a_device_that_takes_few_at_a_time() -> None:
     """3.1.1 cannot tell the broker, so the rest is held; answers to the device come through all the same."""
-
-    async def test() -> None:
-        link, transport, collector = await opened(FakeTarget(4), receive_maximum=1)
-        link.resume()
-        answers: list[Reason] = []
-        link.publish(Message("p", b"", 1), answers.append)
-        await settle()
-        transport.say(*(Publish(f"{PREFIX}/a", b"%d" % n, 1, packet_id=n) for n in (1, 2, 3)), PubAck(1))
-        await settle()
-        assert collector.payloads == [b"1"]
-        assert answers == [Reason.SUCCESS]
-        link.acknowledge(1)
-        assert collector.payloads == [b"1", b"2"]
-        collector.on_deliver = lambda packet_id: link.acknowledge(packet_id or 0)
-        link.acknowledge(2)
-        await settle()
-        assert collector.payloads == [b"1", b"2", b"3"]
-        assert [packet for packet in transport.heard if isinstance(packet, PubAck)] == [PubAck(1), PubAck(2), PubAck(3)]
-
-    asyncio.run(test())
+    link, transport, collector = await opened(FakeTarget(4), receive_maximum=1)
+    link.resume()
+    answers: list[Reason] = []
+    link.publish(Message("p", b"", 1), answers.append)
+    await settle()
+    transport.say(*(Publish(f"{PREFIX}/a", b"%d" % n, 1, packet_id=n) for n in (1, 2, 3)), PubAck(1))
+    await settle()
+    assert collector.payloads == [b"1"]
+    assert answers == [Reason.SUCCESS]
+    link.acknowledge(1)
+    assert collector.payloads == [b"1", b"2"]
+    collector.on_deliver = lambda packet_id: link.acknowledge(packet_id or 0)
+    link.acknowledge(2)
+    await settle()
+    assert collector.payloads == [b"1", b"2", b"3"]
+    assert [packet for packet in transport.heard if isinstance(packet, PubAck)] == [PubAck(1), PubAck(2), PubAck(3)]
 
 
-def test_what_is_held_is_bounded() -> None:
-    async def test() -> None:
-        link, transport, collector = await opened(FakeTarget(4), receive_maximum=1)
-        link.resume()
-        for number in range(1, 1001):
-            transport.say(Publish(f"{PREFIX}/a", b"%d" % number, 1, packet_id=number))
-        await settle()
-        assert not transport.reading
-        assert len(collector.received) == 1
-        for number in range(1, 1001):
-            link.acknowledge(number)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        assert [int(payload) for payload in collector.payloads] == list(range(1, 1001))
-
-    asyncio.run(test())
+async def test_what_is_held_is_bounded() -> None:
+    link, transport, collector = await opened(FakeTarget(4), receive_maximum=1)
+    link.resume()
+    for number in range(1, 1001):
+        transport.say(Publish(f"{PREFIX}/a", b"%d" % number, 1, packet_id=number))
+    await settle()
+    assert not transport.reading
+    assert len(collector.received) == 1
+    for number in range(1, 1001):
+        link.acknowledge(number)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert [int(payload) for payload in collector.payloads] == list(range(1, 1001))
 
 
 @pytest.mark.parametrize(
@@ -228,194 +203,165 @@ def test_what_is_held_is_bounded() -> None:
     ],
     ids=lambda said: said[:4].hex(),
 )
-def test_a_broker_out_of_its_mind(said: bytes) -> None:
-    async def test() -> None:
-        link, transport, collector = await opened(FakeTarget())
-        link.resume()
-        answers: list[Reason] = []
-        link.publish(Message("p", b"", 1), answers.append)
-        transport.say_bytes(said)
+async def test_a_broker_out_of_its_mind(said: bytes) -> None:
+    link, transport, collector = await opened(FakeTarget())
+    link.resume()
+    answers: list[Reason] = []
+    link.publish(Message("p", b"", 1), answers.append)
+    transport.say_bytes(said)
+    await settle()
+    assert collector.reasons == [Reason.SERVER_BUSY]
+    assert answers == [Reason.UNSPECIFIED_ERROR]
+    assert transport.closed
+    assert isinstance(transport.heard[-1], Disconnect)
+    assert transport.heard[-1].reason.failed
+    link.publish(Message("p", b"", 1), answers.append)
+    link.subscribe([Subscription("a", 1)], answers.extend)
+    link.close()
+    link.acknowledge(1)
+    assert answers == [Reason.UNSPECIFIED_ERROR] * 3
+    assert link.congestion() is None
+
+
+async def test_somebody_elses_topic() -> None:
+    link, transport, collector = await opened(FakeTarget())
+    link.resume()
+    with capture_logs() as logs:
+        transport.say(Publish("999999999999/us-east-1/a", b"", 1, packet_id=1), Publish(f"{PREFIX}/a", b"mine"))
         await settle()
-        assert collector.reasons == [Reason.SERVER_BUSY]
-        assert answers == [Reason.UNSPECIFIED_ERROR]
-        assert transport.closed
-        assert isinstance(transport.heard[-1], Disconnect)
-        assert transport.heard[-1].reason.failed
-        link.publish(Message("p", b"", 1), answers.append)
-        link.subscribe([Subscription("a", 1)], answers.extend)
-        link.close()
-        link.acknowledge(1)
-        assert answers == [Reason.UNSPECIFIED_ERROR] * 3
-        assert link.congestion() is None
-
-    asyncio.run(test())
+    assert collector.payloads == [b"mine"]
+    assert transport.heard[1:] == [PubAck(1)]
+    assert len(logs) == 1
 
 
-def test_somebody_elses_topic() -> None:
-    async def test() -> None:
-        link, transport, collector = await opened(FakeTarget())
-        link.resume()
-        with capture_logs() as logs:
-            transport.say(Publish("999999999999/us-east-1/a", b"", 1, packet_id=1), Publish(f"{PREFIX}/a", b"mine"))
-            await settle()
-        assert collector.payloads == [b"mine"]
-        assert transport.heard[1:] == [PubAck(1)]
-        assert len(logs) == 1
-
-    asyncio.run(test())
-
-
-def test_subscriptions_that_have_no_name() -> None:
-    async def test() -> None:
-        link, transport, _ = await opened(FakeTarget())
-        answers: list[Reason] = []
-        subscriptions = [Subscription("a\x01", 1), Subscription("b", 1, no_local=True), Subscription("c\x01", 0)]
-        link.resume()
-        link.subscribe(subscriptions, answers.extend)
-        await settle()
-        assert transport.heard[1] == Subscribe(1, (SubscriptionRequest(f"{PREFIX}/b", 1, no_local=True),))
-        transport.say(SubAck(1, (Reason.GRANTED_QOS_1,)))
-        await settle()
-        assert answers == [Reason.TOPIC_FILTER_INVALID, Reason.GRANTED_QOS_1, Reason.TOPIC_FILTER_INVALID]
-        link.unsubscribe(["a\x01"], answers.extend)
-        assert answers[3:] == [Reason.NO_SUBSCRIPTION_EXISTED]
-
-    asyncio.run(test())
+async def test_subscriptions_that_have_no_name() -> None:
+    link, transport, _ = await opened(FakeTarget())
+    answers: list[Reason] = []
+    subscriptions = [Subscription("a\x01", 1), Subscription("b", 1, no_local=True), Subscription("c\x01", 0)]
+    link.resume()
+    link.subscribe(subscriptions, answers.extend)
+    await settle()
+    assert transport.heard[1] == Subscribe(1, (SubscriptionRequest(f"{PREFIX}/b", 1, no_local=True),))
+    transport.say(SubAck(1, (Reason.GRANTED_QOS_1,)))
+    await settle()
+    assert answers == [Reason.TOPIC_FILTER_INVALID, Reason.GRANTED_QOS_1, Reason.TOPIC_FILTER_INVALID]
+    link.unsubscribe(["a\x01"], answers.extend)
+    assert answers[3:] == [Reason.NO_SUBSCRIPTION_EXISTED]
 
 
 @pytest.mark.parametrize("version", [5, 4])
-def test_properties(version: Version) -> None:
-    async def test() -> None:
-        link, transport, _ = await opened(FakeTarget(version))
-        answers: list[Reason] = []
-        properties = MessageProperties(message_expiry=5, response_topic="r")
-        link.publish(Message("a", b"", 0, properties=properties), answers.append)
-        bad = MessageProperties(content_type="\x01")
-        link.publish(Message("a", b"", 0, properties=bad), answers.append)
-        await settle()
-        sent = [packet.properties for packet in transport.heard if isinstance(packet, Publish)]
-        if version == 5:
-            assert sent == [MessageProperties(message_expiry=5, response_topic=f"{PREFIX}/r")]
-            assert answers == [Reason.SUCCESS, Reason.IMPLEMENTATION_SPECIFIC_ERROR]
-        else:
-            assert sent == [MessageProperties()] * 2
-            assert answers == [Reason.SUCCESS] * 2
-
-    asyncio.run(test())
+async def test_properties(version: Version) -> None:
+    link, transport, _ = await opened(FakeTarget(version))
+    answers: list[Reason] = []
+    properties = MessageProperties(message_expiry=5, response_topic="r")
+    link.publish(Message("a", b"", 0, properties=properties), answers.append)
+    bad = MessageProperties(content_type="\x01")
+    link.publish(Message("a", b"", 0, properties=bad), answers.append)
+    await settle()
+    sent = [packet.properties for packet in transport.heard if isinstance(packet, Publish)]
+    if version == 5:
+        assert sent == [MessageProperties(message_expiry=5, response_topic=f"{PREFIX}/r")]
+        assert answers == [Reason.SUCCESS, Reason.IMPLEMENTATION_SPECIFIC_ERROR]
+    else:
+        assert sent == [MessageProperties()] * 2
+        assert answers == [Reason.SUCCESS] * 2
 
 
-def test_congestion() -> None:
-    async def test() -> None:
-        link, transport, _ = await opened(FakeTarget())
-        assert link.congestion() is None
-        link.pause_writing()
-        waiting = link.congestion()
-        assert waiting is not None
-        answers: list[Reason] = []
-        link.publish(Message("a", b"", 0), answers.append)
-        assert answers == [Reason.QUOTA_EXCEEDED]
-        task = asyncio.create_task(waiting)
-        await settle()
-        assert not task.done()
-        link.resume_writing()
-        await task
-        link.pause_writing()
-        waiting = link.congestion()
-        assert waiting is not None
-        task = asyncio.create_task(waiting)
-        await settle()
-        transport.close()
-        await task
-
-    asyncio.run(test())
+async def test_congestion() -> None:
+    link, transport, _ = await opened(FakeTarget())
+    assert link.congestion() is None
+    link.pause_writing()
+    waiting = link.congestion()
+    assert waiting is not None
+    answers: list[Reason] = []
+    link.publish(Message("a", b"", 0), answers.append)
+    assert answers == [Reason.QUOTA_EXCEEDED]
+    task = asyncio.create_task(waiting)
+    await settle()
+    assert not task.done()
+    link.resume_writing()
+    await task
+    link.pause_writing()
+    waiting = link.congestion()
+    assert waiting is not None
+    task = asyncio.create_task(waiting)
+    await settle()
+    transport.close()
+    await task
 
 
-def test_the_broker_says_who_took_over() -> None:
+async def test_the_broker_says_who_took_over() -> None:
     """Another gateway's connection, of which this one does not know."""
-
-    async def test() -> None:
-        for reason, told in (
-            (Reason.SESSION_TAKEN_OVER, Reason.SESSION_TAKEN_OVER),
-            (Reason.NOT_AUTHORIZED, Reason.SERVER_BUSY),
-        ):
-            link, transport, collector = await opened(FakeTarget())
-            link.resume()
-            transport.say(Disconnect(reason))
-            await settle()
-            assert collector.reasons == [told]
-
-    asyncio.run(test())
+    for reason, told in (
+        (Reason.SESSION_TAKEN_OVER, Reason.SESSION_TAKEN_OVER),
+        (Reason.NOT_AUTHORIZED, Reason.SERVER_BUSY),
+    ):
+        link, transport, collector = await opened(FakeTarget())
+        link.resume()
+        transport.say(Disconnect(reason))
+        await settle()
+        assert collector.reasons == [told]
 
 
-def test_a_take_over_waits_for_the_broker() -> None:
+async def test_a_take_over_waits_for_the_broker() -> None:
     """Until the older connection is gone: a broker may take two at once in any order."""
-
-    async def test() -> None:
-        target = FakeTarget()
-        target.polite = False
-        broker = broker_at(target)
-        first, second = Collector(), Collector()
-        await broker.open(opening(), first)
-        task = asyncio.create_task(broker.open(opening(), second))
-        await settle()
-        assert first.reasons == [Reason.SESSION_TAKEN_OVER]
-        assert isinstance(target.transports[0].heard[-1], Disconnect)
-        assert len(target.transports) == 1
-        target.transports[0].close()
-        await task
-        assert len(target.transports) == 2
-        assert (first.reasons, second.reasons) == ([Reason.SESSION_TAKEN_OVER], [])
-
-    asyncio.run(test())
+    target = FakeTarget()
+    target.polite = False
+    broker = broker_at(target)
+    first, second = Collector(), Collector()
+    await broker.open(opening(), first)
+    task = asyncio.create_task(broker.open(opening(), second))
+    await settle()
+    assert first.reasons == [Reason.SESSION_TAKEN_OVER]
+    assert isinstance(target.transports[0].heard[-1], Disconnect)
+    assert len(target.transports) == 1
+    target.transports[0].close()
+    await task
+    assert len(target.transports) == 2
+    assert (first.reasons, second.reasons) == ([Reason.SESSION_TAKEN_OVER], [])
 
 
-def test_taken_over_before_it_was_opened() -> None:
-    async def test() -> None:
-        target = FakeTarget()
-        target.connack = None
-        broker = broker_at(target)
-        collectors = [Collector() for _ in range(3)]
-        tasks = [asyncio.create_task(broker.open(opening(), collector)) for collector in collectors]
-        await settle()
-        assert len(target.transports) == 1  # the second never knocks at all
-        target.connack = ConnAck()
-        target.transports[0].say(ConnAck())
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [isinstance(result, Unavailable) for result in results] == [True, True, False]
-        assert [collector.reasons for collector in collectors] == [[Reason.SESSION_TAKEN_OVER]] * 2 + [[]]
-        assert len(target.transports) == 2
-        assert target.transports[0].closed
-        assert not target.transports[1].closed
-
-    asyncio.run(test())
+async def test_taken_over_before_it_was_opened() -> None:
+    target = FakeTarget()
+    target.connack = None
+    broker = broker_at(target)
+    collectors = [Collector() for _ in range(3)]
+    tasks = [asyncio.create_task(broker.open(opening(), collector)) for collector in collectors]
+    await settle()
+    assert len(target.transports) == 1  # the second never knocks at all
+    target.connack = ConnAck()
+    target.transports[0].say(ConnAck())
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(result, Unavailable) for result in results] == [True, True, False]
+    assert [collector.reasons for collector in collectors] == [[Reason.SESSION_TAKEN_OVER]] * 2 + [[]]
+    assert len(target.transports) == 2
+    assert target.transports[0].closed
+    assert not target.transports[1].closed
 
 
 @pytest.mark.parametrize("trouble", ["down", "silent", "refuses", "closes", "garbage"])
-def test_a_broker_that_cannot_be_reached(trouble: str) -> None:
-    async def test() -> None:
-        target = FakeTarget()
-        target.down = trouble == "down"
-        target.connack = ConnAck(Reason.NOT_AUTHORIZED) if trouble == "refuses" else None
-        broker = broker_at(target)
-        with capture_logs() as logs:
-            for _ in range(2):
-                task = asyncio.create_task(broker.open(opening(), collector := Collector()))
-                await settle()
-                if trouble == "closes":
-                    target.transports[-1].close()
-                if trouble == "garbage":
-                    target.transports[-1].say_bytes(b"garbage " * 20)
-                with pytest.raises(Unavailable):
-                    await task
-                assert collector.reasons == []
-        errors = [line for line in logs if line["log_level"] == "error"]
-        assert len(errors) == 1  # not one for each device
-        assert "secret" not in str(logs)
-        assert all(transport.closed for transport in target.transports)
-        target.down, target.connack = False, ConnAck()
-        await broker.open(opening(), Collector())
-
-    asyncio.run(test())
+async def test_a_broker_that_cannot_be_reached(trouble: str) -> None:
+    target = FakeTarget()
+    target.down = trouble == "down"
+    target.connack = ConnAck(Reason.NOT_AUTHORIZED) if trouble == "refuses" else None
+    broker = broker_at(target)
+    with capture_logs() as logs:
+        for _ in range(2):
+            task = asyncio.create_task(broker.open(opening(), collector := Collector()))
+            await settle()
+            if trouble == "closes":
+                target.transports[-1].close()
+            if trouble == "garbage":
+                target.transports[-1].say_bytes(b"garbage " * 20)
+            with pytest.raises(Unavailable):
+                await task
+            assert collector.reasons == []
+    errors = [line for line in logs if line["log_level"] == "error"]
+    assert len(errors) == 1  # not one for each device
+    assert "secret" not in str(logs)
+    assert all(transport.closed for transport in target.transports)
+    target.down, target.connack = False, ConnAck()
+    await broker.open(opening(), Collector())
 
 
 def test_features() -> None:
@@ -423,90 +369,74 @@ def test_features() -> None:
     assert not broker_at(FakeTarget(), dialect=RABBITMQ).features.shared_subscriptions
 
 
-def test_stopping() -> None:
-    async def test() -> None:
+async def test_stopping() -> None:
+    target = FakeTarget()
+    broker = broker_at(target)
+    await broker.start()
+    await settle()
+    collector = Collector()
+    await broker.open(opening(), collector)
+    await broker.stop()
+    assert collector.reasons == [Reason.SERVER_SHUTTING_DOWN]
+    assert [type(transport.heard[-1]) for transport in target.transports] == [Disconnect, Disconnect]
+    with pytest.raises(Unavailable):
+        await broker.open(opening(), collector)
+
+
+async def test_a_silent_broker() -> None:
+    link, transport, collector = await opened(FakeTarget())
+    link.resume()
+    now = asyncio.get_running_loop().time()
+    link.tick(now + 31)
+    assert collector.reasons == []
+    link.tick(now + 60)
+    assert collector.reasons == [Reason.SERVER_BUSY]
+    assert transport.closed
+
+
+async def test_the_device_is_told_before_its_messages_fail() -> None:
+    """A PUBACK with a failure would have it drop what it should send again."""
+    for take_over in (True, False):
         target = FakeTarget()
         broker = broker_at(target)
-        await broker.start()
-        await settle()
+        told: list[object] = []
         collector = Collector()
-        await broker.open(opening(), collector)
-        await broker.stop()
-        assert collector.reasons == [Reason.SERVER_SHUTTING_DOWN]
-        assert [type(transport.heard[-1]) for transport in target.transports] == [Disconnect, Disconnect]
-        with pytest.raises(Unavailable):
-            await broker.open(opening(), collector)
-
-    asyncio.run(test())
-
-
-def test_a_silent_broker() -> None:
-    async def test() -> None:
-        link, transport, collector = await opened(FakeTarget())
-        link.resume()
-        now = asyncio.get_running_loop().time()
-        link.tick(now + 31)
-        assert collector.reasons == []
-        link.tick(now + 60)
-        assert collector.reasons == [Reason.SERVER_BUSY]
-        assert transport.closed
-
-    asyncio.run(test())
+        collector.reasons = told  # type: ignore[assignment]  # one list for both, to see their order
+        link = await broker.open(opening(), collector)
+        link.publish(Message("a", b"", 1), told.append)
+        if take_over:
+            await broker.open(opening(), Collector())
+        else:
+            target.transports[0].close()
+            await settle()
+        assert told == [Reason.SESSION_TAKEN_OVER if take_over else Reason.SERVER_BUSY, Reason.UNSPECIFIED_ERROR]
 
 
-def test_the_device_is_told_before_its_messages_fail() -> None:
-    """A PUBACK with a failure would have it drop what it should send again."""
+async def test_acknowledgements_leave_together() -> None:
+    link, transport, _ = await opened(FakeTarget())
+    link.resume()
+    transport.say(*(Publish(f"{PREFIX}/a", b"", 1, packet_id=number) for number in range(1, 6)))
+    await settle()
+    writes = 0
+    write = transport.write
 
-    async def test() -> None:
-        for take_over in (True, False):
-            target = FakeTarget()
-            broker = broker_at(target)
-            told: list[object] = []
-            collector = Collector()
-            collector.reasons = told  # type: ignore[assignment]  # one list for both, to see their order
-            link = await broker.open(opening(), collector)
-            link.publish(Message("a", b"", 1), told.append)
-            if take_over:
-                await broker.open(opening(), Collector())
-            else:
-                target.transports[0].close()
-                await settle()
-            assert told == [Reason.SESSION_TAKEN_OVER if take_over else Reason.SERVER_BUSY, Reason.UNSPECIFIED_ERROR]
+    def count(data: bytes) -> None:
+        nonlocal writes
+        writes += 1
+        write(data)
 
-    asyncio.run(test())
-
-
-def test_acknowledgements_leave_together() -> None:
-    async def test() -> None:
-        link, transport, _ = await opened(FakeTarget())
-        link.resume()
-        transport.say(*(Publish(f"{PREFIX}/a", b"", 1, packet_id=number) for number in range(1, 6)))
-        await settle()
-        writes = 0
-        write = transport.write
-
-        def count(data: bytes) -> None:
-            nonlocal writes
-            writes += 1
-            write(data)
-
-        transport.write = count  # type: ignore[method-assign]
-        for number in range(1, 6):
-            link.acknowledge(number)
-        await settle()
-        assert writes == 1
-        assert [packet for packet in transport.heard if isinstance(packet, PubAck)] == [PubAck(n) for n in range(1, 6)]
-
-    asyncio.run(test())
+    transport.write = count  # type: ignore[method-assign]
+    for number in range(1, 6):
+        link.acknowledge(number)
+    await settle()
+    assert writes == 1
+    assert [packet for packet in transport.heard if isinstance(packet, PubAck)] == [PubAck(n) for n in range(1, 6)]
 
 
-def test_a_session_that_never_was_is_not_discarded() -> None:
-    async def test() -> None:
-        target = FakeTarget(4)
-        target.connack = ConnAck(Reason.NOT_AUTHORIZED)
-        with pytest.raises(Unavailable):
-            await broker_at(target).open(opening(clean_start=False), Collector())
-        await settle()
-        assert len(target.connects()) == 1
-
-    asyncio.run(test())
+async def test_a_session_that_never_was_is_not_discarded() -> None:
+    target = FakeTarget(4)
+    target.connack = ConnAck(Reason.NOT_AUTHORIZED)
+    with pytest.raises(Unavailable):
+        await broker_at(target).open(opening(clean_start=False), Collector())
+    await settle()
+    assert len(target.connects()) == 1
