@@ -25,8 +25,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError, T
 
 from thingmint.access.throttle import LimitsProfile
 from thingmint.access.vault import MASTER_KEY_BYTES
-from thingmint.domain.authority import RootKeyType
 from thingmint.domain.durations import parse_duration
+from thingmint.domain.issuing_ca import RootKeyType
 from thingmint.domain.names import is_hostname
 from thingmint.domain.quotas import MAX_PROBED, NO_QUOTAS, Quotas
 from thingmint.logs import LogFormat

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from thingmint.domain.authority import CertificateRequest
+from thingmint.domain.issuing_ca import CertificateRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-    from thingmint.domain.authority import CertificateAuthority
     from thingmint.domain.certificates import Certificate
+    from thingmint.domain.issuing_ca import CertificateAuthority
 
 __all__ = ["ListenerTLS"]
 

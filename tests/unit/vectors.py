@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from thingmint.domain.authority import DEVICE, CertificateAuthority, make_root
+from thingmint.domain.issuing_ca import DEVICE, CertificateAuthority, make_root
 from thingmint.domain.keys import KeyPair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.domain.authority import Profile, SigningKey
+    from thingmint.domain.issuing_ca import Profile, SigningKey
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
 

@@ -19,7 +19,7 @@ from thingmint.access.throttle import LimitsProfile
 from thingmint.admin import AdminError
 from thingmint.cli.access import app as access_app
 from thingmint.cli.audit import app as audit_app
-from thingmint.domain.authority import RootKeyType
+from thingmint.domain.issuing_ca import RootKeyType
 from thingmint.logs import LogFormat
 from thingmint.settings import ConfigError, Settings, load
 

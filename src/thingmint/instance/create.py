@@ -30,7 +30,7 @@ from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.local_admin import local_request, recorded
 from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
-from thingmint.domain.authority import CertificateAuthority, generate_root_key, make_root
+from thingmint.domain.issuing_ca import CertificateAuthority, generate_root_key, make_root
 from thingmint.domain.names import is_hostname, is_region
 from thingmint.instance.clients import write_client_files
 from thingmint.instance.layout import DataDirectory, sync_directory, write_private
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from cryptography.hazmat.primitives.serialization import KeySerializationEncryption
 
-    from thingmint.domain.authority import Profile, RootKeyType
+    from thingmint.domain.issuing_ca import Profile, RootKeyType
     from thingmint.store.engine import Store
 
 __all__ = [

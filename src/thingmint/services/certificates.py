@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from thingmint.domain.authority import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.certificates import parse_certificate, parse_csr
 from thingmint.domain.device_policies import Target
 from thingmint.domain.errors import AlreadyExists, Conflict, InvalidState, NotFound
+from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.keys import CSR_KEYS, OWN_KEYS
 from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.registration import Registration
@@ -26,8 +26,8 @@ from thingmint.store.times import to_micros
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from thingmint.domain.authority import CertificateAuthority
     from thingmint.domain.certificates import Certificate
+    from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.keys import KeyPair
     from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import CertificateMode, Origin, Scope

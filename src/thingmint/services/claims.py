@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thingmint.domain.authority import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.errors import NotFound
+from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.provisioning import Claim, template_arn
 from thingmint.services.certificates import utc_now
 from thingmint.store import claims as sql
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from thingmint.domain.authority import CertificateAuthority
     from thingmint.domain.certificates import Certificate
+    from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.keys import KeyPair
     from thingmint.domain.registration import Scope
     from thingmint.services.keypool import KeyPool

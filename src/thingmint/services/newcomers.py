@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.domain.authorities import RegisteredAuthority
-    from thingmint.domain.authority import CertificateAuthority
+    from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.leaves import Leaf
     from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Registration, Scope

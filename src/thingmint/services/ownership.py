@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from thingmint.domain.authority import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.certificates import parse_csr
 from thingmint.domain.device_policies import Target
 from thingmint.domain.door import DoorSettings
 from thingmint.domain.errors import ProvisioningRefused, Unavailable
+from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.keys import CSR_KEYS
 from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.registration import Registration
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from thingmint.domain.authority import CertificateAuthority
     from thingmint.domain.certificates import Certificate
+    from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.keys import KeyPair
     from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Origin, Scope

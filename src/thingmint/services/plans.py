@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import arn
 from thingmint.domain.authorities import parse_authority
-from thingmint.domain.authority import CertificateRequest
 from thingmint.domain.certificates import parse_csr
 from thingmint.domain.device_policies import Target, policy_arn
 from thingmint.domain.errors import Disallowed, NotFound
+from thingmint.domain.issuing_ca import CertificateRequest
 from thingmint.domain.keys import CSR_KEYS
 from thingmint.domain.leaves import parse_leaf
 from thingmint.domain.registration import Registration
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.domain.authorities import Authority
-    from thingmint.domain.authority import CertificateAuthority
     from thingmint.domain.certificates import Certificate
     from thingmint.domain.device_policies import DevicePolicy, PolicyVersion
+    from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.leaves import Leaf
     from thingmint.domain.policy import ContextValue
     from thingmint.domain.quotas import Quotas

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from thingmint.domain.authority import CertificateAuthority
     from thingmint.domain.certificates import Certificate
+    from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.provisioning import Hook, ProvisioningTemplate
     from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Scope

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
-    from thingmint.domain.authority import CertificateAuthority
+    from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.store.engine import Store, Transaction
 
 OURS = Scope("111111111111", "us-east-1")

@@ -14,7 +14,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID, Si
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from tests.unit import vectors
-from thingmint.domain.authority import (
+from thingmint.domain.certificates import parse_csr
+from thingmint.domain.errors import Invalid
+from thingmint.domain.issuing_ca import (
     DEVICE,
     DEVICE_SUBJECT,
     CertificateAuthority,
@@ -24,15 +26,13 @@ from thingmint.domain.authority import (
     listener_profile,
     make_root,
 )
-from thingmint.domain.certificates import parse_csr
-from thingmint.domain.errors import Invalid
 from thingmint.domain.keys import CSR_KEYS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from thingmint.domain.authority import SigningKey
     from thingmint.domain.certificates import Certificate
+    from thingmint.domain.issuing_ca import SigningKey
 
 CA_KEYS = [pytest.param(vectors.ec_key("secp384r1"), id="EC"), pytest.param(vectors.rsa_key(), id="RSA")]
 END_OF_2049 = datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)
