@@ -19,6 +19,7 @@ from benchmarks.access import access_costs
 from benchmarks.bare import bare_generation
 from benchmarks.door import DOOR_STEPS, door
 from benchmarks.figures import Budget, Figure
+from benchmarks.lint import lint_cost
 from benchmarks.load import Load, Target
 from benchmarks.machine import resident_bytes, sync_time
 from benchmarks.measuring import mean_cost, measured, quantile
@@ -168,11 +169,18 @@ def csr(bench: Bench) -> list[Figure]:
     sync = sync_time(bench.server.data_dir)
     figures = [Figure("csr", "fdatasync of one page in the data directory, median", sync * 1000, "ms")]
     request = Signer(bench.server).create_from_csr(new_csr())
+    costs = []
     for connections in (32, 1):
         what = f"CreateCertificateFromCsr (P-256), {connections} client{'s' * (connections > 1)}"
         bench.step(what)
         rate, cost = bench.rate(Load(bench.https, connections, [request]), bench.seconds(6))
         figures.append(Figure("csr", what, rate, "/s", _durable(connections, sync), cost))
+        costs.append(cost.server)
+    bench.step("the lint by itself")
+    lint = lint_cost(1_000 if bench.quick else 3_000)
+    what = "CreateCertificateFromCsr (P-256), 32 clients, of the server CPU the lint"
+    figures.append(Figure("csr", what, lint * 1e6, "us"))
+    figures.append(Figure("csr", f"{what}, share", lint / costs[0], "ratio", Budget(0.15, at_most=True)))
     return figures
 
 
@@ -269,7 +277,7 @@ CASES = (
     Case("idle", 1, idle),
     Case("burst", 1, burst),
     Case("sustained", 4, sustained),
-    Case("csr", 2, csr),
+    Case("csr", 3, csr),
     Case("describe", 4, describe),
     Case("access", 4, access),
     *(Case(f"add-{wire.lower()}", 2, add_certificate(wire)) for wire in WIRES),

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.unit import vectors
-from thingmint.domain.issuing_ca import listener_profile
+from thingmint.domain.certificate_profiles import listener_profile
 from thingmint.tls import ListenerTLS
 
 if TYPE_CHECKING:

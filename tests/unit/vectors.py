@@ -6,7 +6,7 @@ import base64
 import functools
 import textwrap
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -14,13 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from thingmint.domain.issuing_ca import DEVICE, CertificateAuthority, make_root
+from thingmint.domain.certificate_profiles import DEVICE
+from thingmint.domain.issuing_ca import CertificateAuthority, make_root
 from thingmint.domain.keys import KeyPair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.domain.issuing_ca import Profile, SigningKey
+    from cryptography.utils import Buffer
+
+    from thingmint.domain.certificate_profiles import Profile
+    from thingmint.domain.keys import SigningKey
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
 
@@ -55,6 +59,34 @@ def ec_key(curve: str = "secp256r1") -> ec.EllipticCurvePrivateKey:
 @functools.cache
 def ed25519_key() -> ed25519.Ed25519PrivateKey:
     return ed25519.Ed25519PrivateKey.generate()
+
+
+class CountingKey(ec.EllipticCurvePrivateKey):
+    """A key that is not in this process's memory, as with a token, and that notes what it was asked to sign."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self._key = key
+        self.signed: list[bytes] = []
+
+    @property
+    def curve(self) -> ec.EllipticCurve:
+        return self._key.curve
+
+    @property
+    def key_size(self) -> int:
+        return self._key.key_size
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._key.public_key()
+
+    def sign(self, data: Buffer, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
+        self.signed.append(bytes(data))
+        return self._key.sign(data, signature_algorithm)
+
+    def _refuse(self, *_: object) -> Never:
+        raise NotImplementedError
+
+    exchange = private_numbers = private_bytes = __copy__ = __deepcopy__ = _refuse  # type: ignore[assignment]  # unused
 
 
 def huge_rsa_public_key(bits: int) -> rsa.RSAPublicKey:
@@ -107,6 +139,14 @@ def csr_pem(
     builder = x509.CertificateSigningRequestBuilder().subject_name(name("thermostat-7") if subject is None else subject)
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     return builder.sign(key, algorithm).public_bytes(Encoding.PEM).decode()
+
+
+def signed_csr_pem(information: bytes) -> str:
+    """A request with that content of its CertificationRequestInfo, signed by ``ec_key()``."""
+    inner = tlv(0x30, information)
+    ecdsa_with_sha256 = bytes.fromhex("300a06082a8648ce3d040302")
+    signature = ec_key().sign(inner, ec.ECDSA(hashes.SHA256()))
+    return to_pem(tlv(0x30, inner + ecdsa_with_sha256 + tlv(0x03, b"\0" + signature)), "CERTIFICATE REQUEST")
 
 
 def to_pem(der: bytes, label: str) -> str:

@@ -1,103 +1,58 @@
 """Certificate authorities: a profile holds the policy, an authority holds the key.
 
-Issuing takes two steps: `prepare` decides and checks everything, `sign` only signs. Nothing that was not checked
-is ever given to the real key.
+Issuing takes two steps. `prepare` decides and checks everything about a request, and drafts the certificate under the
+signature of a throw-away key. `sign` takes the draft once, lints it, and signs those very bytes. Nothing that was not
+checked is ever given to the real key.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
-from thingmint.domain.certificates import Certificate
+from thingmint.domain import der
+from thingmint.domain.certificate_lint import CaFacts, lint
+from thingmint.domain.certificate_profiles import ROOT
+from thingmint.domain.certificates import Certificate, fingerprint_of
 from thingmint.domain.errors import Invalid
-from thingmint.domain.keys import CSR_KEYS, KeyPolicy
+from thingmint.domain.keys import throw_away_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
     from cryptography.x509.general_name import GeneralName
 
+    from thingmint.domain.certificate_profiles import Profile
+    from thingmint.domain.keys import SigningKey
+
 __all__ = [
-    "CLAIM",
-    "DEVICE",
     "DEVICE_SUBJECT",
     "CertificateAuthority",
     "CertificateRequest",
     "PreparedCertificate",
-    "Profile",
     "RootKeyType",
-    "SigningKey",
     "generate_root_key",
-    "listener_profile",
     "make_root",
 ]
 
-SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 RootKeyType = Literal["p256", "rsa2048"]
 
 _MAX_SUBJECT_BYTES = 4096
 
+_HASH = hashes.SHA256()
+_ECDSA = ec.ECDSA(_HASH)
+_PKCS1 = padding.PKCS1v15()
+
 DEVICE_SUBJECT = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "AWS IoT Certificate")])
-
-_DIGITAL_SIGNATURE = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=False,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)
-_SIGNS_CERTIFICATES = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What one kind of certificate may contain and how long it lasts: a fixed end, or a lifetime from now."""
-
-    keys: KeyPolicy
-    backdate: timedelta
-    not_after: datetime | None = None
-    lifetime: timedelta = timedelta(0)
-    server_auth: bool = False
-
-    def end(self, now: datetime) -> datetime:
-        return self.not_after or now + self.lifetime
-
-
-# The shape of the device certificates that AWS IoT has issued since 2019: no extended key usage, no SAN, and an end
-# that is the last second which UTCTime can express (RFC 5280 4.1.2.5).
-DEVICE = Profile(keys=CSR_KEYS, backdate=timedelta(minutes=2), not_after=datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC))
-
-
-# What a trusted user gets for a device: AWS's CreateProvisioningClaim makes certificates that last five minutes.
-CLAIM = Profile(keys=CSR_KEYS, backdate=timedelta(minutes=2), lifetime=timedelta(minutes=5))
-
-
-def listener_profile(lifetime: timedelta) -> Profile:
-    """A TLS server's certificate for our own listeners."""
-    return Profile(keys=CSR_KEYS, backdate=timedelta(minutes=2), lifetime=lifetime, server_auth=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +64,28 @@ class CertificateRequest:
     names: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
 class PreparedCertificate:
-    """A certificate that was checked against its profile and lacks only the signature."""
+    """A certificate that was checked against its profile and lacks only the signature, which it gets once.
 
-    authority: CertificateAuthority
-    builder: x509.CertificateBuilder
+    ``draft`` is all of it in DER, under the signature of a throw-away key.
+    """
+
+    __slots__ = ("_unsigned", "authority")
+
+    def __init__(self, authority: CertificateAuthority, draft: bytes) -> None:
+        self.authority = authority
+        self._unsigned = [draft]
+
+    def take(self) -> bytes:
+        """The draft, the first time. Raises RuntimeError afterwards.
+
+        RFC 5280 4.1.2.2: a serial number "MUST be unique for each certificate issued by a given CA", and every
+        signature would make another certificate.
+        """
+        try:
+            return self._unsigned.pop()  # one step, so that of two threads one gets it
+        except IndexError:
+            raise RuntimeError("a prepared certificate was to be signed a second time") from None
 
 
 class CertificateAuthority:
@@ -124,6 +95,8 @@ class CertificateAuthority:
         self.certificate = certificate
         self.profile = profile
         self._private_key = private_key
+        self._throw_away_key = throw_away_key(private_key)
+        self._facts = CaFacts.of(certificate, private_key)
         key_identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
         self._authority_key_identifier = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
             key_identifier.value
@@ -156,20 +129,27 @@ class CertificateAuthority:
             .not_valid_after(not_after)
             .add_extension(self._authority_key_identifier, critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(request.public_key), critical=False)  # type: ignore[arg-type]
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_DIGITAL_SIGNATURE, critical=True)
+            .add_extension(profile.basic_constraints, critical=True)
+            .add_extension(profile.key_usage, critical=True)
         )
+        if profile.extended_key_usage is not None:
+            builder = builder.add_extension(profile.extended_key_usage, critical=False)
         if profile.server_auth:
-            builder = builder.add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
-            ).add_extension(x509.SubjectAlternativeName(_general_names(request.names)), critical=False)
-        return PreparedCertificate(self, builder)
+            names = x509.SubjectAlternativeName(_general_names(request.names))
+            # RFC 5280 4.1.2.6: critical where it is all that names the subject.
+            builder = builder.add_extension(names, critical=not request.subject.rdns)
+        return PreparedCertificate(self, _draft(builder, self._throw_away_key))
 
     def sign(self, prepared: PreparedCertificate) -> Certificate:
-        """Signs what this very authority prepared."""
+        """Signs what this very authority prepared, once.
+
+        Raises LintFailed for what must not be signed, and signs nothing then.
+        """
         if prepared.authority is not self:
             raise ValueError("prepared by another authority")
-        return Certificate.of(prepared.builder.sign(self._private_key, hashes.SHA256()))
+        signed = _sign(prepared.take(), self._private_key, self.profile, self._facts)
+        parsed = x509.load_der_x509_certificate(signed)
+        return Certificate(signed, fingerprint_of(signed), parsed.not_valid_before_utc, parsed.not_valid_after_utc)
 
 
 def generate_root_key(key_type: RootKeyType) -> SigningKey:
@@ -179,7 +159,7 @@ def generate_root_key(key_type: RootKeyType) -> SigningKey:
 
 
 def make_root(common_name: str, key: SigningKey, now: datetime) -> x509.Certificate:
-    """A self-signed root that outlives every device certificate, and whose children cannot be authorities."""
+    """A self-signed root."""
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Thingmint"),
@@ -187,19 +167,40 @@ def make_root(common_name: str, key: SigningKey, now: datetime) -> x509.Certific
         ]
     )
     public_key = key.public_key()
-    return (
+    not_before = (now - ROOT.backdate).replace(microsecond=0)
+    not_after = ROOT.end(now)
+    builder = (
         x509.CertificateBuilder()
         .serial_number(_random_serial())
         .issuer_name(name)
         .subject_name(name)
         .public_key(public_key)
-        .not_valid_before((now - timedelta(hours=1)).replace(microsecond=0))
-        .not_valid_after(datetime(2059, 12, 31, 23, 59, 59, tzinfo=UTC))
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_SIGNS_CERTIFICATES, critical=True)
-        .sign(key, hashes.SHA256())
+        .add_extension(ROOT.basic_constraints, critical=True)
+        .add_extension(ROOT.key_usage, critical=True)
     )
+    facts = CaFacts(name.public_bytes(), CaFacts.algorithm_of(key), None, not_before, not_after)
+    return x509.load_der_x509_certificate(_sign(_draft(builder, throw_away_key(key)), key, ROOT, facts))
+
+
+def _draft(builder: x509.CertificateBuilder, throw_away: SigningKey) -> bytes:
+    return builder.sign(throw_away, _HASH).public_bytes(Encoding.DER)
+
+
+def _sign(draft: bytes, private_key: SigningKey, profile: Profile, facts: CaFacts) -> bytes:
+    """The draft with the signature replaced: what is signed is byte for byte what was linted."""
+    lint(draft, profile, facts)
+    to_be_signed, algorithm, _ = der.elements(draft)
+    if isinstance(private_key, rsa.RSAPrivateKey):
+        signature = private_key.sign(to_be_signed, _PKCS1, _HASH)
+    else:
+        signature = private_key.sign(to_be_signed, _ECDSA)
+    # RFC 5280 4.1: Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue BIT STRING }, the
+    # latter behind the count of bits that it leaves unused.
+    whole = to_be_signed + algorithm + der.element(der.BIT_STRING, b"\0" + signature)
+    return der.element(der.SEQUENCE, whole)
 
 
 def _random_serial() -> int:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-__all__ = ["CSR_KEYS", "FLEET_KEYS", "OWN_KEYS", "KeyPair", "KeyPolicy", "generate_authorized_key", "generate_key_pair"]
+__all__ = [
+    "CSR_KEYS",
+    "FLEET_KEYS",
+    "OWN_KEYS",
+    "KeyPair",
+    "KeyPolicy",
+    "SigningKey",
+    "generate_authorized_key",
+    "generate_key_pair",
+    "throw_away_key",
+]
+
+SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -43,6 +57,55 @@ def generate_authorized_key() -> tuple[str, str]:
     private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     public_pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     return private_pem, public_pem
+
+
+def throw_away_key(like: SigningKey) -> SigningKey:
+    """A key of the kind of ``like`` whose signatures prove nothing. Made once for each kind in a process."""
+    if isinstance(like, rsa.RSAPrivateKey):
+        return _throw_away_rsa(like.key_size)
+    return _throw_away_ec(type(like.curve))
+
+
+@functools.cache
+def _throw_away_ec(curve: type[ec.EllipticCurve]) -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(curve())
+
+
+@functools.cache
+def _throw_away_rsa(bits: int) -> rsa.RSAPrivateKey:
+    return _ThrowAwayRSA(rsa.generate_private_key(public_exponent=65537, key_size=bits))
+
+
+class _ThrowAwayRSA(rsa.RSAPrivateKey):
+    """Signs one message, and gives that signature for everything that it is asked to sign.
+
+    An RSA signature costs a third of issuing a certificate, and all signatures of one key look alike.
+    """
+
+    def __init__(self, key: rsa.RSAPrivateKey) -> None:
+        self._public_key = key.public_key()
+        self._signature = key.sign(b"", padding.PKCS1v15(), hashes.SHA256())
+
+    @property
+    def key_size(self) -> int:
+        return self._public_key.key_size
+
+    def public_key(self) -> rsa.RSAPublicKey:
+        return self._public_key
+
+    def sign(self, *_: object) -> bytes:
+        return self._signature
+
+    def __copy__(self) -> _ThrowAwayRSA:
+        return self
+
+    def __deepcopy__(self, memo: object) -> _ThrowAwayRSA:
+        return self
+
+    def _refuse(self, *_: object) -> Never:
+        raise NotImplementedError
+
+    decrypt = private_numbers = private_bytes = _refuse  # type: ignore[assignment]  # they take nothing that counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from cryptography.hazmat.primitives.serialization import KeySerializationEncryption
 
-    from thingmint.domain.issuing_ca import Profile, RootKeyType
+    from thingmint.domain.certificate_profiles import Profile
+    from thingmint.domain.issuing_ca import RootKeyType
     from thingmint.store.engine import Store
 
 __all__ = [

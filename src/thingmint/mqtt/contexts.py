@@ -15,7 +15,7 @@ from thingmint.mqtt.peer import server_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.domain.issuing_ca import SigningKey
+    from thingmint.domain.keys import SigningKey
 
 __all__ = ["MQTT_ALPN", "Contexts", "Negotiation", "NoCommonProtocol", "ServerIdentity", "build_context"]
 

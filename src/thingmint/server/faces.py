@@ -13,7 +13,7 @@ from thingmint.access.sigv4 import SigV4
 from thingmint.aws.app import AwsApi
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.aws.operations import Registries
-from thingmint.domain.issuing_ca import CLAIM, DEVICE
+from thingmint.domain.certificate_profiles import CLAIM, DEVICE
 from thingmint.domain.registration import Scope
 from thingmint.http.front import Front
 from thingmint.http.probes import probes

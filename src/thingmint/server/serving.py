@@ -20,8 +20,8 @@ from thingmint.access.request_log import RequestLog
 from thingmint.access.sealing import Sealer, insert_sealed
 from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
+from thingmint.domain.certificate_profiles import listener_profile
 from thingmint.domain.errors import Unavailable
-from thingmint.domain.issuing_ca import listener_profile
 from thingmint.domain.registration import Scope
 from thingmint.http.listener import HttpListener
 from thingmint.instance.clients import update_endpoints

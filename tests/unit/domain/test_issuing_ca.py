@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID, SignatureAlgorithmOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from tests.unit import vectors
+from thingmint.domain.certificate_profiles import DEVICE, Profile, listener_profile
 from thingmint.domain.certificates import parse_csr
 from thingmint.domain.errors import Invalid
 from thingmint.domain.issuing_ca import (
-    DEVICE,
     DEVICE_SUBJECT,
     CertificateAuthority,
     CertificateRequest,
-    Profile,
+    PreparedCertificate,
     generate_root_key,
-    listener_profile,
     make_root,
 )
 from thingmint.domain.keys import CSR_KEYS
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thingmint.domain.certificates import Certificate
-    from thingmint.domain.issuing_ca import SigningKey
+    from thingmint.domain.keys import SigningKey
 
 CA_KEYS = [pytest.param(vectors.ec_key("secp384r1"), id="EC"), pytest.param(vectors.rsa_key(), id="RSA")]
 END_OF_2049 = datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -110,10 +110,10 @@ class TestDeviceCertificates:
 
     @staticmethod
     def _serial(authority: CertificateAuthority) -> bytes:
-        """As it is encoded. The builder's is read, as signing would cost much and add nothing."""
-        number = authority.prepare(DEVICE_REQUEST, vectors.NOW).builder._serial_number
-        assert number is not None
-        return number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True)
+        """As it is encoded. The draft's is read, as signing would cost much and add nothing."""
+        draft = authority.prepare(DEVICE_REQUEST, vectors.NOW).take()
+        [(_, number)] = vectors.elements(vectors.inner_elements(draft)[1])
+        return number
 
     @pytest.mark.parametrize(
         "subject",
@@ -183,6 +183,39 @@ class TestDeviceCertificates:
         assert certificate.not_after == END_OF_2049
 
 
+class TestSigning:
+    def test_signing_twice_raises(self) -> None:
+        key = vectors.CountingKey(vectors.ec_key())
+        authority = CertificateAuthority(vectors.authority().certificate, key, DEVICE)
+        prepared = authority.prepare(DEVICE_REQUEST, vectors.NOW)
+        authority.sign(prepared)
+        with pytest.raises(RuntimeError, match="a second time"):
+            authority.sign(prepared)
+        assert len(key.signed) == 1
+
+    def test_the_key_signs_what_was_prepared_and_nothing_before(self) -> None:
+        root = vectors.authority().certificate
+        key = vectors.CountingKey(vectors.ec_key())
+        authority = CertificateAuthority(root, key, DEVICE)
+        draft = authority.prepare(DEVICE_REQUEST, vectors.NOW).take()
+        assert key.signed == []
+        with pytest.raises(InvalidSignature):
+            x509.load_der_x509_certificate(draft).verify_directly_issued_by(root)
+
+        certificate = authority.sign(PreparedCertificate(authority, draft))
+        parsed = x509.load_der_x509_certificate(certificate.der)
+        parsed.verify_directly_issued_by(root)
+        assert key.signed == [parsed.tbs_certificate_bytes]
+        assert vectors.inner_elements(certificate.der) == vectors.inner_elements(draft)
+
+    def test_what_another_authority_prepared_is_not_signed(self) -> None:
+        one, another = vectors.authority(), vectors.authority()
+        prepared = one.prepare(DEVICE_REQUEST, vectors.NOW)
+        with pytest.raises(ValueError, match="prepared by another authority"):
+            another.sign(prepared)
+        one.sign(prepared)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("request_", "field"),
@@ -227,11 +260,6 @@ class TestRefusals:
         certificate = issue(vectors.authority(), now=END_OF_2049 + timedelta(minutes=1, seconds=59))
         assert certificate.not_valid_before_utc == END_OF_2049 - timedelta(seconds=1)
 
-    def test_what_another_authority_prepared_is_not_signed(self) -> None:
-        one, another = vectors.authority(), vectors.authority()
-        with pytest.raises(ValueError, match="prepared by another authority"):
-            another.sign(one.prepare(DEVICE_REQUEST, vectors.NOW))
-
 
 class TestRoots:
     @pytest.mark.parametrize(("key_type", "algorithm"), [("p256", "secp256r1"), ("rsa2048", 2048)])
@@ -273,6 +301,13 @@ class TestListenerCertificates:
         assert names.get_values_for_type(x509.IPAddress) == [ip_address(NAMES[2]), ip_address(NAMES[3])]
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
+
+    @pytest.mark.parametrize("subject", [vectors.name("x"), x509.Name([])])
+    def test_the_names_are_critical_without_a_subject(self, subject: x509.Name) -> None:
+        authority = vectors.authority(profile=listener_profile(timedelta(days=90)))
+        certificate = issue(authority, CertificateRequest(subject, vectors.ec_key().public_key(), NAMES))
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        assert names.critical is (subject == x509.Name([]))
 
     @pytest.mark.parametrize("name", ["iot.example.org", "a.example.org", "127.0.0.1", "::1"])
     def test_clients_take_it(self, name: str) -> None:

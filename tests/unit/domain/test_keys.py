@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import dsa, ed448, padding, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, padding, rsa, x25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from tests.unit import vectors
-from thingmint.domain.keys import CSR_KEYS, OWN_KEYS, KeyPolicy, generate_key_pair
+from thingmint.domain.keys import CSR_KEYS, OWN_KEYS, KeyPolicy, generate_key_pair, throw_away_key
 
 WITH_ED25519 = KeyPolicy(rsa_min=2048, rsa_max=2048, curves=frozenset(), ed25519=True)
 OTHER_TYPE = "a key of a type that is not accepted; use RSA or ECDSA"
@@ -36,6 +37,32 @@ def test_a_key_pair_does_not_show_itself() -> None:
     pair = vectors.cheap_key_pair()
     assert repr(pair) == str(pair) == f"{pair}" == "<KeyPair>"
     assert f"{[pair]} {(pair,)!r}" == "[<KeyPair>] (<KeyPair>,)"
+
+
+@pytest.mark.parametrize("curve", ["secp256r1", "secp384r1"])
+def test_a_throw_away_key_on_a_curve_signs(curve: str) -> None:
+    key = vectors.ec_key(curve)
+    throw_away = throw_away_key(key)
+    assert isinstance(throw_away, ec.EllipticCurvePrivateKey)
+    assert throw_away is throw_away_key(key)
+    assert throw_away.curve.name == curve
+    assert throw_away.public_key() != key.public_key()
+    signature = throw_away.sign(b"message", ec.ECDSA(SHA256()))
+    throw_away.public_key().verify(signature, b"message", ec.ECDSA(SHA256()))
+
+
+def test_a_throw_away_rsa_key_has_one_signature() -> None:
+    key = vectors.rsa_key()
+    throw_away = throw_away_key(key)
+    assert isinstance(throw_away, rsa.RSAPrivateKey)
+    assert throw_away is throw_away_key(key) is copy.copy(throw_away) is copy.deepcopy(throw_away)
+    assert throw_away.key_size == key.key_size
+    assert throw_away.public_key() != key.public_key()
+    signature = throw_away.sign(b"message", padding.PKCS1v15(), SHA256())
+    assert signature == throw_away.sign(b"another", padding.PKCS1v15(), SHA256())
+    throw_away.public_key().verify(signature, b"", padding.PKCS1v15(), SHA256())
+    with pytest.raises(NotImplementedError):
+        throw_away.private_numbers()
 
 
 @pytest.mark.parametrize(

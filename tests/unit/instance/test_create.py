@@ -17,7 +17,8 @@ from structlog.testing import capture_logs
 from tests.unit.vectors import NOW, name, rsa_key
 from thingmint.access.administration import Administration
 from thingmint.access.directory import Directory
-from thingmint.domain.issuing_ca import DEVICE, CertificateRequest
+from thingmint.domain.certificate_profiles import DEVICE
+from thingmint.domain.issuing_ca import CertificateRequest
 from thingmint.instance import create as create_module
 from thingmint.instance.create import DEFAULT_HOSTNAMES, Instance, check_hostname, check_region, create, exists
 from thingmint.instance.layout import DataDirectory

@@ -14,7 +14,7 @@ from thingmint.mqtt.contexts import Contexts, ServerIdentity, build_context
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from thingmint.domain.issuing_ca import SigningKey
+    from thingmint.domain.keys import SigningKey
 
 EC = ServerIdentity(certificate(ec_key().public_key()), ec_key())
 RSA = ServerIdentity(certificate(rsa_key().public_key()), rsa_key())

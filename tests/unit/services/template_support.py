@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.unit import vectors
-from thingmint.domain.issuing_ca import CLAIM
+from thingmint.domain.certificate_profiles import CLAIM
 from thingmint.domain.registration import Scope
 from thingmint.domain.template import CERTIFICATE_ID, Kind
 from thingmint.services.claims import ClaimRegistry

@@ -1,0 +1,89 @@
+"""What each kind of certificate that we issue may contain, and how long it lasts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from thingmint.domain.keys import CSR_KEYS, KeyPolicy
+
+__all__ = ["CLAIM", "DEVICE", "ROOT", "Profile", "listener_profile"]
+
+_DIGITAL_SIGNATURE = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+_NO_CA = x509.BasicConstraints(ca=False, path_length=None)
+_CA_OF_END_ENTITIES = x509.BasicConstraints(ca=True, path_length=0)
+_SERVER_AUTH = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What one kind of certificate may contain and how long it lasts: a fixed end, or a lifetime from now.
+
+    A profile with ``server_auth`` has a subjectAltName, and no other has one.
+    """
+
+    keys: KeyPolicy
+    backdate: timedelta
+    not_after: datetime | None = None
+    lifetime: timedelta = timedelta(0)
+    server_auth: bool = False
+    ca: bool = False
+
+    def end(self, now: datetime) -> datetime:
+        return self.not_after or now + self.lifetime
+
+    @property
+    def basic_constraints(self) -> x509.BasicConstraints:
+        return _CA_OF_END_ENTITIES if self.ca else _NO_CA
+
+    @property
+    def key_usage(self) -> x509.KeyUsage:
+        return _SIGNS_CERTIFICATES if self.ca else _DIGITAL_SIGNATURE
+
+    @property
+    def extended_key_usage(self) -> x509.ExtendedKeyUsage | None:
+        return _SERVER_AUTH if self.server_auth else None
+
+
+# The shape of the device certificates that AWS IoT has issued since 2019: no extended key usage, no SAN, and an end
+# that is the last second which UTCTime can express (RFC 5280 4.1.2.5).
+DEVICE = Profile(keys=CSR_KEYS, backdate=timedelta(minutes=2), not_after=datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC))
+
+
+# What a trusted user gets for a device: AWS's CreateProvisioningClaim makes certificates that last five minutes.
+CLAIM = Profile(keys=CSR_KEYS, backdate=timedelta(minutes=2), lifetime=timedelta(minutes=5))
+
+
+# A root outlives every device certificate, and the certificates that it signs cannot be those of CAs.
+ROOT = Profile(
+    keys=CSR_KEYS, backdate=timedelta(hours=1), not_after=datetime(2059, 12, 31, 23, 59, 59, tzinfo=UTC), ca=True
+)
+
+
+def listener_profile(lifetime: timedelta) -> Profile:
+    """A TLS server's certificate for our own listeners."""
+    return Profile(keys=CSR_KEYS, backdate=timedelta(minutes=2), lifetime=lifetime, server_auth=True)
