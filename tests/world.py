@@ -20,7 +20,7 @@ from thingmint.access.directory import Directory
 from thingmint.access.operations import run
 from thingmint.access.vault import Vault
 from thingmint.aws.operations import OPERATIONS as AWS_OPERATIONS
-from thingmint.domain.authority import CLAIM
+from thingmint.domain.certificate_profiles import CLAIM
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import Denied
 from thingmint.domain.keys import OWN_KEYS

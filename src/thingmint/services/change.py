@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from thingmint.domain.authority import CertificateAuthority
+    from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.policy import ContextValue
     from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Scope
