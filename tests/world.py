@@ -25,13 +25,13 @@ from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import Denied
 from thingmint.domain.keys import OWN_KEYS
 from thingmint.domain.quotas import NO_QUOTAS, Quotas
-from thingmint.domain.registration import Registration, Scope
+from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
+from thingmint.services.certificates import Registration, register
 from thingmint.services.change import Change, Environment, Query
 from thingmint.services.hooks import HookTable
 from thingmint.services.keypool import KeyPool
 from thingmint.services.pages import PageTokens
-from thingmint.store import certificates as certificates_sql
 from thingmint.store.outbox import notices_since
 from thingmint.store.sqlite import SQLiteStore
 from thingmint.store.times import from_micros
@@ -137,6 +137,9 @@ class World:
     async def rows(self, sql: str, *parameters: Any) -> list[Row]:
         return await self.store.read(lambda tx: tx.fetch_all(sql, *parameters))
 
+    async def execute(self, sql: str, *parameters: Any) -> None:
+        await self.store.write(lambda tx: tx.execute(sql, *parameters))
+
     async def count(self, table: str) -> int:
         ((count,),) = await self.rows(f"SELECT count(*) FROM {table}")
         return int(count)
@@ -148,16 +151,9 @@ class World:
 
     async def certificate(self, scope: Scope = OURS, pem: str | None = None) -> str:
         """The fingerprint of a certificate that is registered and ACTIVE."""
-        made = parse_certificate(pem or vectors.certificate_pem(), "pem", OWN_KEYS)
-
-        async def body(tx: Transaction) -> None:
-            await certificates_sql.insert_certificate(tx, made)
-            registration = Registration.begin(
-                scope, made.fingerprint, Status.ACTIVE, "DEFAULT", "csr", now=self.clock(), generation="g"
-            )
-            await certificates_sql.insert_registration(tx, registration)
-
-        await self.write(body)
+        made, now = parse_certificate(pem or vectors.certificate_pem(), "pem", OWN_KEYS), self.clock()
+        registration = Registration(scope, made.fingerprint, Status.ACTIVE, "DEFAULT", "csr", now, now, "g")
+        await self.write(lambda tx: register(tx, registration, made, NO_QUOTAS))
         return made.fingerprint
 
     def audit_resources(self, scope: Scope = OURS) -> list[str]:
@@ -205,9 +201,11 @@ async def new_world(
     )
     administration = Administration(AuditedStore(store, clock), vault, clock, quotas)
     directory = Directory(store, vault, clock)
+    environment.keys.start()
     try:
         yield World(path, store, clock, environment, vault, ours, theirs, administration, directory)
     finally:
+        await environment.keys.close()
         await store.close()
 
 

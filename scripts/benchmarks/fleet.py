@@ -18,9 +18,11 @@ from cryptography.x509.oid import NameOID
 
 from thingmint.domain.certificates import Certificate
 from thingmint.domain.device_policies import Target
-from thingmint.domain.registration import Registration, Scope
+from thingmint.domain.quotas import NO_QUOTAS
+from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
-from thingmint.store import certificates as certificates_sql
+from thingmint.services import certificates as services
+from thingmint.services.certificates import Registration
 from thingmint.store import policy_attachments
 from thingmint.store.sqlite import SQLiteStore
 
@@ -128,17 +130,10 @@ async def _insert(database: Path, scope: Scope, certificates: Sequence[Certifica
             ) -> None:
                 for certificate in batch:
                     fingerprint = certificate.fingerprint
-                    await certificates_sql.insert_certificate(tx, certificate)
-                    registration = Registration.begin(
-                        scope,
-                        fingerprint,
-                        Status.ACTIVE,
-                        "DEFAULT",
-                        "registered",
-                        now=now,
-                        generation=str(uuid.uuid4()),
+                    registration = Registration(
+                        scope, fingerprint, Status.ACTIVE, "DEFAULT", "registered", now, now, str(uuid.uuid4())
                     )
-                    await certificates_sql.insert_registration(tx, registration)
+                    await services.register(tx, registration, certificate, NO_QUOTAS)
                     await policy_attachments.insert_attachment(tx, scope, Target("cert", fingerprint), policy, now)
 
             await store.write(body)

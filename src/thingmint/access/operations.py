@@ -26,7 +26,8 @@ class Operation:
       is handed on. Operations whose resource is known from the input have none: their API authorizes them before.
     - ``prepare(change, input, *looked)`` is awaited outside of any transaction: parsing, hashing, keys, signing, hooks.
     - ``apply(tx, change, input, *looked, *prepared)`` does the work and returns the answer. It may be run again.
-    - ``discard(prepared)`` is called if what was prepared came to nothing.
+    - ``discard(change, prepared, error)`` is called if what was prepared came to nothing: for the error, or as another
+      call had the answer already. After Unavailable or CancelledError the change may have been made all the same.
 
     ``secret``: the answer holds a private key, a password or a token, and must not be kept.
     """
@@ -36,7 +37,7 @@ class Operation:
     writes: bool
     look: Callable[..., Awaitable[Any]] | None = None
     prepare: Callable[..., Awaitable[Any]] | None = None
-    discard: Callable[[Any], None] | None = None
+    discard: Callable[[Change, Any, BaseException | None], None] | None = None
     secret: bool = False
 
 
@@ -55,14 +56,17 @@ class Recorder(Protocol):
 async def run(operation: Operation, store: Store, change: Change, given: Any, recorder: Recorder | None = None) -> Any:
     """The operation's answer. Raises DomainErrors."""
     prepared: tuple[Any, ...] = ()
+    repeated = False
 
     async def apply(tx: Transaction) -> Any:
         change.ids.restart()
         return await operation.apply(tx, change, given, *prepared)
 
     async def gate_and_apply(tx: Transaction) -> Any:
+        nonlocal repeated
         looked, answer = await _gate(tx, operation, change, given, recorder)
-        if answer is not None:
+        repeated = answer is not None
+        if repeated:
             return answer
         change.ids.restart()
         result = await operation.apply(tx, change, given, *looked, *prepared)
@@ -79,12 +83,16 @@ async def run(operation: Operation, store: Store, change: Change, given: Any, re
         prepared = (await operation.prepare(change, given, *looked),)
     if not operation.writes:
         return await store.read(body)
-    try:
+    if operation.discard is None:
         return await store.write(body)
-    except BaseException:
-        if operation.discard is not None:
-            operation.discard(*prepared)
+    try:
+        answer = await store.write(body)
+    except BaseException as error:
+        operation.discard(change, prepared[0], error)
         raise
+    if repeated:
+        operation.discard(change, prepared[0], None)
+    return answer
 
 
 async def _gate(

@@ -7,7 +7,6 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from thingmint.access.callers import Caller
-from thingmint.domain.authorities import AuthorityStatus
 from thingmint.domain.door import DoorSettings, client_id_flaw, key_flaw
 from thingmint.domain.errors import MalformedPolicy
 from thingmint.domain.policy.certificates import certificate_context
@@ -16,6 +15,7 @@ from thingmint.domain.status import Status
 from thingmint.mqtt.claims import claim_policy
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rights import Rights, mentions
+from thingmint.services.ca_certificates import CaStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from thingmint.domain.registration import Scope
     from thingmint.mqtt.hub import Dependency
     from thingmint.mqtt.peer import Peer
-    from thingmint.services.doorkeeping import Doorkeeping, Passport, Standing
+    from thingmint.services.doorkeeping import CaState, Doorkeeping, Passport
 
 __all__ = ["Admission", "Admitted", "Refused"]
 
@@ -136,21 +136,21 @@ class Admission:
         assert certificate is not None, "a registration refers to its certificate"
         if flaw := key_flaw(certificate.der, weak_keys=settings.weak_keys):
             return f"the certificate has {flaw}", None
-        authority = passport.authority
+        ca_state = passport.ca_state
         if passport.registration.ca is not None:
-            if authority is None:
+            if ca_state is None:
                 return "the certificate's CA certificate was deleted", None
-            if authority.status is not AuthorityStatus.ACTIVE:
-                return f"the certificate's CA certificate is {authority.status}, not ACTIVE", None
+            if ca_state.status is not CaStatus.ACTIVE:
+                return f"the certificate's CA certificate is {ca_state.status}, not ACTIVE", None
         if passport.bound_to is not None or not settings.check_validity:
             return None, None
         if flaw := _validity_flaw(certificate, now):
             return f"the certificate {flaw}", None
-        if authority is None:
+        if ca_state is None:
             return None, certificate.not_after
-        if flaw := _validity_flaw(authority, now):
+        if flaw := _validity_flaw(ca_state, now):
             return f"the certificate's CA certificate {flaw}", None
-        return None, min(certificate.not_after, authority.not_after)
+        return None, min(certificate.not_after, ca_state.not_after)
 
 
 def _waits_under_a_ca(passport: Passport) -> bool:
@@ -158,7 +158,7 @@ def _waits_under_a_ca(passport: Passport) -> bool:
     return registration is not None and registration.ca is not None and registration.status is Status.PENDING_ACTIVATION
 
 
-def _validity_flaw(of: Certificate | Standing, now: datetime) -> str | None:
+def _validity_flaw(of: Certificate | CaState, now: datetime) -> str | None:
     if now < of.not_before:
         return f"is not valid before {of.not_before.isoformat()}"
     if now > of.not_after:

@@ -12,8 +12,8 @@ from thingmint.access.audit import CURRENT
 from thingmint.access.callers import Caller
 from thingmint.access.context import Outcome
 from thingmint.access.throttle import Rate, Throttle
+from thingmint.domain.certificates import read_issued_certificate
 from thingmint.domain.errors import DomainError, InvalidCertificate, Throttled, Unavailable
-from thingmint.domain.leaves import read_leaf
 from thingmint.domain.registration import arn_of
 from thingmint.domain.status import Status
 from thingmint.mqtt.admission import Refused
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
     from thingmint.access.roles import Roles
     from thingmint.access.throttle import LimitsProfile
-    from thingmint.domain.leaves import Leaf
-    from thingmint.domain.registration import Registration, Scope
+    from thingmint.domain.certificates import IssuedCertificate
+    from thingmint.domain.registration import Scope
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.peer import Peer
+    from thingmint.services.certificates import Registration
     from thingmint.services.newcomers import Arrival, NewcomerRegistry
 
 __all__ = ["Newcomers", "newcomer_throttle"]
@@ -71,7 +72,7 @@ class Newcomers:
         if peer.leaf is None:  # an edge handed only the fingerprint over
             return None
         try:
-            leaf = read_leaf(peer.leaf)
+            leaf = read_issued_certificate(peer.leaf)
         except InvalidCertificate as error:
             return Refused(Reason.NOT_AUTHORIZED, f"{error}; nor is {peer.fingerprint} registered")
         try:
@@ -80,14 +81,14 @@ class Newcomers:
             return _refused(error, None)
         if arrival is None:
             return None
-        caller = _caller(arrival.authority.scope, leaf.fingerprint)
+        caller = _caller(arrival.ca.scope, leaf.fingerprint)
         try:
             return await self._welcome(peer, arrival, leaf, caller)
         except DomainError as error:
             return _refused(error, caller)
 
-    async def _welcome(self, peer: Peer, arrival: Arrival, leaf: Leaf, caller: Caller) -> Refused:
-        authority = arrival.authority
+    async def _welcome(self, peer: Peer, arrival: Arrival, leaf: IssuedCertificate, caller: Caller) -> Refused:
+        authority = arrival.ca
         self._throttle.take(f"{authority.scope} {leaf.fingerprint}", "certificate")
         if arrival.registration is not None:
             self._tell(peer, arrival.registration, is_new=False)
@@ -108,8 +109,8 @@ class Newcomers:
             self._tell(peer, registration, is_new=True)
         return _silently(f"it was registered just in time and is {registration.status}: it has to come again", caller)
 
-    async def _register(self, peer: Peer, arrival: Arrival, leaf: Leaf, caller: Caller) -> Registration:
-        authority = arrival.authority
+    async def _register(self, peer: Peer, arrival: Arrival, leaf: IssuedCertificate, caller: Caller) -> Registration:
+        authority = arrival.ca
         context = context_of(peer, caller, "RegisterCertificate", self._clock())
         details = {"ca": authority.fingerprint, "provisioned": authority.config is not None}
         outcome = Outcome(resource=arn_of(authority.scope, leaf.fingerprint), details=details)

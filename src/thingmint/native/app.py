@@ -16,11 +16,13 @@ from thingmint.native.endpoints import ENDPOINTS, Call
 from thingmint.native.errors import Problem, problem_of
 from thingmint.native.openapi import document
 from thingmint.native.schemas import checked
+from thingmint.services.change import Change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thingmint.access.administration import Administration
+    from thingmint.access.audit import AuditedStore
     from thingmint.access.audit_records import AuditRecords
     from thingmint.access.context import Outcome, RequestContext
     from thingmint.access.throttle import Throttle
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from thingmint.http.messages import Incoming
     from thingmint.native.auth import NativeAuth
     from thingmint.native.endpoints import Endpoint
-    from thingmint.services.certificates import CertificateRegistry
+    from thingmint.services.change import Environment
 
 __all__ = ["NativeApi"]
 
@@ -49,13 +51,15 @@ class NativeApi:
         self,
         auth: NativeAuth,
         throttle: Throttle,
-        certificates: CertificateRegistry,
+        store: AuditedStore,
+        environment: Environment,
         administration: Administration,
         audit: AuditRecords,
     ) -> None:
         self._auth = auth
         self._throttle = throttle
-        self._certificates = certificates
+        self._store = store
+        self._environment = environment
         self._administration = administration
         self._audit = audit
         self._openapi = orjson.dumps(document())
@@ -104,9 +108,8 @@ class NativeApi:
         assert context.scope is not None, "callers are authenticated first"
         query, body = given
         call = Call(
-            scope=context.scope,
-            may=authorizer(context, outcome, context.scope),
-            certificates=self._certificates,
+            change=Change(context.scope, context.now, self._environment, authorizer(context, outcome, context.scope)),
+            store=self._store.of(context, outcome),
             administration=self._administration.of(context, outcome),
             audit=self._audit,
             path=route.parameters,

@@ -1,4 +1,4 @@
-"""What the native face serves: one function each, and the table that routes to them and documents them."""
+"""What the native face serves: one function each, which is routed to and documented by how it is declared."""
 
 from __future__ import annotations
 
@@ -8,11 +8,25 @@ from typing import TYPE_CHECKING, Any
 from thingmint.access.audit_records import AuditFilter
 from thingmint.access.commands import COMMANDS
 from thingmint.access.inputs import InAccount
+from thingmint.access.operations import Operation, run
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import NotFound
 from thingmint.domain.registration import arn_of
 from thingmint.domain.status import Status
 from thingmint.native import schemas
+from thingmint.services.certificates import (
+    NewCertificate,
+    delete_certificate,
+    discard,
+    get_registered,
+    issue_for_csr,
+    issue_with_keys,
+    list_certificates,
+    prepare_own,
+    register_new,
+    update_status,
+)
+from thingmint.services.pages import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,9 +37,8 @@ if TYPE_CHECKING:
     from thingmint.access.audit_records import AuditRecords
     from thingmint.access.commands import Command
     from thingmint.access.context import RequestContext
-    from thingmint.domain.registration import Scope
-    from thingmint.services.certificates import CertificateRegistry
-    from thingmint.services.change import Authorize
+    from thingmint.services.change import Change, Query
+    from thingmint.store.engine import Store, Transaction
 
 __all__ = ["ENDPOINTS", "Call", "Endpoint"]
 
@@ -34,24 +47,18 @@ __all__ = ["ENDPOINTS", "Call", "Endpoint"]
 class Call:
     """A request whose caller is known and whose input was checked against the endpoint's models."""
 
-    scope: Scope
-    may: Authorize
-    certificates: CertificateRegistry
+    change: Change
+    store: Store
     administration: Administration
     audit: AuditRecords
     path: dict[str, str]
     query: Any
     body: Any
 
-    def authorize(self, action: str, resource: str = "*") -> None:
-        """Raises Denied."""
-        self.may(action, (resource,), {})
-
-    def certificate(self, action: str) -> str:
-        """The id in the path, once the caller may do ``action`` to that certificate."""
-        fingerprint = parse_fingerprint(self.path["id"], "id")
-        self.authorize(action, arn_of(self.scope, fingerprint))
-        return fingerprint
+    @property
+    def certificate(self) -> str:
+        """The id in the path. Raises Invalid."""
+        return parse_fingerprint(self.path["id"], "id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,58 +81,134 @@ class Endpoint:
     named: Callable[[RequestContext, Any], RequestContext] = lambda context, body: context
 
 
-async def _create_keys_and_certificate(call: Call) -> schemas.IssuedKeys:
-    call.authorize("iot:CreateKeysAndCertificate")
-    active = call.query.set_as_active == "true"
-    registered, keys = await call.certificates.create_keys_and_certificate(call.scope, active=active)
-    return schemas.IssuedKeys.of(registered, keys)
+ENDPOINTS: list[Endpoint] = []
 
 
-async def _add_certificate(call: Call) -> schemas.Certificate:
+def _serves(
+    method: str,
+    path: str,
+    name: str,
+    summary: str,
+    *,
+    action: Callable[[Call], str] | None = None,
+    query: type[BaseModel] = schemas.NoQuery,
+    body: type[BaseModel] = schemas.NoBody,
+    result: type[BaseModel] | None = None,
+    **parts: Any,
+) -> Callable[[Callable[..., Awaitable[Any]]], None]:
+    """Declares an operation, whose input is the Call, and its endpoint.
+
+    With an id in its path it is about that certificate. ``action`` is what the caller has to be allowed, where that is
+    not of the same name; ``parts`` are the Operation's.
+    """
+
+    def declare(apply: Callable[..., Awaitable[Any]]) -> None:
+        operation = Operation(name=name, apply=apply, writes=method != "GET", **parts)
+
+        async def handler(call: Call) -> BaseModel | None:
+            resource = arn_of(call.change.scope, call.certificate) if call.path else "*"
+            call.change.may(f"iot:{name if action is None else action(call)}", resource)
+            data: BaseModel | None = await run(operation, call.store, call.change, call)
+            return data
+
+        ENDPOINTS.append(Endpoint(method, path, name, summary, handler, query, body, result))
+
+    return declare
+
+
+async def _with_keys(change: Change, _call: Call) -> NewCertificate:
+    return await issue_with_keys(change)
+
+
+@_serves(
+    "POST",
+    "/keys-and-certificate",
+    "CreateKeysAndCertificate",
+    "Make a key pair and a certificate for it",
+    query=schemas.IssueQuery,
+    result=schemas.IssuedKeys,
+    prepare=_with_keys,
+    discard=discard,
+    secret=True,
+)
+async def _create_keys_and_certificate(
+    tx: Transaction, change: Change, call: Call, new: NewCertificate
+) -> schemas.IssuedKeys:
+    status = Status.ACTIVE if call.query.set_as_active == "true" else Status.INACTIVE
+    return schemas.IssuedKeys.of(await register_new(tx, change, new, status), new.keys)
+
+
+async def _new(change: Change, call: Call) -> NewCertificate:
     body: schemas.NewCertificate = call.body
     if body.csr is not None:
-        call.authorize("iot:CreateCertificateFromCsr")
-        active = body.status == "ACTIVE"
-        registered = await call.certificates.create_from_csr(call.scope, body.csr, active=active, field="csr")
-    else:
-        call.authorize("iot:RegisterCertificateWithoutCA")
-        pem = body.certificate_pem or ""
-        registered = await call.certificates.register(
-            call.scope, pem, status=Status(body.status), field="certificate_pem"
-        )
-    return schemas.Certificate.of_registered(registered)
+        return issue_for_csr(change, body.csr, "csr")
+    return prepare_own(body.certificate_pem or "", Status(body.status), "certificate_pem")
 
 
-async def _list_certificates(call: Call) -> schemas.Listing:
-    call.authorize("iot:ListCertificates")
-    query: schemas.ListQuery = call.query
-    page = await call.certificates.list(
-        call.scope, limit=query.page_size, ascending=query.order == "ascending", marker=query.marker
-    )
-    return schemas.Listing.of(page.registrations, page.next_marker)
+@_serves(
+    "POST",
+    "/v1/certificates",
+    "AddCertificate",
+    "Have a signing request signed, or register a certificate that exists",
+    action=lambda call: (
+        f"iot:{'RegisterCertificateWithoutCA' if call.body.csr is None else 'CreateCertificateFromCsr'}"
+    ),
+    body=schemas.NewCertificate,
+    result=schemas.Certificate,
+    prepare=_new,
+    discard=discard,
+)
+async def _add_certificate(tx: Transaction, change: Change, call: Call, new: NewCertificate) -> schemas.Certificate:
+    return schemas.Certificate.of_registered(await register_new(tx, change, new, Status(call.body.status)))
 
 
-async def _describe_certificate(call: Call) -> schemas.Certificate:
-    fingerprint = call.certificate("iot:DescribeCertificate")
-    return schemas.Certificate.of_registered(await call.certificates.describe(call.scope, fingerprint))
+@_serves(
+    "GET",
+    "/v1/certificates",
+    "ListCertificates",
+    "List certificates by age",
+    query=schemas.ListQuery,
+    result=schemas.Listing,
+)
+async def _list_certificates(tx: Transaction, query: Query, call: Call) -> schemas.Listing:
+    wanted: schemas.ListQuery = call.query
+    cursor = Cursor(wanted.page_size, wanted.marker, "marker")
+    return schemas.Listing.of(await list_certificates(tx, query, cursor, ascending=wanted.order == "ascending"))
 
 
-async def _change_status(call: Call) -> schemas.CertificateSummary:
-    fingerprint = call.certificate("iot:UpdateCertificate")
-    return schemas.CertificateSummary.of(
-        await call.certificates.set_status(call.scope, fingerprint, Status(call.body.status))
-    )
+@_serves(
+    "GET",
+    "/v1/certificates/{id}",
+    "DescribeCertificate",
+    "Show one certificate",
+    result=schemas.Certificate,
+)
+async def _describe_certificate(tx: Transaction, query: Query, call: Call) -> schemas.Certificate:
+    return schemas.Certificate.of_registered(await get_registered(tx, query.scope, call.certificate))
 
 
-async def _delete_certificate(call: Call) -> None:
-    await call.certificates.delete(call.scope, call.certificate("iot:DeleteCertificate"))
+@_serves(
+    "PATCH",
+    "/v1/certificates/{id}",
+    "UpdateCertificate",
+    "Activate, deactivate or revoke a certificate",
+    body=schemas.ChangeStatus,
+    result=schemas.CertificateSummary,
+)
+async def _change_status(tx: Transaction, change: Change, call: Call) -> schemas.CertificateSummary:
+    return schemas.CertificateSummary.of(await update_status(tx, change, call.certificate, Status(call.body.status)))
+
+
+@_serves("DELETE", "/v1/certificates/{id}", "DeleteCertificate", "Delete a certificate that is not active")
+async def _delete_certificate(tx: Transaction, change: Change, call: Call) -> None:
+    await delete_certificate(tx, change, call.certificate)
 
 
 async def _list_audit(call: Call) -> schemas.AuditListing:
-    call.authorize("thingmint:ListAudit")
+    call.change.may("thingmint:ListAudit")
     query: schemas.AuditQuery = call.query
     wanted = AuditFilter(query.since, query.until, query.event, query.principal)
-    page = await call.audit.list(call.scope.account, wanted, limit=query.page_size, marker=query.marker)
+    page = await call.audit.list(call.change.account, wanted, limit=query.page_size, marker=query.marker)
     return schemas.AuditListing.of(page.records, page.next_marker)
 
 
@@ -137,11 +220,11 @@ def _access_endpoint(command: Command) -> Endpoint:
 
     async def handler(call: Call) -> BaseModel:
         given = call.body
-        call.authorize(f"thingmint:{command.event(given)}")
+        call.change.may(f"thingmint:{command.event(given)}")
         if isinstance(given, InAccount):
-            if given.account not in ("", call.scope.account):
+            if given.account not in ("", call.change.account):
                 raise NotFound("account", given.account)
-            given = given.model_copy(update={"account": call.scope.account})
+            given = given.model_copy(update={"account": call.change.account})
         return schemas.Result(await command.run(call.administration, given))
 
     return Endpoint(
@@ -157,58 +240,7 @@ def _access_endpoint(command: Command) -> Endpoint:
     )
 
 
-ENDPOINTS = (
-    Endpoint(
-        "POST",
-        "/keys-and-certificate",
-        "CreateKeysAndCertificate",
-        "Make a key pair and a certificate for it",
-        _create_keys_and_certificate,
-        query=schemas.IssueQuery,
-        result=schemas.IssuedKeys,
-    ),
-    Endpoint(
-        "POST",
-        "/v1/certificates",
-        "AddCertificate",
-        "Have a signing request signed, or register a certificate that exists",
-        _add_certificate,
-        body=schemas.NewCertificate,
-        result=schemas.Certificate,
-    ),
-    Endpoint(
-        "GET",
-        "/v1/certificates",
-        "ListCertificates",
-        "List certificates by age",
-        _list_certificates,
-        query=schemas.ListQuery,
-        result=schemas.Listing,
-    ),
-    Endpoint(
-        "GET",
-        "/v1/certificates/{id}",
-        "DescribeCertificate",
-        "Show one certificate",
-        _describe_certificate,
-        result=schemas.Certificate,
-    ),
-    Endpoint(
-        "PATCH",
-        "/v1/certificates/{id}",
-        "UpdateCertificate",
-        "Activate, deactivate or revoke a certificate",
-        _change_status,
-        body=schemas.ChangeStatus,
-        result=schemas.CertificateSummary,
-    ),
-    Endpoint(
-        "DELETE",
-        "/v1/certificates/{id}",
-        "DeleteCertificate",
-        "Delete a certificate that is not active",
-        _delete_certificate,
-    ),
+ENDPOINTS.append(
     Endpoint(
         "GET",
         "/v1/audit",
@@ -217,6 +249,6 @@ ENDPOINTS = (
         _list_audit,
         query=schemas.AuditQuery,
         result=schemas.AuditListing,
-    ),
-    *(_access_endpoint(command) for command in COMMANDS.values() if not command.instance_wide),
+    )
 )
+ENDPOINTS += [_access_endpoint(command) for command in COMMANDS.values() if not command.instance_wide]

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from thingmint.domain.keys import KeyPair
-    from thingmint.domain.registration import Registration
-    from thingmint.services.certificates import RegisteredCertificate
+    from thingmint.services.certificates import RegisteredCertificate, Registration
+    from thingmint.services.pages import Page
 
 __all__ = [
     "AuditListing",
@@ -144,8 +144,9 @@ class IssuedKeys(BaseModel):
     private_key: str
 
     @classmethod
-    def of(cls, registered: RegisteredCertificate, keys: KeyPair) -> IssuedKeys:
+    def of(cls, registered: RegisteredCertificate, keys: KeyPair | None) -> IssuedKeys:
         registration = registered.registration
+        assert keys is not None, "it was made with keys"
         return cls(
             id=registration.fingerprint,
             created_at=registration.created_at,
@@ -162,8 +163,8 @@ class Listing(BaseModel):
     next_marker: str | None
 
     @classmethod
-    def of(cls, registrations: Iterable[Registration], next_marker: str | None) -> Listing:
-        return cls(certificates=[CertificateSummary.of(r) for r in registrations], next_marker=next_marker)
+    def of(cls, page: Page[Registration]) -> Listing:
+        return cls(certificates=[CertificateSummary.of(item) for item in page.items], next_marker=page.next_token)
 
 
 class AuditRecord(BaseModel):

@@ -22,16 +22,14 @@ from thingmint.mqtt.newcomers import Newcomers, newcomer_throttle
 from thingmint.mqtt.provisioning import ProvisioningTopics
 from thingmint.native.app import NativeApi
 from thingmint.native.auth import NativeAuth
-from thingmint.services.authorities import AuthorityRegistry
 from thingmint.services.bindings import BindingRegistry
-from thingmint.services.certificates import CertificateRegistry, utc_now
+from thingmint.services.certificates import utc_now
 from thingmint.services.change import Environment
 from thingmint.services.claims import ClaimRegistry
 from thingmint.services.device_policies import DevicePolicyRegistry
 from thingmint.services.doorkeeping import Doorkeeping
 from thingmint.services.fleet import FleetRegistry
 from thingmint.services.hostnames import list_hostnames
-from thingmint.services.issued import IssuedRegistry
 from thingmint.services.markers import Markers
 from thingmint.services.memberships import MembershipRegistry
 from thingmint.services.newcomers import NewcomerRegistry
@@ -102,17 +100,8 @@ def front(
     request_log: RequestLog,
 ) -> Front:
     markers = Markers(instance.vault.derive("markers"))
-    certificates = CertificateRegistry(
-        access.store,
-        instance.device_authority(DEVICE),
-        keys,
-        markers,
-        reinstate_revoked=settings.reinstate_revoked,
-        quotas=settings.quotas_in_force(),
-    )
     sigv4 = SigV4(access.directory, utc_now)
     registries = Registries(
-        certificates=certificates,
         device_policies=DevicePolicyRegistry(access.store, markers),
         things=ThingRegistry(access.store, markers),
         thing_groups=ThingGroupRegistry(access.store, markers),
@@ -122,8 +111,6 @@ def front(
         templates=fleet.templates,
         claims=fleet.claims,
         provisioning=fleet.provisioning,
-        authorities=AuthorityRegistry(access.store, markers),
-        issued=IssuedRegistry(access.store, markers, quotas=settings.quotas_in_force()),
     )
     aws = AwsApi(load_aws_contract(), sigv4, access.throttle, access.store, environment, registries)
     return Front(
@@ -131,7 +118,8 @@ def front(
         native=NativeApi(
             NativeAuth(access.directory, partial(access.store.read, list_hostnames), dev=settings.dev),
             access.throttle,
-            certificates,
+            access.store,
+            environment,
             access.administration,
             AuditRecords(access.store, Markers(instance.vault.derive("audit markers"))),
         ),

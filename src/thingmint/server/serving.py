@@ -116,6 +116,11 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     hooks = HookTable(settings.hooks)
     fleet = fleet_of(instance, access, settings, keys, hooks)
     environment = environment_of(instance, settings, keys, hooks)
+    metrics.gauge(
+        "certificates_discarded",
+        "Certificates that were signed and not registered.",
+        lambda: environment.counts["certificates_discarded"],
+    )
     app = front(instance, access, settings, keys, environment, fleet, YandexRest(yandex), metrics, request_log)
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(app, api_socket, tls.context),

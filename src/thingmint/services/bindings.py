@@ -16,11 +16,10 @@ from thingmint.domain.errors import AlreadyExists, LimitExceeded, NotFound
 from thingmint.domain.fleet import Binding
 from thingmint.domain.keys import FLEET_KEYS
 from thingmint.domain.quotas import NO_QUOTAS
-from thingmint.domain.registration import Registration, arn_of
+from thingmint.domain.registration import arn_of
 from thingmint.domain.status import Status
-from thingmint.services.quotas import check_certificates
+from thingmint.services.certificates import Registration, delete_registration, register
 from thingmint.store import bindings as sql
-from thingmint.store import certificates as certificates_sql
 from thingmint.store import fleet as fleet_sql
 from thingmint.store import policy_attachments
 from thingmint.store.outbox import announce
@@ -109,20 +108,12 @@ async def bind(
 ) -> Binding:
     """Raises AlreadyExists and LimitExceeded; the transaction has to be given up then."""
     certificate = submitted.certificate
-    registration = Registration.begin(
-        scope,
-        certificate.fingerprint,
-        Status.ACTIVE,
-        "SNI_ONLY",
-        "registered",
-        now=now,
-        generation=submitted.generation,
+    registration = Registration(
+        scope, certificate.fingerprint, Status.ACTIVE, "SNI_ONLY", "registered", now, now, submitted.generation
     )
-    await certificates_sql.insert_certificate(tx, certificate)
-    is_new = await certificates_sql.insert_registration(tx, registration)
-    if is_new:
-        await check_certificates(tx, scope.account, quotas)
-    tx.audit_resources.append(arn_of(scope, certificate.fingerprint))
+    is_new = await register(tx, registration, certificate, quotas)
+    if not is_new:
+        tx.audit_resources.append(registration.arn)
     binding = Binding(
         scope=scope,
         fingerprint=certificate.fingerprint,
@@ -152,7 +143,7 @@ async def _unbind(tx: Transaction, binding: Binding, now: datetime) -> None:
     tx.audit_resources.append(arn_of(scope, fingerprint))
     await announce(tx, scope, "certificate", fingerprint, now)
     if binding.made_registration and not await _is_held(tx, scope, fingerprint):
-        await certificates_sql.delete_registration(tx, scope, fingerprint)
+        await delete_registration(tx, scope, fingerprint)
 
 
 async def _is_held(tx: Transaction, scope: Scope, fingerprint: str) -> bool:

@@ -1,231 +1,293 @@
-"""Issuing, registering and looking after certificates."""
+"""Certificates: what an account has registered, in which status, and how it gets there.
 
+The content of a certificate is kept once, for all the accounts and regions that have registered it.
+"""
+
+# ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from thingmint.domain.certificates import parse_certificate, parse_csr
-from thingmint.domain.device_policies import Target
+import structlog
+from cryptography import x509
+
+from thingmint.domain.certificates import Certificate, parse_certificate, parse_csr
 from thingmint.domain.errors import AlreadyExists, Conflict, InvalidState, NotFound
 from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.keys import CSR_KEYS, OWN_KEYS
-from thingmint.domain.quotas import NO_QUOTAS
-from thingmint.domain.registration import Registration
+from thingmint.domain.registration import Scope, arn_of
 from thingmint.domain.status import Status, check_initial, check_update
+from thingmint.services.pages import Page, page_of
 from thingmint.services.quotas import check_certificates
-from thingmint.store import certificates as sql
-from thingmint.store import policy_attachments
-from thingmint.store.bindings import get_binding
+from thingmint.store import usage
 from thingmint.store.outbox import announce
-from thingmint.store.things import is_attached
+from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from thingmint.domain.certificates import Certificate
-    from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.keys import KeyPair
     from thingmint.domain.quotas import Quotas
-    from thingmint.domain.registration import CertificateMode, Origin, Scope
-    from thingmint.services.keypool import KeyPool
-    from thingmint.services.markers import Markers
-    from thingmint.store.engine import Store, Transaction
+    from thingmint.services.change import Change, Query
+    from thingmint.services.pages import Cursor, Position
+    from thingmint.store.engine import Row, Transaction
 
-__all__ = ["CertificateRegistry", "Page", "RegisteredCertificate", "change_status", "utc_now"]
+CertificateMode = Literal["DEFAULT", "SNI_ONLY"]
 
-_LISTING = "certificates"
+Origin = Literal["keys", "csr", "registered"]
+"""How a certificate came to us: with keys that we made, signed by us from a CSR, or brought along."""
+
+_log = structlog.get_logger("thingmint.certificates")
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class RegisteredCertificate:
-    """A registration together with what it is about."""
+@record
+class Registration:
+    """An account's claim, in one region, on a certificate that others may have registered too."""
 
+    scope: Scope
+    fingerprint: str
+    status: Status
+    mode: CertificateMode
+    origin: Origin
+    created_at: datetime
+    modified_at: datetime
+    generation: str  # a UUID: differs when the same certificate was deleted and registered again
+    version: int = 1  # counts changes
+    ca: str | None = None  # the registered CA certificate that it was registered under
+    serial: str | None = None  # and its serial number, in hex
+
+    @property
+    def arn(self) -> str:
+        return arn_of(self.scope, self.fingerprint)
+
+
+class RegisteredCertificate(NamedTuple):
     registration: Registration
     certificate: Certificate
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    registrations: list[Registration]
-    next_marker: str | None
+class NewCertificate:
+    """One that is to be registered. ``keys`` are here and nowhere else."""
+
+    certificate: Certificate
+    origin: Origin
+    keys: KeyPair | None = None
 
 
-class CertificateRegistry:
-    """Every method is one transaction. A fingerprint that is passed in is in canonical form (see parse_fingerprint)."""
+CERTIFICATES = Table(Certificate, "certificates", "certificate", key=("fingerprint",))
+REGISTRATIONS = Table(Registration, "registrations", "certificate", key=("account", "region", "fingerprint"))
 
-    def __init__(
-        self,
-        store: Store,
-        authority: CertificateAuthority,
-        keys: KeyPool,
-        markers: Markers,
-        *,
-        reinstate_revoked: bool = False,
-        quotas: Quotas = NO_QUOTAS,
-        clock: Callable[[], datetime] = utc_now,
-    ) -> None:
-        self._store = store
-        self._authority = authority
-        self._keys = keys
-        self._markers = markers
-        self._reinstate_revoked = reinstate_revoked
-        self._quotas = quotas
-        self._clock = clock
 
-    async def create_keys_and_certificate(self, scope: Scope, *, active: bool) -> tuple[RegisteredCertificate, KeyPair]:
-        """A new key pair and its certificate. The pair is nowhere else once the caller lets go of it."""
-        keys = await self._keys.take(scope.account)
-        request = CertificateRequest(DEVICE_SUBJECT, keys.public_key)
-        return await self._issue(scope, request, origin="keys", active=active), keys
+def with_content(table: Table[Any], name: str) -> str:
+    """A SELECT of the rows of ``table``, called r, each with its certificate; ``split_content`` takes them apart."""
+    own, content = ([f"{at}.{column}" for column in of.columns] for at, of in (("r", table), ("c", CERTIFICATES)))
+    joined = f"FROM {name} AS r JOIN certificates AS c ON c.fingerprint = r.fingerprint "
+    return f"SELECT {', '.join(own + content)} {joined}"
 
-    async def create_from_csr(self, scope: Scope, csr: str, *, active: bool, field: str) -> RegisteredCertificate:
-        """A new certificate for the key in ``csr`` (PEM); the same request twice gives two certificates."""
-        signing_request = parse_csr(csr, field, CSR_KEYS)
-        request = CertificateRequest(signing_request.subject, signing_request.public_key)
-        return await self._issue(scope, request, origin="csr", active=active)
 
-    async def register(self, scope: Scope, pem: str, *, status: Status, field: str) -> RegisteredCertificate:
-        """Registers a certificate that the device has already. Raises AlreadyExists with its fingerprint."""
-        check_initial(status)
-        certificate = parse_certificate(pem, field, OWN_KEYS)
-        registration = self._new(scope, certificate, status, "SNI_ONLY", "registered")
-        return await self._add(registration, certificate)
+def split_content(row: Row) -> tuple[Row, Certificate]:
+    return row[:-4], CERTIFICATES.load(row[-4:])
 
-    async def describe(self, scope: Scope, fingerprint: str) -> RegisteredCertificate:
-        async def body(tx: Transaction) -> RegisteredCertificate:
-            found = await sql.get_registered(tx, scope, fingerprint)
-            if found is None:
-                raise NotFound("certificate", fingerprint)
-            return RegisteredCertificate(*found)
 
-        return await self._store.read(body)
+_THIS = "account = $1 AND region = $2 AND fingerprint = $3"
+_REGISTERED = with_content(REGISTRATIONS, "registrations") + (
+    "WHERE r.account = $1 AND r.region = $2 AND r.fingerprint = $3"
+)
+_FIND_BY_SERIAL = "SELECT fingerprint FROM registrations WHERE account = $1 AND region = $2 AND ca = $3 AND serial = $4"
+_SET_STATUS = f"UPDATE registrations SET status = $4, modified_at = $5, version = $6 WHERE {_THIS}"
 
-    async def list(self, scope: Scope, *, limit: int, ascending: bool, marker: str | None) -> Page:
-        """A page of registrations by age, newest first unless ``ascending``. Raises Invalid for a foreign marker."""
-        listing = f"{_LISTING}-{'ascending' if ascending else 'descending'}"
-        after = self._markers.open(listing, scope, marker) if marker is not None else None
+_BOUND_TO = f"SELECT kind, owner FROM bindings WHERE {_THIS}"
+_HAS_THINGS = f"SELECT 1 FROM thing_principals WHERE {_THIS} LIMIT 1"
+_POLICIES = "FROM device_policy_attachments WHERE account = $1 AND region = $2 AND kind = 'cert' AND target = $3"
 
-        async def body(tx: Transaction) -> list[Registration]:
-            return await sql.list_registrations(tx, scope, limit=limit + 1, ascending=ascending, after=after)
+_REMEMBER_REVOKED = (
+    "INSERT INTO revoked_certificates (account, region, fingerprint, ca, serial, revoked_at) "
+    f"SELECT account, region, fingerprint, ca, serial, modified_at FROM registrations WHERE {_THIS} "
+    "AND status = 'REVOKED' ON CONFLICT (account, region, fingerprint) DO UPDATE SET "
+    # It may have come back without its CA certificate, under which it must stay known as revoked.
+    "ca = coalesce(excluded.ca, revoked_certificates.ca), "
+    "serial = coalesce(excluded.serial, revoked_certificates.serial)"
+)
+_WAS_REVOKED = (
+    "SELECT 1 FROM revoked_certificates WHERE account = $1 AND region = $2 AND ca = $3 AND serial = $4 "
+    "UNION ALL SELECT 1 FROM revoked_certificates WHERE account = $1 AND region = $2 AND fingerprint IN ($5, $6) "
+    "LIMIT 1"
+)
+_DROP_CONTENT = (
+    "DELETE FROM certificates WHERE fingerprint = $1 "
+    "AND NOT EXISTS (SELECT 1 FROM registrations WHERE registrations.fingerprint = $1) "
+    "AND NOT EXISTS (SELECT 1 FROM ca_certificates WHERE ca_certificates.fingerprint = $1)"
+)
 
-        found = await self._store.read(body)
-        page = found[:limit]
-        if len(found) == len(page):
-            return Page(page, None)
-        last = page[-1]
-        return Page(page, self._markers.seal(listing, scope, (to_micros(last.created_at), last.fingerprint)))
 
-    async def set_status(self, scope: Scope, fingerprint: str, status: Status) -> Registration:
-        """Setting the status that it has is no change. Raises NotFound, InvalidState."""
-        now = self._clock()
+async def find_registered(tx: Transaction, scope: Scope, fingerprint: str) -> RegisteredCertificate | None:
+    row = await tx.fetch_one(_REGISTERED, *scope, fingerprint)
+    if row is None:
+        return None
+    own, certificate = split_content(row)
+    return RegisteredCertificate(REGISTRATIONS.load(own), certificate)
 
-        async def body(tx: Transaction) -> Registration:
-            current = await _existing(tx, scope, fingerprint)
-            return await change_status(tx, current, status, now, reinstate=self._reinstate_revoked)
 
-        return await self._store.write(body)
+async def get_registered(tx: Transaction, scope: Scope, fingerprint: str) -> RegisteredCertificate:
+    """Raises NotFound."""
+    found = await find_registered(tx, scope, fingerprint)
+    if found is None:
+        raise NotFound("certificate", fingerprint)
+    return found
 
-    async def delete(self, scope: Scope, fingerprint: str, *, force: bool = False) -> None:
-        """With ``force`` its policies are detached first.
 
-        Raises NotFound, InvalidState while it is active or being transferred, and Conflict while it is bound or
-        things, or policies, are attached.
-        """
-        now = self._clock()
+async def find_by_serial(tx: Transaction, scope: Scope, ca: str, serial: str) -> str | None:
+    """The fingerprint of what is registered under that CA certificate with that serial number."""
+    row = await tx.fetch_one(_FIND_BY_SERIAL, *scope, ca, serial)
+    return row[0] if row else None
 
-        async def body(tx: Transaction) -> None:
-            current = await _existing(tx, scope, fingerprint)
-            if current.status in (Status.ACTIVE, Status.PENDING_TRANSFER):
-                raise InvalidState(
-                    "certificate",
-                    fingerprint,
-                    f"Certificate must be deactivated (not {current.status}) before deletion. Id: {fingerprint}",
-                )
-            binding = await get_binding(tx, scope.account, fingerprint)
-            if binding is not None and binding.scope == scope:
-                raise Conflict(
-                    "certificate",
-                    fingerprint,
-                    f"Certificate must be removed from {binding.kind} {binding.owner} first. Id: {fingerprint}",
-                )
-            await _check_attachments(tx, current, force=force)
-            await sql.delete_registration(tx, scope, fingerprint)
-            await announce(tx, scope, "certificate", fingerprint, now)
-            tx.audit_resources.append(current.arn)
 
-        await self._store.write(body)
+async def was_revoked(tx: Transaction, scope: Scope, ca: str, serial: str, fingerprint: str, other: str) -> bool:
+    """Whether what is known by the CA and its serial number, or by a fingerprint, was deleted as REVOKED."""
+    return await tx.fetch_one(_WAS_REVOKED, *scope, ca, serial, fingerprint, other) is not None
 
-    async def _issue(
-        self, scope: Scope, request: CertificateRequest, *, origin: Origin, active: bool
-    ) -> RegisteredCertificate:
-        certificate = self._authority.sign(self._authority.prepare(request, self._clock()))
-        status = Status.ACTIVE if active else Status.INACTIVE
-        return await self._add(self._new(scope, certificate, status, "DEFAULT", origin), certificate)
 
-    def _new(
-        self,
-        scope: Scope,
-        certificate: Certificate,
-        status: Status,
-        mode: CertificateMode,
-        origin: Origin,
-    ) -> Registration:
-        return Registration.begin(
-            scope, certificate.fingerprint, status, mode, origin, now=self._clock(), generation=str(uuid.uuid4())
-        )
+async def list_certificates(
+    tx: Transaction, query: Query, cursor: Cursor, *, ascending: bool, ca: str | None = None
+) -> Page[Registration]:
+    """By age, newest first unless ``ascending``; with ``ca`` those under that CA certificate. Raises Invalid."""
+    listing = f"certificates-{'ascending' if ascending else 'descending'}"
+    only = {}
+    if ca is not None:
+        listing, only = f"{listing} {ca}", {"ca": ca}
 
-    async def _add(self, registration: Registration, certificate: Certificate) -> RegisteredCertificate:
-        async def body(tx: Transaction) -> None:
-            await sql.insert_certificate(tx, certificate)
-            if not await sql.insert_registration(tx, registration):
-                raise AlreadyExists("certificate", certificate.fingerprint)
-            await check_certificates(tx, registration.scope.account, self._quotas)
-            tx.audit_resources.append(registration.arn)
+    async def fetch(after: Position | None, limit: int) -> list[Registration]:
+        return await REGISTRATIONS.page_by_age(tx, *query.scope, after=after, limit=limit, ascending=ascending, **only)
 
-        await self._store.write(body)
-        return RegisteredCertificate(registration, certificate)
+    return await page_of(query, cursor, listing, fetch, lambda item: (to_micros(item.created_at), item.fingerprint))
+
+
+def issue_for_csr(change: Change, csr: str, field: str) -> NewCertificate:
+    """For the key and the subject in ``csr`` (PEM). The same one twice gives two certificates.
+
+    Raises InvalidSigningRequest, naming ``field``, and Invalid.
+    """
+    request = parse_csr(csr, field, CSR_KEYS)
+    return NewCertificate(_sign(change, CertificateRequest(request.subject, request.public_key)), "csr")
+
+
+async def issue_with_keys(change: Change) -> NewCertificate:
+    """For a new key pair. Raises Throttled when too many callers wait for one."""
+    keys = await change.environment.keys.take(change.account)
+    return NewCertificate(_sign(change, CertificateRequest(DEVICE_SUBJECT, keys.public_key)), "keys", keys)
+
+
+def prepare_own(pem: str, status: Status, field: str) -> NewCertificate:
+    """One that the device has already. Raises InvalidState and InvalidCertificate, naming ``field``."""
+    check_initial(status)
+    return NewCertificate(parse_certificate(pem, field, OWN_KEYS), "registered")
+
+
+def _sign(change: Change, request: CertificateRequest) -> Certificate:
+    ca = change.environment.device_ca
+    return ca.sign(ca.prepare(request, change.now))
+
+
+def discard(change: Change, new: NewCertificate, error: BaseException | None) -> None:
+    """Leaves a trace of what was signed and came to nothing: it is never answered, nor registered later.
+
+    After Unavailable or CancelledError it may have been registered all the same.
+    """
+    if new.origin == "registered":
+        return
+    change.environment.counts["certificates_discarded"] += 1
+    certificate = new.certificate
+    _log.warning(
+        "certificate_discarded",
+        account=change.account,
+        fingerprint=certificate.fingerprint,
+        serial=f"{x509.load_der_x509_certificate(certificate.der).serial_number:x}",
+        reason="repeated call" if error is None else type(error).__name__,
+    )
+
+
+async def register(tx: Transaction, registration: Registration, certificate: Certificate, quotas: Quotas) -> bool:
+    """False if the certificate is registered in that scope already, and stays as it is. Raises LimitExceeded."""
+    await CERTIFICATES.insert(tx, certificate)
+    if not await REGISTRATIONS.insert(tx, registration):
+        return False
+    await usage.note(tx, "certificates", registration.scope.account, 1)
+    await check_certificates(tx, registration.scope.account, quotas)
+    tx.audit_resources.append(registration.arn)
+    return True
+
+
+async def register_new(tx: Transaction, change: Change, new: NewCertificate, status: Status) -> RegisteredCertificate:
+    """Raises AlreadyExists and LimitExceeded."""
+    scope, now, certificate, fingerprint = change.scope, change.now, new.certificate, new.certificate.fingerprint
+    mode: CertificateMode = "SNI_ONLY" if new.origin == "registered" else "DEFAULT"
+    registration = Registration(scope, fingerprint, status, mode, new.origin, now, now, change.new_id())
+    if not await register(tx, registration, certificate, change.environment.quotas):
+        raise AlreadyExists("certificate", fingerprint)
+    return RegisteredCertificate(registration, certificate)
+
+
+async def update_status(tx: Transaction, change: Change, fingerprint: str, status: Status) -> Registration:
+    """Raises NotFound and InvalidState."""
+    current = await REGISTRATIONS.get(tx, *change.scope, fingerprint)
+    return await change_status(tx, current, status, change.now, reinstate=change.environment.reinstate_revoked)
 
 
 async def change_status(
     tx: Transaction, current: Registration, status: Status, now: datetime, *, reinstate: bool
 ) -> Registration:
     """Setting the status that it has is no change. Raises InvalidState."""
-    check_update(current.fingerprint, current.status, status, reinstate=reinstate)
+    scope, fingerprint, version = current.scope, current.fingerprint, current.version + 1
+    check_update(fingerprint, current.status, status, reinstate=reinstate)
     if current.status is status:
         return current
-    changed = replace(current, status=status, modified_at=now, version=current.version + 1)
-    await sql.update_registration(tx, changed)
-    await announce(tx, changed.scope, "certificate", changed.fingerprint, now)
-    tx.audit_resources.append(changed.arn)
-    return changed
+    await tx.execute(_SET_STATUS, *scope, fingerprint, status, to_micros(now), version)
+    await announce(tx, scope, "certificate", fingerprint, now)
+    tx.audit_resources.append(current.arn)
+    return replace(current, status=status, modified_at=now, version=version)
 
 
-async def _existing(tx: Transaction, scope: Scope, fingerprint: str) -> Registration:
-    registration = await sql.get_registration(tx, scope, fingerprint)
-    if registration is None:
-        raise NotFound("certificate", fingerprint)
-    return registration
+async def delete_certificate(tx: Transaction, change: Change, fingerprint: str, *, force: bool = False) -> None:
+    """With ``force`` its policies are detached first.
 
-
-async def _check_attachments(tx: Transaction, registration: Registration, *, force: bool) -> None:
-    """Raises Conflict while things are attached or, unless they are detached by ``force``, policies."""
-    scope, fingerprint = registration.scope, registration.fingerprint
-    if await is_attached(tx, scope, fingerprint):
-        raise Conflict("certificate", fingerprint, f"Things must be detached before deletion (arn: {registration.arn})")
-    target = Target("cert", fingerprint)
+    Raises NotFound, InvalidState while it is active or being transferred, and Conflict while it is bound or things, or
+    policies, are attached.
+    """
+    key = (*change.scope, fingerprint)
+    current = await REGISTRATIONS.get(tx, *key)
+    if current.status in (Status.ACTIVE, Status.PENDING_TRANSFER):
+        reason = f"Certificate must be deactivated (not {current.status}) before deletion. Id: {fingerprint}"
+        raise InvalidState("certificate", fingerprint, reason)
+    if (bound := await tx.fetch_one(_BOUND_TO, *key)) is not None:
+        kind, owner = bound
+        reason = f"Certificate must be removed from {kind} {owner} first. Id: {fingerprint}"
+        raise Conflict("certificate", fingerprint, reason)
+    if await tx.fetch_one(_HAS_THINGS, *key):
+        raise Conflict("certificate", fingerprint, f"Things must be detached before deletion (arn: {current.arn})")
     if force:
-        await policy_attachments.delete_attachments(tx, scope, target)
-    elif await policy_attachments.count_attachments(tx, scope, target):
-        raise Conflict(
-            "certificate",
-            fingerprint,
-            f"Certificate policies must be detached before deletion (arn: {registration.arn})",
-        )
+        await tx.execute(f"DELETE {_POLICIES}", *key)
+    elif await tx.fetch_one(f"SELECT 1 {_POLICIES} LIMIT 1", *key):
+        reason = f"Certificate policies must be detached before deletion (arn: {current.arn})"
+        raise Conflict("certificate", fingerprint, reason)
+    await delete_registration(tx, change.scope, fingerprint)
+    await announce(tx, change.scope, "certificate", fingerprint, change.now)
+    tx.audit_resources.append(current.arn)
+
+
+async def delete_registration(tx: Transaction, scope: Scope, fingerprint: str) -> None:
+    """With the content, if nothing else refers to it. What was REVOKED is remembered as such."""
+    await tx.execute(_REMEMBER_REVOKED, *scope, fingerprint)
+    if await REGISTRATIONS.delete(tx, *scope, fingerprint):
+        await usage.note(tx, "certificates", scope.account, -1)
+    await drop_content(tx, fingerprint)
+
+
+async def drop_content(tx: Transaction, fingerprint: str) -> None:
+    """Unless a registration or a CA certificate refers to it."""
+    await tx.execute(_DROP_CONTENT, fingerprint)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -35,7 +36,7 @@ class Environment:
 
     ``device_ca`` and ``claim_ca`` sign the certificates of devices and of provisioning claims. ``endpoints`` are the
     host names of accounts and regions that have one of their own. ``reinstate_revoked`` lets REVOKED certificates
-    become ACTIVE again.
+    become ACTIVE again. ``counts`` is what operations count for /metrics.
     """
 
     device_ca: CertificateAuthority
@@ -46,6 +47,7 @@ class Environment:
     hooks: HookTable
     quotas: Quotas
     reinstate_revoked: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 class Ids:

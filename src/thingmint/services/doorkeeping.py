@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thingmint.store import authorities as authorities_sql
-from thingmint.store import certificates as certificates_sql
+from thingmint.services.ca_certificates import CaState, find_ca_state
+from thingmint.services.certificates import REGISTRATIONS
 from thingmint.store import doorkeeping as sql
 from thingmint.store import outbox
-from thingmint.store.authorities import Standing
 from thingmint.store.doorkeeping import AttachedThing, BoundTo, Claim, PolicyDocument
 from thingmint.store.outbox import Kind, Notice
 
@@ -18,19 +17,20 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.domain.certificates import Certificate
-    from thingmint.domain.registration import Registration, Scope
+    from thingmint.domain.registration import Scope
+    from thingmint.services.certificates import Registration
     from thingmint.store.engine import Store, Transaction
 
 __all__ = [
     "AttachedThing",
     "BoundTo",
+    "CaState",
     "Claim",
     "Dependency",
     "Doorkeeping",
     "Notice",
     "Passport",
     "PolicyDocument",
-    "Standing",
 ]
 
 Dependency = tuple[Kind, str]
@@ -41,8 +41,8 @@ class Passport:
     """What was true of one certificate, in one scope and for one client id, at one moment.
 
     A certificate that is only the claim of a provisioning template has no ``registration``, and its content need not
-    be kept either. ``authority`` is how the one stands that it was registered under, if any; None also once that was
-    deleted. Whether dates have come or gone is for the reader, who has the clock.
+    be kept either. ``ca_state`` is that of the CA certificate that it was registered under, if any; None also once that
+    was deleted. Whether dates have come or gone is for the reader, who has the clock.
     """
 
     scope: Scope
@@ -55,7 +55,7 @@ class Passport:
     policies: tuple[PolicyDocument, ...]
     settings: Mapping[str, str]  # the account's, where they differ from the defaults
     dependencies: frozenset[Dependency]
-    authority: Standing | None = None
+    ca_state: CaState | None = None
 
 
 class Doorkeeping:
@@ -101,16 +101,15 @@ class Doorkeeping:
 
 
 async def _passport(tx: Transaction, scope: Scope, fingerprint: str, client_id: str) -> Passport | None:
-    registration = await certificates_sql.get_registration(tx, scope, fingerprint)
+    registration = await REGISTRATIONS.find(tx, *scope, fingerprint)
     certificate, bound_to, claim = await sql.content_owner_and_claim(tx, scope, fingerprint)
     if registration is None and claim is None:
         return None
     thing: AttachedThing | None = None
     policies: tuple[PolicyDocument, ...] = ()
     groups = frozenset[str]()
-    authority, ca = None, registration.ca if registration is not None else None
-    if ca is not None:
-        authority = await authorities_sql.standing_of(tx, scope, ca)
+    ca = registration.ca if registration is not None else None
+    ca_state = await find_ca_state(tx, scope, ca) if ca is not None else None
     if registration is not None:
         thing = await sql.attached_thing(tx, scope, fingerprint, client_id)
         policies, groups = await sql.applying_policies(tx, scope, fingerprint, thing.name if thing else None)
@@ -122,7 +121,7 @@ async def _passport(tx: Transaction, scope: Scope, fingerprint: str, client_id: 
         registration=registration,
         certificate=certificate,
         claim=claim,
-        authority=authority,
+        ca_state=ca_state,
         bound_to=bound_to,
         thing=thing,
         policies=policies,

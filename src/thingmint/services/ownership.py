@@ -23,11 +23,15 @@ from thingmint.domain.errors import ProvisioningRefused, Unavailable
 from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.keys import CSR_KEYS
 from thingmint.domain.quotas import NO_QUOTAS
-from thingmint.domain.registration import Registration
 from thingmint.domain.status import Status
-from thingmint.services.certificates import utc_now
-from thingmint.services.quotas import check_certificates
-from thingmint.store import certificates as certificates_sql
+from thingmint.services.certificates import (
+    REGISTRATIONS,
+    Registration,
+    delete_registration,
+    find_registered,
+    register,
+    utc_now,
+)
 from thingmint.store import ownership_tokens as sql
 from thingmint.store.bindings import get_binding
 from thingmint.store.doorkeeping import account_settings
@@ -44,7 +48,8 @@ if TYPE_CHECKING:
     from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.keys import KeyPair
     from thingmint.domain.quotas import Quotas
-    from thingmint.domain.registration import Origin, Scope
+    from thingmint.domain.registration import Scope
+    from thingmint.services.certificates import Origin
     from thingmint.services.claims import ClaimRegistry
     from thingmint.services.keypool import KeyPool
     from thingmint.store.engine import Store, Transaction
@@ -124,7 +129,7 @@ class OwnershipRegistry:
             deleted = []
             for token in await sql.expired_tokens(tx, now, _BATCH):
                 if await _is_unclaimed(tx, token):
-                    await certificates_sql.delete_registration(tx, token.scope, token.fingerprint)
+                    await delete_registration(tx, token.scope, token.fingerprint)
                     await announce(tx, token.scope, "certificate", token.fingerprint, now)
                     deleted.append(token)
                 await sql.delete_token(tx, token.sha256)
@@ -149,26 +154,18 @@ class OwnershipRegistry:
     async def _issue(self, scope: Scope, claim: str, request: CertificateRequest, origin: Origin) -> OwnedCertificate:
         now = self._clock()
         certificate = self._authority.sign(self._authority.prepare(request, now))
-        registration = Registration.begin(
-            scope,
-            certificate.fingerprint,
-            Status.PENDING_ACTIVATION,
-            "DEFAULT",
-            origin,
-            now=now,
-            generation=str(uuid.uuid4()),
+        fingerprint, generation = certificate.fingerprint, str(uuid.uuid4())
+        registration = Registration(
+            scope, fingerprint, Status.PENDING_ACTIVATION, "DEFAULT", origin, now, now, generation
         )
         token = f"{_PREFIX}{secrets.token_urlsafe(32)}"
         sha256 = token_sha256(token)
         assert sha256 is not None, "ours are short enough"
-        row = OwnershipToken(sha256, scope, certificate.fingerprint, claim, now + _LIFETIME)
+        row = OwnershipToken(sha256, scope, fingerprint, claim, now + _LIFETIME)
 
         async def body(tx: Transaction) -> None:
-            await certificates_sql.insert_certificate(tx, certificate)
-            await certificates_sql.insert_registration(tx, registration)
-            await check_certificates(tx, scope.account, self._quotas)
+            await register(tx, registration, certificate, self._quotas)
             await sql.insert_token(tx, row)
-            tx.audit_resources.append(registration.arn)
 
         await self._store.write(body)
         return OwnedCertificate(certificate, token)
@@ -188,15 +185,15 @@ async def current_token(
     token = await sql.get_token(tx, sha256)
     if token is None or (token.scope, token.claim) != (scope, claim) or token.expires_at <= now:
         return None
-    registered = await certificates_sql.get_registered(tx, scope, token.fingerprint)
-    if registered is None or registered[0].status in (Status.REVOKED, Status.PENDING_TRANSFER):
+    registered = await find_registered(tx, scope, token.fingerprint)
+    if registered is None or registered.registration.status in (Status.REVOKED, Status.PENDING_TRANSFER):
         return None
-    return token, registered[1]
+    return token, registered.certificate
 
 
 async def _is_unclaimed(tx: Transaction, token: OwnershipToken) -> bool:
     scope, fingerprint = token.scope, token.fingerprint
-    registration = await certificates_sql.get_registration(tx, scope, fingerprint)
+    registration = await REGISTRATIONS.find(tx, *scope, fingerprint)
     if registration is None or registration.status is not Status.PENDING_ACTIVATION:
         return False
     if await is_attached(tx, scope, fingerprint) or await count_attachments(tx, scope, Target("cert", fingerprint)):

@@ -11,25 +11,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import arn
-from thingmint.domain.authorities import parse_authority
-from thingmint.domain.certificates import parse_csr
+from thingmint.domain.ca_certificates import parse_ca_certificate
+from thingmint.domain.certificates import parse_csr, parse_issued_certificate
 from thingmint.domain.device_policies import Target, policy_arn
 from thingmint.domain.errors import Disallowed, NotFound
 from thingmint.domain.issuing_ca import CertificateRequest
 from thingmint.domain.keys import CSR_KEYS
-from thingmint.domain.leaves import parse_leaf
-from thingmint.domain.registration import Registration
 from thingmint.domain.status import Status
 from thingmint.domain.template import FromCsr, FromPem, Override, Registered
 from thingmint.domain.things import AttributeChange, Thing, ThingChange
-from thingmint.services.certificates import change_status
-from thingmint.services.issued import begin_registration, issuer_of, sole_issuer_of
+from thingmint.services.ca_certificates import issuer_of, registration_under, sole_issuer_of
+from thingmint.services.certificates import Registration, change_status, find_by_serial, get_registered, register
 from thingmint.services.memberships import update_groups
 from thingmint.services.policy_writes import attach_policy, create_policy, existing_policy, new_policy
 from thingmint.services.principals import attach_principal
-from thingmint.services.quotas import check_certificates
 from thingmint.services.things import create_thing, update_thing
-from thingmint.store import certificates as certificates_sql
 from thingmint.store import device_policies as policies_sql
 from thingmint.store import thing_groups as groups_sql
 from thingmint.store import things as things_sql
@@ -38,11 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from thingmint.domain.authorities import Authority
-    from thingmint.domain.certificates import Certificate
+    from thingmint.domain.ca_certificates import CaCertificate
+    from thingmint.domain.certificates import Certificate, IssuedCertificate
     from thingmint.domain.device_policies import DevicePolicy, PolicyVersion
     from thingmint.domain.issuing_ca import CertificateAuthority
-    from thingmint.domain.leaves import Leaf
     from thingmint.domain.policy import ContextValue
     from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Scope
@@ -56,15 +51,15 @@ __all__ = ["Applied", "NewCertificate", "PreparedPlan", "apply_plan", "prepare_p
 
 @dataclass(frozen=True, slots=True)
 class NewCertificate:
-    """``leaf`` is there if the device brings it along, ``given`` if its authority's came with it.
+    """``issued`` is there if the device brings it along, ``given`` if its CA's came with it.
 
-    The registration is then the one that it gets if no authority of the account is found to have signed it.
+    The registration is then the one that it gets if no CA of the account is found to have signed it.
     """
 
     registration: Registration
     certificate: Certificate
-    leaf: Leaf | None = None
-    given: Authority | None = None
+    issued: IssuedCertificate | None = None
+    given: CaCertificate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +137,13 @@ def _new_certificate(
         authorize("iot:CreateCertificateFromCsr", ("*",), {})
         csr = parse_csr(plan.source.csr, "CertificateSigningRequest", CSR_KEYS)
         certificate = authority.sign(authority.prepare(CertificateRequest(csr.subject, csr.public_key), now))
-        registration = Registration.begin(
-            scope, certificate.fingerprint, plan.status, "DEFAULT", "csr", now=now, generation=generation
-        )
+        registration = Registration(scope, certificate.fingerprint, plan.status, "DEFAULT", "csr", now, now, generation)
         return NewCertificate(registration, certificate)
     assert isinstance(plan.source, FromPem)
-    leaf = parse_leaf(plan.source.pem, "CertificatePem")
-    given = parse_authority(plan.source.ca_pem, "CACertificatePem") if plan.source.ca_pem is not None else None
-    registration = Registration.begin(
-        scope, leaf.fingerprint, plan.status, "SNI_ONLY", "registered", now=now, generation=generation
-    )
-    return NewCertificate(registration, leaf.certificate, leaf, given)
+    issued = parse_issued_certificate(plan.source.pem, "CertificatePem")
+    given = parse_ca_certificate(plan.source.ca_pem, "CACertificatePem") if plan.source.ca_pem is not None else None
+    registration = Registration(scope, issued.fingerprint, plan.status, "SNI_ONLY", "registered", now, now, generation)
+    return NewCertificate(registration, issued.certificate, issued, given)
 
 
 class _Work:
@@ -187,44 +178,38 @@ class _Work:
         tx, new = self._tx, self._prepared.certificate
         if new is not None:
             beginning = await self._begin(new)
-            await certificates_sql.insert_certificate(tx, new.certificate)
-            if await certificates_sql.insert_registration(tx, beginning):
-                await check_certificates(tx, self._scope.account, self._quotas)
-                tx.audit_resources.append(beginning.arn)
+            if await register(tx, beginning, new.certificate, self._quotas):
                 self._arns[plan.logical_id] = beginning.arn
                 return new.certificate
         fingerprint = new.certificate.fingerprint if new is not None else plan.name
         assert fingerprint is not None, "what is not new has a name"
-        registered = await certificates_sql.get_registered(tx, self._scope, fingerprint)
-        if registered is None:
-            raise NotFound("certificate", fingerprint)
-        registration, certificate = registered
+        registration, certificate = await get_registered(tx, self._scope, fingerprint)
         self._arns[plan.logical_id] = registration.arn
         await self._set_status(registration, plan)
         return certificate
 
     async def _begin(self, new: NewCertificate) -> Registration:
         """The registration that ``new`` gets unless it has one."""
-        tx, scope, leaf = self._tx, self._scope, new.leaf
-        if leaf is None:
+        tx, scope, issued = self._tx, self._scope, new.issued
+        if issued is None:
             return new.registration
         if new.given is not None:
             # Before anything is looked up: whoever may not register is not told which authorities there are.
             self._may("RegisterCertificate")
-            authority = await issuer_of(tx, scope, leaf, new.given)
+            ca = await issuer_of(tx, scope, issued, new.given)
         else:
             # AWS does not say which of the two RegisterThing does. Where the authority is known and beyond doubt, its
             # devices are to be found under it, and to lose access with it, however they were registered.
-            found = await sole_issuer_of(tx, scope, leaf)
+            found = await sole_issuer_of(tx, scope, issued)
             self._may("RegisterCertificate" if found is not None else "RegisterCertificateWithoutCA")
             if found is None:
                 return new.registration
-            authority = found
-        known = await certificates_sql.find_by_serial(tx, scope, authority.fingerprint, leaf.serial)
-        if known not in (None, leaf.fingerprint):
+            ca = found
+        known = await find_by_serial(tx, scope, ca.fingerprint, issued.serial)
+        if known not in (None, issued.fingerprint):
             reason = f"A certificate of that CA and serial number is registered already. Id: {known}"
-            raise Disallowed("certificate", leaf.fingerprint, reason)
-        return begin_registration(authority, leaf, new.registration.status, self._now, new.registration.generation)
+            raise Disallowed("certificate", issued.fingerprint, reason)
+        return registration_under(ca, issued, new.registration.status, self._now, new.registration.generation)
 
     async def _set_status(self, registration: Registration, plan: CertificatePlan) -> None:
         if registration.status is plan.status:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 from thingmint.domain.errors import Disallowed, NotFound
 from thingmint.domain.registration import arn_of
 from thingmint.domain.things import thing_arn
-from thingmint.services.certificates import utc_now
+from thingmint.services.certificates import REGISTRATIONS, utc_now
 from thingmint.services.pages import Listing
 from thingmint.services.things import existing_thing
-from thingmint.store import certificates as certificates_sql
 from thingmint.store import things as sql
 from thingmint.store.outbox import announce
 
@@ -127,5 +126,4 @@ async def _changed(tx: Transaction, scope: Scope, thing: str, fingerprint: str, 
 
 
 async def _check_registered(tx: Transaction, scope: Scope, fingerprint: str) -> None:
-    if await certificates_sql.get_registration(tx, scope, fingerprint) is None:
-        raise NotFound("certificate", fingerprint)
+    await REGISTRATIONS.get(tx, *scope, fingerprint)

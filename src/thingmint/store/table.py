@@ -86,6 +86,7 @@ class Table(Generic[R]):
         owner, last = key[:-1], key[-1]
         before = "".join(f"{column} = ${n} AND " for n, column in enumerate(owner, 1))
         self._page = f"{self.select}WHERE {before}{last} > ${len(key)} ORDER BY {last} LIMIT ${len(key) + 1}"
+        self._of_owner, self._last = before, last
 
     async def find(self, tx: Transaction, *key: Value) -> R | None:
         row = await tx.fetch_one(self._get, *key)
@@ -115,6 +116,30 @@ class Table(Generic[R]):
     async def page(self, tx: Transaction, *owner: Value, after: str, limit: int) -> list[R]:
         """Up to ``limit`` rows of one owner, in order of the last part of the key and beyond ``after``."""
         return self.load_all(await tx.fetch_all(self._page, *owner, after, limit))
+
+    async def page_by_age(
+        self,
+        tx: Transaction,
+        *owner: Value,
+        after: tuple[int, str] | None,
+        limit: int,
+        ascending: bool,
+        **only: Value,
+    ) -> list[R]:
+        """The same by age: in order of ``created_at``, in microseconds, and the last part of the key, and beyond such
+        a pair. ``only`` are columns and the values that they have."""
+        comparison, direction = (">", "ASC") if ascending else ("<", "DESC")
+        conditions = self._of_owner
+        values: list[Value] = [*owner, limit]
+        for column, value in only.items():
+            values.append(value)
+            conditions += f"{column} = ${len(values)} AND "
+        if after is not None:
+            values += after
+            conditions += f"(created_at, {self._last}) {comparison} (${len(values) - 1}, ${len(values)}) AND "
+        order = f"created_at {direction}, {self._last} {direction} LIMIT ${len(owner) + 1}"
+        statement = f"{self.select}WHERE {conditions.removesuffix(' AND ')} ORDER BY {order}"
+        return self.load_all(await tx.fetch_all(statement, *values))
 
     def dump(self, record: R) -> list[Value]:
         values: list[Any] = [*record.scope] if self._has_scope else []  # type: ignore[attr-defined]

@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.issuers import new_issuer
 from tests.unit.vectors import NOW
 from thingmint.access.audit import CURRENT
-from thingmint.domain.authorities import AuthorityStatus, RegisteredAuthority
-from thingmint.domain.certificates import Certificate, fingerprint_of
+from thingmint.domain.certificates import fingerprint_of
 from thingmint.domain.errors import Disallowed, DomainError, Unavailable
 from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
@@ -24,25 +23,27 @@ from thingmint.mqtt.newcomers import Newcomers, newcomer_throttle
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.services.issued import begin_registration
+from thingmint.services.ca_certificates import CaRegistration, CaStatus, registration_under
 from thingmint.services.newcomers import Arrival
 
 if TYPE_CHECKING:
     from thingmint.access.throttle import Throttle
-    from thingmint.domain.leaves import Leaf
-    from thingmint.domain.registration import Registration
+    from thingmint.domain.certificates import IssuedCertificate
     from thingmint.mqtt.broker.interface import Message
+    from thingmint.services.certificates import Registration
 
 OURS = Scope("111111111111", "us-east-1")
 ISSUER = new_issuer(now=NOW)
-AUTHORITY = RegisteredAuthority(
+AUTHORITY = CaRegistration(
     scope=OURS,
-    certificate=Certificate.of(ISSUER.certificate),
+    fingerprint=ISSUER.fingerprint,
     subject=ISSUER.certificate.subject.public_bytes(),
-    status=AuthorityStatus.ACTIVE,
+    status=CaStatus.ACTIVE,
     mode="DEFAULT",
     auto_registration=True,
-    config=None,
+    template_body=None,
+    template_name=None,
+    role_arn=None,
     generation="g",
     version=1,
     created_at=NOW,
@@ -65,19 +66,19 @@ class Registry:
         self.waits = False
         self.requests: list[Any] = []
 
-    async def find(self, _scope: Scope | None, leaf: Leaf) -> Arrival:
+    async def find(self, _scope: Scope | None, leaf: IssuedCertificate) -> Arrival:
         if self.found is not None:
             raise self.found
         return Arrival(AUTHORITY, self._registration(leaf) if self.waits else None)
 
-    async def register(self, _arrival: Arrival, leaf: Leaf, _as_role: object) -> Registration:
+    async def register(self, _arrival: Arrival, leaf: IssuedCertificate, _as_role: object) -> Registration:
         self.requests.append(CURRENT.get())
         if self.error is not None:
             raise self.error
         return self._registration(leaf)
 
-    def _registration(self, leaf: Leaf) -> Registration:
-        return begin_registration(AUTHORITY, leaf, self.status, NOW, "g")
+    def _registration(self, leaf: IssuedCertificate) -> Registration:
+        return registration_under(AUTHORITY, leaf, self.status, NOW, "g")
 
 
 class House:

@@ -9,11 +9,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.unit import vectors
+from thingmint.domain.certificates import parse_certificate
+from thingmint.domain.keys import OWN_KEYS
+from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
-from thingmint.services.certificates import CertificateRegistry
+from thingmint.services import certificates
+from thingmint.services.certificates import RegisteredCertificate, Registration
+from thingmint.services.change import Change, Environment
 from thingmint.services.device_policies import DevicePolicyRegistry
 from thingmint.services.doorkeeping import Doorkeeping
+from thingmint.services.hooks import HookTable
 from thingmint.services.keypool import KeyPool
 from thingmint.services.markers import Markers
 from thingmint.store import access
@@ -74,11 +80,50 @@ class Recording:
         await self.store.close()
 
 
+class Certificates:
+    """The services, each call in a transaction of its own."""
+
+    def __init__(self, store: Recording, clock: vectors.FakeClock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def change(self, scope: Scope) -> Change:
+        environment = Environment(
+            device_ca=vectors.authority(),
+            claim_ca=vectors.authority(),
+            keys=KeyPool(0, threads=1, generate=vectors.cheap_key_pair),
+            page_tokens=Markers(b"k" * 32),
+            endpoints={},
+            hooks=HookTable({}),
+            quotas=NO_QUOTAS,
+        )
+        return Change(scope, self._clock(), environment, lambda *_: None)
+
+    async def register(self, scope: Scope, pem: str, status: Status) -> str:
+        made, now = parse_certificate(pem, "pem", OWN_KEYS), self._clock()
+        registration = Registration(scope, made.fingerprint, status, "SNI_ONLY", "registered", now, now, "g")
+        await self._store.write(lambda tx: certificates.register(tx, registration, made, NO_QUOTAS))
+        return made.fingerprint
+
+    async def describe(self, scope: Scope, fingerprint: str) -> RegisteredCertificate:
+        return await self._store.read(lambda tx: certificates.get_registered(tx, scope, fingerprint))
+
+    async def set_status(self, scope: Scope, fingerprint: str, status: Status) -> Registration:
+        return await self._store.write(
+            lambda tx: certificates.update_status(tx, self.change(scope), fingerprint, status)
+        )
+
+    async def delete(self, scope: Scope, fingerprint: str, *, force: bool = False) -> None:
+        await self._store.write(
+            lambda tx: certificates.delete_certificate(tx, self.change(scope), fingerprint, force=force)
+        )
+
+
 @dataclass
 class House:
     store: Recording
     clock: vectors.FakeClock
-    certificates: CertificateRegistry
+    certificates: Certificates
     policies: DevicePolicyRegistry
     door: Doorkeeping
 
@@ -96,9 +141,7 @@ class House:
 
     async def certificate(self, scope: Scope = OURS, status: Status = Status.INACTIVE, pem: str | None = None) -> str:
         """The fingerprint of one that is registered."""
-        pem = pem or vectors.certificate_pem()
-        registered = await self.certificates.register(scope, pem, status=status, field="f")
-        return registered.registration.fingerprint
+        return await self.certificates.register(scope, pem or vectors.certificate_pem(), status)
 
     async def policy(self, name: str, scope: Scope = OURS, text: str | None = None) -> None:
         self.clock.advance(seconds=1)
@@ -164,10 +207,9 @@ async def open_house(path: Path) -> AsyncIterator[House]:
             await access.insert_account(tx, account, "", 0)
 
     await store.store.write(accounts)
-    keys, markers = KeyPool(0, threads=1, generate=vectors.cheap_key_pair), Markers(b"k" * 32)
-    certificates = CertificateRegistry(store, vectors.authority(), keys, markers, clock=clock)
+    policies = DevicePolicyRegistry(store, Markers(b"k" * 32), clock=clock)
     try:
-        yield House(store, clock, certificates, DevicePolicyRegistry(store, markers, clock=clock), Doorkeeping(store))
+        yield House(store, clock, Certificates(store, clock), policies, Doorkeeping(store))
     finally:
         await store.close()
 

@@ -20,18 +20,18 @@ from thingmint.domain.fleet import Device, DeviceRegistry
 from thingmint.domain.ids import FOLDER, IOT, new_id
 from thingmint.domain.registration import Scope
 from thingmint.services.bindings import BindingRegistry, submitted
+from thingmint.services.certificates import REGISTRATIONS
 from thingmint.services.fleet import FleetRegistry
 from thingmint.services.markers import Markers
 from thingmint.services.operations import IdempotencyKey, OperationRegistry, Receipt
-from thingmint.store import certificates as certificates_sql
 from thingmint.store.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from thingmint.domain.registration import Registration
     from thingmint.services.bindings import SubmittedCertificate
+    from thingmint.services.certificates import Registration
     from thingmint.store.engine import Transaction
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class Fleet:
 
     async def registration(self, certificate: SubmittedCertificate) -> Registration | None:
         async def body(tx: Transaction) -> Registration | None:
-            return await certificates_sql.get_registration(tx, self.scope, certificate.certificate.fingerprint)
+            return await REGISTRATIONS.find(tx, *self.scope, certificate.certificate.fingerprint)
 
         return await self.store.read(body)
 

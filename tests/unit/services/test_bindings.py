@@ -11,10 +11,11 @@ import pytest
 from tests.unit.services.fleet_support import Fleet, certificate, certificate_pem, with_fleet
 from thingmint.domain.device_policies import Target
 from thingmint.domain.errors import AlreadyExists, Invalid, InvalidCertificate, LimitExceeded, NotFound
-from thingmint.domain.registration import Registration
+from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.status import Status
+from thingmint.services import certificates
 from thingmint.services.bindings import submitted
-from thingmint.store import certificates as sql
+from thingmint.services.certificates import REGISTRATIONS, Registration
 from thingmint.store import policy_attachments
 from thingmint.store.outbox import notices_since
 from thingmint.store.times import from_micros
@@ -52,8 +53,7 @@ async def register(fleet: Fleet, submitted: SubmittedCertificate, status: Status
     )
 
     async def body(tx: Transaction) -> None:
-        await sql.insert_certificate(tx, submitted.certificate)
-        assert await sql.insert_registration(tx, registration)
+        assert await certificates.register(tx, registration, submitted.certificate, NO_QUOTAS)
 
     await fleet.store.write(body)
     return registration
@@ -111,7 +111,7 @@ def test_the_registration_that_binding_made_ends_with_it(tmp_path: Path, status:
         assert registration is not None
 
         async def body(tx: Transaction) -> None:
-            await sql.update_registration(tx, replace(registration, status=status))
+            await REGISTRATIONS.update(tx, replace(registration, status=status))
 
         await fleet.store.write(body)
         await remove(fleet, device, new.certificate.sha1)

@@ -1,498 +1,573 @@
-"""Every use case, with a real store and a real authority."""
+"""Certificates, by their operations of AWS IoT: issuing, registering, statuses, lists and deletion."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from structlog.testing import capture_logs
 
 from tests.unit import vectors
+from tests.world import ABROAD, OURS, THEIRS, new_world, pages
 from thingmint.domain.errors import (
     AlreadyExists,
     Conflict,
+    DomainError,
     Invalid,
     InvalidCertificate,
     InvalidSigningRequest,
     InvalidState,
+    LimitExceeded,
     NotFound,
+    Unavailable,
 )
+from thingmint.domain.quotas import Quotas
 from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
-from thingmint.domain.things import Thing
-from thingmint.services.certificates import CertificateRegistry, RegisteredCertificate
-from thingmint.services.keypool import KeyPool
-from thingmint.services.markers import Markers
-from thingmint.services.principals import attach_principal, detach_principal
-from thingmint.services.things import create_thing
-from thingmint.store import access
-from thingmint.store import certificates as sql
-from thingmint.store.sqlite import SQLiteStore
+from thingmint.services.certificates import REGISTRATIONS, discard, issue_for_csr
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from thingmint.domain.issuing_ca import CertificateAuthority
-    from thingmint.store.engine import Store, Transaction
+    from tests.world import World
 
-OURS = Scope("111111111111", "us-east-1")
-ABROAD = Scope("111111111111", "eu-central-1")
-THEIRS = Scope("222222222222", "us-east-1")
 UNKNOWN = "0" * 64
 PEM = vectors.certificate_pem()
+PRIVATE = vectors.cheap_key_pair().private_pem
+CSR = {"certificateSigningRequest": vectors.csr_pem()}
+SCOPES = (OURS, ABROAD, THEIRS)
 
 
-@dataclass
-class House:
-    certificates: CertificateRegistry
-    store: Store
-    clock: vectors.FakeClock
-    authority: CertificateAuthority
-
-    async def register(self, scope: Scope = OURS, pem: str = PEM, status: Status = Status.INACTIVE) -> str:
-        registered = await self.certificates.register(scope, pem, status=status, field="certificatePem")
-        return registered.registration.fingerprint
-
-    async def contents(self) -> int:
-        async def body(tx: Transaction) -> int:
-            row = await tx.fetch_one("SELECT count(*) FROM certificates")
-            assert row is not None
-            count: int = row[0]
-            return count
-
-        return await self.store.read(body)
-
-    async def force(self, fingerprint: str, status: Status) -> None:
-        """A status that no caller may set, as later work will."""
-        current = await self.certificates.describe(OURS, fingerprint)
-
-        async def body(tx: Transaction) -> None:
-            await sql.update_registration(tx, replace(current.registration, status=status))
-
-        await self.store.write(body)
+async def register(world: World, scope: Scope = OURS, pem: str = PEM, status: str = "INACTIVE") -> str:
+    """Its id."""
+    made = await world.aws("RegisterCertificateWithoutCA", scope, certificatePem=pem, status=status)
+    id: str = made["certificateId"]
+    return id
 
 
-@contextlib.asynccontextmanager
-async def house(tmp_path: Path, **options: Any) -> AsyncIterator[House]:
-    database = tmp_path / "thingmint.db"
-    database.touch()
-    store, clock, authority = SQLiteStore(database), vectors.FakeClock(), vectors.authority()
-
-    async def accounts(tx: Transaction) -> None:
-        for account in (OURS.account, THEIRS.account):
-            await access.insert_account(tx, account, "", 0)
-
-    await store.write(accounts)
-    keys = KeyPool(0, threads=1, generate=vectors.cheap_key_pair)
-    keys.start()
-    registry = CertificateRegistry(store, authority, keys, Markers(b"k" * 32), clock=clock, **options)
-    try:
-        yield House(registry, store, clock, authority)
-    finally:
-        await keys.close()
-        await store.close()
+async def describe(world: World, id: str, scope: Scope = OURS) -> dict[str, Any]:
+    described: dict[str, Any] = (await world.aws("DescribeCertificate", scope, certificateId=id))[
+        "certificateDescription"
+    ]
+    return described
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Callable[..., None]:
-    """Runs a scenario in a house of its own."""
-
-    def run_in_house(scenario: Callable[[House], Coroutine[Any, Any, None]], **options: Any) -> None:
-        async def main() -> None:
-            async with house(tmp_path, **options) as made:
-                await scenario(made)
-
-        asyncio.run(main())
-
-    return run_in_house
+async def update(world: World, id: str, status: str, scope: Scope = OURS) -> None:
+    await world.aws("UpdateCertificate", scope, certificateId=id, newStatus=status)
 
 
-Run = Any
+async def delete(world: World, id: str, scope: Scope = OURS, **members: Any) -> None:
+    await world.aws("DeleteCertificate", scope, certificateId=id, **members)
+
+
+async def force_status(world: World, id: str, status: Status) -> None:
+    """One that no caller may set."""
+    current = await world.read(lambda tx: REGISTRATIONS.get(tx, *OURS, id))
+    await world.write(lambda tx: REGISTRATIONS.update(tx, replace(current, status=status)))
+
+
+async def attach_thing(world: World, id: str, scope: Scope = OURS) -> None:
+    thing = "INSERT INTO things (account, region, name, id, attributes, version, created_at) "
+    await world.execute(f"{thing}VALUES ($1, $2, 't', 'i', '{{}}', 1, 0)", *scope)
+    principal = "INSERT INTO thing_principals (account, region, thing, fingerprint, exclusive, attached_at) "
+    await world.execute(f"{principal}VALUES ($1, $2, 't', $3, 0, 0)", *scope, id)
+
+
+async def attach_policies(world: World, id: str, *names: str, scope: Scope = OURS) -> None:
+    columns = "account, region, name, generation, default_version, last_version, created_at, modified_at"
+    policy = f"INSERT INTO device_policies ({columns}) VALUES ($1, $2, $3, 'g', 1, 1, 0, 0) ON CONFLICT DO NOTHING"
+    attachment = "INSERT INTO device_policy_attachments (account, region, kind, target, policy, attached_at) "
+    for name in names:
+        await world.execute(policy, *scope, name)
+        await world.execute(f"{attachment}VALUES ($1, $2, 'cert', $3, $4, 0)", *scope, id, name)
+
+
+async def attached_policies(world: World) -> list[Any]:
+    return await world.rows("SELECT target, policy FROM device_policy_attachments ORDER BY target, policy")
+
+
+async def tombstones(world: World, scope: Scope = OURS) -> list[Any]:
+    rows = "SELECT fingerprint, ca, serial, revoked_at FROM revoked_certificates WHERE account = $1 AND region = $2"
+    return await world.rows(rows, *scope)
 
 
 def contents_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def check_new(registered: RegisteredCertificate, house: House, scope: Scope, **expected: object) -> None:
-    registration = registered.registration
-    assert registration.scope == scope
-    assert registration.fingerprint == registered.certificate.fingerprint
-    assert registration.arn == f"arn:aws:iot:{scope.region}:{scope.account}:cert/{registration.fingerprint}"
-    assert registration.created_at == registration.modified_at == house.clock.now
-    assert registration.version == 1
-    assert {name: getattr(registration, name) for name in expected} == expected
+# -- issuing ------------------------------------------------------------------------------------------------------
 
 
-class TestIssuing:
-    @pytest.mark.parametrize("active", [True, False])
-    def test_keys_and_certificate(self, run: Run, active: bool) -> None:
-        async def scenario(house: House) -> None:
-            registered, keys = await house.certificates.create_keys_and_certificate(OURS, active=active)
-            status = Status.ACTIVE if active else Status.INACTIVE
-            check_new(registered, house, OURS, status=status, mode="DEFAULT", origin="keys")
-            certificate = x509.load_der_x509_certificate(registered.certificate.der)
-            private: Any = load_pem_private_key(keys.private_pem.encode(), None)
-            assert private.public_key() == certificate.public_key()
-            assert certificate.subject.rfc4514_string() == "CN=AWS IoT Certificate"
-            certificate.verify_directly_issued_by(house.authority.certificate)
-            assert certificate.not_valid_before_utc == house.clock.now.replace(microsecond=0) - timedelta(minutes=2)
-            assert await house.certificates.describe(OURS, registered.registration.fingerprint) == registered
-
-        run(scenario)
-
-    @pytest.mark.parametrize("active", [True, False])
-    def test_from_a_request(self, run: Run, active: bool) -> None:
-        async def scenario(house: House) -> None:
-            issue = house.certificates.create_from_csr
-            csr = vectors.csr_pem()
-            registered = await issue(OURS, csr, active=active, field="csr")
-            status = Status.ACTIVE if active else Status.INACTIVE
-            check_new(registered, house, OURS, status=status, mode="DEFAULT", origin="csr")
-            certificate = x509.load_der_x509_certificate(registered.certificate.der)
-            assert certificate.subject == vectors.name("thermostat-7")
-            assert certificate.public_key() == vectors.ec_key().public_key()
-            again = await issue(OURS, csr, active=active, field="csr")
-            assert again.registration.fingerprint != registered.registration.fingerprint
-            assert again.registration.generation != registered.registration.generation
-            assert await house.certificates.describe(OURS, registered.registration.fingerprint) == registered
-
-        run(scenario)
-
-    @pytest.mark.parametrize("csr", ["", PEM, vectors.csr_pem(vectors.rsa_key(1024)), vectors.csr_pem() * 2])
-    def test_a_bad_request_stores_nothing(self, run: Run, csr: str) -> None:
-        async def scenario(house: House) -> None:
-            with pytest.raises(InvalidSigningRequest) as refused:
-                await house.certificates.create_from_csr(OURS, csr, active=True, field="csr")
-            assert refused.value.field == "csr"
-            assert await house.contents() == 0
-
-        run(scenario)
-
-    def test_a_private_key_that_was_given_out_is_in_no_file(self, run: Run, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            _, keys = await house.certificates.create_keys_and_certificate(OURS, active=True)
-            numbers = vectors.rsa_key().private_numbers()
-            secrets = [keys.private_pem.splitlines()[5].encode()]
-            secrets += [number.to_bytes(128, "big") for number in (numbers.p, numbers.q)]
-            files = contents_of(tmp_path)
-            assert {"thingmint.db", "thingmint.db-wal"} <= set(files)
-            assert not [name for name, content in files.items() for secret in secrets if secret in content]
-
-        run(scenario)
+@pytest.mark.parametrize(
+    ("members", "status"), [({}, "INACTIVE"), ({"setAsActive": False}, "INACTIVE"), ({"setAsActive": True}, "ACTIVE")]
+)
+async def test_an_issued_certificate_is_described_as_it_was_made(
+    world: World, members: dict[str, bool], status: str
+) -> None:
+    for name, given in (("CreateKeysAndCertificate", {}), ("CreateCertificateFromCsr", CSR)):
+        made = await world.aws(name, **given, **members)
+        arn = f"arn:aws:iot:us-east-1:111111111111:cert/{made['certificateId']}"
+        certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
+        described = await describe(world, made["certificateId"])
+        assert described.pop("generationId")
+        assert described == {
+            "certificateArn": arn,
+            "certificateId": made["certificateId"],
+            "caCertificateId": None,
+            "status": status,
+            "certificatePem": made["certificatePem"],
+            "ownedBy": OURS.account,
+            "creationDate": world.clock.now,
+            "lastModifiedDate": world.clock.now,
+            "customerVersion": 1,
+            "validity": {
+                "notBefore": certificate.not_valid_before_utc,
+                "notAfter": certificate.not_valid_after_utc,
+            },
+            "certificateMode": "DEFAULT",
+        }
+        assert made["certificateArn"] == arn
+        assert (world.audit_resources(), await world.published()) == ([f"cert/{made['certificateId']}"], [])
 
 
-class TestRegistering:
-    @pytest.mark.parametrize("status", [Status.ACTIVE, Status.INACTIVE, Status.REVOKED])
-    def test_one_that_a_device_has(self, run: Run, status: Status) -> None:
-        async def scenario(house: House) -> None:
-            registered = await house.certificates.register(OURS, PEM, status=status, field="pem")
-            check_new(registered, house, OURS, status=status, mode="SNI_ONLY", origin="registered")
-            assert registered.certificate.pem == PEM
-            assert await house.certificates.describe(OURS, registered.registration.fingerprint) == registered
-
-        run(scenario)
-
-    def test_however_it_was_written(self, run: Run) -> None:
-        async def scenario(house: House) -> None:
-            fingerprint = await house.register(pem="Certificate:\n" + PEM.replace("\n", "\r\n"))
-            assert (await house.certificates.describe(OURS, fingerprint)).certificate.pem == PEM
-
-        run(scenario)
-
-    def test_what_stands_around_it_is_not_kept(self, run: Run, tmp_path: Path) -> None:
-        # A key without boundaries, as somebody may paste it; no pattern can find every form.
-        key = "".join(vectors.cheap_key_pair().private_pem.splitlines()[1:-1])
-
-        async def scenario(house: House) -> None:
-            with contextlib.suppress(InvalidCertificate):
-                await house.register(pem=f"{PEM}\n{key}\n")
-            assert key[100:200].encode() not in b"".join(contents_of(tmp_path).values())
-
-        run(scenario)
-
-    def test_twice_is_once_too_often(self, run: Run) -> None:
-        async def scenario(house: House) -> None:
-            fingerprint = await house.register()
-            before = await house.certificates.describe(OURS, fingerprint)
-            house.clock.advance(hours=1)
-            with pytest.raises(AlreadyExists) as refused:
-                await house.register(pem=PEM.replace("\n", "\r\n"), status=Status.ACTIVE)
-            assert (refused.value.kind, refused.value.id) == ("certificate", fingerprint)
-            assert await house.certificates.describe(OURS, fingerprint) == before
-
-        run(scenario)
-
-    def test_again_after_deletion(self, run: Run) -> None:
-        async def scenario(house: House) -> None:
-            fingerprint = await house.register()
-            first = await house.certificates.describe(OURS, fingerprint)
-            await house.certificates.delete(OURS, fingerprint)
-            await house.register()
-            second = await house.certificates.describe(OURS, fingerprint)
-            assert second.registration.generation != first.registration.generation
-
-        run(scenario)
-
-    @pytest.mark.parametrize(
-        ("pem", "status", "error"),
-        [
-            ("", Status.ACTIVE, InvalidCertificate),
-            (vectors.csr_pem(), Status.ACTIVE, InvalidCertificate),
-            (PEM + vectors.cheap_key_pair().private_pem, Status.ACTIVE, InvalidCertificate),
-            (vectors.certificate_pem(vectors.rsa_key(1024).public_key()), Status.ACTIVE, InvalidCertificate),
-            (PEM, Status.PENDING_ACTIVATION, InvalidState),
-            (PEM, Status.PENDING_TRANSFER, InvalidState),
-            (PEM, Status.REGISTER_INACTIVE, InvalidState),
-        ],
-    )
-    def test_what_is_refused_is_not_stored(self, run: Run, pem: str, status: Status, error: type[Exception]) -> None:
-        async def scenario(house: House) -> None:
-            with pytest.raises(error):
-                await house.register(pem=pem, status=status)
-            assert await house.contents() == 0
-
-        run(scenario)
-
-    def test_at_the_same_time(self, run: Run) -> None:
-        async def scenario(house: House) -> None:
-            outcomes = await asyncio.gather(*(house.register() for _ in range(10)), return_exceptions=True)
-            assert sorted(type(outcome).__name__ for outcome in outcomes) == ["AlreadyExists"] * 9 + ["str"]
-
-        run(scenario)
+async def test_a_new_key_pair_is_the_certificates(world: World) -> None:
+    made = await world.aws("CreateKeysAndCertificate")
+    certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
+    private: Any = load_pem_private_key(made["keyPair"]["PrivateKey"].encode(), None)
+    assert private.public_key() == certificate.public_key()
+    assert certificate.subject.rfc4514_string() == "CN=AWS IoT Certificate"
+    certificate.verify_directly_issued_by(world.environment.device_ca.certificate)
+    assert certificate.not_valid_before_utc == world.clock.now.replace(microsecond=0) - timedelta(minutes=2)
 
 
-class TestStatus:
-    def test_a_change_is_counted_and_dated(self, run: Run) -> None:
-        async def scenario(house: House) -> None:
-            fingerprint = await house.register()
-            created = house.clock.now
-            house.clock.advance(minutes=5)
-            changed = await house.certificates.set_status(OURS, fingerprint, Status.ACTIVE)
-            assert (changed.status, changed.version) == (Status.ACTIVE, 2)
-            assert (changed.created_at, changed.modified_at) == (created, house.clock.now)
-            assert (await house.certificates.describe(OURS, fingerprint)).registration == changed
-
-        run(scenario)
-
-    def test_the_same_again_is_no_change(self, run: Run) -> None:
-        async def scenario(house: House) -> None:
-            fingerprint = await house.register(status=Status.ACTIVE)
-            before = await house.certificates.describe(OURS, fingerprint)
-            house.clock.advance(minutes=5)
-            assert await house.certificates.set_status(OURS, fingerprint, Status.ACTIVE) == before.registration
-            assert await house.certificates.describe(OURS, fingerprint) == before
-
-        run(scenario)
-
-    @pytest.mark.parametrize("reinstate", [True, False])
-    def test_a_revoked_one(self, run: Run, reinstate: bool) -> None:
-        async def scenario(house: House) -> None:
-            fingerprint = await house.register(status=Status.REVOKED)
-            if reinstate:
-                changed = await house.certificates.set_status(OURS, fingerprint, Status.ACTIVE)
-                assert changed.status is Status.ACTIVE
-                return
-            with pytest.raises(InvalidState):
-                await house.certificates.set_status(OURS, fingerprint, Status.ACTIVE)
-            described = await house.certificates.describe(OURS, fingerprint)
-            assert (described.registration.status, described.registration.version) == (Status.REVOKED, 1)
-
-        run(scenario, reinstate_revoked=reinstate)
-
-    def test_of_none(self, run: Run) -> None:
-        async def scenario(house: House) -> None:
-            with pytest.raises(NotFound) as refused:
-                await house.certificates.set_status(OURS, UNKNOWN, Status.ACTIVE)
-            assert (refused.value.kind, refused.value.id) == ("certificate", UNKNOWN)
-
-        run(scenario)
+async def test_a_csr_gives_its_key_and_subject(world: World) -> None:
+    made = await world.aws("CreateCertificateFromCsr", **CSR)
+    assert "keyPair" not in made
+    certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
+    assert certificate.subject == vectors.name("thermostat-7")
+    assert certificate.public_key() == vectors.ec_key().public_key()
+    certificate.verify_directly_issued_by(world.environment.device_ca.certificate)
 
 
-class TestDeleting:
-    @pytest.mark.parametrize("status", list(Status))
-    def test_by_status(self, run: Run, status: Status) -> None:
-        async def scenario(house: House) -> None:
-            fingerprint = await house.register()
-            await house.force(fingerprint, status)
-            if status in ("ACTIVE", "PENDING_TRANSFER"):
-                with pytest.raises(InvalidState, match="must be deactivated"):
-                    await house.certificates.delete(OURS, fingerprint)
-                await house.certificates.describe(OURS, fingerprint)
-                return
-            await house.certificates.delete(OURS, fingerprint)
-            with pytest.raises(NotFound):
-                await house.certificates.describe(OURS, fingerprint)
-            with pytest.raises(NotFound):
-                await house.certificates.delete(OURS, fingerprint)
-            assert await house.contents() == 0
-
-        run(scenario)
-
-    def test_not_while_it_is_a_things(self, run: Run) -> None:
-        async def scenario(house: House) -> None:
-            fingerprint = await house.register()
-            await house.register(THEIRS)
-            thing = Thing.begin(OURS, "t", id="i", type=None, attributes={}, now=house.clock.now)
-
-            async def attach(tx: Transaction) -> None:
-                await create_thing(tx, thing)
-                await attach_principal(tx, OURS, "t", fingerprint, house.clock.now)
-
-            async def detach(tx: Transaction) -> None:
-                await detach_principal(tx, OURS, "t", fingerprint, house.clock.now)
-
-            await house.store.write(attach)
-            before = await house.certificates.describe(OURS, fingerprint)
-            with pytest.raises(Conflict) as refused:
-                await house.certificates.delete(OURS, fingerprint)
-            told = f"Things must be detached before deletion (arn: {before.registration.arn})"
-            assert refused.value.reason == told
-            await house.certificates.delete(THEIRS, fingerprint)
-            assert await house.certificates.describe(OURS, fingerprint) == before
-            await house.store.write(detach)
-            await house.certificates.delete(OURS, fingerprint)
-
-        run(scenario)
+async def test_a_csr_twice_gives_two_certificates(world: World) -> None:
+    first, second = [await world.aws("CreateCertificateFromCsr", **CSR) for _ in range(2)]
+    assert first["certificateId"] != second["certificateId"]
+    generations = {(await describe(world, made["certificateId"]))["generationId"] for made in (first, second)}
+    assert len(generations) == 2
 
 
-class TestIsolation:
-    def test_each_account_and_region_has_a_registration_of_its_own(self, run: Run) -> None:
-        async def scenario(house: House) -> None:
-            fingerprint = await house.register(OURS)
-            before = await house.certificates.describe(OURS, fingerprint)
-            for scope in (THEIRS, ABROAD):
-                house.clock.advance(hours=1)
-                pem = PEM.replace("\n", "\r\n")
-                assert await house.register(scope, pem, Status.ACTIVE) == fingerprint
-                described = await house.certificates.describe(scope, fingerprint)
-                check_new(described, house, scope, status=Status.ACTIVE)
-                await house.certificates.set_status(scope, fingerprint, Status.REVOKED)
-                await house.certificates.delete(scope, fingerprint)
-                with pytest.raises(NotFound):
-                    await house.certificates.describe(scope, fingerprint)
-            assert await house.certificates.describe(OURS, fingerprint) == before
-
-        run(scenario)
-
-    def test_the_content_goes_with_the_last_claim(self, run: Run) -> None:
-        async def scenario(house: House) -> None:
-            scopes = (OURS, THEIRS, ABROAD)
-            for scope in scopes:
-                fingerprint = await house.register(scope)
-            for left, scope in zip((1, 1, 0), scopes, strict=True):
-                await house.certificates.delete(scope, fingerprint)
-                assert await house.contents() == left
-
-        run(scenario)
-
-    def test_nothing_of_another_can_be_reached(self, run: Run) -> None:
-        async def scenario(house: House) -> None:
-            registered, _ = await house.certificates.create_keys_and_certificate(OURS, active=False)
-            fingerprint = registered.registration.fingerprint
-            for scope in (THEIRS, ABROAD):
-                for attempt in (
-                    house.certificates.describe(scope, fingerprint),
-                    house.certificates.set_status(scope, fingerprint, Status.REVOKED),
-                    house.certificates.delete(scope, fingerprint),
-                ):
-                    with pytest.raises(NotFound):
-                        await attempt
-                page = await house.certificates.list(scope, limit=250, ascending=True, marker=None)
-                assert page.registrations == []
-            assert await house.certificates.describe(OURS, fingerprint) == registered
-
-        run(scenario)
-
-    def test_an_account_that_does_not_exist_can_have_none(self, run: Run) -> None:
-        async def scenario(house: House) -> None:
-            with pytest.raises(Exception, match="FOREIGN KEY"):
-                await house.register(Scope("333333333333", "us-east-1"))
-            assert await house.contents() == 0
-
-        run(scenario)
+@pytest.mark.parametrize("csr", ["", PEM, vectors.csr_pem(vectors.rsa_key(1024)), vectors.csr_pem() * 2])
+async def test_a_bad_csr_is_refused_and_stores_nothing(world: World, csr: str) -> None:
+    with pytest.raises(InvalidSigningRequest) as refused:
+        await world.aws("CreateCertificateFromCsr", certificateSigningRequest=csr)
+    assert refused.value.field == "certificateSigningRequest"
+    assert await world.count("certificates") == 0
 
 
-async def all_pages(house: House, scope: Scope, *, limit: int, ascending: bool) -> list[list[str]]:
-    pages, marker = [], None
-    while True:
-        page = await house.certificates.list(scope, limit=limit, ascending=ascending, marker=marker)
-        pages.append([registration.fingerprint for registration in page.registrations])
-        marker = page.next_marker
-        if marker is None:
-            return pages
+async def test_a_generated_private_key_is_in_no_file(world: World, tmp_path: Path) -> None:
+    made = await world.aws("CreateKeysAndCertificate")
+    numbers = vectors.rsa_key().private_numbers()
+    secrets = [made["keyPair"]["PrivateKey"].splitlines()[5].encode()]
+    secrets += [number.to_bytes(128, "big") for number in (numbers.p, numbers.q)]
+    files = contents_of(tmp_path)
+    assert {"thingmint.db", "thingmint.db-wal"} <= set(files)
+    assert not [name for name, content in files.items() for secret in secrets if secret in content]
 
 
-class TestListing:
-    @pytest.mark.parametrize("ascending", [True, False])
-    @pytest.mark.parametrize(
-        ("count", "limit", "sizes"),
-        [(0, 5, [0]), (1, 5, [1]), (5, 5, [5]), (6, 5, [5, 1]), (7, 1, [1] * 7), (7, 3, [3, 3, 1])],
-    )
-    def test_pages(self, run: Run, count: int, limit: int, sizes: list[int], ascending: bool) -> None:
-        async def scenario(house: House) -> None:
-            made = []
-            for number in range(count):
-                # Two at a time have the same age; their ids tell them apart then.
-                house.clock.advance(microseconds=number % 2)
-                fingerprint = await house.register(pem=vectors.certificate_pem(common_name=f"{number}"))
-                made.append((house.clock.now, fingerprint))
-                await house.register(THEIRS, vectors.certificate_pem())
-            expected = [fingerprint for _, fingerprint in sorted(made, reverse=not ascending)]
-            pages = await all_pages(house, OURS, limit=limit, ascending=ascending)
-            assert [fingerprint for page in pages for fingerprint in page] == expected
-            assert [len(page) for page in pages] == sizes
+async def test_a_certificate_that_is_signed_and_not_registered_is_logged_and_counted(tmp_path: Path) -> None:
+    async with new_world(tmp_path, quotas=Quotas(certificates=0)) as world:
+        for count, (name, given) in enumerate(
+            (("CreateKeysAndCertificate", {}), ("CreateCertificateFromCsr", CSR)), start=1
+        ):
+            with capture_logs() as logs, pytest.raises(LimitExceeded):
+                await world.aws(name, **given)
+            [entry] = logs
+            assert (entry["event"], entry["account"]) == ("certificate_discarded", OURS.account)
+            assert entry["reason"] == "LimitExceeded"
+            assert (len(entry["fingerprint"]), len(entry["serial"])) == (64, 40)
+            assert world.environment.counts["certificates_discarded"] == count
+        assert await world.count("certificates") == 0
+        with capture_logs() as logs, pytest.raises(LimitExceeded):
+            await register(world)
+        assert logs == [], "nothing was signed"
 
-        run(scenario)
 
-    @pytest.mark.parametrize("ascending", [True, False])
-    def test_what_goes_and_comes_meanwhile_moves_nothing(self, run: Run, ascending: bool) -> None:
-        async def scenario(house: House) -> None:
-            made = []
-            for _ in range(6):
-                house.clock.advance(seconds=1)
-                made.append(await house.register(pem=vectors.certificate_pem()))
-            order = made if ascending else made[::-1]
-            list_page = house.certificates.list
-            first = await list_page(OURS, limit=3, ascending=ascending, marker=None)
-            await house.certificates.delete(OURS, order[2])  # the one that the marker is about
-            await house.certificates.delete(OURS, order[4])
-            house.clock.advance(seconds=1)
-            new = await house.register(pem=vectors.certificate_pem())
-            second = await list_page(OURS, limit=3, ascending=ascending, marker=first.next_marker)
-            expected = [order[3], order[5]] + ([new] if ascending else [])
-            assert [registration.fingerprint for registration in second.registrations] == expected
-            assert second.next_marker is None
+async def test_a_discarded_certificate_is_named_by_fingerprint_and_serial_number(world: World) -> None:
+    change = world.change()
+    new = issue_for_csr(change, vectors.csr_pem(), "csr")
+    serial = f"{x509.load_der_x509_certificate(new.certificate.der).serial_number:x}"
+    for error, reason in ((Unavailable("the store"), "Unavailable"), (None, "repeated call")):
+        with capture_logs() as logs:
+            discard(change, new, error)
+        [entry] = logs
+        told = (entry["fingerprint"], entry["serial"], entry["reason"])
+        assert told == (new.certificate.fingerprint, serial, reason)
 
-        run(scenario)
 
-    def test_a_marker_is_good_for_its_own_list_only(self, run: Run) -> None:
-        async def scenario(house: House) -> None:
-            for scope in (OURS, THEIRS, ABROAD):
-                for _ in range(2):
-                    await house.register(scope, vectors.certificate_pem())
-            marker = (await house.certificates.list(OURS, limit=1, ascending=True, marker=None)).next_marker
-            assert marker is not None
-            middle = len(marker) // 2
-            changed = marker[:middle] + ("A" if marker[middle] != "A" else "B") + marker[middle + 1 :]
-            for scope, ascending, word in (
-                (THEIRS, True, marker),
-                (ABROAD, True, marker),
-                (OURS, False, marker),
-                (OURS, True, changed),
-                (OURS, True, ""),
-                (OURS, True, marker + marker),
-            ):
-                with pytest.raises(Invalid) as refused:
-                    await house.certificates.list(scope, limit=1, ascending=ascending, marker=word)
-                assert refused.value.field == "marker"
-            page = await house.certificates.list(OURS, limit=1, ascending=True, marker=marker)
-            assert len(page.registrations) == 1
+# -- registering --------------------------------------------------------------------------------------------------
 
-        run(scenario)
+
+@pytest.mark.parametrize("status", ["ACTIVE", "INACTIVE", "REVOKED", None])
+async def test_a_registered_certificate_is_described_as_it_was_given(world: World, status: str | None) -> None:
+    members = {} if status is None else {"status": status}
+    made = await world.aws("RegisterCertificateWithoutCA", certificatePem=PEM, **members)
+    described = await describe(world, made["certificateId"])
+    expected = {
+        **made,
+        "status": status or "INACTIVE",
+        "certificateMode": "SNI_ONLY",
+        "certificatePem": PEM,
+        "customerVersion": 1,
+        "creationDate": world.clock.now,
+        "lastModifiedDate": world.clock.now,
+        "caCertificateId": None,
+    }
+    assert {name: described[name] for name in expected} == expected
+    assert (world.audit_resources(), await world.published()) == ([f"cert/{made['certificateId']}"], [])
+
+
+async def test_the_layout_of_a_pem_is_not_kept(world: World) -> None:
+    id = await register(world, pem="Certificate:\n" + PEM.replace("\n", "\r\n"))
+    assert (await describe(world, id))["certificatePem"] == PEM
+
+
+async def test_what_stands_around_a_pem_is_not_kept(world: World, tmp_path: Path) -> None:
+    # A key without boundaries, as it may be pasted; no pattern can find every form.
+    key = "".join(PRIVATE.splitlines()[1:-1])
+    with contextlib.suppress(InvalidCertificate):
+        await register(world, pem=f"{PEM}\n{key}\n")
+    assert key[100:200].encode() not in b"".join(contents_of(tmp_path).values())
+
+
+async def test_registering_twice_conflicts(world: World) -> None:
+    id = await register(world)
+    before = await describe(world, id)
+    world.audit_resources()
+    world.clock.advance(hours=1)
+    with pytest.raises(AlreadyExists) as refused:
+        await register(world, pem=PEM.replace("\n", "\r\n"), status="ACTIVE")
+    assert (refused.value.kind, refused.value.id) == ("certificate", id)
+    assert await describe(world, id) == before
+    assert await world.unchanged()
+
+
+async def test_registering_again_after_deletion_begins_another_generation(world: World) -> None:
+    id = await register(world)
+    first = await describe(world, id)
+    await delete(world, id)
+    await register(world)
+    assert (await describe(world, id))["generationId"] != first["generationId"]
+
+
+@pytest.mark.parametrize(
+    ("pem", "status", "error"),
+    [
+        ("", "ACTIVE", InvalidCertificate),
+        (vectors.csr_pem(), "ACTIVE", InvalidCertificate),
+        (PEM + PRIVATE, "ACTIVE", InvalidCertificate),
+        (vectors.certificate_pem(vectors.rsa_key(1024).public_key()), "ACTIVE", InvalidCertificate),
+        (PEM, "PENDING_ACTIVATION", InvalidState),
+        (PEM, "PENDING_TRANSFER", InvalidState),
+        (PEM, "REGISTER_INACTIVE", InvalidState),
+        ("", "PENDING_ACTIVATION", InvalidState),
+    ],
+)
+async def test_what_is_refused_is_not_stored(world: World, pem: str, status: str, error: type[DomainError]) -> None:
+    with pytest.raises(error):
+        await register(world, pem=pem, status=status)
+    assert await world.count("certificates") == 0
+
+
+async def test_of_simultaneous_registrations_one_succeeds(world: World) -> None:
+    outcomes = await asyncio.gather(*(register(world) for _ in range(10)), return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["AlreadyExists"] * 9 + ["str"]
+
+
+# -- statuses -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_change_of_status_is_counted_dated_and_published(world: World) -> None:
+    id = await register(world)
+    before = await describe(world, id)
+    world.audit_resources()
+    world.clock.advance(minutes=5)
+    await update(world, id, "ACTIVE")
+    changed = {"status": "ACTIVE", "customerVersion": 2, "lastModifiedDate": world.clock.now}
+    assert await describe(world, id) == {**before, **changed}
+    assert (world.audit_resources(), await world.published()) == ([f"cert/{id}"], [("certificate", id)])
+
+
+async def test_setting_the_same_status_is_no_change(world: World) -> None:
+    id = await register(world, status="ACTIVE")
+    before = await describe(world, id)
+    world.audit_resources()
+    world.clock.advance(minutes=5)
+    await update(world, id, "ACTIVE")
+    assert await describe(world, id) == before
+    assert await world.unchanged()
+
+
+async def test_a_revoked_certificate_stays_revoked(world: World) -> None:
+    id = await register(world, status="REVOKED")
+    before = await describe(world, id)
+    world.audit_resources()
+    with pytest.raises(InvalidState):
+        await update(world, id, "ACTIVE")
+    assert await describe(world, id) == before
+    assert await world.unchanged()
+
+
+async def test_a_setting_lets_revoked_certificates_return(tmp_path: Path) -> None:
+    async with new_world(tmp_path, reinstate_revoked=True) as world:
+        id = await register(world, status="REVOKED")
+        await update(world, id, "ACTIVE")
+        assert (await describe(world, id))["status"] == "ACTIVE"
+
+
+# -- deletion -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", list(Status))
+async def test_certificates_are_deactivated_before_deletion(world: World, status: Status) -> None:
+    id = await register(world)
+    await force_status(world, id, status)
+    world.audit_resources()
+    if status in (Status.ACTIVE, Status.PENDING_TRANSFER):
+        with pytest.raises(InvalidState, match=rf"must be deactivated \(not {status}\) before deletion\. Id: {id}"):
+            await delete(world, id)
+        assert await world.unchanged()
+        assert (await describe(world, id))["status"] == status
+        return
+    await delete(world, id)
+    assert (world.audit_resources(), await world.published()) == ([f"cert/{id}"], [("certificate", id)])
+    for again in (describe(world, id), delete(world, id)):
+        with pytest.raises(NotFound):
+            await again
+    assert await world.count("certificates") == 0
+
+
+async def test_policies_are_detached_before_deletion_or_by_force(world: World) -> None:
+    doomed, other = await register(world), await register(world, pem=vectors.certificate_pem())
+    await attach_policies(world, doomed, "p", "q")
+    await attach_policies(world, other, "p")
+    before = await attached_policies(world)
+    with pytest.raises(Conflict) as refused:
+        await delete(world, doomed)
+    arn = f"arn:aws:iot:us-east-1:111111111111:cert/{doomed}"
+    assert refused.value.reason == f"Certificate policies must be detached before deletion (arn: {arn})"
+    assert await attached_policies(world) == before
+    assert await world.published() == []
+    await delete(world, doomed, forceDelete=True)
+    assert await attached_policies(world) == [(other, "p")]
+    assert await world.published() == [("certificate", doomed)]
+
+
+@pytest.mark.parametrize("force", [True, False])
+async def test_things_are_detached_before_deletion_even_by_force(world: World, force: bool) -> None:
+    id = await register(world)
+    await attach_thing(world, id)
+    await attach_policies(world, id, "p")
+    with pytest.raises(Conflict) as refused:
+        await delete(world, id, forceDelete=force)
+    arn = f"arn:aws:iot:us-east-1:111111111111:cert/{id}"
+    assert refused.value.reason == f"Things must be detached before deletion (arn: {arn})"
+    assert await attached_policies(world) == [(id, "p")], "nothing was detached"
+    await world.execute("DELETE FROM thing_principals")
+    await delete(world, id, forceDelete=True)
+
+
+async def test_an_active_certificate_keeps_its_policies_when_its_deletion_is_forced(world: World) -> None:
+    id = await register(world, status="ACTIVE")
+    await attach_policies(world, id, "p")
+    with pytest.raises(InvalidState):
+        await delete(world, id, forceDelete=True)
+    assert await attached_policies(world) == [(id, "p")]
+
+
+@pytest.mark.parametrize("force", [True, False])
+async def test_a_bound_certificate_is_not_deleted_in_the_scope_of_its_binding(world: World, force: bool) -> None:
+    for scope in SCOPES:
+        id = await register(world, scope)
+    binding = "INSERT INTO bindings (account, region, fingerprint, kind, owner, made_registration, created_at) "
+    await world.execute(f"{binding}VALUES ($1, $2, $3, 'device', 'are1', 0, 0)", *OURS, id)
+    with pytest.raises(Conflict) as refused:
+        await delete(world, id, forceDelete=force)
+    assert refused.value.reason == f"Certificate must be removed from device are1 first. Id: {id}"
+    for scope in (ABROAD, THEIRS):
+        await delete(world, id, scope, forceDelete=force)
+
+
+async def test_what_holds_a_certificate_elsewhere_does_not_keep_it_from_deletion(world: World) -> None:
+    for scope in (OURS, THEIRS):
+        id = await register(world, scope)
+    await attach_policies(world, id, "p", scope=THEIRS)
+    await attach_thing(world, id, THEIRS)
+    await delete(world, id)
+    assert await attached_policies(world) == [(id, "p")]
+    assert await world.count("thing_principals") == 1
+
+
+@pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
+async def test_a_deleted_certificate_is_remembered_if_it_was_revoked(world: World, status: str) -> None:
+    for scope in (OURS, THEIRS):
+        id = await register(world, scope)
+    world.clock.advance(seconds=7)
+    await update(world, id, status)
+    [(modified_at,)] = await world.rows("SELECT modified_at FROM registrations WHERE account = $1", OURS.account)
+    world.clock.advance(seconds=7)
+    await delete(world, id)
+    assert await tombstones(world) == ([(id, None, None, modified_at)] if status == "REVOKED" else [])
+    assert await tombstones(world, THEIRS) == []
+
+
+async def test_a_revoked_certificate_is_remembered_under_its_ca_even_if_it_came_back_without(world: World) -> None:
+    for ca, serial in (("ca", "07"), (None, None)):
+        id = await register(world, status="REVOKED")
+        await world.execute("UPDATE registrations SET ca = $1, serial = $2", ca, serial)
+        await delete(world, id)
+        [stone] = await tombstones(world)
+        assert stone[:3] == (id, "ca", "07")
+
+
+# -- accounts and regions -----------------------------------------------------------------------------------------
+
+
+async def test_each_scope_has_a_registration_of_its_own(world: World) -> None:
+    id = await register(world, OURS)
+    before = await describe(world, id)
+    for scope in (THEIRS, ABROAD):
+        world.clock.advance(hours=1)
+        assert await register(world, scope, PEM.replace("\n", "\r\n"), "ACTIVE") == id
+        described = await describe(world, id, scope)
+        assert (described["status"], described["creationDate"]) == ("ACTIVE", world.clock.now)
+        assert described["certificateArn"] == f"arn:aws:iot:{scope.region}:{scope.account}:cert/{id}"
+        await update(world, id, "REVOKED", scope)
+        await delete(world, id, scope)
+        with pytest.raises(NotFound):
+            await describe(world, id, scope)
+    assert await describe(world, id) == before
+
+
+async def test_the_content_is_deleted_with_the_last_registration(world: World) -> None:
+    for scope in SCOPES:
+        id = await register(world, scope)
+    for left, scope in zip((1, 1, 0), SCOPES, strict=True):
+        await delete(world, id, scope)
+        assert await world.count("certificates") == left
+
+
+@pytest.mark.parametrize("scope", [THEIRS, ABROAD])
+async def test_a_certificate_is_known_in_its_own_scope_only(world: World, scope: Scope) -> None:
+    id = await register(world)
+    before = await describe(world, id)
+    for attempt in (
+        describe(world, id, scope),
+        update(world, id, "REVOKED", scope),
+        delete(world, id, scope),
+        describe(world, UNKNOWN),
+        update(world, UNKNOWN, "ACTIVE"),
+        delete(world, UNKNOWN),
+    ):
+        with pytest.raises(NotFound, match=r"certificate [0-9a-f]{64} does not exist"):
+            await attempt
+    assert await world.aws("ListCertificates", scope) == {"certificates": [], "nextMarker": None}
+    assert await describe(world, id) == before
+
+
+async def test_ids_are_folded(world: World) -> None:
+    id = await register(world)
+    before = await describe(world, id)
+    for written in (id.upper(), f"0x{id}"):
+        assert await describe(world, written) == before
+    await update(world, id.upper(), "REVOKED")
+    await delete(world, id.upper())
+    with pytest.raises(Invalid, match="certificateId must be 64 hexadecimal digits"):
+        await describe(world, "0x" + id[2:])
+
+
+async def test_an_account_that_does_not_exist_can_have_none(world: World) -> None:
+    with pytest.raises(Exception, match="FOREIGN KEY"):
+        await register(world, Scope("333333333333", "us-east-1"))
+    assert await world.count("certificates") == 0
+
+
+# -- lists --------------------------------------------------------------------------------------------------------
+
+
+async def ids_of_pages(world: World, limit: int, **members: Any) -> list[str]:
+    async def page(further: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await world.aws("ListCertificates", OURS, **members, **further)
+
+    found = await pages(page, "certificates", limit, size="pageSize", token="marker", next_token="nextMarker")
+    return [certificate["certificateId"] for certificate in found]
+
+
+@pytest.mark.parametrize("ascending", [True, False])
+@pytest.mark.parametrize(("count", "limit"), [(0, 5), (1, 5), (5, 5), (6, 5), (7, 1), (7, 3)])
+async def test_a_list_has_every_certificate_once_by_age(world: World, count: int, limit: int, ascending: bool) -> None:
+    made = []
+    for number in range(count):
+        # Two at a time have the same age; their ids tell them apart then.
+        world.clock.advance(microseconds=number % 2)
+        made.append((world.clock.now, await register(world, pem=vectors.certificate_pem())))
+        await register(world, THEIRS, vectors.certificate_pem())
+    expected = [id for _, id in sorted(made, reverse=not ascending)]
+    assert await ids_of_pages(world, limit, ascendingOrder=ascending) == expected
+
+
+async def test_a_list_tells_of_each_certificate_what_its_description_does(world: World) -> None:
+    ids = [await register(world, pem=vectors.certificate_pem(), status=status) for status in ("ACTIVE", "INACTIVE")]
+    for item in (await world.aws("ListCertificates"))["certificates"]:
+        described = await describe(world, item["certificateId"])
+        assert item == {name: described[name] for name in item}
+        assert set(item) == {"certificateArn", "certificateId", "status", "certificateMode", "creationDate"}
+        ids.remove(item["certificateId"])
+    assert ids == []
+
+
+@pytest.mark.parametrize("ascending", [True, False])
+async def test_a_page_holds_what_is_beyond_the_one_before_whatever_changed_meanwhile(
+    world: World, ascending: bool
+) -> None:
+    made = []
+    for _ in range(6):
+        world.clock.advance(seconds=1)
+        made.append(await register(world, pem=vectors.certificate_pem()))
+    order = made if ascending else made[::-1]
+    first = await world.aws("ListCertificates", pageSize=3, ascendingOrder=ascending)
+    await delete(world, order[2])  # the one that the marker is about
+    await delete(world, order[4])
+    world.clock.advance(seconds=1)
+    new = await register(world, pem=vectors.certificate_pem())
+    second = await world.aws("ListCertificates", pageSize=3, ascendingOrder=ascending, marker=first["nextMarker"])
+    expected = [order[3], order[5]] + ([new] if ascending else [])
+    assert [item["certificateId"] for item in second["certificates"]] == expected
+    assert second["nextMarker"] is None
+
+
+async def test_a_marker_is_good_for_its_own_list_only(world: World) -> None:
+    for scope in SCOPES:
+        for _ in range(2):
+            await register(world, scope, vectors.certificate_pem())
+    marker: str = (await world.aws("ListCertificates", pageSize=1, ascendingOrder=True))["nextMarker"]
+    middle = len(marker) // 2
+    changed = marker[:middle] + ("A" if marker[middle] != "A" else "B") + marker[middle + 1 :]
+    for scope, ascending, word in (
+        (THEIRS, True, marker),
+        (ABROAD, True, marker),
+        (OURS, False, marker),
+        (OURS, True, changed),
+        (OURS, True, ""),
+        (OURS, True, marker + marker),
+    ):
+        with pytest.raises(Invalid, match="marker is not one that this list returned"):
+            await world.aws("ListCertificates", scope, pageSize=1, ascendingOrder=ascending, marker=word)
+    page = await world.aws("ListCertificates", pageSize=1, ascendingOrder=True, marker=marker)
+    assert len(page["certificates"]) == 1

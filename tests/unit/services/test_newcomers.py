@@ -14,27 +14,29 @@ from tests.unit import vectors
 from tests.unit.services.authority_support import DAY, JITP_BODY, ROLE, Office, in_office, issuer
 from tests.unit.services.door_support import ABROAD, OURS, THEIRS, House
 from tests.unit.vectors import NOW
-from thingmint.domain.authorities import AuthorityStatus, RegistrationConfig
+from thingmint.domain.ca_certificates import RegistrationConfig
+from thingmint.domain.certificates import read_issued_certificate
 from thingmint.domain.errors import Denied, Disallowed, InvalidParameters, LimitExceeded
-from thingmint.domain.leaves import read_leaf
 from thingmint.domain.quotas import Quotas
 from thingmint.domain.status import Status
+from thingmint.services.ca_certificates import CaStatus
 from thingmint.services.newcomers import Arrival, NewcomerRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from thingmint.domain.leaves import Leaf
+    from thingmint.domain.certificates import IssuedCertificate
     from thingmint.domain.policy import ContextValue
-    from thingmint.domain.registration import Registration, Scope
+    from thingmint.domain.registration import Scope
+    from thingmint.services.certificates import Registration
     from thingmint.services.change import Authorize
 
 BY_BODY = RegistrationConfig(template_body=JITP_BODY, role_arn=ROLE)
 
 
-def leaf_of(certificate: x509.Certificate) -> Leaf:
-    return read_leaf(certificate.public_bytes(Encoding.DER))
+def leaf_of(certificate: x509.Certificate) -> IssuedCertificate:
+    return read_issued_certificate(certificate.public_bytes(Encoding.DER))
 
 
 class Door(NewcomerRegistry):
@@ -84,7 +86,7 @@ def test_a_newcomer(tmp_path: Path) -> None:
         assert await house.notices() == [(OURS, "certificate", registration.fingerprint)]
         house.clock.advance(seconds=3)
         arrival = await door.find(OURS, leaf_of(came))
-        assert arrival == Arrival(await office.authorities.describe(OURS, ca), registration)
+        assert arrival == Arrival((await office.authorities.describe(OURS, ca)).registration, registration)
         assert await door.register(arrival, leaf_of(came), door.as_role) == registration, "nothing is done twice"
         assert door.asked == []
 
@@ -115,7 +117,7 @@ def test_only_what_waits_is_told_of_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"status": AuthorityStatus.INACTIVE}, {"auto_registration": False}, {"remove_registration": True}],
+    [{"status": CaStatus.INACTIVE}, {"auto_registration": False}, {"remove_registration": True}],
 )
 def test_an_authority_that_does_not_register_by_itself(tmp_path: Path, changes: dict[str, Any]) -> None:
     async def test(house: House, office: Office) -> None:
@@ -211,7 +213,7 @@ def test_revoked_ones_stay_out_under_whatever_fingerprint(tmp_path: Path, regist
         elif registered == "without it":
             await house.certificate(pem=pem(came))
         else:
-            await office.issued.register(OURS, pem(came), None, status=Status.INACTIVE)
+            await office.authorities.register_issued(OURS, pem(came), Status.INACTIVE)
         if deleted:
             await _revoke(house, fingerprint(came))
             assert await door.refused(came) == "it was revoked"
@@ -234,7 +236,7 @@ def test_a_tombstone_outlives_its_authority(tmp_path: Path) -> None:
         came = made.sign(serial=5)
         await door.come(came)
         await _revoke(house, fingerprint(came))
-        await office.change(ca, status=AuthorityStatus.INACTIVE)
+        await office.change(ca, status=CaStatus.INACTIVE)
         await office.authorities.delete(OURS, ca)
         await office.take(made, auto_registration=True)
         for again in (came, rewritten(came), made.sign(serial=5)):
@@ -279,7 +281,7 @@ def test_an_authority_that_changes_meanwhile(tmp_path: Path) -> None:
         leaf = leaf_of(made.sign())
         arrival = await door.find(OURS, leaf)
         assert arrival is not None
-        await office.change(ca, status=AuthorityStatus.INACTIVE)
+        await office.change(ca, status=CaStatus.INACTIVE)
         with pytest.raises(Disallowed, match="changed meanwhile"):
             await door.register(arrival, leaf, door.as_role)
         await office.authorities.delete(OURS, ca)

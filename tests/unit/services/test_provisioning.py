@@ -12,7 +12,7 @@ import pytest
 
 from tests.issuers import Issuer, fingerprint, pem, rewritten
 from tests.unit import vectors
-from tests.unit.services.authority_support import issuer
+from tests.unit.services.authority_support import Authorities, issuer
 from tests.unit.services.template_support import (
     ABROAD,
     LAMBDA,
@@ -23,7 +23,6 @@ from tests.unit.services.template_support import (
     new_template,
     with_workshop,
 )
-from thingmint.domain.authorities import AuthorityStatus
 from thingmint.domain.errors import (
     Denied,
     DomainError,
@@ -38,7 +37,7 @@ from thingmint.domain.provisioning import Hook
 from thingmint.domain.quotas import NO_QUOTAS, Quotas
 from thingmint.domain.status import Status
 from thingmint.domain.template import CERTIFICATE_ID, Kind
-from thingmint.services.authorities import AuthorityChange, AuthorityRegistry, NewAuthority
+from thingmint.services.ca_certificates import CaStatus
 from thingmint.services.device_policies import DevicePolicyRegistry
 from thingmint.services.markers import Markers
 from thingmint.services.ownership import OwnershipRegistry
@@ -85,7 +84,7 @@ class Factory:
     hooks: AskedHooks
     ownership: OwnershipRegistry
     provisioning: ProvisioningRegistry
-    authorities: AuthorityRegistry
+    authorities: Authorities
     things: ThingRegistry
     groups: ThingGroupRegistry
     lacking: set[str] = field(default_factory=set)
@@ -126,16 +125,8 @@ class Factory:
     async def take(self, issuer: Issuer, scope: Scope = OURS, *, active: bool = True, proven: bool = False) -> str:
         """Registers an authority; its fingerprint."""
         code = await self.authorities.code(scope)
-        new = NewAuthority(
-            certificate=issuer.pem,
-            mode="DEFAULT" if proven else "SNI_ONLY",
-            verification=pem(issuer.sign(code)) if proven else None,
-            active=active,
-            auto_registration=False,
-            config=None,
-            tags={},
-        )
-        return (await self.authorities.register(scope, new)).fingerprint
+        verification = pem(issuer.sign(code)) if proven else None
+        return await self.authorities.register(scope, issuer.pem, verification=verification, active=active)
 
     async def bring(self, leaf: x509.Certificate, ca: str | None = None, **properties: str) -> Applied:
         """RegisterThing with a certificate that the device has."""
@@ -195,7 +186,7 @@ def in_factory(path: Path, scenario: Callable[[Factory], Awaitable[None]], quota
                 hooks,
                 OwnershipRegistry(shop.store, authority, shop.keys, shop.claims, quotas=quotas, clock=shop.clock),
                 ProvisioningRegistry(shop.store, authority, shop.templates, hooks, quotas=quotas, clock=shop.clock),
-                AuthorityRegistry(shop.store, markers, shop.clock),
+                Authorities(shop.store, shop.clock),
                 ThingRegistry(shop.store, markers, shop.clock),
                 groups,
             )
@@ -653,7 +644,7 @@ def test_an_authority_that_does_not_vouch(tmp_path: Path) -> None:
         assert "failed verification" in await refusal(factory, leaf, twin.pem)
         assert "is not that of a certificate authority" in await refusal(factory, leaf, pem(leaf))
         assert "CACertificatePem" in await refusal(factory, leaf, "x")
-        await factory.authorities.update(OURS, ca, AuthorityChange(status=AuthorityStatus.INACTIVE))
+        await factory.authorities.update(OURS, ca, status=CaStatus.INACTIVE)
         assert await refusal(factory, leaf, made.pem) == "The CA certificate is not active"
         assert await factory.shop.rows("SELECT 1 FROM registrations") == []
 

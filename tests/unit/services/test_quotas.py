@@ -13,10 +13,10 @@ from thingmint.access.vault import Vault
 from thingmint.domain.errors import LimitExceeded
 from thingmint.domain.quotas import Quotas
 from thingmint.services.bindings import BindingRegistry
+from thingmint.services.certificates import delete_registration
 from thingmint.services.fleet import FleetRegistry
 from thingmint.services.markers import Markers
 from thingmint.services.quotas import begin_counting
-from thingmint.store import certificates as certificates_sql
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,7 +122,7 @@ def test_certificates_of_an_account(tmp_path: Path) -> None:
         gone = second.certificate.fingerprint
 
         async def delete(tx: Transaction) -> None:
-            await certificates_sql.delete_registration(tx, few.scope, gone)
+            await delete_registration(tx, few.scope, gone)
 
         await fleet.store.write(delete)
         assert (await usage(fleet))["certificates", few.scope.account] == 3

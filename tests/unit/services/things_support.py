@@ -12,8 +12,10 @@ import pytest
 from tests.unit import vectors
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.keys import OWN_KEYS
-from thingmint.domain.registration import Registration, Scope
+from thingmint.domain.quotas import NO_QUOTAS
+from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
+from thingmint.services.certificates import Registration, register
 from thingmint.services.markers import Markers
 from thingmint.services.memberships import MembershipRegistry
 from thingmint.services.pages import PageRequest
@@ -23,7 +25,6 @@ from thingmint.services.thing_groups import ThingGroupRegistry
 from thingmint.services.thing_types import ThingTypeRegistry
 from thingmint.services.things import ThingRegistry
 from thingmint.store import access
-from thingmint.store import certificates as certificates_sql
 from thingmint.store.outbox import notices_since
 from thingmint.store.sqlite import SQLiteStore
 from thingmint.store.times import from_micros
@@ -94,11 +95,9 @@ class House:
         made = parse_certificate(pem or vectors.certificate_pem(), "pem", OWN_KEYS)
 
         async def body(tx: Transaction) -> None:
-            await certificates_sql.insert_certificate(tx, made)
-            registration = Registration.begin(
-                scope, made.fingerprint, Status.ACTIVE, "DEFAULT", "csr", now=self.clock(), generation="g"
-            )
-            await certificates_sql.insert_registration(tx, registration)
+            now = self.clock()
+            registration = Registration(scope, made.fingerprint, Status.ACTIVE, "DEFAULT", "csr", now, now, "g")
+            await register(tx, registration, made, NO_QUOTAS)
 
         await self.store.write(body)
         return made.fingerprint

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.aws.operations import endpoint, thing_types
-from thingmint.aws.operations.authorities import AUTHORITIES
+from thingmint.aws.operations import ca_certificates, certificates, endpoint, thing_types
 from thingmint.aws.operations.call import Call, Registries
-from thingmint.aws.operations.certificates import CERTIFICATES
 from thingmint.aws.operations.declaring import OPERATIONS
 from thingmint.aws.operations.policies import POLICIES
 from thingmint.aws.operations.provisioning import PROVISIONING
@@ -22,12 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["NOUNS", "OPERATIONS", "SERVED", "Call", "Registries"]
 
-NOUNS = (endpoint, thing_types)
+NOUNS = (ca_certificates, certificates, endpoint, thing_types)
 """The modules whose import fills OPERATIONS."""
 
 SERVED: Operations = {
-    **AUTHORITIES,
-    **CERTIFICATES,
     **POLICIES,
     **PROVISIONING,
     **TAGS,

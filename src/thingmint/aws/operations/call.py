@@ -6,17 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thingmint.domain.certificates import parse_fingerprint
 from thingmint.services.pages import PageRequest
 
 if TYPE_CHECKING:
-    from thingmint.domain.registration import Registration, Scope
-    from thingmint.services.authorities import AuthorityRegistry
-    from thingmint.services.certificates import CertificateRegistry
+    from thingmint.domain.registration import Scope
     from thingmint.services.change import Authorize
     from thingmint.services.claims import ClaimRegistry
     from thingmint.services.device_policies import DevicePolicyRegistry
-    from thingmint.services.issued import IssuedRegistry
     from thingmint.services.memberships import MembershipRegistry
     from thingmint.services.principals import PrincipalRegistry
     from thingmint.services.provisioning import ProvisioningRegistry
@@ -25,7 +21,7 @@ if TYPE_CHECKING:
     from thingmint.services.thing_groups import ThingGroupRegistry
     from thingmint.services.things import ThingRegistry
 
-__all__ = ["PAGE_SIZE", "Call", "Operations", "Registries", "identified"]
+__all__ = ["PAGE_SIZE", "Call", "Operations", "Registries"]
 
 # AWS's guide: pages hold 25 items unless pageSize says otherwise.
 PAGE_SIZE = 25
@@ -35,7 +31,6 @@ PAGE_SIZE = 25
 class Registries:
     """The use cases that operations are made of."""
 
-    certificates: CertificateRegistry
     device_policies: DevicePolicyRegistry
     things: ThingRegistry
     thing_groups: ThingGroupRegistry
@@ -45,8 +40,6 @@ class Registries:
     templates: TemplateRegistry
     claims: ClaimRegistry
     provisioning: ProvisioningRegistry
-    authorities: AuthorityRegistry
-    issued: IssuedRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +55,6 @@ class Call:
         value: bool = self.members.get(member, False)
         return value
 
-    def certificate_id(self) -> str:
-        return parse_fingerprint(self.members["certificateId"], "certificateId")
-
     def page(self) -> PageRequest:
         """For the operations whose pages are told by nextToken and maxResults."""
         return PageRequest(self.members.get("maxResults", PAGE_SIZE), self.members.get("nextToken"))
@@ -76,7 +66,3 @@ class Call:
 
 # One small function for each operation, from members to members.
 Operations = Mapping[str, Callable[[Call], Awaitable[dict[str, Any]]]]
-
-
-def identified(registration: Registration) -> dict[str, Any]:
-    return {"certificateArn": registration.arn, "certificateId": registration.fingerprint}

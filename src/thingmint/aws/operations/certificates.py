@@ -1,111 +1,155 @@
-"""Certificates: issuing, registering, looking after them."""
+"""Certificates (nine operations)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from thingmint.aws.operations.call import PAGE_SIZE, identified
-from thingmint.domain.status import Status
+from thingmint.aws.operations.declaring import Members, Result, marker_cursor, reads, writes
+from thingmint.domain.ca_certificates import parse_ca_certificate
+from thingmint.domain.certificates import parse_fingerprint, parse_issued_certificate
+from thingmint.domain.status import Status, check_initial
+from thingmint.services.ca_certificates import register_under_ca
+from thingmint.services.certificates import (
+    NewCertificate,
+    delete_certificate,
+    discard,
+    get_registered,
+    issue_for_csr,
+    issue_with_keys,
+    list_certificates,
+    prepare_own,
+    register_new,
+    update_status,
+)
 
 if TYPE_CHECKING:
-    from thingmint.aws.operations.call import Call, Operations
-    from thingmint.domain.registration import Registration
-    from thingmint.services.certificates import RegisteredCertificate
+    from thingmint.domain.ca_certificates import CaCertificate
+    from thingmint.domain.certificates import IssuedCertificate
+    from thingmint.services.certificates import Registration
+    from thingmint.services.change import Change, Query
+    from thingmint.services.pages import Page
+    from thingmint.store.engine import Transaction
 
-__all__ = ["CERTIFICATES", "summary"]
+
+async def _with_keys(change: Change, _members: Members) -> NewCertificate:
+    return await issue_with_keys(change)
 
 
-async def _create_keys_and_certificate(call: Call) -> dict[str, Any]:
-    certificates = call.registries.certificates
-    registered, keys = await certificates.create_keys_and_certificate(call.scope, active=call.flag("setAsActive"))
+@writes("CreateKeysAndCertificate", prepare=_with_keys, discard=discard, secret=True)
+async def create_keys_and_certificate(tx: Transaction, change: Change, members: Members, new: NewCertificate) -> Result:
+    registered = await register_new(tx, change, new, _issued_status(members))
+    assert new.keys is not None, "it was made with keys"
     return {
-        **identified(registered.registration),
+        **_identified(registered.registration),
         "certificatePem": registered.certificate.pem,
-        "keyPair": {"PublicKey": keys.public_pem, "PrivateKey": keys.private_pem},
+        "keyPair": {"PublicKey": new.keys.public_pem, "PrivateKey": new.keys.private_pem},
     }
 
 
-async def _create_certificate_from_csr(call: Call) -> dict[str, Any]:
-    registered = await call.registries.certificates.create_from_csr(
-        call.scope,
-        call.members["certificateSigningRequest"],
-        active=call.flag("setAsActive"),
-        field="certificateSigningRequest",
-    )
-    return {**identified(registered.registration), "certificatePem": registered.certificate.pem}
+async def _for_csr(change: Change, members: Members) -> NewCertificate:
+    return issue_for_csr(change, members["certificateSigningRequest"], "certificateSigningRequest")
 
 
-async def _register_certificate_without_ca(call: Call) -> dict[str, Any]:
-    registered = await call.registries.certificates.register(
-        call.scope,
-        call.members["certificatePem"],
-        status=Status(call.members.get("status", Status.INACTIVE)),
-        field="certificatePem",
-    )
-    return identified(registered.registration)
+@writes("CreateCertificateFromCsr", prepare=_for_csr, discard=discard)
+async def create_certificate_from_csr(tx: Transaction, change: Change, members: Members, new: NewCertificate) -> Result:
+    registered = await register_new(tx, change, new, _issued_status(members))
+    return {**_identified(registered.registration), "certificatePem": registered.certificate.pem}
 
 
-async def _describe_certificate(call: Call) -> dict[str, Any]:
-    registered = await call.registries.certificates.describe(call.scope, call.certificate_id())
-    return {"certificateDescription": _description(registered)}
+async def _own(_change: Change, members: Members) -> NewCertificate:
+    return prepare_own(members["certificatePem"], _registered_status(members), "certificatePem")
 
 
-async def _list_certificates(call: Call) -> dict[str, Any]:
-    page = await call.registries.certificates.list(
-        call.scope,
-        limit=call.members.get("pageSize", PAGE_SIZE),
-        ascending=call.flag("ascendingOrder"),
-        marker=call.members.get("marker"),
-    )
+@writes("RegisterCertificateWithoutCA", prepare=_own)
+async def register_without_ca(tx: Transaction, change: Change, members: Members, new: NewCertificate) -> Result:
+    return _identified((await register_new(tx, change, new, _registered_status(members))).registration)
+
+
+async def _issued(_change: Change, members: Members) -> tuple[IssuedCertificate, CaCertificate | None]:
+    check_initial(_registered_status(members))
+    issued, ca = parse_issued_certificate(members["certificatePem"], "certificatePem"), members.get("caCertificatePem")
+    return issued, parse_ca_certificate(ca, "caCertificatePem") if ca is not None else None
+
+
+@writes("RegisterCertificate", prepare=_issued)
+async def register(
+    tx: Transaction, change: Change, members: Members, new: tuple[IssuedCertificate, CaCertificate | None]
+) -> Result:
+    return _identified(await register_under_ca(tx, change, *new, _registered_status(members)))
+
+
+@reads("DescribeCertificate")
+async def describe(tx: Transaction, query: Query, members: Members) -> Result:
+    registration, certificate = await get_registered(tx, query.scope, _id(members))
     return {
-        "certificates": [summary(registration) for registration in page.registrations],
-        "nextMarker": page.next_marker,
+        "certificateDescription": {
+            **_identified(registration),
+            "caCertificateId": registration.ca,
+            "status": registration.status.value,
+            "certificatePem": certificate.pem,
+            "ownedBy": registration.scope.account,
+            "creationDate": registration.created_at,
+            "lastModifiedDate": registration.modified_at,
+            "customerVersion": registration.version,
+            "generationId": registration.generation,
+            "validity": {"notBefore": certificate.not_before, "notAfter": certificate.not_after},
+            "certificateMode": registration.mode,
+        }
     }
 
 
-async def _update_certificate(call: Call) -> dict[str, Any]:
-    await call.registries.certificates.set_status(call.scope, call.certificate_id(), Status(call.members["newStatus"]))
+@reads("ListCertificates")
+async def list_(tx: Transaction, query: Query, members: Members) -> Result:
+    ascending = members.get("ascendingOrder", False)
+    return _page(await list_certificates(tx, query, marker_cursor(members), ascending=ascending))
+
+
+@reads("ListCertificatesByCA")
+async def list_by_ca(tx: Transaction, query: Query, members: Members) -> Result:
+    ca = parse_fingerprint(members["caCertificateId"], "caCertificateId")
+    ascending = members.get("ascendingOrder", False)
+    return _page(await list_certificates(tx, query, marker_cursor(members), ascending=ascending, ca=ca))
+
+
+@writes("UpdateCertificate")
+async def update(tx: Transaction, change: Change, members: Members) -> Result:
+    await update_status(tx, change, _id(members), Status(members["newStatus"]))
     return {}
 
 
-async def _delete_certificate(call: Call) -> dict[str, Any]:
-    await call.registries.certificates.delete(call.scope, call.certificate_id(), force=call.flag("forceDelete"))
+@writes("DeleteCertificate")
+async def delete(tx: Transaction, change: Change, members: Members) -> Result:
+    await delete_certificate(tx, change, _id(members), force=members.get("forceDelete", False))
     return {}
 
 
-def summary(registration: Registration) -> dict[str, Any]:
-    """As lists have it."""
+def _id(members: Members) -> str:
+    return parse_fingerprint(members["certificateId"], "certificateId")
+
+
+def _issued_status(members: Members) -> Status:
+    return Status.ACTIVE if members.get("setAsActive", False) else Status.INACTIVE
+
+
+def _registered_status(members: Members) -> Status:
+    # AWS's guide calls setAsActive deprecated, and does not say which counts: the one that is more to the point.
+    return Status(members.get("status", _issued_status(members)))
+
+
+def _identified(registration: Registration) -> Result:
+    return {"certificateArn": registration.arn, "certificateId": registration.fingerprint}
+
+
+def _page(page: Page[Registration]) -> Result:
     return {
-        **identified(registration),
-        "status": registration.status.value,
-        "certificateMode": registration.mode,
-        "creationDate": registration.created_at,
+        "certificates": [
+            {
+                **_identified(registration),
+                "status": registration.status.value,
+                "certificateMode": registration.mode,
+                "creationDate": registration.created_at,
+            }
+            for registration in page.items
+        ],
+        "nextMarker": page.next_token,
     }
-
-
-def _description(registered: RegisteredCertificate) -> dict[str, Any]:
-    registration, certificate = registered.registration, registered.certificate
-    return {
-        **identified(registration),
-        "caCertificateId": registration.ca,
-        "status": registration.status.value,
-        "certificatePem": certificate.pem,
-        "ownedBy": registration.scope.account,
-        "creationDate": registration.created_at,
-        "lastModifiedDate": registration.modified_at,
-        "customerVersion": registration.version,
-        "generationId": registration.generation,
-        "validity": {"notBefore": certificate.not_before, "notAfter": certificate.not_after},
-        "certificateMode": registration.mode,
-    }
-
-
-CERTIFICATES: Operations = {
-    "CreateKeysAndCertificate": _create_keys_and_certificate,
-    "CreateCertificateFromCsr": _create_certificate_from_csr,
-    "RegisterCertificateWithoutCA": _register_certificate_without_ca,
-    "DescribeCertificate": _describe_certificate,
-    "ListCertificates": _list_certificates,
-    "UpdateCertificate": _update_certificate,
-    "DeleteCertificate": _delete_certificate,
-}

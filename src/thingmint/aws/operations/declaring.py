@@ -12,7 +12,7 @@ from typing import Any
 from thingmint.access.operations import Operation
 from thingmint.services.pages import Cursor
 
-__all__ = ["OPERATIONS", "Members", "Result", "cursor", "reads", "writes"]
+__all__ = ["OPERATIONS", "Members", "Result", "cursor", "marker_cursor", "reads", "writes"]
 
 Members = Mapping[str, Any]
 Result = dict[str, Any]
@@ -34,7 +34,7 @@ def writes(
     name: str,
     *,
     prepare: Callable[[Any, Members], Awaitable[Any]] | None = None,
-    discard: Callable[[Any], None] | None = None,
+    discard: Callable[[Any, Any, BaseException | None], None] | None = None,
     secret: bool = False,
 ) -> Callable[[_Apply], _Apply]:
     """See Operation for what the parts are."""
@@ -53,3 +53,8 @@ def _declare(name: str, **parts: Any) -> Callable[[_Apply], _Apply]:
 def cursor(members: Members) -> Cursor:
     """For the operations whose pages are told by nextToken and maxResults."""
     return Cursor(members.get("maxResults", _PAGE_SIZE), members.get("nextToken"))
+
+
+def marker_cursor(members: Members) -> Cursor:
+    """For the operations whose pages are told by marker and pageSize."""
+    return Cursor(members.get("pageSize", _PAGE_SIZE), members.get("marker"), "marker")

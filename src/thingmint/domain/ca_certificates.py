@@ -1,52 +1,29 @@
-"""Certificate authorities that accounts bring along: what makes one, and what an account keeps of it."""
+"""CA certificates that accounts register: what makes one, and what shows that its key is the account's."""
 
 from __future__ import annotations
 
-import hmac
 import re
 import warnings
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from thingmint.domain.arns import arn
-from thingmint.domain.certificates import Certificate, parse_x509
-from thingmint.domain.errors import Invalid, InvalidCertificate, UnverifiedCertificate, WrongRegistrationCode
+from thingmint.domain.certificates import Certificate, is_signed_by, parse_x509
+from thingmint.domain.errors import Invalid, InvalidCertificate, UnverifiedCertificate
 from thingmint.domain.keys import FLEET_KEYS, OWN_KEYS
-from thingmint.domain.leaves import is_signed_by
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from thingmint.domain.registration import CertificateMode, Scope
-
-__all__ = [
-    "MAX_SAME_SUBJECT",
-    "Authority",
-    "AuthorityStatus",
-    "RegisteredAuthority",
-    "RegistrationConfig",
-    "check_verification",
-    "parse_authority",
-]
-
-# AWS's RegisterCACertificate: "up to 10 CA certificates with the same CA subject field".
-MAX_SAME_SUBJECT: Final = 10
 
 _ROLE = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
 
 
-class AuthorityStatus(StrEnum):
-    ACTIVE = "ACTIVE"
-    INACTIVE = "INACTIVE"
-
-
 @dataclass(frozen=True, slots=True)
 class RegistrationConfig:
-    """How devices are provisioned that come with a certificate of the authority: by a template's text or name.
+    """How devices are provisioned that come with a certificate of the CA: by a template's text or name.
 
     Without ``role_arn`` it is done as the named template's own role. Raises Invalid.
     """
@@ -65,56 +42,15 @@ class RegistrationConfig:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Authority:
-    """A CA certificate that was found to be one. ``subject`` is the DER of its name."""
+class CaCertificate:
+    """``subject`` is the DER of its name."""
 
     certificate: Certificate
     content: x509.Certificate
     subject: bytes
 
-    @classmethod
-    def of(cls, certificate: Certificate, content: x509.Certificate) -> Authority:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return cls(certificate, content, content.subject.public_bytes())
 
-
-@dataclass(frozen=True, slots=True)
-class RegisteredAuthority:
-    """An authority as an account keeps it. ``generation`` and ``version`` are as a registration has them."""
-
-    scope: Scope
-    certificate: Certificate
-    subject: bytes
-    status: AuthorityStatus
-    mode: CertificateMode
-    auto_registration: bool
-    config: RegistrationConfig | None
-    generation: str
-    version: int
-    created_at: datetime
-    modified_at: datetime
-
-    @property
-    def fingerprint(self) -> str:
-        return self.certificate.fingerprint
-
-    @property
-    def arn(self) -> str:
-        return arn(self.scope, f"cacert/{self.fingerprint}")
-
-    @property
-    def registers_by_itself(self) -> bool:
-        return self.status is AuthorityStatus.ACTIVE and self.auto_registration
-
-    def content(self) -> x509.Certificate:
-        """Costs some 10 µs."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return x509.load_der_x509_certificate(self.certificate.der)
-
-
-def parse_authority(text: str, field: str, now: datetime | None = None) -> Authority:
+def parse_ca_certificate(text: str, field: str, now: datetime | None = None) -> CaCertificate:
     """The one CA certificate in ``text``; with ``now``, one that is valid then. Raises InvalidCertificate."""
     certificate, content = parse_x509(text, field, OWN_KEYS)
     if content.version is not x509.Version.v3:
@@ -126,28 +62,26 @@ def parse_authority(text: str, field: str, now: datetime | None = None) -> Autho
     if now is not None and now > certificate.not_after:
         raise InvalidCertificate(field, f"ended on {certificate.not_after.isoformat()}")
     try:
-        authority = Authority.of(certificate, content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            subject = content.subject.public_bytes()
     except ValueError:
         raise InvalidCertificate(field, "has a subject that cannot be read") from None
     if len(content.subject.rdns) == 0:
         raise InvalidCertificate(field, "has an empty subject, so no certificate can name it as its issuer")
-    return authority
+    return CaCertificate(certificate, content, subject)
 
 
-def check_verification(text: str, authority: Authority, code: str | None) -> None:
-    """Whether the one certificate in ``text`` shows that who registers ``authority`` has its key.
+def read_verification(text: str, ca: CaCertificate) -> bytes:
+    """The registration code for which the key of ``ca`` signed the one certificate in ``text``: its common name.
 
-    AWS's way: the authority signed a certificate whose common name is the account's registration code. Raises
-    InvalidCertificate and WrongRegistrationCode.
+    Raises InvalidCertificate.
     """
     field = "verificationCertificate"
     _, content = parse_x509(text, field, FLEET_KEYS)
-    if not is_signed_by(content, authority.content):
+    if not is_signed_by(content, ca.content):
         raise UnverifiedCertificate(field, "Contents of the Verification Certificate are not correct")
-    if code is None or not hmac.compare_digest(_common_name(content), code.encode()):
-        raise WrongRegistrationCode(
-            "Registration code provided in the CN field of verification certificate is invalid."
-        )
+    return _common_name(content)
 
 
 def _may_sign_certificates(content: x509.Certificate, field: str) -> bool:

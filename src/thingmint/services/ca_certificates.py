@@ -1,0 +1,396 @@
+"""CA certificates that accounts register, the codes that verify them, and what is registered under them."""
+
+# ruff: noqa: S608 - statements are made of the code's own constants
+from __future__ import annotations
+
+import hmac
+import secrets
+import warnings
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from cryptography import x509
+
+from thingmint.domain.arns import arn
+from thingmint.domain.ca_certificates import (
+    CaCertificate,
+    RegistrationConfig,
+    parse_ca_certificate,
+    read_verification,
+)
+from thingmint.domain.certificates import Certificate, is_signed_by
+from thingmint.domain.errors import (
+    AlreadyExists,
+    Ambiguous,
+    Disallowed,
+    Invalid,
+    InvalidState,
+    LimitExceeded,
+    NotFound,
+    UnverifiedCertificate,
+    WrongRegistrationCode,
+)
+from thingmint.domain.registration import Scope
+from thingmint.domain.template import Kind, parse_template
+from thingmint.services.certificates import (
+    CERTIFICATES,
+    CertificateMode,
+    Registration,
+    drop_content,
+    find_by_serial,
+    register,
+    split_content,
+    with_content,
+)
+from thingmint.services.pages import Page, page_of
+from thingmint.store.outbox import announce
+from thingmint.store.table import Table, record
+from thingmint.store.tags import drop_tags, put_tags
+from thingmint.store.templates import get_template
+from thingmint.store.times import from_micros, to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thingmint.domain.certificates import IssuedCertificate
+    from thingmint.domain.status import Status
+    from thingmint.services.change import Change, Query
+    from thingmint.services.pages import Cursor, Position
+    from thingmint.store.engine import Row, Transaction
+
+MAX_SAME_SUBJECT = 10
+"""AWS's RegisterCACertificate: "up to 10 CA certificates with the same CA subject field"."""
+
+_KIND = "CA certificate"
+
+
+class CaStatus(StrEnum):
+    ACTIVE = "ACTIVE"
+    INACTIVE = "INACTIVE"
+
+
+@record
+class RegistrationCode:
+    scope: Scope
+    code: str
+
+
+@record
+class CaRegistration:
+    """``subject`` is the DER of its name. ``generation`` and ``version`` are as a Registration has them."""
+
+    scope: Scope
+    fingerprint: str
+    subject: bytes
+    status: CaStatus
+    mode: CertificateMode
+    auto_registration: bool
+    template_body: str | None
+    template_name: str | None
+    role_arn: str | None
+    generation: str
+    version: int
+    created_at: datetime
+    modified_at: datetime
+
+    @property
+    def resource(self) -> str:
+        return f"cacert/{self.fingerprint}"
+
+    @property
+    def arn(self) -> str:
+        return arn(self.scope, self.resource)
+
+    @property
+    def config(self) -> RegistrationConfig | None:
+        if self.template_body is None and self.template_name is None:
+            return None
+        return RegistrationConfig(self.template_body, self.template_name, self.role_arn)
+
+    @property
+    def registers_by_itself(self) -> bool:
+        return self.status is CaStatus.ACTIVE and self.auto_registration
+
+
+class RegisteredCa(NamedTuple):
+    registration: CaRegistration
+    certificate: Certificate
+
+    def content(self) -> x509.Certificate:
+        """Costs some 10 µs."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return x509.load_der_x509_certificate(self.certificate.der)
+
+
+class CaState(NamedTuple):
+    """What the devices with certificates of the CA depend on."""
+
+    status: CaStatus
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewCa:
+    """``code`` is the registration code that the verification certificate was made for, if there is one."""
+
+    ca: CaCertificate
+    code: bytes | None
+    status: CaStatus
+    mode: CertificateMode
+    auto_registration: bool
+    config: RegistrationConfig | None
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CaChanges:
+    """None leaves a property as it is. ``remove_registration`` takes away that, and how, devices are registered."""
+
+    fingerprint: str
+    status: CaStatus | None
+    auto_registration: bool | None
+    config: RegistrationConfig | None
+    remove_registration: bool
+
+
+CODES = Table(RegistrationCode, "registration_codes", "registration code", key=("account", "region"))
+CA_CERTIFICATES = Table(CaRegistration, "ca_certificates", _KIND, key=("account", "region", "fingerprint"))
+
+_REGISTERED = with_content(CA_CERTIFICATES, "ca_certificates")
+_THIS = "WHERE r.account = $1 AND r.region = $2 AND r.fingerprint = $3"
+_OLDEST_FIRST = "ORDER BY r.created_at, r.account, r.region, r.fingerprint LIMIT $2"
+_STATE = (
+    "SELECT r.status, c.not_before, c.not_after FROM ca_certificates AS r "
+    f"JOIN certificates AS c ON c.fingerprint = r.fingerprint {_THIS}"
+)
+_IS_OWNED = "SELECT 1 FROM ca_certificates WHERE fingerprint = $1 AND region = $2 AND mode = 'DEFAULT' LIMIT 1"
+_HAS_TOO_MANY = (
+    "SELECT 1 FROM ca_certificates WHERE account = $1 AND region = $2 AND subject = $3 "
+    f"LIMIT 1 OFFSET {MAX_SAME_SUBJECT}"
+)
+
+
+async def get_code(tx: Transaction, change: Change) -> str:
+    """The account's registration code, which stays the same until it is deleted."""
+    known = await CODES.find(tx, *change.scope)
+    if known is None:
+        known = RegistrationCode(change.scope, change.new_id(lambda: secrets.token_hex(32)))
+        await CODES.insert(tx, known)
+    return known.code
+
+
+async def delete_code(tx: Transaction, change: Change) -> None:
+    """Verification certificates with it are of no use any more. Raises NotFound."""
+    if not await CODES.delete(tx, *change.scope):
+        raise NotFound("registration code of account", change.account)
+
+
+async def find_registered_ca(tx: Transaction, scope: Scope, fingerprint: str) -> RegisteredCa | None:
+    row = await tx.fetch_one(f"{_REGISTERED}{_THIS}", *scope, fingerprint)
+    return _registered(row) if row else None
+
+
+async def get_registered_ca(tx: Transaction, scope: Scope, fingerprint: str) -> RegisteredCa:
+    """Raises NotFound."""
+    found = await find_registered_ca(tx, scope, fingerprint)
+    if found is None:
+        raise NotFound(_KIND, fingerprint)
+    return found
+
+
+async def find_ca_state(tx: Transaction, scope: Scope, fingerprint: str) -> CaState | None:
+    row = await tx.fetch_one(_STATE, *scope, fingerprint)
+    return CaState(CaStatus(row[0]), from_micros(row[1]), from_micros(row[2])) if row else None
+
+
+async def find_by_subject(tx: Transaction, scope: Scope | None, subject: bytes, limit: int) -> list[RegisteredCa]:
+    """Up to ``limit`` of them, the oldest first; of all accounts without ``scope``."""
+    within = "AND r.account = $3 AND r.region = $4 " if scope else ""
+    statement = f"{_REGISTERED}WHERE r.subject = $1 {within}{_OLDEST_FIRST}"
+    return [_registered(row) for row in await tx.fetch_all(statement, subject, limit, *(scope or ()))]
+
+
+async def list_ca_certificates(
+    tx: Transaction, query: Query, cursor: Cursor, *, ascending: bool, template: str | None
+) -> Page[CaRegistration]:
+    """By age, newest first unless ``ascending``; with ``template`` those that provision by it. Raises Invalid."""
+    only = {} if template is None else {"template_name": template}
+
+    async def fetch(after: Position | None, limit: int) -> list[CaRegistration]:
+        return await CA_CERTIFICATES.page_by_age(
+            tx, *query.scope, after=after, limit=limit, ascending=ascending, **only
+        )
+
+    listing = f"authorities-{'ascending' if ascending else 'descending'} {template or ''}"
+    return await page_of(query, cursor, listing, fetch, lambda ca: (to_micros(ca.created_at), ca.fingerprint))
+
+
+def parse_new_ca(
+    change: Change, pem: str, verification: str | None, mode: CertificateMode
+) -> tuple[CaCertificate, bytes | None]:
+    """The CA certificate and what its verification certificate was made for. Raises Disallowed, InvalidCertificate."""
+    if mode == "DEFAULT" and verification is None:
+        what = "Need to provide verification certificate for registering CA Certificates in DEFAULT mode"
+        raise Disallowed(_KIND, "", what)
+    if mode == "SNI_ONLY" and verification is not None:
+        what = "Cannot provide verification certificate for registering CA Certificates in SNI_ONLY mode"
+        raise Disallowed(_KIND, "", what)
+    ca = parse_ca_certificate(pem, "caCertificate", change.now)
+    return ca, read_verification(verification, ca) if verification is not None else None
+
+
+def check_config(config: RegistrationConfig | None) -> None:
+    """As far as that can be done without the store. Raises InvalidTemplate."""
+    if config is not None and config.template_body is not None:
+        parse_template(config.template_body, Kind.JITP)
+
+
+async def register_ca_certificate(tx: Transaction, change: Change, new: NewCa) -> CaRegistration:
+    """Raises WrongRegistrationCode, NotFound, Invalid, AlreadyExists and LimitExceeded."""
+    scope, now, certificate, subject = change.scope, change.now, new.ca.certificate, new.ca.subject
+    kept = (scope, certificate.fingerprint, subject, new.status, new.mode, new.auto_registration, *_columns(new.config))
+    ca = CaRegistration(*kept, change.new_id(), 1, now, now)
+    if new.code is not None:
+        known = await CODES.find(tx, *scope)
+        if known is None or not hmac.compare_digest(new.code, known.code.encode()):
+            reason = "Registration code provided in the CN field of verification certificate is invalid."
+            raise WrongRegistrationCode(reason)
+    await _check_template(tx, scope, new.config)
+    await CERTIFICATES.insert(tx, certificate)
+    # One account of a region has it as DEFAULT. The caller has the CA's key then, and learns nothing that it may not.
+    is_owned = new.mode == "DEFAULT" and await tx.fetch_one(_IS_OWNED, ca.fingerprint, scope.region)
+    if is_owned or not await CA_CERTIFICATES.insert(tx, ca):
+        raise AlreadyExists(_KIND, ca.fingerprint, arn=ca.arn)
+    if await tx.fetch_one(_HAS_TOO_MANY, *scope, subject):
+        reason = f"At most {MAX_SAME_SUBJECT} CA certificates can have the same subject"
+        raise LimitExceeded(_KIND, ca.fingerprint, reason)
+    await put_tags(tx, scope, ca.resource, new.tags)
+    await announce(tx, scope, "ca", ca.fingerprint, now)  # certificates may be left of an earlier registration
+    tx.audit_resources.append(ca.arn)
+    return ca
+
+
+async def update_ca_certificate(tx: Transaction, change: Change, changes: CaChanges) -> None:
+    """A change to what is so already is none. Raises NotFound and Invalid."""
+    current = await CA_CERTIFICATES.get(tx, *change.scope, changes.fingerprint)
+    await _check_template(tx, change.scope, changes.config)
+    automatic, config = changes.auto_registration, changes.config or current.config
+    if changes.remove_registration:
+        automatic, config = False, None
+    body, name, role = _columns(config)
+    changed = replace(
+        current,
+        status=changes.status or current.status,
+        auto_registration=current.auto_registration if automatic is None else automatic,
+        template_body=body,
+        template_name=name,
+        role_arn=role,
+    )
+    if changed == current:
+        return
+    await CA_CERTIFICATES.update(tx, replace(changed, version=current.version + 1, modified_at=change.now))
+    if changed.status is not current.status:
+        await announce(tx, change.scope, "ca", current.fingerprint, change.now)
+    tx.audit_resources.append(current.arn)
+
+
+async def delete_ca_certificate(tx: Transaction, change: Change, fingerprint: str) -> None:
+    """What was registered under it stays, and connects nowhere. Raises NotFound, and InvalidState while ACTIVE."""
+    current = await CA_CERTIFICATES.get(tx, *change.scope, fingerprint)
+    if current.status is CaStatus.ACTIVE:
+        reason = f"CA Certificate must be deactivated (not ACTIVE) before deletion. Id: {fingerprint}"
+        raise InvalidState(_KIND, fingerprint, reason)
+    await CA_CERTIFICATES.delete(tx, *change.scope, fingerprint)
+    await drop_content(tx, fingerprint)
+    await drop_tags(tx, change.scope, current.resource)
+    await announce(tx, change.scope, "ca", fingerprint, change.now)
+    tx.audit_resources.append(current.arn)
+
+
+async def register_under_ca(
+    tx: Transaction, change: Change, issued: IssuedCertificate, given: CaCertificate | None, status: Status
+) -> Registration:
+    """Raises AlreadyExists, LimitExceeded, and what ``issuer_of`` does."""
+    ca = await issuer_of(tx, change.scope, issued, given)
+    registration = registration_under(ca, issued, status, change.now, change.new_id())
+    known = await find_by_serial(tx, change.scope, ca.fingerprint, issued.serial)
+    if known is not None:
+        raise AlreadyExists("certificate", known)
+    if not await register(tx, registration, issued.certificate, change.environment.quotas):
+        raise AlreadyExists("certificate", issued.fingerprint)
+    return registration
+
+
+def registration_under(
+    ca: CaRegistration, issued: IssuedCertificate, status: Status, now: datetime, generation: str
+) -> Registration:
+    """A new one, which has the CA's mode (AWS's RegisterCACertificate)."""
+    scope, fingerprint, serial = ca.scope, issued.fingerprint, issued.serial
+    return Registration(
+        scope, fingerprint, status, ca.mode, "registered", now, now, generation, 1, ca.fingerprint, serial
+    )
+
+
+async def issuer_of(
+    tx: Transaction, scope: Scope, issued: IssuedCertificate, given: CaCertificate | None
+) -> CaRegistration:
+    """The account's CA certificate whose key signed ``issued``; ``given`` says which, where several have the same name.
+
+    Raises UnverifiedCertificate, Ambiguous, and InvalidState if it is not registered or not ACTIVE.
+    """
+    field = "certificatePem"
+    if given is not None:
+        if given.subject != issued.issuer:
+            reason = "The issuer of the certificate did not match the subject of the provided CA certificate."
+            raise UnverifiedCertificate(field, reason)
+        found = await find_registered_ca(tx, scope, given.certificate.fingerprint)
+    else:
+        named = await find_by_subject(tx, scope, issued.issuer, limit=2)
+        if len(named) > 1:
+            several = "Several CA certificates have the certificate's issuer as their subject"
+            raise Ambiguous(_KIND, f"{several}: say which in caCertificatePem")
+        found = named[0] if named else None
+    content = given.content if given is not None else found.content() if found is not None else None
+    if content is not None and not is_signed_by(issued.content, content):
+        reason = "The signature of the certificate failed verification against the provided CA certificate."
+        raise UnverifiedCertificate(field, reason)
+    if found is None:
+        raise InvalidState("certificate", issued.fingerprint, "No CA certificate exists for the given certificate")
+    ca = found.registration
+    if ca.status is not CaStatus.ACTIVE:
+        raise InvalidState(_KIND, ca.fingerprint, "The CA certificate is not active")
+    return ca
+
+
+async def sole_issuer_of(tx: Transaction, scope: Scope, issued: IssuedCertificate) -> CaRegistration | None:
+    """The account's ACTIVE one whose key signed ``issued``; None if there is none, or more than one."""
+    named = await find_by_subject(tx, scope, issued.issuer, limit=MAX_SAME_SUBJECT)
+    signers = [
+        ca.registration
+        for ca in named
+        if ca.registration.status is CaStatus.ACTIVE and is_signed_by(issued.content, ca.content())
+    ]
+    return signers[0] if len(signers) == 1 else None
+
+
+async def _check_template(tx: Transaction, scope: Scope, config: RegistrationConfig | None) -> None:
+    if config is None or config.template_name is None:
+        return
+    template = await get_template(tx, scope, config.template_name)
+    if template is None:
+        raise NotFound("provisioning template", config.template_name)
+    if template.kind is not Kind.JITP:
+        raise Invalid("registrationConfig.templateName", f"must be that of a template of the type {Kind.JITP}")
+
+
+def _columns(config: RegistrationConfig | None) -> tuple[str | None, str | None, str | None]:
+    return (config.template_body, config.template_name, config.role_arn) if config else (None, None, None)
+
+
+def _registered(row: Row) -> RegisteredCa:
+    own, certificate = split_content(row)
+    return RegisteredCa(CA_CERTIFICATES.load(own), certificate)
