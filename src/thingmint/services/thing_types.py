@@ -99,12 +99,13 @@ async def list_thing_types(tx: Transaction, query: Query, name: str | None, curs
 async def update_thing_type(
     tx: Transaction, change: Change, name: str, description: str | None, searchable: Sequence[str] | None
 ) -> None:
-    """What is None stays as it is. Raises NotFound and Invalid."""
+    """What is None stays as it is. Raises Invalid and NotFound."""
+    checked = None if searchable is None else _check_searchable(searchable)
     type = await THING_TYPES.get(tx, *change.scope, name)
     changed = replace(
         type,
         description=type.description if description is None else description,
-        searchable=type.searchable if searchable is None else _check_searchable(searchable),
+        searchable=type.searchable if checked is None else checked,
     )
     await _update(tx, type, changed)
 
