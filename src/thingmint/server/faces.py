@@ -31,17 +31,12 @@ from thingmint.services.doorkeeping import Doorkeeping
 from thingmint.services.fleet import FleetRegistry
 from thingmint.services.hostnames import list_hostnames
 from thingmint.services.markers import Markers
-from thingmint.services.memberships import MembershipRegistry
 from thingmint.services.newcomers import NewcomerRegistry
 from thingmint.services.operations import OperationRegistry
 from thingmint.services.ownership import OwnershipRegistry
 from thingmint.services.pages import PageTokens
-from thingmint.services.principals import PrincipalRegistry
 from thingmint.services.provisioning import ProvisioningRegistry
-from thingmint.services.tags import TagRegistry
 from thingmint.services.templates import TemplateRegistry
-from thingmint.services.thing_groups import ThingGroupRegistry
-from thingmint.services.things import ThingRegistry
 from thingmint.settings import ConfigError
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
@@ -103,11 +98,6 @@ def front(
     sigv4 = SigV4(access.directory, utc_now)
     registries = Registries(
         device_policies=DevicePolicyRegistry(access.store, markers),
-        things=ThingRegistry(access.store, markers),
-        thing_groups=ThingGroupRegistry(access.store, markers),
-        memberships=MembershipRegistry(access.store, markers),
-        principals=PrincipalRegistry(access.store, markers),
-        tags=TagRegistry(access.store),
         templates=fleet.templates,
         claims=fleet.claims,
         provisioning=fleet.provisioning,

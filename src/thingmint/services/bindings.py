@@ -19,11 +19,11 @@ from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.registration import arn_of
 from thingmint.domain.status import Status
 from thingmint.services.certificates import Registration, delete_registration, register
+from thingmint.services.thing_principals import is_attached
 from thingmint.store import bindings as sql
 from thingmint.store import fleet as fleet_sql
 from thingmint.store import policy_attachments
 from thingmint.store.outbox import announce
-from thingmint.store.things import is_attached
 
 if TYPE_CHECKING:
     from datetime import datetime

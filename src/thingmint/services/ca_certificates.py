@@ -45,9 +45,9 @@ from thingmint.services.certificates import (
     with_content,
 )
 from thingmint.services.pages import Page, page_of
+from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store.outbox import announce
 from thingmint.store.table import Table, record
-from thingmint.store.tags import drop_tags, put_tags
 from thingmint.store.templates import get_template
 from thingmint.store.times import from_micros, to_micros
 

@@ -22,10 +22,10 @@ from thingmint.services.policy_writes import (
     new_policy,
     new_version,
 )
+from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store import device_policies as sql
 from thingmint.store import policy_attachments as attachments
 from thingmint.store.outbox import announce
-from thingmint.store.tags import drop_tags, put_tags
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:

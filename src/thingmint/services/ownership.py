@@ -32,13 +32,13 @@ from thingmint.services.certificates import (
     register,
     utc_now,
 )
+from thingmint.services.thing_principals import is_attached
 from thingmint.store import ownership_tokens as sql
 from thingmint.store.bindings import get_binding
 from thingmint.store.doorkeeping import account_settings
 from thingmint.store.outbox import announce
 from thingmint.store.ownership_tokens import OwnershipToken
 from thingmint.store.policy_attachments import count_attachments
-from thingmint.store.things import is_attached
 
 if TYPE_CHECKING:
     from collections.abc import Callable

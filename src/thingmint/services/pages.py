@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from thingmint.domain.registration import Scope
     from thingmint.services.change import Query
 
-__all__ = ["Cursor", "Listing", "Page", "PageRequest", "PageTokens", "Position", "page_of"]
+__all__ = ["Cursor", "Listing", "Page", "PageRequest", "PageTokens", "Position", "page_by_text", "page_of"]
 
 T = TypeVar("T")
 
@@ -95,6 +95,23 @@ async def page_of(
     if len(found) == len(items):
         return Page(items, None)
     return Page(items, tokens.seal(listing, scope, position(items[-1])))
+
+
+async def page_by_text(
+    query: Query,
+    cursor: Cursor,
+    listing: str,
+    fetch: Callable[[str, int], Awaitable[list[T]]],
+    position: Callable[[T], str],
+) -> Page[T]:
+    """page_of for lists in order of a text, such as a name. ``after`` is empty for the first page."""
+    return await page_of(
+        query,
+        cursor,
+        listing,
+        lambda after, limit: fetch(after[1] if after else "", limit),
+        lambda item: (0, position(item)),
+    )
 
 
 PageRequest = Cursor  # until the last list is converted

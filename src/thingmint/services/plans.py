@@ -19,16 +19,13 @@ from thingmint.domain.issuing_ca import CertificateRequest
 from thingmint.domain.keys import CSR_KEYS
 from thingmint.domain.status import Status
 from thingmint.domain.template import FromCsr, FromPem, Override, Registered
-from thingmint.domain.things import AttributeChange, Thing, ThingChange
 from thingmint.services.ca_certificates import issuer_of, registration_under, sole_issuer_of
 from thingmint.services.certificates import Registration, change_status, find_by_serial, get_registered, register
-from thingmint.services.memberships import update_groups
 from thingmint.services.policy_writes import attach_policy, create_policy, existing_policy, new_policy
-from thingmint.services.principals import attach_principal
-from thingmint.services.things import create_thing, update_thing
+from thingmint.services.thing_groups import groups_of, update_groups
+from thingmint.services.thing_principals import attach_principal
+from thingmint.services.things import THINGS, AttributeChange, Thing, create_thing, update_thing
 from thingmint.store import device_policies as policies_sql
-from thingmint.store import thing_groups as groups_sql
-from thingmint.store import things as things_sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +39,8 @@ if TYPE_CHECKING:
     from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Scope
     from thingmint.domain.template import CertificatePlan, Plan, ThingPlan
-    from thingmint.domain.things import PrincipalType
     from thingmint.services.change import Authorize
+    from thingmint.services.thing_principals import PrincipalType
     from thingmint.store.engine import Transaction
 
 __all__ = ["Applied", "NewCertificate", "PreparedPlan", "apply_plan", "prepare_plan"]
@@ -92,7 +89,7 @@ def prepare_plan(
     if plan.thing is not None:
         if plan.thing.billing_group is not None:
             raise NotFound("billing group", plan.thing.billing_group)  # there are none
-        thing = Thing.begin(
+        thing = Thing.new(
             scope,
             plan.thing.name,
             id=str(uuid.uuid4()),
@@ -240,7 +237,7 @@ class _Work:
     async def _thing(self, plan: ThingPlan, certificate: Certificate | None) -> None:
         tx, scope, new = self._tx, self._scope, self._prepared.thing
         assert new is not None, "a thing that is planned was prepared"
-        existing = await things_sql.get_thing(tx, scope, plan.name)
+        existing = await THINGS.find(tx, *scope, plan.name)
         if existing is None:
             self._may("CreateThing", new.arn)
             await create_thing(tx, new)
@@ -270,14 +267,13 @@ class _Work:
             type = plan.type
         if attributes is not None or type is not None:
             self._may("UpdateThing", thing.arn)
-            change = ThingChange(type=type, attributes=attributes)
-            await update_thing(self._tx, thing.scope, thing.name, change, self._now)
+            await update_thing(self._tx, thing.scope, thing.name, self._now, type=type, attributes=attributes)
 
     async def _join_groups(self, plan: ThingPlan, *, existing: bool) -> None:
         if plan.groups is None:
             return
         override = plan.overrides.groups if existing else None
-        known = [group.name for group in await groups_sql.groups_of(self._tx, self._scope, plan.name)]
+        known = [group.name for group in await groups_of(self._tx, self._scope, plan.name)]
         add = [group for group in plan.groups if group not in known]
         # Without a word on it, what AddThingToThingGroup does to a thing that is in groups already: one more.
         remove = [group for group in known if group not in plan.groups] if override is Override.REPLACE else []

@@ -1,66 +1,88 @@
-"""Tags of whatever can have some."""
+"""Tags: what an account notes on its resources, which are named as in ARNs: by kind, a slash and a name."""
 
+# ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import arn
-from thingmint.domain.errors import LimitExceeded, NotFound
-from thingmint.domain.tags import MAX_TAGS
-from thingmint.store import tags as sql
+from thingmint.domain.errors import Invalid, LimitExceeded, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from thingmint.domain.registration import Scope
-    from thingmint.store.engine import Store, Transaction
+    from thingmint.services.change import Change
+    from thingmint.store.engine import Transaction
 
-__all__ = ["TagRegistry"]
+__all__ = ["TAGGABLE", "add_tags", "check_tags", "drop_tags", "get_tags", "put_tags", "remove_tags"]
 
+_MAX_TAGS = 50  # of one resource
+_RESERVED = "aws:"  # for AWS's own, in upper or lower case, at the beginning of keys and of values
 
-class TagRegistry:
-    """Every method is one transaction. A resource is its kind, one of TAGGABLE, and its name."""
+_TABLES = {
+    "thingtype": ("thing_types", "name"),
+    "thinggroup": ("thing_groups", "name"),
+    "policy": ("device_policies", "name"),
+    "provisioningtemplate": ("provisioning_templates", "name"),
+    "cacert": ("ca_certificates", "fingerprint"),
+}
+TAGGABLE = tuple(_TABLES)
+"""The kinds of resources that can have tags."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    async def put(self, scope: Scope, kind: str, name: str, tags: Mapping[str, str]) -> None:
-        """Adds tags that were checked, or gives them new values. Raises NotFound and LimitExceeded."""
-        resource = f"{kind}/{name}"
-
-        async def body(tx: Transaction) -> None:
-            await _check_existing(tx, scope, kind, name)
-            known = await sql.get_tags(tx, scope, resource)
-            if len({**known, **tags}) > MAX_TAGS:
-                raise LimitExceeded(kind, name, f"A resource can have at most {MAX_TAGS} tags")
-            await sql.put_tags(tx, scope, resource, tags)
-            tx.audit_resources.append(arn(scope, resource))
-
-        await self._store.write(body)
-
-    async def remove(self, scope: Scope, kind: str, name: str, keys: Iterable[str]) -> None:
-        """Removing one that is not there is no change. Raises NotFound."""
-        resource, unwanted = f"{kind}/{name}", set(keys)
-
-        async def body(tx: Transaction) -> None:
-            await _check_existing(tx, scope, kind, name)
-            known = await sql.get_tags(tx, scope, resource)
-            if there := unwanted & known.keys():
-                await sql.delete_tags(tx, scope, resource, there)
-                tx.audit_resources.append(arn(scope, resource))
-
-        await self._store.write(body)
-
-    async def list(self, scope: Scope, kind: str, name: str) -> dict[str, str]:
-        """In order of their keys. Raises NotFound."""
-
-        async def body(tx: Transaction) -> dict[str, str]:
-            await _check_existing(tx, scope, kind, name)
-            return await sql.get_tags(tx, scope, f"{kind}/{name}")
-
-        return await self._store.read(body)
+_PUT = (
+    "INSERT INTO tags (account, region, resource, key, value) VALUES ($1, $2, $3, $4, $5) "
+    "ON CONFLICT (account, region, resource, key) DO UPDATE SET value = excluded.value"
+)
+_OF_RESOURCE = "WHERE account = $1 AND region = $2 AND resource = $3"
 
 
-async def _check_existing(tx: Transaction, scope: Scope, kind: str, name: str) -> None:
-    if not await sql.has_resource(tx, scope, kind, name):
+def check_tags(tags: Iterable[tuple[str, str]], field: str) -> dict[str, str]:
+    """Keys and values of one request, whose characters and lengths the model has checked. Raises Invalid."""
+    checked: dict[str, str] = {}
+    for key, value in tags:
+        if key.lower().startswith(_RESERVED) or value.lower().startswith(_RESERVED):
+            raise Invalid(field, f"must not begin with {_RESERVED}, in keys or in values")
+        if key in checked:
+            raise Invalid(field, "must not have a key twice")
+        checked[key] = value
+    if len(checked) > _MAX_TAGS:
+        raise Invalid(field, f"must be at most {_MAX_TAGS}")
+    return checked
+
+
+async def get_tags(tx: Transaction, scope: Scope, kind: str, name: str) -> dict[str, str]:
+    """In order of their keys. Raises NotFound for a resource that does not exist."""
+    table, column = _TABLES[kind]
+    found = f"SELECT 1 FROM {table} WHERE account = $1 AND region = $2 AND {column} = $3"
+    if await tx.fetch_one(found, *scope, name) is None:
         raise NotFound(kind, name)
+    sql = f"SELECT key, value FROM tags {_OF_RESOURCE} ORDER BY key"
+    return {row[0]: row[1] for row in await tx.fetch_all(sql, *scope, f"{kind}/{name}")}
+
+
+async def add_tags(tx: Transaction, change: Change, kind: str, name: str, tags: Mapping[str, str]) -> None:
+    """Keys that are there get new values. ``tags`` were checked. Raises NotFound and LimitExceeded."""
+    if len({**await get_tags(tx, change.scope, kind, name), **tags}) > _MAX_TAGS:
+        raise LimitExceeded(kind, name, f"A resource can have at most {_MAX_TAGS} tags")
+    await put_tags(tx, change.scope, f"{kind}/{name}", tags)
+    tx.audit_resources.append(arn(change.scope, f"{kind}/{name}"))
+
+
+async def remove_tags(tx: Transaction, change: Change, kind: str, name: str, keys: Iterable[str]) -> None:
+    """Ignores keys that are not there. Raises NotFound."""
+    there = set(keys) & (await get_tags(tx, change.scope, kind, name)).keys()
+    if there:
+        rows = [(*change.scope, f"{kind}/{name}", key) for key in there]
+        await tx.execute_many(f"DELETE FROM tags {_OF_RESOURCE} AND key = $4", rows)
+        tx.audit_resources.append(arn(change.scope, f"{kind}/{name}"))
+
+
+async def put_tags(tx: Transaction, scope: Scope, resource: str, tags: Mapping[str, str]) -> None:
+    """For services that create a resource: on one that is new, checked tags are not too many."""
+    await tx.execute_many(_PUT, [(*scope, resource, key, value) for key, value in tags.items()])
+
+
+async def drop_tags(tx: Transaction, scope: Scope, resource: str) -> None:
+    """For services that delete a resource: a later one of its name has no tags."""
+    await tx.execute(f"DELETE FROM tags {_OF_RESOURCE}", *scope, resource)

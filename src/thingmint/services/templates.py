@@ -10,10 +10,10 @@ from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, LimitExcee
 from thingmint.domain.provisioning import MAX_VERSIONS, ProvisioningTemplate, TemplateVersion
 from thingmint.domain.template import Kind, parse_template
 from thingmint.services.certificates import utc_now
+from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store import templates as sql
 from thingmint.store.claims import delete_claims
 from thingmint.store.outbox import announce
-from thingmint.store.tags import drop_tags, put_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,151 +1,317 @@
-"""Thing groups: hierarchies of them, and who is in which."""
+"""Thing groups: hierarchies of them, and which things are in them. See things.py for how text has to sort."""
 
+# ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
 
-import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from thingmint.domain.arns import arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid
-from thingmint.domain.things import MAX_CHILDREN, ThingGroup
-from thingmint.services.certificates import utc_now
-from thingmint.services.memberships import existing_group
-from thingmint.services.pages import Listing
-from thingmint.services.things import check_version
-from thingmint.store import thing_groups as sql
+from thingmint.domain.registration import Scope
+from thingmint.services.pages import Page, page_by_text
+from thingmint.services.tags import drop_tags, put_tags
+from thingmint.services.things import AFTER_NAMES, THINGS, AttributeChange, check_count, check_name, check_version
 from thingmint.store.outbox import announce
-from thingmint.store.tags import drop_tags, put_tags
+from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
+    from collections.abc import Sequence
 
-    from thingmint.domain.registration import Scope
-    from thingmint.domain.things import AttributeChange
-    from thingmint.services.markers import Markers
-    from thingmint.services.pages import Page, PageRequest
-    from thingmint.store.engine import Store, Transaction
+    from thingmint.services.change import Change, Query
+    from thingmint.services.pages import Cursor
+    from thingmint.services.things import Thing
+    from thingmint.store.engine import Transaction
 
-__all__ = ["ThingGroupRegistry"]
+__all__ = [
+    "THING_GROUPS",
+    "ThingGroup",
+    "create_thing_group",
+    "delete_thing_group",
+    "groups_of",
+    "list_groups_of",
+    "list_members",
+    "list_thing_groups",
+    "update_groups",
+    "update_thing_group",
+]
+
+_MAX_GROUPS = 10  # that a thing is in
+_MAX_CHILDREN = 100  # directly below a group
+_MAX_DEPTH = 7  # levels of groups, the root counted
+_AFTER_SLASH = chr(ord("/") + 1)  # no name has a slash, so all paths below x lie between x/ and x0
 
 
-class ThingGroupRegistry:
-    """Every method is one transaction."""
+@record
+class ThingGroup:
+    """``path`` holds the names from the root of its hierarchy to its own, with slashes between. A group never moves."""
 
-    def __init__(self, store: Store, markers: Markers, clock: Callable[[], datetime] = utc_now) -> None:
-        self._store = store
-        self._markers = markers
-        self._clock = clock
+    scope: Scope
+    name: str
+    id: str  # a UUID
+    parent: str | None
+    path: str
+    description: str | None
+    attributes: Mapping[str, str]
+    version: int  # counts changes, from 1
+    created_at: datetime
 
-    async def create(
-        self,
-        scope: Scope,
-        name: str,
-        parent: str | None,
-        description: str | None,
-        attributes: Mapping[str, str],
-        tags: Mapping[str, str],
-    ) -> ThingGroup:
-        """The group, or the one of the same place and properties that is there already.
+    @property
+    def resource(self) -> str:
+        return f"thinggroup/{self.name}"
 
-        Raises Invalid (an unknown parent too: AWS's model has no better word for it here), AlreadyExists, Disallowed.
-        """
-        id, now = str(uuid.uuid4()), self._clock()
+    @property
+    def arn(self) -> str:
+        return arn(self.scope, self.resource)
 
-        async def body(tx: Transaction) -> ThingGroup:
-            above = None
-            if parent is not None:
-                above = await sql.get_group(tx, scope, parent)
-                if above is None:
-                    raise Invalid("parentGroupName", "must be the name of a thing group that exists")
-            new = ThingGroup.begin(scope, name, above, id=id, description=description, attributes=attributes, now=now)
-            existing = await sql.get_group(tx, scope, name)
-            if existing is not None:
-                if existing.is_like(new):
-                    return existing
-                reason = f"Thing Group {name} already exists in current account with different properties"
-                raise AlreadyExists("thing group", existing.id, arn=existing.arn, reason=reason)
-            if parent is not None and await sql.count_children(tx, scope, parent) >= MAX_CHILDREN:
-                reason = f"Thing group {parent} has {MAX_CHILDREN} groups directly below it already"
-                raise Disallowed("thing group", parent, reason)
-            await sql.insert_group(tx, new)
-            await put_tags(tx, scope, new.resource, tags)
-            tx.audit_resources.append(new.arn)
-            return new
+    @property
+    def ancestors(self) -> list[str]:
+        """From the root to the parent."""
+        return self.path.split("/")[:-1]
 
-        return await self._store.write(body)
+    @property
+    def root(self) -> str:
+        return self.path.partition("/")[0]
 
-    async def describe(self, scope: Scope, name: str) -> ThingGroup:
-        async def body(tx: Transaction) -> ThingGroup:
-            return await existing_group(tx, scope, name)
+    def same_configuration(self, other: ThingGroup) -> bool:
+        mine, theirs = [(group.path, group.description, group.attributes) for group in (self, other)]
+        return mine == theirs
 
-        return await self._store.read(body)
 
-    async def list(
-        self, scope: Scope, parent: str | None, prefix: str, request: PageRequest, *, recursive: bool
-    ) -> Page[ThingGroup]:
-        """Those directly below ``parent`` (without one: the roots), or all below. Raises NotFound for the parent.
+@record
+class Member:
+    scope: Scope
+    group: str
+    thing: str
+    added_at: datetime
 
-        Their names begin with ``prefix``; they come by name, or by path if they are all those below one.
-        """
-        listing = Listing(self._markers, f"thing-groups {parent or ''} {prefix} {recursive}", scope)
-        after = listing.after(request)
-        limit = request.limit + 1
 
-        async def body(tx: Transaction) -> list[ThingGroup]:
-            above = None if parent is None else await existing_group(tx, scope, parent)
-            if not recursive:
-                return await sql.list_children(tx, scope, parent, prefix=prefix, limit=limit, after=after)
-            if above is None:
-                return await sql.list_groups(tx, scope, prefix=prefix, limit=limit, after=after)
-            return await sql.list_descendants(tx, above, prefix=prefix, limit=limit, after=after)
+THING_GROUPS = Table(ThingGroup, "thing_groups", "thing group")
+_MEMBERS = Table(
+    Member,
+    "thing_group_members",
+    "member",
+    key=("account", "region", "thing_group", "thing"),
+    columns={"group": "thing_group"},
+)
 
-        def position(group: ThingGroup) -> str:
-            return "/".join(group.path) if recursive and parent is not None else group.name
+_COUNT_CHILDREN = "SELECT count(*) FROM thing_groups WHERE account = $1 AND region = $2 AND parent = $3"
+_DROP_MEMBERS = "DELETE FROM thing_group_members WHERE account = $1 AND region = $2 AND thing_group = $3"
+_DETACH_POLICIES = (
+    "DELETE FROM device_policy_attachments WHERE account = $1 AND region = $2 AND kind = 'thinggroup' AND target = $3"
+)
+# Where a page begins is excluded by a condition of its own, so that the index is entered there in every case.
+_NAMED = f"{THING_GROUPS.select}WHERE account = $1 AND region = $2 AND name >= $4 AND name <> $5 AND name < $6 "
+_ALL = f"{_NAMED}ORDER BY name LIMIT $3"
+_ROOTS = f"{_NAMED}AND parent IS NULL ORDER BY name LIMIT $3"
+_CHILDREN = f"{_NAMED}AND parent = $7 ORDER BY name LIMIT $3"
+_BELOW = (
+    f"{THING_GROUPS.select}WHERE account = $1 AND region = $2 AND path > $6 AND path < $7 "
+    "AND name >= $4 AND name < $5 ORDER BY path LIMIT $3"
+)
+_GROUPS_OF = (
+    f"{THING_GROUPS.select}JOIN (SELECT thing_group FROM thing_group_members "
+    "WHERE account = $1 AND region = $2 AND thing = $3) AS m ON thing_group = name "
+    "WHERE account = $1 AND region = $2 ORDER BY thing_group"
+)
+_MEMBER = (
+    "SELECT g.path, m.thing FROM thing_groups AS g JOIN thing_group_members AS m "
+    "ON m.account = g.account AND m.region = g.region AND m.thing_group = g.name "
+    "WHERE g.account = $1 AND g.region = $2 "
+)
+_MEMBERS_AT = f"{_MEMBER}AND g.path = $3 AND m.thing > $4 ORDER BY m.thing LIMIT $5"
+_MEMBERS_BELOW = f"{_MEMBER}AND g.path > $3 AND g.path < $4 ORDER BY g.path, m.thing LIMIT $5"
 
-        return listing.page(request, await self._store.read(body), position)
 
-    async def update(
-        self,
-        scope: Scope,
-        name: str,
-        description: str | None,
-        attributes: AttributeChange | None,
-        expected_version: int | None,
-    ) -> ThingGroup:
-        """What is None stays as it is, and what changes nothing makes no new version.
+async def create_thing_group(
+    tx: Transaction,
+    change: Change,
+    name: str,
+    parent: str | None,
+    description: str | None,
+    attributes: Mapping[str, str],
+    tags: Mapping[str, str],
+) -> ThingGroup:
+    """The group, or the one of the same parent and properties that exists.
 
-        Raises NotFound, VersionConflict, Invalid.
-        """
+    Raises Invalid (an unknown parent too: AWS's model has no better word for it here), AlreadyExists, Disallowed.
+    """
+    path = name
+    if parent is not None:
+        above = await THING_GROUPS.find(tx, *change.scope, parent)
+        if above is None:
+            raise Invalid("parentGroupName", "must be the name of a thing group that exists")
+        path = f"{above.path}/{name}"
+    check_name(name, "thingGroupName")
+    if path.count("/") >= _MAX_DEPTH:
+        raise Invalid("parentGroupName", f"is at the bottom of a hierarchy of {_MAX_DEPTH} levels already")
+    given = AttributeChange(attributes).applied({})
+    check_count(given)
+    new = ThingGroup(change.scope, name, change.new_id(), parent, path, description, given, 1, change.now)
+    existing = await THING_GROUPS.find(tx, *change.scope, name)
+    if existing is not None:
+        if existing.same_configuration(new):
+            return existing
+        reason = f"Thing Group {name} already exists in current account with different properties"
+        raise AlreadyExists("thing group", existing.id, arn=existing.arn, reason=reason)
+    if parent is not None and await _count_children(tx, change.scope, parent) >= _MAX_CHILDREN:
+        reason = f"Thing group {parent} has {_MAX_CHILDREN} groups directly below it already"
+        raise Disallowed("thing group", parent, reason)
+    await THING_GROUPS.insert(tx, new)
+    await put_tags(tx, change.scope, new.resource, tags)
+    tx.audit_resources.append(new.arn)
+    return new
 
-        async def body(tx: Transaction) -> ThingGroup:
-            group = await existing_group(tx, scope, name)
-            check_version("thing group", name, expected_version, group.version)
-            changed = group.changed(description, attributes)
-            if changed is not group:
-                await sql.update_group(tx, changed)
-                tx.audit_resources.append(group.arn)
-            return changed
 
-        return await self._store.write(body)
+async def list_thing_groups(
+    tx: Transaction, query: Query, parent: str | None, prefix: str, cursor: Cursor, *, recursive: bool
+) -> Page[ThingGroup]:
+    """Those directly below ``parent`` (without one: the roots), or all below. Raises NotFound for the parent.
 
-    async def delete(self, scope: Scope, name: str, expected_version: int | None) -> None:
-        """Lets its members go. Deleting one that is not there is no error.
+    Their names begin with ``prefix``; they come by name, or by path if they are all those below one.
+    """
+    by_path = recursive and parent is not None
 
-        Raises VersionConflict, and Disallowed while there are groups below it.
-        """
-        now = self._clock()
+    async def fetch(after: str, limit: int) -> list[ThingGroup]:
+        end = prefix + AFTER_NAMES
+        if parent is None:
+            sql = _ALL if recursive else _ROOTS
+            rows = await tx.fetch_all(sql, *query.scope, limit, after or prefix, after, end)
+        else:
+            above = (await THING_GROUPS.get(tx, *query.scope, parent)).path
+            if recursive:
+                paths = (after or f"{above}/", above + _AFTER_SLASH)
+                rows = await tx.fetch_all(_BELOW, *query.scope, limit, prefix, end, *paths)
+            else:
+                rows = await tx.fetch_all(_CHILDREN, *query.scope, limit, after or prefix, after, end, parent)
+        return THING_GROUPS.load_all(rows)
 
-        async def body(tx: Transaction) -> None:
-            group = await sql.get_group(tx, scope, name)
-            if group is None:
-                return
-            check_version("thing group", name, expected_version, group.version)
-            if await sql.count_children(tx, scope, name):
-                reason = f"Cannot delete thing group : {name} when there are still child groups attached to it"
-                raise Disallowed("thing group", name, reason)
-            await sql.delete_group(tx, scope, name)
-            await drop_tags(tx, scope, group.resource)
-            await announce(tx, scope, "thinggroup", name, now)
-            tx.audit_resources.append(group.arn)
+    listing = f"thing-groups {parent or ''} {prefix} {recursive}"
+    return await page_by_text(query, cursor, listing, fetch, lambda group: group.path if by_path else group.name)
 
-        await self._store.write(body)
+
+async def update_thing_group(
+    tx: Transaction,
+    change: Change,
+    name: str,
+    description: str | None,
+    attributes: AttributeChange | None,
+    expected_version: int | None,
+) -> ThingGroup:
+    """What is None stays as it is, and what changes nothing makes no new version.
+
+    Raises NotFound, VersionConflict, Invalid.
+    """
+    group = await THING_GROUPS.get(tx, *change.scope, name)
+    check_version("thing group", name, expected_version, group.version)
+    changed = replace(
+        group,
+        description=group.description if description is None else description,
+        attributes=group.attributes if attributes is None else attributes.applied(group.attributes),
+    )
+    check_count(changed.attributes)
+    if changed == group:
+        return group
+    changed = replace(changed, version=group.version + 1)
+    await THING_GROUPS.update(tx, changed)
+    tx.audit_resources.append(group.arn)
+    return changed
+
+
+async def delete_thing_group(tx: Transaction, change: Change, name: str, expected_version: int | None) -> None:
+    """Does nothing if there is none. Its members stay, its policies are detached: a later group of the name has none.
+
+    Raises VersionConflict, and Disallowed while there are groups below it.
+    """
+    scope = change.scope
+    group = await THING_GROUPS.find(tx, *scope, name)
+    if group is None:
+        return
+    check_version("thing group", name, expected_version, group.version)
+    if await _count_children(tx, scope, name):
+        reason = f"Cannot delete thing group : {name} when there are still child groups attached to it"
+        raise Disallowed("thing group", name, reason)
+    await tx.execute(_DROP_MEMBERS, *scope, name)
+    await tx.execute(_DETACH_POLICIES, *scope, name)
+    await THING_GROUPS.delete(tx, *scope, name)
+    await drop_tags(tx, scope, group.resource)
+    await announce(tx, scope, "thinggroup", name, change.now)
+    tx.audit_resources.append(group.arn)
+
+
+async def groups_of(tx: Transaction, scope: Scope, thing: str) -> list[ThingGroup]:
+    """The groups that the thing is in itself, by name. They are few."""
+    return THING_GROUPS.load_all(await tx.fetch_all(_GROUPS_OF, *scope, thing))
+
+
+async def list_groups_of(tx: Transaction, query: Query, thing: str, cursor: Cursor) -> Page[ThingGroup]:
+    """The same, a page at a time. Raises NotFound."""
+
+    async def fetch(after: str, limit: int) -> list[ThingGroup]:
+        await THINGS.get(tx, *query.scope, thing)
+        return [group for group in await groups_of(tx, query.scope, thing) if group.name > after]
+
+    return await page_by_text(query, cursor, f"groups-of-thing {thing}", fetch, lambda group: group.name)
+
+
+async def list_members(tx: Transaction, query: Query, group: str, cursor: Cursor, *, recursive: bool) -> Page[str]:
+    """The names of the things in the group, and in all below it if ``recursive``, by path and name. Raises NotFound.
+
+    No thing comes twice, as none is in two groups of one hierarchy.
+    """
+
+    async def fetch(after: str, limit: int) -> list[tuple[str, str]]:
+        path = (await THING_GROUPS.get(tx, *query.scope, group)).path
+        at, _, thing = after.partition(" ")
+        rows = await tx.fetch_all(_MEMBERS_AT, *query.scope, at or path, thing, limit)
+        if recursive and len(rows) < limit:
+            below = f"{path}/" if at in ("", path) else at
+            left = limit - len(rows)
+            rows += await tx.fetch_all(_MEMBERS_BELOW, *query.scope, below, path + _AFTER_SLASH, left)
+        return [(row[0], row[1]) for row in rows]
+
+    page = await page_by_text(query, cursor, f"things-in-group {group} {recursive}", fetch, " ".join)
+    return Page([thing for _, thing in page.items], page.next_token)
+
+
+async def update_groups(
+    tx: Transaction, scope: Scope, thing: str, now: datetime, *, add: Sequence[str] = (), remove: Sequence[str] = ()
+) -> None:
+    """Removes first, so that a thing can move within a hierarchy; what is so already is no change.
+
+    Raises NotFound and Disallowed.
+    """
+    member = await THINGS.get(tx, *scope, thing)
+    for name in remove:
+        group = await THING_GROUPS.get(tx, *scope, name)
+        if await _MEMBERS.delete(tx, *scope, name, thing):
+            await _changed(tx, member, group, now)
+    for name in add:
+        group = await THING_GROUPS.get(tx, *scope, name)
+        known = await groups_of(tx, scope, thing)
+        if all(one.name != name for one in known):
+            _check_addable(thing, group, known)
+            await _MEMBERS.insert(tx, Member(scope, name, thing, now))
+            await _changed(tx, member, group, now)
+
+
+def _check_addable(thing: str, group: ThingGroup, known: Sequence[ThingGroup]) -> None:
+    """AWS's guide: a thing is in 10 groups at most, and never in two that share a parent, near or far."""
+    for one in known:
+        if one.root == group.root:
+            reason = f"Thing {thing} is in thing group {one.name}, which is in the same hierarchy as {group.name}"
+            raise Disallowed("thing", thing, reason)
+    if len(known) >= _MAX_GROUPS:
+        raise Disallowed("thing", thing, f"Thing {thing} is in {_MAX_GROUPS} thing groups already")
+
+
+async def _count_children(tx: Transaction, scope: Scope, name: str) -> int:
+    row = await tx.fetch_one(_COUNT_CHILDREN, *scope, name)
+    return int(row[0]) if row else 0
+
+
+async def _changed(tx: Transaction, thing: Thing, group: ThingGroup, now: datetime) -> None:
+    await announce(tx, thing.scope, "thing", thing.name, now)
+    tx.audit_resources += [thing.arn, group.arn]

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from thingmint.domain.arns import arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid
 from thingmint.domain.registration import Scope
-from thingmint.services.pages import Page, page_of
+from thingmint.services.pages import Page, page_by_text
+from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store.table import Table, record
-from thingmint.store.tags import drop_tags, put_tags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thingmint.services.change import Change, Query
-    from thingmint.services.pages import Cursor, Position
+    from thingmint.services.pages import Cursor
     from thingmint.store.engine import Transaction
 
 __all__ = [
@@ -87,13 +87,13 @@ async def create_thing_type(
 async def list_thing_types(tx: Transaction, query: Query, name: str | None, cursor: Cursor) -> Page[ThingType]:
     """By name; with ``name`` that one alone, or none."""
 
-    async def fetch(after: Position | None, limit: int) -> list[ThingType]:
+    async def fetch(after: str, limit: int) -> list[ThingType]:
         if name is None:
-            return await THING_TYPES.page(tx, *query.scope, after=after[1] if after else "", limit=limit)
+            return await THING_TYPES.page(tx, *query.scope, after=after, limit=limit)
         found = await THING_TYPES.find(tx, *query.scope, name)
         return [found] if found else []
 
-    return await page_of(query, cursor, f"thing-types {name or ''}", fetch, lambda row: (0, row.name))
+    return await page_by_text(query, cursor, f"thing-types {name or ''}", fetch, lambda row: row.name)
 
 
 async def update_thing_type(

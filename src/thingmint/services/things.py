@@ -1,39 +1,183 @@
-"""Things: what devices are called, and what is known of them."""
+"""Things: devices by name, with a type and attributes. Patterns are those of AWS's model, counts of its limits' page.
 
+Prefixes are looked up as ranges, so text has to sort by its bytes, as it does in SQLite and in PostgreSQL's collation
+``C``.
+"""
+
+# ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
 
-import uuid
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from thingmint.domain.errors import AlreadyExists, Disallowed, NotFound, VersionConflict
-from thingmint.domain.things import Thing
-from thingmint.services.certificates import utc_now
-from thingmint.services.pages import Listing
+from thingmint.domain.arns import arn
+from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, VersionConflict
+from thingmint.domain.registration import Scope
+from thingmint.services.pages import Page, page_by_text
 from thingmint.services.thing_types import check_usable
-from thingmint.store import thing_groups as groups_sql
-from thingmint.store import things as sql
 from thingmint.store.outbox import announce
+from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
-
-    from thingmint.domain.registration import Scope
-    from thingmint.domain.things import ThingChange
-    from thingmint.services.markers import Markers
-    from thingmint.services.pages import Page, PageRequest
-    from thingmint.store.engine import Store, Transaction
+    from thingmint.services.change import Query
+    from thingmint.services.pages import Cursor
+    from thingmint.store.engine import Transaction
 
 __all__ = [
+    "AFTER_NAMES",
+    "THINGS",
+    "AttributeChange",
+    "Thing",
     "ThingFilter",
-    "ThingRegistry",
+    "check_count",
+    "check_name",
     "check_version",
     "create_thing",
     "delete_thing",
-    "existing_thing",
+    "list_things",
+    "thing_arn",
     "update_thing",
 ]
+
+AFTER_NAMES = "~"
+"""Sorts after every character that names and attributes can have."""
+
+_MAX_ATTRIBUTES = 50  # of a thing with a type, and of a group
+_MAX_ATTRIBUTES_UNTYPED = 3
+_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
+_ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
+_ATTRIBUTE_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeChange:
+    """An attribute whose value is empty is removed: none is ever kept without a value."""
+
+    values: Mapping[str, str]
+    merge: bool = False
+
+    def applied(self, before: Mapping[str, str], field: str = "attributes") -> dict[str, str]:
+        """Raises Invalid."""
+        for name, value in self.values.items():
+            if not _ATTRIBUTE_NAME.fullmatch(name):
+                raise Invalid(field, f"has a name that does not satisfy the pattern: {_ATTRIBUTE_NAME.pattern}")
+            if not _ATTRIBUTE_VALUE.fullmatch(value):
+                raise Invalid(field, f"has a value that does not satisfy the pattern: {_ATTRIBUTE_VALUE.pattern}")
+        merged = {**before, **self.values} if self.merge else self.values
+        return {name: value for name, value in merged.items() if value}
+
+
+@record
+class Thing:
+    scope: Scope
+    name: str
+    id: str  # a UUID
+    type: str | None
+    attributes: Mapping[str, str]
+    version: int  # counts changes, from 1
+    created_at: datetime
+
+    @classmethod
+    def new(
+        cls, scope: Scope, name: str, *, id: str, type: str | None, attributes: Mapping[str, str], now: datetime
+    ) -> Thing:
+        """The first version of one. Raises Invalid."""
+        check_name(name, "thingName")
+        if type is not None:
+            check_name(type, "thingTypeName")
+        return _check(cls(scope, name, id, type, AttributeChange(attributes).applied({}), version=1, created_at=now))
+
+    @property
+    def arn(self) -> str:
+        return thing_arn(self.scope, self.name)
+
+
+THINGS = Table(Thing, "things", "thing")
+
+_BY_TYPE = f"{THINGS.select}WHERE account = $1 AND region = $2 AND name > $3 AND type = $5 ORDER BY name LIMIT $4"
+_HAS_PRINCIPALS = "SELECT 1 FROM thing_principals WHERE account = $1 AND region = $2 AND thing = $3 LIMIT 1"
+_INSERT_ATTRIBUTES = "INSERT INTO thing_attributes (account, region, thing, name, value) VALUES ($1, $2, $3, $4, $5)"
+_DELETE_ATTRIBUTES = "DELETE FROM thing_attributes WHERE account = $1 AND region = $2 AND thing = $3"
+_LEAVE_GROUPS = "DELETE FROM thing_group_members WHERE account = $1 AND region = $2 AND thing = $3"
+
+
+async def create_thing(tx: Transaction, thing: Thing) -> Thing:
+    """The thing, or the one of the same configuration that exists.
+
+    Raises AlreadyExists for another configuration, NotFound for an unknown type, Disallowed for a deprecated one.
+    """
+    existing = await THINGS.find(tx, *thing.scope, thing.name)
+    if existing is None:
+        if thing.type is not None:
+            await check_usable(tx, thing.scope, thing.type)
+        await THINGS.insert(tx, thing)
+        await _insert_attributes(tx, thing)
+        tx.audit_resources.append(thing.arn)
+        return thing
+    if (existing.type, existing.attributes) != (thing.type, thing.attributes):
+        reason = f"Thing {thing.name} already exists with another type or other attributes"
+        raise AlreadyExists("thing", existing.id, arn=existing.arn, reason=reason)
+    return existing
+
+
+async def update_thing(
+    tx: Transaction,
+    scope: Scope,
+    name: str,
+    now: datetime,
+    *,
+    type: str | None = None,
+    remove_type: bool = False,
+    attributes: AttributeChange | None = None,
+    expected_version: int | None = None,
+) -> Thing:
+    """What is None stays as it is, and what changes nothing makes no new version.
+
+    Raises NotFound, VersionConflict, Invalid, Disallowed.
+    """
+    thing = await THINGS.get(tx, *scope, name)
+    check_version("thing", name, expected_version, thing.version)
+    if type is not None:
+        if remove_type:
+            raise Invalid("removeThingType", "must not be set along with thingTypeName")
+        check_name(type, "thingTypeName")
+    changed = replace(
+        thing,
+        type=None if remove_type else type or thing.type,
+        attributes=attributes.applied(thing.attributes) if attributes else thing.attributes,
+    )
+    if _check(changed) == thing:
+        return thing
+    if changed.type is not None and changed.type != thing.type:
+        await check_usable(tx, scope, changed.type)
+    changed = replace(changed, version=thing.version + 1)
+    await THINGS.update(tx, changed)
+    await tx.execute(_DELETE_ATTRIBUTES, *scope, name)
+    await _insert_attributes(tx, changed)
+    await announce(tx, scope, "thing", name, now)
+    tx.audit_resources.append(changed.arn)
+    return changed
+
+
+async def delete_thing(
+    tx: Transaction, scope: Scope, name: str, now: datetime, *, expected_version: int | None = None
+) -> None:
+    """Does nothing if there is none. Raises VersionConflict, and Disallowed while it has principals."""
+    thing = await THINGS.find(tx, *scope, name)
+    if thing is None:
+        return
+    check_version("thing", name, expected_version, thing.version)
+    if await tx.fetch_one(_HAS_PRINCIPALS, *scope, name):
+        reason = f"Cannot delete. Thing {name} is still attached to one or more principals"
+        raise Disallowed("thing", name, reason)
+    await tx.execute(_LEAVE_GROUPS, *scope, name)
+    await tx.execute(_DELETE_ATTRIBUTES, *scope, name)
+    await THINGS.delete(tx, *scope, name)
+    await announce(tx, scope, "thing", name, now)
+    tx.audit_resources.append(thing.arn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,140 +194,75 @@ class ThingFilter:
         # None of these can have a space in it.
         return f"things {self.type or ''} {self.attribute or ''} {self.value} {self.prefix}"
 
-
-class ThingRegistry:
-    """Every method is one transaction."""
-
-    def __init__(self, store: Store, markers: Markers, clock: Callable[[], datetime] = utc_now) -> None:
-        self._store = store
-        self._markers = markers
-        self._clock = clock
-
-    async def create(self, scope: Scope, name: str, type: str | None, attributes: Mapping[str, str]) -> Thing:
-        """Raises Invalid, and what create_thing does."""
-        thing = Thing.begin(scope, name, id=str(uuid.uuid4()), type=type, attributes=attributes, now=self._clock())
-
-        async def body(tx: Transaction) -> Thing:
-            return await create_thing(tx, thing)
-
-        return await self._store.write(body)
-
-    async def describe(self, scope: Scope, name: str) -> Thing:
-        async def body(tx: Transaction) -> Thing:
-            return await existing_thing(tx, scope, name)
-
-        return await self._store.read(body)
-
-    async def list(self, scope: Scope, wanted: ThingFilter, request: PageRequest) -> Page[Thing]:
-        """By name, or by the value of the attribute that is asked for."""
-        listing = Listing(self._markers, wanted.listing, scope)
-        after = listing.after(request)
-        limit = request.limit + 1
-
-        async def body(tx: Transaction) -> list[Thing]:
-            if wanted.attribute is None:
-                return await sql.list_things(tx, scope, type=wanted.type, limit=limit, after=after)
-            value, _, name = after.rpartition(" ")
-            return await sql.find_things(
-                tx,
-                scope,
-                wanted.attribute,
-                wanted.value,
-                prefix=wanted.prefix,
-                type=wanted.type,
-                limit=limit,
-                after=(value, name) if after else None,
-            )
-
-        def position(thing: Thing) -> str:
-            return thing.name if wanted.attribute is None else f"{thing.attributes[wanted.attribute]} {thing.name}"
-
-        return listing.page(request, await self._store.read(body), position)
-
-    async def update(self, scope: Scope, name: str, change: ThingChange, expected_version: int | None) -> Thing:
-        """Raises what update_thing does."""
-        now = self._clock()
-
-        async def body(tx: Transaction) -> Thing:
-            return await update_thing(tx, scope, name, change, now, expected_version=expected_version)
-
-        return await self._store.write(body)
-
-    async def delete(self, scope: Scope, name: str, expected_version: int | None) -> None:
-        """Raises what delete_thing does."""
-        now = self._clock()
-
-        async def body(tx: Transaction) -> None:
-            await delete_thing(tx, scope, name, now, expected_version=expected_version)
-
-        await self._store.write(body)
+    def position(self, thing: Thing) -> str:
+        return thing.name if self.attribute is None else f"{thing.attributes[self.attribute]} {thing.name}"
 
 
-async def create_thing(tx: Transaction, thing: Thing) -> Thing:
-    """The thing, or the one of the same configuration that is there already.
+async def list_things(tx: Transaction, query: Query, wanted: ThingFilter, cursor: Cursor) -> Page[Thing]:
+    """By name, or by the value of the attribute that is asked for."""
 
-    Raises AlreadyExists for another configuration, NotFound for an unknown type, Disallowed for a deprecated one.
-    """
-    existing = await sql.get_thing(tx, thing.scope, thing.name)
-    if existing is not None:
-        if (existing.type, existing.attributes) == (thing.type, thing.attributes):
-            return existing
-        raise AlreadyExists(
-            "thing",
-            existing.id,
-            arn=existing.arn,
-            reason=f"Thing {thing.name} already exists with another type or other attributes",
-        )
-    if thing.type is not None:
-        await check_usable(tx, thing.scope, thing.type)
-    await sql.insert_thing(tx, thing)
-    tx.audit_resources.append(thing.arn)
-    return thing
+    async def fetch(after: str, limit: int) -> list[Thing]:
+        if wanted.attribute is not None:
+            return await _find_things(tx, query.scope, wanted, wanted.attribute, after, limit)
+        if wanted.type is not None:
+            return THINGS.load_all(await tx.fetch_all(_BY_TYPE, *query.scope, after, limit, wanted.type))
+        return await THINGS.page(tx, *query.scope, after=after, limit=limit)
+
+    return await page_by_text(query, cursor, wanted.listing, fetch, wanted.position)
 
 
-async def existing_thing(tx: Transaction, scope: Scope, name: str) -> Thing:
-    """Raises NotFound."""
-    thing = await sql.get_thing(tx, scope, name)
-    if thing is None:
-        raise NotFound("thing", name)
-    return thing
+async def _find_things(
+    tx: Transaction, scope: Scope, wanted: ThingFilter, attribute: str, after: str, limit: int
+) -> list[Thing]:
+    value, _, name = after.rpartition(" ")
+    parameters: list[str | int] = [*scope, attribute, limit]
+    if wanted.prefix:
+        matches = "(value, thing) > ($5, $6) AND value < $7"
+        parameters += [value or wanted.value, name, wanted.value + AFTER_NAMES]
+    else:
+        matches = "value = $5 AND thing > $6"
+        parameters += [wanted.value, name]
+    of_type = ""
+    if wanted.type is not None:
+        parameters.append(wanted.type)
+        of_type = f"AND type = ${len(parameters)} "
+    rows = await tx.fetch_all(
+        f"{THINGS.select}JOIN (SELECT value, thing FROM thing_attributes "
+        f"WHERE account = $1 AND region = $2 AND name = $3 AND {matches}) AS a ON thing = name "
+        f"WHERE account = $1 AND region = $2 {of_type}ORDER BY value, thing LIMIT $4",
+        *parameters,
+    )
+    return THINGS.load_all(rows)
 
 
-async def update_thing(
-    tx: Transaction, scope: Scope, name: str, change: ThingChange, now: datetime, *, expected_version: int | None = None
-) -> Thing:
-    """What changes nothing makes no new version. Raises NotFound, VersionConflict, Invalid, Disallowed."""
-    thing = await existing_thing(tx, scope, name)
-    check_version("thing", name, expected_version, thing.version)
-    changed = thing.changed(change)
-    if changed is thing:
-        return thing
-    if changed.type is not None and changed.type != thing.type:
-        await check_usable(tx, scope, changed.type)
-    await sql.update_thing(tx, changed)
-    await announce(tx, scope, "thing", name, now)
-    tx.audit_resources.append(changed.arn)
-    return changed
+def thing_arn(scope: Scope, name: str) -> str:
+    return arn(scope, f"thing/{name}")
 
 
-async def delete_thing(
-    tx: Transaction, scope: Scope, name: str, now: datetime, *, expected_version: int | None = None
-) -> None:
-    """Deleting one that is not there is no error. Raises VersionConflict, and Disallowed while it has certificates."""
-    thing = await sql.get_thing(tx, scope, name)
-    if thing is None:
-        return
-    check_version("thing", name, expected_version, thing.version)
-    if await sql.list_attachments_of_thing(tx, scope, name, type=None, limit=1, after=""):
-        reason = f"Cannot delete. Thing {name} is still attached to one or more principals"
-        raise Disallowed("thing", name, reason)
-    await groups_sql.leave_all_groups(tx, scope, name)
-    await sql.delete_thing(tx, scope, name)
-    await announce(tx, scope, "thing", name, now)
-    tx.audit_resources.append(thing.arn)
+def check_name(name: str, field: str) -> str:
+    """``name``, if things, types and groups can have it. Raises Invalid."""
+    if not _NAME.fullmatch(name):
+        raise Invalid(field, f"must satisfy regular expression pattern: {_NAME.pattern}")
+    return name
+
+
+def check_count(attributes: Mapping[str, str], most: int = _MAX_ATTRIBUTES) -> None:
+    """Raises Invalid."""
+    if len(attributes) > most:
+        raise Invalid("attributes", f"must be at most {most}")
 
 
 def check_version(kind: str, name: str, expected: int | None, version: int) -> None:
     """Raises VersionConflict, unless nothing is expected."""
     if expected is not None and expected != version:
         raise VersionConflict(kind, name, expected=expected, version=version)
+
+
+def _check(thing: Thing) -> Thing:
+    check_count(thing.attributes, _MAX_ATTRIBUTES if thing.type else _MAX_ATTRIBUTES_UNTYPED)
+    return thing
+
+
+async def _insert_attributes(tx: Transaction, thing: Thing) -> None:
+    rows = [(*thing.scope, thing.name, name, value) for name, value in thing.attributes.items()]
+    await tx.execute_many(_INSERT_ATTRIBUTES, rows)

@@ -42,9 +42,7 @@ from thingmint.services.device_policies import DevicePolicyRegistry
 from thingmint.services.markers import Markers
 from thingmint.services.ownership import OwnershipRegistry
 from thingmint.services.provisioning import ProvisionedThing, ProvisioningRegistry, ThingRequest
-from thingmint.services.thing_groups import ThingGroupRegistry
-from thingmint.services.thing_types import ThingTypeRegistry
-from thingmint.services.things import ThingRegistry
+from thingmint.services.things import THINGS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -85,8 +83,6 @@ class Factory:
     ownership: OwnershipRegistry
     provisioning: ProvisioningRegistry
     authorities: Authorities
-    things: ThingRegistry
-    groups: ThingGroupRegistry
     lacking: set[str] = field(default_factory=set)
     effects: list[str] = field(default_factory=list)
     roles: list[tuple[str, str]] = field(default_factory=list)
@@ -176,10 +172,10 @@ def in_factory(path: Path, scenario: Callable[[Factory], Awaitable[None]], quota
     async def run(shop: Workshop) -> None:
         authority, hooks, markers = vectors.authority(), AskedHooks(), Markers(b"k" * 32)
         await DevicePolicyRegistry(shop.store, markers, clock=shop.clock).create(OURS, "all", POLICY, tags={})
-        await ThingTypeRegistry(shop.store, markers, shop.clock).create(OURS, "lamps", None, (), {})
-        groups = ThingGroupRegistry(shop.store, markers, shop.clock)
+        await shop.execute("INSERT INTO thing_types VALUES ($1, $2, 'lamps', 'i', NULL, '[]', NULL, 0)", *OURS)
         for name in ("one", "two", "three"):
-            await groups.create(OURS, name, None, None, {}, {})
+            insert = "INSERT INTO thing_groups VALUES ($1, $2, $3, 'i', NULL, $3, NULL, '{}', 1, 0)"
+            await shop.execute(insert, *OURS, name)
         await scenario(
             Factory(
                 shop,
@@ -187,8 +183,6 @@ def in_factory(path: Path, scenario: Callable[[Factory], Awaitable[None]], quota
                 OwnershipRegistry(shop.store, authority, shop.keys, shop.claims, quotas=quotas, clock=shop.clock),
                 ProvisioningRegistry(shop.store, authority, shop.templates, hooks, quotas=quotas, clock=shop.clock),
                 Authorities(shop.store, shop.clock),
-                ThingRegistry(shop.store, markers, shop.clock),
-                groups,
             )
         )
 
@@ -513,7 +507,7 @@ def test_a_thing_that_is_there(
                 await factory.register(name, token)
         else:
             await factory.register(name, token)
-        thing = await factory.things.describe(OURS, "lamp")
+        thing = await factory.shop.store.read(lambda tx: THINGS.get(tx, *OURS, "lamp"))
         members = await factory.shop.rows("SELECT thing_group FROM thing_group_members")
         found = {"type": thing.type, "attributes": thing.attributes, "groups": {row[0] for row in members}}
         assert found == WAS | (expected if isinstance(expected, dict) else {})

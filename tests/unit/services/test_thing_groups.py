@@ -1,432 +1,510 @@
-"""Thing groups, types and tags."""
+"""Thing groups and the things in them, by their ten operations of AWS IoT."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.services.things_support import ABROAD, OURS, THEIRS, House, everything, refused, with_house
-from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, LimitExceeded, NotFound, VersionConflict
-from thingmint.domain.things import AttributeChange
-from thingmint.services.pages import PageRequest
+from tests.world import ABROAD, OURS, THEIRS, pages
+from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, NotFound, VersionConflict
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
-    from thingmint.domain.things import ThingGroup, ThingType
-    from thingmint.services.pages import Page
+    from tests.world import World
+    from thingmint.domain.registration import Scope
     from thingmint.store.engine import Transaction
 
-SIZES = (1, 2, 3, 100)
+ARN = "arn:aws:iot:us-east-1:111111111111:"
 
 
-class TestGroups:
-    def test_a_new_one(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.group("root")
-            house.changed()
-            made = await house.groups.create(OURS, "g", "root", "words", {"a": "1", "b": ""}, {"k": "v"})
-            assert (made.path, made.root, made.parent) == (("root", "g"), "root", "root")
-            assert (made.description, made.attributes, made.version) == ("words", {"a": "1"}, 1)
-            assert made.arn == "arn:aws:iot:us-east-1:111111111111:thinggroup/g"
-            assert await house.groups.describe(OURS, "g") == made
-            assert await house.tags.list(OURS, "thinggroup", "g") == {"k": "v"}
-            assert (await house.news(), house.changed()) == ([], ["thinggroup/g"])
-            assert await house.groups.create(OURS, "g", "root", "words", {"a": "1"}, {"k": "w"}) == made
-            assert await house.tags.list(OURS, "thinggroup", "g") == {"k": "v"}
-            for parent, description, attributes in (
-                (None, "words", {"a": "1"}),
-                ("root", None, {"a": "1"}),
-                ("root", "words", {}),
-                ("g", "words", {"a": "1"}),
-            ):
-                with pytest.raises(AlreadyExists) as caught:
-                    await house.groups.create(OURS, "g", parent, description, attributes, {})
-                assert (caught.value.id, caught.value.arn) == (made.id, made.arn)
-                words = "Thing Group g already exists in current account with different properties"
-                assert caught.value.reason == words
-            assert house.changed() == []
-
-        with_house(tmp_path, scenario)
-
-    def test_a_hierarchy_has_seven_levels_and_a_hundred_children(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            parent = None
-            for level in range(7):
-                parent = (await house.group(f"l{level}", parent)).name
-            await refused(Invalid, house.group("deeper", parent), "parentGroupName")
-            for number in range(99):
-                await house.group(f"c{number}", "l0")
-            await refused(Disallowed, house.group("one-more", "l0"), "100")
-            await house.group("c0", "l0")
-            await refused(Invalid, house.group("x", "none"), "parentGroupName")
-            await house.group("theirs", scope=THEIRS)
-            await refused(Invalid, house.group("x", "theirs"), "parentGroupName")
-
-        with_house(tmp_path, scenario)
-
-    @pytest.mark.parametrize(
-        ("description", "change", "expected", "attributes"),
-        [
-            (None, None, "words", {"a": "1"}),
-            ("words", AttributeChange({"a": "1"}), "words", {"a": "1"}),
-            ("others", None, "others", {"a": "1"}),
-            ("", None, "", {"a": "1"}),
-            (None, AttributeChange({}), "words", {}),
-            (None, AttributeChange({"b": "2"}), "words", {"b": "2"}),
-            (None, AttributeChange({"b": "2"}, merge=True), "words", {"a": "1", "b": "2"}),
-            (None, AttributeChange({"a": ""}, merge=True), "words", {}),
-        ],
-    )
-    def test_changes(
-        self,
-        tmp_path: Path,
-        description: str | None,
-        change: AttributeChange | None,
-        expected: str,
-        attributes: dict[str, str],
-    ) -> None:
-        async def scenario(house: House) -> None:
-            made = await house.groups.create(OURS, "g", None, "words", {"a": "1"}, {})
-            house.changed()
-            changed = await house.groups.update(OURS, "g", description, change, 1)
-            differs = (expected, attributes) != ("words", {"a": "1"})
-            assert changed == replace(made, description=expected, attributes=attributes, version=1 + differs)
-            assert await house.groups.describe(OURS, "g") == changed
-            assert (await house.news(), house.changed()) == ([], ["thinggroup/g"] * differs)
-
-        with_house(tmp_path, scenario)
-
-    def test_what_a_change_may_not_be(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            made = await house.group("g")
-            for version in (0, 2):
-                await refused(VersionConflict, house.groups.update(OURS, "g", "x", None, version))
-                await refused(VersionConflict, house.groups.delete(OURS, "g", version))
-            many = AttributeChange({f"a{n}": "1" for n in range(51)})
-            await refused(Invalid, house.groups.update(OURS, "g", None, many, None), "attributes must be at most 50")
-            await refused(Invalid, house.groups.create(OURS, "h", None, None, many.values, {}), "attributes must")
-            await refused(NotFound, house.groups.update(OURS, "none", None, None, None))
-            assert await house.groups.describe(OURS, "g") == made
-
-        with_house(tmp_path, scenario)
-
-    def test_deleting(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.groups.create(OURS, "g", None, None, {}, {"k": "v"})
-            await house.group("child", "g")
-            await house.group("other")
-            await house.thing("t")
-            await house.join("t", "g", "other")
-
-            async def attach_policies(tx: Transaction) -> None:
-                await tx.execute(
-                    "INSERT INTO device_policies VALUES ($1, $2, 'p', 1, 1, 'g', 0, 0)", OURS.account, OURS.region
-                )
-                for kind, target in (("thinggroup", "g"), ("thinggroup", "other"), ("cert", "g")):
-                    await tx.execute(
-                        "INSERT INTO device_policy_attachments VALUES ($1, $2, $3, $4, 'p', 0)",
-                        *OURS,
-                        kind,
-                        target,
-                    )
-
-            await house.store.write(attach_policies)
-            await house.news()
-            house.changed()
-            words = "Cannot delete thing group : g when there are still child groups attached to it"
-            with pytest.raises(Disallowed) as caught:
-                await house.groups.delete(OURS, "g", None)
-            assert caught.value.reason == words
-            await house.groups.delete(OURS, "child", 1)
-            await house.groups.delete(OURS, "g", None)
-            assert await house.news() == [("thinggroup", "child"), ("thinggroup", "g")]
-            assert house.changed() == ["thinggroup/child", "thinggroup/g"]
-            await house.groups.delete(OURS, "g", 9)
-            assert (await house.news(), house.changed()) == ([], [])
-            # A new one of the name begins with nothing.
-            assert (await house.group("g")).version == 1
-            assert await house.tags.list(OURS, "thinggroup", "g") == {}
-            assert (await house.memberships.list_things(OURS, "g", PageRequest(9), recursive=True)).items == []
-            assert await house.count("device_policy_attachments") == 2
-            groups = (await house.memberships.list_groups(OURS, "t", PageRequest(9))).items
-            assert [group.name for group in groups] == ["other"]
-
-        with_house(tmp_path, scenario)
-
-    @pytest.mark.parametrize("limit", SIZES)
-    def test_lists(self, tmp_path: Path, limit: int) -> None:
-        """The names sort before and after the slash that paths are written with."""
-
-        async def scenario(house: House) -> None:
-            for name, parent in (
-                ("a", None),
-                ("a-b", None),
-                ("a0", None),
-                ("b", None),
-                ("c", "a"),
-                ("c-d", "a"),
-                ("c0", "a"),
-                ("e", "c"),
-                ("ca", "e"),
-                ("f", "a-b"),
-            ):
-                await house.group(name, parent)
-            await house.group("zz", scope=THEIRS)
-            await house.group("zz", scope=ABROAD)
-
-            async def names(parent: str | None = None, prefix: str = "", *, recursive: bool) -> list[str]:
-                async def page(request: PageRequest) -> Page[ThingGroup]:
-                    return await house.groups.list(OURS, parent, prefix, request, recursive=recursive)
-
-                return [group.name for group in await everything(page, limit)]
-
-            assert await names(recursive=True) == ["a", "a-b", "a0", "b", "c", "c-d", "c0", "ca", "e", "f"]
-            assert await names(recursive=False) == ["a", "a-b", "a0", "b"]
-            assert await names(prefix="a", recursive=True) == ["a", "a-b", "a0"]
-            assert await names(prefix="c", recursive=True) == ["c", "c-d", "c0", "ca"]
-            assert await names(prefix="a-", recursive=False) == ["a-b"]
-            assert await names("a", recursive=False) == ["c", "c-d", "c0"]
-            assert await names("a", "c0", recursive=False) == ["c0"]
-            assert await names("a", recursive=True) == ["c", "c-d", "e", "ca", "c0"]
-            assert await names("a", "c", recursive=True) == ["c", "c-d", "ca", "c0"]
-            assert await names("b", recursive=True) == []
-            for recursive in (True, False):
-                with pytest.raises(NotFound):
-                    await names("zz", recursive=recursive)
-
-        with_house(tmp_path, scenario)
+def properties(description: str | None = None, **payload: Any) -> dict[str, Any]:
+    described = {} if description is None else {"thingGroupDescription": description}
+    return {"thingGroupProperties": described | ({"attributePayload": payload} if payload else {})}
 
 
-class TestMembers:
-    def test_joining_and_leaving(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.thing("t")
-            await house.group("g")
-            await house.group("h")
-            house.changed()
-            update = house.memberships.update
-            for times in (1, 0):
-                await update(OURS, "t", add=["g"], remove=[])
-                assert await house.news() == [("thing", "t")] * times
-                assert house.changed() == ["thing/t", "thinggroup/g"] * times
-            for times in (1, 0):
-                await update(OURS, "t", add=[], remove=["g"])
-                assert await house.news() == [("thing", "t")] * times
-                assert house.changed() == ["thing/t", "thinggroup/g"] * times
-            for add, remove in ((["none"], []), ([], ["none"]), (["g", "none"], []), (["g"], ["none"])):
-                await refused(NotFound, update(OURS, "t", add=add, remove=remove), "thing group none")
-            await refused(NotFound, update(OURS, "none", add=["g"], remove=[]), "thing none")
-            assert (await house.memberships.list_groups(OURS, "t", PageRequest(9))).items == []
-            assert (await house.news(), house.changed()) == ([], [])
-            await update(OURS, "t", add=["g", "h"], remove=["g"])
-            groups = (await house.memberships.list_groups(OURS, "t", PageRequest(9))).items
-            assert [group.name for group in groups] == ["g", "h"]
-
-        with_house(tmp_path, scenario)
-
-    def test_one_group_of_a_hierarchy(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.thing("t")
-            for name, parent in (("r", None), ("a", "r"), ("b", "r"), ("c", "a"), ("other", None)):
-                await house.group(name, parent)
-            await house.join("t", "a", "other")
-            for name in ("r", "b", "c"):
-                await refused(Disallowed, house.join("t", name), "same hierarchy")
-            await house.memberships.update(OURS, "t", add=["c"], remove=["a"])
-            groups = (await house.memberships.list_groups(OURS, "t", PageRequest(9))).items
-            assert [group.name for group in groups] == ["c", "other"]
-
-        with_house(tmp_path, scenario)
-
-    def test_ten_groups(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.thing("t")
-            names = [f"g{number}" for number in range(11)]
-            for name in names:
-                await house.group(name)
-            await refused(Disallowed, house.join("t", *names), "10 thing groups")
-            assert (await house.memberships.list_groups(OURS, "t", PageRequest(99))).items == []
-            await house.join("t", *names[:10])
-            await house.join("t", *names[:10])
-            await refused(Disallowed, house.join("t", names[10]), "10 thing groups")
-            await house.memberships.update(OURS, "t", add=[names[10]], remove=[names[0]])
-            for limit in SIZES:
-                found = await everything(lambda r: house.memberships.list_groups(OURS, "t", r), limit)
-                assert [group.name for group in found] == sorted(names[1:])
-
-        with_house(tmp_path, scenario)
-
-    @pytest.mark.parametrize("limit", SIZES)
-    def test_lists(self, tmp_path: Path, limit: int) -> None:
-        async def scenario(house: House) -> None:
-            for name, parent in (
-                ("r", None),
-                ("a", "r"),
-                ("a-b", "r"),
-                ("c", "a"),
-                ("empty", "r"),
-                ("r-2", None),
-                ("r0", None),
-            ):
-                await house.group(name, parent)
-            for thing, group in zip("zyxwvutsr", ["r", "r", "a", "c", "c", "a-b", "r-2", "r0", "a"], strict=True):
-                await house.thing(thing)
-                await house.join(thing, group)
-            await house.thing("q", scope=THEIRS)
-            await house.group("r", scope=THEIRS)
-            await house.join("q", "r", scope=THEIRS)
-
-            async def names(group: str, *, recursive: bool) -> list[str]:
-                async def page(request: PageRequest) -> Page[str]:
-                    return await house.memberships.list_things(OURS, group, request, recursive=recursive)
-
-                return await everything(page, limit)
-
-            assert await names("r", recursive=False) == ["y", "z"]
-            assert await names("r", recursive=True) == ["y", "z", "r", "x", "u", "v", "w"]
-            assert await names("a", recursive=True) == ["r", "x", "v", "w"]
-            assert await names("empty", recursive=True) == []
-            with pytest.raises(NotFound):
-                await names("none", recursive=True)
-
-        with_house(tmp_path, scenario)
-
-    def test_a_page_does_not_go_on_in_another_hierarchy(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            for name, parent in (("r", None), ("a", "r"), ("b", "r")):
-                await house.group(name, parent)
-            for thing, group in (("t1", "a"), ("t2", "a"), ("t3", "b")):
-                await house.thing(thing)
-                await house.join(thing, group)
-            list_things = house.memberships.list_things
-            first = await list_things(OURS, "r", PageRequest(1), recursive=True)
-            assert first.items == ["t1"]
-            await house.groups.delete(OURS, "a", None)
-            await house.group("a")
-            await house.join("t2", "a")
-            second = await list_things(OURS, "r", PageRequest(9, first.next_token), recursive=True)
-            assert second.items == ["t3"]
-
-        with_house(tmp_path, scenario)
+def named(name: str) -> dict[str, str]:
+    return {"groupName": name, "groupArn": f"{ARN}thinggroup/{name}"}
 
 
-class TestTypes:
-    def test_a_life(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            made = await house.types.create(OURS, "lamp", "words", ["a", "b"], {"k": "v"})
-            assert made.arn == "arn:aws:iot:us-east-1:111111111111:thingtype/lamp"
-            assert await house.types.describe(OURS, "lamp") == made
-            assert await house.types.create(OURS, "lamp", "words", ["b", "a"], {}) == made
-            for description, searchable in ((None, ["a", "b"]), ("words", ["a"]), ("others", ["a", "b"])):
-                with pytest.raises(AlreadyExists) as caught:
-                    await house.types.create(OURS, "lamp", description, searchable, {})
-                assert (caught.value.id, caught.value.arn) == (made.id, made.arn)
-            assert house.changed() == ["thingtype/lamp"]
-            await house.types.update(OURS, "lamp", None, None)
-            assert house.changed() == []
-            await house.types.update(OURS, "lamp", "new", [])
-            assert await house.types.describe(OURS, "lamp") == replace(made, description="new", searchable=())
-            await house.thing("t", "lamp")
-            house.changed()
-            await refused(Disallowed, house.types.delete(OURS, "lamp"), "must be deprecated")
-            deprecated_at = house.clock.now
-            for subjects in (["thingtype/lamp"], []):
-                await house.types.deprecate(OURS, "lamp", undo=False)
-                assert house.changed() == subjects
-                house.clock.advance(minutes=1)
-            assert (await house.types.describe(OURS, "lamp")).deprecated_at == deprecated_at
-            await refused(Disallowed, house.types.delete(OURS, "lamp"), "still associated")
-            await house.things.delete(OURS, "t", None)
-            house.changed()
-            await house.types.deprecate(OURS, "lamp", undo=True)
-            await refused(Disallowed, house.types.delete(OURS, "lamp"), "must be deprecated")
-            await house.types.deprecate(OURS, "lamp", undo=False)
-            await house.types.delete(OURS, "lamp")
-            assert house.changed() == ["thingtype/lamp"] * 3
-            await house.type("lamp")
-            assert await house.tags.list(OURS, "thingtype", "lamp") == {}
-
-        with_house(tmp_path, scenario)
-
-    def test_refusals(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.type("lamp", THEIRS)
-            for attempt in (
-                house.types.describe(OURS, "lamp"),
-                house.types.update(OURS, "lamp", None, None),
-                house.types.deprecate(OURS, "lamp", undo=False),
-                house.types.delete(OURS, "lamp"),
-            ):
-                await refused(NotFound, attempt, "thing type lamp")
-            for searchable in (["a", "a"], ["a", "b", "c", "d"]):
-                await refused(Invalid, house.types.create(OURS, "lamp", None, searchable, {}), "searchableAttributes")
-
-        with_house(tmp_path, scenario)
-
-    @pytest.mark.parametrize("limit", SIZES)
-    def test_lists(self, tmp_path: Path, limit: int) -> None:
-        async def scenario(house: House) -> None:
-            for name in ("b", "a", "d", "c"):
-                await house.type(name)
-                await house.type(f"{name}x", THEIRS)
-
-            async def names(name: str | None) -> list[str]:
-                async def page(request: PageRequest) -> Page[ThingType]:
-                    return await house.types.list(OURS, name, request)
-
-                return [type.name for type in await everything(page, limit)]
-
-            assert await names(None) == ["a", "b", "c", "d"]
-            assert await names("c") == ["c"]
-            assert await names("ax") == []
-
-        with_house(tmp_path, scenario)
+async def group(world: World, name: str, parent: str | None = None, scope: Scope = OURS) -> None:
+    await world.aws("CreateThingGroup", scope, thingGroupName=name, **({"parentGroupName": parent} if parent else {}))
 
 
-class TestTags:
-    def test_tags(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.group("g")
-            await house.type("g")
-            await house.group("g", scope=THEIRS)
-            house.changed()
-            tags = house.tags
-            await tags.put(OURS, "thinggroup", "g", {"b": "2", "a": "1"})
-            await tags.put(OURS, "thinggroup", "g", {"b": "3", "c": ""})
-            assert list((await tags.list(OURS, "thinggroup", "g")).items()) == [("a", "1"), ("b", "3"), ("c", "")]
-            assert house.changed() == ["thinggroup/g"] * 2
-            for subjects in (["thinggroup/g"], []):
-                await tags.remove(OURS, "thinggroup", "g", ["a", "x", "a"])
-                assert house.changed() == subjects
-            assert await tags.list(OURS, "thinggroup", "g") == {"b": "3", "c": ""}
-            for scope, kind in ((OURS, "thingtype"), (THEIRS, "thinggroup")):
-                assert await tags.list(scope, kind, "g") == {}
+async def groups(world: World, *names: tuple[str, str | None]) -> None:
+    for name, parent in names:
+        await group(world, name, parent)
 
-        with_house(tmp_path, scenario)
 
-    @pytest.mark.parametrize("kind", ["thinggroup", "thingtype", "policy", "provisioningtemplate", "cacert"])
-    def test_of_what_is_not_there(self, tmp_path: Path, kind: str) -> None:
-        async def scenario(house: House) -> None:
-            for attempt in (
-                house.tags.put(OURS, kind, "x", {"a": "1"}),
-                house.tags.remove(OURS, kind, "x", ["a"]),
-                house.tags.list(OURS, kind, "x"),
-            ):
-                await refused(NotFound, attempt)
-            assert await house.count("tags") == 0
+async def member(world: World, thing: str, *groups: str, scope: Scope = OURS) -> None:
+    """A new thing in these groups."""
+    await world.aws("CreateThing", scope, thingName=thing)
+    await world.aws("UpdateThingGroupsForThing", scope, thingName=thing, thingGroupsToAdd=groups)
 
-        with_house(tmp_path, scenario)
 
-    def test_fifty(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.group("g")
-            fifty = {f"k{n}": "v" for n in range(50)}
-            await house.tags.put(OURS, "thinggroup", "g", fifty)
-            await house.tags.put(OURS, "thinggroup", "g", {"k7": "w"})
-            await refused(LimitExceeded, house.tags.put(OURS, "thinggroup", "g", {"one-more": "v", "k8": "w"}))
-            assert await house.tags.list(OURS, "thinggroup", "g") == dict(sorted((fifty | {"k7": "w"}).items()))
+async def groups_of(world: World, thing: str = "t") -> list[str]:
+    found = (await world.aws("ListThingGroupsForThing", thingName=thing))["thingGroups"]
+    return [group["groupName"] for group in found]
 
-        with_house(tmp_path, scenario)
+
+async def members_of(world: World, group: str, **wanted: Any) -> list[str]:
+    things: list[str] = (await world.aws("ListThingsInThingGroup", thingGroupName=group, **wanted))["things"]
+    return things
+
+
+# -- groups -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_group_is_described_as_it_was_given(world: World) -> None:
+    await groups(world, ("root", None), ("middle", "root"))
+    world.audit_resources()
+    given = properties("words", attributes={"a": "1", "b": ""})
+    made = await world.aws("CreateThingGroup", thingGroupName="g", parentGroupName="middle", **given)
+    assert made["thingGroupArn"] == f"{ARN}thinggroup/g"
+    assert await world.aws("DescribeThingGroup", thingGroupName="g") == {
+        **made,
+        "version": 1,
+        "thingGroupProperties": {"thingGroupDescription": "words", "attributePayload": {"attributes": {"a": "1"}}},
+        "thingGroupMetadata": {
+            "parentGroupName": "middle",
+            "rootToParentThingGroups": [named("root"), named("middle")],
+            "creationDate": world.clock.now,
+        },
+    }
+    assert world.audit_resources() == ["thinggroup/g"]
+    assert await world.published() == []
+
+
+async def test_a_root_has_no_parent(world: World) -> None:
+    await group(world, "root")
+    metadata = (await world.aws("DescribeThingGroup", thingGroupName="root"))["thingGroupMetadata"]
+    assert (metadata["parentGroupName"], metadata["rootToParentThingGroups"]) == (None, [])
+
+
+async def test_creating_the_same_again_answers_the_one_that_exists(world: World) -> None:
+    await group(world, "root")
+    given = {"thingGroupName": "g", "parentGroupName": "root", **properties("words", attributes={"a": "1"})}
+    made = await world.aws("CreateThingGroup", **given, tags=[{"Key": "k", "Value": "v"}])
+    world.audit_resources()
+    assert await world.aws("CreateThingGroup", **given, tags=[{"Key": "k", "Value": "w"}]) == made
+    assert await world.unchanged()
+    tags = await world.aws("ListTagsForResource", resourceArn=made["thingGroupArn"])
+    assert tags == {"tags": [{"Key": "k", "Value": "v"}]}
+
+
+@pytest.mark.parametrize(
+    ("parent", "other"),
+    [
+        (None, properties("words", attributes={"a": "1"})),
+        ("g", properties("words", attributes={"a": "1"})),
+        ("root", properties(attributes={"a": "1"})),
+        ("root", properties("words")),
+    ],
+)
+async def test_creating_with_other_properties_conflicts(
+    world: World, parent: str | None, other: dict[str, Any]
+) -> None:
+    await group(world, "root")
+    given = properties("words", attributes={"a": "1"})
+    made = await world.aws("CreateThingGroup", thingGroupName="g", parentGroupName="root", **given)
+    world.audit_resources()
+    with pytest.raises(AlreadyExists) as caught:
+        await world.aws(
+            "CreateThingGroup", thingGroupName="g", **other, **({"parentGroupName": parent} if parent else {})
+        )
+    assert (caught.value.id, caught.value.arn) == (made["thingGroupId"], made["thingGroupArn"])
+    assert caught.value.reason == "Thing Group g already exists in current account with different properties"
+    assert await world.unchanged()
+
+
+@pytest.mark.parametrize("parent", ["none", "self", "theirs"])
+async def test_a_parent_has_to_exist(world: World, parent: str) -> None:
+    await group(world, "theirs", scope=THEIRS)
+    with pytest.raises(Invalid, match="parentGroupName must be the name of a thing group that exists"):
+        await group(world, "self", parent)
+    assert await world.rows("SELECT name FROM thing_groups") == [("theirs",)]
+
+
+async def test_a_hierarchy_has_seven_levels(world: World) -> None:
+    await groups(world, ("l1", None), *((f"l{level}", f"l{level - 1}") for level in range(2, 8)))
+    with pytest.raises(Invalid, match="parentGroupName is at the bottom of a hierarchy of 7 levels already"):
+        await group(world, "l8", "l7")
+
+
+async def test_a_group_has_a_hundred_children(world: World) -> None:
+    await groups(world, ("root", None), *((f"c{number}", "root") for number in range(100)))
+    with pytest.raises(Disallowed, match="root has 100 groups directly below it already"):
+        await group(world, "one-more", "root")
+    await group(world, "c0", "root")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "é", "x" * 129, "x" * 10_000])
+async def test_names_that_groups_cannot_have_are_refused(world: World, name: str) -> None:
+    with pytest.raises(Invalid, match="thingGroupName must satisfy"):
+        await group(world, name)
+
+
+async def test_a_group_has_fifty_attributes_at_most(world: World) -> None:
+    await group(world, "g")
+    given = properties(attributes={f"a{number}": "1" for number in range(51)})
+    with pytest.raises(Invalid, match="attributes must be at most 50"):
+        await world.aws("UpdateThingGroup", thingGroupName="g", **given)
+    with pytest.raises(Invalid, match="attributes must be at most 50"):
+        await world.aws("CreateThingGroup", thingGroupName="h", **given)
+    del given["thingGroupProperties"]["attributePayload"]["attributes"]["a50"]
+    await world.aws("CreateThingGroup", thingGroupName="h", **given)
+
+
+@pytest.mark.parametrize(
+    ("change", "description", "attributes"),
+    [
+        (properties(), "words", {"a": "1"}),
+        (properties("words", attributes={"a": "1"}), "words", {"a": "1"}),
+        (properties("others"), "others", {"a": "1"}),
+        (properties(""), "", {"a": "1"}),
+        (properties(merge=False), "words", {"a": "1"}),
+        (properties(attributes={}), "words", {}),
+        (properties(attributes={"b": "2"}), "words", {"b": "2"}),
+        (properties(attributes={"b": "2"}, merge=True), "words", {"a": "1", "b": "2"}),
+        (properties(attributes={"a": ""}, merge=True), "words", {}),
+    ],
+)
+async def test_an_update_changes_what_it_names_and_nothing_else(
+    world: World, change: dict[str, Any], description: str, attributes: dict[str, str]
+) -> None:
+    await world.aws("CreateThingGroup", thingGroupName="g", **properties("words", attributes={"a": "1"}))
+    before = await world.aws("DescribeThingGroup", thingGroupName="g")
+    world.audit_resources()
+    differs = (description, attributes) != ("words", {"a": "1"})
+    answer = await world.aws("UpdateThingGroup", thingGroupName="g", expectedVersion=1, **change)
+    assert answer == {"version": 1 + differs}
+    after = properties(description, attributes=attributes)
+    assert await world.aws("DescribeThingGroup", thingGroupName="g") == {**before, **answer, **after}
+    assert (await world.published(), world.audit_resources()) == ([], ["thinggroup/g"] * differs)
+
+
+@pytest.mark.parametrize("version", [0, 2])
+async def test_another_version_than_expected_conflicts(world: World, version: int) -> None:
+    await group(world, "g")
+    world.audit_resources()
+    with pytest.raises(VersionConflict):
+        await world.aws("UpdateThingGroup", thingGroupName="g", expectedVersion=version, **properties("x"))
+    with pytest.raises(VersionConflict):
+        await world.aws("DeleteThingGroup", thingGroupName="g", expectedVersion=version)
+    assert await world.unchanged()
+    assert (await world.aws("DescribeThingGroup", thingGroupName="g"))["version"] == 1
+
+
+# -- deleting -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_group_with_children_cannot_be_deleted(world: World) -> None:
+    await groups(world, ("g", None), ("child", "g"))
+    world.audit_resources()
+    with pytest.raises(Disallowed) as caught:
+        await world.aws("DeleteThingGroup", thingGroupName="g")
+    assert caught.value.reason == "Cannot delete thing group : g when there are still child groups attached to it"
+    await world.aws("DeleteThingGroup", thingGroupName="child", expectedVersion=1)
+    await world.aws("DeleteThingGroup", thingGroupName="g")
+    assert await world.published() == [("thinggroup", "child"), ("thinggroup", "g")]
+    assert world.audit_resources() == ["thinggroup/child", "thinggroup/g"]
+
+
+async def test_deleting_a_group_that_does_not_exist_changes_nothing(world: World) -> None:
+    await world.aws("DeleteThingGroup", thingGroupName="g")
+    await world.aws("DeleteThingGroup", thingGroupName="g", expectedVersion=9)
+    assert await world.unchanged()
+
+
+async def test_a_group_of_a_deleted_ones_name_begins_with_nothing(world: World) -> None:
+    tags = [{"Key": "k", "Value": "v"}]
+    await world.aws("CreateThingGroup", thingGroupName="g", tags=tags, **properties("words"))
+    await group(world, "other")
+    await member(world, "t", "g", "other")
+
+    async def attach_policies(tx: Transaction) -> None:
+        await tx.execute("INSERT INTO device_policies VALUES ($1, $2, 'p', 1, 1, 'g', 0, 0)", *OURS)
+        for target in (("thinggroup", "g"), ("thinggroup", "other"), ("cert", "g")):
+            await tx.execute("INSERT INTO device_policy_attachments VALUES ($1, $2, $3, $4, 'p', 0)", *OURS, *target)
+
+    await world.write(attach_policies)
+    await world.aws("UpdateThingGroup", thingGroupName="g", **properties("more"))
+    await world.aws("DeleteThingGroup", thingGroupName="g")
+    await group(world, "g")
+    assert (await world.aws("DescribeThingGroup", thingGroupName="g"))["version"] == 1
+    assert await world.aws("ListTagsForResource", resourceArn=f"{ARN}thinggroup/g") == {"tags": []}
+    assert await members_of(world, "g", recursive=True) == []
+    assert await groups_of(world) == ["other"]
+    left = await world.rows("SELECT kind, target FROM device_policy_attachments ORDER BY kind")
+    assert left == [("cert", "g"), ("thinggroup", "other")]
+
+
+# -- accounts and regions -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("elsewhere", [ABROAD, THEIRS])
+async def test_groups_are_known_in_their_own_scope_only(world: World, elsewhere: Scope) -> None:
+    await group(world, "g")
+    await member(world, "t", "g")
+    with pytest.raises(NotFound, match="thing group g does not exist"):
+        await world.aws("DescribeThingGroup", elsewhere, thingGroupName="g")
+    with pytest.raises(NotFound, match="thing group g does not exist"):
+        await world.aws("UpdateThingGroup", elsewhere, thingGroupName="g", **properties("x"))
+    with pytest.raises(NotFound, match="thing group g does not exist"):
+        await world.aws("ListThingsInThingGroup", elsewhere, thingGroupName="g")
+    with pytest.raises(NotFound, match="thing t does not exist"):
+        await world.aws("ListThingGroupsForThing", elsewhere, thingName="t")
+    with pytest.raises(NotFound, match="thing t does not exist"):
+        await world.aws("AddThingToThingGroup", elsewhere, thingName="t", thingGroupName="g")
+
+
+@pytest.mark.parametrize("elsewhere", [ABROAD, THEIRS])
+async def test_groups_of_one_name_are_changed_in_their_own_scope_only(world: World, elsewhere: Scope) -> None:
+    for scope in (OURS, elsewhere):
+        await group(world, "g", scope=scope)
+        await member(world, "t", "g", scope=scope)
+    before = await world.aws("DescribeThingGroup", thingGroupName="g")
+    await world.aws("UpdateThingGroup", elsewhere, thingGroupName="g", **properties("x"))
+    await world.aws("DeleteThingGroup", elsewhere, thingGroupName="g")
+    assert await world.aws("DescribeThingGroup", thingGroupName="g") == before
+    assert await members_of(world, "g") == ["t"]
+
+
+# -- lists of groups ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_lists_have_every_group_once(world: World, limit: int) -> None:
+    """The names sort before and after the slash that paths are written with."""
+    await groups(world, ("a", None), ("a-b", None), ("a0", None), ("b", None), ("c", "a"), ("c-d", "a"), ("c0", "a"))
+    await groups(world, ("e", "c"), ("ca", "e"), ("f", "a-b"))
+    await group(world, "zz", scope=THEIRS)
+    await group(world, "zz", scope=ABROAD)
+
+    async def names(**wanted: Any) -> list[str]:
+        async def page(members: Mapping[str, Any]) -> Mapping[str, Any]:
+            return await world.aws("ListThingGroups", OURS, **members, **wanted)
+
+        found = await pages(page, "thingGroups", limit)
+        assert found == [named(group["groupName"]) for group in found]
+        return [group["groupName"] for group in found]
+
+    everything = ["a", "a-b", "a0", "b", "c", "c-d", "c0", "ca", "e", "f"]
+    assert await names(recursive=True) == everything
+    assert await names() == everything
+    assert await names(recursive=False) == ["a", "a-b", "a0", "b"]
+    assert await names(namePrefixFilter="a", recursive=True) == ["a", "a-b", "a0"]
+    assert await names(namePrefixFilter="c", recursive=True) == ["c", "c-d", "c0", "ca"]
+    assert await names(namePrefixFilter="a-", recursive=False) == ["a-b"]
+    assert await names(parentGroup="a", recursive=False) == ["c", "c-d", "c0"]
+    assert await names(parentGroup="a") == ["c", "c-d", "c0"]
+    assert await names(parentGroup="a", namePrefixFilter="c0", recursive=False) == ["c0"]
+    assert await names(parentGroup="a", recursive=True) == ["c", "c-d", "e", "ca", "c0"]
+    assert await names(parentGroup="a", namePrefixFilter="c", recursive=True) == ["c", "c-d", "ca", "c0"]
+    assert await names(parentGroup="b", recursive=True) == []
+
+
+@pytest.mark.parametrize("recursive", [True, False])
+async def test_a_list_of_an_unknown_parent_is_not_found(world: World, recursive: bool) -> None:
+    await group(world, "zz", scope=THEIRS)
+    with pytest.raises(NotFound, match="thing group zz"):
+        await world.aws("ListThingGroups", parentGroup="zz", recursive=recursive)
+
+
+async def test_a_token_is_good_for_its_own_list_only(world: World) -> None:
+    await groups(world, ("a", None), ("b", None), ("c", "a"), ("d", "a"))
+    token = (await world.aws("ListThingGroups", maxResults=1, recursive=False))["nextToken"]
+    for others in ({"recursive": True}, {"parentGroup": "a"}, {"recursive": False, "namePrefixFilter": "b"}):
+        with pytest.raises(Invalid, match="nextToken is not one that this list returned"):
+            await world.aws("ListThingGroups", nextToken=token, **others)
+    with pytest.raises(Invalid, match="nextToken is not one that this list returned"):
+        await world.aws("ListThingGroups", THEIRS, nextToken=token, recursive=False)
+
+
+# -- members ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("thing", "group"),
+    [
+        ({"thingName": "t"}, {"thingGroupName": "g"}),
+        ({"thingArn": f"{ARN}thing/t"}, {"thingGroupArn": f"{ARN}thinggroup/g"}),
+        (
+            {"thingName": "t", "thingArn": f"{ARN}thing/t"},
+            {"thingGroupName": "g", "thingGroupArn": f"{ARN}thinggroup/g"},
+        ),
+    ],
+)
+async def test_adding_and_removing_again_change_nothing(
+    world: World, thing: dict[str, str], group: dict[str, str]
+) -> None:
+    await groups(world, ("g", None))
+    await member(world, "t")
+    world.audit_resources()
+    for operation, left in (("AddThingToThingGroup", ["g"]), ("RemoveThingFromThingGroup", [])):
+        for times in (1, 0):
+            await world.aws(operation, **thing, **group)
+            assert await groups_of(world) == left
+            assert await world.published() == [("thing", "t")] * times
+            assert world.audit_resources() == ["thing/t", "thinggroup/g"] * times
+
+
+@pytest.mark.parametrize("operation", ["AddThingToThingGroup", "RemoveThingFromThingGroup"])
+@pytest.mark.parametrize(
+    ("error", "given"),
+    [
+        (NotFound, {"thingName": "none", "thingGroupName": "g"}),
+        (NotFound, {"thingName": "t", "thingGroupName": "none"}),
+        (Invalid, {"thingName": "t", "thingGroupName": "g", "thingGroupArn": f"{ARN}thinggroup/h"}),
+        (Invalid, {"thingName": "x", "thingArn": f"{ARN}thing/t", "thingGroupName": "g"}),
+        (Invalid, {"thingArn": f"{ARN}thinggroup/t", "thingGroupName": "g"}),
+        (Invalid, {"thingArn": f"{ARN}thing/a,b", "thingGroupName": "g"}),
+        (Invalid, {"thingArn": "arn:aws-cn:iot:us-east-1:111111111111:thing/t", "thingGroupName": "g"}),
+        (NotFound, {"thingArn": "arn:aws:iot:eu-central-1:111111111111:thing/t", "thingGroupName": "g"}),
+        (NotFound, {"thingArn": "arn:aws:iot:us-east-1:222222222222:thing/t", "thingGroupName": "g"}),
+    ],
+)
+async def test_unknown_and_contradicting_names_are_refused(
+    world: World, operation: str, error: type[Exception], given: dict[str, str]
+) -> None:
+    await groups(world, ("g", None), ("h", None))
+    await member(world, "t")
+    world.audit_resources()
+    with pytest.raises(error):
+        await world.aws(operation, **given)
+    assert await world.unchanged()
+    assert await groups_of(world) == []
+
+
+async def test_an_update_removes_before_it_adds(world: World) -> None:
+    await groups(world, ("r", None), ("a", "r"), ("c", "a"), ("other", None))
+    await member(world, "t", "a", "other")
+    changes = {"thingGroupsToAdd": ["c", "other"], "thingGroupsToRemove": ["a", "other"]}
+    await world.aws("UpdateThingGroupsForThing", thingName="t", **changes)
+    assert await groups_of(world) == ["c", "other"]
+
+
+@pytest.mark.parametrize(
+    ("add", "remove"), [(["none"], []), ([], ["none"]), (["g", "none"], []), (["g"], ["none"]), (["none"], ["h"])]
+)
+async def test_an_update_that_names_an_unknown_group_changes_nothing(
+    world: World, add: list[str], remove: list[str]
+) -> None:
+    await groups(world, ("g", None), ("h", None))
+    await member(world, "t", "h")
+    world.audit_resources(), await world.published()
+    with pytest.raises(NotFound, match="thing group none"):
+        await world.aws("UpdateThingGroupsForThing", thingName="t", thingGroupsToAdd=add, thingGroupsToRemove=remove)
+    assert await world.unchanged()
+    assert await groups_of(world) == ["h"]
+
+
+async def test_an_update_names_a_hundred_groups_at_most(world: World) -> None:
+    await member(world, "t")
+    for given in ("thingGroupsToAdd", "thingGroupsToRemove"):
+        with pytest.raises(Invalid, match=f"{given} must have at most 100 entries"):
+            await world.aws("UpdateThingGroupsForThing", thingName="t", **{given: [f"x{n}" for n in range(101)]})
+        with pytest.raises(NotFound, match="thing group x0"):
+            await world.aws("UpdateThingGroupsForThing", thingName="t", **{given: [f"x{n}" for n in range(100)] * 2})
+
+
+async def test_an_update_without_groups_changes_nothing(world: World) -> None:
+    await member(world, "t")
+    world.audit_resources()
+    await world.aws("UpdateThingGroupsForThing", thingName="t")
+    assert await world.unchanged()
+    with pytest.raises(NotFound, match="thing none"):
+        await world.aws("UpdateThingGroupsForThing", thingName="none")
+
+
+async def test_a_thing_is_in_one_group_of_a_hierarchy(world: World) -> None:
+    await groups(world, ("r", None), ("a", "r"), ("b", "r"), ("c", "a"), ("other", None))
+    await member(world, "t", "a", "other")
+    for name in ("r", "b", "c"):
+        with pytest.raises(Disallowed, match=f"t is in thing group a, which is in the same hierarchy as {name}"):
+            await world.aws("AddThingToThingGroup", thingName="t", thingGroupName=name)
+    assert await groups_of(world) == ["a", "other"]
+
+
+async def test_a_thing_is_in_ten_groups_at_most(world: World) -> None:
+    names = [f"g{number}" for number in range(11)]
+    await groups(world, *((name, None) for name in names))
+    await member(world, "t")
+    with pytest.raises(Disallowed, match="10 thing groups"):
+        await world.aws("UpdateThingGroupsForThing", thingName="t", thingGroupsToAdd=names)
+    assert await groups_of(world) == []
+    for _ in range(2):
+        await world.aws("UpdateThingGroupsForThing", thingName="t", thingGroupsToAdd=names[:10])
+    with pytest.raises(Disallowed, match="10 thing groups"):
+        await world.aws("AddThingToThingGroup", thingName="t", thingGroupName="g10")
+    await world.aws("UpdateThingGroupsForThing", thingName="t", thingGroupsToAdd=["g10"], thingGroupsToRemove=["g0"])
+    assert await groups_of(world) == sorted(names[1:])
+
+
+# -- lists of members ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_a_list_has_every_group_of_a_thing_once(world: World, limit: int) -> None:
+    names = [f"g{number}" for number in range(10)]
+    await groups(world, *((name, None) for name in names))
+    await member(world, "t", *reversed(names))
+
+    async def page(members: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await world.aws("ListThingGroupsForThing", OURS, thingName="t", **members)
+
+    assert await pages(page, "thingGroups", limit) == [named(name) for name in names]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_a_list_has_every_member_once(world: World, limit: int) -> None:
+    await groups(world, ("r", None), ("a", "r"), ("a-b", "r"), ("c", "a"), ("empty", "r"), ("r-2", None), ("r0", None))
+    for thing, name in zip("zyxwvutsr", ["r", "r", "a", "c", "c", "a-b", "r-2", "r0", "a"], strict=True):
+        await member(world, thing, name)
+    await group(world, "r", scope=THEIRS)
+    await member(world, "q", "r", scope=THEIRS)
+
+    async def things(name: str, **wanted: Any) -> list[str]:
+        async def page(members: Mapping[str, Any]) -> Mapping[str, Any]:
+            return await world.aws("ListThingsInThingGroup", OURS, thingGroupName=name, **members, **wanted)
+
+        return await pages(page, "things", limit)
+
+    assert await things("r") == ["y", "z"]
+    assert await things("r", recursive=False) == ["y", "z"]
+    assert await things("r", recursive=True) == ["y", "z", "r", "x", "u", "v", "w"]
+    assert await things("a", recursive=True) == ["r", "x", "v", "w"]
+    assert await things("empty", recursive=True) == []
+
+
+async def test_lists_of_what_does_not_exist_are_not_found(world: World) -> None:
+    with pytest.raises(NotFound, match="thing group none"):
+        await members_of(world, "none", recursive=True)
+    with pytest.raises(NotFound, match="thing none"):
+        await groups_of(world, "none")
+
+
+async def test_a_page_does_not_go_on_in_another_hierarchy(world: World) -> None:
+    await groups(world, ("r", None), ("a", "r"), ("b", "r"))
+    for thing, name in (("t1", "a"), ("t2", "a"), ("t3", "b")):
+        await member(world, thing, name)
+    first = await world.aws("ListThingsInThingGroup", thingGroupName="r", recursive=True, maxResults=1)
+    assert first["things"] == ["t1"]
+    await world.aws("DeleteThingGroup", thingGroupName="a")
+    await group(world, "a")
+    await world.aws("AddThingToThingGroup", thingName="t2", thingGroupName="a")
+    assert await members_of(world, "r", recursive=True, nextToken=first["nextToken"]) == ["t3"]
+
+
+async def test_a_token_of_members_is_good_for_its_own_list_only(world: World) -> None:
+    await groups(world, ("g", None), ("h", None))
+    for thing in "ab":
+        await member(world, thing, "g", "h")
+    token = (await world.aws("ListThingsInThingGroup", thingGroupName="g", maxResults=1))["nextToken"]
+    for others in ({"thingGroupName": "h"}, {"thingGroupName": "g", "recursive": True}):
+        with pytest.raises(Invalid, match="nextToken is not one that this list returned"):
+            await world.aws("ListThingsInThingGroup", nextToken=token, **others)
+    token = (await world.aws("ListThingGroupsForThing", thingName="a", maxResults=1))["nextToken"]
+    with pytest.raises(Invalid, match="nextToken is not one that this list returned"):
+        await world.aws("ListThingGroupsForThing", thingName="b", nextToken=token)

@@ -1,434 +1,420 @@
-"""Things and their certificates: what is kept, what is refused, and what gateways and the audit trail are told."""
+"""Things, by their five operations of AWS IoT."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.services.things_support import ABROAD, OURS, THEIRS, House, everything, refused, with_house
+from tests.world import ABROAD, OURS, THEIRS, pages
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, NotFound, VersionConflict
-from thingmint.domain.things import AttributeChange, Thing, ThingChange
-from thingmint.services.memberships import add_to_group
-from thingmint.services.pages import PageRequest
-from thingmint.services.principals import attach_principal
-from thingmint.services.things import ThingFilter, create_thing, update_thing
+from thingmint.services.thing_groups import update_groups
+from thingmint.services.thing_principals import attach_principal
+from thingmint.services.things import THINGS, AttributeChange, Thing, create_thing, update_thing
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
-    from thingmint.services.pages import Page
+    from tests.world import World
+    from thingmint.domain.registration import Scope
     from thingmint.store.engine import Transaction
 
-SIZES = (1, 2, 3, 100)
-ALL = ThingFilter()
-EXCLUSIVE: Any = "EXCLUSIVE_THING"
-SHARED: Any = "NON_EXCLUSIVE_THING"
+FIFTY = {f"a{number}": "x" * 800 for number in range(50)}
 
 
-class TestThings:
-    def test_a_new_one(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.type("lamp")
-            house.changed()
-            made = await house.thing("a", "lamp", color="red", off="")
-            assert (made.scope, made.name, made.type, made.version) == (OURS, "a", "lamp", 1)
-            assert made.attributes == {"color": "red"}
-            assert made.created_at == house.clock.now
-            assert made.arn == "arn:aws:iot:us-east-1:111111111111:thing/a"
-            assert await house.things.describe(OURS, "a") == made
-            assert house.changed() == ["thing/a"]
-            assert await house.news() == []
-
-        with_house(tmp_path, scenario)
-
-    def test_the_same_again_is_the_same(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.type("lamp")
-            made = await house.thing("a", "lamp", color="red")
-            house.changed()
-            await house.types.deprecate(OURS, "lamp", undo=False)
-            house.changed()
-            assert await house.thing("a", "lamp", color="red", nothing="") == made
-            for attempt in (
-                house.thing("a", "lamp"),
-                house.thing("a", None, color="red"),
-                house.thing("a", "lamp", color="blue"),
-                house.thing("a", "lamp", color="red", size="1"),
-            ):
-                with pytest.raises(AlreadyExists) as caught:
-                    await attempt
-                assert (caught.value.id, caught.value.arn) == (made.id, made.arn)
-            assert await house.things.describe(OURS, "a") == made
-            assert house.changed() == []
-
-        with_house(tmp_path, scenario)
-
-    def test_types_that_cannot_be_taken(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.type("old")
-            await house.types.deprecate(OURS, "old", undo=False)
-            await house.type("theirs", THEIRS)
-            await house.thing("a")
-            for error, type in ((NotFound, "none"), (NotFound, "theirs"), (Disallowed, "old")):
-                await refused(error, house.thing("b", type))
-                await refused(error, house.things.update(OURS, "a", ThingChange(type=type), None))
-            await refused(NotFound, house.things.describe(OURS, "b"))
-            await house.types.deprecate(OURS, "old", undo=True)
-            assert (await house.things.update(OURS, "a", ThingChange(type="old"), None)).type == "old"
-            await house.types.deprecate(OURS, "old", undo=False)
-            change = ThingChange(type="old", attributes=AttributeChange({"x": "1"}))
-            assert (await house.things.update(OURS, "a", change, None)).attributes == {"x": "1"}
-
-        with_house(tmp_path, scenario)
-
-    @pytest.mark.parametrize(
-        ("change", "type", "attributes"),
-        [
-            (ThingChange(), "lamp", {"a": "1", "b": "2"}),
-            (ThingChange(type="lamp"), "lamp", {"a": "1", "b": "2"}),
-            (ThingChange(type="fan"), "fan", {"a": "1", "b": "2"}),
-            (ThingChange(remove_type=True), None, {"a": "1", "b": "2"}),
-            (ThingChange(attributes=AttributeChange({})), "lamp", {}),
-            (ThingChange(attributes=AttributeChange({}, merge=True)), "lamp", {"a": "1", "b": "2"}),
-            (ThingChange(attributes=AttributeChange({"b": "3"})), "lamp", {"b": "3"}),
-            (ThingChange(attributes=AttributeChange({"b": "3"}, merge=True)), "lamp", {"a": "1", "b": "3"}),
-            (ThingChange(attributes=AttributeChange({"b": "", "c": "4"}, merge=True)), "lamp", {"a": "1", "c": "4"}),
-            (ThingChange(attributes=AttributeChange({"b": "", "c": "4"})), "lamp", {"c": "4"}),
-        ],
-    )
-    def test_changes(self, tmp_path: Path, change: ThingChange, type: str | None, attributes: dict[str, str]) -> None:
-        async def scenario(house: House) -> None:
-            await house.type("lamp")
-            await house.type("fan")
-            made = await house.thing("t", "lamp", a="1", b="2")
-            house.changed()
-            changed = await house.things.update(OURS, "t", change, 1)
-            differs = (type, attributes) != (made.type, made.attributes)
-            assert changed == replace(made, type=type, attributes=attributes, version=1 + differs)
-            assert await house.things.describe(OURS, "t") == changed
-            assert await house.news() == [("thing", "t")] * differs
-            assert house.changed() == ["thing/t"] * differs
-            # What it is found by went along.
-            for name in "abc":
-                found = (await house.things.list(OURS, ThingFilter(attribute=name, prefix=True), PageRequest(9))).items
-                assert bool(found) == (name in attributes)
-            assert await house.count("thing_attributes") == len(attributes)
-
-        with_house(tmp_path, scenario)
-
-    def test_what_a_change_may_not_be(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.type("lamp")
-            made = await house.thing("t", "lamp", a="1", b="2", c="3", d="4")
-            house.changed()
-            update = house.things.update
-            await refused(Invalid, update(OURS, "t", ThingChange(remove_type=True), None), "at most 3")
-            await refused(Invalid, update(OURS, "t", ThingChange(type="lamp", remove_type=True), None))
-            many = {f"a{n}": "1" for n in range(50)}
-            for values, merge in (({**many, "x": "1"}, False), (many, True), ({"": "1"}, False), ({"é": "1"}, False)):
-                change = ThingChange(attributes=AttributeChange(values, merge=merge))
-                await refused(Invalid, update(OURS, "t", change, None), "attributes")
-            for value in ("a b", "x" * 801, "~"):
-                await refused(Invalid, update(OURS, "t", ThingChange(attributes=AttributeChange({"a": value})), None))
-            for version in (0, 2, -1, 2**62):
-                await refused(VersionConflict, update(OURS, "t", ThingChange(), version))
-                await refused(VersionConflict, house.things.delete(OURS, "t", version))
-            await refused(NotFound, update(OURS, "none", ThingChange(), None))
-            assert await house.things.describe(OURS, "t") == made
-            assert (await house.news(), house.changed()) == ([], [])
-
-        with_house(tmp_path, scenario)
-
-    @pytest.mark.parametrize("name", ["", "a b", "a/b", "ä", "x" * 129, "a\n", "%61"])
-    def test_names(self, tmp_path: Path, name: str) -> None:
-        async def scenario(house: House) -> None:
-            await refused(Invalid, house.thing(name), "thingName")
-
-        with_house(tmp_path, scenario)
-
-    def test_three_attributes_without_a_type(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.type("lamp")
-            await house.thing("three", a="1", b="2", c="3", d="")
-            await refused(Invalid, house.thing("four", a="1", b="2", c="3", d="4"), "attributes must be at most 3")
-            fifty = {f"a{n}": "x" * 800 for n in range(50)}
-            create = house.things.create
-            assert (await create(OURS, "fifty", "lamp", fifty)).attributes == fifty
-            await refused(Invalid, create(OURS, "more", "lamp", {**fifty, "x": "1"}), "attributes must be at most 50")
-
-        with_house(tmp_path, scenario)
-
-    def test_deleting(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            made = await house.thing("t", a="1")
-            await house.group("g")
-            await house.join("t", "g")
-            fingerprint = await house.certificate()
-            await house.principals.attach(OURS, "t", fingerprint, None)
-            await house.news()
-            house.changed()
-            words = "Cannot delete. Thing t is still attached to one or more principals"
-            with pytest.raises(Disallowed) as caught:
-                await house.things.delete(OURS, "t", None)
-            assert caught.value.reason == words
-            await house.principals.detach(OURS, "t", fingerprint)
-            await house.news()
-            house.changed()
-            await house.things.delete(OURS, "t", 1)
-            assert (await house.news(), house.changed()) == ([("thing", "t")], ["thing/t"])
-            for table in ("things", "thing_attributes", "thing_group_members"):
-                assert await house.count(table) == 0
-            await house.things.delete(OURS, "t", 7)
-            assert (await house.news(), house.changed()) == ([], [])
-            again = await house.thing("t")
-            assert (again.version, again.id == made.id) == (1, False)
-
-        with_house(tmp_path, scenario)
-
-    @pytest.mark.parametrize("scope", [THEIRS, ABROAD])
-    def test_nothing_of_another_can_be_reached(self, tmp_path: Path, scope: Any) -> None:
-        async def scenario(house: House) -> None:
-            made = await house.thing("t", a="1")
-            fingerprint = await house.certificate()
-            await house.principals.attach(OURS, "t", fingerprint, None)
-            await refused(NotFound, house.things.describe(scope, "t"))
-            await refused(NotFound, house.things.update(scope, "t", ThingChange(), None))
-            await refused(NotFound, house.principals.detach(scope, "t", fingerprint))
-            await refused(NotFound, house.principals.list_of_thing(scope, "t", None, PageRequest(9)))
-            await refused(NotFound, house.principals.list_of_certificate(scope, fingerprint, None, PageRequest(9)))
-            await house.things.delete(scope, "t", None)
-            for wanted in (ALL, ThingFilter(attribute="a", value="1"), ThingFilter(attribute="a", prefix=True)):
-                assert (await house.things.list(scope, wanted, PageRequest(9))).items == []
-            own = await house.thing("t", scope=scope, a="2")
-            await refused(NotFound, house.principals.attach(scope, "t", fingerprint, None))
-            await house.things.update(scope, "t", ThingChange(attributes=AttributeChange({})), None)
-            await house.things.delete(scope, own.name, None)
-            assert await house.things.describe(OURS, "t") == made
-            found = await house.things.list(OURS, ThingFilter(attribute="a", value="1"), PageRequest(9))
-            assert found.items == [made]
-
-        with_house(tmp_path, scenario)
+def payload(_merge: bool | None = None, /, **attributes: str) -> dict[str, Any]:
+    return {"attributePayload": {"attributes": attributes, **({} if _merge is None else {"merge": _merge})}}
 
 
-class TestProvisioning:
-    """What the use case that registers a whole device composes, in a transaction of its own."""
-
-    @pytest.mark.parametrize("group", ["g", "none"])
-    def test_all_or_nothing(self, tmp_path: Path, group: str) -> None:
-        async def scenario(house: House) -> None:
-            await house.group("g")
-            fingerprint = await house.certificate()
-            house.changed()
-            now = house.clock.now
-            thing = Thing.begin(OURS, "t", id="i", type=None, attributes={"a": "1"}, now=now)
-            change = ThingChange(attributes=AttributeChange({"b": "2"}, merge=True))
-
-            async def body(tx: Transaction) -> Thing:
-                assert await create_thing(tx, thing) == thing
-                await attach_principal(tx, OURS, "t", fingerprint, now, type=EXCLUSIVE)
-                changed = await update_thing(tx, OURS, "t", change, now)
-                await add_to_group(tx, OURS, group, "t", now)
-                return changed
-
-            if group == "g":
-                changed = await house.store.write(body)
-                assert await house.things.describe(OURS, "t") == changed
-                assert await house.news() == [("certificate", fingerprint), ("thing", "t"), ("thing", "t")]
-                cert = f"cert/{fingerprint}"
-                assert house.changed() == ["thing/t", "thing/t", cert, "thing/t", "thing/t", "thinggroup/g"]
-                await refused(AlreadyExists, house.store.write(body))
-                return
-            await refused(NotFound, house.store.write(body), "thing group none")
-            for table in ("things", "thing_attributes", "thing_principals", "thing_group_members", "outbox"):
-                assert await house.count(table) == 0
-
-        with_house(tmp_path, scenario)
-
-    @pytest.mark.parametrize("type", ["", "a/b", "x" * 10_000])
-    def test_what_can_be_no_name(self, tmp_path: Path, type: str) -> None:
-        """The devices' own words come this way, which no model has checked."""
-
-        async def scenario(house: House) -> None:
-            await refused(Invalid, house.thing("t", type), "thingTypeName must satisfy")
-            await house.thing("t")
-            await refused(Invalid, house.things.update(OURS, "t", ThingChange(type=type), None), "thingTypeName must")
-            await refused(Invalid, house.group(type), "thingGroupName must satisfy")
-
-            async def body(tx: Transaction) -> None:
-                await add_to_group(tx, OURS, type, "t", house.clock.now)
-
-            await refused(Invalid, house.store.write(body), "thingGroupName must satisfy")
-
-        with_house(tmp_path, scenario)
+async def names(world: World, scope: Scope = OURS, **wanted: Any) -> list[str]:
+    return [thing["thingName"] for thing in (await world.aws("ListThings", scope, **wanted))["things"]]
 
 
-class TestListing:
-    @pytest.mark.parametrize("limit", SIZES)
-    def test_filters(self, tmp_path: Path, limit: int) -> None:
-        async def scenario(house: House) -> None:
-            await house.type("lamp")
-            values = ["red", "re", "red-hot", "blue", "r", "red", "redder", "rec", "zed"]
-            for number, value in enumerate(values):
-                await house.thing(f"t{number}", "lamp" if number % 2 else None, color=value)
-            await house.thing("plain")
-            await house.thing("t0", scope=THEIRS, color="red")
-
-            async def names(**wanted: Any) -> list[str]:
-                async def page(request: PageRequest) -> Page[Thing]:
-                    return await house.things.list(OURS, ThingFilter(**wanted), request)
-
-                return [thing.name for thing in await everything(page, limit)]
-
-            assert await names() == ["plain", *(f"t{n}" for n in range(9))]
-            assert await names(type="lamp") == ["t1", "t3", "t5", "t7"]
-            assert await names(type="none") == []
-            assert await names(attribute="color", value="red") == ["t0", "t5"]
-            assert await names(attribute="color", value="red", type="lamp") == ["t5"]
-            assert await names(attribute="color", value="green") == []
-            assert await names(attribute="color") == []
-            assert await names(attribute="size", prefix=True) == []
-            assert await names(attribute="color", value="re", prefix=True) == ["t1", "t7", "t0", "t5", "t2", "t6"]
-            assert await names(attribute="color", value="re", prefix=True, type="lamp") == ["t1", "t7", "t5"]
-            assert await names(attribute="color", value="red-", prefix=True) == ["t2"]
-            assert len(await names(attribute="color", prefix=True)) == 9
-
-        with_house(tmp_path, scenario)
-
-    def test_a_token_is_good_for_its_own_list_only(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.type("lamp")
-            for scope in (OURS, THEIRS, ABROAD):
-                for name in "abc":
-                    await house.thing(name, scope=scope, x="1")
-            lists = [
-                (OURS, ALL),
-                (THEIRS, ALL),
-                (ABROAD, ALL),
-                (OURS, ThingFilter(attribute="x", value="1")),
-                (OURS, ThingFilter(attribute="x", value="1", prefix=True)),
-            ]
-            tokens = [(await house.things.list(*wanted, PageRequest(1))).next_token for wanted in lists]
-            for mine, wanted in enumerate(lists):
-                for other, token in enumerate(tokens):
-                    if mine == other:
-                        assert len((await house.things.list(*wanted, PageRequest(5, token))).items) == 2
-                    else:
-                        await refused(
-                            Invalid, house.things.list(*wanted, PageRequest(5, token)), "nextToken is not one that"
-                        )
-            for token in ("", "AAAA", "!", "x" * 10_000):
-                await refused(Invalid, house.things.list(OURS, ALL, PageRequest(1, token)), "nextToken")
-
-        with_house(tmp_path, scenario)
-
-    def test_what_goes_and_comes_meanwhile_moves_nothing(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            for name in "bdfh":
-                await house.thing(name)
-            first = await house.things.list(OURS, ALL, PageRequest(2))
-            await house.things.delete(OURS, "d", None)
-            await house.thing("a")
-            await house.thing("g")
-            second = await house.things.list(OURS, ALL, PageRequest(9, first.next_token))
-            assert [thing.name for thing in second.items] == ["f", "g", "h"]
-
-        with_house(tmp_path, scenario)
+async def lamp(world: World, **attributes: str) -> dict[str, Any]:
+    """A thing "t" of the type "lamp"."""
+    await world.aws("CreateThingType", thingTypeName="lamp")
+    made = await world.aws("CreateThing", thingName="t", thingTypeName="lamp", **payload(**attributes))
+    world.audit_resources()
+    return made
 
 
-class TestPrincipals:
-    def test_attaching_and_detaching(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.thing("t")
-            fingerprint = await house.certificate()
-            house.changed()
-            told = [("certificate", fingerprint)], ["thing/t", f"cert/{fingerprint}"]
-            await house.principals.attach(OURS, "t", fingerprint, None)
-            assert (await house.news(), house.changed()) == told
-            for type in (None, SHARED):
-                await house.principals.attach(OURS, "t", fingerprint, type)
-                assert (await house.news(), house.changed()) == ([], [])
-            await refused(Disallowed, house.principals.attach(OURS, "t", fingerprint, EXCLUSIVE), "NON_EXCLUSIVE_THING")
-            await house.principals.detach(OURS, "t", fingerprint)
-            assert (await house.news(), house.changed()) == told
-            await refused(NotFound, house.principals.detach(OURS, "t", fingerprint))
-            assert (await house.news(), house.changed()) == ([], [])
-            await refused(NotFound, house.principals.attach(OURS, "none", fingerprint, None), "thing none")
-            await refused(NotFound, house.principals.attach(OURS, "t", "0" * 64, None), "certificate 000")
-            await refused(NotFound, house.principals.detach(OURS, "none", fingerprint), "thing none")
+# -- creating -----------------------------------------------------------------------------------------------------
 
-        with_house(tmp_path, scenario)
 
-    @pytest.mark.parametrize(
-        ("first", "second", "taken"),
-        [
-            (None, None, True),
-            (None, SHARED, True),
-            (SHARED, None, True),
-            (SHARED, SHARED, True),
-            (None, EXCLUSIVE, False),
-            (SHARED, EXCLUSIVE, False),
-            (EXCLUSIVE, None, False),
-            (EXCLUSIVE, SHARED, False),
-            (EXCLUSIVE, EXCLUSIVE, False),
-        ],
-    )
-    def test_an_exclusive_one_is_one_things(self, tmp_path: Path, first: Any, second: Any, taken: bool) -> None:
-        async def scenario(house: House) -> None:
-            for name in "ab":
-                await house.thing(name)
-            fingerprint, other = await house.certificate(), await house.certificate()
-            await house.principals.attach(OURS, "a", fingerprint, first)
-            if taken:
-                await house.principals.attach(OURS, "b", fingerprint, second)
-            else:
-                await refused(Disallowed, house.principals.attach(OURS, "b", fingerprint, second), "exclusive")
-            # A thing may have an exclusive certificate and others besides.
-            await house.principals.attach(OURS, "a", other, EXCLUSIVE)
-            await house.principals.detach(OURS, "a", fingerprint)
-            if not taken:
-                await house.principals.attach(OURS, "b", fingerprint, second)
+async def test_a_new_thing_is_described_as_it_was_given(world: World) -> None:
+    await world.aws("CreateThingType", thingTypeName="lamp")
+    world.audit_resources()
+    made = await world.aws("CreateThing", thingName="a", thingTypeName="lamp", **payload(color="red", off=""))
+    assert made["thingArn"] == "arn:aws:iot:us-east-1:111111111111:thing/a"
+    assert await world.aws("DescribeThing", thingName="a") == {
+        **made,
+        "defaultClientId": "a",
+        "thingTypeName": "lamp",
+        "attributes": {"color": "red"},
+        "version": 1,
+    }
+    assert (await world.read(lambda tx: THINGS.get(tx, *OURS, "a"))).created_at == world.clock.now
+    assert world.audit_resources() == ["thing/a"]
+    assert await world.published() == []
 
-        with_house(tmp_path, scenario)
 
-    def test_the_type_that_it_has_is_kept(self, tmp_path: Path) -> None:
-        async def scenario(house: House) -> None:
-            await house.thing("t")
-            fingerprint = await house.certificate()
-            await house.principals.attach(OURS, "t", fingerprint, EXCLUSIVE)
-            for type in (None, EXCLUSIVE):
-                await house.principals.attach(OURS, "t", fingerprint, type)
-            await refused(Disallowed, house.principals.attach(OURS, "t", fingerprint, SHARED))
-            found = (await house.principals.list_of_thing(OURS, "t", None, PageRequest(9))).items
-            assert [one.type for one in found] == [EXCLUSIVE]
+async def test_creating_the_same_again_answers_the_one_that_exists(world: World) -> None:
+    made = await lamp(world, color="red")
+    await world.aws("DeprecateThingType", thingTypeName="lamp")
+    world.audit_resources()
+    again = await world.aws("CreateThing", thingName="t", thingTypeName="lamp", **payload(color="red", nothing=""))
+    assert again == made
+    assert await world.unchanged()
 
-        with_house(tmp_path, scenario)
 
-    @pytest.mark.parametrize("limit", SIZES)
-    def test_lists(self, tmp_path: Path, limit: int) -> None:
-        async def scenario(house: House) -> None:
-            things = [f"t{number}" for number in range(4)]
-            for name in things:
-                await house.thing(name)
-            shared = await house.certificate()
-            own = sorted([await house.certificate() for _ in range(3)])
-            for name in things:
-                await house.principals.attach(OURS, name, shared, None)
-            for fingerprint in own:
-                await house.principals.attach(OURS, "t0", fingerprint, EXCLUSIVE)
-            for type, expected in (
-                (None, sorted([shared, *own])),
-                (EXCLUSIVE, own),
-                (SHARED, [shared]),
-            ):
-                found = await everything(lambda r, t=type: house.principals.list_of_thing(OURS, "t0", t, r), limit)  # type: ignore[misc]
-                assert [one.fingerprint for one in found] == expected
-            for type, names in ((None, things), (EXCLUSIVE, []), (SHARED, things)):
-                found = await everything(
-                    lambda r, t=type: house.principals.list_of_certificate(OURS, shared, t, r),  # type: ignore[misc]
-                    limit,
-                )
-                assert [one.thing for one in found] == names
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"thingTypeName": "lamp"},
+        payload(color="red"),
+        {"thingTypeName": "lamp", **payload(color="blue")},
+        {"thingTypeName": "lamp", **payload(color="red", size="1")},
+    ],
+)
+async def test_creating_with_another_configuration_conflicts(world: World, other: dict[str, Any]) -> None:
+    made = await lamp(world, color="red")
+    before = await world.aws("DescribeThing", thingName="t")
+    with pytest.raises(AlreadyExists, match="Thing t already exists with another type or other") as caught:
+        await world.aws("CreateThing", thingName="t", **other)
+    assert (caught.value.id, caught.value.arn) == (made["thingId"], made["thingArn"])
+    assert await world.aws("DescribeThing", thingName="t") == before
+    assert await world.unchanged()
 
-        with_house(tmp_path, scenario)
+
+@pytest.mark.parametrize(("error", "type"), [(NotFound, "none"), (NotFound, "theirs"), (Disallowed, "old")])
+async def test_unknown_and_deprecated_types_cannot_be_given(world: World, error: type[Exception], type: str) -> None:
+    await world.aws("CreateThingType", thingTypeName="old")
+    await world.aws("DeprecateThingType", thingTypeName="old")
+    await world.aws("CreateThingType", THEIRS, thingTypeName="theirs")
+    await world.aws("CreateThing", thingName="t")
+    with pytest.raises(error, match=f"type {type}"):
+        await world.aws("CreateThing", thingName="new", thingTypeName=type)
+    with pytest.raises(error, match=f"type {type}"):
+        await world.aws("UpdateThing", thingName="t", thingTypeName=type)
+    assert await names(world) == ["t"]
+    assert (await world.aws("DescribeThing", thingName="t"))["version"] == 1
+
+
+async def test_a_type_that_is_deprecated_no_longer_can_be_given(world: World) -> None:
+    await world.aws("CreateThingType", thingTypeName="old")
+    await world.aws("DeprecateThingType", thingTypeName="old")
+    await world.aws("CreateThing", thingName="t")
+    await world.aws("DeprecateThingType", thingTypeName="old", undoDeprecate=True)
+    await world.aws("UpdateThing", thingName="t", thingTypeName="old")
+    assert (await world.aws("DescribeThing", thingName="t"))["thingTypeName"] == "old"
+
+
+async def test_a_thing_keeps_a_type_that_became_deprecated(world: World) -> None:
+    await lamp(world)
+    await world.aws("DeprecateThingType", thingTypeName="lamp")
+    await world.aws("UpdateThing", thingName="t", thingTypeName="lamp", **payload(x="1"))
+    thing = await world.aws("DescribeThing", thingName="t")
+    assert (thing["thingTypeName"], thing["attributes"]) == ("lamp", {"x": "1"})
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "ä", "x" * 129, "x" * 10_000, "a\n", "%61"])
+async def test_names_that_things_cannot_have_are_refused(world: World, name: str) -> None:
+    """Templates make names of what devices say, which no model has checked."""
+    with pytest.raises(Invalid, match="thingName must satisfy"):
+        await world.aws("CreateThing", thingName=name)
+    with pytest.raises(Invalid, match="thingTypeName must satisfy"):
+        await world.aws("CreateThing", thingName="new", thingTypeName=name)
+    await world.aws("CreateThing", thingName="t")
+    with pytest.raises(Invalid, match="thingTypeName must satisfy"):
+        await world.aws("UpdateThing", thingName="t", thingTypeName=name)
+
+
+async def test_a_thing_without_a_type_has_three_attributes_at_most(world: World) -> None:
+    await world.aws("CreateThing", thingName="three", **payload(a="1", b="2", c="3", d=""))
+    with pytest.raises(Invalid, match="attributes must be at most 3"):
+        await world.aws("CreateThing", thingName="four", **payload(a="1", b="2", c="3", d="4"))
+    with pytest.raises(Invalid, match="attributes must be at most 3"):
+        await world.aws("UpdateThing", thingName="three", **payload(True, d="4"))
+
+
+async def test_a_thing_with_a_type_has_fifty_attributes_at_most(world: World) -> None:
+    await world.aws("CreateThingType", thingTypeName="lamp")
+    await world.aws("CreateThing", thingName="fifty", thingTypeName="lamp", **payload(**FIFTY))
+    assert (await world.aws("DescribeThing", thingName="fifty"))["attributes"] == FIFTY
+    with pytest.raises(Invalid, match="attributes must be at most 50"):
+        await world.aws("CreateThing", thingName="more", thingTypeName="lamp", **payload(**FIFTY, x="1"))
+
+
+async def test_there_are_no_billing_groups(world: World) -> None:
+    with pytest.raises(NotFound, match="billing group b does not exist"):
+        await world.aws("CreateThing", thingName="t", billingGroupName="b")
+    assert await names(world) == []
+
+
+# -- changing -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "type", "attributes"),
+    [
+        ({}, "lamp", {"a": "1", "b": "2"}),
+        ({"thingTypeName": "lamp"}, "lamp", {"a": "1", "b": "2"}),
+        ({"thingTypeName": "fan"}, "fan", {"a": "1", "b": "2"}),
+        ({"removeThingType": True}, None, {"a": "1", "b": "2"}),
+        ({"removeThingType": True, **payload()}, None, {}),
+        ({"attributePayload": {"merge": False}}, "lamp", {"a": "1", "b": "2"}),
+        (payload(), "lamp", {}),
+        (payload(False, b="3"), "lamp", {"b": "3"}),
+        (payload(b="3"), "lamp", {"b": "3"}),
+        (payload(b="", c="4"), "lamp", {"c": "4"}),
+        (payload(True), "lamp", {"a": "1", "b": "2"}),
+        (payload(True, b="3"), "lamp", {"a": "1", "b": "3"}),
+        (payload(True, b="", c="4"), "lamp", {"a": "1", "c": "4"}),
+    ],
+)
+async def test_an_update_changes_what_it_names_and_nothing_else(
+    world: World, change: dict[str, Any], type: str | None, attributes: dict[str, str]
+) -> None:
+    await world.aws("CreateThingType", thingTypeName="fan")
+    await lamp(world, a="1", b="2")
+    before = await world.aws("DescribeThing", thingName="t")
+    differs = (type, attributes) != ("lamp", {"a": "1", "b": "2"})
+    await world.aws("UpdateThing", thingName="t", expectedVersion=1, **change)
+    after = {**before, "thingTypeName": type, "attributes": attributes, "version": 1 + differs}
+    assert await world.aws("DescribeThing", thingName="t") == after
+    assert await world.published() == [("thing", "t")] * differs
+    assert world.audit_resources() == ["thing/t"] * differs
+
+
+async def test_a_thing_is_found_by_its_new_attributes_only(world: World) -> None:
+    await lamp(world, a="1", b="2")
+    await world.aws("UpdateThing", thingName="t", **payload(True, b="", c="4"))
+    assert [await names(world, attributeName=name) for name in "abc"] == [["t"], [], ["t"]]
+    assert await world.count("thing_attributes") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"removeThingType": True}, "attributes must be at most 3"),
+        ({"removeThingType": True, "thingTypeName": "lamp"}, "removeThingType must not be set along with"),
+        (payload(**FIFTY, x="1"), "attributes must be at most 50"),
+        (payload(True, **FIFTY), "attributes must be at most 50"),
+        (payload(**{"": "1"}), "attributes has a name that"),
+        (payload(é="1"), "attributes has a name that"),
+        (payload(**{"x" * 129: "1"}), "attributes has a name that"),
+        (payload(a="a b"), "attributes has a value that"),
+        (payload(a="~"), "attributes has a value that"),
+        (payload(a="x" * 801), "attributes has a value that"),
+    ],
+)
+async def test_an_update_that_breaks_a_rule_changes_nothing(world: World, change: dict[str, Any], words: str) -> None:
+    await lamp(world, a="1", b="2", c="3", d="4")
+    before = await world.aws("DescribeThing", thingName="t")
+    with pytest.raises(Invalid, match=words):
+        await world.aws("UpdateThing", thingName="t", **change)
+    assert await world.aws("DescribeThing", thingName="t") == before
+    assert await world.unchanged()
+
+
+@pytest.mark.parametrize("version", [0, 2, -1, 2**62])
+@pytest.mark.parametrize("operation", ["UpdateThing", "DeleteThing"])
+async def test_another_version_than_expected_conflicts(world: World, operation: str, version: int) -> None:
+    await lamp(world)
+    with pytest.raises(VersionConflict):
+        await world.aws(operation, thingName="t", expectedVersion=version)
+    assert await names(world) == ["t"]
+    assert await world.unchanged()
+
+
+# -- deleting -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_deleted_thing_leaves_nothing_behind(world: World) -> None:
+    made = await world.aws("CreateThing", thingName="t", **payload(a="1"))
+    await world.aws("CreateThingGroup", thingGroupName="g")
+    await world.aws("AddThingToThingGroup", thingName="t", thingGroupName="g")
+    world.audit_resources(), await world.published()
+    await world.aws("DeleteThing", thingName="t", expectedVersion=1)
+    assert (await world.published(), world.audit_resources()) == ([("thing", "t")], ["thing/t"])
+    for table in ("things", "thing_attributes", "thing_group_members"):
+        assert await world.count(table) == 0
+    again = await world.aws("CreateThing", thingName="t")
+    assert again["thingId"] != made["thingId"]
+    assert (await world.aws("DescribeThing", thingName="t"))["version"] == 1
+
+
+async def test_deleting_a_thing_that_does_not_exist_changes_nothing(world: World) -> None:
+    await world.aws("DeleteThing", thingName="t")
+    await world.aws("DeleteThing", thingName="t", expectedVersion=7)
+    assert await world.unchanged()
+
+
+async def test_a_thing_with_principals_cannot_be_deleted(world: World) -> None:
+    await world.aws("CreateThing", thingName="t")
+    principal = f"arn:aws:iot:us-east-1:111111111111:cert/{await world.certificate()}"
+    await world.aws("AttachThingPrincipal", thingName="t", principal=principal)
+    with pytest.raises(Disallowed) as caught:
+        await world.aws("DeleteThing", thingName="t")
+    assert caught.value.reason == "Cannot delete. Thing t is still attached to one or more principals"
+    await world.aws("DetachThingPrincipal", thingName="t", principal=principal)
+    await world.aws("DeleteThing", thingName="t")
+    assert await world.count("things") == 0
+
+
+# -- accounts and regions -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("elsewhere", [ABROAD, THEIRS])
+async def test_things_are_known_in_their_own_scope_only(world: World, elsewhere: Scope) -> None:
+    await world.aws("CreateThing", thingName="t", **payload(a="1"))
+    for operation in ("DescribeThing", "UpdateThing"):
+        with pytest.raises(NotFound, match="thing t does not exist"):
+            await world.aws(operation, elsewhere, thingName="t")
+    for wanted in ({}, {"attributeName": "a", "attributeValue": "1"}, {"attributeName": "a"}):
+        assert await names(world, elsewhere, **wanted) == []
+
+
+@pytest.mark.parametrize("elsewhere", [ABROAD, THEIRS])
+async def test_things_of_one_name_are_changed_in_their_own_scope_only(world: World, elsewhere: Scope) -> None:
+    await world.aws("CreateThing", thingName="t", **payload(a="1"))
+    before = await world.aws("DescribeThing", thingName="t")
+    await world.aws("DeleteThing", elsewhere, thingName="t")
+    await world.aws("CreateThing", elsewhere, thingName="t", **payload(a="2"))
+    await world.aws("UpdateThing", elsewhere, thingName="t", **payload())
+    await world.aws("DeleteThing", elsewhere, thingName="t")
+    assert await world.aws("DescribeThing", thingName="t") == before
+    assert await names(world, attributeName="a", attributeValue="1") == ["t"]
+
+
+# -- what templates compose ---------------------------------------------------------------------------------------
+
+
+async def register(world: World, tx: Transaction, fingerprint: str, group: str) -> None:
+    now = world.clock.now
+    await create_thing(tx, Thing.new(OURS, "t", id="i", type=None, attributes={"a": "1"}, now=now))
+    await attach_principal(tx, OURS, "t", fingerprint, now, type="EXCLUSIVE_THING")
+    await update_thing(tx, OURS, "t", now, attributes=AttributeChange({"b": "2"}, merge=True))
+    await update_groups(tx, OURS, "t", now, add=[group])
+
+
+async def test_a_device_is_registered_in_one_transaction(world: World) -> None:
+    await world.aws("CreateThingGroup", thingGroupName="g")
+    fingerprint = await world.certificate()
+    world.audit_resources()
+    await world.write(lambda tx: register(world, tx, fingerprint, "g"))
+    thing = await world.aws("DescribeThing", thingName="t")
+    assert (thing["attributes"], thing["version"]) == ({"a": "1", "b": "2"}, 2)
+    assert await world.published() == [("certificate", fingerprint), ("thing", "t"), ("thing", "t")]
+    cert = f"cert/{fingerprint}"
+    assert world.audit_resources() == ["thing/t", "thing/t", cert, "thing/t", "thing/t", "thinggroup/g"]
+
+
+async def test_a_device_that_is_refused_leaves_nothing_behind(world: World) -> None:
+    fingerprint = await world.certificate()
+    with pytest.raises(NotFound, match="thing group none"):
+        await world.write(lambda tx: register(world, tx, fingerprint, "none"))
+    for table in ("things", "thing_attributes", "thing_principals", "thing_group_members", "outbox"):
+        assert await world.count(table) == 0
+
+
+# -- lists --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_a_list_has_every_thing_once(world: World, limit: int) -> None:
+    await world.aws("CreateThingType", thingTypeName="lamp")
+    values = ["red", "re", "red-hot", "blue", "r", "red", "redder", "rec", "zed"]
+    for number, value in enumerate(values):
+        type = {"thingTypeName": "lamp"} if number % 2 else {}
+        await world.aws("CreateThing", thingName=f"t{number}", **type, **payload(color=value))
+    await world.aws("CreateThing", thingName="plain")
+    await world.aws("CreateThing", THEIRS, thingName="t0", **payload(color="red"))
+
+    async def all_pages(color: str | None = None, prefix: bool = False, **wanted: Any) -> list[str]:
+        if color is not None:
+            wanted |= {"attributeName": "color", "attributeValue": color, "usePrefixAttributeValue": prefix}
+
+        async def page(members: Mapping[str, Any]) -> Mapping[str, Any]:
+            return await world.aws("ListThings", OURS, **members, **wanted)
+
+        return [thing["thingName"] for thing in await pages(page, "things", limit)]
+
+    assert await all_pages() == ["plain", *(f"t{number}" for number in range(9))]
+    assert await all_pages(thingTypeName="lamp") == ["t1", "t3", "t5", "t7"]
+    assert await all_pages(thingTypeName="none") == []
+    assert await all_pages("red") == ["t0", "t5"]
+    assert await all_pages("red", thingTypeName="lamp") == ["t5"]
+    assert await all_pages("green") == []
+    assert await all_pages("") == []
+    assert await all_pages("re", prefix=True) == ["t1", "t7", "t0", "t5", "t2", "t6"]
+    assert await all_pages("re", prefix=True, thingTypeName="lamp") == ["t1", "t7", "t5"]
+    assert await all_pages("red-", prefix=True) == ["t2"]
+    assert await all_pages(attributeName="color") == ["t3", "t4", "t1", "t7", "t0", "t5", "t2", "t6", "t8"]
+    assert await all_pages(attributeName="size") == []
+
+
+async def test_a_listed_thing_has_no_id(world: World) -> None:
+    made = await lamp(world, color="red")
+    assert (await world.aws("ListThings"))["things"] == [
+        {
+            "thingName": "t",
+            "thingArn": made["thingArn"],
+            "thingTypeName": "lamp",
+            "attributes": {"color": "red"},
+            "version": 1,
+        }
+    ]
+
+
+async def test_a_page_holds_25_unless_asked_otherwise(world: World) -> None:
+    for number in range(26):
+        await world.aws("CreateThing", thingName=f"t{number}")
+    page = await world.aws("ListThings")
+    assert len(page["things"]) == 25
+    assert len(await names(world, nextToken=page["nextToken"])) == 1
+
+
+async def test_a_value_without_an_attribute_is_refused(world: World) -> None:
+    with pytest.raises(Invalid, match="attributeName is required along with attributeValue"):
+        await world.aws("ListThings", attributeValue="red")
+
+
+async def test_a_token_is_good_for_its_own_list_only(world: World) -> None:
+    by_value = {"attributeName": "x", "attributeValue": "1"}
+    lists: list[tuple[Scope, dict[str, Any]]] = [
+        (OURS, {}),
+        (THEIRS, {}),
+        (ABROAD, {}),
+        (OURS, by_value),
+        (OURS, {**by_value, "usePrefixAttributeValue": True}),
+        (OURS, {"thingTypeName": "lamp"}),
+    ]
+    for scope in (OURS, THEIRS, ABROAD):
+        await world.aws("CreateThingType", scope, thingTypeName="lamp")
+        for name in "abc":
+            await world.aws("CreateThing", scope, thingName=name, thingTypeName="lamp", **payload(x="1"))
+    tokens = [(await world.aws("ListThings", scope, maxResults=1, **wanted))["nextToken"] for scope, wanted in lists]
+    for mine, (scope, wanted) in enumerate(lists):
+        for of, token in enumerate(tokens):
+            if of == mine:
+                assert await names(world, scope, nextToken=token, **wanted) == ["b", "c"]
+                continue
+            with pytest.raises(Invalid, match="nextToken is not one that this list returned"):
+                await world.aws("ListThings", scope, nextToken=token, **wanted)
+
+
+@pytest.mark.parametrize("token", ["", "AAAA", "!", "x" * 10_000])
+async def test_a_token_that_was_made_up_is_refused(world: World, token: str) -> None:
+    with pytest.raises(Invalid, match="nextToken is not one that this list returned"):
+        await world.aws("ListThings", nextToken=token)
+
+
+async def test_things_that_come_and_go_move_no_page(world: World) -> None:
+    for name in "bdfh":
+        await world.aws("CreateThing", thingName=name)
+    first = await world.aws("ListThings", maxResults=2)
+    await world.aws("DeleteThing", thingName="d")
+    await world.aws("CreateThing", thingName="a")
+    await world.aws("CreateThing", thingName="g")
+    assert await names(world, nextToken=first["nextToken"]) == ["f", "g", "h"]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from thingmint.domain.tags import check_tags
-from thingmint.domain.things import AttributeChange
+from thingmint.services.tags import check_tags
+from thingmint.services.things import AttributeChange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-__all__ = ["attribute_change", "new_attributes", "new_tags"]
 
 
 def attribute_change(payload: Mapping[str, Any] | None) -> AttributeChange | None:
@@ -22,8 +20,8 @@ def attribute_change(payload: Mapping[str, Any] | None) -> AttributeChange | Non
 
 def new_attributes(payload: Mapping[str, Any] | None) -> Mapping[str, str]:
     """Where there is nothing yet to merge with."""
-    change = attribute_change(payload)
-    return change.values if change else {}
+    attributes: Mapping[str, str] = (payload or {}).get("attributes", {})
+    return attributes
 
 
 def new_tags(members: Mapping[str, Any]) -> dict[str, str]:

@@ -13,13 +13,8 @@ if TYPE_CHECKING:
     from thingmint.services.change import Authorize
     from thingmint.services.claims import ClaimRegistry
     from thingmint.services.device_policies import DevicePolicyRegistry
-    from thingmint.services.memberships import MembershipRegistry
-    from thingmint.services.principals import PrincipalRegistry
     from thingmint.services.provisioning import ProvisioningRegistry
-    from thingmint.services.tags import TagRegistry
     from thingmint.services.templates import TemplateRegistry
-    from thingmint.services.thing_groups import ThingGroupRegistry
-    from thingmint.services.things import ThingRegistry
 
 __all__ = ["PAGE_SIZE", "Call", "Operations", "Registries"]
 
@@ -32,11 +27,6 @@ class Registries:
     """The use cases that operations are made of."""
 
     device_policies: DevicePolicyRegistry
-    things: ThingRegistry
-    thing_groups: ThingGroupRegistry
-    memberships: MembershipRegistry
-    principals: PrincipalRegistry
-    tags: TagRegistry
     templates: TemplateRegistry
     claims: ClaimRegistry
     provisioning: ProvisioningRegistry

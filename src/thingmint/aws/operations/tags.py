@@ -1,43 +1,39 @@
-"""Tags."""
+"""Tags (three operations)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thingmint.aws.operations.attributes import new_tags
+from thingmint.aws.operations.declaring import Members, Result, reads, writes
 from thingmint.domain.arns import parse_arn
 from thingmint.domain.errors import Invalid
-from thingmint.domain.tags import TAGGABLE
+from thingmint.services.tags import TAGGABLE, add_tags, get_tags, remove_tags
 
 if TYPE_CHECKING:
-    from thingmint.aws.operations.call import Call, Operations
+    from thingmint.services.change import Change, Query
+    from thingmint.store.engine import Transaction
 
-__all__ = ["TAGS"]
 
-
-async def _tag_resource(call: Call) -> dict[str, Any]:
-    await call.registries.tags.put(call.scope, *_resource(call), new_tags(call.members))
+@writes("TagResource")
+async def tag(tx: Transaction, change: Change, members: Members) -> Result:
+    await add_tags(tx, change, *_resource(change, members), new_tags(members))
     return {}
 
 
-async def _untag_resource(call: Call) -> dict[str, Any]:
-    await call.registries.tags.remove(call.scope, *_resource(call), call.members["tagKeys"])
+@writes("UntagResource")
+async def untag(tx: Transaction, change: Change, members: Members) -> Result:
+    await remove_tags(tx, change, *_resource(change, members), members["tagKeys"])
     return {}
 
 
-async def _list_tags_for_resource(call: Call) -> dict[str, Any]:
-    if "nextToken" in call.members:
+@reads("ListTagsForResource")
+async def list_(tx: Transaction, query: Query, members: Members) -> Result:
+    if "nextToken" in members:
         raise Invalid("nextToken", "is not one that this list returned")  # which is one page, always
-    tags = await call.registries.tags.list(call.scope, *_resource(call))
+    tags = await get_tags(tx, query.scope, *_resource(query, members))
     return {"tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
 
 
-def _resource(call: Call) -> tuple[str, str]:
-    return parse_arn(call.scope, call.members["resourceArn"], "resourceArn", *TAGGABLE)
-
-
-TAGS: Operations = {
-    "TagResource": _tag_resource,
-    "UntagResource": _untag_resource,
-    "ListTagsForResource": _list_tags_for_resource,
-}
+def _resource(query: Query, members: Members) -> tuple[str, str]:
+    return parse_arn(query.scope, members["resourceArn"], "resourceArn", *TAGGABLE)

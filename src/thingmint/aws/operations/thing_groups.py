@@ -1,42 +1,56 @@
-"""Thing groups, and the things in them. Groups by query ("dynamic" ones) there are none."""
+"""Thing groups, and the things in them (ten operations). There are no groups by query ("dynamic" ones)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thingmint.aws.operations.attributes import attribute_change, new_attributes, new_tags
+from thingmint.aws.operations.declaring import Members, Result, cursor, reads, writes
 from thingmint.domain.arns import arn, parse_arn
 from thingmint.domain.errors import Invalid
-from thingmint.domain.things import check_name
+from thingmint.services.thing_groups import (
+    THING_GROUPS,
+    create_thing_group,
+    delete_thing_group,
+    list_groups_of,
+    list_members,
+    list_thing_groups,
+    update_groups,
+    update_thing_group,
+)
+from thingmint.services.things import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.aws.operations.call import Call, Operations
     from thingmint.domain.registration import Scope
-    from thingmint.domain.things import ThingGroup
-
-__all__ = ["THING_GROUPS"]
+    from thingmint.services.change import Change, Query
+    from thingmint.services.pages import Page
+    from thingmint.services.thing_groups import ThingGroup
+    from thingmint.store.engine import Transaction
 
 # The model sets no limit, and every name is looked up.
 _MAX_NAMES = 100
 
 
-async def _create_thing_group(call: Call) -> dict[str, Any]:
-    properties = call.members.get("thingGroupProperties", {})
-    group = await call.registries.thing_groups.create(
-        call.scope,
-        call.members["thingGroupName"],
-        call.members.get("parentGroupName"),
+@writes("CreateThingGroup")
+async def create(tx: Transaction, change: Change, members: Members) -> Result:
+    properties = members.get("thingGroupProperties", {})
+    group = await create_thing_group(
+        tx,
+        change,
+        members["thingGroupName"],
+        members.get("parentGroupName"),
         properties.get("thingGroupDescription"),
         new_attributes(properties.get("attributePayload")),
-        new_tags(call.members),
+        new_tags(members),
     )
     return _identified(group)
 
 
-async def _describe_thing_group(call: Call) -> dict[str, Any]:
-    group = await call.registries.thing_groups.describe(call.scope, call.members["thingGroupName"])
+@reads("DescribeThingGroup")
+async def describe(tx: Transaction, query: Query, members: Members) -> Result:
+    group = await THING_GROUPS.get(tx, *query.scope, members["thingGroupName"])
     return {
         **_identified(group),
         "version": group.version,
@@ -46,117 +60,106 @@ async def _describe_thing_group(call: Call) -> dict[str, Any]:
         },
         "thingGroupMetadata": {
             "parentGroupName": group.parent,
-            "rootToParentThingGroups": [_named(call.scope, name) for name in group.path[:-1]],
+            "rootToParentThingGroups": [_named(query.scope, name) for name in group.ancestors],
             "creationDate": group.created_at,
         },
     }
 
 
-async def _update_thing_group(call: Call) -> dict[str, Any]:
-    properties = call.members["thingGroupProperties"]
-    group = await call.registries.thing_groups.update(
-        call.scope,
-        call.members["thingGroupName"],
+@writes("UpdateThingGroup")
+async def update(tx: Transaction, change: Change, members: Members) -> Result:
+    properties = members["thingGroupProperties"]
+    group = await update_thing_group(
+        tx,
+        change,
+        members["thingGroupName"],
         properties.get("thingGroupDescription"),
         attribute_change(properties.get("attributePayload")),
-        call.members.get("expectedVersion"),
+        members.get("expectedVersion"),
     )
     return {"version": group.version}
 
 
-async def _delete_thing_group(call: Call) -> dict[str, Any]:
-    await call.registries.thing_groups.delete(
-        call.scope, call.members["thingGroupName"], call.members.get("expectedVersion")
-    )
+@writes("DeleteThingGroup")
+async def delete(tx: Transaction, change: Change, members: Members) -> Result:
+    await delete_thing_group(tx, change, members["thingGroupName"], members.get("expectedVersion"))
     return {}
 
 
-async def _list_thing_groups(call: Call) -> dict[str, Any]:
-    parent = call.members.get("parentGroup")
-    page = await call.registries.thing_groups.list(
-        call.scope,
-        parent,
-        call.members.get("namePrefixFilter", ""),
-        call.page(),
-        # The model's flag has no default. In AWS's guide the bare list has every group, and that of a parent only
-        # those directly below it.
-        recursive=call.members.get("recursive", parent is None),
-    )
-    return {"thingGroups": [_named(call.scope, group.name) for group in page.items], "nextToken": page.next_token}
+@reads("ListThingGroups")
+async def list_(tx: Transaction, query: Query, members: Members) -> Result:
+    parent, prefix = members.get("parentGroup"), members.get("namePrefixFilter", "")
+    # The model's flag has no default. In AWS's guide the bare list has every group, and that of a parent only those
+    # directly below it.
+    recursive = members.get("recursive", parent is None)
+    return _listed(query, await list_thing_groups(tx, query, parent, prefix, cursor(members), recursive=recursive))
 
 
-async def _add_thing_to_thing_group(call: Call) -> dict[str, Any]:
-    group = _name(call, "thinggroup", "thingGroupName", "thingGroupArn")
-    thing = _name(call, "thing", "thingName", "thingArn")
-    await call.registries.memberships.update(call.scope, thing, add=[group], remove=[])
+@writes("AddThingToThingGroup")
+async def add_thing(tx: Transaction, change: Change, members: Members) -> Result:
+    group, thing = _group_and_thing(change, members)
+    await update_groups(tx, change.scope, thing, change.now, add=[group])
     return {}
 
 
-async def _remove_thing_from_thing_group(call: Call) -> dict[str, Any]:
-    group = _name(call, "thinggroup", "thingGroupName", "thingGroupArn")
-    thing = _name(call, "thing", "thingName", "thingArn")
-    await call.registries.memberships.update(call.scope, thing, add=[], remove=[group])
+@writes("RemoveThingFromThingGroup")
+async def remove_thing(tx: Transaction, change: Change, members: Members) -> Result:
+    group, thing = _group_and_thing(change, members)
+    await update_groups(tx, change.scope, thing, change.now, remove=[group])
     return {}
 
 
-async def _update_thing_groups_for_thing(call: Call) -> dict[str, Any]:
-    await call.registries.memberships.update(
-        call.scope,
-        call.members["thingName"],
-        add=_names(call, "thingGroupsToAdd"),
-        remove=_names(call, "thingGroupsToRemove"),
-    )
+@writes("UpdateThingGroupsForThing")
+async def update_groups_of_thing(tx: Transaction, change: Change, members: Members) -> Result:
+    add, remove = _names(members, "thingGroupsToAdd"), _names(members, "thingGroupsToRemove")
+    await update_groups(tx, change.scope, members["thingName"], change.now, add=add, remove=remove)
     return {}
 
 
-async def _list_thing_groups_for_thing(call: Call) -> dict[str, Any]:
-    page = await call.registries.memberships.list_groups(call.scope, call.members["thingName"], call.page())
-    return {"thingGroups": [_named(call.scope, group.name) for group in page.items], "nextToken": page.next_token}
+@reads("ListThingGroupsForThing")
+async def list_groups_of_thing(tx: Transaction, query: Query, members: Members) -> Result:
+    return _listed(query, await list_groups_of(tx, query, members["thingName"], cursor(members)))
 
 
-async def _list_things_in_thing_group(call: Call) -> dict[str, Any]:
-    page = await call.registries.memberships.list_things(
-        call.scope, call.members["thingGroupName"], call.page(), recursive=call.flag("recursive")
-    )
+@reads("ListThingsInThingGroup")
+async def list_things(tx: Transaction, query: Query, members: Members) -> Result:
+    group, recursive = members["thingGroupName"], members.get("recursive", False)
+    page = await list_members(tx, query, group, cursor(members), recursive=recursive)
     return {"things": page.items, "nextToken": page.next_token}
 
 
-def _name(call: Call, kind: str, by_name: str, by_arn: str) -> str:
+def _group_and_thing(change: Change, members: Members) -> tuple[str, str]:
+    group = _name(change, members, "thinggroup", "thingGroupName", "thingGroupArn")
+    return group, _name(change, members, "thing", "thingName", "thingArn")
+
+
+def _name(change: Change, members: Members, kind: str, by_name: str, by_arn: str) -> str:
     """The name that one of the two members gives; that neither is there was refused before."""
-    name: str | None = call.members.get(by_name)
-    if (text := call.members.get(by_arn)) is None:
+    name: str | None = members.get(by_name)
+    if (text := members.get(by_arn)) is None:
         assert name is not None, "an operation is authorized on what it names"
         return name
-    of_arn = check_name(parse_arn(call.scope, text, by_arn, kind)[1], by_arn)
+    of_arn = check_name(parse_arn(change.scope, text, by_arn, kind)[1], by_arn)
     if name not in (None, of_arn):
         raise Invalid(by_arn, f"must be of what {by_name} names")
     return of_arn
 
 
-def _names(call: Call, member: str) -> Sequence[str]:
-    names = list(dict.fromkeys(call.members.get(member, ())))
+def _names(members: Members, member: str) -> Sequence[str]:
+    names = list(dict.fromkeys(members.get(member, ())))
     if len(names) > _MAX_NAMES:
         raise Invalid(member, f"must have at most {_MAX_NAMES} entries")
     return names
 
 
-def _identified(group: ThingGroup) -> dict[str, Any]:
+def _identified(group: ThingGroup) -> Result:
     return {"thingGroupName": group.name, "thingGroupArn": group.arn, "thingGroupId": group.id}
 
 
-def _named(scope: Scope, name: str) -> dict[str, Any]:
+def _listed(query: Query, page: Page[ThingGroup]) -> Result:
+    groups = [_named(query.scope, group.name) for group in page.items]
+    return {"thingGroups": groups, "nextToken": page.next_token}
+
+
+def _named(scope: Scope, name: str) -> Result:
     return {"groupName": name, "groupArn": arn(scope, f"thinggroup/{name}")}
-
-
-THING_GROUPS: Operations = {
-    "CreateThingGroup": _create_thing_group,
-    "DescribeThingGroup": _describe_thing_group,
-    "UpdateThingGroup": _update_thing_group,
-    "DeleteThingGroup": _delete_thing_group,
-    "ListThingGroups": _list_thing_groups,
-    "AddThingToThingGroup": _add_thing_to_thing_group,
-    "RemoveThingFromThingGroup": _remove_thing_from_thing_group,
-    "UpdateThingGroupsForThing": _update_thing_groups_for_thing,
-    "ListThingGroupsForThing": _list_thing_groups_for_thing,
-    "ListThingsInThingGroup": _list_things_in_thing_group,
-}

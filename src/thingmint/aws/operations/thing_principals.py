@@ -1,90 +1,77 @@
-"""Principals of things, which here are certificates."""
+"""Principals of things, which are certificates (six operations)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from thingmint.aws.operations.declaring import Members, Result, cursor, reads, writes
 from thingmint.domain.arns import parse_arn
 from thingmint.domain.certificates import parse_fingerprint
-from thingmint.domain.registration import arn_of
+from thingmint.services.thing_principals import (
+    attach_principal,
+    detach_principal,
+    list_principal_things,
+    list_thing_principals,
+)
 
 if TYPE_CHECKING:
-    from thingmint.aws.operations.call import Call, Operations
-    from thingmint.domain.things import Attachment
+    from thingmint.services.change import Change, Query
     from thingmint.services.pages import Page
+    from thingmint.services.thing_principals import Attachment
+    from thingmint.store.engine import Transaction
 
-__all__ = ["THING_PRINCIPALS"]
 
-
-async def _attach_thing_principal(call: Call) -> dict[str, Any]:
-    await call.registries.principals.attach(
-        call.scope, call.members["thingName"], _principal(call), call.members.get("thingPrincipalType")
-    )
+@writes("AttachThingPrincipal")
+async def attach(tx: Transaction, change: Change, members: Members) -> Result:
+    fingerprint, type = _fingerprint(change, members), members.get("thingPrincipalType")
+    await attach_principal(tx, change.scope, members["thingName"], fingerprint, change.now, type=type)
     return {}
 
 
-async def _detach_thing_principal(call: Call) -> dict[str, Any]:
-    await call.registries.principals.detach(call.scope, call.members["thingName"], _principal(call))
+@writes("DetachThingPrincipal")
+async def detach(tx: Transaction, change: Change, members: Members) -> Result:
+    await detach_principal(tx, change.scope, members["thingName"], _fingerprint(change, members), change.now)
     return {}
 
 
-async def _list_thing_principals(call: Call) -> dict[str, Any]:
-    page = await _of_thing(call)
-    return {
-        "principals": [arn_of(call.scope, attachment.fingerprint) for attachment in page.items],
-        "nextToken": page.next_token,
-    }
+@reads("ListThingPrincipals")
+async def list_principals(tx: Transaction, query: Query, members: Members) -> Result:
+    page = await _of_thing(tx, query, members)
+    return {"principals": [one.principal for one in page.items], "nextToken": page.next_token}
 
 
-async def _list_thing_principals_v2(call: Call) -> dict[str, Any]:
-    page = await _of_thing(call)
-    return {
-        "thingPrincipalObjects": [
-            {"principal": arn_of(call.scope, attachment.fingerprint), "thingPrincipalType": attachment.type}
-            for attachment in page.items
-        ],
-        "nextToken": page.next_token,
-    }
+@reads("ListThingPrincipalsV2")
+async def list_principals_v2(tx: Transaction, query: Query, members: Members) -> Result:
+    page = await _of_thing(tx, query, members)
+    found = [{"principal": one.principal, "thingPrincipalType": one.type} for one in page.items]
+    return {"thingPrincipalObjects": found, "nextToken": page.next_token}
 
 
-async def _list_principal_things(call: Call) -> dict[str, Any]:
-    page = await _of_principal(call)
-    return {"things": [attachment.thing for attachment in page.items], "nextToken": page.next_token}
+@reads("ListPrincipalThings")
+async def list_things(tx: Transaction, query: Query, members: Members) -> Result:
+    page = await _of_certificate(tx, query, members)
+    return {"things": [one.thing for one in page.items], "nextToken": page.next_token}
 
 
-async def _list_principal_things_v2(call: Call) -> dict[str, Any]:
-    page = await _of_principal(call)
-    return {
-        "principalThingObjects": [
-            {"thingName": attachment.thing, "thingPrincipalType": attachment.type} for attachment in page.items
-        ],
-        "nextToken": page.next_token,
-    }
+@reads("ListPrincipalThingsV2")
+async def list_things_v2(tx: Transaction, query: Query, members: Members) -> Result:
+    page = await _of_certificate(tx, query, members)
+    found = [{"thingName": one.thing, "thingPrincipalType": one.type} for one in page.items]
+    return {"principalThingObjects": found, "nextToken": page.next_token}
 
 
-async def _of_thing(call: Call) -> Page[Attachment]:
-    return await call.registries.principals.list_of_thing(
-        call.scope, call.members["thingName"], call.members.get("thingPrincipalType"), call.page()
+async def _of_thing(tx: Transaction, query: Query, members: Members) -> Page[Attachment]:
+    return await list_thing_principals(
+        tx, query, members["thingName"], members.get("thingPrincipalType"), cursor(members)
     )
 
 
-async def _of_principal(call: Call) -> Page[Attachment]:
-    return await call.registries.principals.list_of_certificate(
-        call.scope, _principal(call), call.members.get("thingPrincipalType"), call.page()
-    )
+async def _of_certificate(tx: Transaction, query: Query, members: Members) -> Page[Attachment]:
+    fingerprint, type = _fingerprint(query, members), members.get("thingPrincipalType")
+    return await list_principal_things(tx, query, fingerprint, type, cursor(members))
 
 
-def _principal(call: Call) -> str:
-    """The fingerprint. Amazon Cognito's identities are none of ours."""
-    _, name = parse_arn(call.scope, call.members["principal"], "principal", "cert")
+def _fingerprint(query: Query, members: Members) -> str:
+    """Amazon Cognito's identities, the other kind of principals, are not served."""
+    _, name = parse_arn(query.scope, members["principal"], "principal", "cert")
     return parse_fingerprint(name, "principal")
-
-
-THING_PRINCIPALS: Operations = {
-    "AttachThingPrincipal": _attach_thing_principal,
-    "DetachThingPrincipal": _detach_thing_principal,
-    "ListThingPrincipals": _list_thing_principals,
-    "ListThingPrincipalsV2": _list_thing_principals_v2,
-    "ListPrincipalThings": _list_principal_things,
-    "ListPrincipalThingsV2": _list_principal_things_v2,
-}

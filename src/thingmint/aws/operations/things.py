@@ -1,97 +1,77 @@
-"""Things."""
+"""Things (five operations)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thingmint.aws.operations.attributes import attribute_change, new_attributes
+from thingmint.aws.operations.declaring import Members, Result, cursor, reads, writes
 from thingmint.domain.errors import Invalid, NotFound
-from thingmint.domain.things import ThingChange
-from thingmint.services.things import ThingFilter
+from thingmint.services.things import THINGS, Thing, ThingFilter, create_thing, delete_thing, list_things, update_thing
 
 if TYPE_CHECKING:
-    from thingmint.aws.operations.call import Call, Operations
-    from thingmint.domain.things import Thing
-
-__all__ = ["THINGS"]
+    from thingmint.services.change import Change, Query
+    from thingmint.store.engine import Transaction
 
 
-async def _create_thing(call: Call) -> dict[str, Any]:
-    if (billing_group := call.members.get("billingGroupName")) is not None:
+@writes("CreateThing")
+async def create(tx: Transaction, change: Change, members: Members) -> Result:
+    if (billing_group := members.get("billingGroupName")) is not None:
         raise NotFound("billing group", billing_group)  # there are none
-    thing = await call.registries.things.create(
-        call.scope,
-        call.members["thingName"],
-        call.members.get("thingTypeName"),
-        new_attributes(call.members.get("attributePayload")),
+    thing = Thing.new(
+        change.scope,
+        members["thingName"],
+        id=change.new_id(),
+        type=members.get("thingTypeName"),
+        attributes=new_attributes(members.get("attributePayload")),
+        now=change.now,
     )
-    return _identified(thing)
+    return _identified(await create_thing(tx, thing))
 
 
-async def _describe_thing(call: Call) -> dict[str, Any]:
-    thing = await call.registries.things.describe(call.scope, call.members["thingName"])
-    return {
-        **_identified(thing),
-        "defaultClientId": thing.name,
-        "thingTypeName": thing.type,
-        "attributes": thing.attributes,
-        "version": thing.version,
-    }
+@reads("DescribeThing")
+async def describe(tx: Transaction, query: Query, members: Members) -> Result:
+    thing = await THINGS.get(tx, *query.scope, members["thingName"])
+    return {**_identified(thing), **_configured(thing), "defaultClientId": thing.name}
 
 
-async def _update_thing(call: Call) -> dict[str, Any]:
-    await call.registries.things.update(
-        call.scope,
-        call.members["thingName"],
-        ThingChange(
-            type=call.members.get("thingTypeName"),
-            remove_type=call.flag("removeThingType"),
-            attributes=attribute_change(call.members.get("attributePayload")),
-        ),
-        call.members.get("expectedVersion"),
+@writes("UpdateThing")
+async def update(tx: Transaction, change: Change, members: Members) -> Result:
+    await update_thing(
+        tx,
+        change.scope,
+        members["thingName"],
+        change.now,
+        type=members.get("thingTypeName"),
+        remove_type=members.get("removeThingType", False),
+        attributes=attribute_change(members.get("attributePayload")),
+        expected_version=members.get("expectedVersion"),
     )
     return {}
 
 
-async def _delete_thing(call: Call) -> dict[str, Any]:
-    await call.registries.things.delete(call.scope, call.members["thingName"], call.members.get("expectedVersion"))
+@writes("DeleteThing")
+async def delete(tx: Transaction, change: Change, members: Members) -> Result:
+    name, version = members["thingName"], members.get("expectedVersion")
+    await delete_thing(tx, change.scope, name, change.now, expected_version=version)
     return {}
 
 
-async def _list_things(call: Call) -> dict[str, Any]:
-    attribute, value = call.members.get("attributeName"), call.members.get("attributeValue")
+@reads("ListThings")
+async def list_(tx: Transaction, query: Query, members: Members) -> Result:
+    attribute, value = members.get("attributeName"), members.get("attributeValue")
     if attribute is None and value is not None:
         raise Invalid("attributeName", "is required along with attributeValue")
-    wanted = ThingFilter(
-        type=call.members.get("thingTypeName"),
-        attribute=attribute,
-        value=value or "",
-        prefix=value is None or call.flag("usePrefixAttributeValue"),
-    )
-    page = await call.registries.things.list(call.scope, wanted, call.page())
-    return {
-        "things": [
-            {
-                "thingName": thing.name,
-                "thingTypeName": thing.type,
-                "thingArn": thing.arn,
-                "attributes": thing.attributes,
-                "version": thing.version,
-            }
-            for thing in page.items
-        ],
-        "nextToken": page.next_token,
-    }
+    prefix = value is None or members.get("usePrefixAttributeValue", False)
+    wanted = ThingFilter(members.get("thingTypeName"), attribute, value or "", prefix)
+    page = await list_things(tx, query, wanted, cursor(members))
+    things = [{"thingName": thing.name, "thingArn": thing.arn, **_configured(thing)} for thing in page.items]
+    return {"things": things, "nextToken": page.next_token}
 
 
-def _identified(thing: Thing) -> dict[str, Any]:
+def _identified(thing: Thing) -> Result:
     return {"thingName": thing.name, "thingArn": thing.arn, "thingId": thing.id}
 
 
-THINGS: Operations = {
-    "CreateThing": _create_thing,
-    "DescribeThing": _describe_thing,
-    "UpdateThing": _update_thing,
-    "DeleteThing": _delete_thing,
-    "ListThings": _list_things,
-}
+def _configured(thing: Thing) -> Result:
+    return {"thingTypeName": thing.type, "attributes": thing.attributes, "version": thing.version}

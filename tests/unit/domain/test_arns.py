@@ -1,4 +1,4 @@
-"""ARNs as callers send them, and the rules of tags, which need nothing but themselves."""
+"""ARNs: how they are formed, and what callers may send."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 from thingmint.domain.arns import arn, parse_arn
 from thingmint.domain.errors import Invalid, NotFound
 from thingmint.domain.registration import Scope
-from thingmint.domain.tags import check_tags
 
 SCOPE = Scope("123456789012", "us-east-1")
 OURS = "arn:aws:iot:us-east-1:123456789012:"
 
 
 @given(st.sampled_from(["thing", "thinggroup"]), st.from_regex(r"[a-zA-Z0-9:_-]{1,128}", fullmatch=True))
-def test_an_arn_is_read_as_it_was_formed(kind: str, name: str) -> None:
+def test_an_arn_is_parsed_into_what_it_was_formed_of(kind: str, name: str) -> None:
     assert parse_arn(SCOPE, arn(SCOPE, f"{kind}/{name}"), "f", "thing", "thinggroup") == (kind, name)
 
 
@@ -42,36 +41,14 @@ def test_an_arn_is_read_as_it_was_formed(kind: str, name: str) -> None:
         "arn:aws:iot:us-east-1:\u066123456789012:thing/x",
     ],
 )
-def test_what_is_no_such_arn(text: str) -> None:
+def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(Invalid) as refused:
         parse_arn(SCOPE, text, "resourceArn", "thing", "thinggroup")
     assert str(refused.value) == "resourceArn must be the ARN of a thing or thinggroup"
 
 
 @pytest.mark.parametrize("other", ["us-east-2:123456789012", "us-east-1:123456789013"])
-def test_one_of_somebody_else(other: str) -> None:
+def test_an_arn_of_another_account_or_region_is_not_found(other: str) -> None:
     with pytest.raises(NotFound) as refused:
         parse_arn(SCOPE, f"arn:aws:iot:{other}:thing/x", "f", "thing")
     assert str(refused.value) == "thing x does not exist"
-
-
-@pytest.mark.parametrize(
-    ("tags", "taken"),
-    [
-        ([], True),
-        ([("a", ""), ("A", "x"), ("x aws:", "x aws:")], True),
-        ([(f"k{n}", "") for n in range(50)], True),
-        ([(f"k{n}", "") for n in range(51)], False),
-        ([("a", "1"), ("a", "1")], False),
-        ([("aws:a", "1")], False),
-        ([("aWs:a", "1")], False),
-        ([("a", "AWS:")], False),
-    ],
-)
-def test_tags(tags: list[tuple[str, str]], taken: bool) -> None:
-    if taken:
-        assert check_tags(tags, "tags") == dict(tags)
-        return
-    with pytest.raises(Invalid) as refused:
-        check_tags(tags, "tags")
-    assert refused.value.field == "tags"
