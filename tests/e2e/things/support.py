@@ -6,13 +6,17 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import pytest
+from botocore.exceptions import ClientError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.e2e.signing import Signer
 
-__all__ = ["HOSTILE", "INVALID", "NOT_FOUND", "pages", "sent"]
+__all__ = ["CONFLICT", "HOSTILE", "INVALID", "NOT_FOUND", "answer", "exists", "pages", "sent"]
 
+CONFLICT = (409, "VersionConflictException")
 INVALID = (400, "InvalidRequestException")
 NOT_FOUND = (404, "ResourceNotFoundException")
 
@@ -34,18 +38,27 @@ HOSTILE = [
 """Names that no resource can have."""
 
 
-def pages(call: Callable[..., Any], member: str, size: int, **arguments: Any) -> list[Any]:
-    """All of a list, ``size`` at a time, to its end. Every page but the last is full."""
-    found: list[Any] = []
-    token: dict[str, str] = {}
-    while True:
-        page = call(maxResults=size, **arguments, **token)
-        found += page[member]
-        if "nextToken" not in page:
-            assert page[member] or not found
-            return found
-        assert len(page[member]) == size
-        token = {"nextToken": page["nextToken"]}
+def answer(call: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
+    """The output alone."""
+    output: dict[str, Any] = call(**arguments)
+    del output["ResponseMetadata"]
+    return output
+
+
+def pages(iot: Any, operation: str, items: str, **arguments: Any) -> list[Any]:
+    """All that boto3's paginator finds, two at a time."""
+    paginator = iot.get_paginator(operation).paginate(**arguments, PaginationConfig={"PageSize": 2})
+    return [item for page in paginator for item in page[items]]
+
+
+def exists(call: Callable[..., Any], **arguments: Any) -> tuple[int, str, str, str]:
+    """Status, id, ARN and message of a ResourceAlreadyExistsException."""
+    with pytest.raises(ClientError) as caught:
+        call(**arguments)
+    told: Any = caught.value.response
+    assert told["Error"]["Code"] == "ResourceAlreadyExistsException"
+    status = told["ResponseMetadata"]["HTTPStatusCode"]
+    return status, told["resourceId"], told["resourceArn"], told["Error"]["Message"]
 
 
 def sent(signer: Signer, method: str, path: str, name: str, body: Any = None) -> tuple[int, str | None, str]:
