@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from thingmint.access.new_credentials import NewAccount
     from thingmint.access.operations import Operation
     from thingmint.domain.policy import ContextValue
-    from thingmint.store.engine import Body, Row, Store, Transaction
+    from thingmint.store.engine import Body, Row, Store, Transaction, Value
 
 __all__ = ["ABROAD", "OURS", "THEIRS", "World", "new_world", "pages"]
 
@@ -55,12 +55,35 @@ ABROAD = Scope("111111111111", "eu-central-1")  # the same account's other regio
 THEIRS = Scope("222222222222", "us-east-1")
 
 
+class _RecordingTransaction:
+    """Keeps each statement with its last parameters."""
+
+    def __init__(self, tx: Transaction, statements: dict[str, Sequence[Value]]) -> None:
+        self._tx = tx
+        self._statements = statements
+        self.audit_resources = tx.audit_resources
+        self.execute_many = tx.execute_many
+
+    async def execute(self, sql: str, *parameters: Value) -> int:
+        self._statements[sql] = parameters
+        return await self._tx.execute(sql, *parameters)
+
+    async def fetch_one(self, sql: str, *parameters: Value) -> Row | None:
+        self._statements[sql] = parameters
+        return await self._tx.fetch_one(sql, *parameters)
+
+    async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
+        self._statements[sql] = parameters
+        return await self._tx.fetch_all(sql, *parameters)
+
+
 class RecordingStore:
-    """A Store that keeps what each change that was committed named for the audit log."""
+    """A Store that keeps what each change that was committed named for the audit log, and which statements ran."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.audit_resources: list[str] = []
+        self.statements: dict[str, Sequence[Value]] = {}
 
     @property
     def ready(self) -> bool:
@@ -75,13 +98,13 @@ class RecordingStore:
         return self._store.access_changes
 
     async def read(self, body: Body[T]) -> T:
-        return await self._store.read(body)
+        return await self._store.read(lambda tx: body(_RecordingTransaction(tx, self.statements)))
 
     async def write(self, body: Body[T]) -> T:
         named: list[str] = []
 
         async def recorded(tx: Transaction) -> T:
-            result = await body(tx)
+            result = await body(_RecordingTransaction(tx, self.statements))
             named[:] = tx.audit_resources
             return result
 
@@ -139,6 +162,13 @@ class World:
 
     async def execute(self, sql: str, *parameters: Any) -> None:
         await self.store.write(lambda tx: tx.execute(sql, *parameters))
+
+    async def query_plans(self) -> dict[str, list[str]]:
+        """How SQLite finds the rows of each statement that ran since ``store.statements`` was emptied."""
+        return {
+            sql: [row[3] for row in await self.rows(f"EXPLAIN QUERY PLAN {sql}", *parameters)]
+            for sql, parameters in list(self.store.statements.items())
+        }
 
     async def count(self, table: str) -> int:
         ((count,),) = await self.rows(f"SELECT count(*) FROM {table}")

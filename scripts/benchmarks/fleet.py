@@ -17,14 +17,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from thingmint.domain.certificates import Certificate
-from thingmint.domain.device_policies import Target
 from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
 from thingmint.services import certificates as services
 from thingmint.services.certificates import Registration
-from thingmint.store import policy_attachments
 from thingmint.store.sqlite import SQLiteStore
+from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["DeviceFleet", "csr_pem", "key_pem", "make_fleet", "register"]
 
 _BATCH = 500
+_ATTACH = (
+    "INSERT INTO device_policy_attachments (account, region, kind, target, policy, attached_at) "
+    "VALUES ($1, $2, 'cert', $3, $4, $5)"
+)
 
 # As fleets have them: what a device may do hangs on its name.
 _POLICY = {
@@ -134,7 +137,7 @@ async def _insert(database: Path, scope: Scope, certificates: Sequence[Certifica
                         scope, fingerprint, Status.ACTIVE, "DEFAULT", "registered", now, now, str(uuid.uuid4())
                     )
                     await services.register(tx, registration, certificate, NO_QUOTAS)
-                    await policy_attachments.insert_attachment(tx, scope, Target("cert", fingerprint), policy, now)
+                    await tx.execute(_ATTACH, *scope, fingerprint, policy, to_micros(now))
 
             await store.write(body)
     finally:

@@ -26,7 +26,6 @@ from thingmint.services.bindings import BindingRegistry
 from thingmint.services.certificates import utc_now
 from thingmint.services.change import Environment
 from thingmint.services.claims import ClaimRegistry
-from thingmint.services.device_policies import DevicePolicyRegistry
 from thingmint.services.doorkeeping import Doorkeeping
 from thingmint.services.fleet import FleetRegistry
 from thingmint.services.hostnames import list_hostnames
@@ -94,10 +93,8 @@ def front(
     metrics: Metrics,
     request_log: RequestLog,
 ) -> Front:
-    markers = Markers(instance.vault.derive("markers"))
     sigv4 = SigV4(access.directory, utc_now)
     registries = Registries(
-        device_policies=DevicePolicyRegistry(access.store, markers),
         templates=fleet.templates,
         claims=fleet.claims,
         provisioning=fleet.provisioning,

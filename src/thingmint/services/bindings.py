@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.domain.certificates import parse_certificate
-from thingmint.domain.device_policies import Target
 from thingmint.domain.errors import AlreadyExists, LimitExceeded, NotFound
 from thingmint.domain.fleet import Binding
 from thingmint.domain.keys import FLEET_KEYS
@@ -19,10 +18,10 @@ from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.registration import arn_of
 from thingmint.domain.status import Status
 from thingmint.services.certificates import Registration, delete_registration, register
+from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.thing_principals import is_attached
 from thingmint.store import bindings as sql
 from thingmint.store import fleet as fleet_sql
-from thingmint.store import policy_attachments
 from thingmint.store.outbox import announce
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ async def _is_held(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
     """By a thing or a policy of the AWS face."""
     if await is_attached(tx, scope, fingerprint):
         return True
-    return await policy_attachments.count_attachments(tx, scope, Target("cert", fingerprint)) > 0
+    return await count_attachments(tx, scope, Target("cert", fingerprint)) > 0
 
 
 async def _check_device(tx: Transaction, account: str, device: str) -> None:

@@ -1,271 +1,307 @@
-"""Device policies: their documents, versions and attachments (the vocabulary is AWS IoT's)."""
+"""Device policies: documents in numbered versions that say what devices may do, and what they are attached to."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+import re
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from thingmint.domain.device_policies import (
-    MAX_VERSIONS,
-    DevicePolicy,
-    PolicyVersion,
-    Target,
-)
-from thingmint.domain.errors import AlreadyExists, Conflict, Disallowed, LimitExceeded, NotFound
-from thingmint.services.certificates import utc_now
-from thingmint.services.policy_writes import (
-    attach_policy,
-    attachment_changed,
-    check_target,
-    create_policy,
-    existing_policy,
-    new_policy,
-    new_version,
-)
+from thingmint.domain.arns import arn
+from thingmint.domain.certificates import parse_fingerprint
+from thingmint.domain.errors import AlreadyExists, Conflict, Disallowed, Invalid, LimitExceeded, NotFound
+from thingmint.domain.policy import Kind, compile_policy
+from thingmint.domain.registration import Scope
+from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
-from thingmint.store import device_policies as sql
-from thingmint.store import policy_attachments as attachments
 from thingmint.store.outbox import announce
+from thingmint.store.queries import load_queries
+from thingmint.store.table import Table, fetch_in_order, record
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
 
-    from thingmint.domain.device_policies import TargetKind
-    from thingmint.domain.registration import Scope
-    from thingmint.services.markers import Markers
-    from thingmint.store.engine import Store, Transaction
+    from thingmint.services.change import Change, Query
+    from thingmint.services.pages import Cursor, Position
+    from thingmint.store.engine import Row, Transaction, Value
 
-__all__ = ["DevicePolicyRegistry", "Page"]
+# AWS's quotas.
+_MAX_ATTACHED = 10  # policies to one target
+_MAX_SIZE = 2048  # characters of a document, white space not counted
+_MAX_VERSIONS = 5
 
-T = TypeVar("T")
+_MAX_DIGITS = 18  # of the number of a version that can exist: engines keep 64 bits
 
-_MAX_DIGITS = 18  # of a version's number that can exist: engines keep 64 bits
+_QUERIES = load_queries("device_policies")
+_LIST = "SELECT created_at, name FROM device_policies WHERE account = $1 AND region = $2"
+_DELETE_VERSIONS = "DELETE FROM device_policy_versions WHERE account = $1 AND region = $2 AND policy = $3"
+_ATTACH = (
+    "INSERT INTO device_policy_attachments (account, region, kind, target, policy, attached_at) "
+    "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account, region, kind, target, policy) DO NOTHING"
+)
+_OF_TARGET = "FROM device_policy_attachments WHERE account = $1 AND region = $2 AND kind = $3 AND target = $4"
+_OF_POLICY = "FROM device_policy_attachments WHERE account = $1 AND region = $2 AND policy = $3"
 
+TargetKind = Literal["cert", "thinggroup"]  # as ARNs have them
 
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    items: Sequence[T]
-    next_marker: str | None
-
-
-class DevicePolicyRegistry:
-    """Every method is one transaction. Policies are named, versions numbered as the caller wrote it: ``"1"``."""
-
-    def __init__(self, store: Store, markers: Markers, *, clock: Callable[[], datetime] = utc_now) -> None:
-        self._store = store
-        self._markers = markers
-        self._clock = clock
-
-    async def create(self, scope: Scope, name: str, document: str, *, tags: Mapping[str, str]) -> DevicePolicy:
-        """Version 1 of a new policy. Raises MalformedPolicy and AlreadyExists."""
-        policy, version = new_policy(scope, name, document, self._clock())
-
-        async def body(tx: Transaction) -> None:
-            if not await create_policy(tx, policy, version):
-                reason = f"Policy cannot be created - name already exists (name={name})"
-                raise AlreadyExists("policy", name, arn=policy.arn, reason=reason)
-            await put_tags(tx, scope, f"policy/{name}", tags)
-
-        await self._store.write(body)
-        return policy
-
-    async def get(self, scope: Scope, name: str) -> tuple[DevicePolicy, PolicyVersion]:
-        """The policy and its default version."""
-
-        async def body(tx: Transaction) -> tuple[DevicePolicy, PolicyVersion]:
-            policy = await existing_policy(tx, scope, name)
-            version = await sql.get_version(tx, scope, name, policy.default_version)
-            assert version is not None, "the default version is never deleted"
-            return policy, version
-
-        return await self._store.read(body)
-
-    async def list(self, scope: Scope, *, limit: int, ascending: bool, marker: str | None) -> Page[DevicePolicy]:
-        """A page by age, newest first unless ``ascending``. Raises Invalid for a foreign marker, as all lists do."""
-        listing = _listing("device policies", ascending)
-        after = self._markers.open(listing, scope, marker) if marker is not None else None
-
-        async def body(tx: Transaction) -> Sequence[DevicePolicy]:
-            return await sql.list_policies(tx, scope, limit=limit + 1, ascending=ascending, after=after)
-
-        found = await self._store.read(body)
-        return self._page(listing, scope, found, limit, lambda policy: (to_micros(policy.created_at), policy.name))
-
-    async def delete(self, scope: Scope, name: str) -> None:
-        """Raises NotFound, and Conflict while it is attached or has further versions."""
-        now = self._clock()
-
-        async def body(tx: Transaction) -> None:
-            policy = await existing_policy(tx, scope, name)
-            if await attachments.is_attached(tx, scope, name):
-                raise Conflict(
-                    "policy",
-                    name,
-                    f"The policy cannot be deleted as the policy is attached to one or more principals (name={name})",
-                )
-            if len(await sql.list_versions(tx, scope, name)) > 1:
-                raise Conflict(
-                    "policy",
-                    name,
-                    f"Cannot delete the policy because it has one or more policy versions attached to it (name={name})",
-                )
-            await sql.delete_policy(tx, scope, name)
-            await drop_tags(tx, scope, f"policy/{name}")
-            await announce(tx, scope, "policy", name, now)
-            tx.audit_resources.append(policy.arn)
-
-        await self._store.write(body)
-
-    async def create_version(
-        self, scope: Scope, name: str, document: str, *, default: bool
-    ) -> tuple[DevicePolicy, PolicyVersion]:
-        """Raises MalformedPolicy, NotFound and LimitExceeded (of kind ``policy version``)."""
-        draft = new_version(name, document, 0, self._clock())
-
-        async def body(tx: Transaction) -> tuple[DevicePolicy, PolicyVersion]:
-            policy = await existing_policy(tx, scope, name)
-            if len(await sql.list_versions(tx, scope, name)) >= MAX_VERSIONS:
-                raise LimitExceeded(
-                    "policy version", name, f"A policy can have at most {MAX_VERSIONS} versions (name={name})"
-                )
-            version = replace(draft, number=policy.last_version + 1)
-            changed = replace(
-                policy,
-                default_version=version.number if default else policy.default_version,
-                last_version=version.number,
-                modified_at=version.created_at,
-            )
-            await sql.insert_version(tx, scope, name, version)
-            await self._update(tx, policy, changed)
-            return changed, version
-
-        return await self._store.write(body)
-
-    async def get_version(self, scope: Scope, name: str, number: str) -> tuple[DevicePolicy, PolicyVersion]:
-        async def body(tx: Transaction) -> tuple[DevicePolicy, PolicyVersion]:
-            return await existing_policy(tx, scope, name), await _version(tx, scope, name, number)
-
-        return await self._store.read(body)
-
-    async def list_versions(self, scope: Scope, name: str) -> tuple[DevicePolicy, Sequence[PolicyVersion]]:
-        """The newest first."""
-
-        async def body(tx: Transaction) -> tuple[DevicePolicy, Sequence[PolicyVersion]]:
-            return await existing_policy(tx, scope, name), await sql.list_versions(tx, scope, name)
-
-        return await self._store.read(body)
-
-    async def delete_version(self, scope: Scope, name: str, number: str) -> None:
-        """Raises NotFound, and Conflict (of kind ``policy version``) for the default one."""
-        now = self._clock()
-
-        async def body(tx: Transaction) -> None:
-            policy = await existing_policy(tx, scope, name)
-            version = await _version(tx, scope, name, number)
-            if version.number == policy.default_version:
-                raise Disallowed("policy version", name, "Cannot delete the default version of a policy")
-            await sql.delete_version(tx, scope, name, version.number)
-            await self._update(tx, policy, replace(policy, modified_at=now))
-
-        await self._store.write(body)
-
-    async def set_default(self, scope: Scope, name: str, number: str) -> None:
-        """Setting the one that is the default is no change. Raises NotFound."""
-        now = self._clock()
-
-        async def body(tx: Transaction) -> None:
-            policy = await existing_policy(tx, scope, name)
-            version = await _version(tx, scope, name, number)
-            if version.number != policy.default_version:
-                await self._update(tx, policy, replace(policy, default_version=version.number, modified_at=now))
-
-        await self._store.write(body)
-
-    async def attach(self, scope: Scope, name: str, target: Target) -> None:
-        """Attaching what is attached is no change. Raises NotFound and LimitExceeded."""
-        now = self._clock()
-
-        async def body(tx: Transaction) -> None:
-            await attach_policy(tx, scope, name, target, now)
-
-        await self._store.write(body)
-
-    async def detach(self, scope: Scope, name: str, target: Target, *, existing: bool = False) -> None:
-        """Detaching what is not attached is no change; with ``existing``, both must exist, else it raises NotFound."""
-        now = self._clock()
-
-        async def body(tx: Transaction) -> None:
-            if existing:
-                await existing_policy(tx, scope, name)
-                await check_target(tx, scope, target)
-            if await attachments.delete_attachment(tx, scope, target, name):
-                await attachment_changed(tx, scope, name, target, now)
-
-        await self._store.write(body)
-
-    async def list_attached(
-        self, scope: Scope, target: Target, *, inherited: bool, limit: int, ascending: bool, marker: str | None
-    ) -> Page[str]:
-        """Names by the policies' age; ``inherited`` adds those of the groups above. Raises NotFound."""
-        listing = _listing(f"policies of {target.kind}/{target.name}{' and above' if inherited else ''}", ascending)
-        after = self._markers.open(listing, scope, marker) if marker is not None else None
-
-        async def body(tx: Transaction) -> Sequence[attachments.AttachedPolicy]:
-            await check_target(tx, scope, target)
-            return await attachments.list_attached(
-                tx, scope, target, inherited=inherited, limit=limit + 1, ascending=ascending, after=after
-            )
-
-        found = await self._store.read(body)
-        page = self._page(listing, scope, found, limit, lambda attached: (attached.created_at, attached.policy))
-        return Page([attached.policy for attached in page.items], page.next_marker)
-
-    async def list_targets(
-        self, scope: Scope, name: str, *, kind: TargetKind | None, limit: int, ascending: bool, marker: str | None
-    ) -> Page[Target]:
-        """What the policy is attached to, by when it was; of one kind, or of any. Raises NotFound."""
-        listing = _listing(f"targets of {name} {kind or ''}", ascending)
-        after = None
-        if marker is not None:
-            attached_at, word = self._markers.open(listing, scope, marker)
-            found_kind, _, found_name = word.partition("/")
-            after = attached_at, Target("cert" if found_kind == "cert" else "thinggroup", found_name)
-
-        async def body(tx: Transaction) -> Sequence[attachments.AttachedTarget]:
-            await existing_policy(tx, scope, name)
-            return await attachments.list_targets(
-                tx, scope, name, kind=kind, limit=limit + 1, ascending=ascending, after=after
-            )
-
-        found = await self._store.read(body)
-        page = self._page(listing, scope, found, limit, lambda row: (row.attached_at, "/".join(row.target)))
-        return Page([attached.target for attached in page.items], page.next_marker)
-
-    async def _update(self, tx: Transaction, before: DevicePolicy, after: DevicePolicy) -> None:
-        await sql.update_policy(tx, after)
-        if after.default_version != before.default_version:
-            await announce(tx, after.scope, "policy", after.name, after.modified_at)
-        tx.audit_resources.append(after.arn)
-
-    def _page(
-        self, listing: str, scope: Scope, found: Sequence[T], limit: int, position: Callable[[T], tuple[int, str]]
-    ) -> Page[T]:
-        """``found`` is what the page holds, and one more if there is another page."""
-        page = found[:limit]
-        if len(found) == len(page):
-            return Page(page, None)
-        return Page(page, self._markers.seal(listing, scope, position(page[-1])))
+_TARGET = re.compile(r"arn:aws:iot:([^:/]*):([^:/]*):(?:(cert)/([^/]*)|(thinggroup)/([a-zA-Z0-9:_-]{1,128}))")
+_NOUNS: dict[TargetKind, str] = {"cert": "certificate", "thinggroup": "thing group"}
+_EXISTS: dict[TargetKind, str] = {
+    "cert": "SELECT 1 FROM registrations WHERE account = $1 AND region = $2 AND fingerprint = $3",
+    "thinggroup": "SELECT 1 FROM thing_groups WHERE account = $1 AND region = $2 AND name = $3",
+}
 
 
-def _listing(what: str, ascending: bool) -> str:
-    return f"{what} {'ascending' if ascending else 'descending'}"
+@record
+class DevicePolicy:
+    scope: Scope
+    name: str
+    default_version: int
+    last_version: int  # the highest number that a version ever had: numbers are not used again
+    generation: str  # a UUID: differs when a policy was deleted and made again
+    created_at: datetime
+    modified_at: datetime
+
+    @property
+    def resource(self) -> str:
+        return f"policy/{self.name}"
+
+    @property
+    def arn(self) -> str:
+        return arn(self.scope, self.resource)
 
 
-async def _version(tx: Transaction, scope: Scope, name: str, number: str) -> PolicyVersion:
+@record
+class PolicyVersion:
+    scope: Scope
+    policy: str
+    number: int
+    document: str  # what was sent, character for character
+    generation: str
+    created_at: datetime
+
+
+DEVICE_POLICIES = Table(DevicePolicy, "device_policies", "policy")
+VERSIONS = Table(
+    PolicyVersion,
+    "device_policy_versions",
+    "policy version",
+    key=("account", "region", "policy", "version"),
+    columns={"number": "version"},
+)
+_LIST_VERSIONS = VERSIONS.select + "WHERE account = $1 AND region = $2 AND policy = $3 ORDER BY version DESC"
+
+
+class Target(NamedTuple):
+    """What a policy is attached to: a certificate by its fingerprint, or a thing group by its name."""
+
+    kind: TargetKind
+    name: str
+
+    @property
+    def noun(self) -> str:
+        return _NOUNS[self.kind]
+
+    def arn(self, scope: Scope) -> str:
+        return arn(scope, f"{self.kind}/{self.name}")
+
+
+def parse_target(arn: str, scope: Scope, field: str, *kinds: TargetKind) -> Target:
+    """A target of one of those ``kinds``, which need not exist.
+
+    Raises Invalid, and NotFound for one that is not of ``scope``: what lies elsewhere is no different from nothing.
+    """
+    match = _TARGET.fullmatch(arn)
+    kind: TargetKind = "cert" if match and match[3] else "thinggroup"
+    if match is None or kind not in kinds:
+        raise Invalid(field, f"must be the ARN of a {' or a '.join(_NOUNS[kind] for kind in kinds)}")
+    target = Target(kind, parse_fingerprint(match[4], field) if kind == "cert" else match[6])
+    if (match[2], match[1]) != scope:
+        raise NotFound(target.noun, target.name)
+    return target
+
+
+def check_document(name: str, document: str) -> None:
+    """Raises MalformedPolicy."""
+    compile_policy(document, kind=Kind.DEVICE, name=name, max_size=_MAX_SIZE)
+
+
+def new_policy(
+    scope: Scope, name: str, document: str, now: datetime, new_id: Callable[[], str]
+) -> tuple[DevicePolicy, PolicyVersion]:
+    policy = DevicePolicy(scope, name, 1, 1, new_id(), now, now)
+    return policy, PolicyVersion(scope, name, 1, document, new_id(), now)
+
+
+async def insert_policy(tx: Transaction, policy: DevicePolicy, version: PolicyVersion) -> bool:
+    """False if there is one of that name."""
+    if not await DEVICE_POLICIES.insert(tx, policy):
+        return False
+    await VERSIONS.insert(tx, version)
+    tx.audit_resources.append(policy.arn)
+    return True
+
+
+async def create_policy(
+    tx: Transaction, change: Change, name: str, document: str, tags: Mapping[str, str]
+) -> DevicePolicy:
+    """With ``document`` as version 1. Raises AlreadyExists."""
+    policy, version = new_policy(change.scope, name, document, change.now, change.new_id)
+    if not await insert_policy(tx, policy, version):
+        reason = f"Policy cannot be created - name already exists (name={name})"
+        raise AlreadyExists("policy", name, arn=policy.arn, reason=reason)
+    await put_tags(tx, change.scope, policy.resource, tags)
+    return policy
+
+
+async def list_policies(tx: Transaction, query: Query, cursor: Cursor, *, ascending: bool) -> Page[str]:
+    """Names by age, the newest first unless ``ascending``. Raises Invalid for a token of another list."""
+    rows = await _page(tx, query, cursor, "device policies", _LIST, query.scope, ("created_at", "name"), ascending)
+    return Page([name for _, name in rows.items], rows.next_token)
+
+
+async def delete_policy(tx: Transaction, change: Change, name: str) -> None:
+    """Raises NotFound, and Conflict while the policy is attached or has further versions."""
+    policy = await DEVICE_POLICIES.get(tx, *change.scope, name)
+    if await tx.fetch_one(f"SELECT 1 {_OF_POLICY} LIMIT 1", *change.scope, name):
+        reason = "The policy cannot be deleted as the policy is attached to one or more principals"
+        raise Conflict("policy", name, f"{reason} (name={name})")
+    if len(await list_versions(tx, policy)) > 1:
+        reason = "Cannot delete the policy because it has one or more policy versions attached to it"
+        raise Conflict("policy", name, f"{reason} (name={name})")
+    await tx.execute(_DELETE_VERSIONS, *change.scope, name)
+    await DEVICE_POLICIES.delete(tx, *change.scope, name)
+    await drop_tags(tx, change.scope, policy.resource)
+    await announce(tx, change.scope, "policy", name, change.now)
+    tx.audit_resources.append(policy.arn)
+
+
+async def create_version(
+    tx: Transaction, change: Change, name: str, document: str, *, default: bool
+) -> tuple[DevicePolicy, PolicyVersion]:
+    """Raises NotFound and LimitExceeded."""
+    policy = await DEVICE_POLICIES.get(tx, *change.scope, name)
+    if len(await list_versions(tx, policy)) >= _MAX_VERSIONS:
+        raise LimitExceeded("policy version", name, f"A policy can have at most {_MAX_VERSIONS} versions (name={name})")
+    number = policy.last_version + 1
+    version = PolicyVersion(change.scope, name, number, document, change.new_id(), change.now)
+    default_version = number if default else policy.default_version
+    changed = replace(policy, default_version=default_version, last_version=number, modified_at=change.now)
+    await VERSIONS.insert(tx, version)
+    await _update(tx, policy, changed)
+    return changed, version
+
+
+async def get_version(tx: Transaction, query: Query, name: str, number: str) -> tuple[DevicePolicy, PolicyVersion]:
+    """``number`` as the caller wrote it. Raises NotFound."""
+    policy = await DEVICE_POLICIES.get(tx, *query.scope, name)
     known = len(number) <= _MAX_DIGITS and not number.startswith("0")
-    version = await sql.get_version(tx, scope, name, int(number)) if known else None
+    version = await VERSIONS.find(tx, *query.scope, name, int(number)) if known else None
     if version is None:
         raise NotFound("policy version", f"{name}/{number}")
-    return version
+    return policy, version
+
+
+async def list_versions(tx: Transaction, policy: DevicePolicy) -> list[PolicyVersion]:
+    """The newest first."""
+    return VERSIONS.load_all(await tx.fetch_all(_LIST_VERSIONS, *policy.scope, policy.name))
+
+
+async def delete_version(tx: Transaction, change: Change, name: str, number: str) -> None:
+    """Raises NotFound, and Disallowed for the default version."""
+    policy, version = await get_version(tx, change, name, number)
+    if version.number == policy.default_version:
+        raise Disallowed("policy version", name, "Cannot delete the default version of a policy")
+    await VERSIONS.delete(tx, *change.scope, name, version.number)
+    await _update(tx, policy, replace(policy, modified_at=change.now))
+
+
+async def set_default_version(tx: Transaction, change: Change, name: str, number: str) -> None:
+    """Setting the one that is the default is no change. Raises NotFound."""
+    policy, version = await get_version(tx, change, name, number)
+    if version.number != policy.default_version:
+        await _update(tx, policy, replace(policy, default_version=version.number, modified_at=change.now))
+
+
+async def attach_policy(tx: Transaction, scope: Scope, name: str, target: Target, now: datetime) -> None:
+    """Attaching what is attached is no change. Raises NotFound and LimitExceeded."""
+    await DEVICE_POLICIES.get(tx, *scope, name)
+    await check_target(tx, scope, target)
+    if not await tx.execute(_ATTACH, *scope, *target, name, to_micros(now)):
+        return
+    if await count_attachments(tx, scope, target) > _MAX_ATTACHED:
+        raise LimitExceeded(target.noun, target.name, f"A {target.noun} can have at most {_MAX_ATTACHED} policies")
+    await _announce_attachment(tx, scope, name, target, now)
+
+
+async def detach_policy(tx: Transaction, change: Change, name: str, target: Target) -> None:
+    """Detaching what is not attached, or is not there, is no change."""
+    if await tx.execute(f"DELETE {_OF_TARGET} AND policy = $5", *change.scope, *target, name):
+        await _announce_attachment(tx, change.scope, name, target, change.now)
+
+
+async def check_target(tx: Transaction, scope: Scope, target: Target) -> None:
+    """Raises NotFound."""
+    if not await tx.fetch_one(_EXISTS[target.kind], *scope, target.name):
+        raise NotFound(target.noun, target.name)
+
+
+async def count_attachments(tx: Transaction, scope: Scope, target: Target) -> int:
+    """Of the target's own policies."""
+    row = await tx.fetch_one(f"SELECT count(*) {_OF_TARGET}", *scope, *target)
+    return int(row[0]) if row else 0
+
+
+async def list_attached(
+    tx: Transaction, query: Query, target: Target, cursor: Cursor, *, inherited: bool, ascending: bool
+) -> Page[str]:
+    """The names of its policies by age, with those of all groups above if ``inherited``. Raises NotFound."""
+    listing = f"policies of {target.kind}/{target.name}{' and above' if inherited else ''}"
+    statement, given = _QUERIES["inherited" if inherited else "attached"], (*query.scope, *target)
+    rows = await _page(tx, query, cursor, listing, statement, given, ("p.created_at", "p.name"), ascending)
+    await check_target(tx, query.scope, target)
+    return Page([name for _, name in rows.items], rows.next_token)
+
+
+async def list_targets(
+    tx: Transaction, query: Query, name: str, cursor: Cursor, *, kind: TargetKind | None = None, ascending: bool
+) -> Page[Target]:
+    """What the policy itself is attached to, by when it was; of one kind, or of any. Raises NotFound."""
+    listing, order = f"targets of {name} {kind or ''}", ("attached_at", "kind", "target")
+    statement = f"SELECT attached_at, kind, target {_OF_POLICY}" + (f" AND kind = '{kind}'" if kind else "")
+    rows = await _page(tx, query, cursor, listing, statement, (*query.scope, name), order, ascending)
+    await DEVICE_POLICIES.get(tx, *query.scope, name)
+    return Page([Target(kind, target) for _, kind, target in rows.items], rows.next_token)
+
+
+async def _page(
+    tx: Transaction,
+    query: Query,
+    cursor: Cursor,
+    listing: str,
+    statement: str,
+    given: Sequence[Value],
+    columns: Sequence[str],
+    ascending: bool,
+) -> Page[Row]:
+    """In order of ``columns``, which ``statement`` selects: a time, and texts without slashes."""
+
+    async def fetch(after: Position | None, limit: int) -> list[Row]:
+        beyond: list[Value] = [after[0], *after[1].split("/")] if after else []
+        return await fetch_in_order(tx, statement, given, columns, beyond, limit, ascending=ascending)
+
+    listing = f"{listing} {'ascending' if ascending else 'descending'}"
+    return await page_of(query, cursor, listing, fetch, lambda row: (row[0], "/".join(row[1:])))
+
+
+async def _update(tx: Transaction, before: DevicePolicy, after: DevicePolicy) -> None:
+    await DEVICE_POLICIES.update(tx, after)
+    if after.default_version != before.default_version:
+        await announce(tx, after.scope, "policy", after.name, after.modified_at)
+    tx.audit_resources.append(after.arn)
+
+
+async def _announce_attachment(tx: Transaction, scope: Scope, name: str, target: Target, now: datetime) -> None:
+    await announce(tx, scope, "certificate" if target.kind == "cert" else "thinggroup", target.name, now)
+    tx.audit_resources += [arn(scope, f"policy/{name}"), target.arn(scope)]

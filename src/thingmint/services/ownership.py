@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.domain.certificates import parse_csr
-from thingmint.domain.device_policies import Target
 from thingmint.domain.door import DoorSettings
 from thingmint.domain.errors import ProvisioningRefused, Unavailable
 from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
@@ -32,13 +31,13 @@ from thingmint.services.certificates import (
     register,
     utc_now,
 )
+from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.thing_principals import is_attached
 from thingmint.store import ownership_tokens as sql
 from thingmint.store.bindings import get_binding
 from thingmint.store.doorkeeping import account_settings
 from thingmint.store.outbox import announce
 from thingmint.store.ownership_tokens import OwnershipToken
-from thingmint.store.policy_attachments import count_attachments
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from thingmint.domain.arns import arn
 from thingmint.domain.ca_certificates import parse_ca_certificate
 from thingmint.domain.certificates import parse_csr, parse_issued_certificate
-from thingmint.domain.device_policies import Target, policy_arn
 from thingmint.domain.errors import Disallowed, NotFound
 from thingmint.domain.issuing_ca import CertificateRequest
 from thingmint.domain.keys import CSR_KEYS
@@ -21,11 +20,17 @@ from thingmint.domain.status import Status
 from thingmint.domain.template import FromCsr, FromPem, Override, Registered
 from thingmint.services.ca_certificates import issuer_of, registration_under, sole_issuer_of
 from thingmint.services.certificates import Registration, change_status, find_by_serial, get_registered, register
-from thingmint.services.policy_writes import attach_policy, create_policy, existing_policy, new_policy
+from thingmint.services.device_policies import (
+    DEVICE_POLICIES,
+    Target,
+    attach_policy,
+    check_document,
+    insert_policy,
+    new_policy,
+)
 from thingmint.services.thing_groups import groups_of, update_groups
 from thingmint.services.thing_principals import attach_principal
 from thingmint.services.things import THINGS, AttributeChange, Thing, create_thing, update_thing
-from thingmint.store import device_policies as policies_sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,13 +38,13 @@ if TYPE_CHECKING:
 
     from thingmint.domain.ca_certificates import CaCertificate
     from thingmint.domain.certificates import Certificate, IssuedCertificate
-    from thingmint.domain.device_policies import DevicePolicy, PolicyVersion
     from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.policy import ContextValue
     from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Scope
     from thingmint.domain.template import CertificatePlan, Plan, ThingPlan
     from thingmint.services.change import Authorize
+    from thingmint.services.device_policies import DevicePolicy, PolicyVersion
     from thingmint.services.thing_principals import PrincipalType
     from thingmint.store.engine import Transaction
 
@@ -100,10 +105,12 @@ def prepare_plan(
     certificate = None
     if plan.certificate is not None and not isinstance(plan.certificate.source, Registered):
         certificate = _new_certificate(scope, plan.certificate, now, authority, authorize)
-    policies = tuple(
-        new_policy(scope, policy.name, policy.document, now) for policy in plan.policies if policy.document is not None
-    )
-    return PreparedPlan(scope, plan, now, thing, certificate, policies)
+    policies = []
+    for policy in plan.policies:
+        if policy.document is not None:
+            check_document(policy.name, policy.document)
+            policies.append(new_policy(scope, policy.name, policy.document, now, lambda: str(uuid.uuid4())))
+    return PreparedPlan(scope, plan, now, thing, certificate, tuple(policies))
 
 
 async def apply_plan(
@@ -223,12 +230,11 @@ class _Work:
     async def _policies(self, plan: Plan, certificate: Certificate | None) -> None:
         tx, scope = self._tx, self._scope
         for policy, version in self._prepared.policies:
-            if await policies_sql.get_policy(tx, scope, policy.name) is None:
+            if await DEVICE_POLICIES.find(tx, *scope, policy.name) is None:
                 self._may("CreatePolicy", policy.arn)
-                await create_policy(tx, policy, version)
+                await insert_policy(tx, policy, version)
         for planned in plan.policies:
-            await existing_policy(tx, scope, planned.name)
-            self._arns[planned.logical_id] = policy_arn(scope, planned.name)
+            self._arns[planned.logical_id] = (await DEVICE_POLICIES.get(tx, *scope, planned.name)).arn
             if certificate is not None:
                 target = Target("cert", certificate.fingerprint)
                 self._may("AttachPolicy", target.arn(scope))

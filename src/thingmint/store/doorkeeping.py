@@ -9,7 +9,7 @@ import orjson
 
 from thingmint.domain.certificates import Certificate
 from thingmint.domain.registration import Scope
-from thingmint.store.policy_attachments import ANCESTRY
+from thingmint.store.queries import load_queries
 from thingmint.store.times import from_micros
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ __all__ = [
     "keep_account_setting",
     "scopes_of",
 ]
+
+_APPLYING = load_queries("device_policies")["applying"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +109,6 @@ async def attached_thing(tx: Transaction, scope: Scope, fingerprint: str, client
     return AttachedThing(row[0], row[1], orjson.loads(row[2]), bool(row[3])) if row else None
 
 
-_GROUPS = (
-    "WITH RECURSIVE lineage (name, parent) AS ("
-    "SELECT g.name, g.parent FROM thing_group_members AS m "
-    "JOIN thing_groups AS g ON g.account = $1 AND g.region = $2 AND g.name = m.thing_group "
-    "WHERE m.account = $1 AND m.region = $2 AND m.thing = $4 "
-)
-# A group without policies has a row too, since what is attached to it later has to be heard of.
-_APPLYING = (
-    "targets (kind, name) AS (SELECT 'cert', CAST($3 AS TEXT) UNION ALL SELECT 'thinggroup', name FROM lineage) "
-    "SELECT targets.kind, targets.name, p.name, p.default_version, v.document FROM targets "
-    "LEFT JOIN device_policy_attachments AS a "
-    "ON a.account = $1 AND a.region = $2 AND a.kind = targets.kind AND a.target = targets.name "
-    "LEFT JOIN device_policies AS p ON p.account = $1 AND p.region = $2 AND p.name = a.policy "
-    "LEFT JOIN device_policy_versions AS v "
-    "ON v.account = $1 AND v.region = $2 AND v.policy = p.name AND v.version = p.default_version"
-)
-
-
 async def applying_policies(
     tx: Transaction, scope: Scope, fingerprint: str, thing: str | None
 ) -> tuple[tuple[PolicyDocument, ...], frozenset[str]]:
@@ -132,7 +116,7 @@ async def applying_policies(
 
     And the names of those groups.
     """
-    rows = await tx.fetch_all(f"{_GROUPS}{ANCESTRY}, {_APPLYING}", *scope, fingerprint, thing)
+    rows = await tx.fetch_all(_APPLYING, *scope, fingerprint, thing)
     documents = {
         name: PolicyDocument(name, version, document) for _, _, name, version, document in rows if name is not None
     }

@@ -23,7 +23,7 @@ from thingmint.store.times import from_micros, to_micros
 if TYPE_CHECKING:
     from thingmint.store.engine import Row, Transaction, Value
 
-__all__ = ["Table", "record"]
+__all__ = ["Table", "fetch_in_order", "record"]
 
 R = TypeVar("R")
 
@@ -86,7 +86,7 @@ class Table(Generic[R]):
         owner, last = key[:-1], key[-1]
         before = "".join(f"{column} = ${n} AND " for n, column in enumerate(owner, 1))
         self._page = f"{self.select}WHERE {before}{last} > ${len(key)} ORDER BY {last} LIMIT ${len(key) + 1}"
-        self._of_owner, self._last = before, last
+        self._owner, self._last = owner, last
 
     async def find(self, tx: Transaction, *key: Value) -> R | None:
         row = await tx.fetch_one(self._get, *key)
@@ -128,18 +128,12 @@ class Table(Generic[R]):
     ) -> list[R]:
         """The same by age: in order of ``created_at``, in microseconds, and the last part of the key, and beyond such
         a pair. ``only`` are columns and the values that they have."""
-        comparison, direction = (">", "ASC") if ascending else ("<", "DESC")
-        conditions = self._of_owner
-        values: list[Value] = [*owner, limit]
-        for column, value in only.items():
-            values.append(value)
-            conditions += f"{column} = ${len(values)} AND "
-        if after is not None:
-            values += after
-            conditions += f"(created_at, {self._last}) {comparison} (${len(values) - 1}, ${len(values)}) AND "
-        order = f"created_at {direction}, {self._last} {direction} LIMIT ${len(owner) + 1}"
-        statement = f"{self.select}WHERE {conditions.removesuffix(' AND ')} ORDER BY {order}"
-        return self.load_all(await tx.fetch_all(statement, *values))
+        conditions = [f"{column} = ${n}" for n, column in enumerate((*self._owner, *only), 1)]
+        statement, values = f"{self.select}WHERE {' AND '.join(conditions)}", (*owner, *only.values())
+        order = ("created_at", self._last)
+        return self.load_all(
+            await fetch_in_order(tx, statement, values, order, after or (), limit, ascending=ascending)
+        )
 
     def dump(self, record: R) -> list[Value]:
         values: list[Any] = [*record.scope] if self._has_scope else []  # type: ignore[attr-defined]
@@ -159,6 +153,27 @@ class Table(Generic[R]):
 
     def load_all(self, rows: Sequence[Row]) -> list[R]:
         return [self.load(row) for row in rows]
+
+
+async def fetch_in_order(
+    tx: Transaction,
+    statement: str,
+    parameters: Sequence[Value],
+    columns: Sequence[str],
+    after: Sequence[Value],
+    limit: int,
+    *,
+    ascending: bool,
+) -> list[Row]:
+    """Up to ``limit`` rows of ``statement``, which ends in a condition, in order of ``columns``.
+
+    Beyond the values of these in ``after``, or from the first row on if it is empty.
+    """
+    comparison, direction = (">", "ASC") if ascending else ("<", "DESC")
+    marks = [f"${n}" for n in range(len(parameters) + 1, len(parameters) + len(after) + 2)]
+    beyond = f"AND ({', '.join(columns)}) {comparison} ({', '.join(marks[:-1])}) " if after else ""
+    order = ", ".join(f"{column} {direction}" for column in columns)
+    return await tx.fetch_all(f"{statement} {beyond}ORDER BY {order} LIMIT {marks[-1]}", *parameters, *after, limit)
 
 
 def _codec(hint: Any) -> _Codec:

@@ -17,7 +17,13 @@ from thingmint.domain.status import Status
 from thingmint.services import certificates
 from thingmint.services.certificates import RegisteredCertificate, Registration
 from thingmint.services.change import Change, Environment
-from thingmint.services.device_policies import DevicePolicyRegistry
+from thingmint.services.device_policies import (
+    attach_policy,
+    create_policy,
+    create_version,
+    delete_policy,
+    detach_policy,
+)
 from thingmint.services.doorkeeping import Doorkeeping
 from thingmint.services.hooks import HookTable
 from thingmint.services.keypool import KeyPool
@@ -31,7 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from thingmint.store.engine import Body, Row, Transaction, Value
+    from thingmint.services.device_policies import Target
+    from thingmint.store.engine import Body, Row, Store, Transaction, Value
 
 T = TypeVar("T")
 
@@ -120,11 +127,38 @@ class Certificates:
 
 
 @dataclass
+class Policies:
+    """The services, each call in a transaction of its own."""
+
+    store: Store
+    clock: vectors.FakeClock
+
+    def _change(self, scope: Scope) -> Change:
+        environment: Any = None  # that of no call here
+        return Change(scope, self.clock(), environment, lambda *_: None)
+
+    async def create(self, scope: Scope, name: str, text: str) -> None:
+        await self.store.write(lambda tx: create_policy(tx, self._change(scope), name, text, {}))
+
+    async def create_version(self, scope: Scope, name: str, text: str, *, default: bool) -> None:
+        await self.store.write(lambda tx: create_version(tx, self._change(scope), name, text, default=default))
+
+    async def attach(self, scope: Scope, name: str, target: Target) -> None:
+        await self.store.write(lambda tx: attach_policy(tx, scope, name, target, self.clock()))
+
+    async def detach(self, scope: Scope, name: str, target: Target) -> None:
+        await self.store.write(lambda tx: detach_policy(tx, self._change(scope), name, target))
+
+    async def delete(self, scope: Scope, name: str) -> None:
+        await self.store.write(lambda tx: delete_policy(tx, self._change(scope), name))
+
+
+@dataclass
 class House:
     store: Recording
     clock: vectors.FakeClock
     certificates: Certificates
-    policies: DevicePolicyRegistry
+    policies: Policies
     door: Doorkeeping
 
     async def run(self, sql: str, *parameters: Value) -> None:
@@ -145,7 +179,7 @@ class House:
 
     async def policy(self, name: str, scope: Scope = OURS, text: str | None = None) -> None:
         self.clock.advance(seconds=1)
-        await self.policies.create(scope, name, text or document(name), tags={})
+        await self.policies.create(scope, name, text or document(name))
 
     async def group(self, name: str, parent: str | None = None, scope: Scope = OURS) -> None:
         await self.run(
@@ -207,9 +241,8 @@ async def open_house(path: Path) -> AsyncIterator[House]:
             await access.insert_account(tx, account, "", 0)
 
     await store.store.write(accounts)
-    policies = DevicePolicyRegistry(store, Markers(b"k" * 32), clock=clock)
     try:
-        yield House(store, clock, Certificates(store, clock), policies, Doorkeeping(store))
+        yield House(store, clock, Certificates(store, clock), Policies(store, clock), Doorkeeping(store))
     finally:
         await store.close()
 

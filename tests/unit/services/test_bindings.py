@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.unit.services.fleet_support import Fleet, certificate, certificate_pem, with_fleet
-from thingmint.domain.device_policies import Target
 from thingmint.domain.errors import AlreadyExists, Invalid, InvalidCertificate, LimitExceeded, NotFound
 from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.status import Status
 from thingmint.services import certificates
+from thingmint.services import device_policies as policies
 from thingmint.services.bindings import submitted
 from thingmint.services.certificates import REGISTRATIONS, Registration
-from thingmint.store import policy_attachments
 from thingmint.store.outbox import notices_since
 from thingmint.store.times import from_micros
 
@@ -179,8 +178,7 @@ async def announced(fleet: Fleet) -> list[tuple[str, ...]]:
 async def attach_policy(fleet: Fleet, fingerprint: str) -> None:
     async def body(tx: Transaction) -> None:
         await tx.execute("INSERT INTO device_policies VALUES ($1, $2, 'p', 1, 1, '', 0, 0)", *fleet.scope)
-        target = Target("cert", fingerprint)
-        await policy_attachments.insert_attachment(tx, fleet.scope, target, "p", fleet.clock.now)
+        await policies.attach_policy(tx, fleet.scope, "p", policies.Target("cert", fingerprint), fleet.clock.now)
 
     await fleet.store.write(body)
 

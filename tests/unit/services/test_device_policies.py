@@ -1,4 +1,4 @@
-"""Device policies, their versions, and what they are attached to."""
+"""Device policies by their 17 operations of AWS IoT: documents, versions, and what they are attached to."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.services.door_support import ABROAD, OURS, THEIRS, UNKNOWN, House, document, in_house
-from thingmint.domain.device_policies import Target, parse_target
+from tests.world import ABROAD, OURS, THEIRS, pages
 from thingmint.domain.errors import (
     AlreadyExists,
     Conflict,
@@ -18,20 +17,26 @@ from thingmint.domain.errors import (
     MalformedPolicy,
     NotFound,
 )
+from thingmint.services.device_policies import Target, parse_target
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from pathlib import Path
+    from collections.abc import Mapping
 
-    from thingmint.domain.device_policies import TargetKind
+    from tests.world import World
     from thingmint.domain.registration import Scope
-    from thingmint.services.device_policies import Page
 
-ARN = "arn:aws:iot:us-east-1:111111111111:policy/"
-LISTING: Any = {"limit": 250, "ascending": True, "marker": None}
+P = {"policyName": "p"}
+ID = "0123456789abcdef" * 4
+NO_GROUP = "arn:aws:iot:us-east-1:111111111111:thinggroup/g"
+NO_CERT = f"arn:aws:iot:us-east-1:111111111111:cert/{ID}"
 
 
-def policy_of_size(size: int) -> str:
+def document(topic: str = "*") -> str:
+    statement = {"Effect": "Allow", "Action": "iot:Publish", "Resource": f"arn:aws:iot:us-east-1:1:topic/{topic}"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def document_of_size(size: int) -> str:
     """A document of that many characters, and white space besides."""
     statement = {"Effect": "Deny", "Action": "*", "Resource": "arn:"}
     text = json.dumps({"Version": "2012-10-17", "Statement": statement})
@@ -39,95 +44,168 @@ def policy_of_size(size: int) -> str:
     return text.replace("arn:", "arn:" + "x" * (size - counted)).replace(", ", ",\r\n\t  ")
 
 
+async def create(world: World, *names: str, scope: Scope = OURS) -> None:
+    """Policies of different ages, the first one the oldest."""
+    for name in names:
+        world.clock.advance(seconds=1)
+        await world.aws("CreatePolicy", scope, policyName=name, policyDocument=document(name))
+
+
+async def create_version(world: World, *, default: bool = False) -> None:
+    await world.aws("CreatePolicyVersion", **P, policyDocument=document(), setAsDefault=default)
+
+
+async def new_cert(world: World, scope: Scope = OURS) -> str:
+    """The ARN of a certificate."""
+    return Target("cert", await world.certificate(scope)).arn(scope)
+
+
+async def new_group(world: World, name: str = "g", parent: str | None = None, scope: Scope = OURS) -> str:
+    above = {"parentGroupName": parent} if parent else {}
+    made = await world.aws("CreateThingGroup", scope, thingGroupName=name, **above)
+    return str(made["thingGroupArn"])
+
+
+async def attach(world: World, name: str, *targets: str, scope: Scope = OURS) -> None:
+    for target in targets:
+        await world.aws("AttachPolicy", scope, policyName=name, target=target)
+
+
+async def attached(world: World, target: str, scope: Scope = OURS, **more: Any) -> list[str]:
+    answer = await world.aws("ListAttachedPolicies", scope, target=target, **more)
+    return [policy["policyName"] for policy in answer["policies"]]
+
+
+async def targets_of(world: World, name: str = "p", scope: Scope = OURS) -> list[str]:
+    answer = await world.aws("ListTargetsForPolicy", scope, policyName=name)
+    found: list[str] = answer["targets"]
+    return found
+
+
+async def versions(world: World) -> list[tuple[str, bool]]:
+    answer = await world.aws("ListPolicyVersions", **P)
+    return [(version["versionId"], version["isDefaultVersion"]) for version in answer["policyVersions"]]
+
+
 # -- documents and versions ---------------------------------------------------------------------------------------
 
 
-def test_a_policy_and_its_versions(tmp_path: Path) -> None:
-    async def test(house: House) -> None:
-        statement = '{"Effect":"Allow",\t"Action":"iot:*","Resource":"*", "Sid":"é"}'
-        text = f' {{\n"Version": "2012-10-17","Statement": {statement} }}\r\n'
-        created_at = house.clock.now
-        made = await house.policies.create(OURS, "p", text, tags={})
-        assert (made.name, made.arn, made.default_version) == ("p", ARN + "p", 1)
-        assert (made.created_at, made.modified_at) == (created_at, created_at)
-        policy, version = await house.policies.get(OURS, "p")
-        assert policy == made
-        assert (version.number, version.document, version.created_at) == (1, text, created_at)
-
-        house.clock.advance(seconds=5)
-        policy, second = await house.policies.create_version(OURS, "p", document("two"), default=False)
-        assert (second.number, policy.default_version, policy.modified_at) == (2, 1, house.clock.now)
-        assert (await house.policies.get(OURS, "p"))[1] == version
-        house.clock.advance(seconds=5)
-        policy, third = await house.policies.create_version(OURS, "p", document("three"), default=True)
-        assert (third.number, policy.default_version) == (3, 3)
-        assert await house.policies.get(OURS, "p") == (policy, third)
-        assert len({version.generation, second.generation, third.generation, policy.generation}) == 4
-        assert (policy.generation, policy.created_at) == (made.generation, created_at)
-
-        assert await house.policies.get_version(OURS, "p", "2") == (policy, second)
-        assert await house.policies.list_versions(OURS, "p") == (policy, [third, second, version])
-
-        house.clock.advance(seconds=5)
-        await house.policies.set_default(OURS, "p", "2")
-        policy, current = await house.policies.get(OURS, "p")
-        assert (current, policy.modified_at) == (second, house.clock.now)
-        house.clock.advance(seconds=5)
-        await house.policies.set_default(OURS, "p", "2")
-        assert (await house.policies.get(OURS, "p"))[0] == policy, "no change"
-
-        await house.policies.delete_version(OURS, "p", "3")
-        policy, versions = await house.policies.list_versions(OURS, "p")
-        assert (versions, policy.modified_at) == ([second, version], house.clock.now)
-        _, fourth = await house.policies.create_version(OURS, "p", document(), default=False)
-        assert fourth.number == 4, "numbers are not used again"
-
-    in_house(tmp_path, test)
+async def test_a_new_policy_is_described_as_it_was_sent(world: World) -> None:
+    statement = '{"Effect":"Allow",\t"Action":"iot:*","Resource":"*", "Sid":"é"}'
+    text = f' {{\n"Version": "2012-10-17","Statement": {statement} }}\r\n'
+    arn = "arn:aws:iot:us-east-1:111111111111:policy/p"
+    created = await world.aws("CreatePolicy", **P, policyDocument=text)
+    assert created == {**P, "policyArn": arn, "policyDocument": text, "policyVersionId": "1"}
+    described = await world.aws("GetPolicy", **P)
+    assert len(described.pop("generationId")) == 36
+    assert described == {
+        **P,
+        "policyArn": arn,
+        "policyDocument": text,
+        "defaultVersionId": "1",
+        "creationDate": world.clock.now,
+        "lastModifiedDate": world.clock.now,
+    }
 
 
-@pytest.mark.parametrize("number", ["3", "0", "01", "9" * 18, "9" * 19, "9" * 5000])
-def test_versions_that_are_not_there(tmp_path: Path, number: str) -> None:
-    async def test(house: House) -> None:
-        await house.policy("p")
-        await house.policies.create_version(OURS, "p", document(), default=False)
-        for call in (house.policies.get_version, house.policies.delete_version, house.policies.set_default):
-            with pytest.raises(NotFound) as refused:
-                await call(OURS, "p", number)
-            assert refused.value.kind == "policy version"
-
-    in_house(tmp_path, test)
-
-
-def test_five_versions_at_most(tmp_path: Path) -> None:
-    async def test(house: House) -> None:
-        await house.policy("p")
-        for _ in range(4):
-            await house.policies.create_version(OURS, "p", document(), default=False)
-        before = await house.policies.list_versions(OURS, "p")
-        with pytest.raises(LimitExceeded) as refused:
-            await house.policies.create_version(OURS, "p", document(), default=True)
-        assert refused.value.kind == "policy version"
-        assert await house.policies.list_versions(OURS, "p") == before
-        await house.policies.delete_version(OURS, "p", "5")
-        _, version = await house.policies.create_version(OURS, "p", document(), default=False)
-        assert version.number == 6
-
-    in_house(tmp_path, test)
+async def test_a_new_version_is_described_as_it_was_sent(world: World) -> None:
+    await create(world, "p")
+    policy = await world.aws("GetPolicy", **P)
+    world.clock.advance(seconds=5)
+    arn = {"policyArn": "arn:aws:iot:us-east-1:111111111111:policy/p"}
+    second = {"policyVersionId": "2", "isDefaultVersion": False, "policyDocument": document("two")}
+    assert await world.aws("CreatePolicyVersion", **P, policyDocument=document("two")) == {**arn, **second}
+    described = await world.aws("GetPolicyVersion", **P, policyVersionId="2")
+    assert described.pop("generationId") not in (None, policy["generationId"])
+    assert described == {
+        **P,
+        **arn,
+        **second,
+        "creationDate": world.clock.now,
+        "lastModifiedDate": world.clock.now,
+    }
 
 
-def test_the_default_version_stays(tmp_path: Path) -> None:
-    async def test(house: House) -> None:
-        await house.policy("p")
-        await house.policies.create_version(OURS, "p", document(), default=True)
-        with pytest.raises(Disallowed) as refused:
-            await house.policies.delete_version(OURS, "p", "2")
-        assert (refused.value.kind, refused.value.reason) == (
-            "policy version",
-            "Cannot delete the default version of a policy",
-        )
-        await house.policies.delete_version(OURS, "p", "1")
+async def test_a_new_version_becomes_the_default_one_if_asked_to(world: World) -> None:
+    await create(world, "p")
+    created_at = world.clock.now
+    for default, current in ((False, document("p")), (True, document())):
+        world.clock.advance(seconds=5)
+        await create_version(world, default=default)
+        policy = await world.aws("GetPolicy", **P)
+        assert (policy["policyDocument"], policy["creationDate"]) == (current, created_at)
+        assert policy["lastModifiedDate"] == world.clock.now
+    assert await versions(world) == [("3", True), ("2", False), ("1", False)]
+    version = await world.aws("GetPolicyVersion", **P, policyVersionId="3")
+    assert version["isDefaultVersion"]
 
-    in_house(tmp_path, test)
+
+async def test_versions_are_listed_with_their_dates_the_newest_first(world: World) -> None:
+    await create(world, "p")
+    first = world.clock.now
+    world.clock.advance(seconds=5)
+    await create_version(world)
+    assert await world.aws("ListPolicyVersions", **P) == {
+        "policyVersions": [
+            {"versionId": "2", "isDefaultVersion": False, "createDate": world.clock.now},
+            {"versionId": "1", "isDefaultVersion": True, "createDate": first},
+        ]
+    }
+
+
+async def test_setting_the_default_version_again_is_no_change(world: World) -> None:
+    await create(world, "p")
+    await create_version(world)
+    world.clock.advance(seconds=5)
+    changed_at = world.clock.now
+    for _ in range(2):
+        await world.aws("SetDefaultPolicyVersion", **P, policyVersionId="2")
+        policy = await world.aws("GetPolicy", **P)
+        assert (policy["defaultVersionId"], policy["lastModifiedDate"]) == ("2", changed_at)
+        world.clock.advance(seconds=5)
+
+
+async def test_the_number_of_a_deleted_version_is_not_used_again(world: World) -> None:
+    await create(world, "p")
+    await create_version(world)
+    world.clock.advance(seconds=5)
+    await world.aws("DeletePolicyVersion", **P, policyVersionId="2")
+    assert await versions(world) == [("1", True)]
+    assert (await world.aws("GetPolicy", **P))["lastModifiedDate"] == world.clock.now
+    await create_version(world)
+    assert await versions(world) == [("3", False), ("1", True)]
+
+
+@pytest.mark.parametrize("operation", ["GetPolicyVersion", "DeletePolicyVersion", "SetDefaultPolicyVersion"])
+async def test_versions_that_do_not_exist_are_not_found(world: World, operation: str) -> None:
+    await create(world, "p")
+    await create_version(world)
+    for number in ("3", "0", "01", "9" * 18, "9" * 19, "9" * 5000):
+        with pytest.raises(NotFound, match=f"^policy version p/{number} does not exist$"):
+            await world.aws(operation, **P, policyVersionId=number)
+
+
+async def test_a_policy_has_at_most_five_versions(world: World) -> None:
+    await create(world, "p")
+    for _ in range(4):
+        await create_version(world)
+    before = await versions(world)
+    with pytest.raises(LimitExceeded, match=r"A policy can have at most 5 versions \(name=p\)") as refused:
+        await create_version(world, default=True)
+    assert refused.value.kind == "policy version"
+    assert await versions(world) == before
+    await world.aws("DeletePolicyVersion", **P, policyVersionId="5")
+    await create_version(world)
+    assert (await versions(world))[0] == ("6", False)
+
+
+async def test_the_default_version_cannot_be_deleted(world: World) -> None:
+    await create(world, "p")
+    await create_version(world, default=True)
+    with pytest.raises(Disallowed, match="Cannot delete the default version") as refused:
+        await world.aws("DeletePolicyVersion", **P, policyVersionId="2")
+    assert refused.value.kind == "policy version"
+    await world.aws("DeletePolicyVersion", **P, policyVersionId="1")
 
 
 @pytest.mark.parametrize(
@@ -137,387 +215,423 @@ def test_the_default_version_stays(tmp_path: Path) -> None:
         ("{}", "Statement must be a statement or a list of them"),
         (document().replace("Allow", "Permit"), r"Statement[0].Effect must be Allow or Deny"),
         (document().replace('"Action"', '"Principal": "*", "Action"'), "Principal is only allowed in a trust policy"),
-        (policy_of_size(2049), "document must have at most 2048 characters, white space not counted"),
+        (document_of_size(2049), "document must have at most 2048 characters, white space not counted"),
     ],
 )
-def test_what_is_no_policy(tmp_path: Path, text: str, message: str) -> None:
-    async def test(house: House) -> None:
-        with pytest.raises(MalformedPolicy) as refused:
-            await house.policies.create(OURS, "p", text, tags={})
-        assert message in str(refused.value)
-        await house.policy("p")
-        with pytest.raises(MalformedPolicy):
-            await house.policies.create_version(OURS, "p", text, default=True)
-        assert len((await house.policies.list_versions(OURS, "p"))[1]) == 1
-
-    in_house(tmp_path, test)
+async def test_malformed_documents_are_refused(world: World, text: str, message: str) -> None:
+    with pytest.raises(MalformedPolicy) as refused:
+        await world.aws("CreatePolicy", **P, policyDocument=text)
+    assert message in str(refused.value)
+    await create(world, "p")
+    with pytest.raises(MalformedPolicy):
+        await world.aws("CreatePolicyVersion", **P, policyDocument=text, setAsDefault=True)
+    assert await versions(world) == [("1", True)]
 
 
-def test_white_space_does_not_count(tmp_path: Path) -> None:
-    async def test(house: House) -> None:
-        text = policy_of_size(2048)
-        assert len(text) > 2060
-        await house.policies.create(OURS, "p", text, tags={})
-        assert (await house.policies.get(OURS, "p"))[1].document == text
-
-    in_house(tmp_path, test)
+async def test_white_space_does_not_count_as_size(world: World) -> None:
+    text = document_of_size(2048)
+    assert len(text) > 2060
+    await world.aws("CreatePolicy", **P, policyDocument=text)
+    assert (await world.aws("GetPolicy", **P))["policyDocument"] == text
 
 
-def test_a_name_is_given_once_in_a_scope(tmp_path: Path) -> None:
-    async def test(house: House) -> None:
-        for scope in (OURS, ABROAD, THEIRS):
-            await house.policies.create(scope, "p", document("first"), tags={"of": scope.region})
-        with pytest.raises(AlreadyExists) as refused:
-            await house.policies.create(OURS, "p", document("second"), tags={"of": "x", "another": "y"})
-        assert (refused.value.kind, refused.value.id) == ("policy", "p")
-        assert (await house.policies.get(OURS, "p"))[1].document == document("first")
-        tags = await house.rows("SELECT resource, key, value FROM tags WHERE account = $1 AND region = $2", *OURS)
-        assert tags == [("policy/p", "of", "us-east-1")]
-
-    in_house(tmp_path, test)
-
-
-def test_deleting(tmp_path: Path) -> None:
-    async def test(house: House) -> None:
-        fingerprint = await house.certificate()
-        target = Target("cert", fingerprint)
-        for scope in (OURS, THEIRS):
-            await house.policies.create(scope, "p", document(), tags={"k": "v"})
-        await house.policies.create_version(OURS, "p", document(), default=False)
-        await house.policies.attach(OURS, "p", target)
-        for reason in (
-            "The policy cannot be deleted as the policy is attached to one or more principals (name=p)",
-            "Cannot delete the policy because it has one or more policy versions attached to it (name=p)",
-        ):
-            with pytest.raises(Conflict) as refused:
-                await house.policies.delete(OURS, "p")
-            assert (refused.value.kind, refused.value.reason) == ("policy", reason)
-            await house.policies.detach(OURS, "p", target)
-        generation = (await house.policies.get(OURS, "p"))[0].generation
-        await house.policies.delete_version(OURS, "p", "2")
-        await house.policies.delete(OURS, "p")
-        with pytest.raises(NotFound):
-            await house.policies.get(OURS, "p")
-        assert await house.rows("SELECT account FROM tags") == [(THEIRS.account,)]
-        await house.policy("p")
-        policy, _ = await house.policies.get(OURS, "p")
-        assert (policy.default_version, policy.generation == generation) == (1, False)
-
-    in_house(tmp_path, test)
+async def test_a_name_is_given_once_in_each_scope(world: World) -> None:
+    for scope in (OURS, ABROAD, THEIRS):
+        tags = [{"Key": "of", "Value": scope.region}]
+        await world.aws("CreatePolicy", scope, **P, policyDocument=document(), tags=tags)
+    made = await world.aws("GetPolicy", **P)
+    with pytest.raises(AlreadyExists) as refused:
+        await world.aws("CreatePolicy", **P, policyDocument=document("other"), tags=[{"Key": "of", "Value": "x"}])
+    assert (refused.value.kind, refused.value.id, refused.value.arn) == ("policy", "p", made["policyArn"])
+    assert await world.aws("GetPolicy", **P) == made
+    kept = await world.rows("SELECT resource, key, value FROM tags WHERE account = $1 AND region = $2", *OURS)
+    assert kept == [("policy/p", "of", "us-east-1")]
 
 
-def calls(house: House, scope: Scope, name: str, target: Target) -> list[Callable[[], Awaitable[Any]]]:
-    """Everything that needs the policy to be there."""
-    policies = house.policies
-    return [
-        lambda: policies.get(scope, name),
-        lambda: policies.delete(scope, name),
-        lambda: policies.create_version(scope, name, document(), default=True),
-        lambda: policies.get_version(scope, name, "1"),
-        lambda: policies.list_versions(scope, name),
-        lambda: policies.delete_version(scope, name, "1"),
-        lambda: policies.set_default(scope, name, "1"),
-        lambda: policies.attach(scope, name, target),
-        lambda: policies.detach(scope, name, target, existing=True),
-        lambda: policies.list_targets(scope, name, kind=None, **LISTING),
-    ]
+async def test_tags_are_checked_before_the_document(world: World) -> None:
+    twice = [{"Key": "k", "Value": "v"}] * 2
+    with pytest.raises(Invalid, match="tags must not have a key twice"):
+        await world.aws("CreatePolicy", **P, policyDocument="{}", tags=twice)
 
 
-def test_another_scope_sees_nothing(tmp_path: Path) -> None:
-    async def test(house: House) -> None:
-        await house.policy("p")
-        target = Target("cert", await house.certificate())
-        await house.policies.attach(OURS, "p", target)
-        before = await house.policies.get(OURS, "p")
-        for scope in (THEIRS, ABROAD):
-            for call in calls(house, scope, "p", target):
-                with pytest.raises(NotFound) as refused:
-                    await call()
-                assert (refused.value.kind, refused.value.id) == ("policy", "p")
-            await house.policies.detach(scope, "p", target)
-            assert (await house.policies.list(scope, **LISTING)).items == []
-            with pytest.raises(NotFound):
-                await house.policies.list_attached(scope, target, inherited=True, **LISTING)
-        assert await house.policies.get(OURS, "p") == before
-        assert (await house.policies.list_targets(OURS, "p", kind=None, **LISTING)).items == [target]
+# -- deleting -----------------------------------------------------------------------------------------------------
 
-    in_house(tmp_path, test)
+
+async def test_a_policy_that_is_attached_or_has_versions_cannot_be_deleted(world: World) -> None:
+    await create(world, "p")
+    await create_version(world)
+    target = await new_cert(world)
+    await attach(world, "p", target)
+    for reason in (
+        "The policy cannot be deleted as the policy is attached to one or more principals (name=p)",
+        "Cannot delete the policy because it has one or more policy versions attached to it (name=p)",
+    ):
+        with pytest.raises(Conflict) as refused:
+            await world.aws("DeletePolicy", **P)
+        assert (refused.value.kind, refused.value.reason) == ("policy", reason)
+        await world.aws("DetachPolicy", **P, target=target)
+    await world.aws("DeletePolicyVersion", **P, policyVersionId="2")
+    await world.aws("DeletePolicy", **P)
+    with pytest.raises(NotFound):
+        await world.aws("GetPolicy", **P)
+
+
+async def test_a_policy_is_deleted_with_its_tags_in_its_own_scope(world: World) -> None:
+    for scope in (OURS, THEIRS):
+        await world.aws("CreatePolicy", scope, **P, policyDocument=document(), tags=[{"Key": "k", "Value": "v"}])
+    await world.aws("DeletePolicy", **P)
+    assert await world.rows("SELECT account FROM tags") == [(THEIRS.account,)]
+    await world.aws("GetPolicy", THEIRS, **P)
+
+
+async def test_a_policy_that_is_made_again_is_another_generation(world: World) -> None:
+    await create(world, "p")
+    before = await world.aws("GetPolicy", **P)
+    await world.aws("DeletePolicy", **P)
+    await create(world, "p")
+    after = await world.aws("GetPolicy", **P)
+    assert after["generationId"] != before["generationId"]
+    assert await versions(world) == [("1", True)]
+
+
+def calls_that_need_the_policy(target: str) -> dict[str, dict[str, Any]]:
+    return {
+        "GetPolicy": {},
+        "DeletePolicy": {},
+        "CreatePolicyVersion": {"policyDocument": document(), "setAsDefault": True},
+        "GetPolicyVersion": {"policyVersionId": "1"},
+        "ListPolicyVersions": {},
+        "DeletePolicyVersion": {"policyVersionId": "1"},
+        "SetDefaultPolicyVersion": {"policyVersionId": "1"},
+        "AttachPolicy": {"target": target},
+        "AttachPrincipalPolicy": {"principal": target},
+        "DetachPrincipalPolicy": {"principal": target},
+        "ListTargetsForPolicy": {},
+        "ListPolicyPrincipals": {},
+    }
+
+
+@pytest.mark.parametrize("scope", [THEIRS, ABROAD])
+async def test_policies_are_known_in_their_own_scope_only(world: World, scope: Scope) -> None:
+    await create(world, "p")
+    target = await new_cert(world)
+    await attach(world, "p", target)
+    before = await world.aws("GetPolicy", **P)
+    for operation, members in calls_that_need_the_policy(Target("cert", ID).arn(scope)).items():
+        with pytest.raises(NotFound, match="policy p does not exist"):
+            await world.aws(operation, scope, **P, **members)
+    await world.aws("DetachPolicy", scope, **P, target=target)
+    assert (await world.aws("ListPolicies", scope))["policies"] == []
+    assert await world.aws("GetPolicy", **P) == before
+    assert await targets_of(world) == [target]
 
 
 # -- attaching ----------------------------------------------------------------------------------------------------
 
 
-def test_attaching_and_detaching(tmp_path: Path) -> None:
-    async def test(house: House) -> None:
-        await house.policy("p")
-        await house.group("g")
-        targets = [Target("cert", await house.certificate()), Target("thinggroup", "g")]
-        for target in targets:
-            house.clock.advance(seconds=1)
-            await house.policies.attach(OURS, "p", target)
-            house.clock.advance(seconds=1)
-            await house.policies.attach(OURS, "p", target)
-        assert (await house.policies.list_targets(OURS, "p", kind=None, **LISTING)).items == targets
-        for target in targets:
-            listed = await house.policies.list_attached(OURS, target, inherited=False, **LISTING)
-            assert listed.items == ["p"]
-            for _ in range(2):
-                await house.policies.detach(OURS, "p", target)
-                await house.policies.detach(OURS, "p", target, existing=True)
-            listed = await house.policies.list_attached(OURS, target, inherited=False, **LISTING)
-            assert listed.items == []
-
-    in_house(tmp_path, test)
+async def test_attaching_and_detaching_again_is_no_change(world: World) -> None:
+    await create(world, "p")
+    targets = [await new_cert(world), await new_group(world)]
+    for target in targets:
+        for _ in range(2):
+            world.clock.advance(seconds=1)
+            await attach(world, "p", target)
+    assert await targets_of(world) == targets
+    for target in targets:
+        assert await attached(world, target) == ["p"]
+        for _ in range(2):
+            await world.aws("DetachPolicy", **P, target=target)
+            assert await attached(world, target) == []
+    assert await targets_of(world) == []
 
 
-@pytest.mark.parametrize(
-    ("target", "noun"), [(Target("cert", UNKNOWN), "certificate"), (Target("thinggroup", "g"), "thing group")]
-)
-def test_targets_that_are_not_there(tmp_path: Path, target: Target, noun: str) -> None:
-    async def test(house: House) -> None:
-        await house.policy("p")
-        await house.group("g", scope=THEIRS)
-        for call in (
-            lambda: house.policies.attach(OURS, "p", target),
-            lambda: house.policies.detach(OURS, "p", target, existing=True),
-            lambda: house.policies.list_attached(OURS, target, inherited=False, **LISTING),
-        ):
-            with pytest.raises(NotFound) as refused:
-                await call()
-            assert (refused.value.kind, refused.value.id) == (noun, target.name)
-        await house.policies.detach(OURS, "p", target)
-        await house.policies.detach(OURS, "q", target)
-        assert await house.rows("SELECT * FROM device_policy_attachments") == []
-
-    in_house(tmp_path, test)
+async def test_the_deprecated_operations_are_for_the_same_attachments(world: World) -> None:
+    await create(world, "p")
+    cert, group = await new_cert(world), await new_group(world)
+    await attach(world, "p", group)
+    for _ in range(2):
+        await world.aws("AttachPrincipalPolicy", **P, principal=cert)
+    listed = [{"policyName": "p", "policyArn": "arn:aws:iot:us-east-1:111111111111:policy/p"}]
+    assert await world.aws("ListPrincipalPolicies", principal=cert) == {"policies": listed, "nextMarker": None}
+    assert await world.aws("ListAttachedPolicies", target=cert) == {"policies": listed, "nextMarker": None}
+    assert await world.aws("ListPolicyPrincipals", **P) == {"principals": [cert], "nextMarker": None}
+    for _ in range(2):
+        await world.aws("DetachPrincipalPolicy", **P, principal=cert)
+    assert await targets_of(world) == [group]
 
 
-def test_ten_policies_at_most(tmp_path: Path) -> None:
-    async def test(house: House) -> None:
-        fingerprint = await house.certificate()
-        target, other = Target("cert", fingerprint), Target("cert", await house.certificate())
-        for number in range(11):
-            await house.policy(f"p{number}")
-        for number in range(10):
-            await house.policies.attach(OURS, f"p{number}", target)
-        with pytest.raises(LimitExceeded) as refused:
-            await house.policies.attach(OURS, "p10", target)
-        assert refused.value.reason == "A certificate can have at most 10 policies"
-        await house.policies.attach(OURS, "p9", target)
-        await house.policies.attach(OURS, "p10", other)
-        listed = await house.policies.list_attached(OURS, target, inherited=False, **LISTING)
-        assert len(listed.items) == 10
-        await house.policies.detach(OURS, "p0", target)
-        await house.policies.attach(OURS, "p10", target)
-
-    in_house(tmp_path, test)
+@pytest.mark.parametrize(("target", "noun"), [(NO_CERT, "certificate"), (NO_GROUP, "thing group")])
+async def test_targets_that_do_not_exist_are_not_found(world: World, target: str, noun: str) -> None:
+    await create(world, "p")
+    await new_group(world, "g", scope=THEIRS)
+    for operation, members in (("AttachPolicy", P), ("ListAttachedPolicies", {})):
+        with pytest.raises(NotFound) as refused:
+            await world.aws(operation, **members, target=target)
+        assert (refused.value.kind, refused.value.id) == (noun, target.rpartition("/")[2])
+    assert await world.count("device_policy_attachments") == 0
 
 
-def test_policies_of_groups_are_inherited(tmp_path: Path) -> None:
-    """root <- middle <- leaf, root <- side; the thing is in leaf and side, and the certificate is the thing's."""
-
-    async def test(house: House) -> None:
-        await house.group("root")
-        await house.group("middle", "root")
-        await house.group("leaf", "middle")
-        await house.group("side", "root")
-        await house.group("elsewhere", "root")
-        await house.group("leaf", scope=THEIRS)
-        await house.thing("t", "leaf", "side")
-        await house.thing("stranger", "elsewhere")
-        fingerprint, loose = await house.certificate(), await house.certificate()
-        await house.principal("t", fingerprint)
-        for group in ("elsewhere", "root", "middle", "leaf", "side"):
-            await house.policy(f"of-{group}")
-            await house.policies.attach(OURS, f"of-{group}", Target("thinggroup", group))
-        await house.policy("of-leaf", THEIRS)
-        await house.policies.attach(THEIRS, "of-leaf", Target("thinggroup", "leaf"))
-        await house.policy("own")
-        await house.policies.attach(OURS, "own", Target("cert", fingerprint))
-        await house.policies.attach(OURS, "own", Target("thinggroup", "root"))  # twice, and listed once
-
-        async def listed(target: Target, *, inherited: bool = True, **paging: Any) -> Page[str]:
-            return await house.policies.list_attached(OURS, target, inherited=inherited, **LISTING | paging)
-
-        root, middle, leaf = (Target("thinggroup", name) for name in ("root", "middle", "leaf"))
-        certificate = Target("cert", fingerprint)
-        assert (await listed(certificate, inherited=False)).items == ["own"]
-        assert (await listed(certificate)).items == ["of-root", "of-middle", "of-leaf", "of-side", "own"]
-        assert (await listed(Target("cert", loose))).items == []
-        assert (await listed(leaf, inherited=False)).items == ["of-leaf"]
-        assert (await listed(leaf)).items == ["of-root", "of-middle", "of-leaf", "own"]
-        assert (await listed(middle)).items == ["of-root", "of-middle", "own"]
-        assert (await listed(root)).items == ["of-root", "own"]
-        pages = []
-        page = await listed(certificate, limit=2, ascending=False)
-        while page.next_marker:
-            pages.append(page.items)
-            page = await listed(certificate, limit=2, ascending=False, marker=page.next_marker)
-        assert [*pages, page.items] == [["own", "of-side"], ["of-leaf", "of-middle"], ["of-root"]]
-
-    in_house(tmp_path, test)
+async def test_principals_that_do_not_exist_are_not_found(world: World) -> None:
+    await create(world, "p")
+    for operation, members in (
+        ("AttachPrincipalPolicy", P),
+        ("DetachPrincipalPolicy", P),
+        ("ListPrincipalPolicies", {}),
+    ):
+        with pytest.raises(NotFound, match=f"certificate {ID} does not exist"):
+            await world.aws(operation, **members, principal=NO_CERT)
 
 
-def test_a_circle_of_groups_ends(tmp_path: Path) -> None:
-    async def test(house: House) -> None:
-        await house.group("a")
-        await house.group("b", "a")
-        await house.run("UPDATE thing_groups SET parent = 'b' WHERE name = 'a'")
-        await house.policy("p")
-        await house.policies.attach(OURS, "p", Target("thinggroup", "b"))
-        page = await house.policies.list_attached(OURS, Target("thinggroup", "a"), inherited=True, **LISTING)
-        assert page.items == ["p"]
-
-    in_house(tmp_path, test)
+async def test_detaching_what_does_not_exist_is_no_error(world: World) -> None:
+    elsewhere = NO_CERT.replace(OURS.account, THEIRS.account)
+    for target in (NO_CERT, NO_GROUP, elsewhere):
+        await world.aws("DetachPolicy", **P, target=target)
+    assert await world.unchanged()
 
 
-# -- pages --------------------------------------------------------------------------------------------------------
-
-Lister = Any
-
-
-async def all_pages(list_page: Lister, **arguments: Any) -> tuple[list[Any], list[int]]:
-    items: list[Any] = []
-    sizes: list[int] = []
-    marker = None
-    while True:
-        page = await list_page(**arguments, marker=marker)
-        items += page.items
-        sizes.append(len(page.items))
-        marker = page.next_marker
-        if marker is None:
-            return items, sizes
+async def test_a_target_has_at_most_ten_policies(world: World) -> None:
+    names = [f"p{number}" for number in range(11)]
+    await create(world, *names)
+    target, other = await new_cert(world), await new_cert(world)
+    for name in names[:10]:
+        await attach(world, name, target)
+    with pytest.raises(LimitExceeded, match="A certificate can have at most 10 policies"):
+        await attach(world, "p10", target)
+    await attach(world, "p9", target)
+    await attach(world, "p10", other)
+    assert await attached(world, target) == names[:10]
+    await world.aws("DetachPolicy", policyName="p0", target=target)
+    await attach(world, "p10", target)
 
 
-@pytest.mark.parametrize("ascending", [True, False])
-@pytest.mark.parametrize(("limit", "sizes"), [(7, [7]), (6, [6, 1]), (3, [3, 3, 1]), (1, [1] * 7)])
-def test_pages(tmp_path: Path, limit: int, sizes: list[int], ascending: bool) -> None:
-    """Pairs have one time, and are told apart by their names."""
+async def new_tree(world: World) -> tuple[str, dict[str, str]]:
+    """Groups root <- middle <- leaf, root <- branch, root <- other, and side; the ARN of a certificate and theirs.
 
-    async def test(house: House) -> None:
-        policies, targets = [], []
-        target = Target("cert", await house.certificate())
-        for number in range(7):
-            house.clock.advance(microseconds=number % 2)
-            name = f"p{9 - number}"
-            await house.policies.create(OURS, name, document(), tags={})
-            await house.policies.attach(OURS, name, target)
-            policies.append((house.clock.now, name))
-            await house.policy(name, THEIRS)
-        for number in range(6):
-            house.clock.advance(microseconds=number % 2)
-            if number % 3:
-                found = Target("cert", await house.certificate())
+    One thing of the certificate is in leaf and side, another in branch. Each group has a policy of its name; the
+    certificate has one of its own, which root has too.
+    """
+    groups = {}
+    parents = {"root": None, "middle": "root", "leaf": "middle", "branch": "root", "other": "root", "side": None}
+    for name, parent in parents.items():
+        groups[name] = await new_group(world, name, parent)
+        await create(world, name)
+        await attach(world, name, groups[name])
+    cert = await new_cert(world)
+    for thing, of in (("t", ("leaf", "side")), ("u", ("branch",)), ("v", ("other",))):
+        await world.aws("CreateThing", thingName=thing)
+        for group in of:
+            await world.aws("AddThingToThingGroup", thingName=thing, thingGroupName=group)
+    for thing in ("t", "u"):
+        await world.aws("AttachThingPrincipal", thingName=thing, principal=cert)
+    await create(world, "own")
+    await attach(world, "own", cert, groups["root"])
+    return cert, groups
+
+
+async def test_policies_of_the_groups_above_are_inherited(world: World) -> None:
+    cert, groups = await new_tree(world)
+    await new_group(world, "leaf", scope=THEIRS)
+    await create(world, "theirs", scope=THEIRS)
+    await attach(world, "theirs", groups["leaf"].replace(OURS.account, THEIRS.account), scope=THEIRS)
+    inherited = {
+        cert: ["root", "middle", "leaf", "branch", "side", "own"],
+        groups["leaf"]: ["root", "middle", "leaf", "own"],
+        groups["middle"]: ["root", "middle", "own"],
+        groups["root"]: ["root", "own"],
+        await new_cert(world): [],
+    }
+    for target, names in inherited.items():
+        assert await attached(world, target, recursive=True) == names
+    for target, names in ((cert, ["own"]), (groups["leaf"], ["leaf"]), (groups["root"], ["root", "own"])):
+        assert await attached(world, target) == await attached(world, target, recursive=False) == names
+
+
+async def test_a_circle_of_groups_ends(world: World) -> None:
+    a = await new_group(world, "a")
+    b = await new_group(world, "b", "a")
+    await world.write(lambda tx: tx.execute("UPDATE thing_groups SET parent = 'b' WHERE name = 'a'"))
+    await create(world, "p")
+    await attach(world, "p", b)
+    assert await attached(world, a, recursive=True) == ["p"]
+
+
+# -- lists --------------------------------------------------------------------------------------------------------
+
+
+async def all_of(world: World, operation: str, items: str, limit: int, **members: Any) -> list[Any]:
+    async def page(paging: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await world.aws(operation, **members, **paging)
+
+    found = await pages(page, items, limit, size="pageSize", token="marker", next_token="nextMarker")
+    return [item["policyName"] if items == "policies" else item for item in found]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 6, 7, 100])
+async def test_lists_are_by_age_and_have_everything_once(world: World, limit: int) -> None:
+    """Some have one time, and are told apart by their names."""
+    cert = await new_cert(world)
+    policies, targets = [], []
+    for number in range(7):
+        world.clock.advance(microseconds=number % 2)
+        name = f"p{9 - number}"
+        await world.aws("CreatePolicy", policyName=name, policyDocument=document())
+        await attach(world, name, cert)
+        await world.aws("CreatePolicy", THEIRS, policyName=f"{name}x", policyDocument=document())
+        policies.append((world.clock.now, name))
+    targets.append((world.clock.now, "cert", cert))
+    for number in range(6):
+        world.clock.advance(microseconds=number % 2)
+        kind = "cert" if number % 3 else "thinggroup"
+        target = await new_cert(world) if kind == "cert" else await new_group(world, f"g:{number}_-")
+        await attach(world, "p3", target)
+        targets.append((world.clock.now, kind, target))
+    names = [name for _, name in sorted(policies)]
+    certs = [target for _, kind, target in sorted(targets) if kind == "cert"]
+    for ascending, step in ((True, 1), (False, -1)):
+        order = {"ascendingOrder": ascending}
+        assert await all_of(world, "ListPolicies", "policies", limit, **order) == names[::step]
+        of_cert = await all_of(world, "ListPrincipalPolicies", "policies", limit, principal=cert, **order)
+        assert of_cert == names[::step]
+        of_policy = await all_of(world, "ListPolicyPrincipals", "principals", limit, policyName="p3", **order)
+        assert of_policy == certs[::step]
+    assert await all_of(world, "ListAttachedPolicies", "policies", limit, target=cert) == names
+    listed = await all_of(world, "ListTargetsForPolicy", "targets", limit, policyName="p3")
+    assert listed == [target for *_, target in sorted(targets)]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+async def test_a_list_of_inherited_policies_has_each_once(world: World, limit: int) -> None:
+    cert, _ = await new_tree(world)
+    listed = await all_of(world, "ListAttachedPolicies", "policies", limit, target=cert, recursive=True)
+    assert listed == ["root", "middle", "leaf", "branch", "side", "own"]
+
+
+async def test_lists_are_the_newest_first_unless_told_otherwise(world: World) -> None:
+    await create(world, "p", "q")
+    cert, other = await new_cert(world), await new_cert(world)
+    await attach(world, "p", cert)
+    await attach(world, "q", cert)
+    world.clock.advance(seconds=1)
+    await attach(world, "p", other)
+    assert await all_of(world, "ListPolicies", "policies", 9) == ["q", "p"]
+    assert await all_of(world, "ListPrincipalPolicies", "policies", 9, principal=cert) == ["q", "p"]
+    assert await all_of(world, "ListPolicyPrincipals", "principals", 9, policyName="p") == [other, cert]
+
+
+async def test_a_page_has_25_items_unless_told_otherwise(world: World) -> None:
+    await create(world, *(f"p{number}" for number in range(26)))
+    assert len((await world.aws("ListPolicies"))["policies"]) == 25
+
+
+async def test_markers_are_good_for_their_own_list_only(world: World) -> None:
+    certs = [await new_cert(world) for _ in range(2)]
+    for name in ("p", "q"):
+        await create(world, name)
+        await attach(world, name, *certs)
+    await create(world, "p", scope=THEIRS)
+    lists: list[tuple[Scope, str, dict[str, Any]]] = [
+        (OURS, "ListPolicies", {"ascendingOrder": True}),
+        (OURS, "ListPolicies", {"ascendingOrder": False}),
+        (OURS, "ListPrincipalPolicies", {"principal": certs[0], "ascendingOrder": False}),
+        (OURS, "ListAttachedPolicies", {"target": certs[0]}),
+        (OURS, "ListAttachedPolicies", {"target": certs[0], "recursive": True}),
+        (OURS, "ListAttachedPolicies", {"target": certs[1]}),
+        (OURS, "ListTargetsForPolicy", {"policyName": "p"}),
+        (OURS, "ListPolicyPrincipals", {"policyName": "p", "ascendingOrder": True}),
+        (OURS, "ListTargetsForPolicy", {"policyName": "q"}),
+    ]
+    markers = [(await world.aws(name, scope, **members, pageSize=1))["nextMarker"] for scope, name, members in lists]
+    lists.append((THEIRS, "ListPolicies", {"ascendingOrder": True}))
+    for own, (scope, name, members) in enumerate(lists):
+        for of, marker in enumerate(markers):
+            if own == of:
+                await world.aws(name, scope, **members, marker=marker)
             else:
-                found = Target("thinggroup", f"g:{number}_-")
-                await house.group(found.name)
-            await house.policies.attach(OURS, "p3", found)
-            targets.append((house.clock.now, found))
-        names = [name for _, name in sorted(policies, reverse=not ascending)]
-        paging = {"limit": limit, "ascending": ascending}
-        found_policies, found_sizes = await all_pages(house.policies.list, scope=OURS, **paging)
-        assert ([policy.name for policy in found_policies], found_sizes) == (names, sizes)
-        attached = await all_pages(house.policies.list_attached, scope=OURS, target=target, inherited=False, **paging)
-        assert attached == (names, sizes)
-        targets.append((policies[-1][0], target))
-        kinds: tuple[TargetKind | None, ...] = (None, "cert", "thinggroup")
-        for kind in kinds:
-            expected = [each for _, each in sorted(targets, reverse=not ascending) if kind in (None, each.kind)]
-            listed, _ = await all_pages(house.policies.list_targets, scope=OURS, name="p3", kind=kind, **paging)
-            assert listed == expected
-
-    in_house(tmp_path, test)
+                with pytest.raises(Invalid, match="marker is not one that this list returned"):
+                    await world.aws(name, scope, **members, marker=marker)
 
 
-def test_markers_are_good_for_their_own_list_only(tmp_path: Path) -> None:
-    async def test(house: House) -> None:
-        targets = [Target("cert", await house.certificate()) for _ in range(2)]
-        for name in ("p", "q"):
-            await house.policy(name)
-            for target in targets:
-                await house.policies.attach(OURS, name, target)
-        await house.policy("p", THEIRS)
-        policies = house.policies
-        lists: list[Callable[..., Awaitable[Page[Any]]]] = [
-            lambda **paging: policies.list(OURS, ascending=True, **paging),
-            lambda **paging: policies.list(OURS, ascending=False, **paging),
-            lambda **paging: policies.list(THEIRS, ascending=True, **paging),
-            lambda **paging: policies.list_attached(OURS, targets[0], inherited=False, ascending=True, **paging),
-            lambda **paging: policies.list_attached(OURS, targets[0], inherited=True, ascending=True, **paging),
-            lambda **paging: policies.list_attached(OURS, targets[1], inherited=False, ascending=True, **paging),
-            lambda **paging: policies.list_targets(OURS, "p", kind=None, ascending=True, **paging),
-            lambda **paging: policies.list_targets(OURS, "p", kind="cert", ascending=True, **paging),
-            lambda **paging: policies.list_targets(OURS, "q", kind=None, ascending=True, **paging),
-        ]
-        markers = [(await list_page(limit=1, marker=None)).next_marker for list_page in lists]
-        for own, list_page in enumerate(lists):
-            for other, marker in enumerate(markers):
-                if own == other and marker:
-                    await list_page(limit=1, marker=marker)
-                elif marker:
-                    with pytest.raises(Invalid) as refused:
-                        await list_page(limit=1, marker=marker)
-                    assert refused.value.field == "marker"
-        assert [bool(marker) for marker in markers] == [True, True, False, *[True] * 6]
+async def test_a_markers_list_is_looked_at_before_what_is_listed(world: World) -> None:
+    for operation, members in (("ListAttachedPolicies", {"target": NO_CERT}), ("ListTargetsForPolicy", P)):
+        with pytest.raises(Invalid, match="marker is not one"):
+            await world.aws(operation, **members, marker="x")
 
-    in_house(tmp_path, test)
+
+async def test_statements_find_their_rows_along_an_index(world: World) -> None:
+    """They cost the same in a large store."""
+    cert, groups = await new_tree(world)
+    world.store.statements.clear()
+    for limit in (1, 100):
+        for ascending in (True, False):
+            order = {"ascendingOrder": ascending}
+            await all_of(world, "ListPolicies", "policies", limit, **order)
+            await all_of(world, "ListPrincipalPolicies", "policies", limit, principal=cert, **order)
+            await all_of(world, "ListPolicyPrincipals", "principals", limit, policyName="own", **order)
+        for target in (cert, groups["leaf"]):
+            await all_of(world, "ListAttachedPolicies", "policies", limit, target=target, recursive=True)
+        await all_of(world, "ListTargetsForPolicy", "targets", limit, policyName="own")
+    await attach(world, "leaf", cert)
+    await world.aws("DetachPolicy", policyName="leaf", target=cert)
+    await world.aws("DetachPolicy", policyName="leaf", target=groups["leaf"])
+    await world.aws("DeletePolicy", policyName="leaf")
+    plans = await world.query_plans()
+    assert len(plans) > 20
+    for sql, plan in plans.items():
+        for step in plan:
+            word, _, what = step.partition(" ")
+            assert word != "SCAN" or what in ("lineage", "attached", "CONSTANT ROW"), (sql, plan)
+            # Of a whole account only a page is read, in its order.
+            assert "(account=? AND region=?)" not in step or "_by_age" in step, (sql, plan)
+            if sql.startswith("SELECT attached_at"):
+                assert step != "USE TEMP B-TREE FOR ORDER BY", (sql, plan)
 
 
 # -- what others learn of it --------------------------------------------------------------------------------------
 
 
-def test_what_a_connected_device_must_feel_is_announced_and_recorded(tmp_path: Path) -> None:
-    async def test(house: House) -> None:
-        fingerprint = await house.certificate()
-        cert, group = Target("cert", fingerprint), Target("thinggroup", "g")
-        await house.group("g")
-        policies, policy = house.policies, (OURS, "policy", "p")
-        certificate = (OURS, "certificate", fingerprint)
-        cert_arn = f"arn:aws:iot:us-east-1:111111111111:cert/{fingerprint}"
-        group_arn = "arn:aws:iot:us-east-1:111111111111:thinggroup/g"
-        steps: list[tuple[Awaitable[Any], list[Any], list[str]]] = [
-            (policies.create(OURS, "p", document(), tags={}), [], [ARN + "p"]),
-            (policies.create_version(OURS, "p", document(), default=False), [], [ARN + "p"]),
-            (policies.create_version(OURS, "p", document(), default=True), [policy], [ARN + "p"]),
-            (policies.set_default(OURS, "p", "1"), [policy], [ARN + "p"]),
-            (policies.set_default(OURS, "p", "1"), [], []),
-            (policies.delete_version(OURS, "p", "2"), [], [ARN + "p"]),
-            (policies.attach(OURS, "p", cert), [certificate], [ARN + "p", cert_arn]),
-            (policies.attach(OURS, "p", cert), [], []),
-            (policies.attach(OURS, "p", group), [(OURS, "thinggroup", "g")], [ARN + "p", group_arn]),
-            (policies.detach(OURS, "p", group), [(OURS, "thinggroup", "g")], [ARN + "p", group_arn]),
-            (policies.detach(OURS, "p", group), [], []),
-            (policies.detach(OURS, "p", cert, existing=True), [certificate], [ARN + "p", cert_arn]),
-            (policies.delete_version(OURS, "p", "3"), [], [ARN + "p"]),
-            (policies.delete(OURS, "p"), [policy], [ARN + "p"]),
-        ]
-        for number, (step, notices, subjects) in enumerate(steps):
-            await step
-            assert (number, await house.notices(), house.store.subjects[-1]) == (number, notices, subjects)
-
-    in_house(tmp_path, test)
+async def test_changes_are_published_if_they_concern_devices_and_named_for_the_audit_log(world: World) -> None:
+    cert, group = await new_cert(world), await new_group(world)
+    fingerprint = cert.rpartition("/")[2]
+    of_policy, of_cert, of_group = ("policy", "p"), ("certificate", fingerprint), ("thinggroup", "g")
+    world.audit_resources(), await world.published()
+    policy, with_cert, with_group = ["policy/p"], ["policy/p", f"cert/{fingerprint}"], ["policy/p", "thinggroup/g"]
+    new = {"policyDocument": document()}
+    steps: list[tuple[str, dict[str, Any], list[tuple[str, str]], list[str]]] = [
+        ("CreatePolicy", new, [], policy),
+        ("CreatePolicyVersion", new, [], policy),
+        ("CreatePolicyVersion", {**new, "setAsDefault": True}, [of_policy], policy),
+        ("SetDefaultPolicyVersion", {"policyVersionId": "1"}, [of_policy], policy),
+        ("SetDefaultPolicyVersion", {"policyVersionId": "1"}, [], []),
+        ("DeletePolicyVersion", {"policyVersionId": "2"}, [], policy),
+        ("AttachPolicy", {"target": cert}, [of_cert], with_cert),
+        ("AttachPolicy", {"target": cert}, [], []),
+        ("AttachPolicy", {"target": group}, [of_group], with_group),
+        ("DetachPolicy", {"target": group}, [of_group], with_group),
+        ("DetachPolicy", {"target": group}, [], []),
+        ("DetachPrincipalPolicy", {"principal": cert}, [of_cert], with_cert),
+        ("DeletePolicyVersion", {"policyVersionId": "3"}, [], policy),
+        ("DeletePolicy", {}, [of_policy], policy),
+    ]
+    for number, (operation, members, published, named) in enumerate(steps):
+        await world.aws(operation, **P, **members)
+        assert (number, await world.published(), world.audit_resources()) == (number, published, named)
 
 
-def test_what_was_refused_is_not_announced(tmp_path: Path) -> None:
-    async def test(house: House) -> None:
-        target = Target("cert", await house.certificate())
-        for number in range(11):
-            await house.policy(f"p{number}")
-        for number in range(10):
-            await house.policies.attach(OURS, f"p{number}", target)
-        await house.notices()
-        with pytest.raises(LimitExceeded):
-            await house.policies.attach(OURS, "p10", target)
-        with pytest.raises(Conflict):
-            await house.policies.delete(OURS, "p1")
-        assert await house.notices() == []
-
-    in_house(tmp_path, test)
+async def test_what_was_refused_is_neither_published_nor_named(world: World) -> None:
+    target = await new_cert(world)
+    names = [f"p{number}" for number in range(11)]
+    await create(world, *names)
+    for name in names[:10]:
+        await attach(world, name, target)
+    world.audit_resources(), await world.published()
+    with pytest.raises(LimitExceeded):
+        await attach(world, "p10", target)
+    with pytest.raises(Conflict):
+        await world.aws("DeletePolicy", policyName="p1")
+    assert await world.unchanged()
 
 
 # -- targets as they are written ----------------------------------------------------------------------------------
-
-ID = "0123456789abcdef" * 4
 
 
 @pytest.mark.parametrize(
@@ -529,7 +643,7 @@ ID = "0123456789abcdef" * 4
         (f"thinggroup/{'g' * 128}", Target("thinggroup", "g" * 128)),
     ],
 )
-def test_targets(resource: str, target: Target) -> None:
+def test_a_target_is_the_arn_of_a_certificate_or_a_group_of_the_same_scope(resource: str, target: Target) -> None:
     arn = f"arn:aws:iot:us-east-1:111111111111:{resource}"
     assert parse_target(arn, OURS, "target", "cert", "thinggroup") == target
     assert target.arn(OURS) == f"arn:aws:iot:us-east-1:111111111111:{target.kind}/{target.name}"
@@ -557,12 +671,13 @@ def test_targets(resource: str, target: Target) -> None:
         "arn:aws:iot:us-east-1:111111111111:thing/t",
     ],
 )
-def test_what_is_no_target(arn: str) -> None:
+async def test_other_targets_are_invalid(world: World, arn: str) -> None:
     with pytest.raises(Invalid) as refused:
-        parse_target(arn, OURS, "target", "cert", "thinggroup")
+        await world.aws("AttachPolicy", **P, target=arn)
     assert refused.value.field == "target"
 
 
-def test_a_group_is_no_principal() -> None:
-    with pytest.raises(Invalid, match=r"^p must be the ARN of a certificate$"):
-        parse_target("arn:aws:iot:us-east-1:111111111111:thinggroup/g", OURS, "p", "cert")
+async def test_a_group_is_no_principal(world: World) -> None:
+    for operation in ("AttachPrincipalPolicy", "DetachPrincipalPolicy", "ListPrincipalPolicies"):
+        with pytest.raises(Invalid, match=r"^x-amzn-iot-principal must be the ARN of a certificate$"):
+            await world.aws(operation, **P, principal=NO_GROUP)

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.vectors import NOW
 from tests.world import ABROAD, OURS, THEIRS
-from thingmint.access.administration import Administration
-from thingmint.access.directory import Directory
-from thingmint.access.vault import Vault
 from thingmint.domain.errors import Invalid
 from thingmint.services.hostnames import add_hostnames, extend_instance, list_hostnames
+from thingmint.store.access import list_regions
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -28,14 +25,12 @@ async def test_added_host_names_follow_the_known_ones_in_their_order(world: Worl
 
 
 async def test_extending_gives_the_first_account_the_regions_that_it_lacks(world: World) -> None:
-    vault = Vault(b"m" * 32)
-    for name in ("default", "other"):
-        await Administration(world.store, vault, lambda: NOW).create_account(name, ["us-east-1"])
-    regions = ["us-east-1", "eu-central-1", "eu-central-1"]
-    for new in ((["a"], ["eu-central-1"]), ([], [])):
+    regions = ["us-east-1", "eu-west-1", "eu-west-1"]
+    for new in ((["a"], ["eu-west-1"]), ([], [])):
         assert await world.write(lambda tx: extend_instance(tx, ["a"], regions)) == new
-    caller = await Directory(world.store, vault, lambda: NOW).developer()
-    assert caller.regions == ("us-east-1", "eu-central-1")
+    ours = await world.read(lambda tx: list_regions(tx, OURS.account))
+    theirs = await world.read(lambda tx: list_regions(tx, THEIRS.account))
+    assert (ours, theirs) == (["us-east-1", "eu-central-1", "eu-west-1"], ["us-east-1"])
 
 
 async def test_the_endpoint_is_the_scopes_own_name_else_the_first_one(world: World) -> None:

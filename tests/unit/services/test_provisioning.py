@@ -13,6 +13,7 @@ import pytest
 from tests.issuers import Issuer, fingerprint, pem, rewritten
 from tests.unit import vectors
 from tests.unit.services.authority_support import Authorities, issuer
+from tests.unit.services.door_support import Policies
 from tests.unit.services.template_support import (
     ABROAD,
     LAMBDA,
@@ -38,8 +39,6 @@ from thingmint.domain.quotas import NO_QUOTAS, Quotas
 from thingmint.domain.status import Status
 from thingmint.domain.template import CERTIFICATE_ID, Kind
 from thingmint.services.ca_certificates import CaStatus
-from thingmint.services.device_policies import DevicePolicyRegistry
-from thingmint.services.markers import Markers
 from thingmint.services.ownership import OwnershipRegistry
 from thingmint.services.provisioning import ProvisionedThing, ProvisioningRegistry, ThingRequest
 from thingmint.services.things import THINGS
@@ -170,8 +169,8 @@ def body(*, policy: str | None = None, certificate: dict[str, Any] | None = None
 
 def in_factory(path: Path, scenario: Callable[[Factory], Awaitable[None]], quotas: Quotas = NO_QUOTAS) -> None:
     async def run(shop: Workshop) -> None:
-        authority, hooks, markers = vectors.authority(), AskedHooks(), Markers(b"k" * 32)
-        await DevicePolicyRegistry(shop.store, markers, clock=shop.clock).create(OURS, "all", POLICY, tags={})
+        authority, hooks = vectors.authority(), AskedHooks()
+        await Policies(shop.store, shop.clock).create(OURS, "all", POLICY)
         await shop.execute("INSERT INTO thing_types VALUES ($1, $2, 'lamps', 'i', NULL, '[]', NULL, 0)", *OURS)
         for name in ("one", "two", "three"):
             insert = "INSERT INTO thing_groups VALUES ($1, $2, $3, 'i', NULL, $3, NULL, '{}', 1, 0)"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from thingmint.aws.operations import (
     ca_certificates,
     certificates,
+    device_policies,
     endpoint,
     tags,
     thing_groups,
@@ -16,7 +17,6 @@ from thingmint.aws.operations import (
 )
 from thingmint.aws.operations.call import Call, Registries
 from thingmint.aws.operations.declaring import OPERATIONS
-from thingmint.aws.operations.policies import POLICIES
 from thingmint.aws.operations.provisioning import PROVISIONING
 from thingmint.aws.operations.templates import TEMPLATES
 
@@ -25,11 +25,20 @@ if TYPE_CHECKING:
 
 __all__ = ["NOUNS", "OPERATIONS", "SERVED", "Call", "Registries"]
 
-NOUNS = (ca_certificates, certificates, endpoint, tags, thing_groups, thing_principals, thing_types, things)
+NOUNS = (
+    ca_certificates,
+    certificates,
+    device_policies,
+    endpoint,
+    tags,
+    thing_groups,
+    thing_principals,
+    thing_types,
+    things,
+)
 """The modules whose import fills OPERATIONS."""
 
 SERVED: Operations = {
-    **POLICIES,
     **PROVISIONING,
     **TEMPLATES,
 }

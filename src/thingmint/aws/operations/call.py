@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from thingmint.domain.registration import Scope
     from thingmint.services.change import Authorize
     from thingmint.services.claims import ClaimRegistry
-    from thingmint.services.device_policies import DevicePolicyRegistry
     from thingmint.services.provisioning import ProvisioningRegistry
     from thingmint.services.templates import TemplateRegistry
 
@@ -26,7 +25,6 @@ PAGE_SIZE = 25
 class Registries:
     """The use cases that operations are made of."""
 
-    device_policies: DevicePolicyRegistry
     templates: TemplateRegistry
     claims: ClaimRegistry
     provisioning: ProvisioningRegistry

@@ -1,0 +1,58 @@
+-- Which policies apply. UNION and not UNION ALL where groups are followed upwards: they have ancestors in common, and
+-- a circle, should there ever be one, ends. CROSS JOINs tell SQLite where to begin: with what is few.
+
+-- name: attached
+-- To one certificate or thing group itself: account, region, kind, name.
+SELECT p.created_at, p.name
+FROM device_policy_attachments AS a CROSS JOIN device_policies AS p
+WHERE a.account = $1 AND a.region = $2 AND a.kind = $3 AND a.target = $4
+    AND p.account = $1 AND p.region = $2 AND p.name = a.policy
+
+-- name: inherited
+-- To it, or to a group above it: above a certificate are the groups of its things.
+WITH RECURSIVE lineage (name, parent) AS (
+    SELECT g.name, g.parent
+    FROM thing_principals AS p CROSS JOIN thing_group_members AS m CROSS JOIN thing_groups AS g
+    WHERE $3 = 'cert' AND p.account = $1 AND p.region = $2 AND p.fingerprint = $4
+        AND m.account = $1 AND m.region = $2 AND m.thing = p.thing
+        AND g.account = $1 AND g.region = $2 AND g.name = m.thing_group
+    UNION
+    SELECT g.name, g.parent
+    FROM thing_groups AS g
+    WHERE $3 = 'thinggroup' AND g.account = $1 AND g.region = $2 AND g.name = $4
+    UNION
+    SELECT g.name, g.parent
+    FROM lineage JOIN thing_groups AS g ON g.account = $1 AND g.region = $2 AND g.name = lineage.parent
+)
+SELECT p.created_at, p.name
+FROM (
+    SELECT policy
+    FROM device_policy_attachments
+    WHERE account = $1 AND region = $2 AND kind = $3 AND target = $4
+    UNION
+    SELECT a.policy
+    FROM lineage CROSS JOIN device_policy_attachments AS a
+    WHERE a.account = $1 AND a.region = $2 AND a.kind = 'thinggroup' AND a.target = lineage.name
+) AS attached CROSS JOIN device_policies AS p
+WHERE p.account = $1 AND p.region = $2 AND p.name = attached.policy
+
+-- name: applying
+-- The default versions of a certificate's policies, and of those of a thing's groups and all above: account, region,
+-- fingerprint, thing. A group without policies has a row too, since what is attached to it later has to be heard of.
+WITH RECURSIVE lineage (name, parent) AS (
+    SELECT g.name, g.parent
+    FROM thing_group_members AS m
+    JOIN thing_groups AS g ON g.account = $1 AND g.region = $2 AND g.name = m.thing_group
+    WHERE m.account = $1 AND m.region = $2 AND m.thing = $4
+    UNION
+    SELECT g.name, g.parent
+    FROM lineage JOIN thing_groups AS g ON g.account = $1 AND g.region = $2 AND g.name = lineage.parent
+),
+targets (kind, name) AS (SELECT 'cert', CAST($3 AS TEXT) UNION ALL SELECT 'thinggroup', name FROM lineage)
+SELECT targets.kind, targets.name, p.name, p.default_version, v.document
+FROM targets
+LEFT JOIN device_policy_attachments AS a
+    ON a.account = $1 AND a.region = $2 AND a.kind = targets.kind AND a.target = targets.name
+LEFT JOIN device_policies AS p ON p.account = $1 AND p.region = $2 AND p.name = a.policy
+LEFT JOIN device_policy_versions AS v
+    ON v.account = $1 AND v.region = $2 AND v.policy = p.name AND v.version = p.default_version
