@@ -25,19 +25,6 @@ if TYPE_CHECKING:
     from thingmint.services.things import Thing
     from thingmint.store.engine import Transaction
 
-__all__ = [
-    "THING_GROUPS",
-    "ThingGroup",
-    "create_thing_group",
-    "delete_thing_group",
-    "groups_of",
-    "list_groups_of",
-    "list_members",
-    "list_thing_groups",
-    "update_groups",
-    "update_thing_group",
-]
-
 _MAX_GROUPS = 10  # that a thing is in
 _MAX_CHILDREN = 100  # directly below a group
 _MAX_DEPTH = 7  # levels of groups, the root counted

@@ -1,4 +1,4 @@
-"""Principals of things: the certificates attached to them, by which devices are the things."""
+"""Principals of things: the certificates attached to them. A device that shows one is that thing."""
 
 from __future__ import annotations
 
@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from thingmint.services.change import Query
     from thingmint.services.pages import Cursor
     from thingmint.store.engine import Transaction
-
-__all__ = [
-    "Attachment",
-    "PrincipalType",
-    "attach_principal",
-    "detach_principal",
-    "is_attached",
-    "list_principal_things",
-    "list_thing_principals",
-]
 
 PrincipalType = Literal["EXCLUSIVE_THING", "NON_EXCLUSIVE_THING"]
 
@@ -53,7 +43,11 @@ class Attachment:
 
 _ATTACHMENTS = Table(Attachment, "thing_principals", "principal", key=("account", "region", "thing", "fingerprint"))
 
+_PAGE = f"{_ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND exclusive IN ($6, $7) "
+_OF_THING = f"{_PAGE}AND thing = $3 AND fingerprint > $4 ORDER BY fingerprint LIMIT $5"
+_OF_CERTIFICATE = f"{_PAGE}AND fingerprint = $3 AND thing > $4 ORDER BY thing LIMIT $5"
 _ONE_OF_CERTIFICATE = f"{_ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND fingerprint = $3 LIMIT 1"
+_EXCLUSIVE = {None: (0, 1), "EXCLUSIVE_THING": (1, 1), "NON_EXCLUSIVE_THING": (0, 0)}
 
 
 async def attach_principal(
@@ -101,7 +95,8 @@ async def list_thing_principals(
 
     async def fetch(after: str, limit: int) -> list[Attachment]:
         await THINGS.get(tx, *query.scope, thing)
-        return await _list(tx, query.scope, "thing", thing, type, after, limit)
+        found = await tx.fetch_all(_OF_THING, *query.scope, thing, after, limit, *_EXCLUSIVE[type])
+        return _ATTACHMENTS.load_all(found)
 
     return await page_by_text(query, cursor, f"principals {thing} {type}", fetch, lambda found: found.fingerprint)
 
@@ -113,25 +108,10 @@ async def list_principal_things(
 
     async def fetch(after: str, limit: int) -> list[Attachment]:
         await REGISTRATIONS.get(tx, *query.scope, fingerprint)
-        return await _list(tx, query.scope, "fingerprint", fingerprint, type, after, limit)
+        found = await tx.fetch_all(_OF_CERTIFICATE, *query.scope, fingerprint, after, limit, *_EXCLUSIVE[type])
+        return _ATTACHMENTS.load_all(found)
 
     return await page_by_text(query, cursor, f"principal-things {fingerprint} {type}", fetch, lambda found: found.thing)
-
-
-async def _list(
-    tx: Transaction, scope: Scope, column: str, owner: str, type: PrincipalType | None, after: str, limit: int
-) -> list[Attachment]:
-    order = "thing" if column == "fingerprint" else "fingerprint"
-    of_type = "" if type is None else f"AND exclusive = {int(type == 'EXCLUSIVE_THING')} "
-    rows = await tx.fetch_all(
-        f"{_ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND {column} = $3 AND {order} > $4 {of_type}"
-        f"ORDER BY {order} LIMIT $5",
-        *scope,
-        owner,
-        after,
-        limit,
-    )
-    return _ATTACHMENTS.load_all(rows)
 
 
 async def _changed(tx: Transaction, scope: Scope, thing: str, fingerprint: str, now: datetime) -> None:

@@ -26,22 +26,6 @@ if TYPE_CHECKING:
     from thingmint.services.pages import Cursor
     from thingmint.store.engine import Transaction
 
-__all__ = [
-    "AFTER_NAMES",
-    "THINGS",
-    "AttributeChange",
-    "Thing",
-    "ThingFilter",
-    "check_count",
-    "check_name",
-    "check_version",
-    "create_thing",
-    "delete_thing",
-    "list_things",
-    "thing_arn",
-    "update_thing",
-]
-
 AFTER_NAMES = "~"
 """Sorts after every character that names and attributes can have."""
 
@@ -98,6 +82,11 @@ class Thing:
 THINGS = Table(Thing, "things", "thing")
 
 _BY_TYPE = f"{THINGS.select}WHERE account = $1 AND region = $2 AND name > $3 AND type = $5 ORDER BY name LIMIT $4"
+_FIND = (
+    f"{THINGS.select}JOIN (SELECT value, thing FROM thing_attributes WHERE account = $1 AND region = $2 AND name = $3 "
+    "AND (value, thing) > ($5, $6) AND value <= $7) AS a ON thing = name "
+    "WHERE account = $1 AND region = $2 AND ($8 = '' OR type = $8) ORDER BY value, thing LIMIT $4"
+)
 _HAS_PRINCIPALS = "SELECT 1 FROM thing_principals WHERE account = $1 AND region = $2 AND thing = $3 LIMIT 1"
 _INSERT_ATTRIBUTES = "INSERT INTO thing_attributes (account, region, thing, name, value) VALUES ($1, $2, $3, $4, $5)"
 _DELETE_ATTRIBUTES = "DELETE FROM thing_attributes WHERE account = $1 AND region = $2 AND thing = $3"
@@ -203,36 +192,15 @@ async def list_things(tx: Transaction, query: Query, wanted: ThingFilter, cursor
 
     async def fetch(after: str, limit: int) -> list[Thing]:
         if wanted.attribute is not None:
-            return await _find_things(tx, query.scope, wanted, wanted.attribute, after, limit)
+            value, _, name = after.rpartition(" ")
+            last = wanted.value + AFTER_NAMES if wanted.prefix else wanted.value
+            bounds = (value or wanted.value, name, last, wanted.type or "")
+            return THINGS.load_all(await tx.fetch_all(_FIND, *query.scope, wanted.attribute, limit, *bounds))
         if wanted.type is not None:
             return THINGS.load_all(await tx.fetch_all(_BY_TYPE, *query.scope, after, limit, wanted.type))
         return await THINGS.page(tx, *query.scope, after=after, limit=limit)
 
     return await page_by_text(query, cursor, wanted.listing, fetch, wanted.position)
-
-
-async def _find_things(
-    tx: Transaction, scope: Scope, wanted: ThingFilter, attribute: str, after: str, limit: int
-) -> list[Thing]:
-    value, _, name = after.rpartition(" ")
-    parameters: list[str | int] = [*scope, attribute, limit]
-    if wanted.prefix:
-        matches = "(value, thing) > ($5, $6) AND value < $7"
-        parameters += [value or wanted.value, name, wanted.value + AFTER_NAMES]
-    else:
-        matches = "value = $5 AND thing > $6"
-        parameters += [wanted.value, name]
-    of_type = ""
-    if wanted.type is not None:
-        parameters.append(wanted.type)
-        of_type = f"AND type = ${len(parameters)} "
-    rows = await tx.fetch_all(
-        f"{THINGS.select}JOIN (SELECT value, thing FROM thing_attributes "
-        f"WHERE account = $1 AND region = $2 AND name = $3 AND {matches}) AS a ON thing = name "
-        f"WHERE account = $1 AND region = $2 {of_type}ORDER BY value, thing LIMIT $4",
-        *parameters,
-    )
-    return THINGS.load_all(rows)
 
 
 def thing_arn(scope: Scope, name: str) -> str:

@@ -35,17 +35,13 @@ _MAX_NAMES = 100
 
 @writes("CreateThingGroup")
 async def create(tx: Transaction, change: Change, members: Members) -> Result:
-    properties = members.get("thingGroupProperties", {})
-    group = await create_thing_group(
-        tx,
-        change,
-        members["thingGroupName"],
-        members.get("parentGroupName"),
+    name, parent = members["thingGroupName"], members.get("parentGroupName")
+    properties, tags = members.get("thingGroupProperties", {}), new_tags(members)
+    description, attributes = (
         properties.get("thingGroupDescription"),
         new_attributes(properties.get("attributePayload")),
-        new_tags(members),
     )
-    return _identified(group)
+    return _identified(await create_thing_group(tx, change, name, parent, description, attributes, tags))
 
 
 @reads("DescribeThingGroup")
@@ -68,15 +64,10 @@ async def describe(tx: Transaction, query: Query, members: Members) -> Result:
 
 @writes("UpdateThingGroup")
 async def update(tx: Transaction, change: Change, members: Members) -> Result:
+    name, version = members["thingGroupName"], members.get("expectedVersion")
     properties = members["thingGroupProperties"]
-    group = await update_thing_group(
-        tx,
-        change,
-        members["thingGroupName"],
-        properties.get("thingGroupDescription"),
-        attribute_change(properties.get("attributePayload")),
-        members.get("expectedVersion"),
-    )
+    description, payload = properties.get("thingGroupDescription"), properties.get("attributePayload")
+    group = await update_thing_group(tx, change, name, description, attribute_change(payload), version)
     return {"version": group.version}
 
 

@@ -18,14 +18,9 @@ if TYPE_CHECKING:
 async def create(tx: Transaction, change: Change, members: Members) -> Result:
     if (billing_group := members.get("billingGroupName")) is not None:
         raise NotFound("billing group", billing_group)  # there are none
-    thing = Thing.new(
-        change.scope,
-        members["thingName"],
-        id=change.new_id(),
-        type=members.get("thingTypeName"),
-        attributes=new_attributes(members.get("attributePayload")),
-        now=change.now,
-    )
+    name, type = members["thingName"], members.get("thingTypeName")
+    attributes = new_attributes(members.get("attributePayload"))
+    thing = Thing.new(change.scope, name, id=change.new_id(), type=type, attributes=attributes, now=change.now)
     return _identified(await create_thing(tx, thing))
 
 
