@@ -13,10 +13,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from unittest import mock
 
+from tests.administrator import Administrator
 from tests.unit import vectors
-from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore
 from thingmint.access.directory import Directory
+from thingmint.access.local_admin import Administration
 from thingmint.access.operations import run
 from thingmint.access.vault import Vault
 from thingmint.aws.operations import OPERATIONS as AWS_OPERATIONS
@@ -130,7 +131,8 @@ class World:
     vault: Vault
     ours: NewAccount
     theirs: NewAccount
-    administration: Administration
+    administration: Administrator
+    commands: Administration
     directory: Directory
     asked: list[tuple[str, str]] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
@@ -229,11 +231,12 @@ async def new_world(
         quotas=quotas,
         reinstate_revoked=reinstate_revoked,
     )
-    administration = Administration(AuditedStore(store, clock), vault, clock, quotas)
+    administration = Administrator(store, vault, clock, quotas)
+    commands = Administration(AuditedStore(store, clock), vault, clock, quotas)
     directory = Directory(store, vault, clock)
     environment.keys.start()
     try:
-        yield World(path, store, clock, environment, vault, ours, theirs, administration, directory)
+        yield World(path, store, clock, environment, vault, ours, theirs, administration, commands, directory)
     finally:
         await environment.keys.close()
         await store.close()
@@ -263,7 +266,8 @@ async def _new_account(
 ) -> NewAccount:
     """With an id that is no random one."""
     with mock.patch("secrets.randbelow", return_value=int(id) - 10**11):
-        return await Administration(store, vault, lambda: now).create_account(name, regions)
+        made: NewAccount = await Administrator(store, vault, lambda: now).create_account(name, regions)
+        return made
 
 
 async def pages(

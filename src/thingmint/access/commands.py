@@ -5,9 +5,42 @@ Each is a noun and a verb, a model of its input, the name of its event, and what
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from thingmint.access.administration.accounts import (
+    account_settings,
+    create_account,
+    create_folder,
+    list_accounts,
+    list_folders,
+    set_account_setting,
+)
+from thingmint.access.administration.credentials import (
+    create_access_key,
+    create_api_token,
+    create_authorized_key,
+    create_session,
+    delete_credential,
+    list_credentials,
+    set_credential_status,
+)
+from thingmint.access.administration.policies import (
+    attach_policy,
+    delete_policy,
+    detach_policy,
+    get_policy,
+    list_attachments,
+    list_policies,
+    put_policy,
+)
+from thingmint.access.administration.principals import (
+    create_principal,
+    delete_principal,
+    list_principals,
+    set_principal_status,
+)
 from thingmint.access.events import Events
 from thingmint.access.inputs import (
     AccountSetting,
@@ -24,17 +57,20 @@ from thingmint.access.inputs import (
     PolicyDocument,
     Principal,
 )
+from thingmint.access.operations import Operation
 from thingmint.access.ready_made import READY_MADE
 from thingmint.domain.errors import Denied, Invalid
+from thingmint.domain.keys import generate_authorized_key
 from thingmint.store.times import from_micros
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
 
-    from thingmint.access.administration import Administration, PrincipalKind
+    from thingmint.access.administration import AdminChange, PrincipalKind
     from thingmint.access.new_credentials import NewAccessKey, NewAuthorizedKey
     from thingmint.store.access import CredentialRow, PrincipalRow
+    from thingmint.store.engine import Transaction
 
 __all__ = ["COMMANDS", "Command", "authorized_key_document"]
 
@@ -57,14 +93,20 @@ class Command:
     verb: str
     summary: str
     input: type[Input]
-    run: Callable[[Administration, Any], Awaitable[Any]]
+    apply: Callable[..., Awaitable[Any]]
     events: str | Events
     status: str | None = None
     instance_wide: bool = False
+    prepare: Callable[[AdminChange, Any], Awaitable[Any]] | None = None
 
     @property
     def name(self) -> str:
         return f"{self.noun}.{self.verb}"
+
+    @property
+    def operation(self) -> Operation:
+        writes = self.verb not in ("attached", "list", "show")
+        return Operation(name=self.name, apply=self.apply, prepare=self.prepare, writes=writes)
 
     @property
     def usual_event(self) -> str:
@@ -121,8 +163,10 @@ def _rfc3339(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def _create_account(admin: Administration, given: NewAccountInput) -> Json:
-    new = await admin.create_account(given.name, given.region)
+async def _create_account(
+    tx: Transaction, change: AdminChange, given: NewAccountInput, pair: tuple[str, str] | None
+) -> Json:
+    new = await create_account(tx, change, given.name, given.region, pair)
     return {
         "account": new.account,
         "folder": new.folder,
@@ -132,75 +176,86 @@ async def _create_account(admin: Administration, given: NewAccountInput) -> Json
     }
 
 
-async def _list_accounts(admin: Administration, given: NoInput) -> list[Json]:
+async def _list_accounts(tx: Transaction, change: AdminChange, given: NoInput) -> list[Json]:
     del given
-    return [{"id": id, "name": name, "created_at": _time(at)} for id, name, at in await admin.list_accounts()]
+    return [{"id": id, "name": name, "created_at": _time(at)} for id, name, at in await list_accounts(tx)]
 
 
-async def _set_account(admin: Administration, given: AccountSetting) -> Json:
-    return {given.name: await admin.set_account_setting(given.account, given.name, given.value)}
+async def _set_account(tx: Transaction, change: AdminChange, given: AccountSetting) -> Json:
+    return {given.name: await set_account_setting(tx, change, given.account, given.name, given.value)}
 
 
-async def _show_account(admin: Administration, given: InAccount) -> Json:
-    return {"id": given.account, **await admin.account_settings(given.account)}
+async def _show_account(tx: Transaction, change: AdminChange, given: InAccount) -> Json:
+    return {"id": given.account, **await account_settings(tx, given.account)}
 
 
-async def _create_folder(admin: Administration, given: Named) -> Json:
-    return {"id": await admin.create_folder(given.account, given.name), "name": given.name}
+async def _create_folder(tx: Transaction, change: AdminChange, given: Named) -> Json:
+    return {"id": await create_folder(tx, change, given.account, given.name), "name": given.name}
 
 
-async def _list_folders(admin: Administration, given: InAccount) -> list[Json]:
-    folders = await admin.list_folders(given.account)
+async def _list_folders(tx: Transaction, change: AdminChange, given: InAccount) -> list[Json]:
+    folders = await list_folders(tx, given.account)
     return [{"id": id, "name": name, "created_at": _time(at)} for id, name, at in folders]
 
 
-async def _create_role(admin: Administration, given: NewRole) -> Json:
-    return _principal(await admin.create_principal(given.account, "role", given.name, trust_policy=given.trust_policy))
+async def _create_role(tx: Transaction, change: AdminChange, given: NewRole) -> Json:
+    return _principal(
+        await create_principal(tx, change, given.account, "role", given.name, trust_policy=given.trust_policy)
+    )
 
 
-def _refuse_narrowed(admin: Administration) -> None:
+def _refuse_narrowed(change: AdminChange) -> None:
     """A session or token that was narrowed down must not make itself a wider one."""
-    request = admin.request
+    request = change.request
     if request and request.caller and request.caller.narrowed is not None:
         raise Denied(request.caller.arn, f"thingmint:{request.operation}", "*", explicit=False)
 
 
-async def _create_key(admin: Administration, given: Principal) -> Json:
-    _refuse_narrowed(admin)
+async def _new_pair(change: AdminChange, given: Input) -> tuple[str, str] | None:
+    """A service account's RSA key, made off the event loop."""
+    del change
+    wanted = isinstance(given, NewAccountInput) or given.kind == "service-account"
+    return await asyncio.to_thread(generate_authorized_key) if wanted else None
+
+
+async def _create_key(tx: Transaction, change: AdminChange, given: Principal, pair: tuple[str, str] | None) -> Json:
+    _refuse_narrowed(change)
     kind, name = given.parsed
     if kind == "service-account":
-        return authorized_key_document(await admin.create_authorized_key(given.account, name))
+        return authorized_key_document(await create_authorized_key(tx, change, given.account, name, pair))
     if kind == "user":
-        return _access_key(await admin.create_access_key(given.account, name))
+        return _access_key(await create_access_key(tx, change, given.account, name))
     raise Invalid("principal", "is a role: it has no keys; make a session of it")
 
 
-async def _list_keys(admin: Administration, given: Principal) -> list[Json]:
-    rows = await admin.list_credentials(given.account, *given.parsed, _KEYS)
+async def _list_keys(tx: Transaction, change: AdminChange, given: Principal) -> list[Json]:
+    rows = await list_credentials(tx, given.account, *given.parsed, _KEYS)
     return [_credential(row) for row in rows]
 
 
-async def _create_token(admin: Administration, given: NewToken) -> Json:
-    _refuse_narrowed(admin)
+async def _create_token(tx: Transaction, change: AdminChange, given: NewToken) -> Json:
+    _refuse_narrowed(change)
     kind, name = given.parsed
     if kind != "user":
         raise Invalid("principal", "must be a user: tokens are for people and their scripts")
-    token = await admin.create_api_token(
-        given.account, name, policy=given.policy, lifetime=given.lifetime, description=given.description
+    token = await create_api_token(
+        tx, change, given.account, name, policy=given.policy, lifetime=given.lifetime, description=given.description
     )
     return {"token": token}
 
 
-async def _list_tokens(admin: Administration, given: Principal) -> list[Json]:
-    rows = await admin.list_credentials(given.account, *given.parsed, _TOKENS)
+async def _list_tokens(tx: Transaction, change: AdminChange, given: Principal) -> list[Json]:
+    rows = await list_credentials(tx, given.account, *given.parsed, _TOKENS)
     return [_credential(row) for row in rows]
 
 
-async def _create_session(admin: Administration, given: NewSessionInput) -> Json:
-    _refuse_narrowed(admin)
+async def _create_session(tx: Transaction, change: AdminChange, given: NewSessionInput) -> Json:
+    _refuse_narrowed(change)
     kind, name = given.parsed
-    request = admin.request
-    new = await admin.create_session(
+    request = change.request
+    new = await create_session(
+        tx,
+        change,
         given.account,
         kind,
         name,
@@ -217,62 +272,62 @@ async def _create_session(admin: Administration, given: NewSessionInput) -> Json
     }
 
 
-async def _put_policy(admin: Administration, given: PolicyDocument) -> Json:
-    await admin.put_policy(given.account, given.name, given.document)
+async def _put_policy(tx: Transaction, change: AdminChange, given: PolicyDocument) -> Json:
+    await put_policy(tx, change, given.account, given.name, given.document)
     return {"name": given.name}
 
 
-async def _show_policy(admin: Administration, given: Named) -> Json:
-    return {"name": given.name, "document": await admin.get_policy(given.account, given.name)}
+async def _show_policy(tx: Transaction, change: AdminChange, given: Named) -> Json:
+    return {"name": given.name, "document": await get_policy(tx, given.account, given.name)}
 
 
-async def _list_policies(admin: Administration, given: InAccount) -> list[Json]:
+async def _list_policies(tx: Transaction, change: AdminChange, given: InAccount) -> list[Json]:
     own = [
         {"name": row.name, "ready_made": False, "modified_at": _time(row.modified_at)}
-        for row in await admin.list_policies(given.account)
+        for row in await list_policies(tx, given.account)
     ]
     return own + [{"name": name, "ready_made": True, "modified_at": None} for name in READY_MADE]
 
 
-async def _delete_policy(admin: Administration, given: Named) -> Json:
-    await admin.delete_policy(given.account, given.name)
+async def _delete_policy(tx: Transaction, change: AdminChange, given: Named) -> Json:
+    await delete_policy(tx, change, given.account, given.name)
     return {"name": given.name, "deleted": True}
 
 
-async def _attach_policy(admin: Administration, given: Attachment) -> Json:
-    await admin.attach_policy(given.account, *given.parsed, given.policy, given.resource)
+async def _attach_policy(tx: Transaction, change: AdminChange, given: Attachment) -> Json:
+    await attach_policy(tx, change, given.account, *given.parsed, given.policy, given.resource)
     return {"principal": given.principal, "policy": given.policy, "resource": given.resource}
 
 
-async def _detach_policy(admin: Administration, given: Attachment) -> Json:
-    await admin.detach_policy(given.account, *given.parsed, given.policy, given.resource)
+async def _detach_policy(tx: Transaction, change: AdminChange, given: Attachment) -> Json:
+    await detach_policy(tx, change, given.account, *given.parsed, given.policy, given.resource)
     return {"principal": given.principal, "policy": given.policy, "resource": given.resource, "detached": True}
 
 
-async def _list_attached(admin: Administration, given: Principal) -> list[Json]:
-    rows = await admin.list_attachments(given.account, *given.parsed)
+async def _list_attached(tx: Transaction, change: AdminChange, given: Principal) -> list[Json]:
+    rows = await list_attachments(tx, given.account, *given.parsed)
     return [{"policy": row.policy, "resource": row.resource} for row in rows]
 
 
 def _of_principals(kind: PrincipalKind, noun: str) -> list[Command]:
     """What users, roles and service accounts have in common."""
 
-    async def create(admin: Administration, given: Named) -> Json:
-        return _principal(await admin.create_principal(given.account, kind, given.name))
+    async def create(tx: Transaction, change: AdminChange, given: Named) -> Json:
+        return _principal(await create_principal(tx, change, given.account, kind, given.name))
 
-    async def list_(admin: Administration, given: InAccount) -> list[Json]:
-        return [_principal(row) for row in await admin.list_principals(given.account, kind)]
+    async def list_(tx: Transaction, change: AdminChange, given: InAccount) -> list[Json]:
+        return [_principal(row) for row in await list_principals(tx, given.account, kind)]
 
-    async def disable(admin: Administration, given: Named) -> Json:
-        await admin.set_principal_status(given.account, kind, given.name, active=False)
+    async def disable(tx: Transaction, change: AdminChange, given: Named) -> Json:
+        await set_principal_status(tx, change, given.account, kind, given.name, active=False)
         return {"name": given.name, "status": "disabled"}
 
-    async def enable(admin: Administration, given: Named) -> Json:
-        await admin.set_principal_status(given.account, kind, given.name, active=True)
+    async def enable(tx: Transaction, change: AdminChange, given: Named) -> Json:
+        await set_principal_status(tx, change, given.account, kind, given.name, active=True)
         return {"name": given.name, "status": "active"}
 
-    async def delete(admin: Administration, given: Named) -> Json:
-        await admin.delete_principal(given.account, kind, given.name)
+    async def delete(tx: Transaction, change: AdminChange, given: Named) -> Json:
+        await delete_principal(tx, change, given.account, kind, given.name)
         return {"name": given.name, "deleted": True}
 
     word = noun.title().replace(" ", "")
@@ -292,16 +347,16 @@ def _of_principals(kind: PrincipalKind, noun: str) -> list[Command]:
 def _of_credentials(
     noun: str, kinds: tuple[str, ...], update_event: str | Events, delete_event: str | Events
 ) -> list[Command]:
-    async def disable(admin: Administration, given: Credential) -> Json:
-        await admin.set_credential_status(given.account, given.id, kinds, active=False)
+    async def disable(tx: Transaction, change: AdminChange, given: Credential) -> Json:
+        await set_credential_status(tx, change, given.account, given.id, kinds, active=False)
         return {"id": given.id, "status": "disabled"}
 
-    async def enable(admin: Administration, given: Credential) -> Json:
-        await admin.set_credential_status(given.account, given.id, kinds, active=True)
+    async def enable(tx: Transaction, change: AdminChange, given: Credential) -> Json:
+        await set_credential_status(tx, change, given.account, given.id, kinds, active=True)
         return {"id": given.id, "status": "active"}
 
-    async def delete(admin: Administration, given: Credential) -> Json:
-        await admin.delete_credential(given.account, given.id, kinds)
+    async def delete(tx: Transaction, change: AdminChange, given: Credential) -> Json:
+        await delete_credential(tx, change, given.account, given.id, kinds)
         return {"id": given.id, "deleted": True}
 
     off = f"Refuse a {noun}, until it is enabled"
@@ -325,6 +380,7 @@ COMMANDS: dict[str, Command] = {
             _create_account,
             "CreateAccount",
             instance_wide=True,
+            prepare=_new_pair,
         ),
         Command("account", "list", "List the accounts", NoInput, _list_accounts, "ListAccounts", instance_wide=True),
         Command(
@@ -342,7 +398,7 @@ COMMANDS: dict[str, Command] = {
         *_of_principals("service-account", "service account"),
         Command("role", "create", "Make a role that others may assume", NewRole, _create_role, "CreateRole"),
         *_of_principals("role", "role"),
-        Command("key", "create", _KEY_SUMMARY, Principal, _create_key, Events.of_keys("Create")),
+        Command("key", "create", _KEY_SUMMARY, Principal, _create_key, Events.of_keys("Create"), prepare=_new_pair),
         Command(
             "key",
             "list",

@@ -1,28 +1,33 @@
-"""Commands of those who may read the data directory, and their records in the audit log."""
+"""Running the administrator's commands; and those of people who may read the data directory."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from thingmint.access.administration import AdminChange
+from thingmint.access.administration.accounts import list_accounts
 from thingmint.access.commands import COMMANDS
 from thingmint.access.context import LOCAL_ADMIN, Outcome, RequestContext
 from thingmint.access.inputs import InAccount
+from thingmint.access.operations import run
 from thingmint.domain.errors import Invalid, NotFound
+from thingmint.domain.quotas import NO_QUOTAS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
-    from thingmint.access.administration import Administration
-    from thingmint.access.audit import AuditTrail
+    from thingmint.access.audit import AuditedStore, AuditTrail
     from thingmint.access.commands import Command
     from thingmint.access.inputs import Input
+    from thingmint.access.vault import Vault
+    from thingmint.domain.quotas import Quotas
 
-__all__ = ["as_local_admin", "local_request", "recorded"]
+__all__ = ["Administration", "as_local_admin", "local_request", "recorded"]
 
 
 def local_request(operation: str, now: datetime) -> RequestContext:
@@ -42,17 +47,32 @@ def recorded(context: RequestContext, trail: AuditTrail) -> Iterator[Outcome]:
         trail.add(context, outcome)
 
 
+@dataclass(frozen=True, slots=True)
+class Administration:
+    """What commands are run with."""
+
+    store: AuditedStore
+    vault: Vault
+    clock: Callable[[], datetime]
+    quotas: Quotas = NO_QUOTAS
+
+    async def run(self, command: Command, context: RequestContext, outcome: Outcome, given: Input) -> Any:
+        """What the command answers. Raises DomainErrors."""
+        change = AdminChange(context.now, self.vault, self.quotas, context)
+        return await run(command.operation, self.store.of(context, outcome), change, given)
+
+
 async def as_local_admin(admin: Administration, trail: AuditTrail, name: str, given: Mapping[str, Any]) -> Any:
     """Runs a command for the local administrator. Raises DomainErrors."""
     command = COMMANDS.get(name)
     if command is None:
         raise NotFound("command", name)
-    context = local_request(command.usual_event, admin.now())
+    context = local_request(command.usual_event, admin.clock())
     try:
         checked = _checked(command, given)
         if isinstance(checked, InAccount):
             if not checked.account:
-                accounts = await admin.list_accounts()
+                accounts = await admin.store.read(list_accounts)
                 checked = checked.model_copy(update={"account": accounts[0][0]})
             context = replace(context, account=checked.account)
         context = replace(context, operation=command.event(checked), parameters=command.parameters(checked))
@@ -60,7 +80,7 @@ async def as_local_admin(admin: Administration, trail: AuditTrail, name: str, gi
         with recorded(context, trail):
             raise
     with recorded(context, trail) as outcome:
-        return await command.run(admin.of(context, outcome), checked)
+        return await admin.run(command, context, outcome, checked)
 
 
 def _checked(command: Command, given: Mapping[str, Any]) -> Input:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from thingmint.access.directory import TOKEN_PREFIX, secret_sha256
 from thingmint.domain.ids import PRINCIPAL, new_id
-from thingmint.domain.keys import generate_authorized_key
 from thingmint.store.access import CredentialRow
 from thingmint.store.times import to_micros
 
@@ -104,9 +103,9 @@ def api_token(principal: str, now: datetime, *, policy: str | None, description:
     return f"{TOKEN_PREFIX}{id}_{secret}", row
 
 
-def authorized_key(principal: str, now: datetime) -> tuple[NewAuthorizedKey, CredentialRow]:
-    id = new_id(PRINCIPAL)
-    private_pem, public_pem = generate_authorized_key()
+def authorized_key(principal: str, now: datetime, pair: tuple[str, str]) -> tuple[NewAuthorizedKey, CredentialRow]:
+    """``pair`` is what generate_authorized_key made."""
+    id, (private_pem, public_pem) = new_id(PRINCIPAL), pair
     row = CredentialRow(id, "authorized-key", principal, public_pem.encode(), to_micros(now))
     return NewAuthorizedKey(id, principal, now, public_pem, private_pem), row
 

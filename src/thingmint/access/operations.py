@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from thingmint.services.change import Change
+    from thingmint.services.change import Ids
     from thingmint.store.engine import Store, Transaction
 
 __all__ = ["Operation", "Recorder", "run"]
@@ -37,8 +37,15 @@ class Operation:
     writes: bool
     look: Callable[..., Awaitable[Any]] | None = None
     prepare: Callable[..., Awaitable[Any]] | None = None
-    discard: Callable[[Change, Any, BaseException | None], None] | None = None
+    discard: Callable[[Any, Any, BaseException | None], None] | None = None
     secret: bool = False
+
+
+class HasIds(Protocol):
+    """A Change, or what serves as one in another place."""
+
+    @property
+    def ids(self) -> Ids: ...
 
 
 class Recorder(Protocol):
@@ -53,7 +60,7 @@ class Recorder(Protocol):
         ...
 
 
-async def run(operation: Operation, store: Store, change: Change, given: Any, recorder: Recorder | None = None) -> Any:
+async def run(operation: Operation, store: Store, change: HasIds, given: Any, recorder: Recorder | None = None) -> Any:
     """The operation's answer. Raises DomainErrors."""
     prepared: tuple[Any, ...] = ()
     repeated = False
@@ -96,7 +103,7 @@ async def run(operation: Operation, store: Store, change: Change, given: Any, re
 
 
 async def _gate(
-    tx: Transaction, operation: Operation, change: Change, given: Any, recorder: Recorder | None
+    tx: Transaction, operation: Operation, change: HasIds, given: Any, recorder: Recorder | None
 ) -> tuple[tuple[Any, ...], Any | None]:
     """What the operation looked up, and the answer to the same call before. Raises Denied and what ``look`` raises."""
     looked = (await operation.look(tx, change, given),) if operation.look is not None else ()

@@ -186,9 +186,8 @@ def _ask(settings: Settings, name: str, given: Mapping[str, Any]) -> Any:
 
 
 async def _run_here(directory: DataDirectory, settings: Settings, name: str, given: Mapping[str, Any]) -> Any:
-    from thingmint.access.administration import Administration
     from thingmint.access.audit import AuditedStore, AuditTrail
-    from thingmint.access.local_admin import as_local_admin
+    from thingmint.access.local_admin import Administration, as_local_admin
     from thingmint.admin import AdminError
     from thingmint.domain.errors import DomainError
     from thingmint.instance.create import Instance, check_master_key, exists, open_vault

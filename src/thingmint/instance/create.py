@@ -26,7 +26,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from thingmint.access.administration import Administration
+from thingmint.access.administration import AdminChange
+from thingmint.access.administration.accounts import create_account
+from thingmint.access.administration.credentials import reseal as reseal_all
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.local_admin import local_request, recorded
 from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
@@ -137,7 +139,8 @@ async def create(
     write_private(new.database, b"")
     store = SQLiteStore(new.database)
     try:
-        credentials = await Administration(store, Vault(*master_keys), lambda: now).create_account("default", regions)
+        change = AdminChange(now, Vault(*master_keys))
+        credentials = await store.write(lambda tx: create_account(tx, change, "default", regions))
         await store.write(lambda tx: add_hostnames(tx, hostnames))
     finally:
         await store.close()
@@ -204,7 +207,7 @@ async def reseal(directory: DataDirectory, keys: Sequence[bytes]) -> int:
         with recorded(context, trail) as outcome:
             await check_master_key(store, vault)
             audited = AuditedStore(store, utc_now).of(context, outcome)
-            return await Administration(audited, vault, utc_now).reseal()
+            return await audited.write(lambda tx: reseal_all(tx, vault))
     finally:
         await trail.close()
         await store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -21,10 +22,10 @@ from thingmint.services.change import Change
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.access.administration import Administration
     from thingmint.access.audit import AuditedStore
     from thingmint.access.audit_records import AuditRecords
     from thingmint.access.context import Outcome, RequestContext
+    from thingmint.access.local_admin import Administration
     from thingmint.access.throttle import Throttle
     from thingmint.domain.errors import DomainError
     from thingmint.http.messages import Incoming
@@ -110,7 +111,7 @@ class NativeApi:
         call = Call(
             change=Change(context.scope, context.now, self._environment, authorizer(context, outcome, context.scope)),
             store=self._store.of(context, outcome),
-            administration=self._administration.of(context, outcome),
+            administer=partial(self._administration.run, context=context, outcome=outcome),
             audit=self._audit,
             path=route.parameters,
             query=query,

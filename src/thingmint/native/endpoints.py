@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from thingmint.access.administration import Administration
     from thingmint.access.audit_records import AuditRecords
     from thingmint.access.commands import Command
     from thingmint.access.context import RequestContext
@@ -49,7 +48,7 @@ class Call:
 
     change: Change
     store: Store
-    administration: Administration
+    administer: Callable[..., Awaitable[Any]]
     audit: AuditRecords
     path: dict[str, str]
     query: Any
@@ -225,7 +224,7 @@ def _access_endpoint(command: Command) -> Endpoint:
             if given.account not in ("", call.change.account):
                 raise NotFound("account", given.account)
             given = given.model_copy(update={"account": call.change.account})
-        return schemas.Result(await command.run(call.administration, given))
+        return schemas.Result(await call.administer(command, given=given))
 
     return Endpoint(
         "POST",

@@ -44,9 +44,9 @@ from thingmint.yandex.grpc import GrpcListener
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.access.administration import Administration
     from thingmint.access.audit import AuditedStore
     from thingmint.access.directory import Directory
+    from thingmint.access.local_admin import Administration
     from thingmint.access.request_log import RequestLog
     from thingmint.access.throttle import Throttle
     from thingmint.instance.create import Instance

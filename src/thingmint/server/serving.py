@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
-from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.directory import Directory
-from thingmint.access.local_admin import as_local_admin
+from thingmint.access.local_admin import Administration, as_local_admin
 from thingmint.access.request_log import RequestLog
 from thingmint.access.sealing import Sealer, insert_sealed
 from thingmint.access.throttle import throttle_for

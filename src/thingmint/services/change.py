@@ -9,7 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -51,23 +51,24 @@ class Environment:
 
 
 class Ids:
-    """The ids of one call. A body that is run again draws the same ids in the same order."""
+    """What one call makes up: ids above all. A body that is run again draws the same ones in the same order."""
 
     __slots__ = ("_made", "_next")
 
     def __init__(self) -> None:
-        self._made: list[str] = []
+        self._made: list[Any] = []
         self._next = 0
 
     def restart(self) -> None:
         """Before each run of the body."""
         self._next = 0
 
-    def draw(self, make: Callable[[], str]) -> str:
+    def draw(self, make: Callable[[], T]) -> T:
         if self._next == len(self._made):
             self._made.append(make())
         self._next += 1
-        return self._made[self._next - 1]
+        drawn: T = self._made[self._next - 1]
+        return drawn
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from google.protobuf import json_format
 from yandex.cloud.endpoint import api_endpoint_service_pb2
 from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_pb2, registry_service_pb2
 
+from tests.administrator import Administrator
 from tests.e2e.yandex.certificates import certificate
 from tests.e2e.yandex.clients import Account, Cloud, Refused
-from thingmint.access.administration import Administration
 from thingmint.access.vault import Vault
 from thingmint.store.sqlite import SQLiteStore
 from thingmint.testing import running_server
@@ -251,7 +251,7 @@ async def _with_permissions(data: Path, *actions: str) -> Account:
     store = SQLiteStore(data / "thingmint.db")
     try:
         vault = Vault(bytes.fromhex((data / "master.key").read_text()))
-        admin = Administration(store, vault, lambda: datetime.now(UTC))
+        admin = Administrator(store, vault, lambda: datetime.now(UTC))
         new = await admin.create_account("limited", ["us-east-1"])
         await admin.create_principal(new.account, "service-account", "limited")
         statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}

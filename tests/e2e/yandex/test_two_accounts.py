@@ -10,10 +10,10 @@ import pytest
 from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 from yandex.cloud.operation import operation_service_pb2
 
+from tests.administrator import Administrator
 from tests.e2e.conftest import iot_client
 from tests.e2e.yandex.certificates import certificate, sha256_of
 from tests.e2e.yandex.clients import Account, Cloud, Refused
-from thingmint.access.administration import Administration
 from thingmint.access.vault import Vault
 from thingmint.store.sqlite import SQLiteStore
 from thingmint.testing import running_server
@@ -39,7 +39,9 @@ async def second_account(data: Path) -> NewAccount:
     store = SQLiteStore(data / "thingmint.db")
     try:
         vault = Vault(bytes.fromhex((data / "master.key").read_text()))
-        return await Administration(store, vault, lambda: datetime.now(UTC)).create_account("second", ["us-east-1"])
+        admin = Administrator(store, vault, lambda: datetime.now(UTC))
+        new: NewAccount = await admin.create_account("second", ["us-east-1"])
+        return new
     finally:
         await store.close()
 

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from thingmint.access.administration import Administration
+from tests.administrator import Administrator
 from thingmint.access.audit import AuditedStore
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.ready_made import READY_MADE
@@ -198,7 +198,7 @@ class TestCredentials:
         ],
     )
     async def test_ten_of_a_kind(
-        self, world: World, make: Callable[[Administration, str], Coroutine[Any, Any, Any]], owner: PrincipalKind
+        self, world: World, make: Callable[[Administrator, str], Coroutine[Any, Any, Any]], owner: PrincipalKind
     ) -> None:
         admin, account = world.administration, world.ours.account
         await admin.create_principal(account, owner, "elf")
@@ -334,7 +334,7 @@ class TestPolicies:
         await admin.attach_policy(account, "user", "administrator", "p0")
 
 
-def touching(admin: Administration, account: str, id: str) -> dict[str, Callable[[], Coroutine[Any, Any, object]]]:
+def touching(admin: Administrator, account: str, id: str) -> dict[str, Callable[[], Coroutine[Any, Any, object]]]:
     """Every method that names something, aimed at elf, p and the credential ``id`` within ``account``."""
     return {
         "disable": lambda: admin.set_principal_status(account, "user", "elf", active=False),
@@ -401,9 +401,8 @@ async def test_the_same_within_the_account_is_done(world: World) -> None:
 
 async def test_the_audit_trail_learns_what_was_changed(world: World) -> None:
     audited = AuditedStore(world.store, world.clock)
-    admin = Administration(audited, world.vault, world.clock).of(
-        RequestContext(api="admin", now=world.clock()), Outcome()
-    )
+    context = RequestContext(api="admin", now=world.clock())
+    admin = Administrator(audited.of(context, Outcome()), world.vault, world.clock)
     account = world.ours.account
     changes = [
         (admin.create_principal(account, "user", "elf"), f"arn:aws:iam::{account}:user/elf"),
@@ -429,9 +428,9 @@ async def test_the_audit_trail_learns_what_was_changed(world: World) -> None:
 class TestReseal:
     async def test_a_rotation_that_was_interrupted_is_repeated(self, world: World) -> None:
         old, lost, new = b"m" * 32, b"l" * 32, b"n" * 32
-        await Administration(world.store, Vault(lost, old), world.clock).reseal()
+        await Administrator(world.store, Vault(lost, old), world.clock).reseal()
         # Had it ended between sealing and writing the file, the next begins with both keys before its own.
-        assert await Administration(world.store, Vault(new, lost, old), world.clock).reseal() == 2
+        assert await Administrator(world.store, Vault(new, lost, old), world.clock).reseal() == 2
 
         async def body(tx: Transaction) -> list[tuple[str, bytes]]:
             return await sql.list_sealed(tx)
@@ -444,5 +443,5 @@ class TestReseal:
     async def test_with_the_wrong_key_nothing_is_changed(self, world: World) -> None:
         before = await contents(world)
         with pytest.raises(VaultError):
-            await Administration(world.store, Vault(b"n" * 32, b"x" * 32), world.clock).reseal()
+            await Administrator(world.store, Vault(b"n" * 32, b"x" * 32), world.clock).reseal()
         assert await contents(world) == before

@@ -8,10 +8,9 @@ import orjson
 import pytest
 
 from tests.unit.access.test_administration import POLICY, TRUST
-from thingmint.access.administration import Administration
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.commands import COMMANDS
-from thingmint.access.local_admin import as_local_admin
+from thingmint.access.local_admin import Administration, as_local_admin
 from thingmint.domain.door import SETTINGS
 from thingmint.domain.errors import Invalid, NotFound
 from thingmint.store import audit as audit_sql
@@ -199,12 +198,10 @@ async def test_refusals_of_the_operator_are_recorded_each(world: World) -> None:
     for _ in range(2):
         world.clock.advance(seconds=1)
         with pytest.raises(NotFound):
-            await as_local_admin(
-                world.administration, trail, "user.delete", {"name": "tma_0_secret", "account": theirs}
-            )
+            await as_local_admin(world.commands, trail, "user.delete", {"name": "tma_0_secret", "account": theirs})
     world.clock.advance(seconds=1)
     with pytest.raises(Invalid):
-        await as_local_admin(world.administration, trail, "key.list", {"principal": "group/x"})
+        await as_local_admin(world.commands, trail, "key.list", {"principal": "group/x"})
     await trail.flush()
     records = await recorded(world)
     assert [(r["event"], r["error"], r["account"], r["outcome"]) for r in records] == [
@@ -226,7 +223,7 @@ async def test_a_command_about_keys_touches_no_token_and_the_other_way_round(wor
     ):
         for id in ids:
             with pytest.raises(NotFound):
-                await as_local_admin(world.administration, trail, f"{noun}.{verb}", {"id": id})
+                await as_local_admin(world.commands, trail, f"{noun}.{verb}", {"id": id})
 
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
@@ -256,17 +253,17 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("name", "given", "message"), BAD)
 async def test_what_is_not_taken(world: World, name: str, given: dict[str, Any], message: str) -> None:
-    changes = world.store.changes
+    before = world.dump()
     with pytest.raises(Invalid) as refused:
-        await as_local_admin(world.administration, AuditTrail(world.store, world.clock), name, given)
+        await as_local_admin(world.commands, AuditTrail(world.store, world.clock), name, given)
     assert str(refused.value).startswith(message)
-    assert world.store.changes == changes
+    assert world.dump() == before
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1h", 3600), ("90m", 5400), ("60", 60), ("1.5h", 5400), ("PT2H", 7200)])
 async def test_durations(world: World, text: str, seconds: int) -> None:
     given = {"principal": "administrator", "duration": text}
-    answer = await as_local_admin(world.administration, AuditTrail(world.store, world.clock), "session.create", given)
+    answer = await as_local_admin(world.commands, AuditTrail(world.store, world.clock), "session.create", given)
     [row] = await world.administration.list_credentials(world.ours.account, "user", "administrator", ("session",))
     assert row.id == answer["access_key_id"]
     assert row.expires_at == int(world.clock.now.timestamp() + seconds) * 1_000_000
@@ -275,11 +272,11 @@ async def test_durations(world: World, text: str, seconds: int) -> None:
 async def test_which_account(world: World) -> None:
     for account, expected in ((None, world.ours.account), ("", world.ours.account), (world.theirs.account,) * 2):
         given = {"name": f"elf-of-{account}"} | ({} if account is None else {"account": account})
-        made = await as_local_admin(world.administration, AuditTrail(world.store, world.clock), "user.create", given)
+        made = await as_local_admin(world.commands, AuditTrail(world.store, world.clock), "user.create", given)
         assert made["id"] in [row.id for row in await world.administration.list_principals(expected, "user")]
     with pytest.raises(NotFound):
         await as_local_admin(
-            world.administration,
+            world.commands,
             AuditTrail(world.store, world.clock),
             "user.create",
             {"name": "a", "account": "0" * 12},
@@ -289,7 +286,7 @@ async def test_which_account(world: World) -> None:
 @pytest.mark.parametrize("name", ["", "user", "user.rename", "create.user", "__class__"])
 async def test_what_is_no_command(world: World, name: str) -> None:
     with pytest.raises(NotFound):
-        await as_local_admin(world.administration, AuditTrail(world.store, world.clock), name, {})
+        await as_local_admin(world.commands, AuditTrail(world.store, world.clock), name, {})
 
 
 def test_what_only_the_operator_may() -> None:

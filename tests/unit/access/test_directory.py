@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from tests.administrator import Administrator
 from tests.unit.vectors import NOW
 from thingmint.access import directory as directory_module
-from thingmint.access.administration import Administration
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault, VaultError
@@ -441,7 +441,7 @@ async def test_a_rotation_under_way(world: World) -> None:
     both = Vault(b"M" * 32, b"m" * 32)
     directory = Directory(world.store, both, world.clock)
     assert (await directory.find_access_key(key.access_key_id, None))[1] == key.secret_access_key
-    assert await Administration(world.store, both, world.clock).reseal() == 2
+    assert await Administrator(world.store, both, world.clock).reseal() == 2
     for vault in (both, Vault(b"M" * 32)):
         directory = Directory(world.store, vault, world.clock)
         assert (await directory.find_access_key(key.access_key_id, None))[1] == key.secret_access_key

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from thingmint.access.administration import Administration
+from tests.administrator import Administrator
 from thingmint.access.vault import Vault
 from thingmint.domain.fleet import Device, DeviceRegistry
 from thingmint.domain.ids import FOLDER, IOT, new_id
@@ -55,7 +55,7 @@ class Fleet:
     """Everything of one store; ``results`` are what the changes gave to be encoded."""
 
     store: SQLiteStore
-    administration: Administration
+    administration: Administrator
     clock: Clock
     scope: Scope
     folder: str
@@ -141,7 +141,7 @@ async def open_fleet(path: Path) -> AsyncIterator[Fleet]:
     store = SQLiteStore(database)
     try:
         clock = Clock()
-        administration = Administration(store, Vault(secrets.token_bytes(32)), lambda: clock.now)
+        administration = Administrator(store, Vault(secrets.token_bytes(32)), lambda: clock.now)
         new = await administration.create_account("first", ["us-east-1", "eu-west-1"])
         assert new.folder.startswith(FOLDER)
         operations = OperationRegistry(store)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.administrator import Administrator
 from tests.unit.services.fleet_support import Fleet, certificate, with_fleet
-from thingmint.access.administration import Administration
 from thingmint.access.vault import Vault
 from thingmint.domain.errors import LimitExceeded
 from thingmint.domain.quotas import Quotas
@@ -140,19 +140,19 @@ def test_users_roles_policies_and_folders(tmp_path: Path) -> None:
     async def test(fleet: Fleet) -> None:
         account = fleet.scope.account
         quotas = Quotas(users=3, roles=2, service_accounts=3, policies=2, folders=3)
-        admin = Administration(fleet.store, Vault(b"m" * 32), lambda: fleet.clock.now, quotas)
+        admin = Administrator(fleet.store, Vault(b"m" * 32), lambda: fleet.clock.now, quotas)
         for kind, trusts, things in (
             ("user", None, "3 users"),
             ("role", trust, "2 roles"),
             ("service-account", None, "3 service accounts"),
         ):
             for name in ("a", "b"):
-                await admin.create_principal(account, kind, name, trust_policy=trusts)  # type: ignore[arg-type]
+                await admin.create_principal(account, kind, name, trust_policy=trusts)
             with pytest.raises(LimitExceeded) as refused:
-                await admin.create_principal(account, kind, "c", trust_policy=trusts)  # type: ignore[arg-type]
+                await admin.create_principal(account, kind, "c", trust_policy=trusts)
             assert refused.value.reason == f"The quota of {things} for each account is used up"
-            await admin.delete_principal(account, kind, "a")  # type: ignore[arg-type]
-            await admin.create_principal(account, kind, "c", trust_policy=trusts)  # type: ignore[arg-type]
+            await admin.delete_principal(account, kind, "a")
+            await admin.create_principal(account, kind, "c", trust_policy=trusts)
         for name in ("a", "b"):
             await admin.put_policy(account, name, document)
             await admin.create_folder(account, name)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.administrator import Administrator
 from tests.unit.vectors import NOW
-from thingmint.access.administration import Administration
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault
 from thingmint.domain.policy import Allow, Request
@@ -80,7 +80,7 @@ def test_credentials_go_on_working(database: Path) -> None:
             # Lists of permissions are gone: who had one begins without policies.
             caller, secret = await directory.find_access_key("AKIA1", None)
             assert (caller.name, secret, caller.policies) == ("elf", SECRET, ())
-            assert await Administration(store, VAULT, lambda: NOW).reseal() == 2
+            assert await Administrator(store, VAULT, lambda: NOW).reseal() == 2
         finally:
             await store.close()
 

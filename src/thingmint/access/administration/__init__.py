@@ -1,15 +1,10 @@
-"""Accounts, principals, credentials and policies: making, changing and ending them."""
+"""Accounts, principals, credentials and policies: making, changing and ending them.
+
+Functions of a transaction. Principals are named by kind and name within their account.
+"""
 
 from __future__ import annotations
 
-from thingmint.access.administration.accounts import Accounts
-from thingmint.access.administration.common import PrincipalKind
-from thingmint.access.administration.credentials import Credentials
-from thingmint.access.administration.policies import Policies
-from thingmint.access.administration.principals import Principals
+from thingmint.access.administration.common import AdminChange, PrincipalKind
 
-__all__ = ["Administration", "PrincipalKind"]
-
-
-class Administration(Accounts, Principals, Credentials, Policies):
-    """Every method is one transaction. Principals are named by kind and name within their account."""
+__all__ = ["AdminChange", "PrincipalKind"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal, Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from thingmint.access.audit import AuditedStore
 from thingmint.domain.errors import Invalid, NotFound
 from thingmint.domain.quotas import NO_QUOTAS, exceeded
+from thingmint.services.change import Ids
 from thingmint.store import access as sql
 from thingmint.store.usage import has_more_than
 
@@ -15,21 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.access.context import RequestContext
     from thingmint.access.vault import Vault
     from thingmint.domain.quotas import Quotas
-    from thingmint.store.engine import Store, Transaction
+    from thingmint.store.engine import Transaction
     from thingmint.store.usage import Probed
 
-__all__ = [
-    "MAX_POLICY_SIZE",
-    "Common",
-    "PrincipalKind",
-    "check_account",
-    "check_name",
-    "existing_principal",
-    "status_of",
-]
+
+T = TypeVar("T")
 
 PrincipalKind = Literal["user", "role", "service-account"]
 
@@ -38,42 +32,19 @@ MAX_POLICY_SIZE = 6144  # characters without white space, IAM's limit
 _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)  # IAM's rule for user names
 
 
-class Common:
-    """``request`` is who asks, as far as that matters: None for the server's own housekeeping."""
+@dataclass(frozen=True, slots=True)
+class AdminChange:
+    """What a command knows besides its input. ``request`` is who asks; None for the server's own housekeeping."""
 
-    def __init__(
-        self,
-        store: Store,
-        vault: Vault,
-        clock: Callable[[], datetime],
-        quotas: Quotas = NO_QUOTAS,
-        request: RequestContext | None = None,
-    ) -> None:
-        self._store = store
-        self._vault = vault
-        self._clock = clock
-        self._quotas = quotas
-        self.request = request
+    now: datetime
+    vault: Vault
+    quotas: Quotas = NO_QUOTAS
+    request: RequestContext | None = None
+    ids: Ids = field(default_factory=Ids)
 
-    def of(self, context: RequestContext, outcome: Outcome) -> Self:
-        """The administration for one request, whose changes carry its audit record."""
-        assert isinstance(self._store, AuditedStore), "changes on request are audited"
-        return type(self)(self._store.of(context, outcome), self._vault, self._clock, self._quotas, context)
-
-    def now(self) -> datetime:
-        return self._clock()
-
-    async def _check_quota(self, tx: Transaction, kind: Probed, account: str) -> None:
-        """Once another of them is there. Raises LimitExceeded."""
-        quota: int | None = getattr(self._quotas, kind)
-        if quota is not None and await has_more_than(tx, kind, account, quota):
-            raise exceeded("account", account, quota, kind.replace("_", " "))
-
-    async def _find(self, account: str, kind: PrincipalKind, name: str) -> sql.PrincipalRow:
-        async def body(tx: Transaction) -> sql.PrincipalRow:
-            return await existing_principal(tx, account, kind, name)
-
-        return await self._store.read(body)
+    def once(self, make: Callable[[], T]) -> T:
+        """What ``make`` returns: an id, a secret. The same if the transaction is run again."""
+        return self.ids.draw(make)
 
 
 def status_of(active: bool) -> str:
@@ -95,3 +66,10 @@ async def existing_principal(tx: Transaction, account: str, kind: str, name: str
     if principal is None:
         raise NotFound(kind, name)
     return principal
+
+
+async def check_quota(tx: Transaction, quotas: Quotas, kind: Probed, account: str) -> None:
+    """Once another of them is there. Raises LimitExceeded."""
+    quota: int | None = getattr(quotas, kind)
+    if quota is not None and await has_more_than(tx, kind, account, quota):
+        raise exceeded("account", account, quota, kind.replace("_", " "))
