@@ -446,6 +446,20 @@ async def test_policies_of_the_groups_above_are_inherited(world: World) -> None:
         assert await attached(world, target) == await attached(world, target, recursive=False) == names
 
 
+async def test_the_deprecated_list_has_no_inherited_policies(world: World) -> None:
+    cert, _ = await new_tree(world)
+    assert await all_of(world, "ListPrincipalPolicies", "policies", 9, principal=cert) == ["own"]
+
+
+async def test_a_group_that_is_named_like_a_certificate_is_another_target(world: World) -> None:
+    cert, _ = await new_tree(world)
+    group = await new_group(world, cert.rpartition("/")[2])
+    await create(world, "p")
+    await attach(world, "p", group)
+    assert await attached(world, group, recursive=True) == ["p"]
+    assert "p" not in await attached(world, cert, recursive=True)
+
+
 async def test_a_circle_of_groups_ends(world: World) -> None:
     a = await new_group(world, "a")
     b = await new_group(world, "b", "a")
