@@ -255,7 +255,13 @@ def _serve(directory: DataDirectory, settings: Settings) -> None:
         if settings.log_format == "console":
             _print_welcome(directory, ready, dev=settings.dev)
 
-    uvloop.run(serve_instance(instance, settings, on_ready))
+    async def serve() -> None:
+        try:
+            await serve_instance(instance, settings, on_ready)
+        finally:
+            await instance.store.close()
+
+    uvloop.run(serve())
 
 
 def _ask_passphrase() -> bytes | None:

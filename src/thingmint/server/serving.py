@@ -67,7 +67,10 @@ class Ready:
 
 
 async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Ready], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes what is in flight. Raises ConfigError before it listens."""
+    """Serves until SIGTERM or SIGINT, then finishes what is in flight. Raises ConfigError before it listens.
+
+    The caller closes the instance's store.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
     take_all_files()
     await check_master_key(instance.store, instance.vault)
@@ -180,7 +183,6 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         await _finish(access.directory, trail, sealer)
         await keys.close()
         await hooks.close()
-        await instance.store.close()
         _log.info("stopped")
 
 

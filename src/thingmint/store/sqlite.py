@@ -83,10 +83,10 @@ class SQLiteStore:
         self._writer = _connect(path)
         try:
             _migrate(self._writer)
+            self._reader = self._open_reader()
         except BaseException:
             self._writer.close()
             raise
-        self._reader = self._open_reader()
         self._queue: deque[_Job] = deque()
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._drain_task: asyncio.Task[None] | None = None
@@ -201,18 +201,14 @@ class SQLiteStore:
                 return
 
     def _open_reader(self) -> sqlite3.Connection:
-        reader = _connect(self._path)
-        reader.execute("PRAGMA query_only = ON")
-        return reader
+        return _connect(self._path, "PRAGMA query_only = ON")
 
 
 class SQLiteReader:
     """Reads of a database that another process may hold and write."""
 
     def __init__(self, path: Path) -> None:
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA busy_timeout = 5000")
+        self._connection = _open(path, "ro", "PRAGMA busy_timeout = 5000")
         # Whoever looks for tampering has to get at what was put there, also if it is no text.
         self._connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
 
@@ -331,14 +327,27 @@ def _try_writing(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+def _connect(path: Path, *pragmas: str) -> sqlite3.Connection:
+    return _open(
+        path,
+        "rw",
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA foreign_keys = ON",
+        "PRAGMA busy_timeout = 5000",
+        *pragmas,
     )
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA busy_timeout = 5000")
+
+
+def _open(path: Path, mode: str, *pragmas: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in pragmas:
+            connection.execute(pragma)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import sqlite3
@@ -72,10 +73,8 @@ class Trail:
         await store.write(body)
 
     def edit(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        connection = sqlite3.connect(self.database)
-        work(connection)
-        connection.commit()
-        connection.close()
+        with contextlib.closing(sqlite3.connect(self.database)) as connection, connection:
+            work(connection)
 
     def verify(self, *, kept: bool = True) -> tuple[int, int]:
         """The chain's end and how many checkpoints there are."""
@@ -394,9 +393,8 @@ class TestPruning:
 
     @staticmethod
     def sequences(trail: Trail) -> list[int | None]:
-        connection = sqlite3.connect(trail.database)
-        rows = connection.execute("SELECT sequence FROM audit_records ORDER BY sequence").fetchall()
-        connection.close()
+        with contextlib.closing(sqlite3.connect(trail.database)) as connection:
+            rows = connection.execute("SELECT sequence FROM audit_records ORDER BY sequence").fetchall()
         return [row[0] for row in rows]
 
     def test_what_is_older_goes_as_far_as_a_checkpoint(self, old: Trail) -> None:

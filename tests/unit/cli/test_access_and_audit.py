@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.unit.vectors import FakeClock
+from thingmint import logs, server
 from thingmint.access.audit import new_record_id
 from thingmint.access.commands import COMMANDS
 from thingmint.access.directory import Directory
@@ -21,13 +23,14 @@ from thingmint.instance import create as create_module
 from thingmint.instance.create import Instance, create, read_master_keys
 from thingmint.instance.layout import DataDirectory
 from thingmint.services.certificates import utc_now
+from thingmint.settings import ConfigError
 from thingmint.store import audit as sql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from thingmint.store.engine import Transaction
+    from thingmint.store.engine import Store, Transaction
 
 POLICY = '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:*","Resource":"*"}}'
 
@@ -64,10 +67,8 @@ class Shell:
         asyncio.run(work())
 
     def edit(self, statement: str) -> None:
-        connection = sqlite3.connect(self.directory.database)
-        connection.execute(statement)
-        connection.commit()
-        connection.close()
+        with contextlib.closing(sqlite3.connect(self.directory.database)) as connection, connection:
+            connection.execute(statement)
 
 
 @pytest.fixture
@@ -311,3 +312,16 @@ class TestAudit:
         printed = shell.audit("verify", "--checkpoint", str(kept), expect=1)
         assert "records 1 to 1 are gone" in printed
         assert "cannot be read" in shell.audit("verify", "--checkpoint", "missing", expect=2)
+
+
+def test_the_store_is_closed_when_the_server_does_not_start(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores: list[Store] = []
+
+    async def refuse(instance: Instance, *_: object) -> None:
+        stores.append(instance.store)
+        raise ConfigError("api-port", "cannot be listened on")
+
+    monkeypatch.setattr(server, "serve", refuse)
+    monkeypatch.setattr(logs, "configure", lambda log_format: None)
+    assert "api-port: cannot be listened on" in shell("serve", "--data-dir", str(shell.directory.root), expect=2)
+    assert [store.ready for store in stores] == [False]

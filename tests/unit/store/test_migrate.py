@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -19,18 +20,15 @@ ALL = [(migration.version, migration.sha256) for migration in migrations()]
 
 
 def schema(database: Path) -> list[tuple[str, ...]]:
-    connection = sqlite3.connect(database)
-    found = connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
-    found += connection.execute("SELECT * FROM schema_migrations").fetchall()
-    connection.close()
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        found = connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
+        found += connection.execute("SELECT * FROM schema_migrations").fetchall()
     return found
 
 
 def change(database: Path, sql: str) -> None:
-    connection = sqlite3.connect(database)
-    connection.execute(sql)
-    connection.commit()
-    connection.close()
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(sql)
 
 
 def test_they_are_numbered_from_1_without_a_gap() -> None:

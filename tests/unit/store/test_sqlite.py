@@ -17,7 +17,7 @@ import pytest
 from tests.unit.store.bodies import Refused, ids, insert
 from thingmint.domain.errors import Unavailable
 from thingmint.store import sqlite
-from thingmint.store.sqlite import SQLiteStore
+from thingmint.store.sqlite import SQLiteReader, SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,11 +83,11 @@ class Disk:
         self.works = True
         self.attempts = 0
 
-    def connect(self, path: Path) -> sqlite3.Connection:
+    def connect(self, path: Path, *pragmas: str) -> sqlite3.Connection:
         self.attempts += 1
         if not self.works:
             fail()
-        return CONNECT(path)
+        return CONNECT(path, *pragmas)
 
 
 CONNECT = sqlite._connect
@@ -328,6 +328,38 @@ class TestFailures:
             assert sqlite._translated(error) is error
 
 
+class Broken(sqlite3.Connection):
+    """A connection to a disk that fails."""
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        raise sqlite3.OperationalError("disk I/O error")
+
+
+@pytest.mark.parametrize(
+    ("open_", "working"),
+    [(SQLiteStore, 0), (SQLiteStore, 1), (SQLiteReader, 0)],
+    ids=["the writer fails", "the reader fails", "a reader alone fails"],
+)
+def test_opening_that_fails_closes_every_connection(
+    database: Path, monkeypatch: pytest.MonkeyPatch, open_: Callable[[Path], object], working: int
+) -> None:
+    connect, opened = sqlite3.connect, list[sqlite3.Connection]()
+
+    def recording(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        if len(opened) == working:
+            options["factory"] = Broken
+        opened.append(connect(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", recording)
+    with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+        open_(database)
+    assert len(opened) == working + 1
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+            _ = connection.total_changes
+
+
 class TestFiles:
     def test_none_is_made(self, tmp_path: Path) -> None:
         with pytest.raises(sqlite3.OperationalError):
@@ -357,7 +389,7 @@ class TestFiles:
 KILLED = """
 import asyncio, os, pathlib, sys
 from tests.unit.store.bodies import insert
-from thingmint.store.sqlite import SQLiteStore
+from thingmint.store.sqlite import SQLiteReader, SQLiteStore
 
 async def caller(store, name):
     for number in range(10**6):

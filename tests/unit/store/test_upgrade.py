@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import sqlite3
 from typing import TYPE_CHECKING, Any
@@ -90,11 +91,10 @@ def test_credentials_go_on_working(database: Path) -> None:
 
 def test_there_is_nothing_left_of_the_old_form(database: Path) -> None:
     asyncio.run(SQLiteStore(database).close())
-    connection = sqlite3.connect(database)
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    columns = {row[1] for row in connection.execute("PRAGMA table_info(principals)")}
-    broken = connection.execute("PRAGMA foreign_key_check").fetchall()
-    connection.close()
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        columns = {row[1] for row in connection.execute("PRAGMA table_info(principals)")}
+        broken = connection.execute("PRAGMA foreign_key_check").fetchall()
     assert not tables & {"access_keys", "api_tokens", "authorized_keys"}
     assert "permissions" not in columns
     assert broken == []
