@@ -19,6 +19,7 @@ import structlog
 
 from thingmint.domain.errors import Unavailable
 from thingmint.store.migrate import HISTORY_TABLE, pending
+from thingmint.store.plain_parameters import CONNECTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -341,7 +342,7 @@ def _connect(path: Path, *pragmas: str) -> sqlite3.Connection:
 
 def _open(path: Path, mode: str, *pragmas: str) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, factory=CONNECTION)
     try:
         for pragma in pragmas:
             connection.execute(pragma)
