@@ -6,10 +6,10 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-later check services format bench lock clean
+.PHONY: help install demo serve test test-later test-pythons check services format bench lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: .venv/.installed ## Make .venv with the locked dependencies
 
@@ -35,6 +35,9 @@ test-later: install ## Run the unit tests as on a day 400 days from now
 	@command -v faketime >/dev/null || { echo "make test-later needs faketime; on Debian: apt-get install faketime"; exit 1; }
 	faketime '+400 days' $(BIN)/python -m pytest tests/unit --numprocesses $(WORKERS) --dist worksteal
 
+test-pythons: install ## Run the unit tests on every Python from 3.11 to 3.14 that this machine has
+	@$(BIN)/python scripts/test_pythons.py --numprocesses $(WORKERS) --dist worksteal tests/unit
+
 check: install ## Lint, types, and the arrows between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,6 +57,6 @@ bench: install ## Measure the real server, and write docs/benchmarks.md
 lock: install ## Compile the requirements files anew from pyproject.toml
 	$(BIN)/python scripts/lock.py
 
-clean: ## Remove .venv and caches (never ./data)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## Remove .venv, .venvs and caches (never ./data)
+	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
