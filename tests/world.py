@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from unittest import mock
 
 from tests.administrator import Administrator
@@ -36,24 +36,33 @@ from thingmint.services.pages import PageTokens
 from thingmint.store.outbox import notices_since
 from thingmint.store.sqlite import SQLiteStore
 from thingmint.store.times import from_micros
+from thingmint.yandex.contract import load
+from thingmint.yandex.operations import OPERATIONS as YANDEX_OPERATIONS
+from thingmint.yandex.operations.answering import answer
+from thingmint.yandex.operations.declaring import YandexCall, YandexParts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from google.protobuf.any_pb2 import Any as AnyMessage
+
     from thingmint.access.new_credentials import NewAccount
     from thingmint.access.operations import Operation
     from thingmint.domain.policy import ContextValue
     from thingmint.store.engine import Body, Row, Store, Transaction, Value
 
-__all__ = ["ABROAD", "OURS", "THEIRS", "World", "new_world", "pages"]
+__all__ = ["ABROAD", "OURS", "THEIRS", "World", "new_world", "pages", "unpacked"]
 
 T = TypeVar("T")
 
 OURS = Scope("111111111111", "us-east-1")
 ABROAD = Scope("111111111111", "eu-central-1")  # the same account's other region
 THEIRS = Scope("222222222222", "us-east-1")
+
+_YANDEX = load()
+_METHODS = {method.label: method for method in _YANDEX.methods.values()}
 
 
 class _RecordingTransaction:
@@ -121,7 +130,8 @@ class RecordingStore:
 class World:
     """``ours`` and ``theirs`` are the credentials of the two accounts' administrators.
 
-    ``asked`` holds each action and resource that operations asked to be allowed; ``denied`` are refused actions.
+    ``asked`` holds each action and resource that operations asked to be allowed, ``containers`` each resource with all
+    that contain it; ``denied`` are refused actions. ``pending`` is how long Yandex's Operations stay unfinished.
     """
 
     folder: Path
@@ -135,13 +145,47 @@ class World:
     commands: Administration
     directory: Directory
     asked: list[tuple[str, str]] = field(default_factory=list)
+    containers: list[tuple[str, ...]] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
+    pending: timedelta = timedelta()
+    sha1_fingerprints: bool = False
     _published: set[str] = field(default_factory=set)
 
     async def aws(self, name: str, scope: Scope = OURS, /, **members: Any) -> dict[str, Any]:
         """The output of an operation of AWS IoT that may do everything but what is ``denied``."""
         answer: dict[str, Any] = await self.run(AWS_OPERATIONS[name], members, scope)
         return answer
+
+    async def yandex(
+        self, label: str, scope: Scope = OURS, /, *, key: str | None = None, principal: str = "aje1", **fields: Any
+    ) -> Any:
+        """What a method such as DeviceService.Get answers, changes with an Operation; ``key`` is for idempotency."""
+        method = _METHODS[label]
+        parts = YandexParts(
+            contract=_YANDEX,
+            tokens=cast("Any", None),
+            hostnames=cast("Any", None),
+            pending=self.pending,
+            sha1_fingerprints=self.sha1_fingerprints,
+        )
+        request = method.request_class(**fields)
+        method.validate(request)
+        call = YandexCall(parts=parts, method=method, request=request, principal=principal, port=443, request_id="r")
+        operation, change = YANDEX_OPERATIONS[method.path], self.change(scope)
+        return await answer(operation, self.store, change, call, key, lambda _: None)
+
+    async def registry(self, scope: Scope = OURS, /, **fields: Any) -> str:
+        """The id of a new registry of Yandex IoT Core, made a second later than anything before."""
+        self.clock.advance(seconds=1)
+        folder = (self.theirs if scope == THEIRS else self.ours).folder
+        made = await self.yandex("RegistryService.Create", scope, folder_id=folder, **fields)
+        return str(unpacked(made.metadata).registry_id)
+
+    async def device(self, registry: str, scope: Scope = OURS, /, **fields: Any) -> str:
+        """The same for a device."""
+        self.clock.advance(seconds=1)
+        made = await self.yandex("DeviceService.Create", scope, registry_id=registry, **fields)
+        return str(unpacked(made.metadata).device_id)
 
     async def run(self, operation: Operation, given: Any, scope: Scope = OURS) -> Any:
         return await run(operation, self.store, self.change(scope), given)
@@ -189,11 +233,11 @@ class World:
         return made.fingerprint
 
     def audit_resources(self, scope: Scope = OURS) -> list[str]:
-        """What changes named for the audit log since this was asked last, less what every ARN of ``scope`` begins
+        """What changes named for the audit log since this was asked last, ARNs of ``scope`` without what all begin
         with."""
         prefix = f"arn:aws:iot:{scope.region}:{scope.account}:"
         named, self.store.audit_resources = self.store.audit_resources, []
-        return [name.removeprefix(prefix) for name in named if name.startswith(prefix)]
+        return [name.removeprefix(prefix) for name in named if name.startswith((prefix, "yandex:"))]
 
     async def published(self, scope: Scope = OURS) -> list[tuple[str, str]]:
         """Kind and name of the changes of ``scope`` that gateways were told of since this was asked last."""
@@ -209,6 +253,7 @@ class World:
 
     def _authorize(self, action: str, resources: Sequence[str], context: Mapping[str, ContextValue]) -> None:
         self.asked.append((action, resources[0]))
+        self.containers.append(tuple(resources))
         if action in self.denied:
             raise Denied("arn:aws:iam::111111111111:user/test", action, resources[0], explicit=False)
 
@@ -268,6 +313,13 @@ async def _new_account(
     with mock.patch("secrets.randbelow", return_value=int(id) - 10**11):
         made: NewAccount = await Administrator(store, vault, lambda: now).create_account(name, regions)
         return made
+
+
+def unpacked(packed: AnyMessage) -> Any:
+    """The metadata or response of an Operation."""
+    message = _YANDEX.messages[packed.type_url.rpartition("/")[2]]()
+    assert packed.Unpack(message)
+    return message
 
 
 async def pages(

@@ -14,7 +14,6 @@ from thingmint.access.administration.accounts import (
     create_account,
     create_folder,
     list_accounts,
-    list_folders,
     set_account_setting,
 )
 from thingmint.access.administration.credentials import (
@@ -61,6 +60,7 @@ from thingmint.access.operations import Operation
 from thingmint.access.ready_made import READY_MADE
 from thingmint.domain.errors import Denied, Invalid
 from thingmint.domain.keys import generate_authorized_key
+from thingmint.services.device_registry import list_folders
 from thingmint.store.times import from_micros
 
 if TYPE_CHECKING:
@@ -195,7 +195,10 @@ async def _create_folder(tx: Transaction, change: AdminChange, given: Named) -> 
 
 async def _list_folders(tx: Transaction, change: AdminChange, given: InAccount) -> list[Json]:
     folders = await list_folders(tx, given.account)
-    return [{"id": id, "name": name, "created_at": _time(at)} for id, name, at in folders]
+    return [
+        {"id": each.id, "name": each.name, "created_at": each.created_at.isoformat(timespec="seconds")}
+        for each in folders
+    ]
 
 
 async def _create_role(tx: Transaction, change: AdminChange, given: NewRole) -> Json:

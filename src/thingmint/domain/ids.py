@@ -20,4 +20,4 @@ def new_id(prefix: str) -> str:
     if len(prefix) != 3:
         raise ValueError("a prefix has three characters")
     bits = secrets.randbits(5 * _RANDOM_LENGTH)
-    return prefix + "".join(_DIGITS[bits >> shift & 31] for shift in range(0, 5 * _RANDOM_LENGTH, 5))
+    return prefix + "".join([_DIGITS[bits >> shift & 31] for shift in range(0, 5 * _RANDOM_LENGTH, 5)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,16 +22,13 @@ from thingmint.mqtt.newcomers import Newcomers, newcomer_throttle
 from thingmint.mqtt.provisioning import ProvisioningTopics
 from thingmint.native.app import NativeApi
 from thingmint.native.auth import NativeAuth
-from thingmint.services.bindings import BindingRegistry
 from thingmint.services.certificates import utc_now
 from thingmint.services.change import Environment
 from thingmint.services.claims import ClaimRegistry
 from thingmint.services.doorkeeping import Doorkeeping
-from thingmint.services.fleet import FleetRegistry
 from thingmint.services.hostnames import list_hostnames
 from thingmint.services.markers import Markers
 from thingmint.services.newcomers import NewcomerRegistry
-from thingmint.services.operations import OperationRegistry
 from thingmint.services.ownership import OwnershipRegistry
 from thingmint.services.pages import PageTokens
 from thingmint.services.provisioning import ProvisioningRegistry
@@ -40,6 +37,7 @@ from thingmint.settings import ConfigError
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
 from thingmint.yandex.grpc import GrpcListener
+from thingmint.yandex.operations.declaring import YandexParts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,20 +146,16 @@ def fleet_of(instance: Instance, access: Access, settings: Settings, keys: KeyPo
     )
 
 
-def yandex_api(instance: Instance, access: Access, settings: Settings) -> YandexApi:
-    operations, quotas = OperationRegistry(access.store), settings.quotas_in_force()
-    return YandexApi(
-        load_yandex_contract(),
+def yandex_api(instance: Instance, access: Access, settings: Settings, environment: Environment) -> YandexApi:
+    parts = YandexParts(
+        contract=load_yandex_contract(),
         tokens=IamTokens(access.directory, instance.vault.derive("iam tokens"), utc_now),
-        throttle=access.throttle,
-        fleet=FleetRegistry(access.store, operations, Markers(instance.vault.derive("page tokens")), quotas),
-        bindings=BindingRegistry(access.store, operations, quotas),
-        operations=operations,
         hostnames=partial(access.store.read, list_hostnames),
-        clock=utc_now,
         pending=settings.yandex_operations_pending,
         sha1_fingerprints=settings.yandex_fingerprint == "sha1",
     )
+    environment = replace(environment, page_tokens=PageTokens(instance.vault.derive("page tokens")))
+    return YandexApi(parts, access.throttle, access.store, environment, utc_now)
 
 
 def gateway_of(

@@ -114,10 +114,10 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         directory=Directory(instance.store, instance.vault, utc_now),
         throttle=throttle_for(settings.limits),
     )
-    yandex = yandex_api(instance, access, settings)
     hooks = HookTable(settings.hooks)
     fleet = fleet_of(instance, access, settings, keys, hooks)
     environment = environment_of(instance, settings, keys, hooks)
+    yandex = yandex_api(instance, access, settings, environment)
     metrics.gauge(
         "certificates_discarded",
         "Certificates that were signed and not registered.",

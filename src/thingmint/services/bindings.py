@@ -1,157 +1,135 @@
-"""Binding certificates to devices and registries: what makes a fleet's own certificates mean somebody.
+"""Which device, registry or broker a certificate is bound to.
 
-The certificate is the same registration that the other faces see. Binding takes one that exists and is unbound,
+The certificate is the same registration that the other APIs see. Binding takes one that exists and is unbound,
 whatever its status, or makes one that is active; unbinding ends it only if binding made it and nothing else holds it.
 """
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
-from thingmint.domain.certificates import parse_certificate
+from thingmint.domain.certificates import Certificate, parse_certificate
 from thingmint.domain.errors import AlreadyExists, LimitExceeded, NotFound
-from thingmint.domain.fleet import Binding
 from thingmint.domain.keys import FLEET_KEYS
-from thingmint.domain.quotas import NO_QUOTAS
-from thingmint.domain.registration import arn_of
+from thingmint.domain.registration import Scope, arn_of
 from thingmint.domain.status import Status
-from thingmint.services.certificates import Registration, delete_registration, register
+from thingmint.services.certificates import Registration, delete_registration, register, split_content, with_content
 from thingmint.services.device_policies import Target, count_attachments
+from thingmint.services.owners import OwnerKind
 from thingmint.services.thing_principals import is_attached
-from thingmint.store import bindings as sql
-from thingmint.store import fleet as fleet_sql
 from thingmint.store.outbox import announce
+from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from thingmint.domain.certificates import Certificate
-    from thingmint.domain.fleet import OwnerKind
-    from thingmint.domain.quotas import Quotas
-    from thingmint.domain.registration import Scope
-    from thingmint.services.operations import OperationRegistry, Receipt, RecordedOperation
-    from thingmint.store.engine import Store, Transaction
-
-__all__ = ["BindingRegistry", "SubmittedCertificate", "bind", "submitted", "unbind_all"]
+    from thingmint.services.change import Change
+    from thingmint.services.owners import Owner
+    from thingmint.store.engine import Transaction
 
 # Lists of certificates are not paged, so their length has to be bounded.
 _MAX_CERTIFICATES = 50
 
 
+@record
+class Binding:
+    """A certificate is bound once in its account, in the account's home region.
+
+    ``submitted_pem`` is the text that was sent where that is not the canonical PEM. ``made_registration``: the
+    registration was made for this binding, and ends with it.
+    """
+
+    scope: Scope
+    fingerprint: str
+    kind: OwnerKind
+    owner: str
+    submitted_pem: str | None
+    made_registration: bool
+    created_at: datetime
+
+
+BINDINGS = Table(Binding, "bindings", "certificate", key=("account", "fingerprint"))
+
+_OF_OWNER = with_content(BINDINGS, "bindings") + "WHERE r.owner = $1 ORDER BY r.created_at, r.fingerprint"
+_COUNT = "SELECT count(*) FROM bindings WHERE owner = $1"
+
+
 @dataclass(frozen=True, slots=True)
 class SubmittedCertificate:
-    """A certificate, the very text that it came in, and a UUID for the registration that may have to be made."""
+    """A certificate, and the text that it came in, byte for byte."""
 
     certificate: Certificate
     pem: str
-    generation: str
 
 
-def submitted(pem: str, field: str) -> SubmittedCertificate:
+class BoundCertificate(NamedTuple):
+    binding: Binding
+    certificate: Certificate
+
+    @property
+    def pem(self) -> str:
+        """As it was sent."""
+        submitted = self.binding.submitted_pem
+        return submitted if submitted is not None else self.certificate.pem
+
+
+def parse_submitted(pem: str, field: str) -> SubmittedCertificate:
     """Raises InvalidCertificate, naming ``field``."""
-    return SubmittedCertificate(parse_certificate(pem, field, FLEET_KEYS), pem, str(uuid.uuid4()))
+    return SubmittedCertificate(parse_certificate(pem, field, FLEET_KEYS), pem)
 
 
-class BindingRegistry:
-    """The certificates of devices. Every method is one transaction."""
-
-    def __init__(self, store: Store, operations: OperationRegistry, quotas: Quotas = NO_QUOTAS) -> None:
-        self._store = store
-        self._operations = operations
-        self._quotas = quotas
-
-    async def add(
-        self, scope: Scope, device: str, certificate: SubmittedCertificate, now: datetime, receipt: Receipt[Binding]
-    ) -> RecordedOperation:
-        """Raises NotFound, AlreadyExists (bound in this account already) and LimitExceeded."""
-
-        async def change(tx: Transaction) -> Binding:
-            await _check_device(tx, scope.account, device)
-            tx.audit_resources.append(f"yandex:device/{device}")
-            return await bind(tx, scope, "device", device, certificate, now, self._quotas)
-
-        return await self._operations.write(receipt, change)
-
-    async def remove(self, account: str, device: str, fingerprint: str, receipt: Receipt[None]) -> RecordedOperation:
-        """``fingerprint`` is the SHA-256 or the SHA-1 of the DER, in lower-case hex. Raises NotFound."""
-
-        async def change(tx: Transaction) -> None:
-            await _check_device(tx, account, device)
-            for binding in await sql.list_bindings(tx, device):
-                if fingerprint in (binding.fingerprint, binding.sha1):
-                    await _unbind(tx, binding, receipt.created_at)
-                    tx.audit_resources.append(f"yandex:device/{device}")
-                    return
-            raise NotFound("certificate", fingerprint)
-
-        return await self._operations.write(receipt, change)
-
-    async def list(self, account: str, device: str) -> list[Binding]:
-        async def body(tx: Transaction) -> list[Binding]:
-            await _check_device(tx, account, device)
-            return await sql.list_bindings(tx, device)
-
-        return await self._store.read(body)
-
-
-async def bind(
-    tx: Transaction,
-    scope: Scope,
-    kind: OwnerKind,
-    owner: str,
-    submitted: SubmittedCertificate,
-    now: datetime,
-    quotas: Quotas,
-) -> Binding:
-    """Raises AlreadyExists and LimitExceeded; the transaction has to be given up then."""
-    certificate = submitted.certificate
-    registration = Registration(
-        scope, certificate.fingerprint, Status.ACTIVE, "SNI_ONLY", "registered", now, now, submitted.generation
-    )
-    is_new = await register(tx, registration, certificate, quotas)
+async def bind(tx: Transaction, change: Change, owner: Owner, submitted: SubmittedCertificate) -> Binding:
+    """Raises AlreadyExists (bound in this account already) and LimitExceeded."""
+    certificate, scope = submitted.certificate, change.scope
+    fingerprint = certificate.fingerprint
+    now, generation = change.now, change.new_id()
+    registration = Registration(scope, fingerprint, Status.ACTIVE, "SNI_ONLY", "registered", now, now, generation)
+    is_new = await register(tx, registration, certificate, change.environment.quotas)
     if not is_new:
         tx.audit_resources.append(registration.arn)
-    binding = Binding(
-        scope=scope,
-        fingerprint=certificate.fingerprint,
-        sha1=certificate.sha1,
-        kind=kind,
-        owner=owner,
-        pem=submitted.pem,
-        made_registration=is_new,
-        created_at=now,
-    )
-    if not await sql.insert_binding(tx, binding, certificate.pem):
-        raise AlreadyExists("certificate", certificate.fingerprint)
-    if await sql.count_bindings(tx, owner) > _MAX_CERTIFICATES:
-        raise LimitExceeded(kind, owner, f"A {kind} can have at most {_MAX_CERTIFICATES} certificates")
-    await announce(tx, scope, "certificate", certificate.fingerprint, now)
+    pem = submitted.pem if submitted.pem != certificate.pem else None
+    binding = Binding(scope, fingerprint, owner.kind, owner.id, pem, is_new, now)
+    if not await BINDINGS.insert(tx, binding):
+        raise AlreadyExists("certificate", fingerprint)
+    count = await tx.fetch_one(_COUNT, owner.id)
+    if count is not None and count[0] > _MAX_CERTIFICATES:
+        raise LimitExceeded(owner.kind, owner.id, f"A {owner.kind} can have at most {_MAX_CERTIFICATES} certificates")
+    await announce(tx, scope, "certificate", fingerprint, now)
     return binding
 
 
-async def unbind_all(tx: Transaction, owner: str, now: datetime) -> None:
-    for binding in await sql.list_bindings(tx, owner):
-        await _unbind(tx, binding, now)
+async def list_bindings(tx: Transaction, owner: Owner) -> list[BoundCertificate]:
+    """The oldest first."""
+    found = [split_content(row) for row in await tx.fetch_all(_OF_OWNER, owner.id)]
+    return [BoundCertificate(BINDINGS.load(own), certificate) for own, certificate in found]
 
 
-async def _unbind(tx: Transaction, binding: Binding, now: datetime) -> None:
+async def unbind(tx: Transaction, change: Change, owner: Owner, fingerprint: str) -> None:
+    """``fingerprint`` is the SHA-256 or the SHA-1 of the DER, in lower-case hex. Raises NotFound."""
+    for binding, certificate in await list_bindings(tx, owner):
+        if fingerprint in (certificate.fingerprint, certificate.sha1):
+            await _unbind(tx, change, binding)
+            tx.audit_resources.append(owner.resource)
+            return
+    raise NotFound("certificate", fingerprint)
+
+
+async def unbind_all(tx: Transaction, change: Change, owner: Owner) -> None:
+    for binding, _ in await list_bindings(tx, owner):
+        await _unbind(tx, change, binding)
+
+
+async def _unbind(tx: Transaction, change: Change, binding: Binding) -> None:
     scope, fingerprint = binding.scope, binding.fingerprint
-    await sql.delete_binding(tx, scope.account, fingerprint)
+    await BINDINGS.delete(tx, scope.account, fingerprint)
     tx.audit_resources.append(arn_of(scope, fingerprint))
-    await announce(tx, scope, "certificate", fingerprint, now)
+    await announce(tx, scope, "certificate", fingerprint, change.now)
     if binding.made_registration and not await _is_held(tx, scope, fingerprint):
         await delete_registration(tx, scope, fingerprint)
 
 
 async def _is_held(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
-    """By a thing or a policy of the AWS face."""
+    """By a thing or a policy of AWS IoT."""
     if await is_attached(tx, scope, fingerprint):
         return True
     return await count_attachments(tx, scope, Target("cert", fingerprint)) > 0
-
-
-async def _check_device(tx: Transaction, account: str, device: str) -> None:
-    if await fleet_sql.get_device(tx, account, device) is None:
-        raise NotFound("device", device)

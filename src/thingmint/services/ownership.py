@@ -23,6 +23,7 @@ from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.keys import CSR_KEYS
 from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.status import Status
+from thingmint.services.bindings import BINDINGS
 from thingmint.services.certificates import (
     REGISTRATIONS,
     Registration,
@@ -34,7 +35,6 @@ from thingmint.services.certificates import (
 from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.thing_principals import is_attached
 from thingmint.store import ownership_tokens as sql
-from thingmint.store.bindings import get_binding
 from thingmint.store.doorkeeping import account_settings
 from thingmint.store.outbox import announce
 from thingmint.store.ownership_tokens import OwnershipToken
@@ -197,7 +197,7 @@ async def _is_unclaimed(tx: Transaction, token: OwnershipToken) -> bool:
         return False
     if await is_attached(tx, scope, fingerprint) or await count_attachments(tx, scope, Target("cert", fingerprint)):
         return False
-    binding = await get_binding(tx, scope.account, fingerprint)
+    binding = await BINDINGS.find(tx, scope.account, fingerprint)
     return binding is None or binding.scope != scope
 
 

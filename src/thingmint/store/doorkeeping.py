@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from thingmint.domain.fleet import OwnerKind
     from thingmint.store.engine import Transaction
 
 __all__ = [
@@ -53,7 +52,7 @@ class PolicyDocument:
 
 
 class BoundTo(NamedTuple):
-    kind: OwnerKind
+    kind: str
     owner: str
 
 

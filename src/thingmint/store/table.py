@@ -41,8 +41,9 @@ class Table(Generic[R]):
     """The columns are the record's fields in order, a ``scope`` being account and region.
 
     ``key`` names the columns that tell rows apart, which every statement takes in that order; a scope among them is
-    passed as two values (``*scope``). ``columns`` gives a field's column another name than its own. Statements are
-    constants made at import, the same for every engine. ``noun`` is what errors call a row.
+    passed as two values (``*scope``). ``columns`` gives a field's column another name than its own. ``unique`` is the
+    index that ``insert`` answers False for, where that is not the key's; None if every conflict is an error. Statements
+    are constants made at import, the same for every engine. ``noun`` is what errors call a row.
     """
 
     def __init__(
@@ -53,11 +54,12 @@ class Table(Generic[R]):
         *,
         key: Sequence[str] = ("account", "region", "name"),
         columns: Mapping[str, str] | None = None,
+        unique: str | None = "",
     ) -> None:
         hints = typing.get_type_hints(record)
         names = [field.name for field in fields(record)]  # type: ignore[arg-type]  # records are dataclasses
         self._record: Callable[..., R] = record
-        self._noun = noun
+        self.noun = noun
         self._has_scope = "scope" in names
         assert not self._has_scope or names[0] == "scope", "account and region are the first columns"
         self._fields = [field for field in names if field != "scope"]
@@ -78,9 +80,10 @@ class Table(Generic[R]):
         self.select = f"SELECT {', '.join(self.columns)} FROM {name} "
         """Up to the table's name, for statements of a noun's own; ``load`` reads their rows."""
         self._get = f"{self.select}WHERE {where}"
-        self._insert = (
-            f"INSERT INTO {name} ({', '.join(self.columns)}) VALUES ({marks}) ON CONFLICT ({', '.join(key)}) DO NOTHING"
-        )
+        conflict = f"({', '.join(key)})" if unique == "" else unique
+        self._insert = f"INSERT INTO {name} ({', '.join(self.columns)}) VALUES ({marks})"
+        if conflict is not None:
+            self._insert += f" ON CONFLICT {conflict} DO NOTHING"
         self._update = f"UPDATE {name} SET {sets} WHERE {where}"
         self._delete = f"DELETE FROM {name} WHERE {where}"
         owner, last = key[:-1], key[-1]
@@ -96,11 +99,11 @@ class Table(Generic[R]):
         """Raises NotFound, with the last part of the key."""
         row = await tx.fetch_one(self._get, *key)
         if row is None:
-            raise NotFound(self._noun, str(key[-1]))
+            raise NotFound(self.noun, str(key[-1]))
         return self.load(row)
 
     async def insert(self, tx: Transaction, record: R) -> bool:
-        """False if there is one of that key."""
+        """False if there is one of that key, or of that ``unique`` index."""
         return await tx.execute(self._insert, *self.dump(record)) == 1
 
     async def update(self, tx: Transaction, record: R) -> bool:

@@ -11,7 +11,11 @@ from thingmint.yandex.contract.validation import FieldViolation, InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Unimplemented", "code_of", "violations_of"]
+    from google.protobuf.message import Message
+
+    from thingmint.yandex.contract import Contract
+
+__all__ = ["Unimplemented", "code_of", "status_of"]
 
 
 class Unimplemented(errors.DomainError):
@@ -47,7 +51,12 @@ def code_of(error: errors.DomainError) -> Code:
             raise AssertionError(f"{type(error).__name__} has no place in the table")
 
 
-def violations_of(error: errors.DomainError) -> Sequence[FieldViolation]:
+def status_of(contract: Contract, error: errors.DomainError, request_id: str) -> Message:
+    """A google.rpc.Status."""
+    return contract.statuses.build(code_of(error), str(error), violations=_violations_of(error), request_id=request_id)
+
+
+def _violations_of(error: errors.DomainError) -> Sequence[FieldViolation]:
     """What BadRequest details name."""
     match error:
         case InvalidRequest():

@@ -11,11 +11,11 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from thingmint.access.audit import CURRENT
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.domain.errors import DomainError, Invalid
 from thingmint.domain.names import authority_of
 from thingmint.yandex.contract.status import HTTP_STATUS, Code
+from thingmint.yandex.errors import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -145,7 +145,6 @@ class _Handlers(grpc.GenericRpcHandler):
         except DecodeError:
             raise Invalid("request", f"is not a well-formed {method.request_class.DESCRIPTOR.full_name}") from None
         key = dict(headers).get(b"idempotency-key")
-        CURRENT.set((call.request, call.outcome))
         answer = await self._api.serve(
             call.request,
             call.outcome,
@@ -157,7 +156,7 @@ class _Handlers(grpc.GenericRpcHandler):
         return answer.SerializeToString()
 
     async def _refuse(self, call: _Call, error: DomainError) -> NoReturn:
-        status: Any = self._api.status_of(error, call.request.id)
+        status: Any = status_of(self._api.contract, error, call.request.id)
         code = Code(status.code)
         call.outcome.code, call.outcome.status = code.name, HTTP_STATUS[code]
         await call.rpc.abort(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.domain.errors import NotFound, Throttled
 from thingmint.http.messages import Answer
 from thingmint.yandex.contract.status import HTTP_STATUS, Code
+from thingmint.yandex.errors import status_of
 
 if TYPE_CHECKING:
     from thingmint.access.context import Outcome, RequestContext
@@ -57,7 +58,7 @@ class YandexRest:
         return Answer(200, [_JSON, _request_id(context)], self._contract.response_to_json(answer), outcome.code)
 
     def refuse(self, context: RequestContext, error: DomainError) -> Answer:
-        status = self._api.status_of(error, context.id)
+        status = status_of(self._contract, error, context.id)
         code = Code(status.code)  # type: ignore[attr-defined]  # google.rpc.Status of a private pool
         headers = [_JSON, _request_id(context)]
         if isinstance(error, Throttled):

@@ -23,6 +23,7 @@ from thingmint.domain.errors import (
     MalformedPolicy,
     NotFound,
 )
+from thingmint.services.device_registry import list_folders
 from thingmint.store import access as sql
 from thingmint.store import audit as audit_sql
 from thingmint.store.times import to_micros
@@ -68,7 +69,9 @@ async def contents(world: World) -> dict[str, list[Any]]:
 async def test_an_account_begins_with_what_its_people_need(world: World) -> None:
     admin, account = world.administration, world.ours.account
     assert [row[:2] for row in await admin.list_accounts()] == [(account, "ours"), (world.theirs.account, "theirs")]
-    assert [row[:2] for row in await admin.list_folders(account)] == [(world.ours.folder, "default")]
+    assert [(row.id, row.name) for row in await world.read(lambda tx: list_folders(tx, account))] == [
+        (world.ours.folder, "default")
+    ]
     for kind, kinds in (("user", {"access-key", "api-token"}), ("service-account", {"authorized-key"})):
         principal: PrincipalKind = "user" if kind == "user" else "service-account"
         [row] = await admin.list_principals(account, principal)
@@ -136,7 +139,8 @@ async def test_names_that_are_none(world: World, name: str) -> None:
 async def test_names(world: World, name: str) -> None:
     await world.administration.create_principal(world.ours.account, "user", name)
     folder = await world.administration.create_folder(world.ours.account, name)
-    assert (folder, name) in [row[:2] for row in await world.administration.list_folders(world.ours.account)]
+    folders = await world.read(lambda tx: list_folders(tx, world.ours.account))
+    assert (folder, name) in [(row.id, row.name) for row in folders]
     await world.administration.put_policy(world.ours.account, name, POLICY)
 
 
@@ -371,7 +375,7 @@ async def test_one_account_cannot_touch_another(world: World) -> None:
             assert await contents(world) == before, name
     for empty in (
         await admin.list_policies(world.ours.account),
-        await admin.list_folders("000000000000"),
+        await world.read(lambda tx: list_folders(tx, "000000000000")),
         await admin.list_principals("000000000000", "user"),
     ):
         assert empty == []

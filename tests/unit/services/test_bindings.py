@@ -1,320 +1,297 @@
-"""Binding a certificate: what registration it makes or takes, and what is left when it ends."""
+"""Certificates of devices: which registration binding one makes or takes, and what is left when it ends."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.services.fleet_support import Fleet, certificate, certificate_pem, with_fleet
-from thingmint.domain.errors import AlreadyExists, Invalid, InvalidCertificate, LimitExceeded, NotFound
-from thingmint.domain.quotas import NO_QUOTAS
+from tests.unit import vectors
+from tests.world import OURS, THEIRS, unpacked
+from thingmint.domain.certificates import parse_certificate
+from thingmint.domain.errors import AlreadyExists, InvalidCertificate, LimitExceeded, NotFound
+from thingmint.domain.keys import FLEET_KEYS
 from thingmint.domain.status import Status
-from thingmint.services import certificates
-from thingmint.services import device_policies as policies
-from thingmint.services.bindings import submitted
-from thingmint.services.certificates import REGISTRATIONS, Registration
-from thingmint.store.outbox import notices_since
-from thingmint.store.times import from_micros
+from thingmint.services.certificates import REGISTRATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from thingmint.services.bindings import SubmittedCertificate
-    from thingmint.services.operations import RecordedOperation
-    from thingmint.store.engine import Transaction
-
-
-async def add(fleet: Fleet, device: str, submitted: SubmittedCertificate) -> RecordedOperation:
-    return await fleet.bindings.add(fleet.scope, device, submitted, fleet.clock.advance(), fleet.receipt())
+    from tests.world import World
+    from thingmint.domain.registration import Scope
+    from thingmint.services.certificates import Registration
 
 
-async def remove(fleet: Fleet, device: str, fingerprint: str) -> RecordedOperation:
-    return await fleet.bindings.remove(fleet.scope.account, device, fingerprint, fleet.receipt())
+@pytest.fixture
+async def device(world: World) -> str:
+    id = await world.device(await world.registry())
+    world.audit_resources()
+    return id
 
 
-async def register(fleet: Fleet, submitted: SubmittedCertificate, status: Status) -> Registration:
-    """As another face would have done it."""
-    now = fleet.clock.advance()
-    registration = Registration(
-        scope=fleet.scope,
-        fingerprint=submitted.certificate.fingerprint,
-        status=status,
-        mode="DEFAULT",
-        origin="keys",
-        created_at=now,
-        modified_at=now,
-        generation="g",
-        version=3,
+def fingerprint_of(pem: str) -> str:
+    return parse_certificate(pem, "pem", FLEET_KEYS).fingerprint
+
+
+async def add(world: World, device: str, pem: str, scope: Scope = OURS) -> Any:
+    """The Operation."""
+    return await world.yandex("DeviceService.AddCertificate", scope, device_id=device, certificate_data=pem)
+
+
+async def remove(world: World, device: str, pem: str, scope: Scope = OURS) -> Any:
+    return await world.yandex(
+        "DeviceService.DeleteCertificate", scope, device_id=device, fingerprint=fingerprint_of(pem)
     )
 
-    async def body(tx: Transaction) -> None:
-        assert await certificates.register(tx, registration, submitted.certificate, NO_QUOTAS)
 
-    await fleet.store.write(body)
-    return registration
+async def certificates(world: World, device: str, scope: Scope = OURS) -> list[Any]:
+    return list((await world.yandex("DeviceService.ListCertificates", scope, device_id=device)).certificates)
 
 
-def test_a_new_certificate_becomes_an_active_registration(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        device, new = (await fleet.device()).id, certificate()
-        await add(fleet, device, new)
-        registration = await fleet.registration(new)
-        assert registration is not None
-        assert (registration.status, registration.origin, registration.version) == (Status.ACTIVE, "registered", 1)
-        assert registration.generation == new.generation
-        [binding] = await fleet.bindings.list(fleet.scope.account, device)
-        assert fleet.results[-1] == binding
-        assert (binding.kind, binding.owner, binding.scope) == ("device", device, fleet.scope)
-        assert (binding.fingerprint, binding.sha1) == (new.certificate.fingerprint, new.certificate.sha1)
-        assert binding.made_registration
+async def registration(world: World, pem: str, scope: Scope = OURS) -> Registration | None:
+    return await world.read(lambda tx: REGISTRATIONS.find(tx, *scope, fingerprint_of(pem)))
 
-    with_fleet(tmp_path, test)
+
+async def register(world: World, pem: str, status: Status) -> Registration:
+    """As another API would have done it."""
+    await world.certificate(pem=pem)
+    found = await registration(world, pem)
+    assert found is not None
+    changed = replace(found, status=status, version=3)
+    await world.write(lambda tx: REGISTRATIONS.update(tx, changed))
+    world.audit_resources()
+    return changed
+
+
+async def test_a_new_certificate_becomes_an_active_registration(world: World, device: str) -> None:
+    pem = vectors.certificate_pem()
+    made = await add(world, device, pem)
+    added = await registration(world, pem)
+    assert added is not None
+    assert (added.status, added.origin, added.version) == (Status.ACTIVE, "registered", 1)
+    assert (added.mode, added.created_at) == ("SNI_ONLY", world.clock())
+    assert len(added.generation) == 36
+    assert await world.rows("SELECT account, region, kind, owner, made_registration FROM bindings") == [
+        (*OURS, "device", device, 1)
+    ]
+    assert (await certificates(world, device)) == [unpacked(made.response)]
+    assert world.audit_resources() == [f"yandex:device/{device}", f"cert/{added.fingerprint}"]
+
+
+@pytest.mark.parametrize("sha1", [False, True])
+async def test_certificates_are_told_by_the_fingerprint_that_is_set(world: World, device: str, sha1: bool) -> None:
+    world.sha1_fingerprints = sha1
+    pem = vectors.certificate_pem()
+    made = await add(world, device, pem)
+    shown = hashlib.sha1(vectors.to_der(pem)).hexdigest() if sha1 else fingerprint_of(pem)
+    told = unpacked(made.response)
+    assert (told.device_id, told.fingerprint, told.certificate_data) == (device, shown, pem)
+    assert told.created_at.ToDatetime() == world.clock().replace(tzinfo=None)
+    assert (unpacked(made.metadata).device_id, unpacked(made.metadata).fingerprint) == (device, shown)
+    assert [each.fingerprint for each in await certificates(world, device)] == [shown]
 
 
 @pytest.mark.parametrize("spell", [str, str.rstrip, lambda pem: pem.replace("\n", "\r\n"), lambda pem: f"x\n{pem}y"])
-def test_the_text_is_kept_as_it_was_sent(tmp_path: Path, spell: Callable[[str], str]) -> None:
-    async def test(fleet: Fleet) -> None:
-        device, pem = (await fleet.device()).id, spell(certificate_pem())
-        await add(fleet, device, submitted(pem, "f"))
-        [binding] = await fleet.bindings.list(fleet.scope.account, device)
-        assert binding.pem == pem
+async def test_the_text_is_kept_as_it_was_sent(world: World, device: str, spell: Callable[[str], str]) -> None:
+    pem = spell(vectors.certificate_pem())
+    await add(world, device, pem)
+    assert [each.certificate_data for each in await certificates(world, device)] == [pem]
 
-    with_fleet(tmp_path, test)
+
+async def test_a_creation_binds_the_certificates_that_it_brings_along(world: World) -> None:
+    pems = [vectors.certificate_pem() for _ in range(2)]
+    registry = await world.registry(certificates=[{"certificate_data": pems[0]}])
+    made = await world.device(registry, certificates=[{"certificate_data": pems[1]}])
+    assert await world.rows("SELECT kind, owner, fingerprint FROM bindings ORDER BY created_at") == [
+        ("registry", registry, fingerprint_of(pems[0])),
+        ("device", made, fingerprint_of(pems[1])),
+    ]
 
 
 @pytest.mark.parametrize("status", Status)
-def test_an_existing_registration_is_taken_as_it_is(tmp_path: Path, status: Status) -> None:
-    async def test(fleet: Fleet) -> None:
-        device, known = (await fleet.device()).id, certificate()
-        registration = await register(fleet, known, status)
-        await add(fleet, device, known)
-        assert await fleet.registration(known) == registration
-        [binding] = await fleet.bindings.list(fleet.scope.account, device)
-        assert not binding.made_registration
-        await remove(fleet, device, known.certificate.fingerprint)
-        assert await fleet.registration(known) == registration
-
-    with_fleet(tmp_path, test)
+async def test_an_existing_registration_is_taken_as_it_is(world: World, device: str, status: Status) -> None:
+    pem = vectors.certificate_pem()
+    known = await register(world, pem, status)
+    await add(world, device, pem)
+    assert await registration(world, pem) == known
+    assert await world.rows("SELECT made_registration FROM bindings") == [(0,)]
+    assert world.audit_resources() == [f"yandex:device/{device}", f"cert/{known.fingerprint}"]
+    await remove(world, device, pem)
+    assert await registration(world, pem) == known
 
 
 @pytest.mark.parametrize("status", [Status.ACTIVE, Status.INACTIVE, Status.REVOKED])
-def test_the_registration_that_binding_made_ends_with_it(tmp_path: Path, status: Status) -> None:
-    async def test(fleet: Fleet) -> None:
-        device, new = (await fleet.device()).id, certificate()
-        await add(fleet, device, new)
-        registration = await fleet.registration(new)
-        assert registration is not None
-
-        async def body(tx: Transaction) -> None:
-            await REGISTRATIONS.update(tx, replace(registration, status=status))
-
-        await fleet.store.write(body)
-        await remove(fleet, device, new.certificate.sha1)
-        assert await fleet.registration(new) is None
-        assert await fleet.bindings.list(fleet.scope.account, device) == []
-
-    with_fleet(tmp_path, test)
+async def test_the_registration_that_binding_made_ends_with_it(world: World, device: str, status: Status) -> None:
+    pem = vectors.certificate_pem()
+    await add(world, device, pem)
+    made = await registration(world, pem)
+    assert made is not None
+    changed = replace(made, status=status)
+    await world.write(lambda tx: REGISTRATIONS.update(tx, changed))
+    world.audit_resources()
+    await remove(world, device, pem)
+    assert await registration(world, pem) is None
+    assert await certificates(world, device) == []
+    assert world.audit_resources() == [f"cert/{made.fingerprint}", f"yandex:device/{device}"]
 
 
-@pytest.mark.parametrize("held_by", ["a policy", "a thing"])
+@pytest.mark.parametrize("spell", [fingerprint_of, lambda pem: hashlib.sha1(vectors.to_der(pem)).hexdigest()])
+@pytest.mark.parametrize("case", [str.lower, str.upper])
+async def test_either_fingerprint_names_the_certificate_to_delete(
+    world: World, device: str, spell: Callable[[str], str], case: Callable[[str], str]
+) -> None:
+    pem, other = vectors.certificate_pem(), vectors.certificate_pem()
+    await add(world, device, pem)
+    await add(world, device, other)
+    fingerprint = case(spell(pem))
+    made = await world.yandex("DeviceService.DeleteCertificate", device_id=device, fingerprint=fingerprint)
+    assert unpacked(made.metadata).fingerprint == fingerprint
+    assert [each.fingerprint for each in await certificates(world, device)] == [fingerprint_of(other)]
+
+
+async def attach_policy(world: World, arn: str) -> None:
+    statement = {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": statement})
+    await world.aws("CreatePolicy", policyName="p", policyDocument=document)
+    await world.aws("AttachPolicy", policyName="p", target=arn)
+
+
+async def attach_thing(world: World, arn: str) -> None:
+    await world.aws("CreateThing", thingName="t")
+    await world.aws("AttachThingPrincipal", thingName="t", principal=arn)
+
+
+@pytest.mark.parametrize("attach", [attach_policy, attach_thing])
 @pytest.mark.parametrize("whole", [False, True])
-def test_what_something_else_holds_stays(tmp_path: Path, held_by: str, whole: bool) -> None:
+async def test_a_registration_that_something_else_holds_stays(
+    world: World, device: str, attach: Callable[[World, str], Any], whole: bool
+) -> None:
     """When it is unbound, and when its device is deleted."""
-
-    async def test(fleet: Fleet) -> None:
-        held, free = certificate(), certificate()
-        device = await fleet.device(held, free)
-        await (attach_policy if held_by == "a policy" else attach_thing)(fleet, held.certificate.fingerprint)
-        registration = await fleet.registration(held)
-        assert registration is not None
-        if whole:
-            await fleet.fleet.delete_device(fleet.scope.account, device.id, fleet.receipt())
-        else:
-            for each in (held, free):
-                await remove(fleet, device.id, each.certificate.fingerprint)
-        assert await fleet.registration(free) is None
-        assert await fleet.registration(held) == registration
-        other = await fleet.device(held)
-        [binding] = await fleet.bindings.list(fleet.scope.account, other.id)
-        assert not binding.made_registration
-
-    with_fleet(tmp_path, test)
+    held, free = vectors.certificate_pem(), vectors.certificate_pem()
+    for pem in (held, free):
+        await add(world, device, pem)
+    before = await registration(world, held)
+    assert before is not None
+    await attach(world, before.arn)
+    if whole:
+        await world.yandex("DeviceService.Delete", device_id=device)
+    else:
+        for pem in (held, free):
+            await remove(world, device, pem)
+    assert await registration(world, free) is None
+    assert await registration(world, held) == before
+    other = await world.device(await world.registry())
+    await add(world, other, held)
+    assert await world.rows("SELECT made_registration FROM bindings") == [(0,)]
 
 
-def test_binding_and_unbinding_are_announced(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        first, second = certificate(), certificate()
-        notices = [(*fleet.scope, "certificate", each.certificate.fingerprint) for each in (first, second)]
-        registry = await fleet.registry(first)
-        device = await fleet.device(second, registry=registry)
-        assert await announced(fleet) == notices
-        await remove(fleet, device.id, second.certificate.fingerprint)
-        assert await announced(fleet) == notices[1:]
-        await add(fleet, device.id, second)
-        assert await announced(fleet) == notices[1:]
-        await fleet.fleet.delete_device(fleet.scope.account, device.id, fleet.receipt())
-        assert await announced(fleet) == notices[1:]
-        await fleet.fleet.delete_registry(fleet.scope.account, registry.id, fleet.receipt())
-        assert await announced(fleet) == notices[:1]
-
-    with_fleet(tmp_path, test)
+async def test_binding_and_unbinding_are_published(world: World) -> None:
+    first, second = vectors.certificate_pem(), vectors.certificate_pem()
+    of_first, of_second = ([("certificate", fingerprint_of(pem))] for pem in (first, second))
+    registry = await world.registry(certificates=[{"certificate_data": first}])
+    assert await world.published() == of_first
+    device = await world.device(registry, certificates=[{"certificate_data": second}])
+    assert await world.published() == of_second
+    await remove(world, device, second)
+    assert await world.published() == of_second
+    await add(world, device, second)
+    assert await world.published() == of_second
+    await world.yandex("DeviceService.Delete", device_id=device)
+    assert await world.published() == of_second
+    await world.yandex("RegistryService.Delete", registry_id=registry)
+    assert await world.published() == of_first
 
 
-async def announced(fleet: Fleet) -> list[tuple[str, ...]]:
-    """Since the last time that this was asked."""
-
-    async def body(tx: Transaction) -> list[tuple[str, ...]]:
-        notices = await notices_since(tx, from_micros(0))
-        await tx.execute("DELETE FROM outbox")
-        return [notice[2:] for notice in notices]
-
-    return await fleet.store.write(body)
-
-
-async def attach_policy(fleet: Fleet, fingerprint: str) -> None:
-    async def body(tx: Transaction) -> None:
-        await tx.execute("INSERT INTO device_policies VALUES ($1, $2, 'p', 1, 1, '', 0, 0)", *fleet.scope)
-        await policies.attach_policy(tx, fleet.scope, "p", policies.Target("cert", fingerprint), fleet.clock.now)
-
-    await fleet.store.write(body)
-
-
-async def attach_thing(fleet: Fleet, fingerprint: str) -> None:
-    async def body(tx: Transaction) -> None:
-        await tx.execute(
-            "INSERT INTO things (account, region, name, id, attributes, version, created_at) "
-            "VALUES ($1, $2, 't', 'i', '{}', 1, 0)",
-            *fleet.scope,
-        )
-        await tx.execute(
-            "INSERT INTO thing_principals (account, region, thing, fingerprint, exclusive, attached_at) "
-            "VALUES ($1, $2, 't', $3, 0, 0)",
-            *fleet.scope,
-            fingerprint,
-        )
-
-    await fleet.store.write(body)
-
-
-def test_bound_once_in_an_account(tmp_path: Path) -> None:
-    """To a device or to a registry."""
-
-    async def test(fleet: Fleet) -> None:
-        of_device, of_registry = certificate(), certificate()
-        device = await fleet.device(of_device)
-        await fleet.registry(of_registry)
-        other = await fleet.device()
-        for bound in (of_device, of_registry):
-            for owner in (device, other):
-                with pytest.raises(AlreadyExists) as refused:
-                    await add(fleet, owner.id, bound)
-                assert refused.value.id == bound.certificate.fingerprint
-            with pytest.raises(AlreadyExists):
-                await fleet.registry(bound)
-        assert await fleet.bindings.list(fleet.scope.account, other.id) == []
-        foreign = await fleet.second()
-        await add(foreign, (await foreign.device()).id, of_device)
-
-    with_fleet(tmp_path, test)
-
-
-def test_the_same_certificate_twice_in_one_creation(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        new = certificate()
+async def test_a_certificate_is_bound_once_in_an_account(world: World, device: str) -> None:
+    of_device, of_registry = vectors.certificate_pem(), vectors.certificate_pem()
+    await add(world, device, of_device)
+    registry = await world.registry(certificates=[{"certificate_data": of_registry}])
+    other = await world.device(registry)
+    for pem in (of_device, of_registry):
+        for owner in (device, other):
+            with pytest.raises(AlreadyExists, match=fingerprint_of(pem)):
+                await add(world, owner, pem)
         with pytest.raises(AlreadyExists):
-            await fleet.registry(new, new)
-        assert await fleet.registration(new) is None
-
-    with_fleet(tmp_path, test)
+            await world.registry(certificates=[{"certificate_data": pem}])
+    assert await certificates(world, other) == []
 
 
-def test_another_accounts_registration_stays(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        shared, other = certificate(), await fleet.second()
-        mine, theirs = await fleet.device(shared), await other.device(shared)
-        await remove(fleet, mine.id, shared.certificate.fingerprint)
-        assert await fleet.registration(shared) is None
-        assert await other.registration(shared) is not None
-        [binding] = await other.bindings.list(other.scope.account, theirs.id)
-        assert binding.pem == shared.pem
-
-    with_fleet(tmp_path, test)
+async def test_a_certificate_can_be_bound_in_each_account(world: World, device: str) -> None:
+    pem = vectors.certificate_pem()
+    theirs = await world.device(await world.registry(THEIRS), THEIRS)
+    await add(world, device, pem)
+    await add(world, theirs, pem.rstrip(), THEIRS)
+    await remove(world, device, pem)
+    assert await registration(world, pem) is None
+    assert await registration(world, pem, THEIRS) is not None
+    assert [each.certificate_data for each in await certificates(world, theirs, THEIRS)] == [pem.rstrip()]
 
 
-def test_what_is_not_found(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        bound, loose = certificate(), certificate()
-        device = (await fleet.device(bound)).id
-        other = (await fleet.device()).id
-        fingerprint = bound.certificate.fingerprint
-        for missing in (loose.certificate.fingerprint, "", fingerprint[:-1], fingerprint.upper()):
-            with pytest.raises(NotFound) as refused:
-                await remove(fleet, device, missing)
-            assert refused.value.kind == "certificate"
-        with pytest.raises(NotFound):
-            await remove(fleet, other, fingerprint)
-        for nobody in ("are1", device[:-1]):
-            with pytest.raises(NotFound) as refused:
-                await remove(fleet, nobody, fingerprint)
-            assert refused.value.kind == "device"
-            with pytest.raises(NotFound):
-                await add(fleet, nobody, loose)
-            with pytest.raises(NotFound):
-                await fleet.bindings.list(fleet.scope.account, nobody)
-        foreign = await fleet.second()
-        with pytest.raises(NotFound):
-            await remove(foreign, device, fingerprint)
-        with pytest.raises(NotFound):
-            await foreign.bindings.list(foreign.scope.account, device)
-        assert await fleet.registration(loose) is None
-        assert len(await fleet.bindings.list(fleet.scope.account, device)) == 1
-
-    with_fleet(tmp_path, test)
+async def test_a_creation_cannot_bring_a_certificate_twice(world: World) -> None:
+    twice = [{"certificate_data": vectors.certificate_pem()}] * 2
+    with pytest.raises(AlreadyExists):
+        await world.registry(certificates=twice)
+    assert await world.count("registrations") == 0
 
 
-def test_deleting_the_owner(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        made, known = certificate(), certificate()
-        registration = await register(fleet, known, Status.INACTIVE)
-        device = await fleet.device(made, known)
-        await fleet.fleet.delete_device(fleet.scope.account, device.id, fleet.receipt())
-        assert await fleet.registration(made) is None
-        assert await fleet.registration(known) == registration
-        await fleet.device(made, known)
-
-    with_fleet(tmp_path, test)
-
-
-def test_how_many_one_owner_can_have(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        many = [certificate() for _ in range(51)]
-        device = await fleet.device(*many[:49])
-        await add(fleet, device.id, many[49])
-        with pytest.raises(LimitExceeded):
-            await add(fleet, device.id, many[50])
-        assert await fleet.registration(many[50]) is None
-        assert len(await fleet.bindings.list(fleet.scope.account, device.id)) == 50
-
-    with_fleet(tmp_path, test)
+async def test_only_its_own_certificates_can_be_deleted_from_a_device(world: World, device: str) -> None:
+    bound, loose = vectors.certificate_pem(), vectors.certificate_pem()
+    await add(world, device, bound)
+    other = await world.device(await world.registry())
+    fingerprint = fingerprint_of(bound)
+    for owner, missing in (
+        (device, fingerprint_of(loose)),
+        (device, fingerprint[:-1]),
+        (device, "%"),
+        (other, fingerprint),
+    ):
+        with pytest.raises(NotFound, match=f"certificate {missing} "):
+            await world.yandex("DeviceService.DeleteCertificate", device_id=owner, fingerprint=missing)
+    assert len(await certificates(world, device)) == 1
 
 
-def test_at_the_same_time(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        new = certificate()
-        devices = [await fleet.device() for _ in range(20)]
-        outcomes = await asyncio.gather(*(add(fleet, each.id, new) for each in devices), return_exceptions=True)
-        assert sum(isinstance(each, AlreadyExists) for each in outcomes) == 19
-
-    with_fleet(tmp_path, test)
+async def test_a_refused_addition_registers_nothing(world: World) -> None:
+    with pytest.raises(NotFound):
+        await add(world, "are0", vectors.certificate_pem())
+    assert await world.count("registrations") == await world.count("certificates") == 0
 
 
-@pytest.mark.parametrize("field", ["certificate_data", "certificates[0].certificate_data"])
-def test_what_is_no_certificate_is_named(field: str) -> None:
-    with pytest.raises(InvalidCertificate) as refused:
-        submitted("", field)
-    assert refused.value.field == field
-    assert isinstance(refused.value, Invalid)
+async def test_deleting_a_device_unbinds_all_that_it_has(world: World, device: str) -> None:
+    made, known = vectors.certificate_pem(), vectors.certificate_pem()
+    before = await register(world, known, Status.INACTIVE)
+    for pem in (made, known):
+        await add(world, device, pem)
+    await world.yandex("DeviceService.Delete", device_id=device)
+    assert await registration(world, made) is None
+    assert await registration(world, known) == before
+    other = await world.device(await world.registry())
+    for pem in (made, known):
+        await add(world, other, pem)
+
+
+async def test_a_device_has_50_certificates_at_most(world: World) -> None:
+    *many, last, one_more = (vectors.certificate_pem() for _ in range(51))
+    registry = await world.registry()
+    device = await world.device(registry, certificates=[{"certificate_data": pem} for pem in many])
+    await add(world, device, last)
+    with pytest.raises(LimitExceeded, match="A device can have at most 50 certificates"):
+        await add(world, device, one_more)
+    assert await registration(world, one_more) is None
+    assert len(await certificates(world, device)) == 50
+
+
+async def test_of_many_that_add_one_certificate_at_once_one_succeeds(world: World) -> None:
+    registry, pem = await world.registry(), vectors.certificate_pem()
+    devices = [await world.device(registry) for _ in range(20)]
+    outcomes = await asyncio.gather(*(add(world, each, pem) for each in devices), return_exceptions=True)
+    assert sum(isinstance(each, AlreadyExists) for each in outcomes) == 19
+
+
+async def test_what_is_no_certificate_is_refused_by_name(world: World, device: str) -> None:
+    with pytest.raises(InvalidCertificate) as caught:
+        await add(world, device, "nothing")
+    assert caught.value.field == "certificate_data"

@@ -1,188 +1,282 @@
-"""Operations are recorded with the change or not at all, and the same request is made once."""
+"""Operations are recorded with their change or not at all, and the same request is made once."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.services.fleet_support import Fleet, key, with_fleet
-from thingmint.domain.errors import Conflict, Invalid, NotFound
+from tests.unit import vectors
+from tests.world import OURS, THEIRS, unpacked
+from thingmint.domain.certificates import parse_certificate
+from thingmint.domain.errors import AlreadyExists, Conflict, Denied, Invalid, InvalidCertificate, NotFound
+from thingmint.domain.keys import FLEET_KEYS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from thingmint.services.operations import IdempotencyKey, RecordedOperation
-    from thingmint.store.engine import Transaction
+    from tests.world import World
 
 WINDOW = timedelta(hours=24)
 
 
-class Change:
-    """Counts how often it is made."""
-
-    def __init__(self, refusal: Exception | None = None) -> None:
-        self.made = 0
-        self._refusal = refusal
-
-    async def __call__(self, tx: Transaction) -> int:
-        if self._refusal is not None:
-            raise self._refusal
-        self.made += 1
-        return self.made
+async def create(world: World, key: str | None = None, **given: Any) -> Any:
+    """The Operation of a registry's creation."""
+    return await world.yandex("RegistryService.Create", key=key, **{"folder_id": world.ours.folder} | given)
 
 
-async def write(fleet: Fleet, change: Change, key: IdempotencyKey | None = None) -> RecordedOperation:
-    return await fleet.operations.write(fleet.receipt(key), change)
+async def operation(world: World, id: str, **call: Any) -> Any:
+    return await world.yandex("OperationService.Get", operation_id=id, **call)
 
 
-def test_it_is_found_by_its_own_account_only(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        receipt = replace(fleet.receipt(), finishes_at=fleet.clock.now + timedelta(seconds=5))
-        recorded = await fleet.operations.write(receipt, Change())
-        assert (recorded.id, recorded.answer, recorded.finishes_at) == (receipt.id, b"1", receipt.finishes_at)
-        assert await fleet.operations.get(fleet.scope.account, receipt.id) == recorded
-        other = await fleet.second()
-        for account, id in ((other.scope.account, receipt.id), (fleet.scope.account, "are1"), ("", receipt.id)):
-            with pytest.raises(NotFound):
-                await fleet.operations.get(account, id)
-
-    with_fleet(tmp_path, test)
+async def test_a_change_answers_its_operation(world: World) -> None:
+    made = await create(world, principal="aje2")
+    assert made.id.startswith("are")
+    assert (made.description, made.created_by, made.done) == ("Create device registry", "aje2", True)
+    assert made.created_at == made.modified_at
+    assert made.created_at.ToDatetime() == world.clock().replace(tzinfo=None)
+    assert made.WhichOneof("result") == "response"
 
 
-def test_a_refused_change_leaves_nothing(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        refusal = Conflict("registry", "r", "has devices")
-        receipt = fleet.receipt(key())
-        with pytest.raises(Conflict):
-            await fleet.operations.write(receipt, Change(refusal))
+@pytest.mark.parametrize("method", ["Get", "Cancel"])
+async def test_an_operation_is_answered_again_as_it_was(world: World, method: str) -> None:
+    made = await create(world)
+    assert await world.yandex(f"OperationService.{method}", operation_id=made.id) == made
+
+
+async def test_an_operation_is_found_in_its_own_account_only(world: World) -> None:
+    made = await create(world)
+    with pytest.raises(NotFound, match=f"operation {made.id} does not exist"):
+        await world.yandex("OperationService.Get", THEIRS, operation_id=made.id)
+
+
+async def test_who_began_an_operation_sees_it_and_others_have_to_be_allowed(world: World) -> None:
+    made = await create(world)
+    world.denied.add("yandex:OperationService.Get")
+    assert await operation(world, made.id) == made
+    with pytest.raises(Denied):
+        await operation(world, made.id, principal="aje2")
+    assert world.containers[-1] == (f"yandex:cloud/{OURS.account}",)
+    world.denied.clear()
+    assert await operation(world, made.id, principal="aje2") == made
+
+
+async def test_times_of_operations_are_cut_to_milliseconds(world: World) -> None:
+    world.clock.now = world.clock.now.replace(microsecond=123_999)
+    made = await create(world)
+    assert made.created_at.nanos == made.modified_at.nanos == 123_000_000
+    assert unpacked(made.response).created_at.nanos == 123_999_000
+
+
+async def test_a_refused_change_leaves_no_operation_and_does_not_use_its_key_up(world: World) -> None:
+    registry = await world.registry()
+    device = await world.device(registry)
+    before = await world.count("operations")
+    with pytest.raises(Conflict):
+        await world.yandex("RegistryService.Delete", registry_id=registry, key="k")
+    assert await world.count("operations") == before
+    assert await world.count("idempotency_keys") == 0
+    await world.yandex("DeviceService.Delete", device_id=device)
+    await world.yandex("RegistryService.Delete", registry_id=registry, key="k")
+
+
+async def test_a_change_whose_operation_cannot_be_recorded_is_undone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise TypeError("no")
+
+    monkeypatch.setattr("thingmint.yandex.operations.answering.record_operation", fail)
+    with pytest.raises(TypeError):
+        await create(world)
+    assert await world.count("registries") == 0
+
+
+async def test_the_same_request_is_made_once(world: World) -> None:
+    made = await create(world, "k")
+    world.clock.advance(seconds=1)
+    assert await create(world, "k") == made
+    assert await world.count("registries") == 1
+
+
+OTHERS: list[dict[str, Any]] = [{"key": None}, {"key": "l"}, {"key": "k", "principal": "aje2"}]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+async def test_another_key_or_caller_makes_another_request(world: World, other: dict[str, Any]) -> None:
+    made = await create(world, "k")
+    assert (await create(world, **other)).id != made.id
+    assert await world.count("registries") == 2
+
+
+async def test_another_method_makes_another_request(world: World) -> None:
+    registry = await world.registry()
+    device = await world.device(registry, key="k")
+    made = await world.yandex("DeviceService.Delete", device_id=device, key="k")
+    assert made.description == "Delete device"
+
+
+async def test_another_folder_makes_another_request(world: World) -> None:
+    await world.write(lambda tx: tx.execute("INSERT INTO folders VALUES ('b1g3', $1, 'n', 0)", OURS.account))
+    made = await create(world, "k")
+    assert (await create(world, "k", folder_id="b1g3")).id != made.id
+
+
+async def test_other_content_under_the_same_key_is_refused(world: World) -> None:
+    made = await create(world, "k")
+    with pytest.raises(Invalid, match="idempotency_key"):
+        await create(world, "k", name="n")
+    assert await world.count("registries") == 1
+    assert await create(world, "k") == made, "the first one is remembered still"
+
+
+async def test_deletions_are_remembered_though_nothing_is_left(world: World) -> None:
+    registry, pem = await world.registry(), vectors.certificate_pem()
+    device = await world.device(registry, certificates=[{"certificate_data": pem}])
+    fingerprint = parse_certificate(pem, "pem", FLEET_KEYS).fingerprint
+    for label, fields in (
+        ("DeviceService.DeleteCertificate", {"device_id": device, "fingerprint": fingerprint}),
+        ("DeviceService.Delete", {"device_id": device}),
+        ("RegistryService.Delete", {"registry_id": registry}),
+    ):
+        made = await world.yandex(label, key="k", **fields)
+        assert await world.yandex(label, key="k", **fields) == made
         with pytest.raises(NotFound):
-            await fleet.operations.get(fleet.scope.account, receipt.id)
-        change = Change()
-        assert (await write(fleet, change, key())).id != receipt.id
-        assert change.made == 1
-
-    with_fleet(tmp_path, test)
+            await world.yandex(label, key="l", **fields)
 
 
-def test_an_answer_that_cannot_be_encoded_undoes_the_change(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        def encode(_: Any) -> bytes:
-            raise TypeError("no")
-
-        registry = fleet.new_registry()
-        with pytest.raises(TypeError):
-            await fleet.fleet.create_registry(fleet.scope, registry, (), replace(fleet.receipt(), encode=encode))
-        with pytest.raises(NotFound):
-            await fleet.fleet.get_registry(fleet.scope.account, registry.id)
-
-    with_fleet(tmp_path, test)
+async def test_an_addition_is_remembered_though_its_device_is_gone(world: World) -> None:
+    device = await world.device(await world.registry())
+    fields = {"device_id": device, "certificate_data": vectors.certificate_pem()}
+    made = await world.yandex("DeviceService.AddCertificate", key="k", **fields)
+    await world.yandex("DeviceService.Delete", device_id=device)
+    assert await world.yandex("DeviceService.AddCertificate", key="k", **fields) == made
 
 
-SAME = [key(), replace(key(), folder=None)]
-
-
-@pytest.mark.parametrize("again", SAME, ids=["the same", "its folder is gone"])
-def test_the_same_request_is_made_once(tmp_path: Path, again: IdempotencyKey) -> None:
-    async def test(fleet: Fleet) -> None:
-        change = Change()
-        first = await write(fleet, change, key())
-        assert await write(fleet, change, again) == first
-        assert change.made == 1
-
-    with_fleet(tmp_path, test)
-
-
-@pytest.mark.parametrize(
-    "other", [key("l"), key(caller="aje2"), key(folder="b1g2"), key(method="/Service/Other"), None]
-)
-def test_what_makes_a_request_another_one(tmp_path: Path, other: IdempotencyKey | None) -> None:
-    async def test(fleet: Fleet) -> None:
-        change = Change()
-        first = await write(fleet, change, key())
-        assert (await write(fleet, change, other)).id != first.id
-        assert change.made == 2
-
-    with_fleet(tmp_path, test)
-
-
-def test_another_content_under_the_same_key_is_refused(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        change = Change()
-        first = await write(fleet, change, key())
-        with pytest.raises(Invalid) as refused:
-            await write(fleet, change, key(request_sha256=b"\2" * 32))
-        assert refused.value.field == "idempotency_key"
-        assert change.made == 1
-        assert await write(fleet, change, key()) == first, "the first one is remembered still"
-
-    with_fleet(tmp_path, test)
+async def test_a_creation_is_remembered_though_its_registry_is_gone(world: World) -> None:
+    registry = await world.registry()
+    made = await world.yandex("DeviceService.Create", registry_id=registry, key="k")
+    await world.yandex("DeviceService.Delete", device_id=unpacked(made.metadata).device_id)
+    await world.yandex("RegistryService.Delete", registry_id=registry)
+    assert await world.yandex("DeviceService.Create", registry_id=registry, key="k") == made
 
 
 @pytest.mark.parametrize(("later", "made"), [(WINDOW - timedelta(seconds=5), 1), (WINDOW, 2), (WINDOW * 3, 2)])
-def test_a_key_is_remembered_for_a_day(tmp_path: Path, later: timedelta, made: int) -> None:
-    async def test(fleet: Fleet) -> None:
-        change = Change()
-        first = await write(fleet, change, key())
-        fleet.clock.advance(later)
-        await write(fleet, change, key())
-        assert change.made == made
-        assert await fleet.operations.get(fleet.scope.account, first.id) == first, "operations themselves stay"
-        await write(fleet, change, key())
-        assert change.made == made
-
-    with_fleet(tmp_path, test)
+async def test_a_key_is_remembered_for_a_day(world: World, later: timedelta, made: int) -> None:
+    first = await create(world, "k")
+    world.clock.now += later
+    for _ in range(2):
+        await create(world, "k")
+        assert await world.count("registries") == made
+    assert await operation(world, first.id) == first, "operations themselves stay"
 
 
-def test_old_keys_are_removed(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        async def count(tx: Transaction) -> int:
-            row = await tx.fetch_one("SELECT count(*) FROM idempotency_keys")
-            return int(row[0]) if row else 0
-
-        for number in range(5):
-            await write(fleet, Change(), key(f"k{number}"))
-        assert await fleet.store.read(count) == 5
-        fleet.clock.advance(WINDOW)
-        await write(fleet, Change(), key("new"))
-        assert await fleet.store.read(count) == 1
-
-    with_fleet(tmp_path, test)
+async def test_old_keys_are_removed(world: World) -> None:
+    for number in range(5):
+        await create(world, f"k{number}")
+    assert await world.count("idempotency_keys") == 5
+    world.clock.now += WINDOW
+    await create(world, "new")
+    assert await world.count("idempotency_keys") == 1
 
 
-def test_at_the_same_time(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        change = Change()
-        recorded = await asyncio.gather(*(write(fleet, change, key()) for _ in range(50)))
-        assert len({each.id for each in recorded}) == 1
-        assert change.made == 1
-
-    with_fleet(tmp_path, test)
+async def test_the_same_request_many_times_at_once_is_made_once(world: World) -> None:
+    made = await asyncio.gather(*(create(world, "k") for _ in range(50)))
+    assert len({each.id for each in made}) == 1
+    assert await world.count("registries") == 1
 
 
-def test_a_recorded_refusal(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        receipt = replace(fleet.receipt(key()), encode=lambda _: b"refused")
-        recorded = await fleet.operations.record_refusal(receipt)
-        assert recorded.answer == b"refused"
-        assert await fleet.operations.get(fleet.scope.account, receipt.id) == recorded
-        change = Change()
-        assert await write(fleet, change, key()) == recorded
-        assert change.made == 0
-
-    with_fleet(tmp_path, test)
+@pytest.mark.parametrize("key", ["", "x" * 257])
+async def test_keys_have_1_to_256_characters(world: World, key: str) -> None:
+    with pytest.raises(Invalid, match="idempotency_key"):
+        await create(world, key)
+    world.denied.add("yandex:RegistryService.Create")
+    with pytest.raises(Denied):
+        await create(world, key)
+    world.denied.clear()
+    assert (await create(world, "x" * 256)).done
 
 
-def test_two_refusals_without_folder_under_one_key(tmp_path: Path) -> None:
-    """Nothing says that they belong together, so both are recorded."""
+async def test_reads_take_no_notice_of_keys(world: World) -> None:
+    registry = await world.registry()
+    for key in ("k", "k", "x" * 1000):
+        assert (await world.yandex("RegistryService.Get", registry_id=registry, key=key)).id == registry
 
-    async def test(fleet: Fleet) -> None:
-        for content in (b"\1" * 32, b"\2" * 32):
-            receipt = fleet.receipt(key(folder=None, request_sha256=content))
-            recorded = await fleet.operations.record_refusal(receipt)
-            assert recorded.id == receipt.id
 
-    with_fleet(tmp_path, test)
+async def test_a_repeated_request_parses_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = await world.device(await world.registry())
+    fields = {"device_id": device, "certificate_data": vectors.certificate_pem()}
+    made = await world.yandex("DeviceService.AddCertificate", key="k", **fields)
+    monkeypatch.setattr("thingmint.yandex.operations.owners.parse_submitted", None)
+    assert await world.yandex("DeviceService.AddCertificate", key="k", **fields) == made
+
+
+async def test_nothing_is_parsed_for_who_may_not(world: World) -> None:
+    world.denied.add("yandex:DeviceService.AddCertificate")
+    with pytest.raises(Denied):
+        await world.yandex("DeviceService.AddCertificate", device_id="are0", certificate_data="nothing")
+
+
+async def test_a_pending_operation_tells_its_metadata_and_then_its_response(world: World) -> None:
+    world.pending = timedelta(seconds=5)
+    made = await create(world, "k", name="r")
+    assert not made.done
+    assert made.WhichOneof("result") is None
+    registry = unpacked(made.metadata).registry_id
+    assert (await world.yandex("RegistryService.Get", registry_id=registry)).name == "r"
+    world.clock.advance(seconds=4.999)
+    assert await operation(world, made.id) == await create(world, "k", name="r") == made
+    world.clock.advance(seconds=0.001)
+    finished = await operation(world, made.id)
+    assert finished == await create(world, "k", name="r")
+    assert (finished.done, unpacked(finished.response).id) == (True, registry)
+    assert finished.modified_at == made.modified_at
+
+
+async def test_while_operations_are_pending_a_refused_change_ends_as_one(world: World) -> None:
+    await create(world, name="taken")
+    world.pending = timedelta(seconds=5)
+    world.audit_resources()
+    made = await create(world, "k", name="taken")
+    assert not made.done
+    assert unpacked(made.metadata).registry_id.startswith("are")
+    world.clock.advance(seconds=5)
+    failed = await operation(world, made.id)
+    assert (failed.done, failed.error.code) == (True, 6)
+    assert failed.error.message == "registry taken already exists"
+    assert [detail.type_url.rpartition(".")[2] for detail in failed.error.details] == ["RequestInfo"]
+    assert failed.WhichOneof("result") == "error"
+    assert await create(world, "k", name="taken") == failed, "its key is used up"
+    assert await world.count("registries") == 1
+    assert world.audit_resources() == []
+
+
+async def test_while_operations_are_pending_what_the_request_itself_is_refused_for_is_told_at_once(
+    world: World,
+) -> None:
+    world.pending = timedelta(seconds=5)
+    await create(world, "k")
+    add = {"device_id": "are0", "certificate_data": vectors.certificate_pem()}
+    with pytest.raises(InvalidCertificate):
+        await world.yandex("DeviceService.AddCertificate", **add | {"certificate_data": "nothing"})
+    with pytest.raises(Invalid, match="idempotency_key"):
+        await create(world, "k", name="n")
+    world.denied.add("yandex:DeviceService.AddCertificate")
+    with pytest.raises(Denied):
+        await world.yandex("DeviceService.AddCertificate", **add)
+    assert await world.count("operations") == 1
+
+
+async def test_two_refusals_about_what_is_gone_are_recorded_under_one_key(world: World) -> None:
+    """Nothing says in which folder the two were, so these are two requests."""
+    world.pending = timedelta(seconds=5)
+    made = [await world.yandex("DeviceService.Delete", device_id=f"are{n}", key="k") for n in (1, 2)]
+    assert made[0].id != made[1].id
+    assert [unpacked(each.metadata).device_id for each in made] == ["are1", "are2"]
+    assert await world.yandex("DeviceService.Delete", device_id="are1", key="k") == made[0]
+
+
+async def test_without_pending_a_refused_change_is_told_at_once(world: World) -> None:
+    await create(world, name="taken")
+    with pytest.raises(AlreadyExists):
+        await create(world, name="taken")

@@ -1,168 +1,159 @@
-"""Quotas: what is refused, what makes room again, and that a count costs nothing where nobody asked for one."""
+"""Quotas: what is refused, what makes room again, and that a count costs nothing where no quota is set."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.administrator import Administrator
-from tests.unit.services.fleet_support import Fleet, certificate, with_fleet
-from thingmint.access.vault import Vault
+from tests.unit import vectors
+from tests.world import OURS, THEIRS
+from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import LimitExceeded
-from thingmint.domain.quotas import Quotas
-from thingmint.services.bindings import BindingRegistry
+from thingmint.domain.keys import FLEET_KEYS
+from thingmint.domain.quotas import NO_QUOTAS, Quotas
 from thingmint.services.certificates import delete_registration
-from thingmint.services.fleet import FleetRegistry
-from thingmint.services.markers import Markers
 from thingmint.services.quotas import begin_counting
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.world import World
+    from thingmint.access.administration import PrincipalKind
 
-    from thingmint.store.engine import Transaction
-
-
-def under(fleet: Fleet, quotas: Quotas) -> Fleet:
-    """The same store, with quotas."""
-    return replace(
-        fleet,
-        fleet=FleetRegistry(fleet.store, fleet.operations, Markers(b"k" * 32), quotas),
-        bindings=BindingRegistry(fleet.store, fleet.operations, quotas),
-    )
+_ALLOW = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}}'
+_TRUST = _ALLOW.replace('"Action": "iot:*", "Resource": "*"', '"Action": "sts:AssumeRole", "Principal": "*"')
 
 
-async def usage(fleet: Fleet) -> dict[tuple[str, str], int]:
-    async def body(tx: Transaction) -> list[tuple[Any, ...]]:
-        return await tx.fetch_all("SELECT kind, owner, used FROM usage")
-
-    return {(kind, owner): used for kind, owner, used in await fleet.store.read(body)}
+def limit(world: World, quotas: Quotas) -> None:
+    world.environment = replace(world.environment, quotas=quotas)
 
 
-def test_registries_of_a_folder(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        few = under(fleet, Quotas(registries=2))
-        first, _ = await few.registry(), await few.registry()
-        with pytest.raises(LimitExceeded) as refused:
-            await few.registry()
-        assert refused.value.reason == "The quota of 2 registries for each folder is used up"
-        elsewhere = await fleet.administration.create_folder(fleet.scope.account, "elsewhere")
-        await few.registry(folder=elsewhere)
-        await few.fleet.delete_registry(few.scope.account, first.id, few.receipt())
-        await few.registry()
-        with pytest.raises(LimitExceeded):
-            await few.registry()
+def administrator(world: World, quotas: Quotas) -> Administrator:
+    return Administrator(world.store, world.vault, world.clock, quotas)
 
-    with_fleet(tmp_path, test)
+
+async def usage(world: World) -> dict[tuple[str, str], int]:
+    return {(kind, owner): used for kind, owner, used in await world.rows("SELECT kind, owner, used FROM usage")}
+
+
+async def test_registries_of_a_folder(world: World) -> None:
+    limit(world, Quotas(registries=2))
+    first, _ = await world.registry(), await world.registry()
+    with pytest.raises(LimitExceeded) as caught:
+        await world.registry()
+    assert caught.value.reason == "The quota of 2 registries for each folder is used up"
+    await world.registry(THEIRS)
+    await world.yandex("RegistryService.Delete", registry_id=first)
+    await world.registry()
+    with pytest.raises(LimitExceeded):
+        await world.registry()
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_devices_of_a_registry(tmp_path: Path, begun: bool) -> None:
-    async def test(fleet: Fleet) -> None:
-        registry, other = await fleet.registry(), await fleet.registry()
-        old = [await fleet.device(registry=registry) for _ in range(3)]
-        assert await usage(fleet) == {}, "nobody pays who has no quota"
-        quotas = Quotas(devices=4)
-        if begun:
-            await begin_counting(fleet.store, quotas)
-            await begin_counting(fleet.store, quotas)
-            assert await usage(fleet) == {("devices", registry.id): 3, ("devices", other.id): 0}
-        few = under(fleet, quotas)
-        await few.device(registry=registry)
+async def test_devices_of_a_registry(world: World, begun: bool) -> None:
+    registry, other = await world.registry(), await world.registry()
+    old = [await world.device(registry) for _ in range(3)]
+    assert await usage(world) == {}
+    limit(world, Quotas(devices=4))
+    if begun:
         for _ in range(2):
-            with pytest.raises(LimitExceeded) as refused:
-                await few.device(registry=registry)
-        assert refused.value.reason == "The quota of 4 devices for each registry is used up"
-        await few.device(registry=other)
-        await fleet.fleet.delete_device(few.scope.account, old[0].id, few.receipt())
-        await few.device(registry=registry)
-        assert (await usage(fleet))["devices", registry.id] == 4
-        # Without the quota they go on being counted, or it would be wrong when it is set again.
-        await fleet.device(registry=registry)
-        assert (await usage(fleet))["devices", registry.id] == 5
-        with pytest.raises(LimitExceeded):
-            await few.device(registry=registry)
-
-    with_fleet(tmp_path, test)
+            await begin_counting(world.store, world.environment.quotas)
+        assert await usage(world) == {("devices", registry): 3, ("devices", other): 0}
+    await world.device(registry)
+    for _ in range(2):
+        with pytest.raises(LimitExceeded) as caught:
+            await world.device(registry)
+        assert caught.value.reason == "The quota of 4 devices for each registry is used up"
+    await world.device(other)
+    await world.yandex("DeviceService.Delete", device_id=old[0])
+    await world.device(registry)
+    assert (await usage(world))["devices", registry] == 4
 
 
-def test_a_registry_that_is_gone_has_no_count(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        few = under(fleet, Quotas(devices=4))
-        device = await few.device()
-        assert await usage(fleet) == {("devices", device.registry): 1}
-        await few.fleet.delete_device(few.scope.account, device.id, few.receipt())
-        await few.fleet.delete_registry(few.scope.account, device.registry, few.receipt())
-        assert await usage(fleet) == {}
-
-    with_fleet(tmp_path, test)
-
-
-def test_certificates_of_an_account(tmp_path: Path) -> None:
-    async def test(fleet: Fleet) -> None:
-        quotas = Quotas(certificates=3)
-        few = under(fleet, quotas)
-        first, second = certificate(), certificate()
-        device = await few.device(first)
-        await few.bindings.add(few.scope, device.id, second, few.clock.now, few.receipt())
-        await few.registry(certificate())
-        await begin_counting(fleet.store, quotas)
-        for _ in range(2):
-            with pytest.raises(LimitExceeded) as refused:
-                await few.bindings.add(few.scope, device.id, certificate(), few.clock.now, few.receipt())
-        assert refused.value.reason == "The quota of 3 certificates for each account is used up"
-        with pytest.raises(LimitExceeded):
-            await few.device(certificate())
-        assert await few.registration(first) is not None
-        await few.bindings.remove(few.scope.account, device.id, second.certificate.fingerprint, few.receipt())
-        await few.bindings.add(few.scope, device.id, certificate(), few.clock.now, few.receipt())
-        assert (await usage(fleet))["certificates", few.scope.account] == 3
-        # Deleting what is not there is no room made.
-        gone = second.certificate.fingerprint
-
-        async def delete(tx: Transaction) -> None:
-            await delete_registration(tx, few.scope, gone)
-
-        await fleet.store.write(delete)
-        assert (await usage(fleet))["certificates", few.scope.account] == 3
-        theirs = await few.second()
-        await theirs.device(certificate())
-        assert (await usage(fleet))["certificates", theirs.scope.account] == 1
-
-    with_fleet(tmp_path, test)
+async def test_devices_are_counted_on_without_the_quota(world: World) -> None:
+    """Or the count would be wrong when it is set again."""
+    registry = await world.registry()
+    limit(world, Quotas(devices=1))
+    await world.device(registry)
+    limit(world, NO_QUOTAS)
+    await world.device(registry)
+    assert (await usage(world))["devices", registry] == 2
+    limit(world, Quotas(devices=2))
+    with pytest.raises(LimitExceeded):
+        await world.device(registry)
 
 
-def test_users_roles_policies_and_folders(tmp_path: Path) -> None:
-    document = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}}'
-    trust = document.replace('"Action": "iot:*", "Resource": "*"', '"Action": "sts:AssumeRole", "Principal": "*"')
+async def test_a_registry_that_is_gone_has_no_count(world: World) -> None:
+    limit(world, Quotas(devices=4))
+    registry = await world.registry()
+    device = await world.device(registry)
+    assert await usage(world) == {("devices", registry): 1}
+    await world.yandex("DeviceService.Delete", device_id=device)
+    await world.yandex("RegistryService.Delete", registry_id=registry)
+    assert await usage(world) == {}
 
-    async def test(fleet: Fleet) -> None:
-        account = fleet.scope.account
-        quotas = Quotas(users=3, roles=2, service_accounts=3, policies=2, folders=3)
-        admin = Administrator(fleet.store, Vault(b"m" * 32), lambda: fleet.clock.now, quotas)
-        for kind, trusts, things in (
-            ("user", None, "3 users"),
-            ("role", trust, "2 roles"),
-            ("service-account", None, "3 service accounts"),
-        ):
-            for name in ("a", "b"):
-                await admin.create_principal(account, kind, name, trust_policy=trusts)
-            with pytest.raises(LimitExceeded) as refused:
-                await admin.create_principal(account, kind, "c", trust_policy=trusts)
-            assert refused.value.reason == f"The quota of {things} for each account is used up"
-            await admin.delete_principal(account, kind, "a")
-            await admin.create_principal(account, kind, "c", trust_policy=trusts)
-        for name in ("a", "b"):
-            await admin.put_policy(account, name, document)
-            await admin.create_folder(account, name)
-        with pytest.raises(LimitExceeded):
-            await admin.put_policy(account, "c", document)
-        await admin.put_policy(account, "b", document)  # is there already
-        with pytest.raises(LimitExceeded):
-            await admin.create_folder(account, "c")
-        assert len(await admin.list_folders(account)) == 3
-        other = await admin.create_account("other", ["us-east-1"])
-        await admin.put_policy(other.account, "c", document)
 
-    with_fleet(tmp_path, test)
+async def test_certificates_of_an_account(world: World) -> None:
+    limit(world, Quotas(certificates=2))
+    pems = [vectors.certificate_pem() for _ in range(3)]
+    registry = await world.registry(certificates=[{"certificate_data": pems[0]}])
+    device = await world.device(registry)
+    add = {"device_id": device, "certificate_data": pems[1]}
+    await world.yandex("DeviceService.AddCertificate", **add)
+    await begin_counting(world.store, world.environment.quotas)
+    for _ in range(2):
+        with pytest.raises(LimitExceeded) as caught:
+            await world.yandex("DeviceService.AddCertificate", **add | {"certificate_data": pems[2]})
+        assert caught.value.reason == "The quota of 2 certificates for each account is used up"
+    with pytest.raises(LimitExceeded):
+        await world.device(registry, certificates=[{"certificate_data": pems[2]}])
+    fingerprint = parse_certificate(pems[1], "pem", FLEET_KEYS).fingerprint
+    await world.yandex("DeviceService.DeleteCertificate", device_id=device, fingerprint=fingerprint)
+    await world.yandex("DeviceService.AddCertificate", **add | {"certificate_data": pems[2]})
+    assert (await usage(world))["certificates", OURS.account] == 2
+    # Deleting what does not exist makes no room.
+    await world.write(lambda tx: delete_registration(tx, OURS, fingerprint))
+    assert (await usage(world))["certificates", OURS.account] == 2
+    await world.registry(THEIRS, certificates=[{"certificate_data": pems[0]}])
+    assert (await usage(world))["certificates", THEIRS.account] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "trust", "things"),
+    [
+        ("user", None, "3 users"),
+        ("role", _TRUST, "2 roles"),
+        ("service-account", None, "3 service accounts"),
+    ],
+)
+async def test_principals_of_an_account(world: World, kind: PrincipalKind, trust: str | None, things: str) -> None:
+    """Which has an administrator and a service account from the beginning."""
+    admin = administrator(world, Quotas(users=3, roles=2, service_accounts=3))
+    for name in ("a", "b"):
+        await admin.create_principal(OURS.account, kind, name, trust_policy=trust)
+    with pytest.raises(LimitExceeded) as caught:
+        await admin.create_principal(OURS.account, kind, "c", trust_policy=trust)
+    assert caught.value.reason == f"The quota of {things} for each account is used up"
+    await admin.create_principal(THEIRS.account, kind, "c", trust_policy=trust)
+    await admin.delete_principal(OURS.account, kind, "a")
+    await admin.create_principal(OURS.account, kind, "c", trust_policy=trust)
+
+
+async def test_policies_of_an_account(world: World) -> None:
+    admin = administrator(world, Quotas(policies=2))
+    for name in ("a", "b"):
+        await admin.put_policy(OURS.account, name, _ALLOW)
+    with pytest.raises(LimitExceeded):
+        await admin.put_policy(OURS.account, "c", _ALLOW)
+    await admin.put_policy(OURS.account, "b", _ALLOW)  # is there already
+    await admin.put_policy(THEIRS.account, "c", _ALLOW)
+
+
+async def test_folders_of_an_account(world: World) -> None:
+    """Which has one from the beginning."""
+    admin = administrator(world, Quotas(folders=2))
+    await admin.create_folder(OURS.account, "a")
+    with pytest.raises(LimitExceeded):
+        await admin.create_folder(OURS.account, "b")
+    await admin.create_folder(THEIRS.account, "b")

@@ -13,9 +13,9 @@ from thingmint.domain.ids import FOLDER, PRINCIPAL, new_id
 from thingmint.domain.keys import generate_authorized_key
 from thingmint.domain.names import is_region
 from thingmint.domain.registration import Scope
+from thingmint.services.device_registry import FOLDERS, Folder
 from thingmint.store import access as sql
 from thingmint.store import doorkeeping as door_sql
-from thingmint.store import fleet as fleet_sql
 from thingmint.store.outbox import announce
 from thingmint.store.times import to_micros
 
@@ -53,7 +53,7 @@ async def create_account(
     first_authorized_key, authorized_key_row = change.once(lambda: authorized_key(robot.id, now, pair))
     await sql.insert_account(tx, account, name, to_micros(now))
     await sql.add_regions(tx, account, regions)
-    await fleet_sql.insert_folder(tx, folder, account, "default", to_micros(now))
+    await FOLDERS.insert(tx, Folder(folder, account, "default", now))
     for principal in (user, robot):
         await sql.insert_principal(tx, principal)
         await sql.attach_policy(tx, principal.id, _ADMINISTRATOR, "*", to_micros(now))
@@ -91,11 +91,7 @@ async def create_folder(tx: Transaction, change: AdminChange, account: str, name
     check_name(name)
     id = change.once(lambda: new_id(FOLDER))
     await check_account(tx, account)
-    await fleet_sql.insert_folder(tx, id, account, name, to_micros(change.now))
+    await FOLDERS.insert(tx, Folder(id, account, name, change.now))
     await check_quota(tx, change.quotas, "folders", account)
     tx.audit_resources.append(f"yandex:folder/{id}")
     return id
-
-
-async def list_folders(tx: Transaction, account: str) -> list[tuple[str, str, int]]:
-    return await fleet_sql.list_folders(tx, account)

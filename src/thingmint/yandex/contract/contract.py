@@ -44,11 +44,15 @@ class HttpBinding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Method:
-    """One of the 54 methods. ``path`` is gRPC's, ``service`` the service's full name."""
+    """One of the 54 methods. ``path`` is gRPC's, ``service`` the service's full name.
+
+    ``label`` is what policies and the audit trail call it: DeviceService.Get.
+    """
 
     path: str
     service: str
     name: str
+    label: str
     request_class: type[Message]
     response_class: type[Message]
     bindings: tuple[HttpBinding, ...]
@@ -126,6 +130,7 @@ def _method(descriptors: Descriptors, method: MethodDescriptor) -> Method:
         path=path,
         service=service,
         name=method.name,
+        label=f"{method.containing_service.name}.{method.name}",
         request_class=descriptors.messages[method.input_type.full_name],
         response_class=descriptors.messages[method.output_type.full_name],
         bindings=bindings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,13 @@ if TYPE_CHECKING:
 
     from thingmint.yandex.contract.descriptors import Descriptors
 
-__all__ = ["OperationFactory", "OperationTypes"]
+__all__ = ["Fields", "OperationFactory", "OperationTypes", "timestamp"]
+
+Fields = Mapping[str, Any]
+"""Of a message, by the contract's names; messages within are fields too."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,62 +40,40 @@ class OperationTypes:
 
 
 class OperationFactory:
-    """Builds Operation and Timestamp messages of the private pool."""
+    """Builds Operation messages of the private pool."""
 
     def __init__(self, descriptors: Descriptors) -> None:
-        self._operation: Any = descriptors.messages["yandex.cloud.operation.Operation"]
-        self._timestamp: Any = descriptors.messages["google.protobuf.Timestamp"]
-
-    def timestamp(self, time: datetime) -> Message:
-        """``time`` is aware; its microseconds are kept."""
-        since = time - _EPOCH
-        message: Message = self._timestamp(seconds=since // timedelta(seconds=1), nanos=since.microseconds * 1000)
-        return message
+        self.message_class: Any = descriptors.messages["yandex.cloud.operation.Operation"]
 
     def build(
         self,
-        types: OperationTypes | None,
+        types: OperationTypes,
         *,
         id: str,
         description: str,
         created_at: datetime,
         created_by: str,
-        modified_at: datetime,
-        metadata: Message,
-        response: Message | None = None,
+        metadata: Fields,
+        response: Fields | None = None,
         error: Message | None = None,
-    ) -> Message:
-        """An operation, done if it has a response or an error; times are cut to milliseconds.
+    ) -> Any:
+        """An operation that is done, with a response or an error (a ``google.rpc.Status``).
 
-        Clients assert the types of metadata and response, so any other than the method's is a TypeError.
-        ``error`` is a ``google.rpc.Status``.
+        Its times are cut to milliseconds.
         """
-        if types is None:
-            raise TypeError("this method answers no operation")
-        if response is not None and error is not None:
-            raise TypeError("an operation has a response or an error")
-        operation = self._operation(
-            id=id,
-            description=description,
-            created_at=self.timestamp(_milliseconds(created_at)),
-            created_by=created_by,
-            modified_at=self.timestamp(_milliseconds(modified_at)),
-            done=response is not None or error is not None,
+        time = timestamp(created_at.replace(microsecond=created_at.microsecond // 1000 * 1000))
+        operation = self.message_class(
+            id=id, description=description, created_at=time, created_by=created_by, modified_at=time, done=True
         )
-        operation.metadata.Pack(_of_type(metadata, types.metadata_class))
-        if response is not None:
-            operation.response.Pack(_of_type(response, types.response_class))
+        operation.metadata.Pack(types.metadata_class(**metadata))
         if error is not None:
             operation.error.CopyFrom(error)
-        built: Message = operation
-        return built
+        else:
+            operation.response.Pack(types.response_class(**(response or {})))
+        return operation
 
 
-def _of_type(message: Message, cls: type[Message]) -> Message:
-    if not isinstance(message, cls):
-        raise TypeError(f"a {cls.DESCRIPTOR.full_name} belongs here, not a {message.DESCRIPTOR.full_name}")
-    return message
-
-
-def _milliseconds(time: datetime) -> datetime:
-    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+def timestamp(time: datetime) -> Fields:
+    """A google.protobuf.Timestamp. ``time`` is aware; its microseconds are kept."""
+    since = time - _EPOCH
+    return {"seconds": since // _SECOND, "nanos": since.microseconds * 1000}

@@ -1,0 +1,179 @@
+"""Device registries of Yandex IoT Core: the folders that hold them, and the devices that they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, NotFound
+from thingmint.domain.quotas import exceeded
+from thingmint.services.bindings import bind, unbind_all
+from thingmint.services.owners import Named, Owner, check_text
+from thingmint.services.pages import Page, page_of
+from thingmint.store import usage
+from thingmint.store.table import Table, record
+from thingmint.store.times import to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thingmint.services.bindings import SubmittedCertificate
+    from thingmint.services.change import Change, Query
+    from thingmint.services.pages import Cursor, Position
+    from thingmint.store.engine import Transaction
+
+_MAX_ALIASES = 5  # of a device, Yandex's quota
+
+
+@record
+class Folder:
+    id: str
+    account: str
+    name: str
+    created_at: datetime
+
+    @property
+    def folder(self) -> str:
+        return self.id
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        return (f"yandex:folder/{self.id}",)
+
+
+@record
+class DeviceRegistry(Owner):
+    """``log_options`` are kept for their owner and mean nothing here."""
+
+    kind = "registry"
+
+    log_options: Mapping[str, Any]
+
+
+@record
+class Device(Owner):
+    kind = "device"
+
+    registry: str
+    topic_aliases: Mapping[str, str]
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        return self.resource, f"yandex:registry/{self.registry}", f"yandex:folder/{self.folder}"
+
+
+_KEY = ("account", "id")
+
+FOLDERS = Table(Folder, "folders", "folder", key=_KEY, unique=None)
+# Names are unique where they are given at all.
+REGISTRIES = Table(DeviceRegistry, "registries", "registry", key=_KEY, unique="(folder, name) WHERE name <> ''")
+DEVICES = Table(Device, "devices", "device", key=_KEY, unique="(registry, name) WHERE name <> ''")
+
+_FOLDERS = f"{FOLDERS.select}WHERE account = $1 ORDER BY created_at"
+_PAGE = " = $1 AND (created_at, id) > ($2, $3) ORDER BY created_at, id LIMIT $4"
+_REGISTRIES_OF_FOLDER = f"{REGISTRIES.select}WHERE folder{_PAGE}"
+_DEVICES_OF = {"folder": f"{DEVICES.select}WHERE folder{_PAGE}", "registry": f"{DEVICES.select}WHERE registry{_PAGE}"}
+_BY_NAME = f"{DEVICES.select}WHERE registry = $1 AND name = $2 AND name <> ''"
+_HAS_DEVICES = "SELECT 1 FROM devices WHERE registry = $1 LIMIT 1"
+
+
+async def list_folders(tx: Transaction, account: str) -> list[Folder]:
+    return FOLDERS.load_all(await tx.fetch_all(_FOLDERS, account))
+
+
+async def create_registry(
+    tx: Transaction, change: Change, registry: DeviceRegistry, certificates: Sequence[SubmittedCertificate]
+) -> None:
+    """In a folder that exists. Raises AlreadyExists (name, certificate) and LimitExceeded."""
+    if not await REGISTRIES.insert(tx, registry):
+        raise AlreadyExists("registry", registry.name)
+    quota = change.environment.quotas.registries
+    if quota is not None and await usage.has_more_than(tx, "registries", registry.folder, quota):
+        raise exceeded("folder", registry.folder, quota, "registries")
+    await _bind_all(tx, change, registry, certificates)
+
+
+async def list_registries(tx: Transaction, query: Query, folder: Named[Folder], cursor: Cursor) -> Page[DeviceRegistry]:
+    """The oldest first. Raises Invalid (page token) and NotFound."""
+
+    async def fetch(after: Position | None, limit: int) -> list[DeviceRegistry]:
+        rows = await tx.fetch_all(_REGISTRIES_OF_FOLDER, folder.get().id, *(after or _FIRST), limit)
+        return REGISTRIES.load_all(rows)
+
+    return await page_of(query, cursor, f"registries {folder.id}", fetch, _position)
+
+
+async def delete_registry(tx: Transaction, change: Change, registry: DeviceRegistry) -> None:
+    """Raises Conflict while it has devices."""
+    if await tx.fetch_one(_HAS_DEVICES, registry.id):
+        raise Conflict("registry", registry.id, f"Registry {registry.id} still has devices: delete them first")
+    await unbind_all(tx, change, registry)
+    await REGISTRIES.delete(tx, registry.account, registry.id)
+    await usage.forget(tx, "devices", registry.id)
+    tx.audit_resources.append(registry.resource)
+
+
+async def create_device(
+    tx: Transaction, change: Change, device: Device, certificates: Sequence[SubmittedCertificate]
+) -> None:
+    """In a registry that exists. Raises AlreadyExists (name, certificate) and LimitExceeded."""
+    if not await DEVICES.insert(tx, device):
+        raise AlreadyExists("device", device.name)
+    await usage.note(tx, "devices", device.registry, 1)
+    quota = change.environment.quotas.devices
+    if quota is not None and await usage.used(tx, "devices", device.registry) > quota:
+        raise exceeded("registry", device.registry, quota, "devices")
+    await _bind_all(tx, change, device, certificates)
+
+
+async def get_device_by_name(tx: Transaction, registry: DeviceRegistry, name: str) -> Device:
+    """Raises NotFound."""
+    row = await tx.fetch_one(_BY_NAME, registry.id, name)
+    if row is None:
+        raise NotFound("device", name)
+    return DEVICES.load(row)
+
+
+async def list_devices(
+    tx: Transaction, query: Query, parent: Named[DeviceRegistry] | Named[Folder], cursor: Cursor
+) -> Page[Device]:
+    """Those of a registry, or of all registries of a folder, the oldest first. Raises Invalid and NotFound."""
+
+    async def fetch(after: Position | None, limit: int) -> list[Device]:
+        rows = await tx.fetch_all(_DEVICES_OF[parent.noun], parent.get().id, *(after or _FIRST), limit)
+        return DEVICES.load_all(rows)
+
+    return await page_of(query, cursor, f"devices {parent.id}", fetch, _position)
+
+
+async def delete_device(tx: Transaction, change: Change, device: Device) -> None:
+    await unbind_all(tx, change, device)
+    await DEVICES.delete(tx, device.account, device.id)
+    await usage.note(tx, "devices", device.registry, -1)
+    tx.audit_resources.append(device.resource)
+
+
+def check_aliases(aliases: Mapping[str, str], device: str) -> dict[str, str]:
+    """A device's topics by their aliases; {id} in them stands for the device's id. Raises Invalid."""
+    if len(aliases) > _MAX_ALIASES:
+        raise Invalid("topic_aliases", f"must have at most {_MAX_ALIASES} entries")
+    return {
+        check_text(alias, "topic_aliases"): check_text(topic, "topic_aliases").replace("{id}", device)
+        for alias, topic in aliases.items()
+    }
+
+
+async def _bind_all(
+    tx: Transaction, change: Change, owner: Owner, certificates: Sequence[SubmittedCertificate]
+) -> None:
+    for certificate in certificates:
+        await bind(tx, change, owner, certificate)
+    tx.audit_resources.append(owner.resource)
+
+
+_FIRST: Position = (-1, "")
+
+
+def _position(row: Owner) -> Position:
+    return to_micros(row.created_at), row.id

@@ -1,0 +1,84 @@
+"""yandex.cloud.iot.devices.v1.DeviceService: what its served methods mean, certificates aside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from thingmint.services.device_registry import (
+    DEVICES,
+    FOLDERS,
+    REGISTRIES,
+    Device,
+    check_aliases,
+    create_device,
+    delete_device,
+    get_device_by_name,
+    list_devices,
+)
+from thingmint.yandex.operations.declaring import by_id, cursor, reads, writes
+from thingmint.yandex.operations.owners import common_fields, id_of_new, initial_certificates, new_fields
+
+if TYPE_CHECKING:
+    from thingmint.services.bindings import SubmittedCertificate
+    from thingmint.services.change import Change, Query
+    from thingmint.services.device_registry import DeviceRegistry, Folder
+    from thingmint.services.owners import Named
+    from thingmint.store.engine import Transaction
+    from thingmint.yandex.contract.operations import Fields
+    from thingmint.yandex.operations.declaring import YandexCall
+
+    _Parent = Named[DeviceRegistry] | Named[Folder]
+    _New = tuple[Device, list[SubmittedCertificate]]
+
+_SERVICE = "yandex.cloud.iot.devices.v1.DeviceService"
+
+_device, _registry = by_id(DEVICES), by_id(REGISTRIES)
+_PARENTS = {"registry_id": _registry, "folder_id": by_id(FOLDERS)}
+
+
+@reads(f"{_SERVICE}/Get", look=_device)
+async def get(tx: Transaction, query: Query, call: YandexCall, device: Named[Device]) -> Fields:
+    return _fields(device.get())
+
+
+@reads(f"{_SERVICE}/GetByName", look=_registry)
+async def get_by_name(tx: Transaction, query: Query, call: YandexCall, registry: Named[DeviceRegistry]) -> Fields:
+    return _fields(await get_device_by_name(tx, registry.get(), call.request.device_name))
+
+
+async def _parent(tx: Transaction, query: Query, call: YandexCall) -> _Parent:
+    parent: _Parent = await _PARENTS[call.request.WhichOneof("id")](tx, query, call)
+    return parent
+
+
+@reads(f"{_SERVICE}/List", look=_parent)
+async def list_(tx: Transaction, query: Query, call: YandexCall, parent: _Parent) -> Fields:
+    page = await list_devices(tx, query, parent, cursor(call.request))
+    return {"devices": [_fields(device) for device in page.items], "next_page_token": page.next_token}
+
+
+async def _new(change: Change, call: YandexCall, registry: Named[DeviceRegistry]) -> _New:
+    fields = new_fields(change, call.request)
+    aliases = check_aliases(call.request.topic_aliases, fields["id"])
+    device = Device(**fields, folder="", registry=registry.id, topic_aliases=aliases)
+    return device, initial_certificates(call.request)
+
+
+@writes(f"{_SERVICE}/Create", "Create device", look=_registry, prepare=_new, metadata=id_of_new)
+async def create(
+    tx: Transaction, change: Change, call: YandexCall, registry: Named[DeviceRegistry], new: _New
+) -> Fields:
+    device = replace(new[0], folder=registry.get().folder)
+    await create_device(tx, change, device, new[1])
+    return _fields(device)
+
+
+@writes(f"{_SERVICE}/Delete", "Delete device", look=_device)
+async def delete(tx: Transaction, change: Change, call: YandexCall, device: Named[Device]) -> Fields:
+    await delete_device(tx, change, device.get())
+    return {}
+
+
+def _fields(device: Device) -> Fields:
+    return {**common_fields(device), "registry_id": device.registry, "topic_aliases": device.topic_aliases}

@@ -1,0 +1,123 @@
+"""What is the same for every kind of owner: fields, and the three methods of its certificates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from thingmint.domain.ids import IOT, new_id
+from thingmint.services.bindings import bind, list_bindings, parse_submitted, unbind
+from thingmint.services.device_registry import DEVICES
+from thingmint.services.owners import check_text
+from thingmint.yandex.contract.operations import timestamp
+from thingmint.yandex.errors import Unimplemented
+from thingmint.yandex.operations.declaring import by_id, id_of, reads, writes
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from thingmint.domain.certificates import Certificate
+    from thingmint.services.bindings import SubmittedCertificate
+    from thingmint.services.change import Change, Query
+    from thingmint.services.owners import Named, Owner
+    from thingmint.store.engine import Transaction
+    from thingmint.yandex.contract.operations import Fields
+    from thingmint.yandex.operations.declaring import YandexCall
+
+_OWNERS = {"yandex.cloud.iot.devices.v1.DeviceService": DEVICES}
+
+
+def new_fields(change: Change, request: Any) -> dict[str, Any]:
+    """What the Create of each kind gives to a record. Raises Invalid."""
+    return {
+        "id": new_id(IOT),
+        "account": change.account,
+        "name": request.name,
+        "description": check_text(request.description, "description"),
+        "labels": dict(request.labels),
+        "created_at": change.now,
+    }
+
+
+def id_of_new(call: YandexCall, parent: Named[Any], new: tuple[Owner, Any]) -> Fields:
+    """The metadata of Create."""
+    return {f"{new[0].kind}_id": new[0].id}
+
+
+def common_fields(owner: Owner) -> dict[str, Any]:
+    """What the message of each kind has."""
+    return {
+        "id": owner.id,
+        "created_at": timestamp(owner.created_at),
+        "name": owner.name,
+        "description": owner.description,
+        "labels": owner.labels,
+    }
+
+
+def initial_certificates(request: Any) -> list[SubmittedCertificate]:
+    """Those that Create brings along. A password is refused rather than forgotten."""
+    if request.password:
+        raise Unimplemented("Creating with a password")
+    return [
+        parse_submitted(entry.certificate_data, f"certificates[{index}].certificate_data")
+        for index, entry in enumerate(request.certificates)
+    ]
+
+
+async def _list(tx: Transaction, query: Query, call: YandexCall, named: Named[Owner]) -> Fields:
+    found = await list_bindings(tx, named.get())
+    return {
+        "certificates": [
+            _fields(named, _shown(call, each.certificate), each.pem, each.binding.created_at) for each in found
+        ]
+    }
+
+
+async def _submitted(change: Change, call: YandexCall, named: Named[Owner]) -> SubmittedCertificate:
+    return parse_submitted(call.request.certificate_data, "certificate_data")
+
+
+async def _add(
+    tx: Transaction, change: Change, call: YandexCall, named: Named[Owner], submitted: SubmittedCertificate
+) -> Fields:
+    owner = named.get()
+    tx.audit_resources.append(owner.resource)
+    await bind(tx, change, owner, submitted)
+    return _fields(named, _shown(call, submitted.certificate), submitted.pem, change.now)
+
+
+def _added(call: YandexCall, named: Named[Owner], submitted: SubmittedCertificate) -> Fields:
+    return {**id_of(call, named), "fingerprint": _shown(call, submitted.certificate)}
+
+
+async def _delete(tx: Transaction, change: Change, call: YandexCall, named: Named[Owner]) -> Fields:
+    await unbind(tx, change, named.get(), call.request.fingerprint.lower())
+    return {}
+
+
+def _deleted(call: YandexCall, named: Named[Owner]) -> Fields:
+    return {**id_of(call, named), "fingerprint": call.request.fingerprint}
+
+
+def _shown(call: YandexCall, certificate: Certificate) -> str:
+    """The fingerprint that this instance shows."""
+    return certificate.sha1 if call.parts.sha1_fingerprints else certificate.fingerprint
+
+
+def _fields(named: Named[Owner], fingerprint: str, pem: str, created_at: datetime) -> Fields:
+    return {
+        f"{named.noun}_id": named.id,
+        "fingerprint": fingerprint,
+        "certificate_data": pem,
+        "created_at": timestamp(created_at),
+    }
+
+
+for _service, _table in _OWNERS.items():
+    _look, _noun = by_id(_table), _table.noun
+    reads(f"{_service}/ListCertificates", look=_look)(_list)
+    _adding = writes(
+        f"{_service}/AddCertificate", f"Add {_noun} certificate", look=_look, prepare=_submitted, metadata=_added
+    )
+    _adding(_add)
+    writes(f"{_service}/DeleteCertificate", f"Delete {_noun} certificate", look=_look, metadata=_deleted)(_delete)

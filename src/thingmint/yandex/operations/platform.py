@@ -1,0 +1,80 @@
+"""Operations, endpoints and IAM tokens: what a client of Yandex Cloud needs beside the service that it is after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from thingmint.domain.errors import NotFound
+from thingmint.domain.names import authority_of
+from thingmint.services.operations import RECORDED_OPERATIONS
+from thingmint.yandex.contract.operations import timestamp
+from thingmint.yandex.operations.answering import as_of
+from thingmint.yandex.operations.declaring import authorize, open_to_all, reads
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.services.change import Query
+    from thingmint.store.engine import Transaction
+    from thingmint.yandex.contract.operations import Fields
+    from thingmint.yandex.operations.declaring import YandexCall
+
+_OPERATIONS = "yandex.cloud.operation.OperationService"
+_ENDPOINTS = "yandex.cloud.endpoint.ApiEndpointService"
+_TOKENS = "yandex.cloud.iam.v1.IamTokenService"
+
+# The SDKs of several languages know the services by different ids. All of them are served at one address.
+_ENDPOINT_IDS = ("broker-data", "endpoint", "iam", "iot-broker", "iot-data", "iot-devices", "iotbroker", "operation")
+
+
+async def _operation(tx: Transaction, query: Query, call: YandexCall) -> Any:
+    recorded = await RECORDED_OPERATIONS.get(tx, query.account, call.request.operation_id)
+    operation = as_of(query.now, recorded, call)
+    # Who was allowed to begin it may see how it ends.
+    if operation.created_by != call.principal:
+        authorize(query, call)
+    return operation
+
+
+@reads(f"{_OPERATIONS}/Get", look=_operation)
+@reads(f"{_OPERATIONS}/Cancel", look=_operation)
+async def get_operation(tx: Transaction, query: Query, call: YandexCall, operation: Message) -> Message:
+    """Get; and Cancel, which changes nothing: an operation is either finished or about to be."""
+    return operation
+
+
+@open_to_all(f"{_ENDPOINTS}/Get")
+async def get_endpoint(call: YandexCall, context: RequestContext, outcome: Outcome) -> Fields:
+    id = call.request.api_endpoint_id
+    if id not in _ENDPOINT_IDS:
+        raise NotFound("endpoint", id)
+    return {"id": id, "address": await _address(call)}
+
+
+@open_to_all(f"{_ENDPOINTS}/List")
+async def list_endpoints(call: YandexCall, context: RequestContext, outcome: Outcome) -> Fields:
+    address = await _address(call)
+    return {"endpoints": [{"id": id, "address": address} for id in _ENDPOINT_IDS]}
+
+
+@open_to_all(f"{_TOKENS}/Create")
+async def create_iam_token(call: YandexCall, context: RequestContext, outcome: Outcome) -> Fields:
+    request, tokens = call.request, call.parts.tokens
+    if request.WhichOneof("identity") == "jwt":
+        new = await tokens.for_jwt(request.jwt, await call.parts.hostnames())
+    else:
+        new = await tokens.for_api_token(request.yandex_passport_oauth_token)
+    outcome.caller = new.caller
+    return {"iam_token": new.token, "expires_at": timestamp(new.ends)}
+
+
+@open_to_all(f"{_TOKENS}/Revoke")
+async def revoke_iam_token(call: YandexCall, context: RequestContext, outcome: Outcome) -> Fields:
+    await call.parts.tokens.revoke(call.request.iam_token, context, outcome)
+    return {}
+
+
+async def _address(call: YandexCall) -> str:
+    hostnames = await call.parts.hostnames()
+    return authority_of(hostnames[0], call.port)

@@ -1,0 +1,284 @@
+"""Registries and devices of Yandex IoT Core, by their methods: names, pages, deletion, and whose they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit import vectors
+from tests.world import ABROAD, OURS, THEIRS, pages, unpacked
+from thingmint.domain.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
+from thingmint.services.device_registry import REGISTRIES, get_device_by_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.world import World
+    from thingmint.services.device_registry import Device
+    from thingmint.store.engine import Transaction
+
+
+async def test_a_new_registry_is_read_as_it_was_given(world: World) -> None:
+    fields: dict[str, Any] = {"name": "r", "description": "Реестр", "labels": {"a": "b"}}
+    log_options = {"folder_id": "b1g", "min_level": "WARN"}
+    made = await world.yandex("RegistryService.Create", folder_id=world.ours.folder, **fields, log_options=log_options)
+    registry = unpacked(made.response)
+    assert made.metadata.type_url.endswith("CreateRegistryMetadata")
+    assert unpacked(made.metadata).registry_id == registry.id
+    assert (registry.folder_id, registry.name, registry.description) == (world.ours.folder, "r", "Реестр")
+    assert (dict(registry.labels), registry.log_options.folder_id) == ({"a": "b"}, "b1g")
+    assert registry.created_at.ToDatetime() == world.clock().replace(tzinfo=None)
+    assert await world.yandex("RegistryService.Get", registry_id=registry.id) == registry
+    assert world.audit_resources() == [f"yandex:registry/{registry.id}"]
+
+
+async def test_a_new_device_is_read_as_it_was_given(world: World) -> None:
+    registry = await world.registry()
+    fields: dict[str, Any] = {
+        "name": "d",
+        "description": "д",
+        "labels": {"c": "d"},
+        "topic_aliases": {"x": "$devices/{id}/events"},
+    }
+    world.audit_resources()
+    made = await world.yandex("DeviceService.Create", registry_id=registry, **fields)
+    device = unpacked(made.response)
+    assert unpacked(made.metadata).device_id == device.id
+    assert (device.registry_id, device.name, device.description) == (registry, "d", "д")
+    assert (dict(device.labels), dict(device.topic_aliases)) == ({"c": "d"}, {"x": f"$devices/{device.id}/events"})
+    assert device.created_at.ToDatetime() == world.clock().replace(tzinfo=None)
+    assert await world.yandex("DeviceService.Get", device_id=device.id) == device
+    assert await world.yandex("DeviceService.GetByName", registry_id=registry, device_name="d") == device
+    assert world.audit_resources() == [f"yandex:device/{device.id}"]
+
+
+async def test_ids_of_one_kind_name_none_of_the_other(world: World) -> None:
+    registry = await world.registry()
+    device = await world.device(registry)
+    with pytest.raises(NotFound, match=f"device {registry}"):
+        await world.yandex("DeviceService.Get", device_id=registry)
+    with pytest.raises(NotFound, match=f"registry {device}"):
+        await world.yandex("RegistryService.Get", registry_id=device)
+
+
+async def test_a_registrys_name_is_taken_in_its_folder_until_it_is_deleted(world: World) -> None:
+    registry = await world.registry(name="a")
+    await world.registry(name="b")
+    await world.registry(THEIRS, name="a")
+    with pytest.raises(AlreadyExists, match="registry a"):
+        await world.registry(name="a")
+    await world.yandex("RegistryService.Delete", registry_id=registry)
+    await world.registry(name="a")
+
+
+async def test_a_devices_name_is_taken_in_its_registry_until_it_is_deleted(world: World) -> None:
+    first, second = await world.registry(), await world.registry()
+    device = await world.device(first, name="d")
+    await world.device(first, name="D")
+    await world.device(second, name="d")
+    with pytest.raises(AlreadyExists, match="device d"):
+        await world.device(first, name="d")
+    await world.yandex("DeviceService.Delete", device_id=device)
+    await world.device(first, name="d")
+
+
+async def test_any_number_can_be_without_a_name_and_none_is_found_by_that(world: World) -> None:
+    registry = await world.registry()
+    await world.registry()
+    await world.device(registry)
+    await world.device(registry)
+
+    async def by_name(tx: Transaction) -> Device:
+        return await get_device_by_name(tx, await REGISTRIES.get(tx, OURS.account, registry), "")
+
+    with pytest.raises(NotFound):
+        await world.read(by_name)
+
+
+async def test_a_registry_is_deleted_after_its_devices(world: World) -> None:
+    registry = await world.registry(certificates=[{"certificate_data": vectors.certificate_pem()}])
+    device = await world.device(registry)
+    world.audit_resources()
+    with pytest.raises(Conflict, match=registry):
+        await world.yandex("RegistryService.Delete", registry_id=registry)
+    assert await world.count("bindings") == 1, "nothing was done by halves"
+    await world.yandex("DeviceService.Delete", device_id=device)
+    assert world.audit_resources() == [f"yandex:device/{device}"]
+    await world.yandex("RegistryService.Delete", registry_id=registry)
+    assert world.audit_resources()[-1] == f"yandex:registry/{registry}"
+    assert await world.count("registrations") == 0
+
+
+GONE: dict[str, dict[str, str]] = {
+    "RegistryService.Get": {"registry_id": "are0"},
+    "RegistryService.List": {"folder_id": "b1g0"},
+    "RegistryService.Create": {"folder_id": "b1g0"},
+    "RegistryService.Delete": {"registry_id": "are0"},
+    "DeviceService.Get": {"device_id": "are0"},
+    "DeviceService.GetByName": {"registry_id": "are0", "device_name": "d"},
+    "DeviceService.Create": {"registry_id": "are0"},
+    "DeviceService.Delete": {"device_id": "are0"},
+    "DeviceService.ListCertificates": {"device_id": "are0"},
+    "DeviceService.AddCertificate": {"device_id": "are0", "certificate_data": vectors.certificate_pem()},
+    "DeviceService.DeleteCertificate": {"device_id": "are0", "fingerprint": "f"},
+    "OperationService.Get": {"operation_id": "are0"},
+    "OperationService.Cancel": {"operation_id": "are0"},
+}
+
+
+@pytest.mark.parametrize("label", GONE)
+async def test_what_does_not_exist_is_not_found(world: World, label: str) -> None:
+    with pytest.raises(NotFound, match=r"(are|b1g)0 does not exist"):
+        await world.yandex(label, **GONE[label])
+
+
+@pytest.mark.parametrize("parent", ["registry_id", "folder_id"])
+async def test_devices_of_what_does_not_exist_are_not_found(world: World, parent: str) -> None:
+    with pytest.raises(NotFound, match=f"{parent[:-3]} x does not exist"):
+        await world.yandex("DeviceService.List", **{parent: "x"})
+
+
+@pytest.mark.parametrize("label", [label for label in GONE if not label.startswith("OperationService")])
+async def test_who_may_not_does_not_learn_what_exists(world: World, label: str) -> None:
+    world.denied.add(f"yandex:{label}")
+    registry = await world.registry() if label != "RegistryService.Create" else ""
+    device = await world.device(registry) if registry and label != "DeviceService.Create" else ""
+    there = {"registry_id": registry, "device_id": device, "folder_id": world.ours.folder}
+    for fields in (GONE[label], GONE[label] | {name: there[name] for name in GONE[label] if name in there}):
+        with pytest.raises(Denied):
+            await world.yandex(label, **fields)
+
+
+async def test_calls_are_authorized_on_what_they_name_and_all_that_contains_it(world: World) -> None:
+    registry = await world.registry()
+    device = await world.device(registry)
+    cloud, folder = f"yandex:cloud/{OURS.account}", f"yandex:folder/{world.ours.folder}"
+    asked = {
+        ("RegistryService.List", "folder_id", world.ours.folder): (folder, cloud),
+        ("RegistryService.Create", "folder_id", world.ours.folder): (folder, cloud),
+        ("RegistryService.Get", "registry_id", registry): (f"yandex:registry/{registry}", folder, cloud),
+        ("RegistryService.Get", "registry_id", "x"): ("yandex:registry/x", cloud),
+        ("DeviceService.List", "registry_id", registry): (f"yandex:registry/{registry}", folder, cloud),
+        ("DeviceService.List", "folder_id", world.ours.folder): (folder, cloud),
+        ("DeviceService.Create", "registry_id", registry): (f"yandex:registry/{registry}", folder, cloud),
+        ("DeviceService.Get", "device_id", device): (
+            f"yandex:device/{device}",
+            f"yandex:registry/{registry}",
+            folder,
+            cloud,
+        ),
+        ("DeviceService.Get", "device_id", "x"): ("yandex:device/x", cloud),
+    }
+    for (label, field, id), resources in asked.items():
+        world.asked.clear()
+        world.containers.clear()
+        world.denied = {f"yandex:{label}"}
+        with pytest.raises(Denied):
+            await world.yandex(label, **{field: id})
+        assert world.asked == [(f"yandex:{label}", resources[0])]
+        assert world.containers == [resources]
+
+
+async def test_a_refused_creation_leaves_nothing(world: World) -> None:
+    taken, new = ({"certificate_data": vectors.certificate_pem()} for _ in range(2))
+    await world.registry(certificates=[taken])
+    before = [await world.count(table) for table in ("registries", "registrations", "operations")]
+    with pytest.raises(AlreadyExists, match="certificate"):
+        await world.registry(name="r", certificates=[new, taken])
+    assert [await world.count(table) for table in ("registries", "registrations", "operations")] == before
+    await world.registry(name="r", certificates=[new])
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"description": "a\0b"}, "description"),
+        ({"topic_aliases": {f"a{n}": "t" for n in range(6)}}, "topic_aliases"),
+        ({"topic_aliases": {"a\0": "t"}}, "topic_aliases"),
+        ({"topic_aliases": {"a": "\0"}}, "topic_aliases"),
+        ({"certificates": [{"certificate_data": ""}]}, "certificates[0].certificate_data"),
+    ],
+)
+async def test_a_creation_names_the_field_that_is_wrong(world: World, fields: dict[str, Any], field: str) -> None:
+    registry = await world.registry()
+    with pytest.raises(Invalid) as caught:
+        await world.yandex("DeviceService.Create", registry_id=registry, **fields)
+    assert caught.value.field == field
+    if "topic_aliases" not in fields:
+        with pytest.raises(Invalid):
+            await world.yandex("RegistryService.Create", folder_id=world.ours.folder, **fields)
+
+
+LISTS: dict[str, tuple[str, str]] = {
+    "registries": ("RegistryService.List", "folder_id"),
+    "devices of a folder": ("DeviceService.List", "folder_id"),
+    "devices of a registry": ("DeviceService.List", "registry_id"),
+}
+
+
+async def page_of(world: World, kind: str, registry: str, page: Mapping[str, Any], **folder: str) -> dict[str, Any]:
+    label, parent = LISTS[kind]
+    fields = {"folder_id": world.ours.folder, "registry_id": registry} | folder
+    answer = await world.yandex(label, **{parent: fields[parent]}, **page)
+    items = answer.registries if kind == "registries" else answer.devices
+    return {"ids": [item.id for item in items], "next_page_token": answer.next_page_token or None}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize("limit", [1, 2, 3, 6, 7])
+async def test_a_list_has_everything_once_the_oldest_first(world: World, kind: str, limit: int) -> None:
+    registry = await world.registry()
+    made = [(world.clock(), registry)] if kind == "registries" else []
+    for number in range(6 - len(made)):
+        world.clock.advance(seconds=-(number % 2))  # some at the very same time
+        id = await world.registry() if kind == "registries" else await world.device(registry)
+        made.append((world.clock(), id))
+    elsewhere = await world.registry(THEIRS)
+    await world.device(elsewhere, THEIRS)
+
+    async def page(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await page_of(world, kind, registry, fields)
+
+    sizes = {"size": "page_size", "token": "page_token", "next_token": "next_page_token"}
+    assert await pages(page, "ids", limit, **sizes) == [id for _, id in sorted(made)]
+
+
+async def test_a_page_has_100_items_unless_the_call_says_otherwise(world: World) -> None:
+    registry = await world.registry()
+    for _ in range(101):
+        await world.device(registry)
+    assert len((await page_of(world, "devices of a registry", registry, {}))["ids"]) == 100
+
+
+async def test_page_tokens_are_taken_by_their_own_list_only(world: World) -> None:
+    registry, other = await world.registry(), await world.registry()
+    for each in (registry, registry, other, other):
+        await world.device(each)
+    tokens = {}
+    for kind in LISTS:
+        tokens[kind] = (await page_of(world, kind, registry, {"page_size": 1}))["next_page_token"]
+        assert (await page_of(world, kind, registry, {"page_token": tokens[kind]}))["ids"]
+    for kind in LISTS:
+        for foreign in tokens.keys() - {kind}:
+            with pytest.raises(Invalid, match="page_token"):
+                await page_of(world, kind, registry, {"page_token": tokens[foreign]})
+    token = tokens["devices of a registry"]
+    for scope, id in ((OURS, other), (ABROAD, registry), (THEIRS, registry)):
+        with pytest.raises(Invalid, match="page_token"):
+            await world.yandex("DeviceService.List", scope, registry_id=id, page_token=token)
+
+
+async def test_another_account_finds_nothing(world: World) -> None:
+    registry = await world.registry(name="r")
+    device = await world.device(registry, name="d")
+    ours = {"registry_id": registry, "device_id": device, "folder_id": world.ours.folder}
+    before = await world.yandex("DeviceService.Get", device_id=device)
+    for label, fields in GONE.items():
+        if not label.startswith("OperationService"):
+            with pytest.raises(NotFound):
+                await world.yandex(label, THEIRS, **fields | {name: ours[name] for name in fields if name in ours})
+    for parent in ("registry_id", "folder_id"):
+        with pytest.raises(NotFound):
+            await world.yandex("DeviceService.List", THEIRS, **{parent: ours[parent]})
+    assert await world.yandex("DeviceService.Get", device_id=device) == before
