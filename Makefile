@@ -3,10 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
+SEED ?= 9
+MUTANTS ?= 100
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-later test-pythons check services format bench lock clean
+.PHONY: help install demo serve test test-later test-pythons check services format bench mutants lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +55,11 @@ format: install ## Format the code, and mend what ruff can mend
 
 bench: install ## Measure the real server, and write docs/benchmarks.md
 	@$(BIN)/python scripts/bench.py
+
+mutants: install ## Draw mutants of src and run the tests on each (hours; goes on where it was stopped)
+	@mkdir -p build
+	@$(BIN)/python scripts/mutants.py draw --seed $(SEED) --count $(MUTANTS) build/mutants.json
+	@$(BIN)/python scripts/mutants.py run build/mutants.json
 
 lock: install ## Compile the requirements files anew from pyproject.toml
 	$(BIN)/python scripts/lock.py
