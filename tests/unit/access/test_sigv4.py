@@ -16,6 +16,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tables import each_row
 from tests.unit.vectors import NOW, FakeClock
 from thingmint.access import sigv4
 from thingmint.access.callers import Caller
@@ -155,8 +156,8 @@ class TestWhatClientsSend:
             wrong = Credentials(SESSION.access_key, SECRET, token)
             assert refused(signed(credentials=wrong, presigned=presigned)).flaw == "unknown"
 
-    @pytest.mark.parametrize("presigned", [None, 60])
-    @pytest.mark.parametrize(
+    @each_row("presigned", [None, 60])
+    @each_row(
         ("method", "url", "body"),
         [
             ("POST", URL, b""),
@@ -264,7 +265,7 @@ def folding(method: str, url: str, folded: str) -> Sent:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize(
+    @each_row(
         ("sent", "flaw", "message"),
         [
             (lambda: signed().header("authorization", None), "missing", "Missing Authentication Token"),

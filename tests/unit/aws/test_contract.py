@@ -17,6 +17,7 @@ from botocore.serialize import create_serializer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tables import each_row
 from thingmint.aws.contract import Contract, compile_contract, load_contract
 from thingmint.aws.patterns import compile_pattern
 from thingmint.domain.errors import Invalid
@@ -116,7 +117,7 @@ def test_every_operation_of_the_model_is_there() -> None:
     assert len(CONTRACT.operations) == 272
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_row("name", NAMES)
 def test_template_leads_to_its_operation(name: str) -> None:
     operation = CONTRACT.operations[name]
     path = "/".join(
@@ -132,7 +133,7 @@ def test_template_leads_to_its_operation(name: str) -> None:
     assert CONTRACT.match("TRACE", path.encode()) is None
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_row("name", NAMES)
 def test_full_input_survives_botocore_s_serializer(name: str) -> None:
     shape = service().operation_model(name).input_shape
     assert shape is not None
@@ -144,7 +145,7 @@ def test_full_input_survives_botocore_s_serializer(name: str) -> None:
     assert {key: value for key, value in sent.items() if key in needed or key not in tokens} == needed
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_row("name", NAMES)
 def test_full_output_survives_botocore_s_parser(name: str) -> None:
     shape: Any = service().operation_model(name).output_shape
     result = {} if shape is None else sample(shape)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.tables import each_row
 from thingmint.aws.decoding import InputCompiler, load_body
 from thingmint.aws.encoding import OutputCompiler
 from thingmint.aws.patterns import compile_pattern, is_superlinear
@@ -103,7 +104,7 @@ def test_accepted(compiler: InputCompiler, shape: str, value: object, decoded: o
     assert type(result) is type(decoded)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("shape", "value", "field", "reason"),
     [
         *refusals("String", "must be a string", 1, True, None, [], {}, 1.5),

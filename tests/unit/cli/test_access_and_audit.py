@@ -12,6 +12,7 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from tests.tables import each_row
 from tests.unit.vectors import FakeClock
 from thingmint import logs, server
 from thingmint.access.audit import new_record_id
@@ -91,7 +92,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return Shell(directory, monkeypatch, capsys)
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "rotate-master-key"])
+@each_row("name", [*COMMANDS, "rotate-master-key"])
 def test_every_help_has_an_example(shell: Shell, name: str) -> None:
     words = ["session"] if name == "session.create" else name.split(".")
     text = shell("access", *words, "--help")

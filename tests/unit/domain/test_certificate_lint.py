@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from tests.tables import each_row
 from tests.unit import vectors
 from tests.unit.vectors import elements, inner_elements, tlv, with_elements
 from thingmint.domain.certificate_lint import CaFacts, LintFailed, find_flaws
@@ -312,10 +313,9 @@ def test_what_the_rfcs_allow_passes(case: str) -> None:
     assert find_flaws(certificate, profile, FACTS) == []
 
 
-@pytest.mark.parametrize("case", FLAWED)
+@each_row(("certificate", "profile", "expected"), FLAWED)
 @pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
-def test_each_flaw_is_found_alone_and_nothing_is_signed(case: str) -> None:
-    certificate, profile, expected = FLAWED[case]
+def test_each_flaw_is_found_alone_and_nothing_is_signed(certificate: bytes, profile: Profile, expected: str) -> None:
     key = vectors.CountingKey(vectors.ec_key())
     ca = CertificateAuthority(CA.certificate, key, profile)
     with pytest.raises(LintFailed) as failed:

@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tables import each_row
 from tests.unit import vectors
 from thingmint.domain.certificates import (
     Certificate,
@@ -233,7 +234,7 @@ class TestWhatIsNoCertificate:
 
 
 class TestPrivateKeys:
-    @pytest.mark.parametrize(
+    @each_row(
         "key",
         [
             PKCS8,
@@ -249,7 +250,7 @@ class TestPrivateKeys:
             PKCS8.replace("\n", " "),
         ],
     )
-    @pytest.mark.parametrize("order", ["{certificate}{key}", "{key}{certificate}", "{key}"])
+    @each_row("order", ["{certificate}{key}", "{key}{certificate}", "{key}"])
     def test_one_is_refused_wherever_it_stands(self, key: str, order: str) -> None:
         text = order.format(certificate=CERTIFICATE, key=key)
         reason = refusal_of_certificate(text)

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from tests.tables import each_row
 from thingmint.domain.errors import InvalidState
 from thingmint.domain.status import Status, check_initial, check_update
 
@@ -26,8 +27,8 @@ def test_the_table_names_every_status() -> None:
     assert set(ALLOWED) == set(Status)
 
 
-@pytest.mark.parametrize("reinstate", [False, True])
-@pytest.mark.parametrize(("current", "new"), list(itertools.product(ALLOWED, ALLOWED)))
+@each_row("reinstate", [False, True])
+@each_row(("current", "new"), list(itertools.product(ALLOWED, ALLOWED)))
 def test_updates(current: str, new: str, reinstate: bool) -> None:
     if new in (ALLOWED_WITH_REINSTATEMENT if reinstate else ALLOWED)[current]:
         check_update("f" * 64, Status(current), Status(new), reinstate=reinstate)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import cbor2
 import pytest
 
+from tests.tables import each_row
 from tests.unit.vectors import NOW
 from thingmint.access.audit import CURRENT
 from thingmint.access.callers import Caller
@@ -141,7 +142,7 @@ def test_cancellation_is_not_caught() -> None:
         answer(cast("Any", asyncio.CancelledError()))
 
 
-@pytest.mark.parametrize("tag", [*range(300), 1004, 43000, 55799, 2**32, 2**64 - 1])
+@each_row("tag", [*range(300), 1004, 43000, 55799, 2**32, 2**64 - 1])
 def test_no_tag_of_cbor_is_taken(tag: int) -> None:
     values: list[Any] = ["2026-11-21T00:00:00Z", 0, b"\1", [1, 2], {}, [[]]]
     for value in values:

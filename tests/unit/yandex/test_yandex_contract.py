@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tables import each_row
 
 from thingmint.yandex.contract import load
 from thingmint.yandex.contract.descriptors import ContractError
@@ -83,9 +84,10 @@ def test_table_is_complete() -> None:
     assert sum(method.operation is not None for method in CONTRACT.methods.values()) == 25
 
 
-@pytest.mark.parametrize("row", TABLE, ids=[f"{row[0].rpartition('.')[2]}.{row[1]}" for row in TABLE])
-def test_method(row: tuple[str, ...]) -> None:
-    service, name, http_method, template, body, metadata, response = row
+@each_row(("service", "name", "http_method", "template", "body", "metadata", "response"), TABLE)
+def test_method(
+    service: str, name: str, http_method: str, template: str, body: str, metadata: str, response: str
+) -> None:
     method = CONTRACT.methods[f"/{service}/{name}"]
     assert (method.service, method.name) == (service, name)
     if metadata:
@@ -161,7 +163,7 @@ NO_DEVICE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("raw", NO_DEVICE, ids=lambda raw: repr(raw)[:60])
+@each_row("raw", NO_DEVICE)
 def test_no_match(raw: bytes) -> None:
     assert CONTRACT.match("GET", raw) is None
 

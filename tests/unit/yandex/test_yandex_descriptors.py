@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from tests.tables import each_row
 
 from thingmint.yandex.contract import load
 from thingmint.yandex.contract.descriptors import ContractError, Descriptors
@@ -137,7 +138,7 @@ def scalar(field: FieldDescriptor) -> Any:
 
 
 @needs_sdk
-@pytest.mark.parametrize("name", OUR_MESSAGES)
+@each_row("name", OUR_MESSAGES)
 def test_round_trip_with_the_sdk_both_ways(name: str) -> None:
     ours: Any = CONTRACT.messages[name]
     theirs = sdk_class(name)

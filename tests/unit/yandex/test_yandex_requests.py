@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tables import each_row
 
 from thingmint.domain.errors import Invalid
 from thingmint.yandex.contract import Method, load
@@ -176,9 +177,7 @@ REFUSED: list[Row] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("method", "body", "query", "field", "reason"), REFUSED, ids=[f"{i}" for i in range(len(REFUSED))]
-)
+@each_row(("method", "body", "query", "field", "reason"), REFUSED)
 def test_refused(method: Method, body: bytes | dict[str, Any], query: bytes, field: str, reason: str) -> None:
     with pytest.raises(Invalid) as refused:
         read(method, body, query)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
+from tests.tables import each_row
 
 from thingmint.domain.errors import DomainError
 from thingmint.yandex.contract import load
@@ -76,7 +77,7 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("path", "fields", "violations"), CASES)
+@each_row(("path", "fields", "violations"), CASES)
 def test_rule(path: str, fields: dict[str, Any], violations: list[tuple[str, str]]) -> None:
     method = CONTRACT.methods[f"/{path}"]
     make: Any = method.request_class

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.tables import each_row
 from thingmint.domain.policy import Kind, Request, evaluate
 from thingmint.domain.policy.decisions import Allow
 
@@ -141,7 +142,7 @@ NEGATIONS = {
 POSITIVE = sorted({operator for operator, *_ in MATCHES})
 
 
-@pytest.mark.parametrize(("operator", "wanted", "actual", "expected"), MATCHES)
+@each_row(("operator", "wanted", "actual", "expected"), MATCHES)
 def test_operator(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
     context = {"aws:Thing": actual}
     assert holds(operator, {"aws:Thing": wanted}, context) is expected
@@ -154,8 +155,8 @@ def test_operator(operator: str, wanted: Any, actual: Any, expected: bool) -> No
 SAMPLES = {operator: wanted for operator, wanted, _, _ in MATCHES}
 
 
-@pytest.mark.parametrize("context", [{}, {"k": None}, {"k": []}, {"K": ()}, {"k": frozenset()}])
-@pytest.mark.parametrize("operator", POSITIVE)
+@each_row("context", [{}, {"k": None}, {"k": []}, {"K": ()}, {"k": frozenset()}])
+@each_row("operator", POSITIVE)
 def test_missing_key(operator: str, context: dict[str, Any]) -> None:
     values = {"k": SAMPLES[operator]}
     assert not holds(operator, values, context)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tables import each_row
 from thingmint.domain.errors import Invalid, MalformedPolicy
 from thingmint.domain.policy import MAX_LENGTH, Kind, Policy, compile_policy, document_size
 
@@ -84,8 +85,8 @@ LONG = "a:" + "x" * 4095
 S = "Statement[0]"
 
 
-@pytest.mark.parametrize("kind", IDENTITY)
-@pytest.mark.parametrize(
+@each_row("kind", IDENTITY)
+@each_row(
     ("elements", "field"),
     [
         ({MARK: "x"}, S),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.tables import each_row
 from thingmint.domain.policy import Allow, Kind, Request, evaluate
 
 from .helpers import ARN, holds, policy, statement
@@ -15,7 +16,7 @@ def allowed(kind: Kind, resource: str, context: dict[str, Any], **elements: Any)
     return isinstance(evaluate([given], Request("iot:Publish", resource, context)), Allow)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("pattern", "resource", "context", "expected"),
     [
         ("a:${aws:username}", "a:ann", {"aws:username": "ann"}, True),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.tables import each_row
 from tests.unit.domain.template.helpers import ID, resolve, template, thing, value
 from thingmint.domain.errors import InvalidParameters, InvalidTemplate
 
@@ -19,7 +20,7 @@ MAPPINGS = {
 REF = {"Ref": "SerialNumber"}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("expression", "expected"),
     [
         ("plain ${SerialNumber}", "plain ${SerialNumber}"),
@@ -108,7 +109,7 @@ for _ in range(40):
     _DEEP = {"Fn::Join": ["", [_DEEP]]}
 
 
-@pytest.mark.parametrize(
+@each_row(
     "expression",
     [
         None,

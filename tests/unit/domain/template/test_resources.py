@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.tables import each_row
 from tests.unit.domain.template.helpers import CERTIFICATE, ID, resolve, resource, template, thing
 from thingmint.domain.errors import Invalid, InvalidParameters, InvalidTemplate
 from thingmint.domain.status import Status
@@ -230,7 +231,7 @@ _OTHERS = (
 _ONE_OF = "A certificate resource must specify one of CertificateId, CertificateSigningRequest, CertificatePem"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("resources", "flaw"),
     [
         ({}, "Template must have certificate resource."),
@@ -350,8 +351,8 @@ def test_parameters_are_text(parameters: Any) -> None:
 _PLAIN = {"DO_NOTHING", "REPLACE", "FAIL"}
 
 
-@pytest.mark.parametrize("override", ["DO_NOTHING", "REPLACE", "FAIL", "MERGE", "merge", "", None, [], 1])
-@pytest.mark.parametrize(
+@each_row("override", ["DO_NOTHING", "REPLACE", "FAIL", "MERGE", "merge", "", None, [], 1])
+@each_row(
     ("property", "kind", "merges"),
     [
         ("AttributePayload", "Thing", True),

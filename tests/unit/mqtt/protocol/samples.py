@@ -166,10 +166,6 @@ SAMPLES: list[Sample] = [
 """Name, version, packet, bytes."""
 
 
-def sample_id(sample: Sample) -> str:
-    return f"{sample[0]} {sample[1]}"
-
-
 def decoder_version(version: Version, packet: Packet) -> Version | None:
     """What a decoder of that packet is given: CONNECT is for one that knows nothing."""
     return None if isinstance(packet, Connect) else version

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.mqtt.protocol.samples import SAMPLES, Sample, decoder_version, sample_id
+from tests.tables import each_row
+from tests.unit.mqtt.protocol.samples import SAMPLES, Sample, decoder_version
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.errors import ProtocolError
@@ -20,7 +21,7 @@ from thingmint.mqtt.protocol.reasons import Reason
 if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import Packet, Version
 
-each_sample = pytest.mark.parametrize("sample", SAMPLES, ids=sample_id)
+each_sample = each_row("sample", SAMPLES)
 
 
 def stream(version: Version) -> tuple[list[Packet], bytes]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.tables import each_row
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.errors import ProtocolError
@@ -120,21 +121,21 @@ OTHERS: list[tuple[str, Version, bytes, Reason]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "reason"), [row[1:] for row in CONNECTS], ids=[row[0] for row in CONNECTS])
-def test_connect(body: bytes, reason: Reason) -> None:
+@each_row(("case", "body", "reason"), CONNECTS)
+def test_connect(case: str, body: bytes, reason: Reason) -> None:
     with pytest.raises(ProtocolError) as caught:
         list(Decoder(1024).feed(bytes([0x10, len(body)]) + body))
     assert caught.value.reason is reason
 
 
-@pytest.mark.parametrize(("version", "data", "reason"), [r[1:] for r in OTHERS], ids=[f"{r[0]} {r[1]}" for r in OTHERS])
-def test_others(version: Version, data: bytes, reason: Reason) -> None:
+@each_row(("case", "version", "data", "reason"), OTHERS)
+def test_others(case: str, version: Version, data: bytes, reason: Reason) -> None:
     with pytest.raises(ProtocolError) as caught:
         list(Decoder(1024, version).feed(data))
     assert caught.value.reason is reason
 
 
-@pytest.mark.parametrize("first", [byte for byte in range(256) if byte != 0x10])
+@each_row("first", [byte for byte in range(256) if byte != 0x10])
 def test_only_connect_comes_first_and_one_byte_tells(first: int) -> None:
     with pytest.raises(ProtocolError) as caught:
         list(Decoder().feed(bytes([first])))

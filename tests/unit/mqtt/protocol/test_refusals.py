@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.tables import each_row
 from tests.unit.mqtt.protocol.client import Client, connected
 from thingmint.mqtt.protocol.events import Failed, SubscribeRequested, UnsubscribeRequested
 from thingmint.mqtt.protocol.limits import AWS_LIMITS, Limits
@@ -169,15 +170,13 @@ FATAL_IN_5: list[tuple[str, Limits, tuple[Packet, ...], Reason]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("version", "limits", "packets", "reason"),
-    [
-        pytest.param(version, *row[1:], id=f"{row[0]} {version}")
-        for version in (4, 5)
-        for row in FATAL + (FATAL_IN_5 if version == 5 else [])
-    ],
+@each_row(
+    ("version", "case", "limits", "packets", "reason"),
+    [(4, *row) for row in FATAL] + [(5, *row) for row in FATAL + FATAL_IN_5],
 )
-def test_what_ends_a_connection(version: Version, limits: Limits, packets: tuple[Packet, ...], reason: Reason) -> None:
+def test_what_ends_a_connection(
+    version: Version, case: str, limits: Limits, packets: tuple[Packet, ...], reason: Reason
+) -> None:
     client = connected(version, limits)
     *others, last = client.send(*packets)
     assert others == list(packets[:-1])

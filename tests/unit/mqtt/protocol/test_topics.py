@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tables import each_row
 from thingmint.mqtt.protocol.topics import (
     SharedFilter,
     count_slashes,
@@ -78,7 +79,7 @@ MATCHES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("filter", "topic", "expected"), MATCHES)
+@each_row(("filter", "topic", "expected"), MATCHES)
 def test_matches(filter: str, topic: str, expected: bool) -> None:
     assert matches(filter, topic) is expected
 
