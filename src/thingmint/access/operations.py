@@ -62,6 +62,9 @@ class Recorder(Protocol):
 
 async def run(operation: Operation, store: Store, change: HasIds, given: Any, recorder: Recorder | None = None) -> Any:
     """The operation's answer. Raises DomainErrors."""
+    gated = operation.look is not None or recorder is not None
+    if not (gated or operation.writes or operation.prepare is not None):
+        return await store.read(lambda tx: operation.apply(tx, change, given))
     prepared: tuple[Any, ...] = ()
     repeated = False
 
@@ -79,7 +82,6 @@ async def run(operation: Operation, store: Store, change: HasIds, given: Any, re
         result = await operation.apply(tx, change, given, *looked, *prepared)
         return await recorder.record(tx, result, *looked) if recorder is not None else result
 
-    gated = operation.look is not None or recorder is not None
     body = gate_and_apply if gated else apply
     if operation.prepare is not None:
         looked: tuple[Any, ...] = ()
