@@ -17,10 +17,10 @@ from botocore import UNSIGNED, xform_name
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from tests.e2e.commands import AWS, own_server
-from tests.e2e.conftest import iot_client, registered
+from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, fingerprint, key, self_signed_pem
 from tests.e2e.signing import Signer
 from tests.e2e.wire import exchange, one_request, read_answer
@@ -28,7 +28,7 @@ from thingmint import admin
 from thingmint.aws.operations import OPERATIONS, SERVED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from thingmint.testing import RunningServer
@@ -52,28 +52,26 @@ def status_of(iot: Any, cert_id: str) -> str:
 # -- issuing and registering --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status"), [({}, "INACTIVE"), ({"setAsActive": False}, "INACTIVE"), ({"setAsActive": True}, "ACTIVE")]
-)
-def test_keys_and_certificate(iot: Any, server: RunningServer, arguments: dict[str, bool], status: str) -> None:
-    created = iot.create_keys_and_certificate(**arguments)
+def test_the_key_fits_the_certificate_and_the_certificate_chains(iot: Any, server: RunningServer) -> None:
+    created = iot.create_keys_and_certificate(setAsActive=True)
     assert created["certificateId"] == fingerprint(created["certificatePem"])
-    assert status_of(iot, created["certificateId"]) == status
+    assert status_of(iot, created["certificateId"]) == "ACTIVE"
     assert re.fullmatch(
         rf"arn:aws:iot:us-east-1:[1-9]\d{{11}}:cert/{created['certificateId']}", created["certificateArn"]
     )
     assert created["keyPair"]["PrivateKey"].startswith("-----BEGIN RSA PRIVATE KEY-----\n")
-    assert created["keyPair"]["PublicKey"].startswith("-----BEGIN PUBLIC KEY-----\n")
+    certificate = x509.load_pem_x509_certificate(created["certificatePem"].encode())
+    private_key: Any = load_pem_private_key(created["keyPair"]["PrivateKey"].encode(), None)
+    assert private_key.public_key() == certificate.public_key()
+    public_pem = certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    assert public_pem.decode() == created["keyPair"]["PublicKey"]
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(server.device_ca.read_bytes()))
 
 
-def test_a_device_certificate_has_the_shape_of_awss(iot: Any, server: RunningServer) -> None:
+def test_a_device_certificate_has_the_shape_of_awss(iot: Any) -> None:
     pem = iot.create_keys_and_certificate()["certificatePem"]
     certificate = x509.load_pem_x509_certificate(pem.encode())
-    root = x509.load_pem_x509_certificate(server.device_ca.read_bytes())
-    assert certificate.version is x509.Version.v3
-    assert certificate.serial_number.bit_length() > 96
     assert certificate.subject.rfc4514_string() == "CN=AWS IoT Certificate"
-    assert certificate.issuer == root.subject
     assert abs(datetime.now(UTC) - timedelta(minutes=2) - certificate.not_valid_before_utc) < timedelta(seconds=30)
     assert certificate.not_valid_after_utc == datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)
     shown = [(type(e.value).__name__, e.critical) for e in certificate.extensions]
@@ -83,14 +81,9 @@ def test_a_device_certificate_has_the_shape_of_awss(iot: Any, server: RunningSer
         ("BasicConstraints", True),
         ("KeyUsage", True),
     ]
-    usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    assert usage.digital_signature
-    assert not usage.key_encipherment
-    assert not usage.key_cert_sign
-    assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 
-@pytest.mark.parametrize("kind", ["rsa2048", "rsa4096", "secp256r1", "secp384r1", "secp521r1"])
+@pytest.mark.parametrize("kind", ["rsa4096", "secp256r1"])
 def test_a_csr_twice_gives_two_certificates_for_its_key(iot: Any, server: RunningServer, kind: str) -> None:
     csr = csr_pem(kind, f"sensor {kind}")
     answers = [
@@ -108,34 +101,22 @@ def test_a_csr_twice_gives_two_certificates_for_its_key(iot: Any, server: Runnin
     assert answers[0]["certificateId"] != answers[1]["certificateId"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status"), [({}, "INACTIVE"), *(({"status": s}, s) for s in ("ACTIVE", "INACTIVE", "REVOKED"))]
-)
-def test_registering_a_certificate_that_exists(iot: Any, arguments: dict[str, str], status: str) -> None:
+def test_registering_a_certificate_that_exists(iot: Any) -> None:
     pem = self_signed_pem()
-    answer = iot.register_certificate_without_ca(certificatePem=pem, **arguments)
+    answer = iot.register_certificate_without_ca(certificatePem=pem, status="REVOKED")
     assert answer["certificateId"] == fingerprint(pem)
     shown = iot.describe_certificate(certificateId=answer["certificateId"])["certificateDescription"]
-    assert (shown["status"], shown["certificateMode"], shown["certificatePem"]) == (status, "SNI_ONLY", pem)
+    assert (shown["status"], shown["certificateMode"], shown["certificatePem"]) == ("REVOKED", "SNI_ONLY", pem)
 
 
 def test_a_certificate_is_registered_once(iot: Any) -> None:
     pem = self_signed_pem()
     first = iot.register_certificate_without_ca(certificatePem=pem, status="ACTIVE")
-    # The same certificate, however its PEM is laid out.
-    for again in (pem, f"subject=CN = brought-along\n{pem}\n", pem.replace("\n", "\r\n")):
-        with pytest.raises(iot.exceptions.ResourceAlreadyExistsException) as caught:
-            iot.register_certificate_without_ca(certificatePem=again)
-        assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 409
-        assert caught.value.response["resourceId"] == first["certificateId"]
-        assert caught.value.response["resourceArn"] == first["certificateArn"]
-    assert status_of(iot, first["certificateId"]) == "ACTIVE"
-
-
-def test_a_certificate_issued_here_cannot_be_registered_again(iot: Any) -> None:
-    created = iot.create_keys_and_certificate()
-    status, code, _ = refusal(iot.register_certificate_without_ca, certificatePem=created["certificatePem"])
-    assert (status, code) == (409, "ResourceAlreadyExistsException")
+    with pytest.raises(iot.exceptions.ResourceAlreadyExistsException) as caught:
+        iot.register_certificate_without_ca(certificatePem=pem)
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 409
+    assert caught.value.response["resourceId"] == first["certificateId"]
+    assert caught.value.response["resourceArn"] == first["certificateArn"]
 
 
 # -- describing and listing ---------------------------------------------------------------------------------------
@@ -159,16 +140,6 @@ def test_describing(iot: Any) -> None:
     assert shown["validity"]["notAfter"] == certificate.not_valid_after_utc
 
 
-def test_a_change_shows_in_version_and_date_and_no_change_does_not(iot: Any) -> None:
-    cert_id = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())["certificateId"]
-    versions = []
-    for status in ("INACTIVE", "ACTIVE", "ACTIVE", "INACTIVE"):
-        iot.update_certificate(certificateId=cert_id, newStatus=status)
-        shown = iot.describe_certificate(certificateId=cert_id)["certificateDescription"]
-        versions.append((shown["customerVersion"], shown["lastModifiedDate"] > shown["creationDate"]))
-    assert versions == [(1, False), (2, True), (2, True), (3, True)]
-
-
 def test_hex_ids_are_folded(iot: Any, signer: Signer) -> None:
     cert_id = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())["certificateId"]
     upper = iot.describe_certificate(certificateId=cert_id.upper())["certificateDescription"]
@@ -181,89 +152,40 @@ def test_hex_ids_are_folded(iot: Any, signer: Signer) -> None:
     assert refusal(iot.describe_certificate, certificateId=cert_id)[1] == "ResourceNotFoundException"
 
 
-@pytest.fixture(scope="module")
-def fleet() -> Iterator[tuple[RunningServer, Any, list[str]]]:
-    """A server of its own with 57 certificates, oldest first."""
+def test_pages_hold_everything_once_in_order() -> None:
     with own_server() as server, contextlib.closing(iot_client(server)) as iot:
         csr = csr_pem()
-        ids = [
-            iot.create_certificate_from_csr(certificateSigningRequest=csr, setAsActive=n % 2 == 0)["certificateId"]
-            for n in range(57)
-        ]
-        yield server, iot, ids
-
-
-@pytest.mark.parametrize("page_size", [None, 1, 7, 19, 57, 250])
-@pytest.mark.parametrize("ascending", [None, True, False])
-def test_pages_hold_everything_once_in_order(
-    fleet: tuple[RunningServer, Any, list[str]], page_size: int | None, ascending: bool | None
-) -> None:
-    _, iot, ids = fleet
-    arguments = {} if ascending is None else {"ascendingOrder": ascending}
-    config = {} if page_size is None else {"PageSize": page_size}
-    pages = list(iot.get_paginator("list_certificates").paginate(**arguments, PaginationConfig=config))
-    found = [certificate["certificateId"] for page in pages for certificate in page["certificates"]]
-    assert found == (ids if ascending else ids[::-1])
-    size = page_size or 25
-    assert [len(page["certificates"]) for page in pages] == [size] * (57 // size) + [57 % size] * (57 % size > 0)
-    assert "nextMarker" not in pages[-1]
-
-
-def test_a_list_tells_of_each(fleet: tuple[RunningServer, Any, list[str]]) -> None:
-    _, iot, ids = fleet
-    for certificate in iot.list_certificates()["certificates"]:
-        shown = iot.describe_certificate(certificateId=certificate["certificateId"])["certificateDescription"]
-        assert certificate == {name: shown[name] for name in certificate}
-        assert certificate["status"] == ("ACTIVE" if ids.index(certificate["certificateId"]) % 2 == 0 else "INACTIVE")
-
-
-def test_a_marker_survives_deletions_and_additions(fleet: tuple[RunningServer, Any, list[str]]) -> None:
-    _, iot, _ = fleet
-    made = [iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())["certificateId"] for _ in range(3)]
-    first = iot.list_certificates(pageSize=2)
-    assert [c["certificateId"] for c in first["certificates"]] == [made[2], made[1]]
-    iot.delete_certificate(certificateId=made[1])
-    late = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())["certificateId"]
-    second = iot.list_certificates(pageSize=1, marker=first["nextMarker"])
-    assert [c["certificateId"] for c in second["certificates"]] == [made[0]]
-    for cert_id in (made[0], made[2], late):
-        iot.delete_certificate(certificateId=cert_id)
-
-
-def test_a_marker_is_good_for_its_own_list_only(fleet: tuple[RunningServer, Any, list[str]], iot: Any) -> None:
-    server, own, _ = fleet
-    marker = own.list_certificates(pageSize=1)["nextMarker"]
-    assert re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", marker)
-    with contextlib.closing(iot_client(server)) as other_direction:
-        assert refusal(other_direction.list_certificates, marker=marker, ascendingOrder=True)[1] == (
-            "InvalidRequestException"
+        ids = [iot.create_certificate_from_csr(certificateSigningRequest=csr)["certificateId"] for _ in range(57)]
+        for arguments, expected in (({}, ids[::-1]), ({"ascendingOrder": True}, ids)):
+            for page_size, sizes in ((None, [25, 25, 7]), (19, [19, 19, 19]), (250, [57])):
+                config = {} if page_size is None else {"PageSize": page_size}
+                pages = list(iot.get_paginator("list_certificates").paginate(**arguments, PaginationConfig=config))
+                found = [certificate["certificateId"] for page in pages for certificate in page["certificates"]]
+                assert found == expected
+                assert [len(page["certificates"]) for page in pages] == sizes
+                assert "nextMarker" not in pages[-1]
+        marker = iot.list_certificates(pageSize=1)["nextMarker"]
+        assert re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", marker)
+        assert refusal(iot.list_certificates, marker=marker, ascendingOrder=True) == (
+            400,
+            "InvalidRequestException",
+            "marker is not one that this list returned",
         )
-    altered = ("B" if marker[0] != "B" else "C") + marker[1:]
-    for client, bad in ((iot, marker), (own, altered), (own, "AAAA"), (own, "A")):
-        status, code, message = refusal(client.list_certificates, marker=bad)
-        assert (status, code) == (400, "InvalidRequestException")
-        assert message == "marker is not one that this list returned"
 
 
 # -- statuses -----------------------------------------------------------------------------------------------------
 
-_SETTABLE = ("ACTIVE", "INACTIVE", "REVOKED")
 
-
-@pytest.mark.parametrize("old", _SETTABLE)
-@pytest.mark.parametrize("new", _SETTABLE)
-def test_transitions(iot: Any, old: str, new: str) -> None:
-    cert_id = iot.register_certificate_without_ca(certificatePem=self_signed_pem(), status=old)["certificateId"]
-    if old == "REVOKED" and new != "REVOKED":
-        assert refusal(iot.update_certificate, certificateId=cert_id, newStatus=new) == (
-            406,
-            "CertificateStateException",
-            f"Status cannot be changed from REVOKED to {new}",
-        )
-        new = old
-    else:
-        iot.update_certificate(certificateId=cert_id, newStatus=new)
-    assert status_of(iot, cert_id) == new
+def test_a_revoked_certificate_stays_revoked(iot: Any) -> None:
+    cert_id = iot.register_certificate_without_ca(certificatePem=self_signed_pem())["certificateId"]
+    for status in ("ACTIVE", "INACTIVE", "REVOKED"):
+        iot.update_certificate(certificateId=cert_id, newStatus=status)
+        assert status_of(iot, cert_id) == status
+    assert refusal(iot.update_certificate, certificateId=cert_id, newStatus="ACTIVE") == (
+        406,
+        "CertificateStateException",
+        "Status cannot be changed from REVOKED to ACTIVE",
+    )
 
 
 def test_a_setting_lets_revoked_certificates_return() -> None:
@@ -276,9 +198,8 @@ def test_a_setting_lets_revoked_certificates_return() -> None:
         assert status_of(iot, cert_id) == "ACTIVE"
 
 
-@pytest.mark.parametrize("status", ["PENDING_TRANSFER", "PENDING_ACTIVATION", "REGISTER_INACTIVE"])
-def test_statuses_that_only_the_service_sets(iot: Any, status: str) -> None:
-    pem = self_signed_pem()
+def test_a_status_that_only_the_service_sets(iot: Any) -> None:
+    pem, status = self_signed_pem(), "PENDING_ACTIVATION"
     assert refusal(iot.register_certificate_without_ca, certificatePem=pem, status=status) == (
         406,
         "CertificateStateException",
@@ -288,28 +209,20 @@ def test_statuses_that_only_the_service_sets(iot: Any, status: str) -> None:
     cert_id = iot.register_certificate_without_ca(certificatePem=pem, status="ACTIVE")["certificateId"]
     status_code, code, _ = refusal(iot.update_certificate, certificateId=cert_id, newStatus=status)
     assert (status_code, code) == (406, "CertificateStateException")
-    assert status_of(iot, cert_id) == "ACTIVE"
 
 
-@pytest.mark.parametrize("force", [{}, {"forceDelete": False}, {"forceDelete": True}])
-@pytest.mark.parametrize("status", _SETTABLE)
-def test_deleting(iot: Any, status: str, force: dict[str, bool]) -> None:
+def test_deleting(iot: Any) -> None:
     pem = self_signed_pem()
-    cert_id = iot.register_certificate_without_ca(certificatePem=pem, status=status)["certificateId"]
-    if status == "ACTIVE":
+    for force in ({}, {"forceDelete": True}):
+        cert_id = iot.register_certificate_without_ca(certificatePem=pem, status="ACTIVE")["certificateId"]
         assert refusal(iot.delete_certificate, certificateId=cert_id, **force) == (
             406,
             "CertificateStateException",
             f"Certificate must be deactivated (not ACTIVE) before deletion. Id: {cert_id}",
         )
-        assert status_of(iot, cert_id) == "ACTIVE"
         iot.update_certificate(certificateId=cert_id, newStatus="INACTIVE")
-    iot.delete_certificate(certificateId=cert_id, **force)
-    assert refusal(iot.describe_certificate, certificateId=cert_id)[:2] == (404, "ResourceNotFoundException")
-    assert cert_id not in {listed for listed, _ in registered(iot)}
-    # It is gone for good: it may come back as a new registration.
-    iot.register_certificate_without_ca(certificatePem=pem, status="INACTIVE")
-    assert iot.describe_certificate(certificateId=cert_id)["certificateDescription"]["customerVersion"] == 1
+        iot.delete_certificate(certificateId=cert_id, **force)
+        assert refusal(iot.describe_certificate, certificateId=cert_id)[:2] == (404, "ResourceNotFoundException")
 
 
 @pytest.mark.parametrize(
