@@ -298,7 +298,8 @@ def test_probes(server: RunningServer) -> None:
         assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
         text = metrics.body.decode()
         assert 'thingmint_requests_total{face="probe",operation="healthz",status="200"}' in text
-        for name in ("thingmint_key_pool_ready", "thingmint_store_ready 1.0", "process_resident_memory_bytes"):
+        known = ("thingmint_key_pool_ready", "thingmint_certificates_discarded ", "thingmint_store_ready 1.0")
+        for name in (*known, "process_resident_memory_bytes"):
             assert name in text
 
 

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from tests.unit import vectors
 from tests.world import ABROAD, OURS, THEIRS, new_world, pages
+from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import (
     AlreadyExists,
     Conflict,
@@ -27,10 +28,18 @@ from thingmint.domain.errors import (
     NotFound,
     Unavailable,
 )
+from thingmint.domain.keys import OWN_KEYS
 from thingmint.domain.quotas import Quotas
 from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
-from thingmint.services.certificates import REGISTRATIONS, discard, issue_for_csr
+from thingmint.services.certificates import (
+    REGISTRATIONS,
+    discard,
+    issue_for_csr,
+    prepare_own,
+    update_status,
+    was_revoked,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +49,9 @@ if TYPE_CHECKING:
 
 UNKNOWN = "0" * 64
 PEM = vectors.certificate_pem()
+ID = parse_certificate(PEM, "pem", OWN_KEYS).fingerprint
 PRIVATE = vectors.cheap_key_pair().private_pem
+POLICY = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}}'
 CSR = {"certificateSigningRequest": vectors.csr_pem()}
 SCOPES = (OURS, ABROAD, THEIRS)
 
@@ -73,20 +84,20 @@ async def force_status(world: World, id: str, status: Status) -> None:
     await world.write(lambda tx: REGISTRATIONS.update(tx, replace(current, status=status)))
 
 
+def arn_of(id: str, scope: Scope = OURS) -> str:
+    return f"arn:aws:iot:{scope.region}:{scope.account}:cert/{id}"
+
+
 async def attach_thing(world: World, id: str, scope: Scope = OURS) -> None:
-    thing = "INSERT INTO things (account, region, name, id, attributes, version, created_at) "
-    await world.execute(f"{thing}VALUES ($1, $2, 't', 'i', '{{}}', 1, 0)", *scope)
-    principal = "INSERT INTO thing_principals (account, region, thing, fingerprint, exclusive, attached_at) "
-    await world.execute(f"{principal}VALUES ($1, $2, 't', $3, 0, 0)", *scope, id)
+    await world.aws("CreateThing", scope, thingName="t")
+    await world.aws("AttachThingPrincipal", scope, thingName="t", principal=arn_of(id, scope))
 
 
 async def attach_policies(world: World, id: str, *names: str, scope: Scope = OURS) -> None:
-    columns = "account, region, name, generation, default_version, last_version, created_at, modified_at"
-    policy = f"INSERT INTO device_policies ({columns}) VALUES ($1, $2, $3, 'g', 1, 1, 0, 0) ON CONFLICT DO NOTHING"
-    attachment = "INSERT INTO device_policy_attachments (account, region, kind, target, policy, attached_at) "
     for name in names:
-        await world.execute(policy, *scope, name)
-        await world.execute(f"{attachment}VALUES ($1, $2, 'cert', $3, $4, 0)", *scope, id, name)
+        with contextlib.suppress(AlreadyExists):
+            await world.aws("CreatePolicy", scope, policyName=name, policyDocument=POLICY)
+        await world.aws("AttachPolicy", scope, policyName=name, target=arn_of(id, scope))
 
 
 async def attached_policies(world: World) -> list[Any]:
@@ -113,7 +124,7 @@ async def test_an_issued_certificate_is_described_as_it_was_made(
 ) -> None:
     for name, given in (("CreateKeysAndCertificate", {}), ("CreateCertificateFromCsr", CSR)):
         made = await world.aws(name, **given, **members)
-        arn = f"arn:aws:iot:us-east-1:111111111111:cert/{made['certificateId']}"
+        arn = arn_of(made["certificateId"])
         certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
         described = await describe(world, made["certificateId"])
         assert described.pop("generationId")
@@ -203,6 +214,9 @@ async def test_a_discarded_certificate_is_named_by_fingerprint_and_serial_number
     change = world.change()
     new = issue_for_csr(change, vectors.csr_pem(), "csr")
     serial = f"{x509.load_der_x509_certificate(new.certificate.der).serial_number:x}"
+    with capture_logs() as logs:
+        discard(change, prepare_own(PEM, Status.ACTIVE, "pem"), Unavailable("the store"))
+    assert logs == [], "nothing was signed"
     for error, reason in ((Unavailable("the store"), "Unavailable"), (None, "repeated call")):
         with capture_logs() as logs:
             discard(change, new, error)
@@ -258,6 +272,12 @@ async def test_registering_twice_conflicts(world: World) -> None:
     assert await world.unchanged()
 
 
+async def test_a_certificate_that_was_issued_here_cannot_be_registered_again(world: World) -> None:
+    made = await world.aws("CreateCertificateFromCsr", **CSR)
+    with pytest.raises(AlreadyExists):
+        await register(world, pem=made["certificatePem"])
+
+
 async def test_registering_again_after_deletion_begins_another_generation(world: World) -> None:
     id = await register(world)
     first = await describe(world, id)
@@ -302,6 +322,13 @@ async def test_a_change_of_status_is_counted_dated_and_published(world: World) -
     changed = {"status": "ACTIVE", "customerVersion": 2, "lastModifiedDate": world.clock.now}
     assert await describe(world, id) == {**before, **changed}
     assert (world.audit_resources(), await world.published()) == ([f"cert/{id}"], [("certificate", id)])
+
+
+async def test_a_change_of_status_returns_what_is_kept(world: World) -> None:
+    id = await register(world)
+    world.clock.advance(minutes=5)
+    changed = await world.write(lambda tx: update_status(tx, world.change(), id, Status.ACTIVE))
+    assert changed == await world.read(lambda tx: REGISTRATIONS.get(tx, *OURS, id))
 
 
 async def test_setting_the_same_status_is_no_change(world: World) -> None:
@@ -358,10 +385,10 @@ async def test_policies_are_detached_before_deletion_or_by_force(world: World) -
     await attach_policies(world, doomed, "p", "q")
     await attach_policies(world, other, "p")
     before = await attached_policies(world)
+    await world.published()
     with pytest.raises(Conflict) as refused:
         await delete(world, doomed)
-    arn = f"arn:aws:iot:us-east-1:111111111111:cert/{doomed}"
-    assert refused.value.reason == f"Certificate policies must be detached before deletion (arn: {arn})"
+    assert refused.value.reason == f"Certificate policies must be detached before deletion (arn: {arn_of(doomed)})"
     assert await attached_policies(world) == before
     assert await world.published() == []
     await delete(world, doomed, forceDelete=True)
@@ -376,10 +403,9 @@ async def test_things_are_detached_before_deletion_even_by_force(world: World, f
     await attach_policies(world, id, "p")
     with pytest.raises(Conflict) as refused:
         await delete(world, id, forceDelete=force)
-    arn = f"arn:aws:iot:us-east-1:111111111111:cert/{id}"
-    assert refused.value.reason == f"Things must be detached before deletion (arn: {arn})"
+    assert refused.value.reason == f"Things must be detached before deletion (arn: {arn_of(id)})"
     assert await attached_policies(world) == [(id, "p")], "nothing was detached"
-    await world.execute("DELETE FROM thing_principals")
+    await world.aws("DetachThingPrincipal", thingName="t", principal=arn_of(id))
     await delete(world, id, forceDelete=True)
 
 
@@ -436,6 +462,28 @@ async def test_a_revoked_certificate_is_remembered_under_its_ca_even_if_it_came_
         assert stone[:3] == (id, "ca", "07")
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ((OURS, "ca", "07", UNKNOWN, UNKNOWN), True),
+        ((OURS, "other", "07", UNKNOWN, UNKNOWN), False),
+        ((OURS, "ca", "08", UNKNOWN, UNKNOWN), False),
+        ((OURS, "ca", "08", ID, UNKNOWN), True),
+        ((OURS, "ca", "08", UNKNOWN, ID), True),
+        ((ABROAD, "ca", "07", ID, ID), False),
+        ((THEIRS, "ca", "07", ID, ID), False),
+    ],
+)
+async def test_a_revoked_certificate_is_known_by_fingerprint_or_by_ca_and_serial_number(
+    world: World, asked: tuple[Any, ...], expected: bool
+) -> None:
+    assert await register(world, status="REVOKED") == ID
+    await world.execute("UPDATE registrations SET ca = 'ca', serial = '07'")
+    assert not await world.read(lambda tx: was_revoked(tx, *asked))
+    await delete(world, ID)
+    assert await world.read(lambda tx: was_revoked(tx, *asked)) == expected
+
+
 # -- accounts and regions -----------------------------------------------------------------------------------------
 
 
@@ -447,7 +495,7 @@ async def test_each_scope_has_a_registration_of_its_own(world: World) -> None:
         assert await register(world, scope, PEM.replace("\n", "\r\n"), "ACTIVE") == id
         described = await describe(world, id, scope)
         assert (described["status"], described["creationDate"]) == ("ACTIVE", world.clock.now)
-        assert described["certificateArn"] == f"arn:aws:iot:{scope.region}:{scope.account}:cert/{id}"
+        assert described["certificateArn"] == arn_of(id, scope)
         await update(world, id, "REVOKED", scope)
         await delete(world, id, scope)
         with pytest.raises(NotFound):
