@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thingmint.aws import percent
-from thingmint.aws.routing import Router, label_names
+from thingmint.aws.contract import percent
+from thingmint.aws.contract.routing import Router, label_names
 from thingmint.domain.errors import Invalid
 
 TEMPLATES = (

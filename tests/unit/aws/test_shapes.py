@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.tables import each_row
-from thingmint.aws.decoding import InputCompiler, load_body
-from thingmint.aws.encoding import OutputCompiler
-from thingmint.aws.patterns import compile_pattern, is_superlinear
-from thingmint.aws.scalars import Violation, scalar_decoder
+from thingmint.aws.contract.decoding import InputCompiler, load_body
+from thingmint.aws.contract.encoding import OutputCompiler
+from thingmint.aws.contract.patterns import compile_pattern, is_superlinear
+from thingmint.aws.contract.scalars import Violation, scalar_decoder
 
 SHAPES: dict[str, dict[str, Any]] = {
     "String": {"type": "string"},

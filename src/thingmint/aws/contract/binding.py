@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from thingmint.aws import percent
-from thingmint.aws.decoding import Field, InputCompiler, fields_decoder, load_body
-from thingmint.aws.scalars import Shape, Violation, scalar_decoder
+from thingmint.aws.contract import percent
+from thingmint.aws.contract.decoding import Field, InputCompiler, fields_decoder, load_body
+from thingmint.aws.contract.scalars import Shape, Violation, scalar_decoder
 from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from thingmint.aws import percent
+from thingmint.aws.contract import percent
 from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.loaders import Loader
 
-from thingmint.aws.binding import Parse, bind_input
-from thingmint.aws.decoding import InputCompiler
-from thingmint.aws.encoding import Encode, OutputCompiler
-from thingmint.aws.routing import Router, label_names
+from thingmint.aws.contract.binding import Parse, bind_input
+from thingmint.aws.contract.decoding import InputCompiler
+from thingmint.aws.contract.encoding import Encode, OutputCompiler
+from thingmint.aws.contract.routing import Router, label_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.aws.scalars import Shape
+    from thingmint.aws.contract.scalars import Shape
 
 __all__ = ["Contract", "Operation", "compile_contract", "load_contract"]
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from math import inf, isfinite
 from typing import Any, Final
 
-from thingmint.aws.patterns import compile_pattern, is_superlinear
+from thingmint.aws.contract.patterns import compile_pattern, is_superlinear
 
 __all__ = ["Decoder", "Shape", "Violation", "length_bounds", "scalar_decoder"]
 

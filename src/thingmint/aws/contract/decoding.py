@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from thingmint.aws.scalars import Decoder, Shape, Violation, length_bounds, scalar_decoder
+from thingmint.aws.contract.scalars import Decoder, Shape, Violation, length_bounds, scalar_decoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
