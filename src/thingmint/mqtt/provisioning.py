@@ -11,8 +11,8 @@ import structlog
 
 from thingmint.access.audit import CURRENT
 from thingmint.access.context import Outcome
+from thingmint.domain.arns import arn
 from thingmint.domain.errors import Unavailable
-from thingmint.domain.provisioning import template_arn
 from thingmint.mqtt.connection_log import context_of
 from thingmint.mqtt.payloads import Format, read_optional_text, read_payload, read_text, read_texts, write_payload
 from thingmint.mqtt.rejections import rejection_of, why
@@ -64,7 +64,7 @@ class ProvisioningRequest:
 
     def resource(self, scope: Scope) -> str | None:
         """The ARN of what it is about."""
-        return template_arn(scope, self.template) if self.template is not None else None
+        return arn(scope, f"provisioningtemplate/{self.template}") if self.template is not None else None
 
     @property
     def replies(self) -> tuple[str, str]:

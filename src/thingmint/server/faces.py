@@ -24,7 +24,6 @@ from thingmint.native.app import NativeApi
 from thingmint.native.auth import NativeAuth
 from thingmint.services.certificates import utc_now
 from thingmint.services.change import Environment
-from thingmint.services.claims import ClaimRegistry
 from thingmint.services.doorkeeping import Doorkeeping
 from thingmint.services.hostnames import list_hostnames
 from thingmint.services.markers import Markers
@@ -32,7 +31,6 @@ from thingmint.services.newcomers import NewcomerRegistry
 from thingmint.services.ownership import OwnershipRegistry
 from thingmint.services.pages import PageTokens
 from thingmint.services.provisioning import ProvisioningRegistry
-from thingmint.services.templates import TemplateRegistry
 from thingmint.settings import ConfigError
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
@@ -74,8 +72,6 @@ class Access:
 class Fleet:
     """What provisions devices, over either wire."""
 
-    templates: TemplateRegistry
-    claims: ClaimRegistry
     ownership: OwnershipRegistry
     provisioning: ProvisioningRegistry
 
@@ -93,8 +89,6 @@ def front(
 ) -> Front:
     sigv4 = SigV4(access.directory, utc_now)
     registries = Registries(
-        templates=fleet.templates,
-        claims=fleet.claims,
         provisioning=fleet.provisioning,
     )
     aws = AwsApi(load_aws_contract(), sigv4, access.throttle, access.store, environment, registries)
@@ -134,14 +128,10 @@ def environment_of(instance: Instance, settings: Settings, keys: KeyPool, hooks:
 
 def fleet_of(instance: Instance, access: Access, settings: Settings, keys: KeyPool, hooks: HookTable) -> Fleet:
     authority, quotas = instance.device_authority(DEVICE), settings.quotas_in_force()
-    templates = TemplateRegistry(access.store, Markers(instance.vault.derive("markers")))
-    claims = ClaimRegistry(access.store, instance.device_authority(CLAIM), keys)
     return Fleet(
-        templates=templates,
-        claims=claims,
-        ownership=OwnershipRegistry(access.store, authority, keys, claims, quotas=quotas),
+        ownership=OwnershipRegistry(access.store, authority, keys, quotas=quotas),
         provisioning=ProvisioningRegistry(
-            access.store, authority, templates, hooks, reinstate_revoked=settings.reinstate_revoked, quotas=quotas
+            access.store, authority, hooks, reinstate_revoked=settings.reinstate_revoked, quotas=quotas
         ),
     )
 
@@ -169,9 +159,7 @@ def gateway_of(
     tls: ListenerTLS,
 ) -> Gateway:
     roles = Roles(access.directory)
-    newcomers = NewcomerRegistry(
-        access.store, instance.device_authority(DEVICE), fleet.templates, quotas=settings.quotas_in_force()
-    )
+    newcomers = NewcomerRegistry(access.store, instance.device_authority(DEVICE), quotas=settings.quotas_in_force())
     return Gateway(
         Doorkeeping(instance.store),
         broker,

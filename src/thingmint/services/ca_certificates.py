@@ -46,9 +46,9 @@ from thingmint.services.certificates import (
 )
 from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
+from thingmint.services.templates import TEMPLATES
 from thingmint.store.outbox import announce
 from thingmint.store.table import Table, record
-from thingmint.store.templates import get_template
 from thingmint.store.times import from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -380,7 +380,7 @@ async def sole_issuer_of(tx: Transaction, scope: Scope, issued: IssuedCertificat
 async def _check_template(tx: Transaction, scope: Scope, config: RegistrationConfig | None) -> None:
     if config is None or config.template_name is None:
         return
-    template = await get_template(tx, scope, config.template_name)
+    template = await TEMPLATES.find(tx, *scope, config.template_name)
     if template is None:
         raise NotFound("provisioning template", config.template_name)
     if template.kind is not Kind.JITP:

@@ -27,6 +27,7 @@ from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
+    from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.keys import KeyPair
     from thingmint.domain.quotas import Quotas
     from thingmint.services.change import Change, Query
@@ -177,10 +178,10 @@ def issue_for_csr(change: Change, csr: str, field: str) -> NewCertificate:
     return NewCertificate(_sign(change, CertificateRequest(request.subject, request.public_key)), "csr")
 
 
-async def issue_with_keys(change: Change) -> NewCertificate:
+async def issue_with_keys(change: Change, ca: CertificateAuthority | None = None) -> NewCertificate:
     """For a new key pair. Raises Throttled when too many callers wait for one."""
     keys = await change.environment.keys.take(change.account)
-    return NewCertificate(_sign(change, CertificateRequest(DEVICE_SUBJECT, keys.public_key)), "keys", keys)
+    return NewCertificate(_sign(change, CertificateRequest(DEVICE_SUBJECT, keys.public_key), ca), "keys", keys)
 
 
 def prepare_own(pem: str, status: Status, field: str) -> NewCertificate:
@@ -189,8 +190,8 @@ def prepare_own(pem: str, status: Status, field: str) -> NewCertificate:
     return NewCertificate(parse_certificate(pem, field, OWN_KEYS), "registered")
 
 
-def _sign(change: Change, request: CertificateRequest) -> Certificate:
-    ca = change.environment.device_ca
+def _sign(change: Change, request: CertificateRequest, ca: CertificateAuthority | None = None) -> Certificate:
+    ca = ca or change.environment.device_ca
     return ca.sign(ca.prepare(request, change.now))
 
 

@@ -1,101 +1,65 @@
-"""Provisioning claims: certificates that a trusted user gets a device provisioned with, in the next few minutes."""
+"""Provisioning claims: certificates that a trusted user gets a device provisioned with, in the next few minutes.
+
+They are not registered: no list shows them, and nothing can be attached to them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from thingmint.domain.errors import NotFound
-from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
-from thingmint.domain.provisioning import Claim, template_arn
-from thingmint.services.certificates import utc_now
-from thingmint.store import claims as sql
-from thingmint.store.templates import get_template
+from thingmint.domain.registration import Scope
+from thingmint.store.outbox import announce
+from thingmint.store.table import Table, record
+from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
-
     from thingmint.domain.certificates import Certificate
-    from thingmint.domain.issuing_ca import CertificateAuthority
-    from thingmint.domain.keys import KeyPair
-    from thingmint.domain.registration import Scope
-    from thingmint.services.keypool import KeyPool
+    from thingmint.services.change import Change
+    from thingmint.services.templates import ProvisioningTemplate
     from thingmint.store.engine import Store, Transaction
 
-__all__ = ["ClaimRegistry", "IssuedClaim"]
+_BATCH = 500  # claims that one transaction deletes
 
-_BATCH = 500  # claims that one transaction forgets
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedClaim:
-    """The pair is nowhere else once the caller lets go of it."""
-
-    claim: Claim
-    certificate: Certificate
-    keys: KeyPair
+_OF_TEMPLATE = "FROM provisioning_claims WHERE account = $1 AND region = $2 AND template = $3"
+_HAS_EXPIRED = "SELECT 1 FROM provisioning_claims WHERE expires_at <= $1 LIMIT 1"
+_DELETE_EXPIRED = (
+    "DELETE FROM provisioning_claims WHERE (account, region, fingerprint) IN "
+    "(SELECT account, region, fingerprint FROM provisioning_claims WHERE expires_at <= $1 LIMIT $2)"
+)
 
 
-class ClaimRegistry:
-    """Claims are no registrations: no list shows them, and nothing can be attached to them."""
+@record
+class Claim:
+    scope: Scope
+    fingerprint: str
+    template: str
+    expires_at: datetime
+    created_at: datetime
 
-    def __init__(
-        self,
-        store: Store,
-        authority: CertificateAuthority,
-        keys: KeyPool,
-        *,
-        clock: Callable[[], datetime] = utc_now,
-    ) -> None:
-        """``authority`` is one with the profile CLAIM."""
-        self._store = store
-        self._authority = authority
-        self._keys = keys
-        self._clock = clock
 
-    async def create(self, scope: Scope, template: str) -> IssuedClaim:
-        """Raises NotFound (template), and Throttled if too many wait for keys."""
+CLAIMS = Table(Claim, "provisioning_claims", "claim", key=("account", "region", "fingerprint"))
 
-        async def check(tx: Transaction) -> None:
-            if await get_template(tx, scope, template) is None:
-                raise NotFound("provisioning template", template)
 
-        await self._store.read(check)  # no key is spent on a template that is not there
-        keys = await self._keys.take(scope.account)
-        now = self._clock()
-        request = CertificateRequest(DEVICE_SUBJECT, keys.public_key)
-        certificate = self._authority.sign(self._authority.prepare(request, now))
-        claim = Claim(scope, certificate.fingerprint, template, certificate.not_after, now)
+async def create_claim(
+    tx: Transaction, change: Change, template: ProvisioningTemplate, certificate: Certificate
+) -> None:
+    fingerprint, expires_at = certificate.fingerprint, certificate.not_after
+    await CLAIMS.insert(tx, Claim(change.scope, fingerprint, template.name, expires_at, change.now))
+    tx.audit_resources.append(template.arn)
 
-        async def body(tx: Transaction) -> None:
-            await check(tx)
-            await sql.insert_claim(tx, claim)
-            tx.audit_resources.append(template_arn(scope, template))
 
-        await self._store.write(body)
-        return IssuedClaim(claim, certificate, keys)
+async def delete_claims(tx: Transaction, change: Change, template: str) -> None:
+    """Those of a template, whose connections every gateway closes."""
+    key = (*change.scope, template)
+    rows = await tx.fetch_all(f"SELECT fingerprint {_OF_TEMPLATE}", *key)
+    await tx.execute(f"DELETE {_OF_TEMPLATE}", *key)
+    for (fingerprint,) in rows:
+        await announce(tx, change.scope, "certificate", fingerprint, change.now)
 
-    async def find(self, fingerprint: str) -> list[Claim]:
-        """Those that are good at this moment, of every account that made one."""
-        now = self._clock()
 
-        async def body(tx: Transaction) -> list[Claim]:
-            return await sql.claims_of(tx, fingerprint, now)
-
-        return await self._store.read(body)
-
-    async def prune(self) -> int:
-        """Forgets the claims that have expired; how many there were. To be called now and then."""
-        now = self._clock()
-
-        async def are_there(tx: Transaction) -> bool:
-            return await sql.has_expired_claims(tx, now)
-
-        async def body(tx: Transaction) -> int:
-            return await sql.prune_claims(tx, now, _BATCH)
-
-        count = 0
-        while await self._store.read(are_there):  # a write costs a sync of the disk, and there seldom are any
-            count += await self._store.write(body)
-        return count
+async def delete_expired_claims(store: Store, now: datetime) -> None:
+    """To be called now and then."""
+    moment = to_micros(now)
+    while await store.read(lambda tx: tx.fetch_one(_HAS_EXPIRED, moment)):  # a write costs a sync of the disk
+        await store.write(lambda tx: tx.execute(_DELETE_EXPIRED, moment, _BATCH))

@@ -13,33 +13,47 @@ import json
 import re
 import ssl
 import threading
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from thingmint.domain.errors import ProvisioningRefused
+from thingmint.domain.errors import Invalid, ProvisioningRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import httpx
 
-    from thingmint.domain.provisioning import Hook
-
-__all__ = ["ENTRY_POINTS", "ENTRY_POINT_SCHEME", "HookTable"]
+__all__ = ["ENTRY_POINTS", "ENTRY_POINT_SCHEME", "PAYLOAD_VERSION", "Hook", "HookTable"]
 
 ENTRY_POINTS = "thingmint.hooks"
 ENTRY_POINT_SCHEME = "entry-point"
+
+PAYLOAD_VERSION = "2020-04-01"
 
 _TIMEOUT = 5.0  # seconds, AWS's
 _MAX_ANSWER = 65_536  # bytes
 _CONNECTIONS = 64
 _THREADS = 16
 
+_ARN = re.compile(r"arn:[^:]+:[^:]+:[^:]*:[^:]*:.+", re.DOTALL)
 _FUNCTION = re.compile(r"arn:[^:]+:lambda:[^:]*:[^:]*:function:([^:]+)(?::[^:]+)?")
 
 _log = structlog.get_logger("thingmint.provisioning")
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """What is asked before a device is provisioned. Raises Invalid unless ``target_arn`` is an ARN."""
+
+    target_arn: str
+    payload_version: str = PAYLOAD_VERSION
+
+    def __post_init__(self) -> None:
+        if not _ARN.fullmatch(self.target_arn):
+            raise Invalid("preProvisioningHook.targetArn", "must be an ARN")
 
 
 class HookTable:

@@ -15,6 +15,7 @@ from thingmint.domain.template import Kind, parse_template, subject_parameters
 from thingmint.services.ca_certificates import find_by_subject, find_registered_ca, registration_under
 from thingmint.services.certificates import REGISTRATIONS, find_by_serial, register, utc_now, was_revoked
 from thingmint.services.plans import apply_plan, prepare_plan
+from thingmint.services.templates import compile_template, get_template
 from thingmint.store.outbox import announce
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from thingmint.services.change import Authorize
     from thingmint.services.plans import PreparedPlan
     from thingmint.services.provisioning import AsRole
-    from thingmint.services.templates import TemplateRegistry
     from thingmint.store.engine import Store, Transaction
 
 __all__ = ["Arrival", "NewcomerRegistry"]
@@ -57,14 +57,12 @@ class NewcomerRegistry:
         self,
         store: Store,
         authority: CertificateAuthority,
-        templates: TemplateRegistry,
         *,
         quotas: Quotas = NO_QUOTAS,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._authority = authority
-        self._templates = templates
         self._quotas = quotas
         self._clock = clock
 
@@ -138,7 +136,9 @@ class NewcomerRegistry:
             template, role, source = _compiled(config.template_body, Kind.JITP), config.role_arn, ca.arn
         else:
             assert config.template_name is not None
-            kept, template = await self._templates.compiled(ca.scope, config.template_name)
+            name = config.template_name
+            kept, version = await self._store.read(lambda tx: get_template(tx, ca.scope, name))
+            template = compile_template(kept, version)
             if not kept.enabled:
                 raise Disallowed("provisioning template", kept.name, f"Template {kept.name} is not enabled.")
             role, source = config.role_arn or kept.role_arn, kept.arn

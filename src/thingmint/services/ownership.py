@@ -32,6 +32,7 @@ from thingmint.services.certificates import (
     register,
     utc_now,
 )
+from thingmint.services.claims import delete_expired_claims
 from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.thing_principals import is_attached
 from thingmint.store import ownership_tokens as sql
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Scope
     from thingmint.services.certificates import Origin
-    from thingmint.services.claims import ClaimRegistry
     from thingmint.services.keypool import KeyPool
     from thingmint.store.engine import Store, Transaction
 
@@ -81,7 +81,6 @@ class OwnershipRegistry:
         store: Store,
         authority: CertificateAuthority,
         keys: KeyPool,
-        claims: ClaimRegistry,
         *,
         quotas: Quotas = NO_QUOTAS,
         clock: Callable[[], datetime] = utc_now,
@@ -89,7 +88,6 @@ class OwnershipRegistry:
         self._store = store
         self._authority = authority
         self._keys = keys
-        self._claims = claims
         self._quotas = quotas
         self._clock = clock
 
@@ -119,7 +117,7 @@ class OwnershipRegistry:
 
         One that somebody activated, or attached anything to, meanwhile is kept.
         """
-        await self._claims.prune()
+        await delete_expired_claims(self._store, now)
 
         async def are_there(tx: Transaction) -> bool:
             return bool(await sql.expired_tokens(tx, now, 1))

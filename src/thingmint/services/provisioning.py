@@ -25,6 +25,7 @@ from thingmint.services.certificates import utc_now
 from thingmint.services.change import Authorize
 from thingmint.services.ownership import current_token, token_sha256
 from thingmint.services.plans import Applied, apply_plan, prepare_plan
+from thingmint.services.templates import compile_template, get_template
 from thingmint.store import ownership_tokens as sql
 
 if TYPE_CHECKING:
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 
     from thingmint.domain.certificates import Certificate
     from thingmint.domain.issuing_ca import CertificateAuthority
-    from thingmint.domain.provisioning import Hook, ProvisioningTemplate
     from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Scope
     from thingmint.domain.template import Plan, Template
+    from thingmint.services.hooks import Hook
     from thingmint.services.plans import PreparedPlan
-    from thingmint.services.templates import TemplateRegistry
+    from thingmint.services.templates import ProvisioningTemplate
     from thingmint.store.engine import Store, Transaction
     from thingmint.store.ownership_tokens import OwnershipToken
 
@@ -79,7 +80,6 @@ class ProvisioningRegistry:
         self,
         store: Store,
         authority: CertificateAuthority,
-        templates: TemplateRegistry,
         hooks: Hooks,
         *,
         reinstate_revoked: bool = False,
@@ -88,7 +88,6 @@ class ProvisioningRegistry:
     ) -> None:
         self._store = store
         self._authority = authority
-        self._templates = templates
         self._hooks = hooks
         self._reinstate_revoked = reinstate_revoked
         self._quotas = quotas
@@ -165,14 +164,14 @@ class ProvisioningRegistry:
     async def _template(self, request: ThingRequest) -> tuple[ProvisioningTemplate, Template]:
         name = request.template
         try:
-            template, compiled = await self._templates.compiled(request.scope, name)
+            template, version = await self._store.read(lambda tx: get_template(tx, request.scope, name))
         except NotFound:
             raise ProvisioningRefused("template", f"Template with name {name} does not exist.") from None
         if template.kind is not Kind.FLEET:
             raise ProvisioningRefused("template", f"Template {name} is not of type {Kind.FLEET}.")
         if not template.enabled:
             raise ProvisioningRefused("template", f"Template {name} is not enabled.")
-        return template, compiled
+        return template, compile_template(template, version)
 
 
 def _sha256_of_token(request: ThingRequest) -> bytes:

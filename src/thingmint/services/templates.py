@@ -1,235 +1,219 @@
-"""Provisioning templates and their versions."""
+"""Provisioning templates and their versions: what devices are provisioned by."""
 
+# ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from thingmint.domain.arns import arn
 from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, LimitExceeded, NotFound
-from thingmint.domain.provisioning import MAX_VERSIONS, ProvisioningTemplate, TemplateVersion
+from thingmint.domain.registration import Scope
 from thingmint.domain.template import Kind, parse_template
-from thingmint.services.certificates import utc_now
+from thingmint.services.claims import delete_claims
+from thingmint.services.hooks import Hook
+from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
-from thingmint.store import templates as sql
-from thingmint.store.claims import delete_claims
-from thingmint.store.outbox import announce
+from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
+    from collections.abc import Mapping
 
-    from thingmint.domain.provisioning import Hook
-    from thingmint.domain.registration import Scope
     from thingmint.domain.template import Template
-    from thingmint.services.markers import Markers
-    from thingmint.store.engine import Store, Transaction
+    from thingmint.services.change import Change, Query
+    from thingmint.services.pages import Cursor, Position
+    from thingmint.store.engine import Transaction
 
-__all__ = ["NewTemplate", "TemplateChange", "TemplateRegistry"]
+_MAX_VERSIONS = 5
+_KIND, _VERSION = "provisioning template", "provisioning template version"
 
-T = TypeVar("T")
+_OF_TEMPLATE = "WHERE account = $1 AND region = $2 AND template = $3"
+_IS_USED = "SELECT 1 FROM ca_certificates WHERE account = $1 AND region = $2 AND template_name = $3 LIMIT 1"
 
-_TEMPLATES = "provisioning templates"
-
-# What devices are provisioned by is compiled once, not for every device.
-_compiled = lru_cache(maxsize=256)(parse_template)
+_compile = lru_cache(maxsize=256)(parse_template)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewTemplate:
+@record
+class ProvisioningTemplate:
+    scope: Scope
     name: str
     kind: Kind
     description: str | None
-    body: str
     enabled: bool
     role_arn: str
-    hook: Hook | None
-    tags: Mapping[str, str]
+    hook_arn: str | None
+    hook_payload_version: str | None
+    default_version: int
+    last_version: int  # no version gets the number of an earlier one, deleted or not
+    created_at: datetime
+    modified_at: datetime
+
+    @property
+    def resource(self) -> str:
+        return f"provisioningtemplate/{self.name}"
+
+    @property
+    def arn(self) -> str:
+        return arn(self.scope, self.resource)
+
+    @property
+    def hook(self) -> Hook | None:
+        return None if self.hook_arn is None else Hook(self.hook_arn, self.hook_payload_version or "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplateChange:
-    """None leaves a property as it is."""
-
-    description: str | None = None
-    enabled: bool | None = None
-    default_version: int | None = None
-    role_arn: str | None = None
-    hook: Hook | None = None
-    remove_hook: bool = False
+@record
+class TemplateVersion:
+    scope: Scope
+    template: str
+    version: int
+    body: str
+    created_at: datetime
 
 
-class TemplateRegistry:
-    """Every method is one transaction; all but ``create`` and ``list`` raise NotFound."""
-
-    def __init__(self, store: Store, markers: Markers, *, clock: Callable[[], datetime] = utc_now) -> None:
-        self._store = store
-        self._markers = markers
-        self._clock = clock
-
-    async def create(self, scope: Scope, new: NewTemplate) -> ProvisioningTemplate:
-        """Raises InvalidTemplate, Invalid and AlreadyExists."""
-        _check_hook(new.kind, new.hook)
-        parse_template(new.body, new.kind)
-        now = self._clock()
-        template = ProvisioningTemplate(
-            scope=scope,
-            name=new.name,
-            kind=new.kind,
-            description=new.description,
-            enabled=new.enabled,
-            role_arn=new.role_arn,
-            hook=new.hook,
-            default_version=1,
-            last_version=1,
-            created_at=now,
-            modified_at=now,
-        )
-
-        async def body(tx: Transaction) -> ProvisioningTemplate:
-            if not await sql.insert_template(tx, template):
-                reason = f"Template with name {new.name} already exists"
-                raise AlreadyExists("provisioning template", new.name, arn=template.arn, reason=reason)
-            await sql.insert_version(tx, scope, new.name, TemplateVersion(1, new.body, now))
-            await put_tags(tx, scope, f"provisioningtemplate/{new.name}", new.tags)
-            tx.audit_resources.append(template.arn)
-            return template
-
-        return await self._store.write(body)
-
-    async def describe(self, scope: Scope, name: str) -> tuple[ProvisioningTemplate, TemplateVersion]:
-        """With the default version."""
-
-        async def body(tx: Transaction) -> tuple[ProvisioningTemplate, TemplateVersion]:
-            template = await _existing(tx, scope, name)
-            return template, await _version(tx, template, template.default_version)
-
-        return await self._store.read(body)
-
-    async def compiled(self, scope: Scope, name: str) -> tuple[ProvisioningTemplate, Template]:
-        """What devices are provisioned by. Whether it is enabled is for the caller to look at."""
-        template, version = await self.describe(scope, name)
-        return template, _compiled(version.body, template.kind)
-
-    async def update(self, scope: Scope, name: str, change: TemplateChange) -> None:
-        """Raises Invalid too, and NotFound for a version as well."""
-        if change.hook is not None and change.remove_hook:
-            raise Invalid("removePreProvisioningHook", "must not be given together with preProvisioningHook")
-        now = self._clock()
-
-        async def body(tx: Transaction) -> None:
-            template = await _existing(tx, scope, name)
-            _check_hook(template.kind, change.hook)
-            if change.default_version is not None:
-                await _version(tx, template, change.default_version)
-            hook = None if change.remove_hook else _or(change.hook, template.hook)
-            changed = replace(
-                template,
-                description=_or(change.description, template.description),
-                enabled=_or(change.enabled, template.enabled),
-                default_version=_or(change.default_version, template.default_version),
-                role_arn=_or(change.role_arn, template.role_arn),
-                hook=hook,
-                modified_at=now,
-            )
-            await sql.update_template(tx, changed)
-            tx.audit_resources.append(template.arn)
-
-        await self._store.write(body)
-
-    async def delete(self, scope: Scope, name: str) -> None:
-        """With its versions, its tags and its claims. Raises Conflict while a CA provisions by it."""
-        now = self._clock()
-
-        async def body(tx: Transaction) -> None:
-            template = await _existing(tx, scope, name)
-            if await sql.is_used_by_a_ca(tx, scope, name):
-                raise Conflict("provisioning template", name, f"Template {name} is used by a CA certificate")
-            for fingerprint in await delete_claims(tx, scope, name):
-                await announce(tx, scope, "certificate", fingerprint, now)
-            await sql.delete_template(tx, scope, name)
-            await drop_tags(tx, scope, f"provisioningtemplate/{name}")
-            tx.audit_resources.append(template.arn)
-
-        await self._store.write(body)
-
-    async def create_version(
-        self, scope: Scope, name: str, text: str, *, default: bool
-    ) -> tuple[ProvisioningTemplate, TemplateVersion]:
-        """The template as it is then, and its new version. Raises InvalidTemplate and LimitExceeded."""
-        now = self._clock()
-
-        async def body(tx: Transaction) -> tuple[ProvisioningTemplate, TemplateVersion]:
-            template = await _existing(tx, scope, name)
-            parse_template(text, template.kind)
-            if await sql.count_versions(tx, scope, name) >= MAX_VERSIONS:
-                raise LimitExceeded(
-                    "provisioning template version", name, f"Template {name} has {MAX_VERSIONS} versions already"
-                )
-            version = TemplateVersion(template.last_version + 1, text, now)
-            changed = replace(template, last_version=version.version)
-            if default:
-                changed = replace(changed, default_version=version.version, modified_at=now)
-            await sql.insert_version(tx, scope, name, version)
-            await sql.update_template(tx, changed)
-            tx.audit_resources.append(template.arn)
-            return changed, version
-
-        return await self._store.write(body)
-
-    async def describe_version(self, scope: Scope, name: str, id: int) -> tuple[ProvisioningTemplate, TemplateVersion]:
-        async def body(tx: Transaction) -> tuple[ProvisioningTemplate, TemplateVersion]:
-            template = await _existing(tx, scope, name)
-            return template, await _version(tx, template, id)
-
-        return await self._store.read(body)
-
-    async def delete_version(self, scope: Scope, name: str, id: int) -> None:
-        """Raises Invalid for the default version."""
-
-        async def body(tx: Transaction) -> None:
-            template = await _existing(tx, scope, name)
-            if id == template.default_version:
-                raise Invalid("versionId", "is that of the default version, which cannot be deleted")
-            if not await sql.delete_version(tx, scope, name, id):
-                raise NotFound("provisioning template version", f"{name}:{id}")
-            tx.audit_resources.append(template.arn)
-
-        await self._store.write(body)
-
-    async def list_versions(
-        self, scope: Scope, name: str, *, limit: int, token: str | None
-    ) -> tuple[ProvisioningTemplate, list[TemplateVersion], str | None]:
-        """A page, the newest first, and the next page's token. Raises Invalid for a foreign token."""
-        listing = f"versions of provisioning template {name}"
-        before = self._markers.open(listing, scope, token, "nextToken")[0] if token is not None else None
-
-        async def body(tx: Transaction) -> tuple[ProvisioningTemplate, list[TemplateVersion]]:
-            template = await _existing(tx, scope, name)
-            return template, await sql.list_versions(tx, scope, name, limit=limit + 1, before=before)
-
-        template, found = await self._store.read(body)
-        page = found[:limit]
-        more = len(found) > len(page)
-        return template, page, self._markers.seal(listing, scope, (page[-1].version, "")) if more else None
-
-    async def list(
-        self, scope: Scope, *, limit: int, token: str | None
-    ) -> tuple[list[ProvisioningTemplate], str | None]:
-        """A page by name, and the next page's token. Raises Invalid for a foreign token."""
-        after = self._markers.open(_TEMPLATES, scope, token, "nextToken")[1] if token is not None else ""
-
-        async def body(tx: Transaction) -> list[ProvisioningTemplate]:
-            return await sql.list_templates(tx, scope, limit=limit + 1, after=after)
-
-        found = await self._store.read(body)
-        page = found[:limit]
-        more = len(found) > len(page)
-        return page, self._markers.seal(_TEMPLATES, scope, (0, page[-1].name)) if more else None
+TEMPLATES = Table(ProvisioningTemplate, "provisioning_templates", _KIND, columns={"kind": "type"})
+VERSIONS = Table(
+    TemplateVersion,
+    "provisioning_template_versions",
+    _VERSION,
+    key=("account", "region", "template", "version"),
+)
 
 
-def _or(given: T | None, current: T) -> T:
-    return current if given is None else given
+def check_template(kind: Kind, hook: Hook | None, body: str) -> None:
+    """Raises Invalid and InvalidTemplate."""
+    _check_hook(kind, hook)
+    parse_template(body, kind)
+
+
+async def create_template(
+    tx: Transaction, new: ProvisioningTemplate, body: str, tags: Mapping[str, str]
+) -> ProvisioningTemplate:
+    """With ``body`` as its version 1. Raises AlreadyExists."""
+    if not await TEMPLATES.insert(tx, new):
+        reason = f"Template with name {new.name} already exists"
+        raise AlreadyExists(_KIND, new.name, arn=new.arn, reason=reason)
+    await VERSIONS.insert(tx, TemplateVersion(new.scope, new.name, 1, body, new.created_at))
+    await put_tags(tx, new.scope, new.resource, tags)
+    tx.audit_resources.append(new.arn)
+    return new
+
+
+async def get_template(tx: Transaction, scope: Scope, name: str) -> tuple[ProvisioningTemplate, TemplateVersion]:
+    """With the default version. Raises NotFound."""
+    template = await TEMPLATES.get(tx, *scope, name)
+    return template, await _get_version(tx, template, template.default_version)
+
+
+def compile_template(template: ProvisioningTemplate, version: TemplateVersion) -> Template:
+    """Compiles a version once, not for every device."""
+    return _compile(version.body, template.kind)
+
+
+async def list_templates(tx: Transaction, query: Query, cursor: Cursor) -> Page[ProvisioningTemplate]:
+    """By name. Raises Invalid."""
+
+    async def fetch(after: Position | None, limit: int) -> list[ProvisioningTemplate]:
+        return await TEMPLATES.page(tx, *query.scope, after=after[1] if after else "", limit=limit)
+
+    return await page_of(query, cursor, "provisioning templates", fetch, lambda row: (0, row.name))
+
+
+async def update_template(
+    tx: Transaction,
+    change: Change,
+    name: str,
+    *,
+    description: str | None,
+    enabled: bool | None,
+    default_version: int | None,
+    role_arn: str | None,
+    hook: Hook | None,
+    remove_hook: bool,
+) -> None:
+    """What is None stays as it is. Raises NotFound, for the version as well, and Invalid."""
+    template = await TEMPLATES.get(tx, *change.scope, name)
+    _check_hook(template.kind, hook)
+    if default_version is not None:
+        await _get_version(tx, template, default_version)
+    changed = replace(
+        template,
+        description=template.description if description is None else description,
+        enabled=template.enabled if enabled is None else enabled,
+        default_version=default_version or template.default_version,
+        role_arn=role_arn or template.role_arn,
+        modified_at=change.now,
+    )
+    if hook is not None:
+        changed = replace(changed, hook_arn=hook.target_arn, hook_payload_version=hook.payload_version)
+    elif remove_hook:
+        changed = replace(changed, hook_arn=None, hook_payload_version=None)
+    await TEMPLATES.update(tx, changed)
+    tx.audit_resources.append(template.arn)
+
+
+async def delete_template(tx: Transaction, change: Change, name: str) -> None:
+    """With its versions, tags and claims. Raises NotFound, and Conflict while a CA certificate provisions by it."""
+    key = (*change.scope, name)
+    template = await TEMPLATES.get(tx, *key)
+    if await tx.fetch_one(_IS_USED, *key):
+        raise Conflict(_KIND, name, f"Template {name} is used by a CA certificate")
+    await delete_claims(tx, change, name)
+    await tx.execute(f"DELETE FROM provisioning_template_versions {_OF_TEMPLATE}", *key)
+    await TEMPLATES.delete(tx, *key)
+    await drop_tags(tx, change.scope, template.resource)
+    tx.audit_resources.append(template.arn)
+
+
+async def create_version(
+    tx: Transaction, change: Change, template: ProvisioningTemplate, body: str, *, default: bool
+) -> tuple[ProvisioningTemplate, TemplateVersion]:
+    """The template as it is then, and its new version. Raises LimitExceeded."""
+    if len(await _list_versions(tx, template.scope, template.name)) >= _MAX_VERSIONS:
+        reason = f"Template {template.name} has {_MAX_VERSIONS} versions already"
+        raise LimitExceeded(_VERSION, template.name, reason)
+    number = template.last_version + 1
+    version = TemplateVersion(template.scope, template.name, number, body, change.now)
+    changed = replace(template, last_version=number)
+    if default:
+        changed = replace(changed, default_version=number, modified_at=change.now)
+    await VERSIONS.insert(tx, version)
+    await TEMPLATES.update(tx, changed)
+    tx.audit_resources.append(template.arn)
+    return changed, version
+
+
+async def get_version(
+    tx: Transaction, scope: Scope, name: str, number: int
+) -> tuple[ProvisioningTemplate, TemplateVersion]:
+    """With its template. Raises NotFound, for either."""
+    template = await TEMPLATES.get(tx, *scope, name)
+    return template, await _get_version(tx, template, number)
+
+
+async def list_versions(
+    tx: Transaction, query: Query, name: str, cursor: Cursor
+) -> tuple[ProvisioningTemplate, Page[TemplateVersion]]:
+    """The newest first, with their template. Raises NotFound and Invalid."""
+
+    async def fetch(before: Position | None, limit: int) -> list[TemplateVersion]:
+        versions = await _list_versions(tx, query.scope, name)
+        return [version for version in versions if before is None or version.version < before[0]][:limit]
+
+    listing = f"versions of provisioning template {name}"
+    page = await page_of(query, cursor, listing, fetch, lambda version: (version.version, ""))
+    return await TEMPLATES.get(tx, *query.scope, name), page
+
+
+async def delete_version(tx: Transaction, change: Change, name: str, number: int) -> None:
+    """Raises NotFound, and Invalid for the default version."""
+    template = await TEMPLATES.get(tx, *change.scope, name)
+    if number == template.default_version:
+        raise Invalid("versionId", "is that of the default version, which cannot be deleted")
+    if not await VERSIONS.delete(tx, *change.scope, name, number):
+        raise NotFound(_VERSION, f"{name}:{number}")
+    tx.audit_resources.append(template.arn)
 
 
 def _check_hook(kind: Kind, hook: Hook | None) -> None:
@@ -237,15 +221,14 @@ def _check_hook(kind: Kind, hook: Hook | None) -> None:
         raise Invalid("preProvisioningHook", f"is only for templates of the type {Kind.FLEET}")
 
 
-async def _existing(tx: Transaction, scope: Scope, name: str) -> ProvisioningTemplate:
-    template = await sql.get_template(tx, scope, name)
-    if template is None:
-        raise NotFound("provisioning template", name)
-    return template
-
-
-async def _version(tx: Transaction, template: ProvisioningTemplate, id: int) -> TemplateVersion:
-    version = await sql.get_version(tx, template.scope, template.name, id)
+async def _get_version(tx: Transaction, template: ProvisioningTemplate, number: int) -> TemplateVersion:
+    version = await VERSIONS.find(tx, *template.scope, template.name, number)
     if version is None:
-        raise NotFound("provisioning template version", f"{template.name}:{id}")
+        raise NotFound(_VERSION, f"{template.name}:{number}")
     return version
+
+
+async def _list_versions(tx: Transaction, scope: Scope, name: str) -> list[TemplateVersion]:
+    """All of them, which are few, the newest first."""
+    rows = await tx.fetch_all(f"{VERSIONS.select}{_OF_TEMPLATE} ORDER BY version DESC", *scope, name)
+    return VERSIONS.load_all(rows)

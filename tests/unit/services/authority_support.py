@@ -14,7 +14,7 @@ from thingmint.domain.template import CERTIFICATE_ID, Kind
 from thingmint.services import ca_certificates
 from thingmint.services.ca_certificates import CaChanges, CaRegistration, CaStatus, NewCa, RegisteredCa
 from thingmint.services.markers import Markers
-from thingmint.services.templates import NewTemplate, TemplateRegistry
+from thingmint.services.templates import ProvisioningTemplate, create_template
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -92,7 +92,6 @@ class Office:
     def __init__(self, house: House) -> None:
         self.house = house
         self.authorities = Authorities(house.store, house.clock)
-        self.templates = TemplateRegistry(house.store, MARKERS, clock=house.clock)
 
     async def take(self, issuer: Issuer, scope: Scope = OURS, **further: Any) -> str:
         """Registers it as SNI_ONLY, ACTIVE; the fingerprint."""
@@ -108,17 +107,9 @@ class Office:
         await self.authorities.update(scope, ca, **changes)
 
     async def template(self, name: str, kind: Kind = Kind.JITP) -> None:
-        new = NewTemplate(
-            name=name,
-            kind=kind,
-            description=None,
-            body=JITP_BODY,
-            enabled=True,
-            role_arn=ROLE,
-            hook=None,
-            tags={},
-        )
-        await self.templates.create(OURS, new)
+        now = self.house.clock()
+        new = ProvisioningTemplate(OURS, name, kind, None, True, ROLE, None, None, 1, 1, now, now)
+        await self.house.store.write(lambda tx: create_template(tx, new, JITP_BODY, {}))
 
 
 def issuer(common_name: str = "A Maker's Root", **facts: Any) -> Issuer:

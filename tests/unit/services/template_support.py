@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.unit import vectors
-from thingmint.domain.certificate_profiles import CLAIM
 from thingmint.domain.registration import Scope
 from thingmint.domain.template import CERTIFICATE_ID, Kind
-from thingmint.services.claims import ClaimRegistry
 from thingmint.services.keypool import KeyPool
-from thingmint.services.markers import Markers
-from thingmint.services.templates import NewTemplate, TemplateRegistry
+from thingmint.services.templates import ProvisioningTemplate, create_template
 from thingmint.store import access
 from thingmint.store.sqlite import SQLiteStore
 
@@ -37,18 +34,21 @@ def body(**device_configuration: str) -> str:
     return json.dumps({"Resources": {"certificate": certificate}, "DeviceConfiguration": device_configuration})
 
 
-def new_template(name: str = "lamps", **fields: Any) -> NewTemplate:
-    defaults: dict[str, Any] = {
-        "name": name,
-        "kind": Kind.FLEET,
-        "description": None,
-        "body": body(),
-        "enabled": True,
-        "role_arn": ROLE,
-        "hook": None,
-        "tags": {},
-    }
-    return NewTemplate(**defaults | fields)
+def new_template(name: str = "lamps", **fields: Any) -> dict[str, Any]:
+    return {"name": name, **fields}
+
+
+class Templates:
+    def __init__(self, store: SQLiteStore, clock: vectors.FakeClock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def create(self, scope: Scope, fields: dict[str, Any]) -> None:
+        hook, now = fields.get("hook"), self._clock()
+        arn, version = (hook.target_arn, hook.payload_version) if hook else (None, None)
+        kind, enabled = fields.get("kind", Kind.FLEET), fields.get("enabled", True)
+        new = ProvisioningTemplate(scope, fields["name"], kind, None, enabled, ROLE, arn, version, 1, 1, now, now)
+        await self._store.write(lambda tx: create_template(tx, new, fields.get("body", body()), {}))
 
 
 @dataclass
@@ -56,8 +56,7 @@ class Workshop:
     store: SQLiteStore
     clock: vectors.FakeClock
     keys: KeyPool
-    templates: TemplateRegistry
-    claims: ClaimRegistry
+    templates: Templates
 
     async def rows(self, sql: str, *parameters: str) -> list[Row]:
         async def fetch(tx: Transaction) -> list[Row]:
@@ -85,14 +84,12 @@ async def open_workshop(path: Path) -> AsyncIterator[Workshop]:
     await store.write(accounts)
     keys = KeyPool(0, threads=1, generate=vectors.cheap_key_pair)
     keys.start()
-    authority = vectors.authority(profile=CLAIM)
     try:
         yield Workshop(
             store,
             clock,
             keys,
-            TemplateRegistry(store, Markers(b"k" * 32), clock=clock),
-            ClaimRegistry(store, authority, keys, clock=clock),
+            Templates(store, clock),
         )
     finally:
         await keys.close()

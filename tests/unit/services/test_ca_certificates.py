@@ -28,8 +28,6 @@ from thingmint.domain.errors import (
 )
 from thingmint.domain.quotas import Quotas
 from thingmint.domain.template import Kind
-from thingmint.services.pages import PageTokens
-from thingmint.services.templates import NewTemplate, TemplateRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,10 +85,8 @@ async def register(world: World, certificate: str, scope: Scope = OURS, /, **mem
 
 
 async def template(world: World, name: str, kind: Kind = Kind.JITP) -> None:
-    new = NewTemplate(
-        name=name, kind=kind, description=None, body=JITP_BODY, enabled=True, role_arn=ROLE, hook=None, tags={}
-    )
-    await TemplateRegistry(world.store, PageTokens(b"k" * 32), clock=world.clock).create(OURS, new)
+    members = {"templateName": name, "templateBody": JITP_BODY, "provisioningRoleArn": ROLE, "type": kind}
+    await world.aws("CreateProvisioningTemplate", **members, enabled=True)
 
 
 # -- registration codes -------------------------------------------------------------------------------------------

@@ -1,79 +1,87 @@
-"""Provisioning claims, with a real store and a real authority."""
+"""Provisioning claims: certificates of five minutes, by the operation of AWS IoT that makes them."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tests.unit import vectors
-from tests.unit.services.template_support import OURS, THEIRS, Workshop, new_template, with_workshop
+from tests.unit.services.test_templates import LAMPS, create
+from tests.world import OURS, THEIRS
 from thingmint.domain.errors import NotFound
+from thingmint.services.claims import delete_expired_claims
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.world import World
+    from thingmint.domain.registration import Scope
 
 
-def _contents(folder: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in folder.iterdir())
+async def claim(world: World, scope: Scope = OURS) -> dict[str, Any]:
+    """With its template."""
+    await create(world, scope)
+    world.audit_resources()
+    return await world.aws("CreateProvisioningClaim", scope, **LAMPS)
 
 
-def test_a_claim_is_a_certificate_of_five_minutes(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        await workshop.templates.create(OURS, new_template())
-        issued = await workshop.claims.create(OURS, "lamps")
-        claim, certificate = issued.claim, x509.load_der_x509_certificate(issued.certificate.der)
-        assert (claim.scope, claim.template, claim.fingerprint) == (OURS, "lamps", issued.certificate.fingerprint)
-        now = workshop.clock.now
-        assert certificate.not_valid_after_utc == claim.expires_at == now.replace(microsecond=0) + timedelta(minutes=5)
-        assert certificate.not_valid_before_utc == now.replace(microsecond=0) - timedelta(minutes=2)
-        assert certificate.public_key() == issued.keys.public_key
-        certificate.verify_directly_issued_by(vectors.authority().certificate)
-        assert await workshop.claims.find(claim.fingerprint) == [claim]
-        assert claim.created_at == now
-
-    with_workshop(tmp_path, scenario)
+async def claims(world: World) -> list[str]:
+    return [row[0] for row in await world.rows("SELECT fingerprint FROM provisioning_claims")]
 
 
-def test_a_claim_is_no_registration_and_its_key_is_kept_nowhere(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        await workshop.templates.create(OURS, new_template())
-        issued = await workshop.claims.create(OURS, "lamps")
-        for table in ("registrations", "certificates"):
-            assert await workshop.rows(f"SELECT count(*) FROM {table}") == [(0,)]
-        secret = "".join(issued.keys.private_pem.splitlines()[1:3]).encode()
-        stored = _contents(tmp_path)
-        assert issued.claim.fingerprint.encode() in stored
-        assert secret[:32] not in stored
-
-    with_workshop(tmp_path, scenario)
+async def test_a_claim_is_a_certificate_of_five_minutes(world: World) -> None:
+    made = await claim(world)
+    assert world.audit_resources() == ["provisioningtemplate/lamps"]
+    certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
+    now = world.clock.now.replace(microsecond=0)
+    assert certificate.not_valid_after_utc == made["expiration"] == now + timedelta(minutes=5)
+    assert certificate.not_valid_before_utc == now - timedelta(minutes=2)
+    certificate.verify_directly_issued_by(world.environment.claim_ca.certificate)
+    (row,) = await world.rows("SELECT account, region, fingerprint, template FROM provisioning_claims")
+    assert row == (*OURS, made["certificateId"], "lamps")
 
 
-def test_claims_expire_and_are_forgotten(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        for scope in (OURS, THEIRS):
-            await workshop.templates.create(scope, new_template())
-        first = (await workshop.claims.create(OURS, "lamps")).claim
-        workshop.clock.advance(minutes=2)
-        second = (await workshop.claims.create(THEIRS, "lamps")).claim
-        assert await workshop.claims.prune() == 0
-        workshop.clock.now = first.expires_at - timedelta(microseconds=1)
-        assert await workshop.claims.find(first.fingerprint) == [first]
-        workshop.clock.now = first.expires_at
-        assert await workshop.claims.find(first.fingerprint) == []
-        assert await workshop.claims.prune() == 1
-        assert await workshop.rows("SELECT fingerprint FROM provisioning_claims") == [(second.fingerprint,)]
-        assert await workshop.claims.find(second.fingerprint) == [second]
-
-    with_workshop(tmp_path, scenario)
+async def test_a_claim_comes_with_its_keys(world: World) -> None:
+    made = await claim(world)
+    certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
+    private_key: Any = load_pem_private_key(made["keyPair"]["PrivateKey"].encode(), None)
+    assert private_key.public_key() == certificate.public_key()
+    assert made["keyPair"]["PublicKey"].startswith("-----BEGIN PUBLIC KEY-----\n")
 
 
-def test_no_key_is_spent_on_a_template_that_is_not_there(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        await workshop.keys.close()
-        with pytest.raises(NotFound):
-            await workshop.claims.create(OURS, "lamps")
+async def test_a_claim_is_not_registered(world: World) -> None:
+    await claim(world)
+    for table in ("registrations", "certificates"):
+        assert await world.count(table) == 0
 
-    with_workshop(tmp_path, scenario)
+
+async def test_the_private_key_of_a_claim_is_not_stored(world: World) -> None:
+    made = await claim(world)
+    stored = b"".join(path.read_bytes() for path in world.folder.iterdir())
+    assert made["certificateId"].encode() in stored
+    assert "".join(made["keyPair"]["PrivateKey"].splitlines()[1:3])[:32].encode() not in stored
+
+
+async def test_expired_claims_are_deleted(world: World) -> None:
+    first = await claim(world)
+    world.clock.advance(minutes=2)
+    second = await claim(world, THEIRS)
+    ends = first["expiration"]
+    await delete_expired_claims(world.store, ends - timedelta(microseconds=1))
+    assert sorted(await claims(world)) == sorted([first["certificateId"], second["certificateId"]])
+    await delete_expired_claims(world.store, ends)
+    assert await claims(world) == [second["certificateId"]]
+
+
+async def test_looking_for_expired_claims_does_not_write(world: World) -> None:
+    await claim(world)
+    changes = world.store.changes
+    await delete_expired_claims(world.store, world.clock.now)
+    assert world.store.changes == changes
+
+
+async def test_no_key_is_spent_on_a_template_that_does_not_exist(world: World) -> None:
+    await world.environment.keys.close()
+    with pytest.raises(NotFound):
+        await world.aws("CreateProvisioningClaim", **LAMPS)

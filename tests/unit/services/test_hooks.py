@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from thingmint.domain.errors import ProvisioningRefused
-from thingmint.domain.provisioning import Hook
 from thingmint.services import hooks
-from thingmint.services.hooks import HookTable
+from thingmint.services.hooks import Hook, HookTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -42,8 +42,8 @@ def leaf_of(certificate: x509.Certificate) -> IssuedCertificate:
 class Door(NewcomerRegistry):
     """``asked`` are the roles and what wanted them, ``effects`` what was done as them; ``forbidden`` is refused."""
 
-    def __init__(self, house: House, office: Office, **further: Any) -> None:
-        super().__init__(house.store, vectors.authority(), office.templates, clock=house.clock, **further)
+    def __init__(self, house: House, **further: Any) -> None:
+        super().__init__(house.store, vectors.authority(), clock=house.clock, **further)
         self.asked: list[tuple[str, str]] = []
         self.effects: list[tuple[str, str]] = []
         self.forbidden = ""
@@ -73,7 +73,7 @@ class Door(NewcomerRegistry):
 
 def test_a_newcomer(tmp_path: Path) -> None:
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         ca = await office.prove(made, auto_registration=True)
         await house.notices()
         came = made.sign("lamp", serial=9)
@@ -95,7 +95,7 @@ def test_a_newcomer(tmp_path: Path) -> None:
 
 def test_only_what_waits_is_told_of_again(tmp_path: Path) -> None:
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         ca = await office.take(made, auto_registration=True)
         came = made.sign()
         await door.come(came)
@@ -121,7 +121,7 @@ def test_only_what_waits_is_told_of_again(tmp_path: Path) -> None:
 )
 def test_an_authority_that_does_not_register_by_itself(tmp_path: Path, changes: dict[str, Any]) -> None:
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         ca = await office.prove(made, auto_registration=True)
         await office.change(ca, **changes)
         for scope in (OURS, None):
@@ -132,7 +132,7 @@ def test_an_authority_that_does_not_register_by_itself(tmp_path: Path, changes: 
 
 def test_strangers(tmp_path: Path) -> None:
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         await office.prove(made, auto_registration=True)
         for scope in (OURS, None):
             for stranger in (issuer("Unknown").sign(), issuer().sign()):
@@ -146,7 +146,7 @@ def test_strangers(tmp_path: Path) -> None:
 
 def test_flaws(tmp_path: Path) -> None:
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         await office.take(made, auto_registration=True)
         assert "ended on" in await door.refused(made.sign(begins=NOW - 2 * DAY, ends=NOW - DAY))
         assert "is not valid before" in await door.refused(made.sign(begins=NOW + DAY / 2, ends=NOW + DAY))
@@ -160,7 +160,7 @@ def test_flaws(tmp_path: Path) -> None:
 
 def test_which_account_without_an_endpoint(tmp_path: Path) -> None:
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         theirs = await office.take(made, THEIRS, auto_registration=True)
         came = await door.come(made.sign(), None)
         assert came is not None
@@ -185,7 +185,7 @@ def test_the_newest_of_an_account(tmp_path: Path) -> None:
     """A renewed CA certificate of the same key vouches for the same devices."""
 
     async def test(house: House, office: Office) -> None:
-        old, door = issuer(), Door(house, office)
+        old, door = issuer(), Door(house)
         await office.take(old, auto_registration=True)
         renewed = replace(old, certificate=issuer(key=old.key).certificate)
         newer = await office.take(renewed, auto_registration=True)
@@ -205,7 +205,7 @@ async def _revoke(house: House, fp: str) -> None:
 @pytest.mark.parametrize("deleted", [True, False])
 def test_revoked_ones_stay_out_under_whatever_fingerprint(tmp_path: Path, registered: str, deleted: bool) -> None:
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         await office.take(made, auto_registration=True)
         came = made.sign()
         if registered == "just in time":
@@ -231,7 +231,7 @@ def test_revoked_ones_stay_out_under_whatever_fingerprint(tmp_path: Path, regist
 
 def test_a_tombstone_outlives_its_authority(tmp_path: Path) -> None:
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         ca = await office.take(made, auto_registration=True)
         came = made.sign(serial=5)
         await door.come(came)
@@ -250,7 +250,7 @@ def test_a_tombstone_outlives_its_authority(tmp_path: Path) -> None:
 
 def test_what_was_deleted_otherwise_comes_again(tmp_path: Path) -> None:
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         await office.take(made, auto_registration=True)
         came = made.sign()
         await door.come(came)
@@ -263,7 +263,7 @@ def test_what_was_deleted_otherwise_comes_again(tmp_path: Path) -> None:
 
 def test_a_serial_number_is_given_once(tmp_path: Path) -> None:
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         await office.take(made, auto_registration=True)
         first = made.sign(serial=7)
         await door.come(first)
@@ -276,7 +276,7 @@ def test_a_serial_number_is_given_once(tmp_path: Path) -> None:
 
 def test_an_authority_that_changes_meanwhile(tmp_path: Path) -> None:
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         ca = await office.take(made, auto_registration=True)
         leaf = leaf_of(made.sign())
         arrival = await door.find(OURS, leaf)
@@ -293,7 +293,7 @@ def test_an_authority_that_changes_meanwhile(tmp_path: Path) -> None:
 
 def test_as_many_as_there_may_be(tmp_path: Path) -> None:
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office, quotas=Quotas(certificates=1))
+        made, door = issuer(), Door(house, quotas=Quotas(certificates=1))
         await office.take(made, auto_registration=True)
         await door.come(made.sign())
         with pytest.raises(LimitExceeded):
@@ -306,7 +306,7 @@ def test_as_many_as_there_may_be(tmp_path: Path) -> None:
 def test_provisioning(tmp_path: Path, by: str) -> None:
     async def test(house: House, office: Office) -> None:
         await office.template("jitp")
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         own = "arn:aws:iam::111111111111:role/another"
         config = {
             "body": BY_BODY,
@@ -336,7 +336,7 @@ def test_provisioning(tmp_path: Path, by: str) -> None:
 
 def test_provisioning_that_fails_leaves_nothing(tmp_path: Path) -> None:
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         await office.take(made, auto_registration=True, config=BY_BODY)
         await house.notices()
         came = made.sign("lamp")
@@ -360,7 +360,7 @@ def test_who_waits_already_is_not_provisioned(tmp_path: Path) -> None:
     """AWS provisions at the first connection only; who was to have a look at it still is."""
 
     async def test(house: House, office: Office) -> None:
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         ca = await office.take(made, auto_registration=True)
         came = made.sign()
         await door.come(came)
@@ -375,7 +375,7 @@ def test_who_waits_already_is_not_provisioned(tmp_path: Path) -> None:
 def test_a_template_that_is_switched_off(tmp_path: Path) -> None:
     async def test(house: House, office: Office) -> None:
         await office.template("jitp")
-        made, door = issuer(), Door(house, office)
+        made, door = issuer(), Door(house)
         await office.take(made, auto_registration=True, config=RegistrationConfig(template_name="jitp"))
         await house.run("UPDATE provisioning_templates SET enabled = 0")
         assert await door.refused(made.sign()) == "Template jitp is not enabled."

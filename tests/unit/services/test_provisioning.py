@@ -34,11 +34,11 @@ from thingmint.domain.errors import (
     ProvisioningRefused,
     Unavailable,
 )
-from thingmint.domain.provisioning import Hook
 from thingmint.domain.quotas import NO_QUOTAS, Quotas
 from thingmint.domain.status import Status
 from thingmint.domain.template import CERTIFICATE_ID, Kind
 from thingmint.services.ca_certificates import CaStatus
+from thingmint.services.hooks import Hook
 from thingmint.services.ownership import OwnershipRegistry
 from thingmint.services.provisioning import ProvisionedThing, ProvisioningRegistry, ThingRequest
 from thingmint.services.things import THINGS
@@ -179,8 +179,8 @@ def in_factory(path: Path, scenario: Callable[[Factory], Awaitable[None]], quota
             Factory(
                 shop,
                 hooks,
-                OwnershipRegistry(shop.store, authority, shop.keys, shop.claims, quotas=quotas, clock=shop.clock),
-                ProvisioningRegistry(shop.store, authority, shop.templates, hooks, quotas=quotas, clock=shop.clock),
+                OwnershipRegistry(shop.store, authority, shop.keys, quotas=quotas, clock=shop.clock),
+                ProvisioningRegistry(shop.store, authority, hooks, quotas=quotas, clock=shop.clock),
                 Authorities(shop.store, shop.clock),
             )
         )

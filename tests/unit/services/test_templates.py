@@ -1,305 +1,402 @@
-"""Templates and their versions, with a real store."""
+"""Provisioning templates and their versions, by their operations of AWS IoT."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.services.template_support import (
-    ABROAD,
-    LAMBDA,
-    OURS,
-    ROLE,
-    THEIRS,
-    Workshop,
-    body,
-    new_template,
-    with_workshop,
-)
-from thingmint.domain.errors import (
-    AlreadyExists,
-    Conflict,
-    Invalid,
-    InvalidTemplate,
-    LimitExceeded,
-    NotFound,
-)
-from thingmint.domain.provisioning import Hook, TemplateVersion
+from tests.world import ABROAD, OURS, THEIRS, pages
+from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, InvalidTemplate, LimitExceeded, NotFound
 from thingmint.domain.template import CERTIFICATE_ID, Kind
-from thingmint.services.templates import TemplateChange
+from thingmint.services.hooks import Hook
+from thingmint.services.templates import compile_template, get_template
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
-ID = "ab" * 32
+    from tests.world import World
+    from thingmint.domain.registration import Scope
 
-
-def test_a_template_is_as_it_was_made(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        hook = Hook(LAMBDA)
-        new = new_template(description="for lamps", enabled=False, hook=hook, tags={"b": "2", "a": ""})
-        made = await workshop.templates.create(OURS, new)
-        assert (made.default_version, made.last_version) == (1, 1)
-        assert made.created_at == made.modified_at == workshop.clock.now
-        assert made.arn == "arn:aws:iot:us-east-1:111111111111:provisioningtemplate/lamps"
-        template, version = await workshop.templates.describe(OURS, "lamps")
-        assert template == made
-        assert (template.kind, template.description, template.enabled) == (Kind.FLEET, "for lamps", False)
-        assert (template.role_arn, template.hook) == (ROLE, hook)
-        assert hook.payload_version == "2020-04-01"
-        assert version == TemplateVersion(1, new.body, made.created_at)
-        tags = await workshop.rows("SELECT account, region, resource, key, value FROM tags ORDER BY key")
-        assert tags == [(*OURS, "provisioningtemplate/lamps", key, value) for key, value in (("a", ""), ("b", "2"))]
-
-    with_workshop(tmp_path, scenario)
+ROLE = "arn:aws:iam::111111111111:role/provisioning"
+LAMBDA = "arn:aws:lambda:us-east-1:111111111111:function:ask"
+LAMPS = {"templateName": "lamps"}
 
 
-def test_a_name_is_taken_once_in_its_account_and_region(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        await workshop.templates.create(OURS, new_template(description="first", tags={"a": "1"}))
-        with pytest.raises(AlreadyExists) as caught:
-            await workshop.templates.create(OURS, new_template(description="second", tags={"a": "2"}))
-        assert (caught.value.kind, caught.value.id) == ("provisioning template", "lamps")
-        assert (await workshop.templates.describe(OURS, "lamps"))[0].description == "first"
-        assert await workshop.rows("SELECT value FROM tags") == [("1",)]
-        for scope in (ABROAD, THEIRS):
-            with pytest.raises(NotFound):
-                await workshop.templates.describe(scope, "lamps")
-            await workshop.templates.create(scope, new_template(description=scope.region))
-        assert (await workshop.templates.describe(OURS, "lamps"))[0].description == "first"
-
-    with_workshop(tmp_path, scenario)
+def body(**device_configuration: str) -> str:
+    certificate = {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": CERTIFICATE_ID}}}
+    return json.dumps({"Resources": {"certificate": certificate}, "DeviceConfiguration": device_configuration})
 
 
-def test_nothing_is_made_of_a_body_or_a_hook_that_is_refused(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        with pytest.raises(InvalidTemplate, match="Template must have certificate resource"):
-            await workshop.templates.create(OURS, new_template(body="{}"))
-        with pytest.raises(Invalid, match="preProvisioningHook is only for templates of the type FLEET_PROVISIONING"):
-            await workshop.templates.create(OURS, new_template(kind=Kind.JITP, hook=Hook(LAMBDA)))
-        assert await workshop.templates.list(OURS, limit=10, token=None) == ([], None)
-        await workshop.templates.create(OURS, new_template(kind=Kind.JITP))
-        with pytest.raises(InvalidTemplate):
-            await workshop.templates.create_version(OURS, "lamps", "[]", default=True)
-        with pytest.raises(Invalid, match="only for templates of the type"):
-            await workshop.templates.update(OURS, "lamps", TemplateChange(hook=Hook(LAMBDA), enabled=False))
-        template, _ = await workshop.templates.describe(OURS, "lamps")
-        assert (template.kind, template.enabled, template.last_version) == (Kind.JITP, True, 1)
-
-    with_workshop(tmp_path, scenario)
-    for bad in ("", "x", "https://example.com/hook", "arn:aws:lambda"):
-        with pytest.raises(Invalid, match="must be an ARN"):
-            Hook(bad)
+async def create(world: World, scope: Scope = OURS, /, **members: Any) -> dict[str, Any]:
+    needed = {**LAMPS, "templateBody": body(), "provisioningRoleArn": ROLE}
+    return await world.aws("CreateProvisioningTemplate", scope, **needed | members)
 
 
-def test_changes(tmp_path: Path) -> None:
-    hook = Hook(LAMBDA, "2021-01-01")
-    steps: list[tuple[TemplateChange, dict[str, Any]]] = [
-        (TemplateChange(), {}),
-        (TemplateChange(enabled=False), {"enabled": False}),
-        (TemplateChange(enabled=True), {"enabled": True}),
-        (TemplateChange(description=""), {"description": ""}),
-        (TemplateChange(description="x", role_arn=ROLE + "2"), {"description": "x", "role_arn": ROLE + "2"}),
-        (TemplateChange(hook=hook), {"hook": hook}),
-        (TemplateChange(default_version=2), {"default_version": 2}),
-        (TemplateChange(remove_hook=True), {"hook": None}),
-        (TemplateChange(remove_hook=True), {}),
-    ]
-    fields = ("enabled", "description", "role_arn", "hook", "default_version", "last_version", "kind")
-
-    async def scenario(workshop: Workshop) -> None:
-        await workshop.templates.create(OURS, new_template())
-        await workshop.templates.create(THEIRS, new_template())
-        await workshop.templates.create_version(OURS, "lamps", body(a="2"), default=False)
-        for change, expected in steps:
-            before, _ = await workshop.templates.describe(OURS, "lamps")
-            workshop.clock.advance(seconds=1)
-            await workshop.templates.update(OURS, "lamps", change)
-            after, version = await workshop.templates.describe(OURS, "lamps")
-            assert {name: getattr(after, name) for name in fields} == {
-                **{name: getattr(before, name) for name in fields},
-                **expected,
-            }
-            assert after.modified_at == workshop.clock.now > after.created_at == before.created_at
-            assert version.version == after.default_version
-        theirs, _ = await workshop.templates.describe(THEIRS, "lamps")
-        assert (theirs.description, theirs.modified_at) == (None, theirs.created_at)
-
-    with_workshop(tmp_path, scenario)
+async def describe(world: World, scope: Scope = OURS) -> dict[str, Any]:
+    return await world.aws("DescribeProvisioningTemplate", scope, **LAMPS)
 
 
-def test_changes_that_are_refused_change_nothing(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        made = await workshop.templates.create(OURS, new_template())
-        workshop.clock.advance(seconds=1)
-        with pytest.raises(NotFound) as caught:
-            await workshop.templates.update(OURS, "lamps", TemplateChange(default_version=2, enabled=False))
-        assert (caught.value.kind, caught.value.id) == ("provisioning template version", "lamps:2")
-        with pytest.raises(Invalid, match="removePreProvisioningHook must not be given together with"):
-            await workshop.templates.update(OURS, "lamps", TemplateChange(hook=Hook(LAMBDA), remove_hook=True))
-        assert (await workshop.templates.describe(OURS, "lamps"))[0] == made
-
-    with_workshop(tmp_path, scenario)
+async def add_version(world: World, text: str | None = None, *, default: bool = False) -> dict[str, Any]:
+    """A version of our lamps."""
+    members = {**LAMPS, "templateBody": text or body(), "setAsDefault": default}
+    return await world.aws("CreateProvisioningTemplateVersion", **members)
 
 
-def test_versions(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        templates = workshop.templates
-        made = await templates.create(OURS, new_template(body=body(v="1")))
-        for number in range(2, 6):
-            workshop.clock.advance(seconds=1)
-            template, version = await templates.create_version(OURS, "lamps", body(v=str(number)), default=number == 3)
-            assert version == TemplateVersion(number, body(v=str(number)), workshop.clock.now)
-            assert template.default_version == (1 if number < 3 else 3)
-        with pytest.raises(LimitExceeded) as caught:
-            await templates.create_version(OURS, "lamps", body(v="6"), default=True)
-        assert caught.value.reason == "Template lamps has 5 versions already"
-        template, version = await templates.describe(OURS, "lamps")
-        assert (template.default_version, version.body) == (3, body(v="3"))
-        assert template.modified_at == version.created_at > made.modified_at
-
-        with pytest.raises(Invalid, match="versionId is that of the default version, which cannot be deleted"):
-            await templates.delete_version(OURS, "lamps", 3)
-        await templates.delete_version(OURS, "lamps", 5)
-        for call in (templates.delete_version, templates.describe_version):
-            for unknown in (0, -1, 5, 6, 2**31 - 1):
-                with pytest.raises(NotFound) as missing:
-                    await call(OURS, "lamps", unknown)
-                assert missing.value.kind == "provisioning template version"
-        # A number is never used again.
-        _, version = await templates.create_version(OURS, "lamps", body(v="6"), default=False)
-        assert version.version == 6
-        _, page, token = await templates.list_versions(OURS, "lamps", limit=10, token=None)
-        assert ([item.version for item in page], token) == ([6, 4, 3, 2, 1], None)
-        assert (await templates.describe_version(OURS, "lamps", 2))[1].body == body(v="2")
-
-    with_workshop(tmp_path, scenario)
+async def versions(world: World) -> list[tuple[int, bool]]:
+    """Number, and whether it is the default, of each version of our lamps as they are listed."""
+    page = await world.aws("ListProvisioningTemplateVersions", **LAMPS, maxResults=10)
+    assert page["nextToken"] is None
+    return [(version["versionId"], version["isDefaultVersion"]) for version in page["versions"]]
 
 
-def test_pages(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        names = ["A", "Z", "_", "a", "b-1", "b1", "z"]
-        for name in reversed(names):
-            await workshop.templates.create(OURS, new_template(name))
-        await workshop.templates.create(ABROAD, new_template("abroad"))
-        await workshop.templates.create(THEIRS, new_template("theirs"))
-        for limit in (1, 2, 3, 7, 250):
-            found: list[str] = []
-            token: str | None = None
-            while True:
-                page, token = await workshop.templates.list(OURS, limit=limit, token=token)
-                assert 0 < len(page) <= limit
-                found += [template.name for template in page]
-                if token is None:
-                    break
-            assert found == names
-        for _ in range(4):
-            await workshop.templates.create_version(OURS, "a", body(), default=False)
-        numbers: list[int] = []
-        while True:
-            _, versions, token = await workshop.templates.list_versions(OURS, "a", limit=2, token=token)
-            numbers += [version.version for version in versions]
-            if token is None:
-                break
-        assert numbers == [5, 4, 3, 2, 1]
-
-        _, list_token = await workshop.templates.list(OURS, limit=1, token=None)
-        _, _, version_token = await workshop.templates.list_versions(OURS, "a", limit=1, token=None)
-        for scope, token in ((THEIRS, list_token), (ABROAD, list_token), (OURS, version_token), (OURS, "x")):
-            with pytest.raises(Invalid, match="nextToken is not one that this list returned"):
-                await workshop.templates.list(scope, limit=1, token=token)
-        for name, token in (("b1", version_token), ("a", list_token)):
-            with pytest.raises(Invalid, match="nextToken is not one that this list returned"):
-                await workshop.templates.list_versions(OURS, name, limit=1, token=token)
-
-    with_workshop(tmp_path, scenario)
+async def test_a_new_template_is_described_as_it_was_given(world: World) -> None:
+    given = {"description": "for lamps", "enabled": True, "preProvisioningHook": {"targetArn": LAMBDA}}
+    given |= {"type": "FLEET_PROVISIONING", "templateBody": body(v="1")}
+    made = await create(world, **given)
+    arn = "arn:aws:iot:us-east-1:111111111111:provisioningtemplate/lamps"
+    assert made == {"templateArn": arn, **LAMPS, "defaultVersionId": 1}
+    assert world.audit_resources() == ["provisioningtemplate/lamps"]
+    assert await describe(world) == {
+        **made,
+        **given,
+        "creationDate": world.clock.now,
+        "lastModifiedDate": world.clock.now,
+        "preProvisioningHook": {"payloadVersion": "2020-04-01", "targetArn": LAMBDA},
+        "provisioningRoleArn": ROLE,
+    }
 
 
-def test_deleting_takes_everything_along(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        for scope in (OURS, THEIRS):
-            for name in ("lamps", "lamps2"):
-                await workshop.templates.create(scope, new_template(name, tags={"a": "1"}))
-        await workshop.templates.create_version(OURS, "lamps", body(), default=False)
-        claim = await workshop.claims.create(OURS, "lamps")
-        other = await workshop.claims.create(OURS, "lamps2")
-        await workshop.templates.delete(OURS, "lamps")
+async def test_what_is_not_given_has_its_default(world: World) -> None:
+    await create(world)
+    found = await describe(world)
+    assert (found["description"], found["enabled"], found["preProvisioningHook"]) == (None, False, None)
+    assert found["type"] == "FLEET_PROVISIONING"
+
+
+async def test_a_new_template_has_its_tags(world: World) -> None:
+    await create(world, tags=[{"Key": "b", "Value": "2"}, {"Key": "a"}])
+    tags = await world.rows("SELECT account, region, resource, key, value FROM tags ORDER BY key")
+    assert tags == [(*OURS, "provisioningtemplate/lamps", key, value) for key, value in (("a", ""), ("b", "2"))]
+
+
+async def test_creating_twice_conflicts(world: World) -> None:
+    made = await create(world, description="first", tags=[{"Key": "a", "Value": "1"}])
+    world.audit_resources()
+    with pytest.raises(AlreadyExists) as caught:
+        await create(world, description="second", tags=[{"Key": "a", "Value": "2"}])
+    assert (caught.value.kind, caught.value.id) == ("provisioning template", "lamps")
+    assert caught.value.arn == made["templateArn"]
+    assert (await describe(world))["description"] == "first"
+    assert await world.rows("SELECT value FROM tags") == [("1",)]
+    assert await world.unchanged()
+
+
+async def test_a_name_is_that_of_one_account_and_region(world: World) -> None:
+    await create(world, description="ours")
+    for scope in (ABROAD, THEIRS):
         with pytest.raises(NotFound):
-            await workshop.templates.delete(OURS, "lamps")
-        assert await workshop.claims.find(claim.claim.fingerprint) == []
-        assert await workshop.claims.find(other.claim.fingerprint) == [other.claim]
-        # Every gateway closes what the claim has open.
-        assert await workshop.rows("SELECT account, region, kind, name FROM outbox") == [
-            (*OURS, "certificate", claim.claim.fingerprint)
-        ]
-        for table, left in (("tags", 3), ("provisioning_template_versions", 3), ("provisioning_templates", 3)):
-            assert await workshop.rows(f"SELECT count(*) FROM {table}") == [(left,)]
-        again = await workshop.templates.create(OURS, new_template())
-        assert again.last_version == 1
-
-    with_workshop(tmp_path, scenario)
+            await describe(world, scope)
+        await create(world, scope, description=scope.region)
+        assert (await describe(world, scope))["description"] == scope.region
+    assert (await describe(world))["description"] == "ours"
 
 
-def test_a_template_that_a_ca_provisions_by_cannot_be_deleted(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        await workshop.templates.create(OURS, new_template())
-        await workshop.templates.create(THEIRS, new_template())
-        await workshop.execute(
-            "INSERT INTO certificates (fingerprint, der, not_before, not_after) VALUES ($1, $2, 0, 0)", ID, b""
-        )
-        await workshop.execute(
+@pytest.mark.parametrize(
+    ("members", "error", "message"),
+    [
+        ({"templateBody": "{}"}, InvalidTemplate, "Template must have certificate resource"),
+        ({"type": "JITP", "preProvisioningHook": {"targetArn": LAMBDA}}, Invalid, "preProvisioningHook is only for"),
+        ({"preProvisioningHook": {"targetArn": "x"}}, Invalid, "preProvisioningHook.targetArn must be an ARN"),
+        ({"tags": [{"Key": "a"}, {"Key": "a"}]}, Invalid, "tags must not have a key twice"),
+    ],
+)
+async def test_a_template_that_is_refused_is_not_made(
+    world: World, members: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        await create(world, **members)
+    assert await world.count("provisioning_templates") == 0
+    assert await world.unchanged()
+
+
+@pytest.mark.parametrize("arn", ["", "x", "https://example.com/hook", "arn:aws:lambda"])
+def test_a_hook_is_named_by_an_arn(arn: str) -> None:
+    with pytest.raises(Invalid, match="must be an ARN"):
+        Hook(arn)
+
+
+async def test_an_update_changes_what_it_names_and_the_date(world: World) -> None:
+    hook = {"targetArn": LAMBDA, "payloadVersion": "2021-01-01"}
+    steps: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({}, {}),
+        ({"enabled": True}, {"enabled": True}),
+        ({"enabled": False}, {"enabled": False}),
+        ({"description": ""}, {"description": ""}),
+        ({"description": "x", "provisioningRoleArn": ROLE + "2"},) * 2,
+        ({"preProvisioningHook": hook}, {"preProvisioningHook": hook}),
+        ({"defaultVersionId": 2}, {"defaultVersionId": 2, "templateBody": body(a="2")}),
+        ({"removePreProvisioningHook": True}, {"preProvisioningHook": None}),
+        ({"removePreProvisioningHook": True}, {}),
+    ]
+    await create(world)
+    await add_version(world, body(a="2"))
+    world.audit_resources()
+    for given, changed in steps:
+        before = await describe(world)
+        world.clock.advance(seconds=1)
+        assert await world.aws("UpdateProvisioningTemplate", **LAMPS, **given) == {}
+        assert await describe(world) == before | {"lastModifiedDate": world.clock.now} | changed
+        assert world.audit_resources() == ["provisioningtemplate/lamps"]
+
+
+async def test_an_update_leaves_other_accounts_templates_alone(world: World) -> None:
+    await create(world)
+    await create(world, THEIRS)
+    before = await describe(world, THEIRS)
+    world.clock.advance(seconds=1)
+    await world.aws("UpdateProvisioningTemplate", **LAMPS, enabled=True)
+    assert await describe(world, THEIRS) == before
+
+
+@pytest.mark.parametrize(
+    ("members", "error", "message"),
+    [
+        ({"defaultVersionId": 2}, NotFound, "provisioning template version lamps:2 does not exist"),
+        ({"preProvisioningHook": {"targetArn": LAMBDA}}, Invalid, "preProvisioningHook is only for templates of the"),
+        (
+            {"preProvisioningHook": {"targetArn": LAMBDA}, "removePreProvisioningHook": True},
+            Invalid,
+            "removePreProvisioningHook must not be given together with preProvisioningHook",
+        ),
+    ],
+)
+async def test_an_update_that_is_refused_changes_nothing(
+    world: World, members: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    await create(world, type="JITP")
+    before = await describe(world)
+    world.audit_resources()
+    world.clock.advance(seconds=1)
+    with pytest.raises(error, match=message):
+        await world.aws("UpdateProvisioningTemplate", **LAMPS, enabled=True, **members)
+    assert await describe(world) == before
+    assert await world.unchanged()
+
+
+async def test_versions_are_counted_up(world: World) -> None:
+    made = await create(world)
+    del made["defaultVersionId"]
+    for number in (2, 3):
+        world.audit_resources()
+        world.clock.advance(seconds=1)
+        new = await add_version(world, body(v=str(number)))
+        assert new == {**made, "versionId": number, "isDefaultVersion": False}
+        assert world.audit_resources() == ["provisioningtemplate/lamps"]
+        assert await world.aws("DescribeProvisioningTemplateVersion", **LAMPS, versionId=number) == {
+            "versionId": number,
+            "creationDate": world.clock.now,
+            "isDefaultVersion": False,
+            "templateBody": body(v=str(number)),
+        }
+    assert await versions(world) == [(3, False), (2, False), (1, True)]
+
+
+async def test_a_version_that_is_not_the_default_does_not_change_the_template(world: World) -> None:
+    await create(world)
+    before = await describe(world)
+    world.clock.advance(seconds=1)
+    await add_version(world)
+    assert await describe(world) == before
+
+
+async def test_a_new_version_can_be_the_default(world: World) -> None:
+    await create(world)
+    before = await describe(world)
+    world.clock.advance(seconds=1)
+    assert (await add_version(world, body(v="2"), default=True))["isDefaultVersion"]
+    changed = {"defaultVersionId": 2, "templateBody": body(v="2"), "lastModifiedDate": world.clock.now}
+    assert await describe(world) == before | changed
+
+
+async def test_a_version_with_a_bad_body_is_not_made(world: World) -> None:
+    await create(world, type="JITP")
+    world.audit_resources()
+    with pytest.raises(InvalidTemplate):
+        await add_version(world, "[]", default=True)
+    assert await versions(world) == [(1, True)]
+    assert await world.unchanged()
+
+
+async def test_there_are_five_versions_at_most(world: World) -> None:
+    await create(world)
+    for _ in range(4):
+        await add_version(world)
+    with pytest.raises(LimitExceeded) as caught:
+        await add_version(world, default=True)
+    assert caught.value.reason == "Template lamps has 5 versions already"
+    assert await versions(world) == [(5, False), (4, False), (3, False), (2, False), (1, True)]
+
+
+async def test_the_number_of_a_deleted_version_is_never_used_again(world: World) -> None:
+    await create(world)
+    await add_version(world)
+    world.audit_resources()
+    assert await world.aws("DeleteProvisioningTemplateVersion", **LAMPS, versionId=2) == {}
+    assert world.audit_resources() == ["provisioningtemplate/lamps"]
+    assert (await add_version(world))["versionId"] == 3
+    assert await versions(world) == [(3, False), (1, True)]
+
+
+async def test_the_default_version_cannot_be_deleted(world: World) -> None:
+    await create(world)
+    await add_version(world, default=True)
+    with pytest.raises(Invalid, match="versionId is that of the default version, which cannot be deleted"):
+        await world.aws("DeleteProvisioningTemplateVersion", **LAMPS, versionId=2)
+    assert await versions(world) == [(2, True), (1, False)]
+
+
+@pytest.mark.parametrize("operation", ["DeleteProvisioningTemplateVersion", "DescribeProvisioningTemplateVersion"])
+async def test_an_unknown_version_is_not_found(world: World, operation: str) -> None:
+    await create(world)
+    for number in (0, -1, 2, 2**31 - 1):
+        with pytest.raises(NotFound) as missing:
+            await world.aws(operation, **LAMPS, versionId=number)
+        assert (missing.value.kind, missing.value.id) == ("provisioning template version", f"lamps:{number}")
+
+
+async def test_pages_hold_all_templates_once_by_name(world: World) -> None:
+    names = ["A", "Z", "_", "a", "b-1", "b1", "z"]
+    for name in reversed(names):
+        await create(world, templateName=name)
+    for scope in (ABROAD, THEIRS):
+        await create(world, scope, templateName="elsewhere")
+
+    async def page(members: Mapping[str, Any]) -> dict[str, Any]:
+        return await world.aws("ListProvisioningTemplates", **members)
+
+    for limit in (1, 2, 3, 7, 250):
+        assert [template["templateName"] for template in await pages(page, "templates", limit)] == names
+
+
+async def test_a_list_tells_of_each_template(world: World) -> None:
+    await create(world, description="x", enabled=True, type="JITP")
+    found = await describe(world)
+    kept = ("templateArn", "templateName", "description", "creationDate", "lastModifiedDate", "enabled", "type")
+    listed = await world.aws("ListProvisioningTemplates")
+    assert listed == {"templates": [{name: found[name] for name in kept}], "nextToken": None}
+
+
+async def test_pages_hold_all_versions_once_the_newest_first(world: World) -> None:
+    await create(world)
+    for _ in range(4):
+        await add_version(world)
+
+    async def page(members: Mapping[str, Any]) -> dict[str, Any]:
+        return await world.aws("ListProvisioningTemplateVersions", **LAMPS, **members)
+
+    for limit in (1, 2, 5, 250):
+        assert [version["versionId"] for version in await pages(page, "versions", limit)] == [5, 4, 3, 2, 1]
+
+
+async def test_a_token_is_good_for_its_own_list_only(world: World) -> None:
+    for scope in (OURS, ABROAD, THEIRS):
+        for name in ("lamps", "other"):
+            await create(world, scope, templateName=name)
+    await add_version(world)
+    of_list = (await world.aws("ListProvisioningTemplates", maxResults=1))["nextToken"]
+    of_lamps = (await world.aws("ListProvisioningTemplateVersions", **LAMPS, maxResults=1))["nextToken"]
+    for scope, token in ((THEIRS, of_list), (ABROAD, of_list), (OURS, of_lamps), (OURS, "x")):
+        with pytest.raises(Invalid, match="nextToken is not one that this list returned"):
+            await world.aws("ListProvisioningTemplates", scope, nextToken=token)
+    for name, token in (("other", of_lamps), ("lamps", of_list)):
+        with pytest.raises(Invalid, match="nextToken is not one that this list returned"):
+            await world.aws("ListProvisioningTemplateVersions", templateName=name, nextToken=token)
+
+
+async def test_deleting_takes_versions_tags_and_claims_along(world: World) -> None:
+    tags = [{"Key": "a", "Value": "1"}]
+    for scope, name in ((OURS, "lamps"), (OURS, "lamps2"), (THEIRS, "lamps")):
+        await create(world, scope, templateName=name, tags=tags)
+    await add_version(world)
+    claim, other = [
+        (await world.aws("CreateProvisioningClaim", templateName=name))["certificateId"] for name in ("lamps", "lamps2")
+    ]
+    world.audit_resources()
+    await world.aws("DeleteProvisioningTemplate", **LAMPS)
+    assert world.audit_resources() == ["provisioningtemplate/lamps"]
+    assert await world.published() == [("certificate", claim)]  # each gateway closes the claim's connections
+    assert await world.rows("SELECT fingerprint FROM provisioning_claims") == [(other,)]
+    for table in ("tags", "provisioning_template_versions", "provisioning_templates"):
+        assert await world.count(table) == 2
+    with pytest.raises(NotFound):
+        await world.aws("DeleteProvisioningTemplate", **LAMPS)
+
+
+async def test_the_name_of_a_deleted_template_can_be_used_again(world: World) -> None:
+    await create(world)
+    await add_version(world, default=True)
+    await world.aws("DeleteProvisioningTemplate", **LAMPS)
+    await create(world)
+    assert await versions(world) == [(1, True)]
+
+
+async def test_a_template_that_a_ca_certificate_provisions_by_cannot_be_deleted(world: World) -> None:
+    await create(world)
+    await create(world, THEIRS)
+    fingerprint = "ab" * 32
+
+    async def insert_ca(tx: Any) -> None:
+        await tx.execute("INSERT INTO certificates VALUES ($1, $2, 0, 0)", fingerprint, b"")
+        await tx.execute(
             "INSERT INTO ca_certificates (account, region, fingerprint, subject, status, mode, auto_registration, "
             "template_name, generation, version, created_at, modified_at) "
             "VALUES ($1, $2, $3, $4, 'ACTIVE', 'DEFAULT', 1, 'lamps', '', 1, 0, 0)",
             *OURS,
-            ID,
+            fingerprint,
             b"",
         )
-        with pytest.raises(Conflict) as caught:
-            await workshop.templates.delete(OURS, "lamps")
-        assert caught.value.reason == "Template lamps is used by a CA certificate"
-        await workshop.templates.describe(OURS, "lamps")
-        await workshop.templates.delete(THEIRS, "lamps")
 
-    with_workshop(tmp_path, scenario)
-
-
-def test_what_devices_are_provisioned_by(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        await workshop.templates.create(OURS, new_template(body=body(v="1")))
-        await workshop.templates.create(THEIRS, new_template(kind=Kind.JITP, body=body(v="1")))
-        for number in (1, 2):
-            template, compiled = await workshop.templates.compiled(OURS, "lamps")
-            assert template.default_version == number
-            assert compiled.kind is Kind.FLEET
-            plan = compiled.resolve({}, {CERTIFICATE_ID: ID})
-            assert plan.device_configuration == {"v": str(number)}
-            assert (await workshop.templates.compiled(OURS, "lamps"))[1] is compiled
-            await workshop.templates.create_version(OURS, "lamps", body(v="2"), default=True)
-        assert (await workshop.templates.compiled(THEIRS, "lamps"))[1].kind is Kind.JITP
-
-    with_workshop(tmp_path, scenario)
+    await world.write(insert_ca)
+    with pytest.raises(Conflict) as caught:
+        await world.aws("DeleteProvisioningTemplate", **LAMPS)
+    assert caught.value.reason == "Template lamps is used by a CA certificate"
+    await describe(world)
+    await world.aws("DeleteProvisioningTemplate", THEIRS, **LAMPS)
 
 
-def test_templates_that_are_not_there(tmp_path: Path) -> None:
-    async def scenario(workshop: Workshop) -> None:
-        templates = workshop.templates
-        await templates.create(THEIRS, new_template())
-        for call in (
-            templates.describe(OURS, "lamps"),
-            templates.compiled(OURS, "lamps"),
-            templates.update(OURS, "lamps", TemplateChange(enabled=False)),
-            templates.delete(OURS, "lamps"),
-            templates.create_version(OURS, "lamps", body(), default=False),
-            templates.describe_version(OURS, "lamps", 1),
-            templates.delete_version(OURS, "lamps", 1),
-            templates.list_versions(OURS, "lamps", limit=1, token=None),
-            workshop.claims.create(OURS, "lamps"),
-        ):
-            with pytest.raises(NotFound) as caught:
-                await call
-            assert (caught.value.kind, caught.value.id) == ("provisioning template", "lamps")
-        assert (await templates.describe(THEIRS, "lamps"))[0].enabled
+@pytest.mark.parametrize(
+    ("operation", "members"),
+    [
+        ("DescribeProvisioningTemplate", {}),
+        ("UpdateProvisioningTemplate", {"enabled": True}),
+        ("DeleteProvisioningTemplate", {}),
+        ("CreateProvisioningTemplateVersion", {"templateBody": "[]"}),
+        ("DescribeProvisioningTemplateVersion", {"versionId": 1}),
+        ("DeleteProvisioningTemplateVersion", {"versionId": 1}),
+        ("ListProvisioningTemplateVersions", {}),
+        ("CreateProvisioningClaim", {}),
+    ],
+)
+async def test_another_accounts_template_is_not_found(world: World, operation: str, members: dict[str, Any]) -> None:
+    await create(world, THEIRS)
+    before = await describe(world, THEIRS)
+    with pytest.raises(NotFound) as caught:
+        await world.aws(operation, **LAMPS, **members)
+    assert (caught.value.kind, caught.value.id) == ("provisioning template", "lamps")
+    assert await describe(world, THEIRS) == before
 
-    with_workshop(tmp_path, scenario)
+
+async def test_the_default_version_is_compiled_once(world: World) -> None:
+    await create(world, templateBody=body(v="1"))
+    await create(world, THEIRS, templateBody=body(v="1"), type="JITP")
+    for number in ("1", "2"):
+        found = await world.read(lambda tx: get_template(tx, OURS, "lamps"))
+        compiled = compile_template(*found)
+        assert compiled.resolve({}, {CERTIFICATE_ID: "ab" * 32}).device_configuration == {"v": number}
+        assert compile_template(*found) is compiled
+        assert compiled.kind is Kind.FLEET
+        await add_version(world, body(v="2"), default=True)
+    theirs = await world.read(lambda tx: get_template(tx, THEIRS, "lamps"))
+    assert compile_template(*theirs).kind is Kind.JITP

@@ -10,6 +10,7 @@ from thingmint.aws.operations import (
     device_policies,
     endpoint,
     tags,
+    templates,
     thing_groups,
     thing_principals,
     thing_types,
@@ -18,7 +19,6 @@ from thingmint.aws.operations import (
 from thingmint.aws.operations.call import Call, Registries
 from thingmint.aws.operations.declaring import OPERATIONS
 from thingmint.aws.operations.provisioning import PROVISIONING
-from thingmint.aws.operations.templates import TEMPLATES
 
 if TYPE_CHECKING:
     from thingmint.aws.operations.call import Operations
@@ -31,6 +31,7 @@ NOUNS = (
     device_policies,
     endpoint,
     tags,
+    templates,
     thing_groups,
     thing_principals,
     thing_types,
@@ -40,5 +41,4 @@ NOUNS = (
 
 SERVED: Operations = {
     **PROVISIONING,
-    **TEMPLATES,
 }

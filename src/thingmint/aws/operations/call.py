@@ -11,9 +11,7 @@ from thingmint.services.pages import PageRequest
 if TYPE_CHECKING:
     from thingmint.domain.registration import Scope
     from thingmint.services.change import Authorize
-    from thingmint.services.claims import ClaimRegistry
     from thingmint.services.provisioning import ProvisioningRegistry
-    from thingmint.services.templates import TemplateRegistry
 
 __all__ = ["PAGE_SIZE", "Call", "Operations", "Registries"]
 
@@ -25,8 +23,6 @@ PAGE_SIZE = 25
 class Registries:
     """The use cases that operations are made of."""
 
-    templates: TemplateRegistry
-    claims: ClaimRegistry
     provisioning: ProvisioningRegistry
 
 

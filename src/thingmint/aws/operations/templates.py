@@ -1,44 +1,71 @@
-"""Provisioning templates: making, describing, changing them and their versions, and claims for them."""
+"""Provisioning templates, their versions, and claims for them (ten operations)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thingmint.aws.operations.attributes import new_tags
-from thingmint.aws.operations.call import PAGE_SIZE
-from thingmint.domain.provisioning import Hook
-from thingmint.domain.template import Kind
-from thingmint.services.templates import NewTemplate, TemplateChange
+from thingmint.aws.operations.declaring import Members, Result, cursor, reads, writes
+from thingmint.domain.errors import Invalid
+from thingmint.domain.template import Kind, parse_template
+from thingmint.services.certificates import NewCertificate, discard, issue_with_keys
+from thingmint.services.claims import create_claim
+from thingmint.services.hooks import PAYLOAD_VERSION, Hook
+from thingmint.services.templates import (
+    TEMPLATES,
+    ProvisioningTemplate,
+    check_template,
+    create_template,
+    create_version,
+    delete_template,
+    delete_version,
+    get_template,
+    get_version,
+    list_templates,
+    list_versions,
+    update_template,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.aws.operations.call import Call, Operations
-    from thingmint.domain.provisioning import ProvisioningTemplate, TemplateVersion
+    from thingmint.services.change import Change, Query
+    from thingmint.services.templates import TemplateVersion
+    from thingmint.store.engine import Transaction
 
-__all__ = ["TEMPLATES"]
+    _NewTemplate = tuple[ProvisioningTemplate, Mapping[str, str]]
 
 
-async def _create_template(call: Call) -> dict[str, Any]:
-    given = call.members
-    template = await call.registries.templates.create(
-        call.scope,
-        NewTemplate(
-            name=given["templateName"],
-            kind=Kind(given.get("type", Kind.FLEET)),
-            description=given.get("description"),
-            body=given["templateBody"],
-            enabled=call.flag("enabled"),
-            role_arn=given["provisioningRoleArn"],
-            hook=_hook(given),
-            tags=new_tags(given),
-        ),
+async def _new_template(change: Change, members: Members) -> _NewTemplate:
+    hook, tags, kind = _hook(members), new_tags(members), Kind(members.get("type", Kind.FLEET))
+    check_template(kind, hook, members["templateBody"])
+    template = ProvisioningTemplate(
+        scope=change.scope,
+        name=members["templateName"],
+        kind=kind,
+        description=members.get("description"),
+        enabled=members.get("enabled", False),
+        role_arn=members["provisioningRoleArn"],
+        hook_arn=hook.target_arn if hook else None,
+        hook_payload_version=hook.payload_version if hook else None,
+        default_version=1,
+        last_version=1,
+        created_at=change.now,
+        modified_at=change.now,
     )
+    return template, tags
+
+
+@writes("CreateProvisioningTemplate", prepare=_new_template)
+async def create(tx: Transaction, _change: Change, members: Members, new: _NewTemplate) -> Result:
+    template, tags = new
+    await create_template(tx, template, members["templateBody"], tags)
     return {**_identified(template), "defaultVersionId": template.default_version}
 
 
-async def _describe_template(call: Call) -> dict[str, Any]:
-    template, version = await call.registries.templates.describe(call.scope, _name(call))
+@reads("DescribeProvisioningTemplate")
+async def describe(tx: Transaction, query: Query, members: Members) -> Result:
+    template, version = await get_template(tx, query.scope, members["templateName"])
     hook = template.hook
     return {
         **_summary(template),
@@ -49,36 +76,51 @@ async def _describe_template(call: Call) -> dict[str, Any]:
     }
 
 
-async def _update_template(call: Call) -> dict[str, Any]:
-    given = call.members
-    change = TemplateChange(
-        description=given.get("description"),
-        enabled=given.get("enabled"),
-        default_version=given.get("defaultVersionId"),
-        role_arn=given.get("provisioningRoleArn"),
-        hook=_hook(given),
-        remove_hook=call.flag("removePreProvisioningHook"),
+@reads("ListProvisioningTemplates")
+async def list_(tx: Transaction, query: Query, members: Members) -> Result:
+    page = await list_templates(tx, query, cursor(members))
+    return {"templates": [_summary(template) for template in page.items], "nextToken": page.next_token}
+
+
+@writes("UpdateProvisioningTemplate")
+async def update(tx: Transaction, change: Change, members: Members) -> Result:
+    hook, remove_hook = _hook(members), members.get("removePreProvisioningHook", False)
+    if hook is not None and remove_hook:
+        raise Invalid("removePreProvisioningHook", "must not be given together with preProvisioningHook")
+    await update_template(
+        tx,
+        change,
+        members["templateName"],
+        description=members.get("description"),
+        enabled=members.get("enabled"),
+        default_version=members.get("defaultVersionId"),
+        role_arn=members.get("provisioningRoleArn"),
+        hook=hook,
+        remove_hook=remove_hook,
     )
-    await call.registries.templates.update(call.scope, _name(call), change)
     return {}
 
 
-async def _delete_template(call: Call) -> dict[str, Any]:
-    await call.registries.templates.delete(call.scope, _name(call))
+@writes("DeleteProvisioningTemplate")
+async def delete(tx: Transaction, change: Change, members: Members) -> Result:
+    await delete_template(tx, change, members["templateName"])
     return {}
 
 
-async def _list_templates(call: Call) -> dict[str, Any]:
-    page, next_token = await call.registries.templates.list(
-        call.scope, limit=call.members.get("maxResults", PAGE_SIZE), token=call.members.get("nextToken")
-    )
-    return {"templates": [_summary(template) for template in page], "nextToken": next_token}
+async def _template(tx: Transaction, change: Change, members: Members) -> ProvisioningTemplate:
+    return await TEMPLATES.get(tx, *change.scope, members["templateName"])
 
 
-async def _create_version(call: Call) -> dict[str, Any]:
-    template, version = await call.registries.templates.create_version(
-        call.scope, _name(call), call.members["templateBody"], default=call.flag("setAsDefault")
-    )
+async def _parse_body(_change: Change, members: Members, template: ProvisioningTemplate) -> None:
+    parse_template(members["templateBody"], template.kind)
+
+
+@writes("CreateProvisioningTemplateVersion", look=_template, prepare=_parse_body)
+async def create_version_(
+    tx: Transaction, change: Change, members: Members, template: ProvisioningTemplate, _: None
+) -> Result:
+    default = members.get("setAsDefault", False)
+    template, version = await create_version(tx, change, template, members["templateBody"], default=default)
     return {
         **_identified(template),
         "versionId": version.version,
@@ -86,54 +128,55 @@ async def _create_version(call: Call) -> dict[str, Any]:
     }
 
 
-async def _describe_version(call: Call) -> dict[str, Any]:
-    template, version = await call.registries.templates.describe_version(
-        call.scope, _name(call), call.members["versionId"]
-    )
+@reads("DescribeProvisioningTemplateVersion")
+async def describe_version(tx: Transaction, query: Query, members: Members) -> Result:
+    template, version = await get_version(tx, query.scope, members["templateName"], members["versionId"])
     return {**_version_summary(template, version), "templateBody": version.body}
 
 
-async def _delete_version(call: Call) -> dict[str, Any]:
-    await call.registries.templates.delete_version(call.scope, _name(call), call.members["versionId"])
+@reads("ListProvisioningTemplateVersions")
+async def list_versions_(tx: Transaction, query: Query, members: Members) -> Result:
+    template, page = await list_versions(tx, query, members["templateName"], cursor(members))
+    return {"versions": [_version_summary(template, version) for version in page.items], "nextToken": page.next_token}
+
+
+@writes("DeleteProvisioningTemplateVersion")
+async def delete_version_(tx: Transaction, change: Change, members: Members) -> Result:
+    await delete_version(tx, change, members["templateName"], members["versionId"])
     return {}
 
 
-async def _list_versions(call: Call) -> dict[str, Any]:
-    template, page, next_token = await call.registries.templates.list_versions(
-        call.scope, _name(call), limit=call.members.get("maxResults", PAGE_SIZE), token=call.members.get("nextToken")
-    )
-    return {"versions": [_version_summary(template, version) for version in page], "nextToken": next_token}
+async def _issue_claim(change: Change, _members: Members, _template: ProvisioningTemplate) -> NewCertificate:
+    return await issue_with_keys(change, change.environment.claim_ca)
 
 
-async def _create_claim(call: Call) -> dict[str, Any]:
-    issued = await call.registries.claims.create(call.scope, _name(call))
+@writes("CreateProvisioningClaim", look=_template, prepare=_issue_claim, discard=discard, secret=True)
+async def create_claim_(
+    tx: Transaction, change: Change, _members: Members, template: ProvisioningTemplate, new: NewCertificate
+) -> Result:
+    certificate, keys = new.certificate, new.keys
+    assert keys is not None, "it was made with keys"
+    await create_claim(tx, change, template, certificate)
     return {
-        "certificateId": issued.claim.fingerprint,
-        "certificatePem": issued.certificate.pem,
-        "keyPair": {"PublicKey": issued.keys.public_pem, "PrivateKey": issued.keys.private_pem},
-        "expiration": issued.claim.expires_at,
+        "certificateId": certificate.fingerprint,
+        "certificatePem": certificate.pem,
+        "keyPair": {"PublicKey": keys.public_pem, "PrivateKey": keys.private_pem},
+        "expiration": certificate.not_after,
     }
 
 
-def _name(call: Call) -> str:
-    name: str = call.members["templateName"]
-    return name
-
-
-def _hook(given: Mapping[str, Any]) -> Hook | None:
-    hook = given.get("preProvisioningHook")
+def _hook(members: Members) -> Hook | None:
+    hook = members.get("preProvisioningHook")
     if hook is None:
         return None
-    if "payloadVersion" in hook:
-        return Hook(hook["targetArn"], hook["payloadVersion"])
-    return Hook(hook["targetArn"])
+    return Hook(hook["targetArn"], hook.get("payloadVersion", PAYLOAD_VERSION))
 
 
-def _identified(template: ProvisioningTemplate) -> dict[str, Any]:
+def _identified(template: ProvisioningTemplate) -> Result:
     return {"templateArn": template.arn, "templateName": template.name}
 
 
-def _summary(template: ProvisioningTemplate) -> dict[str, Any]:
+def _summary(template: ProvisioningTemplate) -> Result:
     return {
         **_identified(template),
         "description": template.description,
@@ -144,23 +187,9 @@ def _summary(template: ProvisioningTemplate) -> dict[str, Any]:
     }
 
 
-def _version_summary(template: ProvisioningTemplate, version: TemplateVersion) -> dict[str, Any]:
+def _version_summary(template: ProvisioningTemplate, version: TemplateVersion) -> Result:
     return {
         "versionId": version.version,
         "creationDate": version.created_at,
         "isDefaultVersion": version.version == template.default_version,
     }
-
-
-TEMPLATES: Operations = {
-    "CreateProvisioningTemplate": _create_template,
-    "DescribeProvisioningTemplate": _describe_template,
-    "UpdateProvisioningTemplate": _update_template,
-    "DeleteProvisioningTemplate": _delete_template,
-    "ListProvisioningTemplates": _list_templates,
-    "CreateProvisioningTemplateVersion": _create_version,
-    "DescribeProvisioningTemplateVersion": _describe_version,
-    "DeleteProvisioningTemplateVersion": _delete_version,
-    "ListProvisioningTemplateVersions": _list_versions,
-    "CreateProvisioningClaim": _create_claim,
-}
