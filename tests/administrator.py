@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from thingmint.access.administration import AdminChange, accounts, credentials, policies, principals
-from thingmint.domain.quotas import NO_QUOTAS, Quotas
+from thingmint.services.quotas import NO_QUOTAS, Quotas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -25,7 +25,6 @@ from thingmint.domain.certificate_profiles import CLAIM
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import Denied
 from thingmint.domain.keys import OWN_KEYS
-from thingmint.domain.quotas import NO_QUOTAS, Quotas
 from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
 from thingmint.services.certificates import Registration, register
@@ -33,6 +32,7 @@ from thingmint.services.change import Change, Environment, Query
 from thingmint.services.hooks import HookTable
 from thingmint.services.keypool import KeyPool
 from thingmint.services.pages import PageTokens
+from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.store.outbox import notices_since
 from thingmint.store.sqlite import SQLiteStore
 from thingmint.store.times import from_micros

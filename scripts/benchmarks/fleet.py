@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from thingmint.domain.certificates import Certificate
-from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
 from thingmint.services import certificates as services
 from thingmint.services.certificates import Registration
+from thingmint.services.quotas import NO_QUOTAS
 from thingmint.store.sqlite import SQLiteStore
 from thingmint.store.times import to_micros
 

@@ -28,11 +28,11 @@ from thingmint.access.vault import MASTER_KEY_BYTES
 from thingmint.domain.durations import parse_duration
 from thingmint.domain.issuing_ca import RootKeyType
 from thingmint.domain.names import is_hostname
-from thingmint.domain.quotas import MAX_PROBED, NO_QUOTAS, Quotas
 from thingmint.logs import LogFormat
 from thingmint.mqtt.broker.names import RABBITMQ, STANDARD
 from thingmint.mqtt.broker.target import Login, Target, tls_context
 from thingmint.mqtt.broker.upstream import Upstream
+from thingmint.services.quotas import MAX_PROBED, NO_QUOTAS, Quotas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from thingmint.domain.quotas import NO_QUOTAS, Quotas
 from thingmint.mqtt.broker.names import RABBITMQ
 from thingmint.mqtt.broker.target import Login, Target
 from thingmint.mqtt.broker.upstream import Upstream
+from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.settings import BrokerSettings, ConfigError, Settings, load
 
 

@@ -15,7 +15,7 @@ from thingmint.access.context import LOCAL_ADMIN, Outcome, RequestContext
 from thingmint.access.inputs import InAccount
 from thingmint.access.operations import run
 from thingmint.domain.errors import Invalid, NotFound
-from thingmint.domain.quotas import NO_QUOTAS
+from thingmint.services.quotas import NO_QUOTAS, Quotas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from thingmint.access.commands import Command
     from thingmint.access.inputs import Input
     from thingmint.access.vault import Vault
-    from thingmint.domain.quotas import Quotas
 
 __all__ = ["Administration", "as_local_admin", "local_request", "recorded"]
 

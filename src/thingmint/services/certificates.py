@@ -20,8 +20,7 @@ from thingmint.domain.keys import CSR_KEYS, OWN_KEYS
 from thingmint.domain.registration import Scope, arn_of
 from thingmint.domain.status import Status, check_initial, check_update
 from thingmint.services.pages import Page, page_of
-from thingmint.services.quotas import check_certificates
-from thingmint.store import usage
+from thingmint.services.quotas import Quotas, adjust_count, check_quota
 from thingmint.store.outbox import announce
 from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
@@ -29,7 +28,6 @@ from thingmint.store.times import to_micros
 if TYPE_CHECKING:
     from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.keys import KeyPair
-    from thingmint.domain.quotas import Quotas
     from thingmint.services.change import Change, Query
     from thingmint.services.pages import Cursor, Position
     from thingmint.store.engine import Row, Transaction
@@ -218,8 +216,8 @@ async def register(tx: Transaction, registration: Registration, certificate: Cer
     await CERTIFICATES.insert(tx, certificate)
     if not await REGISTRATIONS.insert(tx, registration):
         return False
-    await usage.note(tx, "certificates", registration.scope.account, 1)
-    await check_certificates(tx, registration.scope.account, quotas)
+    await adjust_count(tx, "certificates", registration.scope.account, 1)
+    await check_quota(tx, quotas, "certificates", registration.scope.account)
     tx.audit_resources.append(registration.arn)
     return True
 
@@ -285,7 +283,7 @@ async def delete_registration(tx: Transaction, scope: Scope, fingerprint: str) -
     """With the content, if nothing else refers to it. What was REVOKED is remembered as such."""
     await tx.execute(_REMEMBER_REVOKED, *scope, fingerprint)
     if await REGISTRATIONS.delete(tx, *scope, fingerprint):
-        await usage.note(tx, "certificates", scope.account, -1)
+        await adjust_count(tx, "certificates", scope.account, -1)
     await drop_content(tx, fingerprint)
 
 

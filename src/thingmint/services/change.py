@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.policy import ContextValue
-    from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Scope
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
     from thingmint.services.pages import PageTokens
+    from thingmint.services.quotas import Quotas
 
 __all__ = ["Authorize", "Change", "Environment", "Ids", "Query"]
 

@@ -7,11 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, NotFound
-from thingmint.domain.quotas import exceeded
 from thingmint.services.bindings import bind, unbind_all
 from thingmint.services.owners import Named, Owner, check_text
 from thingmint.services.pages import Page, page_of
-from thingmint.store import usage
+from thingmint.services.quotas import adjust_count, check_quota, drop_count
 from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
 
@@ -88,9 +87,7 @@ async def create_registry(
     """In a folder that exists. Raises AlreadyExists (name, certificate) and LimitExceeded."""
     if not await REGISTRIES.insert(tx, registry):
         raise AlreadyExists("registry", registry.name)
-    quota = change.environment.quotas.registries
-    if quota is not None and await usage.has_more_than(tx, "registries", registry.folder, quota):
-        raise exceeded("folder", registry.folder, quota, "registries")
+    await check_quota(tx, change.environment.quotas, "registries", registry.folder)
     await _bind_all(tx, change, registry, certificates)
 
 
@@ -110,7 +107,7 @@ async def delete_registry(tx: Transaction, change: Change, registry: DeviceRegis
         raise Conflict("registry", registry.id, f"Registry {registry.id} still has devices: delete them first")
     await unbind_all(tx, change, registry)
     await REGISTRIES.delete(tx, registry.account, registry.id)
-    await usage.forget(tx, "devices", registry.id)
+    await drop_count(tx, "devices", registry.id)
     tx.audit_resources.append(registry.resource)
 
 
@@ -120,10 +117,8 @@ async def create_device(
     """In a registry that exists. Raises AlreadyExists (name, certificate) and LimitExceeded."""
     if not await DEVICES.insert(tx, device):
         raise AlreadyExists("device", device.name)
-    await usage.note(tx, "devices", device.registry, 1)
-    quota = change.environment.quotas.devices
-    if quota is not None and await usage.used(tx, "devices", device.registry) > quota:
-        raise exceeded("registry", device.registry, quota, "devices")
+    await adjust_count(tx, "devices", device.registry, 1)
+    await check_quota(tx, change.environment.quotas, "devices", device.registry)
     await _bind_all(tx, change, device, certificates)
 
 
@@ -150,7 +145,7 @@ async def list_devices(
 async def delete_device(tx: Transaction, change: Change, device: Device) -> None:
     await unbind_all(tx, change, device)
     await DEVICES.delete(tx, device.account, device.id)
-    await usage.note(tx, "devices", device.registry, -1)
+    await adjust_count(tx, "devices", device.registry, -1)
     tx.audit_resources.append(device.resource)
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from thingmint.domain.certificates import is_signed_by, re_signed_fingerprint
 from thingmint.domain.errors import Disallowed
-from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.status import Status
 from thingmint.domain.template import Kind, parse_template, subject_parameters
 from thingmint.services.ca_certificates import find_by_subject, find_registered_ca, registration_under
 from thingmint.services.certificates import REGISTRATIONS, find_by_serial, register, utc_now, was_revoked
 from thingmint.services.plans import apply_plan, prepare_plan
+from thingmint.services.quotas import NO_QUOTAS
 from thingmint.services.templates import compile_template, get_template
 from thingmint.store.outbox import announce
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from thingmint.domain.certificates import IssuedCertificate
     from thingmint.domain.issuing_ca import CertificateAuthority
-    from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Scope
     from thingmint.domain.template import Plan, Template
     from thingmint.services.ca_certificates import CaRegistration, RegisteredCa
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from thingmint.services.change import Authorize
     from thingmint.services.plans import PreparedPlan
     from thingmint.services.provisioning import AsRole
+    from thingmint.services.quotas import Quotas
     from thingmint.store.engine import Store, Transaction
 
 __all__ = ["Arrival", "NewcomerRegistry"]

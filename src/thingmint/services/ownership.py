@@ -21,7 +21,6 @@ from thingmint.domain.door import DoorSettings
 from thingmint.domain.errors import ProvisioningRefused, Unavailable
 from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.keys import CSR_KEYS
-from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.status import Status
 from thingmint.services.bindings import BINDINGS
 from thingmint.services.certificates import (
@@ -34,6 +33,7 @@ from thingmint.services.certificates import (
 )
 from thingmint.services.claims import delete_expired_claims
 from thingmint.services.device_policies import Target, count_attachments
+from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.services.thing_principals import is_attached
 from thingmint.store import ownership_tokens as sql
 from thingmint.store.doorkeeping import account_settings
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from thingmint.domain.certificates import Certificate
     from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.keys import KeyPair
-    from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Scope
     from thingmint.services.certificates import Origin
     from thingmint.services.keypool import KeyPool

@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from thingmint.domain.certificates import Certificate, IssuedCertificate
     from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.policy import ContextValue
-    from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Scope
     from thingmint.domain.template import CertificatePlan, Plan, ThingPlan
     from thingmint.services.change import Authorize
     from thingmint.services.device_policies import DevicePolicy, PolicyVersion
+    from thingmint.services.quotas import Quotas
     from thingmint.services.thing_principals import PrincipalType
     from thingmint.store.engine import Transaction
 

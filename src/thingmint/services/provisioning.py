@@ -19,12 +19,12 @@ from thingmint.domain.errors import (
     Throttled,
     Unavailable,
 )
-from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.template import CERTIFICATE_ID, Kind, parse_template
 from thingmint.services.certificates import utc_now
 from thingmint.services.change import Authorize
 from thingmint.services.ownership import current_token, token_sha256
 from thingmint.services.plans import Applied, apply_plan, prepare_plan
+from thingmint.services.quotas import NO_QUOTAS
 from thingmint.services.templates import compile_template, get_template
 from thingmint.store import ownership_tokens as sql
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
     from thingmint.domain.certificates import Certificate
     from thingmint.domain.issuing_ca import CertificateAuthority
-    from thingmint.domain.quotas import Quotas
     from thingmint.domain.registration import Scope
     from thingmint.domain.template import Plan, Template
     from thingmint.services.hooks import Hook
     from thingmint.services.plans import PreparedPlan
+    from thingmint.services.quotas import Quotas
     from thingmint.services.templates import ProvisioningTemplate
     from thingmint.store.engine import Store, Transaction
     from thingmint.store.ownership_tokens import OwnershipToken

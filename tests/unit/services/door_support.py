@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tests.unit import vectors
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.keys import OWN_KEYS
-from thingmint.domain.quotas import NO_QUOTAS
 from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
 from thingmint.services import certificates
@@ -28,6 +27,7 @@ from thingmint.services.doorkeeping import Doorkeeping
 from thingmint.services.hooks import HookTable
 from thingmint.services.keypool import KeyPool
 from thingmint.services.markers import Markers
+from thingmint.services.quotas import NO_QUOTAS
 from thingmint.store import access
 from thingmint.store.outbox import notices_since
 from thingmint.store.sqlite import SQLiteStore

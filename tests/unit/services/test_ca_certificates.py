@@ -26,8 +26,8 @@ from thingmint.domain.errors import (
     UnverifiedCertificate,
     WrongRegistrationCode,
 )
-from thingmint.domain.quotas import Quotas
 from thingmint.domain.template import Kind
+from thingmint.services.quotas import Quotas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -29,7 +29,6 @@ from thingmint.domain.errors import (
     Unavailable,
 )
 from thingmint.domain.keys import OWN_KEYS
-from thingmint.domain.quotas import Quotas
 from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
 from thingmint.services.certificates import (
@@ -40,6 +39,7 @@ from thingmint.services.certificates import (
     update_status,
     was_revoked,
 )
+from thingmint.services.quotas import Quotas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

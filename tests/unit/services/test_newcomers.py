@@ -17,10 +17,10 @@ from tests.unit.vectors import NOW
 from thingmint.domain.ca_certificates import RegistrationConfig
 from thingmint.domain.certificates import read_issued_certificate
 from thingmint.domain.errors import Denied, Disallowed, InvalidParameters, LimitExceeded
-from thingmint.domain.quotas import Quotas
 from thingmint.domain.status import Status
 from thingmint.services.ca_certificates import CaStatus
 from thingmint.services.newcomers import Arrival, NewcomerRegistry
+from thingmint.services.quotas import Quotas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -34,13 +34,13 @@ from thingmint.domain.errors import (
     ProvisioningRefused,
     Unavailable,
 )
-from thingmint.domain.quotas import NO_QUOTAS, Quotas
 from thingmint.domain.status import Status
 from thingmint.domain.template import CERTIFICATE_ID, Kind
 from thingmint.services.ca_certificates import CaStatus
 from thingmint.services.hooks import Hook
 from thingmint.services.ownership import OwnershipRegistry
 from thingmint.services.provisioning import ProvisionedThing, ProvisioningRegistry, ThingRequest
+from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.services.things import THINGS
 
 if TYPE_CHECKING:

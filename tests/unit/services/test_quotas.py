@@ -13,9 +13,8 @@ from tests.world import OURS, THEIRS
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import LimitExceeded
 from thingmint.domain.keys import FLEET_KEYS
-from thingmint.domain.quotas import NO_QUOTAS, Quotas
 from thingmint.services.certificates import delete_registration
-from thingmint.services.quotas import begin_counting
+from thingmint.services.quotas import NO_QUOTAS, Quotas, begin_counting
 
 if TYPE_CHECKING:
     from tests.world import World

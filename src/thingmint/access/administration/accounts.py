@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from thingmint.access.administration.common import check_account, check_name, check_quota
+from thingmint.access.administration.common import check_account, check_name
 from thingmint.access.new_credentials import NewAccount, access_key, api_token, authorized_key
 from thingmint.domain.door import SETTINGS, DoorSettings, parse_switch
 from thingmint.domain.errors import Invalid
@@ -14,6 +14,7 @@ from thingmint.domain.keys import generate_authorized_key
 from thingmint.domain.names import is_region
 from thingmint.domain.registration import Scope
 from thingmint.services.device_registry import FOLDERS, Folder
+from thingmint.services.quotas import check_quota
 from thingmint.store import access as sql
 from thingmint.store import doorkeeping as door_sql
 from thingmint.store.outbox import announce

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from thingmint.domain.errors import Invalid, NotFound
-from thingmint.domain.quotas import NO_QUOTAS, exceeded
 from thingmint.services.change import Ids
+from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.store import access as sql
-from thingmint.store.usage import has_more_than
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
 
     from thingmint.access.context import RequestContext
     from thingmint.access.vault import Vault
-    from thingmint.domain.quotas import Quotas
     from thingmint.store.engine import Transaction
-    from thingmint.store.usage import Probed
 
 
 T = TypeVar("T")
@@ -66,10 +63,3 @@ async def existing_principal(tx: Transaction, account: str, kind: str, name: str
     if principal is None:
         raise NotFound(kind, name)
     return principal
-
-
-async def check_quota(tx: Transaction, quotas: Quotas, kind: Probed, account: str) -> None:
-    """Once another of them is there. Raises LimitExceeded."""
-    quota: int | None = getattr(quotas, kind)
-    if quota is not None and await has_more_than(tx, kind, account, quota):
-        raise exceeded("account", account, quota, kind.replace("_", " "))

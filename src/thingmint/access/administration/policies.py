@@ -9,12 +9,12 @@ from thingmint.access.administration.common import (
     MAX_POLICY_SIZE,
     PrincipalKind,
     check_account,
-    check_quota,
     existing_principal,
 )
 from thingmint.access.ready_made import is_ready_made, ready_made
 from thingmint.domain.errors import Conflict, Invalid, LimitExceeded, NotFound
 from thingmint.domain.policy import Kind, compile_policy
+from thingmint.services.quotas import check_quota
 from thingmint.store import access as sql
 from thingmint.store.times import to_micros
 

@@ -9,20 +9,19 @@ from thingmint.access.administration.common import (
     PrincipalKind,
     check_account,
     check_name,
-    check_quota,
     existing_principal,
     status_of,
 )
 from thingmint.domain.errors import AlreadyExists, Invalid
 from thingmint.domain.ids import PRINCIPAL, new_id
 from thingmint.domain.policy import Kind, compile_policy
+from thingmint.services.quotas import Probed, check_quota
 from thingmint.store import access as sql
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from thingmint.access.administration.common import AdminChange
     from thingmint.store.engine import Transaction
-    from thingmint.store.usage import Probed
 
 
 _QUOTAS: dict[PrincipalKind, Probed] = {"user": "users", "role": "roles", "service-account": "service_accounts"}
