@@ -18,7 +18,7 @@ from thingmint.http.protocol import HEAD_TIMEOUT, MAX_HEAD_BYTES, LimitedProtoco
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from thingmint.http.exchange import Message, Receive, Send
+    from thingmint.http.messages import Message, Receive, Send
 
 GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
