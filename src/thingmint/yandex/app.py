@@ -50,10 +50,6 @@ class YandexApi:
         self._store = store
         self._environment = environment
 
-    def named(self, context: RequestContext, method: Method | None) -> RequestContext:
-        """The context with the API's and the method's names."""
-        return context.of(method.label if method is not None else "-", api="yandex")
-
     async def authenticate(
         self, context: RequestContext, method: Method, headers: Iterable[tuple[bytes, bytes]]
     ) -> RequestContext:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from thingmint.yandex.app import YandexApi
     from thingmint.yandex.contract import Method
 
+    _Metadata = Sequence[tuple[str, str | bytes]]
+
 __all__ = ["GrpcListener"]
 
 _OPTIONS = (
@@ -78,6 +80,7 @@ class _Call:
     """One RPC: gRPC's side of it, and the request as far as it is understood."""
 
     rpc: Any
+    metadata: _Metadata
     request: RequestContext
     outcome: Outcome
 
@@ -100,10 +103,16 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def _handler(self, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def handle(request: bytes, context: Any) -> bytes:
+            metadata = context.invocation_metadata()
             arrived = RequestContext(
-                method="gRPC", address=_client(context), user_agent=_agent(context), now=self._api.clock()
+                api="yandex",
+                operation=method.label,
+                method="gRPC",
+                address=_client(context),
+                user_agent=_agent(metadata),
+                now=self._api.clock(),
             )
-            call = _Call(context, self._api.named(arrived, method), Outcome())
+            call = _Call(context, metadata, arrived, Outcome())
             context.set_trailing_metadata((("x-request-id", call.request.id),))
             try:
                 answer = await self._serve(method, request, call)
@@ -135,23 +144,20 @@ class _Handlers(grpc.GenericRpcHandler):
         if remaining is not None and remaining <= 0:
             call.outcome.code, call.outcome.status = "DEADLINE_EXCEEDED", 504
             await call.rpc.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The deadline had passed when the call arrived")
-        headers = [
-            (name.encode(), value if isinstance(value, bytes) else value.encode("latin-1", "replace"))
-            for name, value in call.rpc.invocation_metadata()
-        ]
-        call.request = await self._api.authenticate(call.request, method, headers)
+        credentials = [(b"authorization", _bytes(value)) for name, value in call.metadata if name == "authorization"]
+        key = dict(call.metadata).get("idempotency-key")
+        call.request = await self._api.authenticate(call.request, method, credentials)
         try:
             message = method.request_class.FromString(request)
         except DecodeError:
             raise Invalid("request", f"is not a well-formed {method.request_class.DESCRIPTOR.full_name}") from None
-        key = dict(headers).get(b"idempotency-key")
         answer = await self._api.serve(
             call.request,
             call.outcome,
             method,
             message,
             port=self._port(),
-            idempotency_key=key.decode("latin-1") if key is not None else None,
+            idempotency_key=_bytes(key).decode("latin-1") if key is not None else None,
         )
         return answer.SerializeToString()
 
@@ -185,6 +191,10 @@ def _client(context: Any) -> str | None:
     return peer.partition(":")[2].rpartition(":")[0].replace("%5B", "").replace("%5D", "") or None
 
 
-def _agent(context: Any) -> str | None:
-    agent = dict(context.invocation_metadata()).get("user-agent")
+def _agent(metadata: _Metadata) -> str | None:
+    agent = dict(metadata).get("user-agent")
     return str(agent)[:_MAX_AGENT] if agent else None
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode("latin-1", "replace")

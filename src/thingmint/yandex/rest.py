@@ -1,4 +1,4 @@
-"""The Yandex face over REST: google.api.http routes and JSON."""
+"""The Yandex API over REST: google.api.http routes and JSON."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class YandexRest:
 
     def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, _Route | None]:
         route = self._contract.match(incoming.method, incoming.raw_path)
-        return self._api.named(context, route[0] if route is not None else None), route
+        return context.of(route[0].label if route is not None else "-", api="yandex"), route
 
     async def authenticate(self, context: RequestContext, route: _Route | None, incoming: Incoming) -> RequestContext:
         request = await incoming.whole()
