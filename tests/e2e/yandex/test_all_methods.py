@@ -1,4 +1,4 @@
-"""All 54 methods answer in form: 17 are served, 37 are not yet, 51 of them have a REST binding."""
+"""All 54 methods answer in form: 18 are served, 36 are not yet, 51 of them have a REST binding."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.message_factory import GetMessageClass
 
 from tests.e2e.yandex.clients import METHODS, Cloud, Refused, http_rule, nothing_stored, refused_over_rest
+from tests.tables import each_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +53,7 @@ def test_how_many_there_are() -> None:
     assert sum(map(is_served, METHODS)) == 18
 
 
-@pytest.mark.parametrize("method", METHODS)
+@each_row("method", METHODS.keys())
 def test_over_grpc(cloud: Cloud, method: str) -> None:
     with nothing_stored(cloud.server):
         outcome, refused = "OK", None
@@ -66,36 +67,31 @@ def test_over_grpc(cloud: Cloud, method: str) -> None:
         assert bool(refused.violations) == (outcome == "INVALID_ARGUMENT")
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_over_rest(cloud: Cloud, method: str) -> None:
-    """Path variables cannot be empty there, so they are as long as no id is."""
-    rule = http_rule(method)
-    if rule is None:
-        assert method.endswith(("DataStreamExport", "DataStreamExports"))
-        return
-    kind, template, in_body = rule
+@each_row("method", [method for method in METHODS if http_rule(method) is not None])
+@each_row("credentials", [True, False])
+def test_over_rest(cloud: Cloud, method: str, credentials: bool) -> None:
+    """Path variables cannot be empty there, so they are longer than any id."""
+    kind, template, in_body = http_rule(method) or ("", "", False)
     path = re.sub(r"\{\w+\}", "x" * 70, template)
-    for authorization in ({"authorization": f"Bearer {cloud.token}"}, {}):
-        with nothing_stored(cloud.server):
-            answer = cloud.http.request(kind, path, json={} if in_body else None, headers=authorization)
-        if not authorization and not is_open(method):
-            refused = refused_over_rest(answer)
-            assert (refused.http_status, refused.code) == (401, "UNAUTHENTICATED")
-        elif expected(method) == "OK":
-            assert answer.status_code == 200
-        elif not is_served(method):
-            refused = refused_over_rest(answer)
-            assert (refused.http_status, refused.code) == (501, "UNIMPLEMENTED")
-            assert len(refused.request_ids) == 1
-        else:
-            refused = refused_over_rest(answer)
-            # These two ids have no rule but to be there.
-            unbounded = "{operation_id}" in template or "{api_endpoint_id}" in template
-            assert refused.code == ("NOT_FOUND" if unbounded else "INVALID_ARGUMENT")
-            assert refused.http_status == (404 if unbounded else 400)
+    authorization = {"authorization": f"Bearer {cloud.token}"} if credentials else {}
+    with nothing_stored(cloud.server):
+        answer = cloud.http.request(kind, path, json={} if in_body else None, headers=authorization)
+    if expected(method) == "OK":
+        assert answer.status_code == 200
+        return
+    refused = refused_over_rest(answer)
+    assert len(refused.request_ids) == 1
+    if not credentials and not is_open(method):
+        assert (refused.http_status, refused.code) == (401, "UNAUTHENTICATED")
+    elif not is_served(method):
+        assert (refused.http_status, refused.code) == (501, "UNIMPLEMENTED")
+    elif "{operation_id}" in template or "{api_endpoint_id}" in template:  # ids without a limit
+        assert (refused.http_status, refused.code) == (404, "NOT_FOUND")
+    else:
+        assert (refused.http_status, refused.code) == (400, "INVALID_ARGUMENT")
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if not is_open(method)])
+@each_row("method", [method for method in METHODS if not is_open(method)])
 def test_without_credentials_over_grpc(cloud: Cloud, method: str) -> None:
     with pytest.raises(Refused) as refused:
         cloud.grpc.call(method, GetMessageClass(METHODS[method].input_type)(), token="")

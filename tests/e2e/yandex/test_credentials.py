@@ -19,6 +19,7 @@ from yandex.cloud.iot.devices.v1 import device_service_pb2
 
 from tests.e2e.yandex.certificates import certificate
 from tests.e2e.yandex.clients import OFFICIAL_AUDIENCE, Refused, nothing_stored
+from tests.tables import each_row
 from thingmint.access.callers import Caller
 from thingmint.access.iam import IamTokens
 from thingmint.access.vault import Vault
@@ -120,9 +121,9 @@ JWTS: dict[str, Callable[[Cloud], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", JWTS)
-def test_jwts_that_give_no_token(cloud: Cloud, case: str) -> None:
-    request = CreateIamTokenRequest(jwt=JWTS[case](cloud))
+@each_row("make", JWTS)
+def test_jwts_that_give_no_token(cloud: Cloud, make: Callable[[Cloud], str]) -> None:
+    request = CreateIamTokenRequest(jwt=make(cloud))
     told = []
     for wire in (cloud.grpc, cloud.rest):
         with nothing_stored(cloud.server), pytest.raises(Refused) as refused:
@@ -135,7 +136,7 @@ def test_jwts_that_give_no_token(cloud: Cloud, case: str) -> None:
         assert request.jwt not in cloud.server.output.read_text()
 
 
-@pytest.mark.parametrize("token", ["x", "tma_", "tma_x", "tma_x_y", "AQAAAA"])
+@each_row("token", ["x", "tma_", "tma_x", "tma_x_y", "AQAAAA"])
 def test_api_tokens_that_give_no_token(cloud: Cloud, wire_name: str, token: str) -> None:
     with pytest.raises(Refused) as refused:
         cloud.wire(wire_name).call(
@@ -177,9 +178,9 @@ GOOD_JWTS: dict[str, Callable[[Cloud], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", GOOD_JWTS)
-def test_jwts_that_give_a_token(cloud: Cloud, wire_name: str, case: str) -> None:
-    request = CreateIamTokenRequest(jwt=GOOD_JWTS[case](cloud))
+@each_row("make", GOOD_JWTS)
+def test_jwts_that_give_a_token(cloud: Cloud, wire_name: str, make: Callable[[Cloud], str]) -> None:
+    request = CreateIamTokenRequest(jwt=make(cloud))
     reply = cloud.wire(wire_name).call("IamTokenService/Create", request, token="")
     assert reply.iam_token.startswith("t1.")
     ends = reply.expires_at.ToDatetime(tzinfo=UTC)
@@ -224,9 +225,9 @@ BEARERS: dict[str, Callable[[Cloud], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", BEARERS)
-def test_tokens_that_open_nothing(cloud: Cloud, case: str) -> None:
-    token, device = BEARERS[case](cloud), cloud.device()
+@each_row("make", BEARERS)
+def test_tokens_that_open_nothing(cloud: Cloud, make: Callable[[Cloud], str]) -> None:
+    token, device = make(cloud), cloud.device()
     request = device_service_pb2.AddDeviceCertificateRequest(device_id=device, certificate_data=certificate())
     for wire in (cloud.grpc, cloud.rest):
         if not token.isascii():

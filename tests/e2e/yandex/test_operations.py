@@ -12,13 +12,12 @@ from yandex.cloud.operation import operation_service_pb2
 from yandexcloud.operations import OperationError
 
 from tests.e2e.yandex.certificates import certificate, sha256_of
-from tests.e2e.yandex.clients import DEVICES, Cloud, Refused, http_rule
+from tests.e2e.yandex.clients import DEVICES, Cloud, http_rule
 from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.e2e.yandex.clients import Wire
 
 # The SDK's own waiter uses a class that the SDK calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated class RetryInterceptor:DeprecationWarning")
@@ -84,47 +83,6 @@ def test_the_wires_answer_the_same(cloud: Cloud) -> None:
     assert cloud.operation(id, "grpc") == cloud.operation(id, "rest")
 
 
-CHANGES = {
-    "RegistryService/Create": ("CreateRegistryMetadata", f"{DEVICES}.Registry"),
-    "RegistryService/Delete": ("DeleteRegistryMetadata", "google.protobuf.Empty"),
-    "DeviceService/Create": ("CreateDeviceMetadata", f"{DEVICES}.Device"),
-    "DeviceService/Delete": ("DeleteDeviceMetadata", "google.protobuf.Empty"),
-    "DeviceService/AddCertificate": ("AddDeviceCertificateMetadata", f"{DEVICES}.DeviceCertificate"),
-    "DeviceService/DeleteCertificate": ("DeleteDeviceCertificateMetadata", "google.protobuf.Empty"),
-}
-
-
-def request_of(cloud: Cloud, method: str) -> Any:
-    pem = certificate()
-    match method:
-        case "RegistryService/Create":
-            return registry_service_pb2.CreateRegistryRequest(folder_id=cloud.folder)
-        case "RegistryService/Delete":
-            return registry_service_pb2.DeleteRegistryRequest(registry_id=cloud.registry())
-        case "DeviceService/Create":
-            return device_service_pb2.CreateDeviceRequest(registry_id=cloud.registry())
-        case "DeviceService/Delete":
-            return device_service_pb2.DeleteDeviceRequest(device_id=cloud.device())
-        case "DeviceService/AddCertificate":
-            return device_service_pb2.AddDeviceCertificateRequest(device_id=cloud.device(), certificate_data=pem)
-    device = cloud.device()
-    cloud.add(device, pem)
-    return device_service_pb2.DeleteDeviceCertificateRequest(device_id=device, fingerprint=sha256_of(pem))
-
-
-@pytest.mark.parametrize("method", CHANGES)
-def test_types_of_metadata_and_response(cloud: Cloud, wire: Wire, method: str) -> None:
-    operation = wire.call(method, request_of(cloud, method))
-    metadata, response = CHANGES[method]
-    assert operation.done
-    assert operation.metadata.type_url == f"{ANY}{DEVICES}.{metadata}"
-    assert operation.response.type_url == f"{ANY}{response}"
-    assert 0 < len(operation.description) <= 256
-    assert operation.created_by == cloud.account.key["service_account_id"]
-    assert operation.created_at.ToMicroseconds() % 1000 == 0
-    assert cloud.operation(operation.id) == operation
-
-
 def test_cancelling_a_finished_one_returns_it(cloud: Cloud) -> None:
     operation = cloud.add(cloud.device(), certificate())
     request = operation_service_pb2.CancelOperationRequest(operation_id=operation.id)
@@ -135,14 +93,6 @@ def test_cancelling_a_finished_one_returns_it(cloud: Cloud) -> None:
         assert answer.status_code == 200
         assert json_format.ParseDict(answer.json(), type(operation)()) == operation
     assert http_rule("OperationService/Cancel") == ("GET", "/operations/{operation_id}:cancel", False)
-
-
-@pytest.mark.parametrize("method", ["Get", "Cancel"])
-def test_an_unknown_one_is_not_found(wire: Wire, method: str) -> None:
-    request = getattr(operation_service_pb2, f"{method}OperationRequest")(operation_id="are00000000000000000")
-    with pytest.raises(Refused) as refused:
-        wire.call(f"OperationService/{method}", request)
-    assert refused.value.code == "NOT_FOUND"
 
 
 @pytest.fixture(scope="module")
@@ -192,21 +142,6 @@ def test_pending_operations_finish_with_their_response(pending: Cloud) -> None:
     assert [each.fingerprint for each in pending.certificates(device)] == [sha256_of(pem)]
 
 
-def test_the_error_of_an_operation_has_details(pending: Cloud) -> None:
-    operation = pending.add("are00000000000000000", certificate())
-    waiter = pending.sdk().waiter(operation.id, timeout=20)
-    for _ in waiter:
-        pass
-    assert waiter.operation.error.code == 5
-    assert [detail.type_url for detail in waiter.operation.error.details] == [f"{ANY}google.rpc.RequestInfo"]
-
-
-def test_pending_refusals_of_the_request_itself_are_direct(pending: Cloud) -> None:
-    with pytest.raises(Refused) as refused:
-        pending.add("are00000000000000000", "nothing")
-    assert refused.value.code == "INVALID_ARGUMENT"
-
-
 def pending_result(cloud: Cloud, method: str, **fields: Any) -> Any:
     """The metadata of a change that is pending still: what it is about is there already."""
     service, _, name = method.partition("/")
@@ -216,10 +151,3 @@ def pending_result(cloud: Cloud, method: str, **fields: Any) -> Any:
     metadata = getattr(package, f"{name}{kind}Metadata")()
     assert operation.metadata.Unpack(metadata)
     return metadata
-
-
-def test_a_key_used_twice_for_devices_that_are_gone(pending: Cloud) -> None:
-    """Nothing says in which folder they were, so these are two requests."""
-    first = pending.add("are00000000000000001", certificate(), key="k")
-    second = pending.add("are00000000000000002", certificate(), key="k")
-    assert first.id != second.id

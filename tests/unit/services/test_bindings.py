@@ -218,6 +218,18 @@ async def test_a_certificate_is_bound_once_in_an_account(world: World, device: s
         with pytest.raises(AlreadyExists):
             await world.registry(certificates=[{"certificate_data": pem}])
     assert await certificates(world, other) == []
+    await remove(world, device, of_device)
+    await world.registry(certificates=[{"certificate_data": of_device}])
+
+
+async def test_a_certificate_that_aws_iot_deleted_is_registered_anew(world: World, device: str) -> None:
+    pem = vectors.certificate_pem()
+    known = await register(world, pem, Status.INACTIVE)
+    await world.aws("DeleteCertificate", certificateId=known.fingerprint)
+    await add(world, device, pem)
+    added = await registration(world, pem)
+    assert added is not None
+    assert (added.status, added.generation == known.generation) == (Status.ACTIVE, False)
 
 
 async def test_a_certificate_can_be_bound_in_each_account(world: World, device: str) -> None:
@@ -225,9 +237,11 @@ async def test_a_certificate_can_be_bound_in_each_account(world: World, device: 
     theirs = await world.device(await world.registry(THEIRS), THEIRS)
     await add(world, device, pem)
     await add(world, theirs, pem.rstrip(), THEIRS)
+    before = await registration(world, pem, THEIRS)
+    await world.aws("UpdateCertificate", certificateId=fingerprint_of(pem), newStatus="REVOKED")
     await remove(world, device, pem)
     assert await registration(world, pem) is None
-    assert await registration(world, pem, THEIRS) is not None
+    assert await registration(world, pem, THEIRS) == before
     assert [each.certificate_data for each in await certificates(world, theirs, THEIRS)] == [pem.rstrip()]
 
 

@@ -38,6 +38,37 @@ async def test_a_change_answers_its_operation(world: World) -> None:
     assert made.WhichOneof("result") == "response"
 
 
+CHANGES = {
+    "RegistryService.Create": ("Create device registry", "CreateRegistryMetadata", "Registry"),
+    "DeviceService.Create": ("Create device", "CreateDeviceMetadata", "Device"),
+    "DeviceService.AddCertificate": ("Add device certificate", "AddDeviceCertificateMetadata", "DeviceCertificate"),
+    "DeviceService.DeleteCertificate": ("Delete device certificate", "DeleteDeviceCertificateMetadata", "Empty"),
+    "DeviceService.Delete": ("Delete device", "DeleteDeviceMetadata", "Empty"),
+    "RegistryService.Delete": ("Delete device registry", "DeleteRegistryMetadata", "Empty"),
+}
+
+
+async def test_every_change_has_a_description_and_messages_of_its_own(world: World) -> None:
+    registry, pem = await world.registry(), vectors.certificate_pem()
+    device = await world.device(registry)
+    certificate = parse_certificate(pem, "pem", FLEET_KEYS)
+    fields = {
+        "RegistryService.Create": {"folder_id": world.ours.folder},
+        "DeviceService.Create": {"registry_id": registry},
+        "DeviceService.AddCertificate": {"device_id": device, "certificate_data": pem},
+        "DeviceService.DeleteCertificate": {"device_id": device, "fingerprint": certificate.fingerprint},
+        "DeviceService.Delete": {"device_id": device},
+        "RegistryService.Delete": {"registry_id": await world.registry()},
+    }
+    made = {label: await world.yandex(label, **given) for label, given in fields.items()}
+    assert {
+        label: (each.description, *(packed.type_url.rpartition(".")[2] for packed in (each.metadata, each.response)))
+        for label, each in made.items()
+    } == CHANGES
+    for label in ("DeviceService.Delete", "RegistryService.Delete"):
+        assert {name: getattr(unpacked(made[label].metadata), name) for name in fields[label]} == fields[label]
+
+
 @pytest.mark.parametrize("method", ["Get", "Cancel"])
 async def test_an_operation_is_answered_again_as_it_was(world: World, method: str) -> None:
     made = await create(world)
