@@ -10,6 +10,7 @@ from tests.unit import vectors
 from tests.world import ABROAD, OURS, THEIRS, pages, unpacked
 from thingmint.domain.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from thingmint.services.device_registry import REGISTRIES, get_device_by_name
+from thingmint.yandex.errors import Unimplemented
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -210,6 +211,22 @@ async def test_a_creation_names_the_field_that_is_wrong(world: World, fields: di
             await world.yandex("RegistryService.Create", folder_id=world.ours.folder, **fields)
 
 
+async def test_a_device_has_5_aliases_at_most(world: World) -> None:
+    aliases = {f"a{n}": "t" for n in range(5)}
+    device = await world.device(await world.registry(), topic_aliases=aliases)
+    assert dict((await world.yandex("DeviceService.Get", device_id=device)).topic_aliases) == aliases
+
+
+async def test_a_creation_with_a_password_is_refused_rather_than_made_without(world: World) -> None:
+    password = "0123456789_abcd"
+    with pytest.raises(Unimplemented):
+        await world.registry(password=password)
+    registry = await world.registry()
+    with pytest.raises(Unimplemented):
+        await world.device(registry, password=password)
+    assert await world.count("registries") == 1
+
+
 LISTS: dict[str, tuple[str, str]] = {
     "registries": ("RegistryService.List", "folder_id"),
     "devices of a folder": ("DeviceService.List", "folder_id"),
@@ -263,6 +280,10 @@ async def test_page_tokens_are_taken_by_their_own_list_only(world: World) -> Non
         for foreign in tokens.keys() - {kind}:
             with pytest.raises(Invalid, match="page_token"):
                 await page_of(world, kind, registry, {"page_token": tokens[foreign]})
+    folder = await world.administration.create_folder(OURS.account, "another")
+    for kind in ("registries", "devices of a folder"):
+        with pytest.raises(Invalid, match="page_token"):
+            await page_of(world, kind, registry, {"page_token": tokens[kind]}, folder_id=folder)
     token = tokens["devices of a registry"]
     for scope, id in ((OURS, other), (ABROAD, registry), (THEIRS, registry)):
         with pytest.raises(Invalid, match="page_token"):

@@ -269,13 +269,13 @@ async def test_while_operations_are_pending_a_refused_change_ends_as_one(world: 
     world.pending = timedelta(seconds=5)
     world.audit_resources()
     made = await create(world, "k", name="taken")
-    assert not made.done
+    assert (made.done, made.WhichOneof("result")) == (False, None)
     assert unpacked(made.metadata).registry_id.startswith("are")
     world.clock.advance(seconds=5)
     failed = await operation(world, made.id)
     assert (failed.done, failed.error.code) == (True, 6)
     assert failed.error.message == "registry taken already exists"
-    assert [detail.type_url.rpartition(".")[2] for detail in failed.error.details] == ["RequestInfo"]
+    assert [unpacked(detail).request_id for detail in failed.error.details] == ["r"]
     assert failed.WhichOneof("result") == "error"
     assert await create(world, "k", name="taken") == failed, "its key is used up"
     assert await world.count("registries") == 1

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from thingmint.domain.errors import Denied
 from thingmint.yandex.contract import load
 from thingmint.yandex.operations import OPEN, OPERATIONS
+from thingmint.yandex.operations.declaring import YandexCall, authorize
+
+if TYPE_CHECKING:
+    from tests.world import World
 
 METHODS = load().methods
 
@@ -18,3 +27,15 @@ def test_changes_are_the_methods_that_answer_operations() -> None:
     assert len(platform) == 2
     for path in OPERATIONS.keys() - platform:
         assert OPERATIONS[path].writes == (METHODS[path].operation is not None), path
+
+
+async def test_what_was_allowed_is_not_asked_again_and_anything_else_is(world: World) -> None:
+    nothing = cast("Any", None)
+    method = METHODS["/yandex.cloud.iot.devices.v1.DeviceService/Get"]
+    call = YandexCall(parts=nothing, method=method, request=nothing, principal="aje1", port=443, request_id="r")
+    for _ in range(2):
+        authorize(world.query(), call, "yandex:device/d", "yandex:folder/f")
+    assert world.asked == [("yandex:DeviceService.Get", "yandex:device/d")]
+    world.denied.add("yandex:DeviceService.Get")
+    with pytest.raises(Denied):
+        authorize(world.query(), call, "yandex:device/d", "yandex:folder/g")
