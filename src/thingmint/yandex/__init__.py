@@ -1,1 +1,1 @@
-"""The Yandex IoT Core face."""
+"""The Yandex IoT Core API."""

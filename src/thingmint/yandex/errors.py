@@ -1,4 +1,4 @@
-"""How the Yandex face words the domain's errors: one google.rpc.Status for each, over gRPC and REST alike."""
+"""How the Yandex API words the domain's errors: one google.rpc.Status for each, over gRPC and REST alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Yandex face over gRPC, with TLS."""
+"""The Yandex API over gRPC, with TLS."""
 
 from __future__ import annotations
 

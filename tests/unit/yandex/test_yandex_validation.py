@@ -165,7 +165,7 @@ def with_field(kind: Any, label: Any, option: str, value: object, *, oneof: bool
         (STRING, ONE, "length", "about 5"),
     ],
 )
-def test_rules_that_nobody_holds_stop_the_start(kind: Any, label: Any, option: str, value: object) -> None:
+def test_rules_that_are_not_known_stop_the_start(kind: Any, label: Any, option: str, value: object) -> None:
     descriptors, message = with_field(kind, label, option, value)
     with pytest.raises(ContractError):
         compile_validator(descriptors, message)

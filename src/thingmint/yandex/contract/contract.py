@@ -1,4 +1,4 @@
-"""The published contract of the Yandex face: its methods, and what goes in and out of them.
+"""The published contract of the Yandex API: its methods, and what goes in and out of them.
 
 Everything is read from the descriptors once, by :func:`load`; nothing walks a descriptor for a request that
 is right.
