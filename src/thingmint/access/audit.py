@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import secrets
 from collections import Counter
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -109,10 +108,6 @@ def _account(context: RequestContext, outcome: Outcome) -> str | None:
     return caller.account if caller else context.account
 
 
-# What the running task writes for, until the last service takes the store as an argument.
-CURRENT: ContextVar[tuple[RequestContext, Outcome] | None] = ContextVar("thingmint_request", default=None)
-
-
 class AuditedStore:
     """A Store whose writes carry the record of the request that they are made for."""
 
@@ -146,10 +141,9 @@ class AuditedStore:
         return await self._store.read(body)
 
     async def write(self, body: Body[T]) -> T:
-        request = self._request or CURRENT.get()
-        if request is None:
+        if self._request is None:
             return await self._store.write(body)
-        context, outcome = request
+        context, outcome = self._request
         now = self._clock()
         id = new_record_id(now)
 

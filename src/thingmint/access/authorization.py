@@ -77,6 +77,15 @@ def authorizer(context: RequestContext, outcome: Outcome, scope: Scope | None = 
     return check
 
 
+def authorize_nothing(caller: Caller) -> Authorize:
+    """For devices, which act by no policies of the account's users and roles."""
+
+    def check(action: str, resources: Sequence[str], _conditions: Mapping[str, ContextValue]) -> None:
+        raise Denied(caller.arn, action, resources[0], explicit=False)
+
+    return check
+
+
 # The same clients call again and again, and reading an address costs more than evaluating a policy.
 _address = functools.lru_cache(maxsize=1024)(ip_address)
 

@@ -11,9 +11,7 @@ from thingmint.access.authorization import authorizer
 from thingmint.access.operations import run
 from thingmint.aws.authorization import passed_role, request_context, resource_arns
 from thingmint.aws.errors import COMMON_STATUS, AwsError, aws_error_of
-from thingmint.aws.operations import OPERATIONS as SERVED
-from thingmint.aws.operations import SERVED as OLD
-from thingmint.aws.operations import Call
+from thingmint.aws.operations import OPERATIONS
 from thingmint.domain.errors import DomainError, Invalid, Throttled
 from thingmint.domain.policy.actions import CONTROL_PLANE_ACTIONS
 from thingmint.http.messages import Answer
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from thingmint.access.sigv4 import SigV4
     from thingmint.access.throttle import Throttle
     from thingmint.aws.contract import Contract, Operation
-    from thingmint.aws.operations import Registries
     from thingmint.domain.registration import Scope
     from thingmint.http.messages import Incoming
     from thingmint.services.change import Authorize, Environment
@@ -57,7 +54,6 @@ class AwsApi:
         throttle: Throttle,
         store: AuditedStore,
         environment: Environment,
-        registries: Registries,
     ) -> None:
         self._contract = contract
         self._status = {**contract.error_status, **COMMON_STATUS}
@@ -65,7 +61,6 @@ class AwsApi:
         self._throttle = throttle
         self._store = store
         self._environment = environment
-        self._registries = registries
 
     def is_route(self, method: str, raw_path: bytes) -> bool:
         """True if AWS has an operation there, even when a label in the path is invalid."""
@@ -99,7 +94,7 @@ class AwsApi:
         try:
             return context, operation.parse(labels, request.query, dict(request.headers), request.body)
         except Invalid as error:
-            if operation.name in SERVED or operation.name in OLD:
+            if operation.name in OPERATIONS:
                 raise
             return context, error  # whether it is served comes before what it is given
 
@@ -107,16 +102,12 @@ class AwsApi:
         operation, scope = route[0], context.scope
         assert scope is not None, "callers are authenticated first"
         authorize = authorizer(context, outcome, scope)
-        served = SERVED.get(operation.name)
-        if served is not None:
-            _authorize(authorize, scope, operation.name, given)
-            change = Change(scope, context.now, self._environment, authorize)
-            result = await run(served, self._store.of(context, outcome), change, given)
-        elif operation.name in OLD:
-            _authorize(authorize, scope, operation.name, given)
-            result = await OLD[operation.name](Call(authorize, scope, given, self._registries))
-        else:
+        served = OPERATIONS.get(operation.name)
+        if served is None:
             _refuse_unserved(authorize, scope, operation.name, given)
+        _authorize(authorize, scope, operation.name, given)
+        change = Change(scope, context.now, self._environment, authorize)
+        result = await run(served, self._store.of(context, outcome), change, given)
         return Answer(200, [_JSON, _request_id(context)], operation.encode(result))
 
     def refuse(self, context: RequestContext, error: DomainError) -> Answer:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 import structlog
 
-from thingmint.access.audit import CURRENT
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.domain.errors import DomainError
 from thingmint.http.messages import Answer, ClientGone, Incoming, send_answer
@@ -94,7 +93,6 @@ class Front:
                 context, route = api.route(context, incoming)
                 context = await api.authenticate(context, route, incoming)
                 context, given = await api.decode(context, route, incoming)
-                CURRENT.set((context, outcome))
                 answer = await api.serve(context, outcome, route, given)
             except DomainError as error:
                 answer = api.refuse(context, error)

@@ -59,19 +59,19 @@ class Admitted:
 
 
 class Admission:
-    """``newcomer`` is asked about certificates that nobody registered (just-in-time registration)."""
+    """``jit_registration`` is asked about certificates that are not registered, or wait for activation."""
 
     def __init__(
         self,
         doorkeeping: Doorkeeping,
         endpoints: Mapping[str, Scope],
         clock: Callable[[], datetime],
-        newcomer: Callable[[Peer, Scope | None], Awaitable[Refused | None]] | None = None,
+        jit_registration: Callable[[Peer, Scope | None], Awaitable[Refused | None]] | None = None,
     ) -> None:
         self._doorkeeping = doorkeeping
         self._endpoints = endpoints
         self._clock = clock
-        self._newcomer = newcomer
+        self._jit_registration = jit_registration
 
     def dependencies(self, peer: Peer) -> set[Dependency]:
         """What a decision about ``peer`` may hang on before it is known whose certificate it is."""
@@ -96,8 +96,8 @@ class Admission:
                 )
             scope = scopes[0] if scopes else None
         passport = await self._doorkeeping.passport(scope, peer.fingerprint, thing_name=client_id) if scope else None
-        if connecting and self._newcomer is not None and (passport is None or _waits_under_a_ca(passport)):
-            refused = await self._newcomer(peer, scope)
+        if connecting and self._jit_registration is not None and (passport is None or _waits_under_a_ca(passport)):
+            refused = await self._jit_registration(peer, scope)
             if refused is not None:
                 return refused
         if passport is None:

@@ -238,7 +238,7 @@ class DeviceConnection(asyncio.Protocol):
     async def _judge(self, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
         """Follows what the judgement hangs on, and judges again if that changed, or may have before it was followed.
 
-        A refusal stands: a newcomer that was registered must not be let in, nor told of, on second thoughts.
+        A refusal stands: a device that was registered just in time must neither be accepted nor told of again.
         """
         services = self._services
         while True:

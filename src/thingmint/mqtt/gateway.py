@@ -67,7 +67,7 @@ class Gateway:
         renewed: Callable[[], Sequence[tuple[bytes, bytes]] | None],
         clock: Callable[[], datetime],
         provisioning: ProvisioningTopics | None = None,
-        newcomer: Callable[[Peer, Scope | None], Awaitable[Refused | None]] | None = None,
+        jit_registration: Callable[[Peer, Scope | None], Awaitable[Refused | None]] | None = None,
     ) -> None:
         self._renewed = renewed
         material = renewed()
@@ -75,7 +75,7 @@ class Gateway:
         self._contexts = Contexts(_context(material))
         self._address_limits = AddressLimits(Limits())
         hub = Hub()
-        admission = Admission(doorkeeping, endpoints, clock, newcomer)
+        admission = Admission(doorkeeping, endpoints, clock, jit_registration)
         self._services = Services(
             admission=admission,
             broker=broker,

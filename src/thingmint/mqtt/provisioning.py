@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from thingmint.access.audit import CURRENT
+from thingmint.access.authorization import authorize_nothing
 from thingmint.access.context import Outcome
+from thingmint.access.operations import Operation, run
 from thingmint.domain.arns import arn
-from thingmint.domain.errors import Unavailable
+from thingmint.domain.door import DoorSettings
+from thingmint.domain.errors import ProvisioningRefused, Unavailable
 from thingmint.mqtt.connection_log import context_of
 from thingmint.mqtt.payloads import Format, read_optional_text, read_payload, read_text, read_texts, write_payload
 from thingmint.mqtt.rejections import rejection_of, why
-from thingmint.services.provisioning import ThingRequest
+from thingmint.services.certificates import NewCertificate, discard, issue_for_csr, issue_with_keys
+from thingmint.services.change import Change
+from thingmint.services.ownership_tokens import register_with_token
+from thingmint.services.provisioning import (
+    EarlierAnswers,
+    ThingRequest,
+    look_up_thing,
+    prepare_thing,
+    register_thing,
+)
+from thingmint.store.doorkeeping import account_settings
 
 if TYPE_CHECKING:
+    from thingmint.access.audit import AuditedStore
     from thingmint.access.context import RequestContext
     from thingmint.access.roles import Roles
     from thingmint.access.throttle import Throttle
@@ -26,26 +38,82 @@ if TYPE_CHECKING:
     from thingmint.mqtt.admission import Admitted
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
-    from thingmint.services.ownership import OwnedCertificate, OwnershipRegistry
-    from thingmint.services.provisioning import ProvisioningRegistry
+    from thingmint.services.change import Environment
+    from thingmint.services.provisioning import ProvisionedThing
+    from thingmint.store.engine import Transaction
 
 __all__ = ["ProvisioningRequest", "ProvisioningTopics", "provisioning_request"]
-
-Operation = Literal["CreateKeysAndCertificate", "CreateCertificateFromCsr", "RegisterThing"]
 
 _TOPIC = re.compile(
     r"\$aws/(?:certificates/(create|create-from-csr)|provisioning-templates/([0-9A-Za-z_-]{1,36})/provision)/(json|cbor)"
 )
-_OPERATIONS: dict[str | None, Operation] = {
-    "create": "CreateKeysAndCertificate",
-    "create-from-csr": "CreateCertificateFromCsr",
-    None: "RegisterThing",
-}
-
 _TOPICS = "mqtt:"  # in front of an operation's name: AWS counts these apart from the control plane's calls
 _FAULT = 500  # from this status on the fault is ours
 
 _log = structlog.get_logger("thingmint.gateway")
+
+
+class NewCertificateRequest(NamedTuple):
+    """``claim`` is the fingerprint of the certificate that the device came with."""
+
+    claim: str
+    csr: str = ""
+
+
+async def _check_keys_allowed(tx: Transaction, change: Change, _request: NewCertificateRequest) -> None:
+    """Raises ProvisioningRefused."""
+    if not DoorSettings.of(await account_settings(tx, change.account)).keys_over_mqtt:
+        raise ProvisioningRefused("key", "This account makes no keys over MQTT: send a certificate signing request")
+
+
+async def _with_keys(change: Change, _request: NewCertificateRequest, _: None) -> NewCertificate:
+    return await issue_with_keys(change)
+
+
+async def _create_with_keys(
+    tx: Transaction, change: Change, request: NewCertificateRequest, _: None, new: NewCertificate
+) -> dict[str, object]:
+    assert new.keys is not None, "it was made with keys"
+    return {**await _create_from_csr(tx, change, request, new), "privateKey": new.keys.private_pem}
+
+
+async def _for_csr(change: Change, request: NewCertificateRequest) -> NewCertificate:
+    return issue_for_csr(change, request.csr, "certificateSigningRequest")
+
+
+async def _create_from_csr(
+    tx: Transaction, change: Change, request: NewCertificateRequest, new: NewCertificate
+) -> dict[str, object]:
+    token = await register_with_token(tx, change, request.claim, new)
+    certificate = new.certificate
+    return {
+        "certificateId": certificate.fingerprint,
+        "certificatePem": certificate.pem,
+        "certificateOwnershipToken": token,
+    }
+
+
+CREATE_KEYS = Operation(
+    name="CreateKeysAndCertificate",
+    writes=True,
+    look=_check_keys_allowed,
+    prepare=_with_keys,
+    apply=_create_with_keys,
+    discard=discard,
+    secret=True,
+)
+CREATE_FROM_CSR = Operation(
+    name="CreateCertificateFromCsr",
+    writes=True,
+    prepare=_for_csr,
+    apply=_create_from_csr,
+    discard=discard,
+    secret=True,
+)
+REGISTER_THING = Operation(
+    name="RegisterThing", writes=True, look=look_up_thing, prepare=prepare_thing, apply=register_thing
+)
+_OPERATIONS = {"create": CREATE_KEYS, "create-from-csr": CREATE_FROM_CSR, None: REGISTER_THING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +128,7 @@ class ProvisioningRequest:
     @property
     def bare(self) -> bool:
         """Whether the payload need not say anything."""
-        return self.operation == "CreateKeysAndCertificate"
+        return self.operation is CREATE_KEYS
 
     def resource(self, scope: Scope) -> str | None:
         """The ARN of what it is about."""
@@ -82,18 +150,18 @@ def provisioning_request(topic: str) -> ProvisioningRequest | None:
 
 
 class ProvisioningTopics:
-    """Answers what devices ask on the topics; the session sees to it that nobody else reads the answer."""
+    """Answers what devices ask on the topics; the session makes sure that only the device reads the answer."""
 
     def __init__(
         self,
-        ownership: OwnershipRegistry,
-        provisioning: ProvisioningRegistry,
+        store: AuditedStore,
+        environment: Environment,
         roles: Roles,
         throttle: Throttle,
         connection_log: ConnectionLog,
     ) -> None:
-        self._ownership = ownership
-        self._provisioning = provisioning
+        self._store = store
+        self._environment = environment
         self._roles = roles
         self._throttle = throttle
         self._connection_log = connection_log
@@ -102,58 +170,58 @@ class ProvisioningTopics:
         self, request: ProvisioningRequest, payload: bytes, peer: Peer, client_id: str, admitted: Admitted
     ) -> tuple[str, bytes]:
         """Topic and payload of the reply. Never raises but for cancellation."""
-        context = context_of(peer, admitted.caller, request.operation, self._connection_log.now())
+        name = request.operation.name
+        context = context_of(peer, admitted.caller, name, self._connection_log.now())
         outcome = Outcome(resource=request.resource(admitted.scope), details={"clientId": client_id})
-        current = CURRENT.set((context, outcome))
         accepted, rejected = request.replies
         try:
-            reply = await self._serve(context, request, payload, client_id, admitted)
+            reply = await self._serve(context, outcome, request, payload, client_id, admitted)
             outcome.status = 200
             return accepted, write_payload(reply, request.format)
         except Exception as error:  # noqa: BLE001 - a device is told something, whatever happens
             rejection = rejection_of(error, context.id)
             if rejection.status >= _FAULT and not isinstance(error, Unavailable):
-                _log.exception("a device could not be answered", operation=request.operation, request_id=context.id)
+                _log.exception("a device could not be answered", operation=name, request_id=context.id)
             outcome.status, outcome.code = rejection.status, rejection.code
             outcome.details = {**outcome.details, "reason": why(error)}
             return rejected, write_payload(rejection.document(), request.format)
         finally:
-            CURRENT.reset(current)
             self._connection_log.provisioned(context, outcome, template=request.template)
 
     async def _serve(
-        self, context: RequestContext, request: ProvisioningRequest, payload: bytes, client_id: str, admitted: Admitted
+        self,
+        context: RequestContext,
+        outcome: Outcome,
+        request: ProvisioningRequest,
+        payload: bytes,
+        client_id: str,
+        admitted: Admitted,
     ) -> dict[str, object]:
         scope, claim = admitted.scope, admitted.caller.credential
-        self._throttle.take(scope.account, f"{_TOPICS}{request.operation}")
+        self._throttle.take(scope.account, f"{_TOPICS}{request.operation.name}")
         # Devices send nothing, or an empty map, where there is nothing to say.
         document = {} if not payload and request.bare else read_payload(payload, request.format)
-        match request.operation:
-            case "CreateKeysAndCertificate":
-                owned, keys = await self._ownership.create_keys(scope, claim)
-                return {**_owned(owned), "privateKey": keys.private_pem}
-            case "CreateCertificateFromCsr":
-                csr = read_text(document, "certificateSigningRequest")
-                return _owned(await self._ownership.create_from_csr(scope, claim, csr))
-            case "RegisterThing":
-                assert request.template is not None, "the topic names it"
-                wanted = ThingRequest(
-                    scope=scope,
-                    claim=claim,
-                    client_id=client_id,
-                    template=request.template,
-                    token=read_optional_text(document, "certificateOwnershipToken"),
-                    parameters=read_texts(document, "parameters"),
-                )
-                as_role = functools.partial(self._roles.effects, context, scope)
-                thing = await self._provisioning.register_thing(wanted, as_role)
-                named = {"thingName": thing.name} if thing.name is not None else {}
-                return {"deviceConfiguration": dict(thing.device_configuration), **named}
+        change = Change(scope, context.now, self._environment, authorize_nothing(admitted.caller))
+        store = self._store.of(context, outcome)
+        if request.template is None:
+            csr = "" if request.bare else read_text(document, "certificateSigningRequest")
+            certificate: dict[str, object] = await run(
+                request.operation, store, change, NewCertificateRequest(claim, csr)
+            )
+            return certificate
 
+        async def as_role(role: str, source: str) -> Change:
+            authorize = await self._roles.effects(context, scope, role, source)
+            return replace(change, now=self._connection_log.now(), authorize=authorize)
 
-def _owned(owned: OwnedCertificate) -> dict[str, object]:
-    return {
-        "certificateId": owned.certificate.fingerprint,
-        "certificatePem": owned.certificate.pem,
-        "certificateOwnershipToken": owned.token,
-    }
+        wanted = ThingRequest(
+            claim=claim,
+            client_id=client_id,
+            template=request.template,
+            token=read_optional_text(document, "certificateOwnershipToken"),
+            parameters=read_texts(document, "parameters"),
+            as_role=as_role,
+        )
+        thing: ProvisionedThing = await run(request.operation, store, change, wanted, EarlierAnswers(wanted))
+        named = {"thingName": thing.name} if thing.name is not None else {}
+        return {"deviceConfiguration": dict(thing.device_configuration), **named}

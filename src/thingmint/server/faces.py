@@ -12,13 +12,12 @@ from thingmint.access.roles import Roles
 from thingmint.access.sigv4 import SigV4
 from thingmint.aws.app import AwsApi
 from thingmint.aws.contract import load_contract as load_aws_contract
-from thingmint.aws.operations import Registries
 from thingmint.domain.certificate_profiles import CLAIM, DEVICE
 from thingmint.domain.registration import Scope
 from thingmint.http.front import Front
 from thingmint.http.probes import probes
 from thingmint.mqtt.gateway import Gateway
-from thingmint.mqtt.newcomers import Newcomers, newcomer_throttle
+from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
 from thingmint.mqtt.provisioning import ProvisioningTopics
 from thingmint.native.app import NativeApi
 from thingmint.native.auth import NativeAuth
@@ -27,10 +26,7 @@ from thingmint.services.change import Environment
 from thingmint.services.doorkeeping import Doorkeeping
 from thingmint.services.hostnames import list_hostnames
 from thingmint.services.markers import Markers
-from thingmint.services.newcomers import NewcomerRegistry
-from thingmint.services.ownership import OwnershipRegistry
 from thingmint.services.pages import PageTokens
-from thingmint.services.provisioning import ProvisioningRegistry
 from thingmint.settings import ConfigError
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
@@ -55,7 +51,7 @@ if TYPE_CHECKING:
     from thingmint.tls import ListenerTLS
     from thingmint.yandex.rest import YandexRest
 
-__all__ = ["Access", "Fleet", "environment_of", "fleet_of", "front", "gateway_of", "grpc_listener", "yandex_api"]
+__all__ = ["Access", "environment_of", "front", "gateway_of", "grpc_listener", "yandex_api"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +64,18 @@ class Access:
     throttle: Throttle
 
 
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """What provisions devices, over either wire."""
-
-    ownership: OwnershipRegistry
-    provisioning: ProvisioningRegistry
-
-
 def front(
     instance: Instance,
     access: Access,
     settings: Settings,
     keys: KeyPool,
     environment: Environment,
-    fleet: Fleet,
     yandex: YandexRest,
     metrics: Metrics,
     request_log: RequestLog,
 ) -> Front:
     sigv4 = SigV4(access.directory, utc_now)
-    registries = Registries(
-        provisioning=fleet.provisioning,
-    )
-    aws = AwsApi(load_aws_contract(), sigv4, access.throttle, access.store, environment, registries)
+    aws = AwsApi(load_aws_contract(), sigv4, access.throttle, access.store, environment)
     return Front(
         aws=aws,
         native=NativeApi(
@@ -126,16 +110,6 @@ def environment_of(instance: Instance, settings: Settings, keys: KeyPool, hooks:
     )
 
 
-def fleet_of(instance: Instance, access: Access, settings: Settings, keys: KeyPool, hooks: HookTable) -> Fleet:
-    authority, quotas = instance.device_authority(DEVICE), settings.quotas_in_force()
-    return Fleet(
-        ownership=OwnershipRegistry(access.store, authority, keys, quotas=quotas),
-        provisioning=ProvisioningRegistry(
-            access.store, authority, hooks, reinstate_revoked=settings.reinstate_revoked, quotas=quotas
-        ),
-    )
-
-
 def yandex_api(instance: Instance, access: Access, settings: Settings, environment: Environment) -> YandexApi:
     parts = YandexParts(
         contract=load_yandex_contract(),
@@ -152,14 +126,13 @@ def gateway_of(
     instance: Instance,
     access: Access,
     settings: Settings,
-    fleet: Fleet,
+    environment: Environment,
     broker: Broker,
     endpoints: Mapping[str, Scope],
     connection_log: ConnectionLog,
     tls: ListenerTLS,
 ) -> Gateway:
     roles = Roles(access.directory)
-    newcomers = NewcomerRegistry(access.store, instance.device_authority(DEVICE), quotas=settings.quotas_in_force())
     return Gateway(
         Doorkeeping(instance.store),
         broker,
@@ -167,8 +140,10 @@ def gateway_of(
         endpoints=endpoints,
         renewed=tls.follow(),
         clock=utc_now,
-        provisioning=ProvisioningTopics(fleet.ownership, fleet.provisioning, roles, access.throttle, connection_log),
-        newcomer=Newcomers(newcomers, broker, roles, newcomer_throttle(settings.limits), utc_now),
+        provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),
+        jit_registration=JitRegistration(
+            access.store, environment, broker, roles, jit_throttle(settings.limits), utc_now
+        ),
     )
 
 

@@ -30,12 +30,13 @@ from thingmint.metrics import Metrics
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.upstream import UpstreamBroker
 from thingmint.mqtt.connection_log import ConnectionLog
-from thingmint.server.faces import Access, environment_of, fleet_of, front, gateway_of, grpc_listener, yandex_api
+from thingmint.server.faces import Access, environment_of, front, gateway_of, grpc_listener, yandex_api
 from thingmint.server.sockets import PROXY_SOCKET, bind, doorways_of, take_all_files
 from thingmint.services.certificates import utc_now
 from thingmint.services.hooks import HookTable
 from thingmint.services.hostnames import extend_instance, list_hostnames
 from thingmint.services.keypool import KeyPool
+from thingmint.services.ownership_tokens import keep_deleting_unclaimed
 from thingmint.services.quotas import begin_counting
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.rest import YandexRest
@@ -115,7 +116,6 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         throttle=throttle_for(settings.limits),
     )
     hooks = HookTable(settings.hooks)
-    fleet = fleet_of(instance, access, settings, keys, hooks)
     environment = environment_of(instance, settings, keys, hooks)
     yandex = yandex_api(instance, access, settings, environment)
     metrics.gauge(
@@ -123,14 +123,14 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         "Certificates that were signed and not registered.",
         lambda: environment.counts["certificates_discarded"],
     )
-    app = front(instance, access, settings, keys, environment, fleet, YandexRest(yandex), metrics, request_log)
+    app = front(instance, access, settings, keys, environment, YandexRest(yandex), metrics, request_log)
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(app, api_socket, tls.context),
         "http": HttpListener(app, http_socket),
         "grpc": grpc_listener(yandex, request_log, settings, tls),
     }
     gateway = gateway_of(
-        instance, access, settings, fleet, broker, endpoints, ConnectionLog(metrics, trail, utc_now), tls
+        instance, access, settings, environment, broker, endpoints, ConnectionLog(metrics, trail, utc_now), tls
     )
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
@@ -155,7 +155,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         asyncio.create_task(trail.run()),
         asyncio.create_task(sealer.run()),
         asyncio.create_task(_note_use(access.directory)),
-        asyncio.create_task(fleet.ownership.run()),
+        asyncio.create_task(keep_deleting_unclaimed(access.store, utc_now)),
     ]
     keys.start()
     try:

@@ -26,6 +26,7 @@ from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
+    from thingmint.domain.certificates import SigningRequest
     from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.keys import KeyPair
     from thingmint.services.change import Change, Query
@@ -172,8 +173,12 @@ def issue_for_csr(change: Change, csr: str, field: str) -> NewCertificate:
 
     Raises InvalidSigningRequest, naming ``field``, and Invalid.
     """
-    request = parse_csr(csr, field, CSR_KEYS)
-    return NewCertificate(_sign(change, CertificateRequest(request.subject, request.public_key)), "csr")
+    return issue_for_request(change, parse_csr(csr, field, CSR_KEYS))
+
+
+def issue_for_request(change: Change, csr: SigningRequest) -> NewCertificate:
+    """Raises Invalid."""
+    return NewCertificate(_sign(change, CertificateRequest(csr.subject, csr.public_key)), "csr")
 
 
 async def issue_with_keys(change: Change, ca: CertificateAuthority | None = None) -> NewCertificate:
@@ -222,14 +227,19 @@ async def register(tx: Transaction, registration: Registration, certificate: Cer
     return True
 
 
+def new_registration(change: Change, new: NewCertificate, status: Status) -> Registration:
+    """One under no CA certificate of the account's."""
+    scope, now, fingerprint = change.scope, change.now, new.certificate.fingerprint
+    mode: CertificateMode = "SNI_ONLY" if new.origin == "registered" else "DEFAULT"
+    return Registration(scope, fingerprint, status, mode, new.origin, now, now, change.new_id())
+
+
 async def register_new(tx: Transaction, change: Change, new: NewCertificate, status: Status) -> RegisteredCertificate:
     """Raises AlreadyExists and LimitExceeded."""
-    scope, now, certificate, fingerprint = change.scope, change.now, new.certificate, new.certificate.fingerprint
-    mode: CertificateMode = "SNI_ONLY" if new.origin == "registered" else "DEFAULT"
-    registration = Registration(scope, fingerprint, status, mode, new.origin, now, now, change.new_id())
-    if not await register(tx, registration, certificate, change.environment.quotas):
-        raise AlreadyExists("certificate", fingerprint)
-    return RegisteredCertificate(registration, certificate)
+    registration = new_registration(change, new, status)
+    if not await register(tx, registration, new.certificate, change.environment.quotas):
+        raise AlreadyExists("certificate", registration.fingerprint)
+    return RegisteredCertificate(registration, new.certificate)
 
 
 async def update_status(tx: Transaction, change: Change, fingerprint: str, status: Status) -> Registration:

@@ -1,32 +1,36 @@
-"""The provisioning topics: which they are, and what is answered when nothing goes as it should."""
+"""The provisioning topics: which they are, and what is answered on them."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import cbor2
 import pytest
 
 from tests.tables import each_row
-from tests.unit.vectors import NOW
-from thingmint.access.audit import CURRENT
+from tests.unit import vectors
+from tests.unit.services.provisioning_support import ROLE
+from tests.unit.services.provisioning_support import body as template_body
+from tests.world import OURS
+from thingmint.access.audit import AuditedStore
 from thingmint.access.callers import Caller
+from thingmint.access.roles import Roles
 from thingmint.access.throttle import Throttle
 from thingmint.domain.errors import LimitExceeded, Throttled, Unavailable
-from thingmint.domain.registration import Scope
 from thingmint.mqtt.payloads import Unreadable, read_payload, write_payload
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.provisioning import ProvisioningTopics, provisioning_request
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from tests.world import World
     from thingmint.access.context import Outcome, RequestContext
 
-SCOPE = Scope("111111111111", "us-east-1")
 SECRET = "-----BEGIN RSA PRIVATE KEY-----"
+CALLER = Caller(OURS.account, (OURS.region,), "f" * 64, "device", "arn", "f" * 64, ())
 
 
 @pytest.mark.parametrize(
@@ -37,10 +41,10 @@ SECRET = "-----BEGIN RSA PRIVATE KEY-----"
         ("$aws/provisioning-templates/a_B-1/provision/json", "RegisterThing", "a_B-1", "json"),
     ],
 )
-def test_topics(topic: str, operation: str, template: str | None, format: str) -> None:
+def test_a_topic_is_a_request_for_an_operation(topic: str, operation: str, template: str | None, format: str) -> None:
     request = provisioning_request(topic)
     assert request is not None
-    assert (request.operation, request.template, request.format) == (operation, template, format)
+    assert (request.operation.name, request.template, request.format) == (operation, template, format)
     assert request.replies == (f"{topic}/accepted", f"{topic}/rejected")
 
 
@@ -58,56 +62,120 @@ def test_topics(topic: str, operation: str, template: str | None, format: str) -
         "aws/certificates/create/json",
     ],
 )
-def test_what_is_no_request(topic: str) -> None:
+def test_other_topics_are_no_requests(topic: str) -> None:
     assert provisioning_request(topic) is None
 
 
 class Log:
-    def __init__(self) -> None:
+    def __init__(self, world: World) -> None:
         self.outcomes: list[Outcome] = []
-
-    def now(self) -> datetime:
-        return NOW
+        self.now = world.clock
 
     def provisioned(self, context: RequestContext, outcome: Outcome, **facts: object) -> None:
         self.outcomes.append(outcome)
 
 
+class Topics:
+    """Asked by one device, with a claim."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.log = Log(world)
+
+    async def ask(self, topic: str, document: object = None, *, format: str = "json") -> tuple[str, Any]:
+        """On which topic below that of the question it is answered, and what."""
+        request = provisioning_request(f"$aws/{topic}/{format}")
+        assert request is not None
+        store, roles = AuditedStore(self.world.store, self.world.clock), Roles(self.world.directory)
+        log = cast("Any", self.log)
+        topics = ProvisioningTopics(store, self.world.environment, roles, Throttle(None, {}), log)
+        payload = b"" if document is None else write_payload(cast("Any", document), request.format)
+        admitted = cast("Any", SimpleNamespace(scope=OURS, caller=CALLER))
+        answered, reply = await topics.answer(request, payload, Peer("192.0.2.1", 1), "device", admitted)
+        assert answered.startswith(request.topic)
+        return answered.rpartition("/")[2], json.loads(reply) if format == "json" else cbor2.loads(reply)
+
+    async def records(self) -> list[dict[str, Any]]:
+        """Those of the audit log that tell of this device."""
+        rows = await self.world.rows("SELECT record FROM audit_records ORDER BY id")
+        return [record for record in (json.loads(row[0]) for row in rows) if record["principal"] == CALLER.arn]
+
+
+@pytest.fixture
+def topics(world: World) -> Topics:
+    return Topics(world)
+
+
+async def test_keys_are_answered_with_their_certificate_and_a_token(topics: Topics) -> None:
+    kind, made = await topics.ask("certificates/create")
+    assert kind == "accepted"
+    assert set(made) == {"certificateId", "certificatePem", "privateKey", "certificateOwnershipToken"}
+
+
+async def test_a_signing_request_is_answered_with_a_certificate_and_a_token(topics: Topics) -> None:
+    kind, made = await topics.ask("certificates/create-from-csr", {"certificateSigningRequest": vectors.csr_pem()})
+    assert kind == "accepted"
+    assert set(made) == {"certificateId", "certificatePem", "certificateOwnershipToken"}
+
+
+async def test_a_thing_is_registered_as_the_templates_role(topics: Topics, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    async def effects(_: Roles, context: RequestContext, *further: object) -> Any:
+        asked.append((context.operation, *further))
+        return lambda *_: None
+
+    monkeypatch.setattr(Roles, "effects", effects)
+    body = template_body(Properties={"ThingName": {"Ref": "Site"}})
+    template = {"templateName": "lamps", "templateBody": body, "provisioningRoleArn": ROLE, "enabled": True}
+    await topics.world.aws("CreateProvisioningTemplate", **template)
+    _, made = await topics.ask("certificates/create-from-csr", {"certificateSigningRequest": vectors.csr_pem()})
+    wanted = {"certificateOwnershipToken": made["certificateOwnershipToken"], "parameters": {"Site": "attic"}}
+    answer = await topics.ask("provisioning-templates/lamps/provision", wanted)
+    assert answer == ("accepted", {"deviceConfiguration": {"site": "attic"}, "thingName": "attic"})
+    arn = f"arn:aws:iot:us-east-1:{OURS.account}:provisioningtemplate/lamps"
+    assert asked == [("RegisterThing", OURS, ROLE, arn)]
+
+
+async def test_a_change_is_audited_as_the_devices(topics: Topics) -> None:
+    _, made = await topics.ask("certificates/create")
+    (record,) = await topics.records()
+    assert (record["event"], record["outcome"]) == ("CreateKeysAndCertificate", "success")
+    assert (record["address"], record["clientId"]) == ("192.0.2.1", "device")
+    assert record["resources"] == [f"arn:aws:iot:us-east-1:{OURS.account}:cert/{made['certificateId']}"]
+    (outcome,) = topics.log.outcomes
+    assert outcome.recorded
+    assert outcome.status == 200
+
+
+async def test_a_refusal_is_told_and_logged(topics: Topics) -> None:
+    kind, told = await topics.ask("provisioning-templates/none/provision", {})
+    assert kind == "rejected"
+    assert told == {
+        "statusCode": 400,
+        "errorCode": "InvalidTemplate",
+        "errorMessage": "Template with name none does not exist.",
+    }
+    (outcome,) = topics.log.outcomes
+    assert (outcome.status, outcome.code, outcome.recorded) == (400, "InvalidTemplate", False)
+    assert outcome.resource == f"arn:aws:iot:us-east-1:{OURS.account}:provisioningtemplate/none"
+    assert outcome.details == {"clientId": "device", "reason": "Template with name none does not exist."}
+
+
 class Failing:
-    def __init__(self, error: Exception) -> None:
-        self.error = error
+    """A pool of keys that gives none."""
 
-    async def create_keys(self, scope: Scope, claim: str) -> Any:
-        request = CURRENT.get()
-        assert request is not None
-        assert request[0].operation == "CreateKeysAndCertificate"
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    async def take(self, _account: str) -> None:
         private_key = SECRET
-        raise self.error if private_key else AssertionError
+        raise self._error if private_key else AssertionError
 
 
-def answer(error: Exception, format: str = "json") -> tuple[str, Any, Outcome]:
-    log = Log()
-    topics = ProvisioningTopics(
-        cast("Any", Failing(error)), cast("Any", None), cast("Any", None), Throttle(None, {}), cast("Any", log)
-    )
-    caller = Caller(SCOPE.account, (SCOPE.region,), "f" * 64, "device", "arn", "f" * 64, ())
-
-    class Admitted:
-        scope = SCOPE
-        holder = type("Holder", (), {"fingerprint": "f" * 64})
-
-    Admitted.caller = caller  # type: ignore[attr-defined]
-
-    async def run() -> tuple[str, bytes]:
-        request = provisioning_request(f"$aws/certificates/create/{format}")
-        assert request is not None
-        outcome = await topics.answer(request, b"", Peer("192.0.2.1", 1), "device", cast("Any", Admitted()))
-        assert CURRENT.get() is None
-        return outcome
-
-    topic, reply = asyncio.run(run())
-    (told,) = log.outcomes
-    return topic.rpartition("/")[2], json.loads(reply) if format == "json" else cbor2.loads(reply), told
+def failing(topics: Topics, error: BaseException) -> Topics:
+    topics.world.environment = replace(topics.world.environment, keys=cast("Any", Failing(error)))
+    return topics
 
 
 @pytest.mark.parametrize("format", ["json", "cbor"])
@@ -115,7 +183,7 @@ def answer(error: Exception, format: str = "json") -> tuple[str, Any, Outcome]:
     ("error", "status", "code"),
     [
         (Throttled("Rate exceeded"), 429, "Throttling"),
-        (LimitExceeded("account", SCOPE.account, "used up"), 410, "LimitExceeded"),
+        (LimitExceeded("account", OURS.account, "used up"), 410, "LimitExceeded"),
         (Unavailable("disk of /srv is full"), 503, "ServiceUnavailable"),
         (RuntimeError(SECRET), 500, "InternalFailure"),
         (AssertionError(), 500, "InternalFailure"),
@@ -123,23 +191,24 @@ def answer(error: Exception, format: str = "json") -> tuple[str, Any, Outcome]:
         (RecursionError(SECRET), 500, "InternalFailure"),
     ],
 )
-def test_it_never_raises_and_tells_nothing(
-    error: Exception, status: int, code: str, format: str, capsys: pytest.CaptureFixture[str]
+async def test_an_error_is_answered_without_its_text(
+    topics: Topics, error: Exception, status: int, code: str, format: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kind, document, told = answer(error, format)
+    kind, document = await failing(topics, error).ask("certificates/create", format=format)
     assert kind == "rejected"
     assert (document["statusCode"], document["errorCode"]) == (status, code)
     assert set(document) == {"statusCode", "errorCode", "errorMessage"}
     assert SECRET not in json.dumps(document)
     assert "/srv" not in json.dumps(document)
-    assert (told.status, told.code) == (status, code)
-    assert SECRET not in json.dumps(dict(told.details))
+    (outcome,) = topics.log.outcomes
+    assert (outcome.status, outcome.code) == (status, code)
+    assert SECRET not in json.dumps(dict(outcome.details))
     assert ("Traceback" in capsys.readouterr().out) is (status == 500)
 
 
-def test_cancellation_is_not_caught() -> None:
+async def test_cancellation_is_raised(topics: Topics) -> None:
     with pytest.raises(asyncio.CancelledError):
-        answer(cast("Any", asyncio.CancelledError()))
+        await failing(topics, asyncio.CancelledError()).ask("certificates/create")
 
 
 @each_row("tag", [*range(300), 1004, 43000, 55799, 2**32, 2**64 - 1])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from thingmint.aws.operations import (
     ca_certificates,
     certificates,
     device_policies,
     endpoint,
+    provisioning,
     tags,
     templates,
     thing_groups,
@@ -16,20 +15,16 @@ from thingmint.aws.operations import (
     thing_types,
     things,
 )
-from thingmint.aws.operations.call import Call, Registries
 from thingmint.aws.operations.declaring import OPERATIONS
-from thingmint.aws.operations.provisioning import PROVISIONING
 
-if TYPE_CHECKING:
-    from thingmint.aws.operations.call import Operations
-
-__all__ = ["NOUNS", "OPERATIONS", "SERVED", "Call", "Registries"]
+__all__ = ["NOUNS", "OPERATIONS"]
 
 NOUNS = (
     ca_certificates,
     certificates,
     device_policies,
     endpoint,
+    provisioning,
     tags,
     templates,
     thing_groups,
@@ -38,7 +33,3 @@ NOUNS = (
     things,
 )
 """The modules whose import fills OPERATIONS."""
-
-SERVED: Operations = {
-    **PROVISIONING,
-}

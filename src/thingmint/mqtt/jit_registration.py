@@ -1,16 +1,17 @@
-"""At the door: certificates that nobody registered, and what becomes of those whose authority somebody did."""
+"""Just-in-time registration of devices that connect with a certificate of a CA that their account registered."""
 
 from __future__ import annotations
 
-import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
 import structlog
 
-from thingmint.access.audit import CURRENT
+from thingmint.access.authorization import authorize_nothing
 from thingmint.access.callers import Caller
 from thingmint.access.context import Outcome
+from thingmint.access.operations import Operation, run
 from thingmint.access.throttle import Rate, Throttle
 from thingmint.domain.certificates import read_issued_certificate
 from thingmint.domain.errors import DomainError, InvalidCertificate, Throttled, Unavailable
@@ -20,108 +21,132 @@ from thingmint.mqtt.admission import Refused
 from thingmint.mqtt.broker.interface import Message
 from thingmint.mqtt.connection_log import context_of
 from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.services.change import Change
+from thingmint.services.jit_registration import (
+    EarlierRegistration,
+    JitRequest,
+    find_candidate,
+    look_up_candidate,
+    prepare_registration,
+    register_candidate,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from thingmint.access.audit import AuditedStore
     from thingmint.access.roles import Roles
     from thingmint.access.throttle import LimitsProfile
-    from thingmint.domain.certificates import IssuedCertificate
     from thingmint.domain.registration import Scope
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.peer import Peer
     from thingmint.services.certificates import Registration
-    from thingmint.services.newcomers import Arrival, NewcomerRegistry
+    from thingmint.services.change import Environment
+    from thingmint.services.jit_registration import JitCandidate
 
-__all__ = ["Newcomers", "newcomer_throttle"]
+__all__ = ["JitRegistration", "jit_throttle"]
 
-# A device that keeps coming back while it waits is heard of now and then; a fleet that is switched on has to get
-# through, and a stolen authority's key must not fill the registry faster than somebody can look.
+# Devices that wait and connect again and again are told of now and then; a fleet that is switched on has to get
+# through, and a stolen CA key must not fill the registry faster than its owner can look.
 _RATES = {"certificate": Rate(0.5, 3), "authority": Rate(50, 200), "account": Rate(100, 400)}
+
+REGISTER_CERTIFICATE = Operation(
+    name="RegisterCertificate",
+    writes=True,
+    look=look_up_candidate,
+    prepare=prepare_registration,
+    apply=register_candidate,
+)
 
 _log = structlog.get_logger("thingmint.gateway")
 
 
-def newcomer_throttle(profile: LimitsProfile) -> Throttle:
+def jit_throttle(profile: LimitsProfile) -> Throttle:
     return Throttle(None, {} if profile == "none" else _RATES)
 
 
-class Newcomers:
-    """What Admission asks about a certificate that is unknown, or that waits for activation under an authority.
+class JitRegistration:
+    """What Admission asks about a certificate that is unknown, or that waits for activation under a CA certificate.
 
-    Whoever was registered or provisioned is closed upon silently, as AWS does, and comes again.
+    After registering the device, close without a CONNACK (as AWS does); the device reconnects.
     """
 
     def __init__(
         self,
-        registry: NewcomerRegistry,
+        store: AuditedStore,
+        environment: Environment,
         broker: Broker,
         roles: Roles,
         throttle: Throttle,
         clock: Callable[[], datetime],
     ) -> None:
-        self._registry = registry
+        self._store = store
+        self._environment = environment
         self._broker = broker
         self._roles = roles
         self._throttle = throttle
         self._clock = clock
 
     async def __call__(self, peer: Peer, scope: Scope | None) -> Refused | None:
-        """None if no authority vouches for the certificate. Raises Unavailable."""
+        """None if no account has the CA certificate. Raises Unavailable."""
         if peer.leaf is None:  # an edge handed only the fingerprint over
             return None
         try:
-            leaf = read_issued_certificate(peer.leaf)
+            certificate = read_issued_certificate(peer.leaf)
         except InvalidCertificate as error:
             return Refused(Reason.NOT_AUTHORIZED, f"{error}; nor is {peer.fingerprint} registered")
         try:
-            arrival = await self._registry.find(scope, leaf)
+            candidate = await find_candidate(self._store, scope, certificate, self._clock())
         except DomainError as error:
             return _refused(error, None)
-        if arrival is None:
+        if candidate is None:
             return None
-        caller = _caller(arrival.ca.scope, leaf.fingerprint)
+        caller = _caller(candidate.ca.scope, certificate.fingerprint)
         try:
-            return await self._welcome(peer, arrival, leaf, caller)
+            return await self._take(peer, candidate, caller)
         except DomainError as error:
             return _refused(error, caller)
 
-    async def _welcome(self, peer: Peer, arrival: Arrival, leaf: IssuedCertificate, caller: Caller) -> Refused:
-        authority = arrival.ca
-        self._throttle.take(f"{authority.scope} {leaf.fingerprint}", "certificate")
-        if arrival.registration is not None:
-            self._tell(peer, arrival.registration, is_new=False)
-            return _silently(f"it waits for activation under the CA certificate {authority.fingerprint}", caller)
-        self._throttle.take(f"{authority.scope} {authority.fingerprint}", "authority")
-        self._throttle.take(authority.scope.account, "account")
-        registration = await self._register(peer, arrival, leaf, caller)
+    async def _take(self, peer: Peer, candidate: JitCandidate, caller: Caller) -> Refused:
+        ca = candidate.ca
+        self._throttle.take(f"{ca.scope} {caller.credential}", "certificate")
+        if candidate.registration is not None:
+            self._publish(peer, candidate.registration, is_new=False)
+            return _silently(f"it waits for activation under the CA certificate {ca.fingerprint}", caller)
+        self._throttle.take(f"{ca.scope} {ca.fingerprint}", "authority")
+        self._throttle.take(ca.scope.account, "account")
+        registration = await self._register(peer, candidate, caller)
         _log.info(
             "registered just in time",
-            account=authority.scope.account,
-            certificate=leaf.fingerprint,
-            ca=authority.fingerprint,
+            account=ca.scope.account,
+            certificate=registration.fingerprint,
+            ca=ca.fingerprint,
             status=registration.status,
-            provisioned=authority.config is not None,
+            provisioned=ca.config is not None,
             client=peer.address,
         )
         if registration.status is Status.PENDING_ACTIVATION:
-            self._tell(peer, registration, is_new=True)
+            self._publish(peer, registration, is_new=True)
         return _silently(f"it was registered just in time and is {registration.status}: it has to come again", caller)
 
-    async def _register(self, peer: Peer, arrival: Arrival, leaf: IssuedCertificate, caller: Caller) -> Registration:
-        authority = arrival.ca
-        context = context_of(peer, caller, "RegisterCertificate", self._clock())
-        details = {"ca": authority.fingerprint, "provisioned": authority.config is not None}
-        outcome = Outcome(resource=arn_of(authority.scope, leaf.fingerprint), details=details)
-        token = CURRENT.set((context, outcome))
-        try:
-            as_role = functools.partial(self._roles.effects, context, authority.scope)
-            return await self._registry.register(arrival, leaf, as_role)
-        finally:
-            CURRENT.reset(token)
+    async def _register(self, peer: Peer, candidate: JitCandidate, caller: Caller) -> Registration:
+        ca = candidate.ca
+        context = context_of(peer, caller, REGISTER_CERTIFICATE.name, self._clock())
+        details = {"ca": ca.fingerprint, "provisioned": ca.config is not None}
+        outcome = Outcome(resource=caller.arn, details=details)
+        change = Change(ca.scope, context.now, self._environment, authorize_nothing(caller))
 
-    def _tell(self, peer: Peer, registration: Registration, *, is_new: bool) -> None:
+        async def as_role(role: str, source: str) -> Change:
+            return replace(change, authorize=await self._roles.effects(context, ca.scope, role, source))
+
+        store = self._store.of(context, outcome)
+        registration: Registration = await run(
+            REGISTER_CERTIFICATE, store, change, JitRequest(candidate, as_role), EarlierRegistration()
+        )
+        return registration
+
+    def _publish(self, peer: Peer, registration: Registration, *, is_new: bool) -> None:
         """AWS's guide, "Just-in-time registration": the event's topic and members."""
         registered_at = None if is_new else str(_milliseconds(registration.created_at))
         event = {
@@ -138,6 +163,7 @@ class Newcomers:
 
 
 def _refused(error: DomainError, caller: Caller | None) -> Refused:
+    """Raises Unavailable."""
     if isinstance(error, Unavailable):
         raise error
     if isinstance(error, Throttled):

@@ -1,25 +1,42 @@
-"""Making a template's plan come true: every effect of it in one transaction, and each one authorized.
+"""Executes what a provisioning template asks for: every effect in one transaction, and each one authorized.
 
-What needs no look at the store (keys, ids, times, whether a policy's text is one) is done by ``prepare_plan``, before
-the transaction; ``apply_plan`` is the rest, within it.
+``prepare_plan`` does what needs no look at the store, before the transaction; ``execute_plan`` is the rest, within it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import arn
 from thingmint.domain.ca_certificates import parse_ca_certificate
 from thingmint.domain.certificates import parse_csr, parse_issued_certificate
-from thingmint.domain.errors import Disallowed, NotFound
-from thingmint.domain.issuing_ca import CertificateRequest
+from thingmint.domain.errors import (
+    Disallowed,
+    DomainError,
+    InvalidParameters,
+    NotFound,
+    ProvisioningFailed,
+    Throttled,
+    Unavailable,
+)
 from thingmint.domain.keys import CSR_KEYS
 from thingmint.domain.status import Status
-from thingmint.domain.template import FromCsr, FromPem, Override, Registered
+from thingmint.domain.template import FromCsr, FromPem, Override
 from thingmint.services.ca_certificates import issuer_of, registration_under, sole_issuer_of
-from thingmint.services.certificates import Registration, change_status, find_by_serial, get_registered, register
+from thingmint.services.certificates import (
+    NewCertificate,
+    change_status,
+    discard,
+    find_by_serial,
+    get_registered,
+    issue_for_request,
+    new_registration,
+    register,
+)
 from thingmint.services.device_policies import (
     DEVICE_POLICIES,
     Target,
@@ -33,51 +50,42 @@ from thingmint.services.thing_principals import attach_principal
 from thingmint.services.things import THINGS, AttributeChange, Thing, create_thing, update_thing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Iterator, Mapping
 
     from thingmint.domain.ca_certificates import CaCertificate
     from thingmint.domain.certificates import Certificate, IssuedCertificate
-    from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.policy import ContextValue
-    from thingmint.domain.registration import Scope
     from thingmint.domain.template import CertificatePlan, Plan, ThingPlan
-    from thingmint.services.change import Authorize
+    from thingmint.services.certificates import Registration
+    from thingmint.services.change import Change
     from thingmint.services.device_policies import DevicePolicy, PolicyVersion
-    from thingmint.services.quotas import Quotas
     from thingmint.services.thing_principals import PrincipalType
     from thingmint.store.engine import Transaction
 
-__all__ = ["Applied", "NewCertificate", "PreparedPlan", "apply_plan", "prepare_plan"]
+AsRole = Callable[[str, str], Awaitable["Change"]]
+"""The change as a role makes it, at the time of the call, by the ARNs of the role and of what names it.
+
+Raises Denied if the role cannot be assumed.
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class NewCertificate:
-    """``issued`` is there if the device brings it along, ``given`` if its CA's came with it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedPlan:
+    """``new`` is a certificate to be registered: signed here, or ``issued`` by a CA that may be ``given`` with it.
 
-    The registration is then the one that it gets if no CA of the account is found to have signed it.
+    ``thing`` and ``policies`` are to be made unless they exist.
     """
 
-    registration: Registration
-    certificate: Certificate
-    issued: IssuedCertificate | None = None
-    given: CaCertificate | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedPlan:
-    """``certificate`` is a new one to be registered, ``policies`` those to be made unless they are there."""
-
-    scope: Scope
     plan: Plan
-    now: datetime
     thing: Thing | None
-    certificate: NewCertificate | None
+    new: NewCertificate | None
+    issued: IssuedCertificate | None
+    given: CaCertificate | None
     policies: tuple[tuple[DevicePolicy, PolicyVersion], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class Executed:
     """What a plan came to; ``arns`` by the resources' names in the template."""
 
     thing: str | None
@@ -86,104 +94,89 @@ class Applied:
     device_configuration: Mapping[str, str]
 
 
-def prepare_plan(
-    scope: Scope, plan: Plan, now: datetime, authority: CertificateAuthority, authorize: Authorize
-) -> PreparedPlan:
+@contextlib.contextmanager
+def provisioning_failures(*passed: type[DomainError]) -> Iterator[None]:
+    """Raises ProvisioningFailed for what an effect is refused for; what is ``passed`` is raised as it is."""
+    unchanged: tuple[type[DomainError], ...] = (InvalidParameters, Throttled, Unavailable, *passed)
+    try:
+        yield
+    except unchanged:
+        raise
+    except DomainError as error:
+        raise ProvisioningFailed(error) from error
+
+
+def prepare_plan(change: Change, plan: Plan) -> PreparedPlan:
     """Raises Denied, Invalid and its kinds, and NotFound."""
-    thing = None
-    if plan.thing is not None:
-        if plan.thing.billing_group is not None:
-            raise NotFound("billing group", plan.thing.billing_group)  # there are none
-        thing = Thing.new(
-            scope,
-            plan.thing.name,
-            id=str(uuid.uuid4()),
-            type=plan.thing.type,
-            attributes=plan.thing.attributes or {},
-            now=now,
-        )
-    certificate = None
-    if plan.certificate is not None and not isinstance(plan.certificate.source, Registered):
-        certificate = _new_certificate(scope, plan.certificate, now, authority, authorize)
+    thing, planned = None, plan.thing
+    if planned is not None:
+        if planned.billing_group is not None:
+            raise NotFound("billing group", planned.billing_group)  # there are none
+        id, attributes = str(uuid.uuid4()), planned.attributes or {}
+        thing = Thing.new(change.scope, planned.name, id=id, type=planned.type, attributes=attributes, now=change.now)
+    new = request = issued = given = None
+    source = plan.certificate.source if plan.certificate is not None else None
+    if isinstance(source, FromCsr):
+        change.may("iot:CreateCertificateFromCsr")
+        request = parse_csr(source.csr, "CertificateSigningRequest", CSR_KEYS)
+    elif isinstance(source, FromPem):
+        issued = parse_issued_certificate(source.pem, "CertificatePem")
+        given = parse_ca_certificate(source.ca_pem, "CACertificatePem") if source.ca_pem is not None else None
+        new = NewCertificate(issued.certificate, "registered")
     policies = []
     for policy in plan.policies:
         if policy.document is not None:
             check_document(policy.name, policy.document)
-            policies.append(new_policy(scope, policy.name, policy.document, now, lambda: str(uuid.uuid4())))
-    return PreparedPlan(scope, plan, now, thing, certificate, tuple(policies))
+            made = new_policy(change.scope, policy.name, policy.document, change.now, lambda: str(uuid.uuid4()))
+            policies.append(made)
+    if request is not None:
+        new = issue_for_request(change, request)  # last, as what was refused is not to be signed
+    return PreparedPlan(plan=plan, thing=thing, new=new, issued=issued, given=given, policies=tuple(policies))
 
 
-async def apply_plan(
-    tx: Transaction,
-    prepared: PreparedPlan,
-    authorize: Authorize,
-    *,
-    quotas: Quotas,
-    reinstate_revoked: bool = False,
-) -> Applied:
+def discard_plan(change: Change, prepared: PreparedPlan, error: BaseException | None) -> None:
+    """Of a plan that was not executed."""
+    if prepared.new is not None:
+        discard(change, prepared.new, error)
+
+
+async def execute_plan(tx: Transaction, change: Change, prepared: PreparedPlan) -> Executed:
     """Everything or, as the transaction is given up then, nothing.
 
     A registered certificate may be in any status, and comes out in the plan's if it is PENDING_ACTIVATION; else the
     plan's override decides, and without one its status stays. A thing that is there has to be as the template says,
-    unless an override says otherwise. A certificate that a device brings along is registered under the authority whose
+    unless an override says otherwise. A certificate that a device brings along is registered under the CA whose
     certificate is given with it; without that under the account's only ACTIVE one that signed it, if there is one.
 
     Raises Denied, NotFound, Disallowed, InvalidState, LimitExceeded and Invalid.
     """
-    return await _Work(tx, prepared, authorize, quotas, reinstate_revoked).run()
+    return await TemplateExecutor(tx, change, prepared).run()
 
 
-def _new_certificate(
-    scope: Scope, plan: CertificatePlan, now: datetime, authority: CertificateAuthority, authorize: Authorize
-) -> NewCertificate:
-    generation = str(uuid.uuid4())
-    if isinstance(plan.source, FromCsr):
-        authorize("iot:CreateCertificateFromCsr", ("*",), {})
-        csr = parse_csr(plan.source.csr, "CertificateSigningRequest", CSR_KEYS)
-        certificate = authority.sign(authority.prepare(CertificateRequest(csr.subject, csr.public_key), now))
-        registration = Registration(scope, certificate.fingerprint, plan.status, "DEFAULT", "csr", now, now, generation)
-        return NewCertificate(registration, certificate)
-    assert isinstance(plan.source, FromPem)
-    issued = parse_issued_certificate(plan.source.pem, "CertificatePem")
-    given = parse_ca_certificate(plan.source.ca_pem, "CACertificatePem") if plan.source.ca_pem is not None else None
-    registration = Registration(scope, issued.fingerprint, plan.status, "SNI_ONLY", "registered", now, now, generation)
-    return NewCertificate(registration, issued.certificate, issued, given)
+class TemplateExecutor:
+    """One execution of a plan."""
 
-
-class _Work:
-    """One application of a plan."""
-
-    def __init__(
-        self,
-        tx: Transaction,
-        prepared: PreparedPlan,
-        authorize: Authorize,
-        quotas: Quotas,
-        reinstate_revoked: bool,
-    ) -> None:
+    def __init__(self, tx: Transaction, change: Change, prepared: PreparedPlan) -> None:
         self._tx = tx
+        self._change = change
+        self._scope, self._now = change.scope, change.now
         self._prepared = prepared
-        self._scope = prepared.scope
-        self._now = prepared.now
-        self._authorize = authorize
-        self._quotas = quotas
-        self._reinstate_revoked = reinstate_revoked
         self._arns: dict[str, str] = {}
 
-    async def run(self) -> Applied:
+    async def run(self) -> Executed:
         plan = self._prepared.plan
         certificate = await self._certificate(plan.certificate) if plan.certificate is not None else None
         await self._policies(plan, certificate)
         if plan.thing is not None:
             await self._thing(plan.thing, certificate)
-        return Applied(plan.thing.name if plan.thing else None, certificate, self._arns, plan.device_configuration)
+        return Executed(plan.thing.name if plan.thing else None, certificate, self._arns, plan.device_configuration)
 
     async def _certificate(self, plan: CertificatePlan) -> Certificate:
-        tx, new = self._tx, self._prepared.certificate
+        tx, new = self._tx, self._prepared.new
         if new is not None:
-            beginning = await self._begin(new)
-            if await register(tx, beginning, new.certificate, self._quotas):
-                self._arns[plan.logical_id] = beginning.arn
+            registration = await self._new_registration(new, plan.status)
+            if await register(tx, registration, new.certificate, self._change.environment.quotas):
+                self._arns[plan.logical_id] = registration.arn
                 return new.certificate
         fingerprint = new.certificate.fingerprint if new is not None else plan.name
         assert fingerprint is not None, "what is not new has a name"
@@ -192,28 +185,28 @@ class _Work:
         await self._set_status(registration, plan)
         return certificate
 
-    async def _begin(self, new: NewCertificate) -> Registration:
+    async def _new_registration(self, new: NewCertificate, status: Status) -> Registration:
         """The registration that ``new`` gets unless it has one."""
-        tx, scope, issued = self._tx, self._scope, new.issued
+        tx, scope, issued, given = self._tx, self._scope, self._prepared.issued, self._prepared.given
         if issued is None:
-            return new.registration
-        if new.given is not None:
-            # Before anything is looked up: whoever may not register is not told which authorities there are.
-            self._may("RegisterCertificate")
-            ca = await issuer_of(tx, scope, issued, new.given)
+            return new_registration(self._change, new, status)
+        if given is not None:
+            # Before anything is looked up: callers who may not register are not told which CAs there are.
+            self._authorize("RegisterCertificate")
+            ca = await issuer_of(tx, scope, issued, given)
         else:
-            # AWS does not say which of the two RegisterThing does. Where the authority is known and beyond doubt, its
-            # devices are to be found under it, and to lose access with it, however they were registered.
+            # AWS does not say which of the two RegisterThing does. Where the CA is known and beyond doubt, its devices
+            # are to be found under it, and to lose access with it, however they were registered.
             found = await sole_issuer_of(tx, scope, issued)
-            self._may("RegisterCertificate" if found is not None else "RegisterCertificateWithoutCA")
+            self._authorize("RegisterCertificate" if found is not None else "RegisterCertificateWithoutCA")
             if found is None:
-                return new.registration
+                return new_registration(self._change, new, status)
             ca = found
         known = await find_by_serial(tx, scope, ca.fingerprint, issued.serial)
         if known not in (None, issued.fingerprint):
             reason = f"A certificate of that CA and serial number is registered already. Id: {known}"
             raise Disallowed("certificate", issued.fingerprint, reason)
-        return registration_under(ca, issued, new.registration.status, self._now, new.registration.generation)
+        return registration_under(ca, issued, status, self._now, self._change.new_id())
 
     async def _set_status(self, registration: Registration, plan: CertificatePlan) -> None:
         if registration.status is plan.status:
@@ -224,20 +217,21 @@ class _Work:
                 raise Disallowed("certificate", registration.fingerprint, reason)
             if plan.status_override is not Override.REPLACE:
                 return
-        self._may("UpdateCertificate", registration.arn)
-        await change_status(self._tx, registration, plan.status, self._now, reinstate=self._reinstate_revoked)
+        self._authorize("UpdateCertificate", registration.arn)
+        reinstate = self._change.environment.reinstate_revoked
+        await change_status(self._tx, registration, plan.status, self._now, reinstate=reinstate)
 
     async def _policies(self, plan: Plan, certificate: Certificate | None) -> None:
         tx, scope = self._tx, self._scope
         for policy, version in self._prepared.policies:
             if await DEVICE_POLICIES.find(tx, *scope, policy.name) is None:
-                self._may("CreatePolicy", policy.arn)
+                self._authorize("CreatePolicy", policy.arn)
                 await insert_policy(tx, policy, version)
         for planned in plan.policies:
             self._arns[planned.logical_id] = (await DEVICE_POLICIES.get(tx, *scope, planned.name)).arn
             if certificate is not None:
                 target = Target("cert", certificate.fingerprint)
-                self._may("AttachPolicy", target.arn(scope))
+                self._authorize("AttachPolicy", target.arn(scope))
                 await attach_policy(tx, scope, planned.name, target, self._now)
 
     async def _thing(self, plan: ThingPlan, certificate: Certificate | None) -> None:
@@ -245,7 +239,7 @@ class _Work:
         assert new is not None, "a thing that is planned was prepared"
         existing = await THINGS.find(tx, *scope, plan.name)
         if existing is None:
-            self._may("CreateThing", new.arn)
+            self._authorize("CreateThing", new.arn)
             await create_thing(tx, new)
         else:
             await self._change_thing(existing, plan)
@@ -255,7 +249,7 @@ class _Work:
             planned = self._prepared.plan.certificate
             assert planned is not None
             principal = Target("cert", certificate.fingerprint).arn(scope)
-            self._may("AttachThingPrincipal", principal, context={"iot:thingArn": new.arn})
+            self._authorize("AttachThingPrincipal", principal, context={"iot:thingArn": new.arn})
             type: PrincipalType | None = "EXCLUSIVE_THING" if planned.exclusive else None
             await attach_principal(tx, scope, plan.name, certificate.fingerprint, self._now, type=type)
 
@@ -272,7 +266,7 @@ class _Work:
         ):
             type = plan.type
         if attributes is not None or type is not None:
-            self._may("UpdateThing", thing.arn)
+            self._authorize("UpdateThing", thing.arn)
             await update_thing(self._tx, thing.scope, thing.name, self._now, type=type, attributes=attributes)
 
     async def _join_groups(self, plan: ThingPlan, *, existing: bool) -> None:
@@ -290,13 +284,13 @@ class _Work:
         thing = arn(self._scope, f"thing/{plan.name}")
         for action, groups in (("RemoveThingFromThingGroup", remove), ("AddThingToThingGroup", add)):
             for group in groups:
-                self._may(action, thing)
-                self._may(action, arn(self._scope, f"thinggroup/{group}"))
+                self._authorize(action, thing)
+                self._authorize(action, arn(self._scope, f"thinggroup/{group}"))
         await update_groups(self._tx, self._scope, plan.name, self._now, add=add, remove=remove)
 
-    def _may(self, action: str, resource: str = "*", context: Mapping[str, ContextValue] | None = None) -> None:
+    def _authorize(self, action: str, resource: str = "*", context: Mapping[str, ContextValue] | None = None) -> None:
         """As if AWS IoT's operation of that name were called by itself. Raises Denied."""
-        self._authorize(f"iot:{action}", (resource,), context or {})
+        self._change.may(f"iot:{action}", resource, context=context)
 
 
 def _is_to_change(property: str, thing: Thing, override: Override | None, *, differs: bool) -> bool:

@@ -1,0 +1,151 @@
+"""Ownership tokens: whoever got a certificate made over MQTT shows its token to register a thing with it.
+
+Such a certificate is PENDING_ACTIVATION and opens nothing. Its token counts together with the claim certificate that
+it was asked for with. A certificate that nothing was registered with within the hour is deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from thingmint.domain.errors import Unavailable
+from thingmint.domain.registration import Scope
+from thingmint.domain.status import Status
+from thingmint.services.certificates import (
+    REGISTRATIONS,
+    delete_registration,
+    find_registered,
+    register_new,
+)
+from thingmint.services.claims import delete_expired_claims
+from thingmint.services.device_policies import Target, count_attachments
+from thingmint.services.thing_principals import is_attached
+from thingmint.store.outbox import announce
+from thingmint.store.table import Table, record
+from thingmint.store.times import to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thingmint.domain.certificates import Certificate
+    from thingmint.services.certificates import NewCertificate
+    from thingmint.services.change import Change, Query
+    from thingmint.store.engine import Store, Transaction
+
+_LIFETIME = timedelta(hours=1)  # AWS: "The token expires after one hour"
+_PREFIX = "tmo_"
+_MAX_TOKEN = 512  # characters; AWS's demos for small devices keep 512 bytes for it
+
+_EXPIRE_EVERY = 60.0  # seconds
+_BATCH = 100  # tokens that one transaction ends
+
+_log = structlog.get_logger("thingmint.provisioning")
+
+
+@record
+class OwnershipToken:
+    """Only its hash is kept. ``claim`` is the fingerprint of the certificate that the device came with."""
+
+    scope: Scope
+    sha256: bytes
+    fingerprint: str
+    claim: str
+    expires_at: datetime
+    request: bytes | None = None  # the hash of the one request that succeeded
+    answer: str | None = None  # what it was answered, in JSON
+
+
+TOKENS = Table(
+    OwnershipToken,
+    "ownership_tokens",
+    "ownership token",
+    key=("token_sha256",),
+    columns={"sha256": "token_sha256", "request": "request_sha256"},
+)
+
+_EXPIRED = f"{TOKENS.select}WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2"
+_BOUND = "SELECT 1 FROM bindings WHERE account = $1 AND region = $2 AND fingerprint = $3"
+
+
+async def register_with_token(tx: Transaction, change: Change, claim: str, new: NewCertificate) -> str:
+    """The token, which is nowhere else. Raises LimitExceeded."""
+    await register_new(tx, change, new, Status.PENDING_ACTIVATION)
+    token = change.new_id(lambda: f"{_PREFIX}{secrets.token_urlsafe(32)}")
+    expires_at = change.now + _LIFETIME
+    sha256 = hash_token(token)
+    assert sha256 is not None, "ours are short enough"
+    await TOKENS.insert(tx, OwnershipToken(change.scope, sha256, new.certificate.fingerprint, claim, expires_at))
+    return token
+
+
+def hash_token(token: str) -> bytes | None:
+    """None for what cannot be one of ours."""
+    if not token.startswith(_PREFIX) or len(token) > _MAX_TOKEN:
+        return None
+    return hashlib.sha256(token.encode()).digest()
+
+
+async def find_current_token(
+    tx: Transaction, query: Query, claim: str, sha256: bytes
+) -> tuple[OwnershipToken, Certificate] | None:
+    """The token and its certificate, if it is ``claim``'s, in time, and the certificate still to be had."""
+    token = await TOKENS.find(tx, sha256)
+    if token is None or (token.scope, token.claim) != (query.scope, claim) or token.expires_at <= query.now:
+        return None
+    registered = await find_registered(tx, query.scope, token.fingerprint)
+    if registered is None or registered.registration.status in (Status.REVOKED, Status.PENDING_TRANSFER):
+        return None
+    return token, registered.certificate
+
+
+async def delete_unclaimed(store: Store, now: datetime) -> int:
+    """Deletes the tokens and claims that have expired, and the certificates that nothing was registered with.
+
+    One that was activated, or that anything was attached to, meanwhile is kept. Returns how many were deleted.
+    """
+    await delete_expired_claims(store, now)
+    moment = to_micros(now)
+
+    async def body(tx: Transaction) -> list[OwnershipToken]:
+        deleted = []
+        for token in TOKENS.load_all(await tx.fetch_all(_EXPIRED, moment, _BATCH)):
+            if await _is_unclaimed(tx, token):
+                await delete_registration(tx, token.scope, token.fingerprint)
+                await announce(tx, token.scope, "certificate", token.fingerprint, now)
+                deleted.append(token)
+            await TOKENS.delete(tx, token.sha256)
+        return deleted
+
+    count = 0
+    while await store.read(lambda tx: tx.fetch_one(_EXPIRED, moment, 1)):  # a write costs a sync of the disk
+        for token in await store.write(body):
+            count += 1
+            who = {"account": token.scope.account, "region": token.scope.region, "certificate": token.fingerprint}
+            _log.info("unclaimed_certificate_deleted", **who)
+    return count
+
+
+async def keep_deleting_unclaimed(store: Store, clock: Callable[[], datetime]) -> None:
+    """For ever."""
+    while True:
+        try:
+            await delete_unclaimed(store, clock())
+        except Unavailable:
+            _log.warning("unclaimed_certificates_not_deleted")
+        await asyncio.sleep(_EXPIRE_EVERY)
+
+
+async def _is_unclaimed(tx: Transaction, token: OwnershipToken) -> bool:
+    scope, fingerprint = token.scope, token.fingerprint
+    registration = await REGISTRATIONS.find(tx, *scope, fingerprint)
+    if registration is None or registration.status is not Status.PENDING_ACTIVATION:
+        return False
+    if await is_attached(tx, scope, fingerprint) or await count_attachments(tx, scope, Target("cert", fingerprint)):
+        return False
+    return await tx.fetch_one(_BOUND, *scope, fingerprint) is None

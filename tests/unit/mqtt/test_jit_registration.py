@@ -1,0 +1,229 @@
+"""Just-in-time registration at the gateway: what the device, its account and the audit log are told."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.issuers import new_issuer
+from tests.unit.services.test_ca_certificates import BY_BODY, issuer, take, update
+from tests.world import OURS
+from thingmint.access.audit import AuditedStore
+from thingmint.access.roles import Roles
+from thingmint.domain.certificates import fingerprint_of
+from thingmint.domain.errors import Denied, Unavailable
+from thingmint.mqtt.admission import Refused
+from thingmint.mqtt.device import DeviceConnection
+from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
+from thingmint.mqtt.peer import Peer
+from thingmint.mqtt.protocol.limits import AWS_LIMITS
+from thingmint.mqtt.protocol.reasons import Reason
+
+if TYPE_CHECKING:
+    from tests.issuers import Issuer
+    from tests.world import World
+    from thingmint.access.throttle import Throttle
+    from thingmint.domain.registration import Scope
+    from thingmint.mqtt.broker.interface import Message
+
+FINGERPRINT_ONLY = Peer("192.0.2.7", 4711, "0" * 64)
+
+
+def peer(der: bytes) -> Peer:
+    return Peer("192.0.2.7", 4711, fingerprint_of(der), der)
+
+
+class Gateway:
+    """With a CA that registers by itself; ``events`` are what was published."""
+
+    def __init__(self, world: World, root: Issuer, ca: str, throttle: Throttle | None = None) -> None:
+        self.world = world
+        self.root = root
+        self.ca = ca
+        self.events: list[tuple[Scope, Message]] = []
+        broker = SimpleNamespace(publish=lambda scope, message: self.events.append((scope, message)))
+        store = AuditedStore(world.store, world.clock)
+        throttle = throttle or jit_throttle("none")
+        roles = Roles(world.directory)
+        self._register = JitRegistration(store, world.environment, cast("Any", broker), roles, throttle, world.clock)
+
+    def device(self) -> Peer:
+        """One with a certificate of its own."""
+        return peer(self.root.sign().public_bytes(Encoding.DER))
+
+    async def connect(self, who: Peer) -> Refused | None:
+        return await self._register(who, OURS)
+
+    async def refuse(self, who: Peer) -> Refused:
+        refused = await self.connect(who)
+        assert refused is not None
+        return refused
+
+    def event(self) -> dict[str, Any]:
+        ((scope, message),) = self.events
+        assert (scope, message.topic) == (OURS, f"$aws/events/certificates/registered/{self.ca}")
+        event: dict[str, Any] = orjson.loads(message.payload)
+        return event
+
+    async def records(self) -> list[dict[str, Any]]:
+        """Those of the audit log that tell of devices."""
+        rows = await self.world.rows("SELECT record FROM audit_records ORDER BY id")
+        return [record for record in map(orjson.loads, (row[0] for row in rows)) if record["event"] != "CreateAccount"]
+
+
+@pytest.fixture
+async def gateway(world: World) -> Gateway:
+    root = issuer()
+    return Gateway(world, root, await take(world, root, allowAutoRegistration=True))
+
+
+async def test_without_the_certificate_nothing_is_registered(gateway: Gateway) -> None:
+    """A proxy may hand over a fingerprint alone."""
+    assert await gateway.connect(FINGERPRINT_ONLY) is None
+
+
+@pytest.mark.parametrize("cut", [None, 0, -1])
+async def test_a_certificate_that_cannot_be_read_is_refused(gateway: Gateway, cut: int | None) -> None:
+    der = b"garbage" if cut is None else gateway.root.sign().public_bytes(Encoding.DER)[:cut]
+    refused = await gateway.refuse(peer(der))
+    assert (refused.reason, refused.silent) == (Reason.NOT_AUTHORIZED, False)
+    assert await gateway.world.count("registrations") == 0
+
+
+async def test_a_certificate_of_an_unknown_ca_is_not_for_it(gateway: Gateway) -> None:
+    made = new_issuer(now=gateway.world.clock.now).sign()
+    assert await gateway.connect(peer(made.public_bytes(Encoding.DER))) is None
+
+
+async def test_a_device_that_was_registered_is_closed_without_an_answer(gateway: Gateway) -> None:
+    device = gateway.device()
+    refused = await gateway.refuse(device)
+    assert refused.silent
+    assert refused.caller is not None
+    assert (refused.caller.account, refused.caller.credential) == (OURS.account, device.fingerprint)
+    assert await gateway.world.rows("SELECT fingerprint FROM registrations") == [(device.fingerprint,)]
+
+
+async def test_the_account_is_told_of_a_new_certificate(gateway: Gateway) -> None:
+    device = gateway.device()
+    await gateway.refuse(device)
+    assert gateway.event() == {
+        "certificateId": device.fingerprint,
+        "caCertificateId": gateway.ca,
+        "timestamp": int(gateway.world.clock.now.timestamp() * 1000),
+        "certificateStatus": "PENDING_ACTIVATION",
+        "awsAccountId": OURS.account,
+        "certificateRegistrationTimestamp": None,
+        "sourceIp": "192.0.2.7",
+    }
+
+
+async def test_the_account_is_told_again_of_a_certificate_that_waits(gateway: Gateway) -> None:
+    device = gateway.device()
+    await gateway.refuse(device)
+    registered_at = gateway.world.clock.now
+    gateway.events.clear()
+    gateway.world.clock.advance(seconds=2)
+    assert (await gateway.refuse(device)).silent
+    event = gateway.event()
+    assert event["certificateRegistrationTimestamp"] == str(int(registered_at.timestamp() * 1000))
+    assert event["timestamp"] == int(gateway.world.clock.now.timestamp() * 1000)
+    assert len(await gateway.records()) == 1
+
+
+async def test_a_registration_is_audited_as_the_devices(gateway: Gateway) -> None:
+    device = gateway.device()
+    await gateway.refuse(device)
+    (record,) = await gateway.records()
+    arn = f"arn:aws:iot:us-east-1:{OURS.account}:cert/{device.fingerprint}"
+    assert (record["event"], record["outcome"], record["address"]) == ("RegisterCertificate", "success", "192.0.2.7")
+    assert (record["account"], record["principal"], record["resource"]) == (OURS.account, arn, arn)
+    assert (record["ca"], record["provisioned"], record["resources"]) == (gateway.ca, False, [arn])
+
+
+async def test_a_certificate_that_is_refused_is_told_to_its_account(gateway: Gateway) -> None:
+    made = gateway.root.sign()
+    device = peer(made.public_bytes(Encoding.DER))
+    await gateway.refuse(device)
+    for status in ("INACTIVE", "REVOKED"):
+        await gateway.world.aws("UpdateCertificate", certificateId=device.fingerprint, newStatus=status)
+    await gateway.world.aws("DeleteCertificate", certificateId=device.fingerprint)
+    gateway.events.clear()
+    refused = await gateway.refuse(device)
+    assert (refused.silent, refused.reason) == (False, Reason.NOT_AUTHORIZED)
+    assert refused.why == f"it is not registered just in time: certificate {device.fingerprint}: it was revoked"
+    assert refused.caller is not None
+    assert refused.caller.credential == device.fingerprint
+    assert gateway.events == []
+
+
+async def test_a_ca_that_does_not_register_is_told_to_no_account(gateway: Gateway) -> None:
+    await update(gateway.world, gateway.ca, newStatus="INACTIVE")
+    refused = await gateway.refuse(gateway.device())
+    assert (refused.silent, refused.reason, refused.caller) == (False, Reason.NOT_AUTHORIZED, None)
+
+
+async def test_devices_are_provisioned_as_a_role_of_the_account(gateway: Gateway) -> None:
+    """There is no such role here, so nothing is registered."""
+    await update(gateway.world, gateway.ca, registrationConfig=BY_BODY)
+    refused = await gateway.refuse(gateway.device())
+    assert str(Denied(BY_BODY["roleArn"], "sts:AssumeRole", BY_BODY["roleArn"], explicit=False)) in refused.why
+    assert await gateway.world.count("registrations") == 0
+
+
+async def test_a_provisioned_device_needs_no_event(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    await update(gateway.world, gateway.ca, registrationConfig=BY_BODY)
+
+    async def effects(*_: object) -> Any:
+        return lambda *_: None
+
+    monkeypatch.setattr(Roles, "effects", effects)
+    assert (await gateway.refuse(gateway.device())).silent
+    assert await gateway.world.rows("SELECT status FROM registrations") == [("ACTIVE",)]
+    assert gateway.events == []
+    assert (await gateway.records())[-1]["provisioned"]
+
+
+@pytest.mark.parametrize("failing", ["read", "write"])
+async def test_a_store_that_is_unavailable_is_no_refusal(
+    gateway: Gateway, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: object) -> None:
+        raise Unavailable
+
+    monkeypatch.setattr(gateway.world.store, failing, fail)
+    with pytest.raises(Unavailable):
+        await gateway.connect(gateway.device())
+
+
+async def test_devices_cas_and_accounts_are_throttled(gateway: Gateway) -> None:
+    """Each has its own measure, and a device that connects again and again uses up nothing of the others'."""
+    throttle = jit_throttle("generous")
+    throttle._clock = lambda: 0.0
+    throttled = Gateway(gateway.world, gateway.root, gateway.ca, throttle)
+    device = throttled.device()
+    answers = [await throttled.refuse(device) for _ in range(10)]
+    assert all(answer.silent for answer in answers)
+    assert [answer.reason for answer in answers] == [Reason.NOT_AUTHORIZED] * 3 + [Reason.SERVER_BUSY] * 7
+    assert len(throttled.events) == 3
+    for _ in range(210):
+        await throttled.connect(throttled.device())
+    assert len(throttled.events) == 2 + 200
+
+
+async def test_a_refusal_stands_whatever_changed_meanwhile() -> None:
+    """Else a device that was just provisioned would be let in by the very change that was published of it."""
+    watcher = SimpleNamespace(blind=False, news=0)
+    refusals = [Refused(Reason.NOT_AUTHORIZED, "come again", silent=True)]
+
+    async def judge(*_: object, **__: object) -> Refused:
+        watcher.news += 1
+        return refusals.pop()
+
+    services = SimpleNamespace(watcher=watcher, admission=SimpleNamespace(judge=judge), limits=AWS_LIMITS)
+    connection = DeviceConnection(cast("Any", services), FINGERPRINT_ONLY)
+    assert (await connection._judge("client", connecting=True)).why == "come again"  # type: ignore[union-attr]

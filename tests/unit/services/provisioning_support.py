@@ -1,0 +1,118 @@
+"""Devices that are provisioned, over MQTT with one claim certificate, or by RegisterThing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from tests.unit import vectors
+from tests.world import OURS
+from thingmint.access.operations import run
+from thingmint.domain.template import CERTIFICATE_ID
+from thingmint.mqtt.provisioning import CREATE_FROM_CSR, CREATE_KEYS, REGISTER_THING, NewCertificateRequest
+from thingmint.services.provisioning import EarlierAnswers, ThingRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.world import World
+    from thingmint.domain.errors import DomainError
+    from thingmint.domain.registration import Scope
+    from thingmint.services.change import Change
+    from thingmint.services.hooks import Hook
+    from thingmint.services.provisioning import ProvisionedThing
+
+CLAIM = "c" * 64
+ROLE = "arn:aws:iam::111111111111:role/provisioning"
+LAMBDA = "arn:aws:lambda:us-east-1:111111111111:function:ask"
+ASKING = {"preProvisioningHook": {"targetArn": LAMBDA}}
+POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]})
+
+
+@dataclass
+class Provisioning:
+    """``roles`` are those that were assumed, each with what named it; ``asked`` what the hook was asked."""
+
+    world: World
+    roles: list[tuple[str, str]] = field(default_factory=list)
+    asked: list[Mapping[str, object]] = field(default_factory=list)
+    overrides: dict[str, str] = field(default_factory=dict)
+    refusal: DomainError | None = None
+    thinking: float = 0.0  # minutes
+
+    def __post_init__(self) -> None:
+        self.world.environment = replace(self.world.environment, hooks=self)  # type: ignore[arg-type]
+
+    async def ask(self, hook: Hook, question: Mapping[str, object]) -> Mapping[str, str]:
+        """In place of the hooks."""
+        assert hook.target_arn == LAMBDA
+        self.asked.append(question)
+        self.world.clock.advance(minutes=self.thinking)
+        if self.refusal is not None:
+            raise self.refusal
+        return self.overrides
+
+    async def as_role(self, role: str, source: str) -> Change:
+        self.roles.append((role, source))
+        return self.world.change(OURS)
+
+    async def template(self, body: str, scope: Scope = OURS, /, **members: Any) -> str:
+        """The name of a new one, of which there is one for each number of templates."""
+        name = f"t-{await self.world.count('provisioning_templates')}"
+        given = {"templateName": name, "templateBody": body, "provisioningRoleArn": ROLE, "enabled": True}
+        await self.world.aws("CreateProvisioningTemplate", scope, **given | members)
+        return name
+
+    async def create_keys(self, scope: Scope = OURS) -> dict[str, str]:
+        answer: dict[str, str] = await self.world.run(CREATE_KEYS, NewCertificateRequest(CLAIM), scope)
+        return answer
+
+    async def create(self, csr: str | None = None, scope: Scope = OURS) -> tuple[str, str]:
+        """The id of a new certificate, and its token."""
+        request = NewCertificateRequest(CLAIM, csr or vectors.csr_pem())
+        answer = await self.world.run(CREATE_FROM_CSR, request, scope)
+        return answer["certificateId"], answer["certificateOwnershipToken"]
+
+    async def token(self) -> str:
+        return (await self.create())[1]
+
+    async def register(
+        self, template: str, token: str | None, scope: Scope = OURS, /, *, claim: str = CLAIM, **parameters: str
+    ) -> ProvisionedThing:
+        request = ThingRequest(claim, "device", template, token, parameters, self.as_role)
+        change = self.world.change(scope)
+        thing: ProvisionedThing = await run(REGISTER_THING, self.world.store, change, request, EarlierAnswers(request))
+        return thing
+
+    async def status(self, fingerprint: str) -> str | None:
+        rows = await self.world.rows("SELECT status FROM registrations WHERE fingerprint = $1", fingerprint)
+        return rows[0][0] if rows else None
+
+    def effects(self) -> list[str]:
+        """What was authorized since this was asked last."""
+        asked, self.world.asked = self.world.asked, []
+        return [f"{action.removeprefix('iot:')} {resource.rpartition(':')[2]}" for action, resource in asked]
+
+
+def body(*, policy: str | None = None, certificate: Mapping[str, Any] | None = None, **thing: Any) -> str:
+    """Of a template. ``certificate`` are elements of that resource, ``thing`` those of its own, if it has one."""
+    resources: dict[str, Any] = {
+        "certificate": {
+            "Type": "AWS::IoT::Certificate",
+            "Properties": {"CertificateId": {"Ref": CERTIFICATE_ID}},
+            **(certificate or {}),
+        }
+    }
+    if thing:
+        properties = {"ThingName": "lamp", **thing.pop("Properties", {})}
+        resources["thing"] = {"Type": "AWS::IoT::Thing", "Properties": properties, **thing}
+    if policy is not None:
+        resources["policy"] = {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": policy}}
+    return json.dumps(
+        {
+            "Parameters": {"Site": {"Type": "String", "Default": "home"}},
+            "Resources": resources,
+            "DeviceConfiguration": {"site": {"Ref": "Site"}},
+        }
+    )

@@ -1,0 +1,161 @@
+"""Certificates that devices get over MQTT, and the tokens that come with them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tests.unit.services.provisioning_support import Provisioning, body
+from tests.world import OURS, THEIRS, new_world
+from thingmint.domain.errors import InvalidSigningRequest, LimitExceeded, ProvisioningRefused, Unavailable
+from thingmint.domain.status import Status
+from thingmint.services import ownership_tokens
+from thingmint.services.ownership_tokens import delete_unclaimed, keep_deleting_unclaimed
+from thingmint.services.quotas import Quotas
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.world import World
+
+
+async def certificates(world: World) -> set[str]:
+    return {row[0] for row in await world.rows("SELECT fingerprint FROM registrations")}
+
+
+async def test_a_new_certificate_waits_for_activation(provisioning: Provisioning) -> None:
+    made, token = await provisioning.create()
+    assert token.startswith("tmo_")
+    assert len(token) < 512
+    assert provisioning.world.audit_resources() == [f"cert/{made}"]
+    (row,) = await provisioning.world.rows(
+        "SELECT account, region, fingerprint, status, mode, origin FROM registrations"
+    )
+    assert row == (*OURS, made, Status.PENDING_ACTIVATION, "DEFAULT", "csr")
+
+
+async def test_new_keys_come_with_their_certificate(provisioning: Provisioning) -> None:
+    made = await provisioning.create_keys()
+    certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
+    private_key = load_pem_private_key(made["privateKey"].encode(), None)
+    assert private_key.public_key() == certificate.public_key()
+    assert await provisioning.world.rows("SELECT fingerprint, origin FROM registrations") == [
+        (made["certificateId"], "keys")
+    ]
+
+
+async def test_neither_token_nor_private_key_is_stored(provisioning: Provisioning) -> None:
+    made = await provisioning.create_keys()
+    stored = b"".join(path.read_bytes() for path in provisioning.world.folder.iterdir())
+    assert made["certificateId"].encode() in stored
+    assert made["certificateOwnershipToken"].encode() not in stored
+    assert made["privateKey"].splitlines()[5].encode() not in stored
+
+
+async def test_nothing_is_made_of_a_bad_signing_request(provisioning: Provisioning) -> None:
+    with pytest.raises(InvalidSigningRequest, match="certificateSigningRequest"):
+        await provisioning.create("nonsense")
+    assert await certificates(provisioning.world) == set()
+
+
+async def test_an_account_can_forbid_keys_over_mqtt(provisioning: Provisioning) -> None:
+    world = provisioning.world
+    await world.execute("INSERT INTO account_settings VALUES ($1, 'keys_over_mqtt', 'false')", OURS.account)
+    await world.environment.keys.close()  # none is taken
+    with pytest.raises(ProvisioningRefused) as refused:
+        await provisioning.create_keys()
+    assert refused.value.step == "key"
+    assert await provisioning.create()
+
+
+async def test_keys_over_mqtt_are_forbidden_for_one_account(provisioning: Provisioning) -> None:
+    insert = "INSERT INTO account_settings VALUES ($1, 'keys_over_mqtt', 'false')"
+    await provisioning.world.execute(insert, OURS.account)
+    assert await provisioning.create_keys(THEIRS)
+
+
+@pytest.fixture
+async def crowded(tmp_path: Path) -> AsyncIterator[Provisioning]:
+    """In an account that may have one certificate, and has it."""
+    async with new_world(tmp_path, quotas=Quotas(certificates=1)) as world:
+        provisioning = Provisioning(world)
+        await provisioning.create()
+        yield provisioning
+
+
+async def test_certificates_count_against_the_quota(crowded: Provisioning) -> None:
+    for attempt in (crowded.create(), crowded.create_keys()):
+        with pytest.raises(LimitExceeded) as exceeded:
+            await attempt
+        assert exceeded.value.reason == "The quota of 1 certificates for each account is used up"
+    assert await crowded.world.count("ownership_tokens") == 1
+    assert await crowded.world.count("certificates") == 1
+    assert crowded.world.environment.counts["certificates_discarded"] == 2
+    await crowded.create(scope=THEIRS)
+
+
+async def test_an_unclaimed_certificate_that_is_deleted_makes_room(crowded: Provisioning) -> None:
+    crowded.world.clock.advance(minutes=60)
+    await delete_unclaimed(crowded.world.store, crowded.world.clock())
+    await crowded.create()
+
+
+async def test_unclaimed_certificates_are_deleted_after_an_hour(provisioning: Provisioning) -> None:
+    world = provisioning.world
+    early = [(await provisioning.create())[0] for _ in range(120)]
+    world.clock.advance(minutes=30)
+    late, _ = await provisioning.create()
+    assert await delete_unclaimed(world.store, world.clock()) == 0
+    world.clock.advance(minutes=30)
+    assert await delete_unclaimed(world.store, world.clock()) == len(early)
+    assert await certificates(world) == {late}
+    for table in ("certificates", "ownership_tokens"):
+        assert await world.rows(f"SELECT fingerprint FROM {table}") == [(late,)]
+    assert await world.published() == sorted(("certificate", fingerprint) for fingerprint in early)
+
+
+async def test_a_certificate_that_is_in_use_is_kept_when_its_token_ends(provisioning: Provisioning) -> None:
+    world = provisioning.world
+    registered, token = await provisioning.create()
+    await provisioning.register(await provisioning.template(body()), token)
+    activated, with_policy, of_thing, bound = [(await provisioning.create())[0] for _ in range(4)]
+    await world.aws("UpdateCertificate", certificateId=activated, newStatus="ACTIVE")
+    arn = f"arn:aws:iot:us-east-1:{OURS.account}:cert/"
+    await world.aws("AttachPolicy", policyName="all", target=f"{arn}{with_policy}")
+    await world.aws("CreateThing", thingName="lamp")
+    await world.aws("AttachThingPrincipal", thingName="lamp", principal=f"{arn}{of_thing}")
+    await world.execute("INSERT INTO bindings VALUES ($1, $2, $3, 'device', 'd', NULL, 0, 0)", *OURS, bound)
+    world.clock.advance(minutes=60)
+    assert await delete_unclaimed(world.store, world.clock()) == 0
+    assert await certificates(world) == {registered, activated, with_policy, of_thing, bound}
+    assert await world.count("ownership_tokens") == 0
+
+
+async def test_looking_for_unclaimed_certificates_does_not_write(provisioning: Provisioning) -> None:
+    await provisioning.create()
+    changes = provisioning.world.store.changes
+    assert await delete_unclaimed(provisioning.world.store, provisioning.world.clock()) == 0
+    assert provisioning.world.store.changes == changes
+
+
+async def test_deleting_goes_on_after_the_store_was_unavailable(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    attempts = 0
+    enough = asyncio.Event()
+
+    async def fail_once(*_: object) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise Unavailable
+        enough.set()
+
+    monkeypatch.setattr(ownership_tokens, "delete_unclaimed", fail_once)
+    monkeypatch.setattr(ownership_tokens, "_EXPIRE_EVERY", 0.0)
+    running = asyncio.create_task(keep_deleting_unclaimed(world.store, world.clock))
+    await asyncio.wait_for(enough.wait(), 5)
+    running.cancel()
