@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.access.operator import allow, deny, refusal
 from tests.e2e.material import new_issuer
 from tests.issuers import fingerprint, pem, rewritten
-from tests.unit.services.authority_support import JITP_BODY
+from tests.unit.services.test_ca_certificates import JITP_BODY
 
 if TYPE_CHECKING:
     from cryptography import x509

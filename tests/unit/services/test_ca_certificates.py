@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,6 @@ import pytest
 
 from tests.issuers import Issuer, fingerprint, new_issuer, pem, rewritten
 from tests.unit import vectors
-from tests.unit.services.authority_support import JITP_BODY
 from tests.unit.vectors import NOW
 from tests.world import ABROAD, OURS, THEIRS, World, new_world, pages
 from thingmint.domain.errors import (
@@ -26,7 +26,7 @@ from thingmint.domain.errors import (
     UnverifiedCertificate,
     WrongRegistrationCode,
 )
-from thingmint.domain.template import Kind
+from thingmint.domain.template import CERTIFICATE_ID, Kind
 from thingmint.services.quotas import Quotas
 
 if TYPE_CHECKING:
@@ -38,6 +38,21 @@ if TYPE_CHECKING:
 UNKNOWN = "0" * 64
 DAY = timedelta(days=1)
 ROLE = "arn:aws:iam::111111111111:role/provisions"
+JITP_BODY = json.dumps(
+    {
+        "Parameters": {"AWS::IoT::Certificate::CommonName": {"Type": "String"}},
+        "Resources": {
+            "certificate": {
+                "Type": "AWS::IoT::Certificate",
+                "Properties": {"CertificateId": {"Ref": CERTIFICATE_ID}, "Status": "ACTIVE"},
+            },
+            "thing": {
+                "Type": "AWS::IoT::Thing",
+                "Properties": {"ThingName": {"Ref": "AWS::IoT::Certificate::CommonName"}},
+            },
+        },
+    }
+)
 BY_BODY = {"templateBody": JITP_BODY, "roleArn": ROLE}
 
 
