@@ -21,11 +21,11 @@ from thingmint.access.local_admin import Administration
 from thingmint.access.operations import run
 from thingmint.access.vault import Vault
 from thingmint.aws.operations import OPERATIONS as AWS_OPERATIONS
+from thingmint.domain.arns import Scope
 from thingmint.domain.certificate_profiles import CLAIM
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import Denied
 from thingmint.domain.keys import OWN_KEYS
-from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
 from thingmint.services.certificates import Registration, register
 from thingmint.services.change import Change, Environment, Query

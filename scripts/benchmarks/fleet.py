@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from thingmint.domain.arns import Scope
 from thingmint.domain.certificates import Certificate
-from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
 from thingmint.services import certificates as services
 from thingmint.services.certificates import Registration

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["AdminError", "AdminSocket", "call"]
 
 _MAX_LINE = 1024 * 1024
 _TIMEOUT = 30.0  # seconds

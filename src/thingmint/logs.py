@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict
 
-__all__ = ["LogFormat", "configure"]
 
 LogFormat = Literal["console", "json"]
 

@@ -9,8 +9,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Metrics"]
-
 
 class Metrics:
     def __init__(self) -> None:

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from pydantic_settings import PydanticBaseSettingsSource
 
-__all__ = ["BrokerSettings", "ConfigError", "Endpoint", "Settings", "load"]
 
 _PREFIX = "THINGMINT_"
 _FILE_NAME = "thingmint.toml"

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from thingmint.domain.certificates import Certificate
     from thingmint.domain.issuing_ca import CertificateAuthority
 
-__all__ = ["ListenerTLS"]
 
 _LONGEST_SLEEP = 3600.0  # seconds: the clock may be set meanwhile
 _RETRY_AFTER = 30.0  # seconds

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from thingmint.access.audit import first_record_id
-from thingmint.domain.registration import Scope
+from thingmint.domain.arns import Scope
 from thingmint.store import audit as sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from thingmint.services.markers import Markers
+    from thingmint.services.pages import PageTokens
     from thingmint.store.engine import Reader, Transaction
 
 __all__ = ["UNREADABLE", "AuditFilter", "AuditPage", "AuditRecords", "read_record"]
@@ -60,16 +60,16 @@ def read_record(text: str) -> dict[str, Any]:
 
 
 class AuditRecords:
-    def __init__(self, store: Reader, markers: Markers) -> None:
+    def __init__(self, store: Reader, page_tokens: PageTokens) -> None:
         self._store = store
-        self._markers = markers
+        self._page_tokens = page_tokens
 
     async def list(self, account: str, wanted: AuditFilter, *, limit: int, marker: str | None) -> AuditPage:
         """A page, newest first. Raises Invalid for a foreign marker."""
         scope = Scope(account, "")
         bounds = [first_record_id(wanted.until)] if wanted.until else []
         if marker is not None:
-            bounds.append(self._markers.open(_LISTING, scope, marker)[1])
+            bounds.append(self._page_tokens.open(_LISTING, scope, marker)[1])
         since = first_record_id(wanted.since) if wanted.since else None
         look_at = _LOOK_AT if wanted.event or wanted.principal else limit
 
@@ -86,5 +86,5 @@ class AuditRecords:
                 found.append(record)
             if len(found) == limit or number == look_at:
                 more = len(rows) > number
-                return AuditPage(found, self._markers.seal(_LISTING, scope, (0, row.id)) if more else None)
+                return AuditPage(found, self._page_tokens.seal(_LISTING, scope, (0, row.id)) if more else None)
         return AuditPage(found, None)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from thingmint.access.callers import Caller
     from thingmint.access.context import Outcome, RequestContext
+    from thingmint.domain.arns import Scope
     from thingmint.domain.policy import ContextValue
-    from thingmint.domain.registration import Scope
     from thingmint.services.change import Authorize
 
 __all__ = ["authorize", "authorizer"]

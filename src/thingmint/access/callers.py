@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid
 from thingmint.domain.policy import Deny, evaluate_all, evaluate_any
-from thingmint.domain.registration import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

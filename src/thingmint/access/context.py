@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.access.callers import Caller
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
 
 __all__ = ["LOCAL_ADMIN", "Outcome", "RequestContext"]
 

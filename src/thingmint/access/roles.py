@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from thingmint.access.context import RequestContext
     from thingmint.access.directory import Directory
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.services.change import Authorize
 
 __all__ = ["Roles"]

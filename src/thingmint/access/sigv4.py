@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from thingmint.access.callers import Caller
     from thingmint.access.directory import Directory
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
 
 __all__ = ["SigV4", "SignedRequest"]
 

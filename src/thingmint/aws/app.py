@@ -25,13 +25,12 @@ if TYPE_CHECKING:
     from thingmint.access.sigv4 import SigV4
     from thingmint.access.throttle import Throttle
     from thingmint.aws.contract import Contract, Operation
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.http.messages import Incoming
     from thingmint.services.change import Authorize, Environment
 
     _Route = tuple[Operation, tuple[str, ...]]
 
-__all__ = ["AwsApi"]
 
 _JSON = (b"content-type", b"application/json")
 

@@ -15,10 +15,8 @@ from thingmint.domain.errors import Invalid
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from thingmint.domain.arns import Scope
     from thingmint.domain.policy import ContextValue
-    from thingmint.domain.registration import Scope
-
-__all__ = ["ROLES", "TARGETS", "Target", "passed_role", "request_context", "resource_arns"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thingmint.domain import errors
-from thingmint.domain.registration import arn_of
+from thingmint.domain.arns import arn_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
 
-__all__ = ["COMMON_STATUS", "AwsError", "aws_error_of"]
 
 # Codes that every AWS service has, so no service model lists them. 501 is ours: SDKs do not retry it.
 COMMON_STATUS: Mapping[str, int] = {

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from thingmint.instance.layout import DataDirectory
     from thingmint.settings import Settings
 
-__all__ = ["app"]
 
 app = typer.Typer(help="Accounts, users, roles, keys, tokens and policies.", no_args_is_help=False)
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from thingmint.store.audit import AuditRow
     from thingmint.store.engine import Reader, Transaction
 
-__all__ = ["app"]
 
 app = typer.Typer(help="The audit trail: who did what, when, from where.")
 

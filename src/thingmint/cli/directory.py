@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from thingmint.instance.layout import DataDirectory
 
-__all__ = ["DataDirOption", "held", "settings_for"]
 
 DataDirOption = Annotated[
     Path | None, typer.Option("--data-dir", metavar="D", help="Where everything is kept (default: data).")

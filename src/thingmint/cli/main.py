@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from thingmint.instance.layout import DataDirectory
     from thingmint.server import Ready
 
-__all__ = ["app", "run"]
-
 
 def _examples(*lines: str) -> str:
     """An epilog; the \b keeps click from wrapping it."""

@@ -1,24 +1,31 @@
-"""ARNs of what an account has in AWS IoT: how they are formed, and how one is read that a caller sent."""
+"""An account and region, and the ARNs of what they have in AWS IoT."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from thingmint.domain.errors import Invalid, NotFound
-
-if TYPE_CHECKING:
-    from thingmint.domain.registration import Scope
-
-__all__ = ["arn", "parse_arn"]
 
 # Every character that a name in AWS IoT can have.
 _ARN = re.compile(r"arn:aws:iot:([a-z0-9-]{1,63}):([0-9]{12}):([a-z]{1,32})/([A-Za-z0-9_+=,.@:-]{1,128})")
 
 
+class Scope(NamedTuple):
+    """Ids are unique, and seen, within an account and region only."""
+
+    account: str
+    region: str
+
+
 def arn(scope: Scope, resource: str) -> str:
     """``resource`` is the kind and the name, with a slash between."""
     return f"arn:aws:iot:{scope.region}:{scope.account}:{resource}"
+
+
+def arn_of(scope: Scope, fingerprint: str) -> str:
+    """A certificate's ARN."""
+    return arn(scope, f"cert/{fingerprint}")
 
 
 def parse_arn(scope: Scope, text: str, field: str, *kinds: str) -> tuple[str, str]:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from thingmint.domain.certificate_profiles import Profile
     from thingmint.domain.keys import SigningKey
 
-__all__ = ["CaFacts", "LintFailed", "find_flaws", "lint"]
 
 # AlgorithmIdentifiers of what our CAs sign with. ecdsa-with-SHA256 has no parameters (RFC 5758 3.2), and those of
 # sha256WithRSAEncryption are NULL (RFC 4055 5).

@@ -10,8 +10,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from thingmint.domain.keys import CSR_KEYS, KeyPolicy
 
-__all__ = ["CLAIM", "DEVICE", "ROOT", "Profile", "listener_profile"]
-
 _DIGITAL_SIGNATURE = x509.KeyUsage(
     digital_signature=True,
     content_commitment=False,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BIT_STRING", "GENERALIZED_TIME", "SEQUENCE", "UTC_TIME", "content", "element", "elements"]
-
 BIT_STRING: Final = 0x03
 UTC_TIME: Final = 0x17
 GENERALIZED_TIME: Final = 0x18

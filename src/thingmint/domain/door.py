@@ -15,7 +15,6 @@ from thingmint.domain.errors import Invalid
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SETTINGS", "DoorSettings", "client_id_flaw", "key_flaw", "parse_switch"]
 
 # Policies put a client id into patterns of ARNs, and topics are made of them. AWS does not substitute a value with one
 # of these, which turns a plain Deny on ${iot:ClientId} into nothing: nobody comes in under such a name.

@@ -9,32 +9,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = [
-    "AlreadyExists",
-    "Ambiguous",
-    "Conflict",
-    "Denied",
-    "Disallowed",
-    "DomainError",
-    "Invalid",
-    "InvalidCertificate",
-    "InvalidParameters",
-    "InvalidSigningRequest",
-    "InvalidState",
-    "InvalidTemplate",
-    "LimitExceeded",
-    "MalformedPolicy",
-    "NotFound",
-    "ProvisioningFailed",
-    "ProvisioningRefused",
-    "Throttled",
-    "Unauthenticated",
-    "Unavailable",
-    "UnverifiedCertificate",
-    "VersionConflict",
-    "WrongRegistrationCode",
-]
-
 
 class DomainError(Exception):
     """The root of all refusals that a caller can be told about."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-__all__ = ["FOLDER", "IOT", "PRINCIPAL", "new_id"]
-
 IOT: Final = "are"  # devices, registries, brokers, their passwords, and operations on them
 PRINCIPAL: Final = "aje"  # users, service accounts, and their keys
 FOLDER: Final = "b1g"

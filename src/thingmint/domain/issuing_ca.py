@@ -34,15 +34,6 @@ if TYPE_CHECKING:
     from thingmint.domain.certificate_profiles import Profile
     from thingmint.domain.keys import SigningKey
 
-__all__ = [
-    "DEVICE_SUBJECT",
-    "CertificateAuthority",
-    "CertificateRequest",
-    "PreparedCertificate",
-    "RootKeyType",
-    "generate_root_key",
-    "make_root",
-]
 
 RootKeyType = Literal["p256", "rsa2048"]
 

@@ -13,17 +13,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-__all__ = [
-    "CSR_KEYS",
-    "FLEET_KEYS",
-    "OWN_KEYS",
-    "KeyPair",
-    "KeyPolicy",
-    "SigningKey",
-    "generate_authorized_key",
-    "generate_key_pair",
-    "throw_away_key",
-]
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from thingmint.domain.errors import Invalid
 
-__all__ = ["MAX_PEM_BYTES", "PemKind", "one_block"]
 
 MAX_PEM_BYTES = 64 * 1024
 

@@ -6,8 +6,6 @@ from enum import StrEnum
 
 from thingmint.domain.errors import InvalidState
 
-__all__ = ["Status", "check_initial", "check_update"]
-
 
 class Status(StrEnum):
     ACTIVE = "ACTIVE"

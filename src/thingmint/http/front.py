@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from thingmint.access.request_log import RequestLog
     from thingmint.http.messages import Message, Receive, Send
 
-__all__ = ["Front", "HttpApi"]
 
 _log = structlog.get_logger("thingmint.http")
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from thingmint.http.messages import App
 
-__all__ = ["HttpListener", "bind"]
 
 _KEEP_ALIVE = 75  # seconds
 _GOODBYE = 2.0  # seconds, for an idle client to answer that the connection ends

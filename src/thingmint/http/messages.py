@@ -9,19 +9,6 @@ from typing import Any
 
 from thingmint.domain.errors import Invalid
 
-__all__ = [
-    "MAX_BODY_BYTES",
-    "Answer",
-    "App",
-    "ClientGone",
-    "Incoming",
-    "Message",
-    "Receive",
-    "Request",
-    "Send",
-    "send_answer",
-]
-
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]

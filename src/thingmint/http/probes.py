@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from thingmint.metrics import Metrics
     from thingmint.store.engine import Store
 
-__all__ = ["Probe", "probes"]
 
 _JSON = [(b"content-type", b"application/json")]
 _TEXT = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]

@@ -11,7 +11,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["HEAD_TIMEOUT", "MAX_HEAD_BYTES", "LimitedProtocol"]
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT = 10.0  # seconds

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from thingmint.access.new_credentials import NewAccount
     from thingmint.instance.layout import DataDirectory
 
-__all__ = ["update_endpoints", "write_client_files"]
 
 _AWS_ENV = """\
 # Points boto3, the aws command line and other AWS SDKs to this Thingmint.

@@ -55,17 +55,6 @@ if TYPE_CHECKING:
     from thingmint.domain.issuing_ca import RootKeyType
     from thingmint.store.engine import Store
 
-__all__ = [
-    "DEFAULT_HOSTNAMES",
-    "DEFAULT_REGION",
-    "Instance",
-    "check_hostname",
-    "check_master_key",
-    "check_region",
-    "create",
-    "exists",
-    "is_encrypted",
-]
 
 _log = structlog.get_logger("thingmint.instance")
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["DataDirectory", "DirectoryInUse", "DirectoryUnusable", "write_private"]
-
 
 class DirectoryInUse(Exception):
     """Another process holds the data directory."""

@@ -7,9 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from thingmint.domain.registration import Scope
-
-__all__ = ["claim_policy"]
+    from thingmint.domain.arns import Scope
 
 
 @functools.lru_cache(maxsize=1024)

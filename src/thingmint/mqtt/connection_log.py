@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from thingmint.metrics import Metrics
     from thingmint.mqtt.peer import Peer
 
-__all__ = ["ConnectionLog", "context_of"]
 
 _NOT_AUTHORIZED = 0x87  # MQTT 5, 2.4: the reason code
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from thingmint.domain.keys import SigningKey
 
-__all__ = ["MQTT_ALPN", "Contexts", "Negotiation", "NoCommonProtocol", "ServerIdentity", "build_context"]
 
 # What AWS's clients offer on port 443: with a client certificate, and without one. In the order of our preference.
 MQTT_ALPN = ("x-amzn-mqtt-ca", "mqtt")

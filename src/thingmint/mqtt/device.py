@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.watcher import Watcher
     from thingmint.mqtt.wills import Wills
 
-__all__ = ["DeviceConnection", "Services"]
 
 _MAX_WAITING = 64  # events that wait for one that takes time, before reading stops
 _MAX_UNREAD = 256 * 1024  # bytes of answers that the device does not take, before reading stops

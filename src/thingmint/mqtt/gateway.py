@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from OpenSSL import SSL
 
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.mqtt.admission import Refused
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection_log import ConnectionLog
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.provisioning import ProvisioningTopics
     from thingmint.services.doorkeeping import Doorkeeping
 
-__all__ = ["Doorway", "Gateway"]
 
 _FOLLOW_EVERY = 1.0  # seconds, for a renewed certificate
 _MANY = 1_000_000  # so that other limits decide

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 
     from thingmint.mqtt.protocol.reasons import Reason
 
-__all__ = ["Dependency", "Hub", "Member"]
 
 Dependency = tuple[str, str, str, str]
 """Account, region ('' for all), kind and name, as a notice has them."""

@@ -13,9 +13,9 @@ from thingmint.access.callers import Caller
 from thingmint.access.context import Outcome
 from thingmint.access.operations import Operation, run
 from thingmint.access.throttle import Rate, Throttle
+from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import read_issued_certificate
 from thingmint.domain.errors import DomainError, InvalidCertificate, Throttled, Unavailable
-from thingmint.domain.registration import arn_of
 from thingmint.domain.status import Status
 from thingmint.mqtt.admission import Refused
 from thingmint.mqtt.broker.interface import Message
@@ -38,14 +38,13 @@ if TYPE_CHECKING:
     from thingmint.access.audit import AuditedStore
     from thingmint.access.roles import Roles
     from thingmint.access.throttle import LimitsProfile
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.peer import Peer
     from thingmint.services.certificates import Registration
     from thingmint.services.change import Environment
     from thingmint.services.jit_registration import JitCandidate
 
-__all__ = ["JitRegistration", "jit_throttle"]
 
 # Devices that wait and connect again and again are told of now and then; a fleet that is switched on has to get
 # through, and a stolen CA key must not fill the registry faster than its owner can look.

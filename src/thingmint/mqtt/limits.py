@@ -6,8 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
-__all__ = ["AddressLimits", "Limits", "Place", "TooMany", "source_of"]
-
 _IPV6_PREFIX = 64  # bits: what one household or one machine is given (RFC 6177), and can choose addresses within
 
 

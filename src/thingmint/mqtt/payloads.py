@@ -12,7 +12,6 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Format", "Unreadable", "read_optional_text", "read_payload", "read_text", "read_texts", "write_payload"]
 
 Format = Literal["json", "cbor"]
 

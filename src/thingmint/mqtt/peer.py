@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Peer", "plain_address", "remote_address", "server_name"]
-
 
 @dataclass(frozen=True, slots=True)
 class Peer:

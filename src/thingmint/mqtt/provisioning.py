@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from thingmint.access.context import RequestContext
     from thingmint.access.roles import Roles
     from thingmint.access.throttle import Throttle
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.mqtt.admission import Admitted
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from thingmint.services.provisioning import ProvisionedThing
     from thingmint.store.engine import Transaction
 
-__all__ = ["ProvisioningRequest", "ProvisioningTopics", "provisioning_request"]
 
 _TOPIC = re.compile(
     r"\$aws/(?:certificates/(create|create-from-csr)|provisioning-templates/([0-9A-Za-z_-]{1,36})/provision)/(json|cbor)"

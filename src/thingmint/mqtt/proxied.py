@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.tls import InnerFactory
 
-__all__ = ["ProxyListener", "ProxyProtocol"]
-
 
 class ProxyListener:
     """What the connections of one such listener have in common; called, it makes the protocol of a new one.

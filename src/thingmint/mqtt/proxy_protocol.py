@@ -19,7 +19,6 @@ from thingmint.mqtt.peer import Peer, plain_address, server_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["MAX_HEADER_BYTES", "ProxyError", "ProxyHeader", "TlvTypes", "parse_header"]
 
 MAX_HEADER_BYTES = 16 * 1024  # HAProxy's own buffer; a leaf's DER is 0.5 to 4 KiB
 

@@ -10,7 +10,6 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["RefusalLog"]
 
 _WINDOW = 10.0  # seconds
 _MAX_SOURCES = 50  # that get lines of their own within one window

@@ -11,7 +11,6 @@ from thingmint.mqtt.payloads import Unreadable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Rejection", "rejection_of", "why"]
 
 _STEPS: Mapping[errors.ProvisioningRefused.Step, tuple[int, str]] = {
     "key": (403, "AccessDenied"),

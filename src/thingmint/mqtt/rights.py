@@ -11,10 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from thingmint.domain.arns import Scope
     from thingmint.domain.policy import ContextValue, Decision, Policy
-    from thingmint.domain.registration import Scope
 
-__all__ = ["Action", "Rights", "compiled", "mentions"]
 
 Action = Literal["Connect", "Publish", "Receive", "RetainPublish", "Subscribe"]
 

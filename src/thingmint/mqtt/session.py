@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.provisioning import ProvisioningRequest, ProvisioningTopics
     from thingmint.mqtt.rights import Action
 
-__all__ = ["Host", "Session"]
 
 _MAX_SUBSCRIPTIONS = 50  # AWS IoT's quota for one connection
 _MAX_REFUSALS = 100  # of one connection, before it is closed: nobody fills the audit trail by trying

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.contexts import Contexts
     from thingmint.mqtt.limits import Place
 
-__all__ = ["HANDSHAKE_TIMEOUT", "Check", "InnerFactory", "TlsListener", "TlsProtocol", "pinned"]
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds
 _MAX_HANDSHAKE_BYTES = 64 * 1024  # from the peer; a usual one sends 2 to 4 KiB

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from thingmint.mqtt.limits import Place
 
-__all__ = ["PIECE", "TlsTransport", "end_writing", "flush", "reason_of"]
 
 # OpenSSL's memory BIOs never shrink. What goes through them in small pieces leaves them small when a device that sent
 # or received much is idle again (measured: 41 KiB for each, against 72 KiB with pieces of 16 KiB).

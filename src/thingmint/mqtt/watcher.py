@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.hub import Dependency, Hub
     from thingmint.services.doorkeeping import Doorkeeping, Notice
 
-__all__ = ["Watcher"]
 
 POLL_EVERY = 0.25  # seconds
 # A transaction may be committed later than its notices' times say, and clocks of processes differ: look back so far.

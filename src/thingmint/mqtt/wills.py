@@ -13,13 +13,12 @@ from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.admission import Admitted
 
 if TYPE_CHECKING:
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.mqtt.admission import Admission
     from thingmint.mqtt.broker.interface import Broker, Message
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
 
-__all__ = ["Will", "Wills"]
 
 _log = structlog.get_logger("thingmint.gateway")
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from thingmint.native.endpoints import Endpoint
     from thingmint.services.change import Environment
 
-__all__ = ["NativeApi"]
 
 _JSON = (b"content-type", b"application/json")
 _MAX_PARAMETERS = 32

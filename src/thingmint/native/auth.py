@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
     from thingmint.access.callers import Caller
     from thingmint.access.directory import Directory
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.services.hostnames import ListHostnames
 
-__all__ = ["NativeAuth"]
 
 _AWS_HOST = re.compile(r"iot\.([a-z0-9-]{1,63})\.amazonaws\.com")
 

@@ -9,9 +9,9 @@ from thingmint.access.audit_records import AuditFilter
 from thingmint.access.commands import COMMANDS
 from thingmint.access.inputs import InAccount
 from thingmint.access.operations import Operation, run
+from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import NotFound
-from thingmint.domain.registration import arn_of
 from thingmint.domain.status import Status
 from thingmint.native import schemas
 from thingmint.services.certificates import (
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from thingmint.access.context import RequestContext
     from thingmint.services.change import Change, Query
     from thingmint.store.engine import Store, Transaction
-
-__all__ = ["ENDPOINTS", "Call", "Endpoint"]
 
 
 @dataclass(frozen=True, slots=True)

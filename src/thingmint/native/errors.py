@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from thingmint.domain import errors
 
-__all__ = ["Problem", "problem_of"]
-
 
 class Problem(NamedTuple):
     status: int

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from thingmint.native.endpoints import Endpoint
 
-__all__ = ["document"]
 
 _REF = "#/components/schemas/{model}"
 

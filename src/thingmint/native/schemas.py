@@ -18,24 +18,6 @@ if TYPE_CHECKING:
     from thingmint.services.certificates import RegisteredCertificate, Registration
     from thingmint.services.pages import Page
 
-__all__ = [
-    "AuditListing",
-    "AuditQuery",
-    "AuditRecord",
-    "Certificate",
-    "CertificateSummary",
-    "ChangeStatus",
-    "IssueQuery",
-    "IssuedKeys",
-    "ListQuery",
-    "Listing",
-    "NewCertificate",
-    "NoBody",
-    "NoQuery",
-    "Result",
-    "checked",
-]
-
 
 def _rfc3339(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")

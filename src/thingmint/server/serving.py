@@ -19,9 +19,9 @@ from thingmint.access.request_log import RequestLog
 from thingmint.access.sealing import Sealer, insert_sealed
 from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
+from thingmint.domain.arns import Scope
 from thingmint.domain.certificate_profiles import listener_profile
 from thingmint.domain.errors import Unavailable
-from thingmint.domain.registration import Scope
 from thingmint.http.listener import HttpListener
 from thingmint.instance.clients import update_endpoints
 from thingmint.instance.create import check_master_key
@@ -30,7 +30,7 @@ from thingmint.metrics import Metrics
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.upstream import UpstreamBroker
 from thingmint.mqtt.connection_log import ConnectionLog
-from thingmint.server.faces import Access, environment_of, front, gateway_of, grpc_listener, yandex_api
+from thingmint.server.apis import Access, environment_of, front, gateway_of, grpc_listener, yandex_api
 from thingmint.server.sockets import PROXY_SOCKET, bind, doorways_of, take_all_files
 from thingmint.services.certificates import utc_now
 from thingmint.services.hooks import HookTable
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from thingmint.settings import Settings
     from thingmint.yandex.grpc import GrpcListener
 
-__all__ = ["Ready", "serve"]
 
 _LOOPBACK = "127.0.0.1"
 _COLLECT_AT = 10_000  # objects that may be part of a cycle

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from thingmint.settings import Settings
 
-__all__ = ["PROXY_SOCKET", "bind", "doorways_of", "take_all_files"]
 
 PROXY_SOCKET = "mqtt-proxy-socket"
 

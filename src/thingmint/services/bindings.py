@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from thingmint.domain.arns import Scope, arn_of
 from thingmint.domain.certificates import Certificate, parse_certificate
 from thingmint.domain.errors import AlreadyExists, LimitExceeded, NotFound
 from thingmint.domain.keys import FLEET_KEYS
-from thingmint.domain.registration import Scope, arn_of
 from thingmint.domain.status import Status
 from thingmint.services.certificates import Registration, delete_registration, register, split_content, with_content
 from thingmint.services.device_policies import Target, count_attachments

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 
-from thingmint.domain.arns import arn
+from thingmint.domain.arns import Scope, arn
 from thingmint.domain.ca_certificates import (
     CaCertificate,
     RegistrationConfig,
@@ -32,7 +32,6 @@ from thingmint.domain.errors import (
     UnverifiedCertificate,
     WrongRegistrationCode,
 )
-from thingmint.domain.registration import Scope
 from thingmint.domain.template import Kind, parse_template
 from thingmint.services.certificates import (
     CERTIFICATES,

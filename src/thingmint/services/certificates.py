@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import structlog
 from cryptography import x509
 
+from thingmint.domain.arns import Scope, arn_of
 from thingmint.domain.certificates import Certificate, parse_certificate, parse_csr
 from thingmint.domain.errors import AlreadyExists, Conflict, InvalidState, NotFound
 from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.keys import CSR_KEYS, OWN_KEYS
-from thingmint.domain.registration import Scope, arn_of
 from thingmint.domain.status import Status, check_initial, check_update
 from thingmint.services.pages import Page, page_of
 from thingmint.services.quotas import Quotas, adjust_count, check_quota

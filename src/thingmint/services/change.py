@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from thingmint.domain.arns import Scope
     from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.policy import ContextValue
-    from thingmint.domain.registration import Scope
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
     from thingmint.services.pages import PageTokens
     from thingmint.services.quotas import Quotas
 
-__all__ = ["Authorize", "Change", "Environment", "Ids", "Query"]
 
 T = TypeVar("T")
 

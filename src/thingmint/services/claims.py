@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from thingmint.domain.registration import Scope
+from thingmint.domain.arns import Scope
 from thingmint.store.outbox import announce
 from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from thingmint.domain.arns import Scope
     from thingmint.domain.certificates import Certificate
-    from thingmint.domain.registration import Scope
     from thingmint.services.certificates import Registration
     from thingmint.store.engine import Store, Transaction
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     import httpx
 
-__all__ = ["ENTRY_POINTS", "ENTRY_POINT_SCHEME", "PAYLOAD_VERSION", "Hook", "HookTable"]
 
 ENTRY_POINTS = "thingmint.hooks"
 ENTRY_POINT_SCHEME = "entry-point"

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from thingmint.services.change import Query
     from thingmint.store.engine import Transaction
 
-__all__ = ["ListHostnames", "add_hostnames", "endpoint_of", "extend_instance", "list_hostnames"]
 
 ListHostnames = Callable[[], Awaitable[list[str]]]
 """list_hostnames in a transaction of its own."""

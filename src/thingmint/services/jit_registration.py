@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from thingmint.domain.arns import Scope
     from thingmint.domain.certificates import IssuedCertificate
-    from thingmint.domain.registration import Scope
     from thingmint.services.ca_certificates import CaRegistration, RegisteredCa
     from thingmint.services.certificates import Registration
     from thingmint.services.change import Change

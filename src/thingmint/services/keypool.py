@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-__all__ = ["KeyPool"]
 
 _NICENESS = 10
 # Seconds for which a pool that is not empty is left alone: the threads would compete with the burst that empties it.

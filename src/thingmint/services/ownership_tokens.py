@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
-from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
 from thingmint.services.certificates import (
     REGISTRATIONS,

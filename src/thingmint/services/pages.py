@@ -18,10 +18,9 @@ from thingmint.domain.errors import Invalid
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.services.change import Query
 
-__all__ = ["Cursor", "Listing", "Page", "PageRequest", "PageTokens", "Position", "page_by_text", "page_of"]
 
 T = TypeVar("T")
 

@@ -11,11 +11,10 @@ from thingmint.domain.errors import Invalid, LimitExceeded, NotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.services.change import Change
     from thingmint.store.engine import Transaction
 
-__all__ = ["TAGGABLE", "add_tags", "check_tags", "drop_tags", "get_tags", "put_tags", "remove_tags"]
 
 _MAX_TAGS = 50  # of one resource
 _RESERVED = "aws:"  # for AWS's own, in upper or lower case, at the beginning of keys and of values

@@ -8,9 +8,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from thingmint.domain.arns import arn
+from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, LimitExceeded, NotFound
-from thingmint.domain.registration import Scope
 from thingmint.domain.template import Kind, parse_template
 from thingmint.services.claims import delete_claims
 from thingmint.services.hooks import Hook

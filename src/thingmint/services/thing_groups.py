@@ -8,9 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from thingmint.domain.arns import arn
+from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid
-from thingmint.domain.registration import Scope
 from thingmint.services.pages import Page, page_by_text
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.services.things import AFTER_NAMES, THINGS, AttributeChange, check_count, check_name, check_version

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from thingmint.domain.arns import Scope, arn_of
 from thingmint.domain.errors import Disallowed, NotFound
-from thingmint.domain.registration import Scope, arn_of
 from thingmint.services.certificates import REGISTRATIONS
 from thingmint.services.pages import Page, page_by_text
 from thingmint.services.things import THINGS, thing_arn

@@ -7,9 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from thingmint.domain.arns import arn
+from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid
-from thingmint.domain.registration import Scope
 from thingmint.services.pages import Page, page_by_text
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store.table import Table, record
@@ -21,16 +20,6 @@ if TYPE_CHECKING:
     from thingmint.services.pages import Cursor
     from thingmint.store.engine import Transaction
 
-__all__ = [
-    "THING_TYPES",
-    "ThingType",
-    "check_usable",
-    "create_thing_type",
-    "delete_thing_type",
-    "deprecate_thing_type",
-    "list_thing_types",
-    "update_thing_type",
-]
 
 _MAX_SEARCHABLE = 3
 _SEARCHABLE = "searchableAttributes"

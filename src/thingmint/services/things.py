@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from thingmint.domain.arns import arn
+from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, VersionConflict
-from thingmint.domain.registration import Scope
 from thingmint.services.pages import Page, page_by_text
 from thingmint.services.thing_types import check_usable
 from thingmint.store.outbox import announce

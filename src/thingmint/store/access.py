@@ -9,44 +9,6 @@ if TYPE_CHECKING:
 
     from thingmint.store.engine import Transaction
 
-__all__ = [
-    "AttachmentRow",
-    "CredentialRow",
-    "PolicyRow",
-    "PrincipalRow",
-    "add_regions",
-    "attach_policy",
-    "delete_credential",
-    "delete_policy",
-    "delete_principal",
-    "detach_policy",
-    "find_principal",
-    "first_principal",
-    "first_sealed",
-    "get_credential",
-    "get_policy",
-    "get_principal",
-    "has_account",
-    "insert_account",
-    "insert_credential",
-    "insert_principal",
-    "is_policy_attached",
-    "is_token_revoked",
-    "list_accounts",
-    "list_attachments",
-    "list_credentials",
-    "list_policies",
-    "list_principals",
-    "list_regions",
-    "list_sealed",
-    "put_policy",
-    "replace_secret",
-    "revoke_token",
-    "set_credential_status",
-    "set_principal_status",
-    "touch_credentials",
-]
-
 
 class PrincipalRow(NamedTuple):
     id: str

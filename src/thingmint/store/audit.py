@@ -9,24 +9,6 @@ if TYPE_CHECKING:
 
     from thingmint.store.engine import Transaction
 
-__all__ = [
-    "AuditRow",
-    "count_unsealed",
-    "delete_records",
-    "insert_checkpoint",
-    "insert_record",
-    "insert_records",
-    "insert_sealed_records",
-    "last_checkpoint_before",
-    "last_sealed",
-    "list_checkpoints",
-    "list_records",
-    "seal_record",
-    "seal_records",
-    "sealed_records",
-    "unsealed_records",
-]
-
 
 class AuditRow(NamedTuple):
     """``sequence`` and ``hash`` are None until the record is sealed."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from thingmint.domain.arns import Scope
 from thingmint.domain.certificates import Certificate
-from thingmint.domain.registration import Scope
 from thingmint.store.queries import load_queries
 from thingmint.store.times import from_micros
 
@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 
     from thingmint.store.engine import Transaction
 
-__all__ = [
-    "AttachedThing",
-    "BoundTo",
-    "Claim",
-    "PolicyDocument",
-    "account_settings",
-    "applying_policies",
-    "attached_thing",
-    "content_owner_and_claim",
-    "keep_account_setting",
-    "scopes_of",
-]
 
 _APPLYING = load_queries("device_policies")["applying"]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["Body", "Reader", "Row", "Store", "Transaction", "Value"]
-
 T = TypeVar("T")
 
 Value = str | int | float | bytes | None

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["HISTORY_TABLE", "Migration", "MigrationError", "migrations", "pending"]
 
 HISTORY_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations (

@@ -10,10 +10,9 @@ from thingmint.store.times import to_micros
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.store.engine import Transaction
 
-__all__ = ["Kind", "Notice", "announce", "notices_since", "prune_notices"]
 
 Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "account"]
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["CONNECTION", "PlainParameters"]
 
 _NUMBERED = re.compile(r"\?(\d+)")
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from thingmint.store.engine import Body, Row, Value
 
-__all__ = ["SQLiteReader", "SQLiteStore"]
 
 T = TypeVar("T")
 

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, dataclass_transform
 
 import orjson
 
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import NotFound
-from thingmint.domain.registration import Scope
 from thingmint.store.times import from_micros, to_micros
 
 if TYPE_CHECKING:
     from thingmint.store.engine import Row, Transaction, Value
 
-__all__ = ["Table", "fetch_in_order", "record"]
 
 R = TypeVar("R")
 

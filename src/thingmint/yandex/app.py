@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from thingmint.yandex.contract import Method
     from thingmint.yandex.operations.declaring import YandexParts
 
-__all__ = ["YandexApi"]
 
 # How a client finds its way and gets its first token, so before it can have one.
 _OPEN_SERVICES = frozenset({"yandex.cloud.endpoint.ApiEndpointService", "yandex.cloud.iam.v1.IamTokenService"})

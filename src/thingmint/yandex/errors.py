@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from thingmint.yandex.contract import Contract
 
-__all__ = ["Unimplemented", "code_of", "status_of"]
-
 
 class Unimplemented(errors.DomainError):
     """The contract has it, and it is not served yet."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     _Metadata = Sequence[tuple[str, str | bytes]]
 
-__all__ = ["GrpcListener"]
-
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port has to fail
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),

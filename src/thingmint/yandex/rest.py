@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     _Route = tuple[Method, Any]
 
-__all__ = ["YandexRest"]
 
 _JSON = (b"content-type", b"application/json")
 

@@ -15,9 +15,9 @@ from thingmint.access.authorization import authorize, authorizer
 from thingmint.access.callers import Caller
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.aws.errors import aws_error_of
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Denied
 from thingmint.domain.policy import Kind, compile_policy
-from thingmint.domain.registration import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from thingmint.access.callers import Caller
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid
 from thingmint.domain.policy import Deny, Kind, Policy, Request, compile_policy
-from thingmint.domain.registration import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,8 +21,8 @@ from tests.unit.vectors import NOW, FakeClock
 from thingmint.access import sigv4
 from thingmint.access.callers import Caller
 from thingmint.access.sigv4 import SigV4
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unauthenticated
-from thingmint.domain.registration import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thingmint.domain.arns import arn, parse_arn
+from thingmint.domain.arns import Scope, arn, parse_arn
 from thingmint.domain.errors import Invalid, NotFound
-from thingmint.domain.registration import Scope
 
 SCOPE = Scope("123456789012", "us-east-1")
 OURS = "arn:aws:iot:us-east-1:123456789012:"

@@ -11,9 +11,9 @@ import pytest
 
 from tests.unit.vectors import NOW
 from thingmint.access.callers import Caller
+from thingmint.domain.arns import Scope
 from thingmint.domain.door import DoorSettings
 from thingmint.domain.errors import Throttled, Unavailable
-from thingmint.domain.registration import Scope
 from thingmint.mqtt.admission import Admitted
 from thingmint.mqtt.device import DeviceConnection, Services
 from thingmint.mqtt.hub import Hub

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import MalformedPolicy
-from thingmint.domain.registration import Scope
 from thingmint.mqtt.claims import claim_policy
 from thingmint.mqtt.rights import Rights, mentions
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.world import World
+    from thingmint.domain.arns import Scope
     from thingmint.domain.errors import DomainError
-    from thingmint.domain.registration import Scope
     from thingmint.services.change import Change
     from thingmint.services.hooks import Hook
     from thingmint.services.provisioning import ProvisionedThing

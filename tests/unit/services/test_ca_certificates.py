@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
 
 UNKNOWN = "0" * 64
 DAY = timedelta(days=1)

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from tests.unit import vectors
 from tests.world import ABROAD, OURS, THEIRS, new_world, pages
+from thingmint.domain.arns import Scope
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import (
     AlreadyExists,
@@ -29,7 +30,6 @@ from thingmint.domain.errors import (
     Unavailable,
 )
 from thingmint.domain.keys import OWN_KEYS
-from thingmint.domain.registration import Scope
 from thingmint.domain.status import Status
 from thingmint.services.certificates import (
     REGISTRATIONS,

@@ -16,7 +16,7 @@ from thingmint.services.claims import delete_expired_claims
 
 if TYPE_CHECKING:
     from tests.world import World
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
 
 
 async def claim(world: World, scope: Scope = OURS) -> dict[str, Any]:

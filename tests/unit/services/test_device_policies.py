@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.world import World
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
 
 P = {"policyName": "p"}
 ID = "0123456789abcdef" * 4

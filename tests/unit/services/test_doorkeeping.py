@@ -18,7 +18,7 @@ from thingmint.store.times import from_micros, to_micros
 
 if TYPE_CHECKING:
     from tests.world import World
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
 
 UNKNOWN = "0" * 64
 ROLE = "arn:aws:iam::111111111111:role/provisioning"

@@ -35,7 +35,7 @@ from thingmint.services.quotas import Quotas
 
 if TYPE_CHECKING:
     from tests.world import World
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.services.certificates import Registration
     from thingmint.services.change import Change
     from thingmint.services.jit_registration import JitCandidate

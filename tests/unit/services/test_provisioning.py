@@ -18,7 +18,7 @@ from thingmint.services.provisioning import ProvisionedThing
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
 
 
 async def refusal(attempt: Awaitable[object]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from thingmint.services.tags import TAGGABLE
 
 if TYPE_CHECKING:
     from tests.world import World
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
 
 ARN = "arn:aws:iot:us-east-1:111111111111:"
 GROUP = f"{ARN}thinggroup/g"

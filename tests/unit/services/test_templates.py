@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.world import World
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
 
 ROLE = "arn:aws:iam::111111111111:role/provisioning"
 LAMBDA = "arn:aws:lambda:us-east-1:111111111111:function:ask"

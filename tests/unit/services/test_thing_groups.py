@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.world import World
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.store.engine import Transaction
 
 ARN = "arn:aws:iot:us-east-1:111111111111:"

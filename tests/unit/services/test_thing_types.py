@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.world import World
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
 
 LAMP = {"thingTypeName": "lamp"}
 PROPERTIES = {"thingTypeDescription": "light", "searchableAttributes": ["color", "room"]}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.world import World
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.store.engine import Transaction
 
 FIFTY = {f"a{number}": "x" * 800 for number in range(50)}

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from thingmint.access.administration.common import check_account, check_name
 from thingmint.access.new_credentials import NewAccount, access_key, api_token, authorized_key
+from thingmint.domain.arns import Scope
 from thingmint.domain.door import SETTINGS, DoorSettings, parse_switch
 from thingmint.domain.errors import Invalid
 from thingmint.domain.ids import FOLDER, PRINCIPAL, new_id
 from thingmint.domain.keys import generate_authorized_key
 from thingmint.domain.names import is_region
-from thingmint.domain.registration import Scope
 from thingmint.services.device_registry import FOLDERS, Folder
 from thingmint.services.quotas import check_quota
 from thingmint.store import access as sql

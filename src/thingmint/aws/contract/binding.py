@@ -13,7 +13,6 @@ from thingmint.domain.errors import Invalid
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Parse", "bind_input"]
 
 Parse = Callable[[tuple[str, ...], bytes, Mapping[bytes, bytes], bytes], dict[str, Any]]
 """Labels, raw query, headers by lower-case name, body."""

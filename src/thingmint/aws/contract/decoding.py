@@ -13,7 +13,6 @@ from thingmint.aws.contract.scalars import Decoder, Shape, Violation, length_bou
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Field", "InputCompiler", "fields_decoder", "load_body"]
 
 Field = tuple[str, str, bool, Decoder]
 """Wire name, member name, whether it is required, and its decoder."""

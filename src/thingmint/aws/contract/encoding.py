@@ -9,8 +9,6 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["Encode", "OutputCompiler"]
-
 Encode = Callable[[Mapping[str, Any]], bytes]
 _Encoder = Callable[[Any], Any]
 

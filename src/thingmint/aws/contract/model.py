@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from thingmint.aws.contract.scalars import Shape
 
-__all__ = ["Contract", "Operation", "compile_contract", "load_contract"]
 
 _MODEL: Final = "iot/2015-05-28/service-2"
 

@@ -10,8 +10,6 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Predicate", "compile_pattern", "is_superlinear"]
-
 Predicate = Callable[[str], object]
 """Truthy for a text that the pattern matches in full."""
 

@@ -11,7 +11,6 @@ from thingmint.domain.errors import Invalid
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["decode", "query_values"]
 
 _OCTETS: Final = {digits.encode(): bytes.fromhex(digits) for digits in map("".join, product(hexdigits, repeat=2))}
 

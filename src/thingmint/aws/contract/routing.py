@@ -13,7 +13,6 @@ from thingmint.domain.errors import Invalid
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Router", "label_names"]
 
 T = TypeVar("T")
 

@@ -11,8 +11,6 @@ from typing import Any, Final
 
 from thingmint.aws.contract.patterns import compile_pattern, is_superlinear
 
-__all__ = ["Decoder", "Shape", "Violation", "length_bounds", "scalar_decoder"]
-
 Decoder = Callable[[Any], Any]
 Shape = Mapping[str, Any]
 

@@ -12,8 +12,6 @@ from typing import Any
 from thingmint.access.operations import Operation
 from thingmint.services.pages import Cursor
 
-__all__ = ["OPERATIONS", "Members", "Result", "cursor", "marker_cursor", "reads", "writes"]
-
 Members = Mapping[str, Any]
 Result = dict[str, Any]
 

@@ -23,7 +23,7 @@ from thingmint.services.things import check_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.services.change import Change, Query
     from thingmint.services.pages import Page
     from thingmint.services.thing_groups import ThingGroup

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CONTROL_PLANE_ACTIONS", "Access"]
 
 Access = Literal["List", "Read", "Write", "Permissions management", "Tagging"]
 

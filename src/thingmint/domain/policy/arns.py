@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from thingmint.domain.policy.patterns import Token
     from thingmint.domain.policy.requests import Request, Scalar
 
-__all__ = ["ArnValues"]
 
 _PARTS = 6
 

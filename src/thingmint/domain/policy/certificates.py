@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from thingmint.domain.policy.requests import ContextValue
 
-__all__ = ["certificate_context"]
 
 _PREFIX = "iot:Certificate."
 _MAX_VALUES = 32  # of one field; a certificate of megabytes must not become a context of megabytes

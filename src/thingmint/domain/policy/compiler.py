@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from thingmint.domain.policy.operators import Json
     from thingmint.domain.policy.statements import Effect
 
-__all__ = ["MAX_LENGTH", "compile_policy", "document_size"]
 
 MAX_LENGTH = 404_600  # characters; PolicyDocument in AWS IoT's service model
 _MAX_ITEMS = 500

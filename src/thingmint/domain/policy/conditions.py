@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from thingmint.domain.policy.patterns import Dialect
     from thingmint.domain.policy.requests import Request
 
-__all__ = ["Condition", "Operator", "Presence", "read_operator"]
 
 Quantifier = Literal["", "ForAllValues:", "ForAnyValue:"]
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-__all__ = ["Allow", "Decision", "Deny", "FailedCondition", "Finding", "Reason", "StatementRef"]
-
 
 class Reason(StrEnum):
     EXPLICIT = "explicit deny"

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from thingmint.domain.policy.requests import Request
     from thingmint.domain.policy.statements import Policy
 
-__all__ = ["evaluate", "evaluate_all", "evaluate_any", "explain"]
 
 _NOTHING_ALLOWS = Deny(Reason.IMPLICIT)
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Glob", "Wildcard", "match_segments"]
-
 
 class Wildcard(Enum):
     RUN = "*"

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from thingmint.domain.policy.patterns import Token
     from thingmint.domain.policy.requests import Request, Scalar
 
-__all__ = ["OPERATORS", "Compiler", "Json", "Values", "read_all"]
 
 V = TypeVar("V")
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from thingmint.domain.policy.requests import Request
 
-__all__ = ["Dialect", "PatternSet", "Token", "Variable", "read_tokens", "resolve_tokens", "unresolved"]
 
 _ESCAPES = frozenset("*?$")
 _NEVER_IN_A_NAME = frozenset("${}'\"*?")

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
     from thingmint.domain.policy.requests import Principal
 
-__all__ = ["PrincipalSet"]
 
 _ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
 _ROOT = re.compile(r"arn:[a-z-]+:iam::([0-9]{12}):root", re.ASCII)

@@ -10,8 +10,6 @@ from thingmint.domain.policy.actions import CONTROL_PLANE_ACTIONS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ADMINISTRATOR", "AUDIT_ONLY", "FULL_ACCESS", "PROVISIONING_ONLY", "READY_MADE", "READ_ONLY"]
-
 
 def _document(**actions: Iterable[str]) -> str:
     statements = [

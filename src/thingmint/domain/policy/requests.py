@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
-__all__ = ["ContextValue", "Principal", "PrincipalKind", "Request", "Scalar", "text_of"]
-
 Scalar = str | bool | int | float | bytes | datetime | IPv4Address | IPv6Address
 ContextValue = Scalar | Sequence[Scalar] | AbstractSet[Scalar] | None
 PrincipalKind = Literal["AWS", "Service", "Federated", "CanonicalUser"]

@@ -11,8 +11,6 @@ import re
 
 from thingmint.domain.errors import Invalid
 
-__all__ = ["ROLES", "role_policy"]
-
 _RESOURCE = re.compile(r"\*|yandex:(folder|registry)/[A-Za-z0-9._-]{1,50}|yandex:cloud/\d{12}", re.ASCII)
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from thingmint.domain.policy.principals import PrincipalSet
     from thingmint.domain.policy.requests import Request
 
-__all__ = ["Effect", "Kind", "Policy", "Selection", "Statement"]
 
 Effect = Literal["Allow", "Deny"]
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from thingmint.domain.policy.requests import Scalar
 
-__all__ = ["Network", "read_address", "read_binary", "read_bool", "read_instant", "read_network", "read_number"]
 
 Network = tuple[int, int, int]
 """IP version, prefix, and the number of bits behind the prefix."""

@@ -11,7 +11,6 @@ from thingmint.domain.status import Status
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["STATUS_FLAW", "checked_attributes", "checked_name", "checked_policy_name", "status_of"]
 
 _NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}", re.ASCII)
 _POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from thingmint.domain.template.expressions import Text
     from thingmint.domain.template.resources import Resource
 
-__all__ = ["Kind", "Template", "parse_template"]
 
 # Characters that all functions of one resolution may give together.
 _BUDGET = 262_144

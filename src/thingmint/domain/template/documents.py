@@ -9,8 +9,6 @@ from typing import Any
 
 from thingmint.domain.errors import InvalidTemplate
 
-__all__ = ["MAX_LENGTH", "entries", "inside", "is_storable", "load_document", "name_of"]
-
 MAX_LENGTH = 10_240  # characters; TemplateBody in AWS IoT's service model
 _MAX_DEPTH = 32
 _MAX_NAME = 256

@@ -10,22 +10,6 @@ from thingmint.domain.errors import InvalidParameters
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = [
-    "FindInMap",
-    "Join",
-    "Literal",
-    "Ref",
-    "Scope",
-    "Select",
-    "Several",
-    "Split",
-    "Sub",
-    "Text",
-    "Texts",
-    "evaluate",
-    "references_in",
-]
-
 
 class Scope(Protocol):
     """Where an expression is evaluated. All methods raise InvalidParameters."""

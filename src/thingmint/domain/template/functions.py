@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from thingmint.domain.template.expressions import Text, Texts
 
-__all__ = ["read_literal", "read_text", "read_texts", "read_tree"]
 
 # ${Name}, and ${!Name} for what shall stand as ${Name} (AWS CloudFormation, Fn::Sub).
 _VARIABLE = re.compile(r"\$\{(?!!)([^}]*)\}")

@@ -11,18 +11,6 @@ if TYPE_CHECKING:
 
     from thingmint.domain.status import Status
 
-__all__ = [
-    "CertificatePlan",
-    "FromCsr",
-    "FromPem",
-    "Override",
-    "Plan",
-    "PolicyPlan",
-    "Registered",
-    "ThingOverrides",
-    "ThingPlan",
-]
-
 
 class Override(StrEnum):
     """What becomes of a property of something that is there already."""

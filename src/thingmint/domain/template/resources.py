@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from thingmint.domain.template.expressions import Scope, Text
 
-__all__ = ["CertificateResource", "Resource", "ThingResource", "read_resource"]
 
 _ELEMENTS = frozenset({"Type", "Properties", "OverrideSettings", "DependsOn"})
 # PackageVersions is for a catalogue that is not served: it is taken, and has no effect.

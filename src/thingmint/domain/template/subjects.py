@@ -14,7 +14,6 @@ from thingmint.domain.errors import InvalidCertificate
 if TYPE_CHECKING:
     from cryptography import x509
 
-__all__ = ["CERTIFICATE_ID", "PSEUDO_PREFIX", "subject_parameters"]
 
 PSEUDO_PREFIX: Final = "AWS::"
 _PREFIX: Final = "AWS::IoT::Certificate::"

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from thingmint.mqtt.protocol.packets import Connect, MessageProperties, Packet, SubscriptionRequest, Version
 
-__all__ = ["MAX_PACKET_SIZE", "Answered", "ClientConnection", "Done", "Event"]
 
 Done = Callable[[Sequence[Reason]], None]
 """Is called once, with a reason for each message or filter of a request."""

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.names import Names
     from thingmint.mqtt.protocol.packets import Publish
 
-__all__ = ["Deliveries"]
 
 _MAX_HELD = 128
 

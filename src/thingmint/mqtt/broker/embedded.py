@@ -19,10 +19,9 @@ from thingmint.mqtt.broker.router import Budgets, Router
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Link, Message, Opening, Subscriber
 
-__all__ = ["EmbeddedBroker", "Usage"]
 
 _TICK = 1.0  # seconds; what expires is given in whole ones
 

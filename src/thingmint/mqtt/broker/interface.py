@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from typing import Any
 
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.mqtt.protocol.reasons import Reason
 
-__all__ = ["Broker", "Features", "Link", "Message", "Opening", "Subscriber", "Subscription"]
 
 QoS = Literal[0, 1]
 

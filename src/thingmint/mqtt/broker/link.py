@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.router import Router
     from thingmint.mqtt.broker.session import Session
 
-__all__ = ["EmbeddedLink"]
-
 
 class EmbeddedLink:
     """Once it is closed or lost, what it is asked for fails with UNSPECIFIED_ERROR and changes nothing."""

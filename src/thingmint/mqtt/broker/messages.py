@@ -12,7 +12,6 @@ from thingmint.mqtt.protocol.packets import NO_PROPERTIES
 if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import QoS, Subscription
 
-__all__ = ["expires_at", "shown", "shown_as", "size_of", "with_remaining_expiry"]
 
 _OVERHEAD = 300  # the objects that hold it and its place in a queue, roughly
 

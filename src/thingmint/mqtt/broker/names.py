@@ -18,10 +18,9 @@ from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.protocol.topics import is_topic_name
 
 if TYPE_CHECKING:
-    from thingmint.domain.registration import Scope
+    from thingmint.domain.arns import Scope
     from thingmint.mqtt.protocol.packets import MessageProperties
 
-__all__ = ["RABBITMQ", "STANDARD", "Dialect", "Names", "is_acceptable"]
 
 # Control characters and noncharacters: MQTT 5, 1.5.4 lets a server close the connection for them, and Mosquitto does.
 _PLANE_ENDS = "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF))

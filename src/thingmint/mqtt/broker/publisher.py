@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.upstream_link import UpstreamLink
     from thingmint.mqtt.protocol.reasons import Reason
 
-__all__ = ["Publisher"]
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.25, 30.0  # seconds between attempts to connect
 _MAX_ATTEMPTS = 3  # to send a message, during each of which the connection ended

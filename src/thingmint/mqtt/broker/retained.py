@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Message
     from thingmint.mqtt.broker.limits import Budget
 
-__all__ = ["Retained", "RetainedMessages"]
 
 _LEVEL_SIZE = 400  # bytes of a level's node in the tree, roughly
 

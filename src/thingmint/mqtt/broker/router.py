@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.session import Pending
     from thingmint.mqtt.broker.subscribers import Share
 
-__all__ = ["Budgets", "Router"]
-
 
 class Budgets:
     """What an account holds, in all its regions."""

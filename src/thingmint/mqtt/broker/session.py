@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.limits import Bound
     from thingmint.mqtt.broker.subscribers import Share
 
-__all__ = ["Pending", "Session"]
 
 _MAX_PACKET_ID = 65_535
 _SWEEP_INTERVAL = 30.0  # seconds for which what has expired may still take room

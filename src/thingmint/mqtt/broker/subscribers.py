@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Message
     from thingmint.mqtt.broker.session import Session
 
-__all__ = ["Share", "ShareGroup", "Subscribers", "merge", "split_shared"]
 
 _SHARED = "$share/"
 

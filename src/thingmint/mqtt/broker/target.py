@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["Login", "Target", "tls_context"]
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _TLS_TIMEOUT = 5.0  # seconds

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
-from thingmint.domain.registration import Scope
 from thingmint.mqtt.broker.client import MAX_PACKET_SIZE
 from thingmint.mqtt.broker.interface import Features
 from thingmint.mqtt.broker.names import STANDARD, Dialect, Names
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.upstream_connection import UpstreamConnection
     from thingmint.mqtt.protocol.packets import Version
 
-__all__ = ["Upstream", "UpstreamBroker"]
 
 _KEEP_ALIVE = 60  # seconds
 _TICK = 5.0

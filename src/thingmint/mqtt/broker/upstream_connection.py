@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.client import Event
     from thingmint.mqtt.protocol.packets import Connect
 
-__all__ = ["UpstreamConnection"]
 
 _LINGER = 2.0  # seconds for the broker to close a connection that we are done with
 # DISCONNECT has no word for "unavailable" (MQTT 5, 3.14.2.1); to this one clients wait before they come back.

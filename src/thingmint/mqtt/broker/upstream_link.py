@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.names import Names
     from thingmint.mqtt.protocol.packets import Connect, Publish
 
-__all__ = ["UpstreamLink"]
 
 _log = structlog.get_logger("thingmint.gateway")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.reasons import Reason
 
-__all__ = ["InboundAliases", "OutboundAliases"]
-
 
 class InboundAliases:
     """Those that the client sets."""

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from thingmint.mqtt.protocol.packets import Version
 
-__all__ = ["FLAGS", "READERS", "read_connect", "read_level", "read_message_properties"]
 
 _PROTOCOL_NAMES = {"MQTT", "MQIsdp"}  # the latter is MQTT 3.1's
 

@@ -11,8 +11,6 @@ from thingmint.mqtt.protocol.wire import PacketType
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ALLOWED", "FROM_RETURN_CODE", "SUBACK_3", "TO_RETURN_CODE"]
-
 
 def _codes(text: str) -> Mapping[int, Reason]:
     return MappingProxyType({int(code, 16): Reason(int(code, 16)) for code in text.split()})

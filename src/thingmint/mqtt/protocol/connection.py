@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.limits import Limits
     from thingmint.mqtt.protocol.packets import MessageProperties, Packet, Version
 
-__all__ = ["CONNECT_TIMEOUT", "ServerConnection"]
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 _KEEP_ALIVE_FACTOR = 1.5  # MQTT-3.1.2-22

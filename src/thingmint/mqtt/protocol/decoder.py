@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from thingmint.mqtt.protocol.packets import Connect, Packet, Version
 
-__all__ = ["Decoder"]
 
 _CONNECT = 0x10  # a whole first byte: type and flags
 _PUBACK = 0x40

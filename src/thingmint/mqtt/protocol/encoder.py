@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from thingmint.mqtt.protocol.packets import Packet, Version
 
-__all__ = ["encode", "encode_puback", "encode_publish"]
 
 _NONE = b"\x00"  # the length of no properties
 _FAILURE_3 = 0x80  # the one failure that SUBACK of 3.1.1 knows

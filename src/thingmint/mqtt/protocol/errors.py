@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from thingmint.mqtt.protocol.reasons import Reason
 
-__all__ = ["ProtocolError"]
-
 
 class ProtocolError(Exception):
     """The peer broke the protocol or a limit, so the connection has to end. The text never quotes its input."""

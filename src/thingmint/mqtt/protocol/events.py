@@ -13,8 +13,6 @@ from thingmint.mqtt.protocol.packets import Connect, PubAck, Publish, Subscripti
 if TYPE_CHECKING:
     from thingmint.mqtt.protocol.reasons import Reason
 
-__all__ = ["ConnectRequested", "Disconnected", "Event", "Failed", "SubscribeRequested", "UnsubscribeRequested"]
-
 
 @dataclass(frozen=True, slots=True)
 class ConnectRequested:

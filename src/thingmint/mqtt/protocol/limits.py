@@ -11,7 +11,6 @@ from thingmint.mqtt.protocol.topics import within
 if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import Connect
 
-__all__ = ["AWS_LIMITS", "Limits"]
 
 _KIB = 1024
 

@@ -11,33 +11,6 @@ from typing import Literal
 
 from thingmint.mqtt.protocol.reasons import Reason
 
-__all__ = [
-    "NO_PROPERTIES",
-    "Auth",
-    "ConnAck",
-    "Connect",
-    "Disconnect",
-    "MessageProperties",
-    "Packet",
-    "PingReq",
-    "PingResp",
-    "PubAck",
-    "PubComp",
-    "PubRec",
-    "PubRel",
-    "Publish",
-    "QoS",
-    "RetainHandling",
-    "SubAck",
-    "Subscribe",
-    "SubscriptionRequest",
-    "UnsubAck",
-    "Unsubscribe",
-    "UserProperties",
-    "Version",
-    "Will",
-]
-
 Version = Literal[4, 5]
 """The protocol level: 4 is MQTT 3.1.1."""
 

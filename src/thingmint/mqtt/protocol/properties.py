@@ -21,25 +21,6 @@ from thingmint.mqtt.protocol.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "ANSWER",
-    "AUTH",
-    "CONNACK",
-    "CONNECT",
-    "DISCONNECT",
-    "MESSAGE",
-    "PUBLISH",
-    "PUBLISH_ONLY",
-    "SUBSCRIBE",
-    "UNSUBSCRIBE",
-    "WILL",
-    "WILL_ONLY",
-    "Property",
-    "Table",
-    "read_properties",
-    "write_properties",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Property:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["Reason"]
-
 
 class Reason(IntEnum):
     SUCCESS = 0x00

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         Will,
     )
 
-__all__ = ["check_connect", "check_publish", "request_subscribe", "request_unsubscribe"]
 
 _RESERVED = "$"
 _ASSIGNED = "$GEN/"  # a client may come back with the name that it was given

@@ -15,7 +15,6 @@ from thingmint.mqtt.protocol.wire import MAX_REMAINING_LENGTH, PacketType
 if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import Connect, MessageProperties, Packet, Version
 
-__all__ = ["Sender"]
 
 _NO_ALIASES = OutboundAliases(0)  # it never keeps any
 _EXPLAINED = (Auth, ConnAck, Disconnect, PubAck, SubAck, UnsubAck)

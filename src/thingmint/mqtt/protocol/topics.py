@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["SharedFilter", "count_slashes", "is_topic_filter", "is_topic_name", "matches", "parse_shared", "within"]
-
 _SHARE = "$share/"
 _RESERVED = "$aws/"
 _BASIC_INGEST = "$aws/rules/"

@@ -8,18 +8,6 @@ from typing import Final
 from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.reasons import Reason
 
-__all__ = [
-    "MAX_REMAINING_LENGTH",
-    "PacketType",
-    "Reader",
-    "malformed",
-    "write_binary",
-    "write_text",
-    "write_u16",
-    "write_u32",
-    "write_varint",
-]
-
 MAX_REMAINING_LENGTH: Final = 268_435_455
 _MAX_U16 = 65_535
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from thingmint.yandex.contract.validation import Validator
 
-__all__ = ["Contract", "HttpBinding", "Method", "load"]
 
 # The descriptors publish GET for this one, the API's design guide POST.
 _FURTHER_BINDINGS = {"/yandex.cloud.operation.OperationService/Cancel": ("POST", "/operations/{operation_id}:cancel")}

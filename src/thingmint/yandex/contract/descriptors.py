@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     )
     from google.protobuf.message import Message
 
-__all__ = ["ContractError", "Descriptors"]
-
 
 class ContractError(Exception):
     """The descriptor set says something that this code has no rule for. Raised at load time only."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from thingmint.yandex.contract.descriptors import Descriptors
 
-__all__ = ["FieldReader", "compile_fields", "parse_object", "read_fields"]
 
 _Convert: TypeAlias = Callable[[Any, str], Any]
 _FromText: TypeAlias = Callable[[str, str], Any]

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from thingmint.yandex.contract.descriptors import Descriptors
 
-__all__ = ["JsonWriter"]
 
 _OPERATION = "yandex.cloud.operation.Operation"
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from thingmint.yandex.contract.descriptors import Descriptors
 
-__all__ = ["Fields", "OperationFactory", "OperationTypes", "timestamp"]
 
 Fields = Mapping[str, Any]
 """Of a message, by the contract's names; messages within are fields too."""

@@ -13,8 +13,6 @@ from urllib.parse import unquote_to_bytes
 
 from thingmint.yandex.contract.descriptors import ContractError
 
-__all__ = ["Router", "Template", "parse_template"]
-
 T = TypeVar("T")
 
 # RFC 3986 §3.3, pchar without ":".

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from thingmint.yandex.contract.descriptors import Descriptors
     from thingmint.yandex.contract.validation import FieldViolation
 
-__all__ = ["HTTP_STATUS", "Code", "StatusFactory"]
-
 
 class Code(IntEnum):
     """google.rpc.Code, which are gRPC's status codes."""

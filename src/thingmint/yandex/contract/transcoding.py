@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from thingmint.yandex.contract.descriptors import Descriptors
 
-__all__ = ["RequestReader"]
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _JSON = re.compile(r'application/json[ \t]*(?:;[ \t]*charset="?utf-8"?[ \t]*)?', re.IGNORECASE)

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from thingmint.yandex.contract.descriptors import Descriptors
 
-__all__ = ["FieldViolation", "InvalidRequest", "Validator", "compile_bounds", "compile_validator"]
-
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:

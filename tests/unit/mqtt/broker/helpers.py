@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from thingmint.domain.registration import Scope
+from thingmint.domain.arns import Scope
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.interface import Broker, Message, Opening, QoS, Subscription
 from thingmint.mqtt.broker.limits import EmbeddedLimits

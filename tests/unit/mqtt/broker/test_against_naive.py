@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from thingmint.domain.registration import Scope
+from thingmint.domain.arns import Scope
 from thingmint.mqtt.broker.interface import QoS, Subscription
 from thingmint.mqtt.protocol.reasons import Reason
 

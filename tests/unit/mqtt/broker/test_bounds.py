@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Throttled
-from thingmint.domain.registration import Scope
 from thingmint.mqtt.broker.limits import Bound
 from thingmint.mqtt.broker.messages import size_of
 from thingmint.mqtt.protocol.reasons import Reason

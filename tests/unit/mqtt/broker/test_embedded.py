@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
-from thingmint.domain.registration import Scope
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.protocol.reasons import Reason
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from thingmint.domain.registration import Scope
+from thingmint.domain.arns import Scope
 from thingmint.mqtt.broker.names import RABBITMQ, STANDARD, Dialect, Names, is_acceptable
 from thingmint.mqtt.protocol.packets import NO_PROPERTIES, MessageProperties
 from thingmint.mqtt.protocol.reasons import Reason

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from structlog.testing import capture_logs
 
 from tests.unit.mqtt.broker.fake_upstream import FakeTarget, settle
-from thingmint.domain.registration import Scope
+from thingmint.domain.arns import Scope
 from thingmint.mqtt.broker import publisher
 from thingmint.mqtt.broker.interface import Message
 from thingmint.mqtt.broker.limits import Bound

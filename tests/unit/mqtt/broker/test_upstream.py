@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.unit.mqtt.broker.fake_upstream import Collector, FakeTarget, FakeTransport, settle
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
-from thingmint.domain.registration import Scope
 from thingmint.mqtt.broker.interface import Message, Opening, Subscription
 from thingmint.mqtt.broker.names import RABBITMQ, STANDARD
 from thingmint.mqtt.broker.target import Login, Target

@@ -1,4 +1,4 @@
-"""Markers are taken back by the list that made them, and by no other."""
+"""Page tokens are taken back by the list that made them, and by no other."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid
-from thingmint.domain.registration import Scope
-from thingmint.services.markers import Markers
+from thingmint.services.pages import PageTokens
 
 SCOPE = Scope("123456789012", "us-east-1")
 POSITION = (1_795_262_400_250_000, "ab" * 32)
-MARKERS = Markers(b"k" * 32)
-MARKER = MARKERS.seal("certificates-ascending", SCOPE, POSITION)
+TOKENS = PageTokens(b"k" * 32)
+MARKER = TOKENS.seal("certificates-ascending", SCOPE, POSITION)
 
 
 @pytest.mark.parametrize("position", [POSITION, (0, "00" * 32), (-1, "ff" * 32), (2**63 - 1, "0f" * 32)])
 def test_a_marker_says_where_to_go_on(position: tuple[int, str]) -> None:
-    sealed = MARKERS.seal("certificates-ascending", SCOPE, position)
-    assert MARKERS.open("certificates-ascending", SCOPE, sealed) == position
+    sealed = TOKENS.seal("certificates-ascending", SCOPE, position)
+    assert TOKENS.open("certificates-ascending", SCOPE, sealed) == position
     assert re.fullmatch(r"[A-Za-z0-9+/]{1,1022}={0,2}", sealed)  # AWS's Marker shape
 
 
 @pytest.mark.parametrize(
-    ("markers", "listing", "scope"),
+    ("tokens", "listing", "scope"),
     [
-        (Markers(b"K" * 32), "certificates-ascending", SCOPE),
-        (MARKERS, "certificates-descending", SCOPE),
-        (MARKERS, "certificates", SCOPE),
-        (MARKERS, "certificates-ascending", Scope("123456789013", "us-east-1")),
-        (MARKERS, "certificates-ascending", Scope("123456789012", "eu-central-1")),
+        (PageTokens(b"K" * 32), "certificates-ascending", SCOPE),
+        (TOKENS, "certificates-descending", SCOPE),
+        (TOKENS, "certificates", SCOPE),
+        (TOKENS, "certificates-ascending", Scope("123456789013", "us-east-1")),
+        (TOKENS, "certificates-ascending", Scope("123456789012", "eu-central-1")),
         # The same characters, divided otherwise.
-        (MARKERS, "certificates-ascending", Scope("12345678901", "2us-east-1")),
-        (MARKERS, "certificates-ascending1", Scope("23456789012", "us-east-1")),
+        (TOKENS, "certificates-ascending", Scope("12345678901", "2us-east-1")),
+        (TOKENS, "certificates-ascending1", Scope("23456789012", "us-east-1")),
     ],
 )
-def test_no_other_list_takes_it(markers: Markers, listing: str, scope: Scope) -> None:
+def test_no_other_list_takes_it(tokens: PageTokens, listing: str, scope: Scope) -> None:
     with pytest.raises(Invalid) as refused:
-        markers.open(listing, scope, MARKER)
+        tokens.open(listing, scope, MARKER)
     assert str(refused.value) == "marker is not one that this list returned"
 
 
@@ -50,7 +50,7 @@ def test_no_byte_of_it_can_be_changed(position: int) -> None:
     raw = bytearray(base64.b64decode(MARKER))
     raw[position] ^= 1
     with pytest.raises(Invalid):
-        MARKERS.open("certificates-ascending", SCOPE, base64.b64encode(raw).decode())
+        TOKENS.open("certificates-ascending", SCOPE, base64.b64encode(raw).decode())
 
 
 @given(
@@ -64,5 +64,5 @@ def test_no_byte_of_it_can_be_changed(position: int) -> None:
 )
 def test_any_other_word_is_refused_in_the_same_words(word: str) -> None:
     with pytest.raises(Invalid) as refused:
-        MARKERS.open("certificates-ascending", SCOPE, word)
+        TOKENS.open("certificates-ascending", SCOPE, word)
     assert str(refused.value) == "marker is not one that this list returned"

@@ -1,4 +1,4 @@
-"""The faces, and what stands behind them: which part gets which."""
+"""The APIs and the gateway, and the parts that each of them is given."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from thingmint.access.roles import Roles
 from thingmint.access.sigv4 import SigV4
 from thingmint.aws.app import AwsApi
 from thingmint.aws.contract import load_contract as load_aws_contract
+from thingmint.domain.arns import Scope
 from thingmint.domain.certificate_profiles import CLAIM, DEVICE
-from thingmint.domain.registration import Scope
 from thingmint.http.front import Front
 from thingmint.http.probes import probes
 from thingmint.mqtt.gateway import Gateway
@@ -25,7 +25,6 @@ from thingmint.services.certificates import utc_now
 from thingmint.services.change import Environment
 from thingmint.services.doorkeeping import Doorkeeping
 from thingmint.services.hostnames import list_hostnames
-from thingmint.services.markers import Markers
 from thingmint.services.pages import PageTokens
 from thingmint.settings import ConfigError
 from thingmint.yandex.app import YandexApi
@@ -51,12 +50,10 @@ if TYPE_CHECKING:
     from thingmint.tls import ListenerTLS
     from thingmint.yandex.rest import YandexRest
 
-__all__ = ["Access", "environment_of", "front", "gateway_of", "grpc_listener", "yandex_api"]
-
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What all faces share: ``store`` writes the audit record of a change along with it."""
+    """What all APIs share: ``store`` writes the audit record of a change along with it."""
 
     store: AuditedStore
     administration: Administration
@@ -84,7 +81,7 @@ def front(
             access.store,
             environment,
             access.administration,
-            AuditRecords(access.store, Markers(instance.vault.derive("audit markers"))),
+            AuditRecords(access.store, PageTokens(instance.vault.derive("audit markers"))),
         ),
         yandex=yandex,
         probes=probes(instance.store, metrics),

@@ -1,7 +1,0 @@
-"""Until the last list is converted."""
-
-from __future__ import annotations
-
-from thingmint.services.pages import PageTokens as Markers
-
-__all__ = ["Markers"]
