@@ -46,7 +46,7 @@ def check_provisioned(fleet: Fleet, certificate_id: str, thing: str) -> None:
 
 @pytest.mark.parametrize("format", ["json", "cbor"])
 @pytest.mark.parametrize("version", [5, 4])
-def test_by_hand(fleet: Fleet, version: int, format: str) -> None:
+def test_a_device_is_provisioned_with_keys_and_connects(fleet: Fleet, version: int, format: str) -> None:
     """With keys and without a subscription, in both formats and both versions of MQTT."""
     name, number = fleet.new_template(), serial()
     encode = json.dumps if format == "json" else cbor2.dumps

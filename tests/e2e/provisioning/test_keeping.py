@@ -33,7 +33,7 @@ def own_fleet(tmp_path: Path, known: Fleet | None = None) -> Iterator[Fleet]:
             yield known
 
 
-def test_what_nobody_claims_is_deleted(tmp_path: Path) -> None:
+def test_unclaimed_certificates_are_deleted_at_start(tmp_path: Path) -> None:
     with own_fleet(tmp_path) as fleet:
         name = fleet.new_template()
         with fleet.device() as device:
@@ -84,7 +84,7 @@ def test_an_answer_that_was_lost_survives_a_power_cut(tmp_path: Path) -> None:
         assert device.register(name, token, SerialNumber=number) == first
 
 
-def test_an_account_without_keys_over_mqtt(tmp_path: Path) -> None:
+def test_an_account_can_forbid_keys_over_mqtt(tmp_path: Path) -> None:
     with own_fleet(tmp_path) as fleet, fleet.device() as device:
         words = ("access", "account", "set", "keys_over_mqtt")
         done = thingmint(*words, "false", "--data-dir", fleet.server.data_dir)
@@ -105,7 +105,7 @@ def test_an_account_without_keys_over_mqtt(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM account_settings").fetchone() == (0,)
 
 
-def test_too_many_requests(tmp_path: Path) -> None:
+def test_requests_are_throttled(tmp_path: Path) -> None:
     arguments = ["--log-format=json", "--limits=aws"]
     with (
         own_server(tmp_path / "data", arguments=arguments) as server,
@@ -121,7 +121,7 @@ def test_too_many_requests(tmp_path: Path) -> None:
         assert throttled[0] == {"statusCode": 429, "errorCode": "Throttling", "errorMessage": "Rate exceeded"}
 
 
-def test_keys_made_over_mqtt_are_nowhere(tmp_path: Path) -> None:
+def test_keys_made_over_mqtt_are_kept_nowhere(tmp_path: Path) -> None:
     keys: list[str] = []
     tokens: list[bytes] = []
 

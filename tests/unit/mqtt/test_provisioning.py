@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 import cbor2
 import pytest
 
-from tests.tables import each_row
 from tests.unit import vectors
 from tests.unit.services.provisioning_support import ROLE
 from tests.unit.services.provisioning_support import body as template_body
@@ -21,7 +20,7 @@ from thingmint.access.callers import Caller
 from thingmint.access.roles import Roles
 from thingmint.access.throttle import Throttle
 from thingmint.domain.errors import LimitExceeded, Throttled, Unavailable
-from thingmint.mqtt.payloads import Unreadable, read_payload, write_payload
+from thingmint.mqtt.payloads import write_payload
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.provisioning import ProvisioningTopics, provisioning_request
 
@@ -211,26 +210,18 @@ async def test_cancellation_is_raised(topics: Topics) -> None:
         await failing(topics, asyncio.CancelledError()).ask("certificates/create")
 
 
-@each_row("tag", [*range(300), 1004, 43000, 55799, 2**32, 2**64 - 1])
-def test_no_tag_of_cbor_is_taken(tag: int) -> None:
-    values: list[Any] = ["2026-11-21T00:00:00Z", 0, b"\1", [1, 2], {}, [[]]]
-    for value in values:
-        for document in (cbor2.CBORTag(tag, value), {"a": cbor2.CBORTag(tag, value)}):
-            with pytest.raises(Unreadable):
-                read_payload(cbor2.dumps(document), "cbor")
+async def test_an_unreadable_payload_is_rejected(topics: Topics) -> None:
+    for topic in ("certificates/create", "certificates/create-from-csr", "provisioning-templates/any/provision"):
+        kind, told = await topics.ask(topic, ["a"])
+        assert (kind, told["statusCode"], told["errorCode"]) == ("rejected", 400, "InvalidPayload")
+    assert topics.log.outcomes[0].details["reason"] == "the payload cannot be parsed"
 
 
-@pytest.mark.parametrize("format", ["json", "cbor"])
-def test_what_is_written_can_be_read(format: Any) -> None:
-    document = {"a": "é", "b": {"c": "d"}}
-    written = write_payload(document, format)
-    assert read_payload(written, format) == document
-    for end in range(len(written)):
-        with pytest.raises(Unreadable):
-            read_payload(written[:end], format)
-    with pytest.raises(Unreadable):
-        read_payload(written + b"\0", format)
+@pytest.mark.parametrize("topic", ["certificates/create-from-csr", "provisioning-templates/any/provision"])
+async def test_only_keys_are_asked_for_without_a_payload(topics: Topics, topic: str) -> None:
+    assert (await topics.ask(topic))[1]["errorCode"] == "InvalidPayload"
+    assert (await topics.ask("certificates/create"))[0] == "accepted"
 
 
-def test_cbor_has_definite_lengths() -> None:
-    assert write_payload({"a": "b"}, "cbor") == b"\xa1\x61a\x61b"
+async def test_a_signing_request_has_to_be_given(topics: Topics) -> None:
+    assert (await topics.ask("certificates/create-from-csr", {}))[1]["errorCode"] == "InvalidPayload"

@@ -54,7 +54,7 @@ async def test_a_thing_is_registered_as_the_templates_role(provisioning: Provisi
 # -- tokens -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("token", ["tmo_x", "x", "tmo_" * 200])
+@pytest.mark.parametrize("token", ["tmo_", "tmo_x", "x", "é", "tmo_é", "tmo_" * 200])
 async def test_an_unknown_token_is_refused(provisioning: Provisioning, token: str) -> None:
     name = await provisioning.template(body())
     assert await refusal(provisioning.register(name, token)) == INVALID_TOKEN

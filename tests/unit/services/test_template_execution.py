@@ -293,6 +293,25 @@ async def test_a_template_without_a_certificate_answers_none(world: World) -> No
     }
 
 
+@pytest.mark.parametrize(
+    ("resource", "reason"),
+    [
+        ({"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "x"}}, "Policy default version not found"),
+        (
+            {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "a", "ThingTypeName": "x"}},
+            "thing type x does not exist",
+        ),
+        (
+            {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "a", "ThingGroups": ["x"]}},
+            "thing group x does not exist",
+        ),
+    ],
+)
+async def test_a_resource_that_does_not_exist_is_named(world: World, resource: dict[str, Any], reason: str) -> None:
+    assert await failure(register(world, {"resource": resource})) == reason
+    assert await world.count("things") == 0
+
+
 async def test_a_bad_template_is_told_as_such(world: World) -> None:
     with pytest.raises(InvalidTemplate):
         await world.aws("RegisterThing", templateBody="{}")
@@ -306,6 +325,7 @@ NEW_POLICY = {"policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocum
     [
         (by_csr() | NEW_POLICY, MalformedPolicy),
         (certificate(CertificateSigningRequest="x"), Invalid),
+        (certificate(CertificatePem="x"), Invalid),
         (by_csr() | {"thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "a b"}}}, Invalid),
     ],
 )

@@ -1,4 +1,4 @@
-"""Devices that nobody registered come to the door; and what becomes of those inside when their authority falls."""
+"""Just-in-time registration, and what becomes of open connections when a CA certificate changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def may_all(owner: Owner, *ids: str) -> None:
 
 
 def active(owner: Owner, issuer: Issuer, **facts: Any) -> Identity:
-    """A device of that authority that may do everything."""
+    """A device of that CA that may do everything."""
     made = owner.devices.identity(issuer, **facts)
     owner.iot.register_certificate(certificatePem=pem(made.certificate), caCertificatePem=issuer.pem, status="ACTIVE")
     may_all(owner, made.fingerprint)
@@ -50,44 +50,44 @@ def listener(owner: Owner) -> Identity:
     return made
 
 
-def test_just_in_time_registration(owner: Owner, other: Owner) -> None:
+def test_a_device_is_registered_just_in_time_and_connects_once_it_is_active(owner: Owner, other: Owner) -> None:
     issuer = owner.issuer()
     ca, devices = issuer.fingerprint, owner.devices
-    newcomer = devices.identity(issuer, "lamp-7")
+    device = devices.identity(issuer, "lamp-7")
     before = time.time() * 1000
     with (
         devices.listening(listener(owner), f"{EVENTS}{ca}") as events,
         other.devices.listening(listener(other), f"{EVENTS}#") as others,
     ):
-        assert devices.connect(newcomer) is SILENCE, "closed without a word"
+        assert devices.connect(device) is SILENCE, "closed without an answer"
         topic, event = events.get(timeout=PATIENCE)
         assert topic == f"{EVENTS}{ca}"
         assert before - 1000 < event.pop("timestamp") < time.time() * 1000 + 1000
         assert event == {
-            "certificateId": newcomer.fingerprint,
+            "certificateId": device.fingerprint,
             "caCertificateId": ca,
             "certificateStatus": "PENDING_ACTIVATION",
             "awsAccountId": owner.number,
             "certificateRegistrationTimestamp": None,
             "sourceIp": "127.0.0.1",
         }
-        told = owner.iot.describe_certificate(certificateId=newcomer.fingerprint)["certificateDescription"]
+        told = owner.iot.describe_certificate(certificateId=device.fingerprint)["certificateDescription"]
         assert (told["status"], told["caCertificateId"]) == ("PENDING_ACTIVATION", ca)
 
-        assert devices.connect(newcomer) is SILENCE, "and as long as it waits"
+        assert devices.connect(device) is SILENCE, "and as long as it waits"
         _, event = events.get(timeout=PATIENCE)
         registered = event["certificateRegistrationTimestamp"]
         assert isinstance(registered, str)
         assert int(registered) == int(told["creationDate"].timestamp() * 1000)
-        assert others.empty(), "nobody else hears of it"
+        assert others.empty(), "no other account is told of it"
 
-        owner.iot.update_certificate(certificateId=newcomer.fingerprint, newStatus="ACTIVE")
-        may_all(owner, newcomer.fingerprint)
-        assert devices.connect(newcomer) == ACCEPTED
+        owner.iot.update_certificate(certificateId=device.fingerprint, newStatus="ACTIVE")
+        may_all(owner, device.fingerprint)
+        assert devices.connect(device) == ACCEPTED
         with pytest.raises(queue.Empty):
             events.get(timeout=0.3)
     [found] = owner.iot.list_certificates_by_ca(caCertificateId=ca)["certificates"]
-    assert found["certificateId"] == newcomer.fingerprint
+    assert found["certificateId"] == device.fingerprint
 
 
 ROLE = {"Effect": "Allow", "Action": ["iot:*"], "Resource": "*"}
@@ -95,7 +95,7 @@ SERVICE = {"Effect": "Allow", "Principal": {"Service": "iot.amazonaws.com"}, "Ac
 
 
 def role(owner: Owner, statement: Any) -> str:
-    """The ARN of a new one that AWS IoT may work as."""
+    """The ARN of a new one that AWS IoT may assume."""
     made = f"jitp-{secrets.token_hex(4)}"
     owner.operator.ask("role.create", name=made, trust_policy=document(SERVICE))
     owner.operator.attach(f"role/{made}", statement)
@@ -125,7 +125,7 @@ def template(policy: str) -> str:
 
 
 @pytest.mark.parametrize("by_name", [True, False])
-def test_just_in_time_provisioning(owner: Owner, by_name: bool) -> None:
+def test_a_device_is_provisioned_just_in_time(owner: Owner, by_name: bool) -> None:
     iot, devices, arn = owner.iot, owner.devices, role(owner, ROLE)
     config = {"templateBody": template(document(ALLOW_ALL)), "roleArn": arn}
     if by_name:
@@ -137,14 +137,14 @@ def test_just_in_time_provisioning(owner: Owner, by_name: bool) -> None:
         config = {"templateName": kept}
     issuer = owner.issuer(registrationConfig=config)
     thing = f"lamp-{secrets.token_hex(4)}"
-    newcomer = devices.identity(issuer, name(thing, (NameOID.COUNTRY_NAME, "FI")))
+    device = devices.identity(issuer, name(thing, (NameOID.COUNTRY_NAME, "FI")))
     with devices.listening(listener(owner), f"{EVENTS}{issuer.fingerprint}") as events:
-        assert devices.connect(newcomer) is SILENCE
-        assert owner.status(newcomer.fingerprint) == "ACTIVE"
-        assert devices.connect(newcomer) == ACCEPTED, "and it comes again as who it now is"
-        assert events.empty(), "nobody has to do anything about it"
+        assert devices.connect(device) is SILENCE
+        assert owner.status(device.fingerprint) == "ACTIVE"
+        assert devices.connect(device) == ACCEPTED, "and it reconnects as the thing that it now is"
+        assert events.empty(), "there is nothing to be done about it"
     assert iot.describe_thing(thingName=thing)["attributes"] == {"country": "FI"}
-    cert = f"arn:aws:iot:us-east-1:{owner.number}:cert/{newcomer.fingerprint}"
+    cert = f"arn:aws:iot:us-east-1:{owner.number}:cert/{device.fingerprint}"
     assert iot.list_thing_principals(thingName=thing)["principals"] == [cert]
     assert len(iot.list_attached_policies(target=cert)["policies"]) == 1
 
@@ -157,56 +157,36 @@ def test_provisioning_that_fails_leaves_nothing(owner: Owner) -> None:
     }
     issuer = owner.issuer(registrationConfig=config)
     thing = f"lamp-{secrets.token_hex(4)}"
-    newcomer = devices.identity(issuer, name(thing, (NameOID.COUNTRY_NAME, "FI")))
-    assert devices.connect(newcomer) == REFUSED
+    device = devices.identity(issuer, name(thing, (NameOID.COUNTRY_NAME, "FI")))
+    assert devices.connect(device) == REFUSED
     assert devices.connect(devices.identity(issuer, "no country")) == REFUSED
     assert iot.list_certificates_by_ca(caCertificateId=issuer.fingerprint)["certificates"] == []
     with pytest.raises(iot.exceptions.ResourceNotFoundException):
         iot.describe_thing(thingName=thing)
-    for arn in (f"arn:aws:iam::{owner.number}:role/nobody", role(owner, ROLE)):
+    for arn in (f"arn:aws:iam::{owner.number}:role/unknown", role(owner, ROLE)):
         config["roleArn"] = arn
         iot.update_ca_certificate(certificateId=issuer.fingerprint, registrationConfig=config)
-        result = devices.connect(newcomer)
-        assert result == (REFUSED if arn.endswith("nobody") else SILENCE)
-    assert devices.connect(newcomer) == ACCEPTED
+        result = devices.connect(device)
+        assert result == (REFUSED if arn.endswith("unknown") else SILENCE)
+    assert devices.connect(device) == ACCEPTED
 
 
-def test_who_is_not_registered(owner: Owner, other: Owner) -> None:
-    issuer, devices = owner.issuer(), owner.devices
-    now = datetime.now(UTC)
-    closed = owner.issuer(allowAutoRegistration=False)
-    inactive = owner.issuer(setAsActive=False)
-    for identity in (
-        devices.identity(new_issuer()),
-        devices.identity(new_issuer("Another")),
-        devices.identity(closed),
-        devices.identity(inactive),
-        devices.identity(issuer, begins=now - timedelta(days=2), ends=now - timedelta(days=1)),
-        devices.identity(issuer, begins=now + timedelta(days=1), ends=now + timedelta(days=2)),
-        devices.with_key(issuer.certificate, issuer.key),
-    ):
-        assert devices.connect(identity) == REFUSED
-        answer = owner.iot.list_certificates(pageSize=250)["certificates"]
-        assert identity.fingerprint not in [found["certificateId"] for found in answer]
-    assert devices.connect(devices.identity(issuer), other.endpoint) == REFUSED, "another account's endpoint"
-
-
-def test_without_an_endpoint(owner: Owner, other: Owner) -> None:
-    """DEFAULT is proof of ownership: a stranger that registers the same certificate takes nobody's devices away."""
+def test_without_an_endpoint_the_owner_of_the_ca_registers(owner: Owner, other: Owner) -> None:
+    """DEFAULT is proof of ownership: who registers the same certificate as SNI_ONLY takes no devices away."""
     issuer, devices = owner.issuer(), owner.devices
     other.iot.register_ca_certificate(
         caCertificate=issuer.pem, certificateMode="SNI_ONLY", setAsActive=True, allowAutoRegistration=True
     )
-    newcomer = devices.identity(issuer)
-    assert devices.connect(newcomer, "localhost") is SILENCE
-    assert owner.status(newcomer.fingerprint) == "PENDING_ACTIVATION"
+    device = devices.identity(issuer)
+    assert devices.connect(device, "localhost") is SILENCE
+    assert owner.status(device.fingerprint) == "PENDING_ACTIVATION"
     with pytest.raises(other.iot.exceptions.ResourceNotFoundException):
-        other.status(newcomer.fingerprint)
-    assert devices.connect(newcomer, other.endpoint) is SILENCE
-    assert other.status(newcomer.fingerprint) == "PENDING_ACTIVATION"
+        other.status(device.fingerprint)
+    assert devices.connect(device, other.endpoint) is SILENCE
+    assert other.status(device.fingerprint) == "PENDING_ACTIVATION"
 
 
-def test_revoked_and_deleted_is_never_again(owner: Owner) -> None:
+def test_a_certificate_that_was_revoked_and_deleted_is_refused(owner: Owner) -> None:
     issuer, devices = owner.issuer(), owner.devices
     identity = devices.identity(issuer)
     assert devices.connect(identity) is SILENCE
@@ -228,7 +208,7 @@ def test_revoked_and_deleted_is_never_again(owner: Owner) -> None:
     assert owner.iot.list_certificates_by_ca(caCertificateId=issuer.fingerprint)["certificates"] == []
 
 
-def test_a_flood_is_slowed_down(owner: Owner) -> None:
+def test_a_device_that_connects_again_and_again_is_throttled(owner: Owner) -> None:
     issuer, devices = owner.issuer(), owner.devices
     identity = devices.identity(issuer)
     with devices.listening(listener(owner), f"{EVENTS}{issuer.fingerprint}") as events:
@@ -238,7 +218,7 @@ def test_a_flood_is_slowed_down(owner: Owner) -> None:
         assert 1 <= events.qsize() <= 6
 
 
-def test_the_audit_trail_tells(owner: Owner) -> None:
+def test_just_in_time_registration_is_audited(owner: Owner) -> None:
     issuer, devices = owner.issuer(), owner.devices
     identity = devices.identity(issuer)
     devices.connect(identity)
@@ -255,11 +235,11 @@ def test_the_audit_trail_tells(owner: Owner) -> None:
 
 
 @pytest.mark.parametrize("how", ["deactivated", "deleted"])
-def test_open_connections_follow_their_authority(owner: Owner, how: str) -> None:
+def test_open_connections_follow_their_ca(owner: Owner, how: str) -> None:
     issuer, devices = owner.issuer(), owner.devices
     identity, bystander = active(owner, issuer), active(owner, owner.issuer())
     with devices.connected(identity) as sock, devices.connected(bystander) as other_sock:
-        time.sleep(0.8)  # until what was changed before has been heard, which makes the door look again too
+        time.sleep(0.8)  # until what was changed before has been heard, which makes the gateway look again too
         owner.iot.update_ca_certificate(certificateId=issuer.fingerprint, newStatus="INACTIVE")
         if how == "deleted":
             owner.iot.delete_ca_certificate(certificateId=issuer.fingerprint)
@@ -274,7 +254,7 @@ def test_open_connections_follow_their_authority(owner: Owner, how: str) -> None
     assert devices.connect(identity) == ACCEPTED
 
 
-def test_an_authority_ends(owner: Owner) -> None:
+def test_open_connections_end_with_their_ca_certificate(owner: Owner) -> None:
     issuer = new_issuer(ends=datetime.now(UTC) + timedelta(seconds=4))
     owner.prove(issuer)
     identity, devices = active(owner, issuer), owner.devices
@@ -284,7 +264,7 @@ def test_an_authority_ends(owner: Owner) -> None:
     assert devices.connect(identity) == REFUSED
 
 
-def test_other_accounts_authorities_change_nothing(owner: Owner, other: Owner) -> None:
+def test_other_accounts_ca_certificates_change_nothing(owner: Owner, other: Owner) -> None:
     issuer, devices = owner.issuer(), owner.devices
     identity = active(owner, issuer)
     other.iot.register_ca_certificate(caCertificate=issuer.pem, certificateMode="SNI_ONLY", setAsActive=True)
@@ -293,8 +273,8 @@ def test_other_accounts_authorities_change_nothing(owner: Owner, other: Owner) -
         assert not closed_within(sock, 0.7)
 
 
-def test_hostile_names(owner: Owner) -> None:
-    """Names of the issuer's that nobody has, that are long or strange: each is a stranger."""
+def test_hostile_names_are_refused(owner: Owner) -> None:
+    """Issuers' names that no CA certificate has, or that are long or odd."""
     devices, issuer = owner.devices, owner.issuer()
     for common_name in ("' OR 1=1 --", "\u0000", "é" * 32):
         key = ec.generate_private_key(ec.SECP256R1())

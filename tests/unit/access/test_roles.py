@@ -1,0 +1,93 @@
+"""Acting as a role that a provisioning template or a CA certificate names."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.vectors import NOW
+from tests.world import OURS, THEIRS
+from thingmint.access.context import RequestContext
+from thingmint.access.roles import Roles
+from thingmint.domain.errors import Denied
+
+if TYPE_CHECKING:
+    from tests.world import World
+    from thingmint.services.change import Authorize
+
+ROLE = f"arn:aws:iam::{OURS.account}:role/provisioning"
+SOURCE = f"arn:aws:iot:us-east-1:{OURS.account}:provisioningtemplate/lamps"
+
+
+def trust(service: str = "iot.amazonaws.com", **further: Any) -> str:
+    statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": service}, **further}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def policy(**statement: Any) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Resource": "*", **statement}]})
+
+
+async def new_role(world: World, trust_policy: str, document: str | None = None) -> None:
+    administration, account = world.administration, OURS.account
+    await administration.create_principal(account, "role", "provisioning", trust_policy=trust_policy)
+    if document is not None:
+        await administration.put_policy(account, "p", document)
+        await administration.attach_policy(account, "role", "provisioning", "p")
+
+
+async def effects(world: World, role: str = ROLE) -> Authorize:
+    context = RequestContext(api="mqtt", operation="RegisterThing", now=NOW)
+    return await Roles(world.directory).effects(context, OURS, role, SOURCE)
+
+
+async def test_a_role_may_what_its_policies_allow(world: World) -> None:
+    await new_role(world, trust(), policy(Action="iot:CreateThing"))
+    authorize = await effects(world)
+    authorize("iot:CreateThing", ("x",), {})
+    with pytest.raises(Denied) as denied:
+        authorize("iot:UpdateThing", ("x",), {})
+    assert (denied.value.principal, denied.value.action, denied.value.resource) == (ROLE, "iot:UpdateThing", "x")
+
+
+async def test_conditions_know_the_region_and_what_is_told_of_the_effect(world: World) -> None:
+    known = {"StringEquals": {"aws:RequestedRegion": OURS.region}, "ArnEquals": {"iot:thingArn": SOURCE}}
+    await new_role(world, trust(), policy(Action="iot:AttachThingPrincipal", Condition=known))
+    authorize = await effects(world)
+    authorize("iot:AttachThingPrincipal", ("x",), {"iot:thingArn": SOURCE})
+    with pytest.raises(Denied):
+        authorize("iot:AttachThingPrincipal", ("x",), {})
+
+
+async def test_a_role_can_trust_one_template_alone(world: World) -> None:
+    await new_role(world, trust(Condition={"ArnEquals": {"aws:SourceArn": SOURCE}}))
+    await effects(world)
+    with pytest.raises(Denied):
+        await Roles(world.directory).effects(
+            RequestContext(api="mqtt", operation="RegisterThing", now=NOW), OURS, ROLE, f"{SOURCE}2"
+        )
+
+
+@pytest.mark.parametrize(
+    "role", [ROLE.replace(":role/", ":user/"), ROLE.replace(OURS.account, THEIRS.account), f"{ROLE}2", "x"]
+)
+async def test_only_a_role_of_the_account_can_be_assumed(world: World, role: str) -> None:
+    await new_role(world, trust())
+    with pytest.raises(Denied) as denied:
+        await effects(world, role)
+    assert (denied.value.principal, denied.value.action) == (role, "sts:AssumeRole")
+
+
+async def test_a_role_that_does_not_trust_the_service_cannot_be_assumed(world: World) -> None:
+    await new_role(world, trust("ec2.amazonaws.com"))
+    with pytest.raises(Denied):
+        await effects(world)
+
+
+async def test_a_disabled_role_cannot_be_assumed(world: World) -> None:
+    await new_role(world, trust())
+    await world.administration.set_principal_status(OURS.account, "role", "provisioning", active=False)
+    with pytest.raises(Denied):
+        await effects(world)
