@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import re
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from google.protobuf.json_format import MessageToDict
 
 if TYPE_CHECKING:
@@ -37,4 +38,13 @@ class JsonWriter:
         elif name in self._operation_lists:
             for operation in value.get(self._operation_lists[name], ()):
                 operation.setdefault("done", False)
-        return json.dumps(value, indent=1, ensure_ascii=False).encode()
+        return _halved(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+
+
+# No text in JSON has a line break of its own, so every blank after one is indentation.
+_INDENTATION = re.compile(rb"\n((?:  )+)")
+
+
+def _halved(printed: bytes) -> bytes:
+    """The same with an indent of one space; the standard library, which can print that, takes twice as long."""
+    return _INDENTATION.sub(lambda found: b"\n" + found[1][::2], printed)
