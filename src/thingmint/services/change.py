@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from thingmint.domain.ids import new_uuid
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -94,6 +95,6 @@ class Change(Query):
 
     ids: Ids = field(default_factory=Ids)
 
-    def new_id(self, make: Callable[[], str] = lambda: str(uuid.uuid4())) -> str:
+    def new_id(self, make: Callable[[], str] = new_uuid) -> str:
         """An id, a UUID unless ``make`` makes another kind; the same one if the body is run again."""
         return self.ids.draw(make)
