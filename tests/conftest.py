@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-from tests.world import new_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,6 +21,23 @@ for _name in list(os.environ):
         del os.environ[_name]
 os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+# Over a hundred servers are started: none compiles its modules again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def _use_memory_for_files(folder: str = "/dev/shm") -> None:
+    """Stores are synced thousands of times, and a process that is killed, the worst that tests do, loses nothing that
+    was written: no test needs a disk. Nothing changes for those who set TMPDIR, and where memory is short."""
+    if "TMPDIR" in os.environ or not os.access(folder, os.W_OK | os.X_OK):
+        return
+    there = os.statvfs(folder)
+    if there.f_bavail * there.f_frsize >= 2 * 2**30 and not there.f_flag & os.ST_NOEXEC:  # hooks are executed
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+
+
+_use_memory_for_files()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,5 +55,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(params=["sqlite"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    from tests.world import new_world  # here, as it imports most of the product
+
     async with new_world(tmp_path, engine=request.param) as opened:
         yield opened
