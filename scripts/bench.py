@@ -21,6 +21,7 @@ from benchmarks.cases import CASES, Bench
 from benchmarks.figures import Figure
 from benchmarks.load import LoadFailed
 from benchmarks.machine import describe_machine
+from benchmarks.measuring import SERVE
 from benchmarks.profiles import LOADS, profile
 from benchmarks.report import as_json, as_markdown, as_table, disturbance
 from thingmint.testing import ServerFailed, running_server
@@ -95,11 +96,11 @@ def _progress(console: Console) -> Progress:
 def _measure(cases: Sequence[Case], data_dir: Path, step: Callable[[str], None], *, quick: bool) -> list[Figure]:
     figures = []
     start = time.monotonic()
-    with running_server(data_dir, arguments=["--log-format=json"]) as server:
+    with running_server(data_dir, arguments=SERVE) as server:
         figures.append(Figure("idle", "Start to ready, new data directory", time.monotonic() - start, "s"))
         server.stop()
     start = time.monotonic()
-    with running_server(data_dir, arguments=["--log-format=json"]) as server:
+    with running_server(data_dir, arguments=SERVE) as server:
         figures.append(Figure("idle", "Start to ready", time.monotonic() - start, "s"))
         bench = Bench(server, quick, step)
         for case in cases:

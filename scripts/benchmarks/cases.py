@@ -22,7 +22,7 @@ from benchmarks.figures import Budget, Figure
 from benchmarks.lint import lint_cost
 from benchmarks.load import Load, Target
 from benchmarks.machine import resident_bytes, sync_time
-from benchmarks.measuring import mean_cost, measured, quantile
+from benchmarks.measuring import POOL, mean_cost, measured, quantile
 from benchmarks.provisioning import PROVISIONING_STEPS, provisioning
 from benchmarks.signed import Signer, bearer_get, new_csr, plain_get
 from benchmarks.yandex import WIRES, Fleet
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CASES", "Bench", "Case"]
 
-_POOL = 32  # the server's default
 _CERTIFICATES = 64  # that DescribeCertificate goes round
 _SLOW_SYNC = 0.0002  # seconds; the budget of what has to be durable holds up to this
 _WARM_UP = 0.5  # seconds
@@ -78,7 +77,7 @@ class Bench:
         while time.monotonic() < deadline:
             with urllib.request.urlopen(f"{self.server.http_url}/metrics") as answer:
                 found = _POOL_READY.search(answer.read().decode())
-            if found is not None and float(found[1]) >= _POOL:
+            if found is not None and float(found[1]) >= POOL:
                 return
             time.sleep(0.1)
         raise TimeoutError(f"the key pool was not full after {_PATIENCE:.0f} seconds")
@@ -125,11 +124,11 @@ def burst(bench: Bench) -> list[Figure]:
         offset = log.stat().st_size
         for _ in range(bursts):
             bench.wait_for_pool()
-            costs.append(bench.measured(load, count=_POOL)[1])
+            costs.append(bench.measured(load, count=POOL)[1])
     time.sleep(_LOG_DELAY)
     server = sorted(_server_times(log, offset, "CreateKeysAndCertificate"))
-    if len(server) != bursts * _POOL:
-        raise ValueError(f"the log tells of {len(server)} requests, not of {bursts * _POOL}")
+    if len(server) != bursts * POOL:
+        raise ValueError(f"the log tells of {len(server)} requests, not of {bursts * POOL}")
     what = "CreateKeysAndCertificate, bursts of 32 over 4 connections, "
     cost = mean_cost(costs)
     return [
@@ -150,7 +149,7 @@ def sustained(bench: Bench) -> list[Figure]:
         bare.append(bare_generation(threads, seconds))
         bench.step(f"sustained CreateKeysAndCertificate, turn {turn}")
         with Load(bench.https, 4 * threads, [Signer(bench.server).create_keys()]) as load:
-            load.run(count=_POOL + 4 * threads)  # what lay ready
+            load.run(count=POOL + 4 * threads)  # what lay ready
             served.append(bench.measured(load, seconds))
     bare_rate = statistics.mean(rate for rate, _ in bare)
     bare_cost = statistics.mean(cost for _, cost in bare)

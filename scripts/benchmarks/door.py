@@ -18,7 +18,7 @@ from benchmarks.devices import Devices
 from benchmarks.figures import Budget, Figure
 from benchmarks.fleet import make_fleet, register
 from benchmarks.machine import resident_bytes
-from benchmarks.measuring import mean_cost, measured, quantile
+from benchmarks.measuring import SERVE, mean_cost, measured, quantile
 from benchmarks.mosquitto import mosquitto_version, running_mosquitto
 from thingmint.testing import running_server
 
@@ -76,7 +76,7 @@ def door(bench: Bench) -> list[Figure]:
     try:
         with contextlib.ExitStack() as stack:
             fleet = make_fleet(folder / "fleet", 1_000 if bench.quick else 5_000)
-            server = stack.enter_context(running_server(folder / "data", arguments=["--log-format=json"]))
+            server = stack.enter_context(running_server(folder / "data", arguments=SERVE))
             register(server, fleet)
             subjects = list(_subjects(stack, folder, server, fleet))
             figures = [] if len(subjects) > 1 else [_absent()]

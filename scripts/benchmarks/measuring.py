@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from benchmarks.load import Outcome
 
-__all__ = ["mean_cost", "measured", "quantile"]
+__all__ = ["POOL", "SERVE", "mean_cost", "measured", "quantile"]
+
+POOL = 32  # the server's default, which it does not have under test
+SERVE = ("--log-format=json", f"--key-pool={POOL}")
 
 
 def measured(pid: int, run: Callable[[], Outcome]) -> tuple[float, Cost]:

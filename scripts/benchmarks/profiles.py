@@ -16,6 +16,7 @@ import thingmint
 from benchmarks.cases import Bench
 from benchmarks.door import visitors
 from benchmarks.load import Load
+from benchmarks.measuring import SERVE
 from benchmarks.signed import Signer, new_csr
 from benchmarks.yandex import Fleet
 from thingmint.testing import running_server
@@ -109,7 +110,7 @@ def profile(case: str, data_dir: Path) -> Profile:
     samples = data_dir.with_name(f"{data_dir.name}.samples")
     path = os.pathsep.join([str(_SAMPLING), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {"PYTHONPATH": path, "BENCH_SAMPLES": str(samples)}
-    with running_server(data_dir, arguments=["--log-format=json"], environment=environment) as server:
+    with running_server(data_dir, arguments=SERVE, environment=environment) as server:
         bench = Bench(server)
         load = LOADS[case](bench)
         bench.wait_for_pool()

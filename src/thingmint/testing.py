@@ -26,6 +26,7 @@ __all__ = ["RunningServer", "ServerFailed", "running_server"]
 
 _START_TIMEOUT = 30.0  # seconds
 _STOP_TIMEOUT = 40.0
+_DEFAULTS = {"THINGMINT_KEY_POOL": "2"}  # each key pair takes some 60 ms of CPU, and most tests ask for none
 
 
 class ServerFailed(Exception):
@@ -95,7 +96,8 @@ def running_server(
     """Starts `thingmint serve`, and stops it at the end if it still runs.
 
     Without ``data_dir`` a new one is made, and removed at the end. ``arguments`` are further ones of `thingmint
-    serve`, ``environment`` further variables. Raises ServerFailed.
+    serve`, ``environment`` further variables. It keeps fewer key pairs ready than usual, unless these say how many.
+    Raises ServerFailed.
     """
     folder = Path(tempfile.mkdtemp(prefix="thingmint-")) if data_dir is None else None
     place = folder / "data" if folder is not None else data_dir
@@ -106,6 +108,7 @@ def running_server(
     command = [sys.executable, "-m", "thingmint", "serve", f"--data-dir={place}"]
     command += ["--api-port=0", "--http-port=0", "--grpc-port=0", "--mqtt-port=0"]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("THINGMINT_")}
+    variables = inherited | _DEFAULTS | dict(environment or {})
     try:
         with output.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603
@@ -113,7 +116,7 @@ def running_server(
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=inherited | dict(environment or {}),
+                env=variables,
             )
         try:
             ports = _wait_until_ready(process, listeners, output)

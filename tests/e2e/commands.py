@@ -41,6 +41,6 @@ def thingmint(
 def own_server(
     data_dir: Path | None = None, *, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
 ) -> Iterator[RunningServer]:
-    """A server for one test: it keeps few keys ready, as each costs 55 ms that another test could use."""
-    with running_server(data_dir, arguments=["--key-pool=2", *arguments], environment=environment) as server:
+    """A server for one test."""
+    with running_server(data_dir, arguments=arguments, environment=environment) as server:
         yield server

@@ -127,9 +127,7 @@ def opened_door(folder: Path, **environment: str) -> Iterator[Door]:
     }
     variables = {"THINGMINT_ENDPOINTS": json.dumps(endpoints), "THINGMINT_MQTT_ALPN_PORT": "0", **environment}
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(
-            running_server(data, arguments=["--log-format=json", "--key-pool=2"], environment=variables)
-        )
+        server = stack.enter_context(running_server(data, arguments=["--log-format=json"], environment=variables))
         fleets = {}
         for name, made in accounts.items():
             iot = stack.enter_context(contextlib.closing(iot_client(server, **keys_of(made))))

@@ -48,7 +48,7 @@ def test_interrupted_with_devices_connected(tmp_path: Path) -> None:
         assert log.splitlines()[-1].find('"stopped"') > 0
     # On the same directory, with the same certificate; what only the embedded broker knew is gone.
     data = door.server.data_dir
-    with running_server(data, arguments=["--log-format=json", "--key-pool=2"]) as server:
+    with running_server(data, arguments=["--log-format=json"]) as server:
         with Device(server, made) as device:
             assert not device.connect(name, clean_start=False, session_expiry=60).session_present
             assert device.is_open
@@ -60,7 +60,7 @@ def test_interrupted_with_devices_connected(tmp_path: Path) -> None:
 def test_settings_from_a_file(tmp_path: Path) -> None:
     """An ``[endpoints]`` table in thingmint.toml, for the account that there is."""
     data = tmp_path / "data"
-    with running_server(data, arguments=["--key-pool=2"]) as server, contextlib.closing(iot_client(server)) as iot:
+    with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:
         issued = iot.create_keys_and_certificate(setAsActive=True)
         account = issued["certificateArn"].split(":")[4]
         iot.create_policy(policyName="p", policyDocument=_EVERYTHING)
@@ -71,7 +71,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         f'"y.example.org" = {{ account = "{account}", region = "us-east-1", cloud = "yandex" }}\n'
     )
     with (
-        running_server(data, arguments=["--key-pool=2", f"--config={config}"]) as server,
+        running_server(data, arguments=[f"--config={config}"]) as server,
         contextlib.closing(iot_client(server)) as iot,
     ):
         assert iot.describe_endpoint()["endpointAddress"] == "iot.example.org"
@@ -94,7 +94,7 @@ def test_killed_with_devices_connected(tmp_path: Path) -> None:
         device.until_closed()
         device.drop()
     with (
-        running_server(door.server.data_dir, arguments=["--key-pool=2"]) as server,
+        running_server(door.server.data_dir) as server,
         Device(server, made) as again,
     ):
         with pytest.raises(Closed) as caught:
