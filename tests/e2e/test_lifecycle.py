@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from tests.e2e.access.operator import database
 from tests.e2e.commands import own_server, thingmint
 from tests.e2e.conftest import iot_client, registered
 from tests.e2e.material import csr_pem, self_signed_pem
@@ -29,7 +29,7 @@ from tests.e2e.wire import connected, exchange, one_request, read_answer, until
 from thingmint.testing import ServerFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from tests.e2e.signing import Signer
     from thingmint.testing import RunningServer
@@ -59,8 +59,13 @@ def contents(data: Path, *, without: tuple[str, ...] = ()) -> dict[str, bytes]:
 _KEPT = ["ca.key", "ca.pem", "clients/aws.env", "clients/token", "device-ca.key", "device-ca.pem", "master.key"]
 
 
-def test_init_leaves_its_files_with_their_modes(data: Path) -> None:
-    said = init(data)
+def test_init_leaves_private_files_whatever_the_umask(data: Path) -> None:
+    data.mkdir(mode=0o755)
+    old = os.umask(0)
+    try:
+        said = init(data)
+    finally:
+        os.umask(old)
     assert str(data / "ca.pem") in said
     assert set(_KEPT) < set(contents(data))
     for path in (data, *data.rglob("*")):
@@ -69,115 +74,9 @@ def test_init_leaves_its_files_with_their_modes(data: Path) -> None:
     assert {path.name for path in data.iterdir() if path.is_dir()} == {"clients"}
 
 
-def test_init_in_a_directory_that_others_may_read_closes_it(data: Path) -> None:
-    data.mkdir(mode=0o755)
-    old = os.umask(0)
-    try:
-        init(data)
-    finally:
-        os.umask(old)
-    for path in (data, *data.rglob("*")):
-        assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
-
-
-def test_the_two_roots(data: Path) -> None:
-    init(data)
-    roots = [x509.load_pem_x509_certificate((data / name).read_bytes()) for name in ("ca.pem", "device-ca.pem")]
-    for root, name in zip(roots, ("ca.key", "device-ca.key"), strict=True):
-        assert root.not_valid_after_utc > datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)
-        root.verify_directly_issued_by(root)
-        pem = (data / name).read_bytes()
-        assert pem.startswith(b"-----BEGIN PRIVATE KEY-----\n")
-        key: Any = load_pem_private_key(pem, None)
-        assert key.public_key() == root.public_key()
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        assert key.curve.name == "secp256r1"
-        assert root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    assert roots[0].public_key() != roots[1].public_key()
-    assert roots[0].subject != roots[1].subject
-
-
-def test_init_again_changes_nothing_and_says_so(data: Path) -> None:
-    init(data)
-    before = contents(data)
-    for _ in range(2):
-        assert "no key and no credential was changed" in init(data)
-        assert "Added" not in init(data, "--hostname=localhost", "--region=us-east-1")
-    assert contents(data) == before
-
-
-def test_init_again_extends_names_and_regions(data: Path) -> None:
+def test_names_are_added_before_while_and_after_a_server_runs(data: Path) -> None:
     init(data, "--hostname=iot.example.org")
     before = contents(data)
-    said = init(data, "--hostname=Second.Example.Org", "--hostname=iot.example.org", "--region=eu-west-1")
-    assert "no key and no credential was changed" in said
-    assert "Added hostnames: second.example.org\n" in said
-    assert "Added regions: eu-west-1\n" in said
-    after = contents(data)
-    assert {name: after[name] for name in _KEPT} == {name: before[name] for name in _KEPT}
-    with own_server(data) as server:
-        names = listener_names(server)
-        assert names == {"iot.example.org", "localhost", "127.0.0.1", "::1", "second.example.org"}
-        assert server.environment()["AWS_ENDPOINT_URL_IOT"] == f"https://iot.example.org:{server.ports['api']}"
-        west = iot_client(server, region_name="eu-west-1", endpoint_url=server.api_url)
-        assert west.describe_endpoint()["endpointAddress"] == "iot.example.org"
-        west.close()
-
-
-def test_init_for_scripts(data: Path) -> None:
-    assert json.loads(init(data, "--output=json")) == {
-        "data_dir": str(data),
-        "created": True,
-        "hostnames": [],
-        "regions": [],
-    }
-    again = json.loads(init(data, "--output=json", "--hostname=a.example.org"))
-    assert again == {"data_dir": str(data), "created": False, "hostnames": ["a.example.org"], "regions": []}
-
-
-def test_no_two_instances_share_a_secret(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        init(tmp_path / name)
-    one, two = (contents(tmp_path / name) for name in ("one", "two"))
-    for name in _KEPT:
-        assert one[name] != two[name]
-    secrets = [
-        {line for line in files["clients/aws.env"].splitlines() if line.startswith(b"AWS_") and b"KEY" in line}
-        for files in (one, two)
-    ]
-    assert len(secrets[0]) == 2
-    assert not secrets[0] & secrets[1]
-
-
-def test_aws_env_says_what_it_does_to_a_shell(data: Path) -> None:
-    init(data)
-    text = (data / "clients" / "aws.env").read_text()
-    assert f"# Use: set -a; . {data}/clients/aws.env; set +a" in text
-    assert "AWS_CA_BUNDLE replaces" in text
-    with own_server(data) as server:
-        shown = subprocess.run(
-            ["/bin/sh", "-c", f"set -a; . {data}/clients/aws.env; set +a; env"],
-            env={},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        found = dict(line.split("=", 1) for line in shown.splitlines() if line.startswith("AWS_"))
-        assert found == server.environment()
-        assert set(found) == {
-            "AWS_ACCESS_KEY_ID",
-            "AWS_SECRET_ACCESS_KEY",
-            "AWS_SESSION_TOKEN",
-            "AWS_DEFAULT_REGION",
-            "AWS_REGION",
-            "AWS_ENDPOINT_URL_IOT",
-            "AWS_CA_BUNDLE",
-        }
-        assert found["AWS_DEFAULT_REGION"] == "us-east-1"
-        assert found["AWS_CA_BUNDLE"] == str(data / "ca.pem")
-
-
-def test_init_while_a_server_runs(data: Path) -> None:
     with own_server(data) as server:
         sock = data / "admin.sock"
         assert stat.S_ISSOCK(sock.stat().st_mode)
@@ -196,11 +95,43 @@ def test_init_while_a_server_runs(data: Path) -> None:
                 assert read_answer(fresh, bytearray()).status == 200
             kept.sendall(one_request("GET", "/healthz", {"host": "localhost"}))
             assert read_answer(kept, buffered).status == 200
-        assert "Added" not in init(data, "--hostname=new.example.org")
         headers = {"authorization": f"Bearer {server.token}", "host": "iot.eu-west-1.amazonaws.com"}
         assert ":eu-west-1:" in exchange(server, "POST", "/keys-and-certificate", headers).json()["data"]["arn"]
+    said = init(data, "--hostname=Second.Example.Org", "--hostname=new.example.org")
+    assert "Added hostnames: second.example.org\n" in said
+    after = contents(data)
+    kept_files = [name for name in _KEPT if name != "clients/aws.env"]  # which has the server's port
+    assert {name: after[name] for name in kept_files} == {name: before[name] for name in kept_files}
     with own_server(data) as server:
-        assert "new.example.org" in listener_names(server)
+        names = {"iot.example.org", "localhost", "127.0.0.1", "::1", "new.example.org", "second.example.org"}
+        assert listener_names(server) == names
+        assert server.environment()["AWS_ENDPOINT_URL_IOT"] == f"https://iot.example.org:{server.ports['api']}"
+        west = iot_client(server, region_name="eu-west-1", endpoint_url=server.api_url)
+        assert west.describe_endpoint()["endpointAddress"] == "iot.example.org"
+        west.close()
+
+
+def test_aws_env_says_what_it_does_to_a_shell(server: RunningServer) -> None:
+    path = server.data_dir / "clients" / "aws.env"
+    text = path.read_text()
+    assert f"# Use: set -a; . {path}; set +a" in text
+    assert "AWS_CA_BUNDLE replaces" in text
+    shown = subprocess.run(
+        ["/bin/sh", "-c", f"set -a; . {path}; set +a; env"], env={}, capture_output=True, text=True, check=True
+    ).stdout
+    found = dict(line.split("=", 1) for line in shown.splitlines() if line.startswith("AWS_"))
+    assert found == server.environment()
+    assert set(found) == {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_DEFAULT_REGION",
+        "AWS_REGION",
+        "AWS_ENDPOINT_URL_IOT",
+        "AWS_CA_BUNDLE",
+    }
+    assert found["AWS_DEFAULT_REGION"] == "us-east-1"
+    assert found["AWS_CA_BUNDLE"] == str(server.data_dir / "ca.pem")
 
 
 @contextlib.contextmanager
@@ -227,7 +158,7 @@ def listener_names(server: RunningServer) -> set[str]:
 
 def test_an_interrupted_init_is_finished_by_the_next(data: Path) -> None:
     """Killed at whatever moment, it leaves nothing in the way; what a later run makes is whole."""
-    for delay in (0.4, 0.6, 0.8):
+    for delay in (0.3, 0.4, 0.5):
         process = subprocess.Popen(
             [sys.executable, "-m", "thingmint", "init", f"--data-dir={data}"],
             stdout=subprocess.DEVNULL,
@@ -237,10 +168,9 @@ def test_an_interrupted_init_is_finished_by_the_next(data: Path) -> None:
             process.wait(delay)
         process.kill()
         process.wait()
-    init(data)
-    assert set(_KEPT) < set(contents(data))
-    assert not (data / ".new").exists()
     with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:
+        assert set(_KEPT) < set(contents(data))
+        assert not (data / ".new").exists()
         assert iot.create_keys_and_certificate()["certificateId"]
 
 
@@ -260,8 +190,16 @@ def test_serve_initialises_an_empty_directory_and_tells_where_it_listens(data: P
         said = until(lambda: welcome(server), seconds=10, what="the server has not said where it listens")
         assert f"127.0.0.1:{server.ports['api']} with HTTPS" in said
         assert f"127.0.0.1:{server.ports['http']} with plain HTTP" in said
-        assert "for this machine only" in said
+        assert "with plain HTTP, which is for this machine only" in said
         assert "set -a;" in said
+        addresses, grpc_addresses = listening(server)
+        assert addresses == {
+            ("0100007F", server.ports["api"]),
+            ("0100007F", server.ports["mqtt"]),
+            ("0100007F", server.ports["http"]),
+        }
+        # gRPC writes IPv4 addresses in IPv6's form.
+        assert grpc_addresses == {"0000000000000000FFFF00000100007F"}
         assert server.stop() == 0
     assert not listeners.exists()
     assert not (data / "admin.sock").exists()
@@ -271,22 +209,6 @@ def welcome(server: RunningServer) -> str | None:
     """What is printed for people, once all of it is there: it comes after listeners.json."""
     said = server.output.read_text()
     return said if "stops it; the data stays in" in said else None
-
-
-def test_endpoint_lines_follow_the_ports_and_the_rest_of_the_file_stays(data: Path) -> None:
-    init(data)
-    path = data / "clients" / "aws.env"
-    path.write_text(path.read_text() + "# a line of the operator's own\nAWS_PAGER=\n")
-    kept = [line for line in path.read_text().splitlines() if not line.startswith(("AWS_ENDPOINT", "AWS_CA"))]
-    seen = set()
-    for _ in range(2):
-        with own_server(data) as server:
-            seen.add(server.environment()["AWS_ENDPOINT_URL_IOT"])
-            lines = path.read_text().splitlines()
-            assert [line for line in lines if not line.startswith(("AWS_ENDPOINT", "AWS_CA"))] == kept
-            assert f"AWS_ENDPOINT_URL_IOT=https://localhost:{server.ports['api']}" in lines
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert len(seen) == 2
 
 
 def test_probes(server: RunningServer) -> None:
@@ -315,8 +237,8 @@ def test_metrics_count_requests_by_operation(server: RunningServer, signer: Sign
     assert counted() == before + 3
 
 
-def listening(server: RunningServer) -> set[tuple[str, int]]:
-    """Addresses, in hex as the kernel writes them, and ports that the process itself listens on."""
+def listening(server: RunningServer) -> tuple[set[tuple[str, int]], set[str]]:
+    """Addresses, in hex as the kernel writes them, and ports that the process listens on, and gRPC's addresses."""
     inodes = set()
     for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -328,33 +250,27 @@ def listening(server: RunningServer) -> set[tuple[str, int]]:
             if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
                 address, _, port = fields[1].partition(":")
                 found.add((address, int(port, 16)))
-    return found
+    grpc = {one for one in found if one[1] == server.ports["grpc"]}
+    return found - grpc, {address for address, _ in grpc}
 
 
-@pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "0100007F"), ("0.0.0.0", "00000000"), ("::", "0" * 32)])
-def test_plain_http_is_for_loopback_whatever_the_host(data: Path, host: str, address: str) -> None:
+@pytest.mark.parametrize(("host", "address"), [("0.0.0.0", "00000000"), ("::", "0" * 32)])
+def test_plain_http_and_metrics_are_for_loopback_whatever_the_host(data: Path, host: str, address: str) -> None:
+    """A client on another address of this machine is as one on another machine."""
+    other = other_address()
     with own_server(data, arguments=[f"--host={host}"]) as server:
-        # gRPC writes IPv4 addresses in IPv6's form, and takes 0.0.0.0 for all addresses of IPv6 too.
-        grpc = server.ports["grpc"]
-        found = listening(server)
-        assert {one for one in found if one[1] != grpc} == {
+        addresses, grpc_addresses = listening(server)
+        assert addresses == {
             (address, server.ports["api"]),
             (address, server.ports["mqtt"]),
             ("0100007F", server.ports["http"]),
         }
-        own = {"127.0.0.1": {"0000000000000000FFFF00000100007F"}}.get(host, {"0" * 32})
-        assert {address for address, port in found if port == grpc} == own
+        assert grpc_addresses == {"0" * 32}, "gRPC takes 0.0.0.0 for all addresses of IPv6 too"
         said = until(lambda: welcome(server), seconds=10, what="the server has not said where it listens")
         assert "with plain HTTP, which is for this machine only" in said
-
-
-def test_metrics_are_for_loopback(data: Path) -> None:
-    """A client on another address of this machine is a stranger."""
-    address = other_address()
-    with own_server(data, arguments=["--host=0.0.0.0"]) as server:
         context = ssl.create_default_context(cafile=str(server.ca))
         with (
-            socket.create_connection((address, server.ports["api"]), timeout=20) as plain,
+            socket.create_connection((other, server.ports["api"]), timeout=20) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as sock,
         ):
             buffered = bytearray()
@@ -375,42 +291,41 @@ def other_address() -> str:
     return address
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_finishes_what_is_in_flight(data: Path, number: signal.Signals) -> None:
-    with own_server(data) as server, connected(server) as sock, connected(server) as idle:
-        headers = {"authorization": f"Bearer {server.token}", "host": "localhost", "content-length": "2"}
-        sock.sendall(one_request("POST", "/keys-and-certificate", headers) + b"{")
-        idle.sendall(one_request("GET", "/healthz", {"host": "localhost"}))
-        assert read_answer(idle, bytearray()).status == 200
-        server.process.send_signal(number)
-        assert idle.recv(1) == b"", "who has nothing in flight is let go"
-        with pytest.raises(ConnectionRefusedError):
-            until(lambda: refuses(server), seconds=10, what="new connections are taken")
-        sock.sendall(b"}")
-        answer = read_answer(sock, bytearray())
-        assert answer.status == 200
-        assert answer.headers["connection"] == "close"
-        assert server.process.wait(20) == 0
-    with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:
-        assert registered(iot) == [(answer.json()["data"]["id"], "INACTIVE")]
+def test_a_stop_finishes_what_is_in_flight_and_waits_for_nothing_else(data: Path) -> None:
+    answered: list[str] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with own_server(data) as server, connected(server) as sock, connected(server) as idle:
+            with contextlib.closing(iot_client(server)) as iot:
+                assert registered(iot) == [(one, "INACTIVE") for one in answered], "what was answered was kept"
+            headers = {"authorization": f"Bearer {server.token}", "host": "localhost", "content-length": "2"}
+            sock.sendall(one_request("POST", "/keys-and-certificate", headers) + b"{")
+            idle.sendall(one_request("GET", "/healthz", {"host": "localhost"}))
+            assert read_answer(idle, bytearray()).status == 200
+            with contextlib.ExitStack() as silent:
+                for port in server.ports.values():
+                    silent.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+                silent.enter_context(connected(server)).sendall(b"GET /healthz HT")
+                assert exchange(server, "GET", "/healthz").status == 200
+                server.process.send_signal(number)
+                started = time.monotonic()
+                assert idle.recv(1) == b"", "who has nothing in flight is let go"
+                with pytest.raises(ConnectionRefusedError):
+                    until(lambda: refuses(server), seconds=10, what="new connections are taken")
+                sock.sendall(b"}")
+                answer = read_answer(sock, bytearray())
+                assert answer.status == 200
+                assert answer.headers["connection"] == "close"
+                assert server.process.wait(20) == 0
+                assert time.monotonic() - started < 9, "less than any limit of those who say nothing"
+            answered.insert(0, answer.json()["data"]["id"])
+    with database(data) as db:
+        assert db.execute("SELECT count(*) FROM registrations").fetchall() == [(2,)]
 
 
 def refuses(server: RunningServer) -> bool:
     """Raises ConnectionRefusedError once the server takes no new connections."""
     with socket.create_connection(("127.0.0.1", server.ports["http"]), timeout=5):
         return False
-
-
-def test_a_stop_does_not_wait_for_those_who_say_nothing(data: Path) -> None:
-    with own_server(data) as server, contextlib.ExitStack() as stack:
-        for port in server.ports.values():
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
-        half = stack.enter_context(connected(server))
-        half.sendall(b"GET /healthz HT")
-        assert exchange(server, "GET", "/healthz").status == 200
-        started = time.monotonic()
-        assert server.stop() == 0
-        assert time.monotonic() - started < 9  # less than any limit of theirs
 
 
 def test_everything_is_there_after_a_restart(data: Path) -> None:
@@ -424,17 +339,24 @@ def test_everything_is_there_after_a_restart(data: Path) -> None:
         shown = [iot.describe_certificate(certificateId=cert_id)["certificateDescription"] for cert_id in made]
         before = registered(iot), server.environment(), server.token
         roots = server.ca.read_bytes(), server.device_ca.read_bytes()
+    path = data / "clients" / "aws.env"
+    path.write_text(path.read_text() + "# a line of the operator's own\nAWS_PAGER=\n")
+    kept = [line for line in path.read_text().splitlines() if not line.startswith(("AWS_ENDPOINT", "AWS_CA"))]
     with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:
         env = server.environment()
         assert registered(iot) == before[0]
-        assert {n: v for n, v in env.items() if "ENDPOINT" not in n} == {
-            n: v for n, v in before[1].items() if "ENDPOINT" not in n
-        }
+        endpoint = f"https://localhost:{server.ports['api']}"
+        assert env == before[1] | {"AWS_ENDPOINT_URL_IOT": endpoint, "AWS_PAGER": ""}
         assert server.token == before[2]
         assert (server.ca.read_bytes(), server.device_ca.read_bytes()) == roots
         assert [iot.describe_certificate(certificateId=cert_id)["certificateDescription"] for cert_id in made] == shown
         second = iot.list_certificates(pageSize=2, marker=marker)
         assert [c["certificateId"] for c in second["certificates"]] == [cert_id for cert_id, _ in before[0][2:4]]
+        # Only the lines of endpoints follow the ports, which are others now.
+        lines = path.read_text().splitlines()
+        assert [line for line in lines if not line.startswith(("AWS_ENDPOINT", "AWS_CA"))] == kept
+        assert endpoint != before[1]["AWS_ENDPOINT_URL_IOT"]
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 # -- settings -----------------------------------------------------------------------------------------------------
@@ -451,12 +373,12 @@ def refused(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: P
     return done.stderr.removeprefix("thingmint: ").rstrip("\n")
 
 
-def test_a_second_server_on_the_same_directory_refuses(data: Path) -> None:
-    with own_server(data) as server:
-        line = refused("serve", "--data-dir", data, "--api-port=0", "--http-port=0")
-        assert line == f"data-dir: {data} is in use by another thingmint process"
-        assert exchange(server, "GET", "/healthz").status == 200
-        assert json.loads((data / "listeners.json").read_text()) == dict(server.ports)
+def test_a_second_server_on_the_same_directory_refuses(server: RunningServer) -> None:
+    data = server.data_dir
+    line = refused("serve", "--data-dir", data, "--api-port=0", "--http-port=0")
+    assert line == f"data-dir: {data} is in use by another thingmint process"
+    assert exchange(server, "GET", "/healthz").status == 200
+    assert json.loads((data / "listeners.json").read_text()) == dict(server.ports)
 
 
 @pytest.mark.parametrize("setting", ["api-port", "http-port"])
@@ -470,147 +392,69 @@ def test_taken_ports(data: Path, setting: str) -> None:
     assert line.startswith(f"{setting}: 127.0.0.1:{port} cannot be listened on (Address already in use)")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "variables", "file", "line"),
-    [
-        (["--api-port=99999"], {}, "", "api-port: "),
-        (["--key-pool=-1"], {}, "", "key-pool: "),
-        ([], {"THINGMINT_API_PORT": "many"}, "", "api-port: "),
-        ([], {"THINGMINT_API_PORT": ""}, "", "api-port: "),
-        ([], {"THINGMINT_HTTP_PORT": "-1"}, "", "http-port: "),
-        ([], {"THINGMINT_DEV": "maybe"}, "", "dev: "),
-        ([], {"THINGMINT_LOG_FORMAT": "xml"}, "", "log-format: "),
-        ([], {"THINGMINT_CA_KEY": "dsa"}, "", "ca-key: "),
-        ([], {"THINGMINT_LISTENER_CERTIFICATE_LIFETIME": "soon"}, "", "listener-certificate-lifetime: "),
-        ([], {"THINGMINT_LISTENER_CERTIFICATE_LIFETIME": "PT1S"}, "", "listener-certificate-lifetime: "),
-        ([], {"THINGMINT_APIPORT": "1"}, "", "THINGMINT_APIPORT: is not a setting; did you mean api_port?"),
-        ([], {"THINGMINT_WHATEVER": "1"}, "", "THINGMINT_WHATEVER: is not a setting"),
-        ([], {"THINGMINT_CONFIG": "/nowhere.toml"}, "", "config: there is no file /nowhere.toml"),
-        (["--config=/nowhere.toml"], {}, "", "config: there is no file /nowhere.toml"),
-        ([], {"THINGMINT_CA_PASSPHRASE_FILE": "/nowhere"}, "", "ca-passphrase-file: cannot be read"),
-        ([], {}, "api_port = 99999\n", "api-port: "),
-        ([], {}, "apiport = 1\n", "apiport: is not a setting; did you mean api_port?"),
-        ([], {}, "[server]\nport = 1\n", "server: is not a setting"),
-        ([], {}, 'host = "unclosed\n', "thingmint.toml: is not valid TOML: "),
-        ([], {}, "dev = true\nhost = '0.0.0.0'\n", "dev: lets anybody in who can reach 0.0.0.0"),
-    ],
-)
-def test_wrong_settings_are_one_line_that_names_them(
-    tmp_path: Path, arguments: list[str], variables: dict[str, str], file: str, line: str
-) -> None:
-    if file:
-        (tmp_path / "thingmint.toml").write_text(file)
-    free = [] if any("port" in word.lower() for word in [*arguments, *variables]) else ["--api-port=0", "--http-port=0"]
-    if file.startswith("api_port"):
-        free = []
-    said = refused("serve", "--data-dir", "data", *free, *arguments, env=variables, cwd=tmp_path)
-    assert said.startswith(line)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["--hostname=not a name"], "hostname: 'not a name' is neither a DNS name nor an IP address"),
-        (["--hostname="], "hostname: '' is neither a DNS name nor an IP address"),
-        (["--hostname=http://example.org"], "hostname: 'http://example.org' is neither"),
-        (["--region=US EAST"], "region: 'US EAST' is not a region's name such as us-east-1"),
-        (["--region="], "region: '' is not a region's name"),
-    ],
-)
-def test_wrong_names_make_nothing(data: Path, arguments: list[str], line: str) -> None:
-    assert refused("init", "--data-dir", data, *arguments).startswith(line)
-    assert not data.exists()
-
-
-def test_a_directory_with_other_things_in_it_is_left_alone(data: Path) -> None:
-    data.mkdir()
-    (data / "thesis.tex").write_text("irreplaceable")
-    assert refused("init", "--data-dir", data).startswith(f"data-dir: {data} is not empty (thesis.tex)")
-    assert refused("serve", "--data-dir", data, "--api-port=0", "--http-port=0").startswith("data-dir: ")
-    assert (data / "thesis.tex").read_text() == "irreplaceable"
-
-
-def test_flags_win_over_variables_and_those_over_the_file(tmp_path: Path) -> None:
-    """log_format is told apart by what is printed: the file asks for one thing, the variable for another."""
-    file = tmp_path / "thingmint.toml"
-    file.write_text("log_format = 'json'\nkey_pool = 3\n")
-    config = ["--config", str(file)]
-    for arguments, variables, as_json in (
-        (config, {}, True),
-        ([*config, "--log-format=json"], {"THINGMINT_LOG_FORMAT": "console"}, True),
-        ([], {"THINGMINT_CONFIG": str(file)}, True),
-    ):
-        with own_server(tmp_path / "data", arguments=arguments, environment=variables) as server:
-            said = server.output.read_text()
-            server.output.unlink()
-        assert all(line.startswith("{") for line in said.splitlines()) == as_json, arguments
-
-
-@pytest.mark.parametrize(
-    ("argument", "setting"), [("--api-port=many", "api-port"), ("--log-format=xml", "log-format"), ("--nope", "nope")]
-)
-def test_wrong_flags_are_one_line_too(data: Path, argument: str, setting: str) -> None:
-    assert setting in refused("serve", "--data-dir", data, argument)
-
-
-@pytest.mark.parametrize("command", ["init", "serve"])
-def test_a_data_directory_that_cannot_be_one(tmp_path: Path, command: str) -> None:
-    (tmp_path / "file").write_text("")
-    assert refused(command, "--data-dir", tmp_path / "file").startswith("data-dir: ")
-
-
 def test_a_host_that_is_none(data: Path) -> None:
     line = refused("serve", "--data-dir", data, "--host=not a host", "--api-port=0", "--http-port=0")
     assert line.startswith("host: ")
 
 
-def test_a_lifetime_may_be_seconds(data: Path) -> None:
-    with own_server(data, environment={"THINGMINT_LISTENER_CERTIFICATE_LIFETIME": "3600"}) as server:
-        ends = listener_certificate(server).not_valid_after_utc
-        assert 3500 < (ends - datetime.now(UTC)).total_seconds() < 3700
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """With settings from a file, some of which a variable or a flag overrides."""
+    folder = tmp_path_factory.mktemp("configured")
+    file = folder / "a.toml"
+    file.write_text(
+        "log_format = 'console'\nkey_pool = 3\nca_key = 'rsa2048'\nlistener_certificate_lifetime = 3600\napi_port = 1\n"
+    )
+    arguments = [f"--config={file}", "--log-format=json"]
+    variables = {"THINGMINT_LOG_FORMAT": "console", "THINGMINT_KEY_POOL": "1"}
+    with own_server(folder / "data", arguments=arguments, environment=variables) as server:
+        yield server
 
 
-# -- keys of the roots --------------------------------------------------------------------------------------------
+def test_flags_win_over_variables_and_those_over_the_file(configured: RunningServer) -> None:
+    assert all(line.startswith("{") for line in configured.output.read_text().splitlines())
+    metrics = exchange(configured, "GET", "/metrics").body.decode()
+    (ready,) = [line for line in metrics.splitlines() if line.startswith("thingmint_key_pool_ready ")]
+    assert float(ready.split()[1]) <= 1
+    assert configured.ports["api"] != 1
 
 
-@pytest.mark.parametrize("in_file", [False, True])
-def test_encrypted_ca_keys(tmp_path: Path, data: Path, in_file: bool) -> None:
+def test_a_lifetime_may_be_seconds(configured: RunningServer) -> None:
+    ends = listener_certificate(configured).not_valid_after_utc
+    assert 3500 < (ends - datetime.now(UTC)).total_seconds() < 3700
+
+
+def test_rsa_roots_by_setting(configured: RunningServer) -> None:
+    for path in (configured.ca, configured.device_ca):
+        key = x509.load_pem_x509_certificate(path.read_bytes()).public_key()
+        assert isinstance(key, rsa.RSAPublicKey)
+        assert key.key_size == 2048
+    with contextlib.closing(iot_client(configured)) as iot:
+        answer = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
+    certificate = x509.load_pem_x509_certificate(answer["certificatePem"].encode())
+    assert certificate.signature_algorithm_oid == x509.SignatureAlgorithmOID.RSA_WITH_SHA256
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(configured.device_ca.read_bytes()))
+
+
+def test_encrypted_ca_keys(tmp_path: Path, data: Path) -> None:
+    """By a passphrase that is in a variable at first, and in a file later."""
     passphrase = "correct horse"
     held = tmp_path / "passphrase"
     held.write_text(f"{passphrase}\n")
-    right = {"THINGMINT_CA_PASSPHRASE_FILE": str(held)} if in_file else {"THINGMINT_CA_PASSPHRASE": passphrase}
-    init(data, env=right)
+    init(data, env={"THINGMINT_CA_PASSPHRASE": passphrase})
     for name in ("ca.key", "device-ca.key"):
-        pem = (data / name).read_bytes()
-        assert pem.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
-        load_pem_private_key(pem, passphrase.encode())
-    ports = ["--api-port=0", "--http-port=0"]
-    line = refused("serve", "--data-dir", data, *ports)
+        assert (data / name).read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
+    line = refused("serve", "--data-dir", data, "--api-port=0", "--http-port=0")
     assert line.startswith("ca-passphrase: ")
     assert "THINGMINT_CA_PASSPHRASE_FILE" in line
-    wrong = refused("serve", "--data-dir", data, *ports, env={"THINGMINT_CA_PASSPHRASE": "wrong staple"})
-    assert wrong.startswith("ca-passphrase: does not open ")
-    assert "staple" not in wrong
-    with own_server(data, environment=right) as server, contextlib.closing(iot_client(server)) as iot:
+    with (
+        own_server(data, environment={"THINGMINT_CA_PASSPHRASE_FILE": str(held)}) as server,
+        contextlib.closing(iot_client(server)) as iot,
+    ):
         pem = iot.create_keys_and_certificate()["certificatePem"]
         root = x509.load_pem_x509_certificate(server.device_ca.read_bytes())
         x509.load_pem_x509_certificate(pem.encode()).verify_directly_issued_by(root)
         assert passphrase not in server.output.read_text()
-    # Names may be added without the keys.
-    assert "Added hostnames" in init(data, "--hostname=other.example.org")
-
-
-def test_rsa_roots_by_setting(data: Path) -> None:
-    with own_server(data, environment={"THINGMINT_CA_KEY": "rsa2048"}) as server:
-        for name in ("ca.pem", "device-ca.pem"):
-            key = x509.load_pem_x509_certificate((data / name).read_bytes()).public_key()
-            assert isinstance(key, rsa.RSAPublicKey)
-            assert key.key_size == 2048
-        with contextlib.closing(iot_client(server)) as iot:
-            answer = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
-        certificate = x509.load_pem_x509_certificate(answer["certificatePem"].encode())
-        assert certificate.signature_algorithm_oid == x509.SignatureAlgorithmOID.RSA_WITH_SHA256
-        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(server.device_ca.read_bytes()))
 
 
 # -- the listener's certificate -----------------------------------------------------------------------------------
@@ -657,20 +501,16 @@ def test_the_listeners_certificate_is_renewed_without_a_restart(data: Path, life
         assert len({c.public_key().public_numbers() for c in certificates}) == 3  # type: ignore[union-attr]
 
 
-# -- help ---------------------------------------------------------------------------------------------------------
+# -- what is wrong ----------------------------------------------------------------------------------------------
 
 
-def test_help_names_every_flag_of_the_contract() -> None:
-    shown = thingmint("serve", "--help", env={"COLUMNS": "200", "NO_COLOR": "1"}).stdout
-    for flag in ("--data-dir", "--host", "--api-port", "--http-port", "--key-pool", "--log-format", "--dev"):
-        assert flag in shown
-    shown = thingmint("init", "--help", env={"COLUMNS": "200", "NO_COLOR": "1"}).stdout
-    for flag in ("--data-dir", "--hostname", "--region"):
-        assert flag in shown
+def test_wrong_flags_and_settings_are_one_line(data: Path) -> None:
+    assert refused("serve", "--data-dir", data, "--nope").startswith("No such option: --nope")
+    assert refused("serve", "--data-dir", data, env={"THINGMINT_DEV": "maybe"}).startswith("dev: ")
 
 
 def test_a_server_that_cannot_start_says_why(data: Path) -> None:
-    init(data)
-    (data / "master.key").write_text("no hex\n")
-    with pytest.raises(ServerFailed, match=r"thingmint: data-dir: .* does not hold a master key"), own_server(data):
+    data.mkdir()
+    (data / "thesis.tex").write_text("irreplaceable")
+    with pytest.raises(ServerFailed, match=r"thingmint: data-dir: .* is not empty"), own_server(data):
         pass

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sqlite3
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import pytest
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.tables import each_row
 from tests.unit.vectors import FakeClock
-from thingmint import logs, server
+from thingmint import server
 from thingmint.access.audit import new_record_id
 from thingmint.access.commands import COMMANDS
 from thingmint.access.directory import Directory
-from thingmint.access.sealing import Sealer
-from thingmint.cli import main
 from thingmint.instance import create as create_module
-from thingmint.instance.create import Instance, create, read_master_keys
-from thingmint.instance.layout import DataDirectory
-from thingmint.services.certificates import utc_now
+from thingmint.instance.create import Instance, read_master_keys
 from thingmint.settings import ConfigError
 from thingmint.store import audit as sql
 
@@ -31,65 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from tests.unit.cli.shell import Shell
+    from thingmint.instance.layout import DataDirectory
     from thingmint.store.engine import Store, Transaction
 
 POLICY = '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:*","Resource":"*"}}'
-
-
-@dataclass
-class Shell:
-    directory: DataDirectory
-    monkeypatch: pytest.MonkeyPatch
-    capsys: pytest.CaptureFixture[str]
-
-    def __call__(self, *arguments: str, expect: int = 0) -> str:
-        """What `thingmint` prints; its errors, if it is expected to fail."""
-        self.monkeypatch.setattr("sys.argv", ["thingmint", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main.run()
-        printed = self.capsys.readouterr()
-        assert ended.value.code == expect, printed.err
-        return printed.err if expect else printed.out
-
-    def access(self, *arguments: str) -> Any:
-        return orjson.loads(self("access", *arguments, "--data-dir", str(self.directory.root), "--output", "json"))
-
-    def audit(self, *arguments: str, expect: int = 0) -> str:
-        return self("audit", *arguments, "--data-dir", str(self.directory.root), expect=expect)
-
-    def seal(self) -> None:
-        async def work() -> None:
-            instance = Instance.open(self.directory, lambda: None, None)
-            key = load_pem_private_key(self.directory.audit_key.read_bytes(), None)
-            clock = FakeClock()
-            await Sealer(instance.store, key, self.directory.audit_checkpoints, clock, None).close()  # type: ignore[arg-type]
-            await instance.store.close()
-
-        asyncio.run(work())
-
-    def edit(self, statement: str) -> None:
-        with contextlib.closing(sqlite3.connect(self.directory.database)) as connection, connection:
-            connection.execute(statement)
-
-
-@pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-    directory = DataDirectory(tmp_path / "data")
-    directory.root.mkdir()
-    asyncio.run(
-        create(
-            directory,
-            hostnames=["localhost"],
-            regions=["us-east-1"],
-            root_key="p256",
-            passphrase=None,
-            master_keys=None,
-            now=utc_now(),  # as the command line, which reads the real clock
-        )
-    )
-    return Shell(directory, monkeypatch, capsys)
 
 
 @each_row("name", [*COMMANDS, "rotate-master-key"])
@@ -323,6 +261,5 @@ def test_the_store_is_closed_when_the_server_does_not_start(shell: Shell, monkey
         raise ConfigError("api-port", "cannot be listened on")
 
     monkeypatch.setattr(server, "serve", refuse)
-    monkeypatch.setattr(logs, "configure", lambda log_format: None)
     assert "api-port: cannot be listened on" in shell("serve", "--data-dir", str(shell.directory.root), expect=2)
     assert [store.ready for store in stores] == [False]

@@ -107,7 +107,12 @@ class TestCreate:
         assert listener.subject != device.subject
         for root, key in ((listener, directory.ca_key), (device, directory.device_ca_key)):
             assert root.not_valid_after_utc.year > 2049
-            assert load_pem_private_key(key.read_bytes(), None).public_key() == root.public_key()
+            root.verify_directly_issued_by(root)
+            assert root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+            private_key = load_pem_private_key(key.read_bytes(), None)
+            assert isinstance(private_key, ec.EllipticCurvePrivateKey)
+            assert private_key.curve.name == "secp256r1"
+            assert private_key.public_key() == root.public_key()
             assert key.read_text().startswith("-----BEGIN PRIVATE KEY-----")
 
     @pytest.mark.parametrize(
@@ -125,8 +130,13 @@ class TestCreate:
             directory.root.mkdir()
             make(directory)
             made.append(directory)
-        for file in ("ca_key", "device_ca_key", "master_key", "token", "aws_env"):
+        for file in ("ca", "ca_key", "device_ca", "device_ca_key", "master_key", "token", "aws_env"):
             assert getattr(made[0], file).read_bytes() != getattr(made[1], file).read_bytes()
+        keys = [
+            {line for line in one.aws_env.read_text().splitlines() if line.startswith("AWS_") and "KEY" in line}
+            for one in made
+        ]
+        assert (len(keys[0]), keys[0] & keys[1]) == (2, set())
 
     def test_again_changes_nothing(self, directory: DataDirectory) -> None:
         make(directory)

@@ -1,0 +1,150 @@
+"""`thingmint init`, and `thingmint serve` as far as it gets with settings that are wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.unit.cli.shell import Cli
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def contents(data: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+
+
+# -- init ---------------------------------------------------------------------------------------------------------
+
+
+def test_init_again_changes_nothing_and_says_so(cli: Cli, data: Path) -> None:
+    cli("init", "--data-dir", data)
+    before = contents(data)
+    for _ in range(2):
+        assert "no key and no credential was changed" in cli("init", "--data-dir", data)
+        assert "Added" not in cli("init", "--data-dir", data, "--hostname=localhost", "--region=us-east-1")
+    assert contents(data) == before
+
+
+def test_init_again_adds_names_and_regions(cli: Cli, data: Path) -> None:
+    cli("init", "--data-dir", data, "--hostname=iot.example.org")
+    before = contents(data)
+    names = ["--hostname=Second.Example.Org", "--hostname=iot.example.org", "--region=eu-west-1"]
+    said = cli("init", "--data-dir", data, *names)
+    assert "no key and no credential was changed" in said
+    assert "Added hostnames: second.example.org\n" in said
+    assert "Added regions: eu-west-1\n" in said
+    assert "Added" not in cli("init", "--data-dir", data, *names)
+    after = contents(data)
+    assert {path for path in before | after if before.get(path) != after.get(path)} == {data / "thingmint.db"}
+
+
+def test_init_for_scripts(cli: Cli, data: Path) -> None:
+    made = orjson.loads(cli("init", "--data-dir", data, "--output=json"))
+    assert made == {"data_dir": str(data), "created": True, "hostnames": [], "regions": []}
+    again = orjson.loads(cli("init", "--data-dir", data, "--output=json", "--hostname=a.example.org"))
+    assert again == {"data_dir": str(data), "created": False, "hostnames": ["a.example.org"], "regions": []}
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("--hostname=not a name", "hostname: 'not a name' is neither a DNS name nor an IP address"),
+        ("--hostname=", "hostname: '' is neither a DNS name nor an IP address"),
+        ("--hostname=http://example.org", "hostname: 'http://example.org' is neither"),
+        ("--region=US EAST", "region: 'US EAST' is not a region's name such as us-east-1"),
+        ("--region=", "region: '' is not a region's name"),
+    ],
+)
+def test_wrong_names_make_nothing(cli: Cli, data: Path, argument: str, line: str) -> None:
+    assert cli.refused("init", "--data-dir", data, argument).startswith(line)
+    assert not data.exists()
+
+
+@pytest.mark.parametrize("command", ["init", "serve"])
+def test_a_directory_with_other_things_in_it_is_left_alone(cli: Cli, data: Path, command: str) -> None:
+    data.mkdir()
+    (data / "thesis.tex").write_text("irreplaceable")
+    refusal = cli.refused(command, "--data-dir", data)
+    assert refusal.startswith(f"data-dir: {data} is not empty (thesis.tex)")
+    assert (data / "thesis.tex").read_text() == "irreplaceable"
+
+
+@pytest.mark.parametrize("command", ["init", "serve"])
+def test_a_file_is_no_data_directory(cli: Cli, tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("")
+    assert cli.refused(command, "--data-dir", tmp_path / "file").startswith("data-dir: ")
+
+
+# -- settings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "file", "line"),
+    [
+        (["--api-port=99999"], {}, "", "api-port: "),
+        (["--key-pool=-1"], {}, "", "key-pool: "),
+        ([], {"THINGMINT_API_PORT": "many"}, "", "api-port: "),
+        ([], {"THINGMINT_API_PORT": ""}, "", "api-port: "),
+        ([], {"THINGMINT_HTTP_PORT": "-1"}, "", "http-port: "),
+        ([], {"THINGMINT_DEV": "maybe"}, "", "dev: "),
+        ([], {"THINGMINT_LOG_FORMAT": "xml"}, "", "log-format: "),
+        ([], {"THINGMINT_CA_KEY": "dsa"}, "", "ca-key: "),
+        ([], {"THINGMINT_LISTENER_CERTIFICATE_LIFETIME": "soon"}, "", "listener-certificate-lifetime: "),
+        ([], {"THINGMINT_LISTENER_CERTIFICATE_LIFETIME": "PT1S"}, "", "listener-certificate-lifetime: "),
+        ([], {"THINGMINT_APIPORT": "1"}, "", "THINGMINT_APIPORT: is not a setting; did you mean api_port?"),
+        ([], {"THINGMINT_WHATEVER": "1"}, "", "THINGMINT_WHATEVER: is not a setting"),
+        ([], {"THINGMINT_CONFIG": "/nowhere.toml"}, "", "config: there is no file /nowhere.toml"),
+        (["--config=/nowhere.toml"], {}, "", "config: there is no file /nowhere.toml"),
+        ([], {"THINGMINT_CA_PASSPHRASE_FILE": "/nowhere"}, "", "ca-passphrase-file: cannot be read"),
+        ([], {}, "api_port = 99999\n", "api-port: "),
+        ([], {}, "apiport = 1\n", "apiport: is not a setting; did you mean api_port?"),
+        ([], {}, "[server]\nport = 1\n", "server: is not a setting"),
+        ([], {}, 'host = "unclosed\n', "thingmint.toml: is not valid TOML: "),
+        ([], {}, "dev = true\nhost = '0.0.0.0'\n", "dev: lets anybody in who can reach 0.0.0.0"),
+    ],
+)
+def test_wrong_settings_are_one_line_that_names_them(
+    cli: Cli, tmp_path: Path, arguments: list[str], variables: dict[str, str], file: str, line: str
+) -> None:
+    for name, value in variables.items():
+        cli.monkeypatch.setenv(name, value)
+    if file:
+        (tmp_path / "thingmint.toml").write_text(file)
+    assert cli.refused("serve", "--data-dir", "data", *arguments).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("argument", "setting"), [("--api-port=many", "api-port"), ("--log-format=xml", "log-format"), ("--nope", "nope")]
+)
+def test_wrong_flags_are_one_line_too(cli: Cli, data: Path, argument: str, setting: str) -> None:
+    assert setting in cli.refused("serve", "--data-dir", data, argument)
+
+
+def test_a_passphrase_encrypts_the_keys_and_names_are_added_without_it(cli: Cli, data: Path) -> None:
+    with cli.monkeypatch.context() as patch:
+        patch.setenv("THINGMINT_CA_PASSPHRASE", "correct horse")
+        cli("init", "--data-dir", data)
+    for name in ("ca.key", "device-ca.key"):
+        pem = (data / name).read_bytes()
+        assert pem.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
+        load_pem_private_key(pem, b"correct horse")
+    assert "Added hostnames" in cli("init", "--data-dir", data, "--hostname=other.example.org")
+
+
+def test_help_names_every_flag_of_the_contract(cli: Cli) -> None:
+    shown = cli("serve", "--help")
+    for flag in ("--data-dir", "--host", "--api-port", "--http-port", "--key-pool", "--log-format", "--dev"):
+        assert flag in shown
+    shown = cli("init", "--help")
+    for flag in ("--data-dir", "--hostname", "--region"):
+        assert flag in shown
