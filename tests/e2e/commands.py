@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
+from thingmint.cli import main
 from thingmint.testing import running_server
 
 if TYPE_CHECKING:
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     from thingmint.testing import RunningServer
 
-__all__ = ["AWS", "own_server", "thingmint"]
+__all__ = ["AWS", "bare_environment", "in_process", "own_server", "thingmint"]
 
 AWS = Path(sys.executable).with_name("aws")
 
@@ -35,6 +38,31 @@ def thingmint(
         cwd=cwd,
         check=False,
     )
+
+
+def in_process(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The same without a process of its own, which takes longer to start than most commands to run."""
+    command = ["thingmint", *map(str, arguments)]
+    output, errors = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", command),
+        mock.patch.dict(os.environ, env or {}),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            main.run()
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 1
+    return subprocess.CompletedProcess(command, status, output.getvalue(), errors.getvalue())
+
+
+def bare_environment(**variables: str) -> dict[str, str]:
+    """Hardly anything of the tests' own environment: where programs are, and what time it is to be for them."""
+    kept = ("PATH", "PYTHONPATH", "TMPDIR", "LD_PRELOAD")
+    return {
+        name: value for name, value in os.environ.items() if name in kept or name.startswith("FAKETIME")
+    } | variables
 
 
 @contextlib.contextmanager

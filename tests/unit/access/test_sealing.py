@@ -251,12 +251,38 @@ EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
         7,
         "record 7 was altered, or put in another's place",
     ),
+    "a blank behind a text": (
+        lambda c: c.execute("UPDATE audit_records SET record = record || ' ' WHERE sequence = 7"),
+        7,
+        "record 7 was altered, or put in another's place",
+    ),
+    "an account": (
+        lambda c: c.execute("UPDATE audit_records SET account = '0' WHERE sequence = 7"),
+        7,
+        "record 7 was altered, or put in another's place",
+    ),
+    "an id": (
+        lambda c: c.execute("UPDATE audit_records SET id = '0' WHERE sequence = 7"),
+        7,
+        "record 7 was altered, or put in another's place",
+    ),
+    "numbers swapped": (lambda c: swap(c, "sequence"), 7, "record 7 was altered, or put in another's place"),
     "texts swapped": (lambda c: swap(c, "record"), 7, "record 7 was altered, or put in another's place"),
     "texts and hashes swapped": (lambda c: swap(c, "record, hash"), 7, "record 7 was altered, or put in"),
     "removed": (lambda c: remove(c, 7, 7), 7, "record 7 was removed"),
     "several removed": (lambda c: remove(c, 7, 12), 7, "record 7 was removed"),
     "taken out of the chain": (
         lambda c: c.execute("UPDATE audit_records SET sequence = NULL, hash = NULL WHERE sequence = 7"),
+        7,
+        "record 7 was removed",
+    ),
+    "taken out of the chain with its hash": (
+        lambda c: c.execute("UPDATE audit_records SET sequence = NULL WHERE sequence = 7"),
+        7,
+        "record 7 was removed",
+    ),
+    "put at the end": (
+        lambda c: c.execute("UPDATE audit_records SET sequence = 5000 WHERE sequence = 7"),
         7,
         "record 7 was removed",
     ),

@@ -157,6 +157,17 @@ class TestMasterKey:
 
 
 class TestAudit:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["verify", "--checkpoint", "/nonexistent"], "checkpoint: cannot be read"),
+            (["list", "--limit", "0"], "--limit"),
+            (["list", "--output", "xml"], "--output"),
+        ],
+    )
+    def test_wrong_arguments_are_one_line(self, shell: Shell, arguments: list[str], words: str) -> None:
+        assert words in shell.cli.refused("audit", *arguments, "--data-dir", shell.directory.root)
+
     def test_what_was_changed_is_told(self, shell: Shell) -> None:
         shell.access("user", "create", "alice")
         shell.access("user", "list")
