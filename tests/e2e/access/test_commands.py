@@ -10,13 +10,11 @@ import httpx
 import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
-from typer.testing import CliRunner
 
 from tests.e2e.access.operator import Operator, allow, database, document, error_of, refusal
-from tests.e2e.commands import own_server, thingmint
+from tests.e2e.commands import in_process, own_server, thingmint
 from thingmint.access.commands import COMMANDS
 from thingmint.admin import AdminError
-from thingmint.cli.main import app
 from thingmint.testing import ServerFailed
 
 if TYPE_CHECKING:
@@ -25,16 +23,8 @@ if TYPE_CHECKING:
     from thingmint.testing import RunningServer
 
 
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An instance that no server holds."""
-    data = tmp_path_factory.mktemp("stopped") / "data"
-    assert thingmint("init", "--data-dir", data).returncode == 0
-    return data
-
-
-def access(data: Path, *words: str | Path) -> Any:
-    done = thingmint("access", *words, "--data-dir", data, "--output", "json")
+def access(data: Path, *words: str | Path, run: Any = in_process) -> Any:
+    done = run("access", *words, "--data-dir", data, "--output", "json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -42,8 +32,8 @@ def access(data: Path, *words: str | Path) -> Any:
 def test_a_story_without_a_server_goes_on_with_one(tmp_path: Path) -> None:
     data, policy = tmp_path / "data", tmp_path / "mint.json"
     policy.write_text(document(allow("iot:List*")))
-    assert thingmint("init", "--data-dir", data).returncode == 0
-    made = access(data, "user", "create", "alice")
+    assert in_process("init", "--data-dir", data).returncode == 0
+    made = access(data, "user", "create", "alice", run=thingmint)
     assert set(made) == {"id", "name", "status", "created_at"}
     access(data, "policy", "put", "mint", "--document", policy)
     access(data, "policy", "attach", "user/alice", "--policy", "mint")
@@ -52,7 +42,7 @@ def test_a_story_without_a_server_goes_on_with_one(tmp_path: Path) -> None:
         assert stat.S_IMODE((data / "admin.sock").stat().st_mode) == 0o600
         with Operator(server).iot(key) as iot:
             iot.list_certificates()
-            access(data, "policy", "detach", "alice", "--policy", "mint")
+            access(data, "policy", "detach", "alice", "--policy", "mint", run=thingmint)
             assert refusal(iot.list_certificates)[1] == "AccessDeniedException"
         assert [user["name"] for user in access(data, "user", "list")] == ["administrator", "alice"]
     assert not (data / "admin.sock").exists()
@@ -62,36 +52,21 @@ def test_a_story_without_a_server_goes_on_with_one(tmp_path: Path) -> None:
 def test_tables(operator: Operator) -> None:
     user = operator.user("thingmint/ReadOnly")
     words = ("--data-dir", operator.data)
-    token = thingmint("access", "token", "create", user, "--description", "[/b] [red]x", *words).stdout
+    token = in_process("access", "token", "create", user, "--description", "[/b] [red]x", *words).stdout
     assert token.startswith("token: tma_")
-    listed = thingmint("access", "token", "list", user, *words)
+    listed = in_process("access", "token", "list", user, *words)
     assert (listed.returncode, listed.stderr) == (0, "")
     assert "[/b]" in listed.stdout
-    assert "ReadOnly" in thingmint("access", "policy", "attached", user, *words).stdout
-    assert thingmint("access", "policy", "attached", operator.user(), *words).stdout == "None.\n"
+    assert "ReadOnly" in in_process("access", "policy", "attached", user, *words).stdout
+    assert in_process("access", "policy", "attached", operator.user(), *words).stdout == "None.\n"
 
 
 def test_a_table_keeps_its_words_whole(operator: Operator) -> None:
     user = operator.user()
     key = operator.key(user)["access_key_id"]
-    assert key in thingmint("access", "key", "list", user, "--data-dir", operator.data).stdout
+    assert key in in_process("access", "key", "list", user, "--data-dir", operator.data).stdout
 
 
-def _paths() -> list[list[str]]:
-    nested = [["session"] if c.noun == "session" else [c.noun, c.verb] for c in COMMANDS.values()]
-    own = [["access", "rotate-master-key"], *(["audit", verb] for verb in ("list", "export", "verify"))]
-    return [["access", *words] for words in nested] + own
-
-
-@pytest.mark.parametrize("words", _paths(), ids=" ".join)
-def test_every_help_has_an_example(words: list[str]) -> None:
-    done = CliRunner().invoke(app, [*words, "--help"])
-    assert done.exit_code == 0
-    assert "Example" in done.output
-    assert f"thingmint {' '.join(words)}" in done.output.partition("Example")[2]
-
-
-@pytest.mark.parametrize("where", ["running", "stopped"])
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -106,9 +81,8 @@ def test_every_help_has_an_example(words: list[str]) -> None:
         (["session", "--principal", "administrator", "--duration", "1s"], "duration must be between"),
     ],
 )
-def test_wrong_inputs_are_one_line(operator: Operator, stopped: Path, where: str, words: list[str], named: str) -> None:
-    data = operator.data if where == "running" else stopped
-    done = thingmint("access", *words, "--data-dir", data)
+def test_wrong_inputs_are_one_line(operator: Operator, words: list[str], named: str) -> None:
+    done = in_process("access", *words, "--data-dir", operator.data)
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("thingmint: ")
@@ -123,7 +97,7 @@ def test_documents_that_are_none(operator: Operator, tmp_path: Path, content: st
     file = tmp_path / "policy.json"
     if content is not None:
         file.write_text(content)
-    done = thingmint("access", "policy", "put", "p", "--document", file, "--data-dir", operator.data)
+    done = in_process("access", "policy", "put", "p", "--document", file, "--data-dir", operator.data)
     assert done.returncode in (1, 2)
     assert len(done.stderr.splitlines()) == 1
     assert named.lower() in done.stderr.lower()
@@ -135,10 +109,9 @@ def test_regions_that_no_client_could_sign_for(operator: Operator, given: dict[s
         operator.ask("account.create", **given)
 
 
-def test_a_lifetime_beyond_all_dates(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with own_server(data) as server, pytest.raises(AdminError, match="lifetime"):
-        Operator(server).ask("token.create", principal="administrator", lifetime="999999999d")
+def test_a_lifetime_beyond_all_dates(operator: Operator) -> None:
+    with pytest.raises(AdminError, match="lifetime"):
+        operator.ask("token.create", principal="administrator", lifetime="999999999d")
 
 
 def test_who_may_not_assume_a_role(operator: Operator) -> None:
@@ -151,7 +124,7 @@ def test_who_may_not_assume_a_role(operator: Operator) -> None:
 
 
 def test_looking_at_nothing_makes_nothing(tmp_path: Path) -> None:
-    done = thingmint("access", "user", "list", "--data-dir", tmp_path / "typo")
+    done = in_process("access", "user", "list", "--data-dir", tmp_path / "typo")
     assert done.returncode == 2
     assert "run thingmint init first" in done.stderr
     assert not (tmp_path / "typo").exists()
@@ -211,7 +184,7 @@ def test_rotating_the_master_key(tmp_path: Path) -> None:
         operator = Operator(server)
         user = operator.user("thingmint/ReadOnly")
         key, session = operator.key(user), operator.session(user)
-        refused = thingmint("access", "rotate-master-key", "--data-dir", data)
+        refused = in_process("access", "rotate-master-key", "--data-dir", data)
         assert refused.returncode != 0
         assert len(refused.stderr.splitlines()) == 1
         assert "stop the server" in refused.stderr
@@ -239,6 +212,7 @@ def test_rotating_the_master_key(tmp_path: Path) -> None:
 
 
 def test_a_master_key_that_is_kept_elsewhere(tmp_path: Path) -> None:
+    """In a file at first, in a variable later."""
     data, file = tmp_path / "data", tmp_path / "elsewhere.key"
     old, new = "11" * 32, "22" * 32
     file.write_text(old + "\n")
@@ -249,39 +223,24 @@ def test_a_master_key_that_is_kept_elsewhere(tmp_path: Path) -> None:
         with operator.iot(key) as iot:
             iot.list_certificates()
     assert not (data / "master.key").exists()
-    with pytest.raises(ServerFailed), own_server(data):
-        pass
-    file.write_text(f"{new}\n{old}\n")
-    with own_server(data, environment=environment) as server, Operator(server).iot(key) as iot:
-        iot.list_certificates()
-
-
-def test_rotating_a_master_key_that_is_kept_elsewhere(tmp_path: Path) -> None:
-    data, file = tmp_path / "data", tmp_path / "elsewhere.key"
-    environment = {"THINGMINT_MASTER_KEY_FILE": str(file)}
-    file.write_text("11" * 32)
-    assert thingmint("init", "--data-dir", data, env=environment).returncode == 0
-    file.write_text(f"{'22' * 32}\n{'11' * 32}\n")
-    rotated = thingmint("access", "rotate-master-key", "--data-dir", data, env=environment)
-    assert rotated.returncode == 0, rotated.stderr
-
-
-def test_a_master_key_in_a_variable(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    right, wrong = {"THINGMINT_MASTER_KEY": "11" * 32}, {"THINGMINT_MASTER_KEY": "22" * 32}
-    with own_server(data, environment=right) as server:
-        operator = Operator(server)
-        key = operator.key(operator.user("thingmint/ReadOnly"))
-    assert not (data / "master.key").exists()
-    for environment, named in ((wrong, "master-key: does not open what is sealed"), ({}, "does not hold a master key")):
-        with pytest.raises(ServerFailed, match=named), own_server(data, environment=environment):
+    for variables, named in (
+        ({"THINGMINT_MASTER_KEY": new}, "master-key: does not open what is sealed"),
+        ({}, "does not hold a master key"),
+    ):
+        with pytest.raises(ServerFailed, match=named), own_server(data, environment=variables):
             pass
         for words in (("key", "create", "administrator"), ("user", "list")):
-            refused = thingmint("access", *words, "--data-dir", data, env=environment)
+            refused = in_process("access", *words, "--data-dir", data, env=variables)
             assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
             assert named in refused.stderr
-    both = {"THINGMINT_MASTER_KEY": f"{'33' * 32} {'22' * 32}"}
-    rotated = thingmint("access", "rotate-master-key", "--data-dir", data, env=both)
+    neither = {"THINGMINT_MASTER_KEY": f"{'33' * 32} {new}"}
+    rotated = in_process("access", "rotate-master-key", "--data-dir", data, env=neither)
     assert (rotated.returncode, len(rotated.stderr.splitlines())) == (2, 1)
-    with own_server(data, environment=right) as server, Operator(server).iot(key) as iot:
+    file.write_text(f"{new}\n{old}\n")
+    rotated = in_process("access", "rotate-master-key", "--data-dir", data, env=environment)
+    assert rotated.returncode == 0, rotated.stderr
+    with (
+        own_server(data, environment={"THINGMINT_MASTER_KEY": new}) as server,
+        Operator(server).iot(key) as iot,
+    ):
         iot.list_certificates()
