@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -59,4 +60,10 @@ def registered(iot: Any) -> list[tuple[str, str]]:
 def iot_client(server: RunningServer, **overrides: Any) -> Any:
     """boto3's client, told not to try again, so that a test sees the first answer."""
     arguments = server.boto3_arguments() | {"config": Config(retries={"total_max_attempts": 1})} | overrides
-    return boto3.session.Session().client("iot", **arguments)
+    return _session().client("iot", **arguments)
+
+
+@functools.cache
+def _session() -> Any:
+    """One for all clients, as each reads the service's model anew, which takes longer than most tests."""
+    return boto3.session.Session()

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.e2e.access.operator import Operator, allow, document, refusal
-from tests.e2e.commands import own_server, thingmint
+from tests.e2e.commands import in_process, own_server
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem
 
@@ -337,7 +337,7 @@ def test_the_audit_log_names_what_was_changed(tmp_path: Path) -> None:
         for _ in range(2):
             iot.attach_policy(policyName="p", target=cert)
         refusal(iot.delete_policy, policyName="p")
-    done = thingmint("audit", "export", "--data-dir", data)
+    done = in_process("audit", "export", "--data-dir", data)
     lines = [json.loads(line)["record"] for line in reversed(done.stdout.splitlines())]
     found = [(line["event"], line["outcome"], line.get("resources")) for line in lines if line["source"] != "thingmint"]
     assert found[1:] == [

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from tests.e2e.commands import own_server, thingmint
+from tests.e2e.commands import in_process, own_server
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, fingerprint, self_signed_pem
 from tests.e2e.wire import Answer, answers, exchange
@@ -159,7 +159,7 @@ def _token(server: RunningServer) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def two_regions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     data = tmp_path_factory.mktemp("regions") / "data"
-    made = thingmint("init", "--data-dir", data, "--region=eu-central-1", "--region=us-east-1")
+    made = in_process("init", "--data-dir", data, "--region=eu-central-1", "--region=us-east-1")
     assert made.returncode == 0, made.stderr
     with own_server(data) as running:
         yield running

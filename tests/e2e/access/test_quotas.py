@@ -10,7 +10,7 @@ import pytest
 from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 
 from tests.e2e.access.operator import Operator, error_of, refusal
-from tests.e2e.commands import own_server, thingmint
+from tests.e2e.commands import in_process, own_server
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem
 from tests.e2e.provisioning.support import CREATE, CREATE_FROM_CSR, Fleet
@@ -91,7 +91,7 @@ def test_users_and_folders(small: RunningServer) -> None:
             operator.ask(f"{noun}.create", name="third")
     with operator.bearer(small.token) as native:
         assert error_of(native.post("/v1/access/user/create", json={"name": "third"})) == (409, "CONFLICT")
-    done = thingmint("access", "user", "create", "third", "--data-dir", small.data_dir)
+    done = in_process("access", "user", "create", "third", "--data-dir", small.data_dir)
     assert (done.returncode, "quota of 2 users" in done.stderr) == (1, True)
 
 
@@ -131,7 +131,7 @@ def test_a_quota_that_is_set_later_counts_what_is_there() -> None:
             client.create_certificate_from_csr(certificateSigningRequest=csr_pem())
             for _ in range(2):
                 assert refusal(client.create_certificate_from_csr, certificateSigningRequest=csr_pem())[0] == 410
-        told = thingmint("audit", "list", "--data-dir", server.data_dir, "--output", "json")
+        told = in_process("audit", "list", "--data-dir", server.data_dir, "--output", "json")
         assert [r["error"] for r in json.loads(told.stdout) if r["outcome"] == "refused"] == [
             "LimitExceededException"
         ] * 2

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.access.operator import Operator, keys_of
 from tests.e2e.authorities.devices import Devices
-from tests.e2e.commands import thingmint
+from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import new_issuer
 from tests.issuers import Issuer, pem
@@ -49,7 +49,7 @@ class Owner:
 
     def audit(self, word: str) -> list[dict[str, Any]]:
         """The records that have it in them."""
-        done = thingmint("audit", "export", "--data-dir", self.operator.data)
+        done = in_process("audit", "export", "--data-dir", self.operator.data)
         assert done.returncode == 0, done.stderr
         return [json.loads(line)["record"] for line in done.stdout.splitlines() if word in line]
 
@@ -64,7 +64,7 @@ def owners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Owner, Ow
     data = folder / "data"
 
     def made(*command: str) -> Any:
-        done = thingmint(*command, "--data-dir", data, "--output", "json")
+        done = in_process(*command, "--data-dir", data, "--output", "json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.access.operator import allow, database, document, keys_of
-from tests.e2e.commands import thingmint
+from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.mqtt.devices import Credential, Device, credential
 from thingmint.testing import RunningServer, running_server
@@ -106,7 +106,7 @@ LAX = {"check_validity": "false", "weak_keys": "true", "suback_refusals": "true"
 
 
 def _made(*command: str | Path) -> Any:
-    done = thingmint(*command, "--output", "json")
+    done = in_process(*command, "--output", "json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -11,7 +11,7 @@ import cbor2
 import pytest
 
 from tests.e2e.access.operator import Operator, allow, document, keys_of
-from tests.e2e.commands import thingmint
+from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem
 from tests.e2e.provisioning.support import (
@@ -319,7 +319,7 @@ def test_requests_are_audited(fleet: Fleet, device: Device) -> None:
     assert device.register(name, made["certificateOwnershipToken"], SerialNumber=number)[0]
 
     def records() -> list[dict[str, Any]]:
-        done = thingmint("audit", "export", "--data-dir", fleet.server.data_dir)
+        done = in_process("audit", "export", "--data-dir", fleet.server.data_dir)
         found = [json.loads(line) for line in done.stdout.splitlines()]
         found = [entry.get("record", entry) for entry in found]
         return [entry for entry in found if entry.get("clientId") == device.client_id]
