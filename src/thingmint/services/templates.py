@@ -79,6 +79,13 @@ VERSIONS = Table(
     key=("account", "region", "template", "version"),
 )
 
+_COLUMNS = [f"{at}.{column}" for at, table in (("t", TEMPLATES), ("v", VERSIONS)) for column in table.columns]
+_WITH_DEFAULT = (
+    f"SELECT {', '.join(_COLUMNS)} FROM provisioning_templates AS t JOIN provisioning_template_versions AS v "
+    "ON v.account = t.account AND v.region = t.region AND v.template = t.name AND v.version = t.default_version "
+    "WHERE t.account = $1 AND t.region = $2 AND t.name = $3"
+)
+
 
 def check_template(kind: Kind, hook: Hook | None, body: str) -> None:
     """Raises Invalid and InvalidTemplate."""
@@ -101,8 +108,11 @@ async def create_template(
 
 async def get_template(tx: Transaction, scope: Scope, name: str) -> tuple[ProvisioningTemplate, TemplateVersion]:
     """With the default version. Raises NotFound."""
-    template = await TEMPLATES.get(tx, *scope, name)
-    return template, await _get_version(tx, template, template.default_version)
+    row = await tx.fetch_one(_WITH_DEFAULT, *scope, name)
+    if row is None:
+        raise NotFound(_KIND, name)
+    own = len(TEMPLATES.columns)
+    return TEMPLATES.load(row[:own]), VERSIONS.load(row[own:])
 
 
 def compile_template(template: ProvisioningTemplate, version: TemplateVersion) -> Template:
