@@ -93,8 +93,10 @@ def test_method(
     if metadata:
         package = service.rpartition(".")[0]
         assert method.operation is not None
-        assert method.operation.metadata == f"{package}.{metadata}"
-        assert method.operation.response == (response if response == EMPTY else f"{package}.{response}")
+        assert method.operation.metadata_class.DESCRIPTOR.full_name == f"{package}.{metadata}"
+        assert method.operation.response_class.DESCRIPTOR.full_name == (
+            response if response == EMPTY else f"{package}.{response}"
+        )
         assert method.response_class.DESCRIPTOR.full_name == f"{OPERATION}.Operation"
     else:
         assert method.operation is None

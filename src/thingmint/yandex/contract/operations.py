@@ -27,16 +27,6 @@ class OperationTypes:
     metadata_class: type[Message]
     response_class: type[Message]
 
-    @property
-    def metadata(self) -> str:
-        """The full name of the metadata's type."""
-        return self.metadata_class.DESCRIPTOR.full_name
-
-    @property
-    def response(self) -> str:
-        """The full name of the response's type."""
-        return self.response_class.DESCRIPTOR.full_name
-
 
 class OperationFactory:
     """Builds Operation messages of the private pool."""
