@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from thingmint.domain.certificates import is_signed_by, re_signed_fingerprint
 from thingmint.domain.errors import Disallowed
 from thingmint.domain.status import Status
-from thingmint.domain.template import Kind, parse_template, subject_parameters
+from thingmint.domain.template import Kind, subject_parameters
 from thingmint.services.ca_certificates import find_by_subject, find_registered_ca, registration_under
 from thingmint.services.certificates import REGISTRATIONS, find_by_serial, register, was_revoked
 from thingmint.services.template_execution import execute_plan, prepare_plan
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 # CA certificates of one name that are tried: one account has ten at most, and names are not secret.
 _MAX_SAME_SUBJECT = 50
-
-_compile = lru_cache(maxsize=64)(parse_template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +116,11 @@ async def prepare_registration(
     """The plan of the CA's template, and the change as its role makes it; None if it does not provision devices."""
     ca, role, source = request.candidate.ca, request.candidate.ca.role_arn, request.candidate.ca.arn
     if state.template is not None:
-        template, _ = state.template
-        compiled, role, source = compile_template(*state.template), role or template.role_arn, template.arn
+        template, version = state.template
+        compiled = compile_template(version.body, template.kind)
+        role, source = role or template.role_arn, template.arn
     elif ca.template_body is not None:
-        compiled = _compile(ca.template_body, Kind.JITP)
+        compiled = compile_template(ca.template_body, Kind.JITP)
     else:
         return None
     assert role is not None, "a configuration with a body has a role"

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Store, Transaction
 
 _LIFETIME = timedelta(hours=1)  # AWS: "The token expires after one hour"
-_PREFIX = "tmo_"
-_MAX_TOKEN = 512  # characters; AWS's demos for small devices keep 512 bytes for it
 
 _EXPIRE_EVERY = 60.0  # seconds
 _BATCH = 100  # tokens that one transaction ends
@@ -76,32 +74,24 @@ _BOUND = "SELECT 1 FROM bindings WHERE account = $1 AND region = $2 AND fingerpr
 async def register_with_token(tx: Transaction, change: Change, claim: str, new: NewCertificate) -> str:
     """The token, which is nowhere else. Raises LimitExceeded."""
     await register_new(tx, change, new, Status.PENDING_ACTIVATION)
-    token = change.new_id(lambda: f"{_PREFIX}{secrets.token_urlsafe(32)}")
-    expires_at = change.now + _LIFETIME
-    sha256 = hash_token(token)
-    assert sha256 is not None, "ours are short enough"
+    # AWS's demos for small devices keep 512 bytes for it.
+    token = change.new_id(lambda: f"tmo_{secrets.token_urlsafe(32)}")
+    sha256, expires_at = _hash(token), change.now + _LIFETIME
     await TOKENS.insert(tx, OwnershipToken(change.scope, sha256, new.certificate.fingerprint, claim, expires_at))
     return token
 
 
-def hash_token(token: str) -> bytes | None:
-    """None for what cannot be one of ours."""
-    if not token.startswith(_PREFIX) or len(token) > _MAX_TOKEN:
-        return None
-    return hashlib.sha256(token.encode()).digest()
-
-
 async def find_current_token(
-    tx: Transaction, query: Query, claim: str, sha256: bytes
+    tx: Transaction, query: Query, claim: str, token: str
 ) -> tuple[OwnershipToken, Certificate] | None:
     """The token and its certificate, if it is ``claim``'s, in time, and the certificate still to be had."""
-    token = await TOKENS.find(tx, sha256)
-    if token is None or (token.scope, token.claim) != (query.scope, claim) or token.expires_at <= query.now:
+    found = await TOKENS.find(tx, _hash(token))
+    if found is None or (found.scope, found.claim) != (query.scope, claim) or found.expires_at <= query.now:
         return None
-    registered = await find_registered(tx, query.scope, token.fingerprint)
+    registered = await find_registered(tx, query.scope, found.fingerprint)
     if registered is None or registered.registration.status in (Status.REVOKED, Status.PENDING_TRANSFER):
         return None
-    return token, registered.certificate
+    return found, registered.certificate
 
 
 async def delete_unclaimed(store: Store, now: datetime) -> int:
@@ -139,6 +129,10 @@ async def keep_deleting_unclaimed(store: Store, clock: Callable[[], datetime]) -
         except Unavailable:
             _log.warning("unclaimed_certificates_not_deleted")
         await asyncio.sleep(_EXPIRE_EVERY)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
 
 
 async def _is_unclaimed(tx: Transaction, token: OwnershipToken) -> bool:

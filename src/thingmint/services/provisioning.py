@@ -10,7 +10,7 @@ import orjson
 
 from thingmint.domain.errors import NotFound, ProvisioningRefused
 from thingmint.domain.template import CERTIFICATE_ID, Kind
-from thingmint.services.ownership_tokens import TOKENS, find_current_token, hash_token
+from thingmint.services.ownership_tokens import TOKENS, find_current_token
 from thingmint.services.template_execution import AsRole, execute_plan, prepare_plan, provisioning_failures
 from thingmint.services.templates import compile_template, get_template
 
@@ -66,8 +66,7 @@ async def look_up_thing(tx: Transaction, query: Query, request: ThingRequest) ->
         raise ProvisioningRefused("template", f"Template {name} is not enabled.")
     if not request.token:
         raise ProvisioningRefused("token", "Certificate ownership token cannot be empty.")
-    sha256 = hash_token(request.token)
-    found = await find_current_token(tx, query, request.claim, sha256) if sha256 is not None else None
+    found = await find_current_token(tx, query, request.claim, request.token)
     if found is None:
         raise _invalid_token()
     return ThingToRegister(template, version, *found)
@@ -112,7 +111,7 @@ async def prepare_thing(change: Change, request: ThingRequest, found: ThingToReg
             "parameters": dict(parameters),
         }
         parameters = {**parameters, **await change.environment.hooks.ask(template.hook, question)}
-    compiled = compile_template(template, found.version)
+    compiled = compile_template(found.version.body, template.kind)
     with provisioning_failures():
         plan = compiled.resolve(parameters, {CERTIFICATE_ID: found.certificate.fingerprint})
         change = await request.as_role(template.role_arn, template.arn)

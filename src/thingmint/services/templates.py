@@ -20,7 +20,6 @@ from thingmint.store.table import Table, record
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.domain.template import Template
     from thingmint.services.change import Change, Query
     from thingmint.services.pages import Cursor, Position
     from thingmint.store.engine import Transaction
@@ -31,7 +30,8 @@ _KIND, _VERSION = "provisioning template", "provisioning template version"
 _OF_TEMPLATE = "WHERE account = $1 AND region = $2 AND template = $3"
 _IS_USED = "SELECT 1 FROM ca_certificates WHERE account = $1 AND region = $2 AND template_name = $3 LIMIT 1"
 
-_compile = lru_cache(maxsize=256)(parse_template)
+compile_template = lru_cache(maxsize=256)(parse_template)
+"""Parses what devices are provisioned by once, not for every device."""
 
 
 @record
@@ -113,11 +113,6 @@ async def get_template(tx: Transaction, scope: Scope, name: str) -> tuple[Provis
         raise NotFound(_KIND, name)
     own = len(TEMPLATES.columns)
     return TEMPLATES.load(row[:own]), VERSIONS.load(row[own:])
-
-
-def compile_template(template: ProvisioningTemplate, version: TemplateVersion) -> Template:
-    """Compiles a version once, not for every device."""
-    return _compile(version.body, template.kind)
 
 
 async def list_templates(tx: Transaction, query: Query, cursor: Cursor) -> Page[ProvisioningTemplate]:

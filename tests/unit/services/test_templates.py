@@ -392,11 +392,11 @@ async def test_the_default_version_is_compiled_once(world: World) -> None:
     await create(world, templateBody=body(v="1"))
     await create(world, THEIRS, templateBody=body(v="1"), type="JITP")
     for number in ("1", "2"):
-        found = await world.read(lambda tx: get_template(tx, OURS, "lamps"))
-        compiled = compile_template(*found)
+        template, version = await world.read(lambda tx: get_template(tx, OURS, "lamps"))
+        compiled = compile_template(version.body, template.kind)
         assert compiled.resolve({}, {CERTIFICATE_ID: "ab" * 32}).device_configuration == {"v": number}
-        assert compile_template(*found) is compiled
-        assert compiled.kind is Kind.FLEET
+        assert compile_template(version.body, template.kind) is compiled
+        assert compiled.kind is template.kind is Kind.FLEET
         await add_version(world, body(v="2"), default=True)
-    theirs = await world.read(lambda tx: get_template(tx, THEIRS, "lamps"))
-    assert compile_template(*theirs).kind is Kind.JITP
+    theirs, version = await world.read(lambda tx: get_template(tx, THEIRS, "lamps"))
+    assert compile_template(version.body, theirs.kind).kind is Kind.JITP
