@@ -1,43 +1,57 @@
-"""The administrator's functions, each in a transaction of its own, for tests that need what they make."""
+"""The administrator's commands, for tests that need what they make."""
 
 from __future__ import annotations
 
-import inspect
+import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thingmint.access.administration import AdminChange, accounts, credentials, policies, principals
+from thingmint.access.administration import AdminChange
+from thingmint.access.administration.accounts import new_account
+from thingmint.access.audit import AuditedStore, AuditTrail
+from thingmint.access.local_admin import Administration, as_local_admin
+from thingmint.domain.keys import generate_authorized_key
 from thingmint.services.quotas import NO_QUOTAS, Quotas
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from thingmint.access.vault import Vault
     from thingmint.store.engine import Store
 
-__all__ = ["Administrator"]
+__all__ = ["POLICY", "TRUST", "NewAccount", "administer", "open_account"]
+
+POLICY = json.dumps({"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}})
+TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "iot.amazonaws.com"}},
+    }
+)
 
 
-class Administrator:
-    """``administrator.create_folder(account, name)`` runs the function of that name."""
+@dataclass(frozen=True)
+class NewAccount:
+    """What account.create answers."""
 
-    def __init__(self, store: Store, vault: Vault, clock: Callable[[], datetime], quotas: Quotas = NO_QUOTAS) -> None:
-        self._store = store
-        self._vault = vault
-        self._clock = clock
-        self._quotas = quotas
+    account: str
+    folder: str
+    access_key_id: str
+    secret_access_key: str
+    token: str
+    authorized_key: Mapping[str, str]
 
-    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-        (function,) = {
-            getattr(module, name)
-            for module in (accounts, credentials, policies, principals)
-            if getattr(getattr(module, name, None), "__module__", None) == module.__name__
-        }
-        takes = [parameter for parameter in ("change", "vault") if parameter in inspect.signature(function).parameters]
 
-        async def call(*arguments: Any, **named: Any) -> Any:
-            known = {"change": AdminChange(self._clock(), self._vault, self._quotas), "vault": self._vault}
-            first = [known[parameter] for parameter in takes]
-            return await self._store.write(lambda tx: function(tx, *first, *arguments, **named))
+async def administer(
+    store: Store, vault: Vault, clock: Callable[[], datetime], name: str, /, *, quotas: Quotas = NO_QUOTAS, **given: Any
+) -> Any:
+    """What a command such as user.create answers to the local administrator."""
+    administration = Administration(AuditedStore(store, clock), vault, clock, quotas)
+    return await as_local_admin(administration, AuditTrail(store, clock), name, given)
 
-        return call
+
+async def open_account(store: Store, vault: Vault, now: datetime, name: str, regions: Sequence[str]) -> NewAccount:
+    """As `thingmint init` makes one: without an audit record."""
+    change, pair = AdminChange(now, vault), generate_authorized_key()
+    return NewAccount(**await store.write(lambda tx: new_account(tx, change, name, regions, pair)))

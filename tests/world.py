@@ -13,11 +13,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from unittest import mock
 
-from tests.administrator import Administrator
+from tests.administrator import administer, open_account
 from tests.unit import vectors
-from thingmint.access.audit import AuditedStore
+from thingmint.access.administration import COMMANDS
 from thingmint.access.directory import Directory
-from thingmint.access.local_admin import Administration
 from thingmint.access.operations import run
 from thingmint.access.vault import Vault
 from thingmint.aws.operations import OPERATIONS as AWS_OPERATIONS
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.any_pb2 import Any as AnyMessage
 
-    from thingmint.access.new_credentials import NewAccount
+    from tests.administrator import NewAccount
     from thingmint.access.operations import Operation
     from thingmint.domain.policy import ContextValue
     from thingmint.store.engine import Body, Row, Store, Transaction, Value
@@ -141,8 +140,6 @@ class World:
     vault: Vault
     ours: NewAccount
     theirs: NewAccount
-    administration: Administrator
-    commands: Administration
     directory: Directory
     asked: list[tuple[str, str]] = field(default_factory=list)
     containers: list[tuple[str, ...]] = field(default_factory=list)
@@ -155,6 +152,12 @@ class World:
         """The output of an operation of AWS IoT that may do everything but what is ``denied``."""
         answer: dict[str, Any] = await self.run(AWS_OPERATIONS[name], members, scope)
         return answer
+
+    async def admin(self, name: str, scope: Scope = OURS, /, **given: Any) -> Any:
+        """What a command such as user.create answers, for the account of ``scope`` unless it concerns all."""
+        account = {} if COMMANDS[name].instance_wide else {"account": scope.account}
+        quotas = self.environment.quotas
+        return await administer(self.store, self.vault, self.clock, name, quotas=quotas, **account, **given)
 
     async def yandex(
         self, label: str, scope: Scope = OURS, /, *, key: str | None = None, principal: str = "aje1", **fields: Any
@@ -276,12 +279,10 @@ async def new_world(
         quotas=quotas,
         reinstate_revoked=reinstate_revoked,
     )
-    administration = Administrator(store, vault, clock, quotas)
-    commands = Administration(AuditedStore(store, clock), vault, clock, quotas)
     directory = Directory(store, vault, clock)
     environment.keys.start()
     try:
-        yield World(path, store, clock, environment, vault, ours, theirs, administration, commands, directory)
+        yield World(path, store, clock, environment, vault, ours, theirs, directory)
     finally:
         await environment.keys.close()
         await store.close()
@@ -311,8 +312,7 @@ async def _new_account(
 ) -> NewAccount:
     """With an id that is no random one."""
     with mock.patch("secrets.randbelow", return_value=int(id) - 10**11):
-        made: NewAccount = await Administrator(store, vault, lambda: now).create_account(name, regions)
-        return made
+        return await open_account(store, vault, now, name, regions)
 
 
 def unpacked(packed: AnyMessage) -> Any:

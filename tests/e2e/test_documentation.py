@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 
-from thingmint.access.commands import COMMANDS
-from thingmint.access.ready_made import READY_MADE
+from thingmint.access.administration import COMMANDS
+from thingmint.access.administration.policies import READY_MADE
 from thingmint.cli.main import app
 from thingmint.settings import Settings, load
 from thingmint.testing import RunningServer, running_server

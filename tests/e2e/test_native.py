@@ -23,7 +23,7 @@ from tests.e2e.commands import in_process, own_server
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, fingerprint, self_signed_pem
 from tests.e2e.wire import Answer, answers, exchange
-from thingmint.access.commands import COMMANDS
+from thingmint.access.administration import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import hmac
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from thingmint.access.administration.accounts import list_regions
+from thingmint.access.administration.credentials import TOKEN_PREFIX, secret_sha256
+from thingmint.access.administration.policies import list_attached, ready_made
+from thingmint.access.administration.principals import find_first_user, find_principal, principal_arn
 from thingmint.access.audit import AuditedStore
 from thingmint.access.callers import Caller
-from thingmint.access.ready_made import ready_made
 from thingmint.domain.errors import Unauthenticated, Unavailable
 from thingmint.domain.policy import Kind, Policy, compile_policy
-from thingmint.store import access as sql
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from thingmint.access.administration.policies import Attached
     from thingmint.access.context import Outcome, RequestContext
     from thingmint.access.vault import Vault
-    from thingmint.store.access import AttachmentRow, CredentialRow
     from thingmint.store.engine import Store, Transaction
 
-__all__ = ["TOKEN_PREFIX", "Directory", "secret_sha256"]
-
-# Tells our tokens' kinds apart, and lets scanners of source code find one that was committed.
-TOKEN_PREFIX = "tma_"  # noqa: S105
+__all__ = ["Directory"]
 
 _MAX_USED = 10_000  # credentials whose use is noted between two flushes
 _MAX_STANDING = 10_000  # IAM tokens that are remembered
@@ -39,13 +36,30 @@ _UNKNOWN_TOKEN = "The token is not one of this server, or is no longer valid"  #
 _UNKNOWN_JWT = "The JWT names no key of a service account that is known here"
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A credential that was looked up: its owner, and the secret of one that has a recoverable one."""
+# No whole records, as these would be read at every look-up.
+_STANDING = (
+    "SELECT c.kind, c.secret, c.token_sha256, c.expires_at, c.policy, p.id, p.account, p.kind, p.name "
+    "FROM credentials AS c JOIN principals AS p ON p.id = c.principal "
+    "WHERE c.id = $1 AND c.status = 'active' AND p.status = 'active'"
+)
+_NOTE_USE = "UPDATE credentials SET last_used_at = $2 WHERE id = $1"
+_IS_REVOKED = "SELECT 1 FROM revoked_tokens WHERE id = $1"
+_REVOKE = "INSERT INTO revoked_tokens (id, expires_at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING"
+_FORGET_ENDED = "DELETE FROM revoked_tokens WHERE expires_at <= $1"
+
+
+class _Known(NamedTuple):
+    """A credential that was looked up: its owner, what the store has of its secret, and when it ends (microseconds).
+
+    ``opened`` is the secret itself, of one that is sealed.
+    """
 
     caller: Caller
-    credential: CredentialRow
-    secret: str
+    kind: str
+    secret: bytes
+    token_sha256: bytes | None
+    expires_at: int | None
+    opened: str = ""
 
 
 class Directory:
@@ -61,25 +75,19 @@ class Directory:
 
     async def developer(self) -> Caller:
         """Who `serve --dev` takes a request without credentials for: the administrator made with the instance."""
-
-        async def body(tx: Transaction) -> Caller:
-            principal = await sql.first_principal(tx)
-            assert principal is not None, "an instance is made with an administrator"
-            return await _caller(tx, principal, "dev")
-
-        return await self._store.read(body)
+        return await self._store.read(_developer)
 
     async def find_access_key(self, id: str, session_token: str | None) -> tuple[Caller, str]:
         """The owner of an access key, or of a session's, and its secret. Raises Unauthenticated."""
         known = await self._find(id, ("access-key", "session"), _UNKNOWN_AWS)
-        expected = known.credential.token_sha256
+        expected = known.token_sha256
         if expected is None or session_token is None:
             if expected is not None or session_token is not None:
                 raise Unauthenticated("unknown", _UNKNOWN_AWS)
         elif not hmac.compare_digest(expected, secret_sha256(session_token)):
             raise Unauthenticated("unknown", _UNKNOWN_AWS)
-        self._check_expiry(known.credential, _EXPIRED_AWS)
-        return known.caller, known.secret
+        self._check_expiry(known, _EXPIRED_AWS)
+        return known.caller, known.opened
 
     async def authenticate_token(self, token: str) -> Caller:
         """The owner of an API token. Raises Unauthenticated, always in the same words."""
@@ -87,31 +95,27 @@ class Directory:
         if not token.startswith(TOKEN_PREFIX) or not separator:
             raise Unauthenticated("unknown", _UNKNOWN_TOKEN)
         known = await self._find(id, ("api-token",), _UNKNOWN_TOKEN)
-        if not hmac.compare_digest(known.credential.secret, secret_sha256(secret)):
+        if not hmac.compare_digest(known.secret, secret_sha256(secret)):
             raise Unauthenticated("unknown", _UNKNOWN_TOKEN)
-        self._check_expiry(known.credential, _UNKNOWN_TOKEN)
+        self._check_expiry(known, _UNKNOWN_TOKEN)
         self.used(id)
         return known.caller
 
     async def find_authorized_key(self, id: str) -> tuple[str, str]:
         """A service account's id and the key's public half, in PEM. Raises Unauthenticated."""
         known = await self._find(id, ("authorized-key",), _UNKNOWN_JWT)
-        return known.caller.principal, known.credential.secret.decode()
+        return known.caller.principal, known.secret.decode()
 
     async def bearer_of_iam_token(self, id: str, credential: str) -> Caller:
         """Who exchanged ``credential`` for the IAM token ``id``, if both still stand. Raises Unauthenticated."""
-
-        async def body(tx: Transaction) -> bool:
-            return await sql.is_token_revoked(tx, id)
-
         self._forget_what_changed()
         if id not in self._standing:
-            if await self._store.read(body):
+            if await self._store.read(lambda tx: tx.fetch_one(_IS_REVOKED, id)) is not None:
                 raise Unauthenticated("unknown", _UNKNOWN_TOKEN)
             if len(self._standing) < _MAX_STANDING:
                 self._standing.add(id)
         known = await self._find(credential, ("authorized-key", "api-token"), _UNKNOWN_TOKEN)
-        self._check_expiry(known.credential, _UNKNOWN_TOKEN)
+        self._check_expiry(known, _UNKNOWN_TOKEN)
         self.used(credential)
         return known.caller
 
@@ -126,35 +130,20 @@ class Directory:
 
     async def role(self, account: str, name: str) -> tuple[Caller, str] | None:
         """The account's role of that name, with its trust policy; None if there is none that may be used."""
-
-        async def body(tx: Transaction) -> tuple[Caller, str] | None:
-            row = await sql.find_principal(tx, account, "role", name)
-            if row is None or row.status != "active" or row.trust_policy is None:
-                return None
-            return await _caller(tx, row, row.id), row.trust_policy
-
-        return await self._store.read(body)
+        return await self._store.read(lambda tx: _role(tx, account, name))
 
     async def revoke_iam_token(self, id: str, expires_at: int, context: RequestContext, outcome: Outcome) -> None:
         """``expires_at`` is in seconds, as the token has it."""
-        now = to_micros(self._clock())
-
-        async def body(tx: Transaction) -> None:
-            await sql.revoke_token(tx, id, expires_at * 1_000_000, now)
-
-        await AuditedStore(self._store, self._clock).of(context, outcome).write(body)
+        now, store = to_micros(self._clock()), AuditedStore(self._store, self._clock).of(context, outcome)
+        await store.write(lambda tx: _revoke(tx, id, expires_at * 1_000_000, now))
 
     async def flush(self) -> None:
         """Writes down when credentials were last used; what the store could not take is tried again."""
         used, self._used = self._used, {}
         if not used:
             return
-
-        async def body(tx: Transaction) -> None:
-            await sql.touch_credentials(tx, used.items())
-
         try:
-            await self._store.write(body)
+            await self._store.write(lambda tx: tx.execute_many(_NOTE_USE, used.items()))
         except Unavailable:
             self._used = used | self._used
             raise
@@ -162,7 +151,7 @@ class Directory:
     async def _find(self, id: str, kinds: tuple[str, ...], refusal: str) -> _Known:
         self._forget_what_changed()
         known = self._known.get(id) or await self._look_up(id, refusal)
-        if known.credential.kind not in kinds:
+        if known.kind not in kinds:
             raise Unauthenticated("unknown", refusal)
         return known
 
@@ -174,56 +163,70 @@ class Directory:
             self._known_at = changes
 
     async def _look_up(self, id: str, refusal: str) -> _Known:
-        async def body(tx: Transaction) -> tuple[Caller, CredentialRow]:
-            credential = await sql.get_credential(tx, id)
-            if credential is None or credential.status != "active":
-                raise Unauthenticated("unknown", refusal)
-            principal = await sql.get_principal(tx, credential.principal)
-            if principal is None or principal.status != "active":
-                raise Unauthenticated("unknown", refusal)
-            return await _caller(tx, principal, id, credential.policy), credential
-
-        caller, credential = await self._store.read(body)
-        sealed = credential.kind in ("access-key", "session")
-        known = _Known(caller, credential, self._vault.open(credential.secret, id) if sealed else "")
+        known = await self._store.read(lambda tx: _find(tx, id))
+        if known is None:
+            raise Unauthenticated("unknown", refusal)
+        if known.kind in ("access-key", "session"):
+            known = known._replace(opened=self._vault.open(known.secret, id))
         self._known[id] = known
         return known
 
-    def _check_expiry(self, credential: CredentialRow, refusal: str) -> None:
-        if credential.expires_at is not None and credential.expires_at <= to_micros(self._clock()):
+    def _check_expiry(self, known: _Known, refusal: str) -> None:
+        if known.expires_at is not None and known.expires_at <= to_micros(self._clock()):
             raise Unauthenticated("expired", refusal)
 
 
-async def _caller(tx: Transaction, principal: sql.PrincipalRow, credential: str, policy: str | None = None) -> Caller:
+async def _find(tx: Transaction, id: str) -> _Known | None:
+    row = await tx.fetch_one(_STANDING, id)
+    if row is None:
+        return None
+    kind, secret, token_sha256, expires_at, policy, *owner = row
+    return _Known(await _caller(tx, owner, id, policy), kind, secret, token_sha256, expires_at)
+
+
+async def _developer(tx: Transaction) -> Caller:
+    user = await find_first_user(tx)
+    return await _caller(tx, (user.id, user.account, user.kind, user.name), "dev")
+
+
+async def _role(tx: Transaction, account: str, name: str) -> tuple[Caller, str] | None:
+    role = await find_principal(tx, account, "role", name)
+    if role is None or role.status != "active" or role.trust_policy is None:
+        return None
+    return await _caller(tx, (role.id, account, "role", name), role.id), role.trust_policy
+
+
+async def _revoke(tx: Transaction, id: str, expires_at: int, now: int) -> None:
+    """Refuses an IAM token from now on, and forgets those that have ended meanwhile."""
+    await tx.execute(_FORGET_ENDED, now)
+    await tx.execute(_REVOKE, id, expires_at)
+
+
+async def _caller(tx: Transaction, owner: Sequence[str], credential: str, policy: str | None = None) -> Caller:
+    """``owner`` is a principal's id, account, kind and name; ``policy`` narrows the credential down."""
+    id, account, kind, name = owner
     return Caller(
-        account=principal.account,
-        regions=tuple(await sql.list_regions(tx, principal.account)),
-        principal=principal.id,
-        name=principal.name,
-        arn=principal.arn,
+        account=account,
+        regions=tuple(await list_regions(tx, account)),
+        principal=id,
+        name=name,
+        arn=principal_arn(account, kind, name),
         credential=credential,
         policies=tuple(
-            compiled
-            for attachment in await sql.list_attachments(tx, principal.id)
-            if (compiled := _compiled(attachment)) is not None
+            compiled for attached in await list_attached(tx, id) if (compiled := _compiled(attached)) is not None
         ),
         narrowed=(_compile(policy, "of the session", Kind.SESSION),) if policy is not None else None,
     )
 
 
-def _compiled(attachment: AttachmentRow) -> Policy | None:
-    if attachment.document is not None:
-        return _compile(attachment.document, attachment.policy, Kind.IDENTITY)
-    document = ready_made(attachment.policy, attachment.resource)
+def _compiled(attached: Attached) -> Policy | None:
+    document = attached.document
+    if document is None:
+        document = ready_made(attached.policy, attached.resource)
     # One that is gone grants nothing.
-    return _compile(document, attachment.policy, Kind.IDENTITY) if document is not None else None
+    return _compile(document, attached.policy, Kind.IDENTITY) if document is not None else None
 
 
 @functools.lru_cache(maxsize=1024)
 def _compile(document: str, name: str, kind: Kind) -> Policy:
     return compile_policy(document, kind=kind, name=name)
-
-
-def secret_sha256(secret: str) -> bytes:
-    # The secrets are 256 random bits, so there is nothing that a slow hash would protect.
-    return hashlib.sha256(secret.encode()).digest()

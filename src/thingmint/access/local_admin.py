@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from thingmint.access.administration import AdminChange
+from thingmint.access.administration import COMMANDS, AdminChange
 from thingmint.access.administration.accounts import list_accounts
-from thingmint.access.commands import COMMANDS
+from thingmint.access.administration.inputs import InAccount
 from thingmint.access.context import LOCAL_ADMIN, Outcome, RequestContext
-from thingmint.access.inputs import InAccount
 from thingmint.access.operations import run
 from thingmint.domain.errors import Invalid, NotFound
 from thingmint.services.quotas import NO_QUOTAS, Quotas
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
+    from thingmint.access.administration import Command
+    from thingmint.access.administration.inputs import Input
     from thingmint.access.audit import AuditedStore, AuditTrail
-    from thingmint.access.commands import Command
-    from thingmint.access.inputs import Input
     from thingmint.access.vault import Vault
 
 __all__ = ["Administration", "as_local_admin", "local_request", "recorded"]
@@ -66,13 +65,13 @@ async def as_local_admin(admin: Administration, trail: AuditTrail, name: str, gi
     command = COMMANDS.get(name)
     if command is None:
         raise NotFound("command", name)
-    context = local_request(command.usual_event, admin.clock())
+    context = local_request(command.event(), admin.clock())
     try:
         checked = _checked(command, given)
         if isinstance(checked, InAccount):
             if not checked.account:
                 accounts = await admin.store.read(list_accounts)
-                checked = checked.model_copy(update={"account": accounts[0][0]})
+                checked = checked.model_copy(update={"account": accounts[0].id})
             context = replace(context, account=checked.account)
         context = replace(context, operation=command.event(checked), parameters=command.parameters(checked))
     except BaseException:

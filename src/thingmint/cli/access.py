@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thingmint.access.commands import COMMANDS
+from thingmint.access.administration import COMMANDS
 from thingmint.cli.directory import DataDirOption, held, settings_for
 from thingmint.settings import ConfigError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-    from thingmint.access.commands import Command
+    from thingmint.access.administration import Command
     from thingmint.instance.layout import DataDirectory
     from thingmint.settings import Settings
 

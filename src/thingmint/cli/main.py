@@ -209,9 +209,9 @@ def serve(
 async def _init(
     directory: DataDirectory, settings: Settings, hostnames: Sequence[str], regions: Sequence[str]
 ) -> dict[str, Any]:
+    from thingmint.access.administration.accounts import extend_instance
     from thingmint.instance.create import DEFAULT_HOSTNAMES, DEFAULT_REGION, Instance, create, exists, is_encrypted
     from thingmint.services.certificates import utc_now
-    from thingmint.services.hostnames import extend_instance
 
     if not exists(directory):
         await create(

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from thingmint.access.commands import authorized_key_document
 from thingmint.domain.names import authority_of
 from thingmint.instance.layout import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.access.new_credentials import NewAccount
+    from thingmint.access.administration.declaring import Secrets
     from thingmint.instance.layout import DataDirectory
 
 
@@ -43,25 +42,15 @@ THINGMINT_YC_ROOT_CERTIFICATES=
 """
 
 
-def write_client_files(target: DataDirectory, final: DataDirectory, new: NewAccount, region: str) -> None:
-    """Writes them into ``target``, a directory that is about to become ``final``."""
+def write_client_files(target: DataDirectory, final: DataDirectory, new: Secrets, region: str) -> None:
+    """Writes what new_account made into ``target``, a directory that is about to become ``final``."""
     target.clients.mkdir(mode=0o700)
-    env = _AWS_ENV.format(
-        path=shlex.quote(str(final.aws_env)),
-        access_key_id=new.access_key.access_key_id,
-        secret_access_key=new.access_key.secret_access_key,
-        region=region,
-    )
+    env = _AWS_ENV.format(path=shlex.quote(str(final.aws_env)), region=region, **new)
     write_private(target.aws_env, env.encode())
-    write_private(target.token, f"{new.api_token}\n".encode())
-    env = _YANDEX_ENV.format(
-        path=shlex.quote(str(final.yandex_env)), key=final.yandex_service_account, folder=new.folder
-    )
+    write_private(target.token, f"{new['token']}\n".encode())
+    env = _YANDEX_ENV.format(path=shlex.quote(str(final.yandex_env)), key=final.yandex_service_account, **new)
     write_private(target.yandex_env, env.encode())
-    write_private(
-        target.yandex_service_account,
-        orjson.dumps(authorized_key_document(new.authorized_key), option=orjson.OPT_INDENT_2),
-    )
+    write_private(target.yandex_service_account, orjson.dumps(new["authorized_key"], option=orjson.OPT_INDENT_2))
 
 
 def update_endpoints(directory: DataDirectory, hostname: str, *, api_port: int, grpc_port: int) -> None:

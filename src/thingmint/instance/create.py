@@ -27,19 +27,20 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from thingmint.access.administration import AdminChange
-from thingmint.access.administration.accounts import create_account
+from thingmint.access.administration.accounts import new_account
+from thingmint.access.administration.credentials import first_sealed
 from thingmint.access.administration.credentials import reseal as reseal_all
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.local_admin import local_request, recorded
 from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
 from thingmint.domain.issuing_ca import CertificateAuthority, generate_root_key, make_root
+from thingmint.domain.keys import generate_authorized_key
 from thingmint.domain.names import is_hostname, is_region
 from thingmint.instance.clients import write_client_files
 from thingmint.instance.layout import DataDirectory, sync_directory, write_private
 from thingmint.services.certificates import utc_now
 from thingmint.services.hostnames import add_hostnames
 from thingmint.settings import ConfigError
-from thingmint.store.access import first_sealed
 from thingmint.store.migrate import MigrationError
 from thingmint.store.sqlite import SQLiteStore
 
@@ -128,8 +129,8 @@ async def create(
     write_private(new.database, b"")
     store = SQLiteStore(new.database)
     try:
-        change = AdminChange(now, Vault(*master_keys))
-        credentials = await store.write(lambda tx: create_account(tx, change, "default", regions))
+        change, pair = AdminChange(now, Vault(*master_keys)), generate_authorized_key()
+        credentials = await store.write(lambda tx: new_account(tx, change, "default", regions, pair))
         await store.write(lambda tx: add_hostnames(tx, hostnames))
     finally:
         await store.close()

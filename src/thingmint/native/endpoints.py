@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from thingmint.access.administration import COMMANDS
+from thingmint.access.administration.inputs import InAccount
 from thingmint.access.audit_records import AuditFilter
-from thingmint.access.commands import COMMANDS
-from thingmint.access.inputs import InAccount
 from thingmint.access.operations import Operation, run
 from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import parse_fingerprint
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from thingmint.access.administration import Command
     from thingmint.access.audit_records import AuditRecords
-    from thingmint.access.commands import Command
     from thingmint.access.context import RequestContext
     from thingmint.services.change import Change, Query
     from thingmint.store.engine import Store, Transaction
@@ -227,7 +227,7 @@ def _access_endpoint(command: Command) -> Endpoint:
     return Endpoint(
         "POST",
         f"/v1/access/{command.noun}/{command.verb}",
-        command.usual_event,
+        command.event(),
         command.summary,
         handler,
         body=command.input,

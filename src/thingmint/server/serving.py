@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
+from thingmint.access.administration.accounts import extend_instance
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.directory import Directory
 from thingmint.access.local_admin import Administration, as_local_admin
@@ -34,7 +35,7 @@ from thingmint.server.apis import Access, environment_of, front, gateway_of, grp
 from thingmint.server.sockets import PROXY_SOCKET, bind, doorways_of, take_all_files
 from thingmint.services.certificates import utc_now
 from thingmint.services.hooks import HookTable
-from thingmint.services.hostnames import extend_instance, list_hostnames
+from thingmint.services.hostnames import list_hostnames
 from thingmint.services.keypool import KeyPool
 from thingmint.services.ownership_tokens import keep_deleting_unclaimed
 from thingmint.services.quotas import begin_counting

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from thingmint.store.access import add_regions, first_principal
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,12 +33,3 @@ async def add_hostnames(tx: Transaction, names: Sequence[str]) -> list[str]:
 async def endpoint_of(tx: Transaction, query: Query) -> str:
     """The name that the devices of the account and region connect to: one of its own, else the instance's first."""
     return query.environment.endpoints.get(query.scope) or (await list_hostnames(tx))[0]
-
-
-async def extend_instance(
-    tx: Transaction, hostnames: Sequence[str], regions: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Adds host names, and regions to the first account. Those that were new."""
-    principal = await first_principal(tx)
-    assert principal is not None, "an instance is made with an account"
-    return await add_hostnames(tx, hostnames), await add_regions(tx, principal.account, regions)

@@ -13,7 +13,7 @@ from openapi_spec_validator import validate
 
 from tests.e2e.access.operator import Operator, allow, database, document, error_of, refusal
 from tests.e2e.commands import in_process, own_server, thingmint
-from thingmint.access.commands import COMMANDS
+from thingmint.access.administration import COMMANDS
 from thingmint.admin import AdminError
 from thingmint.testing import ServerFailed
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from thingmint.access.new_credentials import NewAccount
+    from tests.administrator import NewAccount
     from thingmint.testing import RunningServer
 
 DEVICES: Final = "yandex.cloud.iot.devices.v1"
@@ -206,12 +206,7 @@ class Account:
 
     @staticmethod
     def of(new: NewAccount) -> Account:
-        key = {
-            "id": new.authorized_key.id,
-            "service_account_id": new.authorized_key.service_account,
-            "private_key": new.authorized_key.private_key,
-        }
-        return Account(key, new.folder, new.api_token)
+        return Account(new.authorized_key, new.folder, new.token)
 
     def jwt(self, audience: Any = OFFICIAL_AUDIENCE, **changes: Any) -> str:
         """As the SDK makes it; ``changes`` replace claims, or leave them out if None."""

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from tests.unit.http.answering import Answering
 from tests.unit.vectors import NOW, FakeClock
 from thingmint.access import audit
+from thingmint.access.administration.accounts import ACCOUNTS, Account, list_accounts
 from thingmint.access.audit import AuditedStore, AuditTrail, event_name
 from thingmint.access.callers import Caller
 from thingmint.access.context import Outcome, RequestContext
@@ -24,7 +25,6 @@ from thingmint.domain.errors import NotFound, Unavailable
 from thingmint.http.front import Front
 from thingmint.http.messages import Answer
 from thingmint.metrics import Metrics
-from thingmint.store import access as access_sql
 from thingmint.store import audit as sql
 from thingmint.store.sqlite import SQLiteStore
 
@@ -98,8 +98,11 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
+MADE = Account("1", "made", NOW)
+
+
 async def insert_account(tx: Transaction) -> None:
-    await access_sql.insert_account(tx, "1", "made", 0)
+    await ACCOUNTS.insert(tx, MADE)
 
 
 def request(**fields: Any) -> tuple[RequestContext, Outcome]:
@@ -153,7 +156,7 @@ class TestChanges:
         audited = AuditedStore(store, clock).of(*one)
 
         async def body(tx: Transaction) -> str:
-            await access_sql.insert_account(tx, "1", "made", 0)
+            await ACCOUNTS.insert(tx, MADE)
             tx.audit_resources.append("arn:made")
             return "result"
 
@@ -182,14 +185,14 @@ class TestChanges:
         one = request()
 
         async def body(tx: Transaction) -> None:
-            await access_sql.insert_account(tx, "1", "made", 0)
+            await ACCOUNTS.insert(tx, MADE)
             raise NotFound("thing", "x")
 
         with pytest.raises(NotFound):
             await AuditedStore(store, clock).of(*one).write(body)
         assert not one[1].recorded
         assert await store.records() == []
-        assert await store.read(access_sql.list_accounts) == []
+        assert await store.read(list_accounts) == []
 
     async def test_without_its_record_no_change_is_kept(
         self, store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
@@ -202,11 +205,11 @@ class TestChanges:
         with pytest.raises(RuntimeError):
             await AuditedStore(store, clock).of(*one).write(insert_account)
         assert not one[1].recorded
-        assert await store.read(access_sql.list_accounts) == []
+        assert await store.read(list_accounts) == []
 
     async def test_the_servers_own_housekeeping_has_none(self, store: Store, clock: FakeClock) -> None:
         await AuditedStore(store, clock).write(insert_account)
-        assert len(await store.read(access_sql.list_accounts)) == 1
+        assert await store.read(list_accounts) == [MADE]
         assert await store.records() == []
 
     async def test_a_failure_of_the_store_is_not_taken_for_a_record(self, store: Store, clock: FakeClock) -> None:
@@ -223,7 +226,7 @@ class TestChanges:
         await audited.write(insert_account)
         assert audited.changes != before
         assert audited.access_changes == store.access_changes
-        assert await audited.read(access_sql.list_accounts) == [("1", "made", 0)]
+        assert await audited.read(list_accounts) == [MADE]
 
 
 class TestReadsAndRefusals:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
-from tests.unit.access.test_administration import POLICY, TRUST
+from tests.administrator import POLICY, TRUST, administer
+from tests.world import OURS, THEIRS
+from thingmint.access.administration import COMMANDS
 from thingmint.access.audit import AuditedStore, AuditTrail
-from thingmint.access.commands import COMMANDS
 from thingmint.access.local_admin import Administration, as_local_admin
 from thingmint.domain.door import SETTINGS
 from thingmint.domain.errors import Invalid, NotFound
@@ -17,7 +19,11 @@ from thingmint.store import audit as audit_sql
 
 if TYPE_CHECKING:
     from tests.world import World
+    from thingmint.domain.arns import Scope
     from thingmint.store.engine import Transaction
+
+
+NOWHERE = OURS._replace(account="000000000000")
 
 
 def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
@@ -157,9 +163,9 @@ async def test_every_command_runs(world: World) -> None:
     admin = Administration(AuditedStore(world.store, world.clock), world.vault, world.clock)
     trail = AuditTrail(world.store, world.clock)
     ids = {
-        "key": world.ours.access_key.access_key_id,
-        "token": world.ours.api_token.split("_")[1],
-        "robot's": world.ours.authorized_key.id,
+        "key": world.ours.access_key_id,
+        "token": world.ours.token.split("_")[1],
+        "robot's": world.ours.authorized_key["id"],
     }
     table = inputs(ids)
     assert {name.partition(" ")[0] for name in table} == set(COMMANDS)
@@ -193,15 +199,15 @@ async def test_every_command_runs(world: World) -> None:
 
 
 async def test_refusals_of_the_operator_are_recorded_each(world: World) -> None:
-    trail = AuditTrail(world.store, world.clock)
-    theirs = world.theirs.account
+    admin = Administration(AuditedStore(world.store, world.clock), world.vault, world.clock)
+    trail, theirs = AuditTrail(world.store, world.clock), world.theirs.account
     for _ in range(2):
         world.clock.advance(seconds=1)
         with pytest.raises(NotFound):
-            await as_local_admin(world.commands, trail, "user.delete", {"name": "tma_0_secret", "account": theirs})
+            await as_local_admin(admin, trail, "user.delete", {"name": "tma_0_secret", "account": theirs})
     world.clock.advance(seconds=1)
     with pytest.raises(Invalid):
-        await as_local_admin(world.commands, trail, "key.list", {"principal": "group/x"})
+        await as_local_admin(admin, trail, "key.list", {"principal": "group/x"})
     await trail.flush()
     records = await recorded(world)
     assert [(r["event"], r["error"], r["account"], r["outcome"]) for r in records] == [
@@ -211,19 +217,6 @@ async def test_refusals_of_the_operator_are_recorded_each(world: World) -> None:
     ]
     # What was refused may be a secret in the wrong place.
     assert "tma_" not in orjson.dumps(records).decode()
-
-
-@pytest.mark.parametrize("verb", ["disable", "enable", "delete"])
-async def test_a_command_about_keys_touches_no_token_and_the_other_way_round(world: World, verb: str) -> None:
-    trail = AuditTrail(world.store, world.clock)
-    token = world.ours.api_token.split("_")[1]
-    for noun, ids in (
-        ("key", [token]),
-        ("token", [world.ours.access_key.access_key_id, world.ours.authorized_key.id]),
-    ):
-        for id in ids:
-            with pytest.raises(NotFound):
-                await as_local_admin(world.commands, trail, f"{noun}.{verb}", {"id": id})
 
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
@@ -252,44 +245,139 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "given", "message"), BAD)
-async def test_what_is_not_taken(world: World, name: str, given: dict[str, Any], message: str) -> None:
+async def test_what_a_command_does_not_take_changes_nothing(
+    world: World, name: str, given: dict[str, Any], message: str
+) -> None:
     before = world.dump()
     with pytest.raises(Invalid) as refused:
-        await as_local_admin(world.commands, AuditTrail(world.store, world.clock), name, given)
+        await administer(world.store, world.vault, world.clock, name, **given)
     assert str(refused.value).startswith(message)
     assert world.dump() == before
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1h", 3600), ("90m", 5400), ("60", 60), ("1.5h", 5400), ("PT2H", 7200)])
-async def test_durations(world: World, text: str, seconds: int) -> None:
-    given = {"principal": "administrator", "duration": text}
-    answer = await as_local_admin(world.commands, AuditTrail(world.store, world.clock), "session.create", given)
-    [row] = await world.administration.list_credentials(world.ours.account, "user", "administrator", ("session",))
-    assert row.id == answer["access_key_id"]
-    assert row.expires_at == int(world.clock.now.timestamp() + seconds) * 1_000_000
+async def test_durations_are_a_number_and_a_unit_or_those_of_iso_8601(world: World, text: str, seconds: int) -> None:
+    made = await world.admin("session.create", principal="administrator", duration=text)
+    ends = (world.clock.now + timedelta(seconds=seconds)).replace(microsecond=0, tzinfo=None)
+    assert made["expires_at"] == f"{ends.isoformat()}Z"
 
 
-async def test_which_account(world: World) -> None:
-    for account, expected in ((None, world.ours.account), ("", world.ours.account), (world.theirs.account,) * 2):
-        given = {"name": f"elf-of-{account}"} | ({} if account is None else {"account": account})
-        made = await as_local_admin(world.commands, AuditTrail(world.store, world.clock), "user.create", given)
-        assert made["id"] in [row.id for row in await world.administration.list_principals(expected, "user")]
-    with pytest.raises(NotFound):
-        await as_local_admin(
-            world.commands,
-            AuditTrail(world.store, world.clock),
-            "user.create",
-            {"name": "a", "account": "0" * 12},
-        )
+async def test_the_account_is_the_first_unless_another_is_given(world: World) -> None:
+    for account, expected in ((None, OURS), ("", OURS), (THEIRS.account, THEIRS)):
+        given: dict[str, Any] = {"name": f"elf-of-{account}"} | ({} if account is None else {"account": account})
+        made = await administer(world.store, world.vault, world.clock, "user.create", **given)
+        assert made["id"] in [row["id"] for row in await world.admin("user.list", expected)]
 
 
 @pytest.mark.parametrize("name", ["", "user", "user.rename", "create.user", "__class__"])
-async def test_what_is_no_command(world: World, name: str) -> None:
+async def test_what_is_no_command_is_not_found(world: World, name: str) -> None:
     with pytest.raises(NotFound):
-        await as_local_admin(world.commands, AuditTrail(world.store, world.clock), name, {})
+        await administer(world.store, world.vault, world.clock, name)
 
 
-def test_what_only_the_operator_may() -> None:
+def touching(id: str) -> dict[str, dict[str, Any]]:
+    """Every command that names something, aimed at elf, robot, hat, p and the access key ``id``."""
+    principals = {"user": "elf", "service-account": "robot", "role": "hat"}
+    policy, elf = {"name": "p"}, {"principal": "elf"}
+    verbs = ("disable", "enable", "delete")
+    return {
+        **{f"{kind}.{verb}": {"name": name} for kind, name in principals.items() for verb in verbs},
+        **{f"key.{verb}": {"id": id} for verb in verbs},
+        "key.create": elf,
+        "key.create of a robot": {"principal": "service-account/robot"},
+        "key.list": elf,
+        "token.create": elf,
+        "token.list": elf,
+        "session.create": elf,
+        "policy.show": policy,
+        "policy.delete": policy,
+        "policy.attach": {**elf, "policy": "thingmint/ReadOnly"},
+        "policy.attach one of theirs": {"principal": "administrator", "policy": "p"},
+        "policy.detach": {**elf, "policy": "p"},
+        "policy.attached": elf,
+    }
+
+
+async def populate(world: World, scope: Scope) -> str:
+    """Makes what ``touching`` names; the access key's id."""
+    await world.admin("user.create", scope, name="elf")
+    await world.admin("service-account.create", scope, name="robot")
+    await world.admin("role.create", scope, name="hat", trust_policy=TRUST)
+    await world.admin("policy.put", scope, name="p", document=POLICY)
+    return str((await world.admin("key.create", scope, principal="elf"))["access_key_id"])
+
+
+async def test_one_account_cannot_touch_another(world: World) -> None:
+    key = await populate(world, THEIRS)
+    await world.admin("policy.attach", THEIRS, principal="elf", policy="p")
+    before = world.dump()
+    for scope in (OURS, NOWHERE):
+        for title, given in touching(key).items():
+            with pytest.raises(NotFound):
+                await world.admin(title.partition(" ")[0], scope, **given)
+            assert world.dump() == before, title
+
+
+@pytest.mark.parametrize("title", touching(""))
+async def test_the_same_is_done_within_the_account(world: World, title: str) -> None:
+    """So that the test above fails for the right reason."""
+    key = await populate(world, THEIRS)
+    if title != "policy.delete":
+        await world.admin("policy.attach", THEIRS, principal="elf", policy="p")
+    await world.admin(title.partition(" ")[0], THEIRS, **touching(key)[title])
+
+
+async def test_an_account_that_is_not_there_has_nothing_and_gets_nothing(world: World) -> None:
+    for noun in ("folder", "user", "service-account", "role"):
+        assert await world.admin(f"{noun}.list", NOWHERE) == []
+    assert all(row["ready_made"] for row in await world.admin("policy.list", NOWHERE))
+    before = world.dump()
+    for command, given in (
+        ("folder.create", {"name": "f"}),
+        ("user.create", {"name": "elf"}),
+        ("role.create", {"name": "elf", "trust_policy": TRUST}),
+        ("policy.put", {"name": "p", "document": POLICY}),
+        ("account.set", {"name": "keys_over_mqtt", "value": "false"}),
+        ("account.show", {}),
+    ):
+        with pytest.raises(NotFound):
+            await world.admin(command, NOWHERE, **given)
+    assert world.dump() == before
+
+
+async def test_the_audit_record_names_what_was_changed(world: World) -> None:
+    account, key, token = OURS.account, world.ours.access_key_id, world.ours.token.split("_")[1]
+    elf, administrator = f"arn:aws:iam::{account}:user/elf", f"arn:aws:iam::{account}:user/administrator"
+    policy = f"arn:aws:iam::{account}:policy/p"
+    changes: list[tuple[str, dict[str, Any], str]] = [
+        ("account.set", {"name": "keys_over_mqtt", "value": "false"}, f"arn:aws:iam::{account}:root"),
+        ("user.create", {"name": "elf"}, elf),
+        ("key.create", {"principal": "elf"}, elf),
+        ("token.create", {"principal": "elf"}, elf),
+        ("session.create", {"principal": "elf"}, elf),
+        ("key.disable", {"id": key}, administrator),
+        ("token.delete", {"id": token}, administrator),
+        ("policy.put", {"name": "p", "document": POLICY}, policy),
+        ("policy.attach", {"principal": "elf", "policy": "p"}, elf),
+        ("policy.detach", {"principal": "elf", "policy": "p"}, elf),
+        ("policy.delete", {"name": "p"}, policy),
+        ("user.disable", {"name": "elf"}, elf),
+        ("user.delete", {"name": "elf"}, elf),
+    ]
+    for command, given, _ in changes:
+        await world.admin(command, **given)
+        world.clock.advance(seconds=1)
+    folder = await world.admin("folder.create", name="f")
+    world.clock.advance(seconds=1)
+    third = await world.admin("account.create", name="third")
+    assert [record["resources"] for record in await recorded(world)] == [
+        *([resource] for _, _, resource in changes),
+        [f"yandex:folder/{folder['id']}"],
+        [f"arn:aws:iam::{third['account']}:root"],
+    ]
+
+
+def test_only_what_concerns_more_than_one_account_is_the_operators_alone() -> None:
     assert {command.name for command in COMMANDS.values() if command.instance_wide} == {
         "account.create",
         "account.list",

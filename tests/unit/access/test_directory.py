@@ -3,68 +3,56 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from operator import attrgetter
-from types import SimpleNamespace
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
-from tests.administrator import Administrator
 from tests.unit.vectors import NOW
+from tests.world import THEIRS
 from thingmint.access import directory as directory_module
+from thingmint.access.administration.credentials import CREDENTIALS, reseal
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault, VaultError
 from thingmint.domain.errors import Unauthenticated, Unavailable
 from thingmint.domain.policy import Allow, Request
-from thingmint.store import access as sql
 from thingmint.store import audit as audit_sql
-from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from tests.world import World
-    from thingmint.access.administration import PrincipalKind
-    from thingmint.store.engine import Transaction
 
 
 async def test_credentials_have_the_form_that_clients_expect(world: World) -> None:
-    made = [await world.administration.create_account(f"{number}", ["us-east-1"]) for number in range(20)]
-    for credentials in made:
-        assert re.fullmatch(r"[1-9]\d{11}", credentials.account)
-        assert re.fullmatch(r"AKIA[A-Z2-7]{16}", credentials.access_key.access_key_id)
-        assert re.fullmatch(r"[A-Za-z0-9+/]{40}", credentials.access_key.secret_access_key)
-        assert re.fullmatch(r"tma_[0-9a-f]{16}_[A-Za-z0-9_-]{43}", credentials.api_token)
-        assert credentials.access_key.secret_access_key not in repr(credentials) + repr(credentials.access_key)
-        assert re.fullmatch(r"b1g[a-z0-9]{17}", credentials.folder)
-        assert "PRIVATE KEY" not in repr(credentials) + repr(credentials.authorized_key)
-    for name in (
-        "account",
-        "folder",
-        "access_key.access_key_id",
-        "access_key.secret_access_key",
-        "api_token",
-        "authorized_key.private_key",
-    ):
-        assert len({attrgetter(name)(credentials) for credentials in made}) == len(made)
+    made = [await world.admin("account.create", name=f"{number}") for number in range(20)]
+    for answer in made:
+        assert re.fullmatch(r"[1-9]\d{11}", answer["account"])
+        assert re.fullmatch(r"AKIA[A-Z2-7]{16}", answer["access_key_id"])
+        assert re.fullmatch(r"[A-Za-z0-9+/]{40}", answer["secret_access_key"])
+        assert re.fullmatch(r"tma_[0-9a-f]{16}_[A-Za-z0-9_-]{43}", answer["token"])
+        assert re.fullmatch(r"b1g[a-z0-9]{17}", answer["folder"])
+        assert re.fullmatch(r"aje[a-z0-9]{17}", answer["authorized_key"]["id"])
+    for name in ("account", "folder", "access_key_id", "secret_access_key", "token"):
+        assert len({answer[name] for answer in made}) == len(made)
+    assert len({answer["authorized_key"]["private_key"] for answer in made}) == len(made)
 
 
 async def test_each_leads_to_its_owner(world: World) -> None:
     for credentials, regions in ((world.ours, ("us-east-1", "eu-central-1")), (world.theirs, ("us-east-1",))):
-        by_key, secret = await world.directory.find_access_key(credentials.access_key.access_key_id, None)
-        by_token = await world.directory.authenticate_token(credentials.api_token)
-        assert secret == credentials.access_key.secret_access_key
+        by_key, secret = await world.directory.find_access_key(credentials.access_key_id, None)
+        by_token = await world.directory.authenticate_token(credentials.token)
+        assert secret == credentials.secret_access_key
         for caller in (by_key, by_token):
             assert (caller.account, caller.regions) == (credentials.account, regions)
             assert caller.arn == f"arn:aws:iam::{credentials.account}:user/administrator"
             assert [str(policy.name) for policy in caller.policies] == ["thingmint/Administrator"]
             assert caller.narrowed is None
-        assert by_key.credential == credentials.access_key.access_key_id
-        assert by_token.credential == credentials.api_token.split("_")[1]
+        assert by_key.credential == credentials.access_key_id
+        assert by_token.credential == credentials.token.split("_")[1]
 
 
 async def test_the_developer_is_the_first_account(world: World) -> None:
@@ -81,9 +69,9 @@ async def test_unknown_access_keys(world: World, id: str) -> None:
 
 
 async def test_unknown_tokens_are_all_refused_in_the_same_words(world: World) -> None:
-    token = world.ours.api_token
+    token = world.ours.token
     token_id, secret = token.removeprefix("tma_").split("_", 1)
-    other_id, other_secret = world.theirs.api_token.removeprefix("tma_").split("_", 1)
+    other_id, other_secret = world.theirs.token.removeprefix("tma_").split("_", 1)
     messages = set()
     for wrong in (
         "",
@@ -114,8 +102,8 @@ async def test_unknown_tokens_are_all_refused_in_the_same_words(world: World) ->
 async def test_no_secret_lies_open_in_the_database(world: World) -> None:
     dump = "\n".join(world.dump())
     assert world.ours.account in dump
-    assert world.ours.access_key.access_key_id in dump
-    for secret in (world.ours.access_key.secret_access_key, world.ours.api_token.split("_", 2)[2]):
+    assert world.ours.access_key_id in dump
+    for secret in (world.ours.secret_access_key, world.ours.token.split("_", 2)[2]):
         assert secret not in dump
         assert secret.encode().hex() not in dump.lower()
 
@@ -123,7 +111,7 @@ async def test_no_secret_lies_open_in_the_database(world: World) -> None:
 async def test_another_master_key_opens_no_secret(world: World) -> None:
     another = Directory(world.store, Vault(b"M" * 32), world.clock)
     with pytest.raises(VaultError):
-        await another.find_access_key(world.ours.access_key.access_key_id, None)
+        await another.find_access_key(world.ours.access_key_id, None)
 
 
 POLICY = orjson.dumps(
@@ -133,81 +121,76 @@ POLICY = orjson.dumps(
 
 @dataclass(frozen=True)
 class Kind:
-    """How a credential of a kind is made, and how it is shown."""
+    """How a credential of a kind is made, where the answer has its id, and how it is shown."""
 
-    make: Callable[[World], Coroutine[Any, Any, Any]]
+    command: str
+    given: dict[str, Any]
     id_of: Callable[[Any], str]
     show: Callable[[World, Any], Coroutine[Any, Any, object]]
 
+    @property
+    def owner(self) -> str:
+        return "service-account" if "service-account" in self.given["principal"] else "user"
 
-async def show_session(world: World, new: Any) -> object:
-    return await world.directory.find_access_key(new.access_key_id, new.session_token)
+    async def make(self, world: World) -> Any:
+        return await world.admin(self.command, **self.given)
+
+    async def end(self, world: World, verb: str, made: Any) -> None:
+        noun = "token" if self.command == "token.create" else "key"
+        await world.admin(f"{noun}.{verb}", id=self.id_of(made))
+
+    async def end_owner(self, world: World, verb: str) -> None:
+        await world.admin(f"{self.owner}.{verb}", name="administrator")
 
 
+USER: dict[str, Any] = {"principal": "user/administrator"}
+ROBOT: dict[str, Any] = {"principal": "service-account/administrator"}
 KINDS = {
     "access key": Kind(
-        lambda world: world.administration.create_access_key(world.ours.account, "administrator"),
-        lambda new: new.access_key_id,
-        lambda world, new: world.directory.find_access_key(new.access_key_id, None),
+        "key.create",
+        USER,
+        lambda new: new["access_key_id"],
+        lambda world, new: world.directory.find_access_key(new["access_key_id"], None),
     ),
     "session": Kind(
-        lambda world: world.administration.create_session(
-            world.ours.account, "user", "administrator", lifetime=timedelta(hours=1)
-        ),
-        lambda new: new.access_key_id,
-        show_session,
+        "session.create",
+        USER,
+        lambda new: new["access_key_id"],
+        lambda world, new: world.directory.find_access_key(new["access_key_id"], new["session_token"]),
     ),
     "token": Kind(
-        lambda world: world.administration.create_api_token(
-            world.ours.account, "administrator", lifetime=timedelta(hours=1)
-        ),
-        lambda new: new.split("_")[1],
-        lambda world, new: world.directory.authenticate_token(new),
+        "token.create",
+        USER | {"lifetime": "1h"},
+        lambda new: new["token"].split("_")[1],
+        lambda world, new: world.directory.authenticate_token(new["token"]),
     ),
     "authorized key": Kind(
-        lambda world: world.administration.create_authorized_key(world.ours.account, "administrator"),
-        lambda new: new.id,
-        lambda world, new: world.directory.find_authorized_key(new.id),
+        "key.create", ROBOT, lambda new: new["id"], lambda world, new: world.directory.find_authorized_key(new["id"])
     ),
     "IAM token": Kind(
-        lambda world: world.administration.create_authorized_key(world.ours.account, "administrator"),
-        lambda new: new.id,
-        lambda world, new: world.directory.bearer_of_iam_token("an id", new.id),
-    ),
-}
-ENDS: dict[str, Callable[[World, PrincipalKind, str], Coroutine[Any, Any, None]]] = {
-    "disabled": lambda world, kind, key: world.administration.set_credential_status(
-        world.ours.account, key, active=False
-    ),
-    "deleted": lambda world, kind, key: world.administration.delete_credential(world.ours.account, key),
-    "owner disabled": lambda world, kind, key: world.administration.set_principal_status(
-        world.ours.account, kind, "administrator", active=False
-    ),
-    "owner deleted": lambda world, kind, key: world.administration.delete_principal(
-        world.ours.account, kind, "administrator"
+        "key.create",
+        ROBOT,
+        lambda new: new["id"],
+        lambda world, new: world.directory.bearer_of_iam_token("an id", new["id"]),
     ),
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("verb", ["disable", "delete"])
+@pytest.mark.parametrize("of", ["credential", "owner"])
 @pytest.mark.parametrize("name", KINDS)
-async def test_what_is_ended_is_refused_at_once(world: World, name: str, end: str) -> None:
+async def test_what_is_ended_is_refused_at_once(world: World, name: str, of: str, verb: str) -> None:
     kind = KINDS[name]
-    owner: PrincipalKind = "service-account" if name in ("authorized key", "IAM token") else "user"
     new = await kind.make(world)
     before = await kind.show(world, new)
     assert await kind.show(world, new) == before, "now from the cache"
-    await ENDS[end](world, owner, kind.id_of(new))
+    await (kind.end(world, verb, new) if of == "credential" else kind.end_owner(world, verb))
     with pytest.raises(Unauthenticated) as refused:
         await kind.show(world, new)
     assert refused.value.flaw == "unknown"
-    if end == "disabled":
-        await world.administration.set_credential_status(world.ours.account, kind.id_of(new), active=True)
-    elif end == "owner disabled":
-        await world.administration.set_principal_status(world.ours.account, owner, "administrator", active=True)
-    else:
-        return
-    assert await kind.show(world, new) == before
+    if verb == "disable":
+        await (kind.end(world, "enable", new) if of == "credential" else kind.end_owner(world, "enable"))
+        assert await kind.show(world, new) == before
 
 
 @pytest.mark.parametrize("shown", KINDS)
@@ -216,9 +199,7 @@ async def test_a_credential_of_another_kind_is_none(world: World, made: str, sho
     if made == shown or {made, shown} == {"authorized key", "IAM token"}:
         return
     id = KINDS[made].id_of(await KINDS[made].make(world))
-    other: Any = SimpleNamespace(access_key_id=id, session_token="x", id=id)
-    if shown == "token":
-        other = f"tma_{id}_x"
+    other = {"access_key_id": id, "session_token": "x", "id": id, "token": f"tma_{id}_x"}
     if shown == "IAM token" and made == "token":
         return  # a user's IAM token
     for _ in range(2):
@@ -242,41 +223,38 @@ async def test_until_when(world: World, name: str) -> None:
 async def test_sessions_tokens(world: World) -> None:
     session = await KINDS["session"].make(world)
     other = await KINDS["session"].make(world)
-    key = world.ours.access_key
-    caller, secret = await world.directory.find_access_key(session.access_key_id, session.session_token)
+    key = world.ours
+    caller, secret = await world.directory.find_access_key(session["access_key_id"], session["session_token"])
     assert (caller.account, caller.credential, secret) == (
         world.ours.account,
-        session.access_key_id,
-        session.secret_access_key,
+        session["access_key_id"],
+        session["secret_access_key"],
     )
     await world.directory.find_access_key(key.access_key_id, None)
     for id, token in (
-        (session.access_key_id, None),
-        (session.access_key_id, ""),
-        (session.access_key_id, session.session_token[:-1]),
-        (session.access_key_id, other.session_token),
-        (session.access_key_id, "\u00e9"),
+        (session["access_key_id"], None),
+        (session["access_key_id"], ""),
+        (session["access_key_id"], session["session_token"][:-1]),
+        (session["access_key_id"], other["session_token"]),
+        (session["access_key_id"], "\u00e9"),
         (key.access_key_id, ""),
-        (key.access_key_id, session.session_token),
+        (key.access_key_id, session["session_token"]),
     ):
         with pytest.raises(Unauthenticated) as refused:
             await world.directory.find_access_key(id, token)
         assert refused.value.message == "The security token included in the request is invalid."
     world.clock.advance(hours=1)
     with pytest.raises(Unauthenticated) as refused:
-        await world.directory.find_access_key(session.access_key_id, other.session_token)
+        await world.directory.find_access_key(session["access_key_id"], other["session_token"])
     assert refused.value.flaw == "unknown", "that it has expired is told to its owner only"
 
 
 async def test_what_narrows_down(world: World) -> None:
-    account = world.ours.account
-    token = await world.administration.create_api_token(account, "administrator", policy=POLICY)
-    session = await world.administration.create_session(
-        account, "user", "administrator", lifetime=timedelta(hours=1), policy=POLICY
-    )
+    token = (await world.admin("token.create", principal="administrator", policy=POLICY))["token"]
+    session = await world.admin("session.create", principal="administrator", policy=POLICY)
     callers = [
         await world.directory.authenticate_token(token),
-        (await world.directory.find_access_key(session.access_key_id, session.session_token))[0],
+        (await world.directory.find_access_key(session["access_key_id"], session["session_token"]))[0],
         await world.directory.bearer_of_iam_token("an id", token.split("_")[1]),
     ]
     for caller in callers:
@@ -286,27 +264,26 @@ async def test_what_narrows_down(world: World) -> None:
 
 
 async def test_policies_of_a_principal_hold_at_once(world: World) -> None:
-    admin, account = world.administration, world.ours.account
-    await admin.create_principal(account, "user", "elf")
-    token = await admin.create_api_token(account, "elf")
+    await world.admin("user.create", name="elf")
+    token = (await world.admin("token.create", principal="elf"))["token"]
     asked = [Request("iot:DescribeThing", "arn:aws:iot:us-east-1:1:thing/x")]
 
     async def allowed() -> bool:
         return isinstance((await world.directory.authenticate_token(token)).decide(asked), Allow)
 
     assert not await allowed()
-    await admin.put_policy(account, "p", POLICY)
-    await admin.put_policy(world.theirs.account, "p", POLICY.replace("Allow", "Deny"))
+    await world.admin("policy.put", name="p", document=POLICY)
+    await world.admin("policy.put", THEIRS, name="p", document=POLICY.replace("Allow", "Deny"))
     assert not await allowed()
-    await admin.attach_policy(account, "user", "elf", "p")
+    await world.admin("policy.attach", principal="elf", policy="p")
     assert await allowed()
-    await admin.put_policy(account, "p", POLICY.replace("DescribeThing", "CreateThing"))
+    await world.admin("policy.put", name="p", document=POLICY.replace("DescribeThing", "CreateThing"))
     assert not await allowed()
-    await admin.attach_policy(account, "user", "elf", "thingmint/ReadOnly")
+    await world.admin("policy.attach", principal="elf", policy="thingmint/ReadOnly")
     assert await allowed()
-    await admin.put_policy(account, "p", POLICY.replace("Allow", "Deny"))
+    await world.admin("policy.put", name="p", document=POLICY.replace("Allow", "Deny"))
     assert not await allowed()
-    await admin.detach_policy(account, "user", "elf", "p")
+    await world.admin("policy.detach", principal="elf", policy="p")
     assert await allowed()
 
 
@@ -315,7 +292,7 @@ def request() -> tuple[RequestContext, Outcome]:
 
 
 async def test_revoked_iam_tokens(world: World) -> None:
-    key = world.ours.authorized_key.id
+    key = world.ours.authorized_key["id"]
     ends = int(world.clock.now.timestamp()) + 3600
     await world.directory.bearer_of_iam_token("a", key)
     await world.directory.revoke_iam_token("a", ends, *request())
@@ -334,7 +311,7 @@ async def test_revoked_iam_tokens(world: World) -> None:
 async def test_nothing_is_read_again_until_access_changes(
     world: World, monkeypatch: pytest.MonkeyPatch, shown: str
 ) -> None:
-    key = world.ours.authorized_key.id
+    key = world.ours.authorized_key["id"]
     reads = 0
     read = world.store.read
 
@@ -347,7 +324,7 @@ async def test_nothing_is_read_again_until_access_changes(
         nonlocal reads
         reads = 0
         if shown == "api token":
-            await world.directory.authenticate_token(world.ours.api_token)
+            await world.directory.authenticate_token(world.ours.token)
         else:
             await world.directory.bearer_of_iam_token("a", key)
         return reads
@@ -362,86 +339,86 @@ async def test_nothing_is_read_again_until_access_changes(
     assert await show() == 0
 
 
-class TestLastUse:
-    @staticmethod
-    async def of(world: World, id: str) -> int | None:
-        async def body(tx: Transaction) -> int | None:
-            row = await sql.get_credential(tx, id)
-            assert row is not None
-            return row.last_used_at
+async def last_use(world: World, id: str) -> datetime | None:
+    return (await world.read(lambda tx: CREDENTIALS.get(tx, id))).last_used_at
 
-        return await world.store.read(body)
 
-    @pytest.mark.parametrize("name", KINDS)
-    async def test_it_is_noted_in_batches(self, world: World, name: str) -> None:
-        new = await KINDS[name].make(world)
-        id = KINDS[name].id_of(new)
-        changes = world.store.changes
-        for _ in range(3):
-            await KINDS[name].show(world, new)
-            if name in ("access key", "session", "authorized key"):
-                # Whoever checks the signature says that it was right; see test_sigv4 and test_iam.
-                world.directory.used(id)
-            world.clock.advance(seconds=1)
-        assert await self.of(world, id) is None
-        assert world.store.changes == changes
-        await world.directory.flush()
-        assert await self.of(world, id) == to_micros(world.clock.now) - 1_000_000
-        changes = world.store.changes
-        await world.directory.flush()
-        assert world.store.changes == changes, "nothing new, nothing written"
-
-    async def test_what_the_store_did_not_take_is_tried_again(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        async def unavailable(body: object) -> None:
-            raise Unavailable("The store failed")
-
-        first, second = [await KINDS["token"].make(world) for _ in range(2)]
-        await world.directory.authenticate_token(first)
-        with monkeypatch.context() as patch:
-            patch.setattr(world.store, "write", unavailable)
-            with pytest.raises(Unavailable):
-                await world.directory.flush()
-        noted = to_micros(world.clock.now)
+@pytest.mark.parametrize("name", KINDS)
+async def test_last_uses_are_noted_in_batches(world: World, name: str) -> None:
+    kind = KINDS[name]
+    new = await kind.make(world)
+    id = kind.id_of(new)
+    changes = world.store.changes
+    for _ in range(3):
+        await kind.show(world, new)
+        if name in ("access key", "session", "authorized key"):
+            # What checks the signature says that it was right; see test_sigv4 and test_iam.
+            world.directory.used(id)
         world.clock.advance(seconds=1)
-        await world.directory.authenticate_token(second)
-        await world.directory.flush()
-        assert [await self.of(world, t.split("_")[1]) for t in (first, second)] == [noted, noted + 1_000_000]
+    assert await last_use(world, id) is None
+    assert world.store.changes == changes
+    await world.directory.flush()
+    assert await last_use(world, id) == world.clock.now - timedelta(seconds=1)
+    changes = world.store.changes
+    await world.directory.flush()
+    assert world.store.changes == changes, "nothing new, nothing written"
 
-    async def test_of_many_only_so_many(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(directory_module, "_MAX_USED", 2)
-        tokens = [await KINDS["token"].make(world) for _ in range(3)]
-        for token in tokens:
-            await world.directory.authenticate_token(token)
-        await world.directory.flush()
-        noted = [await self.of(world, token.split("_")[1]) is not None for token in tokens]
-        assert noted == [True, True, False]
 
-    @pytest.mark.parametrize("name", ["token", "session"])
-    async def test_a_wrong_secret_is_no_use(self, world: World, name: str) -> None:
-        new = await KINDS[name].make(world)
-        wrong: Any = f"tma_{new.split('_')[1]}_wrong" if name == "token" else replace(new, session_token="wrong")
-        with pytest.raises(Unauthenticated):
-            await KINDS[name].show(world, wrong)
-        await world.directory.flush()
-        assert await self.of(world, KINDS[name].id_of(new)) is None
+async def test_last_uses_that_the_store_did_not_take_are_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unavailable(body: object) -> None:
+        raise Unavailable("The store failed")
+
+    first, second = [await KINDS["token"].make(world) for _ in range(2)]
+    await KINDS["token"].show(world, first)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "write", unavailable)
+        with pytest.raises(Unavailable):
+            await world.directory.flush()
+    noted = world.clock.now
+    world.clock.advance(seconds=1)
+    await KINDS["token"].show(world, second)
+    await world.directory.flush()
+    found = [await last_use(world, KINDS["token"].id_of(new)) for new in (first, second)]
+    assert found == [noted, noted + timedelta(seconds=1)]
+
+
+async def test_only_so_many_last_uses_wait_for_the_store(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_module, "_MAX_USED", 2)
+    tokens = [await KINDS["token"].make(world) for _ in range(3)]
+    for token in tokens:
+        await KINDS["token"].show(world, token)
+    await world.directory.flush()
+    noted = [await last_use(world, KINDS["token"].id_of(token)) is not None for token in tokens]
+    assert noted == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["token", "session"])
+async def test_a_wrong_secret_is_no_use(world: World, name: str) -> None:
+    new = await KINDS[name].make(world)
+    wrong = {"token": f"tma_{KINDS['token'].id_of(new)}_wrong"} if name == "token" else {"session_token": "wrong"}
+    with pytest.raises(Unauthenticated):
+        await KINDS[name].show(world, {**new, **wrong})
+    await world.directory.flush()
+    assert await last_use(world, KINDS[name].id_of(new)) is None
 
 
 async def test_an_iam_token_ends_with_the_api_token_behind_it(world: World) -> None:
     token = await KINDS["token"].make(world)
-    await world.directory.bearer_of_iam_token("an id", token.split("_")[1])
+    id = KINDS["token"].id_of(token)
+    await world.directory.bearer_of_iam_token("an id", id)
     world.clock.advance(hours=1)
     with pytest.raises(Unauthenticated):
-        await world.directory.bearer_of_iam_token("an id", token.split("_")[1])
+        await world.directory.bearer_of_iam_token("an id", id)
 
 
 async def test_a_rotation_under_way(world: World) -> None:
-    key = world.ours.access_key
+    key = world.ours
     both = Vault(b"M" * 32, b"m" * 32)
     directory = Directory(world.store, both, world.clock)
     assert (await directory.find_access_key(key.access_key_id, None))[1] == key.secret_access_key
-    assert await Administrator(world.store, both, world.clock).reseal() == 2
+    assert await world.write(lambda tx: reseal(tx, both)) == 2
     for vault in (both, Vault(b"M" * 32)):
         directory = Directory(world.store, vault, world.clock)
         assert (await directory.find_access_key(key.access_key_id, None))[1] == key.secret_access_key

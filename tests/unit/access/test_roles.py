@@ -31,11 +31,10 @@ def policy(**statement: Any) -> str:
 
 
 async def new_role(world: World, trust_policy: str, document: str | None = None) -> None:
-    administration, account = world.administration, OURS.account
-    await administration.create_principal(account, "role", "provisioning", trust_policy=trust_policy)
+    await world.admin("role.create", name="provisioning", trust_policy=trust_policy)
     if document is not None:
-        await administration.put_policy(account, "p", document)
-        await administration.attach_policy(account, "role", "provisioning", "p")
+        await world.admin("policy.put", name="p", document=document)
+        await world.admin("policy.attach", principal="role/provisioning", policy="p")
 
 
 async def effects(world: World, role: str = ROLE) -> Authorize:
@@ -88,6 +87,6 @@ async def test_a_role_that_does_not_trust_the_service_cannot_be_assumed(world: W
 
 async def test_a_disabled_role_cannot_be_assumed(world: World) -> None:
     await new_role(world, trust())
-    await world.administration.set_principal_status(OURS.account, "role", "provisioning", active=False)
+    await world.admin("role.disable", name="provisioning")
     with pytest.raises(Denied):
         await effects(world)

@@ -11,8 +11,8 @@ import pytest
 from tests.tables import each_row
 from tests.unit.vectors import FakeClock
 from thingmint import server
+from thingmint.access.administration import COMMANDS
 from thingmint.access.audit import new_record_id
-from thingmint.access.commands import COMMANDS
 from thingmint.access.directory import Directory
 from thingmint.instance import create as create_module
 from thingmint.instance.create import Instance, read_master_keys

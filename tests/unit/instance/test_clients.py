@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit import vectors
-from thingmint.access.new_credentials import NewAccessKey, NewAccount, NewAuthorizedKey
+from thingmint.access.administration.declaring import Secrets
 from thingmint.domain.names import authority_of
 from thingmint.instance.clients import update_endpoints, write_client_files
 from thingmint.instance.layout import DataDirectory
@@ -17,14 +16,13 @@ from thingmint.instance.layout import DataDirectory
 if TYPE_CHECKING:
     from pathlib import Path
 
-CREDENTIALS = NewAccount(
+CREDENTIALS = Secrets(
     account="123456789012",
     folder="b1g0",
-    access_key=NewAccessKey("AKIAEXAMPLE", "s/ecret+"),
-    api_token="tma_a_b",
-    authorized_key=NewAuthorizedKey(
-        id="aje1", service_account="aje0", created_at=vectors.NOW, public_key="public", private_key="private"
-    ),
+    access_key_id="AKIAEXAMPLE",
+    secret_access_key="s/ecret+",
+    token="tma_a_b",
+    authorized_key={"id": "aje1", "service_account_id": "aje0", "public_key": "public", "private_key": "private"},
 )
 
 

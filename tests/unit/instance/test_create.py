@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import stat
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from structlog.testing import capture_logs
 
-from tests.administrator import Administrator
 from tests.unit.vectors import NOW, name, rsa_key
+from thingmint.access.administration.credentials import reseal
 from thingmint.access.directory import Directory
 from thingmint.domain.certificate_profiles import DEVICE
 from thingmint.domain.issuing_ca import CertificateRequest
@@ -281,8 +282,7 @@ class TestOpen:
         assert not directory.master_key.exists()
         for keys in ([b"m" * 32], [b"n" * 32, b"m" * 32]):
             instance = Instance.open(directory, lambda: None, keys)
-            found = asyncio.run(Administrator(instance.store, instance.vault, lambda: NOW).reseal())
-            assert found == 1
+            assert asyncio.run(instance.store.write(partial(reseal, vault=instance.vault))) == 1
             asyncio.run(instance.store.close())
         for missing in (None, [b"m" * 31]):
             with pytest.raises(ConfigError):

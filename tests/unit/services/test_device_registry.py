@@ -280,7 +280,7 @@ async def test_page_tokens_are_taken_by_their_own_list_only(world: World) -> Non
         for foreign in tokens.keys() - {kind}:
             with pytest.raises(Invalid, match="page_token"):
                 await page_of(world, kind, registry, {"page_token": tokens[foreign]})
-    folder = await world.administration.create_folder(OURS.account, "another")
+    folder = (await world.admin("folder.create", name="another"))["id"]
     for kind in ("registries", "devices of a folder"):
         with pytest.raises(Invalid, match="page_token"):
             await page_of(world, kind, registry, {"page_token": tokens[kind]}, folder_id=folder)

@@ -1,4 +1,4 @@
-"""Host names and regions are added, never changed, and keep their order."""
+"""Host names are added, never changed, and keep their order."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.domain.errors import Invalid
-from thingmint.services.hostnames import add_hostnames, extend_instance, list_hostnames
-from thingmint.store.access import list_regions
+from thingmint.services.hostnames import add_hostnames, list_hostnames
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -22,15 +21,6 @@ async def test_added_host_names_follow_the_known_ones_in_their_order(world: Worl
     assert await world.write(lambda tx: add_hostnames(tx, ["a", "c", "b"])) == ["c"]
     assert await world.write(lambda tx: add_hostnames(tx, [])) == []
     assert await world.read(list_hostnames) == ["b", "a", "c"]
-
-
-async def test_extending_gives_the_first_account_the_regions_that_it_lacks(world: World) -> None:
-    regions = ["us-east-1", "eu-west-1", "eu-west-1"]
-    for new in ((["a"], ["eu-west-1"]), ([], [])):
-        assert await world.write(lambda tx: extend_instance(tx, ["a"], regions)) == new
-    ours = await world.read(lambda tx: list_regions(tx, OURS.account))
-    theirs = await world.read(lambda tx: list_regions(tx, THEIRS.account))
-    assert (ours, theirs) == (["us-east-1", "eu-central-1", "eu-west-1"], ["us-east-1"])
 
 
 async def test_the_endpoint_is_the_scopes_own_name_else_the_first_one(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.administrator import Administrator
+from tests.administrator import POLICY, TRUST
 from tests.unit import vectors
 from tests.world import OURS, THEIRS
 from thingmint.domain.certificates import parse_certificate
@@ -18,18 +18,10 @@ from thingmint.services.quotas import NO_QUOTAS, Quotas, begin_counting
 
 if TYPE_CHECKING:
     from tests.world import World
-    from thingmint.access.administration import PrincipalKind
-
-_ALLOW = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}}'
-_TRUST = _ALLOW.replace('"Action": "iot:*", "Resource": "*"', '"Action": "sts:AssumeRole", "Principal": "*"')
 
 
 def limit(world: World, quotas: Quotas) -> None:
     world.environment = replace(world.environment, quotas=quotas)
-
-
-def administrator(world: World, quotas: Quotas) -> Administrator:
-    return Administrator(world.store, world.vault, world.clock, quotas)
 
 
 async def usage(world: World) -> dict[tuple[str, str], int]:
@@ -121,38 +113,38 @@ async def test_certificates_of_an_account(world: World) -> None:
 @pytest.mark.parametrize(
     ("kind", "trust", "things"),
     [
-        ("user", None, "3 users"),
-        ("role", _TRUST, "2 roles"),
-        ("service-account", None, "3 service accounts"),
+        ("user", {}, "3 users"),
+        ("role", {"trust_policy": TRUST}, "2 roles"),
+        ("service-account", {}, "3 service accounts"),
     ],
 )
-async def test_principals_of_an_account(world: World, kind: PrincipalKind, trust: str | None, things: str) -> None:
+async def test_principals_of_an_account(world: World, kind: str, trust: dict[str, str], things: str) -> None:
     """Which has an administrator and a service account from the beginning."""
-    admin = administrator(world, Quotas(users=3, roles=2, service_accounts=3))
+    limit(world, Quotas(users=3, roles=2, service_accounts=3))
     for name in ("a", "b"):
-        await admin.create_principal(OURS.account, kind, name, trust_policy=trust)
+        await world.admin(f"{kind}.create", name=name, **trust)
     with pytest.raises(LimitExceeded) as caught:
-        await admin.create_principal(OURS.account, kind, "c", trust_policy=trust)
+        await world.admin(f"{kind}.create", name="c", **trust)
     assert caught.value.reason == f"The quota of {things} for each account is used up"
-    await admin.create_principal(THEIRS.account, kind, "c", trust_policy=trust)
-    await admin.delete_principal(OURS.account, kind, "a")
-    await admin.create_principal(OURS.account, kind, "c", trust_policy=trust)
+    await world.admin(f"{kind}.create", THEIRS, name="c", **trust)
+    await world.admin(f"{kind}.delete", name="a")
+    await world.admin(f"{kind}.create", name="c", **trust)
 
 
 async def test_policies_of_an_account(world: World) -> None:
-    admin = administrator(world, Quotas(policies=2))
+    limit(world, Quotas(policies=2))
     for name in ("a", "b"):
-        await admin.put_policy(OURS.account, name, _ALLOW)
+        await world.admin("policy.put", name=name, document=POLICY)
     with pytest.raises(LimitExceeded):
-        await admin.put_policy(OURS.account, "c", _ALLOW)
-    await admin.put_policy(OURS.account, "b", _ALLOW)  # is there already
-    await admin.put_policy(THEIRS.account, "c", _ALLOW)
+        await world.admin("policy.put", name="c", document=POLICY)
+    await world.admin("policy.put", name="b", document=POLICY)  # is there already
+    await world.admin("policy.put", THEIRS, name="c", document=POLICY)
 
 
 async def test_folders_of_an_account(world: World) -> None:
     """Which has one from the beginning."""
-    admin = administrator(world, Quotas(folders=2))
-    await admin.create_folder(OURS.account, "a")
+    limit(world, Quotas(folders=2))
+    await world.admin("folder.create", name="a")
     with pytest.raises(LimitExceeded):
-        await admin.create_folder(OURS.account, "b")
-    await admin.create_folder(THEIRS.account, "b")
+        await world.admin("folder.create", name="b")
+    await world.admin("folder.create", THEIRS, name="b")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.administrator import Administrator
 from tests.unit.vectors import NOW
+from thingmint.access.administration.credentials import reseal
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault
 from thingmint.domain.policy import Allow, Request
@@ -81,7 +81,7 @@ def test_credentials_go_on_working(database: Path) -> None:
             # Lists of permissions are gone: who had one begins without policies.
             caller, secret = await directory.find_access_key("AKIA1", None)
             assert (caller.name, secret, caller.policies) == ("elf", SECRET, ())
-            assert await Administrator(store, VAULT, lambda: NOW).reseal() == 2
+            assert await store.write(lambda tx: reseal(tx, VAULT)) == 2
         finally:
             await store.close()
 

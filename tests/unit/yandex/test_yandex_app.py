@@ -57,7 +57,7 @@ class Caller:
         return [orjson.loads(row[0]) for row in await self.world.rows("SELECT record FROM audit_records ORDER BY id")]
 
     async def _token(self) -> str:
-        return (await self.tokens.for_api_token(self.world.ours.api_token)).token
+        return (await self.tokens.for_api_token(self.world.ours.token)).token
 
 
 async def test_a_call_is_authenticated_before_anything_else(world: World) -> None:
@@ -81,7 +81,7 @@ async def test_what_is_not_served_is_not_validated(world: World) -> None:
 
 
 async def test_a_call_is_validated_before_it_is_authorized(world: World) -> None:
-    await world.administration.detach_policy(world.ours.account, "user", "administrator", "thingmint/Administrator")
+    await world.admin("policy.detach", principal="administrator", policy="thingmint/Administrator")
     with pytest.raises(InvalidRequest):
         await Caller(world).call("DeviceService.Get", device_id="x" * 51)
 
@@ -100,7 +100,7 @@ async def test_open_methods_need_no_caller_and_are_checked_all_the_same(world: W
 
 async def test_who_got_or_revoked_a_token_is_told_by_the_outcome(world: World) -> None:
     caller = Caller(world)
-    made = await caller.call("IamTokenService.Create", token=False, yandex_passport_oauth_token=world.ours.api_token)
+    made = await caller.call("IamTokenService.Create", token=False, yandex_passport_oauth_token=world.ours.token)
     assert caller.outcome.caller is not None
     assert caller.outcome.caller.account == world.ours.account
     assert made.iam_token.startswith("t1.")

@@ -1,98 +1,164 @@
-"""Accounts and their folders."""
+"""Accounts: their regions, switches and folders, and the credentials that each begins with."""
 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from thingmint.access.administration.common import check_account, check_name
-from thingmint.access.new_credentials import NewAccount, access_key, api_token, authorized_key
+from thingmint.access.administration import inputs
+from thingmint.access.administration.credentials import (
+    new_access_key,
+    new_api_token,
+    new_authorized_key,
+    prepare_key_pair,
+)
+from thingmint.access.administration.declaring import Json, Secrets, check_account, check_name, command, shown
+from thingmint.access.administration.policies import ATTACHMENTS, Attachment
+from thingmint.access.administration.principals import PRINCIPALS, Principal, find_first_user
 from thingmint.domain.arns import Scope
 from thingmint.domain.door import SETTINGS, DoorSettings, parse_switch
 from thingmint.domain.errors import Invalid
 from thingmint.domain.ids import FOLDER, PRINCIPAL, new_id
-from thingmint.domain.keys import generate_authorized_key
 from thingmint.domain.names import is_region
-from thingmint.services.device_registry import FOLDERS, Folder
+from thingmint.services.device_registry import FOLDERS, Folder, list_folders
+from thingmint.services.hostnames import add_hostnames
 from thingmint.services.quotas import check_quota
-from thingmint.store import access as sql
 from thingmint.store import doorkeeping as door_sql
 from thingmint.store.outbox import announce
-from thingmint.store.times import to_micros
+from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.access.administration.common import AdminChange
+    from thingmint.access.administration.declaring import AdminChange
     from thingmint.store.engine import Transaction
-
 
 _ADMINISTRATOR = "thingmint/Administrator"
 
 
-async def create_account(
-    tx: Transaction, change: AdminChange, name: str, regions: Sequence[str], pair: tuple[str, str] | None = None
-) -> NewAccount:
+@record
+class Account:
+    id: str  # 12 digits, as AWS's
+    name: str
+    created_at: datetime
+
+
+ACCOUNTS = Table(Account, "accounts", "account", key=("id",), unique=None)
+
+_BY_AGE = f"{ACCOUNTS.select}ORDER BY created_at, id"
+_REGIONS = "SELECT region FROM account_regions WHERE account = $1 ORDER BY position"
+_ADD_REGION = "INSERT INTO account_regions (account, region, position) VALUES ($1, $2, $3)"
+
+
+async def list_accounts(tx: Transaction) -> list[Account]:
+    """The first was made with the instance."""
+    return ACCOUNTS.load_all(await tx.fetch_all(_BY_AGE))
+
+
+async def list_regions(tx: Transaction, account: str) -> list[str]:
+    """The first is its home."""
+    return [region for (region,) in await tx.fetch_all(_REGIONS, account)]
+
+
+async def add_regions(tx: Transaction, account: str, regions: Sequence[str]) -> list[str]:
+    """Those of ``regions`` that were new."""
+    known = await list_regions(tx, account)
+    new = [region for region in dict.fromkeys(regions) if region not in known]
+    for position, region in enumerate(new, start=len(known)):
+        await tx.execute(_ADD_REGION, account, region, position)
+    return new
+
+
+async def extend_instance(
+    tx: Transaction, hostnames: Sequence[str], regions: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Adds host names, and regions to the first account. Those that were new."""
+    administrator = await find_first_user(tx)
+    return await add_hostnames(tx, hostnames), await add_regions(tx, administrator.account, regions)
+
+
+async def new_account(
+    tx: Transaction, change: AdminChange, name: str, regions: Sequence[str], pair: tuple[str, str]
+) -> Secrets:
     """An account with a folder, and an administrator and a service account who may do everything in it.
 
-    ``pair`` is the service account's key, which takes long to make.
+    ``pair`` is the service account's key (private and public PEM). Raises Invalid.
     """
     check_name(name)
     for region in regions:
         if not is_region(region):
             raise Invalid("region", "must be a region's name such as us-east-1")
-    now = change.now
-    account = change.once(lambda: f"{secrets.randbelow(9 * 10**11) + 10**11}")  # AWS account ids are 12 digits
-    folder, *ids = change.once(lambda: (new_id(FOLDER), new_id(PRINCIPAL), new_id(PRINCIPAL)))
-    user = sql.PrincipalRow(ids[0], account, "user", "administrator", to_micros(now))
-    robot = sql.PrincipalRow(ids[1], account, "service-account", "administrator", to_micros(now))
-    first_key, access_key_row = change.once(lambda: access_key(user.id, change.vault, now))
-    first_token, api_token_row = change.once(
-        lambda: api_token(user.id, now, policy=None, description="made with the account")
+    id = change.once(lambda: f"{secrets.randbelow(9 * 10**11) + 10**11}")
+    folder = Folder(change.once(lambda: new_id(FOLDER)), id, "default", change.now)
+    user, robot = (
+        Principal(change.once(lambda: new_id(PRINCIPAL)), id, kind, "administrator", change.now)
+        for kind in ("user", "service-account")
     )
-    pair = pair or change.once(generate_authorized_key)
-    first_authorized_key, authorized_key_row = change.once(lambda: authorized_key(robot.id, now, pair))
-    await sql.insert_account(tx, account, name, to_micros(now))
-    await sql.add_regions(tx, account, regions)
-    await FOLDERS.insert(tx, Folder(folder, account, "default", now))
+    await ACCOUNTS.insert(tx, Account(id, name, change.now))
+    await add_regions(tx, id, regions)
+    await FOLDERS.insert(tx, folder)
     for principal in (user, robot):
-        await sql.insert_principal(tx, principal)
-        await sql.attach_policy(tx, principal.id, _ADMINISTRATOR, "*", to_micros(now))
-    for credential in (access_key_row, api_token_row, authorized_key_row):
-        await sql.insert_credential(tx, credential)
-    tx.audit_resources.append(f"arn:aws:iam::{account}:root")
-    return NewAccount(account, folder, first_key, first_token, first_authorized_key)
+        await PRINCIPALS.insert(tx, principal)
+        await ATTACHMENTS.insert(tx, Attachment(principal.id, _ADMINISTRATOR, "*", change.now))
+    access_key = await new_access_key(tx, change, user.id)
+    token = await new_api_token(tx, change, user.id, description="made with the account")
+    authorized_key = await new_authorized_key(tx, change, robot.id, pair)
+    tx.audit_resources.append(f"arn:aws:iam::{id}:root")
+    return Secrets(account=id, folder=folder.id, **access_key, token=token, authorized_key=authorized_key)
 
 
-async def list_accounts(tx: Transaction) -> list[tuple[str, str, int]]:
-    """Id, name and when it was made (microseconds)."""
-    return await sql.list_accounts(tx)
+@command(
+    "account.create",
+    "Make an account with credentials",
+    inputs.NewAccountInput,
+    "CreateAccount",
+    prepare=prepare_key_pair,
+    instance_wide=True,
+)
+async def create_account(
+    tx: Transaction, change: AdminChange, given: inputs.NewAccountInput, pair: tuple[str, str]
+) -> Secrets:
+    return await new_account(tx, change, given.name, given.region, pair)
 
 
-async def account_settings(tx: Transaction, account: str) -> dict[str, bool]:
-    """All of them, in force or not told otherwise."""
-    await check_account(tx, account)
-    settings = DoorSettings.of(await door_sql.account_settings(tx, account))
-    return {name: getattr(settings, name) for name in SETTINGS}
+@command("account.list", "List the accounts", inputs.NoInput, "ListAccounts", instance_wide=True)
+async def _list_accounts(tx: Transaction, _change: AdminChange, _given: Any) -> list[Json]:
+    return [{"id": row.id, "name": row.name, "created_at": shown(row.created_at)} for row in await list_accounts(tx)]
 
 
-async def set_account_setting(tx: Transaction, change: AdminChange, account: str, name: str, value: str) -> bool:
+@command("account.set", "Turn a switch of an account on or off", inputs.AccountSetting, "UpdateAccountSettings")
+async def set_account_setting(tx: Transaction, change: AdminChange, given: inputs.AccountSetting) -> Json:
     """Connected devices are authenticated again under it. Raises Invalid for an unknown one, or no truth value."""
-    switch = parse_switch(name, value)
-    await check_account(tx, account)
-    kept = None if switch is SETTINGS[name] else value
-    await door_sql.keep_account_setting(tx, account, name, kept)
-    await announce(tx, Scope(account, ""), "account", account, change.now)
-    tx.audit_resources.append(f"arn:aws:iam::{account}:root")
-    return switch
+    switch = parse_switch(given.name, given.value)
+    await check_account(tx, given.account)
+    kept = None if switch is SETTINGS[given.name] else given.value
+    await door_sql.keep_account_setting(tx, given.account, given.name, kept)
+    await announce(tx, Scope(given.account, ""), "account", given.account, change.now)
+    tx.audit_resources.append(f"arn:aws:iam::{given.account}:root")
+    return {given.name: switch}
 
 
-async def create_folder(tx: Transaction, change: AdminChange, account: str, name: str) -> str:
-    """The new folder's id."""
-    check_name(name)
-    id = change.once(lambda: new_id(FOLDER))
-    await check_account(tx, account)
-    await FOLDERS.insert(tx, Folder(id, account, name, change.now))
-    await check_quota(tx, change.quotas, "folders", account)
-    tx.audit_resources.append(f"yandex:folder/{id}")
-    return id
+@command("account.show", "Show the switches of an account", inputs.InAccount, "GetAccountSettings")
+async def show_account_settings(tx: Transaction, _change: AdminChange, given: inputs.InAccount) -> Json:
+    """All of them, in force or not told otherwise."""
+    await check_account(tx, given.account)
+    settings = DoorSettings.of(await door_sql.account_settings(tx, given.account))
+    return {"id": given.account, **{name: getattr(settings, name) for name in SETTINGS}}
+
+
+@command("folder.create", "Make a folder for registries", inputs.Named, "CreateFolder")
+async def create_folder(tx: Transaction, change: AdminChange, given: inputs.Named) -> Json:
+    check_name(given.name)
+    folder = Folder(change.once(lambda: new_id(FOLDER)), given.account, given.name, change.now)
+    await check_account(tx, given.account)
+    await FOLDERS.insert(tx, folder)
+    await check_quota(tx, change.quotas, "folders", given.account)
+    tx.audit_resources.append(f"yandex:folder/{folder.id}")
+    return {"id": folder.id, "name": folder.name}
+
+
+@command("folder.list", "List the folders of an account", inputs.InAccount, "ListFolders")
+async def _list_folders(tx: Transaction, _change: AdminChange, given: inputs.InAccount) -> list[Json]:
+    folders = await list_folders(tx, given.account)
+    return [{"id": row.id, "name": row.name, "created_at": shown(row.created_at)} for row in folders]

@@ -1,168 +1,296 @@
-"""What principals sign in with. A secret is in the answer of the method that makes it, and nowhere else."""
+"""Credentials, which prove who calls: access keys, sessions, API tokens and authorized keys.
+
+A secret is in the answer of the command that makes it, and nowhere else. None can be guessed.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING
+import asyncio
+import base64
+import hashlib
+import secrets
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from thingmint.access.administration.common import (
-    MAX_POLICY_SIZE,
-    PrincipalKind,
-    existing_principal,
-    status_of,
-)
-from thingmint.access.new_credentials import (
-    NewAccessKey,
-    NewAuthorizedKey,
-    NewSession,
-    access_key,
-    api_token,
-    authorized_key,
-    session,
-)
+from thingmint.access.administration import inputs
+from thingmint.access.administration.declaring import Json, Secrets, check_document, command, shown
+from thingmint.access.administration.principals import PRINCIPALS, get_principal
 from thingmint.domain.errors import Denied, Invalid, LimitExceeded, NotFound
+from thingmint.domain.ids import PRINCIPAL, new_id
 from thingmint.domain.keys import generate_authorized_key
-from thingmint.domain.policy import Deny, Kind, Principal, Request, compile_policy, evaluate
-from thingmint.store import access as sql
-from thingmint.store.times import to_micros
+from thingmint.domain.policy import Deny, Kind, Request, compile_policy, evaluate
+from thingmint.domain.policy import Principal as PolicyPrincipal
+from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from thingmint.access.administration.common import AdminChange
+    from thingmint.access.administration.declaring import AdminChange, Apply
+    from thingmint.access.administration.principals import Principal
     from thingmint.access.vault import Vault
     from thingmint.store.engine import Transaction
 
+# Tells our tokens' kinds apart, and lets scanners of source code find one that was committed.
+TOKEN_PREFIX = "tma_"  # noqa: S105
 
-_KINDS = ("access-key", "session", "api-token", "authorized-key")
+_KEYS = ("access-key", "authorized-key", "session")
+_TOKENS = ("api-token",)
 _MAX_CREDENTIALS = 10  # of one kind, for each principal
 _SHORTEST_SESSION = timedelta(minutes=1)
 _LONGEST_SESSION = timedelta(hours=36)
+_SHORTEST_TOKEN = timedelta(seconds=1)
 _LONGEST_TOKEN = timedelta(days=3653)
+_BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
-async def create_access_key(tx: Transaction, change: AdminChange, account: str, user: str) -> NewAccessKey:
-    principal = await existing_principal(tx, account, "user", user)
-    new, row = change.once(lambda: access_key(principal.id, change.vault, change.now))
-    await _add_credential(tx, row, principal.arn)
-    return new
+@record
+class Credential:
+    """``secret`` is sealed (access-key, session), its SHA-256 (api-token), or a public key (authorized-key).
 
-
-async def create_authorized_key(
-    tx: Transaction, change: AdminChange, account: str, service_account: str, pair: tuple[str, str] | None = None
-) -> NewAuthorizedKey:
-    """``pair`` is the key (private and public PEM), which takes long to make."""
-    principal = await existing_principal(tx, account, "service-account", service_account)
-    pair = pair or change.once(generate_authorized_key)
-    new, row = change.once(lambda: authorized_key(principal.id, change.now, pair))
-    await _add_credential(tx, row, principal.arn)
-    return new
-
-
-async def create_api_token(
-    tx: Transaction,
-    change: AdminChange,
-    account: str,
-    user: str,
-    *,
-    policy: str | None = None,
-    lifetime: timedelta | None = None,
-    description: str = "",
-) -> str:
-    """``policy`` narrows the token down to a part of what its user may."""
-    if policy is not None:
-        compile_policy(policy, kind=Kind.SESSION, max_size=MAX_POLICY_SIZE)
-    if lifetime is not None and not timedelta(seconds=1) <= lifetime <= _LONGEST_TOKEN:
-        raise Invalid("lifetime", "must be between 1 second and 10 years")
-    principal = await existing_principal(tx, account, "user", user)
-    now = change.now
-    new, row = change.once(lambda: api_token(principal.id, now, policy=policy, description=description))
-    if lifetime is not None:
-        row = row._replace(expires_at=to_micros(now + lifetime))
-    await _add_credential(tx, row, principal.arn)
-    return new
-
-
-async def create_session(
-    tx: Transaction,
-    change: AdminChange,
-    account: str,
-    kind: PrincipalKind,
-    name: str,
-    *,
-    lifetime: timedelta,
-    policy: str | None = None,
-    assumed_by: str | None = None,
-) -> NewSession:
-    """Temporary AWS credentials of a user or role, narrowed down by ``policy``.
-
-    ``assumed_by`` is the ARN of who asks for them: a role has to trust it. Raises Denied.
+    ``policy`` narrows it down to a part of what its principal may.
     """
-    if not _SHORTEST_SESSION <= lifetime <= _LONGEST_SESSION:
-        raise Invalid("duration", "must be between 1 minute and 36 hours")
-    if policy is not None:
-        compile_policy(policy, kind=Kind.SESSION, max_size=MAX_POLICY_SIZE)
-    principal = await existing_principal(tx, account, kind, name)
-    if principal.trust_policy is not None and assumed_by is not None:
-        _check_trust(principal, principal.trust_policy, assumed_by)
-    new, row = change.once(lambda: session(principal.id, change.vault, change.now, lifetime=lifetime, policy=policy))
-    await _add_credential(tx, row, principal.arn)
-    return new
+
+    id: str
+    kind: str
+    principal: str
+    secret: bytes
+    created_at: datetime
+    token_sha256: bytes | None = None  # of a session's token
+    policy: str | None = None
+    status: str = "active"
+    description: str = ""
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
 
 
-async def list_credentials(
-    tx: Transaction, account: str, kind: PrincipalKind, name: str, kinds: Sequence[str]
-) -> list[sql.CredentialRow]:
-    principal = await existing_principal(tx, account, kind, name)
-    return await sql.list_credentials(tx, principal.id, kinds)
+CREDENTIALS = Table(Credential, "credentials", "credential", key=("id",), unique=None)
+
+_OF_PRINCIPAL = f"{CREDENTIALS.select}WHERE principal = $1 ORDER BY created_at, id"
+_SEALED = "SELECT id, secret FROM credentials WHERE kind IN ('access-key', 'session')"
+_RESEAL = "UPDATE credentials SET secret = $2 WHERE id = $1"
 
 
-async def set_credential_status(
-    tx: Transaction, change: AdminChange, account: str, id: str, kinds: Sequence[str] = _KINDS, *, active: bool
-) -> None:
-    """Raises NotFound, also if it is not of one of ``kinds``."""
-    principal = await _owner(tx, account, id, kinds)
-    await sql.set_credential_status(tx, id, status_of(active))
-    tx.audit_resources.append(principal.arn)
+def secret_sha256(secret: str) -> bytes:
+    # The secrets are 256 random bits, so there is nothing that a slow hash would protect.
+    return hashlib.sha256(secret.encode()).digest()
 
 
-async def delete_credential(
-    tx: Transaction, change: AdminChange, account: str, id: str, kinds: Sequence[str] = _KINDS
-) -> None:
-    principal = await _owner(tx, account, id, kinds)
-    await sql.delete_credential(tx, id)
-    tx.audit_resources.append(principal.arn)
+async def first_sealed(tx: Transaction) -> tuple[str, bytes] | None:
+    """Id and secret of a credential whose secret is sealed under the master key, if there is one."""
+    row = await tx.fetch_one(f"{_SEALED} LIMIT 1")
+    return (row[0], row[1]) if row is not None else None
 
 
 async def reseal(tx: Transaction, vault: Vault) -> int:
     """Seals every secret under the master key that is in force; how many there are."""
-    sealed = await sql.list_sealed(tx)
+    sealed = await tx.fetch_all(_SEALED)
     for id, secret in sealed:
-        await sql.replace_secret(tx, id, vault.seal(vault.open(secret, id), id))
+        await tx.execute(_RESEAL, id, vault.seal(vault.open(secret, id), id))
     return len(sealed)
 
 
-async def _add_credential(tx: Transaction, row: sql.CredentialRow, subject: str) -> None:
-    if await sql.get_principal(tx, row.principal) is None:
-        raise NotFound("principal", row.principal)
-    await sql.insert_credential(tx, row)
-    # Sessions end by themselves.
-    if row.kind != "session" and len(await sql.list_credentials(tx, row.principal, [row.kind])) > _MAX_CREDENTIALS:
-        raise LimitExceeded("principal", row.principal, f"At most {_MAX_CREDENTIALS} credentials of a kind")
-    tx.audit_resources.append(subject)
+async def prepare_key_pair(_change: AdminChange, given: inputs.Input) -> tuple[str, str] | None:
+    """A service account's RSA key (private and public PEM), made off the event loop."""
+    wanted = isinstance(given, inputs.NewAccountInput) or given.kind == "service-account"
+    return await asyncio.to_thread(generate_authorized_key) if wanted else None
 
 
-def _check_trust(role: sql.PrincipalRow, trust_policy: str, assumed_by: str) -> None:
-    asking = Principal("AWS", (assumed_by,), role.account)
-    trust = compile_policy(trust_policy, kind=Kind.TRUST, name=f"trust of {role.name}")
+async def new_access_key(tx: Transaction, change: AdminChange, principal: str) -> Secrets:
+    """``principal`` is an id."""
+    id, secret, sealed = _sealed_secret(change, "AKIA")
+    await CREDENTIALS.insert(tx, Credential(id, "access-key", principal, sealed, change.now))
+    return Secrets(access_key_id=id, secret_access_key=secret)
+
+
+async def new_authorized_key(tx: Transaction, change: AdminChange, principal: str, pair: tuple[str, str]) -> Secrets:
+    """In the form in which Yandex's console and SDKs keep a service account's key."""
+    id, (private_pem, public_pem) = change.once(lambda: new_id(PRINCIPAL)), pair
+    await CREDENTIALS.insert(tx, Credential(id, "authorized-key", principal, public_pem.encode(), change.now))
+    return Secrets(
+        id=id,
+        service_account_id=principal,
+        created_at=_rfc3339(change.now),
+        key_algorithm="RSA_2048",
+        public_key=public_pem,
+        private_key=private_pem,
+    )
+
+
+async def new_api_token(tx: Transaction, change: AdminChange, principal: str, **narrowed: Any) -> str:
+    """``narrowed`` are further fields of the record."""
+    id, secret = change.once(lambda: (secrets.token_hex(8), secrets.token_urlsafe(32)))
+    new = Credential(id, "api-token", principal, secret_sha256(secret), change.now, **narrowed)
+    await CREDENTIALS.insert(tx, new)
+    return f"{TOKEN_PREFIX}{id}_{secret}"
+
+
+@command(
+    "key.create",
+    "Make an access key, or a service account's key",
+    inputs.Principal,
+    "Create{Key}",
+    prepare=prepare_key_pair,
+)
+async def create_key(
+    tx: Transaction, change: AdminChange, given: inputs.Principal, pair: tuple[str, str] | None
+) -> Secrets:
+    _refuse_narrowed(change)
+    kind, name = given.parsed
+    if kind == "role":
+        raise Invalid("principal", "is a role: it has no keys; make a session of it")
+    principal = await get_principal(tx, given.account, kind, name)
+    if pair is None:
+        new = await new_access_key(tx, change, principal.id)
+    else:
+        new = await new_authorized_key(tx, change, principal.id, pair)
+    await _added(tx, principal, "access-key" if pair is None else "authorized-key")
+    return new
+
+
+@command("token.create", "Make a token for the native API", inputs.NewToken, "CreateApiToken")
+async def create_token(tx: Transaction, change: AdminChange, given: inputs.NewToken) -> Secrets:
+    _refuse_narrowed(change)
+    kind, name = given.parsed
+    if kind != "user":
+        raise Invalid("principal", "must be a user: tokens are for people and their scripts")
+    check_document(given.policy, Kind.SESSION)
+    if given.lifetime is not None and not _SHORTEST_TOKEN <= given.lifetime <= _LONGEST_TOKEN:
+        raise Invalid("lifetime", "must be between 1 second and 10 years")
+    principal = await get_principal(tx, given.account, kind, name)
+    ends = change.now + given.lifetime if given.lifetime is not None else None
+    token = await new_api_token(
+        tx, change, principal.id, policy=given.policy, description=given.description, expires_at=ends
+    )
+    await _added(tx, principal, "api-token")
+    return Secrets(token=token)
+
+
+@command("session.create", "Make temporary AWS credentials", inputs.NewSessionInput, "{Session}")
+async def create_session(tx: Transaction, change: AdminChange, given: inputs.NewSessionInput) -> Secrets:
+    """Raises Denied if it is one of a role that does not trust the caller."""
+    _refuse_narrowed(change)
+    kind, name = given.parsed
+    if not _SHORTEST_SESSION <= given.duration <= _LONGEST_SESSION:
+        raise Invalid("duration", "must be between 1 minute and 36 hours")
+    check_document(given.policy, Kind.SESSION)
+    principal = await get_principal(tx, given.account, kind, name)
+    _check_trust(change, principal)
+    id, secret, sealed = _sealed_secret(change, "ASIA")
+    token = change.once(lambda: "tms_" + secrets.token_urlsafe(48))
+    ends = (change.now + given.duration).replace(microsecond=0)
+    new = Credential(id, "session", principal.id, sealed, change.now, secret_sha256(token), given.policy)
+    await CREDENTIALS.insert(tx, replace(new, expires_at=ends))
+    tx.audit_resources.append(principal.arn)
+    return Secrets(access_key_id=id, secret_access_key=secret, session_token=token, expires_at=_rfc3339(ends))
+
+
+@command("token.list", "List a user's tokens", inputs.Principal, "ListApiTokens", kinds=_TOKENS)
+@command("key.list", "List the keys and sessions of a principal", inputs.Principal, "List{Key}s", kinds=_KEYS)
+async def list_credentials(
+    tx: Transaction, _change: AdminChange, given: inputs.Principal, *, kinds: Sequence[str]
+) -> list[Json]:
+    principal = await get_principal(tx, given.account, *given.parsed)
+    return [_shown(row) for row in await _of_principal(tx, principal.id, kinds)]
+
+
+def _of_each(verb: str, summary: str, event_verb: str, **fixed: Any) -> Callable[[Apply], Apply]:
+    """Declares the command for keys, sessions among them, and for tokens."""
+
+    def declare(apply: Apply) -> Apply:
+        for noun, kinds, event in (("key", _KEYS, "{Key}"), ("token", _TOKENS, "ApiToken")):
+            name, summary_of = f"{noun}.{verb}", summary.format(noun)
+            command(name, summary_of, inputs.Credential, event_verb + event, kinds=kinds, **fixed)(apply)
+        return apply
+
+    return declare
+
+
+@_of_each("enable", "Take a {} again", "Update", status="active")
+@_of_each("disable", "Refuse a {}, until it is enabled", "Update", status="disabled")
+async def set_credential_status(
+    tx: Transaction, _change: AdminChange, given: inputs.Credential, *, kinds: Sequence[str], status: str
+) -> Json:
+    credential = await _owned(tx, given, kinds)
+    await CREDENTIALS.update(tx, replace(credential, status=status))
+    return {"id": given.id, "status": status}
+
+
+@_of_each("delete", "Delete a {}", "Delete")
+async def delete_credential(
+    tx: Transaction, _change: AdminChange, given: inputs.Credential, *, kinds: Sequence[str]
+) -> Json:
+    credential = await _owned(tx, given, kinds)
+    await CREDENTIALS.delete(tx, credential.id)
+    return {"id": given.id, "deleted": True}
+
+
+async def _of_principal(tx: Transaction, principal: str, kinds: Sequence[str]) -> list[Credential]:
+    rows = CREDENTIALS.load_all(await tx.fetch_all(_OF_PRINCIPAL, principal))
+    return [credential for credential in rows if credential.kind in kinds]
+
+
+async def _added(tx: Transaction, principal: Principal, kind: str) -> None:
+    """The principal has one more of that kind: the audit record names it. Raises LimitExceeded.
+
+    Sessions are not counted: they end by themselves.
+    """
+    if len(await _of_principal(tx, principal.id, [kind])) > _MAX_CREDENTIALS:
+        raise LimitExceeded("principal", principal.id, f"At most {_MAX_CREDENTIALS} credentials of a kind")
+    tx.audit_resources.append(principal.arn)
+
+
+async def _owned(tx: Transaction, given: inputs.Credential, kinds: Sequence[str]) -> Credential:
+    """One of the account's, to be changed: the audit record names its owner. Raises NotFound."""
+    credential = await CREDENTIALS.find(tx, given.id)
+    owner = await PRINCIPALS.find(tx, credential.principal) if credential and credential.kind in kinds else None
+    if credential is None or owner is None or owner.account != given.account:
+        raise NotFound("credential", given.id)
+    tx.audit_resources.append(owner.arn)
+    return credential
+
+
+def _refuse_narrowed(change: AdminChange) -> None:
+    """A session or token that was narrowed down must not make itself a wider one. Raises Denied."""
+    request = change.request
+    if request and request.caller and request.caller.narrowed is not None:
+        raise Denied(request.caller.arn, f"thingmint:{request.operation}", "*", explicit=False)
+
+
+def _check_trust(change: AdminChange, role: Principal) -> None:
+    """The local administrator needs no role's trust."""
+    caller = change.request.caller if change.request else None
+    if caller is None or role.trust_policy is None:
+        return
+    trust = compile_policy(role.trust_policy, kind=Kind.TRUST, name=f"trust of {role.name}")
+    asking = PolicyPrincipal("AWS", (caller.arn,), role.account)
     decision = evaluate([trust], Request("sts:AssumeRole", role.arn, principal=asking))
     if isinstance(decision, Deny):
-        raise Denied(assumed_by, "sts:AssumeRole", role.arn, explicit=decision.explicit)
+        raise Denied(caller.arn, "sts:AssumeRole", role.arn, explicit=decision.explicit)
 
 
-async def _owner(tx: Transaction, account: str, credential: str, kinds: Sequence[str]) -> sql.PrincipalRow:
-    row = await sql.get_credential(tx, credential)
-    principal = await sql.get_principal(tx, row.principal) if row and row.kind in kinds else None
-    if principal is None or principal.account != account:
-        raise NotFound("credential", credential)
-    return principal
+def _sealed_secret(change: AdminChange, prefix: str) -> tuple[str, str, bytes]:
+    """Id, secret and the form in which it is kept, of a new key for AWS's signatures."""
+
+    def make() -> tuple[str, str, bytes]:
+        id = prefix + "".join(secrets.choice(_BASE32) for _ in range(16))
+        secret = base64.b64encode(secrets.token_bytes(30)).decode()
+        return id, secret, change.vault.seal(secret, id)
+
+    return change.once(make)
+
+
+def _shown(credential: Credential) -> Json:
+    return {
+        "id": credential.id,
+        "kind": credential.kind,
+        "status": credential.status,
+        "description": credential.description,
+        "created_at": shown(credential.created_at),
+        "expires_at": shown(credential.expires_at),
+        "last_used_at": shown(credential.last_used_at),
+    }
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,100 +1,178 @@
-"""Policies, and whom they are attached to."""
+"""Policies of an account, the ready-made ones (thingmint/NAME, and yandex/ROLE on a resource), and attaching them."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
-from thingmint.access.administration.common import (
-    MAX_POLICY_SIZE,
-    PrincipalKind,
-    check_account,
-    existing_principal,
-)
-from thingmint.access.ready_made import is_ready_made, ready_made
+from thingmint.access.administration import inputs
+from thingmint.access.administration.declaring import Json, check_account, check_document, command, shown
+from thingmint.access.administration.principals import get_principal
 from thingmint.domain.errors import Conflict, Invalid, LimitExceeded, NotFound
-from thingmint.domain.policy import Kind, compile_policy
+from thingmint.domain.policy import Kind
+from thingmint.domain.policy.ready import READY_MADE as DOCUMENTS
+from thingmint.domain.policy.roles import ROLES, role_policy
 from thingmint.services.quotas import check_quota
-from thingmint.store import access as sql
+from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from thingmint.access.administration.common import AdminChange
+    from thingmint.access.administration.declaring import AdminChange
     from thingmint.store.engine import Transaction
 
+_OURS = "thingmint/"
+_YANDEX = "yandex/"
+
+READY_MADE = (*(f"{_OURS}{name}" for name in DOCUMENTS), *(f"{_YANDEX}{role}" for role in ROLES))
 
 _POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _MAX_ATTACHMENTS = 20
 
 
-async def put_policy(tx: Transaction, change: AdminChange, account: str, name: str, document: str) -> None:
-    """Makes it, or gives it another document; whoever has it attached is ruled by that at once."""
-    if not _POLICY_NAME.fullmatch(name):
+@record
+class Policy:
+    account: str
+    name: str
+    document: str
+    created_at: datetime
+    modified_at: datetime
+
+
+@record
+class Attachment:
+    """``principal`` is an id, ``policy`` the name of one of its account's, or of a ready-made one."""
+
+    principal: str
+    policy: str
+    resource: str
+    attached_at: datetime
+
+
+class Attached(NamedTuple):
+    """``document`` is None for a ready-made policy."""
+
+    policy: str
+    resource: str
+    document: str | None
+
+
+POLICIES = Table(Policy, "policies", "policy", key=("account", "name"))
+ATTACHMENTS = Table(Attachment, "policy_attachments", "policy attachment", key=("principal", "policy", "resource"))
+
+_OF_ACCOUNT = f"{POLICIES.select}WHERE account = $1 ORDER BY name"
+_REWRITE = "UPDATE policies SET document = $3, modified_at = $4 WHERE account = $1 AND name = $2"
+_IS_ATTACHED = (
+    "SELECT 1 FROM policy_attachments AS a JOIN principals AS p ON p.id = a.principal "
+    "WHERE a.policy = $2 AND p.account = $1 LIMIT 1"
+)
+_ATTACHED = (
+    "SELECT a.policy, a.resource, y.document FROM policy_attachments AS a "
+    "JOIN principals AS p ON p.id = a.principal "
+    "LEFT JOIN policies AS y ON y.account = p.account AND y.name = a.policy "
+    "WHERE a.principal = $1 ORDER BY a.policy, a.resource"
+)
+
+
+def is_ready_made(name: str) -> bool:
+    """No account's own policy can be named so: their names have no slash."""
+    return "/" in name
+
+
+def ready_made(name: str, resource: str) -> str | None:
+    """The document, or None if there is no such policy. Raises Invalid for a resource that no role is granted on."""
+    if name.startswith(_OURS):
+        return DOCUMENTS.get(name.removeprefix(_OURS))
+    role = name.removeprefix(_YANDEX)
+    return role_policy(role, resource) if name.startswith(_YANDEX) and role in ROLES else None
+
+
+async def list_attached(tx: Transaction, principal: str) -> list[Attached]:
+    """What is attached to the principal of that id."""
+    return [Attached(*row) for row in await tx.fetch_all(_ATTACHED, principal)]
+
+
+@command("policy.put", "Write a policy", inputs.PolicyDocument, "CreatePolicy")
+async def put_policy(tx: Transaction, change: AdminChange, given: inputs.PolicyDocument) -> Json:
+    """Makes it, or gives it another document, which holds at once for all that it is attached to."""
+    if not _POLICY_NAME.fullmatch(given.name):
         raise Invalid("name", "must be 1 to 128 letters, digits or any of +=,.@_-")
-    compile_policy(document, kind=Kind.IDENTITY, name=name, max_size=MAX_POLICY_SIZE)
-    now = to_micros(change.now)
-    await check_account(tx, account)
-    await sql.put_policy(tx, sql.PolicyRow(account, name, document, now, now))
-    await check_quota(tx, change.quotas, "policies", account)
-    tx.audit_resources.append(f"arn:aws:iam::{account}:policy/{name}")
+    check_document(given.document, Kind.IDENTITY, given.name)
+    await check_account(tx, given.account)
+    policy = Policy(given.account, given.name, given.document, change.now, change.now)
+    if not await POLICIES.insert(tx, policy):
+        await tx.execute(_REWRITE, given.account, given.name, given.document, to_micros(change.now))
+    await check_quota(tx, change.quotas, "policies", given.account)
+    tx.audit_resources.append(_arn(given))
+    return {"name": given.name}
 
 
-async def get_policy(tx: Transaction, account: str, name: str) -> str:
-    """The document, also of a ready-made policy."""
-    if is_ready_made(name):
-        document = ready_made(name, "*")
+@command("policy.show", "Show a policy", inputs.Named, "GetPolicy")
+async def show_policy(tx: Transaction, _change: AdminChange, given: inputs.Named) -> Json:
+    """Also a ready-made one."""
+    if is_ready_made(given.name):
+        document = ready_made(given.name, "*")
         if document is None:
-            raise NotFound("policy", name)
-        return document
-
-    policy = await sql.get_policy(tx, account, name)
-    if policy is None:
-        raise NotFound("policy", name)
-    return policy.document
+            raise NotFound("policy", given.name)
+    else:
+        document = (await POLICIES.get(tx, given.account, given.name)).document
+    return {"name": given.name, "document": document}
 
 
-async def list_policies(tx: Transaction, account: str) -> list[sql.PolicyRow]:
-    return await sql.list_policies(tx, account)
+@command("policy.list", "List the policies, ready-made ones too", inputs.InAccount, "ListPolicies")
+async def list_policies(tx: Transaction, _change: AdminChange, given: inputs.InAccount) -> list[Json]:
+    own = POLICIES.load_all(await tx.fetch_all(_OF_ACCOUNT, given.account))
+    return [
+        *({"name": row.name, "ready_made": False, "modified_at": shown(row.modified_at)} for row in own),
+        *({"name": name, "ready_made": True, "modified_at": None} for name in READY_MADE),
+    ]
 
 
-async def delete_policy(tx: Transaction, change: AdminChange, account: str, name: str) -> None:
-    if await sql.get_policy(tx, account, name) is None:
-        raise NotFound("policy", name)
-    if await sql.is_policy_attached(tx, account, name):
-        raise Conflict("policy", name, f"Policy {name} is attached: detach it first")
-    await sql.delete_policy(tx, account, name)
-    tx.audit_resources.append(f"arn:aws:iam::{account}:policy/{name}")
+@command("policy.delete", "Delete a policy that is not attached", inputs.Named, "DeletePolicy")
+async def delete_policy(tx: Transaction, _change: AdminChange, given: inputs.Named) -> Json:
+    await POLICIES.get(tx, given.account, given.name)
+    if await tx.fetch_one(_IS_ATTACHED, given.account, given.name):
+        raise Conflict("policy", given.name, f"Policy {given.name} is attached: detach it first")
+    await POLICIES.delete(tx, given.account, given.name)
+    tx.audit_resources.append(_arn(given))
+    return {"name": given.name, "deleted": True}
 
 
-async def attach_policy(
-    tx: Transaction, change: AdminChange, account: str, kind: PrincipalKind, name: str, policy: str, resource: str = "*"
-) -> None:
-    """``policy`` is one of the account's, or a ready-made one; only a role of Yandex's takes a ``resource``."""
+@command("policy.attach", "Attach a policy to a principal", inputs.Attachment, "Attach{Principal}Policy")
+async def attach_policy(tx: Transaction, change: AdminChange, given: inputs.Attachment) -> Json:
+    """Only a role of Yandex's takes a resource."""
+    kind, name = given.parsed
+    policy, resource = given.policy, given.resource
     if is_ready_made(policy) and ready_made(policy, resource) is None:
         raise NotFound("policy", policy)
-    if resource != "*" and not policy.startswith("yandex/"):
+    if resource != "*" and not policy.startswith(_YANDEX):
         raise Invalid("resource", "can be given for a role of Yandex's only")
-    if resource.startswith("yandex:cloud/") and resource != f"yandex:cloud/{account}":
+    if resource.startswith("yandex:cloud/") and resource != f"yandex:cloud/{given.account}":
         raise Invalid("resource", "must be the account's own cloud")
-    now = to_micros(change.now)
-    principal = await existing_principal(tx, account, kind, name)
-    if not is_ready_made(policy) and await sql.get_policy(tx, account, policy) is None:
-        raise NotFound("policy", policy)
-    await sql.attach_policy(tx, principal.id, policy, resource, now)
-    if len(await sql.list_attachments(tx, principal.id)) > _MAX_ATTACHMENTS:
+    principal = await get_principal(tx, given.account, kind, name)
+    if not is_ready_made(policy):
+        await POLICIES.get(tx, given.account, policy)
+    await ATTACHMENTS.insert(tx, Attachment(principal.id, policy, resource, change.now))
+    if len(await list_attached(tx, principal.id)) > _MAX_ATTACHMENTS:
         raise LimitExceeded(kind, name, f"At most {_MAX_ATTACHMENTS} policies can be attached")
     tx.audit_resources.append(principal.arn)
+    return {"principal": given.principal, "policy": policy, "resource": resource}
 
 
-async def detach_policy(
-    tx: Transaction, change: AdminChange, account: str, kind: PrincipalKind, name: str, policy: str, resource: str = "*"
-) -> None:
-    principal = await existing_principal(tx, account, kind, name)
-    if not await sql.detach_policy(tx, principal.id, policy, resource):
-        raise NotFound("policy attachment", policy)
+@command("policy.detach", "Detach a policy", inputs.Attachment, "Detach{Principal}Policy")
+async def detach_policy(tx: Transaction, _change: AdminChange, given: inputs.Attachment) -> Json:
+    principal = await get_principal(tx, given.account, *given.parsed)
+    if not await ATTACHMENTS.delete(tx, principal.id, given.policy, given.resource):
+        raise NotFound("policy attachment", given.policy)
     tx.audit_resources.append(principal.arn)
+    return {"principal": given.principal, "policy": given.policy, "resource": given.resource, "detached": True}
 
 
-async def list_attachments(tx: Transaction, account: str, kind: PrincipalKind, name: str) -> list[sql.AttachmentRow]:
-    principal = await existing_principal(tx, account, kind, name)
-    return await sql.list_attachments(tx, principal.id)
+@command("policy.attached", "List what is attached to a principal", inputs.Principal, "ListAttached{Principal}Policies")
+async def show_attached(tx: Transaction, _change: AdminChange, given: inputs.Principal) -> list[Json]:
+    principal = await get_principal(tx, given.account, *given.parsed)
+    return [{"policy": row.policy, "resource": row.resource} for row in await list_attached(tx, principal.id)]
+
+
+def _arn(given: inputs.Named) -> str:
+    return f"arn:aws:iam::{given.account}:policy/{given.name}"

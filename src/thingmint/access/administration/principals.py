@@ -1,71 +1,158 @@
-"""Users, roles and service accounts."""
+"""Principals: users, roles and service accounts. Each may do nothing until a policy is attached."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, get_args
 
-from thingmint.access.administration.common import (
-    MAX_POLICY_SIZE,
-    PrincipalKind,
-    check_account,
-    check_name,
-    existing_principal,
-    status_of,
-)
-from thingmint.domain.errors import AlreadyExists, Invalid
+from thingmint.access.administration import inputs
+from thingmint.access.administration.declaring import Json, check_account, check_document, check_name, command, shown
+from thingmint.access.administration.inputs import PrincipalKind
+from thingmint.domain.errors import AlreadyExists, NotFound
 from thingmint.domain.ids import PRINCIPAL, new_id
-from thingmint.domain.policy import Kind, compile_policy
+from thingmint.domain.policy import Kind
 from thingmint.services.quotas import Probed, check_quota
-from thingmint.store import access as sql
-from thingmint.store.times import to_micros
+from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
-    from thingmint.access.administration.common import AdminChange
+    from collections.abc import Callable, Mapping, Sequence
+
+    from thingmint.access.administration.declaring import AdminChange, Apply
     from thingmint.store.engine import Transaction
 
+_QUOTAS: Mapping[PrincipalKind, Probed] = {"user": "users", "role": "roles", "service-account": "service_accounts"}
 
-_QUOTAS: dict[PrincipalKind, Probed] = {"user": "users", "role": "roles", "service-account": "service_accounts"}
+
+@record
+class Principal:
+    """Only a role has a ``trust_policy``, which says who may assume it."""
+
+    id: str
+    account: str
+    kind: str
+    name: str
+    created_at: datetime
+    status: str = "active"
+    trust_policy: str | None = None
+
+    @property
+    def arn(self) -> str:
+        return principal_arn(self.account, self.kind, self.name)
 
 
-async def create_principal(
-    tx: Transaction,
-    change: AdminChange,
-    account: str,
-    kind: PrincipalKind,
-    name: str,
-    *,
-    trust_policy: str | None = None,
-) -> sql.PrincipalRow:
-    """It may do nothing until a policy is attached. Only roles have, and need, a trust policy."""
-    check_name(name)
-    if (kind == "role") != (trust_policy is not None):
-        raise Invalid("trust_policy", "is needed for a role, and for nothing else")
-    if trust_policy is not None:
-        compile_policy(trust_policy, kind=Kind.TRUST, name=name, max_size=MAX_POLICY_SIZE)
+PRINCIPALS = Table(Principal, "principals", "principal", key=("id",), unique="(account, kind, name)")
+
+_BY_NAME = f"{PRINCIPALS.select}WHERE account = $1 AND kind = $2 AND name = $3"
+_OF_KIND = f"{PRINCIPALS.select}WHERE account = $1 AND kind = $2 ORDER BY name"
+_FIRST = f"{PRINCIPALS.select}WHERE kind = 'user' ORDER BY created_at, id LIMIT 1"
+_DELETE_ALL_OF = ("DELETE FROM credentials WHERE principal = $1", "DELETE FROM policy_attachments WHERE principal = $1")
+
+
+def principal_arn(account: str, kind: str, name: str) -> str:
+    return f"arn:aws:iam::{account}:{kind}/{name}"
+
+
+async def find_principal(tx: Transaction, account: str, kind: str, name: str) -> Principal | None:
+    row = await tx.fetch_one(_BY_NAME, account, kind, name)
+    return PRINCIPALS.load(row) if row is not None else None
+
+
+async def get_principal(tx: Transaction, account: str, kind: str, name: str) -> Principal:
+    """Raises NotFound."""
+    principal = await find_principal(tx, account, kind, name)
+    if principal is None:
+        raise NotFound(kind, name)
+    return principal
+
+
+async def find_first_user(tx: Transaction) -> Principal:
+    """The administrator that was made with the instance."""
+    row = await tx.fetch_one(_FIRST)
+    assert row is not None, "an instance is made with an administrator"
+    return PRINCIPALS.load(row)
+
+
+def _of_each(
+    verb: str,
+    summary: str,
+    input: type[inputs.Input],
+    event: str,
+    kinds: Sequence[PrincipalKind] = get_args(PrincipalKind),
+    **fixed: Any,
+) -> Callable[[Apply], Apply]:
+    """Declares the command for each kind of principal."""
+
+    def declare(apply: Apply) -> Apply:
+        for kind in kinds:
+            noun = kind.replace("-", " ")
+            command(f"{kind}.{verb}", summary.format(noun), input, event, kind=kind, **fixed)(apply)
+        return apply
+
+    return declare
+
+
+@command("role.create", "Make a role that others may assume", inputs.NewRole, "CreateRole")
+async def create_role(tx: Transaction, change: AdminChange, given: inputs.NewRole) -> Json:
+    return await _create(tx, change, given, "role", given.trust_policy)
+
+
+@_of_each("list", "List the {}s of an account", inputs.InAccount, "List{Principal}s")
+async def list_principals(
+    tx: Transaction, _change: AdminChange, given: inputs.InAccount, *, kind: PrincipalKind
+) -> list[Json]:
+    rows = await tx.fetch_all(_OF_KIND, given.account, kind)
+    return [_shown(principal) for principal in PRINCIPALS.load_all(rows)]
+
+
+@_of_each("enable", "Let a {} in again", inputs.Named, "Update{Principal}", status="active")
+@_of_each("disable", "Let a {} in no more, until it is enabled", inputs.Named, "Update{Principal}", status="disabled")
+async def set_status(
+    tx: Transaction, _change: AdminChange, given: inputs.Named, *, kind: PrincipalKind, status: str
+) -> Json:
+    principal = await get_principal(tx, given.account, kind, given.name)
+    await PRINCIPALS.update(tx, replace(principal, status=status))
+    tx.audit_resources.append(principal.arn)
+    return {"name": given.name, "status": status}
+
+
+@_of_each("delete", "Delete a {} and its credentials", inputs.Named, "Delete{Principal}")
+async def delete_principal(tx: Transaction, _change: AdminChange, given: inputs.Named, *, kind: PrincipalKind) -> Json:
+    """Its credentials stop working at once."""
+    principal = await get_principal(tx, given.account, kind, given.name)
+    for statement in _DELETE_ALL_OF:
+        await tx.execute(statement, principal.id)
+    await PRINCIPALS.delete(tx, principal.id)
+    tx.audit_resources.append(principal.arn)
+    return {"name": given.name, "deleted": True}
+
+
+@_of_each(
+    "create",
+    "Make a {}; it may do nothing at first",
+    inputs.Named,
+    "Create{Principal}",
+    ("user", "service-account"),
+)
+async def create(tx: Transaction, change: AdminChange, given: inputs.Named, *, kind: PrincipalKind) -> Json:
+    return await _create(tx, change, given, kind, None)
+
+
+async def _create(
+    tx: Transaction, change: AdminChange, given: inputs.Named, kind: PrincipalKind, trust_policy: str | None
+) -> Json:
+    check_name(given.name)
+    check_document(trust_policy, Kind.TRUST, given.name)
     id = change.once(lambda: new_id(PRINCIPAL))
-    row = sql.PrincipalRow(id, account, kind, name, to_micros(change.now), trust_policy=trust_policy)
-    await check_account(tx, account)
-    if not await sql.insert_principal(tx, row):
-        raise AlreadyExists(kind, name)
-    await check_quota(tx, change.quotas, _QUOTAS[kind], account)
-    tx.audit_resources.append(row.arn)
-    return row
+    new = Principal(id, given.account, kind, given.name, change.now, trust_policy=trust_policy)
+    await check_account(tx, given.account)
+    if not await PRINCIPALS.insert(tx, new):
+        raise AlreadyExists(kind, given.name)
+    await check_quota(tx, change.quotas, _QUOTAS[kind], given.account)
+    tx.audit_resources.append(new.arn)
+    return _shown(new)
 
 
-async def list_principals(tx: Transaction, account: str, kind: PrincipalKind) -> list[sql.PrincipalRow]:
-    return await sql.list_principals(tx, account, kind)
-
-
-async def set_principal_status(
-    tx: Transaction, change: AdminChange, account: str, kind: PrincipalKind, name: str, *, active: bool
-) -> None:
-    principal = await existing_principal(tx, account, kind, name)
-    await sql.set_principal_status(tx, principal.id, status_of(active))
-    tx.audit_resources.append(principal.arn)
-
-
-async def delete_principal(tx: Transaction, change: AdminChange, account: str, kind: PrincipalKind, name: str) -> None:
-    """With its credentials; they stop working at once."""
-    principal = await existing_principal(tx, account, kind, name)
-    await sql.delete_principal(tx, principal.id)
-    tx.audit_resources.append(principal.arn)
+def _shown(principal: Principal) -> Json:
+    created_at = shown(principal.created_at)
+    return {"id": principal.id, "name": principal.name, "status": principal.status, "created_at": created_at}

@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from thingmint.domain.durations import parse_duration
 from thingmint.domain.errors import Invalid
 
-if TYPE_CHECKING:
-    from thingmint.access.administration import PrincipalKind
-
-__all__ = [
-    "AccountSetting",
-    "Attachment",
-    "Credential",
-    "InAccount",
-    "Input",
-    "Named",
-    "NewAccountInput",
-    "NewRole",
-    "NewSessionInput",
-    "NewToken",
-    "NoInput",
-    "PolicyDocument",
-    "Principal",
-]
+PrincipalKind = Literal["user", "role", "service-account"]
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 

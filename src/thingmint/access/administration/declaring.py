@@ -1,0 +1,150 @@
+"""How a command of the administrator is declared: once for the command line, the admin socket and the native API.
+
+``async def create(tx, change, given)`` takes the input by its model and answers in plain JSON values. With ``prepare``,
+what that returned is the last argument.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from thingmint.access.operations import Operation
+from thingmint.domain.errors import Invalid, NotFound
+from thingmint.domain.policy import Kind, compile_policy
+from thingmint.services.change import Ids
+from thingmint.services.quotas import NO_QUOTAS, Quotas
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from thingmint.access.administration.inputs import Input, PrincipalKind
+    from thingmint.access.context import RequestContext
+    from thingmint.access.vault import Vault
+    from thingmint.store.engine import Transaction
+
+T = TypeVar("T")
+Json = dict[str, Any]
+Apply = TypeVar("Apply", bound=Callable[..., Awaitable[Any]])
+
+_MAX_POLICY_SIZE = 6144  # characters without white space, IAM's limit
+_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)  # IAM's rule for user names
+
+# Where the clouds call it otherwise for each kind of principal: CloudTrail knows access keys, Yandex authorized ones.
+# A role is assumed, all others get a session of their own.
+_WORDS: Mapping[PrincipalKind, Mapping[str, str]] = {
+    "user": {"Principal": "User", "Key": "AccessKey", "Session": "GetSessionToken"},
+    "role": {"Principal": "Role", "Key": "AccessKey", "Session": "AssumeRole"},
+    "service-account": {"Principal": "ServiceAccount", "Key": "Key", "Session": "GetSessionToken"},
+}
+
+DECLARED: dict[str, Command] = {}
+
+
+class Secrets(Json):
+    """An answer that is shown once: neither log nor traceback tells what is in it."""
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self)}>"
+
+
+@dataclass(frozen=True, slots=True)
+class AdminChange:
+    """What a command knows besides its input. ``request`` is who asks; None for the server's own housekeeping."""
+
+    now: datetime
+    vault: Vault
+    quotas: Quotas = NO_QUOTAS
+    request: RequestContext | None = None
+    ids: Ids = field(default_factory=Ids)
+
+    def once(self, make: Callable[[], T]) -> T:
+        """What ``make`` returns: an id, a secret. The same if the transaction is run again."""
+        return self.ids.draw(make)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """``instance_wide`` ones concern more than one account, so only the operator of the machine may.
+
+    ``event_form`` is what the audit trail calls it, in the words of CloudTrail (for what IAM and STS have) or of Yandex
+    Audit Trails (folders, service accounts, authorized keys); with thingmint: in front it is the action that has to
+    be allowed. {Principal}, {Key} and {Session} in it depend on the kind of principal that the command is about.
+    ``fixed`` are further arguments of ``apply``, for functions that serve several commands.
+    """
+
+    noun: str
+    verb: str
+    summary: str
+    input: type[Input]
+    event_form: str
+    apply: Callable[..., Awaitable[Any]]
+    prepare: Callable[[AdminChange, Any], Awaitable[Any]] | None
+    instance_wide: bool
+    fixed: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.noun}.{self.verb}"
+
+    @property
+    def operation(self) -> Operation:
+        writes = self.verb not in ("attached", "list", "show")
+        return Operation(name=self.name, apply=partial(self.apply, **self.fixed), prepare=self.prepare, writes=writes)
+
+    def event(self, given: Input | None = None) -> str:
+        """Without an input, the usual name. Raises Invalid for a principal that is none."""
+        if "{" not in self.event_form:
+            return self.event_form
+        kind = self.fixed.get("kind") or ("user" if given is None else given.kind)
+        return self.event_form.format_map(_WORDS[kind])
+
+    def parameters(self, given: Input) -> dict[str, str]:
+        """What the audit trail tells of the input."""
+        told = {name: str(getattr(given, name)) for name in given.TOLD}
+        return told | {"status": self.fixed["status"]} if "status" in self.fixed else told
+
+
+def command(
+    name: str,
+    summary: str,
+    input: type[Input],
+    event: str,
+    *,
+    prepare: Callable[[AdminChange, Any], Awaitable[Any]] | None = None,
+    instance_wide: bool = False,
+    **fixed: Any,
+) -> Callable[[Apply], Apply]:
+    """See Command for what the parts are. Commands of a noun are listed as they are declared: the lowest first."""
+    noun, verb = name.split(".")
+
+    def declare(apply: Apply) -> Apply:
+        assert name not in DECLARED, f"{name} is declared twice"
+        DECLARED[name] = Command(noun, verb, summary, input, event, apply, prepare, instance_wide, fixed)
+        return apply
+
+    return declare
+
+
+def shown(time: datetime | None) -> str | None:
+    return time.isoformat(timespec="seconds") if time is not None else None
+
+
+def check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise Invalid("name", "must be 1 to 64 letters, digits or any of +=,.@_-")
+
+
+def check_document(document: str | None, kind: Kind, name: str = "") -> None:
+    """Raises MalformedPolicy."""
+    if document is not None:
+        compile_policy(document, kind=kind, name=name, max_size=_MAX_POLICY_SIZE)
+
+
+async def check_account(tx: Transaction, account: str) -> None:
+    """Raises NotFound."""
+    if await tx.fetch_one("SELECT 1 FROM accounts WHERE id = $1", account) is None:
+        raise NotFound("account", account)

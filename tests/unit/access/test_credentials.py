@@ -1,0 +1,207 @@
+"""Credentials: what is kept of each, how many and for how long, and sealing them under another master key."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from tests.administrator import POLICY
+from thingmint.access.administration import AdminChange
+from thingmint.access.administration.accounts import new_account
+from thingmint.access.administration.credentials import CREDENTIALS, reseal
+from thingmint.access.vault import Vault, VaultError
+from thingmint.domain.errors import Conflict, Invalid, LimitExceeded, NotFound
+
+if TYPE_CHECKING:
+    from tests.world import World
+    from thingmint.access.administration.credentials import Credential
+    from thingmint.store.engine import Transaction
+
+HOUR = timedelta(hours=1)
+
+
+async def kept(world: World, id: str) -> Credential:
+    return await world.read(lambda tx: CREDENTIALS.get(tx, id))
+
+
+async def test_a_key_is_kept_without_end_or_policy(world: World) -> None:
+    new = await world.admin("key.create", principal="administrator")
+    key = await kept(world, new["access_key_id"])
+    assert (key.kind, key.created_at, key.status) == ("access-key", world.clock.now, "active")
+    assert (key.expires_at, key.policy, key.last_used_at) == (None, None, None)
+
+
+async def test_a_token_is_kept_with_its_policy_and_its_end(world: World) -> None:
+    given = {"policy": POLICY, "lifetime": "1h", "description": "for ci"}
+    new = await world.admin("token.create", principal="administrator", **given)
+    token = await kept(world, new["token"].split("_")[1])
+    assert (token.policy, token.description, token.expires_at) == (POLICY, "for ci", world.clock.now + HOUR)
+
+
+async def test_a_session_ends_at_a_whole_second(world: World) -> None:
+    new = await world.admin("session.create", principal="administrator", policy=POLICY)
+    session = await kept(world, new["access_key_id"])
+    assert session.expires_at == (world.clock.now + HOUR).replace(microsecond=0)
+    assert session.policy == POLICY
+    assert new["expires_at"] == "2026-11-21T13:00:00Z"
+
+
+async def test_an_authorized_key_is_kept_by_its_public_half(world: World) -> None:
+    robot = await world.admin("service-account.create", name="robot")
+    new = await world.admin("key.create", principal="service-account/robot")
+    assert (new["service_account_id"], new["created_at"]) == (robot["id"], "2026-11-21T12:00:00Z")
+    private = load_pem_private_key(new["private_key"].encode(), None)
+    assert private.public_key() == load_pem_public_key(new["public_key"].encode())
+    assert (await kept(world, new["id"])).secret.decode() == new["public_key"]
+    assert new["private_key"] not in "\n".join(world.dump())
+
+
+async def test_secrets_are_neither_listed_nor_kept_nor_printed(world: World) -> None:
+    made = [
+        await world.admin("key.create", principal="administrator"),
+        await world.admin("token.create", principal="administrator"),
+        await world.admin("session.create", principal="administrator"),
+        await world.admin("account.create", name="third"),
+    ]
+    listed = [await world.admin(f"{noun}.list", principal="administrator") for noun in ("key", "token")]
+    seen = "\n".join([*map(repr, made), *map(repr, listed), *world.dump()])
+    for answer in made:
+        for name in ("secret_access_key", "session_token", "token"):
+            secret = answer.get(name, "").rpartition("_")[2]
+            assert not secret or secret not in seen
+    assert "PRIVATE KEY" not in seen
+
+
+async def test_a_change_that_is_run_again_makes_the_same_secrets(world: World) -> None:
+    change, answers = AdminChange(world.clock(), world.vault), []
+
+    async def create(tx: Transaction) -> None:
+        change.ids.restart()
+        answers.append(await new_account(tx, change, "third", ["us-east-1"], ("private", "public")))
+        if len(answers) == 1:
+            raise Conflict("engine", "", "serialization failure")
+
+    with pytest.raises(Conflict):
+        await world.write(create)
+    await world.write(create)
+    assert orjson.dumps(answers[0]) == orjson.dumps(answers[1])
+    _, secret = await world.directory.find_access_key(answers[0]["access_key_id"], None)
+    assert secret == answers[0]["secret_access_key"]
+
+
+async def test_keys_and_tokens_are_listed_apart(world: World) -> None:
+    await world.admin("user.create", name="elf")
+    for command in ("key.create", "token.create", "session.create"):
+        await world.admin(command, principal="elf")
+        world.clock.advance(seconds=1)
+    keys = await world.admin("key.list", principal="elf")
+    assert [row["kind"] for row in keys] == ["access-key", "session"]
+    assert keys[0] == {
+        "id": keys[0]["id"],
+        "kind": "access-key",
+        "status": "active",
+        "description": "",
+        "created_at": "2026-11-21T12:00:00+00:00",
+        "expires_at": None,
+        "last_used_at": None,
+    }
+    assert [row["kind"] for row in await world.admin("token.list", principal="elf")] == ["api-token"]
+
+
+@pytest.mark.parametrize(("noun", "kind"), [("key", "user"), ("token", "user"), ("key", "service-account")])
+async def test_a_principal_has_at_most_ten_of_a_kind(world: World, noun: str, kind: str) -> None:
+    await world.admin(f"{kind}.create", name="elf")
+    given = {"principal": f"{kind}/elf"}
+    for _ in range(10):
+        await world.admin(f"{noun}.create", **given)
+    before = world.dump()
+    with pytest.raises(LimitExceeded):
+        await world.admin(f"{noun}.create", **given)
+    assert world.dump() == before
+    [first, *_] = await world.admin(f"{noun}.list", **given)
+    await world.admin(f"{noun}.delete", id=first["id"])
+    await world.admin(f"{noun}.create", **given)
+
+
+async def test_sessions_are_not_counted(world: World) -> None:
+    for _ in range(12):
+        await world.admin("session.create", principal="administrator")
+
+
+@pytest.mark.parametrize(
+    ("duration", "taken"),
+    [
+        (timedelta(0), False),
+        (timedelta(seconds=59), False),
+        (timedelta(minutes=1), True),
+        (timedelta(hours=36), True),
+        (timedelta(hours=36, seconds=1), False),
+        (-HOUR, False),
+        (timedelta.max, False),
+    ],
+)
+async def test_a_session_lasts_between_a_minute_and_36_hours(world: World, duration: timedelta, taken: bool) -> None:
+    making = world.admin("session.create", principal="administrator", duration=duration)
+    if taken:
+        await making
+        return
+    with pytest.raises(Invalid) as refused:
+        await making
+    assert refused.value.field == "duration"
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "taken"),
+    [
+        (timedelta(0), False),
+        (timedelta(seconds=1), True),
+        (timedelta(days=3653), True),
+        (timedelta(days=3653, seconds=1), False),
+        (timedelta(days=999_999_999), False),
+    ],
+)
+async def test_a_token_lasts_between_a_second_and_ten_years(world: World, lifetime: timedelta, taken: bool) -> None:
+    making = world.admin("token.create", principal="administrator", lifetime=lifetime)
+    if taken:
+        await making
+        return
+    with pytest.raises(Invalid) as refused:
+        await making
+    assert refused.value.field == "lifetime"
+
+
+@pytest.mark.parametrize("verb", ["disable", "enable", "delete"])
+async def test_a_command_about_keys_touches_no_token_and_the_other_way_round(world: World, verb: str) -> None:
+    before, ours = world.dump(), world.ours
+    tokens, keys = [ours.token.split("_")[1]], [ours.access_key_id, ours.authorized_key["id"]]
+    for noun, ids in (("key", tokens), ("token", keys)):
+        for id in ids:
+            with pytest.raises(NotFound):
+                await world.admin(f"{noun}.{verb}", id=id)
+    assert world.dump() == before
+
+
+async def sealed(world: World) -> list[Any]:
+    return await world.rows("SELECT id, secret FROM credentials WHERE kind IN ('access-key', 'session') ORDER BY id")
+
+
+async def test_resealing_that_was_interrupted_is_repeated(world: World) -> None:
+    old, lost, new = b"m" * 32, b"l" * 32, b"n" * 32
+    await world.write(lambda tx: reseal(tx, Vault(lost, old)))
+    # Had it ended between sealing and writing the file, the next begins with both keys before its own.
+    assert await world.write(lambda tx: reseal(tx, Vault(new, lost, old))) == 2
+    for id, secret in await sealed(world):
+        Vault(new).open(secret, id)
+        with pytest.raises(VaultError):
+            Vault(lost, old).open(secret, id)
+
+
+async def test_resealing_with_the_wrong_key_changes_nothing(world: World) -> None:
+    before = await sealed(world)
+    with pytest.raises(VaultError):
+        await world.write(lambda tx: reseal(tx, Vault(b"n" * 32, b"x" * 32)))
+    assert await sealed(world) == before

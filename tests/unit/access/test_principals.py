@@ -1,0 +1,77 @@
+"""Users, roles and service accounts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.administrator import POLICY, TRUST
+from tests.world import OURS, THEIRS, World
+from thingmint.access.administration.principals import find_principal
+from thingmint.domain.errors import AlreadyExists, Invalid, MalformedPolicy
+
+KINDS: dict[str, dict[str, Any]] = {"user": {}, "service-account": {}, "role": {"trust_policy": TRUST}}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def test_a_new_principal_is_active_and_may_do_nothing(world: World, kind: str) -> None:
+    made = await world.admin(f"{kind}.create", name="elf", **KINDS[kind])
+    assert made == {"id": made["id"], "name": "elf", "status": "active", "created_at": "2026-11-21T12:00:00+00:00"}
+    assert made in await world.admin(f"{kind}.list")
+    assert await world.admin("policy.attached", principal=f"{kind}/elf") == []
+
+
+async def test_a_role_keeps_its_trust_policy(world: World) -> None:
+    await world.admin("role.create", name="elf", trust_policy=TRUST)
+    role = await world.read(lambda tx: find_principal(tx, OURS.account, "role", "elf"))
+    assert role is not None
+    assert (role.trust_policy, role.created_at) == (TRUST, world.clock.now)
+
+
+async def test_a_principal_is_disabled_and_enabled(world: World, kind: str) -> None:
+    made = await world.admin(f"{kind}.create", name="elf", **KINDS[kind])
+    for verb, status in (("disable", "disabled"), ("enable", "active")):
+        assert await world.admin(f"{kind}.{verb}", name="elf") == {"name": "elf", "status": status}
+        assert made | {"status": status} in await world.admin(f"{kind}.list")
+
+
+async def test_a_principal_goes_with_its_credentials_and_attachments(world: World, kind: str) -> None:
+    await world.admin(f"{kind}.create", name="elf", **KINDS[kind])
+    counts = [await world.count("credentials"), await world.count("policy_attachments")]
+    await world.admin("policy.attach", principal=f"{kind}/elf", policy="thingmint/ReadOnly")
+    await world.admin("session.create", principal=f"{kind}/elf")
+    await world.admin(f"{kind}.delete", name="elf")
+    assert [await world.count("credentials"), await world.count("policy_attachments")] == counts
+    assert "elf" not in [row["name"] for row in await world.admin(f"{kind}.list")]
+    await world.admin(f"{kind}.create", name="elf", **KINDS[kind])
+
+
+async def test_a_name_is_taken_once_for_each_kind_and_account(world: World) -> None:
+    for scope in (OURS, THEIRS):
+        for kind, given in KINDS.items():
+            await world.admin(f"{kind}.create", scope, name="elf", **given)
+            with pytest.raises(AlreadyExists):
+                await world.admin(f"{kind}.create", scope, name="elf", **given)
+
+
+@pytest.mark.parametrize("trust", ["", "{", POLICY, TRUST.replace("sts:AssumeRole", "s" * 6200)])
+async def test_a_roles_trust_policy_has_to_be_one(world: World, trust: str) -> None:
+    with pytest.raises(MalformedPolicy):
+        await world.admin("role.create", name="elf", trust_policy=trust)
+    assert await world.admin("role.list") == []
+
+
+async def test_only_roles_have_and_need_a_trust_policy(world: World) -> None:
+    for command, given in (
+        ("user.create", {"trust_policy": TRUST}),
+        ("service-account.create", {"trust_policy": TRUST}),
+        ("role.create", {}),
+    ):
+        with pytest.raises(Invalid) as refused:
+            await world.admin(command, name="elf", **given)
+        assert refused.value.field == "trust_policy"
