@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from tests.administrator import NewAccount
     from thingmint.access.operations import Operation
-    from thingmint.domain.policy import ContextValue
+    from thingmint.domain.policies import ContextValue
     from thingmint.store.engine import Body, Row, Store, Transaction, Value
 
 __all__ = ["ABROAD", "OURS", "THEIRS", "World", "new_world", "pages", "unpacked"]

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["RunningServer", "ServerFailed", "running_server"]
 
 _START_TIMEOUT = 30.0  # seconds
 _STOP_TIMEOUT = 40.0

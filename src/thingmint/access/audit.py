@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from thingmint.access.context import Outcome, RequestContext
     from thingmint.store.engine import Body, Store, Transaction
 
-__all__ = ["AuditTrail", "AuditedStore", "event_name", "first_record_id", "new_record_id"]
 
 T = TypeVar("T")
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from thingmint.services.pages import PageTokens
     from thingmint.store.engine import Reader, Transaction
 
-__all__ = ["UNREADABLE", "AuditFilter", "AuditPage", "AuditRecords", "read_record"]
 
 UNREADABLE: Mapping[str, Any] = MappingProxyType({"event": "not readable"})
 """What is shown of a record that somebody spoiled; `thingmint audit verify` says which it is."""

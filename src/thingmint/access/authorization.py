@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.domain.errors import Denied
-from thingmint.domain.policy import Deny, Request, explain
+from thingmint.domain.policies import Deny, Request, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from thingmint.access.callers import Caller
     from thingmint.access.context import Outcome, RequestContext
     from thingmint.domain.arns import Scope
-    from thingmint.domain.policy import ContextValue
+    from thingmint.domain.policies import ContextValue
     from thingmint.services.change import Authorize
 
-__all__ = ["authorize", "authorizer"]
 
 _MAX_FINDINGS = 5
 

@@ -9,8 +9,6 @@ from thingmint.domain.errors import Unauthenticated
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["bearer_token"]
-
 
 def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """The token, or None without the header. Raises Unauthenticated for another scheme, or several headers."""

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid
-from thingmint.domain.policy import Deny, evaluate_all, evaluate_any
+from thingmint.domain.policies import Deny, evaluate_all, evaluate_any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.domain.policy import Decision, Policy, Request
-
-__all__ = ["Caller"]
+    from thingmint.domain.policies import Decision, Policy, Request
 
 
 @dataclass(frozen=True, slots=True)

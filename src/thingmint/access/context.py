@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from thingmint.access.callers import Caller
     from thingmint.domain.arns import Scope
 
-__all__ = ["LOCAL_ADMIN", "Outcome", "RequestContext"]
 
 LOCAL_ADMIN = "admin"
 """The API of the command line, for those who may read the data directory: it has no caller, and needs none."""

@@ -13,7 +13,7 @@ from thingmint.access.administration.principals import find_first_user, find_pri
 from thingmint.access.audit import AuditedStore
 from thingmint.access.callers import Caller
 from thingmint.domain.errors import Unauthenticated, Unavailable
-from thingmint.domain.policy import Kind, Policy, compile_policy
+from thingmint.domain.policies import Kind, Policy, compile_policy
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from thingmint.access.vault import Vault
     from thingmint.store.engine import Store, Transaction
 
-__all__ = ["Directory"]
 
 _MAX_USED = 10_000  # credentials whose use is noted between two flushes
 _MAX_STANDING = 10_000  # IAM tokens that are remembered

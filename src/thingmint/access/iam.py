@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from thingmint.access.context import Outcome, RequestContext
     from thingmint.access.directory import Directory
 
-__all__ = ["IamTokens"]
 
 _PREFIX = "t1."
 _LIFETIME = timedelta(hours=12)  # Yandex's longest

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from thingmint.access.audit import AuditedStore, AuditTrail
     from thingmint.access.vault import Vault
 
-__all__ = ["Administration", "as_local_admin", "local_request", "recorded"]
-
 
 def local_request(operation: str, now: datetime) -> RequestContext:
     return RequestContext(api=LOCAL_ADMIN, operation=operation, user_agent="thingmint command line", now=now)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from thingmint.services.change import Ids
     from thingmint.store.engine import Store, Transaction
 
-__all__ = ["Operation", "Recorder", "run"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from thingmint.access.context import Outcome, RequestContext
     from thingmint.metrics import Metrics
 
-__all__ = ["RequestLog"]
 
 _log = structlog.get_logger("thingmint.http")
 

@@ -9,7 +9,7 @@ import structlog
 
 from thingmint.access.authorization import authorize
 from thingmint.domain.errors import Denied
-from thingmint.domain.policy import ContextValue, Deny, Kind, Principal, Request, compile_policy, evaluate
+from thingmint.domain.policies import ContextValue, Deny, Kind, Principal, Request, compile_policy, evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.services.change import Authorize
 
-__all__ = ["Roles"]
 
 _SERVICE = Principal("Service", ("iot.amazonaws.com",))
 _ROLE = re.compile(r"arn:aws:iam::([0-9]{12}):role/(?:[\w+=,.@-]+/)*([\w+=,.@-]+)", re.ASCII)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from thingmint.store.audit import AuditRow
     from thingmint.store.engine import Reader, Store, Transaction
 
-__all__ = ["Checkpoint", "Sealer", "Tampering", "Verified", "insert_sealed", "read_checkpoints", "verify"]
 
 _SEAL_EVERY = 0.5  # seconds
 _SEAL_AT_ONCE = 250  # records a transaction, which keeps the event loop for some milliseconds

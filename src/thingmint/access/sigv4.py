@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from thingmint.access.directory import Directory
     from thingmint.domain.arns import Scope
 
-__all__ = ["SigV4", "SignedRequest"]
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 

@@ -16,7 +16,6 @@ from thingmint.domain.errors import Throttled
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["AWS_RATES", "LimitsProfile", "Rate", "Throttle", "throttle_for"]
 
 LimitsProfile = Literal["generous", "aws", "none"]
 

@@ -9,8 +9,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-__all__ = ["MASTER_KEY_BYTES", "Vault", "VaultError"]
-
 MASTER_KEY_BYTES = 32
 _NONCE_BYTES = 12
 

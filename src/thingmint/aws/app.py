@@ -13,7 +13,7 @@ from thingmint.aws.authorization import passed_role, request_context, resource_a
 from thingmint.aws.errors import COMMON_STATUS, AwsError, aws_error_of
 from thingmint.aws.operations import OPERATIONS
 from thingmint.domain.errors import DomainError, Invalid, Throttled
-from thingmint.domain.policy.actions import CONTROL_PLANE_ACTIONS
+from thingmint.domain.policies.actions import CONTROL_PLANE_ACTIONS
 from thingmint.http.messages import Answer
 from thingmint.services.change import Change
 

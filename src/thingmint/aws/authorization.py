@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from thingmint.domain.arns import Scope
-    from thingmint.domain.policy import ContextValue
+    from thingmint.domain.policies import ContextValue
 
 
 @dataclass(frozen=True, slots=True)

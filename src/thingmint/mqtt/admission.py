@@ -10,7 +10,7 @@ from thingmint.access.callers import Caller
 from thingmint.domain.arns import arn_of
 from thingmint.domain.door import DoorSettings, client_id_flaw, key_flaw
 from thingmint.domain.errors import MalformedPolicy
-from thingmint.domain.policy.certificates import certificate_context
+from thingmint.domain.policies.certificates import certificate_context
 from thingmint.domain.status import Status
 from thingmint.mqtt.claims import claim_policy
 from thingmint.mqtt.protocol.reasons import Reason
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.certificates import Certificate
-    from thingmint.domain.policy import ContextValue
+    from thingmint.domain.policies import ContextValue
     from thingmint.mqtt.hub import Dependency
     from thingmint.mqtt.peer import Peer
     from thingmint.services.doorkeeping import CaState, Doorkeeping, Passport

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Literal
 
-from thingmint.domain.policy import Allow, Deny, Kind, Request, compile_policy, evaluate, explain
+from thingmint.domain.policies import Allow, Deny, Kind, Request, compile_policy, evaluate, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from thingmint.domain.arns import Scope
-    from thingmint.domain.policy import ContextValue, Decision, Policy
+    from thingmint.domain.policies import ContextValue, Decision, Policy
 
 
 Action = Literal["Connect", "Publish", "Receive", "RetainPublish", "Subscribe"]

@@ -32,7 +32,7 @@ from thingmint.domain.errors import (
     UnverifiedCertificate,
     WrongRegistrationCode,
 )
-from thingmint.domain.template import Kind, parse_template
+from thingmint.domain.templates import Kind, parse_template
 from thingmint.services.certificates import (
     CERTIFICATES,
     CertificateMode,

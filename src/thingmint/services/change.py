@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.issuing_ca import CertificateAuthority
-    from thingmint.domain.policy import ContextValue
+    from thingmint.domain.policies import ContextValue
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
     from thingmint.services.pages import PageTokens

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import AlreadyExists, Conflict, Disallowed, Invalid, LimitExceeded, NotFound
-from thingmint.domain.policy import Kind, compile_policy
+from thingmint.domain.policies import Kind, compile_policy
 from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store.outbox import announce

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from thingmint.domain.certificates import is_signed_by, re_signed_fingerprint
 from thingmint.domain.errors import Disallowed
 from thingmint.domain.status import Status
-from thingmint.domain.template import Kind, subject_parameters
+from thingmint.domain.templates import Kind, subject_parameters
 from thingmint.services.ca_certificates import find_by_subject, find_registered_ca, registration_under
 from thingmint.services.certificates import REGISTRATIONS, find_by_serial, register, was_revoked
 from thingmint.services.template_execution import execute_plan, prepare_plan

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from thingmint.domain.errors import NotFound, ProvisioningRefused
-from thingmint.domain.template import CERTIFICATE_ID, Kind
+from thingmint.domain.templates import CERTIFICATE_ID, Kind
 from thingmint.services.ownership_tokens import TOKENS, find_current_token
 from thingmint.services.template_execution import AsRole, execute_plan, prepare_plan, provisioning_failures
 from thingmint.services.templates import compile_template, get_template

@@ -25,7 +25,7 @@ from thingmint.domain.errors import (
 )
 from thingmint.domain.keys import CSR_KEYS
 from thingmint.domain.status import Status
-from thingmint.domain.template import FromCsr, FromPem, Override
+from thingmint.domain.templates import FromCsr, FromPem, Override
 from thingmint.services.ca_certificates import issuer_of, registration_under, sole_issuer_of
 from thingmint.services.certificates import (
     NewCertificate,
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 
     from thingmint.domain.ca_certificates import CaCertificate
     from thingmint.domain.certificates import Certificate, IssuedCertificate
-    from thingmint.domain.policy import ContextValue
-    from thingmint.domain.template import CertificatePlan, Plan, ThingPlan
+    from thingmint.domain.policies import ContextValue
+    from thingmint.domain.templates import CertificatePlan, Plan, ThingPlan
     from thingmint.services.certificates import Registration
     from thingmint.services.change import Change
     from thingmint.services.device_policies import DevicePolicy, PolicyVersion

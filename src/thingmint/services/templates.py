@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, LimitExceeded, NotFound
-from thingmint.domain.template import Kind, parse_template
+from thingmint.domain.templates import Kind, parse_template
 from thingmint.services.claims import delete_claims
 from thingmint.services.hooks import Hook
 from thingmint.services.pages import Page, page_of

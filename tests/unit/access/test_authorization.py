@@ -17,7 +17,7 @@ from thingmint.access.context import Outcome, RequestContext
 from thingmint.aws.errors import aws_error_of
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Denied
-from thingmint.domain.policy import Kind, compile_policy
+from thingmint.domain.policies import Kind, compile_policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

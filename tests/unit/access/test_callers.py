@@ -10,7 +10,7 @@ import pytest
 from thingmint.access.callers import Caller
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid
-from thingmint.domain.policy import Deny, Kind, Policy, Request, compile_policy
+from thingmint.domain.policies import Deny, Kind, Policy, Request, compile_policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault, VaultError
 from thingmint.domain.errors import Unauthenticated, Unavailable
-from thingmint.domain.policy import Allow, Request
+from thingmint.domain.policies import Allow, Request
 from thingmint.store import audit as audit_sql
 
 if TYPE_CHECKING:

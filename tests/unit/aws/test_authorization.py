@@ -8,7 +8,7 @@ import pytest
 from thingmint.aws.authorization import ROLES, TARGETS, passed_role, request_context, resource_arns
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid
-from thingmint.domain.policy.actions import CONTROL_PLANE_ACTIONS
+from thingmint.domain.policies.actions import CONTROL_PLANE_ACTIONS
 
 OURS = Scope("123456789012", "eu-west-1")
 BASE = "arn:aws:iot:eu-west-1:123456789012:"

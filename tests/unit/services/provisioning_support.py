@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tests.unit import vectors
 from tests.world import OURS
 from thingmint.access.operations import run
-from thingmint.domain.template import CERTIFICATE_ID
+from thingmint.domain.templates import CERTIFICATE_ID
 from thingmint.mqtt.provisioning import CREATE_FROM_CSR, CREATE_KEYS, REGISTER_THING, NewCertificateRequest
 from thingmint.services.provisioning import EarlierAnswers, ThingRequest
 

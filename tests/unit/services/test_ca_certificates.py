@@ -26,7 +26,7 @@ from thingmint.domain.errors import (
     UnverifiedCertificate,
     WrongRegistrationCode,
 )
-from thingmint.domain.template import CERTIFICATE_ID, Kind
+from thingmint.domain.templates import CERTIFICATE_ID, Kind
 from thingmint.services.quotas import Quotas
 
 if TYPE_CHECKING:

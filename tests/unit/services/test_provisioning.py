@@ -12,7 +12,7 @@ from tests.unit.services.provisioning_support import ASKING, CLAIM, ROLE, Provis
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.domain.errors import InvalidParameters, ProvisioningFailed, ProvisioningRefused
 from thingmint.domain.status import Status
-from thingmint.domain.template import CERTIFICATE_ID
+from thingmint.domain.templates import CERTIFICATE_ID
 from thingmint.services.provisioning import ProvisionedThing
 
 if TYPE_CHECKING:

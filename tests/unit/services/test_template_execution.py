@@ -15,7 +15,7 @@ from tests.unit.services.test_ca_certificates import issuer, prove, take, update
 from tests.world import OURS, THEIRS
 from thingmint.domain.errors import Denied, Invalid, InvalidTemplate, LimitExceeded, MalformedPolicy, ProvisioningFailed
 from thingmint.domain.status import Status
-from thingmint.domain.template import Kind, parse_template
+from thingmint.domain.templates import Kind, parse_template
 from thingmint.services.quotas import Quotas
 from thingmint.services.template_execution import execute_plan, prepare_plan
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from tests.world import World
-    from thingmint.domain.policy import ContextValue
+    from thingmint.domain.policies import ContextValue
 
 EFFECTS = ("things", "thing_principals", "thing_group_members", "device_policy_attachments")
 

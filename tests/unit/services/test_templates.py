@@ -9,7 +9,7 @@ import pytest
 
 from tests.world import ABROAD, OURS, THEIRS, pages
 from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, InvalidTemplate, LimitExceeded, NotFound
-from thingmint.domain.template import CERTIFICATE_ID, Kind
+from thingmint.domain.templates import CERTIFICATE_ID, Kind
 from thingmint.services.hooks import Hook
 from thingmint.services.templates import compile_template, get_template
 

@@ -14,7 +14,7 @@ from tests.unit.vectors import NOW
 from thingmint.access.administration.credentials import reseal
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault
-from thingmint.domain.policy import Allow, Request
+from thingmint.domain.policies import Allow, Request
 from thingmint.store.migrate import HISTORY_TABLE, migrations
 from thingmint.store.sqlite import SQLiteStore
 

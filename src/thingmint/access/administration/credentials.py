@@ -19,8 +19,8 @@ from thingmint.access.administration.principals import PRINCIPALS, get_principal
 from thingmint.domain.errors import Denied, Invalid, LimitExceeded, NotFound
 from thingmint.domain.ids import PRINCIPAL, new_id
 from thingmint.domain.keys import generate_authorized_key
-from thingmint.domain.policy import Deny, Kind, Request, compile_policy, evaluate
-from thingmint.domain.policy import Principal as PolicyPrincipal
+from thingmint.domain.policies import Deny, Kind, Request, compile_policy, evaluate
+from thingmint.domain.policies import Principal as PolicyPrincipal
 from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from thingmint.access.operations import Operation
 from thingmint.domain.errors import Invalid, NotFound
-from thingmint.domain.policy import Kind, compile_policy
+from thingmint.domain.policies import Kind, compile_policy
 from thingmint.services.change import Ids
 from thingmint.services.quotas import NO_QUOTAS, Quotas
 

@@ -11,7 +11,7 @@ from thingmint.access.administration.declaring import Json, check_account, check
 from thingmint.access.administration.inputs import PrincipalKind
 from thingmint.domain.errors import AlreadyExists, NotFound
 from thingmint.domain.ids import PRINCIPAL, new_id
-from thingmint.domain.policy import Kind
+from thingmint.domain.policies import Kind
 from thingmint.services.quotas import Probed, check_quota
 from thingmint.store.table import Table, record
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.aws.operations.declaring import Members, Result, writes
 from thingmint.domain.errors import Denied
-from thingmint.domain.template import Kind, parse_template
+from thingmint.domain.templates import Kind, parse_template
 from thingmint.services.template_execution import (
     discard_plan,
     execute_plan,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from thingmint.aws.operations.attributes import new_tags
 from thingmint.aws.operations.declaring import Members, Result, cursor, reads, writes
 from thingmint.domain.errors import Invalid
-from thingmint.domain.template import Kind, parse_template
+from thingmint.domain.templates import Kind, parse_template
 from thingmint.services.certificates import NewCertificate, discard, issue_with_keys
 from thingmint.services.claims import create_claim
 from thingmint.services.hooks import PAYLOAD_VERSION, Hook

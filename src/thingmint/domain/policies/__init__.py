@@ -1,0 +1,42 @@
+"""The AWS policy language, once for everybody: control planes, roles and the devices' door.
+
+``compile_policy`` reads a document once; ``evaluate`` and its kin answer ``Allow | Deny``; ``explain`` says what
+decided, or what would have allowed it.
+"""
+
+from thingmint.domain.policies.compiler import MAX_LENGTH, compile_policy, document_size
+from thingmint.domain.policies.decisions import (
+    Allow,
+    Decision,
+    Deny,
+    FailedCondition,
+    Finding,
+    Reason,
+    StatementRef,
+)
+from thingmint.domain.policies.evaluation import evaluate, evaluate_all, evaluate_any, explain
+from thingmint.domain.policies.requests import ContextValue, Principal, Request, Scalar
+from thingmint.domain.policies.statements import Kind, Policy
+
+__all__ = [
+    "MAX_LENGTH",
+    "Allow",
+    "ContextValue",
+    "Decision",
+    "Deny",
+    "FailedCondition",
+    "Finding",
+    "Kind",
+    "Policy",
+    "Principal",
+    "Reason",
+    "Request",
+    "Scalar",
+    "StatementRef",
+    "compile_policy",
+    "document_size",
+    "evaluate",
+    "evaluate_all",
+    "evaluate_any",
+    "explain",
+]

@@ -1,0 +1,208 @@
+"""The families of condition operators: what the values given for one key match.
+
+Every operator of a family differs in a comparison at most; negation is left to the condition.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from thingmint.domain.policies.arns import ArnValues
+from thingmint.domain.policies.patterns import Dialect, PatternSet, Variable, read_tokens, unresolved
+from thingmint.domain.policies.requests import text_of
+from thingmint.domain.policies.values import (
+    Network,
+    read_address,
+    read_binary,
+    read_bool,
+    read_instant,
+    read_network,
+    read_number,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from thingmint.domain.policies.patterns import Token
+    from thingmint.domain.policies.requests import Request, Scalar
+
+
+V = TypeVar("V")
+
+Json = str | int | float | bool
+"""What a document may give as a value."""
+
+
+class Values(Protocol):
+    """The values that a document gives for one key. ``variable``: some of them depend on the request."""
+
+    @property
+    def variable(self) -> bool: ...
+
+    def matches(self, value: Scalar, request: Request, /) -> bool: ...
+
+    def unresolved(self, request: Request, /) -> tuple[str, ...]: ...
+
+
+class Compiler(Protocol):
+    """Raises ValueError with a phrase that does not quote the values."""
+
+    def __call__(self, given: Sequence[Json], dialect: Dialect, /) -> Values: ...
+
+
+class _Texts:
+    def __init__(self, patterns: PatternSet) -> None:
+        self._patterns = patterns
+        self.variable = patterns.variable
+
+    def matches(self, value: Scalar, request: Request) -> bool:
+        return self._patterns.matches(text_of(value), request)
+
+    def unresolved(self, request: Request) -> tuple[str, ...]:
+        return self._patterns.unresolved(request)
+
+
+class _Constant:
+    """Values without variables."""
+
+    variable = False
+
+    def unresolved(self, _request: Request) -> tuple[str, ...]:
+        return ()
+
+
+class _Compared(_Constant, Generic[V]):
+    def __init__(
+        self, read: Callable[[Scalar], V | None], compare: Callable[[V, V], bool], wanted: Sequence[V]
+    ) -> None:
+        self._read = read
+        self._compare = compare
+        self._wanted = tuple(wanted)
+
+    def matches(self, value: Scalar, _request: Request) -> bool:
+        actual = self._read(value)
+        return actual is not None and any(self._compare(actual, wanted) for wanted in self._wanted)
+
+
+class _Networks(_Constant):
+    def __init__(self, networks: Sequence[Network]) -> None:
+        self._networks = tuple(networks)
+
+    def matches(self, value: Scalar, _request: Request) -> bool:
+        address = read_address(value)
+        if address is None:
+            return False
+        version, number = address
+        return any(network == version and number >> bits == prefix for network, prefix, bits in self._networks)
+
+
+class _Booleans:
+    def __init__(self, known: Sequence[bool], templates: Sequence[Variable]) -> None:
+        self._known = frozenset(known)
+        self._templates = tuple(templates)
+        self.variable = bool(templates)
+
+    def matches(self, value: Scalar, request: Request) -> bool:
+        actual = read_bool(value)
+        if actual is None:
+            return False
+        return actual in self._known or any(read_bool(v.resolve(request) or "") is actual for v in self._templates)
+
+    def unresolved(self, request: Request) -> tuple[str, ...]:
+        return unresolved(self._templates, request)
+
+
+def _tokens(given: Sequence[Json], dialect: Dialect, *, wildcards: bool) -> list[tuple[Token, ...]]:
+    return [read_tokens(text_of(value), dialect, wildcards=wildcards) for value in given]
+
+
+def _texts(given: Sequence[Json], dialect: Dialect) -> Values:
+    return _Texts(PatternSet(_tokens(given, dialect, wildcards=False)))
+
+
+def _texts_ignoring_case(given: Sequence[Json], dialect: Dialect) -> Values:
+    return _Texts(PatternSet(_tokens(given, dialect, wildcards=False), fold=True))
+
+
+def _globs(given: Sequence[Json], dialect: Dialect) -> Values:
+    return _Texts(PatternSet(_tokens(given, dialect, wildcards=True)))
+
+
+def _arns(given: Sequence[Json], dialect: Dialect) -> Values:
+    return ArnValues(_tokens(given, dialect, wildcards=True))
+
+
+def read_all(read: Callable[[Scalar], V | None], given: Sequence[Json], phrase: str) -> list[V]:
+    out = []
+    for value in given:
+        known = read(value)
+        if known is None:
+            raise ValueError(phrase)
+        out.append(known)
+    return out
+
+
+def _booleans(given: Sequence[Json], dialect: Dialect) -> Values:
+    known: list[Json] = []
+    templates = []
+    for value in given:
+        tokens = read_tokens(text_of(value), dialect, wildcards=False)
+        if len(tokens) == 1 and isinstance(tokens[0], Variable):
+            templates.append(tokens[0])
+        else:
+            known.append(value)
+    return _Booleans(read_all(read_bool, known, "must be true or false"), templates)
+
+
+def _networks(given: Sequence[Json], _dialect: Dialect) -> Values:
+    return _Networks(read_all(read_network, given, "must be an IP address or a range in CIDR notation"))
+
+
+def _binaries(given: Sequence[Json], _dialect: Dialect) -> Values:
+    return _Compared(read_binary, operator.eq, read_all(read_binary, given, "must be in base64"))
+
+
+def _numbers(compare: Callable[[float, float], bool]) -> Compiler:
+    def numbers(given: Sequence[Json], _dialect: Dialect) -> Values:
+        return _Compared(read_number, compare, read_all(read_number, given, "must be a number"))
+
+    return numbers
+
+
+def _instants(compare: Callable[[int, int], bool]) -> Compiler:
+    def instants(given: Sequence[Json], _dialect: Dialect) -> Values:
+        wanted = read_all(read_instant, given, "must be a date in ISO 8601 form or in epoch seconds")
+        return _Compared(read_instant, compare, wanted)
+
+    return instants
+
+
+OPERATORS: dict[str, tuple[Compiler, bool]] = {  # and whether it is negated
+    "StringEquals": (_texts, False),
+    "StringNotEquals": (_texts, True),
+    "StringEqualsIgnoreCase": (_texts_ignoring_case, False),
+    "StringNotEqualsIgnoreCase": (_texts_ignoring_case, True),
+    "StringLike": (_globs, False),
+    "StringNotLike": (_globs, True),
+    "ArnEquals": (_arns, False),
+    "ArnNotEquals": (_arns, True),
+    "ArnLike": (_arns, False),
+    "ArnNotLike": (_arns, True),
+    "Bool": (_booleans, False),
+    "IpAddress": (_networks, False),
+    "NotIpAddress": (_networks, True),
+    "BinaryEquals": (_binaries, False),
+    "NumericEquals": (_numbers(operator.eq), False),
+    "NumericNotEquals": (_numbers(operator.eq), True),
+    "NumericLessThan": (_numbers(operator.lt), False),
+    "NumericLessThanEquals": (_numbers(operator.le), False),
+    "NumericGreaterThan": (_numbers(operator.gt), False),
+    "NumericGreaterThanEquals": (_numbers(operator.ge), False),
+    "DateEquals": (_instants(operator.eq), False),
+    "DateNotEquals": (_instants(operator.eq), True),
+    "DateLessThan": (_instants(operator.lt), False),
+    "DateLessThanEquals": (_instants(operator.le), False),
+    "DateGreaterThan": (_instants(operator.gt), False),
+    "DateGreaterThanEquals": (_instants(operator.ge), False),
+}

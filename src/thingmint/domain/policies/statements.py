@@ -1,0 +1,114 @@
+"""A compiled document: its statements, and the way from an action to those that name it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+from thingmint.domain.policies.decisions import Allow, Deny, FailedCondition, Finding, Reason, StatementRef
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from thingmint.domain.policies.conditions import Condition, Presence
+    from thingmint.domain.policies.patterns import PatternSet
+    from thingmint.domain.policies.principals import PrincipalSet
+    from thingmint.domain.policies.requests import Request
+
+
+Effect = Literal["Allow", "Deny"]
+
+_REMEMBERED = 256  # actions for each policy; the operations of all faces are fewer
+
+
+class Kind(StrEnum):
+    """What a document is for, which decides what it may hold."""
+
+    IDENTITY = "identity"  # IAM: attached to a user, role or group; permission boundaries too
+    SESSION = "session"  # the same, handed over when a session is made
+    DEVICE = "device"  # AWS IoT: attached to certificates and thing groups
+    TRUST = "trust"  # who may assume a role: names principals and no resources
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Action or NotAction, Resource or NotResource: patterns, and whether they are meant the other way round."""
+
+    patterns: PatternSet
+    negated: bool
+    cautious: bool = False  # a variable without a value makes even a negated one select nothing
+
+    def selects(self, text: str, request: Request) -> bool:
+        if self.cautious and self.patterns.unresolved(request):
+            return False
+        return self.patterns.matches(text, request) is not self.negated
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statement:
+    ref: StatementRef
+    effect: Effect
+    actions: Selection
+    resources: Selection | None
+    principals: PrincipalSet | None
+    conditions: tuple[Condition | Presence, ...]
+    decision: Allow | Deny = field(init=False)
+
+    def __post_init__(self) -> None:
+        decision = Allow(self.ref) if self.effect == "Allow" else Deny(Reason.EXPLICIT, self.ref)
+        object.__setattr__(self, "decision", decision)
+
+    def applies(self, request: Request) -> bool:
+        """Whether everything but the action fits."""
+        if self.resources is not None and not self.resources.selects(request.resource, request):
+            return False
+        if self.principals is not None and not self.principals.selects(request.principal):
+            return False
+        return not self.conditions or all(condition.holds(request) for condition in self.conditions)
+
+    def explain(self, request: Request) -> Finding:
+        resources, principals = self.resources, self.principals
+        return Finding(
+            statement=self.ref,
+            effect=self.effect,
+            resource=resources is None or resources.selects(request.resource, request),
+            principal=principals is None or principals.selects(request.principal),
+            failed=tuple(
+                FailedCondition(c.operator, c.key, c.present(request), c.unresolved(request))
+                for c in self.conditions
+                if not c.holds(request)
+            ),
+            unresolved=() if resources is None else resources.patterns.unresolved(request),
+        )
+
+
+Candidates = tuple[tuple[Statement, ...], tuple[Statement, ...]]
+"""Those that deny, then those that allow."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Policy:
+    """A document, compiled. ``id`` is its own Id element."""
+
+    name: str
+    kind: Kind
+    version: str
+    id: str | None
+    statements: tuple[Statement, ...]
+    _by_action: dict[str, Candidates] = field(default_factory=dict, init=False, repr=False)
+
+    def naming(self, action: str, request: Request) -> Candidates:
+        """The statements that name an action, which is spelled in lower case. Found once for each action."""
+        known = self._by_action.get(action)
+        if known is None:
+            named = [s for s in self.statements if s.actions.selects(action, request)]
+            known = _of(named, "Deny"), _of(named, "Allow")
+            if len(self._by_action) >= _REMEMBERED:
+                self._by_action.clear()
+            self._by_action[action] = known
+        return known
+
+
+def _of(statements: Iterable[Statement], effect: Effect) -> tuple[Statement, ...]:
+    return tuple(s for s in statements if s.effect == effect)

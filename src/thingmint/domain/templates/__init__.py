@@ -1,0 +1,36 @@
+"""Provisioning templates: from a body's text to what a device is to become."""
+
+from __future__ import annotations
+
+from thingmint.domain.templates.compiler import Kind, Template, parse_template
+from thingmint.domain.templates.documents import MAX_LENGTH
+from thingmint.domain.templates.plan import (
+    CertificatePlan,
+    FromCsr,
+    FromPem,
+    Override,
+    Plan,
+    PolicyPlan,
+    Registered,
+    ThingOverrides,
+    ThingPlan,
+)
+from thingmint.domain.templates.subjects import CERTIFICATE_ID, subject_parameters
+
+__all__ = [
+    "CERTIFICATE_ID",
+    "MAX_LENGTH",
+    "CertificatePlan",
+    "FromCsr",
+    "FromPem",
+    "Kind",
+    "Override",
+    "Plan",
+    "PolicyPlan",
+    "Registered",
+    "Template",
+    "ThingOverrides",
+    "ThingPlan",
+    "parse_template",
+    "subject_parameters",
+]

@@ -1,0 +1,245 @@
+"""The three kinds of resources of a template: what they may hold, and their part of the plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from thingmint.domain.certificates import parse_fingerprint
+from thingmint.domain.errors import Invalid, InvalidTemplate
+from thingmint.domain.templates.checks import (
+    STATUS_FLAW,
+    checked_attributes,
+    checked_name,
+    checked_policy_name,
+    status_of,
+)
+from thingmint.domain.templates.documents import entries, inside
+from thingmint.domain.templates.expressions import Literal, Ref, evaluate, references_in
+from thingmint.domain.templates.functions import read_text, read_texts, read_tree
+from thingmint.domain.templates.plan import (
+    CertificatePlan,
+    FromCsr,
+    FromPem,
+    Override,
+    PolicyPlan,
+    Registered,
+    ThingOverrides,
+    ThingPlan,
+)
+from thingmint.domain.templates.subjects import CERTIFICATE_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from thingmint.domain.templates.expressions import Scope, Text
+
+
+_ELEMENTS = frozenset({"Type", "Properties", "OverrideSettings", "DependsOn"})
+# PackageVersions is for a catalogue that is not served: it is taken, and has no effect.
+_THING = frozenset({"ThingName", "AttributePayload", "ThingTypeName", "ThingGroups", "BillingGroup", "PackageVersions"})
+_SOURCES = ("CertificateId", "CertificateSigningRequest", "CertificatePem")
+_CERTIFICATE = frozenset({*_SOURCES, "CACertificatePem", "Status", "ThingPrincipalType"})
+_POLICY = frozenset({"PolicyName", "PolicyDocument"})
+_EXCLUSIVE = {"EXCLUSIVE_THING": True, "NON_EXCLUSIVE_THING": False}
+
+_REPLACEABLE = frozenset({Override.DO_NOTHING, Override.REPLACE, Override.FAIL})
+_MERGEABLE = frozenset(Override)
+_THING_OVERRIDES = {
+    "AttributePayload": _MERGEABLE,
+    "ThingTypeName": _REPLACEABLE,
+    "ThingGroups": _MERGEABLE,
+    "BillingGroup": _REPLACEABLE,
+}
+# The developer guide lists these spellings and uses the others.
+_ALIASES = {
+    "ATTRIBUTE_PAYLOAD": "AttributePayload",
+    "THING_TYPE_NAME": "ThingTypeName",
+    "THING_GROUPS": "ThingGroups",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resource(ABC):
+    """``properties`` is JSON with expressions in it, ``after`` the resources that it names in DependsOn."""
+
+    logical_id: str
+    properties: Mapping[str, Any]
+    overrides: Mapping[str, Override]
+    after: tuple[str, ...]
+
+    @abstractmethod
+    def plan(self, scope: Scope) -> ThingPlan | CertificatePlan | PolicyPlan:
+        """Raises InvalidParameters, and Invalid for a property that came out wrong."""
+
+    def references(self) -> Iterator[str]:
+        return references_in(self.properties)
+
+    def _text(self, name: str, scope: Scope) -> str | None:
+        expression: Text | None = self.properties.get(name)
+        return None if expression is None else expression.text(scope)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ThingResource(Resource):
+    def plan(self, scope: Scope) -> ThingPlan:
+        attributes, groups = self.properties.get("AttributePayload"), self.properties.get("ThingGroups")
+        return ThingPlan(
+            logical_id=self.logical_id,
+            name=checked_name(self.properties["ThingName"].text(scope), "ThingName"),
+            type=self._name("ThingTypeName", scope),
+            attributes=None
+            if attributes is None
+            else checked_attributes(evaluate(attributes, scope), "AttributePayload"),
+            groups=None
+            if groups is None
+            else tuple(checked_name(group, "ThingGroups") for group in dict.fromkeys(groups.texts(scope))),
+            billing_group=self._name("BillingGroup", scope),
+            overrides=ThingOverrides(
+                attributes=self.overrides.get("AttributePayload"),
+                type=self.overrides.get("ThingTypeName"),
+                groups=self.overrides.get("ThingGroups"),
+                billing_group=self.overrides.get("BillingGroup"),
+            ),
+        )
+
+    def _name(self, name: str, scope: Scope) -> str | None:
+        value = self._text(name, scope)
+        return None if value is None else checked_name(value, name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CertificateResource(Resource):
+    def check_source(self, *, provisioned: bool) -> None:
+        """``provisioned``: it must be the one that is being provisioned, and no other. Raises InvalidTemplate."""
+        if provisioned and self.properties.get("CertificateId") != Ref(CERTIFICATE_ID):
+            raise InvalidTemplate(f"CertificateId must contain a reference to {CERTIFICATE_ID}")
+        if sum(source in self.properties for source in _SOURCES) != 1:
+            raise InvalidTemplate(f"A certificate resource must specify one of {', '.join(_SOURCES)}")
+
+    def plan(self, scope: Scope) -> CertificatePlan:
+        status = status_of(self.properties["Status"].text(scope))
+        if status is None:
+            raise Invalid("Status", "must be Active or Inactive")
+        kind = self._text("ThingPrincipalType", scope) or "NON_EXCLUSIVE_THING"
+        if kind not in _EXCLUSIVE:
+            raise Invalid("ThingPrincipalType", f"must be one of {', '.join(_EXCLUSIVE)}")
+        override = self.overrides.get("Status")
+        return CertificatePlan(self.logical_id, self._source(scope), status, override, _EXCLUSIVE[kind])
+
+    def _source(self, scope: Scope) -> Registered | FromCsr | FromPem:
+        id = self._text("CertificateId", scope)
+        if id is not None:
+            return Registered(parse_fingerprint(id, "CertificateId"))
+        csr = self._text("CertificateSigningRequest", scope)
+        if csr is not None:
+            return FromCsr(csr)
+        pem = self.properties["CertificatePem"].text(scope)
+        return FromPem(pem, self._text("CACertificatePem", scope))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyResource(Resource):
+    def plan(self, scope: Scope) -> PolicyPlan:
+        if "PolicyName" in self.properties:
+            name = checked_policy_name(self.properties["PolicyName"].text(scope), "PolicyName")
+            return PolicyPlan(self.logical_id, name, None)
+        document = evaluate(self.properties["PolicyDocument"], scope)
+        if not isinstance(document, str):
+            document = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        # AWS's guide: the name "defaults to a hash of the policy document".
+        return PolicyPlan(self.logical_id, hashlib.sha256(document.encode()).hexdigest(), document)
+
+
+def read_resource(logical_id: str, given: object, path: str) -> Resource:
+    """Raises InvalidTemplate."""
+    resource = entries(given, path)
+    _check_known(resource, _ELEMENTS, path)
+    kind = resource.get("Type")
+    if not isinstance(kind, str) or kind not in _READERS:
+        raise InvalidTemplate(f"{path}.Type must be one of {', '.join(_READERS)}")
+    if resource.get("Properties") is None:
+        raise InvalidTemplate("Properties of a resource cannot be null.")
+    make, known, read_properties, overridable = _READERS[kind]
+    inner = f"{path}.Properties"
+    properties = entries(resource["Properties"], inner)
+    _check_known(properties, known, inner)
+    made: Resource = make(
+        logical_id,
+        read_properties(properties, inner),
+        _overrides(resource.get("OverrideSettings"), overridable, f"{path}.OverrideSettings"),
+        _names(resource.get("DependsOn"), f"{path}.DependsOn"),
+    )
+    return made
+
+
+def _check_known(given: Mapping[str, Any], known: Collection[str], path: str) -> None:
+    if any(name not in known for name in given):
+        raise InvalidTemplate(f"{path} must have no other elements than {', '.join(sorted(known))}")
+
+
+def _thing(given: Mapping[str, Any], path: str) -> dict[str, Any]:
+    if "ThingName" not in given:
+        raise InvalidTemplate("A thing resource must specify a ThingName")
+    out: dict[str, Any] = {}
+    for name, value in given.items():
+        inner = inside(path, name)
+        if name == "AttributePayload":
+            out[name] = {key: read_text(item, inside(inner, key)) for key, item in entries(value, inner).items()}
+        elif name == "ThingGroups":
+            out[name] = read_texts(value, inner)
+        elif name != "PackageVersions":
+            out[name] = read_text(value, inner)
+    return out
+
+
+def _certificate(given: Mapping[str, Any], path: str) -> dict[str, Any]:
+    if "CACertificatePem" in given and "CertificatePem" not in given:
+        raise InvalidTemplate("CACertificatePem is only of use with CertificatePem")
+    properties = {name: read_text(value, inside(path, name)) for name, value in given.items()}
+    status = properties.setdefault("Status", Literal("ACTIVE"))  # AWS's guide: "Defaults to ACTIVE"
+    if isinstance(status, Literal) and status_of(status.value) is None:
+        raise InvalidTemplate(STATUS_FLAW)
+    return properties
+
+
+def _policy(given: Mapping[str, Any], path: str) -> dict[str, Any]:
+    if len(given) != 1:
+        raise InvalidTemplate("Policy resources must define one property: PolicyName or PolicyDocument")
+    if "PolicyName" in given:
+        return {"PolicyName": read_text(given["PolicyName"], f"{path}.PolicyName")}
+    document = given["PolicyDocument"]
+    if not isinstance(document, str | dict) or not document:
+        raise InvalidTemplate(f"{path}.PolicyDocument must be an object, or the text of one")
+    return {"PolicyDocument": read_tree(document, f"{path}.PolicyDocument")}
+
+
+def _overrides(given: object, overridable: Mapping[str, Collection[Override]], path: str) -> dict[str, Override]:
+    if given is None:
+        return {}
+    out: dict[str, Override] = {}
+    for name, value in entries(given, path).items():
+        allowed = overridable.get(_ALIASES.get(name, name), ())
+        if not allowed:
+            raise InvalidTemplate(f"{inside(path, name)} is not a property that can be overridden")
+        if not isinstance(value, str) or value not in allowed:
+            raise InvalidTemplate(f"{inside(path, name)} must be one of {', '.join(sorted(allowed))}")
+        out[_ALIASES.get(name, name)] = Override(value)
+    return out
+
+
+def _names(given: object, path: str) -> tuple[str, ...]:
+    names = [given] if isinstance(given, str) else given or []
+    if not isinstance(names, list) or any(not isinstance(name, str) for name in names):
+        raise InvalidTemplate(f"{path} must be a resource's name, or a list of such")
+    return tuple(names)
+
+
+_READERS: Mapping[str, tuple[Any, Collection[str], Any, Mapping[str, Collection[Override]]]] = {
+    "AWS::IoT::Thing": (ThingResource, _THING, _thing, _THING_OVERRIDES),
+    "AWS::IoT::Certificate": (CertificateResource, _CERTIFICATE, _certificate, {"Status": _REPLACEABLE}),
+    "AWS::IoT::Policy": (PolicyResource, _POLICY, _policy, {}),
+}

@@ -1,0 +1,92 @@
+"""The matcher against a naive one, and how much work hostile patterns make."""
+
+import sys
+from types import FrameType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thingmint.domain.policies import globs
+from thingmint.domain.policies.globs import Glob
+from thingmint.domain.policies.patterns import Dialect, read_tokens
+
+PLAIN = Dialect(variables=False, guarded=False)
+
+
+def glob(pattern: str) -> Glob:
+    return Glob(t for t in read_tokens(pattern, PLAIN, wildcards=True) if not hasattr(t, "resolve"))
+
+
+def naive(pattern: str, text: str) -> bool:
+    if not pattern:
+        return not text
+    if pattern[0] == "*":
+        return naive(pattern[1:], text) or (bool(text) and naive(pattern, text[1:]))
+    return bool(text) and pattern[0] in ("?", text[0]) and naive(pattern[1:], text[1:])
+
+
+@given(st.text("ab*?", max_size=9), st.text("ab*?", max_size=9))
+def test_agrees_with_the_naive_matcher(pattern: str, text: str) -> None:
+    assert glob(pattern).matches(text) is naive(pattern, text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        ("", "", True),
+        ("", "a", False),
+        ("*", "", True),
+        ("*", "a/b:c", True),
+        ("?", "", False),
+        ("?", "/", True),
+        ("??", "a", False),
+        ("a*a", "a", False),
+        ("a*a", "aa", True),
+        ("ab*bc", "abc", False),
+        ("*ab*b", "ab", False),
+        ("*ab*ab*", "abab", True),
+        ("*ab*ab*", "aba", False),
+        ("*b?", "abab\n", True),
+        ("a/+/#", "a/+/#", True),
+        ("a/+/#", "a/b/c", False),
+        ("a.c", "abc", False),
+        ("[ab]", "a", False),
+        ("A", "a", False),
+        ("\N{GRINNING FACE}?", "\N{GRINNING FACE}\N{GRINNING FACE}", True),
+    ],
+)
+def test_rules(pattern: str, text: str, expected: bool) -> None:
+    assert glob(pattern).matches(text) is expected
+
+
+HOSTILE = [
+    ("*a" * 1000 + "*b", "a" * 2000),
+    ("*a?" * 600 + "b", "a" * 2000),
+    ("*?" * 1000 + "b", "a" * 2000),
+    ("?" * 2000 + "*" * 2000 + "b", "a" * 3000),
+    ("*" * 4000, "a" * 4000),
+    ("a*" * 2000, "a" * 1999 + "b"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "text"), HOSTILE)
+def test_work_grows_with_the_sum_of_the_lengths(pattern: str, text: str) -> None:
+    compiled = glob(pattern)
+    steps = 0
+
+    def count(frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal steps
+        if frame.f_code.co_filename != globs.__file__:
+            return None
+        steps += event == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        compiled.matches(text)
+    finally:
+        sys.settrace(before)
+    assert 0 < steps <= 6 * (len(pattern) + len(text))

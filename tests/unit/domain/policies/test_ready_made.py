@@ -1,0 +1,112 @@
+"""Ready-made documents and Yandex's roles: what each lets through."""
+
+import json
+
+import pytest
+
+from thingmint.domain.errors import Invalid
+from thingmint.domain.policies import Allow, Kind, Request, compile_policy, evaluate, evaluate_any
+from thingmint.domain.policies.actions import CONTROL_PLANE_ACTIONS
+from thingmint.domain.policies.ready import READY_MADE
+from thingmint.domain.policies.roles import ROLES, role_policy
+
+NAMES = ["Administrator", "FullAccess", "ReadOnly", "ProvisioningOnly", "AuditOnly"]
+
+
+def lets(text: str, action: str, resource: str = "*") -> bool:
+    given = compile_policy(text, kind=Kind.IDENTITY, max_size=6144)  # IAM's limit for a managed policy
+    return isinstance(evaluate([given], Request(action, resource)), Allow)
+
+
+@pytest.mark.parametrize(
+    ("action", "allowed"),
+    [
+        ("iam:PassRole", "Administrator"),
+        ("iot:DeleteCertificate", "Administrator FullAccess"),
+        ("iot:CreatePolicy", "Administrator FullAccess"),
+        ("iot:CreateKeysAndCertificate", "Administrator FullAccess ProvisioningOnly"),
+        ("iot:CreateCertificateFromCsr", "Administrator FullAccess ProvisioningOnly"),
+        ("iot:AttachPolicy", "Administrator FullAccess ProvisioningOnly"),
+        ("iot:DescribeCertificate", "Administrator FullAccess ReadOnly ProvisioningOnly AuditOnly"),
+        ("iot:ListCertificates", "Administrator FullAccess ReadOnly AuditOnly"),
+        ("iot:GetRegistrationCode", "Administrator FullAccess ReadOnly"),
+        ("iot:Publish", "Administrator FullAccess"),
+        ("iot:GetRetainedMessage", "Administrator FullAccess"),
+        ("thingmint:ListAudit", "Administrator AuditOnly"),
+        ("yandex:DeviceService.Get", "Administrator"),
+    ],
+)
+def test_ready_made(action: str, allowed: str) -> None:
+    assert list(READY_MADE) == NAMES
+    assert [name for name, text in READY_MADE.items() if lets(text, action)] == allowed.split()
+
+
+def test_ready_made_actions_exist_and_readers_change_nothing() -> None:
+    for name in ("ReadOnly", "AuditOnly", "ProvisioningOnly"):
+        for statement in json.loads(READY_MADE[name])["Statement"]:
+            for action in statement["Action"]:
+                vendor, _, operation = action.partition(":")
+                if vendor != "thingmint":
+                    assert name == "ProvisioningOnly" or CONTROL_PLANE_ACTIONS[operation] in ("Read", "List")
+                    assert operation in CONTROL_PLANE_ACTIONS
+
+
+FOLDER, REGISTRY, CLOUD = "yandex:folder/b1g", "yandex:registry/are", "yandex:cloud/123456789012"
+
+
+@pytest.mark.parametrize(
+    ("method", "roles"),
+    [
+        ("DeviceService.Get", "viewer editor admin iot.viewer iot.auditor iot.editor"),
+        ("RegistryService.List", "viewer editor admin iot.viewer iot.auditor iot.editor"),
+        ("OperationService.Get", "viewer editor admin iot.viewer iot.auditor iot.editor"),
+        ("DeviceService.ListCertificates", "viewer editor admin iot.viewer iot.editor"),
+        ("RegistryService.ListDeviceTopicAliases", "viewer editor admin iot.viewer iot.editor"),
+        ("DeviceService.AddCertificate", "editor admin iot.editor"),
+        ("RegistryService.Disable", "editor admin iot.editor"),
+        ("BrokerService.Delete", "editor admin iot.editor"),
+        ("OperationService.Cancel", "editor admin iot.editor"),
+        ("DeviceDataService.Publish", "editor admin iot.devices.writer"),
+        ("RegistryDataService.Publish", "editor admin iot.registries.writer"),
+        ("BrokerDataService.Publish", "editor admin"),
+        ("FolderService.SetAccessBindings", "admin"),
+    ],
+)
+def test_roles(method: str, roles: str) -> None:
+    assert [role for role in ROLES if lets(role_policy(role, FOLDER), f"yandex:{method}", FOLDER)] == roles.split()
+    assert not any(lets(role_policy(role, FOLDER), f"yandex:{method}", "yandex:folder/b1gx") for role in ROLES)
+    assert not any(lets(role_policy(role, "*"), f"iot:{method}") for role in ROLES)
+
+
+def test_where_a_role_is_granted() -> None:
+    requests = [Request("yandex:DeviceService.Get", resource) for resource in (REGISTRY, FOLDER, CLOUD)]
+    for resource, seen in (
+        ("*", True),
+        (CLOUD, True),
+        ("yandex:cloud/000000000000", False),
+        (FOLDER, True),
+        (REGISTRY, True),
+        ("yandex:registry/other", False),
+    ):
+        given = compile_policy(role_policy("iot.viewer", resource), kind=Kind.IDENTITY)
+        assert isinstance(evaluate_any([given], requests), Allow) is seen
+
+
+@pytest.mark.parametrize(
+    ("role", "resource", "field"),
+    [
+        ("iot.devices.editor", "*", "role"),
+        ("viewer", "", "resource"),
+        ("viewer", "yandex:folder/*", "resource"),
+        ("viewer", "yandex:cloud/*", "resource"),
+        ("viewer", "yandex:cloud/12345678901", "resource"),
+        ("viewer", "yandex:folder/${a}", "resource"),
+        ("viewer", "yandex:folder/a\n", "resource"),
+        ("viewer", "yandex:broker/a", "resource"),
+        ("viewer", "arn:aws:iot:::x", "resource"),
+    ],
+)
+def test_roles_refuse(role: str, resource: str, field: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        role_policy(role, resource)
+    assert caught.value.field == field
