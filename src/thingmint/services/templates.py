@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, LimitExceeded, NotFound
@@ -39,15 +39,15 @@ class ProvisioningTemplate:
     scope: Scope
     name: str
     kind: Kind
-    description: str | None
-    enabled: bool
     role_arn: str
-    hook_arn: str | None
-    hook_payload_version: str | None
-    default_version: int
-    last_version: int  # no version gets the number of an earlier one, deleted or not
     created_at: datetime
     modified_at: datetime
+    description: str | None = None
+    enabled: bool = False
+    hook_arn: str | None = None
+    hook_payload_version: str | None = None
+    default_version: int = 1
+    last_version: int = 1  # no version gets the number of an earlier one, deleted or not
 
     @property
     def resource(self) -> str:
@@ -87,10 +87,10 @@ _WITH_DEFAULT = (
 )
 
 
-def check_template(kind: Kind, hook: Hook | None, body: str) -> None:
+def check_template(template: ProvisioningTemplate, body: str) -> None:
     """Raises Invalid and InvalidTemplate."""
-    _check_hook(kind, hook)
-    parse_template(body, kind)
+    _check_hook(template)
+    parse_template(body, template.kind)
 
 
 async def create_template(
@@ -124,37 +124,13 @@ async def list_templates(tx: Transaction, query: Query, cursor: Cursor) -> Page[
     return await page_of(query, cursor, "provisioning templates", fetch, lambda row: (0, row.name))
 
 
-async def update_template(
-    tx: Transaction,
-    change: Change,
-    name: str,
-    *,
-    description: str | None,
-    enabled: bool | None,
-    default_version: int | None,
-    role_arn: str | None,
-    hook: Hook | None,
-    remove_hook: bool,
-) -> None:
-    """What is None stays as it is. Raises NotFound, for the version as well, and Invalid."""
-    template = await TEMPLATES.get(tx, *change.scope, name)
-    _check_hook(template.kind, hook)
-    if default_version is not None:
-        await _get_version(tx, template, default_version)
-    changed = replace(
-        template,
-        description=template.description if description is None else description,
-        enabled=template.enabled if enabled is None else enabled,
-        default_version=default_version or template.default_version,
-        role_arn=role_arn or template.role_arn,
-        modified_at=change.now,
-    )
-    if hook is not None:
-        changed = replace(changed, hook_arn=hook.target_arn, hook_payload_version=hook.payload_version)
-    elif remove_hook:
-        changed = replace(changed, hook_arn=None, hook_payload_version=None)
+async def update_template(tx: Transaction, change: Change, name: str, fields: Mapping[str, Any]) -> None:
+    """Sets those fields. Raises NotFound, for the default version as well, and Invalid."""
+    changed = replace(await TEMPLATES.get(tx, *change.scope, name), modified_at=change.now, **fields)
+    _check_hook(changed)
+    await get_version(tx, changed, changed.default_version)
     await TEMPLATES.update(tx, changed)
-    tx.audit_resources.append(template.arn)
+    tx.audit_resources.append(changed.arn)
 
 
 async def delete_template(tx: Transaction, change: Change, name: str) -> None:
@@ -172,28 +148,27 @@ async def delete_template(tx: Transaction, change: Change, name: str) -> None:
 
 async def create_version(
     tx: Transaction, change: Change, template: ProvisioningTemplate, body: str, *, default: bool
-) -> tuple[ProvisioningTemplate, TemplateVersion]:
-    """The template as it is then, and its new version. Raises LimitExceeded."""
+) -> ProvisioningTemplate:
+    """The template as it is then, with the new version as its last. Raises LimitExceeded."""
     if len(await _list_versions(tx, template.scope, template.name)) >= _MAX_VERSIONS:
         reason = f"Template {template.name} has {_MAX_VERSIONS} versions already"
         raise LimitExceeded(_VERSION, template.name, reason)
     number = template.last_version + 1
-    version = TemplateVersion(template.scope, template.name, number, body, change.now)
     changed = replace(template, last_version=number)
     if default:
         changed = replace(changed, default_version=number, modified_at=change.now)
-    await VERSIONS.insert(tx, version)
+    await VERSIONS.insert(tx, TemplateVersion(template.scope, template.name, number, body, change.now))
     await TEMPLATES.update(tx, changed)
     tx.audit_resources.append(template.arn)
-    return changed, version
+    return changed
 
 
-async def get_version(
-    tx: Transaction, scope: Scope, name: str, number: int
-) -> tuple[ProvisioningTemplate, TemplateVersion]:
-    """With its template. Raises NotFound, for either."""
-    template = await TEMPLATES.get(tx, *scope, name)
-    return template, await _get_version(tx, template, number)
+async def get_version(tx: Transaction, template: ProvisioningTemplate, number: int) -> TemplateVersion:
+    """Raises NotFound."""
+    version = await VERSIONS.find(tx, *template.scope, template.name, number)
+    if version is None:
+        raise NotFound(_VERSION, f"{template.name}:{number}")
+    return version
 
 
 async def list_versions(
@@ -215,21 +190,14 @@ async def delete_version(tx: Transaction, change: Change, name: str, number: int
     template = await TEMPLATES.get(tx, *change.scope, name)
     if number == template.default_version:
         raise Invalid("versionId", "is that of the default version, which cannot be deleted")
-    if not await VERSIONS.delete(tx, *change.scope, name, number):
-        raise NotFound(_VERSION, f"{name}:{number}")
+    await get_version(tx, template, number)
+    await VERSIONS.delete(tx, *change.scope, name, number)
     tx.audit_resources.append(template.arn)
 
 
-def _check_hook(kind: Kind, hook: Hook | None) -> None:
-    if hook is not None and kind is not Kind.FLEET:
+def _check_hook(template: ProvisioningTemplate) -> None:
+    if template.hook_arn is not None and template.kind is not Kind.FLEET:
         raise Invalid("preProvisioningHook", f"is only for templates of the type {Kind.FLEET}")
-
-
-async def _get_version(tx: Transaction, template: ProvisioningTemplate, number: int) -> TemplateVersion:
-    version = await VERSIONS.find(tx, *template.scope, template.name, number)
-    if version is None:
-        raise NotFound(_VERSION, f"{template.name}:{number}")
-    return version
 
 
 async def _list_versions(tx: Transaction, scope: Scope, name: str) -> list[TemplateVersion]:

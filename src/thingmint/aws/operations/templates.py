@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thingmint.aws.operations.attributes import new_tags
 from thingmint.aws.operations.declaring import Members, Result, cursor, reads, writes
@@ -35,24 +35,19 @@ if TYPE_CHECKING:
 
     _NewTemplate = tuple[ProvisioningTemplate, Mapping[str, str]]
 
+_FIELDS = {
+    "description": "description",
+    "enabled": "enabled",
+    "defaultVersionId": "default_version",
+    "provisioningRoleArn": "role_arn",
+}
+
 
 async def _new_template(change: Change, members: Members) -> _NewTemplate:
-    hook, tags, kind = _hook(members), new_tags(members), Kind(members.get("type", Kind.FLEET))
-    check_template(kind, hook, members["templateBody"])
-    template = ProvisioningTemplate(
-        scope=change.scope,
-        name=members["templateName"],
-        kind=kind,
-        description=members.get("description"),
-        enabled=members.get("enabled", False),
-        role_arn=members["provisioningRoleArn"],
-        hook_arn=hook.target_arn if hook else None,
-        hook_payload_version=hook.payload_version if hook else None,
-        default_version=1,
-        last_version=1,
-        created_at=change.now,
-        modified_at=change.now,
-    )
+    fields, tags, kind = _fields(members), new_tags(members), Kind(members.get("type", Kind.FLEET))
+    name, now = members["templateName"], change.now
+    template = ProvisioningTemplate(change.scope, name, kind, created_at=now, modified_at=now, **fields)
+    check_template(template, members["templateBody"])
     return template, tags
 
 
@@ -84,20 +79,12 @@ async def list_(tx: Transaction, query: Query, members: Members) -> Result:
 
 @writes("UpdateProvisioningTemplate")
 async def update(tx: Transaction, change: Change, members: Members) -> Result:
-    hook, remove_hook = _hook(members), members.get("removePreProvisioningHook", False)
-    if hook is not None and remove_hook:
-        raise Invalid("removePreProvisioningHook", "must not be given together with preProvisioningHook")
-    await update_template(
-        tx,
-        change,
-        members["templateName"],
-        description=members.get("description"),
-        enabled=members.get("enabled"),
-        default_version=members.get("defaultVersionId"),
-        role_arn=members.get("provisioningRoleArn"),
-        hook=hook,
-        remove_hook=remove_hook,
-    )
+    fields = _fields(members)
+    if members.get("removePreProvisioningHook", False):
+        if "hook_arn" in fields:
+            raise Invalid("removePreProvisioningHook", "must not be given together with preProvisioningHook")
+        fields |= {"hook_arn": None, "hook_payload_version": None}
+    await update_template(tx, change, members["templateName"], fields)
     return {}
 
 
@@ -120,17 +107,15 @@ async def create_version_(
     tx: Transaction, change: Change, members: Members, template: ProvisioningTemplate, _: None
 ) -> Result:
     default = members.get("setAsDefault", False)
-    template, version = await create_version(tx, change, template, members["templateBody"], default=default)
-    return {
-        **_identified(template),
-        "versionId": version.version,
-        "isDefaultVersion": version.version == template.default_version,
-    }
+    template = await create_version(tx, change, template, members["templateBody"], default=default)
+    number = template.last_version
+    return {**_identified(template), "versionId": number, "isDefaultVersion": number == template.default_version}
 
 
 @reads("DescribeProvisioningTemplateVersion")
 async def describe_version(tx: Transaction, query: Query, members: Members) -> Result:
-    template, version = await get_version(tx, query.scope, members["templateName"], members["versionId"])
+    template = await TEMPLATES.get(tx, *query.scope, members["templateName"])
+    version = await get_version(tx, template, members["versionId"])
     return {**_version_summary(template, version), "templateBody": version.body}
 
 
@@ -165,11 +150,14 @@ async def create_claim_(
     }
 
 
-def _hook(members: Members) -> Hook | None:
-    hook = members.get("preProvisioningHook")
-    if hook is None:
-        return None
-    return Hook(hook["targetArn"], hook.get("payloadVersion", PAYLOAD_VERSION))
+def _fields(members: Members) -> dict[str, Any]:
+    """Those of the record that are given."""
+    fields = {field: members[name] for name, field in _FIELDS.items() if members.get(name) is not None}
+    given = members.get("preProvisioningHook")
+    if given is not None:
+        hook = Hook(given["targetArn"], given.get("payloadVersion", PAYLOAD_VERSION))
+        fields |= {"hook_arn": hook.target_arn, "hook_payload_version": hook.payload_version}
+    return fields
 
 
 def _identified(template: ProvisioningTemplate) -> Result:
