@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import socket
 import subprocess
@@ -19,7 +18,7 @@ from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from tests.e2e.commands import AWS, own_server
+from tests.e2e.commands import AWS, bare_environment, own_server
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, fingerprint, key, self_signed_pem
 from tests.e2e.signing import Signer
@@ -558,7 +557,7 @@ def test_a_full_queue_for_keys_is_throttling(tmp_path: Path) -> None:
 @pytest.fixture
 def aws(server: RunningServer, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `aws iot …` with nothing but the variables of clients/aws.env."""
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **server.environment()}
+    env = bare_environment(HOME=str(tmp_path), **server.environment())
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

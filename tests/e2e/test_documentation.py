@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 
+from tests.e2e.commands import bare_environment
 from thingmint.access.administration import COMMANDS
 from thingmint.access.administration.policies import READY_MADE
 from thingmint.cli.main import app
@@ -139,8 +140,8 @@ def _popped(arguments: list[str], name: str) -> str | None:
 def session(tmp_path: Path) -> Iterator[Session]:
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "scripts").symlink_to(ROOT / "scripts")
-    environment = {"PATH": f"{sys.prefix}/bin:{os.environ['PATH']}", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
-    environment |= {name: os.environ[name] for name in ("TF_CLI_CONFIG_FILE", "PYTHONPATH") if name in os.environ}
+    environment = bare_environment(PATH=f"{sys.prefix}/bin:{os.environ['PATH']}", HOME=str(tmp_path), LC_ALL="C.UTF-8")
+    environment |= {name: os.environ[name] for name in ("TF_CLI_CONFIG_FILE",) if name in os.environ}
     with (
         contextlib.ExitStack() as servers,
         subprocess.Popen(

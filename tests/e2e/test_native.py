@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from tests.e2e.commands import in_process, own_server
+from tests.e2e.commands import bare_environment, in_process, own_server
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, fingerprint, self_signed_pem
 from tests.e2e.wire import Answer, answers, exchange
@@ -90,7 +90,7 @@ def test_the_published_curl_example(server: RunningServer) -> None:
     ).replace("8080", str(server.ports["http"]))
     done = subprocess.run(
         ["/bin/sh", "-c", script],
-        env={"PATH": "/usr/bin:/bin", "TOKEN": server.token},
+        env=bare_environment(TOKEN=server.token),
         capture_output=True,
         text=True,
         timeout=60,

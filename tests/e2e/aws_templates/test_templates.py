@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tests.e2e.commands import AWS, own_server
+from tests.e2e.commands import AWS, bare_environment, own_server
 from tests.e2e.conftest import iot_client, registered
 from tests.e2e.material import fingerprint
 from tests.e2e.test_aws_operations import refusal
@@ -307,7 +306,7 @@ def test_templates_are_authorized_by_name_and_the_role_is_passed(tmp_path: Path)
 
 
 def test_the_aws_command_makes_changes_and_deletes_templates(server: RunningServer, tmp_path: Path) -> None:
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **server.environment()}
+    env = bare_environment(HOME=str(tmp_path), **server.environment())
 
     def aws(*arguments: str) -> dict[str, Any]:
         run = subprocess.run(

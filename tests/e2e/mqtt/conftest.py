@@ -94,9 +94,15 @@ def new_name(what: str = "device") -> str:
 
 @dataclass(frozen=True)
 class Door:
-    """``mine`` and ``other`` are as accounts are; ``lax`` has every setting switched the other way."""
+    """``mine`` and ``other`` are as accounts are; ``lax`` has every setting switched the other way.
+
+    Devices may come through an edge: ``edge_socket`` is for one on this machine, the port "mqtt-proxy" for one with
+    ``edge``'s certificate.
+    """
 
     server: RunningServer
+    edge_socket: Path
+    edge: Credential
     mine: Fleet
     other: Fleet
     lax: Fleet
@@ -112,8 +118,8 @@ def _made(*command: str | Path) -> Any:
 
 
 @contextlib.contextmanager
-def opened_door(folder: Path, **environment: str) -> Iterator[Door]:
-    data = folder / "data"
+def opened_door(folder: Path) -> Iterator[Door]:
+    data, edge_socket, edge = folder / "data", folder / "edge.sock", credential(folder)
     _made("init", "--data-dir", data)
     accounts: dict[str, dict[str, Any]] = {
         name: _made("access", "account", "create", name, "--data-dir", data) for name in ("mine", "other", "lax")
@@ -125,14 +131,20 @@ def opened_door(folder: Path, **environment: str) -> Iterator[Door]:
         f"{name}.iot.example.org": {"account": made["account"], "region": "us-east-1"}
         for name, made in accounts.items()
     }
-    variables = {"THINGMINT_ENDPOINTS": json.dumps(endpoints), "THINGMINT_MQTT_ALPN_PORT": "0", **environment}
+    variables = {
+        "THINGMINT_ENDPOINTS": json.dumps(endpoints),
+        "THINGMINT_MQTT_ALPN_PORT": "0",
+        "THINGMINT_MQTT_PROXY_SOCKET": str(edge_socket),
+        "THINGMINT_MQTT_PROXY_PORT": "0",
+        "THINGMINT_MQTT_PROXY_EDGES": json.dumps([edge.fingerprint]),
+    }
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(running_server(data, arguments=["--log-format=json"], environment=variables))
         fleets = {}
         for name, made in accounts.items():
             iot = stack.enter_context(contextlib.closing(iot_client(server, **keys_of(made))))
             fleets[name] = Fleet(server, iot, made["account"], f"{name}.iot.example.org", made, folder)
-        yield Door(server, **fleets)
+        yield Door(server, edge_socket, edge, **fleets)
 
 
 @pytest.fixture(scope="session")

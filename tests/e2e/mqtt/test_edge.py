@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import stat
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.mqtt.conftest import opened_door
-from tests.e2e.mqtt.devices import credential, tls_context
+from tests.e2e.mqtt.devices import tls_context
 from tests.e2e.mqtt.test_proxied import header
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
@@ -22,6 +20,7 @@ from thingmint.testing import ServerFailed, running_server
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.e2e.mqtt.conftest import Door
     from tests.e2e.mqtt.devices import Credential
     from thingmint.testing import RunningServer
 
@@ -44,36 +43,31 @@ def over_tls(server: RunningServer, edge: Credential, fingerprint: str) -> list[
     return []
 
 
-def test_behind_an_edge(tmp_path: Path) -> None:
-    where, edge = tmp_path / "edge.sock", credential(tmp_path)
-    with opened_door(
-        tmp_path,
-        THINGMINT_MQTT_PROXY_SOCKET=str(where),
-        THINGMINT_MQTT_PROXY_PORT="0",
-        THINGMINT_MQTT_PROXY_EDGES=json.dumps([edge.fingerprint]),
-    ) as door:
-        made = door.mine.credential()
-        assert stat.S_IMODE(where.stat().st_mode) == 0o600
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(str(where))
-            [accepted] = answer(sock, made.fingerprint)
-            assert isinstance(accepted, ConnAck)
-            assert accepted.reason is Reason.SUCCESS
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(str(where))
-            assert answer(sock, "0" * 64) == [ConnAck(Reason.NOT_AUTHORIZED)]
-        [line] = door.mine.log(made, "connected")
-        assert line["client"] == "192.0.2.1"  # the device's, not the edge's
-
-        [accepted] = over_tls(door.server, edge, made.fingerprint)
+def test_an_edge_on_a_unix_socket(door: Door) -> None:
+    made = door.mine.credential()
+    assert stat.S_IMODE(door.edge_socket.stat().st_mode) == 0o600
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(door.edge_socket))
+        [accepted] = answer(sock, made.fingerprint)
         assert isinstance(accepted, ConnAck)
         assert accepted.reason is Reason.SUCCESS
-        # A device of ours is no edge: what it says of others is not believed.
-        assert over_tls(door.server, made, made.fingerprint) == []
-    assert not where.exists()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(door.edge_socket))
+        assert answer(sock, "0" * 64) == [ConnAck(Reason.NOT_AUTHORIZED)]
+    [line] = door.mine.log(made, "connected")
+    assert line["client"] == "192.0.2.1"  # the device's, not the edge's
 
 
-def test_a_port_that_believes_nobody(tmp_path: Path) -> None:
+def test_an_edge_with_a_known_certificate(door: Door) -> None:
+    made = door.mine.credential()
+    [accepted] = over_tls(door.server, door.edge, made.fingerprint)
+    assert isinstance(accepted, ConnAck)
+    assert accepted.reason is Reason.SUCCESS
+    # A device of ours is no edge: what it says of others is not believed.
+    assert over_tls(door.server, made, made.fingerprint) == []
+
+
+def test_a_port_for_edges_needs_their_certificates(tmp_path: Path) -> None:
     with (
         pytest.raises(ServerFailed, match="mqtt-proxy-edges: must name the edges' certificates"),
         running_server(tmp_path / "data", environment={"THINGMINT_MQTT_PROXY_PORT": "0"}),

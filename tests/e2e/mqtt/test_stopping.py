@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.access.operator import keys_of
+from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.mqtt.conftest import Fleet, new_name, opened_door
 from tests.e2e.mqtt.devices import Closed, Device
@@ -20,10 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_interrupted_with_devices_connected(tmp_path: Path) -> None:
+def test_interrupted_and_killed_with_devices_connected(tmp_path: Path) -> None:
     with opened_door(tmp_path) as door:
         mine, name, topic = door.mine, new_name(), new_name("t")
-        made = mine.credential()
+        made, doomed = mine.credential(), mine.credential()
         keeper = mine.connected(made)
         keeper.subscribe(topic)
         five = mine.connected(made, name, will=Will(topic, b"not now"), session_expiry=60)
@@ -46,12 +49,30 @@ def test_interrupted_with_devices_connected(tmp_path: Path) -> None:
         assert "Traceback" not in log
         assert '"level":"error"' not in log
         assert log.splitlines()[-1].find('"stopped"') > 0
+        assert not door.edge_socket.exists()
     # On the same directory, with the same certificate; what only the embedded broker knew is gone.
     data = door.server.data_dir
+    with (
+        running_server(data, arguments=["--log-format=json"]) as server,
+        Device(server, made) as device,
+        Device(server, doomed) as other,
+        contextlib.closing(iot_client(server, **keys_of(mine.keys))) as iot,
+    ):
+        assert not device.connect(name, clean_start=False, session_expiry=60).session_present
+        assert device.is_open
+        other.connect(new_name())
+        iot.update_certificate(certificateId=doomed.fingerprint, newStatus="INACTIVE")
+        server.kill()
+        for one in (device, other):
+            one.until_closed()
+    # Nothing that was answered is lost: a deactivation holds after a power cut.
     with running_server(data, arguments=["--log-format=json"]) as server:
+        with Device(server, doomed) as again:
+            with pytest.raises(Closed) as caught:
+                again.connect(new_name())
+            assert caught.value.reason is Reason.NOT_AUTHORIZED
         with Device(server, made) as device:
-            assert not device.connect(name, clean_start=False, session_expiry=60).session_present
-            assert device.is_open
+            device.connect(name)
             server.process.terminate()
             assert device.until_closed().reason is Reason.SERVER_SHUTTING_DOWN
         assert server.process.wait(20) == 0
@@ -59,44 +80,20 @@ def test_interrupted_with_devices_connected(tmp_path: Path) -> None:
 
 def test_settings_from_a_file(tmp_path: Path) -> None:
     """An ``[endpoints]`` table in thingmint.toml, for the account that there is."""
-    data = tmp_path / "data"
-    with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:
-        issued = iot.create_keys_and_certificate(setAsActive=True)
-        account = issued["certificateArn"].split(":")[4]
-        iot.create_policy(policyName="p", policyDocument=_EVERYTHING)
-        iot.attach_policy(policyName="p", target=issued["certificateArn"])
-    config = tmp_path / "thingmint.toml"
+    data, config = tmp_path / "data", tmp_path / "thingmint.toml"
+    assert in_process("init", "--data-dir", data).returncode == 0
+    [account] = json.loads(in_process("access", "account", "list", "--data-dir", data, "--output", "json").stdout)
+    number = account["id"]
     config.write_text(
-        f'[endpoints]\n"IoT.Example.org" = {{ account = "{account}", region = "us-east-1" }}\n'
-        f'"y.example.org" = {{ account = "{account}", region = "us-east-1", cloud = "yandex" }}\n'
+        f'[endpoints]\n"IoT.Example.org" = {{ account = "{number}", region = "us-east-1" }}\n'
+        f'"y.example.org" = {{ account = "{number}", region = "us-east-1", cloud = "yandex" }}\n'
     )
     with (
         running_server(data, arguments=[f"--config={config}"]) as server,
         contextlib.closing(iot_client(server)) as iot,
     ):
         assert iot.describe_endpoint()["endpointAddress"] == "iot.example.org"
-        fleet = Fleet(server, iot, account, "iot.example.org", {}, tmp_path)
+        fleet = Fleet(server, iot, number, "iot.example.org", {}, tmp_path)
         for endpoint in ("iot.example.org", "y.example.org", "localhost"):
             with fleet.dial(fleet.credential(), endpoint=endpoint) as device:
                 device.connect(new_name())
-
-
-_EVERYTHING = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}'
-
-
-def test_killed_with_devices_connected(tmp_path: Path) -> None:
-    """Nothing that was answered is lost: a deactivation holds after a power cut."""
-    with opened_door(tmp_path) as door:
-        made = door.mine.credential()
-        device = door.mine.connected(made)
-        door.mine.set_status(made, "INACTIVE")
-        door.server.kill()
-        device.until_closed()
-        device.drop()
-    with (
-        running_server(door.server.data_dir) as server,
-        Device(server, made) as again,
-    ):
-        with pytest.raises(Closed) as caught:
-            again.connect(new_name())
-        assert caught.value.reason is Reason.NOT_AUTHORIZED
