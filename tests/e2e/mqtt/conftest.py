@@ -118,7 +118,7 @@ def _made(*command: str | Path) -> Any:
 
 
 @contextlib.contextmanager
-def opened_door(folder: Path) -> Iterator[Door]:
+def opened_door(folder: Path, **environment: str) -> Iterator[Door]:
     data, edge_socket, edge = folder / "data", folder / "edge.sock", credential(folder)
     _made("init", "--data-dir", data)
     accounts: dict[str, dict[str, Any]] = {
@@ -137,6 +137,7 @@ def opened_door(folder: Path) -> Iterator[Door]:
         "THINGMINT_MQTT_PROXY_SOCKET": str(edge_socket),
         "THINGMINT_MQTT_PROXY_PORT": "0",
         "THINGMINT_MQTT_PROXY_EDGES": json.dumps([edge.fingerprint]),
+        **environment,
     }
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(running_server(data, arguments=["--log-format=json"], environment=variables))

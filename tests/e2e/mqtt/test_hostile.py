@@ -8,7 +8,6 @@ import resource
 import secrets
 import socket
 import ssl
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -268,48 +267,6 @@ def test_garbage_from_everywhere(mine: Fleet, made: Credential) -> None:
             device.until_closed()
     assert rss(mine) - before < 20 * MIB
     assert mine.server.output.stat().st_size - size < 10_000
-
-
-def test_half_open_handshakes_and_silent_devices(mine: Fleet, made: Credential) -> None:
-    """Sockets that say nothing: so many from one address, and for ten seconds; the same for who never sends CONNECT."""
-    address = ("127.0.0.1", mine.server.ports["mqtt"])
-    with contextlib.ExitStack() as stack:
-        silent = [
-            stack.enter_context(mine.dial(made, source="127.0.0.3")),
-            stack.enter_context(mine.dial(None, source="127.0.0.3")),
-        ]
-        slow = stack.enter_context(mine.dial(made, source="127.0.0.3"))
-        began = time.monotonic()
-        sockets = [
-            stack.enter_context(socket.create_connection(address, timeout=15, source_address=("127.0.0.4", 0)))
-            for _ in range(300)
-        ]
-        time.sleep(0.3)
-        closed = [sock for sock in sockets if at_end(sock)]
-        assert len(closed) == 100
-        # Others are let in meanwhile; from that address nobody is.
-        mine.connected(made, client_id="elsewhere").drop()
-        with pytest.raises(OSError):  # noqa: PT011 - whichever, as it depends on how far TLS got
-            mine.dial(made, source="127.0.0.4")
-        for byte in encode(Connect(5, "slow"), 5)[:4]:  # a trickle is no CONNECT either
-            slow.send_bytes(bytes([byte]))
-            time.sleep(0.05)
-        for each in [*silent, slow]:
-            each.until_closed()
-        assert 9 < time.monotonic() - began < 14
-        until(lambda: all(at_end(sock) for sock in sockets), seconds=5, what="all silent sockets are closed")
-    with mine.dial(made, source="127.0.0.4") as device:
-        device.connect(new_name())
-
-
-def at_end(sock: socket.socket) -> bool:
-    sock.setblocking(False)
-    try:
-        return sock.recv(1) == b""
-    except BlockingIOError:
-        return False
-    except ConnectionError:
-        return True
 
 
 def test_many_connections_from_one_address(mine: Fleet, made: Credential) -> None:

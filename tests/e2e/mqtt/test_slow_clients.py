@@ -1,0 +1,139 @@
+"""Clients that say nothing, or too slowly, on every port: each is let go, and others are served meanwhile.
+
+The server gives them less time than others do, so that nothing waits for the limits of those.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import iot_client, registered
+from tests.e2e.mqtt.conftest import new_name, opened_door
+from tests.e2e.test_bad_input import check_common_refusal
+from tests.e2e.wire import connected, one_request, read_answer, until
+from thingmint.http import messages, protocol
+from thingmint.mqtt.protocol.connection import ServerConnection
+from thingmint.mqtt.protocol.encoder import encode
+from thingmint.mqtt.protocol.packets import Connect
+from thingmint.mqtt.tls import TlsListener
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.mqtt.conftest import Door
+
+_HEAD, _BODY, _HANDSHAKE, _CONNECT = 2.0, 5.0, 3.0, 3.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    path = [str(Path(__file__).parents[1] / "impatient"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    limits = f"{_HEAD} {_BODY} {_HANDSHAKE} {_CONNECT}"
+    with opened_door(tmp_path_factory.mktemp("door"), PYTHONPATH=os.pathsep.join(path), IMPATIENT=limits) as opened:
+        yield opened
+        log = opened.server.output.read_text(errors="replace")
+        assert "Traceback" not in log
+        assert '"level":"error"' not in log
+
+
+def test_the_limits_of_other_servers() -> None:
+    assert (protocol.HEAD_TIMEOUT, messages._BODY_TIMEOUT) == (10, 30)
+    assert inspect.signature(TlsListener).parameters["handshake_timeout"].default == 10
+    assert inspect.signature(ServerConnection).parameters["connect_timeout"].default == 10
+
+
+def test_slow_requests(impatient: Door) -> None:
+    """A head that does not end, a body that does not, and nothing at all, all at the same time."""
+    server = impatient.server
+    with contextlib.ExitStack() as stack:
+        iot = stack.enter_context(contextlib.closing(iot_client(server)))
+        before = registered(iot)
+        silent = stack.enter_context(connected(server))
+        silent_tls = stack.enter_context(socket.create_connection(("127.0.0.1", server.ports["api"]), timeout=20))
+        heads = [stack.enter_context(connected(server, tls=tls)) for tls in (False, True)]
+        bodies = [stack.enter_context(connected(server, tls=tls)) for tls in (False, True)]
+        kept = stack.enter_context(connected(server))
+        kept.sendall(one_request("GET", "/healthz", {"host": "localhost"}))
+        rest_of_kept = bytearray()
+        assert read_answer(kept, rest_of_kept).status == 200
+        started = time.monotonic()
+        for sock in heads:
+            sock.sendall(b"POST /keys-and-certificate HTTP/1.1\r\nx-pad: ")
+        head = f"POST /keys-and-certificate HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {server.token}\r\n"
+        for sock in bodies:
+            sock.sendall(f"{head}content-length: 1000\r\n\r\n".encode())
+
+        def drip(sockets: list[socket.socket], seconds: float) -> None:
+            while time.monotonic() < started + seconds:
+                for sock in sockets:
+                    sock.sendall(b" ")
+                time.sleep(0.1)
+
+        drip(heads + bodies, 0.8 * _HEAD)
+        for sock in heads:
+            check_common_refusal(read_answer(sock, bytearray()), 408)
+        assert time.monotonic() - started > 0.95 * _HEAD
+        for sock in (silent, silent_tls):
+            with contextlib.suppress(ConnectionError):
+                assert sock.recv(10) == b""
+        drip(bodies, 0.9 * _BODY)
+        for sock in bodies:
+            answer = read_answer(sock, bytearray())
+            assert (answer.status, answer.json()["error"]["code"]) == (400, "VALIDATION_ERROR")
+            assert answer.json()["error"]["message"] == f"body did not arrive within {_BODY:.0f} seconds"
+        assert 0.95 * _BODY < time.monotonic() - started < 2 * _BODY
+        # Whoever was answered may ask again on the same connection, and later than any of these limits.
+        kept.sendall(one_request("GET", "/healthz", {"host": "localhost"}))
+        assert read_answer(kept, rest_of_kept).status == 200
+        assert registered(iot) == before
+
+
+def test_half_open_handshakes_and_silent_devices(impatient: Door) -> None:
+    """So many sockets from one address, and for so long; the same for clients that never send CONNECT."""
+    mine = impatient.mine
+    made, address = mine.credential(), ("127.0.0.1", mine.server.ports["mqtt"])
+    with contextlib.ExitStack() as stack:
+        silent = [
+            stack.enter_context(mine.dial(made, source="127.0.0.3")),
+            stack.enter_context(mine.dial(None, source="127.0.0.3")),
+        ]
+        slow = stack.enter_context(mine.dial(made, source="127.0.0.3"))
+        began = time.monotonic()
+        sockets = [
+            stack.enter_context(socket.create_connection(address, timeout=15, source_address=("127.0.0.4", 0)))
+            for _ in range(300)
+        ]
+        time.sleep(0.3)
+        closed = [sock for sock in sockets if at_end(sock)]
+        assert len(closed) == 100
+        # Others are let in meanwhile; from that address nobody is.
+        mine.connected(made, client_id="elsewhere").drop()
+        with pytest.raises(OSError):  # noqa: PT011 - whichever, as it depends on how far TLS got
+            mine.dial(made, source="127.0.0.4")
+        for byte in encode(Connect(5, "slow"), 5)[:4]:  # a trickle is no CONNECT either
+            slow.send_bytes(bytes([byte]))
+            time.sleep(0.05)
+        for each in [*silent, slow]:
+            each.until_closed()
+        assert 0.9 * _CONNECT < time.monotonic() - began < 2 * _CONNECT
+        until(lambda: all(at_end(sock) for sock in sockets), seconds=5, what="all silent sockets are closed")
+    with mine.dial(made, source="127.0.0.4") as device:
+        device.connect(new_name())
+
+
+def at_end(sock: socket.socket) -> bool:
+    sock.setblocking(False)
+    try:
+        return sock.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
