@@ -11,11 +11,12 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 
 from tests.e2e.access.operator import Operator, database, error_of
-from tests.e2e.commands import own_server
+from tests.e2e.commands import in_process, own_server
 from tests.e2e.wire import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -89,22 +90,21 @@ def test_filters(ours: Operator, auditor: httpx.Client) -> None:
     assert listed(auditor, since=later) == []
 
 
-def test_what_somebody_spoiled_is_shown_as_that() -> None:
+def test_a_spoiled_record_is_shown_as_not_readable(tmp_path: Path) -> None:
     spoiled = ["{", "", "[]", "5", b"\xff", "{}", '{"event": 5}']
-    with own_server() as server:
+    data = tmp_path / "data"
+    in_process("init", "--data-dir", data)
+    for number in range(len(spoiled) + 1):
+        in_process("access", "user", "create", f"user-{number}", "--data-dir", data)
+    with database(data) as db:
+        ids = [row[0] for row in db.execute("SELECT id FROM audit_records WHERE account IS NOT NULL ORDER BY id")]
+        db.executemany("UPDATE audit_records SET record = ? WHERE id = ?", zip(spoiled, ids, strict=False))
+    with own_server(data) as server:
         operator = Operator(server)
-        for _ in range(len(spoiled) + 1):
-            operator.user()
-        server.stop()
-        with database(server.data_dir) as db:
-            ids = [row[0] for row in db.execute("SELECT id FROM audit_records WHERE account IS NOT NULL ORDER BY id")]
-            db.executemany("UPDATE audit_records SET record = ? WHERE id = ?", zip(spoiled, ids, strict=False))
-        with own_server(server.data_dir) as again:
-            operator = Operator(again)
-            with operator.native(operator.user("thingmint/AuditOnly")) as client:
-                records = listed(client)
-                assert listed(client, event="CreateUser")
-            document = httpx.get(f"{again.http_url}/openapi.json").json()
+        with operator.native(operator.user("thingmint/AuditOnly")) as client:
+            records = listed(client)
+            assert listed(client, event="CreateUser")
+        document = httpx.get(f"{server.http_url}/openapi.json").json()
     unreadable = [record for record in records if record["event"] == "not readable"]
     assert len(unreadable) == len(spoiled)
     assert all(record["time"] is None and record["outcome"] is None for record in unreadable)

@@ -123,6 +123,12 @@ def test_wrong_settings_are_one_line_that_names_them(
     assert cli.refused("serve", "--data-dir", "data", *arguments).startswith(line)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_dev_is_for_loopback_only(cli: Cli, data: Path, host: str) -> None:
+    assert cli.refused("serve", "--data-dir", data, "--dev", "--host", host).startswith("dev: ")
+    assert not data.exists()
+
+
 @pytest.mark.parametrize(
     ("argument", "setting"), [("--api-port=many", "api-port"), ("--log-format=xml", "log-format"), ("--nope", "nope")]
 )
