@@ -6,68 +6,93 @@ on one-character alphabets, conditions are set arithmetic over all pairs, statem
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
+from random import Random
 from typing import Any
 
-from hypothesis import event, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from thingmint.domain.policies import Allow, Kind, Reason, Request, compile_policy, evaluate, evaluate_all
 
 PARTS = ["a", "b", "*", "?", "/", "${k1}", "${k2, 'd'}", "${*}"]
-TEXTS = st.text("ab/*?", max_size=4)
-PATTERNS = st.lists(st.sampled_from(PARTS), max_size=4).map("".join)
-KEYS = st.sampled_from(["k1", "K1", "k2", "k3"])
+KEYS = ["k1", "K1", "k2", "k3"]
 OPERATORS = ["StringEquals", "StringNotEquals", "StringLike", "StringNotLike", "NumericLessThan", "NumericNotEquals"]
 OPERATORS += ["StringEqualsIgnoreCase", "Bool"]
+ACTIONS = ["x:A", "X:a", "x:Ab", "x:*", "x:?", "*", "y:A", "*:A"]
 
 
-def values_for(operator: str) -> st.SearchStrategy[Any]:
-    if operator.startswith("Numeric"):
-        return st.integers(-2, 2) | st.integers(-2, 2).map(str)
-    return st.booleans() if operator == "Bool" else PATTERNS
+class Maker:
+    """Makes what a policy may have, from random choices; drawing each of them by itself would take hypothesis long."""
 
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.choice = random.choice
 
-def one_or_more(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return values | st.lists(values, min_size=1, max_size=3)
+    def some(self, make: Callable[[], Any], low: int, high: int) -> list[Any]:
+        return [make() for _ in range(self.random.randint(low, high))]
 
+    def one_or_more(self, make: Callable[[], Any]) -> Any:
+        return make() if self.choice([True, False]) else self.some(make, 1, 3)
 
-@st.composite
-def blocks(draw: st.DrawFn) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for operator in draw(st.lists(st.sampled_from(OPERATORS), max_size=2, unique=True)):
-        prefix = draw(st.sampled_from(["", "", "ForAllValues:", "ForAnyValue:"]))
-        suffix = draw(st.sampled_from(["", "", "IfExists"]))
-        inner = st.dictionaries(KEYS, one_or_more(values_for(operator)), min_size=1, max_size=2)
-        out[prefix + operator + suffix] = draw(inner)
-    if draw(st.integers(0, 5)) == 0:
-        out["Null"] = draw(st.dictionaries(KEYS, one_or_more(st.booleans()), min_size=1, max_size=2))
-    return out
+    def text(self) -> str:
+        return "".join(self.some(lambda: self.choice("ab/*?"), 0, 4))
 
+    def pattern(self) -> str:
+        return "".join(self.some(lambda: self.choice(PARTS), 0, 4))
 
-ACTIONS = st.sampled_from(["x:A", "X:a", "x:Ab", "x:*", "x:?", "*", "y:A", "*:A"])
+    def number(self) -> int:
+        return self.random.randint(-2, 2)
 
+    def flag(self) -> bool:
+        return self.choice([True, False])
 
-@st.composite
-def statements(draw: st.DrawFn) -> dict[str, Any]:
-    out: dict[str, Any] = {"Effect": draw(st.sampled_from(["Allow", "Allow", "Deny"]))}
-    out[draw(st.sampled_from(["Action", "Action", "NotAction"]))] = draw(one_or_more(ACTIONS))
-    resources = PATTERNS.map("r:".__add__) | st.just("*")
-    out[draw(st.sampled_from(["Resource", "Resource", "NotResource"]))] = draw(one_or_more(resources))
-    condition = draw(blocks())
-    return out | ({"Condition": condition} if condition else {})
+    def value_for(self, operator: str) -> Any:
+        if operator.startswith("Numeric"):
+            return self.number() if self.flag() else str(self.number())
+        return self.flag() if operator == "Bool" else self.pattern()
 
+    def by_key(self, make: Callable[[], Any]) -> dict[str, Any]:
+        return {self.choice(KEYS): self.one_or_more(make) for _ in range(self.random.randint(1, 2))}
 
-DOCUMENTS = st.fixed_dictionaries(
-    {
-        "Version": st.sampled_from(["2012-10-17", "2012-10-17", "2008-10-17"]),
-        "Statement": st.lists(statements(), min_size=1, max_size=3),
-    }
-)
-SCALARS = TEXTS | st.integers(-2, 2) | st.booleans()
-CONTEXTS = st.dictionaries(st.sampled_from(["k1", "K2", "k3"]), SCALARS | st.lists(SCALARS, max_size=3), max_size=3)
-REQUESTS = st.builds(
-    Request, st.sampled_from(["x:a", "x:AB", "y:A", "z"]), TEXTS.map("r:".__add__) | st.just("*"), CONTEXTS
-)
+    def block(self) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for operator in self.random.sample(OPERATORS, self.random.randint(0, 2)):
+            prefix = self.choice(["", "", "ForAllValues:", "ForAnyValue:"])
+            suffix = self.choice(["", "", "IfExists"])
+            out[prefix + operator + suffix] = self.by_key(partial(self.value_for, operator))
+        if self.random.randint(0, 5) == 0:
+            out["Null"] = self.by_key(self.flag)
+        return out
+
+    def resource(self) -> str:
+        return f"r:{self.pattern()}" if self.flag() else "*"
+
+    def statement(self) -> dict[str, Any]:
+        condition = self.block()
+        return {
+            "Effect": self.choice(["Allow", "Allow", "Deny"]),
+            self.choice(["Action", "Action", "NotAction"]): self.one_or_more(lambda: self.choice(ACTIONS)),
+            self.choice(["Resource", "Resource", "NotResource"]): self.one_or_more(self.resource),
+            **({"Condition": condition} if condition else {}),
+        }
+
+    def document(self) -> dict[str, Any]:
+        version = self.choice(["2012-10-17", "2012-10-17", "2008-10-17"])
+        return {"Version": version, "Statement": self.some(self.statement, 1, 3)}
+
+    def documents(self, high: int) -> list[dict[str, Any]]:
+        return self.some(self.document, 0, high)
+
+    def scalar(self) -> Any:
+        return self.choice([self.text, self.number, self.flag])()
+
+    def request(self) -> Request:
+        keys = self.random.sample(["k1", "K2", "k3"], self.random.randint(0, 3))
+        context = {key: self.scalar() if self.flag() else self.some(self.scalar, 0, 3) for key in keys}
+        resource = f"r:{self.text()}" if self.random.randint(0, 3) else "*"
+        return Request(self.choice(["x:a", "x:AB", "y:A", "z"]), resource, context)
 
 
 def many(value: Any) -> list[Any]:
@@ -180,21 +205,27 @@ def said(decision: Any) -> str:
     return "explicit" if decision.reason is Reason.EXPLICIT else "implicit"
 
 
-@settings(max_examples=600)
-@given(st.lists(DOCUMENTS, max_size=3), st.lists(REQUESTS, min_size=1, max_size=4), st.sampled_from(Kind))
-def test_decisions_agree(documents: list[dict[str, Any]], requests: list[Request], kind: Kind) -> None:
-    if kind is Kind.TRUST:
-        kind = Kind.DEVICE
-    policies = [compile_policy(json.dumps(document), kind=kind) for document in documents]
-    for request in requests:
-        expected = naive(documents, request, kind)
-        event(expected)
-        assert said(evaluate(policies, request)) == expected
+RANDOM = st.randoms(use_true_random=True)
 
 
-@given(st.lists(st.lists(DOCUMENTS, max_size=2), max_size=3), REQUESTS)
-def test_groups_are_an_intersection(groups: list[list[dict[str, Any]]], request: Request) -> None:
-    verdicts = [naive(documents, request, Kind.SESSION) for documents in groups]
-    expected = "explicit" if "explicit" in verdicts else "implicit" if "implicit" in verdicts or not groups else "allow"
-    compiled = [[compile_policy(json.dumps(d), kind=Kind.SESSION) for d in documents] for documents in groups]
-    assert said(evaluate_all(compiled, request)) == expected
+@given(RANDOM)
+def test_decisions_agree(random: Random) -> None:
+    make = Maker(random)
+    for _ in range(25):
+        documents, kind = make.documents(3), make.choice([kind for kind in Kind if kind is not Kind.TRUST])
+        policies = [compile_policy(json.dumps(document), kind=kind) for document in documents]
+        for request in make.some(make.request, 1, 4):
+            expected = naive(documents, request, kind)
+            assert said(evaluate(policies, request)) == expected, (kind, documents, request)
+
+
+@given(RANDOM)
+def test_groups_are_an_intersection(random: Random) -> None:
+    make = Maker(random)
+    for _ in range(5):
+        groups, request = make.some(lambda: make.documents(2), 0, 3), make.request()
+        verdicts = [naive(documents, request, Kind.SESSION) for documents in groups]
+        known = {verdict: verdict in verdicts for verdict in ("explicit", "implicit")}
+        expected = "explicit" if known["explicit"] else "implicit" if known["implicit"] or not groups else "allow"
+        compiled = [[compile_policy(json.dumps(d), kind=Kind.SESSION) for d in documents] for documents in groups]
+        assert said(evaluate_all(compiled, request)) == expected, (groups, request)

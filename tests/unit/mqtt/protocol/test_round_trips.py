@@ -162,13 +162,14 @@ def packets(version: Version) -> dict[str, st.SearchStrategy[Any]]:
     return made
 
 
-CASES = [(kind, version) for version in (4, 5) for kind in packets(version)]
+VERSIONS: tuple[Version, ...] = (4, 5)
+PACKETS = {(kind, version): made for version in VERSIONS for kind, made in packets(version).items()}
 
 
-@pytest.mark.parametrize(("kind", "version"), CASES)
+@pytest.mark.parametrize(("kind", "version"), PACKETS)
 @given(data=st.data())
 def test_round_trip(kind: str, version: Version, data: st.DataObject) -> None:
-    packet: Packet = data.draw(packets(version)[kind])
+    packet: Packet = data.draw(PACKETS[kind, version])
     octets = encode(packet, version)
     decoder = Decoder(version=decoder_version(version, packet))
     (decoded,) = decoder.feed(octets)
