@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +11,7 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from tests.unit.vectors import FakeClock
 from thingmint.access.callers import Caller
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.iam import IamTokens
@@ -19,7 +19,7 @@ from thingmint.domain.errors import Unauthenticated
 from thingmint.domain.keys import generate_authorized_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable
 
 NOW = datetime(2026, 11, 21, 6, 0, 0, 123_456, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())
@@ -67,19 +67,11 @@ def caller(principal: str, credential: str) -> Caller:
     return Caller("1" * 12, ("us-east-1",), principal, "x", f"arn:{principal}", credential, ())
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 class Tokens(IamTokens):
     """With its clock and directory at hand."""
 
     def __init__(self, key: bytes = b"k" * 32) -> None:
-        self.clock = Clock()
+        self.clock = FakeClock(NOW)
         self.directory = Directory()
         super().__init__(cast("Any", self.directory), key, self.clock)
 
@@ -91,48 +83,48 @@ def encode(audience: Any = OFFICIAL, **changes: Any) -> str:
     return jwt.encode(claims, key, algorithm="PS256", headers={"kid": KEY_ID})
 
 
-def exchange(tokens: IamTokens, encoded: str) -> tuple[str, datetime]:
-    new = asyncio.run(tokens.for_jwt(encoded, HOSTS))
+async def exchange(tokens: IamTokens, encoded: str) -> tuple[str, datetime]:
+    new = await tokens.for_jwt(encoded, HOSTS)
     assert new.caller.credential == KEY_ID
     return new.token, new.ends
 
 
-def revoke(tokens: IamTokens, token: str) -> Outcome:
+async def revoke(tokens: IamTokens, token: str) -> Outcome:
     outcome = Outcome()
-    asyncio.run(tokens.revoke(token, RequestContext(now=NOW), outcome))
+    await tokens.revoke(token, RequestContext(now=NOW), outcome)
     return outcome
 
 
-def flaw_of(call: Callable[[], object]) -> str:
+async def flaw_of(call: Awaitable[object]) -> str:
     with pytest.raises(Unauthenticated) as refused:
-        call()
+        await call
     return refused.value.flaw
 
 
-def test_a_token_names_its_principal_and_credential() -> None:
+async def test_a_token_names_its_principal_and_credential() -> None:
     tokens = Tokens()
-    token, ends = exchange(tokens, encode())
+    token, ends = await exchange(tokens, encode())
     assert token.startswith("t1.")
     assert token.count(".") == 2
     assert ends == (NOW + timedelta(hours=12)).replace(microsecond=0)
-    found = asyncio.run(tokens.authenticate(token))
+    found = await tokens.authenticate(token)
     assert (found.principal, found.credential) == (ACCOUNT, KEY_ID)
-    token, _, by = asyncio.run(tokens.for_api_token("tma_1_x"))
+    token, _, by = await tokens.for_api_token("tma_1_x")
     assert by.principal == USER
-    found = asyncio.run(tokens.authenticate(token))
+    found = await tokens.authenticate(token)
     assert (found.principal, found.credential) == (USER, "1")
 
 
-def test_a_keys_use_is_noted_once_it_is_proved() -> None:
+async def test_a_keys_use_is_noted_once_it_is_proved() -> None:
     tokens = Tokens()
-    flaw_of(lambda: exchange(tokens, encode(iss="another")))
+    await flaw_of(exchange(tokens, encode(iss="another")))
     assert tokens.directory.noted == []
-    exchange(tokens, encode())
+    await exchange(tokens, encode())
     assert tokens.directory.noted == [KEY_ID]
 
 
-def test_a_wrong_api_token() -> None:
-    assert flaw_of(lambda: asyncio.run(Tokens().for_api_token("tma_1_y"))) == "unknown"
+async def test_a_wrong_api_token() -> None:
+    assert await flaw_of(Tokens().for_api_token("tma_1_y")) == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -145,49 +137,49 @@ def test_a_wrong_api_token() -> None:
         (timedelta(hours=-1), None),
     ],
 )
-def test_until_when_a_token_is_good(later: timedelta, flaw: str | None) -> None:
+async def test_until_when_a_token_is_good(later: timedelta, flaw: str | None) -> None:
     tokens = Tokens()
-    token, ends = exchange(tokens, encode())
+    token, ends = await exchange(tokens, encode())
     tokens.clock.now += later
     assert (tokens.clock.now >= ends) == (flaw is not None)
     if flaw is None:
-        assert asyncio.run(tokens.authenticate(token)).principal == ACCOUNT
+        assert (await tokens.authenticate(token)).principal == ACCOUNT
     else:
-        assert flaw_of(lambda: asyncio.run(tokens.authenticate(token))) == flaw
+        assert await flaw_of(tokens.authenticate(token)) == flaw
 
 
-def test_a_token_of_a_principal_that_is_gone() -> None:
+async def test_a_token_of_a_principal_that_is_gone() -> None:
     tokens = Tokens()
-    token, _ = exchange(tokens, encode())
+    token, _ = await exchange(tokens, encode())
     del tokens.directory.principals[KEY_ID]
-    assert flaw_of(lambda: asyncio.run(tokens.authenticate(token))) == "unknown"
+    assert await flaw_of(tokens.authenticate(token)) == "unknown"
 
 
-def test_a_revoked_token() -> None:
+async def test_a_revoked_token() -> None:
     tokens = Tokens()
-    (token, ends), (other, _) = exchange(tokens, encode()), exchange(tokens, encode())
+    (token, ends), (other, _) = await exchange(tokens, encode()), await exchange(tokens, encode())
     assert token != other
-    revoked_by = revoke(tokens, token).caller
+    revoked_by = (await revoke(tokens, token)).caller
     assert revoked_by is not None
     assert revoked_by.principal == ACCOUNT
     assert list(tokens.directory.revoked.values()) == [int(ends.timestamp())]
-    assert flaw_of(lambda: asyncio.run(tokens.authenticate(token))) == "unknown"
-    assert flaw_of(lambda: revoke(tokens, token)) == "unknown"
-    assert asyncio.run(tokens.authenticate(other)).principal == ACCOUNT
+    assert await flaw_of(tokens.authenticate(token)) == "unknown"
+    assert await flaw_of(revoke(tokens, token)) == "unknown"
+    assert (await tokens.authenticate(other)).principal == ACCOUNT
 
 
 @pytest.mark.parametrize("later", [None, timedelta(hours=12)])
-def test_what_cannot_be_revoked(later: timedelta | None) -> None:
+async def test_what_cannot_be_revoked(later: timedelta | None) -> None:
     tokens = Tokens()
-    token, _ = exchange(tokens if later else Tokens(b"other" * 6), encode())
+    token, _ = await exchange(tokens if later else Tokens(b"other" * 6), encode())
     tokens.clock.now += later or timedelta(0)
-    assert flaw_of(lambda: revoke(tokens, token)) == ("expired" if later else "unknown")
+    assert await flaw_of(revoke(tokens, token)) == ("expired" if later else "unknown")
     assert not tokens.directory.revoked
 
 
-def test_a_token_of_another_instance() -> None:
-    token, _ = exchange(Tokens(b"other" * 6), encode())
-    assert flaw_of(lambda: asyncio.run(Tokens().authenticate(token))) == "unknown"
+async def test_a_token_of_another_instance() -> None:
+    token, _ = await exchange(Tokens(b"other" * 6), encode())
+    assert await flaw_of(Tokens().authenticate(token)) == "unknown"
 
 
 async def test_every_character_of_a_token_counts() -> None:
@@ -202,16 +194,16 @@ async def test_every_character_of_a_token_counts() -> None:
             await tokens.authenticate(each)
 
 
-def test_claims_of_one_under_the_signature_of_another() -> None:
+async def test_claims_of_one_under_the_signature_of_another() -> None:
     tokens = Tokens()
-    mine, _ = exchange(tokens, encode())
-    theirs, _, _ = asyncio.run(tokens.for_api_token("tma_1_x"))
+    mine, _ = await exchange(tokens, encode())
+    theirs, _, _ = await tokens.for_api_token("tma_1_x")
     _, claims, _ = mine.split(".")
     _, _, signature = theirs.split(".")
-    assert flaw_of(lambda: asyncio.run(tokens.authenticate(f"t1.{claims}.{signature}"))) == "unknown"
+    assert await flaw_of(tokens.authenticate(f"t1.{claims}.{signature}")) == "unknown"
     later = orjson.dumps(["0" * 16, KEY_ID, SECONDS * 2])
     forged = base64.urlsafe_b64encode(later).rstrip(b"=").decode()
-    assert flaw_of(lambda: asyncio.run(tokens.authenticate(f"t1.{forged}.{mine.rpartition('.')[2]}"))) == "unknown"
+    assert await flaw_of(tokens.authenticate(f"t1.{forged}.{mine.rpartition('.')[2]}")) == "unknown"
 
 
 TIMES: dict[str, tuple[dict[str, Any], str | None]] = {
@@ -239,12 +231,12 @@ TIMES: dict[str, tuple[dict[str, Any], str | None]] = {
 
 
 @pytest.mark.parametrize("case", TIMES)
-def test_claims_of_a_jwt(case: str) -> None:
+async def test_claims_of_a_jwt(case: str) -> None:
     changes, flaw = TIMES[case]
     if flaw is None:
-        assert exchange(Tokens(), encode(**changes))
+        assert await exchange(Tokens(), encode(**changes))
     else:
-        assert flaw_of(lambda: exchange(Tokens(), encode(**changes))) == flaw
+        assert await flaw_of(exchange(Tokens(), encode(**changes))) == flaw
 
 
 AUDIENCES: list[tuple[Any, bool]] = [
@@ -276,36 +268,36 @@ AUDIENCES: list[tuple[Any, bool]] = [
 
 
 @pytest.mark.parametrize(("audience", "ours"), AUDIENCES)
-def test_audiences(audience: Any, ours: bool) -> None:
+async def test_audiences(audience: Any, ours: bool) -> None:
     if ours:
-        assert exchange(Tokens(), encode(audience))
+        assert await exchange(Tokens(), encode(audience))
     else:
-        assert flaw_of(lambda: exchange(Tokens(), encode(audience))) == "wrong"
+        assert await flaw_of(exchange(Tokens(), encode(audience))) == "wrong"
 
 
 @pytest.mark.parametrize("encoded", ["", ".", "..", "x.y.z", "é.é.é", "e30.e30.e30", "W10.e30.e30", "bnVsbA.e30."])
-def test_what_is_no_jwt(encoded: str) -> None:
-    assert flaw_of(lambda: exchange(Tokens(), encoded)) in ("malformed", "unknown")
+async def test_what_is_no_jwt(encoded: str) -> None:
+    assert await flaw_of(exchange(Tokens(), encoded)) in ("malformed", "unknown")
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS384", "PS512", "RS512"])
-def test_other_algorithms_under_the_right_key(algorithm: str) -> None:
+async def test_other_algorithms_under_the_right_key(algorithm: str) -> None:
     claims = {"iss": ACCOUNT, "aud": OFFICIAL, "iat": SECONDS, "exp": SECONDS + 3600}
     encoded = jwt.encode(claims, PRIVATE, algorithm=algorithm, headers={"kid": KEY_ID})
-    assert flaw_of(lambda: exchange(Tokens(), encoded)) == "wrong"
+    assert await flaw_of(exchange(Tokens(), encoded)) == "wrong"
 
 
-def test_another_key() -> None:
+async def test_another_key() -> None:
     other, _ = generate_authorized_key()
     claims = {"iss": ACCOUNT, "aud": OFFICIAL, "iat": SECONDS, "exp": SECONDS + 3600}
     encoded = jwt.encode(claims, other, algorithm="PS256", headers={"kid": KEY_ID})
-    assert flaw_of(lambda: exchange(Tokens(), encoded)) == "wrong"
+    assert await flaw_of(exchange(Tokens(), encoded)) == "wrong"
     encoded = jwt.encode(claims, PRIVATE, algorithm="PS256", headers={"kid": "aje1"})
-    assert flaw_of(lambda: exchange(Tokens(), encoded)) == "unknown"
+    assert await flaw_of(exchange(Tokens(), encoded)) == "unknown"
 
 
-def test_nbf_is_held_against_the_instances_clock() -> None:
+async def test_nbf_is_held_against_the_instances_clock() -> None:
     tokens = Tokens()
     tokens.clock.now = NOW + timedelta(days=10_000)
     seconds = int(tokens.clock.now.timestamp())
-    exchange(tokens, encode(iat=seconds, nbf=seconds, exp=seconds + 3600))
+    await exchange(tokens, encode(iat=seconds, nbf=seconds, exp=seconds + 3600))

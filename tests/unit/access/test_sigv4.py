@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -123,38 +122,38 @@ def _bytes(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode("latin-1")
 
 
-def authenticate(sent: Sent, now: datetime = NOW) -> tuple[Caller, Scope]:
+async def authenticate(sent: Sent, now: datetime = NOW) -> tuple[Caller, Scope]:
     directory: Any = Keys()
-    return asyncio.run(SigV4(directory, FakeClock(now)).authenticate(sent))
+    return await SigV4(directory, FakeClock(now)).authenticate(sent)
 
 
-def refused(sent: Sent, now: datetime = NOW) -> Unauthenticated:
+async def refused(sent: Sent, now: datetime = NOW) -> Unauthenticated:
     with pytest.raises(Unauthenticated) as caught:
-        authenticate(sent, now)
+        await authenticate(sent, now)
     return caught.value
 
 
 class TestUse:
-    def test_it_is_noted_once_it_is_proved(self) -> None:
+    async def test_it_is_noted_once_it_is_proved(self) -> None:
         directory: Any = Keys()
-        asyncio.run(SigV4(directory, FakeClock(NOW)).authenticate(signed()))
+        await SigV4(directory, FakeClock(NOW)).authenticate(signed())
         assert directory.noted == [KEY_ID]
 
-    def test_a_wrong_signature_is_no_use(self) -> None:
+    async def test_a_wrong_signature_is_no_use(self) -> None:
         directory: Any = Keys()
         wrong = signed(credentials=Credentials(KEY_ID, "another secret"))
         with pytest.raises(Unauthenticated):
-            asyncio.run(SigV4(directory, FakeClock(NOW)).authenticate(wrong))
+            await SigV4(directory, FakeClock(NOW)).authenticate(wrong)
         assert directory.noted == []
 
 
 class TestWhatClientsSend:
     @pytest.mark.parametrize("presigned", [None, 60])
-    def test_a_sessions_token(self, presigned: int | None) -> None:
-        assert authenticate(signed(credentials=SESSION, presigned=presigned))[0] is CALLER
+    async def test_a_sessions_token(self, presigned: int | None) -> None:
+        assert (await authenticate(signed(credentials=SESSION, presigned=presigned)))[0] is CALLER
         for token in (None, "", "tms_a/b+c", "tms_a/b+d="):
             wrong = Credentials(SESSION.access_key, SECRET, token)
-            assert refused(signed(credentials=wrong, presigned=presigned)).flaw == "unknown"
+            assert (await refused(signed(credentials=wrong, presigned=presigned))).flaw == "unknown"
 
     @each_row("presigned", [None, 60])
     @each_row(
@@ -176,17 +175,17 @@ class TestWhatClientsSend:
             ("DELETE", "https://localhost/certificates/" + "a" * 64, b""),
         ],
     )
-    def test_is_taken(self, method: str, url: str, body: bytes, presigned: int | None) -> None:
+    async def test_is_taken(self, method: str, url: str, body: bytes, presigned: int | None) -> None:
         if presigned and body:
             return  # botocore would move a body's members into the query
-        assert authenticate(signed(method, url, body=body, presigned=presigned)) == (
+        assert await authenticate(signed(method, url, body=body, presigned=presigned)) == (
             CALLER,
             Scope("123456789012", "us-east-1"),
         )
 
     @pytest.mark.parametrize("region", CALLER.regions)
-    def test_the_region_is_that_of_the_scope(self, region: str) -> None:
-        assert authenticate(signed(region=region))[1] == Scope("123456789012", region)
+    async def test_the_region_is_that_of_the_scope(self, region: str) -> None:
+        assert (await authenticate(signed(region=region)))[1] == Scope("123456789012", region)
 
     @pytest.mark.parametrize(
         "headers",
@@ -198,23 +197,23 @@ class TestWhatClientsSend:
             {"X-Amz-Meta": "  several   blanks \t and\ttabs  "},
         ],
     )
-    def test_further_headers(self, headers: dict[str, str]) -> None:
-        assert authenticate(signed(headers=headers))[0] is CALLER
+    async def test_further_headers(self, headers: dict[str, str]) -> None:
+        assert (await authenticate(signed(headers=headers)))[0] is CALLER
 
     @pytest.mark.parametrize("name", ["x-amzn-trace-id", "user-agent", "content-type", "x-forwarded-for", "accept"])
-    def test_headers_that_were_added_on_the_way(self, name: str) -> None:
-        assert authenticate(signed().header(name, "added"))[0] is CALLER
+    async def test_headers_that_were_added_on_the_way(self, name: str) -> None:
+        assert (await authenticate(signed().header(name, "added")))[0] is CALLER
 
-    def test_the_order_of_the_query_does_not_matter(self) -> None:
+    async def test_the_order_of_the_query_does_not_matter(self) -> None:
         sent = signed("GET", "https://localhost/a?b=2&a=1")
-        assert authenticate(replace(sent, query=b"a=1&b=2"))[0] is CALLER
+        assert (await authenticate(replace(sent, query=b"a=1&b=2")))[0] is CALLER
 
-    def test_a_presigned_one_is_good_for_its_time(self) -> None:
+    async def test_a_presigned_one_is_good_for_its_time(self) -> None:
         sent = signed(presigned=3600)
-        authenticate(sent, NOW + timedelta(seconds=3599))
-        assert refused(sent, NOW + timedelta(seconds=3601)).flaw == "wrong"
+        await authenticate(sent, NOW + timedelta(seconds=3599))
+        assert (await refused(sent, NOW + timedelta(seconds=3601))).flaw == "wrong"
 
-    def test_a_published_signature(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_published_signature(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """AWS's own example (the General Reference's "Signature Version 4 signing process"), of another service."""
         monkeypatch.setattr(sigv4, "_SERVICE", "iam")
         signature = "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
@@ -238,9 +237,9 @@ class TestWhatClientsSend:
 
         directory: Any = Published()
         clock = FakeClock(datetime(2015, 8, 30, 12, 36, tzinfo=UTC))
-        assert asyncio.run(SigV4(directory, clock).authenticate(sent))[0] is CALLER
+        assert (await SigV4(directory, clock).authenticate(sent))[0] is CALLER
         with pytest.raises(Unauthenticated):
-            asyncio.run(SigV4(directory, clock).authenticate(sent.part(signature, "0" * 64)))
+            await SigV4(directory, clock).authenticate(sent.part(signature, "0" * 64))
 
 
 DIFFERS = "The request signature we calculated does not match the signature you provided."
@@ -357,21 +356,21 @@ class TestRefusals:
             (lambda: replace(signed(), query=b"setAsActive=true#"), "wrong", "The query must be percent-encoded."),
         ],
     )
-    def test_what_is_refused(self, sent: Callable[[], Sent], flaw: str, message: str) -> None:
-        refusal = refused(sent())
+    async def test_what_is_refused(self, sent: Callable[[], Sent], flaw: str, message: str) -> None:
+        refusal = await refused(sent())
         assert refusal.flaw == flaw
         assert refusal.message.startswith(message)
         assert SECRET not in refusal.message
 
     @pytest.mark.parametrize("beyond", [timedelta(0), timedelta(microseconds=1)])
     @pytest.mark.parametrize("direction", [1, -1])
-    def test_the_skew_to_the_microsecond(self, beyond: timedelta, direction: int) -> None:
+    async def test_the_skew_to_the_microsecond(self, beyond: timedelta, direction: int) -> None:
         signed_at = NOW.replace(microsecond=0)
         now = signed_at + direction * (SKEW + beyond)
         if beyond:
-            assert refused(signed(at=signed_at), now).flaw == "wrong"
+            assert (await refused(signed(at=signed_at), now)).flaw == "wrong"
         else:
-            authenticate(signed(at=signed_at), now)
+            await authenticate(signed(at=signed_at), now)
 
     @pytest.mark.parametrize(
         ("old", "new", "message"),
@@ -390,8 +389,8 @@ class TestRefusals:
             (",", ";", "Authorization header requires 'Signature' parameter."),
         ],
     )
-    def test_malformed_headers(self, old: str, new: str, message: str) -> None:
-        refusal = refused(signed().part(old, new))
+    async def test_malformed_headers(self, old: str, new: str, message: str) -> None:
+        refusal = await refused(signed().part(old, new))
         assert refusal.flaw == "malformed"
         assert refusal.message.startswith(message)
 
@@ -408,9 +407,9 @@ class TestRefusals:
             "0" * 16,
         ],
     )
-    def test_malformed_dates(self, timestamp: str) -> None:
+    async def test_malformed_dates(self, timestamp: str) -> None:
         sent = signed().header("x-amz-date", timestamp)
-        assert refused(sent.part("/20261121/", f"/{timestamp[:8]}/")).flaw == "malformed"
+        assert (await refused(sent.part("/20261121/", f"/{timestamp[:8]}/"))).flaw == "malformed"
 
     @pytest.mark.parametrize(
         ("old", "new", "message"),
@@ -435,30 +434,30 @@ class TestRefusals:
             (b"X-Amz-Signature=", b"X-Amz-Signature=&X-Amz-Signature=", "An X-Amz-* query parameter was given more"),
         ],
     )
-    def test_malformed_queries(self, old: bytes, new: bytes, message: str) -> None:
-        refusal = refused(in_query(old, new))
+    async def test_malformed_queries(self, old: bytes, new: bytes, message: str) -> None:
+        refusal = await refused(in_query(old, new))
         assert refusal.flaw == "malformed"
         assert refusal.message.startswith(message)
 
-    def test_another_parameter_that_ends_like_the_signatures(self) -> None:
-        assert refused(in_query(b"X-Amz-Signature=", b"not-X-Amz-Signature=")).flaw == "malformed"
+    async def test_another_parameter_that_ends_like_the_signatures(self) -> None:
+        assert (await refused(in_query(b"X-Amz-Signature=", b"not-X-Amz-Signature="))).flaw == "malformed"
 
-    def test_both_a_header_and_a_query(self) -> None:
+    async def test_both_a_header_and_a_query(self) -> None:
         sent = signed(presigned=60)
-        refusal = refused(sent.header("authorization", signed().value("authorization")))
+        refusal = await refused(sent.header("authorization", signed().value("authorization")))
         assert refusal.flaw == "malformed"
         assert refusal.message.startswith("Only one of an Authorization header and an X-Amz-Signature")
 
-    def test_two_authorization_headers(self) -> None:
+    async def test_two_authorization_headers(self) -> None:
         sent = signed()
         sent.headers.append((b"authorization", sent.value("authorization").encode()))
-        refusal = refused(sent)
+        refusal = await refused(sent)
         assert (refusal.flaw, refusal.message) == ("malformed", "Authorization must be sent once.")
 
-    def test_a_signature_is_good_for_one_request_only(self) -> None:
+    async def test_a_signature_is_good_for_one_request_only(self) -> None:
         assert signed().value("authorization") != signed(url=URL + "&a").value("authorization")
         stolen = signed().value("authorization")
-        assert refused(signed(url=URL + "&a").header("authorization", stolen)).message.startswith(DIFFERS)
+        assert (await refused(signed(url=URL + "&a").header("authorization", stolen))).message.startswith(DIFFERS)
 
 
 def in_query(old: bytes, new: bytes) -> Sent:
@@ -518,15 +517,15 @@ SENTENCES = st.lists(WORDS, max_size=20).map(lambda words: "".join(words).encode
 
 class TestNothingButUnauthenticated:
     @given(st.one_of(HEADER_BYTES, SENTENCES, SENTENCES.map(lambda sentence: b"AWS4-HMAC-SHA256 " + sentence)))
-    def test_any_authorization_header(self, value: bytes) -> None:
-        refused(signed().header("authorization", value.decode("latin-1")))
+    async def test_any_authorization_header(self, value: bytes) -> None:
+        await refused(signed().header("authorization", value.decode("latin-1")))
 
     @given(st.one_of(HEADER_BYTES, SENTENCES))
-    def test_any_query(self, query: bytes) -> None:
-        refused(replace(signed("GET", "https://localhost/a"), query=query + b"&"))
-        refused(replace(signed(presigned=60), query=b"X-Amz-Signature=&" + query))
+    async def test_any_query(self, query: bytes) -> None:
+        await refused(replace(signed("GET", "https://localhost/a"), query=query + b"&"))
+        await refused(replace(signed(presigned=60), query=b"X-Amz-Signature=&" + query))
 
     @given(HEADER_BYTES, st.lists(st.tuples(st.sampled_from([b"host", b"x-amz-date", b"x-amz-x"]), HEADER_BYTES)))
-    def test_any_path_and_headers(self, path: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    async def test_any_path_and_headers(self, path: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         sent = signed()
-        refused(replace(sent, raw_path=b"/" + path, headers=[*sent.headers, *headers]))
+        await refused(replace(sent, raw_path=b"/" + path, headers=[*sent.headers, *headers]))

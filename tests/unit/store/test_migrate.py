@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
@@ -58,9 +57,9 @@ def test_statements() -> None:
     assert migration.statements == ["CREATE TABLE a (b)", "CREATE INDEX c\n ON a (b)"]
 
 
-def test_opening_again_changes_nothing(database: Path) -> None:
+async def test_opening_again_changes_nothing(database: Path) -> None:
     for _ in range(2):
-        asyncio.run(SQLiteStore(database).close())
+        await SQLiteStore(database).close()
         before = schema(database)
     assert schema(database) == before
     assert len(before) > 10
@@ -73,8 +72,8 @@ def test_opening_again_changes_nothing(database: Path) -> None:
         "UPDATE schema_migrations SET sha256 = ''",
     ],
 )
-def test_a_database_of_another_version_is_left_alone(database: Path, sql: str) -> None:
-    asyncio.run(SQLiteStore(database).close())
+async def test_a_database_of_another_version_is_left_alone(database: Path, sql: str) -> None:
+    await SQLiteStore(database).close()
     change(database, sql)
     before = schema(database)
     with pytest.raises(MigrationError):
@@ -82,13 +81,13 @@ def test_a_database_of_another_version_is_left_alone(database: Path, sql: str) -
     assert schema(database) == before
 
 
-def test_a_migration_that_fails_leaves_nothing_behind(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_that_fails_leaves_nothing_behind(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Migration(1, "broken", "CREATE TABLE a (b); CREATE TABLE a (b);")
     monkeypatch.setattr(sqlite, "pending", lambda applied: [broken])
     with pytest.raises(sqlite3.OperationalError):
         SQLiteStore(database)
     monkeypatch.undo()
-    asyncio.run(SQLiteStore(database).close())
+    await SQLiteStore(database).close()
     assert not [row for row in schema(database) if row[0] == "CREATE TABLE a (b)"]
 
 

@@ -173,28 +173,25 @@ class TestGroupCommit:
         await store.close()
 
     @pytest.mark.parametrize("wait", [lambda: asyncio.sleep(0), asyncio.Event().wait, lambda: asyncio.sleep(60)])
-    def test_a_body_that_suspends_is_an_error_and_harms_nobody(self, database: Path, wait: Any) -> None:
+    async def test_a_body_that_suspends_is_an_error_and_harms_nobody(self, database: Path, wait: Any) -> None:
         async def suspends(tx: Transaction) -> None:
             await insert("suspended")(tx)
             await wait()
-
-        async def scenario() -> None:
-            store = SQLiteStore(database)
-            outcomes = await asyncio.gather(
-                store.write(insert("a")), store.write(suspends), store.write(insert("b")), return_exceptions=True
-            )
-            assert (outcomes[0], outcomes[2]) == ("a", "b")
-            assert isinstance(outcomes[1], RuntimeError)
-            with pytest.raises(RuntimeError, match="waited for something else"):
-                await store.read(suspends_in_read)
-            assert await store.read(ids) == ["a", "b"]
-            await store.close()
 
         async def suspends_in_read(tx: Transaction) -> None:
             await ids(tx)
             await wait()
 
-        asyncio.run(scenario())
+        store = SQLiteStore(database)
+        outcomes = await asyncio.gather(
+            store.write(insert("a")), store.write(suspends), store.write(insert("b")), return_exceptions=True
+        )
+        assert (outcomes[0], outcomes[2]) == ("a", "b")
+        assert isinstance(outcomes[1], RuntimeError)
+        with pytest.raises(RuntimeError, match="waited for something else"):
+            await store.read(suspends_in_read)
+        assert await store.read(ids) == ["a", "b"]
+        await store.close()
 
 
 class TestFailures:
@@ -366,23 +363,20 @@ class TestFiles:
             SQLiteStore(tmp_path / "thingmint.db")
         assert not list(tmp_path.iterdir())
 
-    def test_all_are_private_and_the_wal_is_folded_in_at_the_end(self, database: Path) -> None:
-        async def scenario() -> None:
-            store = SQLiteStore(database)
-            await store.write(insert("a"))
-            modes = {path.name: path.stat().st_mode & 0o777 for path in database.parent.iterdir()}
-            assert modes == dict.fromkeys(("thingmint.db", "thingmint.db-wal", "thingmint.db-shm"), 0o600)
-            await store.close()
-
-        asyncio.run(scenario())
+    async def test_all_are_private_and_the_wal_is_folded_in_at_the_end(self, database: Path) -> None:
+        store = SQLiteStore(database)
+        await store.write(insert("a"))
+        modes = {path.name: path.stat().st_mode & 0o777 for path in database.parent.iterdir()}
+        assert modes == dict.fromkeys(("thingmint.db", "thingmint.db-wal", "thingmint.db-shm"), 0o600)
+        await store.close()
         assert [path.name for path in database.parent.iterdir()] == ["thingmint.db"]
 
-    def test_every_connection_waits_for_the_disk(self, database: Path) -> None:
+    async def test_every_connection_waits_for_the_disk(self, database: Path) -> None:
         store = SQLiteStore(database)
         assert store._writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert store._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert store._writer.execute("PRAGMA foreign_keys").fetchone() == (1,)
-        asyncio.run(store.close())
+        await store.close()
 
 
 # What a process does until it is killed: 8 callers, each telling what was answered.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import sqlite3
@@ -65,8 +64,8 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-def test_credentials_go_on_working(database: Path) -> None:
-    async def scenario() -> None:
+async def test_credentials_go_on_working(database: Path) -> None:
+    for _ in range(2):
         store = SQLiteStore(database)
         try:
             directory = Directory(store, VAULT, lambda: NOW)
@@ -85,12 +84,9 @@ def test_credentials_go_on_working(database: Path) -> None:
         finally:
             await store.close()
 
-    for _ in range(2):
-        asyncio.run(scenario())
 
-
-def test_there_is_nothing_left_of_the_old_form(database: Path) -> None:
-    asyncio.run(SQLiteStore(database).close())
+async def test_there_is_nothing_left_of_the_old_form(database: Path) -> None:
+    await SQLiteStore(database).close()
     with contextlib.closing(sqlite3.connect(database)) as connection:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         columns = {row[1] for row in connection.execute("PRAGMA table_info(principals)")}
