@@ -27,7 +27,7 @@ SIGNED = [(b"authorization", b"AWS4-HMAC-SHA256 Credential=x")]
 BEARER = [(b"authorization", b"Bearer tma_a_b")]
 
 
-def ask(
+async def ask(
     app: App,
     method: str = "GET",
     path: bytes = b"/",
@@ -44,15 +44,11 @@ def ask(
         return {"type": "http.request"}
 
     scope = {"method": method, "raw_path": path, "query_string": query, "headers": headers or [], "client": client}
-    asyncio.run(_await(app(scope, receive, send)))
+    await app(scope, receive, send)
     if not sent:
         return 0, [], b""
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     return sent[0]["status"], sent[0]["headers"], sent[1]["body"]
-
-
-async def _await(answer: Any) -> None:
-    await answer
 
 
 class Trail:
@@ -98,24 +94,24 @@ def front(aws: HttpApi | None = None, metrics: Metrics | None = None) -> Front:
         ("GET", b"/%68ealthz", b"", [], b"native"),
     ],
 )
-def test_each_request_goes_to_one_api(
+async def test_each_request_goes_to_one_api(
     method: str, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]], chosen: bytes
 ) -> None:
-    assert ask(front(), method, path, query, headers)[2] == chosen
+    assert (await ask(front(), method, path, query, headers))[2] == chosen
 
 
-def test_what_the_log_says() -> None:
+async def test_what_the_log_says() -> None:
     with capture_logs() as logs:
-        ask(front(), "GET", b"/secret-path", b"X-Amz-Signature=secret", [(b"x", b"secret")])
+        await ask(front(), "GET", b"/secret-path", b"X-Amz-Signature=secret", [(b"x", b"secret")])
     [line] = logs
     assert (line["event"], line["face"], line["operation"], line["status"]) == ("request", "aws", "Operation", 200)
     assert (line["client"], line["code"], line["account"]) == ("127.0.0.1", None, None)
     assert "secret" not in repr(line)
 
 
-def test_an_api_that_fails_is_answered_for() -> None:
+async def test_an_api_that_fails_is_answered_for() -> None:
     with capture_logs() as logs:
-        status, headers, body = ask(front(Answering("aws", error=RuntimeError("secret"))), headers=SIGNED)
+        status, headers, body = await ask(front(Answering("aws", error=RuntimeError("secret"))), headers=SIGNED)
     assert status == 500
     assert dict(headers)[b"x-amzn-errortype"] == b"InternalFailureException"
     answer = orjson.loads(body)
@@ -127,7 +123,7 @@ def test_an_api_that_fails_is_answered_for() -> None:
     assert (logs[1]["status"], logs[1]["code"]) == (500, "Internal")
 
 
-def test_an_answer_that_cannot_be_sent_is_not_followed_by_another() -> None:
+async def test_an_answer_that_cannot_be_sent_is_not_followed_by_another() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
         raise RuntimeError
@@ -138,35 +134,35 @@ def test_an_answer_that_cannot_be_sent_is_not_followed_by_another() -> None:
     sent: list[Message] = []
     scope = {"method": "GET", "raw_path": b"/", "query_string": b"", "headers": SIGNED, "client": None}
     with capture_logs() as logs:
-        asyncio.run(_await(front()(scope, receive, send)))
+        await front()(scope, receive, send)
     assert len(sent) == 1
     assert (logs[-1]["status"], logs[-1]["code"]) == (200, "Internal")
 
 
-def test_a_refusal_is_answered_in_the_apis_own_form() -> None:
+async def test_a_refusal_is_answered_in_the_apis_own_form() -> None:
     with capture_logs() as logs:
-        status, _, body = ask(front(Answering("aws", error=NotFound("thing", "t"))), headers=SIGNED)
+        status, _, body = await ask(front(Answering("aws", error=NotFound("thing", "t"))), headers=SIGNED)
     assert (status, body) == (400, b"thing t does not exist")
     assert [line["code"] for line in logs] == ["NotFound"]
 
 
-def test_a_client_that_went_away_is_not_answered() -> None:
+async def test_a_client_that_went_away_is_not_answered() -> None:
     with capture_logs() as logs:
-        assert ask(front(Answering("aws", error=ClientGone())), headers=SIGNED)[0] == 0
+        assert (await ask(front(Answering("aws", error=ClientGone())), headers=SIGNED))[0] == 0
     assert [line["code"] for line in logs] == ["ClientGone"]
 
 
-def test_a_cancelled_request_stays_cancelled() -> None:
+async def test_a_cancelled_request_stays_cancelled() -> None:
     with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
-        ask(front(Answering("aws", error=asyncio.CancelledError())), headers=SIGNED)
+        await ask(front(Answering("aws", error=asyncio.CancelledError())), headers=SIGNED)
     assert [line["code"] for line in logs] == ["Cancelled"]
 
 
-def test_requests_are_counted() -> None:
+async def test_requests_are_counted() -> None:
     metrics = Metrics()
     app = front(metrics=metrics)
     for _ in range(3):
-        ask(app, headers=SIGNED)
+        await ask(app, headers=SIGNED)
     text = metrics.render().decode()
     assert 'thingmint_requests_total{face="aws",operation="Operation",status="200"} 3.0' in text
     assert 'thingmint_request_seconds_count{face="aws"} 3.0' in text
@@ -190,7 +186,7 @@ class FakeStore:
         (b"/metrics", True, None, 403, b'{"success":false'),
     ],
 )
-def test_probes(path: bytes, ready: bool, client: tuple[str, int] | None, status: int, beginning: bytes) -> None:
+async def test_probes(path: bytes, ready: bool, client: tuple[str, int] | None, status: int, beginning: bytes) -> None:
     store: Any = FakeStore()
     store.ready = ready
     probe = probes(store, Metrics())[path]
@@ -205,6 +201,6 @@ def test_probes(path: bytes, ready: bool, client: tuple[str, int] | None, status
         request_log=RequestLog(Metrics(), cast("Any", Trail())),
         clock=lambda: NOW,
     )
-    got, _, body = ask(app, path=path, client=client)
+    got, _, body = await ask(app, path=path, client=client)
     assert got == status
     assert body.startswith(beginning)

@@ -28,7 +28,7 @@ def piece(body: bytes, *, more: bool = True) -> Message:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-def read(*messages: Message) -> Request:
+async def read(*messages: Message) -> Request:
     """What is made of these messages; nothing ever comes after them."""
     left = list(messages)
 
@@ -37,7 +37,7 @@ def read(*messages: Message) -> Request:
             await asyncio.Event().wait()
         return left.pop(0)
 
-    return asyncio.run(Incoming(SCOPE, receive).whole())
+    return await Incoming(SCOPE, receive).whole()
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def read(*messages: Message) -> Request:
     ],
     ids=["empty", "bare", "one", "two", "three", "largest", "largest in two"],
 )
-def test_requests(messages: list[Message], body: bytes) -> None:
-    assert read(*messages) == Request("POST", b"/a%2Fb", b"c=%20", SCOPE["headers"], body)
+async def test_requests(messages: list[Message], body: bytes) -> None:
+    assert await read(*messages) == Request("POST", b"/a%2Fb", b"c=%20", SCOPE["headers"], body)
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,16 @@ def test_requests(messages: list[Message], body: bytes) -> None:
     ],
     ids=["one", "more to come", "two"],
 )
-def test_too_large(messages: list[Message]) -> None:
+async def test_too_large(messages: list[Message]) -> None:
     with pytest.raises(Invalid) as refused:
-        read(*messages)
+        await read(*messages)
     assert str(refused.value) == "body must be at most 1048576 bytes"
 
 
 @pytest.mark.parametrize("messages", [[GONE], [piece(b"a"), GONE], [piece(b""), piece(b"a"), GONE]])
-def test_a_client_that_goes_away(messages: list[Message]) -> None:
+async def test_a_client_that_goes_away(messages: list[Message]) -> None:
     with pytest.raises(ClientGone):
-        read(*messages)
+        await read(*messages)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_client_that_goes_away(messages: list[Message]) -> None:
     ],
     ids=["none of it", "a piece", "two pieces"],
 )
-def test_a_body_that_does_not_come(messages: list[Message], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_does_not_come(messages: list[Message], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages_module, "_BODY_TIMEOUT", 0.01)
     left = list(messages)
 
@@ -96,22 +96,19 @@ def test_a_body_that_does_not_come(messages: list[Message], monkeypatch: pytest.
             await asyncio.Event().wait()
         return left.pop(0)
 
-    async def main() -> None:
+    with pytest.raises(Invalid) as refused:
         async with asyncio.timeout(1):
             await Incoming({**SCOPE, "headers": [(b"content-length", b"3")]}, receive).whole()
-
-    with pytest.raises(Invalid) as refused:
-        asyncio.run(main())
     assert str(refused.value) == "body did not arrive within 0 seconds"
 
 
-def test_answers() -> None:
+async def test_answers() -> None:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(send_answer(send, Answer(418, [(b"a", b"b")], b"teapot")))
+    await send_answer(send, Answer(418, [(b"a", b"b")], b"teapot"))
     assert sent == [
         {"type": "http.response.start", "status": 418, "headers": [(b"a", b"b"), (b"content-length", b"6")]},
         {"type": "http.response.body", "body": b"teapot"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,7 @@ from thingmint.domain.keys import KeyPair
 from thingmint.services.keypool import KeyPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from typing import Any
+    from collections.abc import AsyncIterator, Callable
 
 
 class Generator:
@@ -48,20 +48,16 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
             await asyncio.sleep(0)
 
 
-def run(
-    scenario: Callable[[KeyPool, Generator], Coroutine[Any, Any, None]], *, size: int, queue_limit: int = 8
-) -> None:
-    async def with_pool() -> None:
-        generator = Generator()
-        pool = KeyPool(size, queue_limit=queue_limit, threads=1, generate=generator)
-        pool.start()
-        try:
-            await scenario(pool, generator)
-        finally:
-            generator.allow(1000)
-            await pool.close()
-
-    asyncio.run(with_pool())
+@contextlib.asynccontextmanager
+async def started(*, size: int, queue_limit: int = 8) -> AsyncIterator[tuple[KeyPool, Generator]]:
+    generator = Generator()
+    pool = KeyPool(size, queue_limit=queue_limit, threads=1, generate=generator)
+    pool.start()
+    try:
+        yield pool, generator
+    finally:
+        generator.allow(1000)
+        await pool.close()
 
 
 async def waiting(pool: KeyPool, account: str, count: int = 1) -> list[asyncio.Task[KeyPair]]:
@@ -73,18 +69,16 @@ async def waiting(pool: KeyPool, account: str, count: int = 1) -> list[asyncio.T
 
 
 class TestFilling:
-    def test_it_is_filled_to_its_size_and_no_further(self) -> None:
-        async def scenario(pool: KeyPool, generator: Generator) -> None:
+    async def test_it_is_filled_to_its_size_and_no_further(self) -> None:
+        async with started(size=5) as (pool, generator):
             generator.allow(100)
             await until(lambda: pool.ready == 5)
             for _ in range(50):
                 await asyncio.sleep(0)
             assert pool.ready == len(generator.made) == 5
 
-        run(scenario, size=5)
-
-    def test_what_is_taken_is_made_anew(self) -> None:
-        async def scenario(pool: KeyPool, generator: Generator) -> None:
+    async def test_what_is_taken_is_made_anew(self) -> None:
+        async with started(size=3) as (pool, generator):
             generator.allow(3)
             await until(lambda: pool.ready == 3)
             taken = [await pool.take("a") for _ in range(3)]
@@ -94,26 +88,20 @@ class TestFilling:
             taken += [await pool.take("a") for _ in range(3)]
             assert len({id(pair) for pair in taken}) == 6
 
-        run(scenario, size=3)
-
-    def test_a_pool_of_size_0_makes_keys_for_those_who_wait(self) -> None:
-        async def scenario(pool: KeyPool, generator: Generator) -> None:
+    async def test_a_pool_of_size_0_makes_keys_for_those_who_wait(self) -> None:
+        async with started(size=0) as (pool, generator):
             generator.allow(100)
             first, second = await asyncio.gather(pool.take("a"), pool.take("b"))
             assert first is not second
             assert pool.ready == 0
             assert len(generator.made) == 2
 
-        run(scenario, size=0)
-
-    def test_nothing_is_generated_on_the_event_loops_thread(self) -> None:
-        async def scenario(pool: KeyPool, generator: Generator) -> None:
+    async def test_nothing_is_generated_on_the_event_loops_thread(self) -> None:
+        async with started(size=2) as (pool, generator):
             generator.allow(100)
             await asyncio.gather(*(pool.take("a") for _ in range(8)))
             assert generator.threads
             assert threading.get_ident() not in generator.threads
-
-        run(scenario, size=2)
 
     async def test_real_keys(self) -> None:
         pool = KeyPool(0)
@@ -140,8 +128,8 @@ class TestFilling:
 
 
 class TestQueueing:
-    def test_accounts_are_served_in_turn(self) -> None:
-        async def scenario(pool: KeyPool, generator: Generator) -> None:
+    async def test_accounts_are_served_in_turn(self) -> None:
+        async with started(size=0) as (pool, generator):
             order: list[str] = []
 
             async def caller(name: str) -> None:
@@ -156,10 +144,8 @@ class TestQueueing:
             await asyncio.gather(*tasks)
             assert order == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
 
-        run(scenario, size=0)
-
-    def test_one_that_comes_later_goes_behind_those_in_the_round(self) -> None:
-        async def scenario(pool: KeyPool, generator: Generator) -> None:
+    async def test_one_that_comes_later_goes_behind_those_in_the_round(self) -> None:
+        async with started(size=0) as (pool, generator):
             first = await waiting(pool, "a", 3)
             generator.allow(1)
             await first[0]
@@ -173,10 +159,8 @@ class TestQueueing:
             generator.allow(1)
             await first[2]
 
-        run(scenario, size=0)
-
-    def test_the_queue_is_bounded(self) -> None:
-        async def scenario(pool: KeyPool, generator: Generator) -> None:
+    async def test_the_queue_is_bounded(self) -> None:
+        async with started(size=0, queue_limit=4) as (pool, generator):
             callers = await waiting(pool, "a", 4)
             with pytest.raises(Throttled) as refused:
                 await pool.take("a")
@@ -186,10 +170,8 @@ class TestQueueing:
             assert len({id(pair) for pair in await asyncio.gather(*callers)}) == 4
             assert pool.waiting == 0
 
-        run(scenario, size=0, queue_limit=4)
-
-    def test_one_account_cannot_keep_another_out(self) -> None:
-        async def scenario(pool: KeyPool, generator: Generator) -> None:
+    async def test_one_account_cannot_keep_another_out(self) -> None:
+        async with started(size=0, queue_limit=4) as (pool, generator):
             crowd = await waiting(pool, "a", 4)
             other = asyncio.create_task(pool.take("b"))
             # The crowd's last gives way, and b then has its turn right after a's first.
@@ -202,10 +184,8 @@ class TestQueueing:
             generator.allow(2)
             await asyncio.gather(*crowd[:3])
 
-        run(scenario, size=0, queue_limit=4)
-
-    def test_nobody_gives_way_to_an_account_that_has_as_many(self) -> None:
-        async def scenario(pool: KeyPool, generator: Generator) -> None:
+    async def test_nobody_gives_way_to_an_account_that_has_as_many(self) -> None:
+        async with started(size=0, queue_limit=4) as (pool, generator):
             callers = [*await waiting(pool, "a", 2), *await waiting(pool, "b", 2)]
             for account in "ab":
                 with pytest.raises(Throttled):
@@ -213,13 +193,11 @@ class TestQueueing:
             generator.allow(4)
             await asyncio.gather(*callers)
 
-        run(scenario, size=0, queue_limit=4)
-
 
 class TestCancellation:
     @pytest.mark.parametrize("others", [0, 1])
-    def test_no_key_is_lost(self, others: int) -> None:
-        async def scenario(pool: KeyPool, generator: Generator) -> None:
+    async def test_no_key_is_lost(self, others: int) -> None:
+        async with started(size=0) as (pool, generator):
             [leaving] = await waiting(pool, "a")
             staying = await waiting(pool, "b", others)
             [future] = list(pool._waiting["a"])
@@ -231,20 +209,16 @@ class TestCancellation:
             [pair] = generator.made
             assert (await staying[0] if others else pool._ready[0]) is pair
 
-        run(scenario, size=0)
-
-    def test_one_that_left_the_queue_gets_none(self) -> None:
-        async def scenario(pool: KeyPool, generator: Generator) -> None:
+    async def test_one_that_left_the_queue_gets_none(self) -> None:
+        async with started(size=0) as (pool, generator):
             [leaving, staying] = await waiting(pool, "a", 2)
             leaving.cancel()
             generator.allow(1)
             await staying
             assert leaving.cancelled()
 
-        run(scenario, size=0)
-
-    def test_one_that_left_makes_room(self) -> None:
-        async def scenario(pool: KeyPool, generator: Generator) -> None:
+    async def test_one_that_left_makes_room(self) -> None:
+        async with started(size=0, queue_limit=4) as (pool, generator):
             for task in await waiting(pool, "a", 4):
                 task.cancel()
             await asyncio.sleep(0)
@@ -252,12 +226,10 @@ class TestCancellation:
             outcomes = await asyncio.gather(*(pool.take("a") for _ in range(4)), return_exceptions=True)
             assert [type(outcome) for outcome in outcomes] == [KeyPair] * 4
 
-        run(scenario, size=0, queue_limit=4)
-
 
 class TestClosing:
-    def test_whoever_waits_is_refused_and_so_are_all_that_come(self) -> None:
-        async def scenario(pool: KeyPool, generator: Generator) -> None:
+    async def test_whoever_waits_is_refused_and_so_are_all_that_come(self) -> None:
+        async with started(size=2) as (pool, generator):
             callers = await waiting(pool, "a", 3)
             generator.allow(1000)
             await pool.close()
@@ -266,5 +238,3 @@ class TestClosing:
             with pytest.raises(Unavailable):
                 await pool.take("a")
             assert pool.ready == pool.waiting == 0
-
-        run(scenario, size=2)
