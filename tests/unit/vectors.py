@@ -40,6 +40,16 @@ class FakeClock:
         self.now += timedelta(**delta)
 
 
+class FakeMonotonic:
+    """As time.monotonic, which counts from anywhere."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @functools.cache
 def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)

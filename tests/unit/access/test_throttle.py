@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.vectors import FakeMonotonic
 from thingmint.access import throttle as throttle_module
 from thingmint.access.throttle import AWS_RATES, Rate, Throttle, throttle_for
 from thingmint.domain.errors import Throttled
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def passes(throttle: Throttle, tries: int, account: str = "a", operation: str = "CreateThing") -> int:
@@ -40,7 +33,7 @@ def passes(throttle: Throttle, tries: int, account: str = "a", operation: str = 
     ],
 )
 def test_rates(rate: Rate, steps: list[tuple[float, int]]) -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     throttle = Throttle(rate, {}, clock)
     for seconds, expected in steps:
         clock.now += seconds + 1e-6  # whatever fractions of a second are lost in sums
@@ -49,7 +42,7 @@ def test_rates(rate: Rate, steps: list[tuple[float, int]]) -> None:
 
 @pytest.mark.parametrize("rate", [Rate(10, 10), Rate(0.5, 1), Rate(350, 350), Rate(3, 1)])
 def test_whoever_waits_as_long_as_told_is_let_through(rate: Rate) -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     throttle = Throttle(rate, {}, clock)
     passes(throttle, int(rate.burst))
     for _ in range(50):
@@ -61,7 +54,7 @@ def test_whoever_waits_as_long_as_told_is_let_through(rate: Rate) -> None:
 
 
 def test_each_account_and_operation_has_a_bucket_of_its_own() -> None:
-    throttle = Throttle(Rate(1, 2), {"DescribeThing": Rate(1, 5)}, Clock())
+    throttle = Throttle(Rate(1, 2), {"DescribeThing": Rate(1, 5)}, FakeMonotonic())
     for account in ("a", "b"):
         assert passes(throttle, 10, account) == 2
         assert passes(throttle, 10, account, "DeleteThing") == 2
@@ -70,7 +63,7 @@ def test_each_account_and_operation_has_a_bucket_of_its_own() -> None:
 
 def test_buckets_that_are_not_used_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle_module, "_MAX_BUCKETS", 3)
-    throttle = Throttle(Rate(1, 1), {}, Clock())
+    throttle = Throttle(Rate(1, 1), {}, FakeMonotonic())
     for account in ("a", "b", "c"):
         assert passes(throttle, 2, account) == 1
     assert passes(throttle, 1, "a") == 0  # used again, so b goes

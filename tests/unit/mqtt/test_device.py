@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -24,9 +24,6 @@ from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.packets import ConnAck, Connect, Disconnect, PingReq
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rights import Rights
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
 
 SCOPE = Scope("111122223333", "us-east-1")
 PEER = Peer("192.0.2.1", 40001, fingerprint="a" * 64)
@@ -142,175 +139,135 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(test)
+async def test_a_peer_that_goes_while_it_is_judged_is_forgotten() -> None:
+    setting = Setting()
+    setting.send(Connect(5, "c"))
+    await settle()
+    assert (len(setting.hub), setting.admission.asked) == (1, 1)
+    setting.device.connection_lost(None)
+    setting.admission.go.set()
+    await settle()
+    assert len(setting.hub) == 0
+    assert setting.broker.opened == 0  # and takes nobody's session over
 
 
-def test_a_peer_that_goes_while_it_is_judged_is_forgotten() -> None:
-    async def test() -> None:
-        setting = Setting()
-        setting.send(Connect(5, "c"))
-        await settle()
-        assert (len(setting.hub), setting.admission.asked) == (1, 1)
-        setting.device.connection_lost(None)
-        setting.admission.go.set()
-        await settle()
-        assert len(setting.hub) == 0
-        assert setting.broker.opened == 0  # and takes nobody's session over
-
-    run(test())
-
-
-def test_a_change_that_comes_before_it_is_followed_is_seen() -> None:
+async def test_a_change_that_comes_before_it_is_followed_is_seen() -> None:
     """What was read is read again if anything at all was news meanwhile."""
 
-    async def test() -> None:
-        setting = Setting()
-        setting.send(Connect(5, "c"))
-        await settle()
-        setting.watcher.news += 1
-        setting.admission.go.set()
-        await settle()
-        assert setting.admission.asked == 2
-
-    run(test())
+    setting = Setting()
+    setting.send(Connect(5, "c"))
+    await settle()
+    setting.watcher.news += 1
+    setting.admission.go.set()
+    await settle()
+    assert setting.admission.asked == 2
 
 
-def test_a_change_of_what_is_followed_is_judged_again() -> None:
-    async def test() -> None:
-        setting = Setting()
-        await setting.connect()
-        assert setting.admission.asked == 1
-        setting.hub.changed([ACCOUNT])
-        await settle()
-        assert setting.admission.asked == 2
-
-    run(test())
+async def test_a_change_of_what_is_followed_is_judged_again() -> None:
+    setting = Setting()
+    await setting.connect()
+    assert setting.admission.asked == 1
+    setting.hub.changed([ACCOUNT])
+    await settle()
+    assert setting.admission.asked == 2
 
 
-def test_other_news_are_no_reason_to_judge_again() -> None:
+async def test_other_news_are_no_reason_to_judge_again() -> None:
     """Else nobody would ever be done with it while others are changed all the time."""
 
-    async def test() -> None:
-        setting = Setting()
-        await setting.connect()
-        setting.admission.go.clear()
-        setting.hub.changed([ACCOUNT])
-        await settle()
-        setting.watcher.news += 1
-        setting.admission.go.set()
-        await settle()
-        assert setting.admission.asked == 2
-
-    run(test())
+    setting = Setting()
+    await setting.connect()
+    setting.admission.go.clear()
+    setting.hub.changed([ACCOUNT])
+    await settle()
+    setting.watcher.news += 1
+    setting.admission.go.set()
+    await settle()
+    assert setting.admission.asked == 2
 
 
-def test_a_change_while_it_is_judged_again() -> None:
-    async def test() -> None:
-        setting = Setting()
-        await setting.connect()
-        setting.admission.go.clear()
-        setting.hub.changed([ACCOUNT])
-        await settle()
-        setting.hub.changed([ACCOUNT])
-        setting.admission.go.set()
-        await settle()
-        assert setting.admission.asked == 3
-
-    run(test())
+async def test_a_change_while_it_is_judged_again() -> None:
+    setting = Setting()
+    await setting.connect()
+    setting.admission.go.clear()
+    setting.hub.changed([ACCOUNT])
+    await settle()
+    setting.hub.changed([ACCOUNT])
+    setting.admission.go.set()
+    await settle()
+    assert setting.admission.asked == 3
 
 
 @pytest.mark.parametrize(
     ("error", "reason"),
     [(Unavailable("The store is gone"), Reason.SERVER_BUSY), (KeyError("a bug"), Reason.UNSPECIFIED_ERROR)],
 )
-def test_whoever_cannot_be_judged_again_does_not_stay(error: Exception, reason: Reason) -> None:
-    async def test() -> None:
-        setting = Setting()
-        await setting.connect()
-        setting.admission.error = error
-        setting.hub.changed([ACCOUNT])
-        await settle()
-        assert setting.heard()[-1] == Disconnect(reason)
-        assert setting.transport.closed
-
-    run(test())
+async def test_whoever_cannot_be_judged_again_does_not_stay(error: Exception, reason: Reason) -> None:
+    setting = Setting()
+    await setting.connect()
+    setting.admission.error = error
+    setting.hub.changed([ACCOUNT])
+    await settle()
+    assert setting.heard()[-1] == Disconnect(reason)
+    assert setting.transport.closed
 
 
-def test_keep_alive() -> None:
-    async def test() -> None:
-        setting = Setting()
-        await setting.connect(keep_alive=60)
-        now = asyncio.get_running_loop().time()
-        setting.device.check(now + 89)
-        assert setting.heard()[1:] == []
-        setting.device.check(now + 91)
-        assert setting.transport.closed
-        assert setting.heard()[-1] == Disconnect(Reason.KEEP_ALIVE_TIMEOUT)
-
-    run(test())
+async def test_keep_alive() -> None:
+    setting = Setting()
+    await setting.connect(keep_alive=60)
+    now = asyncio.get_running_loop().time()
+    setting.device.check(now + 89)
+    assert setting.heard()[1:] == []
+    setting.device.check(now + 91)
+    assert setting.transport.closed
+    assert setting.heard()[-1] == Disconnect(Reason.KEEP_ALIVE_TIMEOUT)
 
 
-def test_a_gateway_that_cannot_follow_lets_nobody_in() -> None:
-    async def test() -> None:
-        async def look() -> None:
-            raise Unavailable("The store is gone")
+async def test_a_gateway_that_cannot_follow_lets_nobody_in() -> None:
+    async def look() -> None:
+        raise Unavailable("The store is gone")
 
-        setting = Setting()
-        setting.watcher.blind, setting.watcher.look = True, look
-        await setting.connect()
-        assert setting.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
-        assert (setting.broker.opened, len(setting.hub)) == (0, 0)
-
-    run(test())
+    setting = Setting()
+    setting.watcher.blind, setting.watcher.look = True, look
+    await setting.connect()
+    assert setting.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
+    assert (setting.broker.opened, len(setting.hub)) == (0, 0)
 
 
-def test_a_gateway_that_was_held_up_looks_first() -> None:
-    async def test() -> None:
-        async def look() -> None:
-            setting.watcher.blind = False
+async def test_a_gateway_that_was_held_up_looks_first() -> None:
+    async def look() -> None:
+        setting.watcher.blind = False
 
-        setting = Setting()
-        setting.watcher.blind, setting.watcher.look = True, look
-        await setting.connect()
-        assert setting.broker.opened == 1
-
-    run(test())
+    setting = Setting()
+    setting.watcher.blind, setting.watcher.look = True, look
+    await setting.connect()
+    assert setting.broker.opened == 1
 
 
-def test_a_broker_that_is_full() -> None:
-    async def test() -> None:
-        setting = Setting()
-        setting.broker.error = Throttled("Too many sessions")
-        await setting.connect()
-        assert setting.heard() == [ConnAck(Reason.SERVER_BUSY)]
-        assert setting.transport.closed
-        assert len(setting.hub) == 0
-
-    run(test())
+async def test_a_broker_that_is_full() -> None:
+    setting = Setting()
+    setting.broker.error = Throttled("Too many sessions")
+    await setting.connect()
+    assert setting.heard() == [ConnAck(Reason.SERVER_BUSY)]
+    assert setting.transport.closed
+    assert len(setting.hub) == 0
 
 
-def test_a_device_that_takes_no_answers_is_not_read_from() -> None:
-    async def test() -> None:
-        setting = Setting()
-        await setting.connect()
-        setting.transport.unread = 300 * 1024
-        setting.send(PingReq())
-        assert not setting.transport.reading
-        setting.transport.unread = 0
-        setting.device.resume_writing()
-        assert setting.transport.reading
-
-    run(test())
+async def test_a_device_that_takes_no_answers_is_not_read_from() -> None:
+    setting = Setting()
+    await setting.connect()
+    setting.transport.unread = 300 * 1024
+    setting.send(PingReq())
+    assert not setting.transport.reading
+    setting.transport.unread = 0
+    setting.device.resume_writing()
+    assert setting.transport.reading
 
 
-def test_devices_have_turns() -> None:
-    async def test() -> None:
-        setting = Setting()
-        await setting.connect()
-        setting.device.data_received(encode(PingReq(), 5) * 10_000)
-        assert not setting.transport.reading
-        await settle()
-        assert setting.transport.reading
-
-    run(test())
+async def test_devices_have_turns() -> None:
+    setting = Setting()
+    await setting.connect()
+    setting.device.data_received(encode(PingReq(), 5) * 10_000)
+    assert not setting.transport.reading
+    await settle()
+    assert setting.transport.reading

@@ -107,11 +107,11 @@ async def test_it_looks_back_from_where_it_last_saw_everything() -> None:
 
 
 @pytest.mark.parametrize("error", [Unavailable("gone"), KeyError("a bug")])
-def test_nobody_stays_unwatched(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+async def test_nobody_stays_unwatched(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(module, "POLL_EVERY", 0)
     monkeypatch.setattr(module, "_BLIND_AFTER", -1)
 
-    async def test() -> None:
+    with capture_logs() as logs:
         outbox = Outbox()
         watcher, _, connection = watching(outbox)
         outbox.error = error
@@ -126,7 +126,4 @@ def test_nobody_stays_unwatched(monkeypatch: pytest.MonkeyPatch, error: Exceptio
         assert connection.told == 1, "it went on"
         task.cancel()
         await asyncio.wait([task])
-
-    with capture_logs() as logs:
-        asyncio.run(test())
     assert [line["event"] for line in logs] == ["the outbox cannot be followed"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from tests.unit.vectors import FakeMonotonic
 from thingmint.domain.arns import Scope
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.interface import Broker, Message, Opening, QoS, Subscription
@@ -20,14 +21,6 @@ Answer = TypeVar("Answer")
 
 HERE = Scope("111122223333", "eu-central-1")
 ELSEWHERE = Scope("444455556666", "eu-central-1")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Got(NamedTuple):
@@ -127,8 +120,8 @@ def message(topic: str, text: str = "m", qos: QoS = 1, *, retain: bool = False, 
     return Message(topic, text.encode(), qos, retain)
 
 
-def broker_with(clock: Clock | None = None, **limits: Any) -> EmbeddedBroker:
-    return EmbeddedBroker(EmbeddedLimits(**limits), clock or Clock())
+def broker_with(clock: FakeMonotonic | None = None, **limits: Any) -> EmbeddedBroker:
+    return EmbeddedBroker(EmbeddedLimits(**limits), clock or FakeMonotonic())
 
 
 def naive_match(filter: str, topic: str) -> bool:

@@ -13,11 +13,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.unit.vectors import FakeMonotonic
 from thingmint.domain.arns import Scope
 from thingmint.mqtt.broker.interface import QoS, Subscription
 from thingmint.mqtt.protocol.reasons import Reason
 
-from .helpers import ELSEWHERE, HERE, Clock, Device, broker_with, message, naive_match
+from .helpers import ELSEWHERE, HERE, Device, broker_with, message, naive_match
 
 Who = tuple[Scope, str]
 Expected = tuple[str, int, bool, bool]  # text, QoS, retain, again
@@ -72,7 +73,7 @@ class NaiveSession:
 
 
 class NaiveBroker:
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: FakeMonotonic) -> None:
         self.clock = clock
         self.sessions: dict[Who, NaiveSession] = {}
         self.retained: dict[tuple[Scope, str], tuple[NaiveMessage, str]] = {}
@@ -155,7 +156,7 @@ class NaiveBroker:
 class Brokers(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.clock = Clock()
+        self.clock = FakeMonotonic()
         self.broker = broker_with(self.clock)
         self.naive = NaiveBroker(self.clock)
         self.devices: dict[Who, Device] = {}

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from tests.unit.vectors import FakeMonotonic
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Throttled
 from thingmint.mqtt.broker.limits import Bound
 from thingmint.mqtt.broker.messages import size_of
 from thingmint.mqtt.protocol.reasons import Reason
 
-from .helpers import ELSEWHERE, HERE, Clock, Device, broker_with, message
+from .helpers import ELSEWHERE, HERE, Device, broker_with, message
 
 SIZE = size_of(message("a", "12345"))
 PLENTY = Bound(1000, 1_000_000)
@@ -164,7 +165,7 @@ def test_retained_messages_for_which_there_is_no_room_are_dropped() -> None:
 
 
 def test_what_has_expired_makes_room() -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     broker = broker_with(clock, queued_per_session=Bound(4, 10_000))
     device = Device(broker, receive_maximum=1)
     device.subscribe("a")

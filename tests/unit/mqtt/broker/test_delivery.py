@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from tests.unit.vectors import FakeMonotonic
 from thingmint.mqtt.broker.interface import QoS, Subscription
 from thingmint.mqtt.protocol.packets import MessageProperties
 from thingmint.mqtt.protocol.reasons import Reason
 
-from .helpers import HERE, Clock, Device, broker_with, message
+from .helpers import HERE, Device, broker_with, message
 
 
 @pytest.mark.parametrize(("published", "granted", "delivered"), [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1)])
@@ -243,7 +244,7 @@ def test_many_filters_in_one_subscribe() -> None:
 
 @pytest.mark.parametrize("waits", [0.0, 1.0, 9.1, 9.9])
 def test_what_a_message_waited_is_taken_off_its_expiry(waits: float) -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     device = Device(broker_with(clock))
     device.subscribe("a")
     device.link.pause()
@@ -258,7 +259,7 @@ def test_what_a_message_waited_is_taken_off_its_expiry(waits: float) -> None:
 
 @pytest.mark.parametrize("waits", [10.0, 11.0])
 def test_expired_messages_are_not_delivered(waits: float) -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker)
     device.subscribe("a")
@@ -273,7 +274,7 @@ def test_expired_messages_are_not_delivered(waits: float) -> None:
 
 
 def test_what_was_delivered_before_is_delivered_again_though_it_expired() -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker, receive_maximum=1)
     device.subscribe("a")

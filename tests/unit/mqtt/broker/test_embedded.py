@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.unit.vectors import FakeMonotonic
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.protocol.reasons import Reason
 
-from .helpers import ELSEWHERE, HERE, Clock, Device, broker_with, message
+from .helpers import ELSEWHERE, HERE, Device, broker_with, message
 
 if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Broker
@@ -48,7 +49,7 @@ def test_scopes_are_apart(other: Scope) -> None:
     assert not Device(broker, scope=other).link.session_present
 
 
-def test_stop() -> None:
+async def test_stop() -> None:
     broker = broker_with()
     device, away = Device(broker), Device(broker, "away")
     device.subscribe("$share/g/a")
@@ -57,7 +58,7 @@ def test_stop() -> None:
         device.publish("a", qos=1)
     away.link.close()
     count = len(device.got)
-    asyncio.run(broker.stop())
+    await broker.stop()
     assert device.losses == [Reason.SERVER_SHUTTING_DOWN]
     assert away.losses == []
     assert len(device.got) == count
@@ -68,12 +69,12 @@ def test_stop() -> None:
     assert broker.usage.queued.count == 0
     with pytest.raises(Unavailable):
         Device(broker)
-    asyncio.run(broker.stop())
+    await broker.stop()
 
 
 async def test_sessions_expire_by_themselves_between_start_and_stop() -> None:
     before = asyncio.all_tasks()
-    clock = Clock()
+    clock = FakeMonotonic()
     broker = EmbeddedBroker(clock=clock, tick=0)
     await broker.start()
     Device(broker, expiry=5).link.close()

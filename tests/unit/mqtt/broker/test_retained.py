@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.vectors import FakeMonotonic
 from thingmint.mqtt.broker.interface import QoS, Subscription
 from thingmint.mqtt.protocol.reasons import Reason
 
-from .helpers import HERE, Clock, Device, Got, broker_with, message
+from .helpers import HERE, Device, Got, broker_with, message
 
 
 @pytest.mark.parametrize(("published", "granted", "delivered"), [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1)])
@@ -94,7 +95,7 @@ def test_no_local_holds_for_them() -> None:
 @pytest.mark.parametrize(("seconds", "remaining"), [(0, 10), (3.5, 7), (9.9, 1), (10, None), (11, None)])
 @pytest.mark.parametrize("swept", [False, True])
 def test_they_expire(seconds: float, remaining: int | None, swept: bool) -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker)
     device.publish("a", retain=True, message_expiry=10)
@@ -110,7 +111,7 @@ def test_they_expire(seconds: float, remaining: int | None, swept: bool) -> None
 
 
 def test_one_that_took_the_place_of_another_has_an_expiry_of_its_own() -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker)
     device.publish("a", "1", retain=True, message_expiry=10)
@@ -197,7 +198,7 @@ def test_those_of_qos_0_that_wait_end_with_the_connection() -> None:
 
 
 def test_those_of_qos_0_that_wait_expire() -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker)
     device.publish("a", "expires", 0, retain=True, message_expiry=10)

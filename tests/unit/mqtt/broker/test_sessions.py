@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.vectors import FakeMonotonic
 from thingmint.mqtt.protocol.reasons import Reason
 
-from .helpers import HERE, Clock, Device, broker_with, message
+from .helpers import HERE, Device, broker_with, message
 
 
 def test_a_session_is_resumed() -> None:
@@ -146,7 +147,7 @@ def test_the_will_of_one_that_is_taken_over_reaches_its_successor() -> None:
 )
 @pytest.mark.parametrize("swept", [False, True])
 def test_expiry(expiry: int, changed: int | None, seconds: float, present: bool, swept: bool) -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker, expiry=expiry)
     device.subscribe("a")
@@ -167,7 +168,7 @@ def test_expiry(expiry: int, changed: int | None, seconds: float, present: bool,
 
 
 def test_a_session_that_is_resumed_does_not_expire_by_its_former_deadline() -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     broker = broker_with(clock)
     Device(broker, expiry=10).link.close()
     clock.now += 5
@@ -181,7 +182,7 @@ def test_a_session_that_is_resumed_does_not_expire_by_its_former_deadline() -> N
 
 
 def test_the_expiry_of_the_latest_connection_counts() -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     broker = broker_with(clock)
     Device(broker, expiry=600).link.close()
     Device(broker, expiry=0).link.close()
@@ -226,7 +227,7 @@ def test_the_broker_forgets_filters_that_nobody_has() -> None:
 
 
 def test_the_broker_forgets_scopes_that_hold_nothing() -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker)
     device.publish("a", retain=True, message_expiry=5)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.vectors import FakeMonotonic
 from thingmint.mqtt.broker.limits import Bound
 from thingmint.mqtt.protocol.reasons import Reason
 
-from .helpers import HERE, Clock, Device, broker_with, message
+from .helpers import HERE, Device, broker_with, message
 
 
 def test_members_take_turns() -> None:
@@ -89,7 +90,7 @@ def test_one_who_has_no_room_is_passed_over() -> None:
 
 @pytest.mark.parametrize("how", ["discard", "expiry", "clean start", "taken over"])
 def test_what_a_member_did_not_acknowledge_goes_to_another_when_its_session_ends(how: str) -> None:
-    clock = Clock()
+    clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker, expiry=0 if how == "taken over" else 10, receive_maximum=2)
     device.subscribe("$share/g/a")
