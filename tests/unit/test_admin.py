@@ -35,20 +35,16 @@ def mode(path: Path) -> int | None:
         return None
 
 
-def with_socket(path: Path, act: Callable[[], Any]) -> Any:
+async def with_socket(path: Path, act: Callable[[], Any]) -> Any:
     """What ``act`` returns, in a thread, while a server listens."""
-
-    async def main() -> Any:
-        admin = AdminSocket(path, {"extend": extend, "fail": fail})
-        await admin.start()
-        assert mode(path) == 0o600
-        try:
-            return await asyncio.to_thread(act)
-        finally:
-            await admin.stop()
-            assert mode(path) is None
-
-    return asyncio.run(main())
+    admin = AdminSocket(path, {"extend": extend, "fail": fail})
+    await admin.start()
+    assert mode(path) == 0o600
+    try:
+        return await asyncio.to_thread(act)
+    finally:
+        await admin.stop()
+        assert mode(path) is None
 
 
 @pytest.fixture(params=[20, 99, 100, 108, 240])
@@ -62,10 +58,10 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return folder / "admin.sock"
 
 
-def test_a_command(path: Path) -> None:
+async def test_a_command(path: Path) -> None:
     before = os.umask(0)
     try:
-        assert with_socket(path, lambda: call(path, "extend", names=["a"], times=2)) == {"added": ["a", "a"]}
+        assert await with_socket(path, lambda: call(path, "extend", names=["a"], times=2)) == {"added": ["a", "a"]}
     finally:
         os.umask(before)
 
@@ -75,13 +71,13 @@ def short(tmp_path: Path) -> Path:
     return tmp_path / "admin.sock"
 
 
-def test_one_after_the_other_and_large_ones(short: Path) -> None:
+async def test_one_after_the_other_and_large_ones(short: Path) -> None:
     names = ["x" * 1000] * 500
 
     def act() -> list[Any]:
         return [call(short, "extend", names=names), call(short, "extend", names=[])]
 
-    assert with_socket(short, act) == [{"added": names}, {"added": []}]
+    assert await with_socket(short, act) == [{"added": names}, {"added": []}]
 
 
 @pytest.mark.parametrize(
@@ -92,20 +88,20 @@ def test_one_after_the_other_and_large_ones(short: Path) -> None:
         ("extend", {"nonsense": 1}, "the running server failed: "),
     ],
 )
-def test_refusals(short: Path, command: str, arguments: dict[str, Any], message: str) -> None:
+async def test_refusals(short: Path, command: str, arguments: dict[str, Any], message: str) -> None:
     def act() -> str:
         with capture_logs(), pytest.raises(AdminError) as refused:
             call(short, command, **arguments)
         return str(refused.value)
 
-    assert with_socket(short, act).startswith(message)
+    assert (await with_socket(short, act)).startswith(message)
 
 
 @pytest.mark.parametrize(
     "line",
     [b"", b"\n", b"{", b"[]\n", b"1\n", b"null\n", b"{}\n", b'{"command": []}\n', b'{"command": {}}\n', b"\xff\n"],
 )
-def test_whatever_is_sent_the_server_goes_on(short: Path, line: bytes) -> None:
+async def test_whatever_is_sent_the_server_goes_on(short: Path, line: bytes) -> None:
     def act() -> tuple[bytes, Any]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(10)
@@ -115,12 +111,12 @@ def test_whatever_is_sent_the_server_goes_on(short: Path, line: bytes) -> None:
             answer = sock.makefile("rb").readline()
         return answer, call(short, "extend", names=[])
 
-    answer, afterwards = with_socket(short, act)
+    answer, afterwards = await with_socket(short, act)
     assert "does not know that command" in orjson.loads(answer)["error"]
     assert afterwards == {"added": []}
 
 
-def test_a_line_without_end_is_dropped(short: Path) -> None:
+async def test_a_line_without_end_is_dropped(short: Path) -> None:
     def act() -> Any:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(10)
@@ -132,15 +128,15 @@ def test_a_line_without_end_is_dropped(short: Path) -> None:
                 pass
         return call(short, "extend", names=[])
 
-    assert with_socket(short, act) == {"added": []}
+    assert await with_socket(short, act) == {"added": []}
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_nobody_answers(short: Path, there: bool) -> None:
+async def test_nobody_answers(short: Path, there: bool) -> None:
     if there:  # left by one that was killed
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.bind(str(short))
     with pytest.raises(AdminError, match="does not answer on"):
         call(short, "extend", names=[])
     if there:
-        assert with_socket(short, lambda: call(short, "extend", names=["a"])) == {"added": ["a"]}
+        assert await with_socket(short, lambda: call(short, "extend", names=["a"])) == {"added": ["a"]}

@@ -126,26 +126,23 @@ class Nap:
             raise asyncio.CancelledError
 
 
-def keep_renewed(listener: Listener, monkeypatch: pytest.MonkeyPatch, naps: int, names: list[str]) -> Nap:
+async def keep_renewed(listener: Listener, monkeypatch: pytest.MonkeyPatch, naps: int, names: list[str]) -> Nap:
     nap = Nap(listener.clock, naps)
     monkeypatch.setattr(asyncio, "sleep", nap.sleep)
 
-    async def main() -> None:
+    with pytest.raises(asyncio.CancelledError):
         async with asyncio.timeout(10):
             await listener.tls.keep_renewed(lambda: names)
-
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(main())
     return nap
 
 
-def test_it_is_kept_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_kept_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listener = Listener(tmp_path, timedelta(hours=3))
     names = list(NAMES)
     listener.tls.renew(names)
     first = listener.served()
     names.append("iot.example.org")
-    nap = keep_renewed(listener, monkeypatch, 6, names)
+    nap = await keep_renewed(listener, monkeypatch, 6, names)
     second = listener.served("iot.example.org")
     assert second.serial_number != first.serial_number
     assert second.not_valid_after_utc > listener.clock.now
@@ -154,16 +151,16 @@ def test_it_is_kept_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert sum(nap.lengths[:2]) == pytest.approx(7200, abs=1)
 
 
-def test_a_clock_that_was_set_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_clock_that_was_set_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listener = Listener(tmp_path)
     listener.tls.renew(NAMES)
     first = listener.served()
     listener.clock.advance(days=89)
-    keep_renewed(listener, monkeypatch, 1, NAMES)
+    await keep_renewed(listener, monkeypatch, 1, NAMES)
     assert listener.served().serial_number != first.serial_number
 
 
-def test_a_renewal_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_renewal_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listener = Listener(tmp_path)
     listener.tls.renew(NAMES)
     first = listener.served()
@@ -178,7 +175,7 @@ def test_a_renewal_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest
         return make(**arguments)
 
     monkeypatch.setattr(tempfile, "NamedTemporaryFile", full_at_first)
-    keep_renewed(listener, monkeypatch, 4, NAMES)
+    await keep_renewed(listener, monkeypatch, 4, NAMES)
     assert listener.served().serial_number != first.serial_number
 
 

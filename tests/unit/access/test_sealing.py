@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import sqlite3
 import stat
@@ -27,7 +26,7 @@ from thingmint.store import audit as sql
 from thingmint.store.sqlite import SQLiteReader, SQLiteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
 
     from thingmint.store.engine import Body, Transaction
 
@@ -49,15 +48,13 @@ class Trail:
     def sealer(self, store: Any) -> Sealer:
         return Sealer(store, KEY, self.file, self.clock, self.retention)
 
-    def with_store(self, work: Callable[[SQLiteStore, Sealer], Awaitable[None]]) -> None:
-        async def main() -> None:
-            store = SQLiteStore(self.database)
-            try:
-                await work(store, self.sealer(store))
-            finally:
-                await store.close()
-
-        asyncio.run(main())
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[tuple[SQLiteStore, Sealer]]:
+        store = SQLiteStore(self.database)
+        try:
+            yield store, self.sealer(store)
+        finally:
+            await store.close()
 
     async def add(self, store: SQLiteStore, count: int, **step: float) -> None:
         rows = []
@@ -76,48 +73,49 @@ class Trail:
         with contextlib.closing(sqlite3.connect(self.database)) as connection, connection:
             work(connection)
 
-    def verify(self, *, kept: bool = True) -> tuple[int, int]:
+    async def verify(self, *, kept: bool = True) -> tuple[int, int]:
         """The chain's end and how many checkpoints there are."""
-        found = self.verified(kept=kept)
+        found = await self.verified(kept=kept)
         return found.end, found.checkpoints
 
-    def verified(self, *, kept: bool = True) -> Verified:
+    async def verified(self, *, kept: bool = True) -> Verified:
         """As the command does; ``kept`` says whether the checkpoints outside the store are at hand."""
         reader = SQLiteReader(self.database)
         try:
-            return asyncio.run(verify(reader, KEY.public_key(), list(read_checkpoints(self.file)) if kept else []))
+            return await verify(reader, KEY.public_key(), list(read_checkpoints(self.file)) if kept else [])
         finally:
             reader.close()
 
-    def found(self, *, kept: bool = True) -> Tampering:
+    async def found(self, *, kept: bool = True) -> Tampering:
         with pytest.raises(Tampering) as caught:
-            self.verify(kept=kept)
+            await self.verify(kept=kept)
         return caught.value
 
 
-@functools.cache
-def sealed() -> tuple[bytes, bytes]:
+async def sealed() -> tuple[bytes, bytes]:
     """A database of 17 records with checkpoints after 5, 10 and 15, and the file of these."""
     with tempfile.TemporaryDirectory() as folder:
         trail = Trail(Path(folder))
-
-        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+        async with trail.opened() as (store, sealer):
             for _ in range(3):
                 await trail.add(store, 5)
                 await sealer.seal()
                 await sealer.checkpoint()
             await trail.add(store, 2)
             await sealer.seal()
-
-        trail.with_store(work)
         return trail.database.read_bytes(), trail.file.read_bytes()
 
 
+_sealed: list[tuple[bytes, bytes]] = []
+
+
 @pytest.fixture
-def trail(tmp_path: Path) -> Trail:
+async def trail(tmp_path: Path) -> Trail:
     """A copy of ``sealed``, to do things to."""
     made = Trail(tmp_path)
-    for path, content in zip((made.database, made.file), sealed(), strict=True):
+    if not _sealed:
+        _sealed.append(await sealed())
+    for path, content in zip((made.database, made.file), _sealed[0], strict=True):
         path.write_bytes(content)
     return made
 
@@ -190,54 +188,43 @@ def all_of(*edits: Callable[[sqlite3.Connection], object]) -> Callable[[sqlite3.
     return edit
 
 
-def test_what_nobody_touched(trail: Trail) -> None:
-    assert trail.verify() == (17, 3)
-    assert trail.verify(kept=False) == (17, 3)
+async def test_what_nobody_touched(trail: Trail) -> None:
+    assert await trail.verify() == (17, 3)
+    assert await trail.verify(kept=False) == (17, 3)
 
 
-def test_what_no_checkpoint_covers_is_counted(trail: Trail) -> None:
-    assert trail.verified() == Verified(end=17, checkpoints=3, records=17, uncovered=2, unsealed=0)
-
-    async def add(store: SQLiteStore, sealer: Sealer) -> None:
-        del sealer
+async def test_what_no_checkpoint_covers_is_counted(trail: Trail) -> None:
+    assert await trail.verified() == Verified(end=17, checkpoints=3, records=17, uncovered=2, unsealed=0)
+    async with trail.opened() as (store, _):
         await trail.add(store, 3)
-
-    trail.with_store(add)
-    assert trail.verified() == Verified(end=17, checkpoints=3, records=17, uncovered=2, unsealed=3)
-
-    async def close(store: SQLiteStore, sealer: Sealer) -> None:
-        del store
+    assert await trail.verified() == Verified(end=17, checkpoints=3, records=17, uncovered=2, unsealed=3)
+    async with trail.opened() as (_, sealer):
         await sealer.close()
-
-    trail.with_store(close)
-    assert trail.verified() == Verified(end=20, checkpoints=4, records=20, uncovered=0, unsealed=0)
+    assert await trail.verified() == Verified(end=20, checkpoints=4, records=20, uncovered=0, unsealed=0)
     trail.edit(lambda c: c.execute("DELETE FROM audit_checkpoints"))
-    assert trail.verified(kept=False) == Verified(end=20, checkpoints=0, records=20, uncovered=20, unsealed=0)
+    assert await trail.verified(kept=False) == Verified(end=20, checkpoints=0, records=20, uncovered=20, unsealed=0)
 
 
 @pytest.mark.parametrize("column", ["record", "account", "id"])
 @pytest.mark.parametrize("value", ["x'7b7d'", "x'ff'", "CAST(x'ff' AS TEXT)", "CAST(record AS BLOB)", "7.5"])
-def test_what_is_no_text_is_an_altered_record(trail: Trail, column: str, value: str) -> None:
+async def test_what_is_no_text_is_an_altered_record(trail: Trail, column: str, value: str) -> None:
     trail.edit(lambda c: c.execute(f"UPDATE audit_records SET {column} = {value} WHERE sequence = 7"))
-    found = trail.found()
+    found = await trail.found()
     assert (found.sequence, str(found)[:20]) == (7, "record 7 was altered")
 
 
-def test_an_empty_trail(tmp_path: Path) -> None:
+async def test_an_empty_trail(tmp_path: Path) -> None:
     trail = Trail(tmp_path)
-
-    async def work(store: SQLiteStore, sealer: Sealer) -> None:
+    async with trail.opened() as (_, sealer):
         await sealer.close()
-
-    trail.with_store(work)
     assert not trail.file.exists()
-    assert trail.verify(kept=False) == (0, 0)
+    assert await trail.verify(kept=False) == (0, 0)
 
 
 @pytest.mark.parametrize("sequence", range(1, 18))
-def test_each_record_counts(trail: Trail, sequence: int) -> None:
+async def test_each_record_counts(trail: Trail, sequence: int) -> None:
     trail.edit(lambda connection: alter(connection, sequence))
-    found = trail.found(kept=False)
+    found = await trail.found(kept=False)
     assert (found.sequence, str(found)) == (sequence, f"record {sequence} was altered, or put in another's place")
 
 
@@ -337,11 +324,11 @@ EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
 
 
 @pytest.mark.parametrize("case", EDITS)
-def test_the_database_edited_by_hand(trail: Trail, case: str) -> None:
+async def test_the_database_edited_by_hand(trail: Trail, case: str) -> None:
     edit, sequence, message = EDITS[case]
     trail.edit(edit)
     for kept in (False, True):
-        found = trail.found(kept=kept)
+        found = await trail.found(kept=kept)
         assert found.sequence == sequence
         assert str(found).startswith(message)
 
@@ -355,25 +342,22 @@ CHECKPOINTS_TOO: dict[str, tuple[Callable[[sqlite3.Connection], object], int, st
 
 
 @pytest.mark.parametrize("case", CHECKPOINTS_TOO)
-def test_with_the_databases_checkpoints_gone_those_outside_show_it(trail: Trail, case: str) -> None:
+async def test_with_the_databases_checkpoints_gone_those_outside_show_it(trail: Trail, case: str) -> None:
     edit, sequence, message = CHECKPOINTS_TOO[case]
     trail.edit(all_of(edit, lambda c: c.execute("DELETE FROM audit_checkpoints")))
-    trail.verify(kept=False)  # nothing of it is left to tell
-    found = trail.found()
+    await trail.verify(kept=False)  # nothing of it is left to tell
+    found = await trail.found()
     assert found.sequence == sequence
     assert str(found).startswith(message)
 
 
-def test_a_tail_that_was_cut_off_and_grew_again(trail: Trail) -> None:
+async def test_a_tail_that_was_cut_off_and_grew_again(trail: Trail) -> None:
     trail.edit(all_of(lambda c: remove(c, 11, 17), lambda c: c.execute("DELETE FROM audit_checkpoints")))
-
-    async def work(store: SQLiteStore, sealer: Sealer) -> None:
+    async with trail.opened() as (store, sealer):
         await trail.add(store, 5)
         await sealer.close()
-
-    trail.with_store(work)
-    assert trail.verify(kept=False) == (15, 1)
-    found = trail.found()
+    assert await trail.verify(kept=False) == (15, 1)
+    found = await trail.found()
     assert (found.sequence, str(found)) == (11, "a record from 11 to 15 was altered and chained anew")
 
 
@@ -387,35 +371,30 @@ def test_a_tail_that_was_cut_off_and_grew_again(trail: Trail) -> None:
         (Checkpoint.sign(12, bytes(32), FakeClock()(), KEY).line(), 11, "a record from 11 to 12 was altered"),
     ],
 )
-def test_a_checkpoint_kept_outside_that_does_not_fit(trail: Trail, line: str, sequence: int, message: str) -> None:
+async def test_a_checkpoint_kept_outside_that_does_not_fit(
+    trail: Trail, line: str, sequence: int, message: str
+) -> None:
     with trail.file.open("a") as file:
         file.write(f"\n{line}\n")
-    found = trail.found()
+    found = await trail.found()
     assert found.sequence == sequence
     assert str(found).startswith(message)
 
 
 class TestPruning:
     @pytest.fixture
-    def old(self, tmp_path: Path) -> Trail:
+    async def old(self, tmp_path: Path) -> Trail:
         """17 records of ten minutes each, checkpoints after 5, 10 and 15; an hour is kept."""
         trail = Trail(tmp_path)
         trail.retention = timedelta(hours=1)
-
-        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+        async with trail.opened() as (store, sealer):
             for count in (5, 5, 5):
                 await trail.add(store, count, minutes=10)
                 await sealer.seal()
                 await sealer.checkpoint()
             await trail.add(store, 2, minutes=10)
             await sealer.seal()
-
-        trail.with_store(work)
         return trail
-
-    @staticmethod
-    async def prune(store: SQLiteStore, sealer: Sealer) -> None:
-        await sealer.prune()
 
     @staticmethod
     def sequences(trail: Trail) -> list[int | None]:
@@ -423,64 +402,59 @@ class TestPruning:
             rows = connection.execute("SELECT sequence FROM audit_records ORDER BY sequence").fetchall()
         return [row[0] for row in rows]
 
-    def test_what_is_older_goes_as_far_as_a_checkpoint(self, old: Trail) -> None:
-        old.with_store(self.prune)
+    async def test_what_is_older_goes_as_far_as_a_checkpoint(self, old: Trail) -> None:
+        async with old.opened() as (_, sealer):
+            await sealer.prune()
         # 11 is an hour old: it stays, and so does everything after the checkpoint before it. The record of the pruning
         # is sealed at once: a server that was killed right after must not leave what looks like tampering.
         assert self.sequences(old) == [*range(11, 19)]
         for kept in (True, False):
-            assert old.verify(kept=kept) == (18, 3 if kept else 2)
+            assert await old.verify(kept=kept) == (18, 3 if kept else 2)
 
-    def test_and_again(self, old: Trail) -> None:
-        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+    async def test_and_again(self, old: Trail) -> None:
+        async with old.opened() as (store, sealer):
             for _ in range(5):
                 await sealer.prune()
                 await old.add(store, 5, minutes=10)
                 await sealer.seal()
                 await sealer.checkpoint()
-
-        old.with_store(work)
         assert (self.sequences(old)[0] or 0) > 18, "the first record of a pruning was pruned itself"
-        assert old.verify()[0] == old.verify(kept=False)[0] == self.sequences(old)[-1]
+        assert (await old.verify())[0] == (await old.verify(kept=False))[0] == self.sequences(old)[-1]
 
-    def test_a_quiet_server_prunes_too(self, old: Trail) -> None:
+    async def test_a_quiet_server_prunes_too(self, old: Trail) -> None:
         """Nothing is newer than what has to go."""
-
-        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+        async with old.opened() as (_, sealer):
             await sealer.checkpoint()
             old.clock.advance(hours=10)
             await sealer.prune()
-
-        old.with_store(work)
         assert self.sequences(old) == [18]
         for kept in (True, False):
-            assert old.verified(kept=kept)[2:] == (1, 1, 0)
-
-        async def later(store: SQLiteStore, sealer: Sealer) -> None:
+            assert (await old.verified(kept=kept))[2:] == (1, 1, 0)
+        async with old.opened() as (store, sealer):
             await sealer.checkpoint()
             old.clock.advance(hours=10)
             await sealer.prune()
             await old.add(store, 2)
             await sealer.close()
-
-        old.with_store(later)
         assert self.sequences(old) == [18, 19, 20], "the record of a pruning alone is not pruned for another one"
-        assert old.verified().uncovered == 0
+        assert (await old.verified()).uncovered == 0
         old.edit(lambda c: remove(c, 18, 18))
-        assert str(old.found()).startswith("records 1 to 18 are gone")
+        assert str(await old.found()).startswith("records 1 to 18 are gone")
 
     @pytest.mark.parametrize(
         ("later", "retention"), [(0, None), (0, timedelta(days=1)), (0, timedelta(hours=2, minutes=30))]
     )
-    def test_when_nothing_goes(self, old: Trail, later: int, retention: timedelta | None) -> None:
+    async def test_when_nothing_goes(self, old: Trail, later: int, retention: timedelta | None) -> None:
         old.retention = retention
-        old.with_store(self.prune)
+        async with old.opened() as (_, sealer):
+            await sealer.prune()
         assert self.sequences(old) == [*range(1, 18)]
-        assert old.verify() == (17, 3)
+        assert await old.verify() == (17, 3)
 
-    def test_without_a_checkpoint_nothing_goes(self, old: Trail) -> None:
+    async def test_without_a_checkpoint_nothing_goes(self, old: Trail) -> None:
         old.edit(lambda connection: connection.execute("DELETE FROM audit_checkpoints"))
-        old.with_store(self.prune)
+        async with old.opened() as (_, sealer):
+            await sealer.prune()
         assert self.sequences(old) == [*range(1, 18)]
 
     @pytest.mark.parametrize(
@@ -493,43 +467,37 @@ class TestPruning:
             (rechain, "a record from 1 to 5 was altered and chained anew"),
         ],
     )
-    def test_what_shows_afterwards(
+    async def test_what_shows_afterwards(
         self, old: Trail, edit: Callable[[sqlite3.Connection], object], message: str
     ) -> None:
-        old.with_store(self.prune)
+        async with old.opened() as (_, sealer):
+            await sealer.prune()
         old.edit(edit)
-        assert str(old.found()).startswith(message)
+        assert str(await old.found()).startswith(message)
 
-    def test_a_record_of_a_pruning_that_was_none(self, trail: Trail) -> None:
+    async def test_a_record_of_a_pruning_that_was_none(self, trail: Trail) -> None:
         """Whoever can delete rows can insert one, too; the server seals it."""
         record = orjson.dumps({"event": sealing.PRUNED, "through": 10}).decode()
         trail.edit(lambda c: c.execute("INSERT INTO audit_records (id, record) VALUES ('x', ?)", [record]))
         trail.edit(lambda c: remove(c, 1, 10))
-
-        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+        async with trail.opened() as (_, sealer):
             await sealer.close()
+        await trail.found()
 
-        trail.with_store(work)
-        trail.found()
-
-    def test_words_in_a_record_prune_nothing(self, trail: Trail) -> None:
+    async def test_words_in_a_record_prune_nothing(self, trail: Trail) -> None:
         agent = f'"event":"{sealing.PRUNED}","through":10'
         record = orjson.dumps({"event": "CreateThing", "agent": agent, "through": 10}).decode()
         trail.edit(lambda c: c.execute("INSERT INTO audit_records (id, record) VALUES ('x', ?)", [record]))
         trail.edit(lambda c: remove(c, 1, 10))
-
-        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+        async with trail.opened() as (_, sealer):
             await sealer.close()
-
-        trail.with_store(work)
-        assert str(trail.found()) == "records 1 to 10 are gone, and were not pruned"
+        assert str(await trail.found()) == "records 1 to 10 are gone, and were not pruned"
 
 
 class TestSealer:
-    def test_two_at_once_do_not_fork_the_chain(self, tmp_path: Path) -> None:
+    async def test_two_at_once_do_not_fork_the_chain(self, tmp_path: Path) -> None:
         trail = Trail(tmp_path)
-
-        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+        async with trail.opened() as (store, sealer):
             other = SQLiteStore(trail.database)
             second = trail.sealer(other)
             for _ in range(3):
@@ -537,48 +505,37 @@ class TestSealer:
                 await asyncio.gather(sealer.seal(), second.seal(), sealer.seal())
                 await asyncio.gather(sealer.checkpoint(), second.checkpoint())
             await other.close()
-
-        trail.with_store(work)
-        assert trail.verify() == (3300, 3)
+        assert await trail.verify() == (3300, 3)
         assert stat.S_IMODE(trail.file.stat().st_mode) == 0o600
 
-    def test_another_process_goes_on_where_the_last_one_ended(self, trail: Trail) -> None:
-        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+    async def test_another_process_goes_on_where_the_last_one_ended(self, trail: Trail) -> None:
+        async with trail.opened() as (store, sealer):
             await trail.add(store, 1)
             await sealer.close()
-
-        trail.with_store(work)
-        assert trail.verify() == (18, 4)
+        assert await trail.verify() == (18, 4)
         assert [one.sequence for one in read_checkpoints(trail.file)] == [5, 10, 15, 18]
 
-    def test_a_checkpoint_is_signed_once(self, trail: Trail) -> None:
-        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+    async def test_a_checkpoint_is_signed_once(self, trail: Trail) -> None:
+        async with trail.opened() as (_, sealer):
             for _ in range(3):
                 await sealer.checkpoint()
-
-        trail.with_store(work)
         assert [one.sequence for one in read_checkpoints(trail.file)] == [5, 10, 15, 17]
 
-    def test_a_checkpoint_that_could_not_be_copied_is_copied_later(self, trail: Trail) -> None:
+    async def test_a_checkpoint_that_could_not_be_copied_is_copied_later(self, trail: Trail) -> None:
         aside = trail.file.rename(trail.file.with_name("aside"))
         trail.file.mkdir()
-
-        async def work(store: SQLiteStore, sealer: Sealer) -> None:
+        async with trail.opened() as (_, sealer):
             with pytest.raises(OSError, match="directory"):
                 await sealer.checkpoint()
             trail.file.rmdir()
             aside.rename(trail.file)
             await sealer.checkpoint()
-
-        trail.with_store(work)
         assert [one.sequence for one in read_checkpoints(trail.file)] == [5, 10, 15, 17]
-        assert trail.verify() == (17, 4)
+        assert await trail.verify() == (17, 4)
 
-    def test_it_goes_on_after_a_failure(self, trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_it_goes_on_after_a_failure(self, trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sealing, "_SEAL_EVERY", 0.001)
-
-        async def work(store: SQLiteStore, sealer: Sealer) -> None:
-            del sealer
+        async with trail.opened() as (store, _):
             failing = FailingStore(store, failures=2)
             await trail.add(store, 1)
             with capture_logs() as logs:
@@ -588,9 +545,7 @@ class TestSealer:
                 task.cancel()
                 await asyncio.wait([task])
             assert [line["event"] for line in logs] == ["the audit trail cannot be sealed now"] * 2
-
-        trail.with_store(work)
-        assert trail.verify()[0] == 18
+        assert (await trail.verify())[0] == 18
 
 
 class FailingStore:

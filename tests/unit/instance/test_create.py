@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import stat
 from functools import partial
@@ -37,7 +36,7 @@ def directory(tmp_path: Path) -> DataDirectory:
     return made
 
 
-def make(
+async def make(
     directory: DataDirectory,
     *,
     root_key: Any = "p256",
@@ -55,10 +54,10 @@ def make(
             master_keys=master_keys,
             now=NOW,
         )
-        asyncio.run(making)
+        await making
 
 
-def check_whole(directory: DataDirectory) -> None:
+async def check_whole(directory: DataDirectory) -> None:
     assert exists(directory)
     assert {path.name for path in directory.root.iterdir()} == {
         "ca.pem",
@@ -72,19 +71,15 @@ def check_whole(directory: DataDirectory) -> None:
         "clients",
     }
     instance = Instance.open(directory, lambda: None, None)
-
-    async def scenario() -> None:
-        assert await instance.store.read(list_hostnames) == ["localhost", "::1"]
-        found = Directory(instance.store, instance.vault, lambda: NOW)
-        caller = await found.authenticate_token(directory.token.read_text().strip())
-        lines = directory.aws_env.read_text().splitlines()
-        env = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-        same, secret = await found.find_access_key(env["AWS_ACCESS_KEY_ID"], None)
-        assert secret == env["AWS_SECRET_ACCESS_KEY"]
-        assert same.account == caller.account
-        await instance.store.close()
-
-    asyncio.run(scenario())
+    assert await instance.store.read(list_hostnames) == ["localhost", "::1"]
+    found = Directory(instance.store, instance.vault, lambda: NOW)
+    caller = await found.authenticate_token(directory.token.read_text().strip())
+    lines = directory.aws_env.read_text().splitlines()
+    env = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    same, secret = await found.find_access_key(env["AWS_ACCESS_KEY_ID"], None)
+    assert secret == env["AWS_SECRET_ACCESS_KEY"]
+    assert same.account == caller.account
+    await instance.store.close()
     request = CertificateRequest(name("x"), rsa_key().public_key())
     for authority in (instance.device_authority(DEVICE), instance.listener_authority(DEVICE)):
         issued = authority.sign(authority.prepare(request, NOW.replace(year=2030)))
@@ -92,17 +87,17 @@ def check_whole(directory: DataDirectory) -> None:
 
 
 class TestCreate:
-    def test_what_it_makes(self, directory: DataDirectory) -> None:
+    async def test_what_it_makes(self, directory: DataDirectory) -> None:
         assert not exists(directory)
-        make(directory)
-        check_whole(directory)
+        await make(directory)
+        await check_whole(directory)
         for path in directory.root.rglob("*"):
             expected = 0o700 if path.is_dir() else 0o600
             assert stat.S_IMODE(path.stat().st_mode) == expected, path
         assert stat.S_IMODE(directory.root.stat().st_mode) == 0o700
 
-    def test_the_two_roots(self, directory: DataDirectory) -> None:
-        make(directory)
+    async def test_the_two_roots(self, directory: DataDirectory) -> None:
+        await make(directory)
         listener, device = (x509.load_pem_x509_certificate(p.read_bytes()) for p in (directory.ca, directory.device_ca))
         assert listener.public_key() != device.public_key()
         assert listener.subject != device.subject
@@ -119,17 +114,17 @@ class TestCreate:
     @pytest.mark.parametrize(
         ("root_key", "type"), [("p256", ec.EllipticCurvePrivateKey), ("rsa2048", rsa.RSAPrivateKey)]
     )
-    def test_the_type_of_their_keys(self, directory: DataDirectory, root_key: str, type: Any) -> None:
-        make(directory, root_key=root_key)
-        check_whole(directory)
+    async def test_the_type_of_their_keys(self, directory: DataDirectory, root_key: str, type: Any) -> None:
+        await make(directory, root_key=root_key)
+        await check_whole(directory)
         assert isinstance(load_pem_private_key(directory.device_ca_key.read_bytes(), None), type)
 
-    def test_two_instances_share_nothing(self, tmp_path: Path) -> None:
+    async def test_two_instances_share_nothing(self, tmp_path: Path) -> None:
         made = []
         for folder in ("a", "b"):
             directory = DataDirectory(tmp_path / folder)
             directory.root.mkdir()
-            make(directory)
+            await make(directory)
             made.append(directory)
         for file in ("ca", "ca_key", "device_ca", "device_ca_key", "master_key", "token", "aws_env"):
             assert getattr(made[0], file).read_bytes() != getattr(made[1], file).read_bytes()
@@ -139,29 +134,29 @@ class TestCreate:
         ]
         assert (len(keys[0]), keys[0] & keys[1]) == (2, set())
 
-    def test_again_changes_nothing(self, directory: DataDirectory) -> None:
-        make(directory)
+    async def test_again_changes_nothing(self, directory: DataDirectory) -> None:
+        await make(directory)
         before = {path: path.read_bytes() for path in directory.root.rglob("*") if path.is_file()}
-        make(directory)
+        await make(directory)
         assert {path: path.read_bytes() for path in directory.root.rglob("*") if path.is_file()} == before
 
     @pytest.mark.parametrize("stranger", ["notes.txt", "thingmint.db", "ca.key", ".hidden"])
-    def test_not_in_a_directory_that_holds_something_else(self, directory: DataDirectory, stranger: str) -> None:
+    async def test_not_in_a_directory_that_holds_something_else(self, directory: DataDirectory, stranger: str) -> None:
         (directory.root / stranger).write_text("mine")
         with pytest.raises(
             ConfigError, match=f"is not empty \\({stranger}\\) and holds no Thingmint instance"
         ) as refused:
-            make(directory)
+            await make(directory)
         assert refused.value.setting == "data-dir"
         assert [path.name for path in directory.root.iterdir()] == [stranger]
         assert (directory.root / stranger).read_text() == "mine"
 
     @pytest.mark.parametrize("file", ["lock", "thingmint.toml"])
-    def test_what_may_lie_there(self, directory: DataDirectory, file: str) -> None:
+    async def test_what_may_lie_there(self, directory: DataDirectory, file: str) -> None:
         (directory.root / file).touch()
-        make(directory)
+        await make(directory)
         (directory.root / file).unlink()
-        check_whole(directory)
+        await check_whole(directory)
 
 
 class Interrupted(BaseException):
@@ -188,7 +183,7 @@ class TestInterruptions:
     """Steps: 11 files are written, 9 entries are moved, and what is left is removed."""
 
     @pytest.mark.parametrize("steps", range(34))
-    def test_the_next_one_finishes_or_begins_anew(
+    async def test_the_next_one_finishes_or_begins_anew(
         self, directory: DataDirectory, monkeypatch: pytest.MonkeyPatch, steps: int
     ) -> None:
         interruption = Interruption(steps)
@@ -203,7 +198,7 @@ class TestInterruptions:
             ):
                 patch.setattr(module, function, interruption.before(getattr(module, function)))
             try:
-                make(directory)
+                await make(directory)
             except Interrupted:
                 interrupted = True
             else:
@@ -215,11 +210,11 @@ class TestInterruptions:
             assert directory.ca_key.exists()
             assert directory.database.exists()
             assert directory.token.exists()
-        make(directory)
-        check_whole(directory)
+        await make(directory)
+        await check_whole(directory)
         assert before in (None, directory.ca.read_bytes())
 
-    def test_once_complete_it_is_the_same_that_is_finished(
+    async def test_once_complete_it_is_the_same_that_is_finished(
         self, directory: DataDirectory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def interrupted(path: Path, target: Path) -> Path:
@@ -228,9 +223,9 @@ class TestInterruptions:
         with monkeypatch.context() as patch:
             patch.setattr(Path, "rename", interrupted)
             with pytest.raises(Interrupted):
-                make(directory)
+                await make(directory)
         prepared = (directory.root / ".new" / "ca.key").read_bytes()
-        make(directory)
+        await make(directory)
         assert directory.ca_key.read_bytes() == prepared
 
 
@@ -239,75 +234,77 @@ class TestInterruptions:
 STEPS = 24
 
 
-def open_all(directory: DataDirectory) -> None:
+async def open_all(directory: DataDirectory) -> None:
     instance = Instance.open(directory, lambda: None, None)
     try:
         instance.device_authority(DEVICE)
         instance.listener_authority(DEVICE)
     finally:
-        asyncio.run(instance.store.close())
+        await instance.store.close()
 
 
 class TestOpen:
-    def test_a_directory_that_was_open_to_others_is_closed(self, directory: DataDirectory) -> None:
-        make(directory)
+    async def test_a_directory_that_was_open_to_others_is_closed(self, directory: DataDirectory) -> None:
+        await make(directory)
         directory.root.chmod(0o755)
         with capture_logs() as logs:
-            open_all(directory)
+            await open_all(directory)
         assert stat.S_IMODE(directory.root.stat().st_mode) == 0o700
         assert [line["log_level"] for line in logs] == ["warning"]
 
     @pytest.mark.parametrize("root_key", ["p256", "rsa2048"])
-    def test_with_a_passphrase(self, directory: DataDirectory, root_key: str) -> None:
-        make(directory, passphrase=b"correct horse", root_key=root_key)
+    async def test_with_a_passphrase(self, directory: DataDirectory, root_key: str) -> None:
+        await make(directory, passphrase=b"correct horse", root_key=root_key)
         for key in (directory.ca_key, directory.device_ca_key):
             assert key.read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
         instance = Instance.open(directory, lambda: b"correct horse", None)
         assert instance.device_authority(DEVICE).certificate != instance.listener_authority(DEVICE).certificate
-        asyncio.run(instance.store.close())
+        await instance.store.close()
 
     @pytest.mark.parametrize(
         ("passphrase", "message"), [(None, "is encrypted: set THINGMINT_CA_PASSPHRASE"), (b"wrong", "does not open")]
     )
-    def test_with_none_or_a_wrong_one(self, directory: DataDirectory, passphrase: bytes | None, message: str) -> None:
-        make(directory, passphrase=b"correct horse")
+    async def test_with_none_or_a_wrong_one(
+        self, directory: DataDirectory, passphrase: bytes | None, message: str
+    ) -> None:
+        await make(directory, passphrase=b"correct horse")
         instance = Instance.open(directory, lambda: passphrase, None)
         with pytest.raises(ConfigError, match=message) as refused:
             instance.device_authority(DEVICE)
         assert refused.value.setting == "ca-passphrase"
-        asyncio.run(instance.store.close())
+        await instance.store.close()
 
-    def test_a_master_key_that_is_kept_elsewhere(self, directory: DataDirectory) -> None:
-        make(directory, master_keys=[b"m" * 32])
+    async def test_a_master_key_that_is_kept_elsewhere(self, directory: DataDirectory) -> None:
+        await make(directory, master_keys=[b"m" * 32])
         assert not directory.master_key.exists()
         for keys in ([b"m" * 32], [b"n" * 32, b"m" * 32]):
             instance = Instance.open(directory, lambda: None, keys)
-            assert asyncio.run(instance.store.write(partial(reseal, vault=instance.vault))) == 1
-            asyncio.run(instance.store.close())
+            assert await instance.store.write(partial(reseal, vault=instance.vault)) == 1
+            await instance.store.close()
         for missing in (None, [b"m" * 31]):
             with pytest.raises(ConfigError):
                 Instance.open(directory, lambda: None, missing)
 
-    def test_the_audit_key(self, directory: DataDirectory) -> None:
-        make(directory, passphrase=b"correct horse")
+    async def test_the_audit_key(self, directory: DataDirectory) -> None:
+        await make(directory, passphrase=b"correct horse")
         instance = Instance.open(directory, lambda: b"correct horse", None)
         public = load_pem_public_key(directory.audit_public_key.read_bytes())
         assert instance.audit_key().public_key() == public
         directory.audit_key.write_bytes(directory.ca_key.read_bytes())
         with pytest.raises(ConfigError, match="is not an Ed25519 key"):
             instance.audit_key()
-        asyncio.run(instance.store.close())
+        await instance.store.close()
 
-    def test_it_is_asked_for_when_needed_only(self, directory: DataDirectory) -> None:
-        make(directory)
+    async def test_it_is_asked_for_when_needed_only(self, directory: DataDirectory) -> None:
+        await make(directory)
         asked: list[None] = []
         instance = Instance.open(directory, lambda: asked.append(None), None)
-        asyncio.run(instance.store.close())
+        await instance.store.close()
         assert not asked
 
     @pytest.mark.parametrize("content", [b"", b"zz", b"00" * 31, b"\xff"])
-    def test_a_damaged_master_key(self, directory: DataDirectory, content: bytes) -> None:
-        make(directory)
+    async def test_a_damaged_master_key(self, directory: DataDirectory, content: bytes) -> None:
+        await make(directory)
         directory.master_key.write_bytes(content)
         with pytest.raises(ConfigError, match="does not hold a master key"):
             Instance.open(directory, lambda: None, None)
@@ -324,22 +321,24 @@ class TestOpen:
             ("device_ca_key", b"-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"),
         ],
     )
-    def test_a_file_that_is_missing_or_damaged(self, directory: DataDirectory, file: str, damage: bytes | None) -> None:
-        make(directory)
-        path: Path = getattr(directory, file)
+    async def test_a_file_that_is_missing_or_damaged(
+        self, directory: DataDirectory, file: str, damage: bytes | None
+    ) -> None:
+        await make(directory)
+        path = getattr(directory, file)
         if damage is None:
             path.unlink()
         else:
             path.write_bytes(damage)
         with pytest.raises(ConfigError) as refused:
-            open_all(directory)
+            await open_all(directory)
         assert refused.value.setting == "data-dir"
 
-    def test_a_key_that_does_not_fit(self, directory: DataDirectory) -> None:
-        make(directory)
+    async def test_a_key_that_does_not_fit(self, directory: DataDirectory) -> None:
+        await make(directory)
         directory.device_ca_key.write_bytes(directory.ca_key.read_bytes())
         with pytest.raises(ConfigError):
-            open_all(directory)
+            await open_all(directory)
 
 
 class TestNames:
