@@ -229,15 +229,10 @@ class AuditTrail:
         batch, self._pending = self._pending, []
         if not batch:
             return
-
         # Sealing a record again would put it into the chain twice.
         insert = sql.insert_records if self._perhaps_kept else self._insert
-
-        async def body(tx: Transaction) -> None:
-            await insert(tx, batch)
-
         try:
-            await self._store.write(body)
+            await self._store.write(lambda tx: insert(tx, batch))
         except Unavailable:
             _log.error("audit records wait for the store", records=len(batch))
             self._pending[:0] = batch

@@ -10,6 +10,7 @@ import orjson
 
 from thingmint.access.audit import first_record_id
 from thingmint.domain.arns import Scope
+from thingmint.services.pages import Page
 from thingmint.store import audit as sql
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.services.pages import PageTokens
-    from thingmint.store.engine import Reader, Transaction
+    from thingmint.store.engine import Reader
 
+Record = dict[str, Any]
 
 UNREADABLE: Mapping[str, Any] = MappingProxyType({"event": "not readable"})
 """What is shown of a record that somebody spoiled; `thingmint audit verify` says which it is."""
@@ -37,19 +39,11 @@ class AuditFilter:
     event: str | None = None
     principal: str | None = None
 
-    def takes(self, record: dict[str, Any]) -> bool:
+    def takes(self, record: Record) -> bool:
         return self.event in (None, record.get("event")) and self.principal in (None, record.get("principal"))
 
 
-@dataclass(frozen=True, slots=True)
-class AuditPage:
-    """There may be a marker although fewer records were found than asked for."""
-
-    records: list[dict[str, Any]]
-    next_marker: str | None
-
-
-def read_record(text: str) -> dict[str, Any]:
+def read_record(text: str) -> Record:
     """``UNREADABLE`` for what is no record's text."""
     try:
         record = orjson.loads(text)
@@ -63,27 +57,24 @@ class AuditRecords:
         self._store = store
         self._page_tokens = page_tokens
 
-    async def list(self, account: str, wanted: AuditFilter, *, limit: int, marker: str | None) -> AuditPage:
-        """A page, newest first. Raises Invalid for a foreign marker."""
+    async def list(self, account: str, wanted: AuditFilter, *, limit: int, marker: str | None) -> Page[Record]:
+        """Newest first. There may be a next page after one that is not full. Raises Invalid for a foreign marker."""
         scope = Scope(account, "")
         bounds = [first_record_id(wanted.until)] if wanted.until else []
         if marker is not None:
             bounds.append(self._page_tokens.open(_LISTING, scope, marker)[1])
         since = first_record_id(wanted.since) if wanted.since else None
         look_at = _LOOK_AT if wanted.event or wanted.principal else limit
-
-        async def body(tx: Transaction) -> list[sql.AuditRow]:
-            return await sql.list_records(
-                tx, account=account, before=min(bounds, default=None), since=since, limit=look_at + 1
-            )
-
-        rows = await self._store.read(body)
-        found: list[dict[str, Any]] = []
+        before = min(bounds, default=None)
+        rows = await self._store.read(
+            lambda tx: sql.list_records(tx, account=account, before=before, since=since, limit=look_at + 1)
+        )
+        found: list[Record] = []
         for number, row in enumerate(rows[:look_at], start=1):
             record = read_record(row.record)
             if wanted.takes(record):
                 found.append(record)
             if len(found) == limit or number == look_at:
                 more = len(rows) > number
-                return AuditPage(found, self._page_tokens.seal(_LISTING, scope, (0, row.id)) if more else None)
-        return AuditPage(found, None)
+                return Page(found, self._page_tokens.seal(_LISTING, scope, (0, row.id)) if more else None)
+        return Page(found, None)

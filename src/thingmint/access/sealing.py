@@ -8,6 +8,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
@@ -125,13 +126,7 @@ class Sealer:
         await self.checkpoint()
 
     async def seal(self) -> None:
-        async def body(tx: Transaction) -> int:
-            records = await sql.unsealed_records(tx, _SEAL_AT_ONCE)
-            if records:
-                await sql.seal_records(tx, _chained(await sql.last_sealed(tx), records))
-            return len(records)
-
-        while await self._store.write(body) == _SEAL_AT_ONCE:
+        while await self._store.write(_seal) == _SEAL_AT_ONCE:
             pass
 
     async def checkpoint(self) -> None:
@@ -140,11 +135,7 @@ class Sealer:
         if end is None or end[0] <= self._signed:
             return
         checkpoint = Checkpoint.sign(*end, self._clock(), self._key)
-
-        async def body(tx: Transaction) -> None:
-            await sql.insert_checkpoint(tx, checkpoint.sequence, checkpoint.line())
-
-        await self._store.write(body)
+        await self._store.write(lambda tx: sql.insert_checkpoint(tx, checkpoint.sequence, checkpoint.line()))
         _append(self._checkpoints, checkpoint.line())
         self._signed = checkpoint.sequence
 
@@ -153,27 +144,34 @@ class Sealer:
         if self._retention is None:
             return
         now = self._clock()
-        oldest = first_record_id(now - self._retention)
-        id = new_record_id(now)
-
-        async def body(tx: Transaction) -> int:
-            through = await sql.last_checkpoint_before(tx, oldest)
-            first, end = await sql.sealed_records(tx, 0, 1), await sql.last_sealed(tx)
-            if through is None or end is None or not first:
-                return 0
-            # Where nothing happens, the record of the last pruning is all that is left: not to be pruned for another.
-            if first[0].sequence == through and _is_pruning(first[0]):
-                return 0
-            pruned = await sql.delete_records(tx, through)
-            if pruned:
-                row = sql.AuditRow(id, None, _pruning(through, now, self._key), end[0] + 1)
-                await sql.insert_record(tx, id, None, row.record)
-                # Sealed at once, or until that is done what was pruned would look like what was removed.
-                await sql.seal_record(tx, id, end[0] + 1, _hash(end[1], row))
-            return pruned
-
-        if pruned := await self._store.write(body):
+        id, oldest = new_record_id(now), first_record_id(now - self._retention)
+        if pruned := await self._store.write(lambda tx: _prune(tx, id, oldest, now, self._key)):
             _log.info("audit records were pruned", records=pruned)
+
+
+async def _seal(tx: Transaction) -> int:
+    records = await sql.unsealed_records(tx, _SEAL_AT_ONCE)
+    if records:
+        await sql.seal_records(tx, _chained(await sql.last_sealed(tx), records))
+    return len(records)
+
+
+async def _prune(tx: Transaction, id: str, oldest: str, now: datetime, key: Ed25519PrivateKey) -> int:
+    """How many records before ``oldest`` were deleted. ``id`` is for the record of that."""
+    through = await sql.last_checkpoint_before(tx, oldest)
+    first, end = await sql.sealed_records(tx, 0, 1), await sql.last_sealed(tx)
+    if through is None or end is None or not first:
+        return 0
+    # Where nothing happens, the record of the last pruning is all that is left: not to be pruned for another.
+    if first[0].sequence == through and _is_pruning(first[0]):
+        return 0
+    pruned = await sql.delete_records(tx, through)
+    if pruned:
+        row = sql.AuditRow(id, None, _pruning(through, now, key), end[0] + 1)
+        await sql.insert_record(tx, id, None, row.record)
+        # Sealed at once, or until that is done what was pruned would look like what was removed.
+        await sql.seal_record(tx, id, end[0] + 1, _hash(end[1], row))
+    return pruned
 
 
 class Verified(NamedTuple):
@@ -245,11 +243,7 @@ async def verify(store: Reader, key: Ed25519PublicKey, further: Iterable[Checkpo
 async def _chain(store: Reader) -> AsyncIterator[AuditRow]:
     after = 0
     while True:
-
-        async def body(tx: Transaction, after: int = after) -> list[AuditRow]:
-            return await sql.sealed_records(tx, after, _SEAL_AT_ONCE)
-
-        rows = await store.read(body)
+        rows = await store.read(partial(sql.sealed_records, after=after, limit=_SEAL_AT_ONCE))
         for row in rows:
             yield row
         if len(rows) < _SEAL_AT_ONCE:

@@ -206,7 +206,7 @@ async def _list_audit(call: Call) -> schemas.AuditListing:
     query: schemas.AuditQuery = call.query
     wanted = AuditFilter(query.since, query.until, query.event, query.principal)
     page = await call.audit.list(call.change.account, wanted, limit=query.page_size, marker=query.marker)
-    return schemas.AuditListing.of(page.records, page.next_marker)
+    return schemas.AuditListing.of(page)
 
 
 def _access_endpoint(command: Command) -> Endpoint:

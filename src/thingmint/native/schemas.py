@@ -12,7 +12,7 @@ from thingmint.access.audit_records import UNREADABLE
 from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from thingmint.domain.keys import KeyPair
     from thingmint.services.certificates import RegisteredCertificate, Registration
@@ -182,8 +182,8 @@ class AuditListing(BaseModel):
     next_marker: str | None
 
     @classmethod
-    def of(cls, records: Iterable[dict[str, Any]], next_marker: str | None) -> AuditListing:
-        return cls(records=[AuditRecord.of(record) for record in records], next_marker=next_marker)
+    def of(cls, page: Page[dict[str, Any]]) -> AuditListing:
+        return cls(records=[AuditRecord.of(record) for record in page.items], next_marker=page.next_token)
 
 
 class Result(RootModel[Any]):
