@@ -7,6 +7,7 @@ import pytest
 from tests.administrator import POLICY
 from tests.world import OURS, THEIRS, World
 from thingmint.access.administration.accounts import extend_instance, list_regions
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid, NotFound
 
 BAD_NAMES = ["", " ", "a b", "a/b", "a\n", "\u00e9", "a" * 65, "../x", "a:b", "a*"]
@@ -82,6 +83,17 @@ async def test_names_are_what_iam_takes(world: World, name: str) -> None:
     assert (folder["id"], name) in [(row["id"], row["name"]) for row in await world.admin("folder.list")]
     await world.admin("policy.put", name=name, document=POLICY)
     await world.admin("account.create", name=name)
+
+
+async def test_a_switch_is_kept_unless_it_is_as_by_default_and_gateways_are_told(world: World) -> None:
+    assert (await world.admin("account.show"))["keys_over_mqtt"] is True
+    for value, kept in (("false", 1), ("true", 0)):
+        switch = value == "true"
+        answer = await world.admin("account.set", name="keys_over_mqtt", value=value)
+        assert answer == {"keys_over_mqtt": switch}
+        assert (await world.admin("account.show"))["keys_over_mqtt"] is switch
+        assert await world.count("account_settings") == kept
+        assert await world.published(Scope(OURS.account, "")) == [("account", OURS.account)]
 
 
 async def test_an_account_that_is_not_there_has_no_settings(world: World) -> None:

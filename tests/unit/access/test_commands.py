@@ -377,6 +377,32 @@ async def test_the_audit_record_names_what_was_changed(world: World) -> None:
     ]
 
 
+def test_nouns_are_listed_in_a_settled_order() -> None:
+    nouns = list(dict.fromkeys(command.noun for command in COMMANDS.values()))
+    assert nouns == ["account", "folder", "user", "service-account", "role", "key", "token", "session", "policy"]
+    assert [command.verb for command in COMMANDS.values() if command.noun == "token"] == [
+        "create",
+        "list",
+        "disable",
+        "enable",
+        "delete",
+    ]
+
+
+def test_only_what_shows_or_lists_writes_nothing() -> None:
+    reading = {name for name, command in COMMANDS.items() if not command.operation.writes}
+    assert {name.partition(".")[2] for name in reading} == {"list", "show", "attached"}
+
+
+def test_an_event_without_kinds_is_known_before_the_principal_is_checked() -> None:
+    """Whether the caller may is asked first, and told first."""
+    wrong = {"principal": "group/x"}
+    token, key = COMMANDS["token.create"], COMMANDS["key.create"]
+    assert token.event(token.input.model_validate(wrong)) == "CreateApiToken"
+    with pytest.raises(Invalid):
+        key.event(key.input.model_validate(wrong))
+
+
 def test_only_what_concerns_more_than_one_account_is_the_operators_alone() -> None:
     assert {command.name for command in COMMANDS.values() if command.instance_wide} == {
         "account.create",

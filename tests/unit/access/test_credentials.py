@@ -9,12 +9,16 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from tests.administrator import POLICY
-from thingmint.access.administration import AdminChange
+from tests.administrator import POLICY, TRUST
+from tests.world import OURS
+from thingmint.access.administration import COMMANDS, AdminChange
 from thingmint.access.administration.accounts import new_account
 from thingmint.access.administration.credentials import CREDENTIALS, reseal
+from thingmint.access.audit import AuditedStore
+from thingmint.access.context import Outcome, RequestContext
+from thingmint.access.local_admin import Administration
 from thingmint.access.vault import Vault, VaultError
-from thingmint.domain.errors import Conflict, Invalid, LimitExceeded, NotFound
+from thingmint.domain.errors import Conflict, Denied, Invalid, LimitExceeded, NotFound
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -69,10 +73,10 @@ async def test_secrets_are_neither_listed_nor_kept_nor_printed(world: World) -> 
     ]
     listed = [await world.admin(f"{noun}.list", principal="administrator") for noun in ("key", "token")]
     seen = "\n".join([*map(repr, made), *map(repr, listed), *world.dump()])
-    for answer in made:
-        for name in ("secret_access_key", "session_token", "token"):
-            secret = answer.get(name, "").rpartition("_")[2]
-            assert not secret or secret not in seen
+    secrets = [answer[name] for answer in made for name in ("secret_access_key", "session_token") if name in answer]
+    secrets += [answer["token"].split("_", 2)[2] for answer in made if "token" in answer]
+    assert len(secrets) == 6
+    assert [secret for secret in secrets if secret in seen] == []
     assert "PRIVATE KEY" not in seen
 
 
@@ -172,6 +176,36 @@ async def test_a_token_lasts_between_a_second_and_ten_years(world: World, lifeti
     with pytest.raises(Invalid) as refused:
         await making
     assert refused.value.field == "lifetime"
+
+
+async def as_bearer(world: World, token: str, name: str, **given: Any) -> Any:
+    """What the command answers to the owner of an API token."""
+    caller = await world.directory.authenticate_token(token)
+    context = RequestContext(api="native", operation="Operation", now=world.clock()).by(caller, OURS)
+    administration = Administration(AuditedStore(world.store, world.clock), world.vault, world.clock)
+    command = COMMANDS[name]
+    checked = command.input.model_validate({"account": OURS.account, **given})
+    return await administration.run(command, context, Outcome(), checked)
+
+
+@pytest.mark.parametrize("command", ["key.create", "token.create", "session.create"])
+async def test_a_narrowed_credential_makes_no_other(world: World, command: str) -> None:
+    narrow = await world.admin("token.create", principal="administrator", policy=POLICY)
+    with pytest.raises(Denied) as denied:
+        await as_bearer(world, narrow["token"], command, principal="administrator")
+    assert (denied.value.action, denied.value.resource) == ("thingmint:Operation", "*")
+    await as_bearer(world, world.ours.token, command, principal="administrator")
+
+
+async def test_a_session_of_a_role_needs_its_trust(world: World) -> None:
+    trusting = TRUST.replace('"Service": "iot.amazonaws.com"', f'"AWS": "arn:aws:iam::{OURS.account}:root"')
+    for name, trust in (("wary", TRUST), ("trusting", trusting)):
+        await world.admin("role.create", name=name, trust_policy=trust)
+    with pytest.raises(Denied) as denied:
+        await as_bearer(world, world.ours.token, "session.create", principal="role/wary")
+    assert (denied.value.action, denied.value.resource[-9:]) == ("sts:AssumeRole", "role/wary")
+    await as_bearer(world, world.ours.token, "session.create", principal="role/trusting")
+    await world.admin("session.create", principal="role/wary")  # the local administrator needs no trust
 
 
 @pytest.mark.parametrize("verb", ["disable", "enable", "delete"])
