@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -61,8 +62,8 @@ REGISTER_CERTIFICATE = Operation(
 _log = structlog.get_logger("thingmint.gateway")
 
 
-def jit_throttle(profile: LimitsProfile) -> Throttle:
-    return Throttle(None, {} if profile == "none" else _RATES)
+def jit_throttle(profile: LimitsProfile, clock: Callable[[], float] = time.monotonic) -> Throttle:
+    return Throttle(None, {} if profile == "none" else _RATES, clock)
 
 
 class JitRegistration:

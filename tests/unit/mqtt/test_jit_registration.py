@@ -202,8 +202,7 @@ async def test_a_store_that_is_unavailable_is_no_refusal(
 
 async def test_devices_cas_and_accounts_are_throttled(gateway: Gateway) -> None:
     """Each has its own measure, and a device that connects again and again uses up nothing of the others'."""
-    throttle = jit_throttle("generous")
-    throttle._clock = lambda: 0.0
+    throttle = jit_throttle("generous", lambda: 0.0)
     throttled = Gateway(gateway.world, gateway.root, gateway.ca, throttle)
     device = throttled.device()
     answers = [await throttled.refuse(device) for _ in range(10)]

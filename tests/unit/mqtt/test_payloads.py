@@ -111,7 +111,7 @@ def test_cbor_has_definite_lengths() -> None:
     assert write_payload({"a": "b"}, "cbor") == b"\xa1\x61a\x61b"
 
 
-WRONG: list[Any] = [None, 1, 1.5, True, [], {}, ["a"], "\0", "\ud800", b"a"]
+WRONG: list[Any] = [None, 1, 1.5, True, [], {}, ["a"], "\0", "\ud800", "\udfff", b"a"]
 
 
 @each_row("value", WRONG)

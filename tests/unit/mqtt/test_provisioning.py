@@ -18,7 +18,7 @@ from tests.world import OURS
 from thingmint.access.audit import AuditedStore
 from thingmint.access.callers import Caller
 from thingmint.access.roles import Roles
-from thingmint.access.throttle import Throttle
+from thingmint.access.throttle import Rate, Throttle
 from thingmint.domain.errors import LimitExceeded, Throttled, Unavailable
 from thingmint.mqtt.payloads import write_payload
 from thingmint.mqtt.peer import Peer
@@ -80,6 +80,7 @@ class Topics:
     def __init__(self, world: World) -> None:
         self.world = world
         self.log = Log(world)
+        self.throttle = Throttle(None, {})
 
     async def ask(self, topic: str, document: object = None, *, format: str = "json") -> tuple[str, Any]:
         """On which topic below that of the question it is answered, and what."""
@@ -87,7 +88,7 @@ class Topics:
         assert request is not None
         store, roles = AuditedStore(self.world.store, self.world.clock), Roles(self.world.directory)
         log = cast("Any", self.log)
-        topics = ProvisioningTopics(store, self.world.environment, roles, Throttle(None, {}), log)
+        topics = ProvisioningTopics(store, self.world.environment, roles, self.throttle, log)
         payload = b"" if document is None else write_payload(cast("Any", document), request.format)
         admitted = cast("Any", SimpleNamespace(scope=OURS, caller=CALLER))
         answered, reply = await topics.answer(request, payload, Peer("192.0.2.1", 1), "device", admitted)
@@ -208,6 +209,14 @@ async def test_an_error_is_answered_without_its_text(
 async def test_cancellation_is_raised(topics: Topics) -> None:
     with pytest.raises(asyncio.CancelledError):
         await failing(topics, asyncio.CancelledError()).ask("certificates/create")
+
+
+async def test_requests_are_throttled_apart_from_the_control_planes(topics: Topics) -> None:
+    topics.throttle = Throttle(None, {"mqtt:CreateKeysAndCertificate": Rate(1, 1)}, lambda: 0.0)
+    assert (await topics.ask("certificates/create"))[0] == "accepted"
+    assert (await topics.ask("certificates/create"))[1]["errorCode"] == "Throttling"
+    assert (await topics.ask("provisioning-templates/none/provision", {}))[1]["errorCode"] == "InvalidTemplate"
+    assert await topics.world.count("registrations") == 1
 
 
 async def test_an_unreadable_payload_is_rejected(topics: Topics) -> None:
