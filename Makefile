@@ -5,10 +5,11 @@ BIN := .venv/bin
 WORKERS ?= 2
 SEED ?= 9
 MUTANTS ?= 100
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-later test-pythons check services format bench mutants lock clean
+.PHONY: help install demo serve test test-quick test-later test-pythons check services format bench mutants lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,11 +32,14 @@ serve: install ## Serve from ./data until Ctrl-C
 	@$(BIN)/thingmint serve --data-dir data
 
 test: install ## Run all tests
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+	$(PYTEST)
+
+test-quick: install ## Run the unit tests and the demo: for while you work
+	$(PYTEST) tests/unit tests/e2e/test_demo.py
 
 test-later: install ## Run the unit tests as on a day 400 days from now
 	@command -v faketime >/dev/null || { echo "make test-later needs faketime; on Debian: apt-get install faketime"; exit 1; }
-	faketime '+400 days' $(BIN)/python -m pytest tests/unit --numprocesses $(WORKERS) --dist worksteal
+	faketime '+400 days' $(PYTEST) tests/unit
 
 test-pythons: install ## Run the unit tests on every Python from 3.11 to 3.14 that this machine has
 	@$(BIN)/python scripts/test_pythons.py --numprocesses $(WORKERS) --dist worksteal tests/unit

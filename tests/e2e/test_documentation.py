@@ -299,8 +299,8 @@ def test_the_examples_in_the_help_parse(command: tuple[str, ...]) -> None:
 
 
 def test_the_help_names_every_target() -> None:
-    targets = re.findall(r"(?m)^([a-z]+):.*## ", (ROOT / "Makefile").read_text())
+    targets = re.findall(r"(?m)^([a-z-]+):.*## ", (ROOT / "Makefile").read_text())
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, check=True, encoding="utf-8")
     assert all(f"make {target} " in done.stdout for target in targets)
-    for mentioned in re.findall(r"`make ([a-z]+)[^`]*`", "".join(path.read_text() for path in DOCUMENTS)):
+    for mentioned in re.findall(r"`make ([a-z-]+)[^`]*`", "".join(path.read_text() for path in DOCUMENTS)):
         assert mentioned in targets
