@@ -20,12 +20,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from yandex.cloud.endpoint import api_endpoint_service_pb2
 
 from tests.e2e.access.operator import database
 from tests.e2e.commands import own_server, thingmint
 from tests.e2e.conftest import iot_client, registered
 from tests.e2e.material import csr_pem, self_signed_pem
 from tests.e2e.wire import connected, exchange, one_request, read_answer, until
+from tests.e2e.yandex.clients import Cloud, GrpcWire
 from thingmint.testing import ServerFailed
 
 if TYPE_CHECKING:
@@ -135,17 +137,17 @@ def test_aws_env_says_what_it_does_to_a_shell(server: RunningServer) -> None:
 
 
 @contextlib.contextmanager
-def tls_connection(server: RunningServer, name: str) -> Any:
+def tls_connection(server: RunningServer, name: str, port: str = "api") -> Any:
     context = ssl.create_default_context(cafile=str(server.ca))
     with (
-        socket.create_connection(("127.0.0.1", server.ports["api"]), timeout=20) as sock,
+        socket.create_connection(("127.0.0.1", server.ports[port]), timeout=20) as sock,
         context.wrap_socket(sock, server_hostname=name) as tls,
     ):
         yield tls
 
 
-def listener_certificate(server: RunningServer) -> x509.Certificate:
-    with tls_connection(server, "localhost") as sock:
+def listener_certificate(server: RunningServer, port: str = "api") -> x509.Certificate:
+    with tls_connection(server, "localhost", port) as sock:
         der = sock.getpeercert(binary_form=True)
         assert der is not None
         return x509.load_der_x509_certificate(der)
@@ -480,25 +482,31 @@ def test_tls_versions(server: RunningServer, version: ssl.TLSVersion) -> None:
         assert tls.version() == version.name.replace("_", ".")
 
 
-@pytest.mark.parametrize("lifetime", ["PT3S"])
-def test_the_listeners_certificate_is_renewed_without_a_restart(data: Path, lifetime: str) -> None:
-    variables = {"THINGMINT_LISTENER_CERTIFICATE_LIFETIME": lifetime}
+def test_the_listeners_certificate_is_renewed_without_a_restart(data: Path) -> None:
+    """On the ports of HTTPS and of gRPC; connections that are open go on."""
+    variables = {"THINGMINT_LISTENER_CERTIFICATE_LIFETIME": "PT3S"}
     with own_server(data, environment=variables) as server, tls_connection(server, "localhost") as kept:
+        cloud = Cloud(server)
+        grpc_wire = GrpcWire(cloud.channel, "")
+        list_endpoints = api_endpoint_service_pb2.ListApiEndpointsRequest()
         buffered = bytearray()
-        first = listener_certificate(server)
-        certificates = [first]
+        certificates = {port: [listener_certificate(server, port)] for port in ("api", "grpc")}
 
         def renewed_twice() -> bool:
             kept.sendall(one_request("GET", "/healthz", {"host": "localhost"}))
             assert read_answer(kept, buffered).status == 200
-            now = listener_certificate(server)  # whose validity the handshake has checked
-            if now != certificates[-1]:
-                certificates.append(now)
-            return len(certificates) >= 3
+            assert grpc_wire.call("ApiEndpointService/List", list_endpoints).endpoints
+            for port, seen in certificates.items():
+                now = listener_certificate(server, port)  # whose validity the handshake has checked
+                if now != seen[-1]:
+                    seen.append(now)
+            return min(map(len, certificates.values())) >= 3
 
-        until(renewed_twice, seconds=15, what="the listener has its first certificates")
-        assert certificates[-1].not_valid_after_utc > first.not_valid_after_utc
-        assert len({c.public_key().public_numbers() for c in certificates}) == 3  # type: ignore[union-attr]
+        until(renewed_twice, seconds=20, what="a port has its first certificates")
+        for seen in certificates.values():
+            assert seen[-1].not_valid_after_utc > seen[0].not_valid_after_utc
+            assert len({c.public_key().public_numbers() for c in seen}) == len(seen)  # type: ignore[union-attr]
+        cloud.close()
 
 
 # -- what is wrong ----------------------------------------------------------------------------------------------

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import ssl
 import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import httpx
@@ -20,6 +17,7 @@ from yandex.cloud.endpoint import api_endpoint_service_pb2
 from yandex.cloud.iam.v1.iam_token_service_pb2 import CreateIamTokenRequest
 from yandex.cloud.iot.devices.v1 import device_pb2, device_service_pb2
 
+from tests.e2e.commands import in_process, thingmint
 from tests.e2e.yandex.certificates import certificate, sha1_of, sha256_of
 from tests.e2e.yandex.clients import Account, Cloud, GrpcWire, Refused, done
 from thingmint.testing import running_server
@@ -112,19 +110,12 @@ def test_the_service_accounts_key(cloud: Cloud) -> None:
     assert holders == [path], "it is kept nowhere else"
 
 
-def test_serving_with_the_variables_of_the_environment_file(cloud: Cloud, tmp_path: Path) -> None:
-    """They begin as settings do, and are none."""
-    with running_server(tmp_path / "data", environment=cloud.server.environment("yandex")) as server:
-        assert httpx.get(f"{server.http_url}/readyz").status_code == 200
-
-
 @pytest.fixture(scope="module")
 def renamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """A server with names of its own, which shows SHA-1 fingerprints."""
     data = tmp_path_factory.mktemp("renamed") / "data"
     names = ["--hostname=api.things.test", "--hostname=*.api.things.test"]
-    init = [sys.executable, "-m", "thingmint", "init", f"--data-dir={data}", *names]
-    subprocess.run(init, check=True, capture_output=True)
+    assert in_process("init", "--data-dir", data, *names).returncode == 0
     key = json.loads((data / "clients" / "yandex-sa.json").read_text())
     assert key["private_key"], "init itself leaves the clients' files"
     with running_server(data, environment={"THINGMINT_YANDEX_FINGERPRINT": "sha1"}) as server:
@@ -191,79 +182,53 @@ def test_sha1_fingerprints_when_set(renamed: Cloud, wire_name: str) -> None:
     assert renamed.certificates(device) == []
 
 
-def test_a_wildcard_is_no_address(tmp_path: Path) -> None:
-    """Clients are told the first name, so it has to be one that they can connect to."""
-    command = [sys.executable, "-m", "thingmint", "init", f"--data-dir={tmp_path / 'data'}", "--hostname=*.things.test"]
-    failed = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert failed.returncode == 2
-    assert failed.stderr.startswith("thingmint: hostname: ")
-
-
-def test_renewal_reaches_grpc_without_a_restart() -> None:
-    with running_server(environment={"THINGMINT_LISTENER_CERTIFICATE_LIFETIME": "PT3S"}) as server:
-        cloud = Cloud(server)
-        wire = GrpcWire(cloud.channel, "")
-        wire.call("ApiEndpointService/List", LIST)
-        serials = {served_certificate(server, server.ports["grpc"]).serial_number}
-        deadline = time.monotonic() + 20
-        while len(serials) < 3:
-            assert time.monotonic() < deadline, "no new certificate is served"
-            time.sleep(0.1)
-            serials.add(served_certificate(server, server.ports["grpc"]).serial_number)
-        wire.call("ApiEndpointService/List", LIST)  # the connection that was open goes on
-        cloud.close()
-
-
-def serve_until_it_fails(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "thingmint", "serve", f"--data-dir={tmp_path / 'data'}", "--api-port=0"]
-    return subprocess.run(
-        [*command, "--http-port=0", *arguments], check=False, capture_output=True, text=True, timeout=30
-    )
-
-
-def test_a_grpc_port_that_is_taken(cloud: Cloud, tmp_path: Path) -> None:
+def test_a_grpc_port_that_is_taken_is_all_that_is_told(cloud: Cloud, tmp_path: Path) -> None:
     taken = cloud.server.ports["grpc"]
-    failed = serve_until_it_fails(tmp_path, f"--grpc-port={taken}")
-    assert failed.returncode == 2
-    assert failed.stdout == ""
-    told = failed.stderr.splitlines()[-1]
+    ports = ("--api-port=0", "--http-port=0", f"--grpc-port={taken}")
+    failed = thingmint("serve", "--data-dir", tmp_path / "data", *ports)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    [told] = failed.stderr.splitlines()
     assert told.startswith("thingmint: grpc-port: ")
     assert str(taken) in told
-    assert "Traceback" not in failed.stderr
 
 
-def test_a_grpc_port_that_is_taken_is_all_that_is_told(cloud: Cloud, tmp_path: Path) -> None:
-    failed = serve_until_it_fails(tmp_path, f"--grpc-port={cloud.server.ports['grpc']}")
-    assert len(failed.stderr.splitlines()) == 1
+needs_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
 
 
-@pytest.mark.parametrize("flag", ["--grpc-port=65536", "--grpc-port=-1", "--grpc-port=x"])
-def test_grpc_ports_that_are_none(tmp_path: Path, flag: str) -> None:
-    assert serve_until_it_fails(tmp_path, flag).returncode == 2
+@needs_ipv6
+def test_ipv6_loopback() -> None:
+    with running_server(arguments=["--host=::1"]) as server:
+        check_ipv6(server)
 
 
-@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
-@pytest.mark.parametrize("host", ["::1", "::"])
-def test_ipv6(host: str) -> None:
-    with running_server(arguments=[f"--host={host}"]) as server:
-        credentials = grpc.ssl_channel_credentials(server.ca.read_bytes())
-        channel = grpc.secure_channel(f"[::1]:{server.ports['grpc']}", credentials)
-        assert GrpcWire(channel, "").call("ApiEndpointService/List", LIST).endpoints
-        channel.close()
+def check_ipv6(server: RunningServer) -> None:
+    credentials = grpc.ssl_channel_credentials(server.ca.read_bytes())
+    channel = grpc.secure_channel(f"[::1]:{server.ports['grpc']}", credentials)
+    assert GrpcWire(channel, "").call("ApiEndpointService/List", LIST).endpoints
+    channel.close()
 
 
-def test_both_settings_refuse_what_they_do_not_know(tmp_path: Path) -> None:
-    for name, value in (("YANDEX_FINGERPRINT", "md5"), ("YANDEX_OPERATIONS_PENDING", "-PT1S")):
-        environment: dict[str, Any] = {**os.environ, f"THINGMINT_{name}": value}
-        command = [sys.executable, "-m", "thingmint", "serve", f"--data-dir={tmp_path / 'data'}"]
-        failed = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30, env=environment)
-        assert failed.returncode == 2
-        assert len(failed.stderr.splitlines()) == 1
+@pytest.fixture(scope="module")
+def elsewhere(cloud: Cloud) -> Iterator[RunningServer]:
+    """On all addresses, with operations that pend for ten minutes, and next to the variables of another server."""
+    variables = {**cloud.server.environment("yandex"), "THINGMINT_YANDEX_OPERATIONS_PENDING": "600"}
+    host = "::" if Path("/proc/net/if_inet6").exists() else "0.0.0.0"
+    with running_server(arguments=[f"--host={host}"], environment=variables) as server:
+        yield server
 
 
-def test_pending_takes_seconds_too() -> None:
-    with running_server(environment={"THINGMINT_YANDEX_OPERATIONS_PENDING": "600"}) as server:
-        cloud = Cloud(server, Account.first(server))
-        request = device_service_pb2.DeleteDeviceRequest(device_id="x")
-        assert not cloud.grpc.call("DeviceService/Delete", request).done
-        cloud.close()
+@needs_ipv6
+def test_all_addresses_of_ipv6(elsewhere: RunningServer) -> None:
+    check_ipv6(elsewhere)
+
+
+def test_serving_with_the_variables_of_the_environment_file(elsewhere: RunningServer) -> None:
+    """They begin as settings do, and are none."""
+    assert httpx.get(f"{elsewhere.http_url}/readyz").status_code == 200
+
+
+def test_pending_takes_seconds_too(elsewhere: RunningServer) -> None:
+    cloud = Cloud(elsewhere, Account.first(elsewhere))
+    request = device_service_pb2.DeleteDeviceRequest(device_id="x")
+    assert not cloud.grpc.call("DeviceService/Delete", request).done
+    cloud.close()

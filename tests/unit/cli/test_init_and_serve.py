@@ -70,6 +70,11 @@ def test_wrong_names_make_nothing(cli: Cli, data: Path, argument: str, line: str
     assert not data.exists()
 
 
+def test_the_first_name_is_no_wildcard(cli: Cli, data: Path) -> None:
+    """Clients are told that name, and have to connect to it."""
+    assert cli.refused("init", "--data-dir", data, "--hostname=*.things.test").startswith("hostname: ")
+
+
 @pytest.mark.parametrize("command", ["init", "serve"])
 def test_a_directory_with_other_things_in_it_is_left_alone(cli: Cli, data: Path, command: str) -> None:
     data.mkdir()
@@ -93,6 +98,10 @@ def test_a_file_is_no_data_directory(cli: Cli, tmp_path: Path, command: str) -> 
     [
         (["--api-port=99999"], {}, "", "api-port: "),
         (["--key-pool=-1"], {}, "", "key-pool: "),
+        (["--grpc-port=65536"], {}, "", "grpc-port: "),
+        (["--grpc-port=-1"], {}, "", "grpc-port: "),
+        ([], {"THINGMINT_YANDEX_FINGERPRINT": "md5"}, "", "yandex-fingerprint: "),
+        ([], {"THINGMINT_YANDEX_OPERATIONS_PENDING": "-PT1S"}, "", "yandex-operations-pending: "),
         ([], {"THINGMINT_API_PORT": "many"}, "", "api-port: "),
         ([], {"THINGMINT_API_PORT": ""}, "", "api-port: "),
         ([], {"THINGMINT_HTTP_PORT": "-1"}, "", "http-port: "),
@@ -130,7 +139,13 @@ def test_dev_is_for_loopback_only(cli: Cli, data: Path, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "setting"), [("--api-port=many", "api-port"), ("--log-format=xml", "log-format"), ("--nope", "nope")]
+    ("argument", "setting"),
+    [
+        ("--api-port=many", "api-port"),
+        ("--grpc-port=x", "grpc-port"),
+        ("--log-format=xml", "log-format"),
+        ("--nope", "nope"),
+    ],
 )
 def test_wrong_flags_are_one_line_too(cli: Cli, data: Path, argument: str, setting: str) -> None:
     assert setting in cli.refused("serve", "--data-dir", data, argument)
