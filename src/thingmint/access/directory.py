@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import hmac
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from thingmint.access.administration.accounts import list_regions
 from thingmint.access.administration.credentials import TOKEN_PREFIX, secret_sha256
@@ -34,9 +35,8 @@ _EXPIRED_AWS = "The security token included in the request is expired"
 _UNKNOWN_TOKEN = "The token is not one of this server, or is no longer valid"  # noqa: S105
 _UNKNOWN_JWT = "The JWT names no key of a service account that is known here"
 
-
-# No whole records, as these would be read at every look-up.
-_STANDING = (
+# No whole records: loading them would be a fifth of a look-up.
+_ACTIVE = (
     "SELECT c.kind, c.secret, c.token_sha256, c.expires_at, c.policy, p.id, p.account, p.kind, p.name "
     "FROM credentials AS c JOIN principals AS p ON p.id = c.principal "
     "WHERE c.id = $1 AND c.status = 'active' AND p.status = 'active'"
@@ -47,7 +47,8 @@ _REVOKE = "INSERT INTO revoked_tokens (id, expires_at) VALUES ($1, $2) ON CONFLI
 _FORGET_ENDED = "DELETE FROM revoked_tokens WHERE expires_at <= $1"
 
 
-class _Known(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Known:
     """A credential that was looked up: its owner, what the store has of its secret, and when it ends (microseconds).
 
     ``opened`` is the secret itself, of one that is sealed.
@@ -58,7 +59,7 @@ class _Known(NamedTuple):
     secret: bytes
     token_sha256: bytes | None
     expires_at: int | None
-    opened: str = ""
+    opened: str
 
 
 class Directory:
@@ -162,12 +163,12 @@ class Directory:
             self._known_at = changes
 
     async def _look_up(self, id: str, refusal: str) -> _Known:
-        known = await self._store.read(lambda tx: _find(tx, id))
-        if known is None:
+        found = await self._store.read(lambda tx: _find(tx, id))
+        if found is None:
             raise Unauthenticated("unknown", refusal)
-        if known.kind in ("access-key", "session"):
-            known = known._replace(opened=self._vault.open(known.secret, id))
-        self._known[id] = known
+        caller, kind, secret, token_sha256, expires_at = found
+        opened = self._vault.open(secret, id) if kind in ("access-key", "session") else ""
+        known = self._known[id] = _Known(caller, kind, secret, token_sha256, expires_at, opened)
         return known
 
     def _check_expiry(self, known: _Known, refusal: str) -> None:
@@ -175,12 +176,13 @@ class Directory:
             raise Unauthenticated("expired", refusal)
 
 
-async def _find(tx: Transaction, id: str) -> _Known | None:
-    row = await tx.fetch_one(_STANDING, id)
+async def _find(tx: Transaction, id: str) -> tuple[Caller, str, bytes, bytes | None, int | None] | None:
+    """Of an active credential of an active principal, what _Known begins with."""
+    row = await tx.fetch_one(_ACTIVE, id)
     if row is None:
         return None
     kind, secret, token_sha256, expires_at, policy, *owner = row
-    return _Known(await _caller(tx, owner, id, policy), kind, secret, token_sha256, expires_at)
+    return await _caller(tx, owner, id, policy), kind, secret, token_sha256, expires_at
 
 
 async def _developer(tx: Transaction) -> Caller:
