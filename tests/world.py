@@ -30,7 +30,7 @@ from thingmint.services.certificates import Registration, register
 from thingmint.services.change import Change, Environment, Query
 from thingmint.services.hooks import HookTable
 from thingmint.services.keypool import KeyPool
-from thingmint.services.pages import PageTokens
+from thingmint.services.page_tokens import PageTokens
 from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.store.outbox import notices_since
 from thingmint.store.sqlite import SQLiteStore

@@ -5,24 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import statistics
-import sys
 import time
-import urllib.request
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import boto3
+from typing import TYPE_CHECKING
 
 from benchmarks.access import access_costs
 from benchmarks.bare import bare_generation
 from benchmarks.door import DOOR_STEPS, door
 from benchmarks.figures import Budget, Figure
 from benchmarks.lint import lint_cost
-from benchmarks.load import Load, Target
+from benchmarks.load import Load
 from benchmarks.machine import resident_bytes, sync_time
-from benchmarks.measuring import POOL, mean_cost, measured, quantile
+from benchmarks.measuring import POOL, mean_cost, quantile
 from benchmarks.provisioning import PROVISIONING_STEPS, provisioning
 from benchmarks.signed import Signer, bearer_get, new_csr, plain_get
 from benchmarks.yandex import WIRES, Fleet
@@ -31,67 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from benchmarks.bench import Bench
     from benchmarks.figures import Cost
     from benchmarks.yandex import Wire
-    from thingmint.testing import RunningServer
 
-__all__ = ["CASES", "Bench", "Case"]
+__all__ = ["CASES", "Case"]
 
-_CERTIFICATES = 64  # that DescribeCertificate goes round
 _SLOW_SYNC = 0.0002  # seconds; the budget of what has to be durable holds up to this
 _WARM_UP = 0.5  # seconds
 _LOG_DELAY = 0.2  # seconds; a request's line is written after its answer
-_PATIENCE = 60.0  # seconds, for the pool to fill
-_POOL_READY = re.compile(r"^thingmint_key_pool_ready (\S+)$", re.MULTILINE)
-
-
-@dataclass(slots=True)
-class Bench:
-    """A server under measurement. ``quick`` shortens everything; ``step`` is called as each measurement begins."""
-
-    server: RunningServer
-    quick: bool = False
-    step: Callable[[str], None] = print
-
-    @property
-    def https(self) -> Target:
-        return Target(self.server.ports["api"], self.server.ca)
-
-    @property
-    def http(self) -> Target:
-        return Target(self.server.ports["http"])
-
-    def seconds(self, full: float) -> float:
-        return max(1.5, full / 4) if self.quick else full
-
-    def certificate_ids(self) -> list[str]:
-        """Of certificates made for the purpose."""
-        client: Any = boto3.session.Session().client("iot", **self.server.boto3_arguments())
-        request = new_csr()
-        made = [client.create_certificate_from_csr(certificateSigningRequest=request) for _ in range(_CERTIFICATES)]
-        client.close()
-        return [one["certificateId"] for one in made]
-
-    def wait_for_pool(self) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while time.monotonic() < deadline:
-            with urllib.request.urlopen(f"{self.server.http_url}/metrics") as answer:
-                found = _POOL_READY.search(answer.read().decode())
-            if found is not None and float(found[1]) >= POOL:
-                return
-            time.sleep(0.1)
-        raise TimeoutError(f"the key pool was not full after {_PATIENCE:.0f} seconds")
-
-    def rate(self, load: Load, seconds: float) -> tuple[float, Cost]:
-        """Answers per second, flat out."""
-        self.wait_for_pool()  # its threads are to be quiet
-        with load:
-            load.run(seconds=_WARM_UP)
-            return self.measured(load, seconds)
-
-    def measured(self, load: Load, seconds: float = 3600.0, count: int = sys.maxsize) -> tuple[float, Cost]:
-        """Answers per second, for so long or so many."""
-        return measured(self.server.process.pid, lambda: load.run(seconds=seconds, count=count))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from thingmint.testing import running_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from benchmarks.cases import Bench
+    from benchmarks.bench import Bench
     from benchmarks.fleet import DeviceFleet
     from benchmarks.load import Outcome
     from thingmint.testing import RunningServer

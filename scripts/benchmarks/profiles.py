@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 import thingmint
-from benchmarks.cases import Bench
+from benchmarks.bench import Bench
 from benchmarks.door import visitors
 from benchmarks.load import Load
 from benchmarks.measuring import SERVE

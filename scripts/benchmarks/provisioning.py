@@ -22,7 +22,7 @@ from thingmint import admin
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from benchmarks.cases import Bench
+    from benchmarks.bench import Bench
     from benchmarks.load import Outcome
     from thingmint.testing import RunningServer
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from thingmint.services.pages import PageTokens
+    from thingmint.services.page_tokens import PageTokens
     from thingmint.store.engine import Reader
 
 Record = dict[str, Any]

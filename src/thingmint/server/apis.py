@@ -25,7 +25,7 @@ from thingmint.services.certificates import utc_now
 from thingmint.services.change import Environment
 from thingmint.services.doorkeeping import Doorkeeping
 from thingmint.services.hostnames import list_hostnames
-from thingmint.services.pages import PageTokens
+from thingmint.services.page_tokens import PageTokens
 from thingmint.settings import ConfigError
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract

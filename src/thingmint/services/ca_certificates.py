@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from thingmint.domain.certificates import IssuedCertificate
     from thingmint.domain.status import Status
     from thingmint.services.change import Change, Query
-    from thingmint.services.pages import Cursor, Position
+    from thingmint.services.page_tokens import Position
+    from thingmint.services.pages import Cursor
     from thingmint.store.engine import Row, Transaction
 
 MAX_SAME_SUBJECT = 10

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.keys import KeyPair
     from thingmint.services.change import Change, Query
-    from thingmint.services.pages import Cursor, Position
+    from thingmint.services.page_tokens import Position
+    from thingmint.services.pages import Cursor
     from thingmint.store.engine import Row, Transaction
 
 CertificateMode = Literal["DEFAULT", "SNI_ONLY"]

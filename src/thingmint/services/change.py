@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from thingmint.domain.policies import ContextValue
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
-    from thingmint.services.pages import PageTokens
+    from thingmint.services.page_tokens import PageTokens
     from thingmint.services.quotas import Quotas
 
 

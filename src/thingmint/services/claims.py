@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from thingmint.domain.arns import Scope
+from thingmint.domain.arns import Scope, arn
 from thingmint.store.outbox import announce
 from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
@@ -16,7 +16,6 @@ from thingmint.store.times import to_micros
 if TYPE_CHECKING:
     from thingmint.domain.certificates import Certificate
     from thingmint.services.change import Change
-    from thingmint.services.templates import ProvisioningTemplate
     from thingmint.store.engine import Store, Transaction
 
 _BATCH = 500  # claims that one transaction deletes
@@ -41,12 +40,11 @@ class Claim:
 CLAIMS = Table(Claim, "provisioning_claims", "claim", key=("account", "region", "fingerprint"))
 
 
-async def create_claim(
-    tx: Transaction, change: Change, template: ProvisioningTemplate, certificate: Certificate
-) -> None:
+async def create_claim(tx: Transaction, change: Change, template: str, certificate: Certificate) -> None:
+    """For the template of that name."""
     fingerprint, expires_at = certificate.fingerprint, certificate.not_after
-    await CLAIMS.insert(tx, Claim(change.scope, fingerprint, template.name, expires_at, change.now))
-    tx.audit_resources.append(template.arn)
+    await CLAIMS.insert(tx, Claim(change.scope, fingerprint, template, expires_at, change.now))
+    tx.audit_resources.append(arn(change.scope, f"provisioningtemplate/{template}"))
 
 
 async def delete_claims(tx: Transaction, change: Change, template: str) -> None:

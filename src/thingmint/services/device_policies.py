@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from thingmint.services.change import Change, Query
-    from thingmint.services.pages import Cursor, Position
+    from thingmint.services.page_tokens import Position
+    from thingmint.services.pages import Cursor
     from thingmint.store.engine import Row, Transaction, Value
 
 # AWS's quotas.

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from thingmint.services.bindings import SubmittedCertificate
     from thingmint.services.change import Change, Query
-    from thingmint.services.pages import Cursor, Position
+    from thingmint.services.page_tokens import Position
+    from thingmint.services.pages import Cursor
     from thingmint.store.engine import Transaction
 
 _MAX_ALIASES = 5  # of a device, Yandex's quota

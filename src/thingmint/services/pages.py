@@ -1,63 +1,21 @@
 """Lists a page at a time, by keyset: a page begins beyond the last row of the one before.
 
-Where it begins is told to clients as a sealed token, which only its own list takes back.
+Clients are told where it begins by a sealed token.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
-
-from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from thingmint.domain.arns import Scope
     from thingmint.services.change import Query
+    from thingmint.services.page_tokens import Position
 
 
 T = TypeVar("T")
-
-Position = tuple[int, str]
-"""Where a row stands in its list: microseconds (0 in lists that have no times), and a name or id."""
-
-_MICROS = struct.Struct(">q")
-_MAC_BYTES = 16
-
-
-class PageTokens:
-    """Seals positions with a key of the instance: a token of one account, region or list is useless in another.
-
-    The alphabet is that of AWS's Marker shape: standard base64.
-    """
-
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-
-    def seal(self, listing: str, scope: Scope, position: Position) -> str:
-        packed = _MICROS.pack(position[0]) + position[1].encode()
-        return base64.b64encode(packed + self._mac(listing, scope, packed)).decode()
-
-    def open(self, listing: str, scope: Scope, token: str, field: str = "marker") -> Position:
-        """The position sealed in ``token``. Raises Invalid, naming ``field``, for any other text."""
-        try:
-            sealed = base64.b64decode(token, validate=True)
-        except (binascii.Error, ValueError):
-            sealed = b""
-        packed, mac = sealed[:-_MAC_BYTES], sealed[-_MAC_BYTES:]
-        if not hmac.compare_digest(mac, self._mac(listing, scope, packed)):
-            raise Invalid(field, "is not one that this list returned")
-        return _MICROS.unpack_from(packed)[0], packed[_MICROS.size :].decode()
-
-    def _mac(self, listing: str, scope: Scope, packed: bytes) -> bytes:
-        context = "\0".join((listing, *scope, "")).encode()
-        return hmac.new(self._key, context + packed, hashlib.sha256).digest()[:_MAC_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,28 +69,3 @@ async def page_by_text(
         lambda after, limit: fetch(after[1] if after else "", limit),
         lambda item: (0, position(item)),
     )
-
-
-PageRequest = Cursor  # until the last list is converted
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """One list of one account: ``name`` holds everything that tells it from others, its filters too."""
-
-    markers: PageTokens
-    name: str
-    scope: Scope
-
-    def after(self, request: PageRequest) -> str:
-        """The position that the page begins beyond; empty for the first page. Raises Invalid."""
-        if request.token is None:
-            return ""
-        return self.markers.open(self.name, self.scope, request.token, request.field)[1]
-
-    def page(self, request: PageRequest, found: list[T], position: Callable[[T], str]) -> Page[T]:
-        """The page that ``found`` begins with, which should hold one more than the page if there is one more."""
-        items = found[: request.limit]
-        if len(found) == len(items):
-            return Page(items, None)
-        return Page(items, self.markers.seal(self.name, self.scope, (0, position(items[-1]))))

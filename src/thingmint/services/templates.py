@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thingmint.services.change import Change, Query
-    from thingmint.services.pages import Cursor, Position
+    from thingmint.services.page_tokens import Position
+    from thingmint.services.pages import Cursor
     from thingmint.store.engine import Transaction
 
 _MAX_VERSIONS = 5

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid
-from thingmint.services.pages import PageTokens
+from thingmint.services.page_tokens import PageTokens
 
 SCOPE = Scope("123456789012", "us-east-1")
 POSITION = (1_795_262_400_250_000, "ab" * 32)

@@ -141,7 +141,7 @@ async def create_claim_(
 ) -> Result:
     certificate, keys = new.certificate, new.keys
     assert keys is not None, "it was made with keys"
-    await create_claim(tx, change, template, certificate)
+    await create_claim(tx, change, template.name, certificate)
     return {
         "certificateId": certificate.fingerprint,
         "certificatePem": certificate.pem,
