@@ -129,7 +129,7 @@ _BAD_IDS = {
 
 @pytest.mark.parametrize("id", _BAD_IDS.values(), ids=_BAD_IDS.keys())
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_ids(face: Face, unchanged: Callable[[], None], method: str, id: str) -> None:
+def test_malformed_ids_are_refused(face: Face, unchanged: Callable[[], None], method: str, id: str) -> None:
     message = face.refusal(face.send(method, face.certificates(id)))
     assert message.startswith("certificateId " if face.name == "aws" else "id "), message
 
@@ -161,13 +161,13 @@ _NOT_JSON = {
 
 
 @pytest.mark.parametrize("body", _NOT_JSON.values(), ids=_NOT_JSON.keys())
-def test_bodies_that_are_not_json(face: Face, unchanged: Callable[[], None], body: bytes) -> None:
+def test_bodies_other_than_json_are_refused(face: Face, unchanged: Callable[[], None], body: bytes) -> None:
     for target in ("/keys-and-certificate", "/certificates" if face.name == "aws" else "/v1/certificates"):
         assert face.refusal(face.send("POST", target, body)) == "body is not valid JSON"
 
 
 @pytest.mark.parametrize("body", [b"[]", b'[{"csr": "x"}]', b'"text"', b"7", b"null", b"true"])
-def test_bodies_that_are_no_object(face: Face, unchanged: Callable[[], None], body: bytes) -> None:
+def test_bodies_other_than_objects_are_refused(face: Face, unchanged: Callable[[], None], body: bytes) -> None:
     for target in ("/keys-and-certificate", "/certificates" if face.name == "aws" else "/v1/certificates"):
         assert face.refusal(face.send("POST", target, body)) == "body must be a JSON object"
 
@@ -211,7 +211,7 @@ def test_wrong_types(face: Face, unchanged: Callable[[], None], value: object) -
         ("GET", f"/v1/certificates?order={_MARK}", None, "order is not valid"),
     ],
 )
-def test_the_native_faces_own_rules(
+def test_the_native_apis_own_rules(
     server: RunningServer,
     signer: Signer,
     unchanged: Callable[[], None],
@@ -280,7 +280,9 @@ _BAD_CSRS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("pem", "reason"), _BAD_CSRS.values(), ids=_BAD_CSRS.keys())
-def test_signing_requests(face: Face, unchanged: Callable[[], None], pem: str, reason: str) -> None:
+def test_malformed_signing_requests_are_refused(
+    face: Face, unchanged: Callable[[], None], pem: str, reason: str
+) -> None:
     name = "CSR violates constraints: certificateSigningRequest" if face.name == "aws" else "csr"
     assert face.refusal(face.submit_csr(pem)).startswith(f"{name} {reason}")
 
@@ -306,7 +308,7 @@ _BAD_CERTIFICATES: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("pem", "reason"), _BAD_CERTIFICATES.values(), ids=_BAD_CERTIFICATES.keys())
-def test_certificates(face: Face, unchanged: Callable[[], None], pem: str, reason: str) -> None:
+def test_malformed_certificates_are_refused(face: Face, unchanged: Callable[[], None], pem: str, reason: str) -> None:
     message = face.refusal(face.submit_certificate(pem), aws_code="CertificateValidationException")
     name = "certificatePem " if face.name == "aws" else "certificate_pem "
     assert message.startswith(name + reason)
@@ -517,7 +519,7 @@ def test_malformed_requests(server: RunningServer, unchanged: Callable[[], None]
 
 
 @pytest.mark.parametrize("raw", _SMUGGLING.values(), ids=_SMUGGLING.keys())
-def test_requests_whose_end_is_arguable(server: RunningServer, unchanged: Callable[[], None], raw: str) -> None:
+def test_ambiguous_lengths_are_refused(server: RunningServer, unchanged: Callable[[], None], raw: str) -> None:
     smuggled = _POST.replace("TOKEN", server.token)
     with connected(server) as sock:
         sock.sendall((smuggled + raw + smuggled + "\r\n").encode())
@@ -570,7 +572,7 @@ def test_an_absolute_target_is_read_as_its_path(server: RunningServer, unchanged
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", "PROPFIND"])
-def test_methods_that_nobody_serves(server: RunningServer, unchanged: Callable[[], None], method: str) -> None:
+def test_unknown_methods_are_refused(server: RunningServer, unchanged: Callable[[], None], method: str) -> None:
     with connected(server) as sock:
         sock.sendall(one_request(method, "/keys-and-certificate", {"host": "localhost", "x-mark": _MARK}))
         assert sock.recv(12) == b"HTTP/1.1 401"
@@ -582,7 +584,7 @@ def test_methods_that_nobody_serves(server: RunningServer, unchanged: Callable[[
 
 
 @pytest.mark.parametrize("hosts", ["", "host: localhost\r\nhost: iot.us-east-1.amazonaws.com\r\n"])
-def test_one_host(server: RunningServer, hosts: str) -> None:
+def test_exactly_one_host_is_needed(server: RunningServer, hosts: str) -> None:
     raw = f"GET /v1/certificates HTTP/1.1\r\nauthorization: Bearer {server.token}\r\n{hosts}\r\n"
     check_common_refusal(answers(server, raw.encode())[0], 400)
 
@@ -675,6 +677,6 @@ def _fuzz(server: RunningServer, raw: bytes) -> None:
     assert server.process.poll() is None
 
 
-def test_anything_at_all(server: RunningServer, unchanged: Callable[[], None]) -> None:
+def test_arbitrary_bytes_are_answered_or_closed(server: RunningServer, unchanged: Callable[[], None]) -> None:
     _fuzz(server)
     assert exchange(server, "GET", "/healthz").status == 200

@@ -89,7 +89,7 @@ def developer(dev: RunningServer) -> str:
     ],
 )
 @pytest.mark.parametrize(("method", "target"), [("POST", _MINT), ("GET", "/v1/certificates")])
-def test_web_pages_are_kept_out(dev: RunningServer, headers: dict[str, str], method: str, target: str) -> None:
+def test_web_pages_are_refused(dev: RunningServer, headers: dict[str, str], method: str, target: str) -> None:
     before = count(dev)
     answer = exchange(dev, method, target, {"host": "localhost", **headers})
     assert (answer.status, answer.json()["error"]["code"]) == (401, "UNAUTHENTICATED")
@@ -106,20 +106,20 @@ def test_a_preflight_allows_nothing(dev: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("authorization", ["Bearer wrong", "Basic dXNlcjpwYXNz"])
-def test_wrong_credentials_are_wrong_all_the_same(dev: RunningServer, authorization: str) -> None:
+def test_wrong_credentials_are_refused(dev: RunningServer, authorization: str) -> None:
     before = count(dev)
     assert exchange(dev, "POST", _MINT, {"host": "localhost", "authorization": authorization}).status == 401
     assert count(dev) == before
 
 
-def test_the_aws_face_still_wants_signatures(dev: RunningServer) -> None:
+def test_the_aws_api_still_needs_signatures(dev: RunningServer) -> None:
     unsigned = exchange(dev, "GET", "/certificates", {"host": "localhost"})
     assert (unsigned.status, unsigned.aws_code) == (403, "MissingAuthenticationTokenException")
     signer = Signer.of(dev)
     assert signer.send("GET", "/certificates").status == 200
 
 
-def test_a_token_still_counts_and_then_no_header_is_asked_for(dev: RunningServer) -> None:
+def test_a_valid_token_is_enough_from_any_origin(dev: RunningServer) -> None:
     headers = {"authorization": f"Bearer {dev.token}", "origin": "https://console.example.org", "host": "elsewhere"}
     assert exchange(dev, "GET", "/v1/certificates", headers).status == 200
 

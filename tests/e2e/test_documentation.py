@@ -162,7 +162,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_the_blocks_run(document: Path, session: Session, subtests: pytest.Subtests) -> None:
+def test_blocks_run(document: Path, session: Session, subtests: pytest.Subtests) -> None:
     for block in blocks_of(document.read_text()):
         assert block.language in _RUNNABLE | _SHOWN_ONLY, f"line {block.line}: what is ```{block.language}?"
         if block.language in _SHOWN_ONLY:
@@ -193,7 +193,7 @@ def test_a_block_that_fails_is_noticed(session: Session) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_the_links_lead_somewhere(document: Path) -> None:
+def test_links_have_targets(document: Path) -> None:
     text = re.sub(r"(?ms)^```.*?^```$", "", document.read_text())
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     for link in links:

@@ -157,7 +157,7 @@ def no_file_may_grow(server: RunningServer, *, beyond: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_is_told_and_overcome(tmp_path: Path) -> None:
+def test_a_full_disk_answers_503_until_there_is_room(tmp_path: Path) -> None:
     with own_server(tmp_path / "data") as server, contextlib.closing(iot_client(server)) as iot:
         kept = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())["certificateId"]
         size = (server.data_dir / "thingmint.db-wal").stat().st_size
@@ -184,7 +184,7 @@ def test_a_full_disk_is_told_and_overcome(tmp_path: Path) -> None:
         assert "Traceback" not in server.output.read_text()
 
 
-def test_a_disk_too_full_for_the_log_is_told_too(tmp_path: Path) -> None:
+def test_a_disk_too_full_for_the_log_answers_503(tmp_path: Path) -> None:
     with own_server(tmp_path / "data", arguments=["--log-format=json"]) as server:
         try:
             with no_file_may_grow(server, beyond=10), connected(server) as sock:

@@ -213,7 +213,7 @@ def welcome(server: RunningServer) -> str | None:
     return said if "stops it; the data stays in" in said else None
 
 
-def test_probes(server: RunningServer) -> None:
+def test_probes_and_metrics_answer(server: RunningServer) -> None:
     for tls in (False, True):
         assert exchange(server, "GET", "/healthz", tls=tls).json() == {"status": "ok"}
         assert exchange(server, "GET", "/readyz", tls=tls).json() == {"status": "ok", "store": "ok"}
@@ -384,7 +384,7 @@ def test_a_second_server_on_the_same_directory_refuses(server: RunningServer) ->
 
 
 @pytest.mark.parametrize("setting", ["api-port", "http-port"])
-def test_taken_ports(data: Path, setting: str) -> None:
+def test_taken_ports_are_named(data: Path, setting: str) -> None:
     other = {"api-port": "http-port", "http-port": "api-port"}[setting]
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -394,7 +394,7 @@ def test_taken_ports(data: Path, setting: str) -> None:
     assert line.startswith(f"{setting}: 127.0.0.1:{port} cannot be listened on (Address already in use)")
 
 
-def test_a_host_that_is_none(data: Path) -> None:
+def test_an_unknown_host_is_named(data: Path) -> None:
     line = refused("serve", "--data-dir", data, "--host=not a host", "--api-port=0", "--http-port=0")
     assert line.startswith("host: ")
 
@@ -438,7 +438,7 @@ def test_rsa_roots_by_setting(configured: RunningServer) -> None:
     certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(configured.device_ca.read_bytes()))
 
 
-def test_encrypted_ca_keys(tmp_path: Path, data: Path) -> None:
+def test_encrypted_ca_keys_need_their_passphrase(tmp_path: Path, data: Path) -> None:
     """By a passphrase that is in a variable at first, and in a file later."""
     passphrase = "correct horse"
     held = tmp_path / "passphrase"
@@ -462,7 +462,7 @@ def test_encrypted_ca_keys(tmp_path: Path, data: Path) -> None:
 # -- the listener's certificate -----------------------------------------------------------------------------------
 
 
-def test_the_listeners_certificate(server: RunningServer) -> None:
+def test_the_listeners_certificate_is_for_its_names_and_90_days(server: RunningServer) -> None:
     certificate = listener_certificate(server)
     certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(server.ca.read_bytes()))
     usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -472,7 +472,7 @@ def test_the_listeners_certificate(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_tls_versions(server: RunningServer, version: ssl.TLSVersion) -> None:
+def test_tls_1_2_and_1_3_are_served(server: RunningServer, version: ssl.TLSVersion) -> None:
     context = ssl.create_default_context(cafile=str(server.ca))
     context.minimum_version = context.maximum_version = version
     with (

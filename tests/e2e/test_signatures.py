@@ -63,7 +63,7 @@ def refused(answer: Answer, signer: Signer, code: str, message: str) -> None:
     ],
 )
 @pytest.mark.parametrize("presigned", [False, True])
-def test_wrong_signers(
+def test_wrong_signers_are_refused(
     signer: Signer,
     unchanged: Callable[[], None],
     change: dict[str, str],
@@ -78,7 +78,7 @@ def test_wrong_signers(
 
 
 @pytest.mark.parametrize("minutes", [-16, -60, -60 * 24, 16, 60])
-def test_old_and_early_signatures(signer: Signer, unchanged: Callable[[], None], minutes: int) -> None:
+def test_old_and_early_signatures_are_refused(signer: Signer, unchanged: Callable[[], None], minutes: int) -> None:
     at = datetime.now(UTC) + timedelta(minutes=minutes)
     headers = signer.headers("POST", _MINT, at=at)
     for _ in range(2):  # a replay is no better
@@ -118,7 +118,7 @@ Alteration = tuple[str, str, dict[str, str], bytes]
     ],
     ids=["body", "body grown", "no body", "method", "query", "path", "header", "host"],
 )
-def test_what_was_altered_after_signing(
+def test_requests_altered_after_signing_are_refused(
     signer: Signer, unchanged: Callable[[], None], alter: Callable[[str, str, dict[str, str], bytes], Alteration]
 ) -> None:
     headers = signer.headers("POST", "/certificates", {"x-amzn-tag": "one"}, _BODY)
@@ -246,7 +246,9 @@ def test_awss_paths_without_a_signature(
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_an_unknown_certificate_and_a_known_one_look_the_same_to_strangers(signer: Signer, iot: Any, tls: bool) -> None:
+def test_unsigned_requests_do_not_tell_known_certificates_from_unknown_ones(
+    signer: Signer, iot: Any, tls: bool
+) -> None:
     known = iot.create_keys_and_certificate()["certificateId"]
     texts = [exchange(signer.server, "GET", f"/certificates/{cert_id}", tls=tls).body for cert_id in (known, _ID)]
     assert texts[0] == texts[1]

@@ -162,7 +162,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         ("DescribeCertificate", "refused", "ResourceNotFoundException"),
     ],
 )
-def test_aws_events(story: Story, event: str, outcome: str, error: str | None) -> None:
+def test_aws_events_are_recorded(story: Story, event: str, outcome: str, error: str | None) -> None:
     record = story.of(event, outcome=outcome, error=error, source="iot.amazonaws.com")
     assert set(record) >= _FIELDS
     assert record["account"] == story.account
@@ -177,7 +177,7 @@ def test_aws_events(story: Story, event: str, outcome: str, error: str | None) -
 
 
 @pytest.mark.parametrize("event", ["CreateRegistry", "CreateDevice", "AddDeviceCertificate"])
-def test_yandex_events(story: Story, event: str) -> None:
+def test_yandex_events_are_recorded(story: Story, event: str) -> None:
     record = story.of(_DEVICE_EVENT + event, outcome="success")
     assert set(record) >= _FIELDS
     assert record["source"] == "iot-devices.api.cloud.yandex.net"
@@ -186,7 +186,7 @@ def test_yandex_events(story: Story, event: str) -> None:
     assert (record["address"], record["error"]) == ("127.0.0.1", None)
 
 
-def test_refusals_by_yandex_and_native(story: Story) -> None:
+def test_refusals_by_yandex_and_the_native_api_are_recorded(story: Story) -> None:
     assert story.of("DeviceService.Get")["error"] == "NOT_FOUND"
     assert story.of("ListCertificates", source="thingmint", outcome="refused", principal=story_admin(story))
 
@@ -196,19 +196,19 @@ def story_admin(story: Story) -> str:
 
 
 @pytest.mark.parametrize("event", ["CreateApiToken", "CreatePolicy"])
-def test_access_commands_over_the_api(story: Story, event: str) -> None:
+def test_access_commands_over_the_api_are_recorded(story: Story, event: str) -> None:
     record = story.of(event, principal=story_admin(story), outcome="success")
     assert record["resources"]
 
 
 @pytest.mark.parametrize("event", ["CreateUser", "AttachUserPolicy", "CreateAccessKey", "GetSessionToken"])
-def test_access_commands_of_the_operator(story: Story, event: str) -> None:
+def test_access_commands_of_the_operator_are_recorded(story: Story, event: str) -> None:
     record = story.of(event, principal=None)
     assert record["agent"] == "thingmint command line"
     assert story.user in record["resources"][0]
 
 
-def test_what_the_operator_read_or_was_refused(story: Story) -> None:
+def test_reads_and_refusals_of_the_operator_are_recorded(story: Story) -> None:
     assert story.of("ListAccounts", principal=None)["outcome"] == "success"
     refused = story.of("DeleteUser")
     assert (refused["error"], refused["account"], refused["agent"]) == (
@@ -219,12 +219,12 @@ def test_what_the_operator_read_or_was_refused(story: Story) -> None:
     assert story.of("ListUsers", agent="thingmint command line")["account"] == story.account
 
 
-def test_which_policy_was_attached(story: Story) -> None:
+def test_the_attached_policy_is_recorded(story: Story) -> None:
     expected = {"principal": f"user/{story.user}", "policy": "thingmint/ReadOnly", "resource": "*"}
     assert story.of("AttachUserPolicy")["parameters"] == expected
 
 
-def test_nothing_secret_is_in_it(story: Story) -> None:
+def test_no_secret_is_exported(story: Story) -> None:
     text = in_process("audit", "export", "--data-dir", story.data).stdout
     assert len(text) > 1000
     for secret in story.secrets:
@@ -235,7 +235,7 @@ def test_nothing_secret_is_in_it(story: Story) -> None:
         assert word not in text
 
 
-def test_refusals_of_strangers_are_added_up(story: Story) -> None:
+def test_unauthenticated_refusals_are_added_up(story: Story) -> None:
     strangers = [r for r in story.records if "count" in r and r["outcome"] == "refused"]
     assert len(strangers) <= 8
     counts: Counter[str] = Counter()
@@ -246,11 +246,11 @@ def test_refusals_of_strangers_are_added_up(story: Story) -> None:
     assert all(r["since"] <= r["time"] for r in strangers)
 
 
-def test_what_strangers_asked_for_is_named(story: Story) -> None:
+def test_unauthenticated_refusals_name_their_operation(story: Story) -> None:
     assert sum(r["count"] for r in story.records if r["event"] == "ListThings") == 40
 
 
-def test_documents_that_are_open_to_all_do_not_fill_the_disk(story: Story) -> None:
+def test_unauthenticated_reads_are_added_up(story: Story) -> None:
     found = [r for r in story.records if "count" in r and r["outcome"] == "success"]
     assert {r["event"] for r in found} == {"-", "ApiEndpointService.List"}
     assert sum(r["count"] for r in found) == 100
@@ -258,18 +258,18 @@ def test_documents_that_are_open_to_all_do_not_fill_the_disk(story: Story) -> No
 
 
 @pytest.mark.parametrize("target", ["/things/%FF", "/things/%2E%2E", "/no/such/path", "/things?maxResults=x"])
-def test_strangers_are_told_the_same_whatever_they_ask(server: RunningServer, target: str) -> None:
+def test_a_malformed_authorization_is_refused_alike_at_every_path(server: RunningServer, target: str) -> None:
     answer = exchange(server, "GET", target, {"authorization": "AWS4-HMAC-SHA256 nonsense"})
     assert (answer.status, answer.aws_code) == (403, "IncompleteSignatureException")
 
 
-def test_who_got_an_iam_token_is_known(story: Story) -> None:
+def test_new_iam_tokens_name_their_principal(story: Story) -> None:
     found = [r for r in story.records if r["event"] == "IamTokenService.Create"]
     assert found
     assert all(r["principal"] for r in found)
 
 
-def test_list(story: Story) -> None:
+def test_list_shows_the_newest_and_one_account(story: Story) -> None:
     done = in_process("audit", "list", "--data-dir", story.data, "--limit", "5", "--output", "json")
     assert json.loads(done.stdout) == list(reversed(story.records))[:5]
     one = in_process("audit", "list", "--data-dir", story.data, "--account", story.account, "--output", "json")
@@ -278,7 +278,7 @@ def test_list(story: Story) -> None:
     assert (none.returncode, none.stdout) == (0, "")
 
 
-def test_the_table_can_be_searched(story: Story) -> None:
+def test_the_table_escapes_control_characters(story: Story) -> None:
     table = in_process("audit", "list", "--data-dir", story.data).stdout
     assert "CreateKeysAndCertificate" in table
     assert "AccessDeniedException" in table
@@ -287,7 +287,7 @@ def test_the_table_can_be_searched(story: Story) -> None:
     assert "\x1b" not in table
 
 
-def test_export_tells_the_place_in_the_chain(story: Story) -> None:
+def test_exported_records_have_their_place_in_the_chain(story: Story) -> None:
     lines = exported(story.data)
     # A read is written a little after it happened, so it may be chained behind a later change.
     assert sorted(line["sequence"] for line in lines) == list(range(1, len(lines) + 1))
@@ -303,7 +303,7 @@ def verified(data: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_an_honest_trail_is_verified(story: Story) -> None:
+def test_an_unchanged_trail_is_verified(story: Story) -> None:
     code, text = verified(story.data)
     assert code == 0
     assert re.fullmatch(rf"{len(story.records)} records and \d+ checkpoints hold together\.\n", text)
@@ -342,7 +342,7 @@ def _as_of_two_days_ago(data: Path) -> None:
     asyncio.run(work())
 
 
-def test_pruning(tmp_path: Path) -> None:
+def test_old_records_are_pruned_on_an_idle_server(tmp_path: Path) -> None:
     """Nothing happens on this server: what is old goes all the same."""
     data = tmp_path / "data"
     assert in_process("init", "--data-dir", data).returncode == 0

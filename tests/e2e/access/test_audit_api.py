@@ -60,7 +60,7 @@ def listed(client: httpx.Client, **parameters: Any) -> list[dict[str, Any]]:
         parameters["marker"] = page["next_marker"]
 
 
-def test_only_of_the_own_account(ours: Operator, auditor: httpx.Client) -> None:
+def test_only_the_callers_account_is_listed(ours: Operator, auditor: httpx.Client) -> None:
     records = listed(auditor)
     assert {record["account"] for record in records} == {ours.account}
     assert [r["event"] for r in records].count("CreateUser") >= 5
@@ -68,7 +68,7 @@ def test_only_of_the_own_account(ours: Operator, auditor: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 250])
-def test_pages_are_the_whole(auditor: httpx.Client, page_size: int) -> None:
+def test_pages_hold_every_record_once(auditor: httpx.Client, page_size: int) -> None:
     now = datetime.now(UTC).isoformat()
     for wanted in ({}, {"event": "CreateUser"}):
         expected = listed(auditor, until=now, **wanted)
@@ -113,18 +113,18 @@ def test_a_spoiled_record_is_shown_as_not_readable(tmp_path: Path) -> None:
     OAS31Validator(schema).validate(unreadable[0])
 
 
-def test_reading_it_is_recorded_too(auditor: httpx.Client) -> None:
+def test_listing_the_audit_log_is_recorded(auditor: httpx.Client) -> None:
     auditor.get("/v1/audit", params={"page_size": 1})
     until(lambda: listed(auditor, event="ListAudit"), seconds=10, what="no record")
 
 
 @pytest.mark.parametrize("policies", [[], ["thingmint/ReadOnly"], ["thingmint/FullAccess"]])
-def test_who_may_not(ours: Operator, policies: list[str]) -> None:
+def test_other_policies_do_not_allow_list_audit(ours: Operator, policies: list[str]) -> None:
     with ours.native(ours.user(*policies)) as client:
         assert error_of(client.get("/v1/audit")) == (403, "PERMISSION_DENIED")
 
 
-def test_a_marker_of_another_account(ours: Operator, auditor: httpx.Client) -> None:
+def test_a_marker_of_another_account_is_refused(ours: Operator, auditor: httpx.Client) -> None:
     marker = auditor.get("/v1/audit", params={"page_size": 1}).json()["data"]["next_marker"]
     [other] = [each["id"] for each in Operator(ours.server).ask("account.list") if each["id"] != ours.account]
     theirs = Operator(ours.server, other)
@@ -145,17 +145,17 @@ def test_a_marker_of_another_account(ours: Operator, auditor: httpx.Client) -> N
         {"event": "x" * 129},
     ],
 )
-def test_wrong_parameters(auditor: httpx.Client, parameters: dict[str, Any]) -> None:
+def test_wrong_parameters_are_refused(auditor: httpx.Client, parameters: dict[str, Any]) -> None:
     assert error_of(auditor.get("/v1/audit", params=parameters)) == (400, "VALIDATION_ERROR")
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
-def test_moments_beyond_all(auditor: httpx.Client, moment: str) -> None:
+def test_the_earliest_and_the_latest_time_are_taken(auditor: httpx.Client, moment: str) -> None:
     for name in ("since", "until"):
         assert auditor.get("/v1/audit", params={name: moment}).status_code == 200
 
 
-def test_it_is_as_the_schema_says(ours: Operator, auditor: httpx.Client) -> None:
+def test_answers_follow_the_schema(ours: Operator, auditor: httpx.Client) -> None:
     document = httpx.get(f"{ours.server.http_url}/openapi.json").json()
     operation = document["paths"]["/v1/audit"]["get"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {

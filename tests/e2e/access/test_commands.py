@@ -29,7 +29,7 @@ def access(data: Path, *words: str | Path, run: Any = in_process) -> Any:
     return json.loads(done.stdout)
 
 
-def test_a_story_without_a_server_goes_on_with_one(tmp_path: Path) -> None:
+def test_commands_work_with_and_without_a_server(tmp_path: Path) -> None:
     data, policy = tmp_path / "data", tmp_path / "mint.json"
     policy.write_text(document(allow("iot:List*")))
     assert in_process("init", "--data-dir", data).returncode == 0
@@ -61,7 +61,7 @@ def test_tables(operator: Operator) -> None:
     assert in_process("access", "policy", "attached", operator.user(), *words).stdout == "None.\n"
 
 
-def test_a_table_keeps_its_words_whole(operator: Operator) -> None:
+def test_tables_do_not_wrap_ids(operator: Operator) -> None:
     user = operator.user()
     key = operator.key(user)["access_key_id"]
     assert key in in_process("access", "key", "list", user, "--data-dir", operator.data).stdout
@@ -93,7 +93,7 @@ def test_wrong_inputs_are_one_line(operator: Operator, words: list[str], named: 
     ("content", "named"),
     [("{", "document"), (document({**allow("x"), "Effect": "Maybe"}), "Effect"), (None, "cannot be read")],
 )
-def test_documents_that_are_none(operator: Operator, tmp_path: Path, content: str | None, named: str) -> None:
+def test_malformed_documents_are_refused(operator: Operator, tmp_path: Path, content: str | None, named: str) -> None:
     file = tmp_path / "policy.json"
     if content is not None:
         file.write_text(content)
@@ -104,17 +104,17 @@ def test_documents_that_are_none(operator: Operator, tmp_path: Path, content: st
 
 
 @pytest.mark.parametrize("given", [{"name": "x", "region": ["Not A Region"]}, {"name": "x", "region": ["'"]}])
-def test_regions_that_no_client_could_sign_for(operator: Operator, given: dict[str, Any]) -> None:
+def test_malformed_regions_are_refused(operator: Operator, given: dict[str, Any]) -> None:
     with pytest.raises(AdminError, match="region"):
         operator.ask("account.create", **given)
 
 
-def test_a_lifetime_beyond_all_dates(operator: Operator) -> None:
+def test_a_lifetime_out_of_range_is_refused(operator: Operator) -> None:
     with pytest.raises(AdminError, match="lifetime"):
         operator.ask("token.create", principal="administrator", lifetime="999999999d")
 
 
-def test_who_may_not_assume_a_role(operator: Operator) -> None:
+def test_a_trust_policy_can_deny_assuming_a_role(operator: Operator) -> None:
     nobody = {"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
     operator.ask("role.create", name="untrusting", trust_policy=document(nobody))
     user = operator.user(allow("thingmint:AssumeRole"))
@@ -123,7 +123,7 @@ def test_who_may_not_assume_a_role(operator: Operator) -> None:
     assert error_of(answer) == (403, "PERMISSION_DENIED")
 
 
-def test_looking_at_nothing_makes_nothing(tmp_path: Path) -> None:
+def test_commands_make_no_data_directory(tmp_path: Path) -> None:
     done = in_process("access", "user", "list", "--data-dir", tmp_path / "typo")
     assert done.returncode == 2
     assert "run thingmint init first" in done.stderr
@@ -133,7 +133,7 @@ def test_looking_at_nothing_makes_nothing(tmp_path: Path) -> None:
 # -- the native API -----------------------------------------------------------------------------------------------
 
 
-def test_a_users_life_over_the_api(server: RunningServer, operator: Operator) -> None:
+def test_a_user_is_made_used_and_deleted_over_the_api(server: RunningServer, operator: Operator) -> None:
     document_ = httpx.get(f"{server.http_url}/openapi.json").json()
     validate(document_)
     with operator.bearer(server.token) as native:
@@ -178,7 +178,7 @@ def test_all_commands_are_served(server: RunningServer, operator: Operator) -> N
 # -- the master key -----------------------------------------------------------------------------------------------
 
 
-def test_rotating_the_master_key(tmp_path: Path) -> None:
+def test_rotating_the_master_key_reseals_every_secret(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with own_server(data) as server:
         operator = Operator(server)
@@ -211,7 +211,7 @@ def test_rotating_the_master_key(tmp_path: Path) -> None:
             assert native.get("/v1/certificates").status_code == 200
 
 
-def test_a_master_key_that_is_kept_elsewhere(tmp_path: Path) -> None:
+def test_the_master_key_may_be_in_a_file_or_a_variable(tmp_path: Path) -> None:
     """In a file at first, in a variable later."""
     data, file = tmp_path / "data", tmp_path / "elsewhere.key"
     old, new = "11" * 32, "22" * 32

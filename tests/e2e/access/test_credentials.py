@@ -33,7 +33,7 @@ def error_of_or_ok(native: httpx.Client) -> tuple[int, str]:
     return (200, "") if answer.status_code == 200 else error_of(answer)
 
 
-def test_several_keys_of_a_user(operator: Operator) -> None:
+def test_a_user_may_have_several_keys(operator: Operator) -> None:
     user = operator.user("thingmint/ReadOnly")
     first, second = operator.key(user), operator.key(f"user/{user}")
     assert first["access_key_id"] != second["access_key_id"]
@@ -55,7 +55,7 @@ def test_several_keys_of_a_user(operator: Operator) -> None:
     assert second["secret_access_key"] not in json.dumps(listed)
 
 
-def test_another_keys_secret(operator: Operator) -> None:
+def test_the_secret_of_another_key_is_refused(operator: Operator) -> None:
     user = operator.user("thingmint/ReadOnly")
     first, second = operator.key(user), operator.key(user)
     with operator.iot({**first, "secret_access_key": second["secret_access_key"]}) as iot:
@@ -72,7 +72,7 @@ def test_there_are_at_most_ten_keys(operator: Operator) -> None:
 
 
 @pytest.mark.parametrize("ending", ["disable", "delete"])
-def test_a_user_who_is_ended_is_so_at_once(operator: Operator, ending: str) -> None:
+def test_ending_a_user_applies_at_once(operator: Operator, ending: str) -> None:
     user = operator.user("thingmint/ReadOnly")
     with (
         operator.iot(operator.key(user)) as by_key,
@@ -99,7 +99,7 @@ def test_a_user_who_is_ended_is_so_at_once(operator: Operator, ending: str) -> N
 
 
 @pytest.mark.parametrize("kind", ["user", "role"])
-def test_a_session(operator: Operator, account: str, kind: str) -> None:
+def test_a_session_has_the_rights_of_its_principal(operator: Operator, account: str, kind: str) -> None:
     principal = operator.principal(kind, "thingmint/ReadOnly")
     new = operator.run("session", "--principal", principal, "--duration", "15m")
     assert new["access_key_id"].startswith("ASIA")
@@ -150,7 +150,7 @@ def test_session_tokens(operator: Operator) -> None:
 
 
 @pytest.mark.parametrize("duration", ["59s", "37h", "-1h", "soon", "0"])
-def test_durations_that_no_session_has(operator: Operator, duration: str) -> None:
+def test_durations_out_of_range_are_refused(operator: Operator, duration: str) -> None:
     with pytest.raises(AdminError, match=r"^duration "):
         operator.session(operator.user(), duration=duration)
 
@@ -184,7 +184,7 @@ def test_the_last_use_is_shown(operator: Operator) -> None:
     assert key["access_key_id"] not in used()
 
 
-def test_credentials_that_expired(tmp_path: Path) -> None:
+def test_expired_credentials_are_refused(tmp_path: Path) -> None:
     """Their end is moved into the past while the server is stopped, so nobody has to wait for it."""
     data = tmp_path / "data"
     with own_server(data) as server:

@@ -73,7 +73,7 @@ def test_a_new_user_may_do_nothing(operator: Operator, account: str, operation: 
         ("POST", "/v1/access/policy/attach", {"principal": "x", "policy": "thingmint/Administrator"}),
     ],
 )
-def test_nor_may_it_over_the_native_api(
+def test_a_new_user_may_do_nothing_over_the_native_api(
     operator: Operator, account: str, method: str, target: str, body: dict[str, str] | None
 ) -> None:
     user = operator.user()
@@ -115,7 +115,7 @@ def test_ready_made_policies(operator: Operator, policy: str, allowed: set[str],
         assert status == (200 if policy == "Administrator" else 403)
 
 
-def test_a_policy_for_one_certificate(operator: Operator, account: str, iot: Any) -> None:
+def test_a_policy_allows_one_certificate_only(operator: Operator, account: str, iot: Any) -> None:
     one, other = (iot.create_certificate_from_csr(certificateSigningRequest=csr_pem()) for _ in range(2))
     with operator.iot_of(allow(["iot:DescribeCertificate", "iot:UpdateCertificate"], one["certificateArn"])) as limited:
         id = one["certificateId"]
@@ -172,7 +172,9 @@ def test_an_explicit_deny_wins(operator: Operator, account: str, second: str) ->
         (allow("yandex:*"), set()),
     ],
 )
-def test_what_a_statement_is_about(operator: Operator, statement: dict[str, Any], allowed: set[str]) -> None:
+def test_statements_match_by_action_and_resource(
+    operator: Operator, statement: dict[str, Any], allowed: set[str]
+) -> None:
     probes = {"ListCertificates", "DescribeEndpoint", "DeleteCertificate"}
     with operator.iot_of(statement) as iot:
         assert {name for name in probes if call(iot, name) != "AccessDeniedException"} == allowed
@@ -252,7 +254,7 @@ _ROLE = "arn:aws:iam::123456789012:role/provisioning"
         ),
     ],
 )
-def test_who_hands_a_role_over_needs_to_be_allowed_that_too(
+def test_passing_a_role_must_be_allowed(
     operator: Operator, method: str, action: str, arguments: dict[str, str]
 ) -> None:
     with operator.iot_of(allow("iot:*")) as iot:
@@ -267,7 +269,7 @@ def test_who_hands_a_role_over_needs_to_be_allowed_that_too(
         assert refusal(getattr(iot, method), **arguments)[1] != "AccessDeniedException"
 
 
-def test_changes_are_in_force_at_once(operator: Operator) -> None:
+def test_policy_changes_apply_at_once(operator: Operator) -> None:
     user = operator.user()
     with operator.iot(operator.key(user)) as iot:
 

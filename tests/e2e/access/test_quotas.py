@@ -32,7 +32,7 @@ def small() -> Iterator[RunningServer]:
         yield server
 
 
-def test_certificates(small: RunningServer) -> None:
+def test_certificates_have_a_quota(small: RunningServer) -> None:
     told = "The quota of 2 certificates for each account is used up"
     operator = Operator(small)
     with contextlib.closing(iot_client(small)) as iot, operator.bearer(small.token) as native:
@@ -57,7 +57,7 @@ def test_certificates(small: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("wire", ["grpc", "rest"])
-def test_registries_and_devices(small: RunningServer, wire: str) -> None:
+def test_registries_and_devices_have_a_quota(small: RunningServer, wire: str) -> None:
     with contextlib.closing(Cloud(small)) as cloud:
 
         def refused(method: str, request: Any) -> str:
@@ -82,7 +82,7 @@ def test_registries_and_devices(small: RunningServer, wire: str) -> None:
         cloud.grpc.call("RegistryService/Delete", registry_service_pb2.DeleteRegistryRequest(registry_id=registry))
 
 
-def test_users_and_folders(small: RunningServer) -> None:
+def test_users_and_folders_have_a_quota(small: RunningServer) -> None:
     operator = Operator(small)
     operator.ask("user.create", name="second")
     operator.ask("folder.create", name="second")
@@ -95,7 +95,7 @@ def test_users_and_folders(small: RunningServer) -> None:
     assert (done.returncode, "quota of 2 users" in done.stderr) == (1, True)
 
 
-def test_certificates_over_mqtt(tmp_path: Path) -> None:
+def test_the_quota_of_certificates_holds_over_mqtt(tmp_path: Path) -> None:
     with (
         own_server(arguments=["--log-format=json"], environment={"THINGMINT_QUOTAS__CERTIFICATES": "2"}) as server,
         contextlib.closing(iot_client(server)) as iot,
@@ -117,7 +117,7 @@ def test_certificates_over_mqtt(tmp_path: Path) -> None:
         assert '"level":"error"' not in server.output.read_text()
 
 
-def test_a_quota_that_is_set_later_counts_what_is_there() -> None:
+def test_a_quota_counts_what_existed_before_it() -> None:
     with own_server() as server, contextlib.closing(iot_client(server)) as iot:
         for _ in range(3):
             iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())

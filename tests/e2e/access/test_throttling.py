@@ -34,7 +34,7 @@ def strict() -> Iterator[RunningServer]:
         yield server
 
 
-def test_it_is_a_flag_of_serve() -> None:
+def test_limits_is_a_flag_of_serve() -> None:
     assert "--limits" in CliRunner().invoke(app, ["serve", "--help"]).output
 
 
@@ -47,7 +47,7 @@ def first_refusal(call: Callable[[], Any], error: type[Exception]) -> Any:
     raise AssertionError("never throttled")
 
 
-def test_aws(strict: RunningServer) -> None:
+def test_aws_callers_are_throttled(strict: RunningServer) -> None:
     with contextlib.closing(iot_client(strict)) as iot:
         told = first_refusal(iot.list_certificates, ClientError).response
         assert told["Error"] == {"Code": "ThrottlingException", "Message": "Rate exceeded"}
@@ -56,7 +56,7 @@ def test_aws(strict: RunningServer) -> None:
         iot.describe_endpoint()  # another operation has a bucket of its own
 
 
-def test_native(strict: RunningServer) -> None:
+def test_native_callers_are_throttled(strict: RunningServer) -> None:
     with httpx.Client(base_url=strict.http_url, headers={"authorization": f"Bearer {strict.token}"}) as native:
         answer = next(a for _ in range(_MANY * 5) if (a := native.get("/v1/certificates")).status_code != 200)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
@@ -64,7 +64,7 @@ def test_native(strict: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("wire", ["grpc", "rest"])
-def test_yandex(strict: RunningServer, wire: str) -> None:
+def test_yandex_callers_are_throttled(strict: RunningServer, wire: str) -> None:
     cloud = Cloud(strict)
     request = registry_service_pb2.ListRegistriesRequest(folder_id=cloud.folder)
     refused = first_refusal(lambda: cloud.wire(wire).call("RegistryService/List", request), Refused)
@@ -121,7 +121,7 @@ def throttled(server: RunningServer) -> float:
     return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
 
-def test_accounts_do_not_disturb_each_other(strict: RunningServer) -> None:
+def test_each_account_has_its_own_rate(strict: RunningServer) -> None:
     other = Operator(strict).ask("account.create", name="other")
     with (
         contextlib.closing(iot_client(strict)) as mine,

@@ -52,7 +52,7 @@ def tenants(operator: Operator) -> Iterator[tuple[Tenant, Tenant]]:
 Tenants = tuple[Tenant, Tenant]
 
 
-def test_certificates(tenants: Tenants) -> None:
+def test_certificates_are_apart(tenants: Tenants) -> None:
     mine, theirs = tenants
     with mine.operator.iot(mine.key) as my_iot, theirs.operator.iot(theirs.key) as their_iot:
         made = their_iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
@@ -84,7 +84,7 @@ def test_a_policy_for_a_foreign_arn_gives_nothing(tenants: Tenants) -> None:
         assert refusal(iot.describe_certificate, certificateId=made["id"])[:2] == (403, "AccessDeniedException")
 
 
-def test_markers(tenants: Tenants) -> None:
+def test_markers_of_another_account_are_refused(tenants: Tenants) -> None:
     mine, theirs = tenants
     for tenant in tenants:
         for _ in range(3):
@@ -137,7 +137,7 @@ def test_a_role_on_a_foreign_folder_gives_nothing(tenants: Tenants, wire: str) -
             assert refused.value.code == "NOT_FOUND", method
 
 
-def test_access_commands(tenants: Tenants) -> None:
+def test_access_commands_are_apart(tenants: Tenants) -> None:
     """Another account's number, its principals, credentials and policies: all as if they were not there."""
     mine, theirs = tenants
     user = theirs.operator.user("thingmint/ReadOnly")
@@ -187,5 +187,5 @@ def test_the_operator_names_the_account(tenants: Tenants) -> None:
 
 
 @pytest.mark.parametrize("command", ["account/create", "account/list", "access/rotate"])
-def test_what_concerns_all_accounts_is_not_on_the_network(tenants: Tenants, command: str) -> None:
+def test_commands_for_all_accounts_are_not_on_the_network(tenants: Tenants, command: str) -> None:
     assert error_of(tenants[0].ask(command, name="x"))[0] in (404, 405)

@@ -136,7 +136,7 @@ def test_roles_on_the_folder(operator: Operator, here: Place, role: str, wire: s
         (None, set(), set(), set()),
     ],
 )
-def test_where_a_role_holds(
+def test_a_role_holds_on_its_resource_and_below(
     operator: Operator,
     account: str,
     here: Place,
@@ -155,7 +155,7 @@ def test_where_a_role_holds(
         assert allowed(cloud, elsewhere, wire) == in_elsewhere
 
 
-def test_no_role_on_another_cloud(operator: Operator) -> None:
+def test_a_role_cannot_be_attached_on_another_cloud(operator: Operator) -> None:
     principal = operator.principal("service-account")
     with pytest.raises(AdminError, match="the account's own cloud"):
         operator.attach(principal, "yandex/viewer", "yandex:cloud/000000000000")
@@ -173,7 +173,7 @@ def test_no_role_on_another_cloud(operator: Operator) -> None:
     ],
 )
 @pytest.mark.parametrize("role_elsewhere", [False, True])
-def test_who_may_not_see_a_registry_does_not_learn_that_it_exists(
+def test_a_registry_that_may_not_be_read_looks_absent(
     operator: Operator,
     here: Place,
     elsewhere: Place,
@@ -198,7 +198,7 @@ def test_who_may_not_see_a_registry_does_not_learn_that_it_exists(
 
 @pytest.mark.parametrize("wire", ["grpc", "rest"])
 @pytest.mark.parametrize("on", ["*", "yandex:folder/{0}", "yandex:registry/{1}"])
-def test_who_may_change_sees_the_operation_end(operator: Operator, here: Place, wire: str, on: str) -> None:
+def test_the_caller_of_a_change_may_read_its_operation(operator: Operator, here: Place, wire: str, on: str) -> None:
     with service_account(operator, here.folder, ("editor", on.format(*here))) as cloud:
         operation = cloud.add(here.device, certificate(), wire)
         assert cloud.operation(operation.id, wire) == operation
@@ -249,7 +249,7 @@ def test_iam_tokens_end_with_the_key(operator: Operator, here: Place, ending: st
         assert refused.value.code == "UNAUTHENTICATED"
 
 
-def test_a_revoked_iam_token(operator: Operator, here: Place) -> None:
+def test_a_revoked_iam_token_is_refused(operator: Operator, here: Place) -> None:
     with service_account(operator, here.folder, ("viewer", "*")) as cloud:
         bare = GrpcWire(cloud.channel, "")
         revoked = bare.call(

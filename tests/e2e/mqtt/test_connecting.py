@@ -70,13 +70,13 @@ CASES: dict[str, tuple[Callable[[Fleet], Credential | None], bool]] = {
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("case", CASES)
-def test_who_is_let_in(mine: Fleet, case: str, version: int) -> None:
+def test_connecting_by_status_and_issuer(mine: Fleet, case: str, version: int) -> None:
     make, expected = CASES[case]
     assert let_in(mine, make(mine), version) is expected
 
 
 @pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
-def test_a_status_that_came_later(mine: Fleet, status: str) -> None:
+def test_the_current_status_counts_at_connect(mine: Fleet, status: str) -> None:
     made = mine.credential()
     assert let_in(mine, made)
     mine.set_status(made, status)
@@ -170,7 +170,7 @@ def test_weak_keys(pins: dict[str, Pins], account: str, bits: int, expected: boo
 
 
 @pytest.mark.parametrize("facts", [{"ends": timedelta(hours=-1)}, {"begins": timedelta(hours=1)}])
-def test_a_pin_knows_no_dates(pins: dict[str, Pins], facts: Any) -> None:
+def test_registered_certificates_ignore_validity(pins: dict[str, Pins], facts: Any) -> None:
     mine = pins["mine"].fleet
     made = pins["mine"].bind(credential(mine.folder, **facts))
     assert let_in(mine, made)
@@ -277,7 +277,7 @@ def nobody(fleet: Fleet, made: Credential, **options: Any) -> bool:
         return True
 
 
-def test_a_stranger_is_told_of_once(mine: Fleet) -> None:
+def test_an_unknown_certificate_is_logged_once(mine: Fleet) -> None:
     """However often somebody knocks who is not registered, the log has few lines of it."""
     stranger = credential(mine.folder)
     before = len(mine.server.output.read_text())

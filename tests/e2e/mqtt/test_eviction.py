@@ -155,7 +155,7 @@ def latencies() -> Iterator[list[float]]:
 
 
 @pytest.mark.parametrize("version", [4, 5])
-def test_an_attribute_changed(mine: Fleet, version: Any, latencies: list[float]) -> None:
+def test_a_changed_attribute_ends_the_connection(mine: Fleet, version: Any, latencies: list[float]) -> None:
     case = Case(mine)
     variable = "topicfilter/${iot:Connection.Thing.Attributes[site]}/#"
     case.replace_policy(allow("iot:Connect"), allow("iot:Subscribe", mine.arn(variable)))
@@ -169,7 +169,7 @@ def test_an_attribute_changed(mine: Fleet, version: Any, latencies: list[float])
         assert latencies[-1] < ALLOWED
 
 
-def test_a_change_that_leaves_enough(mine: Fleet) -> None:
+def test_a_change_that_leaves_enough_rights_ends_nothing(mine: Fleet) -> None:
     """A connection goes on with its new rights, and gets and sends what they allow from then on."""
     case = Case(mine)
     with mine.connected() as other, mine.connected(case.made, case.name) as device:
@@ -189,7 +189,7 @@ def test_a_change_that_leaves_enough(mine: Fleet) -> None:
         assert device.receive().payload == b"again"
 
 
-def test_many_at_once(mine: Fleet, latencies: list[float]) -> None:
+def test_many_connections_end_at_once(mine: Fleet, latencies: list[float]) -> None:
     """All that hang on one policy, while others are changed all the time."""
     case, bystander = Case(mine), Case(mine)
     with contextlib.ExitStack() as stack:
@@ -212,7 +212,7 @@ def test_many_at_once(mine: Fleet, latencies: list[float]) -> None:
     assert latencies[-1] < ALLOWED
 
 
-def test_bystanders_stay(mine: Fleet) -> None:
+def test_connections_of_others_stay(mine: Fleet) -> None:
     first, second = Case(mine), Case(mine)
     with mine.connected(first.made, first.name) as one, mine.connected(second.made, second.name) as two:
         mine.set_status(first.made, "INACTIVE")
@@ -221,7 +221,7 @@ def test_bystanders_stay(mine: Fleet) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 5])
-def test_a_certificate_that_ends(mine: Fleet, version: Any) -> None:
+def test_a_connection_ends_with_its_certificate(mine: Fleet, version: Any) -> None:
     made = mine.credential(ends=timedelta(seconds=3))
     ends = datetime.now(UTC) + timedelta(seconds=3)
     with mine.connected(made, version=version) as device:
@@ -237,7 +237,7 @@ def enough(devices: list[tuple[Device, float]]) -> bool:
     return len(devices) >= 3
 
 
-def test_a_deactivation_that_races_a_connect(mine: Fleet) -> None:
+def test_a_deactivation_during_connect_is_noticed(mine: Fleet) -> None:
     """Once the call has returned nobody new is let in; and within a second nobody is who was let in before."""
     longest = 0.0
     case = Case(mine)

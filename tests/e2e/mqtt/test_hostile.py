@@ -120,7 +120,7 @@ CONNECT = encode(Connect(5, "c"), 5)
     ],
     ids=repr,
 )
-def test_what_is_no_connect(mine: Fleet, made: Credential, data: bytes) -> None:
+def test_a_malformed_connect_is_refused(mine: Fleet, made: Credential, data: bytes) -> None:
     with mine.dial(made) as device:
         device.send_bytes(data)
         assert end_of(device)
@@ -159,7 +159,7 @@ MALFORMED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_malformed_packets(mine: Fleet, made: Credential, case: str) -> None:
+def test_malformed_packets_end_the_connection(mine: Fleet, made: Credential, case: str) -> None:
     with mine.connected(made) as device:
         device.send_bytes(MALFORMED[case])
         closed = device.until_closed()
@@ -171,7 +171,7 @@ def test_malformed_packets(mine: Fleet, made: Credential, case: str) -> None:
 @pytest.mark.parametrize(
     "topic", [b"a\0b", b"\0", b"\xed\xa0\x80", b"a\xff", b"\xc0\x80", b"a/+", b"#", b"a/b/c/d/e/f/g/h/i", b"x" * 257]
 )
-def test_topics_that_are_none(mine: Fleet, made: Credential, version: Any, topic: bytes) -> None:
+def test_malformed_topics_are_refused(mine: Fleet, made: Credential, version: Any, topic: bytes) -> None:
     with mine.connected(made, version=version) as device:
         device.send_bytes(publish(topic, version))
         closed = device.until_closed()
@@ -187,7 +187,7 @@ def test_topics_that_are_none(mine: Fleet, made: Credential, version: Any, topic
         *(b"$share/g/$share/g/a", b"$", b"$aw", b"x" * 257, b"/" * 8),
     ],
 )
-def test_filters_that_are_none(mine: Fleet, made: Credential, version: Any, filter: bytes) -> None:
+def test_malformed_filters_are_refused(mine: Fleet, made: Credential, version: Any, filter: bytes) -> None:
     with mine.connected(made, version=version) as device:
         device.send_bytes(subscribe(filter, version))
         if version == 5 and b"\0" not in filter and filter.isascii():
@@ -218,7 +218,7 @@ def test_more_under_way_than_the_receive_maximum(mine: Fleet, made: Credential) 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_51st_subscription(mine: Fleet, made: Credential, version: Any) -> None:
+def test_the_51st_subscription_is_refused(mine: Fleet, made: Credential, version: Any) -> None:
     with mine.connected(made, version=version) as device:
         for number in range(50):
             assert device.subscribe(f"a/{number}") == [Reason.GRANTED_QOS_1]
@@ -241,7 +241,7 @@ def test_subscriptions_beyond_the_quota_in_one_packet(mine: Fleet, made: Credent
         assert device.subscribe(*(f"c/{number}" for number in range(9))) == [Reason.QUOTA_EXCEEDED] * 9
 
 
-def test_a_subscribe_flood(mine: Fleet, made: Credential) -> None:
+def test_a_subscribe_flood_is_bounded(mine: Fleet, made: Credential) -> None:
     before = rss(mine)
     with mine.connected(made) as device:
         filters = [f"flood/{number}/" + "x" * 200 for number in range(4000)]
@@ -256,7 +256,7 @@ def test_a_subscribe_flood(mine: Fleet, made: Credential) -> None:
     assert rss(mine) - before < 20 * MIB
 
 
-def test_garbage_from_everywhere(mine: Fleet, made: Credential) -> None:
+def test_garbage_costs_no_memory_and_few_log_lines(mine: Fleet, made: Credential) -> None:
     before, size = rss(mine), mine.server.output.stat().st_size
     for number in range(300):
         with socket.create_connection(("127.0.0.1", mine.server.ports["mqtt"]), timeout=15) as sock:

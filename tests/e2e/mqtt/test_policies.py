@@ -75,7 +75,7 @@ def subscribe(filter: str) -> Subscribe:
     ],
     ids=lambda value: getattr(value, "topic", None) or str(value),
 )
-def test_how_a_refusal_is_told(mine: Fleet, version: Any, packet: Any, expected: Any) -> None:
+def test_refusals_are_answered_by_packet_and_version(mine: Fleet, version: Any, packet: Any, expected: Any) -> None:
     made = mine.credential(
         ALLOW_ALL,
         deny("iot:*", [mine.arn("topic/no"), mine.arn("topicfilter/no")]),
@@ -171,7 +171,7 @@ def test_receive_is_asked_at_each_message(mine: Fleet) -> None:
     assert [line["resource"] for line in mine.log(made, "refused")] == [mine.arn(f"topic/{root}/secret")]  # once
 
 
-def test_deny_wins_whichever_policy_it_is_in(mine: Fleet) -> None:
+def test_deny_wins_in_every_policy(mine: Fleet) -> None:
     made = mine.credential(deny("iot:Publish", mine.arn("topic/no")))
     mine.attach(made, ALLOW_ALL)
     with mine.connected(made) as device:
@@ -184,7 +184,7 @@ def test_deny_wins_whichever_policy_it_is_in(mine: Fleet) -> None:
     ("fields", "refused"),
     [({}, False), ({"session_expiry": 60}, True), ({"clean_start": False}, True)],
 )
-def test_what_a_connection_is_for(mine: Fleet, version: Any, fields: Any, refused: bool) -> None:
+def test_connect_attributes_can_be_denied(mine: Fleet, version: Any, fields: Any, refused: bool) -> None:
     if version == 4 and "session_expiry" in fields:
         pytest.skip("3.1.1 has no expiry")
     attributes = {"iot:ConnectAttributes": ["PersistentConnect"]}
@@ -236,7 +236,7 @@ def test_variables_of_the_thing(mine: Fleet) -> None:
         assert device.publish(f"{name}/{type}/berlin") is NOT_AUTHORIZED
 
 
-def test_only_an_attached_thing(mine: Fleet) -> None:
+def test_thing_variables_need_an_attached_thing(mine: Fleet) -> None:
     attached = {"Bool": {"iot:Connection.Thing.IsAttached": "true"}}
     made = mine.credential(allow("iot:Connect", Condition=attached))
     name = thing(mine, made)
@@ -249,7 +249,7 @@ def test_only_an_attached_thing(mine: Fleet) -> None:
 
 
 @pytest.mark.parametrize("client_id", ["a*", "a$b", "a+", "a?", "a#", "\u202ea", "a\x07"])
-def test_client_ids_that_would_be_patterns(mine: Fleet, client_id: str) -> None:
+def test_client_ids_with_the_characters_of_patterns_are_refused(mine: Fleet, client_id: str) -> None:
     made = mine.credential()
     with pytest.raises(Closed) as caught:
         mine.connected(made, client_id)
@@ -281,7 +281,7 @@ def test_policies_of_groups(mine: Fleet) -> None:
 # -- what the operator learns ----------------------------------------------------------------------------------------
 
 
-def test_each_refusal_is_told(door: Door) -> None:
+def test_each_refusal_is_logged(door: Door) -> None:
     """One line of log and one audit record, with the statement, and with what would have allowed it."""
     mine = door.mine
     made = mine.credential(
@@ -336,7 +336,7 @@ def test_each_refusal_is_told(door: Door) -> None:
 
 
 @pytest.mark.parametrize("what", ["publish", "subscribe"])
-def test_refusals_of_one_connection_are_bounded(mine: Fleet, what: str) -> None:
+def test_logged_refusals_of_one_connection_are_bounded(mine: Fleet, what: str) -> None:
     """Nobody fills the audit trail by trying."""
     made = mine.credential(allow("iot:Connect"))
     with mine.connected(made) as device, contextlib.suppress(Closed):
@@ -349,7 +349,7 @@ def test_refusals_of_one_connection_are_bounded(mine: Fleet, what: str) -> None:
     assert 100 <= refusals <= 120
 
 
-def test_disconnect_says_why(mine: Fleet) -> None:
+def test_disconnect_names_the_reason(mine: Fleet) -> None:
     made = mine.credential(allow("iot:Connect"))
     with mine.connected(made) as device:
         device.publish("no", qos=0)

@@ -54,7 +54,7 @@ def show(server: Served | Port, version: str, certificate_pem: str, key_pem: str
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", OTHER_KEYS)
-def test_a_certificate_without_its_key(version: str, kind: str) -> None:
+def test_a_certificate_without_its_key_fails_tls(version: str, kind: str) -> None:
     certificate = material.self_signed(kind)
     pem = certificate.public_bytes(Encoding.PEM).decode()
     with served() as server:
@@ -70,7 +70,7 @@ def test_a_certificate_without_its_key(version: str, kind: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", OTHER_KEYS)
-def test_nor_at_the_whole_door(mine: Fleet, version: str, kind: str) -> None:
+def test_a_certificate_without_its_key_does_not_connect(mine: Fleet, version: str, kind: str) -> None:
     made = mine.credential(kind=kind)
     door, hello = Port(mine.server.ports["mqtt"]), encode(Connect(5, f"proof-{kind}-{version}"), 5)
     assert show(door, version, made.pem, material.key_pem(material.key(kind)), hello)[0] == 0x20  # CONNACK

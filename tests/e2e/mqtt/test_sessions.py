@@ -42,7 +42,7 @@ def lasting(version: int) -> dict[str, Any]:
 # -- CONNECT and CONNACK ---------------------------------------------------------------------------------------------
 
 
-def test_what_a_client_is_told(mine: Fleet) -> None:
+def test_connack_names_the_limits(mine: Fleet) -> None:
     with mine.dial(mine.credential()) as device:
         told = device.connect(new_name(), keep_alive=60, session_expiry=100_000)
         assert told == ConnAck(
@@ -81,7 +81,7 @@ def test_user_names_are_ignored(mine: Fleet) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_session_lasts_or_does_not(mine: Fleet, version: Any) -> None:
+def test_a_session_lasts_as_long_as_it_asked(mine: Fleet, version: Any) -> None:
     made, name = mine.credential(), new_name()
 
     def present(**fields: Any) -> bool:
@@ -115,7 +115,7 @@ def test_messages_wait_for_a_device_that_is_away(mine: Fleet, version: Any) -> N
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_was_not_acknowledged_comes_again(mine: Fleet, version: Any) -> None:
+def test_unacknowledged_messages_come_again(mine: Fleet, version: Any) -> None:
     made, name, topic = mine.credential(), new_name(), new_name("t")
     with mine.connected() as sender, mine.connected(made, name, version=version, **lasting(version)) as device:
         device.subscribe(topic)
@@ -156,7 +156,7 @@ def test_expiry_is_changed_by_disconnect(mine: Fleet) -> None:
 # -- accounts --------------------------------------------------------------------------------------------------------
 
 
-def test_accounts_do_not_meet(door: Door) -> None:
+def test_accounts_are_apart(door: Door) -> None:
     """Client ids, topics, sessions, retained messages and shared subscriptions are each account's own."""
     name, topic = new_name(), new_name("t")
     mine, other = door.mine, door.other

@@ -79,7 +79,7 @@ def peer_of(server: Served, context: SSL.Context, **options: Any) -> Peer:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", ["secp256r1", "secp384r1", "rsa2048", "ed25519"])
 @pytest.mark.parametrize("whose", ["self-signed", "unknown authority", "expired"])
-def test_any_certificate_is_taken(server: Served, version: str, kind: str, whose: str) -> None:
+def test_certificates_of_any_issuer_and_age_pass_tls(server: Served, version: str, kind: str, whose: str) -> None:
     certificate = {
         "self-signed": lambda: material.self_signed(kind),
         "unknown authority": lambda: issued(kind),
@@ -98,14 +98,14 @@ def test_any_certificate_is_taken(server: Served, version: str, kind: str, whose
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_certificate(server: Served, version: str) -> None:
+def test_a_client_without_a_certificate_passes_tls(server: Served, version: str) -> None:
     context = client_context()
     context.set_max_proto_version(VERSIONS[version])
     peer = peer_of(server, context)
     assert (peer.leaf, peer.fingerprint, peer.chain) == (None, None, ())
 
 
-def test_the_chain_is_handed_over(server: Served) -> None:
+def test_the_clients_chain_reaches_the_inner_protocol(server: Served) -> None:
     authority = material.self_signed("secp384r1", "an authority of somebody's")
     leaf = issued("secp256r1")
     unrelated = material.self_signed("rsa2048")
@@ -117,7 +117,7 @@ def test_the_chain_is_handed_over(server: Served) -> None:
     assert peer.chain == (der(authority), der(unrelated))
 
 
-def test_an_absurd_chain(server: Served) -> None:
+def test_a_chain_that_is_too_long_is_refused(server: Served) -> None:
     context = client_context(material.self_signed(), material.key("secp256r1"))
     for _ in range(9):
         context.add_extra_chain_cert(material.self_signed("secp256r1"))
@@ -140,7 +140,7 @@ def refused(server: Served, context: SSL.Context, reason: str) -> None:
     assert [(line["source"], line["reason"]) for line in lines] == [("127.0.0.1", reason)]
 
 
-def test_old_versions(server: Served) -> None:
+def test_old_tls_versions_are_refused(server: Served) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -164,7 +164,7 @@ def test_old_versions(server: Served) -> None:
         (b"\x00" * 70_000, "wrong version number"),
     ],
 )
-def test_other_protocols(server: Served, sent: bytes, reason: str) -> None:
+def test_other_protocols_are_refused(server: Served, sent: bytes, reason: str) -> None:
     with capture_logs() as logs, connect(server) as sock:
         sock.sendall(sent)
         assert len(read_all(sock)) <= 7  # an alert at most
@@ -172,7 +172,7 @@ def test_other_protocols(server: Served, sent: bytes, reason: str) -> None:
     assert [line["reason"] for line in logs] == [reason]
 
 
-def test_who_comes_and_goes_makes_no_noise(server: Served) -> None:
+def test_connections_closed_early_are_not_logged(server: Served) -> None:
     with capture_logs() as logs:
         connect(server).close()
         assert server.nobody_came()
@@ -180,7 +180,7 @@ def test_who_comes_and_goes_makes_no_noise(server: Served) -> None:
 
 
 @pytest.mark.parametrize("drip", [None, b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200)])
-def test_slow_handshakes(drip: bytes | None) -> None:
+def test_slow_handshakes_are_ended(drip: bytes | None) -> None:
     """Nothing sent, and a byte now and then, are given the same time."""
     limits = AddressLimits(Limits())
     with (
@@ -242,7 +242,7 @@ def test_names_choose_the_certificate(server: Served) -> None:
             assert server.next().peer.sni == seen
 
 
-def test_a_client_that_knows_only_rsa() -> None:
+def test_clients_without_ecdsa_get_the_rsa_certificate() -> None:
     both = Contexts(build_context(identity(), identity("rsa2048")))
     with served(lambda server: TlsListener(both, server.inner)) as server:
         for suite, kind in [(b"ECDHE-RSA-AES128-GCM-SHA256", "RSA"), (b"ECDHE-ECDSA-AES128-GCM-SHA256", "EC")]:
@@ -255,7 +255,7 @@ def test_a_client_that_knows_only_rsa() -> None:
                 assert kind in type(certificate.public_key()).__name__
 
 
-def test_a_renewed_certificate() -> None:
+def test_a_renewed_certificate_is_served() -> None:
     current = contexts(**{"named.example.org": identity(name="named")})
     with served(lambda server: TlsListener(current, server.inner)) as server:
 
@@ -291,7 +291,7 @@ def test_a_renewed_certificate() -> None:
                 assert open_still.recv(100) == b"still here"
 
 
-def test_a_long_chain_of_the_servers() -> None:
+def test_the_server_sends_its_whole_chain() -> None:
     """It leaves in several pieces."""
     chain = tuple(material.self_signed("rsa2048") for _ in range(20))
     long = Contexts(build_context(ServerIdentity(material.self_signed(), material.key("secp256r1"), chain)))
@@ -339,7 +339,7 @@ def test_the_alert_of_a_missing_protocol() -> None:
     assert "no application protocol" in str(caught.value)
 
 
-def test_only_who_is_expected() -> None:
+def test_only_pinned_certificates_are_let_in() -> None:
     mine, other = (material.self_signed() for _ in range(2))
     expected = {fingerprint_of(der(mine))}
     with served(lambda each: TlsListener(contexts(), each.inner, check=pinned(expected))) as server:
@@ -349,7 +349,7 @@ def test_only_who_is_expected() -> None:
         refused(server, client_context(), "not a certificate that is expected here")
 
 
-def test_too_many_connections() -> None:
+def test_connections_beyond_the_limit_are_refused() -> None:
     limits = AddressLimits(Limits(per_address=3))
     with (
         served(lambda each: TlsListener(contexts(), each.inner, limits=limits)) as server,

@@ -45,7 +45,7 @@ def test_new_keys_at_any_time(server: Served) -> None:
             assert bytes(client.read(max=1, min=1)) == b"x"
 
 
-def test_who_asks_for_answers_and_reads_none(server: Served) -> None:
+def test_a_client_that_reads_no_answers_is_cut_off(server: Served) -> None:
     """A renegotiation is refused with an alert, each time that it is asked for. Far behind as this client is with its
     reading, the first is one too many; the inner protocol's own 6 MB are its own affair."""
     server.on_data = lambda inner, data: inner.transport.write(bytes(6_000_000) if data == b"go" else data)

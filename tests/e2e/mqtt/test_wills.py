@@ -71,7 +71,7 @@ def test_when_a_will_is_published(mine: Fleet, witness: Device, version: Any, en
             assert witness.nothing_comes()
 
 
-def test_a_will_is_retained_if_it_may_be(mine: Fleet, witness: Device) -> None:
+def test_a_retained_will_needs_retain_publish(mine: Fleet, witness: Device) -> None:
     topic = new_name("wills/a")
     mine.connected(will=Will(topic, b"kept", retain=True)).drop()
     assert heard(witness, topic) == b"kept"
@@ -94,7 +94,7 @@ def test_a_will_is_authorized_when_it_is_published(mine: Fleet, witness: Device)
 
 
 @pytest.mark.parametrize("topic", ["$aws/events/presence/connected/x", "$aws/certificates/create/json/accepted", "$x"])
-def test_a_will_cannot_forge_what_the_service_says(mine: Fleet, topic: str) -> None:
+def test_a_will_cannot_use_reserved_topics(mine: Fleet, topic: str) -> None:
     with mine.connected() as listener:
         listener.subscribe("$aws/#", "$aws/events/#", "$aws/+/create/json/accepted")
         made = mine.credential()
@@ -104,7 +104,7 @@ def test_a_will_cannot_forge_what_the_service_says(mine: Fleet, topic: str) -> N
         assert listener.nothing_comes()
 
 
-def test_a_will_with_a_delay(mine: Fleet, witness: Device) -> None:
+def test_a_will_waits_for_its_delay(mine: Fleet, witness: Device) -> None:
     topic, made, name = new_name("wills/a"), mine.credential(), new_name()
     will = Will(topic, b"late", delay=1)
     lasting: dict[str, Any] = {"session_expiry": 60, "clean_start": False}
@@ -119,7 +119,7 @@ def test_a_will_with_a_delay(mine: Fleet, witness: Device) -> None:
 
 
 @pytest.mark.parametrize("how", ["new session", "session ends", "expiry is shorter"])
-def test_a_delay_ends_with_the_session(mine: Fleet, witness: Device, how: str) -> None:
+def test_a_will_delay_ends_with_the_session(mine: Fleet, witness: Device, how: str) -> None:
     """MQTT 5, 3.1.3.2.2: when the delay has passed or the session ends, whichever comes first."""
     topic, made, name = new_name("wills/a"), mine.credential(), new_name()
     will = Will(topic, b"now", delay=600)
@@ -134,20 +134,20 @@ def test_a_delay_ends_with_the_session(mine: Fleet, witness: Device, how: str) -
         assert heard(witness, topic) == b"now"
 
 
-def test_the_will_of_one_who_was_taken_over(mine: Fleet, witness: Device) -> None:
+def test_a_take_over_publishes_the_will(mine: Fleet, witness: Device) -> None:
     topic, made, name = new_name("wills/a"), mine.credential(), new_name()
     with mine.connected(made, name, will=Will(topic, b"taken over")), mine.connected(made, name):
         assert heard(witness, topic) == b"taken over"
 
 
-def test_no_will_of_one_deactivated_meanwhile(mine: Fleet, witness: Device) -> None:
+def test_a_deactivated_certificates_will_is_not_published(mine: Fleet, witness: Device) -> None:
     topic, made = new_name("wills/a"), mine.credential()
     mine.connected(made, will=Will(topic, b"late", delay=1), session_expiry=60).drop()
     mine.set_status(made, "INACTIVE")
     assert heard(witness, topic, 2) is None
 
 
-def test_no_will_of_a_certificate_that_moved(door: Door, witness: Device) -> None:
+def test_a_certificate_that_moved_to_another_account_leaves_no_will(door: Door, witness: Device) -> None:
     """What it may do in its new account is no right in the old one."""
     topic, mine, other = new_name("wills/a"), door.mine, door.other
     made = mine.credential()
@@ -159,7 +159,7 @@ def test_no_will_of_a_certificate_that_moved(door: Door, witness: Device) -> Non
     assert heard(witness, topic, 2) is None
 
 
-def test_connects_in_flight_do_not_take_wills_along(mine: Fleet, witness: Device) -> None:
+def test_a_refused_connect_leaves_no_will(mine: Fleet, witness: Device) -> None:
     """A CONNECT that is refused leaves no will."""
     topic = new_name("wills/a")
     made = mine.credential(deny("iot:Connect"), ALLOW_ALL)

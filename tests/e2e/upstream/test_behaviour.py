@@ -111,7 +111,7 @@ def test_a_session_that_lasts(house: House, identity: Identity, name: str, versi
     assert reader.nothing(Publish)
 
 
-def test_what_was_not_acknowledged_comes_again(house: House, identity: Identity, name: str) -> None:
+def test_unacknowledged_messages_come_again(house: House, identity: Identity, name: str) -> None:
     reader = house.device(identity, name, session_expiry=600)
     reader.subscribe(f"{name}/a")
     reader.publish(f"{name}/a", b"again")
@@ -178,7 +178,7 @@ def test_many_connections_of_one_client_id(house: House, identity: Identity, nam
     assert devices[-1].message().payload == b"x"
 
 
-def test_accounts_do_not_meet(house: House, identity: Identity, name: str) -> None:
+def test_accounts_are_apart(house: House, identity: Identity, name: str) -> None:
     stranger = Identity.new(house.account(f"other-{name}"), house.folder, house.policy)
     mine, theirs = house.device(identity, name), house.device(stranger, name)  # the same client id
     for device in (mine, theirs):
@@ -235,7 +235,7 @@ def test_strange_names(house: House, identity: Identity, name: str) -> None:
     assert reader.nothing(Publish)
 
 
-def test_characters_that_a_broker_would_close_for(house: House, identity: Identity, name: str) -> None:
+def test_control_characters_do_not_end_the_connection(house: House, identity: Identity, name: str) -> None:
     device = house.device(identity, name)
     answer = device.publish(f"{name}/\x01")
     assert answer is not None

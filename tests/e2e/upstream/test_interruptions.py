@@ -49,7 +49,7 @@ def reconnected(house: House, identity: Identity, client_id: str, **fields: Any)
 
 
 @pytest.mark.parametrize("version", [5, 4])
-def test_nothing_is_acknowledged_before_the_broker_did(
+def test_puback_waits_for_the_broker(
     house: House, broker: RunningBroker, identity: Identity, name: str, version: int
 ) -> None:
     device = house.device(identity, name, version=version)
@@ -60,7 +60,7 @@ def test_nothing_is_acknowledged_before_the_broker_did(
     assert not device.next(PubAck).reason.failed
 
 
-def test_who_sends_meanwhile_is_made_to_wait(
+def test_publishers_wait_while_the_broker_is_away(
     house: House, broker: RunningBroker, identity: Identity, name: str
 ) -> None:
     """Nothing piles up in the server: the device's own socket fills."""
@@ -73,7 +73,7 @@ def test_who_sends_meanwhile_is_made_to_wait(
     assert again.publish(f"{name}/a")
 
 
-def test_a_deactivated_certificate_while_the_broker_stands_still(
+def test_a_deactivation_applies_while_the_broker_hangs(
     house: House, broker: RunningBroker, iot: Any, name: str
 ) -> None:
     identity = Identity.new(iot, house.folder, house.policy)
@@ -126,7 +126,9 @@ def test_wills(house: House, identity: Identity, name: str) -> None:
     assert reader.nothing(Publish)
 
 
-def test_what_the_broker_calls_things(house: House, iot: Any, identity: Identity, name: str) -> None:
+def test_client_ids_and_topics_are_prefixed_at_the_broker(
+    house: House, iot: Any, identity: Identity, name: str
+) -> None:
     account = _account(iot)
     with contextlib.closing(directly(house, f"direct-{name}")) as application:
         application.subscribe(f"{account}/us-east-1/{name}/#")

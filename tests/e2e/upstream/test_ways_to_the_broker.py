@@ -77,7 +77,9 @@ def served(server: RunningServer, folder: Path) -> Reason:
         ("no client certificate", Reason.SERVER_UNAVAILABLE),
     ],
 )
-def test_ways(folder: Path, listeners: list[str], way: str, expected: Reason) -> None:
+def test_transports_and_credentials_of_the_broker(
+    folder: Path, listeners: list[str], way: str, expected: Reason
+) -> None:
     port = listeners[0].split()[1]
     tls = {
         "url": f"mqtts://localhost:{port}",
@@ -103,7 +105,7 @@ def test_ways(folder: Path, listeners: list[str], way: str, expected: Reason) ->
         assert server.stop() == 0
 
 
-def test_a_broker_that_is_not_there(folder: Path) -> None:
+def test_connects_are_refused_while_the_broker_is_absent(folder: Path) -> None:
     """The server starts all the same."""
     settings = {"url": f"mqtt://127.0.0.1:{free_port()}"}
     with own_server(environment={"THINGMINT_BROKER": json.dumps(settings)}) as server:

@@ -109,13 +109,13 @@ class TestAccess:
         assert message.lower() in printed.lower()
         assert printed.count("\n") == 1
 
-    def test_where_there_is_no_instance(self, shell: Shell, tmp_path: Path) -> None:
+    def test_without_an_instance_init_is_named(self, shell: Shell, tmp_path: Path) -> None:
         printed = shell("access", "user", "list", "--data-dir", str(tmp_path / "empty"), expect=2)
         assert "run thingmint init first" in printed
 
 
 class TestMasterKey:
-    def test_rotation(self, shell: Shell) -> None:
+    def test_rotation_reseals_every_secret(self, shell: Shell) -> None:
         before = read_master_keys(shell.directory)
         key = shell.access("key", "create", "administrator")
         printed = shell("access", "rotate-master-key", "--data-dir", str(shell.directory.root))
@@ -134,7 +134,7 @@ class TestMasterKey:
         assert asyncio.run(work()) == key["secret_access_key"]
 
     @pytest.mark.parametrize("resealed", [False, True])
-    def test_interrupted_it_leaves_everything_open(self, shell: Shell, resealed: bool) -> None:
+    def test_an_interrupted_rotation_locks_nothing(self, shell: Shell, resealed: bool) -> None:
         """Once the file has both keys, or once all is sealed and before it loses the old one."""
         write = create_module.write_master_keys
 
@@ -153,7 +153,7 @@ class TestMasterKey:
         assert asyncio.run(create_module.rotate(shell.directory)) == 1
         assert len(read_master_keys(shell.directory)) == 1
 
-    def test_kept_elsewhere(self, shell: Shell) -> None:
+    def test_a_key_kept_elsewhere_is_not_rotated_here(self, shell: Shell) -> None:
         [key] = read_master_keys(shell.directory)
         shell.directory.master_key.unlink()
         shell.monkeypatch.setenv("THINGMINT_MASTER_KEY", key.hex())
@@ -162,7 +162,7 @@ class TestMasterKey:
         assert "is kept elsewhere" in printed
 
     @pytest.mark.parametrize("value", ["", "zz", "00" * 31, "00" * 33])
-    def test_what_is_no_key(self, shell: Shell, value: str) -> None:
+    def test_malformed_master_keys_are_refused(self, shell: Shell, value: str) -> None:
         shell.monkeypatch.setenv("THINGMINT_MASTER_KEY", value)
         printed = shell("access", "user", "list", "--data-dir", str(shell.directory.root), expect=2)
         assert printed == "thingmint: master-key: must be 64 hexadecimal digits\n"
@@ -180,7 +180,7 @@ class TestAudit:
     def test_wrong_arguments_are_one_line(self, shell: Shell, arguments: list[str], words: str) -> None:
         assert words in shell.cli.refused("audit", *arguments, "--data-dir", shell.directory.root)
 
-    def test_what_was_changed_is_told(self, shell: Shell) -> None:
+    def test_commands_are_recorded(self, shell: Shell) -> None:
         shell.access("user", "create", "alice")
         shell.access("user", "list")
         shell("access", "user", "delete", "bob", "--data-dir", str(shell.directory.root), expect=1)
@@ -255,7 +255,7 @@ class TestAudit:
         ]
 
     @pytest.mark.parametrize("value", ["x'ff'", "CAST(x'ff' AS TEXT)", "'{'"])
-    def test_a_record_that_is_spoiled_is_shown_as_that(self, shell: Shell, value: str) -> None:
+    def test_a_spoiled_record_is_shown_as_not_readable(self, shell: Shell, value: str) -> None:
         for name in ("alice", "bob"):
             shell.access("user", "create", name)
         shell.seal()
