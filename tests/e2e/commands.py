@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 from thingmint.cli import main
-from thingmint.testing import running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
-    from thingmint.testing import RunningServer
-
-__all__ = ["AWS", "bare_environment", "in_process", "own_server", "thingmint"]
+__all__ = ["AWS", "bare_environment", "in_process", "thingmint"]
 
 AWS = Path(sys.executable).with_name("aws")
 
@@ -63,12 +60,3 @@ def bare_environment(**variables: str) -> dict[str, str]:
     return {
         name: value for name, value in os.environ.items() if name in kept or name.startswith("FAKETIME")
     } | variables
-
-
-@contextlib.contextmanager
-def own_server(
-    data_dir: Path | None = None, *, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
-) -> Iterator[RunningServer]:
-    """A server for one test."""
-    with running_server(data_dir, arguments=arguments, environment=environment) as server:
-        yield server

@@ -18,13 +18,14 @@ from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from tests.e2e.commands import AWS, bare_environment, own_server
+from tests.e2e.commands import AWS, bare_environment
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, fingerprint, key, self_signed_pem
 from tests.e2e.signing import Signer
 from tests.e2e.wire import exchange, one_request, read_answer
 from thingmint import admin
 from thingmint.aws.operations import OPERATIONS
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +153,7 @@ def test_hex_ids_are_folded(iot: Any, signer: Signer) -> None:
 
 
 def test_pages_hold_everything_once_in_order() -> None:
-    with own_server() as server, contextlib.closing(iot_client(server)) as iot:
+    with running_server() as server, contextlib.closing(iot_client(server)) as iot:
         csr = csr_pem()
         ids = [iot.create_certificate_from_csr(certificateSigningRequest=csr)["certificateId"] for _ in range(57)]
         for arguments, expected in (({}, ids[::-1]), ({"ascendingOrder": True}, ids)):
@@ -189,7 +190,7 @@ def test_a_revoked_certificate_stays_revoked(iot: Any) -> None:
 
 def test_a_setting_lets_revoked_certificates_return() -> None:
     variables = {"THINGMINT_REINSTATE_REVOKED": "true"}
-    with own_server(environment=variables) as server, contextlib.closing(iot_client(server)) as iot:
+    with running_server(environment=variables) as server, contextlib.closing(iot_client(server)) as iot:
         cert_id = iot.register_certificate_without_ca(certificatePem=self_signed_pem(), status="REVOKED")[
             "certificateId"
         ]
@@ -490,7 +491,7 @@ def test_permissions_are_asked_for_by_both_faces(tmp_path: Path) -> None:
     data = tmp_path / "data"
     statement = {"Effect": "Allow", "Action": ["iot:ListCertificates", "iot:CreatePolicy"], "Resource": "*"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:
+    with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:
         administrator = {"principal": "administrator"}
         for command, given in (
             ("policy.put", {"name": "lesser", "document": document}),
@@ -533,7 +534,7 @@ def test_permissions_are_asked_for_by_both_faces(tmp_path: Path) -> None:
 
 def test_a_full_queue_for_keys_is_throttling(tmp_path: Path) -> None:
     """The pool is empty at once, 256 callers wait for keys that take 55 ms each, and the next is told so."""
-    with own_server(tmp_path / "data", arguments=["--key-pool=1"]) as server, contextlib.ExitStack() as stack:
+    with running_server(tmp_path / "data", arguments=["--key-pool=1"]) as server, contextlib.ExitStack() as stack:
         signer = Signer.of(server)
         request = one_request("POST", "/keys-and-certificate", signer.headers("POST", "/keys-and-certificate"))
         address = ("127.0.0.1", server.ports["http"])

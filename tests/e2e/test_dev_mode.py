@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.commands import in_process, own_server
+from tests.e2e.commands import in_process
 from tests.e2e.material import csr_pem
 from tests.e2e.signing import Signer
 from tests.e2e.wire import exchange
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     data = tmp_path_factory.mktemp("dev") / "data"
     made = in_process("init", "--data-dir", data, "--hostname=iot.example.org")
     assert made.returncode == 0, made.stderr
-    with own_server(data, arguments=["--dev"]) as running:
+    with running_server(data, arguments=["--dev"]) as running:
         yield running
 
 
@@ -127,7 +128,7 @@ def test_a_valid_token_is_enough_from_any_origin(dev: RunningServer) -> None:
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.9"])
 def test_loopback_names(tmp_path: Path, host: str) -> None:
     variables = {"THINGMINT_DEV": "true"}
-    with own_server(tmp_path / "data", arguments=[f"--host={host}"], environment=variables) as server:
+    with running_server(tmp_path / "data", arguments=[f"--host={host}"], environment=variables) as server:
         assert exchange(server, "GET", "/v1/certificates", {"host": "localhost"}).status == 200
 
 

@@ -12,9 +12,10 @@ from urllib.parse import quote
 import pytest
 
 from tests.e2e.access.operator import Operator, allow, document, refusal
-from tests.e2e.commands import in_process, own_server
+from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -330,7 +331,7 @@ def test_attaching_is_allowed_by_target(iot: Any, server: RunningServer) -> None
 
 def test_the_audit_log_names_what_was_changed(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:
+    with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:
         _, cert = new_certificate(iot)
         arn = policy_arn(cert, "p")
         iot.create_policy(policyName="p", policyDocument=_TEXT)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.e2e.commands import own_server
 from tests.e2e.conftest import iot_client, registered
 from tests.e2e.material import csr_pem, key, key_pem, secret_forms, self_signed_pem
 from tests.e2e.signing import Signer
 from tests.e2e.wire import connected, exchange, one_request, read_answer, until
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -113,7 +113,7 @@ def test_every_answered_change_survives_kill_9(tmp_path: Path) -> None:
     data = tmp_path / "data"
     load = None
     for answers in (200, 60, 200):
-        with own_server(data, arguments=["--key-pool=8"]) as server:
+        with running_server(data, arguments=["--key-pool=8"]) as server:
             load = Load(server) if load is None else Load(server, load.told, load.open, load.private_keys)
             check_kept(server, load.told, load.open)
             under_load(load, answers=answers)
@@ -124,7 +124,7 @@ def test_every_answered_change_survives_kill_9(tmp_path: Path) -> None:
     assert load is not None
     assert len(load.private_keys) > 3, "key generation took part in the load"
     assert None in load.told.values(), "and so did deletions"
-    with own_server(data) as server:
+    with running_server(data) as server:
         check_kept(server, load.told, load.open)
         assert exchange(server, "GET", "/readyz").status == 200
         search(server, *load.private_keys[:20])
@@ -158,7 +158,7 @@ def no_file_may_grow(server: RunningServer, *, beyond: int) -> Iterator[None]:
 
 
 def test_a_full_disk_answers_503_until_there_is_room(tmp_path: Path) -> None:
-    with own_server(tmp_path / "data") as server, contextlib.closing(iot_client(server)) as iot:
+    with running_server(tmp_path / "data") as server, contextlib.closing(iot_client(server)) as iot:
         kept = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())["certificateId"]
         size = (server.data_dir / "thingmint.db-wal").stat().st_size
         with no_file_may_grow(server, beyond=size + 30_000):
@@ -185,7 +185,7 @@ def test_a_full_disk_answers_503_until_there_is_room(tmp_path: Path) -> None:
 
 
 def test_a_disk_too_full_for_the_log_answers_503(tmp_path: Path) -> None:
-    with own_server(tmp_path / "data", arguments=["--log-format=json"]) as server:
+    with running_server(tmp_path / "data", arguments=["--log-format=json"]) as server:
         try:
             with no_file_may_grow(server, beyond=10), connected(server) as sock:
                 sock.settimeout(3)
@@ -240,7 +240,7 @@ def test_generated_private_keys_are_nowhere(tmp_path: Path) -> None:
     private_pems: list[str] = []
     ders: list[bytes] = []
     for log_format in ("console", "json"):
-        with own_server(data, arguments=[f"--log-format={log_format}"]) as server:
+        with running_server(data, arguments=[f"--log-format={log_format}"]) as server:
             with contextlib.closing(iot_client(server)) as iot:
                 made = [iot.create_keys_and_certificate() for _ in range(3)]
             private_pems += [answer["keyPair"]["PrivateKey"] for answer in made]
@@ -266,7 +266,7 @@ def test_generated_private_keys_are_nowhere(tmp_path: Path) -> None:
 
 
 def test_submitted_private_keys_are_nowhere(tmp_path: Path) -> None:
-    with own_server(tmp_path / "data", arguments=["--log-format=json"]) as server:
+    with running_server(tmp_path / "data", arguments=["--log-format=json"]) as server:
         signer = Signer.of(server)
         native = {"authorization": f"Bearer {server.token}"}
         submitted = []
@@ -304,7 +304,7 @@ def test_credentials_lie_in_their_files_and_nowhere_else(tmp_path: Path) -> None
     held = tmp_path / "passphrase"
     held.write_text("correct horse battery\n")
     variables = {"THINGMINT_CA_PASSPHRASE_FILE": str(held)}
-    with own_server(tmp_path / "data", arguments=["--log-format=json"], environment=variables) as server:
+    with running_server(tmp_path / "data", arguments=["--log-format=json"], environment=variables) as server:
         env = server.environment()
         with contextlib.closing(iot_client(server)) as iot:
             iot.create_keys_and_certificate()

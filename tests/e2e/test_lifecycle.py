@@ -23,12 +23,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from yandex.cloud.endpoint import api_endpoint_service_pb2
 
 from tests.e2e.access.operator import database
-from tests.e2e.commands import own_server, thingmint
+from tests.e2e.commands import thingmint
 from tests.e2e.conftest import iot_client, registered
 from tests.e2e.material import csr_pem, self_signed_pem
 from tests.e2e.wire import connected, exchange, one_request, read_answer, until
 from tests.e2e.yandex.clients import Cloud, GrpcWire
-from thingmint.testing import ServerFailed
+from thingmint.testing import ServerFailed, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,7 +79,7 @@ def test_init_leaves_private_files_whatever_the_umask(data: Path) -> None:
 def test_names_are_added_before_while_and_after_a_server_runs(data: Path) -> None:
     init(data, "--hostname=iot.example.org")
     before = contents(data)
-    with own_server(data) as server:
+    with running_server(data) as server:
         sock = data / "admin.sock"
         assert stat.S_ISSOCK(sock.stat().st_mode)
         assert stat.S_IMODE(sock.stat().st_mode) == 0o600
@@ -104,7 +104,7 @@ def test_names_are_added_before_while_and_after_a_server_runs(data: Path) -> Non
     after = contents(data)
     kept_files = [name for name in _KEPT if name != "clients/aws.env"]  # which has the server's port
     assert {name: after[name] for name in kept_files} == {name: before[name] for name in kept_files}
-    with own_server(data) as server:
+    with running_server(data) as server:
         names = {"iot.example.org", "localhost", "127.0.0.1", "::1", "new.example.org", "second.example.org"}
         assert listener_names(server) == names
         assert server.environment()["AWS_ENDPOINT_URL_IOT"] == f"https://iot.example.org:{server.ports['api']}"
@@ -170,7 +170,7 @@ def test_an_interrupted_init_is_finished_by_the_next(data: Path) -> None:
             process.wait(delay)
         process.kill()
         process.wait()
-    with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:
+    with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:
         assert set(_KEPT) < set(contents(data))
         assert not (data / ".new").exists()
         assert iot.create_keys_and_certificate()["certificateId"]
@@ -181,7 +181,7 @@ def test_an_interrupted_init_is_finished_by_the_next(data: Path) -> None:
 
 def test_serve_initialises_an_empty_directory_and_tells_where_it_listens(data: Path) -> None:
     data.mkdir()
-    with own_server(data) as server:
+    with running_server(data) as server:
         listeners = data / "listeners.json"
         assert json.loads(listeners.read_text()) == dict(server.ports)
         assert set(server.ports) == {"api", "http", "grpc", "mqtt"}
@@ -260,7 +260,7 @@ def listening(server: RunningServer) -> tuple[set[tuple[str, int]], set[str]]:
 def test_plain_http_and_metrics_are_for_loopback_whatever_the_host(data: Path, host: str, address: str) -> None:
     """A client on another address of this machine is as one on another machine."""
     other = other_address()
-    with own_server(data, arguments=[f"--host={host}"]) as server:
+    with running_server(data, arguments=[f"--host={host}"]) as server:
         addresses, grpc_addresses = listening(server)
         assert addresses == {
             (address, server.ports["api"]),
@@ -296,7 +296,7 @@ def other_address() -> str:
 def test_a_stop_finishes_what_is_in_flight_and_waits_for_nothing_else(data: Path) -> None:
     answered: list[str] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        with own_server(data) as server, connected(server) as sock, connected(server) as idle:
+        with running_server(data) as server, connected(server) as sock, connected(server) as idle:
             with contextlib.closing(iot_client(server)) as iot:
                 assert registered(iot) == [(one, "INACTIVE") for one in answered], "what was answered was kept"
             headers = {"authorization": f"Bearer {server.token}", "host": "localhost", "content-length": "2"}
@@ -331,7 +331,7 @@ def refuses(server: RunningServer) -> bool:
 
 
 def test_everything_is_there_after_a_restart(data: Path) -> None:
-    with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:
+    with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:
         made = [iot.create_keys_and_certificate(setAsActive=True)["certificateId"] for _ in range(3)]
         iot.update_certificate(certificateId=made[1], newStatus="REVOKED")
         iot.register_certificate_without_ca(certificatePem=f"a comment\n{self_signed_pem()}")
@@ -344,7 +344,7 @@ def test_everything_is_there_after_a_restart(data: Path) -> None:
     path = data / "clients" / "aws.env"
     path.write_text(path.read_text() + "# a line of the operator's own\nAWS_PAGER=\n")
     kept = [line for line in path.read_text().splitlines() if not line.startswith(("AWS_ENDPOINT", "AWS_CA"))]
-    with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:
+    with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:
         env = server.environment()
         assert registered(iot) == before[0]
         endpoint = f"https://localhost:{server.ports['api']}"
@@ -409,7 +409,7 @@ def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServ
     )
     arguments = [f"--config={file}", "--log-format=json"]
     variables = {"THINGMINT_LOG_FORMAT": "console", "THINGMINT_KEY_POOL": "1"}
-    with own_server(folder / "data", arguments=arguments, environment=variables) as server:
+    with running_server(folder / "data", arguments=arguments, environment=variables) as server:
         yield server
 
 
@@ -450,7 +450,7 @@ def test_encrypted_ca_keys_need_their_passphrase(tmp_path: Path, data: Path) -> 
     assert line.startswith("ca-passphrase: ")
     assert "THINGMINT_CA_PASSPHRASE_FILE" in line
     with (
-        own_server(data, environment={"THINGMINT_CA_PASSPHRASE_FILE": str(held)}) as server,
+        running_server(data, environment={"THINGMINT_CA_PASSPHRASE_FILE": str(held)}) as server,
         contextlib.closing(iot_client(server)) as iot,
     ):
         pem = iot.create_keys_and_certificate()["certificatePem"]
@@ -485,7 +485,7 @@ def test_tls_1_2_and_1_3_are_served(server: RunningServer, version: ssl.TLSVersi
 def test_the_listeners_certificate_is_renewed_without_a_restart(data: Path) -> None:
     """On the ports of HTTPS and of gRPC; connections that are open go on."""
     variables = {"THINGMINT_LISTENER_CERTIFICATE_LIFETIME": "PT3S"}
-    with own_server(data, environment=variables) as server, tls_connection(server, "localhost") as kept:
+    with running_server(data, environment=variables) as server, tls_connection(server, "localhost") as kept:
         cloud = Cloud(server)
         grpc_wire = GrpcWire(cloud.channel, "")
         list_endpoints = api_endpoint_service_pb2.ListApiEndpointsRequest()
@@ -520,5 +520,5 @@ def test_wrong_flags_and_settings_are_one_line(data: Path) -> None:
 def test_a_server_that_cannot_start_says_why(data: Path) -> None:
     data.mkdir()
     (data / "thesis.tex").write_text("irreplaceable")
-    with pytest.raises(ServerFailed, match=r"thingmint: data-dir: .* is not empty"), own_server(data):
+    with pytest.raises(ServerFailed, match=r"thingmint: data-dir: .* is not empty"), running_server(data):
         pass

@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from tests.e2e.commands import bare_environment, in_process, own_server
+from tests.e2e.commands import bare_environment, in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, fingerprint, self_signed_pem
 from tests.e2e.wire import Answer, answers, exchange
 from thingmint.access.administration import COMMANDS
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -161,7 +162,7 @@ def two_regions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSer
     data = tmp_path_factory.mktemp("regions") / "data"
     made = in_process("init", "--data-dir", data, "--region=eu-central-1", "--region=us-east-1")
     assert made.returncode == 0, made.stderr
-    with own_server(data) as running:
+    with running_server(data) as running:
         yield running
 
 

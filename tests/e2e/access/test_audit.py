@@ -16,7 +16,7 @@ from yandex.cloud.iam.v1 import iam_token_service_pb2
 from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 
 from tests.e2e.access.operator import Operator, allow, database, document, refusal
-from tests.e2e.commands import in_process, own_server, thingmint
+from tests.e2e.commands import in_process, thingmint
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem
 from tests.e2e.wire import exchange, until
@@ -27,6 +27,7 @@ from thingmint.access.sealing import Sealer
 from thingmint.instance.create import Instance
 from thingmint.instance.layout import DataDirectory
 from thingmint.store import audit as sql
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +69,7 @@ class Story:
     def __init__(self, data: Path) -> None:
         self.data = data
         self.secrets: set[str] = set()
-        with own_server(data) as server:
+        with running_server(data) as server:
             self.account = Operator(server).ask("account.list")[0]["id"]
             refused = thingmint("access", "user", "delete", "nobody", "--data-dir", data)
             assert refused.returncode == 1
@@ -76,11 +77,11 @@ class Story:
             self._on_yandex(server)
             self._on_native(server)
             self._strangers(server)
-        with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:  # for a second checkpoint
+        with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:  # for a second checkpoint
             iot.describe_endpoint()
         listed = in_process("access", "user", "list", "--data-dir", data)  # with no server about
         assert listed.returncode == 0
-        with own_server(data):  # which seals it
+        with running_server(data):  # which seals it
             pass
         self.records = records(data)
 
@@ -347,7 +348,7 @@ def test_old_records_are_pruned_on_an_idle_server(tmp_path: Path) -> None:
     data = tmp_path / "data"
     assert in_process("init", "--data-dir", data).returncode == 0
     _as_of_two_days_ago(data)
-    with own_server(data, environment={"THINGMINT_AUDIT_RETENTION": "1d"}) as server:
+    with running_server(data, environment={"THINGMINT_AUDIT_RETENTION": "1d"}) as server:
         told = "audit records were pruned"
         until(lambda: told in server.output.read_text(), seconds=10, what="nothing is pruned")
         assert verified(data)[0] == 0
@@ -364,7 +365,7 @@ def test_old_records_are_pruned_on_an_idle_server(tmp_path: Path) -> None:
 def test_answered_changes_have_their_records_after_a_power_cut(tmp_path: Path) -> None:
     data = tmp_path / "data"
     answered: list[str] = []
-    with own_server(data) as server:
+    with running_server(data) as server:
         cloud = Cloud(server)
         with contextlib.closing(iot_client(server)) as iot:
             for _ in range(25):
@@ -374,7 +375,7 @@ def test_answered_changes_have_their_records_after_a_power_cut(tmp_path: Path) -
         GrpcWire(cloud.channel, "").call("IamTokenService/Revoke", revocation)
         server.kill()
         cloud.close()
-    with own_server(data):
+    with running_server(data):
         pass
     found = records(data)
     assert {r["request"] for r in found if r["event"] == "CreateCertificateFromCsr"} == set(answered)

@@ -11,8 +11,9 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 
 from tests.e2e.access.operator import Operator, database, error_of
-from tests.e2e.commands import in_process, own_server
+from tests.e2e.commands import in_process
 from tests.e2e.wire import until
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def ours() -> Iterator[Operator]:
     """Of two accounts, in each of which a few things were done."""
-    with own_server() as server:
+    with running_server() as server:
         operator = Operator(server)
         other = operator.ask("account.create", name="other")
         ours = Operator(server, operator.ask("account.list")[0]["id"])
@@ -99,7 +100,7 @@ def test_a_spoiled_record_is_shown_as_not_readable(tmp_path: Path) -> None:
     with database(data) as db:
         ids = [row[0] for row in db.execute("SELECT id FROM audit_records WHERE account IS NOT NULL ORDER BY id")]
         db.executemany("UPDATE audit_records SET record = ? WHERE id = ?", zip(spoiled, ids, strict=False))
-    with own_server(data) as server:
+    with running_server(data) as server:
         operator = Operator(server)
         with operator.native(operator.user("thingmint/AuditOnly")) as client:
             records = listed(client)

@@ -12,10 +12,10 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from tests.e2e.access.operator import Operator, allow, database, document, error_of, refusal
-from tests.e2e.commands import in_process, own_server, thingmint
+from tests.e2e.commands import in_process, thingmint
 from thingmint.access.administration import COMMANDS
 from thingmint.admin import AdminError
-from thingmint.testing import ServerFailed
+from thingmint.testing import ServerFailed, running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ def test_commands_work_with_and_without_a_server(tmp_path: Path) -> None:
     access(data, "policy", "put", "mint", "--document", policy)
     access(data, "policy", "attach", "user/alice", "--policy", "mint")
     key = access(data, "key", "create", "user/alice")
-    with own_server(data) as server:
+    with running_server(data) as server:
         assert stat.S_IMODE((data / "admin.sock").stat().st_mode) == 0o600
         with Operator(server).iot(key) as iot:
             iot.list_certificates()
@@ -180,7 +180,7 @@ def test_all_commands_are_served(server: RunningServer, operator: Operator) -> N
 
 def test_rotating_the_master_key_reseals_every_secret(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with own_server(data) as server:
+    with running_server(data) as server:
         operator = Operator(server)
         user = operator.user("thingmint/ReadOnly")
         key, session = operator.key(user), operator.session(user)
@@ -202,7 +202,7 @@ def test_rotating_the_master_key_reseals_every_secret(tmp_path: Path) -> None:
         assert all(
             db.execute("SELECT secret FROM credentials WHERE id = ?", [i]).fetchone()[0] != s for i, s in sealed.items()
         )
-    with own_server(data) as server:
+    with running_server(data) as server:
         operator = Operator(server)
         for credentials in (key, session):
             with operator.iot(credentials) as iot:
@@ -217,7 +217,7 @@ def test_the_master_key_may_be_in_a_file_or_a_variable(tmp_path: Path) -> None:
     old, new = "11" * 32, "22" * 32
     file.write_text(old + "\n")
     environment = {"THINGMINT_MASTER_KEY_FILE": str(file)}
-    with own_server(data, environment=environment) as server:
+    with running_server(data, environment=environment) as server:
         operator = Operator(server)
         key = operator.key(operator.user("thingmint/ReadOnly"))
         with operator.iot(key) as iot:
@@ -227,7 +227,7 @@ def test_the_master_key_may_be_in_a_file_or_a_variable(tmp_path: Path) -> None:
         ({"THINGMINT_MASTER_KEY": new}, "master-key: does not open what is sealed"),
         ({}, "does not hold a master key"),
     ):
-        with pytest.raises(ServerFailed, match=named), own_server(data, environment=variables):
+        with pytest.raises(ServerFailed, match=named), running_server(data, environment=variables):
             pass
         for words in (("key", "create", "administrator"), ("user", "list")):
             refused = in_process("access", *words, "--data-dir", data, env=variables)
@@ -240,7 +240,7 @@ def test_the_master_key_may_be_in_a_file_or_a_variable(tmp_path: Path) -> None:
     rotated = in_process("access", "rotate-master-key", "--data-dir", data, env=environment)
     assert rotated.returncode == 0, rotated.stderr
     with (
-        own_server(data, environment={"THINGMINT_MASTER_KEY": new}) as server,
+        running_server(data, environment={"THINGMINT_MASTER_KEY": new}) as server,
         Operator(server).iot(key) as iot,
     ):
         iot.list_certificates()

@@ -10,10 +10,10 @@ from yandex.cloud.iam.v1 import iam_token_service_pb2
 from yandex.cloud.operation import operation_service_pb2
 
 from tests.e2e.access.operator import Operator, allow, database, deny, document, error_of, refusal
-from tests.e2e.commands import own_server
 from tests.e2e.wire import until
 from tests.e2e.yandex.clients import Cloud, GrpcWire, Refused
 from thingmint.admin import AdminError
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,7 +187,7 @@ def test_the_last_use_is_shown(operator: Operator) -> None:
 def test_expired_credentials_are_refused(tmp_path: Path) -> None:
     """Their end is moved into the past while the server is stopped, so nobody has to wait for it."""
     data = tmp_path / "data"
-    with own_server(data) as server:
+    with running_server(data) as server:
         operator = Operator(server)
         user = operator.user("thingmint/ReadOnly")
         gone, stays = operator.session(user), operator.session(user)
@@ -199,7 +199,7 @@ def test_expired_credentials_are_refused(tmp_path: Path) -> None:
         changed = db.execute("UPDATE credentials SET expires_at = 1 WHERE id = ?", [gone["access_key_id"]])
         assert changed.rowcount == 1
         db.execute("UPDATE credentials SET expires_at = 1 WHERE kind = 'api-token' AND expires_at > 1")
-    with own_server(data) as server:
+    with running_server(data) as server:
         operator = Operator(server)
         with operator.iot(gone) as iot:
             assert refusal(iot.list_certificates) == _EXPIRED

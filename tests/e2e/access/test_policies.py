@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.access.operator import Operator, allow, deny, document, error_of, keys_of, refusal
-from tests.e2e.commands import own_server
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, self_signed_pem
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,7 +215,7 @@ def test_conditions(operator: Operator, condition: dict[str, Any], allowed: bool
 
 @pytest.fixture(scope="module")
 def over_ipv6() -> Iterator[Operator]:
-    with own_server(arguments=["--host=::1"]) as server:
+    with running_server(arguments=["--host=::1"]) as server:
         yield Operator(server)
 
 

@@ -10,13 +10,14 @@ import pytest
 from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 
 from tests.e2e.access.operator import Operator, error_of, refusal
-from tests.e2e.commands import in_process, own_server
+from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem
 from tests.e2e.provisioning.support import CREATE, CREATE_FROM_CSR, Fleet
 from tests.e2e.yandex.certificates import certificate
 from tests.e2e.yandex.clients import Cloud, Refused
 from thingmint.admin import AdminError
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def small() -> Iterator[RunningServer]:
     quotas = {"USERS": "2", "FOLDERS": "2", "REGISTRIES": "1", "DEVICES": "1", "CERTIFICATES": "2"}
-    with own_server(environment={f"THINGMINT_QUOTAS__{name}": value for name, value in quotas.items()}) as server:
+    with running_server(environment={f"THINGMINT_QUOTAS__{name}": value for name, value in quotas.items()}) as server:
         yield server
 
 
@@ -97,7 +98,7 @@ def test_users_and_folders_have_a_quota(small: RunningServer) -> None:
 
 def test_the_quota_of_certificates_holds_over_mqtt(tmp_path: Path) -> None:
     with (
-        own_server(arguments=["--log-format=json"], environment={"THINGMINT_QUOTAS__CERTIFICATES": "2"}) as server,
+        running_server(arguments=["--log-format=json"], environment={"THINGMINT_QUOTAS__CERTIFICATES": "2"}) as server,
         contextlib.closing(iot_client(server)) as iot,
     ):
         fleet = Fleet.of(server, iot, tmp_path)  # its claim is the first
@@ -118,14 +119,14 @@ def test_the_quota_of_certificates_holds_over_mqtt(tmp_path: Path) -> None:
 
 
 def test_a_quota_counts_what_existed_before_it() -> None:
-    with own_server() as server, contextlib.closing(iot_client(server)) as iot:
+    with running_server() as server, contextlib.closing(iot_client(server)) as iot:
         for _ in range(3):
             iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
         server.stop()
         config = server.data_dir.parent / "thingmint.toml"
         config.write_text("[quotas]\ncertificates = 4\n")
         with (
-            own_server(server.data_dir, arguments=[f"--config={config}"]) as again,
+            running_server(server.data_dir, arguments=[f"--config={config}"]) as again,
             contextlib.closing(iot_client(again)) as client,
         ):
             client.create_certificate_from_csr(certificateSigningRequest=csr_pem())

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 
 from tests.e2e.access.operator import Operator, keys_of
-from tests.e2e.commands import own_server
 from tests.e2e.conftest import iot_client
 from tests.e2e.yandex.clients import Cloud, Refused, open_channel, path_of
 from thingmint.cli.main import app
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ _MANY = 40  # calls at once, of an operation that takes 10 a second
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[RunningServer]:
-    with own_server(environment={"THINGMINT_LIMITS": "aws"}) as server:
+    with running_server(environment={"THINGMINT_LIMITS": "aws"}) as server:
         yield server
 
 

@@ -14,11 +14,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tests.e2e.commands import AWS, bare_environment, own_server
+from tests.e2e.commands import AWS, bare_environment
 from tests.e2e.conftest import iot_client, registered
 from tests.e2e.material import fingerprint
 from tests.e2e.test_aws_operations import refusal
 from thingmint import admin
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,7 +205,7 @@ def test_an_unknown_template_is_told_in_awss_words(iot: Any) -> None:
 @pytest.fixture(scope="module")
 def catalogue() -> Iterator[tuple[Any, list[str]]]:
     """A server of its own with 27 templates."""
-    with own_server() as server, contextlib.closing(iot_client(server)) as iot:
+    with running_server() as server, contextlib.closing(iot_client(server)) as iot:
         yield iot, sorted(new(iot, description=f"number {n}", enabled=n % 2 == 0) for n in range(27))
 
 
@@ -278,7 +279,7 @@ def test_templates_are_authorized_by_name_and_the_role_is_passed(tmp_path: Path)
             {"Effect": "Allow", "Action": "iam:PassRole", "Resource": ROLE},
         ],
     }
-    with own_server(data) as server, contextlib.closing(iot_client(server)) as iot:
+    with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:
         new(iot, templateName="other")
         for command, given in (
             ("policy.put", {"name": "lesser", "document": json.dumps(document)}),

@@ -6,10 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e.access.operator import database
-from tests.e2e.commands import own_server, thingmint
+from tests.e2e.commands import thingmint
 from tests.e2e.conftest import iot_client
 from tests.e2e.provisioning.support import CREATE, Fleet, refusing, serial, wait_until
 from tests.e2e.test_durability_and_secrecy import places_of, search
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ INVALID_TOKEN = (400, "InvalidCertificateOwnershipToken", "Certificate ownership
 def own_fleet(tmp_path: Path, known: Fleet | None = None) -> Iterator[Fleet]:
     """A server of its own; with ``known``, the same one after a restart."""
     with (
-        own_server(tmp_path / "data", arguments=["--log-format=json"]) as server,
+        running_server(tmp_path / "data", arguments=["--log-format=json"]) as server,
         contextlib.closing(iot_client(server)) as iot,
     ):
         if known is None:
@@ -108,7 +109,7 @@ def test_an_account_can_forbid_keys_over_mqtt(tmp_path: Path) -> None:
 def test_requests_are_throttled(tmp_path: Path) -> None:
     arguments = ["--log-format=json", "--limits=aws"]
     with (
-        own_server(tmp_path / "data", arguments=arguments) as server,
+        running_server(tmp_path / "data", arguments=arguments) as server,
         contextlib.closing(iot_client(server)) as iot,
     ):
         fleet = Fleet.of(server, iot, tmp_path)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.access.operator import Operator, allow, document
-from tests.e2e.commands import own_server
 from tests.e2e.conftest import iot_client
 from tests.e2e.upstream.brokers import mosquitto, rabbitmq
 from tests.e2e.upstream.device import Device, Identity, connect
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ def house_of(kind: str, folder: Path) -> Iterator[House]:
         if broker is not None:
             version = "5" if kind == "mosquitto-5" else "3.1.1"
             environment["THINGMINT_BROKER"] = json.dumps(broker.settings | {"version": version})
-        server = stack.enter_context(own_server(arguments=["--log-format=json"], environment=environment))
+        server = stack.enter_context(running_server(arguments=["--log-format=json"], environment=environment))
         yield House(kind, server, broker, folder, stack)
         log = server.output.read_text(errors="replace")
         assert "Traceback" not in log, log

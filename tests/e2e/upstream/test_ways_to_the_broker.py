@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.e2e import material
 from tests.e2e.access.operator import allow, document
-from tests.e2e.commands import own_server
 from tests.e2e.conftest import iot_client
 from tests.e2e.upstream.brokers import free_port, mosquitto, program
 from tests.e2e.upstream.device import Identity, connect
 from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +96,10 @@ def test_transports_and_credentials_of_the_broker(
         "no client certificate": {"url": tls["url"], "ca_file": tls["ca_file"]},
     }[way]
     settings = {"username": "thingmint", "password_file": f"{folder}/password"} | settings
-    with mosquitto(folder, *listeners), own_server(environment={"THINGMINT_BROKER": json.dumps(settings)}) as server:
+    with (
+        mosquitto(folder, *listeners),
+        running_server(environment={"THINGMINT_BROKER": json.dumps(settings)}) as server,
+    ):
         assert served(server, folder) is expected
         log = server.output.read_text()
         assert ("the broker cannot be reached" in log) == expected.failed
@@ -108,6 +111,6 @@ def test_transports_and_credentials_of_the_broker(
 def test_connects_are_refused_while_the_broker_is_absent(folder: Path) -> None:
     """The server starts all the same."""
     settings = {"url": f"mqtt://127.0.0.1:{free_port()}"}
-    with own_server(environment={"THINGMINT_BROKER": json.dumps(settings)}) as server:
+    with running_server(environment={"THINGMINT_BROKER": json.dumps(settings)}) as server:
         assert served(server, folder) is Reason.SERVER_UNAVAILABLE
         assert server.stop() == 0
