@@ -313,7 +313,7 @@ def test_an_unchanged_trail_is_verified(story: Story) -> None:
 def test_a_record_edited_by_hand_is_named(story: Story, tmp_path: Path) -> None:
     copy = shutil.copytree(story.data, tmp_path / "data", ignore=shutil.ignore_patterns("*.sock", "lock"))
     with database(copy) as db:
-        db.execute("UPDATE audit_records SET record = replace(record, 'success', 'refused') WHERE sequence = 5")
+        db.execute("UPDATE audit_records SET record = record || ' ' WHERE sequence = 5")  # whichever it is
     code, text = verified(copy)
     assert (code, len(text.splitlines())) == (1, 1)
     assert text.startswith("thingmint: the audit trail was tampered with: record 5 was altered")
