@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thingmint.aws.operations import (
+from thingmint.aws.operations import (  # noqa: F401 - importing them fills OPERATIONS
     ca_certificates,
     certificates,
     device_policies,
@@ -17,19 +17,4 @@ from thingmint.aws.operations import (
 )
 from thingmint.aws.operations.declaring import OPERATIONS
 
-__all__ = ["NOUNS", "OPERATIONS"]
-
-NOUNS = (
-    ca_certificates,
-    certificates,
-    device_policies,
-    endpoint,
-    provisioning,
-    tags,
-    templates,
-    thing_groups,
-    thing_principals,
-    thing_types,
-    things,
-)
-"""The modules whose import fills OPERATIONS."""
+__all__ = ["OPERATIONS"]
