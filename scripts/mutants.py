@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "run":
             command.add_argument("--python", type=Path, help="default: the checkout's .venv/bin/python")
             command.add_argument("--clock", help="a time for unit tests that fail today, as '2026-11-21 13:00:00'")
+            command.add_argument("--tests", default="tests", help="folder of the tests to run, as tests/unit")
     return parser
 
 
@@ -90,7 +91,7 @@ def _run(checkout: Path, arguments: argparse.Namespace, mutants: Sequence[Mutant
     tests_of = Records(records.path.with_suffix(".tests.jsonl"), records.name)
     with Sandbox(checkout, python) as sandbox:
         _say(f"{len(mutants)} mutants, {len(done)} of them done; the copy is {sandbox.copy}")
-        tests = probe(sandbox, mutants, tests_of, arguments.clock, _say)
+        tests = probe(sandbox, mutants, tests_of, arguments.tests, arguments.clock, _say)
         for number, mutant in enumerate(mutants):
             if number not in done:
                 done[number] = result = try_mutant(sandbox, number, mutant, tests, _say)

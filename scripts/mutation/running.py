@@ -86,13 +86,18 @@ def name_of(mutants: Sequence[Mutant]) -> str:
 
 
 def probe(
-    sandbox: Sandbox, mutants: Sequence[Mutant], records: Records, clock: str | None, say: Callable[[str], None]
+    sandbox: Sandbox,
+    mutants: Sequence[Mutant],
+    records: Records,
+    folder: str,
+    clock: str | None,
+    say: Callable[[str], None],
 ) -> list[TestFile]:
-    """Runs each file of tests by itself, with a probe where each mutant would be.
+    """Runs each file of tests in ``folder`` by itself, with a probe where each mutant would be.
 
     A test that fails twice is left out later, unless all of its file passes at ``clock``.
     """
-    files = sorted(str(path.relative_to(sandbox.copy)) for path in sandbox.copy.glob("tests/**/test_*.py"))
+    files = sorted(str(path.relative_to(sandbox.copy)) for path in sandbox.copy.glob(f"{folder}/**/test_*.py"))
     known = {known.file: known for known in records.test_files()}
     sources = {
         mutant.file: with_probe((sandbox.copy / mutant.file).read_bytes(), mutant, number)
