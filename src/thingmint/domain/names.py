@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
+_IPV6_PREFIX = 64  # bits: what one household or one machine is given (RFC 6177), and can choose addresses within
+
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _REGION = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
@@ -27,6 +29,24 @@ def is_loopback(host: str) -> bool:
 def is_region(name: str) -> bool:
     """Whether AWS's SDKs would take it for a region's name."""
     return len(name) <= 63 and _REGION.fullmatch(name) is not None
+
+
+def plain_address(address: str) -> str:
+    """Without a zone, and IPv4 as IPv4 even on a socket that takes both: policies compare addresses."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(parsed)
+
+
+def source_of(address: str) -> str:
+    """What an address is counted under: itself, or the /64 of an IPv6 one. Other texts than addresses stay as given."""
+    if ":" not in address:
+        return address
+    plain = plain_address(address)
+    if ":" not in plain:
+        return plain
+    return str(ipaddress.IPv6Network((int(ipaddress.IPv6Address(plain)) >> _IPV6_PREFIX << _IPV6_PREFIX, _IPV6_PREFIX)))
 
 
 def _version(host: str) -> int | None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.access.context import Outcome, RequestContext
-from thingmint.mqtt.limits import source_of
-from thingmint.mqtt.refusals import RefusalLog
+from thingmint.access.refusals import RefusalLog
+from thingmint.domain.names import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,11 +7,11 @@ import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from thingmint.http.connection_limits import AddressLimits, Limits
 from thingmint.mqtt.admission import Admission
 from thingmint.mqtt.contexts import Contexts, ServerIdentity, build_context
 from thingmint.mqtt.device import DeviceConnection, Services
 from thingmint.mqtt.hub import Hub
-from thingmint.mqtt.limits import AddressLimits, Limits
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.proxied import ProxyListener

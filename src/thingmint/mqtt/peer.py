@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
+
+from thingmint.domain.names import plain_address
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,14 +38,6 @@ def remote_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
     if isinstance(name, tuple):
         return plain_address(name[0]), name[1]
     return None if name is None else ("", 0)
-
-
-def plain_address(address: str) -> str:
-    """Without a zone, and IPv4 as IPv4 even on a socket that takes both: policies compare addresses."""
-    parsed = ip_address(address.partition("%")[0])
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(parsed)
 
 
 def server_name(raw: bytes | None) -> str | None:

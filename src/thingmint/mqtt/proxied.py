@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from thingmint.mqtt.limits import AddressLimits, Limits, TooMany, source_of
+from thingmint.access.refusals import RefusalLog
+from thingmint.domain.names import source_of
+from thingmint.http.connection_limits import AddressLimits, Limits, TooMany
 from thingmint.mqtt.peer import remote_address
 from thingmint.mqtt.proxy_protocol import ProxyError, TlvTypes, parse_header
-from thingmint.mqtt.refusals import RefusalLog
 from thingmint.mqtt.tls import HANDSHAKE_TIMEOUT
 
 if TYPE_CHECKING:
-    from thingmint.mqtt.limits import Place
+    from thingmint.http.connection_limits import Place
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.tls import InnerFactory
 

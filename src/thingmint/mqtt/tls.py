@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING
 from OpenSSL import SSL
 from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 
+from thingmint.access.refusals import RefusalLog
 from thingmint.domain.certificates import fingerprint_of
+from thingmint.domain.names import source_of
+from thingmint.http.connection_limits import AddressLimits, Limits, TooMany
 from thingmint.mqtt.contexts import MQTT_ALPN, Negotiation, NoCommonProtocol
-from thingmint.mqtt.limits import AddressLimits, Limits, TooMany, source_of
 from thingmint.mqtt.peer import Peer, remote_address, server_name
-from thingmint.mqtt.refusals import RefusalLog
 from thingmint.mqtt.tls_transport import PIECE, TlsTransport, end_writing, flush, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from thingmint.http.connection_limits import Place
     from thingmint.mqtt.contexts import Contexts
-    from thingmint.mqtt.limits import Place
 
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds

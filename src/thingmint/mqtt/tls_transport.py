@@ -11,7 +11,7 @@ from OpenSSL import SSL
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from thingmint.mqtt.limits import Place
+    from thingmint.http.connection_limits import Place
 
 
 # OpenSSL's memory BIOs never shrink. What goes through them in small pieces leaves them small when a device that sent

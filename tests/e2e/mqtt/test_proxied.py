@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from tests.e2e import material
 from tests.e2e.mqtt.served import PATIENCE, Served, client_context, connect, contexts, read_all, served, tls_client
 from thingmint.domain.certificates import fingerprint_of
-from thingmint.mqtt.limits import AddressLimits, Limits
+from thingmint.http.connection_limits import AddressLimits, Limits
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.proxied import ProxyListener
 from thingmint.mqtt.tls import TlsListener, pinned

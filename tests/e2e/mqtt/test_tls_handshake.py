@@ -28,10 +28,10 @@ from tests.e2e.mqtt.served import (
     served,
     tls_client,
 )
+from thingmint.access.refusals import RefusalLog
 from thingmint.domain.certificates import fingerprint_of
+from thingmint.http.connection_limits import AddressLimits, Limits
 from thingmint.mqtt.contexts import Contexts, ServerIdentity, build_context
-from thingmint.mqtt.limits import AddressLimits, Limits
-from thingmint.mqtt.refusals import RefusalLog
 from thingmint.mqtt.tls import TlsListener, pinned
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from structlog.testing import capture_logs
 
-from thingmint.mqtt.refusals import RefusalLog
+from thingmint.access.refusals import RefusalLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from thingmint.mqtt.limits import AddressLimits, Limits, Place, TooMany, source_of
+from thingmint.domain.names import source_of
+from thingmint.http.connection_limits import FEW, AddressLimits, Limits, Place, TooMany
 
-SMALL = Limits(total=6, per_address=4, half_open=3, half_open_per_address=2)
+SMALL = Limits(total=6, per_address=4, half_open=3, half_open_per_address=2, reserve=0)
 
 
 def place(limits: AddressLimits, address: str) -> Place:
@@ -29,6 +30,8 @@ def refusal(limits: AddressLimits, address: str) -> str:
         ("2001:db8:1:2::", "2001:db8:1:2::/64"),
         ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
         ("::1", "::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1:2%eth0", "fe80::/64"),
         ("", ""),
     ],
 )
@@ -110,3 +113,25 @@ def test_a_refused_connection_counts_for_nothing() -> None:
         each.closed()
     assert limits.total == 0
     place(limits, "192.0.2.1")
+
+
+def test_the_reserve_is_for_addresses_with_few_connections() -> None:
+    reasons: list[str] = []
+    limits = AddressLimits(
+        Limits(total=100, per_address=90, half_open=100, half_open_per_address=100, reserve=20), reasons.append
+    )
+    held = [place(limits, "192.0.2.1") for _ in range(80)]
+    assert refusal(limits, "192.0.2.1") == "the last places are for addresses with few connections"
+    others = [place(limits, f"192.0.2.{host}") for host in range(2, 22)]
+    assert refusal(limits, "192.0.2.99") == "too many connections"
+    for each in [*held, *others]:
+        each.closed()
+    assert reasons == ["the last places are for addresses with few connections", "too many connections"]
+
+
+def test_an_address_may_have_few_of_the_reserve() -> None:
+    limits = AddressLimits(Limits(total=100, per_address=90, half_open=100, half_open_per_address=100, reserve=100))
+    for _ in range(FEW):
+        place(limits, "192.0.2.1")
+    refusal(limits, "192.0.2.1")
+    place(limits, "192.0.2.2")

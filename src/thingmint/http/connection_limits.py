@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import TYPE_CHECKING
 
-_IPV6_PREFIX = 64  # bits: what one household or one machine is given (RFC 6177), and can choose addresses within
+from thingmint.domain.names import source_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FEW = 32
+"""Connections from one address up to which it may take a place of the reserve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A fleet behind one NAT shares an address, so ``per_address`` is not small."""
+    """A fleet behind one NAT shares an address, so ``per_address`` is not small.
+
+    The last ``reserve`` places are for addresses that have fewer than ``FEW`` connections: neither one address nor a
+    handful of them can take all places.
+    """
 
     total: int = 20_000
     per_address: int = 5_000
     half_open: int = 1_000
     half_open_per_address: int = 200
+    reserve: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +35,15 @@ class TooMany:
     reason: str
 
 
-def source_of(address: str) -> str:
-    """What an address is counted under: itself, or the /64 of an IPv6 one."""
-    if ":" not in address:
-        return address
-    parsed = ip_address(address)
-    if isinstance(parsed, IPv6Address):
-        return str(IPv6Network((int(parsed) >> _IPV6_PREFIX << _IPV6_PREFIX, _IPV6_PREFIX)))
-    return address
-
-
 class AddressLimits:
-    """Share one among all listeners of a process, as what it protects are the process's files and memory."""
+    """Share one among all listeners of a kind, as what it protects are the process's files and memory.
 
-    def __init__(self, limits: Limits) -> None:
+    ``refused`` is told the reason of each refusal.
+    """
+
+    def __init__(self, limits: Limits, refused: Callable[[str], None] | None = None) -> None:
         self._limits = limits
+        self._refused = refused
         self._open: Counter[str] = Counter()
         self._half_open: Counter[str] = Counter()
         self._half_open_total = 0
@@ -54,20 +59,30 @@ class AddressLimits:
 
     def admit(self, address: str) -> Place | TooMany:
         """A new connection, its handshake still to come. Addresses of other kinds than IP are counted as they are."""
-        limits, source = self._limits, source_of(address)
-        if self._total >= limits.total:
-            return TooMany("too many connections")
-        if self._open[source] >= limits.per_address:
-            return TooMany("too many connections from this address")
-        if self._half_open_total >= limits.half_open:
-            return TooMany("too many handshakes under way")
-        if self._half_open[source] >= limits.half_open_per_address:
-            return TooMany("too many handshakes under way from this address")
+        source = source_of(address)
+        if (reason := self._refusal(source)) is not None:
+            if self._refused is not None:
+                self._refused(reason)
+            return TooMany(reason)
         self._total += 1
         self._open[source] += 1
         self._half_open_total += 1
         self._half_open[source] += 1
         return Place(self, source)
+
+    def _refusal(self, source: str) -> str | None:
+        limits, of_source = self._limits, self._open[source]
+        if self._total >= limits.total:
+            return "too many connections"
+        if of_source >= limits.per_address:
+            return "too many connections from this address"
+        if of_source >= FEW and self._total >= limits.total - limits.reserve:
+            return "the last places are for addresses with few connections"
+        if self._half_open_total >= limits.half_open:
+            return "too many handshakes under way"
+        if self._half_open[source] >= limits.half_open_per_address:
+            return "too many handshakes under way from this address"
+        return None
 
     def _opened(self, source: str) -> None:
         self._half_open_total -= 1
@@ -103,7 +118,7 @@ class Place:
 
 
 def _decrease(counter: Counter[str], source: str) -> None:
-    """Leaves no entry for a source that has nothing: strangers choose them."""
+    """Leaves no entry for a source that has nothing: unauthenticated callers choose them."""
     if counter[source] > 1:
         counter[source] -= 1
     else:
