@@ -6,10 +6,10 @@ all; nothing of the caller's text gets into an error.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, cast
 
+from thingmint.domain import strict_json
 from thingmint.domain.errors import MalformedPolicy
 from thingmint.domain.policies.conditions import read_operator
 from thingmint.domain.policies.decisions import StatementRef
@@ -88,29 +88,14 @@ def _load(text: str | bytes, max_size: int | None) -> dict[str, Any]:
     if max_size is not None and document_size(text) > max_size:
         raise MalformedPolicy("document", f"must have at most {max_size} characters, white space not counted")
     try:
-        document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
-    except _RepeatedError:
+        document = strict_json.load(text)
+    except strict_json.RepeatedName:
         raise MalformedPolicy("document", "has an element twice in one object") from None
-    except (ValueError, RecursionError):  # bad syntax, integers of thousands of digits, depth
+    except ValueError:
         raise MalformedPolicy("document", "is not JSON") from None
     if not isinstance(document, dict):
         raise MalformedPolicy("document", "must be a JSON object")
     return document
-
-
-class _RepeatedError(ValueError):
-    pass
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out = dict(pairs)
-    if len(out) < len(pairs):
-        raise _RepeatedError
-    return out
-
-
-def _no_constant(_name: str) -> None:
-    raise ValueError
 
 
 def _check_elements(given: Iterable[str], known: Collection[str], path: str) -> None:

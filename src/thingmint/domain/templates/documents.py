@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import Any
 
+from thingmint.domain import strict_json
 from thingmint.domain.errors import InvalidTemplate
 
 MAX_LENGTH = 10_240  # characters; TemplateBody in AWS IoT's service model
@@ -16,19 +16,15 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _SHOWABLE = re.compile(r"[A-Za-z0-9_:.-]{1,64}", re.ASCII)
 
 
-class _RepeatedError(ValueError):
-    pass
-
-
 def load_document(text: str) -> dict[str, Any]:
     """Raises InvalidTemplate."""
     if len(text) > MAX_LENGTH:
         raise InvalidTemplate(f"It must have at most {MAX_LENGTH} characters")
     try:
-        document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
-    except _RepeatedError:
+        document = strict_json.load(text)
+    except strict_json.RepeatedName:
         raise InvalidTemplate("It has an element twice in one object") from None
-    except (ValueError, RecursionError):  # bad syntax, integers of thousands of digits, depth
+    except ValueError:
         raise InvalidTemplate("It is not JSON") from None
     if not isinstance(document, dict):
         raise InvalidTemplate("It must be a JSON object")
@@ -79,14 +75,3 @@ def _is_usable(value: object) -> bool:
     if isinstance(value, str):
         return is_storable(value)
     return not isinstance(value, float) or math.isfinite(value)  # 1e999 reads as infinity
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out = dict(pairs)
-    if len(out) < len(pairs):
-        raise _RepeatedError
-    return out
-
-
-def _no_constant(_name: str) -> None:
-    raise ValueError
