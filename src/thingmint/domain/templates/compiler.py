@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.errors import InvalidParameters, InvalidTemplate
 from thingmint.domain.templates.documents import entries, inside, is_storable, load_document
-from thingmint.domain.templates.expressions import evaluate
+from thingmint.domain.templates.expressions import texts_of
 from thingmint.domain.templates.functions import read_literal, read_text
 from thingmint.domain.templates.plan import CertificatePlan, Plan, PolicyPlan, ThingPlan
 from thingmint.domain.templates.resources import CertificateResource, ThingResource, read_resource
 from thingmint.domain.templates.subjects import PSEUDO_PREFIX
+from thingmint.domain.templates.values import authored, from_parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thingmint.domain.templates.expressions import Text
     from thingmint.domain.templates.resources import Resource
+    from thingmint.domain.templates.values import Value
 
 
 # Characters that all functions of one resolution may give together.
@@ -62,8 +64,8 @@ class Template:
                     scope.value_of(name)
         things, certificates, policies = [], [], []
         for resource in self.resources:
-            planned = resource.plan(scope)
-            scope.resources[resource.logical_id] = planned.name
+            planned, reference = resource.plan(scope)
+            scope.resources[resource.logical_id] = reference
             match planned:
                 case ThingPlan():
                     things.append(planned)
@@ -75,7 +77,7 @@ class Template:
             thing=things[0] if things else None,
             certificate=certificates[0] if certificates else None,
             policies=tuple(policies),
-            device_configuration=evaluate(self.device_configuration, scope),
+            device_configuration=texts_of(self.device_configuration, scope),
         )
 
 
@@ -83,13 +85,13 @@ class _Resolution:
     """A Scope: what the names of one resolution stand for. ``resources`` are those planned so far."""
 
     def __init__(self, template: Template, parameters: Mapping[str, str], context: Mapping[str, str]) -> None:
-        self.resources: dict[str, str | None] = {}
+        self.resources: dict[str, Value | None] = {}
         self._template = template
         self._parameters = parameters
         self._context = context
         self._budget = _BUDGET
 
-    def value_of(self, name: str) -> str:
+    def value_of(self, name: str) -> Value:
         value = self._lookup(name)
         if value is None:
             raise InvalidParameters(f"Cannot resolve reference value: {name}")
@@ -106,18 +108,20 @@ class _Resolution:
         if self._budget < 0:
             raise InvalidParameters(f"Cannot resolve the template: it grows beyond {_BUDGET} characters")
 
-    def _lookup(self, name: str) -> str | None:
+    def _lookup(self, name: str) -> Value | None:
         if name.startswith(PSEUDO_PREFIX) and (self._template.kind is not Kind.BULK or name in self._context):
             return self._checked(name, self._context.get(name))
-        if name in self._template.parameters:
-            given = self._parameters.get(name)
-            return self._checked(name, given) if given is not None else self._template.parameters[name]
-        return self.resources.get(name)
+        if name not in self._template.parameters:
+            return self.resources.get(name)
+        given, default = self._parameters.get(name), self._template.parameters[name]
+        return authored(default) if given is None and default is not None else self._checked(name, given)
 
-    def _checked(self, name: str, value: object) -> str | None:
-        if value is not None and (not isinstance(value, str) or not is_storable(value)):
+    def _checked(self, name: str, value: object) -> Value | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or not is_storable(value):
             raise InvalidParameters(f"The value of {name} must be text without NUL")
-        return value
+        return from_parameter(name, value)
 
 
 def parse_template(text: str, kind: Kind) -> Template:

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from thingmint.domain.errors import InvalidParameters
+from thingmint.domain.templates.values import Values, authored, concat, join, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from thingmint.domain.templates.values import Value
 
 
 class Scope(Protocol):
     """Where an expression is evaluated. All methods raise InvalidParameters."""
 
-    def value_of(self, name: str) -> str: ...
+    def value_of(self, name: str) -> Value: ...
 
     def find(self, mapping: str, key: str, name: str) -> str | tuple[str, ...]: ...
 
@@ -30,19 +33,19 @@ class Expression(Protocol):
 
 
 class Text(Expression, Protocol):
-    def text(self, scope: Scope) -> str: ...
+    def text(self, scope: Scope) -> Value: ...
 
 
 class Texts(Expression, Protocol):
-    def texts(self, scope: Scope) -> tuple[str, ...]: ...
+    def texts(self, scope: Scope) -> Values: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Literal:
     value: str
 
-    def text(self, _scope: Scope) -> str:
-        return self.value
+    def text(self, _scope: Scope) -> Value:
+        return authored(self.value)
 
     def references(self) -> Iterator[str]:
         return iter(())
@@ -52,7 +55,7 @@ class Literal:
 class Ref:
     name: str
 
-    def text(self, scope: Scope) -> str:
+    def text(self, scope: Scope) -> Value:
         value = scope.value_of(self.name)
         scope.spend(len(value))
         return value
@@ -67,8 +70,8 @@ class Several:
 
     items: tuple[Text, ...]
 
-    def texts(self, scope: Scope) -> tuple[str, ...]:
-        return tuple(item.text(scope) for item in self.items)
+    def texts(self, scope: Scope) -> Values:
+        return Values(tuple(item.text(scope) for item in self.items))
 
     def references(self) -> Iterator[str]:
         for item in self.items:
@@ -80,10 +83,10 @@ class Join:
     delimiter: str
     items: Texts
 
-    def text(self, scope: Scope) -> str:
+    def text(self, scope: Scope) -> Value:
         items = self.items.texts(scope)
-        scope.spend(sum(map(len, items)) + len(self.delimiter) * len(items))
-        return self.delimiter.join(items)
+        scope.spend(sum(map(len, items.items)) + len(self.delimiter) * len(items.items))
+        return join(self.delimiter, items)
 
     def references(self) -> Iterator[str]:
         return self.items.references()
@@ -94,10 +97,10 @@ class Split:
     delimiter: str
     source: Text
 
-    def texts(self, scope: Scope) -> tuple[str, ...]:
+    def texts(self, scope: Scope) -> Values:
         source = self.source.text(scope)
         scope.spend(len(source))
-        return tuple(source.split(self.delimiter))
+        return split(source, self.delimiter)
 
     def references(self) -> Iterator[str]:
         return self.source.references()
@@ -108,8 +111,8 @@ class Select:
     index: Text
     items: Texts
 
-    def text(self, scope: Scope) -> str:
-        index, items = self.index.text(scope), self.items.texts(scope)
+    def text(self, scope: Scope) -> Value:
+        index, items = str(self.index.text(scope)), self.items.texts(scope).items
         # At most 5 digits: the list is never longer, and int() of thousands of them is slow.
         if not (index.isascii() and index.isdigit() and len(index) <= 5 and int(index) < len(items)):
             raise InvalidParameters("Cannot resolve Fn::Select: its list has nothing at that index")
@@ -126,20 +129,21 @@ class FindInMap:
     key: Text
     name: Text
 
-    def text(self, scope: Scope) -> str:
+    def text(self, scope: Scope) -> Value:
         found = self._find(scope)
         if not isinstance(found, str):
             raise InvalidParameters("Cannot resolve Fn::FindInMap: it finds a list where text is needed")
-        return found
+        return authored(found)
 
-    def texts(self, scope: Scope) -> tuple[str, ...]:
+    def texts(self, scope: Scope) -> Values:
         found = self._find(scope)
         if isinstance(found, str):
             raise InvalidParameters("Cannot resolve Fn::FindInMap: it finds text where a list is needed")
-        return found
+        return Values(tuple(map(authored, found)))
 
     def _find(self, scope: Scope) -> str | tuple[str, ...]:
-        found = scope.find(self.mapping.text(scope), self.key.text(scope), self.name.text(scope))
+        mapping, key, name = (str(part.text(scope)) for part in (self.mapping, self.key, self.name))
+        found = scope.find(mapping, key, name)
         scope.spend(len(found) if isinstance(found, str) else sum(map(len, found)))
         return found
 
@@ -158,14 +162,14 @@ class Sub:
     pieces: tuple[str, ...]
     variables: Mapping[str, Text]
 
-    def text(self, scope: Scope) -> str:
+    def text(self, scope: Scope) -> Value:
         own = {name: value.text(scope) for name, value in self.variables.items()}
         values = [
-            piece if not position % 2 else own[piece] if piece in own else scope.value_of(piece)
+            authored(piece) if not position % 2 else own[piece] if piece in own else scope.value_of(piece)
             for position, piece in enumerate(self.pieces)
         ]
         scope.spend(sum(map(len, values)))
-        return "".join(values)
+        return concat(values)
 
     def references(self) -> Iterator[str]:
         for value in self.variables.values():
@@ -174,17 +178,21 @@ class Sub:
 
 
 def evaluate(tree: Any, scope: Scope) -> Any:
-    """``tree`` is JSON with expressions at some of its leaves; the same with their values."""
+    """``tree`` is JSON with expressions at some of its leaves; the same with a Value or Values in place of each."""
     if isinstance(tree, dict):
         return {key: evaluate(value, scope) for key, value in tree.items()}
     if isinstance(tree, list):
         return [evaluate(value, scope) for value in tree]
     if isinstance(tree, Split):
-        return list(tree.texts(scope))
+        return tree.texts(scope)
     if tree is None or isinstance(tree, str | int | float):
         return tree
     expression: Text = tree
     return expression.text(scope)
+
+
+def texts_of(expressions: Mapping[str, Text], scope: Scope) -> dict[str, str]:
+    return {name: str(expression.text(scope)) for name, expression in expressions.items()}
 
 
 def references_in(tree: Any) -> Iterator[str]:

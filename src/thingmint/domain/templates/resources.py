@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import Invalid, InvalidTemplate
@@ -18,7 +17,7 @@ from thingmint.domain.templates.checks import (
     status_of,
 )
 from thingmint.domain.templates.documents import entries, inside
-from thingmint.domain.templates.expressions import Literal, Ref, evaluate, references_in
+from thingmint.domain.templates.expressions import Literal, Ref, evaluate, references_in, texts_of
 from thingmint.domain.templates.functions import read_text, read_texts, read_tree
 from thingmint.domain.templates.plan import (
     CertificatePlan,
@@ -30,12 +29,15 @@ from thingmint.domain.templates.plan import (
     ThingOverrides,
     ThingPlan,
 )
+from thingmint.domain.templates.policy_documents import write_document
 from thingmint.domain.templates.subjects import CERTIFICATE_ID
+from thingmint.domain.templates.values import authored
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from thingmint.domain.templates.expressions import Scope, Text
+    from thingmint.domain.templates.values import Value
 
 
 _ELEMENTS = frozenset({"Type", "Properties", "OverrideSettings", "DependsOn"})
@@ -62,6 +64,13 @@ _ALIASES = {
 }
 
 
+class Planned(NamedTuple):
+    """``reference`` is what a Ref to the resource gives, or None if that is not known before it is made."""
+
+    plan: ThingPlan | CertificatePlan | PolicyPlan
+    reference: Value | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Resource(ABC):
     """``properties`` is JSON with expressions in it, ``after`` the resources that it names in DependsOn."""
@@ -72,7 +81,7 @@ class Resource(ABC):
     after: tuple[str, ...]
 
     @abstractmethod
-    def plan(self, scope: Scope) -> ThingPlan | CertificatePlan | PolicyPlan:
+    def plan(self, scope: Scope) -> Planned:
         """Raises InvalidParameters, and Invalid for a property that came out wrong."""
 
     def references(self) -> Iterator[str]:
@@ -80,23 +89,26 @@ class Resource(ABC):
 
     def _text(self, name: str, scope: Scope) -> str | None:
         expression: Text | None = self.properties.get(name)
-        return None if expression is None else expression.text(scope)
+        return None if expression is None else str(expression.text(scope))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ThingResource(Resource):
-    def plan(self, scope: Scope) -> ThingPlan:
+    def plan(self, scope: Scope) -> Planned:
         attributes, groups = self.properties.get("AttributePayload"), self.properties.get("ThingGroups")
-        return ThingPlan(
+        name: Value = self.properties["ThingName"].text(scope)
+        plan = ThingPlan(
             logical_id=self.logical_id,
-            name=checked_name(self.properties["ThingName"].text(scope), "ThingName"),
+            name=checked_name(str(name), "ThingName"),
             type=self._name("ThingTypeName", scope),
             attributes=None
             if attributes is None
-            else checked_attributes(evaluate(attributes, scope), "AttributePayload"),
+            else checked_attributes(texts_of(attributes, scope), "AttributePayload"),
             groups=None
             if groups is None
-            else tuple(checked_name(group, "ThingGroups") for group in dict.fromkeys(groups.texts(scope))),
+            else tuple(
+                checked_name(group, "ThingGroups") for group in dict.fromkeys(map(str, groups.texts(scope).items))
+            ),
             billing_group=self._name("BillingGroup", scope),
             overrides=ThingOverrides(
                 attributes=self.overrides.get("AttributePayload"),
@@ -105,6 +117,7 @@ class ThingResource(Resource):
                 billing_group=self.overrides.get("BillingGroup"),
             ),
         )
+        return Planned(plan, name)
 
     def _name(self, name: str, scope: Scope) -> str | None:
         value = self._text(name, scope)
@@ -120,15 +133,18 @@ class CertificateResource(Resource):
         if sum(source in self.properties for source in _SOURCES) != 1:
             raise InvalidTemplate(f"A certificate resource must specify one of {', '.join(_SOURCES)}")
 
-    def plan(self, scope: Scope) -> CertificatePlan:
-        status = status_of(self.properties["Status"].text(scope))
+    def plan(self, scope: Scope) -> Planned:
+        status = status_of(str(self.properties["Status"].text(scope)))
         if status is None:
             raise Invalid("Status", "must be Active or Inactive")
         kind = self._text("ThingPrincipalType", scope) or "NON_EXCLUSIVE_THING"
         if kind not in _EXCLUSIVE:
             raise Invalid("ThingPrincipalType", f"must be one of {', '.join(_EXCLUSIVE)}")
         override = self.overrides.get("Status")
-        return CertificatePlan(self.logical_id, self._source(scope), status, override, _EXCLUSIVE[kind])
+        source = self._source(scope)
+        # Letters and digits, whoever chose them.
+        name = authored(source.fingerprint) if isinstance(source, Registered) else None
+        return Planned(CertificatePlan(self.logical_id, source, status, override, _EXCLUSIVE[kind]), name)
 
     def _source(self, scope: Scope) -> Registered | FromCsr | FromPem:
         id = self._text("CertificateId", scope)
@@ -137,21 +153,20 @@ class CertificateResource(Resource):
         csr = self._text("CertificateSigningRequest", scope)
         if csr is not None:
             return FromCsr(csr)
-        pem = self.properties["CertificatePem"].text(scope)
+        pem = str(self.properties["CertificatePem"].text(scope))
         return FromPem(pem, self._text("CACertificatePem", scope))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolicyResource(Resource):
-    def plan(self, scope: Scope) -> PolicyPlan:
+    def plan(self, scope: Scope) -> Planned:
         if "PolicyName" in self.properties:
-            name = checked_policy_name(self.properties["PolicyName"].text(scope), "PolicyName")
-            return PolicyPlan(self.logical_id, name, None)
-        document = evaluate(self.properties["PolicyDocument"], scope)
-        if not isinstance(document, str):
-            document = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+            name: Value = self.properties["PolicyName"].text(scope)
+            return Planned(PolicyPlan(self.logical_id, checked_policy_name(str(name), "PolicyName"), None), name)
+        document = write_document(evaluate(self.properties["PolicyDocument"], scope))
         # AWS's guide: the name "defaults to a hash of the policy document".
-        return PolicyPlan(self.logical_id, hashlib.sha256(document.encode()).hexdigest(), document)
+        digest = hashlib.sha256(document.encode()).hexdigest()
+        return Planned(PolicyPlan(self.logical_id, digest, document), authored(digest))
 
 
 def read_resource(logical_id: str, given: object, path: str) -> Resource:

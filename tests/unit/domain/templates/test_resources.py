@@ -178,14 +178,6 @@ def test_a_document_may_be_written_as_an_object_with_functions() -> None:
     assert resolve(made, {"SerialNumber": "7"}).policies[0].name != plan.name
 
 
-def test_a_quote_in_a_parameter_does_not_get_out_of_its_string() -> None:
-    hostile = '"],"Resource":"*"},{"x":["'
-    made = template({"p": resource("Policy", {"PolicyDocument": {"Statement": [{"Resource": [_REF]}]}})})
-    (plan,) = resolve(made, {"SerialNumber": hostile}).policies
-    assert plan.document is not None
-    assert json.loads(plan.document) == {"Statement": [{"Resource": [hostile]}]}
-
-
 # -- names --------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,93 @@
+"""Values that know their origin: which of their characters the template's author wrote, and which are a parameter's."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class Piece(NamedTuple):
+    """``parameter`` is the name of the one whose value the text is from, or None: the template's author wrote it."""
+
+    text: str
+    parameter: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """No piece is empty, and no two neighbours have one origin, so there are at most as many as characters."""
+
+    pieces: tuple[Piece, ...]
+
+    def __str__(self) -> str:
+        return "".join(piece.text for piece in self.pieces)
+
+    def __len__(self) -> int:
+        return sum(len(piece.text) for piece in self.pieces)
+
+    @property
+    def parameter(self) -> str | None:
+        """The first one that any of it is from."""
+        return next((piece.parameter for piece in self.pieces if piece.parameter is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A list. ``divided_by`` is the parameter whose value decides how many items there are."""
+
+    items: tuple[Value, ...]
+    divided_by: str | None = None
+
+
+def authored(text: str) -> Value:
+    """What the author of the template wrote."""
+    return _value([Piece(text, None)])
+
+
+def from_parameter(parameter: str, text: str) -> Value:
+    return _value([Piece(text, parameter)])
+
+
+def concat(values: Iterable[Value]) -> Value:
+    return _value(piece for value in values for piece in value.pieces)
+
+
+def join(delimiter: str, values: Values) -> Value:
+    """Where a parameter decides how many items there are, the delimiters between them are from it too."""
+    between = _value([Piece(delimiter, values.divided_by)])
+    parts = [part for item in values.items for part in (between, item)]
+    return concat(parts[1:])
+
+
+def split(value: Value, delimiter: str) -> Values:
+    ends = list(accumulate(len(piece.text) for piece in value.pieces))
+    items, start, divided_by = [], 0, None
+    for part in str(value).split(delimiter):
+        end = start + len(part)
+        items.append(_cut(value, ends, start, end))
+        start = end + len(delimiter)
+        divided_by = divided_by or _cut(value, ends, end, start).parameter
+    return Values(tuple(items), divided_by)
+
+
+def _cut(value: Value, ends: Sequence[int], start: int, end: int) -> Value:
+    """The characters from ``start`` to ``end``; ``ends`` are where the pieces end. Takes as long as what is cut out."""
+    pieces = []
+    position = bisect_right(ends, start)
+    while position < len(ends) and start < end:
+        text, parameter = value.pieces[position]
+        begins = ends[position] - len(text)
+        pieces.append(Piece(text[start - begins : end - begins], parameter))
+        start = ends[position]
+        position += 1
+    return _value(pieces)
+
+
+def _value(pieces: Iterable[Piece]) -> Value:
+    by_origin = groupby((piece for piece in pieces if piece.text), key=lambda piece: piece.parameter)
+    return Value(tuple(Piece("".join(piece.text for piece in group), origin) for origin, group in by_origin))

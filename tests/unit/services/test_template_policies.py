@@ -1,0 +1,99 @@
+"""Policies that templates make of parameters: a hostile value is refused before anything is made, by every API."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit import vectors
+from tests.unit.services.provisioning_support import ASKING, Provisioning, body
+from tests.unit.services.test_ca_certificates import ROLE, issuer, take
+from tests.unit.services.test_jit_registration import AUTO, Gateway
+from tests.world import OURS
+from thingmint.aws.errors import aws_error_of
+from thingmint.domain.errors import InvalidParameters
+from thingmint.domain.status import Status
+from thingmint.mqtt.rejections import rejection_of
+
+if TYPE_CHECKING:
+    from tests.world import World
+
+COMMON_NAME = "AWS::IoT::Certificate::CommonName"
+MADE = ("certificates", "registrations", "things", "device_policies", "device_policy_attachments")
+HOSTILE = (
+    'x"},{"Effect":"Allow","Action":"iot:*","Resource":"*"},{"Effect":"Allow","Resource":"arn:b',
+    *("*", "a/#", "+", "${iot:ClientId}", "?"),
+)
+
+
+def with_policy(parameter: str, **certificate: Any) -> str:
+    """A template that makes a thing and a policy in whose text the parameter is."""
+    topic = f"arn:aws:iot:us-east-1:1:topic/${{{parameter}}}/x"
+    statement = {"Effect": "Allow", "Action": "iot:Publish", "Resource": topic}
+    document = {"Fn::Sub": json.dumps({"Version": "2012-10-17", "Statement": [statement]})}
+    template = json.loads(body(Properties={"ThingName": "lamp"}))
+    template["Parameters"][parameter] = {"Type": "String"}
+    template["Resources"]["policy"] = {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": document}}
+    if certificate:
+        template["Resources"]["certificate"]["Properties"] = certificate
+    return json.dumps(template)
+
+
+async def counts(world: World) -> list[int]:
+    return [await world.count(table) for table in MADE]
+
+
+async def test_register_thing_over_rest(world: World) -> None:
+    template = with_policy("SerialNumber", CertificateSigningRequest=vectors.csr_pem())
+    before = await counts(world)
+    for hostile in HOSTILE:
+        with pytest.raises(InvalidParameters) as refused:
+            await world.aws("RegisterThing", templateBody=template, parameters={"SerialNumber": hostile})
+        assert await counts(world) == before
+        told = aws_error_of(refused.value, OURS)
+        assert told.code == "InvalidRequestException"
+        assert told.message == "Parameter SerialNumber cannot be used in a policy"
+    await world.aws("RegisterThing", templateBody=template, parameters={"SerialNumber": 'SN "0042"\\'})
+    ((text,),) = await world.rows("SELECT document FROM device_policy_versions")
+    assert json.loads(text)["Statement"][0]["Resource"] == 'arn:aws:iot:us-east-1:1:topic/SN "0042"\\/x'
+
+
+@pytest.mark.parametrize("by_hook", [False, True])
+async def test_register_thing_over_mqtt(provisioning: Provisioning, *, by_hook: bool) -> None:
+    name = await provisioning.template(with_policy("SerialNumber"), **(ASKING if by_hook else {}))
+    made, token = await provisioning.create()
+    before = await counts(provisioning.world)
+    for hostile in HOSTILE:
+        provisioning.overrides = {"SerialNumber": hostile}
+        with pytest.raises(InvalidParameters) as refused:
+            await provisioning.register(name, token, SerialNumber="SN" if by_hook else hostile)
+        rejection = rejection_of(refused.value, "id")
+        assert (rejection.status, rejection.code) == (400, "InvalidParameters")
+        assert rejection.message == "Parameter SerialNumber cannot be used in a policy"
+        assert await counts(provisioning.world) == before
+        assert await provisioning.status(made) == Status.PENDING_ACTIVATION
+    provisioning.overrides = {}
+    await provisioning.register(name, token, SerialNumber="SN-0042")
+    assert await provisioning.status(made) == Status.ACTIVE
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+async def test_registering_just_in_time(world: World, *, by_name: bool) -> None:
+    """A common name is what the device's maker signed, which any device of theirs may have chosen."""
+    template = with_policy(COMMON_NAME)
+    if by_name:
+        members = {"templateName": "jitp", "templateBody": template, "provisioningRoleArn": ROLE, "type": "JITP"}
+        await world.aws("CreateProvisioningTemplate", **members, enabled=True)
+    config = {"templateName": "jitp"} if by_name else {"templateBody": template, "roleArn": ROLE}
+    root, gateway = issuer(), Gateway(world)
+    await take(world, root, **AUTO, registrationConfig=config)
+    before = await counts(world)
+    for hostile in ("*", "a/#", "+", "${iot:ClientId}", 'x","Resource":"*'):
+        with pytest.raises(InvalidParameters, match=f"Parameter {COMMON_NAME} cannot be used in a policy"):
+            await gateway.connect(root.sign(hostile))
+        assert await counts(world) == before
+    registration = await gateway.connect(root.sign("lamp-1"))
+    assert registration is not None
+    assert registration.status is Status.ACTIVE
