@@ -70,7 +70,8 @@ class _RecordingTransaction:
     def __init__(self, tx: Transaction, statements: dict[str, Sequence[Value]]) -> None:
         self._tx = tx
         self._statements = statements
-        self.audit_resources = tx.audit_resources
+        self.audit_resources, self.audit_details = tx.audit_resources, tx.audit_details
+        self.notices = tx.notices
         self.execute_many = tx.execute_many
 
     async def execute(self, sql: str, *parameters: Value) -> int:

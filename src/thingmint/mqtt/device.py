@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
+    from thingmint.domain.arns import Scope
     from thingmint.mqtt.admission import Admission
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection_log import ConnectionLog
@@ -128,10 +129,11 @@ class DeviceConnection(asyncio.Protocol):
     def throw_out(self, reason: Reason, why: str) -> None:
         self._close(reason, why, with_will=False)
 
-    def reconsider(self) -> None:
+    def reconsider(self) -> asyncio.Future[None] | None:
         self._stale = True
         if self._session is not None and self._rejudging is None and not self._ended:
             self._rejudging = self._loop.create_task(self._judge_again(self._session))
+        return self._rejudging
 
     def check(self, now: float) -> None:
         if self._mqtt.expired(now):
@@ -217,9 +219,20 @@ class DeviceConnection(asyncio.Protocol):
         expiry = services.limits.session_expiry_for(packet)
         opening = Opening(judged.scope, client_id, packet.version, packet.clean_start, expiry, packet.receive_maximum)
         link = await services.broker.open(opening, session)
+        if self._stale:  # something changed while the broker opened the session
+            try:
+                judged = _within(judged.scope, await self._judge(client_id))
+            except BaseException:
+                link.close()
+                raise
+        if isinstance(judged, Refused):
+            link.close()
+            self._refuse(judged, client_id)
+            return
         if self._has_ended():
             link.close()
             return
+        session.admitted = judged
         services.wills.came_back(judged.scope, client_id, resumed=link.session_present)
         session.link = link
         self._session = session
@@ -230,8 +243,6 @@ class DeviceConnection(asyncio.Protocol):
         services.connection_log.connected(
             self._peer, judged.caller, client_id, version=packet.version, resumed=link.session_present
         )
-        if self._stale:  # something changed while the broker opened the session
-            self.reconsider()
         link.resume()
 
     async def _judge(self, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
@@ -243,12 +254,12 @@ class DeviceConnection(asyncio.Protocol):
         while True:
             if services.watcher.blind:  # if only because the event loop was held up
                 await services.watcher.look()
-            news, self._stale = services.watcher.news, False
+            news, self._stale = services.hub.news, False
             judged = await services.admission.judge(self._peer, client_id, connecting=connecting)
             if self._ended or isinstance(judged, Refused):
                 return judged  # nobody would take the dependencies of one off again who has gone
             wanted = {*services.admission.dependencies(self._peer), *judged.dependencies}
-            unheard = not wanted.issubset(services.hub.followed_by(self)) and services.watcher.news != news
+            unheard = not wanted.issubset(services.hub.followed_by(self)) and services.hub.news != news
             services.hub.follow(self, wanted)
             # What else is new is no reason: under a steady stream of changes thousands would be judged for ever.
             if not self._stale and not unheard:
@@ -256,7 +267,7 @@ class DeviceConnection(asyncio.Protocol):
 
     async def _judge_again(self, session: Session) -> None:
         try:
-            judged = await self._judge(session.client_id)
+            judged = _within(session.admitted.scope, await self._judge(session.client_id))
         except Unavailable as error:
             self.throw_out(Reason.SERVER_BUSY, str(error))
             return
@@ -270,8 +281,6 @@ class DeviceConnection(asyncio.Protocol):
             if judged.caller is not None and not self._ended:
                 self._tell(judged, session.client_id)
             self.throw_out(judged.reason, judged.why)
-        elif judged.scope != session.admitted.scope:
-            self.throw_out(Reason.NOT_AUTHORIZED, "the certificate belongs to another account now")
         elif (why := session.readmitted(judged)) is not None:
             self.throw_out(Reason.NOT_AUTHORIZED, why)
 
@@ -348,6 +357,13 @@ def _purposes_of(packet: Connect) -> tuple[str, ...]:
     """AWS's ConnectAttributes."""
     persistent = ("PersistentConnect",) if not packet.clean_start or packet.session_expiry else ()
     return (*persistent, "LastWill") if packet.will is not None else persistent
+
+
+def _within(scope: Scope, judged: Admitted | Refused) -> Admitted | Refused:
+    """A session stays in the account and region that it was opened in."""
+    if isinstance(judged, Admitted) and judged.scope != scope:
+        return Refused(Reason.NOT_AUTHORIZED, "the certificate belongs to another account now")
+    return judged
 
 
 def _let_connect(admitted: Admitted, client_id: str, purposes: tuple[str, ...]) -> Admitted | Refused:

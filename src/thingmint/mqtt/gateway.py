@@ -11,7 +11,6 @@ from thingmint.http.connection_limits import AddressLimits, Limits
 from thingmint.mqtt.admission import Admission
 from thingmint.mqtt.contexts import Contexts, ServerIdentity, build_context
 from thingmint.mqtt.device import DeviceConnection, Services
-from thingmint.mqtt.hub import Hub
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.proxied import ProxyListener
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.admission import Refused
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection_log import ConnectionLog
+    from thingmint.mqtt.hub import Hub
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.provisioning import ProvisioningTopics
     from thingmint.services.doorkeeping import Doorkeeping
@@ -61,6 +61,7 @@ class Gateway:
         doorkeeping: Doorkeeping,
         broker: Broker,
         connection_log: ConnectionLog,
+        hub: Hub,
         *,
         endpoints: Mapping[str, Scope],
         renewed: Callable[[], Sequence[tuple[bytes, bytes]] | None],
@@ -73,7 +74,6 @@ class Gateway:
         assert material is not None, "the listeners' certificate is issued first"
         self._contexts = Contexts(_context(material))
         self._address_limits = AddressLimits(Limits())
-        hub = Hub()
         admission = Admission(doorkeeping, endpoints, clock, jit_registration)
         self._services = Services(
             admission=admission,

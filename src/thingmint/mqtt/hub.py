@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from thingmint.mqtt.protocol.reasons import Reason
+    from thingmint.store.outbox import Notice
 
+_WAIT_AT_MOST = 1.0  # seconds: by then the outbox has told every process
+_FEW = 100  # connections that are waited for whatever changed; of more, those whose certificate did
 
 Dependency = tuple[str, str, str, str]
 """Account, region ('' for all), kind and name, as a notice has them."""
@@ -17,8 +21,11 @@ Dependency = tuple[str, str, str, str]
 class Member(Protocol):
     """A connection, from before its certificate is judged until it is closed."""
 
-    def reconsider(self) -> None:
-        """Something that it depends on changed: read again, and go on, or close."""
+    def reconsider(self) -> asyncio.Future[None] | None:
+        """Something that it depends on changed: read again, and go on, or close.
+
+        Returns what is done once it has; None if nothing is open yet, or any more.
+        """
         ...
 
     def throw_out(self, reason: Reason, why: str) -> None:
@@ -31,9 +38,15 @@ class Member(Protocol):
 
 
 class Hub:
-    """Most certificates and things have one connection: sets, which take 216 bytes, are for what several share."""
+    """Most certificates and things have one connection: sets, which take 216 bytes, are for what several share.
+
+    ``news`` counts the times that anything changed. ``told`` are the notices of this process that were acted on before
+    they were found in the outbox, with their times.
+    """
 
     def __init__(self) -> None:
+        self.news = 0
+        self.told: dict[str, int] = {}
         self._members: dict[Member, tuple[Dependency, ...]] = {}
         self._sole: dict[Dependency, Member] = {}  # whatever has one dependent
         self._dependents: dict[Dependency, set[Member]] = {}  # and two or more, or had once
@@ -60,16 +73,32 @@ class Hub:
     def remove(self, member: Member) -> None:
         self._let_go(member, self._members.pop(member, ()))
 
-    def changed(self, dependencies: Iterable[Dependency]) -> None:
-        """Each connection is told once, however many of its dependencies changed."""
+    async def close(self, notices: Sequence[Notice]) -> None:
+        """A Messages: acts on the notices of a change of this process at once."""
+        self.told.update((notice.id, notice.created_at) for notice in notices)
+        dependencies = list(concerned_by(notices))
+        underway = self.changed(dependencies)
+        if len(underway) > _FEW:
+            of_certificates = self._concerned(each for each in dependencies if each[2] == "certificate")
+            underway = {member: done for member, done in underway.items() if member in of_certificates}
+        if underway:
+            await asyncio.wait(underway.values(), timeout=_WAIT_AT_MOST)
+
+    def changed(self, dependencies: Iterable[Dependency]) -> dict[Member, asyncio.Future[None]]:
+        """Each connection is told once, however many of its dependencies changed. Those that read again, and when they
+        have."""
+        self.news += 1
+        told = ((member, member.reconsider()) for member in self._concerned(dependencies))
+        return {member: done for member, done in told if done is not None}
+
+    def _concerned(self, dependencies: Iterable[Dependency]) -> dict[Member, None]:
         concerned: dict[Member, None] = {}
         for dependency in dependencies:
             if dependency in self._sole:
                 concerned[self._sole[dependency]] = None
             else:
                 concerned.update(dict.fromkeys(self._dependents.get(dependency, ())))
-        for member in concerned:
-            member.reconsider()
+        return concerned
 
     def _take_on(self, member: Member, dependency: Dependency) -> None:
         members = self._dependents.get(dependency)
@@ -88,3 +117,11 @@ class Hub:
             members.discard(member)
             if not members:
                 del self._dependents[dependency]
+
+
+def concerned_by(notices: Iterable[Notice]) -> Iterator[Dependency]:
+    for notice in notices:
+        yield notice.account, notice.region, notice.kind, notice.name
+        # Before a connection's account is known, it follows its certificate in all of them.
+        if notice.kind == "certificate":
+            yield "", "", notice.kind, notice.name

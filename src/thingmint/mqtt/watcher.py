@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.domain.errors import Unavailable
+from thingmint.mqtt.hub import concerned_by
 from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from datetime import datetime
 
-    from thingmint.mqtt.hub import Dependency, Hub
-    from thingmint.services.doorkeeping import Doorkeeping, Notice
+    from thingmint.mqtt.hub import Hub
+    from thingmint.services.doorkeeping import Doorkeeping
 
 
 POLL_EVERY = 0.25  # seconds
@@ -35,7 +37,6 @@ class Watcher:
         self._doorkeeping = doorkeeping
         self._hub = hub
         self._clock = clock
-        self.news = 0  # counts the looks that found something new
         self._seen: dict[str, int] = {}
         self._looked_at = 0.0
         self._complete_until = clock()
@@ -47,15 +48,17 @@ class Watcher:
 
     async def look(self) -> None:
         """Tells the connections concerned of what is new. Raises Unavailable."""
-        now = self._clock()
-        notices = await self._doorkeeping.notices_since(min(self._complete_until, now) - _OVERLAP)
+        now, told = self._clock(), self._hub.told
+        since = min(self._complete_until, now) - _OVERLAP
+        notices = await self._doorkeeping.notices_since(since)
         self._complete_until = now
         self._looked_at = asyncio.get_running_loop().time()
-        new = [notice for notice in notices if notice.id not in self._seen]
+        new = [each for each in notices if told.pop(each.id, None) is None and each.id not in self._seen]
         self._seen = {notice.id: notice.created_at for notice in notices}
+        for id in [id for id, created_at in told.items() if created_at < to_micros(since)]:
+            del told[id]  # it was found before it was told
         if new:
-            self.news += 1
-            self._hub.changed(dependency for notice in new for dependency in _concerned(notice))
+            self._hub.changed(concerned_by(new))
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -81,10 +84,3 @@ class Watcher:
                 for member in self._hub:
                     member.check(checked_at)
             await asyncio.sleep(POLL_EVERY)
-
-
-def _concerned(notice: Notice) -> Iterator[Dependency]:
-    yield notice.account, notice.region, notice.kind, notice.name
-    # Before a connection's account is known, it follows its certificate in all of them.
-    if notice.kind == "certificate":
-        yield "", "", notice.kind, notice.name

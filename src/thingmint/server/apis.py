@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from thingmint.metrics import Metrics
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection_log import ConnectionLog
+    from thingmint.mqtt.hub import Hub
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
     from thingmint.settings import Settings
@@ -128,12 +129,14 @@ def gateway_of(
     endpoints: Mapping[str, Scope],
     connection_log: ConnectionLog,
     tls: ListenerTLS,
+    hub: Hub,
 ) -> Gateway:
     roles = Roles(access.directory)
     return Gateway(
         Doorkeeping(instance.store),
         broker,
         connection_log,
+        hub,
         endpoints=endpoints,
         renewed=tls.follow(),
         clock=utc_now,

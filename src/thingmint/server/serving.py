@@ -31,12 +31,14 @@ from thingmint.metrics import Metrics
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.upstream import UpstreamBroker
 from thingmint.mqtt.connection_log import ConnectionLog
+from thingmint.mqtt.hub import Hub
 from thingmint.server.apis import Access, environment_of, front, gateway_of, grpc_listener, yandex_api
 from thingmint.server.sockets import PROXY_SOCKET, bind, doorways_of, take_all_files
 from thingmint.services.certificates import utc_now
 from thingmint.services.hooks import HookTable
 from thingmint.services.hostnames import list_hostnames
 from thingmint.services.keypool import KeyPool
+from thingmint.services.messages import FollowedStore
 from thingmint.services.ownership_tokens import keep_deleting_unclaimed
 from thingmint.services.quotas import begin_counting
 from thingmint.tls import ListenerTLS
@@ -108,7 +110,9 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         utc_now,
         settings.audit_retention,
     )
-    audited = AuditedStore(instance.store, utc_now)
+    hub = Hub()
+    store = FollowedStore(instance.store, hub)
+    audited = AuditedStore(store, utc_now)
     access = Access(
         store=audited,
         administration=Administration(audited, instance.vault, utc_now, settings.quotas_in_force()),
@@ -130,7 +134,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         "grpc": grpc_listener(yandex, request_log, settings, tls),
     }
     gateway = gateway_of(
-        instance, access, settings, environment, broker, endpoints, ConnectionLog(metrics, trail, utc_now), tls
+        instance, access, settings, environment, broker, endpoints, ConnectionLog(metrics, trail, utc_now), tls, hub
     )
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
@@ -139,7 +143,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
 
     async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
         """What `thingmint init` asks of a server that holds the directory."""
-        added, regions = await instance.store.write(lambda tx: extend_instance(tx, new_hostnames, new_regions))
+        added, regions = await store.write(lambda tx: extend_instance(tx, new_hostnames, new_regions))
         if added:
             hostnames[:] = await instance.store.read(list_hostnames)
             tls.renew(served())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from thingmint.store.outbox import Notice
 
 T = TypeVar("T")
 
@@ -14,10 +17,13 @@ Row = tuple[Any, ...]
 class Transaction(Protocol):
     """A transaction that is open. Parameters are written $1, $2, … in the SQL.
 
-    ``audit_resources`` name what it changes (ARNs and the like), for the audit record; bodies append to them.
+    Bodies add to these: ``audit_resources`` name what it changes (ARNs and the like) in the audit record, which has the
+    ``audit_details`` besides; ``notices`` are what it announced.
     """
 
     audit_resources: list[str]
+    audit_details: dict[str, Any]
+    notices: list[Notice]
 
     async def execute(self, sql: str, *parameters: Value) -> int:
         """The number of rows that changed."""

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Transaction
 
 
-Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "account"]
+Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "template", "account"]
+
+_INSERT = "INSERT INTO outbox (id, created_at, account, region, kind, name) VALUES ($1, $2, $3, $4, $5, $6)"
 
 
 class Notice(NamedTuple):
@@ -30,14 +32,9 @@ class Notice(NamedTuple):
 
 async def announce(tx: Transaction, scope: Scope, kind: Kind, name: str, now: datetime) -> None:
     """``name`` is a fingerprint for certificates and CAs, the account for accounts, else the thing's own name."""
-    await tx.execute(
-        "INSERT INTO outbox (id, account, region, kind, name, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
-        os.urandom(16).hex(),
-        *scope,
-        kind,
-        name,
-        to_micros(now),
-    )
+    notice = Notice(os.urandom(16).hex(), to_micros(now), *scope, kind, name)
+    await tx.execute(_INSERT, *notice)
+    tx.notices.append(notice)
 
 
 async def notices_since(tx: Transaction, moment: datetime) -> list[Notice]:

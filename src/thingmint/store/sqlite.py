@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thingmint.store.engine import Body, Row, Value
+    from thingmint.store.outbox import Notice
 
 
 T = TypeVar("T")
@@ -58,6 +59,7 @@ _NOT_OF_ACCESS = frozenset(
         "device_policy_attachments",
         "devices",
         "idempotency_keys",
+        "jobs",
         "operations",
         "outbox",
         "ownership_tokens",
@@ -266,12 +268,14 @@ class _Job:
 
 
 class _SQLiteTransaction:
-    __slots__ = ("_connection", "audit_resources", "concerns_access")
+    __slots__ = ("_connection", "audit_details", "audit_resources", "concerns_access", "notices")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.concerns_access = False
         self.audit_resources: list[str] = []
+        self.audit_details: dict[str, Any] = {}
+        self.notices: list[Notice] = []
 
     async def execute(self, sql: str, *parameters: Value) -> int:
         return self._connection.execute(self._statement(sql), parameters).rowcount

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,7 +14,7 @@ from thingmint.access.callers import Caller
 from thingmint.domain.arns import Scope
 from thingmint.domain.door import DoorSettings
 from thingmint.domain.errors import Throttled, Unavailable
-from thingmint.mqtt.admission import Admitted
+from thingmint.mqtt.admission import Admitted, Refused
 from thingmint.mqtt.device import DeviceConnection, Services
 from thingmint.mqtt.hub import Hub
 from thingmint.mqtt.peer import Peer
@@ -24,6 +24,9 @@ from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.packets import ConnAck, Connect, Disconnect, PingReq
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rights import Rights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SCOPE = Scope("111122223333", "us-east-1")
 PEER = Peer("192.0.2.1", 40001, fingerprint="a" * 64)
@@ -44,26 +47,29 @@ class Admission:
     go: asyncio.Event
     asked: int = 0
     error: Exception | None = None
+    refusal: Refused | None = None
 
     def dependencies(self, peer: Peer) -> set[Any]:
         return {("", "", "certificate", peer.fingerprint)}
 
-    async def judge(self, peer: Peer, client_id: str, *, connecting: bool = False) -> Admitted:
+    async def judge(self, peer: Peer, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
         self.asked += 1
         await self.go.wait()
         if self.error is not None:
             raise self.error
-        return admitted()
+        return self.refusal or admitted()
 
 
 @dataclass
 class Broker:
     error: Exception | None = None
     opened: int = 0
+    opening: Callable[[], None] = lambda: None
     link: Any = field(default_factory=lambda: SimpleNamespace(session_present=False, resume=_nothing, close=_nothing))
 
     async def open(self, opening: object, subscriber: object) -> Any:
         self.opened += 1
+        self.opening()
         if self.error is not None:
             raise self.error
         return self.link
@@ -105,7 +111,7 @@ class Setting:
         self.admission = Admission(asyncio.Event())
         self.broker = Broker()
         self.hub = Hub()
-        self.watcher = SimpleNamespace(blind=False, news=0)
+        self.watcher = SimpleNamespace(blind=False)
         quiet = SimpleNamespace(connected=_nothing, disconnected=_nothing, refused=_nothing, ended_early=_nothing)
         wills = SimpleNamespace(came_back=_nothing, leave=_nothing)
         services: dict[str, Any] = {
@@ -157,7 +163,7 @@ async def test_a_change_that_comes_before_it_is_followed_is_seen() -> None:
     setting = Setting()
     setting.send(Connect(5, "c"))
     await settle()
-    setting.watcher.news += 1
+    setting.hub.news += 1
     setting.admission.go.set()
     await settle()
     assert setting.admission.asked == 2
@@ -172,6 +178,34 @@ async def test_a_change_of_what_is_followed_is_judged_again() -> None:
     assert setting.admission.asked == 2
 
 
+async def test_a_device_whose_access_ends_while_its_session_is_opened_is_not_let_in() -> None:
+    setting, closed = Setting(), []
+    setting.broker.link.close = lambda: closed.append(True)
+
+    def end_access() -> None:
+        setting.admission.refusal = Refused(Reason.NOT_AUTHORIZED, "revoked")
+        setting.hub.changed([ACCOUNT])
+
+    setting.broker.opening = end_access
+    await setting.connect()
+    assert setting.heard() == [ConnAck(Reason.NOT_AUTHORIZED)]
+    assert (closed, len(setting.hub)) == ([True], 0)
+
+
+async def test_a_session_is_not_left_open_if_its_device_cannot_be_judged() -> None:
+    setting, closed = Setting(), []
+    setting.broker.link.close = lambda: closed.append(True)
+
+    def fail() -> None:
+        setting.admission.error = Unavailable("The store is gone")
+        setting.hub.changed([ACCOUNT])
+
+    setting.broker.opening = fail
+    await setting.connect()
+    assert setting.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
+    assert closed == [True]
+
+
 async def test_other_news_are_no_reason_to_judge_again() -> None:
     """Else nobody would ever be done with it while others are changed all the time."""
 
@@ -180,7 +214,7 @@ async def test_other_news_are_no_reason_to_judge_again() -> None:
     setting.admission.go.clear()
     setting.hub.changed([ACCOUNT])
     await settle()
-    setting.watcher.news += 1
+    setting.hub.news += 1
     setting.admission.go.set()
     await settle()
     assert setting.admission.asked == 2

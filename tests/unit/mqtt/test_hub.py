@@ -1,10 +1,15 @@
-"""Who is told of a change."""
+"""Which connections read again after a change, and for which of them the change waits."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from thingmint.mqtt import hub as module
 from thingmint.mqtt.hub import Hub
+from thingmint.store.outbox import Notice
 
 if TYPE_CHECKING:
     from thingmint.mqtt.protocol.reasons import Reason
@@ -14,8 +19,9 @@ class Connection:
     def __init__(self) -> None:
         self.told = 0
 
-    def reconsider(self) -> None:
+    def reconsider(self) -> asyncio.Future[None] | None:
         self.told += 1
+        return None
 
     def throw_out(self, reason: Reason, why: str) -> None:
         raise AssertionError
@@ -91,3 +97,82 @@ def test_what_several_hang_on_and_then_one() -> None:
     hub.remove(one)
     assert not hub._sole
     assert not hub._dependents
+
+
+class Slow(Connection):
+    """Reads again until ``go`` is set."""
+
+    def __init__(self, go: asyncio.Event) -> None:
+        super().__init__()
+        self.go = go
+        self.done = False
+
+    def reconsider(self) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_task(self._read())
+
+    async def _read(self) -> None:
+        await self.go.wait()
+        self.done = True
+
+
+def notice(kind: Any, name: str = "a") -> Notice:
+    return Notice(f"{kind} {name}", 0, "1", "r", kind, name)
+
+
+@pytest.mark.parametrize("dependency", [("1", "r", "certificate", "a"), ("", "", "certificate", "a")])
+async def test_a_change_waits_until_connections_are_judged(dependency: tuple[str, str, str, str]) -> None:
+    hub, slow = Hub(), Slow(asyncio.Event())
+    hub.follow(slow, [dependency])
+    closing = asyncio.create_task(hub.close([notice("certificate")]))
+    await asyncio.sleep(0.01)
+    assert not closing.done()
+    slow.go.set()
+    await closing
+    assert slow.done
+
+
+async def test_a_change_waits_for_one_that_is_judged_already() -> None:
+    """Two changes of one certificate: neither is answered before the connection is closed."""
+    hub, go = Hub(), asyncio.Event()
+    underway = asyncio.get_running_loop().create_task(go.wait())
+
+    class Underway(Connection):
+        def reconsider(self) -> Any:
+            return underway
+
+    hub.follow(Underway(), [("1", "r", "certificate", "a")])
+    both = [asyncio.create_task(hub.close([notice("certificate")])) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    assert not any(each.done() for each in both)
+    go.set()
+    await asyncio.gather(*both)
+
+
+async def test_a_change_does_not_wait_for_many_connections_but_for_their_own_certificates() -> None:
+    hub, never, go = Hub(), asyncio.Event(), asyncio.Event()
+    many = [Slow(never) for _ in range(101)]
+    for slow in many:
+        hub.follow(slow, [("1", "r", "policy", "a")])
+    own = Slow(go)
+    hub.follow(own, [("1", "r", "policy", "a"), ("1", "r", "certificate", "a")])
+    await asyncio.wait_for(hub.close([notice("policy")]), 0.2)
+    closing = asyncio.create_task(hub.close([notice("policy"), notice("certificate")]))
+    await asyncio.sleep(0.01)
+    assert not closing.done()
+    go.set()
+    await closing
+    assert own.done
+    assert not any(slow.done for slow in many)
+    never.set()
+    await asyncio.sleep(0.01)
+    assert all(slow.done for slow in many), "they were told all the same"
+
+
+async def test_a_change_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WAIT_AT_MOST", 0.01)
+    hub, slow = Hub(), Slow(asyncio.Event())
+    hub.follow(slow, [("1", "r", "certificate", "a")])
+    await hub.close([notice("certificate")])
+    slow.go.set()
+    await asyncio.sleep(0.01)
+    assert slow.done, "nor does it end the judgement"

@@ -216,13 +216,13 @@ async def test_devices_cas_and_accounts_are_throttled(gateway: Gateway) -> None:
 
 async def test_a_refusal_stands_whatever_changed_meanwhile() -> None:
     """Else a device that was just provisioned would be let in by the very change that was published of it."""
-    watcher = SimpleNamespace(blind=False, news=0)
+    watcher, hub = SimpleNamespace(blind=False), SimpleNamespace(news=0)
     refusals = [Refused(Reason.NOT_AUTHORIZED, "come again", silent=True)]
 
     async def judge(*_: object, **__: object) -> Refused:
-        watcher.news += 1
+        hub.news += 1
         return refusals.pop()
 
-    services = SimpleNamespace(watcher=watcher, admission=SimpleNamespace(judge=judge), limits=AWS_LIMITS)
+    services = SimpleNamespace(watcher=watcher, hub=hub, admission=SimpleNamespace(judge=judge), limits=AWS_LIMITS)
     connection = DeviceConnection(cast("Any", services), FINGERPRINT_ONLY)
     assert (await connection._judge("client", connecting=True)).why == "come again"  # type: ignore[union-attr]

@@ -84,12 +84,28 @@ def watching(outbox: Outbox, clock: Callable[[], datetime] = lambda: NOW) -> tup
 )
 async def test_who_is_concerned(notice: tuple[str, str, str, str], told: int) -> None:
     outbox = Outbox()
-    watcher, _, connection = watching(outbox)
+    watcher, hub, connection = watching(outbox)
     outbox.put(*notice)
     await watcher.look()
-    assert (connection.told, watcher.news) == (told, 1)
+    assert (connection.told, hub.news) == (told, 1)
     await watcher.look()  # which looks back, and finds it again
-    assert (connection.told, watcher.news) == (told, 1)
+    assert (connection.told, hub.news) == (told, 1)
+
+
+async def test_what_this_process_acted_on_is_not_acted_on_again() -> None:
+    outbox, now = Outbox(), [NOW]
+    watcher, hub, connection = watching(outbox, lambda: now[0])
+    outbox.put(MINE, "r", "policy", "p")
+    await hub.close(outbox.notices)
+    assert connection.told == 1
+    await watcher.look()
+    outbox.put(MINE, "r", "policy", "p")
+    await watcher.look()
+    await hub.close(outbox.notices[1:])  # found before it was told
+    assert connection.told == 3
+    now[0] += timedelta(seconds=60)
+    await watcher.look()
+    assert (connection.told, hub.told) == (3, {})
 
 
 async def test_it_looks_back_from_where_it_last_saw_everything() -> None:
