@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import tempfile
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
+    from tests.postgres import PostgresDatabase
     from tests.world import World
 
 # No test may pick up the developer's own cloud, settings or proxy.
@@ -48,14 +50,43 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.disable_socket)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What the services do must be the same on both engines."""
+    services = Path(__file__).parent / "unit" / "services"
+    marked = metafunc.definition.get_closest_marker("sqlite") is not None
+    if "world" in metafunc.fixturenames and services in metafunc.definition.path.parents and not marked:
+        metafunc.parametrize("world", ["sqlite", "postgres"], indirect=True)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(scope="session")
+def postgres_database() -> Iterator[PostgresDatabase]:
+    """One a worker; starting it takes a second."""
+    from tests.postgres import NoPostgres, Postgres, PostgresDatabase
+
+    try:
+        server = Postgres()
+    except NoPostgres as error:
+        pytest.skip(f"PostgreSQL was not found: {error}")
+    with server:
+        yield PostgresDatabase(server)
+
+
+@pytest.fixture
+def postgres(postgres_database: PostgresDatabase) -> str:
+    """The URL of a database that is migrated, and empty."""
+    return asyncio.run(postgres_database.emptied())
+
+
+@pytest.fixture
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     from tests.world import new_world  # here, as it imports most of the product
 
-    async with new_world(tmp_path, engine=request.param) as opened:
+    """On SQLite; tests of the services run on PostgreSQL too, unless they are marked to be about SQLite."""
+    postgres = request.getfixturevalue("postgres_database") if getattr(request, "param", "") == "postgres" else None
+    async with new_world(tmp_path, postgres=postgres) as opened:
         yield opened

@@ -33,6 +33,7 @@ from thingmint.services.keypool import KeyPool
 from thingmint.services.page_tokens import PageTokens
 from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.store.outbox import notices_since
+from thingmint.store.postgres import PostgresStore
 from thingmint.store.sqlite import SQLiteStore
 from thingmint.store.times import from_micros
 from thingmint.yandex.contract import load
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from google.protobuf.any_pb2 import Any as AnyMessage
 
     from tests.administrator import NewAccount
+    from tests.postgres import PostgresDatabase
     from thingmint.access.operations import Operation
     from thingmint.domain.policies import ContextValue
     from thingmint.store.engine import Body, Row, Store, Transaction, Value
@@ -264,11 +266,14 @@ class World:
 
 @asynccontextmanager
 async def new_world(
-    path: Path, *, engine: str = "sqlite", quotas: Quotas = NO_QUOTAS, reinstate_revoked: bool = False
+    path: Path, *, postgres: PostgresDatabase | None = None, quotas: Quotas = NO_QUOTAS, reinstate_revoked: bool = False
 ) -> AsyncIterator[World]:
-    assert engine == "sqlite", "the only engine as yet"
+    """With a store on SQLite, unless ``postgres`` is given."""
     clock, vault = vectors.FakeClock(), Vault(b"m" * 32)
-    opened, ours, theirs = await _open_sqlite(path, vault)
+    if postgres is None:
+        opened, ours, theirs = await _open_sqlite(path, vault)
+    else:
+        opened, ours, theirs = await _open_postgres(postgres, vault)
     store = RecordingStore(opened)
     environment = Environment(
         device_ca=vectors.authority(now=clock()),
@@ -292,20 +297,33 @@ async def new_world(
 _template: list[tuple[bytes, NewAccount, NewAccount]] = []
 
 
+async def _two_accounts(store: Store, vault: Vault) -> tuple[NewAccount, NewAccount]:
+    ours = await _new_account(store, vault, "ours", OURS.account, [OURS.region, ABROAD.region], vectors.NOW)
+    a_second_later = vectors.NOW + timedelta(seconds=1)  # the first account is the older one
+    return ours, await _new_account(store, vault, "theirs", THEIRS.account, [THEIRS.region], a_second_later)
+
+
 async def _open_sqlite(path: Path, vault: Vault) -> tuple[Store, NewAccount, NewAccount]:
     """A store with the two accounts in it, copied from a first one: migrating takes longer than most tests."""
     database = path / "thingmint.db"
     if not _template:
         database.touch(mode=0o600)
         first = SQLiteStore(database)
-        ours = await _new_account(first, vault, "ours", OURS.account, [OURS.region, ABROAD.region], vectors.NOW)
-        a_second_later = vectors.NOW + timedelta(seconds=1)  # the first account is the older one
-        theirs = await _new_account(first, vault, "theirs", THEIRS.account, [THEIRS.region], a_second_later)
+        ours, theirs = await _two_accounts(first, vault)
         await first.close()
         _template.append((database.read_bytes(), ours, theirs))
     content, ours, theirs = _template[0]
     database.write_bytes(content)
     return SQLiteStore(database), ours, theirs
+
+
+async def _open_postgres(database: PostgresDatabase, vault: Vault) -> tuple[Store, NewAccount, NewAccount]:
+    if database.kept is None:
+        first = await PostgresStore.open(await database.emptied())
+        await database.keep(await _two_accounts(first, vault))
+        await first.close()
+    opened = await PostgresStore.open(await database.emptied(kept=True), connections=4)
+    return (opened, *database.kept)
 
 
 async def _new_account(

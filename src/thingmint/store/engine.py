@@ -8,10 +8,38 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     from thingmint.store.outbox import Notice
 
+from thingmint.domain.errors import Invalid
+
 T = TypeVar("T")
 
 Value = str | int | float | bytes | None
 Row = tuple[Any, ...]
+
+
+class ConstraintViolated(Exception):
+    """A row that is there, or one that is missing, does not allow the change; the body's changes are taken back."""
+
+
+class UniqueViolated(ConstraintViolated): ...
+
+
+class ForeignKeyViolated(ConstraintViolated): ...
+
+
+def unstorable_text() -> Invalid:
+    """The refusal of text that not every engine can keep: with U+0000 or half of a surrogate pair in it."""
+    return Invalid("text", "has a character that cannot be stored, U+0000 or a lone surrogate")
+
+
+class Notes:
+    """What bodies leave with their transaction, besides their statements."""
+
+    __slots__ = ("audit_details", "audit_resources", "notices")
+
+    def __init__(self) -> None:
+        self.audit_resources: list[str] = []
+        self.audit_details: dict[str, Any] = {}
+        self.notices: list[Notice] = []
 
 
 class Transaction(Protocol):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from thingmint.domain.errors import Unavailable
+from thingmint.store.engine import ForeignKeyViolated, Notes, UniqueViolated, unstorable_text
 from thingmint.store.migrate import HISTORY_TABLE, pending
 from thingmint.store.plain_parameters import CONNECTION
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thingmint.store.engine import Body, Row, Value
-    from thingmint.store.outbox import Notice
 
 
 T = TypeVar("T")
@@ -267,28 +267,26 @@ class _Job:
             self.outcome.set_exception(error)
 
 
-class _SQLiteTransaction:
-    __slots__ = ("_connection", "audit_details", "audit_resources", "concerns_access", "notices")
+class _SQLiteTransaction(Notes):
+    __slots__ = ("_connection", "concerns_access")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__()
         self._connection = connection
         self.concerns_access = False
-        self.audit_resources: list[str] = []
-        self.audit_details: dict[str, Any] = {}
-        self.notices: list[Notice] = []
 
     async def execute(self, sql: str, *parameters: Value) -> int:
-        return self._connection.execute(self._statement(sql), parameters).rowcount
+        return self._connection.execute(self._statement(sql), _storable(parameters)).rowcount
 
     async def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
-        self._connection.executemany(self._statement(sql), rows)
+        self._connection.executemany(self._statement(sql), map(_storable, rows))
 
     async def fetch_one(self, sql: str, *parameters: Value) -> Row | None:
-        row: Row | None = self._connection.execute(self._statement(sql), parameters).fetchone()
+        row: Row | None = self._connection.execute(self._statement(sql), _storable(parameters)).fetchone()
         return row
 
     async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
-        return self._connection.execute(self._statement(sql), parameters).fetchall()
+        return self._connection.execute(self._statement(sql), _storable(parameters)).fetchall()
 
     def _statement(self, sql: str) -> str:
         statement, concerns_access = _prepared(sql)
@@ -303,8 +301,18 @@ def _run(body: Callable[[Any], Any], tx: _SQLiteTransaction) -> Any:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value
+    except UnicodeEncodeError as error:
+        raise unstorable_text() from error
     coroutine.close()
     raise RuntimeError("a transaction's body waited for something else than its transaction")
+
+
+def _storable(parameters: Sequence[Value]) -> Sequence[Value]:
+    """SQLite itself would keep U+0000, and show only what is before it to some of its functions."""
+    for parameter in parameters:
+        if isinstance(parameter, str) and "\0" in parameter:
+            raise unstorable_text()
+    return parameters
 
 
 @functools.cache
@@ -319,9 +327,14 @@ def _prepared(sql: str) -> tuple[str, bool]:
 
 
 def _translated(error: sqlite3.Error) -> Exception:
+    code = getattr(error, "sqlite_errorcode", 0)
     # Extended result codes carry the primary code in their low byte.
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _ENGINE_FAILURES:
+    if code & 0xFF in _ENGINE_FAILURES:
         return Unavailable("The store cannot keep changes now")
+    if code in (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE):
+        return UniqueViolated(str(error))
+    if code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+        return ForeignKeyViolated(str(error))
     return error
 
 

@@ -497,6 +497,7 @@ async def test_registering_under_a_ca_certificate_counts_for_the_quota(tmp_path:
         assert await world.count("registrations") == 1
 
 
+@pytest.mark.sqlite
 async def test_pages_of_a_list_by_ca_run_along_an_index(world: World) -> None:
     plan = await world.rows(
         "EXPLAIN QUERY PLAN SELECT fingerprint FROM registrations WHERE account = 'a' AND region = 'r' "

@@ -40,6 +40,7 @@ from thingmint.services.certificates import (
     was_revoked,
 )
 from thingmint.services.quotas import Quotas
+from thingmint.store.engine import ForeignKeyViolated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -182,6 +183,7 @@ async def test_a_bad_csr_is_refused_and_stores_nothing(world: World, csr: str) -
     assert await world.count("certificates") == 0
 
 
+@pytest.mark.sqlite
 async def test_a_generated_private_key_is_in_no_file(world: World, tmp_path: Path) -> None:
     made = await world.aws("CreateKeysAndCertificate")
     numbers = vectors.rsa_key().private_numbers()
@@ -541,7 +543,7 @@ async def test_ids_are_folded(world: World) -> None:
 
 
 async def test_an_account_that_does_not_exist_can_have_none(world: World) -> None:
-    with pytest.raises(Exception, match="FOREIGN KEY"):
+    with pytest.raises(ForeignKeyViolated):
         await register(world, Scope("333333333333", "us-east-1"))
     assert await world.count("certificates") == 0
 

@@ -56,6 +56,7 @@ async def test_a_claim_is_not_registered(world: World) -> None:
         assert await world.count(table) == 0
 
 
+@pytest.mark.sqlite
 async def test_the_private_key_of_a_claim_is_not_stored(world: World) -> None:
     made = await claim(world)
     stored = b"".join(path.read_bytes() for path in world.folder.iterdir())

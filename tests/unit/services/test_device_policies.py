@@ -571,6 +571,7 @@ async def test_a_markers_list_is_looked_at_before_what_is_listed(world: World) -
             await world.aws(operation, **members, marker="x")
 
 
+@pytest.mark.sqlite
 async def test_statements_find_their_rows_along_an_index(world: World) -> None:
     """They cost the same in a large store."""
     cert, groups = await new_tree(world)

@@ -310,6 +310,7 @@ async def test_changes_that_were_pruned_are_not_told(registry: Registry) -> None
     assert [notice.created_at for notice in notices] == [to_micros(registry.world.clock.now)]
 
 
+@pytest.mark.sqlite
 async def test_everything_is_found_along_an_index(registry: Registry) -> None:
     """A connection costs the same in a large store."""
     fingerprint = await registry.forest()

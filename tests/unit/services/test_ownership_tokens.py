@@ -49,6 +49,7 @@ async def test_new_keys_come_with_their_certificate(provisioning: Provisioning) 
     ]
 
 
+@pytest.mark.sqlite
 async def test_neither_token_nor_private_key_is_stored(provisioning: Provisioning) -> None:
     made = await provisioning.create_keys()
     stored = b"".join(path.read_bytes() for path in provisioning.world.folder.iterdir())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from thingmint.store.postgres import PostgresStore
 from thingmint.store.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
@@ -24,17 +25,17 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, database: Path) -> OpenStore:
     """Opens the one store of a test, inside the event loop that is to use it; as often as is asked for."""
-    assert request.param == "sqlite"
+    url = request.getfixturevalue("postgres") if request.param == "postgres" else None
 
     @contextlib.asynccontextmanager
-    async def open_sqlite() -> AsyncIterator[Store]:
-        opened = SQLiteStore(database)
+    async def opened() -> AsyncIterator[Store]:
+        store = SQLiteStore(database) if url is None else await PostgresStore.open(url)
         try:
-            yield opened
+            yield store
         finally:
-            await opened.close()
+            await store.close()
 
-    return open_sqlite
+    return opened

@@ -311,7 +311,7 @@ class TestFailures:
             (sqlite3.SQLITE_IOERR_FSYNC, True),  # an extended code
             (sqlite3.SQLITE_CORRUPT, True),
             (sqlite3.SQLITE_READONLY_DBMOVED, True),
-            (sqlite3.SQLITE_CONSTRAINT_UNIQUE, False),
+            (sqlite3.SQLITE_CONSTRAINT_CHECK, False),
             (sqlite3.SQLITE_ERROR, False),
             (sqlite3.SQLITE_NOTADB, True),
         ],

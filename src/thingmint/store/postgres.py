@@ -1,0 +1,282 @@
+"""PostgreSQL through asyncpg: each body in a SERIALIZABLE transaction of its own, run again after a conflict.
+
+Bodies, statements and migrations are those of the embedded engine. What it costs is round trips: one for BEGIN, for
+each statement and for COMMIT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+import structlog
+
+from thingmint.domain.errors import Unavailable
+from thingmint.store.engine import ForeignKeyViolated, Notes, UniqueViolated, unstorable_text
+from thingmint.store.migrate import HISTORY_TABLE, MigrationError, pending
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from thingmint.store.engine import Body, Row, Value
+
+
+T = TypeVar("T")
+
+_CONNECTIONS = 16
+_WAIT_FOR_CONNECTION = 10.0  # seconds
+_CONNECT_TIMEOUT = 5.0  # seconds
+_MAX_RUNS = 50  # of one body
+_MAX_PAUSE = 0.1  # seconds, between two runs
+_LOOK_AGAIN_AFTER = 1.0  # seconds
+_OF_THE_SERVER = ("08", "53", "57", "58", "XX")  # classes of errors: connection, resources, shutdown, system, internal
+_UNKNOWN = "The store failed; whether the change was kept is unknown"
+_SETTINGS = {"application_name": "thingmint", "jit": "off", "idle_in_transaction_session_timeout": "60000"}
+
+# Names are compared and listed by their bytes, as SQLite does; another order would skip rows between two pages.
+_COLLATION = (
+    "SELECT datcollate, pg_encoding_to_char(encoding) FROM pg_database "
+    "WHERE datname = current_database() AND datlocprovider = 'c'"
+)
+
+_log = structlog.get_logger("thingmint.store")
+
+
+class _Conflict(Exception):
+    """The transaction met another one: it has changed nothing, and is run again."""
+
+
+class PostgresStore:
+    """A Store in a database of PostgreSQL 15 or later, which other processes may use at the same time."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._ready = True
+        self._closed = False
+        self._writes: set[asyncio.Task[Any]] = set()
+        self._looking: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, url: str, *, connections: int = _CONNECTIONS) -> PostgresStore:
+        """Brings the schema up to date. Raises MigrationError, OSError and asyncpg.PostgresError."""
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=connections,
+            timeout=_CONNECT_TIMEOUT,
+            statement_cache_size=1000,
+            max_cached_statement_lifetime=0,
+            server_settings=_SETTINGS,
+        )
+        try:
+            async with pool.acquire() as connection:
+                await _check_collation(connection)
+                await _migrate(connection)
+        except BaseException:
+            pool.terminate()
+            raise
+        return cls(pool)
+
+    @property
+    def ready(self) -> bool:
+        return self._ready
+
+    @property
+    def changes(self) -> None:
+        return None
+
+    @property
+    def access_changes(self) -> None:
+        return None
+
+    async def read(self, body: Body[T]) -> T:
+        return await self._run(body, "repeatable_read", readonly=True)
+
+    async def write(self, body: Body[T]) -> T:
+        # Only the caller's own wait can be cancelled: a cancelled COMMIT may be answered as if it had been kept.
+        task = asyncio.create_task(self._write(body))
+        self._writes.add(task)
+        task.add_done_callback(self._written)
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        while self._writes:
+            await asyncio.wait(self._writes)
+        self._closed, self._ready = True, False
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+        await self._pool.close()
+
+    def _written(self, task: asyncio.Task[Any]) -> None:
+        self._writes.discard(task)
+        if not task.cancelled():
+            task.exception()  # was told to the caller, if it is still there
+
+    async def _write(self, body: Body[T]) -> T:
+        for run in range(_MAX_RUNS):
+            try:
+                return await self._run(body, "serializable", readonly=False)
+            except _Conflict:
+                # The more often it met another, the longer it stands back.
+                await asyncio.sleep(random.uniform(0, min(_MAX_PAUSE, 0.001 * 2**run)))  # noqa: S311
+        raise Unavailable("Too many changes of the same rows are under way")
+
+    async def _run(self, body: Body[T], isolation: str, *, readonly: bool) -> T:
+        if not self._ready:
+            raise Unavailable("The store cannot be reached")
+        try:
+            connection = await self._pool.acquire(timeout=_WAIT_FOR_CONNECTION)
+        except Exception as error:
+            raise self._lost(error) from error
+        try:
+            return await self._run_on(connection, body, isolation, readonly=readonly)
+        finally:
+            # A connection that is broken by now is replaced by the pool.
+            with contextlib.suppress(Exception):
+                await self._pool.release(connection)
+
+    async def _run_on(self, connection: Any, body: Body[T], isolation: str, *, readonly: bool) -> T:
+        transaction = connection.transaction(isolation=isolation, readonly=readonly)
+        try:
+            await transaction.start()
+        except Exception as error:
+            raise self._translated(error) from error
+        try:
+            result = await body(_PostgresTransaction(connection, self._translated))
+        except BaseException:
+            try:
+                await transaction.rollback()
+            except Exception:  # noqa: BLE001 - then the connection is of no use, and the server rolls back by itself
+                _terminate(connection)
+            raise
+        await self._commit(connection, transaction)
+        return result
+
+    async def _commit(self, connection: Any, transaction: Any) -> None:
+        """Raises Unavailable unless it is known that the change was kept, and _Conflict if it was not."""
+        warnings: list[Any] = []
+
+        def note(_: Any, message: Any) -> None:
+            warnings.append(message)
+
+        connection.add_log_listener(note)
+        try:
+            await transaction.commit()
+        except asyncpg.SerializationError as error:
+            raise _Conflict from error
+        except Exception as error:
+            _terminate(connection)  # nothing that it says from now on is about this transaction
+            self._lost(error)
+            raise Unavailable(_UNKNOWN) from error
+        finally:
+            with contextlib.suppress(asyncpg.InterfaceError):  # the connection is gone
+                connection.remove_log_listener(note)
+        if warnings:  # such as that the standby was not waited for
+            _log.error("a change may be lost with this server", warning=str(warnings[0]))
+            raise Unavailable(_UNKNOWN)
+
+    def _translated(self, error: Any) -> Exception:
+        match error:
+            case asyncpg.SerializationError() | asyncpg.DeadlockDetectedError():
+                return _Conflict()
+            case asyncpg.UniqueViolationError():
+                return UniqueViolated(error.constraint_name)
+            case asyncpg.ForeignKeyViolationError():
+                return ForeignKeyViolated(error.constraint_name)
+            case asyncpg.CharacterNotInRepertoireError() | UnicodeEncodeError():
+                return unstorable_text()
+            case asyncpg.DataError() if isinstance(error.__cause__, UnicodeEncodeError):
+                return unstorable_text()
+            case asyncpg.ReadOnlySQLTransactionError():
+                return Unavailable("The store cannot keep changes now")
+            case asyncpg.PostgresError() if error.sqlstate is not None and error.sqlstate[:2] not in _OF_THE_SERVER:
+                return RuntimeError(f"a statement failed: {error}")
+        return self._lost(error)
+
+    def _lost(self, error: Exception) -> Unavailable:
+        """The server cannot be reached, or cannot go on: until it can, nothing waits for it."""
+        if self._ready and not self._closed:
+            self._ready = False
+            _log.error("the store cannot be reached", error=f"{type(error).__name__}: {error}")
+            self._looking = asyncio.create_task(self._look_again())
+        return Unavailable("The store cannot be reached")
+
+    async def _look_again(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_AGAIN_AFTER)
+            try:
+                async with self._pool.acquire(timeout=_WAIT_FOR_CONNECTION) as connection:
+                    await connection.fetchval("SELECT 1", timeout=_CONNECT_TIMEOUT)
+            except Exception as error:  # noqa: BLE001 - the driver raises errors of many kinds, and the next look may do
+                _log.warning("the store cannot be reached yet", error=f"{type(error).__name__}: {error}")
+            else:
+                self._ready = True
+                _log.info("the store is reached again")
+                return
+
+
+class _PostgresTransaction(Notes):
+    """``translated`` makes the store's errors of the driver's, of which there are many kinds."""
+
+    __slots__ = ("_connection", "_translated")
+
+    def __init__(self, connection: Any, translated: Callable[[Exception], Exception]) -> None:
+        super().__init__()
+        self._connection = connection
+        self._translated = translated
+
+    async def execute(self, sql: str, *parameters: Value) -> int:
+        status: str = await self._done(self._connection.execute(sql, *parameters))
+        return int(status.rpartition(" ")[2]) if status[-1].isdigit() else 0
+
+    async def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        await self._done(self._connection.executemany(sql, rows))
+
+    async def fetch_one(self, sql: str, *parameters: Value) -> Row | None:
+        row = await self._done(self._connection.fetchrow(sql, *parameters))
+        return None if row is None else tuple(row)
+
+    async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
+        return [tuple(row) for row in await self._done(self._connection.fetch(sql, *parameters))]
+
+    async def _done(self, work: Awaitable[Any]) -> Any:
+        try:
+            return await work
+        except Exception as error:
+            raise self._translated(error) from error
+
+
+def _terminate(connection: Any) -> None:
+    with contextlib.suppress(asyncpg.InterfaceError):  # it is closed already
+        connection.terminate()
+
+
+async def _check_collation(connection: Any) -> None:
+    found = await connection.fetchrow(_COLLATION)
+    if found is None or found[0] not in ("C", "POSIX") or found[1] != "UTF8":
+        raise MigrationError(
+            "the database must be made with LC_COLLATE 'C' and UTF8: "
+            "CREATE DATABASE thingmint TEMPLATE template0 LC_COLLATE 'C' ENCODING 'UTF8'"
+        )
+
+
+async def _migrate(connection: Any) -> None:
+    """In one transaction; of several processes that start at once, the others wait for the first."""
+    with contextlib.suppress(asyncpg.UniqueViolationError):  # another process is making the table at this moment
+        await connection.execute(HISTORY_TABLE)
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE schema_migrations IN EXCLUSIVE MODE")
+        rows = await connection.fetch("SELECT version, sha256 FROM schema_migrations")
+        for migration in pending([(row[0], row[1]) for row in rows]):
+            for statement in migration.statements:
+                await connection.execute(statement)
+            await connection.execute(
+                "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)",
+                migration.version,
+                migration.name,
+                migration.sha256,
+            )

@@ -1,0 +1,171 @@
+"""What PostgreSQL does that an embedded engine does not: conflicts, lost connections, other processes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+from tests.postgres import QUICK, NoPostgres, Postgres
+from tests.unit.store.bodies import ids, insert
+from thingmint.domain.errors import Unavailable
+from thingmint.store.migrate import MigrationError, migrations
+from thingmint.store.postgres import PostgresStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from thingmint.store.engine import Transaction
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    """One that a test may stop."""
+    try:
+        own = Postgres()
+    except NoPostgres as error:
+        pytest.skip(f"PostgreSQL was not found: {error}")
+    with own:
+        yield own
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[PostgresStore]:
+    store = await PostgresStore.open(url)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def execute(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.close()
+
+
+async def until_ready(store: PostgresStore) -> None:
+    async with asyncio.timeout(20):
+        while not store.ready:  # noqa: ASYNC110 - nothing but the property tells
+            await asyncio.sleep(0.02)
+
+
+async def test_a_body_that_meets_another_is_run_again(postgres: str) -> None:
+    runs = 0
+
+    async def count_up(tx: Transaction) -> None:
+        nonlocal runs
+        runs += 1
+        row = await tx.fetch_one("SELECT created_at FROM accounts WHERE id = $1", "a")
+        assert row is not None
+        await tx.execute("UPDATE accounts SET created_at = $1 WHERE id = $2", row[0] + 1, "a")
+
+    async with opened(postgres) as first, opened(postgres) as second:
+        await first.write(insert("a"))
+        await asyncio.gather(*(store.write(count_up) for store in (first, second) * 10))
+        count = await second.read(lambda tx: tx.fetch_one("SELECT created_at FROM accounts"))
+    assert count == (20,)
+    assert runs > 20
+
+
+async def test_what_two_bodies_read_and_the_other_changed_counts_as_a_conflict(postgres: str) -> None:
+    """Each may add an account while there is only one: without SERIALIZABLE both would."""
+
+    def add(id: str) -> Any:
+        async def body(tx: Transaction) -> bool:
+            if len(await ids(tx)) > 1:
+                return False
+            await asyncio.sleep(0.05)
+            await insert(id)(tx)
+            return True
+
+        return body
+
+    async with opened(postgres) as first, opened(postgres) as second:
+        await first.write(insert("a"))
+        assert sorted(await asyncio.gather(first.write(add("b")), second.write(add("c")))) == [False, True]
+
+
+async def test_processes_that_start_at_once_make_the_schema_once(server: Postgres) -> None:
+    await execute(server.url(), "CREATE DATABASE fresh")
+    stores = await asyncio.gather(*(PostgresStore.open(server.url("fresh")) for _ in range(4)))
+    made = await stores[0].read(lambda tx: tx.fetch_all("SELECT version FROM schema_migrations ORDER BY version"))
+    assert made == [(migration.version,) for migration in migrations()]
+    for store in stores:
+        await store.close()
+
+
+async def test_a_database_of_another_encoding_is_not_used(server: Postgres) -> None:
+    await execute(server.url(), "CREATE DATABASE other TEMPLATE template0 ENCODING 'SQL_ASCII'")
+    with pytest.raises(MigrationError, match="LC_COLLATE 'C' and UTF8"):
+        await PostgresStore.open(server.url("other"))
+
+
+async def test_it_goes_on_when_the_server_is_back(server: Postgres) -> None:
+    async with opened(server.url()) as store:
+        await store.write(insert("a"))
+        server.stop()
+        with pytest.raises(Unavailable):
+            await store.read(ids)
+        with pytest.raises(Unavailable):
+            await store.write(insert("b"))
+        assert not store.ready
+        server.start()
+        await until_ready(store)
+        assert await store.write(insert("b")) == "b"
+        assert await store.read(ids) == ["a", "b"]
+
+
+HOLD = """
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON accounts DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION hold()
+"""
+
+
+@pytest.mark.parametrize("settings", [{}, {"wal_level": "replica", "max_wal_senders": "2", "synchronous_commit": "on"}])
+async def test_a_commit_without_an_answer_is_never_called_a_success(settings: dict[str, str]) -> None:
+    """The server ends while COMMIT waits: for a trigger before the change is kept, or for a standby after it is."""
+    with Postgres({**QUICK, **settings}) as server:
+        async with opened(server.url()) as store:
+            standby = "ALTER SYSTEM SET synchronous_standby_names = 'another'"
+            await execute(server.url(), *((standby, "SELECT pg_reload_conf()") if settings else (HOLD,)))
+            await asyncio.sleep(0.2)
+            write = asyncio.create_task(store.write(insert("a")))
+            await asyncio.sleep(0.3)
+            assert not write.done()
+            server.stop(signal.SIGQUIT)
+            with pytest.raises(Unavailable, match="unknown"):
+                await write
+
+
+async def test_a_commit_that_no_standby_confirmed_is_not_called_a_success() -> None:
+    """PostgreSQL answers COMMIT with success and a warning when its wait for the standby was ended."""
+    settings = {"wal_level": "replica", "max_wal_senders": "2", "synchronous_commit": "on"}
+    with Postgres({**QUICK, **settings}) as server:
+        async with opened(server.url()) as store:
+            standby = "ALTER SYSTEM SET synchronous_standby_names = 'another'"
+            await execute(server.url(), standby, "SELECT pg_reload_conf()")
+            await asyncio.sleep(0.2)
+            write = asyncio.create_task(store.write(insert("a")))
+            await asyncio.sleep(0.3)
+            cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            await execute(server.url(), cancel)
+            with pytest.raises(Unavailable, match="unknown"):
+                await write
+
+
+async def test_a_commit_goes_on_when_its_caller_does_not_wait(postgres: str) -> None:
+    async with opened(postgres) as store:
+        write = asyncio.create_task(store.write(insert("a")))
+        await asyncio.sleep(0)
+        write.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await write
+    async with opened(postgres) as store:
+        assert await store.read(ids) == ["a"]
