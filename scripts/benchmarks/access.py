@@ -63,7 +63,7 @@ async def _measured(
     try:
         directory = Directory(store, open_vault(DataDirectory(server.data_dir), None), utc_now)
         sigv4 = SigV4(directory, utc_now)
-        caller, scope = await sigv4.authenticate(request)
+        caller, scope = sigv4.verify(await sigv4.judge(request), request.body)
         resource = f"arn:aws:iot:{scope.region}:{scope.account}:cert/{certificate_id}"
         context = RequestContext(
             api="aws",
@@ -79,7 +79,7 @@ async def _measured(
         token = server.token  # which reads a file
 
         async def by_signature() -> None:
-            await sigv4.authenticate(request)
+            sigv4.verify(await sigv4.judge(request), request.body)
 
         async def by_token() -> None:
             await directory.authenticate_token(token)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+class ConnectionCounts(Protocol):
+    @property
+    def total(self) -> int: ...
+    @property
+    def half_open(self) -> int: ...
 
 
 class Metrics:
@@ -24,6 +31,16 @@ class Metrics:
             buckets=(0.0005, 0.001, 0.003, 0.005, 0.015, 0.05, 0.15, 0.5, 1, 5, 30),
             registry=self._registry,
         )
+        self._connections = Gauge("thingmint_connections", "Open connections.", ["listener"], registry=self._registry)
+        self._handshakes = Gauge(
+            "thingmint_handshakes", "Connections whose handshake is under way.", ["listener"], registry=self._registry
+        )
+        self._refused = Counter(
+            "thingmint_connections_refused",
+            "Connections that were closed unread, as there were too many.",
+            ["listener", "reason"],
+            registry=self._registry,
+        )
         # Looking children up by labels costs more than counting; operations are as many as the contracts have.
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
@@ -35,6 +52,13 @@ class Metrics:
             self._children[key] = children
         children[0].inc()
         children[1].observe(seconds)
+
+    def connection_refused(self, listener: str, reason: str) -> None:
+        self._refused.labels(listener, reason).inc()
+
+    def watch_connections(self, listener: str, limits: ConnectionCounts) -> None:
+        self._connections.labels(listener).set_function(lambda: limits.total)
+        self._handshakes.labels(listener).set_function(lambda: limits.half_open)
 
     def gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
         Gauge(f"thingmint_{name}", description, registry=self._registry).set_function(read)

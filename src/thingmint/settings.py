@@ -23,11 +23,13 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError, TomlConfigSettingsSource
 
-from thingmint.access.throttle import LimitsProfile
+from thingmint.access.throttle import FailureThrottle, LimitsProfile, Rate
 from thingmint.access.vault import MASTER_KEY_BYTES
 from thingmint.domain.durations import parse_duration
 from thingmint.domain.issuing_ca import RootKeyType
 from thingmint.domain.names import is_hostname
+from thingmint.http.connection_limits import Limits
+from thingmint.http.memory import MIB
 from thingmint.logs import LogFormat
 from thingmint.mqtt.broker.names import RABBITMQ, STANDARD
 from thingmint.mqtt.broker.target import Login, Target, tls_context
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "THINGMINT_"
 _FILE_NAME = "thingmint.toml"
+_UNAUTHENTICATED_BURST = 20  # seconds of the rate
 # Variables of this prefix that are read by others: where the file is, and what clients are told.
 _CONFIG = "THINGMINT_CONFIG"
 _FOR_CLIENTS = "THINGMINT_YC_"
@@ -102,6 +105,57 @@ class QuotaSettings(BaseModel):
     registries: _Probed = None
     devices: _Counted = None
     certificates: _Counted = None
+
+
+_MOST_CONNECTIONS = 1_000_000
+_Connections = Annotated[int, Field(ge=1, le=_MOST_CONNECTIONS)] | None
+
+Listener = Literal["api", "http", "grpc", "mqtt"]
+# All clients of the plain listener share an address, that of this machine.
+_CONNECTION_LIMITS: dict[Listener, Limits] = {
+    "api": Limits(total=4096, per_address=3072, half_open=2000, half_open_per_address=1500, reserve=512),
+    "http": Limits(total=1024, per_address=1024, half_open=1024, half_open_per_address=1024, reserve=0),
+    "grpc": Limits(total=2048, per_address=1536, half_open=1000, half_open_per_address=750, reserve=256),
+    "mqtt": Limits(),
+}
+
+
+LISTENERS = tuple(_CONNECTION_LIMITS)
+
+
+class ListenerLimits(BaseModel):
+    """Those that differ from the usual ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    total: _Connections = None
+    per_address: _Connections = None
+    half_open: _Connections = None
+    half_open_per_address: _Connections = None
+    reserve: Annotated[int, Field(ge=0, le=_MOST_CONNECTIONS)] | None = None
+
+
+class ConnectionSettings(BaseModel):
+    """How many connections there may be, by listener."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    api: ListenerLimits = ListenerLimits()
+    http: ListenerLimits = ListenerLimits()
+    grpc: ListenerLimits = ListenerLimits()
+    mqtt: ListenerLimits = ListenerLimits()
+
+    def limits(self, listener: Listener) -> Limits:
+        given: ListenerLimits = getattr(self, listener)
+        return replace(_CONNECTION_LIMITS[listener], **given.model_dump(exclude_none=True))
+
+    @model_validator(mode="after")
+    def _leave_places(self) -> ConnectionSettings:
+        for listener in _CONNECTION_LIMITS:
+            limits = self.limits(listener)
+            if limits.reserve >= limits.total:
+                raise ValueError(f"{listener}: reserve must be less than total")
+        return self
 
 
 # The published ones: IAM's of users, roles and customer managed policies in an account.
@@ -185,6 +239,10 @@ class Settings(BaseSettings):
     reinstate_revoked: bool = False
     limits: LimitsProfile = "generous"
     quotas: QuotaSettings | None = None
+    connections: ConnectionSettings = ConnectionSettings()
+    unauthenticated_request_bytes: int = Field(32 * MIB, ge=4 * MIB)
+    authenticated_request_bytes: int = Field(256 * MIB, ge=4 * MIB)
+    unauthenticated_rate: float = Field(50.0, ge=0, le=1_000_000)
     audit_retention: Duration | None = Field(None, ge=timedelta(hours=1))
     yandex_fingerprint: Literal["sha256", "sha1"] = "sha256"
     yandex_operations_pending: Duration = Field(timedelta(0), ge=timedelta(0), le=timedelta(minutes=10))
@@ -217,6 +275,11 @@ class Settings(BaseSettings):
         usual = {"generous": Quotas(), "aws": _AWS_QUOTAS, "none": NO_QUOTAS}[self.limits]
         return replace(usual, **self.quotas.model_dump(exclude_none=True)) if self.quotas else usual
 
+    def failure_throttle(self) -> FailureThrottle:
+        """For callers without valid credentials, by address."""
+        rate = self.unauthenticated_rate
+        return FailureThrottle(Rate(rate, max(1.0, rate * _UNAUTHENTICATED_BURST)) if rate else None)
+
     def passphrase(self) -> bytes | None:
         """The CA keys' passphrase, if one is set. Raises ConfigError for one that is set and empty."""
         if self.ca_passphrase is not None:
@@ -248,18 +311,24 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"] if part != "[key]")
         if first["type"] == "extra_forbidden":
-            parts: dict[str, type[BaseModel]] = {
-                "broker": BrokerSettings,
-                "endpoints": Endpoint,
-                "quotas": QuotaSettings,
-            }
-            part = parts.get(name.partition(".")[0], Settings)
+            part = ListenerLimits if name.startswith("connections.") else _PARTS.get(name.partition(".")[0], Settings)
             raise ConfigError(name, f"is not a setting{_suggestion(str(first['loc'][-1]), part)}") from None
         raise ConfigError(name.replace("_", "-"), first["msg"].removeprefix("Value error, ")) from None
 
 
-_PARTS: dict[str, type[BaseModel]] = {"broker": BrokerSettings, "endpoints": Endpoint, "quotas": QuotaSettings}
+_PARTS: dict[str, type[BaseModel]] = {
+    "broker": BrokerSettings,
+    "connections": ConnectionSettings,
+    "endpoints": Endpoint,
+    "quotas": QuotaSettings,
+}
 """The tables of the file that have settings of their own."""
+_SET_BY_VARIABLES: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
+    (Settings, "quotas"): QuotaSettings,
+    (Settings, "connections"): ConnectionSettings,
+    **{(ConnectionSettings, listener): ListenerLimits for listener in ConnectionSettings.model_fields},
+}
+"""Those whose settings have variables of their own, by where they stand."""
 
 
 def _config_file(named: Path | None) -> Path | None:
@@ -276,11 +345,13 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     for variable in environment:
         if not variable.startswith(_PREFIX) or variable == _CONFIG or variable.startswith(_FOR_CLIENTS):
             continue
-        name, _, part = variable.removeprefix(_PREFIX).lower().partition("__")
-        if part and name == "quotas" and part not in QuotaSettings.model_fields:
-            raise ConfigError(variable, f"is not a setting{_suggestion(part, QuotaSettings)}")
-        if name not in Settings.model_fields or (part and name != "quotas"):
-            raise ConfigError(variable, f"is not a setting{_suggestion(name)}")
+        model: type[BaseModel] | None = Settings
+        for part in variable.removeprefix(_PREFIX).lower().split("__"):
+            if model is None:
+                raise ConfigError(variable, "is not a setting")
+            if part not in model.model_fields:
+                raise ConfigError(variable, f"is not a setting{_suggestion(part, model)}")
+            model = _SET_BY_VARIABLES.get((model, part))
 
 
 def _hex_keys(setting: str, text: str) -> list[bytes]:

@@ -598,7 +598,8 @@ def test_trailers_are_no_headers(server: RunningServer) -> None:
 def test_trailers_have_a_limit(server: RunningServer) -> None:
     with connected(server) as sock:
         sock.settimeout(2)
-        sock.sendall(f"GET /certificates HTTP/1.1\r\n{_H}transfer-encoding: chunked\r\n\r\n0\r\n".encode())
+        head = f"GET /v1/certificates HTTP/1.1\r\n{_H}authorization: Bearer {server.token}\r\n"
+        sock.sendall(f"{head}transfer-encoding: chunked\r\n\r\n0\r\n".encode())
         with contextlib.suppress(ConnectionError):
             sock.sendall((b"x-pad: " + b"a" * 1000 + b"\r\n") * 300)
         check_common_refusal(read_answer(sock, bytearray()), 431)

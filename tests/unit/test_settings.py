@@ -11,11 +11,20 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from thingmint.http.memory import MIB
 from thingmint.mqtt.broker.names import RABBITMQ
 from thingmint.mqtt.broker.target import Login, Target
 from thingmint.mqtt.broker.upstream import Upstream
 from thingmint.services.quotas import NO_QUOTAS, Quotas
-from thingmint.settings import BrokerSettings, ConfigError, Settings, load
+from thingmint.settings import (
+    LISTENERS,
+    BrokerSettings,
+    ConfigError,
+    ConnectionSettings,
+    ListenerLimits,
+    Settings,
+    load,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +82,10 @@ class TestPrecedence:
             "reinstate_revoked": False,
             "limits": "generous",
             "quotas": None,
+            "connections": dict.fromkeys(LISTENERS, dict.fromkeys(ListenerLimits.model_fields)),
+            "unauthenticated_request_bytes": 32 * MIB,
+            "authenticated_request_bytes": 256 * MIB,
+            "unauthenticated_rate": 50.0,
             "audit_retention": None,
             "yandex_fingerprint": "sha256",
             "yandex_operations_pending": timedelta(0),
@@ -343,6 +356,46 @@ class TestQuotas:
     @pytest.mark.parametrize("variable", ["THINGMINT_QUOTAS__USER", "THINGMINT_HOST__USERS", "THINGMINT_QUOTA__USERS"])
     def test_variables_that_are_none(self, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
         monkeypatch.setenv(variable, "3")
+        assert "is not a setting" in str(refused())
+
+
+class TestConnections:
+    def test_usual_ones(self) -> None:
+        limits = {listener: load({}).connections.limits(listener) for listener in LISTENERS}
+        assert {name: (each.total, each.per_address, each.reserve) for name, each in limits.items()} == {
+            "api": (4096, 3072, 512),
+            "http": (1024, 1024, 0),
+            "grpc": (2048, 1536, 256),
+            "mqtt": (20_000, 5_000, 1_000),
+        }
+
+    def test_set_ones(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (folder / "thingmint.toml").write_text("[connections.api]\ntotal = 700\n[connections.mqtt]\nhalf_open = 8\n")
+        monkeypatch.setenv("THINGMINT_CONNECTIONS__API__PER_ADDRESS", "600")
+        connections = load({}).connections
+        assert (connections.limits("api").total, connections.limits("api").per_address) == (700, 600)
+        assert connections.limits("mqtt").half_open == 8
+        assert connections.limits("grpc") == ConnectionSettings().limits("grpc")
+
+    @pytest.mark.parametrize(
+        ("text", "named"),
+        [
+            ("[connections.api]\ntotals = 1", "connections.api.totals: is not a setting; did you mean total?"),
+            ("[connections.apis]\ntotal = 1", "connections.apis: is not a setting"),
+            ("[connections.api]\ntotal = 0", "connections.api.total"),
+            ("[connections.api]\nreserve = -1", "connections.api.reserve"),
+            ("[connections.grpc]\ntotal = 256", "connections: grpc: reserve must be less than total"),
+            ("unauthenticated_request_bytes = 1", "unauthenticated-request-bytes"),
+            ("unauthenticated_rate = -1", "unauthenticated-rate"),
+        ],
+    )
+    def test_wrong_ones(self, folder: Path, text: str, named: str) -> None:
+        (folder / "thingmint.toml").write_text(text)
+        assert str(refused()).startswith(named)
+
+    @pytest.mark.parametrize("name", ["API__TOTALS", "APIS__TOTAL", "API__TOTAL__MORE"])
+    def test_variables_that_are_none(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        monkeypatch.setenv(f"THINGMINT_CONNECTIONS__{name}", "3")
         assert "is not a setting" in str(refused())
 
 

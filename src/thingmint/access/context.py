@@ -66,7 +66,8 @@ class Outcome:
 
     ``status`` and ``code`` (of an error) are the API's. ``resource`` is what was authorized last. ``caller`` is there
     if only the operation itself found out who called, as one that issues a token does. ``details`` are what the audit
-    record tells besides. ``recorded``: it was written already, in the transaction of the change.
+    record tells besides. ``recorded``: it was written already, in the transaction of the change. ``throttled``: the
+    caller is not known, and the address fails too often, so the log counts such requests.
     """
 
     status: int = 0
@@ -75,3 +76,4 @@ class Outcome:
     caller: Caller | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     recorded: bool = False
+    throttled: bool = False

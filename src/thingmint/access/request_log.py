@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from thingmint.access.refusals import RefusalLog
+from thingmint.domain.names import source_of
+
 if TYPE_CHECKING:
     from thingmint.access.audit import AuditTrail
     from thingmint.access.context import Outcome, RequestContext
@@ -17,9 +20,12 @@ _log = structlog.get_logger("thingmint.http")
 
 
 class RequestLog:
-    def __init__(self, metrics: Metrics, trail: AuditTrail) -> None:
+    """Requests of an address that fails too often are counted instead of told one by one, as that would fill disks."""
+
+    def __init__(self, metrics: Metrics, trail: AuditTrail, refusals: RefusalLog | None = None) -> None:
         self._metrics = metrics
         self._trail = trail
+        self._refusals = refusals or RefusalLog()
         self._log = _log.bind()  # the module's own one is a proxy
 
     def record(self, context: RequestContext, outcome: Outcome) -> None:
@@ -27,6 +33,10 @@ class RequestLog:
         seconds = time.perf_counter() - context.started
         self._metrics.observe(context.api, context.operation, outcome.status, seconds)
         caller = outcome.caller or context.caller
+        self._trail.add(context, outcome)
+        if outcome.throttled:
+            self._refusals.note("unauthenticated_requests_throttled", source_of(context.address or ""), context.api)
+            return
         self._log.info(
             "request",
             operation=context.operation,
@@ -40,4 +50,3 @@ class RequestLog:
             client=context.address,
             request_id=context.id,
         )
-        self._trail.add(context, outcome)

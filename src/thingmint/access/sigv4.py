@@ -33,6 +33,8 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 
 _SERVICE = "iot"
 _UNKNOWN_KEY = "The security token included in the request is invalid."
+_PAYLOAD_HASH = b"x-amz-content-sha256"
+_WRONG_PAYLOAD = "The X-Amz-Content-SHA256 header must be the SHA-256 of the body; unsigned bodies are not accepted."
 _SKEW = timedelta(minutes=15)
 _LONGEST_PRESIGNED = 7 * 24 * 3600  # seconds, AWS's own limit
 # Added on the way by load balancers and tracing libraries, after signing.
@@ -49,12 +51,12 @@ _QUERY_PARAMETERS = (
 
 _ACCESS_KEY_ID = re.compile(r"[A-Za-z0-9_]{1,128}")
 _TIMESTAMP = re.compile(r"\d{8}T\d{6}Z")
-_SIGNATURE = re.compile(r"[0-9a-f]{64}")
+_SHA256 = _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 
 
-class SignedRequest(Protocol):
-    """The request as it came over the wire: path and query undecoded, header names in lower case."""
+class RequestHead(Protocol):
+    """A request's head as it came over the wire: path and query undecoded, header names in lower case."""
 
     @property
     def method(self) -> str: ...
@@ -64,8 +66,6 @@ class SignedRequest(Protocol):
     def query(self) -> bytes: ...
     @property
     def headers(self) -> Iterable[tuple[bytes, bytes]]: ...
-    @property
-    def body(self) -> bytes: ...
 
 
 class _Claim(NamedTuple):
@@ -80,21 +80,38 @@ class _Claim(NamedTuple):
     query: str  # what was signed of the query
 
 
+@dataclass(frozen=True, slots=True)
+class UnverifiedCaller:
+    """Who a request claims to be from: all that its head tells is right, but for the signature."""
+
+    caller: Caller
+    region: str
+    access_key_id: str
+    secret: str = field(repr=False)
+    method: str
+    path: str
+    claim: _Claim
+    headers: _Headers
+
+
 class SigV4:
-    """Authenticates requests to the ``iot`` service. Every refusal is an Unauthenticated."""
+    """Authenticates requests to the ``iot`` service, in two steps: the head needs no body to be judged.
+
+    Every refusal is an Unauthenticated.
+    """
 
     def __init__(self, directory: Directory, clock: Callable[[], datetime]) -> None:
         self._directory = directory
         self._clock = clock
 
-    async def authenticate(self, request: SignedRequest) -> tuple[Caller, Scope]:
-        """Who signed ``request``, and the account and region that it is for."""
-        headers = _Headers(request.headers)
-        claim = _claim(headers, _ascii(request.query, "query"))
-        path = _path(request.raw_path)
+    async def judge(self, head: RequestHead) -> UnverifiedCaller:
+        """Finds all that is wrong with a request but its signature."""
+        headers = _Headers(head.headers)
+        claim = _claim(headers, _ascii(head.query, "query"))
+        path = _path(head.raw_path)
         access_key_id, date, region, service = _credential_scope(claim.credential)
         _check_signed_headers(claim, headers)
-        _check_payload(headers, request.body)
+        _check_payload_hash(headers)
 
         caller, secret = await self._directory.find_access_key(access_key_id, claim.session_token)
         if date != claim.timestamp[:8]:
@@ -104,14 +121,21 @@ class SigV4:
         if region not in caller.regions:
             _wrong("Credential should be scoped to a valid region.")
         self._check_time(claim)
-        expected = _Recomputation(access_key_id, secret, region).of(request.method, path, claim, headers, request.body)
+        return UnverifiedCaller(caller, region, access_key_id, secret, head.method, path, claim, headers)
+
+    def verify(self, unverified: UnverifiedCaller, body: bytes) -> tuple[Caller, Scope]:
+        """Who signed the request with this body, and the account and region that it is for."""
+        claim, headers = unverified.claim, unverified.headers
+        _check_payload(headers, body)
+        recomputation = _Recomputation(unverified.access_key_id, unverified.secret, unverified.region)
+        expected = recomputation.of(unverified.method, unverified.path, claim, headers, body)
         if not hmac.compare_digest(expected, claim.signature):
             _wrong(
                 "The request signature we calculated does not match the signature you provided. "
                 "Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
             )
-        self._directory.used(access_key_id)
-        return caller, caller.scope(region)
+        self._directory.used(unverified.access_key_id)
+        return unverified.caller, unverified.caller.scope(unverified.region)
 
     def _check_time(self, claim: _Claim) -> None:
         now = self._clock()
@@ -309,10 +333,16 @@ def _check_signed_headers(claim: _Claim, headers: _Headers) -> None:
             _wrong("There were headers present in the request which were not signed: every x-amz* header must be.")
 
 
+def _check_payload_hash(headers: _Headers) -> None:
+    claimed = headers.get(_PAYLOAD_HASH)
+    if claimed is not None and not _SHA256.fullmatch(claimed):
+        _wrong(_WRONG_PAYLOAD)
+
+
 def _check_payload(headers: _Headers, body: bytes) -> None:
-    claimed = headers.get(b"x-amz-content-sha256")
+    claimed = headers.get(_PAYLOAD_HASH)
     if claimed is not None and claimed != sha256(body).hexdigest():
-        _wrong("The X-Amz-Content-SHA256 header must be the SHA-256 of the body; unsigned bodies are not accepted.")
+        _wrong(_WRONG_PAYLOAD)
 
 
 def _path(raw_path: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Token buckets: how many calls of a kind an account may make.
+"""Token buckets: how many calls of a kind an account may make, and how many without valid credentials an address.
 
 They are per process: n processes together let n times as much through.
 """
@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from thingmint.domain.errors import Throttled
+from thingmint.domain.names import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.domain.errors import DomainError
 
 
 LimitsProfile = Literal["generous", "aws", "none"]
@@ -76,6 +80,31 @@ class Throttle:
         self._buckets[key] = (level - 1, now)
         if len(self._buckets) > _MAX_BUCKETS:
             self._buckets.popitem(last=False)  # the one unused for longest, so full or nearly
+
+
+class FailureThrottle:
+    """Counts the requests of each address that are refused before a caller is known.
+
+    A valid credential is never refused for what others at its address do: those who share it are many behind a NAT.
+    """
+
+    def __init__(self, rate: Rate | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._throttle = Throttle(rate, {}, clock)
+
+    def count(self, context: RequestContext, outcome: Outcome, error: DomainError) -> DomainError:
+        """The error to answer with: ``error``, or Throttled for an address that has failed too often."""
+        if context.caller is not None or outcome.caller is not None or isinstance(error, Throttled):
+            return error
+        try:
+            self._throttle.take(source_of(context.address or ""), "unauthenticated")
+        except Throttled as throttled:
+            outcome.throttled = True
+            return throttled
+        return error
+
+    def take(self, context: RequestContext) -> None:
+        """Before an operation that asks for no credentials. Raises Throttled."""
+        self._throttle.take(source_of(context.address or ""), context.operation)
 
 
 def throttle_for(profile: LimitsProfile) -> Throttle:

@@ -77,7 +77,8 @@ class AwsApi:
 
     async def authenticate(self, context: RequestContext, route: object, incoming: Incoming) -> RequestContext:
         del route
-        return context.by(*await self._sigv4.authenticate(await incoming.whole()))
+        claim = await self._sigv4.judge(incoming)
+        return context.by(*self._sigv4.verify(claim, (await incoming.whole()).body))
 
     async def decode(
         self, context: RequestContext, route: _Route | Invalid | None, incoming: Incoming

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.access.request_log import RequestLog
+    from thingmint.access.throttle import FailureThrottle
+    from thingmint.http.memory import RequestMemory
     from thingmint.http.messages import Message, Receive, Send
 
 
@@ -29,7 +31,8 @@ _MAX_AGENT = 256  # bytes of a user agent's name that are kept
 class HttpApi(Protocol):
     """An API over HTTP. Its steps are called in this order, and each gets the context that the one before returned.
 
-    All but ``route`` and ``refuse`` raise DomainErrors. A step that needs the body awaits ``incoming.whole()``.
+    All but ``route`` and ``refuse`` raise DomainErrors. A step that needs the body awaits ``incoming.whole()``;
+    ``authenticate`` first finds in the head what is wrong with the credential.
     """
 
     def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, Any]:
@@ -72,6 +75,8 @@ class Front:
         is_yandex_route: Callable[[bytes], bool],
         is_aws_route: Callable[[str, bytes], bool],
         request_log: RequestLog,
+        failures: FailureThrottle,
+        memory: RequestMemory,
         clock: Callable[[], datetime],
     ) -> None:
         self._aws = aws
@@ -81,20 +86,24 @@ class Front:
         self._yandex = yandex
         self._is_yandex_route = is_yandex_route
         self._request_log = request_log
+        self._failures = failures
+        self._memory = memory
         self._clock = clock
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        incoming, outcome = Incoming(scope, receive), Outcome()
+        incoming, outcome = Incoming(scope, receive, self._memory), Outcome()
         context = _arrived(incoming, self._clock())
         api = self._choose(incoming)
         try:
             try:
                 context, route = api.route(context, incoming)
                 context = await api.authenticate(context, route, incoming)
+                if context.caller is not None:
+                    incoming.authenticated(context.caller.account)
                 context, given = await api.decode(context, route, incoming)
                 answer = await api.serve(context, outcome, route, given)
             except DomainError as error:
-                answer = api.refuse(context, error)
+                answer = api.refuse(context, self._failures.count(context, outcome, error))
             outcome.status, outcome.code = answer.status, answer.code
             await send_answer(send, answer)
         except ClientGone:
@@ -109,6 +118,7 @@ class Front:
                 outcome.status = 500
                 await send_answer(send, _internal_error(context))
         finally:
+            incoming.release()
             self._request_log.record(context, outcome)
 
     def _choose(self, incoming: Incoming) -> HttpApi:

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from thingmint.http.protocol import HEAD_TIMEOUT, LimitedProtocol
+from thingmint.http.acceptor import Acceptor
+from thingmint.http.protocol import HEAD_TIMEOUT, RECEIVE_BUFFER, LimitedProtocol
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
+    from thingmint.access.refusals import RefusalLog
+    from thingmint.http.connection_limits import AddressLimits, Place
+    from thingmint.http.memory import RequestMemory
     from thingmint.http.messages import App
 
 
@@ -40,9 +44,17 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class HttpListener(uvicorn.Server):
-    """uvicorn, but for signals, which the server as a whole owns, and with time-outs on TLS handshakes."""
+    """uvicorn, but for signals, which the server as a whole owns, and for how connections are accepted."""
 
-    def __init__(self, app: App, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        sock: socket.socket,
+        limits: AddressLimits,
+        refusals: RefusalLog,
+        memory: RequestMemory,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=LimitedProtocol,
@@ -57,6 +69,9 @@ class HttpListener(uvicorn.Server):
         )
         super().__init__(config)
         self._sock = sock
+        self._limits = limits
+        self._refusals = refusals
+        self._memory = memory
         self._tls = tls
         self._serving: asyncio.Task[None] | None = None
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -85,14 +100,24 @@ class HttpListener(uvicorn.Server):
             await self._serving
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
-        self.servers = [
-            await asyncio.get_running_loop().create_server(
-                lambda: LimitedProtocol(self.config, self.server_state, {}),
-                sock=self._sock,
+        acceptor = Acceptor(self._sock, self._limits, self._refusals, self._connect, receive_buffer=RECEIVE_BUFFER)
+        acceptor.start()
+        self.servers = [acceptor]  # type: ignore[list-item]  # all that uvicorn uses of an asyncio.Server
+        self.started = True
+
+    async def _connect(self, connection: socket.socket, place: Place, address: str) -> None:
+        """Returns when the TLS handshake is done; from then on the protocol has the place."""
+        del address
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: LimitedProtocol(self.config, self.server_state, self._memory, place),
+                connection,
                 ssl=self._tls,
-                backlog=self.config.backlog,
                 ssl_handshake_timeout=HEAD_TIMEOUT if self._tls else None,
                 ssl_shutdown_timeout=_GOODBYE if self._tls else None,
             )
-        ]
-        self.started = True
+        except OSError:  # the handshake failed, or took too long
+            place.closed()
+        except asyncio.CancelledError:
+            place.closed()
+            raise

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from thingmint.domain.errors import Invalid
+from thingmint.domain.errors import Invalid, Throttled
+from thingmint.domain.names import source_of
+from thingmint.http.memory import Lease
+
+if TYPE_CHECKING:
+    from thingmint.http.memory import RequestMemory
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -16,6 +21,8 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 MAX_BODY_BYTES = 1024 * 1024
+EXPECT_BODY = "thingmint.expect_body"
+"""In a request's state (ASGI's scope): a function to call before the body is read."""
 _BODY_TIMEOUT = 30.0  # seconds
 
 
@@ -45,11 +52,24 @@ class Answer:
 
 
 class Incoming:
-    """A request whose head is there. Its body is read when it is first asked for."""
+    """A request whose head is there. Its body is read when it is first asked for, at the expense of ``memory``."""
 
-    __slots__ = ("_receive", "_request", "client", "headers", "method", "path", "port", "query", "raw_path")
+    __slots__ = (
+        "_expect_body",
+        "_lease",
+        "_memory",
+        "_receive",
+        "_request",
+        "client",
+        "headers",
+        "method",
+        "path",
+        "port",
+        "query",
+        "raw_path",
+    )
 
-    def __init__(self, scope: Message, receive: Receive) -> None:
+    def __init__(self, scope: Message, receive: Receive, memory: RequestMemory) -> None:
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
         self.path: str = scope.get("path", "")
@@ -57,21 +77,37 @@ class Incoming:
         self.headers: Iterable[Header] = scope["headers"]
         self.client: str | None = scope["client"] and scope["client"][0]
         self.port: int = (scope.get("server") or ("", 0))[1]
+        self._expect_body: Callable[[], None] | None = scope.get("state", {}).get(EXPECT_BODY)
         self._receive = receive
         self._request: Request | None = None
+        self._memory = memory
+        self._lease = Lease(memory.unauthenticated, source_of(self.client or ""))
 
     def header(self, name: bytes) -> bytes | None:
         """The first of that name."""
         return next((value for known, value in self.headers if known == name), None)
 
+    def authenticated(self, account: str) -> None:
+        """From now on the body counts as the account's."""
+        self._lease.release()
+        self._lease = Lease(self._memory.authenticated, account)
+        if self._request is not None:
+            self._lease.resize(len(self._request.body))  # where there is no room, it goes uncounted: it is here already
+
+    def release(self) -> None:
+        """The request is answered."""
+        self._lease.release()
+
     async def whole(self) -> Request:
-        """Raises Invalid for a body that is too large or too slow, and ClientGone."""
+        """Raises Invalid for a body that is too large or too slow, Throttled where none may be read, and ClientGone."""
         if self._request is None:
             self._request = Request(self.method, self.raw_path, self.query, self.headers, await self._body())
         return self._request
 
     async def _body(self) -> bytes:
         if self._has_body():
+            if self._expect_body is not None:
+                self._expect_body()
             try:
                 async with asyncio.timeout(_BODY_TIMEOUT):
                     body = await self._read()
@@ -96,6 +132,8 @@ class Incoming:
             if message["type"] != "http.request":
                 raise ClientGone
             body += message.get("body", b"")
+            if not self._lease.resize(len(body)):
+                raise Throttled("Too many unfinished requests with large bodies; try again")
             if not message.get("more_body") or len(body) > MAX_BODY_BYTES:
                 return bytes(body)
 

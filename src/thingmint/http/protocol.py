@@ -1,94 +1,201 @@
-"""The limits that uvicorn itself does not set: how large and how slow a request's head may be, how many connections."""
+"""The limits that uvicorn itself does not set: how large and how slow a request's head may be, how much waits."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+import socket
+from typing import TYPE_CHECKING
 
 import httptools
 import orjson
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from thingmint.domain.names import source_of
+from thingmint.http.memory import Lease
+from thingmint.http.messages import EXPECT_BODY
+from thingmint.http.transport import AnswerTransport
 
 if TYPE_CHECKING:
     import asyncio
 
+    from uvicorn import Config
+    from uvicorn.server import ServerState
+
+    from thingmint.http.connection_limits import Place
+    from thingmint.http.memory import RequestMemory
+
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT = 10.0  # seconds
+# What the kernel takes in for a connection before it is read. One read can return all of it, and the TLS layer's
+# buffers never shrink again: a connection that sent 1 MiB costs 80 KB with the first, 600 KB with the kernel's default.
+# The second is for requests whose credential is known and whose body is read.
+RECEIVE_BUFFER = 4 * 1024
+_BODY_RECEIVE_BUFFER = 128 * 1024
 _HEADER_FRAMING = 4  # bytes: the colon, a blank and the line's end
-_MAX_CONNECTIONS = 4096
+_HEADER_MEMORY = 150  # bytes that a header takes besides its text
+_HEAD_END = re.compile(rb"\n\r?\n")
+# Bytes that are parsed at once where requests may end: some ten of the smallest requests, or a usual request's head.
+_MIN_PIECE, _MAX_PIECE = 256, 4096
 
 
-class _OneWrite:
-    """A transport that sends what is written within one turn of the event loop as one piece, at the turn's end.
+class _Flow(FlowControl):
+    """uvicorn's, which resumes reading after each answer, also while further requests wait: not so when ``held``."""
 
-    uvicorn writes an answer's head and its body apart, which would be two TLS records and two system calls.
-    """
+    held = False
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._held: list[bytes] = []
-        self.is_closing = transport.is_closing
-        self.get_extra_info = transport.get_extra_info
-        self.pause_reading = transport.pause_reading
-        self.resume_reading = transport.resume_reading
-
-    def write(self, data: bytes) -> None:
-        if not self._held:
-            self._loop.call_soon(self._flush)
-        self._held.append(data)
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._held and not self.is_closing():
-            self._transport.write(b"".join(self._held))
-        self._held.clear()
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol with limits on a request's head, answered before any face is known.
+    """uvicorn's HTTP/1.1 protocol with limits on a request's head, answered before any API is known.
 
     Such an answer therefore carries what each of them reads: the envelope, and AWS's message and error type.
+
+    Requests are parsed one after the other: what arrives behind a whole one waits, unparsed, until that is answered and
+    the peer has taken the answer. Nothing is read meanwhile.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        memory: RequestMemory,
+        place: Place,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, {EXPECT_BODY: self._expect_body}, loop)
+        self._memory = memory
+        self._place = place
         self._in_head = True
         self._head_bytes = 0
         self._idle_bytes = 0  # of a body's framing (chunk extensions, trailers) since the last that was content
+        self._body_left = 0  # of a body whose length the head told
+        self._held = b""
+        self._is_wide = False
         self._timer: asyncio.TimerHandle | None = None  # for a head, or for the rest of a body that nobody reads
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn types it
-        super().connection_made(_OneWrite(transport, self.loop))  # type: ignore[arg-type]  # all that uvicorn uses
-        if len(self.connections) > _MAX_CONNECTIONS:
-            self._refuse(503, "TOO_MANY_CONNECTIONS", "ServiceUnavailableException", "Too many connections are open")
-        else:
-            self._timer = self.loop.call_later(HEAD_TIMEOUT, self._head_timed_out)
+        self._place.opened()
+        self._answers = AnswerTransport(transport, self.loop)
+        super().connection_made(self._answers)  # type: ignore[arg-type]  # all that uvicorn uses
+        self.flow = self._flow = _Flow(self._answers)  # type: ignore[arg-type]
+        self._lease = Lease(self._memory.unauthenticated, source_of(self.client[0] if self.client else ""))
+        self._timer = self.loop.call_later(HEAD_TIMEOUT, self._head_timed_out)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._place.closed()
+        self._lease.release()
+        self._held = b""
         self._stop_timer()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        self._answers.unwatch()
+
+    def _expect_body(self) -> None:
+        """The application wants the body: it may come faster."""
+        if not self._is_wide:
+            self._is_wide = True
+            sock = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BODY_RECEIVE_BUFFER)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unset_keepalive_if_required()  # the connection is not idle
+        self._answers.watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._answers.unwatch()
+            cycle: RequestResponseCycle | None = self.cycle
+            if cycle is not None and cycle.response_complete and not cycle.more_body:
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+            self._go_on()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        if self._held or self._has_to_wait():
+            self._hold(self._held + data)
+        else:
+            self._parse(data)
+
+    def _has_to_wait(self) -> bool:
+        """A whole request is not answered yet, or the peer does not take the answers."""
+        cycle: RequestResponseCycle | None = self.cycle
+        is_whole = self._in_head or len(self.pipeline) > 0
+        return self.flow.write_paused or (cycle is not None and is_whole and not cycle.response_complete)
+
+    def _hold(self, data: bytes) -> None:
+        self._flow.held = True
+        self.flow.pause_reading()
+        if self._lease.resize(len(data)):
+            self._held = data
+            return
+        # What was parsed is answered, what was not is lost with the connection (RFC 9112 9.3.2: clients are prepared).
+        self._held = b""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.transport.close()
+        else:
+            cycle.keep_alive = False
+
+    def _go_on(self) -> None:
+        """Parses what was held, as far as that may be now."""
+        if self._has_to_wait() or self.transport.is_closing():
+            return
+        self._flow.held = False
+        held, self._held = self._held, b""
+        if held:
+            self._parse(held)
+        if not self._held:
+            self._lease.resize(self._head_memory())
+            self.flow.resume_reading()
+
+    def _head_memory(self) -> int:
+        return self._head_bytes + _HEADER_MEMORY * len(self.headers or ()) if self._head_bytes else 0
+
+    def _parse(self, data: bytes) -> None:
+        """A piece at a time, so that few requests, and little of a body, are parsed beyond the first whole one."""
+        self._unset_keepalive_if_required()
+        start = 0
+        while start < len(data):
+            if self._has_to_wait():
+                self._hold(data[start:])
+                return
+            end = self._end_of_piece(data, start)
+            self._take(data[start:end])
+            if self.transport.is_closing():
+                return
+            start = end
+        if self._in_head and self._head_bytes and self._timer is None:
+            self._timer = self.loop.call_later(HEAD_TIMEOUT, self._head_timed_out)
+
+    def _end_of_piece(self, data: bytes, start: int) -> int:
+        if self._body_left:
+            return min(start + self._body_left, len(data))
+        found = _HEAD_END.search(data, start + _MIN_PIECE, start + _MAX_PIECE)
+        return found.end() if found else min(start + _MAX_PIECE, len(data))
+
+    def _take(self, piece: bytes) -> None:
         # Counts a body's first bytes too when they come in one piece with the head; on_headers_complete() knows better.
         if self._in_head:
-            self._head_bytes += len(data)
+            self._head_bytes += len(piece)
         else:
-            self._idle_bytes += len(data)
-        self._unset_keepalive_if_required()
-        self._feed(data)
+            self._idle_bytes += len(piece)
+        self._feed(piece)
         if self.transport.is_closing():
             return
         if self._head_bytes > MAX_HEAD_BYTES or self._idle_bytes > MAX_HEAD_BYTES:
             self._head_too_large()
-        elif self._in_head and self._head_bytes and self._timer is None:
-            self._timer = self.loop.call_later(HEAD_TIMEOUT, self._head_timed_out)
+        elif self._in_head and not self._lease.resize(self._head_memory()):
+            self._refuse(503, "UNAVAILABLE", "ServiceUnavailableException", "Too many large requests are under way")
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -105,6 +212,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
+        self._body_left = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # A trailer is no header (RFC 9110 6.5.1): it must not stand in for one that was signed, or authorizes.
@@ -126,10 +234,12 @@ class LimitedProtocol(HttpToolsProtocol):
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             self.send_400_response("")
             return
+        self._body_left = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._idle_bytes = 0
+        self._body_left = max(0, self._body_left - len(body))
         if not self.transport.is_closing():
             super().on_body(body)
 
@@ -144,10 +254,13 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.more_body and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self.cycle.response_complete and self.cycle.more_body:
             # The answer did not wait for the body; the client may finish sending it, but not for ever.
             self._stop_timer()
             self._timer = self.loop.call_later(HEAD_TIMEOUT, self.transport.close)
+        self._go_on()
 
     def send_400_response(self, msg: str) -> None:
         cycle: RequestResponseCycle | None = self.cycle
@@ -156,20 +269,18 @@ class LimitedProtocol(HttpToolsProtocol):
             cycle.keep_alive = False
             self.transport.pause_reading()
             return
-        self._refuse(400, "VALIDATION_ERROR", "InvalidRequestException", "The request is not well-formed HTTP/1.1")
+        self._refuse_head(400, "The request is not well-formed HTTP/1.1")
 
     def _offers_upgrade(self) -> bool:
         return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
     def _head_too_large(self) -> None:
-        message = f"The request's header block must be at most {MAX_HEAD_BYTES} bytes"
-        self._refuse(431, "VALIDATION_ERROR", "InvalidRequestException", message)
+        self._refuse_head(431, f"The request's header block must be at most {MAX_HEAD_BYTES} bytes")
 
     def _head_timed_out(self) -> None:
         self._timer = None
         if self._head_bytes:
-            message = f"The request's header block did not arrive within {HEAD_TIMEOUT:.0f} seconds"
-            self._refuse(408, "VALIDATION_ERROR", "InvalidRequestException", message)
+            self._refuse_head(408, f"The request's header block did not arrive within {HEAD_TIMEOUT:.0f} seconds")
         else:
             self.transport.close()
 
@@ -177,6 +288,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _refuse_head(self, status: int, message: str) -> None:
+        self._refuse(status, "VALIDATION_ERROR", "InvalidRequestException", message)
 
     def _refuse(self, status: int, code: str, aws_code: str, message: str) -> None:
         body = orjson.dumps({"success": False, "error": {"code": code, "message": message}, "message": message})

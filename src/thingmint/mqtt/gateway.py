@@ -65,6 +65,7 @@ class Gateway:
         *,
         endpoints: Mapping[str, Scope],
         renewed: Callable[[], Sequence[tuple[bytes, bytes]] | None],
+        limits: AddressLimits | None = None,
         clock: Callable[[], datetime],
         provisioning: ProvisioningTopics | None = None,
         jit_registration: Callable[[Peer, Scope | None], Awaitable[Refused | None]] | None = None,
@@ -73,7 +74,7 @@ class Gateway:
         material = renewed()
         assert material is not None, "the listeners' certificate is issued first"
         self._contexts = Contexts(_context(material))
-        self._address_limits = AddressLimits(Limits())
+        self._address_limits = limits or AddressLimits(Limits())
         admission = Admission(doorkeeping, endpoints, clock, jit_registration)
         self._services = Services(
             admission=admission,
@@ -108,7 +109,7 @@ class Gateway:
             if doorway.sock.family is socket.AF_UNIX:
                 return await loop.create_unix_server(proxy, sock=doorway.sock, backlog=_BACKLOG)
             # All devices come from the edge's address here; the header tells theirs, which ``proxy`` counts.
-            edge_limits = AddressLimits(Limits(per_address=_MANY, half_open_per_address=_MANY))
+            edge_limits = AddressLimits(Limits(per_address=_MANY, half_open_per_address=_MANY, reserve=0))
             check = pinned(doorway.edges)
             listener = TlsListener(self._contexts, proxy.inside, limits=edge_limits, refusals=refusals, check=check)
         else:

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from thingmint.access.directory import Directory
     from thingmint.access.local_admin import Administration
     from thingmint.access.request_log import RequestLog
-    from thingmint.access.throttle import Throttle
+    from thingmint.access.throttle import FailureThrottle, Throttle
+    from thingmint.http.connection_limits import AddressLimits
+    from thingmint.http.memory import RequestMemory
     from thingmint.instance.create import Instance
     from thingmint.metrics import Metrics
     from thingmint.mqtt.broker.interface import Broker
@@ -60,6 +62,8 @@ class Access:
     administration: Administration
     directory: Directory
     throttle: Throttle
+    failures: FailureThrottle
+    memory: RequestMemory
 
 
 def front(
@@ -89,6 +93,8 @@ def front(
         is_aws_route=aws.is_route,
         is_yandex_route=yandex.is_route,
         request_log=request_log,
+        failures=access.failures,
+        memory=access.memory,
         clock=utc_now,
     )
 
@@ -117,7 +123,7 @@ def yandex_api(instance: Instance, access: Access, settings: Settings, environme
         sha1_fingerprints=settings.yandex_fingerprint == "sha1",
     )
     environment = replace(environment, page_tokens=PageTokens(instance.vault.derive("page tokens")))
-    return YandexApi(parts, access.throttle, access.store, environment, utc_now)
+    return YandexApi(parts, access.throttle, access.failures, access.store, environment, utc_now)
 
 
 def gateway_of(
@@ -130,6 +136,7 @@ def gateway_of(
     connection_log: ConnectionLog,
     tls: ListenerTLS,
     hub: Hub,
+    limits: AddressLimits,
 ) -> Gateway:
     roles = Roles(access.directory)
     return Gateway(
@@ -139,6 +146,7 @@ def gateway_of(
         hub,
         endpoints=endpoints,
         renewed=tls.follow(),
+        limits=limits,
         clock=utc_now,
         provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),
         jit_registration=JitRegistration(

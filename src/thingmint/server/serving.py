@@ -7,6 +7,7 @@ import gc
 import resource
 import signal
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,7 +24,9 @@ from thingmint.admin import AdminSocket
 from thingmint.domain.arns import Scope
 from thingmint.domain.certificate_profiles import listener_profile
 from thingmint.domain.errors import Unavailable
+from thingmint.http.connection_limits import AddressLimits
 from thingmint.http.listener import HttpListener
+from thingmint.http.memory import RequestMemory
 from thingmint.instance.clients import update_endpoints
 from thingmint.instance.create import check_master_key
 from thingmint.instance.layout import write_private
@@ -41,6 +44,7 @@ from thingmint.services.keypool import KeyPool
 from thingmint.services.messages import FollowedStore
 from thingmint.services.ownership_tokens import keep_deleting_unclaimed
 from thingmint.services.quotas import begin_counting
+from thingmint.settings import LISTENERS
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.rest import YandexRest
 
@@ -49,7 +53,7 @@ if TYPE_CHECKING:
 
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
-    from thingmint.settings import Settings
+    from thingmint.settings import Listener, Settings
     from thingmint.yandex.grpc import GrpcListener
 
 
@@ -102,7 +106,9 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     keys = KeyPool(settings.key_pool)
     metrics = _metrics(instance, keys)
     trail = AuditTrail(instance.store, utc_now, insert_sealed)
-    request_log = RequestLog(metrics, trail)
+    connection_log = ConnectionLog(metrics, trail, utc_now)
+    refusals = connection_log.refusals
+    request_log = RequestLog(metrics, trail, refusals)
     sealer = Sealer(
         instance.store,
         instance.audit_key(),
@@ -118,6 +124,8 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         administration=Administration(audited, instance.vault, utc_now, settings.quotas_in_force()),
         directory=Directory(instance.store, instance.vault, utc_now),
         throttle=throttle_for(settings.limits),
+        failures=settings.failure_throttle(),
+        memory=_memory(settings, metrics),
     )
     hooks = HookTable(settings.hooks)
     environment = environment_of(instance, settings, keys, hooks)
@@ -128,13 +136,14 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         lambda: environment.counts["certificates_discarded"],
     )
     app = front(instance, access, settings, keys, environment, YandexRest(yandex), metrics, request_log)
+    limits = {listener: _limits(listener, settings, metrics) for listener in LISTENERS}
     listeners: dict[str, HttpListener | GrpcListener] = {
-        "api": HttpListener(app, api_socket, tls.context),
-        "http": HttpListener(app, http_socket),
+        "api": HttpListener(app, api_socket, limits["api"], refusals, access.memory, tls.context),
+        "http": HttpListener(app, http_socket, limits["http"], refusals, access.memory),
         "grpc": grpc_listener(yandex, request_log, settings, tls),
     }
     gateway = gateway_of(
-        instance, access, settings, environment, broker, endpoints, ConnectionLog(metrics, trail, utc_now), tls, hub
+        instance, access, settings, environment, broker, endpoints, connection_log, tls, hub, limits["mqtt"]
     )
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
@@ -225,6 +234,22 @@ def _metrics(instance: Instance, keys: KeyPool) -> Metrics:
     metrics.gauge("key_pool_waiting", "Callers that wait for a key pair.", lambda: keys.waiting)
     metrics.gauge("store_ready", "1 while changes can be kept.", lambda: float(instance.store.ready))
     return metrics
+
+
+def _limits(listener: Listener, settings: Settings, metrics: Metrics) -> AddressLimits:
+    limits = AddressLimits(settings.connections.limits(listener), partial(metrics.connection_refused, listener))
+    metrics.watch_connections(listener, limits)
+    return limits
+
+
+def _memory(settings: Settings, metrics: Metrics) -> RequestMemory:
+    memory = RequestMemory.of(
+        unauthenticated=settings.unauthenticated_request_bytes, authenticated=settings.authenticated_request_bytes
+    )
+    for callers, budget in (("unauthenticated", memory.unauthenticated), ("authenticated", memory.authenticated)):
+        description = f"Memory that requests of {callers} callers hold, beyond what each may."
+        metrics.gauge(f"{callers}_request_bytes", description, lambda budget=budget: budget.used)  # type: ignore[misc]
+    return memory
 
 
 def _stop_signal() -> asyncio.Event:

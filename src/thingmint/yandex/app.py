@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
     from thingmint.access.audit import AuditedStore
     from thingmint.access.context import Outcome, RequestContext
-    from thingmint.access.throttle import Throttle
+    from thingmint.access.throttle import FailureThrottle, Throttle
     from thingmint.services.change import Environment
     from thingmint.yandex.contract import Method
     from thingmint.yandex.operations.declaring import YandexParts
 
 
+_ENDPOINT_SERVICE = "yandex.cloud.endpoint.ApiEndpointService"
 # How a client finds its way and gets its first token, so before it can have one.
-_OPEN_SERVICES = frozenset({"yandex.cloud.endpoint.ApiEndpointService", "yandex.cloud.iam.v1.IamTokenService"})
+_OPEN_SERVICES = frozenset({_ENDPOINT_SERVICE, "yandex.cloud.iam.v1.IamTokenService"})
 
 
 class YandexApi:
@@ -38,6 +39,7 @@ class YandexApi:
         self,
         parts: YandexParts,
         throttle: Throttle,
+        failures: FailureThrottle,
         store: AuditedStore,
         environment: Environment,
         clock: Callable[[], datetime],
@@ -46,6 +48,7 @@ class YandexApi:
         self.clock = clock
         self._parts = parts
         self._throttle = throttle
+        self._failures = failures
         self._store = store
         self._environment = environment
 
@@ -75,6 +78,8 @@ class YandexApi:
         caller, scope = context.caller, context.scope
         if caller is not None:
             self._throttle.take(caller.account, context.operation)
+        elif method.service == _ENDPOINT_SERVICE:
+            self._failures.take(context)
         operation, open_method = OPERATIONS.get(method.path), OPEN.get(method.path)
         if operation is None and open_method is None:
             raise Unimplemented(context.operation)

@@ -39,10 +39,9 @@ class YandexRest:
         return context.of(route[0].label if route is not None else "-", api="yandex"), route
 
     async def authenticate(self, context: RequestContext, route: _Route | None, incoming: Incoming) -> RequestContext:
-        request = await incoming.whole()
         if route is None:
             raise NotFound("method", "at this path")
-        return await self._api.authenticate(context, route[0], request.headers)
+        return await self._api.authenticate(context, route[0], incoming.headers)
 
     async def decode(self, context: RequestContext, route: _Route, incoming: Incoming) -> tuple[RequestContext, Any]:
         method, bindings = route

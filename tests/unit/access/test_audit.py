@@ -21,8 +21,10 @@ from thingmint.access.callers import Caller
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.request_log import RequestLog
 from thingmint.access.sealing import Sealer, insert_sealed, verify
+from thingmint.access.throttle import FailureThrottle
 from thingmint.domain.errors import NotFound, Unavailable
 from thingmint.http.front import Front
+from thingmint.http.memory import RequestMemory
 from thingmint.http.messages import Answer
 from thingmint.metrics import Metrics
 from thingmint.store import audit as sql
@@ -474,5 +476,7 @@ def _front(api: HttpApi, trail: AuditTrail) -> Front:
         is_yandex_route=lambda path: False,
         is_aws_route=lambda method, path: True,
         request_log=RequestLog(Metrics(), trail),
+        failures=FailureThrottle(None),
+        memory=RequestMemory.of(),
         clock=FakeClock(),
     )

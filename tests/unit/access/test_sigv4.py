@@ -124,7 +124,11 @@ def _bytes(value: str | bytes) -> bytes:
 
 async def authenticate(sent: Sent, now: datetime = NOW) -> tuple[Caller, Scope]:
     directory: Any = Keys()
-    return await SigV4(directory, FakeClock(now)).authenticate(sent)
+    return await verified(SigV4(directory, FakeClock(now)), sent)
+
+
+async def verified(sigv4: SigV4, sent: Sent) -> tuple[Caller, Scope]:
+    return sigv4.verify(await sigv4.judge(sent), sent.body)
 
 
 async def refused(sent: Sent, now: datetime = NOW) -> Unauthenticated:
@@ -136,14 +140,14 @@ async def refused(sent: Sent, now: datetime = NOW) -> Unauthenticated:
 class TestUse:
     async def test_it_is_noted_once_it_is_proved(self) -> None:
         directory: Any = Keys()
-        await SigV4(directory, FakeClock(NOW)).authenticate(signed())
+        await verified(SigV4(directory, FakeClock(NOW)), signed())
         assert directory.noted == [KEY_ID]
 
     async def test_a_wrong_signature_is_no_use(self) -> None:
         directory: Any = Keys()
         wrong = signed(credentials=Credentials(KEY_ID, "another secret"))
         with pytest.raises(Unauthenticated):
-            await SigV4(directory, FakeClock(NOW)).authenticate(wrong)
+            await verified(SigV4(directory, FakeClock(NOW)), wrong)
         assert directory.noted == []
 
 
@@ -237,9 +241,9 @@ class TestWhatClientsSend:
 
         directory: Any = Published()
         clock = FakeClock(datetime(2015, 8, 30, 12, 36, tzinfo=UTC))
-        assert (await SigV4(directory, clock).authenticate(sent))[0] is CALLER
+        assert (await verified(SigV4(directory, clock), sent))[0] is CALLER
         with pytest.raises(Unauthenticated):
-            await SigV4(directory, clock).authenticate(sent.part(signature, "0" * 64))
+            await verified(SigV4(directory, clock), sent.part(signature, "0" * 64))
 
 
 DIFFERS = "The request signature we calculated does not match the signature you provided."

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
-from tests.unit.vectors import FakeMonotonic
+from tests.unit.vectors import NOW, FakeMonotonic
 from thingmint.access import throttle as throttle_module
-from thingmint.access.throttle import AWS_RATES, Rate, Throttle, throttle_for
-from thingmint.domain.errors import Throttled
+from thingmint.access.context import Outcome, RequestContext
+from thingmint.access.throttle import AWS_RATES, FailureThrottle, Rate, Throttle, throttle_for
+from thingmint.domain.errors import NotFound, Throttled, Unauthenticated
+
+if TYPE_CHECKING:
+    from thingmint.access.callers import Caller
+    from thingmint.domain.errors import DomainError
 
 
 def passes(throttle: Throttle, tries: int, account: str = "a", operation: str = "CreateThing") -> int:
@@ -83,3 +90,40 @@ def test_profiles() -> None:
     ):
         assert expected <= passes(aws, 200, operation=operation) < expected + 5, operation
     assert all(rate.burst >= 1 for rate in AWS_RATES.values())
+
+
+class TestFailures:
+    """Requests without valid credentials, by address."""
+
+    @staticmethod
+    def told(throttle: FailureThrottle, address: str | None = "192.0.2.1", caller: Caller | None = None) -> DomainError:
+        context = RequestContext(address=address, caller=caller, now=NOW)
+        return throttle.count(context, Outcome(), Unauthenticated("missing", "no token"))
+
+    def test_an_address_that_fails_too_often_is_throttled(self) -> None:
+        clock = FakeMonotonic()
+        throttle = FailureThrottle(Rate(1, 3), clock)
+        assert [type(self.told(throttle)) for _ in range(4)] == [*[Unauthenticated] * 3, Throttled]
+        assert isinstance(self.told(throttle, "192.0.2.2"), Unauthenticated)
+        clock.now += 1
+        assert isinstance(self.told(throttle), Unauthenticated)
+
+    def test_an_ipv6_network_is_one_address(self) -> None:
+        throttle = FailureThrottle(Rate(1, 1), FakeMonotonic())
+        self.told(throttle, "2001:db8::1")
+        assert isinstance(self.told(throttle, "2001:db8::2"), Throttled)
+        assert isinstance(self.told(throttle, "2001:db8:0:1::1"), Unauthenticated)
+
+    def test_callers_that_are_known_are_not_counted(self) -> None:
+        throttle = FailureThrottle(Rate(1, 1), FakeMonotonic())
+        caller: Any = object()
+        for _ in range(5):
+            assert isinstance(self.told(throttle, caller=caller), Unauthenticated)
+        outcome = Outcome(caller=caller)  # the operation itself found out who asked
+        context = RequestContext(address="192.0.2.1", now=NOW)
+        assert isinstance(throttle.count(context, outcome, NotFound("thing", "t")), NotFound)
+        assert isinstance(self.told(throttle), Unauthenticated)
+
+    def test_without_a_rate_there_is_no_limit(self) -> None:
+        throttle = FailureThrottle(None)
+        assert all(isinstance(self.told(throttle, None), Unauthenticated) for _ in range(10_000))

@@ -12,8 +12,10 @@ from structlog.testing import capture_logs
 from tests.unit.http.answering import Answering
 from tests.unit.vectors import NOW
 from thingmint.access.request_log import RequestLog
+from thingmint.access.throttle import FailureThrottle
 from thingmint.domain.errors import NotFound
 from thingmint.http.front import Front
+from thingmint.http.memory import RequestMemory
 from thingmint.http.messages import ClientGone
 from thingmint.http.probes import probes
 from thingmint.metrics import Metrics
@@ -68,6 +70,8 @@ def front(aws: HttpApi | None = None, metrics: Metrics | None = None) -> Front:
         yandex=Answering("yandex"),
         is_yandex_route=lambda path: path.startswith(b"/iot-devices/"),
         request_log=RequestLog(metrics or Metrics(), trail),
+        failures=FailureThrottle(None),
+        memory=RequestMemory.of(),
         clock=lambda: NOW,
     )
 
@@ -199,6 +203,8 @@ async def test_probes(path: bytes, ready: bool, client: tuple[str, int] | None, 
         is_aws_route=lambda *_: False,
         is_yandex_route=lambda _: False,
         request_log=RequestLog(Metrics(), cast("Any", Trail())),
+        failures=FailureThrottle(None),
+        memory=RequestMemory.of(),
         clock=lambda: NOW,
     )
     got, _, body = await ask(app, path=path, client=client)

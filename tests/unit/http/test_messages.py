@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from thingmint.domain.errors import Invalid
+from thingmint.domain.errors import Invalid, Throttled
 from thingmint.http import messages as messages_module
+from thingmint.http.memory import FREE_BYTES, MIB, RequestMemory
 from thingmint.http.messages import MAX_BODY_BYTES, Answer, ClientGone, Incoming, Request, send_answer
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ async def read(*messages: Message) -> Request:
             await asyncio.Event().wait()
         return left.pop(0)
 
-    return await Incoming(SCOPE, receive).whole()
+    return await Incoming(SCOPE, receive, RequestMemory.of()).whole()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ async def test_a_body_that_does_not_come(messages: list[Message], monkeypatch: p
 
     with pytest.raises(Invalid) as refused:
         async with asyncio.timeout(1):
-            await Incoming({**SCOPE, "headers": [(b"content-length", b"3")]}, receive).whole()
+            await Incoming({**SCOPE, "headers": [(b"content-length", b"3")]}, receive, RequestMemory.of()).whole()
     assert str(refused.value) == "body did not arrive within 0 seconds"
 
 
@@ -121,7 +122,7 @@ async def test_a_body_is_read_once_however_often_it_is_asked_for() -> None:
     async def receive() -> Message:
         return left.pop()
 
-    incoming = Incoming(SCOPE, receive)
+    incoming = Incoming(SCOPE, receive, RequestMemory.of())
     assert await incoming.whole() is await incoming.whole()
 
 
@@ -129,5 +130,61 @@ def test_the_first_header_of_a_name_counts() -> None:
     async def receive() -> Message:
         raise AssertionError
 
-    incoming = Incoming(SCOPE, receive)
+    incoming = Incoming(SCOPE, receive, RequestMemory.of())
     assert (incoming.header(b"host"), incoming.header(b"cookie")) == (b"localhost", None)
+
+
+class TestMemory:
+    """Bodies are read at the expense of a budget."""
+
+    @staticmethod
+    def incoming(memory: RequestMemory, *pieces: bytes, address: str = "192.0.2.1") -> Incoming:
+        left = [piece(each) for each in pieces]
+
+        async def receive() -> Message:
+            return left.pop(0) if left else piece(b"", more=False)
+
+        return Incoming({**SCOPE, "client": (address, 1)}, receive, memory)
+
+    async def test_what_unauthenticated_callers_hold_is_bounded_together(self) -> None:
+        memory = RequestMemory.of(unauthenticated=4 * MIB)
+        held = []
+        for host in range(10):
+            held.append(self.incoming(memory, b"x" * MIB, address=f"192.0.2.{host}"))
+            if host < 4:
+                await held[-1].whole()
+            else:
+                with pytest.raises(Throttled):
+                    await held[-1].whole()
+        for each in held:
+            each.release()
+        assert memory.unauthenticated.used == 0
+        await self.incoming(memory, b"x" * MIB).whole()
+
+    async def test_one_address_leaves_half_to_others(self) -> None:
+        memory = RequestMemory.of(unauthenticated=4 * MIB)
+        for _ in range(2):
+            await self.incoming(memory, b"x" * MIB).whole()
+        with pytest.raises(Throttled):
+            await self.incoming(memory, b"x" * MIB).whole()
+        await self.incoming(memory, b"x" * MIB, address="192.0.2.2").whole()
+
+    async def test_small_bodies_are_read_whatever_others_hold(self) -> None:
+        memory = RequestMemory.of(unauthenticated=0)
+        assert len((await self.incoming(memory, b"x" * FREE_BYTES).whole()).body) == FREE_BYTES
+
+    async def test_authenticated_callers_have_a_budget_of_their_own(self) -> None:
+        memory = RequestMemory.of(unauthenticated=0, authenticated=4 * MIB)
+        incoming = self.incoming(memory, b"x" * MIB)
+        incoming.authenticated("123456789012")
+        await incoming.whole()
+        assert (memory.unauthenticated.used, memory.authenticated.used) == (0, MIB - FREE_BYTES)
+        incoming.release()
+        assert memory.authenticated.used == 0
+
+    async def test_a_body_that_is_read_changes_over_when_its_signature_is_verified(self) -> None:
+        memory = RequestMemory.of(unauthenticated=4 * MIB, authenticated=4 * MIB)
+        incoming = self.incoming(memory, b"x" * MIB)
+        await incoming.whole()
+        incoming.authenticated("123456789012")
+        assert (memory.unauthenticated.used, memory.authenticated.used) == (0, MIB - FREE_BYTES)

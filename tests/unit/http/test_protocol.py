@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from thingmint.http import protocol
+from thingmint.http.connection_limits import AddressLimits, Limits, Place
+from thingmint.http.memory import MIB, RequestMemory
 from thingmint.http.protocol import HEAD_TIMEOUT, MAX_HEAD_BYTES, LimitedProtocol
+from thingmint.http.transport import STALL_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -29,7 +31,9 @@ class FakeTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 50000), "sockname": ("127.0.0.1", 8080)})
         self.written = bytearray()
-        self.closed = False
+        self.closed = self.aborted = False
+        self.reads = True
+        self.unsent = 0
 
     def write(self, data: Any) -> None:
         assert not self.closed
@@ -42,10 +46,19 @@ class FakeTransport(asyncio.Transport):
         return self.closed
 
     def pause_reading(self) -> None:
-        pass
+        self.reads = False
 
     def resume_reading(self) -> None:
+        self.reads = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def abort(self) -> None:
+        self.closed = self.aborted = True
 
 
 class FakeTimer:
@@ -83,7 +96,7 @@ class FakeLoop:
 class Connection:
     """One connection to a server whose application answers with what it was asked."""
 
-    def __init__(self, state: ServerState | None = None) -> None:
+    def __init__(self, memory: RequestMemory | None = None) -> None:
         self.requests: list[Message] = []
         config = uvicorn.Config(
             self._app,
@@ -97,9 +110,13 @@ class Connection:
         )
         config.load()
         self.loop = FakeLoop()
-        self.state = state or ServerState()
+        self.state = ServerState()
+        self.memory = memory or RequestMemory.of()
+        self.limits = AddressLimits(Limits())
+        place = self.limits.admit("127.0.0.1")
+        assert isinstance(place, Place)
         loop: Any = self.loop
-        self.protocol = LimitedProtocol(config, self.state, {}, loop)
+        self.protocol = LimitedProtocol(config, self.state, self.memory, place, loop)
         self.transport = FakeTransport()
         self.protocol.connection_made(self.transport)
         self.held: asyncio.Event | None = None
@@ -315,23 +332,127 @@ class TestTime:
         assert connection.state.connections == set()
 
 
-class TestConnections:
-    async def test_there_is_a_cap(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(protocol, "_MAX_CONNECTIONS", 2)
-        state = ServerState()
-        first, second, third = (Connection(state) for _ in range(3))
-        check(third, 503, "Too many connections are open", "ServiceUnavailableException")
-        await third.receive(GET)
-        assert third.requests == []
-        await first.receive(GET)
-        assert len(first.requests) == 1
-        third.protocol.connection_lost(None)
-        second.protocol.connection_lost(None)
-        fourth = Connection(state)
-        await fourth.receive(GET)
-        assert len(fourth.requests) == 1
-        for connection in (first, fourth):
+class TestPipelining:
+    """Requests that are sent before the answer to the one before."""
+
+    async def settle(self) -> None:
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+    async def test_all_are_answered_in_turn(self, connection: Connection) -> None:
+        sent = b"".join(GET.replace(b"/a", b"/%d" % number) for number in range(300))
+        await connection.receive(sent[:7000], sent[7000:7001], sent[7001:])
+        for _ in range(30):
+            await self.settle()
+        assert [request["raw_path"] for request in connection.requests] == [b"/%d" % number for number in range(300)]
+        assert connection.transport.reads
+
+    @pytest.mark.parametrize("body", [b"", b"hello", b"\n\n" * 200])
+    async def test_bodies_between_them(self, connection: Connection, body: bytes) -> None:
+        plain = GET.replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % len(body)) + body
+        chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+        chunked = GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n") + chunk + b"0\r\n\r\n"
+        for size in (1, 100, 10**6):
+            connection.requests.clear()
+            sent = (plain + chunked + GET) * 4
+            await connection.receive(*(sent[start : start + size] for start in range(0, len(sent), size)))
+            await self.settle()
+            assert [request["body"] for request in connection.requests] == [body, body, b""] * 4
+
+    async def test_few_are_parsed_before_the_first_is_answered(self, connection: Connection) -> None:
+        connection.held = asyncio.Event()
+        await connection.receive(GET * 2000)
+        assert not connection.transport.reads
+        assert len(connection.protocol.pipeline) < 12
+        connection.held.set()
+
+    async def test_answers_do_not_resume_reading_while_requests_wait(self, connection: Connection) -> None:
+        connection.held = asyncio.Event()
+        await connection.receive(GET * 200)
+        connection.held.set()
+        await asyncio.sleep(0)
+        assert connection.requests
+        assert not connection.transport.reads
+
+    async def test_nothing_is_parsed_while_the_peer_does_not_read(self, connection: Connection) -> None:
+        connection.protocol.pause_writing()
+        await connection.receive(GET)
+        assert connection.requests == []
+        assert not connection.transport.reads
+        connection.protocol.resume_writing()
+        await self.settle()
+        assert len(connection.requests) == 1
+        assert connection.transport.reads
+
+    async def test_what_waits_is_bounded_in_bytes_too(self) -> None:
+        memory = RequestMemory.of(unauthenticated=4 * MIB)
+        connection = Connection(memory)
+        connection.held = asyncio.Event()
+        await connection.receive(GET + b"x" * (3 * MIB))
+        connection.held.set()
+        await self.settle()
+        assert connection.transport.is_closing()
+        assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
+        connection.protocol.connection_lost(None)
+        assert memory.unauthenticated.used == 0
+
+    async def test_large_heads_are_bounded_together(self) -> None:
+        memory = RequestMemory.of(unauthenticated=300_000)
+        connections = [Connection(memory) for _ in range(3)]
+        for connection in connections:
+            await connection.receive(head(50_000)[:-2])
+        assert [connection.transport.is_closing() for connection in connections] == [False, True, True]
+        check(connections[1], 503, "Too many large requests are under way", "ServiceUnavailableException")
+        for connection in connections:
             connection.protocol.connection_lost(None)
+        assert memory.unauthenticated.used == 0
+
+
+class TestAnswersThatAreNotRead:
+    async def test_the_connection_ends(self, connection: Connection) -> None:
+        connection.transport.unsent = 100_000
+        connection.protocol.pause_writing()
+        connection.loop.advance(STALL_TIMEOUT - 1)
+        assert not connection.transport.aborted
+        connection.loop.advance(1)
+        assert connection.transport.aborted
+
+    async def test_a_peer_that_reads_slowly_is_served(self, connection: Connection) -> None:
+        await connection.receive(GET)
+        connection.transport.unsent = 1_000_000
+        connection.protocol.pause_writing()
+        for _ in range(10):
+            connection.transport.unsent -= 20_000
+            connection.loop.advance(STALL_TIMEOUT)
+        assert not connection.transport.is_closing()
+        connection.transport.unsent = 0
+        connection.protocol.resume_writing()
+        connection.loop.advance(74)
+        assert not connection.transport.is_closing()
+        connection.loop.advance(1)  # now it is idle, as any other
+        assert connection.transport.is_closing()
+
+    async def test_dripping_does_not_help(self, connection: Connection) -> None:
+        connection.transport.unsent = 1_000_000
+        connection.protocol.pause_writing()
+        connection.transport.unsent -= 100
+        connection.loop.advance(STALL_TIMEOUT)
+        assert connection.transport.aborted
+
+    async def test_nor_does_a_last_answer_wait_for_ever(self, connection: Connection) -> None:
+        connection.transport.unsent = 1000
+        await connection.receive(b"nonsense\r\n\r\n")
+        assert not connection.transport.aborted
+        connection.loop.advance(STALL_TIMEOUT)
+        assert connection.transport.aborted
+
+
+class TestPlaces:
+    async def test_a_place_is_held_until_the_connection_is_lost(self) -> None:
+        connection = Connection()
+        assert (connection.limits.total, connection.limits.half_open) == (1, 0)
+        connection.protocol.connection_lost(None)
+        assert connection.limits.total == 0
 
 
 class TestMalformed:

@@ -11,7 +11,7 @@ import pytest
 from thingmint.access.audit import AuditedStore
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.iam import IamTokens
-from thingmint.access.throttle import Rate, Throttle
+from thingmint.access.throttle import FailureThrottle, Rate, Throttle
 from thingmint.domain.errors import NotFound, Throttled, Unauthenticated
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load
@@ -39,7 +39,7 @@ class Caller:
         )
         store = AuditedStore(world.store, world.clock)
         throttle = Throttle(Rate(0.001, burst), {}, lambda: 0.0)
-        self.api = YandexApi(parts, throttle, store, world.environment, world.clock)
+        self.api = YandexApi(parts, throttle, FailureThrottle(None), store, world.environment, world.clock)
         self.outcome = Outcome()
 
     async def call(self, label: str, *, token: bool = True, **fields: Any) -> Any:
