@@ -1,49 +1,57 @@
-"""What is to happen at a time, on one heap."""
+"""What is to happen at a time."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
+import math
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
 
-_SLACK = 64
-
-
 class Deadlines:
-    """One deadline per key; setting it anew moves it. Times are of the caller's clock."""
+    """One deadline per key; setting it anew moves it. Times are of the caller's clock.
 
-    __slots__ = ("_heap", "_live", "_numbers")
+    Kept by the second, to which ``due`` rounds them up, so that nothing here takes longer the more deadlines there are.
+    """
+
+    __slots__ = ("_due_at", "_next", "_seconds")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Hashable]] = []
-        self._live: dict[Hashable, tuple[int, Callable[[], None]]] = {}
-        self._numbers = itertools.count()
+        self._seconds: dict[int, OrderedDict[Hashable, Callable[[], None]]] = {}
+        self._due_at: dict[Hashable, float] = {}
+        self._next = 0  # no deadline is before this second
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._due_at)
 
     def set(self, key: Hashable, at: float, action: Callable[[], None]) -> None:
-        number = next(self._numbers)
-        self._live[key] = (number, action)
-        heapq.heappush(self._heap, (at, number, key))
-        if len(self._heap) > 2 * len(self._live) + _SLACK:  # a device that reconnects all the time leaves many behind
-            self._heap = [item for item in self._heap if self._is_live(item[1], item[2])]
-            heapq.heapify(self._heap)
+        self.clear(key)
+        second = math.ceil(at)
+        self._next = min(self._next, second) if self._due_at else second
+        self._due_at[key] = at
+        self._seconds.setdefault(second, OrderedDict())[key] = action
 
     def clear(self, key: Hashable) -> None:
-        self._live.pop(key, None)
+        at = self._due_at.pop(key, None)
+        if at is not None:
+            second = math.ceil(at)
+            del self._seconds[second][key]
+            if not self._seconds[second]:
+                del self._seconds[second]
+
+    def is_due(self, key: Hashable, now: float) -> bool:
+        return self._due_at.get(key, math.inf) <= now
 
     def due(self, now: float) -> Iterator[Callable[[], None]]:
         """The actions whose time has come, the earliest first; each is given once."""
-        while self._heap and self._heap[0][0] <= now:
-            _, number, key = heapq.heappop(self._heap)
-            if self._is_live(number, key):
-                yield self._live.pop(key)[1]
-
-    def _is_live(self, number: int, key: Hashable) -> bool:
-        live = self._live.get(key)
-        return live is not None and live[0] == number
+        while self._due_at and self._next <= now:
+            actions = self._seconds.get(self._next)
+            if actions is None:
+                self._next += 1
+                continue
+            key = next(iter(actions))
+            action = actions[key]
+            self.clear(key)
+            yield action

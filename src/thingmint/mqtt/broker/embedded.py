@@ -14,10 +14,13 @@ from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.broker.deadlines import Deadlines
 from thingmint.mqtt.broker.interface import Features
 from thingmint.mqtt.broker.limits import Bound, Budget, EmbeddedLimits
-from thingmint.mqtt.broker.router import Budgets, Router
+from thingmint.mqtt.broker.router import Account, Router
+from thingmint.mqtt.broker.session import Parts
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.slices import Slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Link, Message, Opening, Subscriber
@@ -39,8 +42,8 @@ class Usage:
 class EmbeddedBroker:
     """A Broker whose sessions, messages and retained messages end with the process.
 
-    It runs on the event loop's thread: every call is answered before it returns, and delivers to all who are
-    subscribed. What may call back while it is being called is said at Session.
+    It runs on the event loop's thread. A call that concerns few sessions or messages is answered before it returns;
+    the work of any other is done in ``slices``. What may call back while it is being called is said at Session.
     """
 
     def __init__(
@@ -48,7 +51,9 @@ class EmbeddedBroker:
         limits: EmbeddedLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
         tick: float = _TICK,
+        slices: Slices | None = None,
     ) -> None:
+        self._slices = slices or Slices()
         self._limits = limits or EmbeddedLimits()
         self._clock = clock
         self._tick = tick
@@ -56,10 +61,10 @@ class EmbeddedBroker:
         self._stopped = False
         self._deadlines = Deadlines()
         self._routers: dict[Scope, Router] = {}
-        self._budgets = Budgets(
-            Budget(Bound(self._limits.sessions, 0)), Budget(self._limits.queued), Budget(self._limits.retained)
-        )
-        self._accounts: WeakValueDictionary[str, Budgets] = WeakValueDictionary()  # as long as a router has them
+        self._sessions = Budget(Bound(self._limits.sessions, 0))
+        self._queued = Budget(self._limits.queued)
+        self._retained = Budget(self._limits.retained)
+        self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()  # as long as a router has them
 
     @property
     def features(self) -> Features:
@@ -67,7 +72,7 @@ class EmbeddedBroker:
 
     @property
     def usage(self) -> Usage:
-        sessions, queued, retained = self._budgets.sessions, self._budgets.queued, self._budgets.retained
+        sessions, queued, retained = self._sessions, self._queued, self._retained
         return Usage(
             sessions.count,
             Bound(queued.count, queued.size),
@@ -78,23 +83,21 @@ class EmbeddedBroker:
     async def open(self, opening: Opening, subscriber: Subscriber) -> Link:
         if self._stopped:
             raise Unavailable("The broker has stopped")
-        self.expire(self._clock())  # a session that should have ended by now is not resumed
         router = self._router(opening.scope)
         try:
             return router.open(opening, subscriber)
         finally:
             router.settle()
 
-    def publish(self, scope: Scope, message: Message) -> None:
-        if self._stopped:
-            return
+    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] | None = None) -> None:
+        done = done or _ignore
         router = self._routers.get(scope)
-        if router is None:
-            if not message.retain:
-                return
+        if router is None and message.retain and not self._stopped:
             router = self._router(scope)
-        router.publish(message, None)
-        router.settle()
+        if router is None or self._stopped:
+            done(Reason.NO_MATCHING_SUBSCRIBERS)
+        else:
+            router.publish_own(message, done)
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="embedded broker")
@@ -108,36 +111,40 @@ class EmbeddedBroker:
             self._task = None
         routers = list(self._routers.values())
         self._routers.clear()
-        for router in routers:
-            router.stop()
+        await self._slices.finish("", self, (step for router in routers for step in router.stop()))
 
-    def expire(self, now: float) -> None:
-        """Ends the sessions and the retained messages whose time has come."""
+    def expire(self, now: float) -> Iterator[None]:
+        """Ends the sessions and the retained messages whose time has come, one in each step."""
         for action in self._deadlines.due(now):
             action()
+            yield
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._tick)
-            self.expire(self._clock())
+            await self._slices.finish("", self, self.expire(self._clock()))
 
     def _router(self, scope: Scope) -> Router:
         router = self._routers.get(scope)
         if router is None:
             account = self._accounts.get(scope.account)
             if account is None:
-                account = self._accounts[scope.account] = self._new_account()
-            forget = partial(self._forget, scope)
-            router = self._routers[scope] = Router(self._limits, account, self._deadlines, self._clock, forget)
+                account = self._accounts[scope.account] = self._new_account(scope.account)
+            router = self._routers[scope] = Router(account, partial(self._forget, scope))
         return router
 
     def _forget(self, scope: Scope) -> None:
         self._routers.pop(scope, None)
 
-    def _new_account(self) -> Budgets:
-        limits, all_accounts = self._limits, self._budgets
-        return Budgets(
-            Budget(Bound(limits.sessions_per_account, 0), all_accounts.sessions),
-            Budget(limits.queued_per_account, all_accounts.queued),
-            Budget(limits.retained_per_account, all_accounts.retained),
+    def _new_account(self, name: str) -> Account:
+        limits = self._limits
+        queued = Budget(limits.queued_per_account, self._queued)
+        return Account(
+            Budget(Bound(limits.sessions_per_account, 0), self._sessions),
+            Budget(limits.retained_per_account, self._retained),
+            Parts(name, limits, queued, self._deadlines, self._slices, self._clock),
         )
+
+
+def _ignore(reason: Reason) -> None:
+    pass

@@ -128,8 +128,8 @@ class Broker(Protocol):
         """
         ...
 
-    def publish(self, scope: Scope, message: Message) -> None:
-        """A message of the gateway's own (a will, an event)."""
+    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] | None = None) -> None:
+        """A message of the gateway's own (a will, an event). ``done`` once there is nothing left to be done for it."""
         ...
 
     async def start(self) -> None: ...

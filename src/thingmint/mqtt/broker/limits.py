@@ -26,10 +26,11 @@ class EmbeddedLimits:
     sessions: int = 100_000
     sessions_per_account: int = 50_000
     subscriptions_per_session: int = 50
-    levels: int = 128  # of a filter or a retained topic: each costs memory
+    levels: int = 128  # of a filter or a retained topic: each costs memory or time
     queued: Bound = Bound(1_000_000, 256 * _MIB)
     queued_per_account: Bound = Bound(250_000, 64 * _MIB)
     queued_per_session: Bound = Bound(5_000, 16 * _MIB)  # all retained messages of an account fit, by their number
+    unsent_per_scope: int = 1_000  # messages of the gateway's own that are not yet given out
     retained: Bound = Bound(50_000, 128 * _MIB)
     retained_per_account: Bound = Bound(5_000, 32 * _MIB)
 
@@ -58,7 +59,8 @@ class Budget:
             budget.size += size
         return True
 
-    def give_back(self, size: int) -> None:
+    def give_back(self, size: int, count: int = 1) -> None:
+        """``size`` is that of all ``count`` together."""
         for budget in self.chain:
-            budget.count -= 1
+            budget.count -= count
             budget.size -= size

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from thingmint.mqtt.broker.interface import Message, Subscription
     from thingmint.mqtt.broker.router import Router
@@ -15,14 +17,19 @@ if TYPE_CHECKING:
 
 
 class EmbeddedLink:
-    """Once it is closed or lost, what it is asked for fails with UNSPECIFIED_ERROR and changes nothing."""
+    """Once it is closed or lost, what it is asked for fails with UNSPECIFIED_ERROR and changes nothing.
 
-    __slots__ = ("_router", "_session", "_session_present")
+    It is congested while a message of its device's is given out: so they keep their order, and few of them wait.
+    """
+
+    __slots__ = ("_answered", "_router", "_session", "_session_present", "_unanswered")
 
     def __init__(self, router: Router, session: Session, *, session_present: bool) -> None:
         self._router = router
         self._session = session
         self._session_present = session_present
+        self._unanswered = 0
+        self._answered: asyncio.Future[None] | None = None
 
     @property
     def session_present(self) -> bool:
@@ -30,7 +37,8 @@ class EmbeddedLink:
 
     def publish(self, message: Message, done: Callable[[Reason], None]) -> None:
         if self._session.link is self:
-            done(self._router.publish(message, self._session))
+            self._unanswered += 1
+            self._router.publish(message, self._session, partial(self._publish_answered, done))
         else:
             done(Reason.UNSPECIFIED_ERROR)
 
@@ -38,12 +46,9 @@ class EmbeddedLink:
         if self._session.link is not self:
             done([Reason.UNSPECIFIED_ERROR] * len(subscriptions))
             return
-        reasons, retained = self._router.subscribe(self._session, subscriptions)
+        reasons, send_retained = self._router.subscribe(self._session, subscriptions)
         done(reasons)
-        for message, size, expires_at in retained:
-            if self._session.link is not self:
-                return
-            self._session.send(message, size, expires_at, retained=True)
+        self._router.run_for(self._session, send_retained)
 
     def unsubscribe(self, filters: Sequence[str], done: Callable[[Sequence[Reason]], None]) -> None:
         if self._session.link is self:
@@ -51,8 +56,8 @@ class EmbeddedLink:
         else:
             done([Reason.UNSPECIFIED_ERROR] * len(filters))
 
-    def congestion(self) -> None:
-        """Everything is answered at once."""
+    def congestion(self) -> Coroutine[Any, Any, None] | None:
+        return self._until_answered() if self._unanswered else None
 
     def acknowledge(self, packet_id: int) -> None:
         if self._session.link is self:
@@ -60,7 +65,7 @@ class EmbeddedLink:
 
     def pause(self) -> None:
         if self._session.link is self:
-            self._session.flowing = False
+            self._session.pause()
 
     def resume(self) -> None:
         if self._session.link is self:
@@ -73,3 +78,16 @@ class EmbeddedLink:
     def close(self, *, discard: bool = False) -> None:
         if self._session.link is self:
             self._router.close(self._session, discard=discard)
+
+    def _publish_answered(self, done: Callable[[Reason], None], reason: Reason) -> None:
+        self._unanswered -= 1
+        done(reason)
+        if self._answered is not None and not self._unanswered:
+            self._answered.set_result(None)
+            self._answered = None
+
+    async def _until_answered(self) -> None:
+        while self._unanswered:
+            if self._answered is None:
+                self._answered = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._answered)

@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 from thingmint.mqtt.broker.messages import size_of
-from thingmint.mqtt.broker.topics import TopicTree
+from thingmint.mqtt.broker.topics import is_wildcard
+from thingmint.mqtt.protocol.topics import matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from thingmint.mqtt.broker.deadlines import Deadlines
     from thingmint.mqtt.broker.interface import Message
     from thingmint.mqtt.broker.limits import Budget
 
 
-_LEVEL_SIZE = 400  # bytes of a level's node in the tree, roughly
+_OVERHEAD = 400  # bytes of its places in here, roughly
+_SLACK = 64
+_BLOCK = 16  # messages that are held against a filter in one step
+
+_number = attrgetter("number")
+_first = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Retained:
+    """``number`` grows from one that was kept to the next."""
+
     message: Message
     size: int
     expires_at: float | None
     publisher: str | None  # its client id, or None for the gateway's own
+    number: int
 
 
 class RetainedMessages:
     """``emptied`` is called when the last one has expired; ``deadlines`` ends them."""
 
-    __slots__ = ("_budget", "_count", "_deadlines", "_emptied", "_levels", "_tree")
+    __slots__ = ("_budget", "_by_age", "_by_topic", "_deadlines", "_emptied", "_levels", "_number")
 
     def __init__(self, budget: Budget, deadlines: Deadlines, levels: int, emptied: Callable[[], None]) -> None:
         self._budget = budget
         self._deadlines = deadlines
         self._levels = levels
         self._emptied = emptied
-        self._tree: TopicTree[Retained] = TopicTree()
-        self._count = 0
+        self._by_topic: dict[str, Retained] = {}
+        self._by_age: list[tuple[int, str]] = []  # numbers and topics, the oldest first; of some that are gone, too
+        self._number = 0
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._by_topic)
+
+    @property
+    def newest(self) -> int:
+        """The number of the last one that was kept."""
+        return self._number
 
     def keep(self, message: Message, expires_at: float | None, publisher: str | None) -> bool:
         """In place of the topic's former one, which an empty payload only removes (MQTT 5, 3.3.1.3).
@@ -50,45 +67,73 @@ class RetainedMessages:
         False if there is no room; the former one is kept then.
         """
         topic = message.topic
-        former = self._tree.get(topic)
+        former = self._by_topic.get(topic)
         if not message.payload or message.properties.message_expiry == 0:  # which is over as soon as it is kept
             if former is not None:
                 self._remove(former)
             return True
-        levels = topic.count("/") + 1
-        if levels > self._levels:
+        if topic.count("/") >= self._levels:
             return False
-        size = size_of(message) + levels * _LEVEL_SIZE
+        size = size_of(message) + _OVERHEAD
         if former is not None:
             self._budget.give_back(former.size)
         if not self._budget.take(size):
             if former is not None:
                 self._budget.take(former.size)
             return False
-        if former is None:
-            self._count += 1
-        else:
+        if former is not None:
             self._deadlines.clear(former)
-        retained = Retained(message, size, expires_at, publisher)
-        self._tree.put(topic, retained)
+        self._number += 1
+        retained = self._by_topic[topic] = Retained(message, size, expires_at, publisher, self._number)
+        self._by_age.append((self._number, topic))
+        self._forget_gone()
         if expires_at is not None:
-            self._deadlines.set(retained, expires_at, partial(self._expire, retained))
+            self._deadlines.set(retained, expires_at, partial(self._remove_expired, retained))
         return True
 
-    def matching(self, filter: str, now: float) -> list[Retained]:
-        return [
-            retained
-            for retained in self._tree.matching(filter)
-            if retained.expires_at is None or retained.expires_at > now
-        ]
+    def matching(self, filter: str, newest: int, now: Callable[[], float]) -> Iterator[Retained | None]:
+        """Those that ``filter`` matches, the oldest first; None now and then, so that no step takes long.
+
+        What is kept, replaced or removed between two steps is neither skipped nor given twice. Those beyond the number
+        ``newest`` are left out: a subscriber gets them as live messages.
+        """
+        if not is_wildcard(filter):
+            exact = self._by_topic.get(filter)
+            if exact is not None and exact.number <= newest and _is_alive(exact, now()):
+                yield exact
+            return
+        number = 0
+        while True:
+            start = bisect_right(self._by_age, number, key=_first)
+            block = self._by_age[start : start + _BLOCK]
+            if not block:
+                return
+            for number, topic in block:
+                if number > newest:
+                    return
+                retained = self._by_topic.get(topic)
+                if retained is None or retained.number != number:
+                    continue
+                if matches(filter, topic) and _is_alive(retained, now()):
+                    yield retained
+            yield None
+
+    def _forget_gone(self) -> None:
+        if len(self._by_age) > 2 * len(self._by_topic) + _SLACK:
+            kept = sorted(self._by_topic.values(), key=_number)
+            self._by_age = [(retained.number, retained.message.topic) for retained in kept]
 
     def _remove(self, retained: Retained) -> None:
-        self._tree.remove(retained.message.topic)
-        self._count -= 1
+        del self._by_topic[retained.message.topic]
+        self._forget_gone()
         self._budget.give_back(retained.size)
         self._deadlines.clear(retained)
 
-    def _expire(self, retained: Retained) -> None:
+    def _remove_expired(self, retained: Retained) -> None:
         self._remove(retained)
-        if not self._count:
+        if not self._by_topic:
             self._emptied()
+
+
+def _is_alive(retained: Retained, now: float) -> bool:
+    return retained.expires_at is None or retained.expires_at > now

@@ -6,74 +6,74 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from thingmint.domain.errors import Throttled
+from thingmint.mqtt.broker.fan_out import FanOut
 from thingmint.mqtt.broker.link import EmbeddedLink
-from thingmint.mqtt.broker.messages import expires_at, shown, shown_as, size_of, with_remaining_expiry
+from thingmint.mqtt.broker.messages import expires_at, shown_as, with_remaining_expiry
 from thingmint.mqtt.broker.retained import RetainedMessages
 from thingmint.mqtt.broker.session import Session
-from thingmint.mqtt.broker.subscribers import Subscribers, merge, split_shared
+from thingmint.mqtt.broker.subscribers import Subscribers, split_shared
 from thingmint.mqtt.broker.topics import FilterTree
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from thingmint.mqtt.broker.deadlines import Deadlines
     from thingmint.mqtt.broker.interface import Message, Opening, Subscriber, Subscription
-    from thingmint.mqtt.broker.limits import Budget, EmbeddedLimits
-    from thingmint.mqtt.broker.session import Pending
+    from thingmint.mqtt.broker.limits import Budget
+    from thingmint.mqtt.broker.session import Parts, Pending
     from thingmint.mqtt.broker.subscribers import Share
 
 
-class Budgets:
-    """What an account holds, in all its regions."""
+class Account:
+    """What an account holds, in all its regions, and what its sessions share."""
 
-    __slots__ = ("__weakref__", "queued", "retained", "sessions")
+    __slots__ = ("__weakref__", "parts", "retained", "sessions")
 
-    def __init__(self, sessions: Budget, queued: Budget, retained: Budget) -> None:
+    def __init__(self, sessions: Budget, retained: Budget, parts: Parts) -> None:
         self.sessions = sessions
-        self.queued = queued
         self.retained = retained
+        self.parts = parts
 
 
 class Router:
-    """``emptied`` is called when it holds nothing any more."""
+    """``emptied`` is called when it holds nothing any more.
 
-    def __init__(
-        self,
-        limits: EmbeddedLimits,
-        budgets: Budgets,
-        deadlines: Deadlines,
-        clock: Callable[[], float],
-        emptied: Callable[[], None],
-    ) -> None:
-        self._limits = limits
-        self._budgets = budgets
-        self._deadlines = deadlines
-        self._clock = clock
+    Messages are given out one after the other, each in slices where it has many subscribers.
+    """
+
+    def __init__(self, account: Account, emptied: Callable[[], None]) -> None:
+        self._account = account
+        self._parts = account.parts
         self._emptied = emptied
         self._sessions: dict[str, Session] = {}
         self._filters: FilterTree[Subscribers] = FilterTree()
-        self._retained = RetainedMessages(budgets.retained, deadlines, limits.levels, self.settle)
+        parts = self._parts
+        self._retained = RetainedMessages(account.retained, parts.deadlines, parts.limits.levels, self.settle)
+        self._published = 0  # messages, since the start
+        self._fan_out: FanOut | None = None  # the one that is under way
+        self._unsent = 0  # of the gateway's own
 
     def settle(self) -> None:
-        if not self._sessions and not self._retained:
+        parts = self._parts
+        if not self._sessions and not self._retained and not parts.slices.has_waiting(parts.account, self):
             self._emptied()
 
     def open(self, opening: Opening, subscriber: Subscriber) -> EmbeddedLink:
         client_id = opening.client_id
         known = self._sessions.get(client_id)
+        if known is not None and self._parts.deadlines.is_due(known, self._parts.clock()):
+            self._end(known)  # it should have ended by now
+            known = None
         former = None if known is None else known.subscriber
         # A session without expiry ends with its connection (MQTT 5, 3.1.2.11.2), also with one that is taken over.
         if known is not None and not opening.clean_start and (former is None or known.expiry > 0):
             session = known
             session.detach()
-            self._deadlines.clear(session)
+            self._parts.deadlines.clear(session)
         else:
-            if known is None and not self._budgets.sessions.take(0):
+            if known is None and not self._account.sessions.take(0):
                 raise Throttled("Too many sessions")
-            session = Session(
-                client_id, self._limits.queued_per_session, self._budgets.queued, self._deadlines, self._clock
-            )
+            session = Session(client_id, self._parts)
             self._sessions[client_id] = session
             if known is not None:
                 self._dismantle(known)
@@ -85,69 +85,79 @@ class Router:
         return link
 
     def set_expiry(self, session: Session, seconds: int) -> None:
-        session.expiry = min(seconds, self._limits.expiry)
+        session.expiry = min(seconds, self._parts.limits.expiry)
 
     def close(self, session: Session, *, discard: bool) -> None:
         if discard or session.expiry == 0:
             self._end(session)
             return
         session.detach()
-        self._deadlines.set(session, self._clock() + session.expiry, partial(self._end, session))
+        self._parts.deadlines.set(session, self._parts.clock() + session.expiry, partial(self._end, session))
 
-    def stop(self) -> None:
+    def stop(self) -> Iterator[None]:
         """Ends every connection; nothing is handed on."""
-        sessions = list(self._sessions.values())
-        self._sessions.clear()
-        for session in sessions:
+        while self._sessions:
+            _, session = self._sessions.popitem()
             subscriber = session.subscriber
             session.end()
-            self._budgets.sessions.give_back(0)
+            self._account.sessions.give_back(0)
             if subscriber is not None:
                 subscriber.lost(Reason.SERVER_SHUTTING_DOWN)
+            yield
 
-    def publish(self, message: Message, publisher: Session | None) -> Reason:
-        """QUOTA_EXCEEDED if it could not be retained, and was then given to nobody, or if nobody had room for it."""
-        expiry = None
-        if message.properties.message_expiry is not None:
-            expiry = expires_at(message, self._clock())
-        if message.retain and not self._retained.keep(message, expiry, publisher.client_id if publisher else None):
-            return Reason.QUOTA_EXCEEDED
-        matching = self._filters.matching(message.topic)
-        if not matching:
-            return Reason.NO_MATCHING_SUBSCRIBERS if message.qos else Reason.SUCCESS
-        size = size_of(message) if message.qos else 0  # at QoS 0 hardly ever needed
-        taken = refused = False
-        for session, subscription in _recipients(matching, publisher):
-            if subscription.no_local and session is publisher:
-                continue
-            if session.send(shown(message, subscription), size, expiry):
-                taken = True
-            else:
-                refused = True
-        for subscribers in matching:
-            for group in tuple(subscribers.groups.values()):
-                if group.send(message, size, expiry):
-                    taken = True
-                else:
-                    refused = True
-        if taken or not message.qos:
-            return Reason.SUCCESS
-        return Reason.QUOTA_EXCEEDED if refused else Reason.NO_MATCHING_SUBSCRIBERS
+    def publish(self, message: Message, publisher: Session | None, done: Callable[[Reason], None]) -> None:
+        """``done`` with QUOTA_EXCEEDED if it could not be retained, and was then given to nobody, or if nobody had
+        room for it."""
+        self._run(self._publish(message, publisher, done))
+
+    def publish_own(self, message: Message, done: Callable[[Reason], None]) -> None:
+        """A message of the gateway's, which nothing holds back: beyond a bound it is refused."""
+        if self._unsent >= self._parts.limits.unsent_per_scope:
+            done(Reason.QUOTA_EXCEEDED)
+            return
+        self._unsent += 1
+
+        def sent(reason: Reason) -> None:
+            self._unsent -= 1
+            done(reason)
+
+        self.publish(message, None, sent)
+
+    def _publish(self, message: Message, publisher: Session | None, done: Callable[[Reason], None]) -> Iterator[None]:
+        answer = Reason.UNSPECIFIED_ERROR
+        try:
+            now = self._parts.clock()
+            name = publisher.client_id if publisher is not None else None
+            if message.retain and not self._retained.keep(message, expires_at(message, now), name):
+                answer = Reason.QUOTA_EXCEEDED
+                return
+            self._published += 1
+            matching = self._filters.matching(message.topic)
+            fan_out = self._fan_out = FanOut(message, self._published, matching, publisher, now)
+            yield from fan_out.run()
+            answer = fan_out.answer
+        finally:
+            self._fan_out = None
+            done(answer)
+            self.settle()
 
     def subscribe(
         self, session: Session, subscriptions: Sequence[Subscription]
-    ) -> tuple[Sequence[Reason], Sequence[tuple[Message, int, float | None]]]:
-        """With the retained messages to be sent now: each with its size and the time of its expiry."""
+    ) -> tuple[Sequence[Reason], Iterator[None]]:
+        """With the work of sending the retained messages."""
+        if self._fan_out is not None:
+            self._fan_out.reach(session)  # it was published before
         reasons = []
-        retained = []
+        wanted = []
+        limits = self._parts.limits
         for subscription in subscriptions:
             filter = subscription.filter
             group, topics = split_shared(filter)
             known = filter in session.subscriptions
-            if not known and len(session.subscriptions) >= self._limits.subscriptions_per_session:
+            if not known and len(session.subscriptions) >= limits.subscriptions_per_session:
                 reasons.append(Reason.QUOTA_EXCEEDED)
                 continue
-            if topics.count("/") >= self._limits.levels:
+            if topics.count("/") >= limits.levels:
                 reasons.append(Reason.QUOTA_EXCEEDED)
                 continue
             subscribers = self._filters.get(topics)
@@ -160,8 +170,8 @@ class Router:
             if group is None and (
                 subscription.retain_handling == 0 or (subscription.retain_handling == 1 and not known)
             ):
-                retained.extend(self._retained_for(session, subscription))
-        return reasons, retained
+                wanted.append(subscription)
+        return reasons, self._send_retained(session, session.link, wanted, self._retained.newest)
 
     def unsubscribe(self, session: Session, filter: str) -> Reason:
         if session.subscriptions.pop(filter, None) is None:
@@ -174,42 +184,54 @@ class Router:
             self._filters.remove(topics)
         return Reason.SUCCESS
 
-    def _retained_for(self, session: Session, subscription: Subscription) -> list[tuple[Message, int, float | None]]:
-        now = self._clock()
-        found = []
-        for retained in self._retained.matching(subscription.filter, now):
-            if subscription.no_local and retained.publisher == session.client_id:
-                continue
-            # Shown as retained whatever the subscription says of live ones (MQTT 5, 3.3.1.3).
-            message = shown_as(retained.message, min(retained.message.qos, subscription.qos), retain=True)
-            message = with_remaining_expiry(message, retained.expires_at, now)
-            found.append((message, retained.size, retained.expires_at))
-        return found
+    def _send_retained(
+        self, session: Session, link: object, wanted: Sequence[Subscription], newest: int
+    ) -> Iterator[None]:
+        """Until the link is closed or the filter unsubscribed; another SUBSCRIBE of it begins anew."""
+        for subscription in wanted:
+            filter = subscription.filter
+            for retained in self._retained.matching(filter, newest, self._parts.clock):
+                if session.link is not link or session.subscriptions.get(filter) is not subscription:
+                    break
+                if retained is not None and not (subscription.no_local and retained.publisher == session.client_id):
+                    # Shown as retained whatever the subscription says of live ones (MQTT 5, 3.3.1.3).
+                    message = shown_as(retained.message, min(retained.message.qos, subscription.qos), retain=True)
+                    message = with_remaining_expiry(message, retained.expires_at, self._parts.clock())
+                    session.send(message, retained.size, retained.expires_at, retained=True)
+                yield
+
+    def run_for(self, session: Session, work: Iterator[None]) -> None:
+        """In slices, fairly between the account's sessions."""
+        self._parts.slices.run(self._parts.account, session, work)
+
+    def _run(self, work: Iterator[None]) -> None:
+        self._parts.slices.run(self._parts.account, self, work)
 
     def _end(self, session: Session) -> None:
         del self._sessions[session.client_id]
-        self._budgets.sessions.give_back(0)
+        self._account.sessions.give_back(0)
         self._dismantle(session)
         self.settle()
 
     def _dismantle(self, session: Session) -> None:
-        self._deadlines.clear(session)
+        self._parts.deadlines.clear(session)
         for filter in tuple(session.subscriptions):
             self.unsubscribe(session, filter)
-        now = self._clock()
-        for pending in session.end():
-            if pending.share is not None and (pending.expires_at is None or pending.expires_at > now):
-                self._hand_on(pending.share, pending)
+        shared = [pending for pending in session.end() if pending.share is not None]
+        if shared:
+            self._run(self._hand_on(shared))
 
-    def _hand_on(self, share: Share, pending: Pending) -> None:
+    def _hand_on(self, shared: Sequence[Pending]) -> Iterator[None]:
         """What one member of a group did not acknowledge is for another (MQTT 5, 4.8.2)."""
+        for pending in shared:
+            if pending.expires_at is None or pending.expires_at > self._parts.clock():
+                assert pending.share is not None
+                self._hand_on_one(pending.share, pending)
+            yield
+        self.settle()
+
+    def _hand_on_one(self, share: Share, pending: Pending) -> None:
         group, topics = split_shared(share.filter)
         subscribers = self._filters.get(topics)
         if group is not None and subscribers is not None and group in subscribers.groups:
             subscribers.groups[group].send(share.published, pending.size, pending.expires_at)
-
-
-def _recipients(matching: Sequence[Subscribers], publisher: Session | None) -> tuple[tuple[Session, Subscription], ...]:
-    """As they are now: whom a message is delivered to may change who is subscribed."""
-    recipients = matching[0].direct if len(matching) == 1 else merge(matching, publisher)
-    return tuple(recipients.items())

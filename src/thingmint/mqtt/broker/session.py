@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.mqtt.broker.limits import Budget
 from thingmint.mqtt.broker.messages import size_of, with_remaining_expiry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from thingmint.mqtt.broker.deadlines import Deadlines
     from thingmint.mqtt.broker.interface import Message, Subscriber, Subscription
-    from thingmint.mqtt.broker.limits import Bound
-    from thingmint.mqtt.broker.subscribers import Share
+    from thingmint.mqtt.broker.limits import EmbeddedLimits
+    from thingmint.mqtt.broker.subscribers import Share, ShareGroup
+    from thingmint.mqtt.slices import Slices
 
 
 _MAX_PACKET_ID = 65_535
 _SWEEP_INTERVAL = 30.0  # seconds for which what has expired may still take room
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What all sessions of an account share. Work in slices is ``account``'s."""
+
+    account: str
+    limits: EmbeddedLimits
+    queued: Budget
+    deadlines: Deadlines
+    slices: Slices
+    clock: Callable[[], float]
 
 
 class Pending:
@@ -43,10 +57,9 @@ class Session:
 
     __slots__ = (
         "_budget",
-        "_clock",
-        "_deadlines",
         "_in_flight",
         "_last_id",
+        "_parts",
         "_pumping",
         "_sweeping",
         "_unnumbered",
@@ -56,24 +69,25 @@ class Session:
         "ended",
         "expiry",
         "flowing",
+        "groups",
         "link",
+        "reached",
         "subscriber",
         "subscriptions",
     )
 
-    def __init__(
-        self, client_id: str, bound: Bound, parent: Budget, deadlines: Deadlines, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, client_id: str, parts: Parts) -> None:
         self.client_id = client_id
         self.subscriptions: dict[str, Subscription] = {}
+        self.groups: tuple[ShareGroup, ...] = ()
+        self.reached = 0  # the number of the last message that was given out to subscribers as far as this one
         self.expiry = 0
         self.ended = False
         self.link: object | None = None  # the connection that it has now
         self.subscriber: Subscriber | None = None
         self.flowing = False  # connected, resumed and not paused
-        self._budget = Budget(bound, parent)
-        self._deadlines = deadlines
-        self._clock = clock
+        self._budget = Budget(parts.limits.queued_per_session, parts.queued)
+        self._parts = parts
         # Lists, as what waits is bounded, and nearly always nothing does: an empty deque takes 760 bytes.
         self._waiting: list[Pending] = []  # QoS 1; those that were delivered before come first
         self._unnumbered: list[Pending] = []  # retained messages of QoS 0, which no window holds back
@@ -91,22 +105,19 @@ class Session:
 
     def detach(self) -> None:
         self.link = self.subscriber = None
-        self.flowing = False
+        self._flow(False)
         self._waiting[:0] = self._in_flight.values()
         self._in_flight.clear()
-        for pending in self._unnumbered:
-            self._budget.give_back(pending.size)
+        self._give_back_all(self._unnumbered)
         self._unnumbered.clear()
 
     def end(self) -> list[Pending]:
         """Forgets everything, and gives back what was not acknowledged."""
         self.detach()
         self.ended = True
-        self._deadlines.clear((self, "sweep"))
-        left = list(self._waiting)
-        self._waiting.clear()
-        for pending in left:
-            self._budget.give_back(pending.size)
+        self._parts.deadlines.clear((self, "sweep"))
+        left, self._waiting = self._waiting, []
+        self._give_back_all(left)
         return left
 
     def send(
@@ -145,9 +156,21 @@ class Session:
         if self._waiting:
             self._pump()
 
+    def pause(self) -> None:
+        self._flow(False)
+
     def resume(self) -> None:
-        self.flowing = True
+        self._flow(True)
         self._pump()
+
+    def _flow(self, flowing: bool) -> None:
+        self.flowing = flowing
+        for group in self.groups:
+            group.place(self)
+
+    def _give_back_all(self, pendings: list[Pending]) -> None:
+        if pendings:
+            self._budget.give_back(sum(pending.size for pending in pendings), len(pendings))
 
     def _send_unnumbered(self, message: Message, size: int, expires_at: float | None, *, retained: bool) -> bool:
         if self.flowing and not self._unnumbered:
@@ -161,10 +184,12 @@ class Session:
         return True
 
     def _pump(self) -> None:
-        """Delivers what may be delivered. Once at a time: the loop goes on with what a call from inside it freed."""
-        if self._pumping:
-            return
-        self._pumping = True
+        """Delivers what may be delivered. Once at a time: the work goes on with what was freed meanwhile."""
+        if not self._pumping and (self._waiting or self._unnumbered):
+            self._pumping = True
+            self._parts.slices.run(self._parts.account, self, self._deliver_waiting())
+
+    def _deliver_waiting(self) -> Iterator[None]:
         try:
             while self.flowing:
                 if self._unnumbered:
@@ -175,13 +200,14 @@ class Session:
                 else:
                     return
                 self._deliver_late(pending)
+                yield
         finally:
             self._pumping = False
 
     def _deliver_late(self, pending: Pending) -> None:
         message = pending.message
         if pending.expires_at is not None:
-            now = self._clock()
+            now = self._parts.clock()
             # One that was delivered before is delivered again, expired or not (MQTT 5, 4.4).
             if pending.expires_at <= now and pending.packet_id is None:
                 if message.qos:
@@ -205,11 +231,11 @@ class Session:
 
     def _sweep_later(self) -> None:
         self._sweeping = True
-        self._deadlines.set((self, "sweep"), self._clock() + _SWEEP_INTERVAL, self._sweep)
+        self._parts.deadlines.set((self, "sweep"), self._parts.clock() + _SWEEP_INTERVAL, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeping = False
-        now = self._clock()
+        now = self._parts.clock()
         kept: list[Pending] = []
         for pending in self._waiting:
             if pending.packet_id is not None or pending.expires_at is None:

@@ -1,7 +1,8 @@
-"""Trees of topic levels: which filters match a topic, and which topics a filter matches.
+"""A tree of topic levels: which filters match a topic.
 
 The wildcards are MQTT's (5, 4.7), but as at AWS ``a/#`` does not match ``a``. Topics and filters that come here are
-valid. No walk recurses, and none costs more than the nodes that it can reach.
+valid. No walk recurses, and none costs more than the nodes that it can reach: for a topic of n levels fewer than 2^n,
+which are 511 within AWS's limit of 7 slashes.
 """
 
 from __future__ import annotations
@@ -119,49 +120,3 @@ class FilterTree(Generic[T]):
             nodes = following
             reserved = False
         found.extend([node.value for node in nodes if node.value is not None])
-
-
-class TopicTree(Generic[T]):
-    """A map from topics to values, asked by filter."""
-
-    __slots__ = ("_levels",)
-
-    def __init__(self) -> None:
-        self._levels: _Levels[T] = _Levels()
-
-    def get(self, topic: str) -> T | None:
-        return self._levels.get(topic)
-
-    def put(self, topic: str, value: T) -> None:
-        self._levels.put(topic, value)
-
-    def remove(self, topic: str) -> None:
-        self._levels.remove(topic)
-
-    def matching(self, filter: str) -> list[T]:
-        """The values of the topics that ``filter`` matches, in no order."""
-        nodes = [self._levels.root]
-        for depth, level in enumerate(filter.split("/")):
-            if level not in ("+", "#"):
-                nodes = [child for node in nodes if (child := node.children.get(level)) is not None]
-                continue
-            nodes = [
-                child
-                for node in nodes
-                for name, child in node.children.items()
-                if depth > 0 or not name.startswith("$")
-            ]
-            if level == "#":
-                return _values_below(nodes)
-        return [node.value for node in nodes if node.value is not None]
-
-
-def _values_below(nodes: list[_Node[T]]) -> list[T]:
-    """Of ``nodes`` themselves too."""
-    found = []
-    while nodes:
-        node = nodes.pop()
-        if node.value is not None:
-            found.append(node.value)
-        nodes.extend(node.children.values())
-    return found

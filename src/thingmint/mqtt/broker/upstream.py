@@ -25,6 +25,8 @@ from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from thingmint.mqtt.broker.interface import Message, Opening, Subscriber
     from thingmint.mqtt.broker.upstream_connection import UpstreamConnection
     from thingmint.mqtt.protocol.packets import Version
@@ -105,13 +107,16 @@ class UpstreamBroker:
             raise Unavailable("Another connection took the session over")
         return link
 
-    def publish(self, scope: Scope, message: Message) -> None:
+    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] | None = None) -> None:
+        """The bounds of what waits for the broker are the publisher's."""
         names = Names(scope, self._upstream.dialect)
         topic = names.topic(message.topic)
         if topic is None:
             _log.warning("a message has a topic that the broker would not take", topic=message.topic)
         elif not self._stopped:
             self._publisher.publish(scope.account, topic, message, names)
+        if done is not None:
+            done(Reason.SUCCESS)
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="upstream broker")

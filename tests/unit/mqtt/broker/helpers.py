@@ -10,6 +10,7 @@ from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.interface import Broker, Message, Opening, QoS, Subscription
 from thingmint.mqtt.broker.limits import EmbeddedLimits
 from thingmint.mqtt.protocol.packets import MessageProperties
+from thingmint.mqtt.slices import Slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -43,6 +44,31 @@ def answer_of(coroutine: Coroutine[Any, Any, Answer]) -> Answer:
     raise AssertionError("it awaits")
 
 
+class Turns:
+    """The event loop's turns, which come when the test has them come."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[], None]] = []
+
+    def __call__(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+
+    def one(self) -> bool:
+        """Whether there was anything to do."""
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+        return bool(callbacks)
+
+    def all(self) -> int:
+        """Until nothing is left to do; how many there were."""
+        return len(list(iter(self.one, False)))
+
+
+TURNS = Turns()
+"""Of the brokers of ``broker_with``: each call of a device is done when it returns."""
+
+
 class Device:
     """Connected and resumed from the beginning. ``on_deliver`` is called with what it got, from inside ``deliver``."""
 
@@ -65,6 +91,7 @@ class Device:
         self.link: Link = answer_of(broker.open(opening, self))
         if resume:
             self.link.resume()
+        TURNS.all()
 
     def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
         got = Got(message, packet_id, again)
@@ -90,10 +117,12 @@ class Device:
         for got in list(self.got):
             if got.packet_id is not None:
                 self.link.acknowledge(got.packet_id)
+        TURNS.all()
 
     def publish(self, topic: str, text: str = "m", qos: QoS = 1, *, retain: bool = False, **properties: Any) -> Reason:
         answers: list[Reason] = []
         self.link.publish(message(topic, text, qos, retain=retain, **properties), answers.append)
+        TURNS.all()
         (answer,) = answers
         return answer
 
@@ -104,12 +133,14 @@ class Device:
     def subscribe_all(self, subscriptions: Sequence[Subscription]) -> Sequence[Reason]:
         answers: list[Sequence[Reason]] = []
         self.link.subscribe(subscriptions, answers.append)
+        TURNS.all()
         (answer,) = answers
         return answer
 
     def unsubscribe(self, *filters: str) -> Sequence[Reason]:
         answers: list[Sequence[Reason]] = []
         self.link.unsubscribe(filters, answers.append)
+        TURNS.all()
         (answer,) = answers
         return answer
 
@@ -121,7 +152,12 @@ def message(topic: str, text: str = "m", qos: QoS = 1, *, retain: bool = False, 
 
 
 def broker_with(clock: FakeMonotonic | None = None, **limits: Any) -> EmbeddedBroker:
-    return EmbeddedBroker(EmbeddedLimits(**limits), clock or FakeMonotonic())
+    return EmbeddedBroker(EmbeddedLimits(**limits), clock or FakeMonotonic(), slices=Slices(TURNS, lambda: 0.0))
+
+
+def expire(broker: EmbeddedBroker, now: float) -> None:
+    for _ in broker.expire(now):
+        pass
 
 
 def naive_match(filter: str, topic: str) -> bool:

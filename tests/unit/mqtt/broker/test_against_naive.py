@@ -18,7 +18,7 @@ from thingmint.domain.arns import Scope
 from thingmint.mqtt.broker.interface import QoS, Subscription
 from thingmint.mqtt.protocol.reasons import Reason
 
-from .helpers import ELSEWHERE, HERE, Device, broker_with, message, naive_match
+from .helpers import ELSEWHERE, HERE, Device, broker_with, expire, message, naive_match
 
 Who = tuple[Scope, str]
 Expected = tuple[str, int, bool, bool]  # text, QoS, retain, again
@@ -72,12 +72,30 @@ class NaiveSession:
             self.under_way += 1
 
 
+@dataclass
+class NaiveGroup:
+    """Client ids, the next one's first; ``waiting`` are those at QoS 1 to which nothing flows."""
+
+    flowing: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+
+    def place(self, client_id: str, session: NaiveSession | None, filter: str) -> None:
+        wanted = None
+        if session is not None and (subscription := session.subscriptions.get(filter)) is not None:
+            wanted = self.flowing if session.flowing else self.waiting if subscription.qos else None
+        for each in (self.flowing, self.waiting):
+            if each is not wanted and client_id in each:
+                each.remove(client_id)
+        if wanted is not None and client_id not in wanted:
+            wanted.append(client_id)
+
+
 class NaiveBroker:
     def __init__(self, clock: FakeMonotonic) -> None:
         self.clock = clock
         self.sessions: dict[Who, NaiveSession] = {}
         self.retained: dict[tuple[Scope, str], tuple[NaiveMessage, str]] = {}
-        self.groups: dict[tuple[Scope, str], list[str]] = {}  # the next one's client id stands first
+        self.groups: dict[tuple[Scope, str], NaiveGroup] = {}
 
     def send(
         self, session: NaiveSession, out: NaiveMessage, retain: bool, share: tuple[str, NaiveMessage] | None
@@ -110,45 +128,52 @@ class NaiveBroker:
             qos = min(out.qos, max(subscription.qos for subscription in matching))
             retain = out.retain and any(subscription.retain_as_published for subscription in matching)
             self.send(session, NaiveMessage(out.topic, out.text, qos, retain, out.expires_at), retain, None)
-        for (where, filter), members in list(self.groups.items()):
-            if where == scope and members and naive_match(filter.split("/", 2)[2], out.topic):
+        for where, filter in list(self.groups):
+            if where == scope and self.has_members(scope, filter) and naive_match(filter.split("/", 2)[2], out.topic):
                 matched = True
                 self.share_out(scope, filter, out)
         return matched
 
+    def has_members(self, scope: Scope, filter: str) -> bool:
+        return any(who[0] == scope and filter in session.subscriptions for who, session in self.sessions.items())
+
+    def place(self, who: Who) -> None:
+        """To be called when something about ``who`` has changed that groups go by."""
+        for (scope, filter), group in self.groups.items():
+            if scope == who[0]:
+                group.place(who[1], self.sessions.get(who), filter)
+
     def share_out(self, scope: Scope, filter: str, out: NaiveMessage) -> None:
-        members = self.groups[scope, filter]
-        chosen = [name for name in members if self.sessions[scope, name].flowing]
-        if not chosen and out.qos:
-            chosen = [name for name in members if self.sessions[scope, name].subscriptions[filter].qos]
+        group = self.groups[scope, filter]
+        chosen = group.flowing or (group.waiting if out.qos else [])
         if not chosen:
             return
-        place = members.index(chosen[0]) + 1
-        members[:] = members[place:] + members[:place]
-        session = self.sessions[scope, chosen[0]]
+        chosen.append(chosen.pop(0))
+        session = self.sessions[scope, chosen[-1]]
         qos = min(out.qos, session.subscriptions[filter].qos)
         retain = out.retain and session.subscriptions[filter].retain_as_published
         self.send(session, NaiveMessage(out.topic, out.text, qos, retain, out.expires_at), retain, (filter, out))
 
     def end(self, who: Who) -> None:
         session = self.sessions.pop(who)
-        for (scope, _), members in self.groups.items():
-            if scope == who[0] and who[1] in members:
-                members.remove(who[1])
+        self.place(who)
         for owed in session.owed:
-            if owed.share and owed.expires_at > self.clock.now and self.groups[who[0], owed.share[0]]:
+            if owed.share and owed.expires_at > self.clock.now:
                 self.share_out(who[0], *owed.share)
 
     def disconnect(self, who: Who, *, discard: bool) -> None:
         session = self.sessions[who]
         session.connected = session.flowing = False
         session.under_way = 0
+        self.place(who)
         session.ends_at = self.clock.now + session.expiry
         if discard or not session.expiry:
             self.end(who)
 
-    def expire(self) -> None:
+    def expire(self, only: Who | None = None) -> None:
         for who in sorted(self.sessions, key=lambda who: self.sessions[who].ends_at):
+            if only is not None and who != only:
+                continue
             if not self.sessions[who].connected and self.sessions[who].ends_at <= self.clock.now:
                 self.end(who)
 
@@ -172,7 +197,7 @@ class Brokers(RuleBasedStateMachine):
     )
     def connect(self, who: Who, clean_start: bool, expiry: int, window: int, resume: bool) -> None:
         former = self.devices.get(who)
-        self.naive.expire()
+        self.naive.expire(who)  # others' sessions end when they are swept
         known = self.naive.sessions.get(who)
         if known is not None and known.connected:
             self.naive.disconnect(who, discard=clean_start)
@@ -216,6 +241,7 @@ class Brokers(RuleBasedStateMachine):
     def pause_or_resume(self, who: Who, paused: bool) -> None:
         session = self.naive.sessions[who]
         session.flowing = not paused
+        self.naive.place(who)
         session.flush(self.clock.now)
         if paused:
             self.devices[who].link.pause()
@@ -233,8 +259,9 @@ class Brokers(RuleBasedStateMachine):
         subscription = Subscription(filter, qos, no_local and not shared, as_published, handling)  # type: ignore[arg-type]
         known = filter in session.subscriptions
         session.subscriptions[filter] = subscription
-        if shared and not known:
-            self.naive.groups.setdefault((who[0], filter), []).append(who[1])
+        if shared:
+            self.naive.groups.setdefault((who[0], filter), NaiveGroup())
+            self.naive.place(who)
         retained, publisher = self.naive.retained.get((who[0], filter), (None, None))
         if retained is not None and (handling == 0 or (handling == 1 and not known)):
             own = subscription.no_local and publisher == who[1]
@@ -249,8 +276,7 @@ class Brokers(RuleBasedStateMachine):
     def unsubscribe(self, data: st.DataObject, filter: str) -> None:
         who = data.draw(st.sampled_from(sorted(self.devices)))
         existed = self.naive.sessions[who].subscriptions.pop(filter, None) is not None
-        if existed and filter.startswith("$share/"):
-            self.naive.groups[who[0], filter].remove(who[1])
+        self.naive.place(who)
         expected = Reason.SUCCESS if existed else Reason.NO_SUBSCRIPTION_EXISTED
         assert self.devices[who].unsubscribe(filter) == [expected]
 
@@ -297,7 +323,7 @@ class Brokers(RuleBasedStateMachine):
     def pass_time(self, seconds: int, swept: bool) -> None:
         self.clock.now += seconds
         if swept:
-            self.broker.expire(self.clock.now)
+            expire(self.broker, self.clock.now)
             self.naive.expire()
 
     @invariant()
@@ -327,7 +353,7 @@ class Brokers(RuleBasedStateMachine):
         wanted = [owed for owed in all_owed if owed.device_has_seen_it or owed.expires_at > self.clock.now]
         assert len(wanted) <= self.broker.usage.queued.count <= len(all_owed)  # what expired may not be swept yet
         self.clock.now += 100
-        self.broker.expire(self.clock.now)
+        expire(self.broker, self.clock.now)
         assert self.broker.usage.sessions == 0
         assert (self.broker.usage.queued.count, self.broker.usage.queued.size) == (0, 0)
 

@@ -13,7 +13,7 @@ from thingmint.mqtt.broker.limits import Bound
 from thingmint.mqtt.broker.messages import size_of
 from thingmint.mqtt.protocol.reasons import Reason
 
-from .helpers import ELSEWHERE, HERE, Device, broker_with, message
+from .helpers import ELSEWHERE, HERE, Device, broker_with, expire, message
 
 SIZE = size_of(message("a", "12345"))
 PLENTY = Bound(1000, 1_000_000)
@@ -176,11 +176,11 @@ def test_what_has_expired_makes_room() -> None:
     clock.now += 2
     assert device.publish("a", "refused") is Reason.QUOTA_EXCEEDED
     clock.now += 28
-    broker.expire(clock.now)
+    expire(broker, clock.now)
     assert broker.usage.queued.count == 3
     assert device.publish("a", "later") is Reason.SUCCESS
     clock.now += 30
-    broker.expire(clock.now)
+    expire(broker, clock.now)
     assert broker.usage.queued.count == 3
     assert len(broker._deadlines) == 0  # nothing expires any more
     for _ in range(3):

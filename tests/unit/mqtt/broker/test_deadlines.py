@@ -1,18 +1,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
-from unittest import mock
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thingmint.mqtt.broker import deadlines as deadlines_module
 from thingmint.mqtt.broker.deadlines import Deadlines
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 KEYS = st.sampled_from("abcdefgh")
 STEPS = st.lists(
@@ -22,12 +15,6 @@ STEPS = st.lists(
     | st.tuples(st.just("due"), st.just(""), st.integers(0, 20)),
     max_size=40,
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def heap_is_rebuilt_often() -> Iterator[None]:
-    with mock.patch.object(deadlines_module, "_SLACK", 0):
-        yield
 
 
 @given(STEPS)
@@ -54,13 +41,13 @@ def test_against_naive(steps: list[tuple[str, str, int]]) -> None:
         assert len(deadlines) == len(naive)
 
 
-def test_moving_one_all_the_time_keeps_the_heap_small() -> None:
+def test_moving_one_all_the_time_leaves_nothing_behind() -> None:
     deadlines = Deadlines()
     done: list[int] = []
     deadlines.set("other", 7, partial(done.append, -1))
     for at in range(10_000, 0, -1):
         deadlines.set("key", at, partial(done.append, at))
-        assert len(deadlines._heap) <= 2 * 2 + 1
+        assert len(deadlines._seconds) <= 2
     for action in deadlines.due(10_000):
         action()
     assert done == [1, -1]
@@ -75,17 +62,14 @@ def test_an_action_may_set_another() -> None:
     assert done == ["b"]
 
 
-def test_order_outlives_a_rebuilding() -> None:
+def test_it_waits_for_the_whole_second_and_knows_what_is_due_before() -> None:
     deadlines = Deadlines()
-    done: list[int] = []
-    times = [number * 37 % 101 for number in range(100)]
-    for at in times:
-        deadlines.set(at, at, partial(done.append, at))
-    kept = [at for at in times if at % 3 == 1]
-    for at in set(times) - set(kept):
-        deadlines.clear(at)
-    deadlines.set(102, 102, partial(done.append, 102))
-    assert len(deadlines._heap) == len(kept) + 1
-    for action in deadlines.due(102):
+    done: list[str] = []
+    deadlines.set("a", 1.5, partial(done.append, "a"))
+    assert not deadlines.is_due("a", 1.4)
+    assert deadlines.is_due("a", 1.5)
+    assert list(deadlines.due(1.9)) == []
+    for action in deadlines.due(2):
         action()
-    assert done == [*sorted(kept), 102]
+    assert done == ["a"]
+    assert not deadlines.is_due("a", 2)

@@ -11,7 +11,7 @@ from thingmint.mqtt.broker.interface import QoS, Subscription
 from thingmint.mqtt.protocol.packets import MessageProperties
 from thingmint.mqtt.protocol.reasons import Reason
 
-from .helpers import HERE, Device, broker_with, message
+from .helpers import HERE, TURNS, Device, broker_with, expire, message
 
 
 @pytest.mark.parametrize(("published", "granted", "delivered"), [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1)])
@@ -191,6 +191,7 @@ def test_a_subscriber_may_acknowledge_at_once() -> None:
     for number in range(3_000):  # far more than the stack is deep
         device.publish("a", str(number))
     device.link.resume()
+    TURNS.all()
     assert device.texts == [str(number) for number in range(3_000)]
 
 
@@ -283,7 +284,7 @@ def test_what_was_delivered_before_is_delivered_again_though_it_expired() -> Non
     device.link.close()
     broker.publish(HERE, message("a", "expires unseen", message_expiry=10))
     clock.now += 60
-    broker.expire(clock.now)
+    expire(broker, clock.now)
     assert broker.usage.queued.count == 1
     again = Device(broker)
     assert [(got.again, got.message.properties.message_expiry) for got in again.got] == [(True, 0)]

@@ -8,7 +8,7 @@ from tests.unit.vectors import FakeMonotonic
 from thingmint.mqtt.broker.interface import QoS, Subscription
 from thingmint.mqtt.protocol.reasons import Reason
 
-from .helpers import HERE, Device, Got, broker_with, message
+from .helpers import HERE, Device, Got, broker_with, expire, message
 
 
 @pytest.mark.parametrize(("published", "granted", "delivered"), [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1)])
@@ -102,7 +102,7 @@ def test_they_expire(seconds: float, remaining: int | None, swept: bool) -> None
     device.publish("b", "stays", retain=True)
     clock.now += seconds
     if swept:
-        broker.expire(clock.now)
+        expire(broker, clock.now)
         assert broker.usage.retained.count == (2 if remaining else 1)
     device.subscribe("a")
     assert [got.message.properties.message_expiry for got in device.got] == ([remaining] if remaining else [])
@@ -117,11 +117,11 @@ def test_one_that_took_the_place_of_another_has_an_expiry_of_its_own() -> None:
     device.publish("a", "1", retain=True, message_expiry=10)
     device.publish("a", "2", retain=True)
     clock.now += 10
-    broker.expire(clock.now)
+    expire(broker, clock.now)
     device.publish("b", "3", retain=True, message_expiry=10)
     device.publish("b", "", retain=True)
     clock.now += 10
-    broker.expire(clock.now)
+    expire(broker, clock.now)
     device.subscribe("#")
     assert device.texts == ["2"]
     assert broker.usage.retained.count == 1

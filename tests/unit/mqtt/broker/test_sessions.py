@@ -7,7 +7,7 @@ import pytest
 from tests.unit.vectors import FakeMonotonic
 from thingmint.mqtt.protocol.reasons import Reason
 
-from .helpers import HERE, Device, broker_with, message
+from .helpers import HERE, Device, broker_with, expire, message
 
 
 def test_a_session_is_resumed() -> None:
@@ -152,14 +152,14 @@ def test_expiry(expiry: int, changed: int | None, seconds: float, present: bool,
     device = Device(broker, expiry=expiry)
     device.subscribe("a")
     clock.now += 100_000  # which does not count: it is connected
-    broker.expire(clock.now)
+    expire(broker, clock.now)
     if changed is not None:
         device.link.set_expiry(changed)
     device.link.close()
     broker.publish(HERE, message("a"))
     clock.now += seconds
     if swept:
-        broker.expire(clock.now)
+        expire(broker, clock.now)
         assert broker.usage.sessions == int(present)
         assert broker.usage.queued.count == int(present)
     again = Device(broker)
@@ -174,10 +174,10 @@ def test_a_session_that_is_resumed_does_not_expire_by_its_former_deadline() -> N
     clock.now += 5
     device = Device(broker, expiry=20)
     clock.now += 10
-    broker.expire(clock.now)
+    expire(broker, clock.now)
     device.link.close()
     clock.now += 19
-    broker.expire(clock.now)
+    expire(broker, clock.now)
     assert Device(broker).link.session_present
 
 
@@ -234,7 +234,7 @@ def test_the_broker_forgets_scopes_that_hold_nothing() -> None:
     device.link.close(discard=True)
     assert len(broker._routers) == 1
     clock.now += 5
-    broker.expire(clock.now)
+    expire(broker, clock.now)
     assert len(broker._routers) == 0
     broker.publish(HERE, message("a", "", retain=True))
     broker.publish(HERE, message("a"))
@@ -244,5 +244,5 @@ def test_the_broker_forgets_scopes_that_hold_nothing() -> None:
     kept.subscribe("a/+")
     kept.link.close()
     clock.now += 5
-    broker.expire(clock.now)
+    expire(broker, clock.now)
     assert len(broker._routers) == 0

@@ -8,7 +8,7 @@ from tests.unit.vectors import FakeMonotonic
 from thingmint.mqtt.broker.limits import Bound
 from thingmint.mqtt.protocol.reasons import Reason
 
-from .helpers import HERE, Device, broker_with, message
+from .helpers import HERE, Device, broker_with, expire, message
 
 
 def test_members_take_turns() -> None:
@@ -108,7 +108,7 @@ def test_what_a_member_did_not_acknowledge_goes_to_another_when_its_session_ends
         device.link.close()
         assert other.got == []  # it may come back
         clock.now += 10
-        broker.expire(clock.now)
+        expire(broker, clock.now)
     else:
         Device(broker, clean_start=how == "clean start")
     expected = ["2", "3", "waits"] if how == "expiry" else ["2", "3", "waits", "expires"]
