@@ -36,6 +36,8 @@ class DoorSettings:
     """Make key pairs for devices that ask over MQTT; without it they have to send a signing request."""
     suback_refusals: bool = False
     """MQTT 3.1.1: answer a refused subscription with 0x80, where AWS closes the connection."""
+    retained_on_wildcards: bool = False
+    """Send retained messages to filters with a wildcard, as MQTT says; AWS sends them to exact filters only."""
 
     @classmethod
     def of(cls, stored: Mapping[str, str]) -> DoorSettings:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from thingmint.mqtt.broker.interface import Message, Subscription
+from thingmint.mqtt.broker.topics import is_wildcard
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.provisioning import provisioning_request
 
@@ -117,8 +118,8 @@ class Session:
             self._host.fail(Reason.NOT_AUTHORIZED, "too much was refused")
             return None
         wanted = [
-            Subscription(r.filter, 1 if r.qos else 0, r.no_local, r.retain_as_published, r.retain_handling)
-            for r, answer in zip(event.requests, answers, strict=True)
+            self._subscription(request)
+            for request, answer in zip(event.requests, answers, strict=True)
             if answer is None
         ]
 
@@ -229,6 +230,12 @@ class Session:
             return Reason.QUOTA_EXCEEDED
         self._filters |= {request.filter}  # at once: the next one of this packet counts too
         return None
+
+    def _subscription(self, request: SubscriptionRequest) -> Subscription:
+        r = request
+        silent = is_wildcard(r.filter) and not self.admitted.settings.retained_on_wildcards
+        handling = 2 if silent else r.retain_handling  # 2 is none at all (MQTT 5, 3.8.3.1)
+        return Subscription(r.filter, 1 if r.qos else 0, r.no_local, r.retain_as_published, handling)
 
     async def _provision(self, request: ProvisioningRequest, payload: bytes) -> None:
         assert self._provisioning is not None

@@ -108,7 +108,7 @@ class Door:
     lax: Fleet
 
 
-LAX = {"check_validity": "false", "weak_keys": "true", "suback_refusals": "true"}
+LAX = {"check_validity": "false", "weak_keys": "true", "suback_refusals": "true", "retained_on_wildcards": "true"}
 
 
 def _made(*command: str | Path) -> Any:

@@ -165,7 +165,7 @@ def test_accounts_are_apart(door: Door) -> None:
         assert device.is_open  # not taken over
         device.subscribe("#", f"$share/g/{topic}")
         assert twin.publish(topic, b"theirs", retain=True) is NOBODY
-        twin.subscribe(f"$share/g/{topic}", "#")
+        twin.subscribe(f"$share/g/{topic}", topic)
         for _ in range(4):
             assert device.publish(topic, b"mine") is Reason.SUCCESS
         for _ in range(8):  # as a direct subscriber, and as the only member of its group
@@ -231,6 +231,25 @@ def test_retained_messages(mine: Fleet, version: Any) -> None:
         device.unsubscribe(topic)
         device.subscribe(topic)
         assert device.nothing_comes()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_retained_messages_for_wildcards(door: Door, version: Any) -> None:
+    """As at AWS they come to exact filters only; an account may choose MQTT's rule."""
+    for fleet, comes in ((door.mine, False), (door.lax, True)):
+        name = new_name("t")
+        with fleet.connected() as sender, fleet.connected(version=version) as device:
+            sender.publish(f"{name}/a", b"kept", retain=True)
+            device.subscribe(f"{name}/+", f"{name}/#")
+            if comes:
+                assert [device.receive().payload for _ in range(2)] == [b"kept"] * 2
+            sender.publish(f"{name}/a", b"live", retain=True)
+            live = device.receive()
+            assert (live.payload, live.retain) == (b"live", False)
+            device.subscribe(f"{name}/a")
+            assert device.receive().retain
+            assert device.nothing_comes()
+            sender.publish(f"{name}/a", b"", retain=True)
 
 
 def test_subscription_options(mine: Fleet) -> None:

@@ -35,7 +35,7 @@ class Workshop:
 
     def each_turn(self) -> list[int]:
         """How many steps each took."""
-        counts = []
+        counts: list[int] = []
         while True:
             before = len(self.done)
             if not self.turns.one():

@@ -10,6 +10,7 @@ from thingmint.mqtt.broker.deliveries import Deliveries
 from thingmint.mqtt.broker.upstream_connection import UpstreamConnection
 from thingmint.mqtt.protocol.packets import NO_PROPERTIES, SubscriptionRequest
 from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.protocol.topics import matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +44,7 @@ class UpstreamLink(UpstreamConnection):
         self._subscriber = subscriber
         self._deliveries = Deliveries(subscriber, names, connect.receive_maximum)
         self.must_discard = must_discard
+        self._retain_handling: dict[str, int] = {}  # by filter, where the broker speaks 3.1.1 and is not told
 
     def publish(self, message: Message, done: Callable[[Reason], None]) -> None:
         topic = self._names.topic(message.topic)
@@ -76,10 +78,14 @@ class UpstreamLink(UpstreamConnection):
             else:
                 refusals.append(None)
                 requests.append(SubscriptionRequest(name, s.qos, s.no_local, s.retain_as_published, s.retain_handling))
+                if self._connect.version == 4:
+                    self._retain_handling[s.filter] = s.retain_handling
         self._ask(requests, refusals, self._client.subscribe, done)
 
     def unsubscribe(self, filters: Sequence[str], done: Callable[[Sequence[Reason]], None]) -> None:
         names = [self._names.filter(filter) for filter in filters]
+        for filter in filters:
+            self._retain_handling.pop(filter, None)
         refusals = [Reason.NO_SUBSCRIPTION_EXISTED if name is None else None for name in names]
         self._ask([name for name in names if name is not None], refusals, self._client.unsubscribe, done)
 
@@ -101,11 +107,20 @@ class UpstreamLink(UpstreamConnection):
         self.end()
 
     def _on_publish(self, packet: Publish) -> None:
-        if self._deliveries.take(packet):
-            return
-        _log.warning("the broker sent a message of another's topic", topic=packet.topic)
+        if not (packet.retain and self._is_unwanted(packet.topic)):
+            if self._deliveries.take(packet):
+                return
+            _log.warning("the broker sent a message of another's topic", topic=packet.topic)
         if packet.packet_id is not None:
             self._client.acknowledge(packet.packet_id)
+
+    def _is_unwanted(self, name: str) -> bool:
+        """Of a retained message, of which 3.1.1 sends each that matches: whether no subscription is to get any."""
+        topic = self._names.local(name)
+        if topic is None:
+            return False
+        matching = {handling for filter, handling in self._retain_handling.items() if matches(filter, topic)}
+        return matching == {2}
 
     def _on_end(self, reason: Reason | None) -> None:
         self._deliveries.clear()

@@ -440,3 +440,23 @@ async def test_a_session_that_never_was_is_not_discarded() -> None:
         await broker_at(target).open(opening(clean_start=False), Collector())
     await settle()
     assert len(target.connects()) == 1
+
+
+@pytest.mark.parametrize("version", [4, 5])
+async def test_retained_messages_that_no_subscription_is_to_get(version: Any) -> None:
+    """3.1.1 has no way to ask for none, so what it sends is dropped; MQTT 5 is asked, and believed."""
+    link, transport, collector = await opened(FakeTarget(version))
+    link.resume()
+    link.subscribe([Subscription("w/+", 1, retain_handling=2), Subscription("w/exact", 1)], lambda _: None)
+    await settle()
+    for number, (topic, retain) in enumerate([("w/a", True), ("w/a", False), ("w/exact", True), ("other", True)], 1):
+        transport.say(Publish(f"{PREFIX}/{topic}", b"", 1, retain, packet_id=number))
+    await settle()
+    came = [(message.topic, message.retain) for message, _, _ in collector.received]
+    expected = [("w/a", True), ("w/a", False), ("w/exact", True), ("other", True)]
+    assert came == expected[1 if version == 4 else 0 :]
+    assert (PubAck(1) in transport.heard) is (version == 4)  # the broker need not send it again
+    link.unsubscribe(["w/+"], lambda _: None)
+    transport.say(Publish(f"{PREFIX}/w/a", b"", 0, True))
+    await settle()
+    assert collector.received[-1][0].topic == "w/a"
