@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from thingmint.domain.errors import InvalidParameters
-from thingmint.domain.templates.values import Values, authored, concat, join, split
+from thingmint.domain.templates.values import PIECE_COST, Values, authored, concat, join, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ class Scope(Protocol):
 
     def find(self, mapping: str, key: str, name: str) -> str | tuple[str, ...]: ...
 
-    def spend(self, characters: int) -> None:
+    def spend(self, cost: int) -> None:
         """Tells how much an expression is about to give: functions can multiply what they are given."""
         ...
 
@@ -57,7 +57,7 @@ class Ref:
 
     def text(self, scope: Scope) -> Value:
         value = scope.value_of(self.name)
-        scope.spend(len(value))
+        scope.spend(value.cost)
         return value
 
     def references(self) -> Iterator[str]:
@@ -85,7 +85,7 @@ class Join:
 
     def text(self, scope: Scope) -> Value:
         items = self.items.texts(scope)
-        scope.spend(sum(map(len, items.items)) + len(self.delimiter) * len(items.items))
+        scope.spend(sum(item.cost + len(self.delimiter) for item in items.items))
         return join(self.delimiter, items)
 
     def references(self) -> Iterator[str]:
@@ -99,7 +99,7 @@ class Split:
 
     def texts(self, scope: Scope) -> Values:
         source = self.source.text(scope)
-        scope.spend(len(source))
+        scope.spend(source.cost + PIECE_COST * str(source).count(self.delimiter))
         return split(source, self.delimiter)
 
     def references(self) -> Iterator[str]:
@@ -168,7 +168,7 @@ class Sub:
             authored(piece) if not position % 2 else own[piece] if piece in own else scope.value_of(piece)
             for position, piece in enumerate(self.pieces)
         ]
-        scope.spend(sum(map(len, values)))
+        scope.spend(sum(value.cost for value in values))
         return concat(values)
 
     def references(self) -> Iterator[str]:

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+PIECE_COST = 64
+"""What a piece, or an item of a list, takes besides its text, in characters."""
+
+
 class Piece(NamedTuple):
     """``parameter`` is the name of the one whose value the text is from, or None: the template's author wrote it."""
 
@@ -27,8 +31,9 @@ class Value:
     def __str__(self) -> str:
         return "".join(piece.text for piece in self.pieces)
 
-    def __len__(self) -> int:
-        return sum(len(piece.text) for piece in self.pieces)
+    @property
+    def cost(self) -> int:
+        return sum(len(piece.text) + PIECE_COST for piece in self.pieces)
 
     @property
     def parameter(self) -> str | None:
@@ -65,6 +70,7 @@ def join(delimiter: str, values: Values) -> Value:
 
 
 def split(value: Value, delimiter: str) -> Values:
+    """Gives an item more than the text has delimiters."""
     ends = list(accumulate(len(piece.text) for piece in value.pieces))
     items, start, divided_by = [], 0, None
     for part in str(value).split(delimiter):
