@@ -14,11 +14,12 @@ from thingmint.domain.policies.decisions import (
     Reason,
     StatementRef,
 )
-from thingmint.domain.policies.evaluation import evaluate, evaluate_all, evaluate_any, explain
+from thingmint.domain.policies.evaluation import MAX_FINDINGS, evaluate, evaluate_all, evaluate_any, explain
 from thingmint.domain.policies.requests import ContextValue, Principal, Request, Scalar
 from thingmint.domain.policies.statements import Kind, Policy
 
 __all__ = [
+    "MAX_FINDINGS",
     "MAX_LENGTH",
     "Allow",
     "ContextValue",

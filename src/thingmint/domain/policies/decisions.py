@@ -10,6 +10,7 @@ from typing import Literal
 class Reason(StrEnum):
     EXPLICIT = "explicit deny"
     IMPLICIT = "no statement allows it"
+    COST = "the policies make more work than a request may"
 
 
 @dataclass(frozen=True, slots=True)

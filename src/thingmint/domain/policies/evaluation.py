@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from thingmint.domain.policies.decisions import Allow, Deny, Reason
+from thingmint.domain.policies.requests import MAX_STEPS, TooManySteps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from thingmint.domain.policies.decisions import Decision, Finding
     from thingmint.domain.policies.requests import Request
-    from thingmint.domain.policies.statements import Policy
+    from thingmint.domain.policies.statements import Policy, Statement
 
+
+MAX_FINDINGS = 5
+"""What a refusal is explained with at most."""
+
+_MAX_EXPLAINED = 50  # statements that are looked at for that
+_EXPLAIN_STEPS = MAX_STEPS // 5
 
 _NOTHING_ALLOWS = Deny(Reason.IMPLICIT)
+_TOO_COSTLY = Deny(Reason.COST)
 
 
 def evaluate(policies: Iterable[Policy], request: Request) -> Decision:
+    """Denied if it would take more steps than the request has left."""
+    try:
+        return _evaluate(policies, request)
+    except TooManySteps:
+        return _TOO_COSTLY
+
+
+def _evaluate(policies: Iterable[Policy], request: Request) -> Decision:
     action = request.action.lower()
     allowed: Decision | None = None
     for policy in policies:
         denying, allowing = policy.naming(action, request)
+        request.spend(16 * (1 + len(denying) + len(allowing)))
         for statement in denying:
             if statement.applies(request):
                 return statement.decision
@@ -67,13 +86,27 @@ def evaluate_any(policies: Iterable[Policy], requests: Iterable[Request]) -> Dec
 
 
 def explain(policies: Iterable[Policy], request: Request) -> list[Finding]:
-    """What bears on a decision: every Deny that applies, then the Allows of this action, closest first."""
-    action = request.action.lower()
+    """What bears on a decision: the Denies that apply, then the Allows of this action, closest first.
+
+    The first statements that name the action are looked at, and no more of them than are quickly done.
+    """
+    request = replace(request, steps=_EXPLAIN_STEPS)
     denying: list[Finding] = []
     allowing: list[Finding] = []
-    for policy in policies:
-        denies, allows = policy.naming(action, request)
-        denying.extend(f for f in (s.explain(request) for s in denies) if f.applies)
-        allowing.extend(s.explain(request) for s in allows)
+    with contextlib.suppress(TooManySteps):
+        for statement in islice(_naming(policies, request), _MAX_EXPLAINED):
+            finding = statement.explain(request)
+            if finding.effect == "Allow":
+                allowing.append(finding)
+            elif finding.applies:
+                denying.append(finding)
     allowing.sort(key=lambda f: (not f.resource, not f.principal, len(f.failed)))
     return denying + allowing
+
+
+def _naming(policies: Iterable[Policy], request: Request) -> Iterator[Statement]:
+    """Their statements that name the action."""
+    action = request.action.lower()
+    for policy in policies:
+        for statements in policy.naming(action, request):
+            yield from statements

@@ -7,10 +7,18 @@ MQTT's ``+`` and ``#`` included. Patterns arrive as tokens, so that a substitute
 from __future__ import annotations
 
 from enum import Enum
+from operator import length_hint
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from thingmint.domain.policies.requests import Request
+
+
+ARN_PARTS = 6
+
+_MAX_MASKS = 64  # characters that a machine has met and remembers; ARNs have hardly more
 
 
 class Wildcard(Enum):
@@ -18,26 +26,15 @@ class Wildcard(Enum):
     ONE = "?"
 
 
-class Glob:
-    """A pattern without variables."""
-
-    __slots__ = ("_machine", "_segments")
-
-    def __init__(self, tokens: Iterable[str | Wildcard]) -> None:
-        tokens = tuple(tokens)
-        self._machine = _Machine(tokens) if Wildcard.ONE in tokens else None
-        segments = [""]
-        for token in tokens:
-            if isinstance(token, str):
-                segments[-1] += token
-            elif token is Wildcard.RUN:
-                segments.append("")
-        self._segments = tuple(segments)
-
-    def matches(self, text: str) -> bool:
-        if self._machine is not None:
-            return self._machine.matches(text)
-        return match_segments(self._segments, text)
+def segments_of(tokens: Iterable[str | Wildcard]) -> tuple[str, ...]:
+    """The texts between the runs of a pattern without holes."""
+    segments = [""]
+    for token in tokens:
+        if isinstance(token, str):
+            segments[-1] += token
+        else:
+            segments.append("")
+    return tuple(segments)
 
 
 def match_segments(segments: Sequence[str], text: str) -> bool:
@@ -58,33 +55,78 @@ def match_segments(segments: Sequence[str], text: str) -> bool:
     return True
 
 
-class _Machine:
-    """All positions of the pattern at once, one bit each: one step per character of the text, none taken back."""
+class Machine:
+    """Patterns of which one has to match: all positions of all of them at once, one bit each.
 
-    __slots__ = ("_accept", "_always", "_by_character", "_loops")
+    It takes one step for each character of the text, none of which is taken back. ``in_parts``: as in ARNs, no wildcard
+    reaches over one of the first five colons.
+    """
 
-    def __init__(self, tokens: Iterable[str | Wildcard]) -> None:
-        bit = 1
-        self._always = 0  # positions that any character passes
-        self._loops = 0  # positions that a run keeps alive
-        self._by_character: dict[str, int] = {}
-        for token in tokens:
-            if token is Wildcard.RUN:
-                self._loops |= bit
-            elif token is Wildcard.ONE:
-                self._always |= bit
-                bit <<= 1
-            else:
-                for character in token:
-                    self._by_character[character] = self._by_character.get(character, 0) | bit
-                    bit <<= 1
-        self._accept = bit
+    __slots__ = ("_bounded", "_cells", "_ends", "_masks", "_ones", "_runs", "_starts", "_width")
 
-    def matches(self, text: str) -> bool:
-        by_character, always, loops = self._by_character, self._always, self._loops
-        state = 1
-        for character in text:
-            state = (state & (always | by_character.get(character, 0))) << 1 | state & loops
+    def __init__(self, patterns: Iterable[Iterable[str | Wildcard]], *, in_parts: bool = False) -> None:
+        # A cell for each character that a pattern takes, and one behind its last: that is reached when it has matched.
+        cells: list[str] = []
+        here = 0
+        starts, ends, ones, runs, bounded = [], [], [], [], []
+        for tokens in patterns:
+            starts.append(here)
+            colons = 0
+            for token in tokens:
+                if isinstance(token, str):
+                    cells.append(token)
+                    here += len(token)
+                    colons += token.count(":")
+                    continue
+                if in_parts and colons < ARN_PARTS - 1:
+                    bounded.append(here)
+                if token is Wildcard.RUN:
+                    runs.append(here)
+                else:
+                    ones.append(here)
+                    cells.append("?")
+                    here += 1
+            ends.append(here)
+            cells.append("\0")
+            here += 1
+        self._cells = "".join(cells)
+        self._starts, self._ends = self._bits(starts), self._bits(ends)
+        self._ones, self._runs, self._bounded = self._bits(ones), self._bits(runs), self._bits(bounded)
+        self._masks: dict[str, tuple[int, int]] = {}
+        self._width = here
+
+    def matches(self, text: str, request: Request) -> bool:
+        """Raises TooManySteps."""
+        cost = 8 + self._width // 128  # of a character: integers of many digits take longer
+        most = request.steps // cost
+        characters = iter(text if len(text) <= most else text[:most])
+        masks, state = self._masks, self._starts
+        for character in characters:
+            passed, kept = masks.get(character) or self._mask(character)
+            state = (state & passed) << 1 | state & kept
             if not state:
-                return False
-        return bool(state & self._accept)
+                break
+        else:
+            request.spend(len(text) * cost)
+            return bool(state & self._ends)
+        request.spend((min(len(text), most) - length_hint(characters)) * cost)
+        return False
+
+    def _mask(self, character: str) -> tuple[int, int]:
+        """The positions that the character passes, and those that it leaves where they are."""
+        cells, found, position = self._cells, [], self._cells.find(character)
+        while position >= 0:
+            found.append(position)
+            position = cells.find(character, position + 1)
+        literal = self._bits(found) & ~self._ends
+        apart = self._bounded if character == ":" else 0
+        if len(self._masks) >= _MAX_MASKS:
+            self._masks.clear()
+        mask = self._masks[character] = literal | self._ones & ~apart, self._runs & ~apart
+        return mask
+
+    def _bits(self, positions: Iterable[int]) -> int:
+        out = bytearray(len(self._cells) // 8 + 1)
+        for position in positions:
+            out[position >> 3] |= 1 << (position & 7)
+        return int.from_bytes(out, "little")

@@ -40,7 +40,9 @@ class Values(Protocol):
     @property
     def variable(self) -> bool: ...
 
-    def matches(self, value: Scalar, request: Request, /) -> bool: ...
+    def matches(self, value: Scalar, request: Request, /) -> bool:
+        """Raises TooManySteps."""
+        ...
 
     def unresolved(self, request: Request, /) -> tuple[str, ...]: ...
 
@@ -80,7 +82,8 @@ class _Compared(_Constant, Generic[V]):
         self._compare = compare
         self._wanted = tuple(wanted)
 
-    def matches(self, value: Scalar, _request: Request) -> bool:
+    def matches(self, value: Scalar, request: Request) -> bool:
+        request.spend(4 * len(self._wanted))
         actual = self._read(value)
         return actual is not None and any(self._compare(actual, wanted) for wanted in self._wanted)
 
@@ -89,7 +92,8 @@ class _Networks(_Constant):
     def __init__(self, networks: Sequence[Network]) -> None:
         self._networks = tuple(networks)
 
-    def matches(self, value: Scalar, _request: Request) -> bool:
+    def matches(self, value: Scalar, request: Request) -> bool:
+        request.spend(4 * len(self._networks))
         address = read_address(value)
         if address is None:
             return False

@@ -7,10 +7,11 @@ without values").
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thingmint.domain.policies.globs import Glob, Wildcard, match_segments
+from thingmint.domain.policies.globs import Machine, Wildcard, match_segments, segments_of
 from thingmint.domain.policies.requests import text_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,14 @@ _ESCAPES = frozenset("*?$")
 _NEVER_IN_A_NAME = frozenset("${}'\"*?")
 _GUARDED = frozenset("*$+?#")
 _GUARDED_LENGTH = 1024
+
+_WILDCARD, _VARIABLE = "[*?]", r"\$\{[^}]*\}?"
+_SPECIAL = {  # by whether there are variables, and wildcards
+    (False, False): re.compile(r"(?!)"),
+    (False, True): re.compile(_WILDCARD),
+    (True, False): re.compile(_VARIABLE),
+    (True, True): re.compile(f"{_WILDCARD}|{_VARIABLE}"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,33 +71,24 @@ Token = str | Wildcard | Variable
 def read_tokens(text: str, dialect: Dialect, *, wildcards: bool) -> tuple[Token, ...]:
     """Raises ValueError with a phrase that does not quote ``text``."""
     tokens: list[Token] = []
-    literal: list[str] = []
-    position = 0
-    while position < len(text):
-        character = text[position]
-        token: Token = character
-        position += 1
-        if wildcards and character in "*?":
-            token = Wildcard(character)
-        elif dialect.variables and character == "$" and text.startswith("{", position):
-            end = text.find("}", position)
-            if end < 0:
-                raise ValueError("has a variable that does not end")
-            token = _read_variable(text[position + 1 : end], dialect)
-            position = end + 1
+    literal, position = "", 0
+    for found in _SPECIAL[dialect.variables, wildcards].finditer(text):
+        literal += text[position : found.start()]
+        position = found.end()
+        token = Wildcard(found[0]) if len(found[0]) == 1 else _read_variable(found[0], dialect)
         if isinstance(token, str):
-            literal.append(token)
+            literal += token
             continue
-        if literal:
-            tokens.append("".join(literal))
-            literal = []
-        tokens.append(token)
-    if literal:
-        tokens.append("".join(literal))
-    return tuple(tokens)
+        tokens += [literal, token] if literal else [token]
+        literal = ""
+    literal += text[position:]
+    return (*tokens, literal) if literal else tuple(tokens)
 
 
-def _read_variable(inner: str, dialect: Dialect) -> str | Variable:
+def _read_variable(written: str, dialect: Dialect) -> str | Variable:
+    if not written.endswith("}"):
+        raise ValueError("has a variable that does not end")
+    inner = written[2:-1]
     if inner in _ESCAPES:
         return inner
     name, comma, default = inner.partition(",")
@@ -116,20 +116,34 @@ def resolve_tokens(tokens: Iterable[Token], request: Request) -> list[str | Wild
     return out
 
 
-def unresolved(tokens: Iterable[Token], request: Request) -> tuple[str, ...]:
-    """The names of the variables without a value."""
+def unresolved(tokens: Sequence[Token], request: Request) -> tuple[str, ...]:
+    """The names of the variables without a value. Raises TooManySteps."""
+    request.spend(32 * len(tokens))
     return tuple(t.name for t in tokens if isinstance(t, Variable) and t.resolve(request) is None)
 
 
-class PatternSet:
-    """Several patterns, one of which has to match the whole of a text. ``fold`` ignores case."""
+def match_once(tokens: Sequence[str | Wildcard], text: str, request: Request, *, in_parts: bool = False) -> bool:
+    """By a pattern with holes that is made for this request alone. Raises TooManySteps."""
+    shortest = sum(len(token) if isinstance(token, str) else token is Wildcard.ONE for token in tokens)
+    if shortest > len(text):
+        return False
+    request.spend(2048 + 16 * shortest)
+    return Machine([tokens], in_parts=in_parts).matches(text, request)
 
-    __slots__ = ("_exact", "_fold", "_globs", "_prefixes", "_templates", "variable")
+
+class PatternSet:
+    """Several patterns, one of which has to match the whole of a text. ``fold`` ignores case.
+
+    How much work that is, is told to the request before it is done.
+    """
+
+    __slots__ = ("_exact", "_fold", "_machine", "_prefixes", "_segmented", "_templates", "variable")
 
     def __init__(self, patterns: Iterable[Sequence[Token]], *, fold: bool = False) -> None:
         exact: set[str] = set()
         prefixes: list[str] = []
-        globs: list[Glob] = []
+        segmented: list[Sequence[str]] = []
+        holes: list[Sequence[str | Wildcard]] = []
         templates: list[_Template] = []
         for pattern in patterns:
             tokens = tuple(t.casefold() if fold and isinstance(t, str) else t for t in pattern)
@@ -139,25 +153,34 @@ class PatternSet:
                 templates.append(_Template(tokens, fold=fold))
             elif len(literals) == len(static):
                 exact.add("".join(literals))
-            elif static[: len(literals)] == literals and Wildcard.ONE not in static:
+            elif Wildcard.ONE in static:
+                holes.append(static)
+            elif static[: len(literals)] == literals:
                 prefixes.append("".join(literals))
             else:
-                globs.append(Glob(static))
+                segmented.append(segments_of(static))
         self._exact = frozenset(exact)
         self._prefixes = tuple(prefixes)
-        self._globs = tuple(globs)
+        self._segmented = tuple(segmented)
+        self._machine = Machine(holes) if holes else None
         self._templates = tuple(templates)
         self._fold = fold
         self.variable = bool(templates)
 
     def matches(self, text: str, request: Request) -> bool:
+        """Raises TooManySteps."""
         if self._fold:
+            request.spend(len(text) // 8)
             text = text.casefold()
         if text in self._exact or text.startswith(self._prefixes):
             return True
-        for glob in self._globs:
-            if glob.matches(text):
-                return True
+        if self._segmented:
+            request.spend(len(self._segmented) * (16 + len(text) // 32))
+            for segments in self._segmented:
+                if match_segments(segments, text):
+                    return True
+        if self._machine is not None and self._machine.matches(text, request):
+            return True
         return bool(self._templates) and any(template.matches(text, request) for template in self._templates)
 
     def unresolved(self, request: Request) -> tuple[str, ...]:
@@ -185,16 +208,20 @@ class _Template:
     def matches(self, text: str, request: Request) -> bool:
         if not text.startswith(self._lead):
             return False
+        request.spend(128 + 16 * len(self.tokens) + len(text) // 4)
         if self._holes:
             tokens = resolve_tokens(self.tokens, request)
-            return tokens is not None and Glob(tokens).matches(text)
-        segments = []
+            return tokens is not None and match_once(tokens, text, request)
+        segments, room = [], len(text)
         for segment in self._segments:
             out = ""
             for piece in segment:
                 value = piece if isinstance(piece, str) else piece.resolve(request)
                 if value is None:
                     return False
-                out += value
-            segments.append(out.casefold() if self._fold else out)
+                out += value.casefold() if self._fold else value
+            room -= len(out)
+            if room < 0:
+                return False
+            segments.append(out)
         return match_segments(segments, text)

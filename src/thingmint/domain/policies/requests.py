@@ -27,15 +27,32 @@ class Principal:
     account: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+MAX_STEPS = 500_000
+
+
+class TooManySteps(Exception):
+    """Policies make more work for one request than it may."""
+
+
+@dataclass(slots=True)
 class Request:
-    """Keys of ``context`` are case-insensitive; an absent key, None and an empty collection are the same."""
+    """Keys of ``context`` are case-insensitive; an absent key, None and an empty collection are the same.
+
+    ``steps`` are left of the work that evaluating it may make; each takes some 10 ns.
+    """
 
     action: str
     resource: str
     context: Mapping[str, ContextValue] = field(default_factory=dict)
     principal: Principal | None = None
+    steps: int = field(default=MAX_STEPS, repr=False, compare=False)
     _folded: dict[str, tuple[Scalar, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def spend(self, steps: int) -> None:
+        """Before as much work is done. Raises TooManySteps."""
+        self.steps -= steps
+        if self.steps < 0:
+            raise TooManySteps
 
     def values(self, key: str) -> tuple[Scalar, ...]:
         """The values of a key that is spelled in lower case; nothing if it is absent."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from thingmint.domain.policies.decisions import Allow, Deny, FailedCondition, Finding, Reason, StatementRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from thingmint.domain.policies.conditions import Condition, Presence
     from thingmint.domain.policies.patterns import PatternSet
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Effect = Literal["Allow", "Deny"]
 
+_MAX_FAILED = 5  # conditions that a finding tells
 _REMEMBERED = 256  # actions for each policy; the operations of all faces are fewer
 
 
@@ -60,27 +62,34 @@ class Statement:
         object.__setattr__(self, "decision", decision)
 
     def applies(self, request: Request) -> bool:
-        """Whether everything but the action fits."""
+        """Whether everything but the action fits. Raises TooManySteps."""
         if self.resources is not None and not self.resources.selects(request.resource, request):
             return False
         if self.principals is not None and not self.principals.selects(request.principal):
             return False
-        return not self.conditions or all(condition.holds(request) for condition in self.conditions)
+        if not self.conditions:
+            return True
+        request.spend(32 * len(self.conditions))
+        return all(condition.holds(request) for condition in self.conditions)
 
     def explain(self, request: Request) -> Finding:
+        """Raises TooManySteps."""
+        request.spend(256 + 128 * len(self.conditions))
         resources, principals = self.resources, self.principals
         return Finding(
             statement=self.ref,
             effect=self.effect,
             resource=resources is None or resources.selects(request.resource, request),
             principal=principals is None or principals.selects(request.principal),
-            failed=tuple(
-                FailedCondition(c.operator, c.key, c.present(request), c.unresolved(request))
-                for c in self.conditions
-                if not c.holds(request)
-            ),
+            failed=tuple(islice(self._failed(request), _MAX_FAILED)),
             unresolved=() if resources is None else resources.patterns.unresolved(request),
         )
+
+    def _failed(self, request: Request) -> Iterator[FailedCondition]:
+        for condition in self.conditions:
+            if not condition.holds(request):
+                present, unresolved = condition.present(request), condition.unresolved(request)
+                yield FailedCondition(condition.operator, condition.key, present, unresolved)
 
 
 Candidates = tuple[tuple[Statement, ...], tuple[Statement, ...]]
