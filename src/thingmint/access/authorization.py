@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.domain.errors import Denied
-from thingmint.domain.policies import Deny, Request, explain
+from thingmint.domain.policies import MAX_FINDINGS, Deny, Request, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from thingmint.domain.policies import ContextValue
     from thingmint.services.change import Authorize
 
-
-_MAX_FINDINGS = 5
 
 _log = structlog.get_logger("thingmint.access")
 
@@ -56,7 +54,7 @@ def authorize(
             resource=resources[0],
             principal=caller.arn,
             why=str(decision),
-            closest=[str(finding) for finding in findings[:_MAX_FINDINGS]] or f"no policy names {action}",
+            closest=[str(finding) for finding in findings[:MAX_FINDINGS]] or f"no policy names {action}",
             request_id=context.id,
         )
         raise Denied(caller.arn, action, resources[0], explicit=decision.explicit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +13,8 @@ from thingmint.access.administration.principals import find_first_user, find_pri
 from thingmint.access.audit import AuditedStore
 from thingmint.access.callers import Caller
 from thingmint.domain.errors import Unauthenticated, Unavailable
-from thingmint.domain.policies import Kind, Policy, compile_policy
+from thingmint.domain.policies import Kind
+from thingmint.services.compiled_policies import POLICIES
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
@@ -62,6 +62,36 @@ class _Known:
     opened: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Principal:
+    """As the store has it: policies are names and documents, ``narrowing`` those of its session or token."""
+
+    id: str
+    account: str
+    kind: str
+    name: str
+    credential: str
+    regions: Sequence[str]
+    documents: Sequence[tuple[str, str]]
+    narrowing: Sequence[tuple[str, str]] | None
+
+    async def caller(self) -> Caller:
+        await POLICIES.compile_ahead(Kind.IDENTITY, self.documents)
+        await POLICIES.compile_ahead(Kind.SESSION, self.narrowing or ())
+        policies = tuple(POLICIES.get(Kind.IDENTITY, *document) for document in self.documents)
+        narrowed = tuple(POLICIES.get(Kind.SESSION, *document) for document in self.narrowing or ())
+        return Caller(
+            account=self.account,
+            regions=self.regions,
+            principal=self.id,
+            name=self.name,
+            arn=principal_arn(self.account, self.kind, self.name),
+            credential=self.credential,
+            policies=policies,
+            narrowed=narrowed if self.narrowing is not None else None,
+        )
+
+
 class Directory:
     def __init__(self, store: Store, vault: Vault, clock: Callable[[], datetime]) -> None:
         self._store = store
@@ -75,7 +105,7 @@ class Directory:
 
     async def developer(self) -> Caller:
         """Who `serve --dev` takes a request without credentials for: the administrator made with the instance."""
-        return await self._store.read(_developer)
+        return await (await self._store.read(_developer)).caller()
 
     async def find_access_key(self, id: str, session_token: str | None) -> tuple[Caller, str]:
         """The owner of an access key, or of a session's, and its secret. Raises Unauthenticated."""
@@ -130,7 +160,8 @@ class Directory:
 
     async def role(self, account: str, name: str) -> tuple[Caller, str] | None:
         """The account's role of that name, with its trust policy; None if there is none that may be used."""
-        return await self._store.read(lambda tx: _role(tx, account, name))
+        found = await self._store.read(lambda tx: _role(tx, account, name))
+        return (await found[0].caller(), found[1]) if found is not None else None
 
     async def revoke_iam_token(self, id: str, expires_at: int, context: RequestContext, outcome: Outcome) -> None:
         """``expires_at`` is in seconds, as the token has it."""
@@ -163,12 +194,15 @@ class Directory:
             self._known_at = changes
 
     async def _look_up(self, id: str, refusal: str) -> _Known:
+        known_at = self._known_at
         found = await self._store.read(lambda tx: _find(tx, id))
         if found is None:
             raise Unauthenticated("unknown", refusal)
-        caller, kind, secret, token_sha256, expires_at = found
+        principal, kind, secret, token_sha256, expires_at = found
         opened = self._vault.open(secret, id) if kind in ("access-key", "session") else ""
-        known = self._known[id] = _Known(caller, kind, secret, token_sha256, expires_at, opened)
+        known = _Known(await principal.caller(), kind, secret, token_sha256, expires_at, opened)
+        if self._known_at == known_at:  # else it may be what was changed while its policies were compiled
+            self._known[id] = known
         return known
 
     def _check_expiry(self, known: _Known, refusal: str) -> None:
@@ -176,25 +210,25 @@ class Directory:
             raise Unauthenticated("expired", refusal)
 
 
-async def _find(tx: Transaction, id: str) -> tuple[Caller, str, bytes, bytes | None, int | None] | None:
+async def _find(tx: Transaction, id: str) -> tuple[_Principal, str, bytes, bytes | None, int | None] | None:
     """Of an active credential of an active principal, what _Known begins with."""
     row = await tx.fetch_one(_ACTIVE, id)
     if row is None:
         return None
     kind, secret, token_sha256, expires_at, policy, *owner = row
-    return await _caller(tx, owner, id, policy), kind, secret, token_sha256, expires_at
+    return await _principal(tx, owner, id, policy), kind, secret, token_sha256, expires_at
 
 
-async def _developer(tx: Transaction) -> Caller:
+async def _developer(tx: Transaction) -> _Principal:
     user = await find_first_user(tx)
-    return await _caller(tx, (user.id, user.account, user.kind, user.name), "dev")
+    return await _principal(tx, (user.id, user.account, user.kind, user.name), "dev")
 
 
-async def _role(tx: Transaction, account: str, name: str) -> tuple[Caller, str] | None:
+async def _role(tx: Transaction, account: str, name: str) -> tuple[_Principal, str] | None:
     role = await find_principal(tx, account, "role", name)
     if role is None or role.status != "active" or role.trust_policy is None:
         return None
-    return await _caller(tx, (role.id, account, "role", name), role.id), role.trust_policy
+    return await _principal(tx, (role.id, account, "role", name), role.id), role.trust_policy
 
 
 async def _revoke(tx: Transaction, id: str, expires_at: int, now: int) -> None:
@@ -203,31 +237,24 @@ async def _revoke(tx: Transaction, id: str, expires_at: int, now: int) -> None:
     await tx.execute(_REVOKE, id, expires_at)
 
 
-async def _caller(tx: Transaction, owner: Sequence[str], credential: str, policy: str | None = None) -> Caller:
+async def _principal(tx: Transaction, owner: Sequence[str], credential: str, policy: str | None = None) -> _Principal:
     """``owner`` is a principal's id, account, kind and name; ``policy`` narrows the credential down."""
     id, account, kind, name = owner
-    return Caller(
+    return _Principal(
+        id=id,
         account=account,
-        regions=tuple(await list_regions(tx, account)),
-        principal=id,
+        kind=kind,
         name=name,
-        arn=principal_arn(account, kind, name),
         credential=credential,
-        policies=tuple(
-            compiled for attached in await list_attached(tx, id) if (compiled := _compiled(attached)) is not None
-        ),
-        narrowed=(_compile(policy, "of the session", Kind.SESSION),) if policy is not None else None,
+        regions=tuple(await list_regions(tx, account)),
+        documents=[named for attached in await list_attached(tx, id) if (named := _document(attached)) is not None],
+        narrowing=[("of the session", policy)] if policy is not None else None,
     )
 
 
-def _compiled(attached: Attached) -> Policy | None:
+def _document(attached: Attached) -> tuple[str, str] | None:
+    """With its name. One that is gone grants nothing."""
     document = attached.document
     if document is None:
         document = ready_made(attached.policy, attached.resource)
-    # One that is gone grants nothing.
-    return _compile(document, attached.policy, Kind.IDENTITY) if document is not None else None
-
-
-@functools.lru_cache(maxsize=1024)
-def _compile(document: str, name: str, kind: Kind) -> Policy:
-    return compile_policy(document, kind=kind, name=name)
+    return (attached.policy, document) if document is not None else None

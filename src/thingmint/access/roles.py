@@ -9,7 +9,8 @@ import structlog
 
 from thingmint.access.authorization import authorize
 from thingmint.domain.errors import Denied
-from thingmint.domain.policies import ContextValue, Deny, Kind, Principal, Request, compile_policy, evaluate
+from thingmint.domain.policies import ContextValue, Deny, Kind, Principal, Request, evaluate
+from thingmint.services.compiled_policies import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ class Roles:
         if found is None:
             raise _refused(role, source, "there is no such role, or it is disabled", context)
         caller, trust_policy = found
-        trust = compile_policy(trust_policy, kind=Kind.TRUST, name=f"trust of {caller.name}")
+        trust = POLICIES.get(Kind.TRUST, f"trust of {caller.name}", trust_policy)
         conditions: dict[str, ContextValue] = {"aws:SourceAccount": scope.account, "aws:SourceArn": source}
         decision = evaluate([trust], Request("sts:AssumeRole", caller.arn, conditions, _SERVICE))
         if isinstance(decision, Deny):

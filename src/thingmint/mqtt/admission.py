@@ -10,12 +10,14 @@ from thingmint.access.callers import Caller
 from thingmint.domain.arns import arn_of
 from thingmint.domain.door import DoorSettings, client_id_flaw, key_flaw
 from thingmint.domain.errors import MalformedPolicy
+from thingmint.domain.policies import Kind
 from thingmint.domain.policies.certificates import certificate_context
 from thingmint.domain.status import Status
 from thingmint.mqtt.claims import claim_policy
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rights import Rights, mentions
 from thingmint.services.ca_certificates import CaStatus
+from thingmint.services.compiled_policies import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -100,6 +102,7 @@ class Admission:
                 return refused
         if passport is None:
             return Refused(Reason.NOT_AUTHORIZED, f"no certificate {peer.fingerprint} is registered")
+        await POLICIES.compile_ahead(Kind.DEVICE, [(policy.name, policy.document) for policy in passport.policies])
         return self._examine(peer, passport, client_id)
 
     def _examine(self, peer: Peer, passport: Passport, client_id: str) -> Admitted | Refused:

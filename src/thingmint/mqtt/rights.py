@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Literal
 
-from thingmint.domain.policies import Allow, Deny, Kind, Request, compile_policy, evaluate, explain
+from thingmint.domain.policies import MAX_FINDINGS, Allow, Deny, Kind, Request, evaluate, explain
+from thingmint.services.compiled_policies import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from thingmint.domain.arns import Scope
-    from thingmint.domain.policies import ContextValue, Decision, Policy
+    from thingmint.domain.policies import ContextValue, Decision
 
 
 Action = Literal["Connect", "Publish", "Receive", "RetainPublish", "Subscribe"]
@@ -26,14 +27,7 @@ _RESOURCES: Mapping[Action, str] = {
 }
 
 _MAX_REMEMBERED = 512  # decisions of one connection
-_MAX_FINDINGS = 5
 _COSTLY_KEYS = {"time": ("aws:currenttime", "aws:epochtime"), "certificate": ("iot:certificate.",)}
-
-
-@functools.lru_cache(maxsize=4096)
-def compiled(name: str, document: str) -> Policy:
-    """Compiled once for each document, as thousands of devices share one. Raises MalformedPolicy."""
-    return compile_policy(document, kind=Kind.DEVICE, name=name)
 
 
 def mentions(documents: Iterable[tuple[str, str]], what: Literal["time", "certificate"]) -> bool:
@@ -60,8 +54,8 @@ class Rights:
         context: Mapping[str, ContextValue],
         clock: Callable[[], datetime],
     ) -> None:
-        """``documents`` are names and texts of the policies that apply."""
-        self._policies = tuple(compiled(name, document) for name, document in documents)
+        """``documents`` are names and texts of the policies that apply. Raises MalformedPolicy."""
+        self._policies = tuple(POLICIES.get(Kind.DEVICE, *document) for document in documents)
         self._prefix = f"arn:aws:iot:{scope.region}:{scope.account}:"
         self._context = context
         self._clock = clock
@@ -90,10 +84,10 @@ class Rights:
         """For the operator: what denied it, or which statements come closest to allowing it and what they lack."""
         findings = explain(self._policies, self._request(action, name, further))
         if findings:
-            return [str(finding) for finding in findings[:_MAX_FINDINGS]]
+            return [str(finding) for finding in findings[:MAX_FINDINGS]]
         if not self._policies:
             return [f"no policy is attached; one has to allow iot:{action} on {self.resource(action, name)}"]
-        names = ", ".join(policy.name for policy in self._policies[:_MAX_FINDINGS])
+        names = ", ".join(policy.name for policy in self._policies[:MAX_FINDINGS])
         return [f"none of the policies ({names}) names iot:{action}; allow it on {self.resource(action, name)}"]
 
     def why(self, action: Action, name: str, further: Mapping[str, ContextValue] | None = None) -> str:

@@ -127,7 +127,7 @@ async def prepare_registration(
     plan = compiled.resolve({}, subject_parameters(request.candidate.certificate.content))
     # A plan is of no use without the right to each of its effects.
     change = await request.as_role(role, source)
-    return change, prepare_plan(change, plan)
+    return change, await prepare_plan(change, plan)
 
 
 async def register_candidate(

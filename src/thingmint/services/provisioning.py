@@ -115,7 +115,7 @@ async def prepare_thing(change: Change, request: ThingRequest, found: ThingToReg
     with provisioning_failures():
         plan = compiled.resolve(parameters, {CERTIFICATE_ID: found.certificate.fingerprint})
         change = await request.as_role(template.role_arn, template.arn)
-        return change, prepare_plan(change, plan)
+        return change, await prepare_plan(change, plan)
 
 
 async def register_thing(

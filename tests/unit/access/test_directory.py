@@ -19,6 +19,7 @@ from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault, VaultError
 from thingmint.domain.errors import Unauthenticated, Unavailable
 from thingmint.domain.policies import Allow, Request
+from thingmint.services.compiled_policies import POLICIES
 from thingmint.store import audit as audit_sql
 
 if TYPE_CHECKING:
@@ -424,3 +425,23 @@ async def test_a_rotation_under_way(world: World) -> None:
         assert (await directory.find_access_key(key.access_key_id, None))[1] == key.secret_access_key
     with pytest.raises(VaultError):
         await world.directory.find_access_key(key.access_key_id, None)
+
+
+async def test_a_change_while_policies_are_compiled_is_not_missed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others run between two policies, and what was read before is not remembered then."""
+    key, user = world.ours.access_key_id, "user/administrator"
+    world.directory._known.clear()
+    compile_ahead = POLICIES.compile_ahead
+
+    async def change_meanwhile(kind: Any, documents: Any) -> None:
+        monkeypatch.undo()
+        await world.admin("policy.attach", principal=user, policy="thingmint/ReadOnly")
+        await world.directory.find_access_key(key, None)
+        await compile_ahead(kind, documents)
+
+    monkeypatch.setattr(POLICIES, "compile_ahead", change_meanwhile)
+    before, _ = await world.directory.find_access_key(key, None)
+    after, _ = await world.directory.find_access_key(key, None)
+    assert (len(before.policies), len(after.policies)) == (1, 2)

@@ -94,7 +94,7 @@ async def test_attaching_a_certificate_is_authorized_with_its_thing(provisioning
 
     change = replace(provisioning.world.change(), authorize=authorize)
     plan = parse_template(json.dumps({"Resources": json.loads(body(Properties={}))["Resources"]}), Kind.JITP)
-    prepared = prepare_plan(change, plan.resolve({}, {"AWS::IoT::Certificate::Id": made}))
+    prepared = await prepare_plan(change, plan.resolve({}, {"AWS::IoT::Certificate::Id": made}))
     await provisioning.world.write(lambda tx: execute_plan(tx, change, prepared))
     assert contexts.pop("iot:AttachThingPrincipal") == {
         "iot:thingArn": f"arn:aws:iot:us-east-1:{OURS.account}:thing/lamp"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 async def _prepare(change: Change, members: Members) -> PreparedPlan:
     template = parse_template(members["templateBody"], Kind.BULK)
     with provisioning_failures(Denied):
-        return prepare_plan(change, template.resolve(members.get("parameters", {}), {}))
+        return await prepare_plan(change, template.resolve(members.get("parameters", {}), {}))
 
 
 @writes("RegisterThing", prepare=_prepare, discard=discard_plan)
