@@ -18,6 +18,7 @@ from tests.unit.store.bodies import Refused, ids, insert
 from thingmint.domain.errors import Unavailable
 from thingmint.store import sqlite
 from thingmint.store.sqlite import SQLiteReader, SQLiteStore
+from thingmint.store.sqlite_transaction import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -305,7 +306,7 @@ class TestFailures:
         assert not store.ready
 
     @pytest.mark.parametrize(
-        ("code", "translated"),
+        ("code", "of_engine"),
         [
             (sqlite3.SQLITE_FULL, True),
             (sqlite3.SQLITE_IOERR_FSYNC, True),  # an extended code
@@ -316,13 +317,13 @@ class TestFailures:
             (sqlite3.SQLITE_NOTADB, True),
         ],
     )
-    def test_which_errors_are_the_engines(self, code: int, translated: bool) -> None:
+    def test_which_errors_are_the_engines(self, code: int, of_engine: bool) -> None:
         error = sqlite3.OperationalError("words of SQLite's")
         error.sqlite_errorcode = code
-        if translated:
-            assert isinstance(sqlite._translated(error), Unavailable)
+        if of_engine:
+            assert isinstance(translated(error), Unavailable)
         else:
-            assert sqlite._translated(error) is error
+            assert translated(error) is error
 
 
 class Broken(sqlite3.Connection):

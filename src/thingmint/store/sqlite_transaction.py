@@ -1,0 +1,128 @@
+"""SQLite's side of a transaction: statements as our SQL writes them, bodies that run in one step, errors translated."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from thingmint.domain.errors import Unavailable
+from thingmint.store.engine import ForeignKeyViolated, Notes, UniqueViolated, unstorable_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from thingmint.store.engine import Row, Value
+
+
+# The engine itself failed (disk full, I/O, memory, a broken file): nothing that the caller could mend.
+_ENGINE_FAILURES = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+_WRITTEN_TABLE = re.compile(r"(?:INSERT INTO|UPDATE|DELETE FROM) (\w+)")
+
+# Nothing in them says who may do what. Of any other table, also one that is to come, that is not taken for granted.
+_NOT_OF_ACCESS = frozenset(
+    {
+        "audit_checkpoints",
+        "audit_records",
+        "bindings",
+        "certificates",
+        "device_policy_attachments",
+        "devices",
+        "idempotency_keys",
+        "jobs",
+        "operations",
+        "outbox",
+        "ownership_tokens",
+        "provisioning_claims",
+        "registrations",
+        "registries",
+        "thing_attributes",
+        "thing_group_members",
+        "thing_principals",
+        "things",
+        "usage",
+    }
+)
+
+
+class SQLiteTransaction(Notes):
+    __slots__ = ("_connection", "concerns_access")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__()
+        self._connection = connection
+        self.concerns_access = False
+
+    async def execute(self, sql: str, *parameters: Value) -> int:
+        return self._connection.execute(self._statement(sql), _storable(parameters)).rowcount
+
+    async def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        self._connection.executemany(self._statement(sql), map(_storable, rows))
+
+    async def fetch_one(self, sql: str, *parameters: Value) -> Row | None:
+        row: Row | None = self._connection.execute(self._statement(sql), _storable(parameters)).fetchone()
+        return row
+
+    async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
+        return self._connection.execute(self._statement(sql), _storable(parameters)).fetchall()
+
+    def _statement(self, sql: str) -> str:
+        statement, concerns_access = _prepared(sql)
+        if concerns_access:
+            self.concerns_access = True
+        return statement
+
+
+def run_body(body: Callable[[Any], Any], tx: SQLiteTransaction) -> Any:
+    coroutine = body(tx)
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    except UnicodeEncodeError as error:
+        raise unstorable_text() from error
+    coroutine.close()
+    raise RuntimeError("a transaction's body waited for something else than its transaction")
+
+
+def _storable(parameters: Sequence[Value]) -> Sequence[Value]:
+    """SQLite itself would keep U+0000, and show only what is before it to some of its functions."""
+    for parameter in parameters:
+        if isinstance(parameter, str) and "\0" in parameter:
+            raise unstorable_text()
+    return parameters
+
+
+@functools.cache
+def _prepared(sql: str) -> tuple[str, bool]:
+    """The statement with SQLite's spelling of numbered parameters, and whether it may change who may do what.
+
+    Statements are constants: few.
+    """
+    written = _WRITTEN_TABLE.match(sql)
+    concerns_access = written[1] not in _NOT_OF_ACCESS if written else not sql.startswith("SELECT ")
+    return re.sub(r"\$(\d+)", r"?\1", sql), concerns_access
+
+
+def translated(error: sqlite3.Error) -> Exception:
+    code = getattr(error, "sqlite_errorcode", 0)
+    # Extended result codes carry the primary code in their low byte.
+    if code & 0xFF in _ENGINE_FAILURES:
+        return Unavailable("The store cannot keep changes now")
+    if code in (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE):
+        return UniqueViolated(str(error))
+    if code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+        return ForeignKeyViolated(str(error))
+    return error
