@@ -102,6 +102,10 @@ class RecordingStore:
         return self._store.ready
 
     @property
+    def trouble(self) -> str | None:
+        return self._store.trouble
+
+    @property
     def changes(self) -> int | None:
         return self._store.changes
 
@@ -112,7 +116,7 @@ class RecordingStore:
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(lambda tx: body(_RecordingTransaction(tx, self.statements)))
 
-    async def write(self, body: Body[T]) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
         named: list[str] = []
 
         async def recorded(tx: Transaction) -> T:
@@ -120,7 +124,7 @@ class RecordingStore:
             named[:] = tx.audit_resources
             return result
 
-        result = await self._store.write(recorded)
+        result = await self._store.write(recorded, urgent=urgent)
         self.audit_resources += named
         return result
 

@@ -243,6 +243,7 @@ class Settings(BaseSettings):
     unauthenticated_request_bytes: int = Field(32 * MIB, ge=4 * MIB)
     authenticated_request_bytes: int = Field(256 * MIB, ge=4 * MIB)
     unauthenticated_rate: float = Field(50.0, ge=0, le=1_000_000)
+    disk_reserve_bytes: int = Field(8 * MIB, ge=0, le=1024 * MIB)
     audit_retention: Duration | None = Field(None, ge=timedelta(hours=1))
     yandex_fingerprint: Literal["sha256", "sha1"] = "sha256"
     yandex_operations_pending: Duration = Field(timedelta(0), ge=timedelta(0), le=timedelta(minutes=10))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import re
 import secrets
 from collections import Counter
 from dataclasses import dataclass
@@ -57,6 +59,12 @@ _YANDEX_EVENTS = {
     "DeviceService.DeleteCertificate": "DeleteDeviceCertificate",
 }
 
+# Operations that end somebody's access, or make room: these are taken on a full disk too, from its reserve.
+_URGENT = re.compile(
+    r"(?:.*[./])?(?:Deactivate|Delete|Detach|Disable|Reject|Remove|Revoke|SetDefaultPolicyVersion|"
+    r"Update(?:AccessKey|ApiToken|CACertificate|Certificate|Key|User)$)"
+)
+
 _log = structlog.get_logger("thingmint.audit")
 
 
@@ -76,6 +84,12 @@ def event_name(context: RequestContext) -> str:
         return context.operation
     name = _YANDEX_EVENTS.get(context.operation)
     return f"yandex.cloud.audit.iot.devices.{name}" if name else context.operation
+
+
+@functools.cache
+def is_urgent(operation: str) -> bool:
+    """Operations are few: the contracts' and the commands' events."""
+    return _URGENT.match(operation) is not None
 
 
 def _record(context: RequestContext, outcome: Outcome, now: datetime, **further: Any) -> str:
@@ -129,6 +143,10 @@ class AuditedStore:
         return self._store.ready
 
     @property
+    def trouble(self) -> str | None:
+        return self._store.trouble
+
+    @property
     def changes(self) -> int | None:
         return self._store.changes
 
@@ -139,9 +157,9 @@ class AuditedStore:
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)
 
-    async def write(self, body: Body[T]) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
         if self._request is None:
-            return await self._store.write(body)
+            return await self._store.write(body, urgent=urgent)
         context, outcome = self._request
         now = self._clock()
         id = new_record_id(now)
@@ -152,7 +170,7 @@ class AuditedStore:
             await sql.insert_record(tx, id, _account(context, outcome), record)
             return result
 
-        result = await self._store.write(audited)
+        result = await self._store.write(audited, urgent=urgent or is_urgent(context.operation))
         outcome.recorded = True
         return result
 

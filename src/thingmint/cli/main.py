@@ -246,7 +246,10 @@ def _serve(directory: DataDirectory, settings: Settings) -> None:
     if not exists(directory):
         asyncio.run(_init(directory, settings, (), ()))
     instance = Instance.open(
-        directory, functools.cache(lambda: settings.passphrase() or _ask_passphrase()), settings.master_keys()
+        directory,
+        functools.cache(lambda: settings.passphrase() or _ask_passphrase()),
+        settings.master_keys(),
+        reserve=settings.disk_reserve_bytes,
     )
 
     def on_ready(ready: Ready) -> None:

@@ -62,8 +62,11 @@ def probes(store: Store, metrics: Metrics) -> dict[bytes, Probe]:
 
     def readyz(client: str | None) -> Answer:
         del client
-        status, store_state = (200, "ok") if store.ready else (503, "unavailable")
-        return Answer(status, _JSON, orjson.dumps({"status": store_state, "store": store_state}))
+        if store.ready:
+            return Answer(200, _JSON, b'{"status":"ok","store":"ok"}')
+        # Reads and connected devices go on; whether such a server is to get requests is the balancer's to say.
+        state = {"status": "unavailable", "store": "unavailable", "reason": f"changes are refused: {store.trouble}"}
+        return Answer(503, _JSON, orjson.dumps(state))
 
     def render_metrics(client: str | None) -> Answer:
         # How busy a fleet is concerns this machine only; a collector runs here or goes through a proxy.

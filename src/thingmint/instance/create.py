@@ -41,6 +41,7 @@ from thingmint.instance.layout import DataDirectory, sync_directory, write_priva
 from thingmint.services.certificates import utc_now
 from thingmint.services.hostnames import add_hostnames
 from thingmint.settings import ConfigError
+from thingmint.store.disk_reserve import DiskReserve
 from thingmint.store.migrate import MigrationError
 from thingmint.store.sqlite import SQLiteStore
 
@@ -246,9 +247,15 @@ class Instance:
 
     @classmethod
     def open(
-        cls, directory: DataDirectory, passphrase: Callable[[], bytes | None], master_keys: Sequence[bytes] | None
+        cls,
+        directory: DataDirectory,
+        passphrase: Callable[[], bytes | None],
+        master_keys: Sequence[bytes] | None,
+        reserve: int = 0,
     ) -> Instance:
         """``passphrase`` is asked for only when a key is encrypted; ``master_keys`` are those kept elsewhere.
+
+        ``reserve`` is the size of the disk reserve, in bytes.
 
         Raises ConfigError for what does not open.
         """
@@ -256,12 +263,12 @@ class Instance:
         if directory.root.stat().st_mode & 0o077:
             _log.warning("the data directory was open to others; it is private again", path=str(directory.root))
             directory.root.chmod(0o700)
-        return cls(directory, cls.open_store(directory), vault, passphrase)
+        return cls(directory, cls.open_store(directory, reserve), vault, passphrase)
 
     @staticmethod
-    def open_store(directory: DataDirectory) -> Store:
+    def open_store(directory: DataDirectory, reserve: int = 0) -> Store:
         try:
-            return SQLiteStore(directory.database)
+            return SQLiteStore(directory.database, DiskReserve(directory.disk_reserve, reserve) if reserve else None)
         except (sqlite3.Error, MigrationError) as error:
             raise ConfigError("data-dir", f"{directory.database} cannot be opened: {error}") from None
 

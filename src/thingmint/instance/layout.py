@@ -64,6 +64,11 @@ class DataDirectory:
         return self.root / "thingmint.db"
 
     @property
+    def disk_reserve(self) -> Path:
+        """Takes up room until the disk is full."""
+        return self.root / "reserve"
+
+    @property
     def listeners(self) -> Path:
         return self.root / "listeners.json"
 

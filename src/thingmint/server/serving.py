@@ -45,6 +45,7 @@ from thingmint.services.messages import FollowedStore
 from thingmint.services.ownership_tokens import keep_deleting_unclaimed
 from thingmint.services.quotas import begin_counting
 from thingmint.settings import LISTENERS
+from thingmint.store.disk_reserve import free_bytes
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.rest import YandexRest
 
@@ -233,6 +234,13 @@ def _metrics(instance: Instance, keys: KeyPool) -> Metrics:
     metrics.gauge("key_pool_ready", "Key pairs that lie ready.", lambda: keys.ready)
     metrics.gauge("key_pool_waiting", "Callers that wait for a key pair.", lambda: keys.waiting)
     metrics.gauge("store_ready", "1 while changes can be kept.", lambda: float(instance.store.ready))
+    directory = instance.directory
+    metrics.gauge("disk_free_bytes", "What can still be written to the disk.", lambda: free_bytes(directory.root))
+    metrics.gauge(
+        "disk_reserve_held",
+        "1 while the disk reserve is held; 0 when it was given back, or if there is to be none.",
+        lambda: float(directory.disk_reserve.exists()),
+    )
     return metrics
 
 

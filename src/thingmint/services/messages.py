@@ -38,6 +38,10 @@ class FollowedStore:
         return self._store.ready
 
     @property
+    def trouble(self) -> str | None:
+        return self._store.trouble
+
+    @property
     def changes(self) -> int | None:
         return self._store.changes
 
@@ -48,7 +52,7 @@ class FollowedStore:
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)
 
-    async def write(self, body: Body[T]) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
         notices: Sequence[Notice] = ()
 
         async def followed(tx: Transaction) -> T:
@@ -57,7 +61,7 @@ class FollowedStore:
             notices = tx.notices  # of the last run, which is the one that counts
             return result
 
-        result = await self._store.write(followed)
+        result = await self._store.write(followed, urgent=urgent)
         if notices:
             await self._messages.close(notices)
         return result

@@ -79,7 +79,12 @@ class Reader(Protocol):
 class Store(Reader, Protocol):
     @property
     def ready(self) -> bool:
-        """Whether changes can be kept at the moment."""
+        """Whether all changes can be kept at the moment."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """Why changes are refused at the moment, for operators; None if they are kept. Reads go on meanwhile."""
         ...
 
     @property
@@ -92,9 +97,10 @@ class Store(Reader, Protocol):
         """The same, but may leave out changes that say nothing of who may do what (see migration 3)."""
         ...
 
-    async def write(self, body: Body[T]) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
         """What ``body`` returns or raises, told only after its transaction is durable.
 
+        ``urgent`` changes are taken on a full disk too, as long as its reserve lasts.
         Raises Unavailable when the engine failed; the change may then have been kept or not.
         """
         ...

@@ -2,13 +2,14 @@
 
 Bodies run on the event loop, each to its end in one step and inside a savepoint of the current batch. The batch's
 COMMIT, which waits for the disk, runs in a thread while the next batch gathers. Reads have a connection of their own
-and see what was committed.
+and see what was committed; they go on while nothing can be written, on a full disk for one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,41 +17,58 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from thingmint.domain.errors import Unavailable
+from thingmint.store.disk_reserve import FULL, why_not_writable
 from thingmint.store.migrate import HISTORY_TABLE, pending
 from thingmint.store.plain_parameters import CONNECTION
 from thingmint.store.sqlite_transaction import SQLiteTransaction, run_body, translated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from thingmint.store.disk_reserve import DiskReserve
     from thingmint.store.engine import Body
 
 
 T = TypeVar("T")
 
 _MAX_BATCH = 64
-_REOPEN_AFTER = 1.0  # seconds
+_RETRY_AFTER = 1.0  # seconds
+_LOOK_EVERY = 1.0  # seconds, at the free space
+_MAKE_EVERY = 60.0  # seconds, the reserve where it could not be made
 
 _log = structlog.get_logger("thingmint.storage")
 
 
 class SQLiteStore:
-    """A Store in one file. The file must exist, so that its mode is the maker's choice; SQLite's others inherit it."""
+    """A Store in one file. The file must exist, so that its mode is the maker's choice; SQLite's others inherit it.
 
-    def __init__(self, path: Path) -> None:
+    It is in one of three states: all changes are taken; urgent ones only, while the reserve is given back; or none,
+    until a fresh connection has shown that it can write.
+    """
+
+    def __init__(self, path: Path, reserve: DiskReserve | None = None) -> None:
+        """Raises sqlite3.Error and MigrationError."""
         self._path = path
-        self._writer = _connect(path)
+        self._reserve = reserve
+        self._trouble: str | None = None
         try:
-            _migrate(self._writer)
-            self._reader = self._open_reader()
-        except BaseException:
-            self._writer.close()
-            raise
+            self._writer, self._reader = _open_both(path)
+        except sqlite3.OperationalError as error:
+            if reserve is None or not reserve.release():
+                raise
+            _log.warning("disk_reserve_released", error=str(error))
+            self._writer, self._reader = _open_both(path)
+        if not self._holds_reserve():
+            self._trouble = FULL  # until the first change looks again
+        self._writable = True
+        self._closed = False
         self._queue: deque[_Job] = deque()
+        self._again: list[_Job] = []  # urgent ones that wait for a fresh connection
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._drain_task: asyncio.Task[None] | None = None
-        self._reopen_task: asyncio.Task[None] | None = None
-        self._ready = True
+        self._recovery: asyncio.Task[None] | None = None
+        self._looked_at = 0.0
         self._changes = 0
         self._access_changes = 0
 
@@ -64,11 +82,15 @@ class SQLiteStore:
 
     @property
     def ready(self) -> bool:
-        return self._ready
+        return self._trouble is None
+
+    @property
+    def trouble(self) -> str | None:
+        return self._trouble
 
     async def read(self, body: Body[T]) -> T:
-        if not self._ready:
-            raise Unavailable("The store is being reopened")
+        if self._closed:
+            raise Unavailable("The store is closed")
         # Reads between two writes share one snapshot, since opening one costs more than a look-up. None is kept while
         # a commit is under way: its checkpoint could not go past it.
         if not self._reader.in_transaction:
@@ -83,13 +105,12 @@ class SQLiteStore:
             if self._drain_task is not None:
                 self._reader.rollback()
 
-    async def write(self, body: Body[T]) -> T:
-        if not self._ready:
-            raise Unavailable("The store is being reopened")
-        job = _Job(body, asyncio.get_running_loop().create_future())
-        self._queue.append(job)
-        if self._drain_task is None:
-            self._drain_task = asyncio.create_task(self._drain())
+    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
+        self._check_space()
+        if not self._writable or self._closed or (self._trouble is not None and not urgent):
+            raise Unavailable("The store cannot keep changes now")
+        job = _Job(body, asyncio.get_running_loop().create_future(), urgent=urgent)
+        self._enqueue([job])
         # Only the caller's own wait can be cancelled, never a commit that others wait for.
         result: T = await job.outcome
         return result
@@ -98,13 +119,21 @@ class SQLiteStore:
         """Waits for the writes under way. The last connection to close folds the WAL into the database file."""
         while self._drain_task is not None:
             await asyncio.wait([self._drain_task])
-        if self._reopen_task is not None:
-            self._reopen_task.cancel()
-            await asyncio.wait([self._reopen_task])
-        self._ready = False
+        self._closed = True
+        if self._recovery is not None:
+            self._recovery.cancel()
+            await asyncio.wait([self._recovery])
+        for job in self._again:
+            job.fail(Unavailable("The store is closed"))
+        self._trouble = self._trouble or "the store is closed"
+        self._committer.shutdown()
         self._reader.close()
         self._writer.close()
-        self._committer.shutdown()
+
+    def _enqueue(self, jobs: Iterable[_Job]) -> None:
+        self._queue.extend(jobs)
+        if self._drain_task is None and self._queue:
+            self._drain_task = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
         try:
@@ -124,10 +153,8 @@ class SQLiteStore:
                 job.run(self._writer)
             await asyncio.get_running_loop().run_in_executor(self._committer, self._writer.execute, "COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
-            for job in batch:
-                job.fail(Unavailable("The store failed; whether the change was kept is unknown"))
-            self._begin_reopening()
             _log.error("a batch was not committed", waiters=len(batch), error=str(error))
+            self._failed(batch, error)
         else:
             for job in batch:
                 job.answer()
@@ -136,31 +163,92 @@ class SQLiteStore:
             self._changes += 1
             self._access_changes += any(job.concerns_access for job in batch)
 
-    def _begin_reopening(self) -> None:
-        self._ready = False
-        while self._queue:
-            self._queue.popleft().fail(Unavailable("The store failed"))
-        self._reopen_task = asyncio.create_task(self._reopen())
+    def _failed(self, batch: list[_Job], error: Exception) -> None:
+        """Takes no changes until a fresh connection could write. Urgent ones wait for that, and are run once more."""
+        self._writable = False
+        self._again += [job for job in batch if job.urgent and not job.repeated]
+        for job in batch:
+            if job not in self._again:
+                job.fail(Unavailable("The store failed; whether the change was kept is unknown"))
+        self._again += [job for job in self._queue if job.urgent]
+        for job in self._queue:
+            if not job.urgent:
+                job.fail(Unavailable("The store failed"))
+        self._queue.clear()
+        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        self._refuse_changes(FULL if full else why_not_writable(self._path) or f"the database failed: {error}")
 
-    async def _reopen(self) -> None:
-        """After a failed COMMIT only a fresh connection knows what the file really holds."""
-        while True:
-            try:
-                self._writer.close()
-                self._reader.close()
-                self._writer = _connect(self._path)
-                self._reader = self._open_reader()
-                await asyncio.get_running_loop().run_in_executor(self._committer, _try_writing, self._writer)
-            except sqlite3.Error as error:
-                _log.error("the store cannot be reopened yet", error=str(error))
-                await asyncio.sleep(_REOPEN_AFTER)
-            else:
-                _log.info("the store was reopened")
-                self._ready = True
-                return
+    def _check_space(self) -> None:
+        """Gives the reserve back before a change finds the disk full."""
+        now = time.monotonic()
+        if self._reserve is None or self._recovery is not None or now - self._looked_at < _LOOK_EVERY:
+            return
+        self._looked_at = now
+        if self._trouble is not None or (self._reserve.held and self._reserve.low):
+            self._refuse_changes(FULL)
+        elif not self._reserve.held:
+            self._looked_at = now + _MAKE_EVERY
+            self._recovery = asyncio.create_task(self._recover())
 
-    def _open_reader(self) -> sqlite3.Connection:
-        return _connect(self._path, "PRAGMA query_only = ON")
+    def _refuse_changes(self, why: str) -> None:
+        """All but urgent ones, until they can be kept again."""
+        if self._trouble != why:
+            _log.error("changes_refused", reason=why, reads="go on")
+        self._trouble = why
+        if self._reserve is not None and self._reserve.release():
+            _log.warning("disk_reserve_released", bytes=self._reserve.size)
+        if self._recovery is None:
+            self._recovery = asyncio.create_task(self._recover())
+
+    async def _recover(self) -> None:
+        """Until changes can be kept, and there is room for the reserve again."""
+        loop, said = asyncio.get_running_loop(), ""
+        try:
+            while True:
+                try:
+                    if not self._writable:
+                        self._writer.close()
+                        self._writer = _connect(self._path)
+                        await loop.run_in_executor(self._committer, _try_writing, self._writer)
+                        self._writable = True
+                        again, self._again = self._again, []
+                        self._enqueue([job for job in again if job.repeat()])
+                    if await loop.run_in_executor(self._committer, self._holds_reserve) and self._writable:
+                        break
+                except sqlite3.Error as error:
+                    if self._reserve is not None:
+                        self._reserve.release()
+                    for job in self._again:
+                        job.fail(Unavailable("The store failed"))
+                    self._again.clear()
+                    if str(error) != said:
+                        said = str(error)
+                        _log.error("the store cannot be written yet", error=said)
+                await asyncio.sleep(_RETRY_AFTER)
+            if self._trouble is not None:
+                self._renew_reader()
+                self._trouble = None
+                _log.info("changes_kept_again")
+        finally:
+            self._recovery = None
+
+    def _holds_reserve(self) -> bool:
+        """Makes the reserve if there is room for it; True also where there is to be none."""
+        try:
+            return self._reserve is None or self._reserve.make()
+        except OSError as error:
+            _log.error("disk_reserve_not_made", error=str(error))
+            return True
+
+    def _renew_reader(self) -> None:
+        """A connection that saw errors may hold to them. It has served until here, so a failure leaves it in place."""
+        try:
+            reader = _open_reader(self._path)
+        except sqlite3.Error as error:
+            _log.error("the reader was not renewed", error=str(error))
+            return
+        self._reader.close()
+        self._reader = reader
 
 
 class SQLiteReader:
@@ -186,12 +274,14 @@ class SQLiteReader:
 class _Job:
     """One body, and the future on which its caller waits."""
 
-    __slots__ = ("_body", "_error", "_result", "concerns_access", "outcome")
+    __slots__ = ("_body", "_error", "_result", "concerns_access", "outcome", "repeated", "urgent")
 
-    def __init__(self, body: Body[Any], outcome: asyncio.Future[Any]) -> None:
+    def __init__(self, body: Body[Any], outcome: asyncio.Future[Any], *, urgent: bool) -> None:
         self._body = body
         self._result: Any = None
         self._error: Exception | None = None
+        self.urgent = urgent
+        self.repeated = False
         self.concerns_access = True  # until its body has run
         self.outcome = outcome
 
@@ -210,6 +300,12 @@ class _Job:
             connection.execute("ROLLBACK TO job")
         connection.execute("RELEASE job")
         self.concerns_access = tx.concerns_access
+
+    def repeat(self) -> bool:
+        """Whether it is still to be run, after a commit of which a fresh connection has shown that it was not kept."""
+        self.repeated = True
+        self._error = None
+        return not self.outcome.done()
 
     def answer(self) -> None:
         if self.outcome.done():  # the caller went away
@@ -230,6 +326,21 @@ def _try_writing(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
+def _open_both(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    """One to write, after the migrations, and one to read."""
+    writer = _connect(path)
+    try:
+        _migrate(writer)
+        return writer, _open_reader(path)
+    except BaseException:
+        writer.close()
+        raise
+
+
+def _open_reader(path: Path) -> sqlite3.Connection:
+    return _connect(path, "PRAGMA query_only = ON")
+
+
 def _connect(path: Path, *pragmas: str) -> sqlite3.Connection:
     return _open(
         path,
@@ -238,6 +349,8 @@ def _connect(path: Path, *pragmas: str) -> sqlite3.Connection:
         "PRAGMA synchronous = FULL",
         "PRAGMA foreign_keys = ON",
         "PRAGMA busy_timeout = 5000",
+        # Sorting and savepoints need no disk, which may be full.
+        "PRAGMA temp_store = MEMORY",
         *pragmas,
     )
 

@@ -558,8 +558,8 @@ class FailingStore:
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)
 
-    async def write(self, body: Body[T]) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
         if self._failures:
             self._failures -= 1
             raise Unavailable("The store failed")
-        return await self._store.write(body)
+        return await self._store.write(body, urgent=urgent)

@@ -56,8 +56,9 @@ async def ask(
 class Trail:
     """Takes everything."""
 
-    def add(self, context: RequestContext, outcome: Outcome) -> None:
+    def add(self, context: RequestContext, outcome: Outcome) -> bool:
         del context, outcome
+        return True
 
 
 def front(aws: HttpApi | None = None, metrics: Metrics | None = None) -> Front:
@@ -174,6 +175,7 @@ async def test_requests_are_counted() -> None:
 
 class FakeStore:
     ready = True
+    trouble = "the disk is full"
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,13 @@ class FakeStore:
         (b"/healthz", True, ("192.0.2.1", 1), 200, b'{"status":"ok"}'),
         (b"/healthz", False, ("192.0.2.1", 1), 200, b'{"status":"ok"}'),
         (b"/readyz", True, ("192.0.2.1", 1), 200, b'{"status":"ok","store":"ok"}'),
-        (b"/readyz", False, ("192.0.2.1", 1), 503, b'{"status":"unavailable","store":"unavailable"}'),
+        (
+            b"/readyz",
+            False,
+            ("192.0.2.1", 1),
+            503,
+            b'{"status":"unavailable","store":"unavailable","reason":"changes ',
+        ),
         (b"/metrics", True, ("127.0.0.1", 1), 200, b"# HELP "),
         (b"/metrics", True, ("::1", 1), 200, b"# HELP "),
         (b"/metrics", True, ("192.0.2.1", 1), 403, b'{"success":false,"error":{"code":"PERMISSION_DENIED"'),

@@ -192,7 +192,7 @@ async def test_a_provisioned_device_needs_no_event(gateway: Gateway, monkeypatch
 async def test_a_store_that_is_unavailable_is_no_refusal(
     gateway: Gateway, failing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(_: object) -> None:
+    async def fail(*_: object, **_options: object) -> None:
         raise Unavailable
 
     monkeypatch.setattr(gateway.world.store, failing, fail)
