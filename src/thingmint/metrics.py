@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class ConnectionCounts(Protocol):
@@ -63,5 +65,18 @@ class Metrics:
     def gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
         Gauge(f"thingmint_{name}", description, registry=self._registry).set_function(read)
 
+    def count(self, name: str, description: str, read: Callable[[], float]) -> None:
+        """A counter that is kept elsewhere; its name ends in ``_total``."""
+        self._registry.register(_Count(f"thingmint_{name}", description, read))
+
     def render(self) -> bytes:
         return generate_latest(self._registry)
+
+
+class _Count(Collector):
+    def __init__(self, name: str, description: str, read: Callable[[], float]) -> None:
+        self._described = (name, description)
+        self._read = read
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(*self._described, value=self._read())

@@ -1,8 +1,8 @@
 """The audit trail: who did what, when, from where, and how it ended. Never a secret, a key, a token or a query string.
 
 A change's record is written in the change's own transaction, so neither is ever there without the other. Reads and
-refusals are written in batches; refusals of callers without valid credentials are aggregated, so that they cannot
-fill the disk.
+refusals are written in batches; refusals of one caller, for one reason, are added up, so that they cannot fill the
+disk, and neither can a device that connects again and again.
 """
 
 from __future__ import annotations
@@ -12,23 +12,30 @@ import contextlib
 import functools
 import re
 import secrets
-from collections import Counter
-from dataclasses import dataclass
+import time
+from collections import deque
 from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 import structlog
 
 from thingmint.access.context import LOCAL_ADMIN
-from thingmint.domain.errors import Unavailable
+from thingmint.access.repeats import OTHER, Kind, Repeats
+from thingmint.access.throttle import Rate, Throttle
+from thingmint.domain.errors import Throttled, Unavailable
+from thingmint.domain.names import source_of
 from thingmint.store import audit as sql
 from thingmint.store.audit import AuditRow
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from thingmint.access.callers import Caller
     from thingmint.access.context import Outcome, RequestContext
+    from thingmint.access.repeats import Repeated
     from thingmint.store.engine import Body, Store, Transaction
 
 
@@ -36,10 +43,12 @@ T = TypeVar("T")
 
 _FLUSH_EVERY = 0.5  # seconds
 _FLUSH_AT = 256  # records, which keep the event loop for some milliseconds
-_COUNT_FOR = 10.0  # seconds over which refusals of unauthenticated callers are added up
-_MAX_PENDING = 100_000  # records that wait for the store
-_MAX_UNAUTHENTICATED = 1000  # kinds of refusals that are told apart meanwhile
-_MAX_OF_ONE = 20  # of them from one address: trying out all operations must not fill the disk either
+_MAX_PENDING = 32 * 1024 * 1024  # characters of records that wait for the store
+_MAX_REASON = 200  # characters of it that tell refusals apart
+_TELL_OF_LOST = 10_000  # records
+_MAX_COUNTS = 256  # records of what was added up, at once
+# Of one device, that are recorded one by one.
+_CONNECTIONS = {"Connect": Rate(1 / 60, 5)}
 
 _SOURCES = {
     "aws": "iot.amazonaws.com",
@@ -65,6 +74,10 @@ _URGENT = re.compile(
     r"Update(?:AccessKey|ApiToken|CACertificate|Certificate|Key|User)$)"
 )
 
+_OF_ONE_EVENT = frozenset({"closest"})
+_OF_ONE_ACTION = _OF_ONE_EVENT | {"source", "event", "resource", "error", "reason"}
+_OF_ONE_CALLER = _OF_ONE_ACTION | {"account", "principal", "credential", "address", "agent", "request"}
+
 _log = structlog.get_logger("thingmint.audit")
 
 
@@ -73,9 +86,9 @@ def new_record_id(now: datetime) -> str:
     return f"{first_record_id(now)}{secrets.token_hex(8)}"
 
 
-def first_record_id(time: datetime) -> str:
+def first_record_id(moment: datetime) -> str:
     """Not above any id of that time or later, and above those of earlier times."""
-    return f"{max(0, int(time.timestamp() * 1_000_000)):016x}"
+    return f"{max(0, int(moment.timestamp() * 1_000_000)):016x}"
 
 
 def event_name(context: RequestContext) -> str:
@@ -93,9 +106,15 @@ def is_urgent(operation: str) -> bool:
 
 
 def _record(context: RequestContext, outcome: Outcome, now: datetime, **further: Any) -> str:
+    record = {"time": _text(now), **_facts(context, outcome), **further}
+    if context.parameters and not outcome.code:
+        record["parameters"] = context.parameters
+    return orjson.dumps(record).decode()
+
+
+def _facts(context: RequestContext, outcome: Outcome) -> dict[str, Any]:
     caller = outcome.caller or context.caller
-    record = {
-        "time": now.isoformat(timespec="microseconds"),
+    return {
         "source": _SOURCES.get(context.api, "thingmint"),
         "event": event_name(context),
         "account": _account(context, outcome),
@@ -108,11 +127,26 @@ def _record(context: RequestContext, outcome: Outcome, now: datetime, **further:
         "error": outcome.code,
         "request": context.id,
         **outcome.details,
-        **further,
     }
-    if context.parameters and not outcome.code:
-        record["parameters"] = context.parameters
-    return orjson.dumps(record).decode()
+
+
+def _kind(context: RequestContext, outcome: Outcome) -> Kind:
+    """What a refusal is counted under: who, what and why. Resources are not of it, as devices choose topics."""
+    caller = outcome.caller or context.caller
+    # Reasons hold text of the caller's own at times, so Repeats bounds how many kinds one caller has.
+    reason = outcome.details.get("reason")
+    return Kind(
+        _account(context, outcome),
+        caller.principal if caller else source_of(context.address or context.api),
+        f"{context.api}:{context.operation}",
+        outcome.code,
+        reason[:_MAX_REASON] if reason else None,
+        audited=context.api != "probe",
+    )
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _account(context: RequestContext, outcome: Outcome) -> str | None:
@@ -178,18 +212,8 @@ class AuditedStore:
         await self._store.close()
 
 
-@dataclass(slots=True)
-class _Unauthenticated:
-    """Refusals of one kind: the first request stands for all."""
-
-    context: RequestContext
-    outcome: Outcome
-    since: datetime
-    count: int = 1
-
-
 class AuditTrail:
-    """Takes the requests that changed nothing and writes their records in batches, unauthenticated ones added up.
+    """Takes the requests that changed nothing and writes their records in batches, repeated refusals added up.
 
     ``insert`` writes records that are surely new; the usual one leaves sealing them to the sealer.
     """
@@ -199,84 +223,145 @@ class AuditTrail:
         store: Store,
         clock: Callable[[], datetime],
         insert: Callable[[Transaction, Sequence[AuditRow]], Awaitable[None]] = sql.insert_records,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._clock = clock
         self._insert = insert
-        self._pending: list[AuditRow] = []
-        self._perhaps_kept = False  # some of those pending
-        self._unauthenticated: dict[tuple[str | None, str, str | None], _Unauthenticated] = {}
-        self._kinds: Counter[str | None] = Counter()
+        self._pending: deque[AuditRow] = deque()
+        self._pending_size = 0
+        self._perhaps_kept = 0  # how many of those pending, from the first on
+        self._waits = False  # for the store, which was told of
+        self._repeats = Repeats(monotonic)
+        self._connections = Throttle(None, _CONNECTIONS, monotonic)
         self._full = asyncio.Event()
+        self.lost = 0
 
-    def add(self, context: RequestContext, outcome: Outcome) -> None:
-        """Once the request is answered. Costs no I/O."""
-        if outcome.recorded or context.api == "probe":
-            return
+    @property
+    def pending(self) -> int:
+        """How many records wait to be written."""
+        return len(self._pending)
+
+    @property
+    def counted(self) -> int:
+        """How many events were added up instead of being recorded by themselves."""
+        return self._repeats.counted
+
+    def add(self, context: RequestContext, outcome: Outcome) -> bool:
+        """Once the request is answered; whether it is worth a line of its own in the log too. Costs no I/O."""
+        if outcome.recorded:
+            return True
         now = self._clock()
-        if context.caller is None and outcome.caller is None and context.api != LOCAL_ADMIN:
-            self._count(context, outcome, now)
-            return
-        record = _record(context, outcome, now)
-        self._pending.append(AuditRow(new_record_id(now), _account(context, outcome), record))
-        if len(self._pending) > _MAX_PENDING:
-            # The store has been down for long: nothing changes meanwhile, and memory is bounded.
-            del self._pending[:_FLUSH_AT]
-            _log.error("audit records of reads and refusals were lost", records=_FLUSH_AT)
-        if len(self._pending) >= _FLUSH_AT:
-            self._full.set()
+        if self._is_repeated(context, outcome, now):
+            return False
+        if context.api != "probe":
+            self._append(_account(context, outcome), now, _record(context, outcome, now))
+        return True
+
+    def is_repeated(
+        self, caller: Caller, event: str, address: str | None, now: datetime, facts: Mapping[str, Any]
+    ) -> bool:
+        """Whether something that only the log is told of, about a caller, is counted instead of getting a line."""
+        kind = Kind(caller.account, caller.principal, event, audited=False)
+        return not self._repeats.is_first(kind, now, address, lambda: facts)
 
     async def run(self) -> None:
         """Writes for ever; a batch that the store could not take is kept and tried again."""
-        counted_at = asyncio.get_running_loop().time()
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), _FLUSH_EVERY)
             self._full.clear()
-            if asyncio.get_running_loop().time() - counted_at >= _COUNT_FOR:
-                counted_at = asyncio.get_running_loop().time()
-                self._flush_unauthenticated()
+            self._tell(self._repeats.due(_MAX_COUNTS))
             await self.flush()
 
     async def close(self) -> None:
-        """Writes what is left; the task that runs has to be ended before."""
-        self._flush_unauthenticated()
-        await self.flush()
+        """Writes what is left; the task that runs has to be ended before. Raises Unavailable."""
+        self._tell(self._repeats.all())
+        await self.flush(urgent=True)
+        if self._pending:
+            _log.error("audit_records_lost", records=len(self._pending))
+            raise Unavailable("The store cannot keep changes now")
 
-    async def flush(self) -> None:
-        batch, self._pending = self._pending, []
-        if not batch:
-            return
-        # Sealing a record again would put it into the chain twice.
-        insert = sql.insert_records if self._perhaps_kept else self._insert
+    async def flush(self, *, urgent: bool = False) -> None:
+        while self._pending:
+            # Sealing a record again would put it into the chain twice.
+            again = min(self._perhaps_kept, _FLUSH_AT)
+            insert, size = (sql.insert_records, again) if again else (self._insert, _FLUSH_AT)
+            batch = list(islice(self._pending, size))
+            try:
+                await self._store.write(partial(_inserted, insert, batch), urgent=urgent)
+            except Unavailable:
+                self._perhaps_kept = max(self._perhaps_kept, len(batch))
+                if not self._waits:
+                    _log.error("audit records wait for the store", records=len(self._pending))
+                self._waits = True
+                return
+            for _ in batch:
+                self._pending_size -= len(self._pending.popleft().record)
+            self._perhaps_kept = max(0, self._perhaps_kept - len(batch))
+            self._waits = False
+
+    def _is_repeated(self, context: RequestContext, outcome: Outcome, now: datetime) -> bool:
+        """What a caller who is known reads is recorded one by one, as its rate is limited, and so are changes."""
+        caller = outcome.caller or context.caller
+        if outcome.code is None and context.api != "probe":
+            if context.api == "mqtt":
+                return self._connects_too_often(context, outcome, now)
+            if caller is not None or context.api == LOCAL_ADMIN:
+                return False
+        return not self._repeats.is_first(
+            _kind(context, outcome), now, context.address, lambda: _facts(context, outcome)
+        )
+
+    def _connects_too_often(self, context: RequestContext, outcome: Outcome, now: datetime) -> bool:
+        kind = _kind(context, outcome)
         try:
-            await self._store.write(lambda tx: insert(tx, batch))
-        except Unavailable:
-            _log.error("audit records wait for the store", records=len(batch))
-            self._pending[:0] = batch
-            self._perhaps_kept = True
-        else:
-            self._perhaps_kept = False
+            self._connections.take(kind.who or "", "Connect")
+        except Throttled:
+            facts = partial(_facts, context, outcome)
+            self._repeats.is_first(kind, now, context.address, facts, counted=True)
+            return True
+        return False
 
-    def _count(self, context: RequestContext, outcome: Outcome, now: datetime) -> None:
-        key = (context.address, context.operation, outcome.code)
-        if key not in self._unauthenticated and self._kinds[context.address] >= _MAX_OF_ONE:
-            context = context.of("-")
-            key = (context.address, "-", outcome.code)
-        if key not in self._unauthenticated and len(self._unauthenticated) >= _MAX_UNAUTHENTICATED:
-            key = (None, "-", "other")
-        known = self._unauthenticated.get(key)
-        if known is not None:
-            known.count += 1
-        else:
-            self._unauthenticated[key] = _Unauthenticated(context, outcome, now)
-            self._kinds[context.address] += 1
+    def _append(self, account: str | None, now: datetime, record: str) -> None:
+        self._pending.append(AuditRow(new_record_id(now), account, record))
+        self._pending_size += len(record)
+        if len(self._pending) >= _FLUSH_AT:
+            self._full.set()
+        if self._pending_size > _MAX_PENDING:
+            self._drop()
 
-    def _flush_unauthenticated(self) -> None:
-        groups, self._unauthenticated = self._unauthenticated, {}
-        self._kinds.clear()
-        now = self._clock()
-        for group in groups.values():
-            since = group.since.astimezone(UTC).isoformat(timespec="microseconds")
-            record = _record(group.context, group.outcome, now, since=since, count=group.count)
-            self._pending.append(AuditRow(new_record_id(now), None, record))
+    def _drop(self) -> None:
+        """The store has taken nothing for long; changes are refused meanwhile, and memory is bounded."""
+        for _ in range(_FLUSH_AT):
+            if self._pending:
+                self._pending_size -= len(self._pending.popleft().record)
+                self.lost += 1
+        self._perhaps_kept = max(0, self._perhaps_kept - _FLUSH_AT)
+        if self.lost <= _FLUSH_AT or self.lost % _TELL_OF_LOST < _FLUSH_AT:
+            _log.error("audit_records_lost", records=self.lost)
+
+    def _tell(self, groups: Iterable[Repeated]) -> None:
+        """Log and audit trail, of what was added up."""
+        for group in groups:
+            now, kind, facts = self._clock(), group.kind, group.facts
+            counts = {"since": _text(group.since), "count": group.count, "addresses": group.addresses}
+            names = {"account": kind.account, "by": kind.who, "code": kind.code, "reason": kind.reason}
+            _log.info("repeated", action=kind.action, **names, **counts)
+            if kind.audited:
+                known = {name: value for name, value in facts.items() if name not in _of_one(kind)}
+                record = {"time": _text(now), **dict.fromkeys(facts), **known, **counts}
+                self._append(kind.account, now, orjson.dumps(record).decode())
+
+
+def _of_one(kind: Kind) -> frozenset[str]:
+    """Facts of the last event that do not hold for all others of its kind."""
+    if kind.action != OTHER:
+        return _OF_ONE_EVENT
+    return _OF_ONE_ACTION if kind.who is not None else _OF_ONE_CALLER
+
+
+async def _inserted(
+    insert: Callable[[Transaction, Sequence[AuditRow]], Awaitable[None]], batch: Sequence[AuditRow], tx: Transaction
+) -> None:
+    await insert(tx, batch)

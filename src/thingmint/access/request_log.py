@@ -29,14 +29,19 @@ class RequestLog:
         self._log = _log.bind()  # the module's own one is a proxy
 
     def record(self, context: RequestContext, outcome: Outcome) -> None:
-        """Once the request is answered. Path and query stay out: they may hold secrets."""
+        """Once the request is answered. Path and query stay out: they may hold secrets.
+
+        Every request that succeeded has a line, but for probes: how many there are is bounded by the caller's rate.
+        """
         seconds = time.perf_counter() - context.started
         self._metrics.observe(context.api, context.operation, outcome.status, seconds)
-        caller = outcome.caller or context.caller
-        self._trail.add(context, outcome)
+        is_first = self._trail.add(context, outcome)
         if outcome.throttled:
             self._refusals.note("unauthenticated_requests_throttled", source_of(context.address or ""), context.api)
             return
+        if not is_first:
+            return  # one of many that are told of together
+        caller = outcome.caller or context.caller
         self._log.info(
             "request",
             operation=context.operation,

@@ -39,13 +39,24 @@ class ConnectionLog:
         self._trail = trail
         self.now = clock
 
-    def connected(self, peer: Peer, caller: Caller, client_id: str, **facts: object) -> None:
-        _log.info("connected", client_id=client_id, **_who(peer, caller), **facts)
-        self._record(context_of(peer, caller, "Connect", self.now()), Outcome(resource=client_id))
+    def connected(self, peer: Peer, caller: Caller, client_id: str, **facts: object) -> bool:
+        """Whether the connection is logged by itself, and its end is to be; else it is counted."""
+        logged = self._record(context_of(peer, caller, "Connect", self.now()), Outcome(resource=client_id))
+        if logged:
+            _log.info("connected", client_id=client_id, **_who(peer, caller), **facts)
+        return logged
 
-    def disconnected(self, peer: Peer, caller: Caller, client_id: str, why: str) -> None:
-        _log.info("disconnected", client_id=client_id, why=why, **_who(peer, caller))
+    def disconnected(self, peer: Peer, caller: Caller, client_id: str, why: str, *, logged: bool) -> None:
+        """``logged`` is what ``connected`` returned: the lines of a connection are a pair."""
+        if logged:
+            _log.info("disconnected", client_id=client_id, why=why, **_who(peer, caller))
         self._metrics.observe("mqtt", "Disconnect", 0, 0.0)
+
+    def warn(self, peer: Peer, caller: Caller, event: str, **facts: object) -> None:
+        """What an operator may want to know of a device: a line at once, and then how often it was so."""
+        facts |= _who(peer, caller)
+        if not self._trail.is_repeated(caller, event, peer.address, self.now(), facts):
+            _log.warning(event, **facts)
 
     def ended_early(self, peer: Peer, why: str) -> None:
         """A connection that ended before anybody could be let in or refused."""
@@ -61,19 +72,22 @@ class ConnectionLog:
         findings: Sequence[str] = (),
     ) -> None:
         """``action`` without ``iot:``; ``findings`` are what denied it, or what would have allowed it."""
-        if caller is None:
-            self.refusals.note("a stranger was refused", source_of(peer.address), why)
-        else:
-            who = _who(peer, caller)
-            _log.warning("refused", action=f"iot:{action}", resource=resource, why=why, closest=findings, **who)
         details = {"reason": why, "closest": list(findings)}
         outcome = Outcome(status=_NOT_AUTHORIZED, code="NotAuthorized", resource=resource, details=details)
-        self._record(context_of(peer, caller, action, self.now()), outcome)
+        first = self._record(context_of(peer, caller, action, self.now()), outcome)
+        if caller is None:
+            self.refusals.note("a stranger was refused", source_of(peer.address), why)
+        elif first:
+            who = _who(peer, caller)
+            _log.warning("refused", action=f"iot:{action}", resource=resource, why=why, closest=findings, **who)
 
     def provisioned(self, context: RequestContext, outcome: Outcome, **facts: object) -> None:
         """A request on a provisioning topic that was answered, in whichever way."""
         seconds = time.perf_counter() - context.started
         caller = context.caller
+        self._metrics.observe("mqtt", context.operation, outcome.status, seconds)
+        if not self._trail.add(context, outcome):
+            return
         tell = _log.info if outcome.code is None else _log.warning
         tell(
             "provisioning",
@@ -88,12 +102,10 @@ class ConnectionLog:
             **outcome.details,
             **facts,
         )
-        self._metrics.observe("mqtt", context.operation, outcome.status, seconds)
-        self._trail.add(context, outcome)
 
-    def _record(self, context: RequestContext, outcome: Outcome) -> None:
+    def _record(self, context: RequestContext, outcome: Outcome) -> bool:
         self._metrics.observe("mqtt", context.operation, outcome.status, 0.0)
-        self._trail.add(context, outcome)
+        return self._trail.add(context, outcome)
 
 
 def _who(peer: Peer, caller: Caller | None) -> dict[str, str | None]:

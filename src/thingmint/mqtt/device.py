@@ -86,6 +86,7 @@ class DeviceConnection(asyncio.Protocol):
         self._refused = False
         self._ended = False
         self._session: Session | None = None
+        self._logged = True
         self._purposes: tuple[str, ...] = ()
         self._will: Will | None = None
 
@@ -240,7 +241,7 @@ class DeviceConnection(asyncio.Protocol):
         # What the device sent behind its CONNECT is handled before anything that came later.
         self._waiting[:0] = self._mqtt.accept(self._loop.time(), session_present=link.session_present)
         self._flush_now()
-        services.connection_log.connected(
+        self._logged = services.connection_log.connected(
             self._peer, judged.caller, client_id, version=packet.version, resumed=link.session_present
         )
         link.resume()
@@ -342,7 +343,8 @@ class DeviceConnection(asyncio.Protocol):
                 services.connection_log.ended_early(self._peer, why)
             return
         session.link.close()
-        services.connection_log.disconnected(self._peer, session.admitted.caller, session.client_id, why)
+        caller, client_id = session.admitted.caller, session.client_id
+        services.connection_log.disconnected(self._peer, caller, client_id, why, logged=self._logged)
         if with_will and self._will is not None:
             services.wills.leave(session.admitted.scope, session.client_id, self._peer, self._will)
 

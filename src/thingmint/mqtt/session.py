@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-import structlog
-
 from thingmint.mqtt.broker.interface import Message, Subscription
 from thingmint.mqtt.broker.topics import is_wildcard
 from thingmint.mqtt.protocol.reasons import Reason
@@ -36,8 +34,6 @@ _EVENTS = "$aws/events/"
 _RESERVED = "$aws/"
 
 _NONE: frozenset[Any] = frozenset()  # which an idle device needs no sets of its own for, of 216 bytes each
-
-_log = structlog.get_logger("thingmint.gateway")
 
 
 class Host(Protocol):
@@ -96,7 +92,7 @@ class Session:
         if self._provisioning is not None and (request := provisioning_request(topic)) is not None:
             return self._provision(request, packet.payload)
         if self._note("unserved", topic):
-            _log.warning("nothing serves this topic here", topic=topic, client_id=self.client_id)
+            self._warn("topic_not_served", topic)
         return None
 
     def acknowledged(self, packet_id: int) -> None:
@@ -171,7 +167,7 @@ class Session:
                 self._host.flush()
                 return
             if self._note("too large", message.topic):
-                _log.warning("a message is larger than the device takes", topic=message.topic, client_id=self.client_id)
+                self._warn("message_larger_than_device_takes", message.topic)
         elif self._note("Receive", message.topic):
             self._tell("Receive", message.topic)
         if packet_id is not None:
@@ -244,7 +240,7 @@ class Session:
             return
         topic, reply = await self._provisioning.answer(request, payload, self._peer, self.client_id, self.admitted)
         if not self._mqtt.publish(topic, reply):
-            _log.warning("a reply is larger than the device takes", topic=topic, client_id=self.client_id)
+            self._warn("reply_larger_than_device_takes", topic)
         self._host.flush()
 
     def _may(self, action: Action, name: str) -> bool:
@@ -261,6 +257,10 @@ class Session:
         self._refusals += 1
         resource = self.admitted.rights.resource(action, name)
         self._connection_log.refused(self._peer, self.admitted.caller, action, resource, why, list(findings))
+
+    def _warn(self, event: str, topic: str) -> None:
+        caller = self.admitted.caller
+        self._connection_log.warn(self._peer, caller, event, topic=topic, client_id=self.client_id)
 
     def _note(self, kind: str, topic: str) -> bool:
         """Whether it was not told of before."""

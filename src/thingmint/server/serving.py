@@ -107,6 +107,9 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     keys = KeyPool(settings.key_pool)
     metrics = _metrics(instance, keys)
     trail = AuditTrail(instance.store, utc_now, insert_sealed)
+    metrics.gauge("audit_records_waiting", "Records of reads and refusals to be written.", lambda: trail.pending)
+    metrics.count("audit_records_lost", "Such records that found no room while they waited.", lambda: trail.lost)
+    metrics.count("audit_events_counted", "Events that were added up instead of recorded.", lambda: trail.counted)
     connection_log = ConnectionLog(metrics, trail, utc_now)
     refusals = connection_log.refusals
     request_log = RequestLog(metrics, trail, refusals)

@@ -85,6 +85,10 @@ class PostgresStore:
         return self._ready
 
     @property
+    def trouble(self) -> str | None:
+        return None if self._ready else "the database cannot be reached"
+
+    @property
     def changes(self) -> None:
         return None
 
@@ -95,7 +99,8 @@ class PostgresStore:
     async def read(self, body: Body[T]) -> T:
         return await self._run(body, "repeatable_read", readonly=True)
 
-    async def write(self, body: Body[T]) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
+        del urgent  # how the database's disk is kept from being full is its own operator's business
         # Only the caller's own wait can be cancelled: a cancelled COMMIT may be answered as if it had been kept.
         task = asyncio.create_task(self._write(body))
         self._writes.add(task)

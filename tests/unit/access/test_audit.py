@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 
 from tests.unit.http.answering import Answering
 from tests.unit.vectors import NOW, FakeClock
-from thingmint.access import audit
+from thingmint.access import audit, repeats
 from thingmint.access.administration.accounts import ACCOUNTS, Account, list_accounts
 from thingmint.access.audit import AuditedStore, AuditTrail, event_name
 from thingmint.access.callers import Caller
@@ -57,6 +58,10 @@ class Store:
         return self._store.ready
 
     @property
+    def trouble(self) -> str | None:
+        return self._store.trouble
+
+    @property
     def changes(self) -> int | None:
         return self._store.changes
 
@@ -67,10 +72,10 @@ class Store:
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)
 
-    async def write(self, body: Body[T]) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
         if self.fails == "before":
             raise Unavailable("The store failed")
-        result = await self._store.write(body)
+        result = await self._store.write(body, urgent=urgent)
         self.writes += 1
         if self.fails == "after":
             raise Unavailable("The store failed; whether the change was kept is unknown")
@@ -349,14 +354,13 @@ async def test_records_are_written_often_and_after_failures_too(
     store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit, "_FLUSH_EVERY", 0.001)
-    monkeypatch.setattr(audit, "_COUNT_FOR", 0.0)
     trail = AuditTrail(store, clock)
     store.fails = "before"
     with capture_logs() as logs:
         task = asyncio.create_task(trail.run())
         trail.add(*request())
         trail.add(*unauthenticated())
-        while len(logs) < 2:  # noqa: ASYNC110 - nothing tells of it
+        while not logs:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.001)
         store.fails = None
         while not store.writes:  # noqa: ASYNC110 - nothing tells of it
@@ -367,59 +371,184 @@ async def test_records_are_written_often_and_after_failures_too(
     assert len(await store.records()) == 2
 
 
-async def test_the_same_refusal_is_counted(store: Store, clock: FakeClock) -> None:
+class Monotonic:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+DEVICE = Caller("123456789012", ("us-east-1",), "f" * 64, "lamp", "arn:aws:iot:us-east-1:1:cert/f", "f" * 64, ())
+LOCAL = {"api": "admin", "caller": None, "code": "NotFound", "address": None}
+REFUSALS: dict[str, dict[str, Any]] = {
+    "no credentials": {"caller": None, "code": "UnrecognizedClientException", "operation": "-"},
+    "an access key": {"code": "AccessDeniedException"},
+    "a throttled access key": {"code": "ThrottlingException", "operation": "CreateThing"},
+    "a token": {"api": "native", "code": "PERMISSION_DENIED"},
+    "an IAM token": {"api": "yandex", "code": "PERMISSION_DENIED", "operation": "DeviceService.Get"},
+    "the operator": LOCAL,
+    "a certificate": {"api": "mqtt", "caller": DEVICE, "code": "NotAuthorized", "operation": "Connect"},
+    "a provisioning device": {"api": "mqtt", "caller": DEVICE, "code": "InvalidTemplate", "operation": "RegisterThing"},
+}
+
+
+@pytest.mark.parametrize("fields", REFUSALS.values(), ids=REFUSALS)
+async def test_the_first_refusal_is_recorded_at_once_and_the_others_are_counted(
+    store: Store, clock: FakeClock, fields: dict[str, Any]
+) -> None:
+    monotonic = Monotonic()
+    trail = AuditTrail(store, clock, monotonic=monotonic)
+    with capture_logs() as logs:
+        told = [trail.add(*request(**{"resource": f"arn:{number}"} | fields)) for number in range(50)]
+        await trail.flush()
+        assert told == [True] + 49 * [False]
+        [first] = await store.records()
+        assert (first["resource"], first["error"]) == ("arn:0", fields["code"])
+        assert "count" not in first
+        clock.advance(seconds=60)
+        monotonic.seconds += 60
+        await trail.close()
+    [_, rest] = await store.records()
+    assert {name: rest[name] for name in ("source", "event", "account", "principal", "credential", "error")} == {
+        name: first[name] for name in ("source", "event", "account", "principal", "credential", "error")
+    }
+    assert (rest["count"], rest["resource"]) == (49, "arn:49")
+    assert (rest["since"], rest["time"]) == ("2026-11-21T12:00:00.250000+00:00", "2026-11-21T12:01:00.250000+00:00")
+    [line] = [line for line in logs if line["event"] == "repeated"]
+    assert (line["count"], line["code"]) == (49, fields["code"])
+
+
+async def test_counts_are_written_after_a_minute_and_then_less_and_less_often(store: Store, clock: FakeClock) -> None:
+    """A device that is refused every 5 seconds for a day."""
+    monotonic = Monotonic()
+    trail = AuditTrail(store, clock, monotonic=monotonic)
+    one = request(**REFUSALS["a certificate"])
+    for _ in range(24 * 720):
+        trail.add(*one)
+        clock.advance(seconds=5)
+        monotonic.seconds += 5
+        trail._tell(trail._repeats.due(256))
+    await trail.close()
+    counts = [record.get("count", 1) for record in await store.records()]
+    assert counts[:4] == [1, 12, 24, 48]
+    assert sum(counts) == 24 * 720
+    assert len(counts) < 40
+
+
+def connect(**fields: Any) -> tuple[RequestContext, Outcome]:
+    return request(**{"api": "mqtt", "caller": DEVICE, "operation": "Connect"} | fields)
+
+
+async def test_text_that_a_device_chooses_makes_few_records(store: Store, clock: FakeClock) -> None:
     trail = AuditTrail(store, clock)
-    for _ in range(50):
-        trail.add(*unauthenticated())
-        clock.advance(seconds=1)
-    trail.add(*unauthenticated(code="other"))
-    trail.add(*unauthenticated(address="192.0.2.2"))
-    trail.add(*unauthenticated(operation="CreateThing"))
+    for number in range(1000):
+        context, outcome = connect(code="NotAuthorized", operation=f"Operation{number % 7}", resource=f"t/{number}")
+        outcome.details = {"reason": f"topic {number} is not allowed", "closest": ["x" * 10_000]}
+        trail.add(context, outcome)
+    await trail.close()
+    records = await store.records()
+    assert len(records) <= 2 * (repeats.MAX_OF_CALLER + 1)
+    assert sum(record.get("count", 1) for record in records) == 1000
+    [rest] = [record for record in records if record["event"] is None]
+    assert (rest["principal"], rest["resource"], rest["error"]) == (DEVICE.arn, None, None)
+    assert not any("closest" in record and record["closest"] for record in records if "count" in record)
+
+
+async def test_a_device_that_connects_all_the_time_is_counted(store: Store, clock: FakeClock) -> None:
+    monotonic = Monotonic()
+    trail = AuditTrail(store, clock, monotonic=monotonic)
+    for number in range(6000):
+        trail.add(*connect(resource=f"client-{number}", address=f"192.0.2.{number % 100}"))
+        monotonic.seconds += 0.01
+    await trail.close()
+    records = await store.records()
+    assert len(records) <= 8
+    assert sum(record.get("count", 1) for record in records) == 6000
+    [rest] = [record for record in records if "count" in record]
+    assert rest["outcome"] == "success"
+    assert len(rest["addresses"]) == 8
+
+
+async def test_a_fleet_that_connects_is_recorded_one_by_one(store: Store, clock: FakeClock) -> None:
+    trail = AuditTrail(store, clock)
+    for number in range(3000):
+        trail.add(*connect(caller=replace(DEVICE, principal=f"{number:064x}")))
+    await trail.close()
+    assert not any("count" in record for record in await store.records())
+    assert len(await store.records()) == 3000
+
+
+async def test_reads_are_recorded_one_by_one(store: Store, clock: FakeClock) -> None:
+    trail = AuditTrail(store, clock)
+    for _ in range(100):
+        trail.add(*request())
+    await trail.close()
+    assert len(await store.records()) == 100
+
+
+async def test_probes_are_counted_for_the_log_and_not_audited(store: Store, clock: FakeClock) -> None:
+    trail = AuditTrail(store, clock)
+    probe = request(api="probe", operation="healthz", caller=None)
+    with capture_logs() as logs:
+        assert [trail.add(*probe) for _ in range(100)] == [True] + 99 * [False]
+        trail._tell(trail._repeats.all())
+    assert [line["count"] for line in logs] == [99]
+    assert trail.pending == 0
+
+
+async def test_records_that_the_store_does_not_take_are_bounded_and_counted_as_lost(
+    store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_MAX_PENDING", 200_000)
+    trail = AuditTrail(store, clock)
+    store.fails = "before"
+    with capture_logs():
+        for number in range(2000):
+            trail.add(*request(resource=f"arn:{number}"))
+            clock.advance(microseconds=1)
+            await trail.flush()
+        with pytest.raises(Unavailable):
+            await trail.close()
+    assert trail.lost + trail.pending == 2000
+    assert trail._pending_size <= 200_000
+    store.fails = None
+    await trail.close()
+    assert [record["resource"] for record in await store.records()] == [f"arn:{n}" for n in range(trail.lost, 2000)]
+
+
+async def test_many_records_are_written_in_small_transactions(store: Store, clock: FakeClock) -> None:
+    trail = AuditTrail(store, clock, insert_sealed)
+    store.fails = "after"
+    for _ in range(1100):
+        trail.add(*request())
+    with capture_logs():
+        await trail.flush()
+    store.fails = None
     await trail.flush()
-    assert await store.records() == [], "they are told of after a while"
-    await trail.close()
-    records = await store.records()
-    assert sorted(record["count"] for record in records) == [1, 1, 1, 50]
-    [many] = [record for record in records if record["count"] == 50]
-    assert (many["account"], many["principal"], many["credential"]) == (None, None, None)
-    assert (many["address"], many["error"]) == ("192.0.2.1", "UnrecognizedClientException")
-    assert many["since"] == "2026-11-21T12:00:00.250000+00:00"
-    assert many["time"] == "2026-11-21T12:00:50.250000+00:00"
+    assert store.writes == 6
+    assert len(await store.records()) == 1100
 
 
-async def test_however_many_unauthenticated_callers_there_are_little_is_written(store: Store, clock: FakeClock) -> None:
-    trail = AuditTrail(store, clock)
-    for number in range(5000):
-        trail.add(*unauthenticated(address=f"2001:db8::{number:x}"))
-    await trail.close()
-    records = await store.records()
-    assert len(records) <= audit._MAX_UNAUTHENTICATED + 1
-    assert sum(record["count"] for record in records) == 5000
-
-
-async def test_an_address_that_tries_every_operation_has_few_records(store: Store, clock: FakeClock) -> None:
-    trail = AuditTrail(store, clock)
-    for _ in range(2):
-        for number in range(300):
-            trail.add(*unauthenticated(operation=f"Operation{number}"))
-        trail.add(*unauthenticated(address="192.0.2.2", operation="ListThings"))
-        await trail.close()
-    records = await store.records()
-    assert len(records) == 2 * (audit._MAX_OF_ONE + 2)
-    rest = [r for r in records if r["event"] == "-"]
-    assert [r["count"] for r in rest] == [300 - audit._MAX_OF_ONE] * 2
-    assert [r["count"] for r in records if r["event"] == "ListThings"] == [1, 1]
-
-
-async def test_refusals_that_were_written_are_counted_anew(store: Store, clock: FakeClock) -> None:
-    trail = AuditTrail(store, clock)
-    for count in (3, 2):
-        for _ in range(count):
-            trail.add(*unauthenticated())
-        await trail.close()
-        clock.advance(seconds=10)
-    await trail.close()
-    assert [record["count"] for record in await store.records()] == [3, 2]
+@pytest.mark.parametrize(
+    ("operation", "urgent"),
+    [
+        ("UpdateCertificate", True),
+        ("DeleteThing", True),
+        ("DetachPolicy", True),
+        ("SetDefaultPolicyVersion", True),
+        ("DeviceService.DeleteCertificate", True),
+        ("RegistryService.Disable", True),
+        ("UpdateAccessKey", True),
+        ("DetachUserPolicy", True),
+        ("CreateThing", False),
+        ("UpdateThing", False),
+        ("DeviceService.AddCertificate", False),
+        ("Connect", False),
+    ],
+)
+def test_what_ends_access_is_urgent(operation: str, urgent: bool) -> None:
+    assert audit.is_urgent(operation) is urgent
 
 
 SECRET = "hunter2"

@@ -125,9 +125,7 @@ async def test_closing_answers_urgent_changes_that_wait(database: Path, reserve:
         await store.read(ids)
 
 
-async def test_changes_are_kept_where_no_reserve_can_be_made(
-    store: SQLiteStore, reserve: Reserve
-) -> None:
+async def test_changes_are_kept_where_no_reserve_can_be_made(store: SQLiteStore, reserve: Reserve) -> None:
     reserve.release()
     reserve.error, reserve.low = OSError("File too large"), True
     assert await store.write(insert("a")) == "a"

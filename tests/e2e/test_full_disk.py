@@ -1,0 +1,231 @@
+"""A disk on which nothing can be written: what needs no writing goes on, and all of it once there is room again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.e2e.access.operator import keys_of
+from tests.e2e.commands import in_process
+from tests.e2e.conftest import iot_client
+from tests.e2e.material import csr_pem
+from tests.e2e.mqtt.conftest import opened_door
+from tests.e2e.mqtt.devices import Closed
+from tests.e2e.wire import exchange, until
+from tests.e2e.yandex.clients import Cloud, Refused
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.testing import running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.e2e.mqtt.conftest import Door, Fleet
+    from thingmint.testing import RunningServer
+
+UNAVAILABLE = 14  # google.rpc.Code
+
+
+class Disk(Protocol):
+    """``trouble`` is what the server says of it."""
+
+    trouble: str
+
+    def fill(self) -> None: ...
+
+    def free(self) -> None: ...
+
+
+class SmallDisk:
+    """A file system of its own, which files fill."""
+
+    trouble = "the disk is full"
+
+    def __init__(self, folder: Path) -> None:
+        self._ballast = folder / "ballast"
+
+    def fill(self) -> None:
+        with self._ballast.open("ab", buffering=0) as ballast, contextlib.suppress(OSError):
+            while True:
+                ballast.write(bytes(4096))
+
+    def free(self) -> None:
+        self._ballast.unlink()
+
+
+class NoFileGrows:
+    """A limit of the process, which needs no privilege. No byte can be written to any file."""
+
+    trouble = "files cannot be written: File too large"
+
+    def __init__(self, server: RunningServer) -> None:
+        self._pid = server.process.pid
+
+    def fill(self) -> None:
+        self._limit(0)
+
+    def free(self) -> None:
+        self._limit(resource.RLIM_INFINITY)
+
+    def _limit(self, size: int) -> None:
+        resource.prlimit(self._pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 20 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20m,mode=0700", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(params=["a full disk", "no file may grow"])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Door, Disk]]:
+    full = request.param == "a full disk"
+    folder = request.getfixturevalue("small_disk") if full else tmp_path
+    with opened_door(folder) as door:
+        yield door, SmallDisk(folder) if full else NoFileGrows(door.server)
+
+
+def metric(server: RunningServer, name: str) -> float:
+    text = exchange(server, "GET", "/metrics").body.decode()
+    [line] = [line for line in text.splitlines() if line.startswith(f"thingmint_{name} ")]
+    return float(line.split()[1])
+
+
+def refusal(call: Callable[..., Any], **members: Any) -> str | None:
+    """The code of the error, if there is one."""
+    try:
+        call(**members)
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return None
+
+
+def is_taken(mine: Fleet) -> bool:
+    return refusal(mine.iot.create_thing, thingName="lamp") is None
+
+
+def audited(data: Path) -> list[dict[str, Any]]:
+    done = in_process("audit", "export", "--data-dir", data)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line)["record"] for line in done.stdout.splitlines()]
+
+
+def finished(server: RunningServer) -> list[dict[str, Any]]:
+    """The audit records of a server that is stopped here, in order."""
+    assert server.stop() == 0
+    assert "Traceback" not in server.output.read_text(errors="replace")
+    done = in_process("audit", "verify", "--data-dir", server.data_dir)
+    assert done.returncode == 0, done.stderr
+    return audited(server.data_dir)
+
+
+def test_reads_and_devices_go_on_while_nothing_can_be_written(served: tuple[Door, Disk]) -> None:
+    door, disk = served
+    server, mine = door.server, door.mine
+    lamp, cloud = mine.credential(), Cloud(server)
+    authorized = {"authorization": f"Bearer {server.token}", "host": "localhost"}
+    device = mine.connected(lamp, "early")
+    device.subscribe("news")
+    cloud.registry(name="before")
+    disk.fill()
+    until(lambda: not is_taken(mine), seconds=10, what="changes are kept")
+    for turn in range(3):
+        assert refusal(mine.iot.create_thing, thingName=f"late-{turn}") == "ServiceUnavailableException"
+        with pytest.raises(Refused) as refused:
+            cloud.registry(name="late")
+        assert refused.value.status.code == UNAVAILABLE
+        assert "disk" not in refused.value.status.message, "which concerns the operator alone"
+        native = exchange(server, "POST", "/v1/certificates", authorized, orjson.dumps({"csr": csr_pem()}))
+        assert (native.status, native.json()["error"]["code"]) == (503, "UNAVAILABLE")
+        mine.iot.describe_certificate(certificateId=lamp.fingerprint)
+        assert exchange(server, "GET", "/v1/audit", authorized).status == 200
+        assert device.publish("news", b"%d" % turn) is Reason.SUCCESS
+        assert device.receive().payload == b"%d" % turn
+        mine.connected(lamp, f"late-{turn}").disconnect()
+        state = exchange(server, "GET", "/readyz")
+        assert (state.status, state.json()["reason"]) == (503, f"changes are refused: {disk.trouble}")
+        assert metric(server, "store_ready") == 0
+        time.sleep(1)  # in which the store is tried again
+    disk.free()
+    until(lambda: exchange(server, "GET", "/readyz").status == 200, seconds=10, what="changes are refused")
+    assert metric(server, "store_ready") == 1
+    assert refusal(mine.iot.create_thing, thingName="after") is None
+    assert cloud.registry(name="after")
+    assert device.is_open
+    device.drop()
+    until(lambda: metric(server, "audit_records_waiting") == 0, seconds=10, what="reads are not audited")
+    assert metric(server, "audit_records_lost_total") == 0
+    cloud.close()
+    events = Counter(record["event"] for record in finished(server) if record["account"] == mine.account)
+    assert events["DescribeCertificate"] == 3
+    assert events["Connect"] == 4
+
+
+def test_access_can_be_ended_on_a_full_disk(small_disk: Path) -> None:
+    """The reserve is given back for that, and made again when there is room."""
+    disk = SmallDisk(small_disk)
+    with opened_door(small_disk) as door:
+        server, mine = door.server, door.mine
+        reserve = server.data_dir / "reserve"
+        lamps = [mine.credential() for _ in range(3)]
+        devices = [mine.connected(lamp) for lamp in lamps]
+        assert reserve.stat().st_blocks * 512 >= 8 * 1024 * 1024
+        disk.fill()
+        mine.set_status(lamps[0], "REVOKED")  # the first change that finds the disk full
+        until(lambda: not is_taken(mine), seconds=10, what="changes are kept")
+        assert not reserve.exists()
+        mine.set_status(lamps[1], "INACTIVE")
+        for policy in mine.iot.list_attached_policies(target=lamps[2].arn)["policies"]:
+            mine.iot.detach_policy(policyName=policy["policyName"], target=lamps[2].arn)
+        for lamp, device in zip(lamps, devices, strict=True):
+            device.until_closed()
+            device.drop()
+            with pytest.raises(Closed):
+                mine.connected(lamp)
+        assert refusal(mine.iot.create_thing, thingName="late") == "ServiceUnavailableException"
+        disk.free()
+        until(reserve.exists, seconds=10, what="the reserve is not made again")
+        until(lambda: is_taken(mine), seconds=10, what="changes are refused")
+        records = finished(server)
+        changed = [r["event"] for r in records if r["resource"] in [lamp.arn for lamp in lamps]]
+        assert changed.count("UpdateCertificate") == 2
+        assert sum(r.get("count", 1) for r in records if r["error"] == "NotAuthorized") >= 3
+
+
+def test_a_server_that_is_killed_on_a_full_disk_starts_again(small_disk: Path) -> None:
+    disk = SmallDisk(small_disk)
+    with opened_door(small_disk) as door:
+        mine = door.mine
+        lamp = mine.credential()
+        disk.fill()
+        until(lambda: not is_taken(mine), seconds=10, what="changes are kept")
+        disk.fill()  # what the server gave back too
+        mine.server.kill()
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(running_server(mine.server.data_dir))
+            iot = stack.enter_context(contextlib.closing(iot_client(server, **keys_of(mine.keys))))
+            assert iot.describe_certificate(certificateId=lamp.fingerprint)
+            assert refusal(iot.create_thing, thingName="late") == "ServiceUnavailableException"
+            disk.free()
+            until(lambda: refusal(iot.create_thing, thingName="after") is None, seconds=10, what="changes are refused")
