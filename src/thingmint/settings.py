@@ -239,10 +239,10 @@ class Settings(BaseSettings):
     reinstate_revoked: bool = False
     limits: LimitsProfile = "generous"
     quotas: QuotaSettings | None = None
-    connections: ConnectionSettings = ConnectionSettings()
+    connections: ConnectionSettings | None = None
     unauthenticated_request_bytes: int = Field(32 * MIB, ge=4 * MIB)
     authenticated_request_bytes: int = Field(256 * MIB, ge=4 * MIB)
-    unauthenticated_rate: float = Field(50.0, ge=0, le=1_000_000)
+    unauthenticated_rate: int = Field(50, ge=0, le=1_000_000)
     disk_reserve_bytes: int = Field(8 * MIB, ge=0, le=1024 * MIB)
     audit_retention: Duration | None = Field(None, ge=timedelta(hours=1))
     yandex_fingerprint: Literal["sha256", "sha1"] = "sha256"
@@ -276,10 +276,13 @@ class Settings(BaseSettings):
         usual = {"generous": Quotas(), "aws": _AWS_QUOTAS, "none": NO_QUOTAS}[self.limits]
         return replace(usual, **self.quotas.model_dump(exclude_none=True)) if self.quotas else usual
 
+    def connection_limits(self, listener: Listener) -> Limits:
+        return (self.connections or ConnectionSettings()).limits(listener)
+
     def failure_throttle(self) -> FailureThrottle:
         """For callers without valid credentials, by address."""
         rate = self.unauthenticated_rate
-        return FailureThrottle(Rate(rate, max(1.0, rate * _UNAUTHENTICATED_BURST)) if rate else None)
+        return FailureThrottle(Rate(rate, rate * _UNAUTHENTICATED_BURST) if rate else None)
 
     def passphrase(self) -> bytes | None:
         """The CA keys' passphrase, if one is set. Raises ConfigError for one that is set and empty."""

@@ -21,7 +21,6 @@ from thingmint.settings import (
     BrokerSettings,
     ConfigError,
     ConnectionSettings,
-    ListenerLimits,
     Settings,
     load,
 )
@@ -82,10 +81,10 @@ class TestPrecedence:
             "reinstate_revoked": False,
             "limits": "generous",
             "quotas": None,
-            "connections": dict.fromkeys(LISTENERS, dict.fromkeys(ListenerLimits.model_fields)),
+            "connections": None,
             "unauthenticated_request_bytes": 32 * MIB,
             "authenticated_request_bytes": 256 * MIB,
-            "unauthenticated_rate": 50.0,
+            "unauthenticated_rate": 50,
             "disk_reserve_bytes": 8 * MIB,
             "audit_retention": None,
             "yandex_fingerprint": "sha256",
@@ -365,7 +364,7 @@ class TestQuotas:
 
 class TestConnections:
     def test_usual_ones(self) -> None:
-        limits = {listener: load({}).connections.limits(listener) for listener in LISTENERS}
+        limits = {listener: load({}).connection_limits(listener) for listener in LISTENERS}
         assert {name: (each.total, each.per_address, each.reserve) for name, each in limits.items()} == {
             "api": (4096, 3072, 512),
             "http": (1024, 1024, 0),
@@ -376,10 +375,10 @@ class TestConnections:
     def test_set_ones(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "thingmint.toml").write_text("[connections.api]\ntotal = 700\n[connections.mqtt]\nhalf_open = 8\n")
         monkeypatch.setenv("THINGMINT_CONNECTIONS__API__PER_ADDRESS", "600")
-        connections = load({}).connections
-        assert (connections.limits("api").total, connections.limits("api").per_address) == (700, 600)
-        assert connections.limits("mqtt").half_open == 8
-        assert connections.limits("grpc") == ConnectionSettings().limits("grpc")
+        settings = load({})
+        assert (settings.connection_limits("api").total, settings.connection_limits("api").per_address) == (700, 600)
+        assert settings.connection_limits("mqtt").half_open == 8
+        assert settings.connection_limits("grpc") == ConnectionSettings().limits("grpc")
 
     @pytest.mark.parametrize(
         ("text", "named"),

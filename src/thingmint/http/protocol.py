@@ -93,7 +93,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_timer()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
-        self._answers.unwatch()
+        self._answers.guard.unwatch()
 
     def _expect_body(self) -> None:
         """The application wants the body: it may come faster."""
@@ -105,12 +105,12 @@ class LimitedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unset_keepalive_if_required()  # the connection is not idle
-        self._answers.watch()
+        self._answers.guard.watch()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if not self.transport.is_closing():
-            self._answers.unwatch()
+            self._answers.guard.unwatch()
             cycle: RequestResponseCycle | None = self.cycle
             if cycle is not None and cycle.response_complete and not cycle.more_body:
                 self.timeout_keep_alive_task = self.loop.call_later(

@@ -1,4 +1,4 @@
-"""What an HTTP connection writes to: one piece for an answer, and no patience without end for those who do not read."""
+"""What connections write to: one piece for an answer, and no patience without end for peers that do not read."""
 
 from __future__ import annotations
 
@@ -8,24 +8,52 @@ if TYPE_CHECKING:
     import asyncio
 
 MAX_UNSENT = 64 * 1024
-"""Bytes of answers that wait for the peer before the next request waits too; a larger answer waits as a whole."""
+"""Bytes that wait for the peer before the next request waits too; a larger answer waits as a whole."""
 STALL_TIMEOUT = 15.0  # seconds
 _MIN_TAKEN = 16 * 1024  # bytes in that time, while that many wait
+
+
+class StallGuard:
+    """Cuts a peer off unless it goes on taking what waits for it.
+
+    ``watch`` when the transport says that too much waits, and when it was closed; ``unwatch`` when that has passed.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._unsent = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        if self._timer is None:
+            self._unsent = self._transport.get_write_buffer_size()
+            self._timer = self._loop.call_later(STALL_TIMEOUT, self._look)
+
+    def unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._transport.get_write_buffer_size() > self._unsent - _MIN_TAKEN:
+            self._transport.abort()
+        else:
+            self.watch()
 
 
 class AnswerTransport:
     """A transport that sends what is written within one turn of the event loop as one piece, at the turn's end.
 
     uvicorn writes an answer's head and its body apart, which would be two TLS records and two system calls.
-    A peer that does not take what was written is cut off, also after ``close``.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._held: list[bytes] = []
-        self._unsent = 0
-        self._stall: asyncio.TimerHandle | None = None
+        self.guard = StallGuard(transport, loop)
         transport.set_write_buffer_limits(high=MAX_UNSENT)
         self.is_closing = transport.is_closing
         self.get_extra_info = transport.get_extra_info
@@ -40,25 +68,7 @@ class AnswerTransport:
     def close(self) -> None:
         self._flush()
         self._transport.close()
-        self.watch()
-
-    def watch(self) -> None:
-        """Cuts the peer off unless it goes on taking what waits for it. ``unwatch`` ends this."""
-        if self._stall is None:
-            self._unsent = self._transport.get_write_buffer_size()
-            self._stall = self._loop.call_later(STALL_TIMEOUT, self._look)
-
-    def unwatch(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
-
-    def _look(self) -> None:
-        self._stall = None
-        if self._transport.get_write_buffer_size() > self._unsent - _MIN_TAKEN:
-            self._transport.abort()
-        else:
-            self.watch()
+        self.guard.watch()
 
     def _flush(self) -> None:
         if self._held and not self.is_closing():

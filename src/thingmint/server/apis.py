@@ -26,18 +26,20 @@ from thingmint.services.change import Environment
 from thingmint.services.doorkeeping import Doorkeeping
 from thingmint.services.hostnames import list_hostnames
 from thingmint.services.page_tokens import PageTokens
-from thingmint.settings import ConfigError
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
-from thingmint.yandex.grpc import GrpcListener
+from thingmint.yandex.grpc import GrpcParts
+from thingmint.yandex.grpc_listener import GrpcListener
 from thingmint.yandex.operations.declaring import YandexParts
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
 
     from thingmint.access.audit import AuditedStore
     from thingmint.access.directory import Directory
     from thingmint.access.local_admin import Administration
+    from thingmint.access.refusals import RefusalLog
     from thingmint.access.request_log import RequestLog
     from thingmint.access.throttle import FailureThrottle, Throttle
     from thingmint.http.connection_limits import AddressLimits
@@ -155,8 +157,14 @@ def gateway_of(
     )
 
 
-def grpc_listener(api: YandexApi, request_log: RequestLog, settings: Settings, tls: ListenerTLS) -> GrpcListener:
-    try:
-        return GrpcListener(api, request_log, settings.host, settings.grpc_port, tls.follow())
-    except OSError as error:
-        raise ConfigError("grpc-port", f"{error}; choose another, or 0 for a free one") from None
+def grpc_listener(
+    api: YandexApi,
+    access: Access,
+    request_log: RequestLog,
+    sock: socket.socket,
+    limits: AddressLimits,
+    refusals: RefusalLog,
+    tls: ListenerTLS,
+) -> GrpcListener:
+    parts = GrpcParts(api, request_log, access.failures, access.memory)
+    return GrpcListener(parts, sock, limits, refusals, tls.follow())

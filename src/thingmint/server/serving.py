@@ -36,7 +36,7 @@ from thingmint.mqtt.broker.upstream import UpstreamBroker
 from thingmint.mqtt.connection_log import ConnectionLog
 from thingmint.mqtt.hub import Hub
 from thingmint.server.apis import Access, environment_of, front, gateway_of, grpc_listener, yandex_api
-from thingmint.server.sockets import PROXY_SOCKET, bind, doorways_of, take_all_files
+from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, doorways_of, take_all_files
 from thingmint.services.certificates import utc_now
 from thingmint.services.hooks import HookTable
 from thingmint.services.hostnames import list_hostnames
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.settings import Listener, Settings
-    from thingmint.yandex.grpc import GrpcListener
+    from thingmint.yandex.grpc_listener import GrpcListener
 
 
 _LOOPBACK = "127.0.0.1"
@@ -86,8 +86,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     api_socket = bind("api-port", settings.host, settings.api_port)
     http_socket = bind("http-port", _LOOPBACK, settings.http_port)
     doorways = doorways_of(settings)
-    # gRPC binds for itself, and only once there is a certificate; whether it can is found out before.
-    bind("grpc-port", settings.host, settings.grpc_port).close()
+    grpc_socket = bind_grpc(settings)
     await begin_counting(instance.store, settings.quotas_in_force())
     stopping = _stop_signal()
 
@@ -144,7 +143,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(app, api_socket, limits["api"], refusals, access.memory, tls.context),
         "http": HttpListener(app, http_socket, limits["http"], refusals, access.memory),
-        "grpc": grpc_listener(yandex, request_log, settings, tls),
+        "grpc": grpc_listener(yandex, access, request_log, grpc_socket, limits["grpc"], refusals, tls),
     }
     gateway = gateway_of(
         instance, access, settings, environment, broker, endpoints, connection_log, tls, hub, limits["mqtt"]
@@ -248,7 +247,7 @@ def _metrics(instance: Instance, keys: KeyPool) -> Metrics:
 
 
 def _limits(listener: Listener, settings: Settings, metrics: Metrics) -> AddressLimits:
-    limits = AddressLimits(settings.connections.limits(listener), partial(metrics.connection_refused, listener))
+    limits = AddressLimits(settings.connection_limits(listener), partial(metrics.connection_refused, listener))
     metrics.watch_connections(listener, limits)
     return limits
 

@@ -41,6 +41,21 @@ def bind(setting: str, host: str, port: int) -> socket.socket:
         ) from None
 
 
+def bind_grpc(settings: Settings) -> socket.socket:
+    """Where 0.0.0.0 means all IPv6 addresses too, as gRPC takes it. Raises ConfigError."""
+    if settings.host != "0.0.0.0" or not socket.has_dualstack_ipv6():  # noqa: S104 - it is compared with
+        return bind("grpc-port", settings.host, settings.grpc_port)
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(("::", settings.grpc_port))
+    except OSError:  # without IPv6
+        sock.close()
+        return bind("grpc-port", settings.host, settings.grpc_port)
+    return sock
+
+
 def doorways_of(settings: Settings) -> dict[str, Doorway]:
     """What devices come to, by listener. Raises ConfigError."""
     found = {"mqtt": Doorway(bind("mqtt-port", settings.host, settings.mqtt_port))}

@@ -1,8 +1,9 @@
-"""The Yandex API over gRPC, with TLS."""
+"""The Yandex API over gRPC: one call, from its metadata to its status."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,65 +13,34 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from thingmint.access.context import Outcome, RequestContext
-from thingmint.domain.errors import DomainError, Invalid
-from thingmint.domain.names import authority_of
+from thingmint.domain.errors import DomainError, Invalid, Throttled
+from thingmint.domain.names import source_of
+from thingmint.http.connection_limits import AddressLimits, Limits, TooMany
+from thingmint.http.memory import Lease
 from thingmint.yandex.contract.status import HTTP_STATUS, Code
 from thingmint.yandex.errors import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from google.protobuf.message import Message
+
     from thingmint.access.request_log import RequestLog
+    from thingmint.access.throttle import FailureThrottle
+    from thingmint.http.memory import RequestMemory
     from thingmint.yandex.app import YandexApi
     from thingmint.yandex.contract import Method
 
     _Metadata = Sequence[tuple[str, str | bytes]]
 
-_OPTIONS = (
-    ("grpc.so_reuseport", 0),  # a second server on the port has to fail
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
-    ("grpc.max_metadata_size", 16 * 1024),
-    ("grpc.absolute_max_metadata_size", 16 * 1024),
-    ("grpc.max_concurrent_streams", 256),
-    ("grpc.server_handshake_timeout_ms", 10_000),
-)
-_MAX_CONCURRENT_RPCS = 1024
+MESSAGE_TIMEOUT = 30.0  # seconds
 _MAX_AGENT = 256  # characters of a user agent's name that are kept
-_GRACE = 30.0  # seconds, for calls in flight when the server stops
+# Calls of methods that need no token: their messages are read from whoever sends them.
+OPEN_CALLS = Limits(total=256, per_address=64, half_open=256, half_open_per_address=64, reserve=0)
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _log = structlog.get_logger("thingmint.grpc")
-
-
-class GrpcListener:
-    """``certificates`` gives pairs of (key, chain) in PEM when they changed since it was last asked, else None.
-
-    The first of them is used.
-    """
-
-    def __init__(
-        self,
-        api: YandexApi,
-        request_log: RequestLog,
-        host: str,
-        port: int,
-        certificates: Callable[[], Sequence[tuple[bytes, bytes]] | None],
-    ) -> None:
-        """Raises OSError if the port cannot be listened on."""
-        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
-        self._server.add_generic_rpc_handlers((_Handlers(api, request_log, lambda: self.port),))
-        try:
-            self.port = self._server.add_secure_port(authority_of(host, port), _credentials(certificates))
-        except RuntimeError as error:
-            raise OSError(f"{authority_of(host, port)} cannot be listened on") from error
-
-    async def start(self) -> None:
-        await self._server.start()
-
-    async def stop(self) -> None:
-        """Accepts nothing more, and returns when the calls in flight are answered."""
-        await self._server.stop(_GRACE)
 
 
 @dataclass(slots=True)
@@ -83,37 +53,57 @@ class _Call:
     outcome: Outcome
 
 
-class _Handlers(grpc.GenericRpcHandler):
-    """Every method of the contract; for any other path gRPC itself answers UNIMPLEMENTED."""
+@dataclass(frozen=True, slots=True)
+class GrpcParts:
+    """What calls are answered with."""
 
-    def __init__(self, api: YandexApi, request_log: RequestLog, port: Callable[[], int]) -> None:
-        self._api = api
-        self._request_log = request_log
+    api: YandexApi
+    request_log: RequestLog
+    failures: FailureThrottle
+    memory: RequestMemory
+
+
+class Handlers(grpc.GenericRpcHandler):
+    """Every method of the contract; for any other path gRPC itself answers UNIMPLEMENTED.
+
+    ``address_of`` gives the address of the client behind what gRPC calls a peer.
+    """
+
+    def __init__(self, parts: GrpcParts, port: int, address_of: Callable[[str], str | None]) -> None:
+        self._api = parts.api
+        self._request_log = parts.request_log
+        self._failures = parts.failures
+        self._memory = parts.memory
+        self._open_calls = AddressLimits(OPEN_CALLS)
         self._port = port
-        # Without (de)serialisers the handlers get and give bytes, and a malformed message can be answered in form.
+        self._address_of = address_of
+        # As methods whose requests are streams, so that the message is read when the caller is known; on the wire it is
+        # the same. Without (de)serialisers the handlers get and give bytes, and a malformed message can be answered in
+        # form.
         self._handlers: dict[str, Any] = {
-            path: grpc.unary_unary_rpc_method_handler(self._handler(method))
-            for path, method in api.contract.methods.items()
+            path: grpc.stream_unary_rpc_method_handler(self._handler(method))
+            for path, method in parts.api.contract.methods.items()
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         return self._handlers.get(handler_call_details.method)
 
-    def _handler(self, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        async def handle(request: bytes, context: Any) -> bytes:
+    def _handler(self, method: Method) -> Callable[[Any, Any], Awaitable[bytes]]:
+        async def handle(requests: Any, context: Any) -> bytes:
+            del requests
             metadata = context.invocation_metadata()
             arrived = RequestContext(
                 api="yandex",
                 operation=method.label,
                 method="gRPC",
-                address=_client(context),
+                address=self._address_of(context.peer()),
                 user_agent=_agent(metadata),
                 now=self._api.clock(),
             )
             call = _Call(context, metadata, arrived, Outcome())
             context.set_trailing_metadata((("x-request-id", call.request.id),))
             try:
-                answer = await self._serve(method, request, call)
+                answer = await self._serve(method, call)
                 call.outcome.status = 200
                 return answer
             except DomainError as error:
@@ -137,7 +127,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
         return handle
 
-    async def _serve(self, method: Method, request: bytes, call: _Call) -> bytes:
+    async def _serve(self, method: Method, call: _Call) -> bytes:
         remaining = call.rpc.time_remaining()
         if remaining is not None and remaining <= 0:
             call.outcome.code, call.outcome.status = "DEADLINE_EXCEEDED", 504
@@ -145,21 +135,49 @@ class _Handlers(grpc.GenericRpcHandler):
         credentials = [(b"authorization", _bytes(value)) for name, value in call.metadata if name == "authorization"]
         key = dict(call.metadata).get("idempotency-key")
         call.request = await self._api.authenticate(call.request, method, credentials)
-        try:
-            message = method.request_class.FromString(request)
-        except DecodeError:
-            raise Invalid("request", f"is not a well-formed {method.request_class.DESCRIPTOR.full_name}") from None
-        answer = await self._api.serve(
-            call.request,
-            call.outcome,
-            method,
-            message,
-            port=self._port(),
-            idempotency_key=_bytes(key).decode("latin-1") if key is not None else None,
-        )
+        with ExitStack() as held:
+            message = await self._message(method, call, held)
+            answer = await self._api.serve(
+                call.request,
+                call.outcome,
+                method,
+                message,
+                port=self._port,
+                idempotency_key=_bytes(key).decode("latin-1") if key is not None else None,
+            )
         return answer.SerializeToString()
 
+    async def _message(self, method: Method, call: _Call, held: ExitStack) -> Message:
+        """The request; ``held`` gives back what it holds. Raises Invalid and Throttled."""
+        lease = self._lease(call.request, held)
+        try:
+            async with asyncio.timeout(MESSAGE_TIMEOUT):
+                received = await call.rpc.read()
+        except TimeoutError:
+            raise Invalid("request", f"did not arrive within {MESSAGE_TIMEOUT:.0f} seconds") from None
+        if received is grpc.aio.EOF:
+            raise Invalid("request", "is missing")
+        if not lease.resize(len(received)):
+            raise Throttled("Too many unfinished requests with large messages; try again")
+        try:
+            return method.request_class.FromString(received)
+        except DecodeError:
+            raise Invalid("request", f"is not a well-formed {method.request_class.DESCRIPTOR.full_name}") from None
+
+    def _lease(self, request: RequestContext, held: ExitStack) -> Lease:
+        if request.caller is not None:
+            lease = Lease(self._memory.authenticated, request.caller.account)
+        else:
+            place = self._open_calls.admit(request.address or "")
+            if isinstance(place, TooMany):
+                raise Throttled("Too many unfinished calls without a token; try again")
+            held.callback(place.closed)
+            lease = Lease(self._memory.unauthenticated, source_of(request.address or ""))
+        held.callback(lease.release)
+        return lease
+
     async def _refuse(self, call: _Call, error: DomainError) -> NoReturn:
+        error = self._failures.count(call.request, call.outcome, error)
         status: Any = status_of(self._api.contract, error, call.request.id)
         code = Code(status.code)
         call.outcome.code, call.outcome.status = code.name, HTTP_STATUS[code]
@@ -169,24 +187,6 @@ class _Handlers(grpc.GenericRpcHandler):
             (("grpc-status-details-bin", status.SerializeToString()), ("x-request-id", call.request.id)),
         )
         raise AssertionError("abort() raises")
-
-
-def _credentials(certificates: Callable[[], Sequence[tuple[bytes, bytes]] | None]) -> grpc.ServerCredentials:
-    initial = certificates()
-    assert initial is not None, "the first certificate is always news"
-
-    def fetch() -> Any:
-        changed = certificates()
-        return grpc.ssl_server_certificate_configuration([changed[0]]) if changed else None
-
-    return grpc.dynamic_ssl_server_credentials(
-        grpc.ssl_server_certificate_configuration([initial[0]]), fetch, require_client_authentication=False
-    )
-
-
-def _client(context: Any) -> str | None:
-    peer: str = context.peer()  # such as ipv4:127.0.0.1:40000, with its brackets percent-encoded in IPv6
-    return peer.partition(":")[2].rpartition(":")[0].replace("%5B", "").replace("%5D", "") or None
 
 
 def _agent(metadata: _Metadata) -> str | None:

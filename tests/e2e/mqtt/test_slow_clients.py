@@ -24,6 +24,7 @@ from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.tls import TlsListener
+from thingmint.yandex import relay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
 
 
 def test_the_limits_of_other_servers() -> None:
-    assert (protocol.HEAD_TIMEOUT, messages._BODY_TIMEOUT) == (10, 30)
+    assert (protocol.HEAD_TIMEOUT, messages._BODY_TIMEOUT, relay.HANDSHAKE_TIMEOUT) == (10, 30, 10)
     assert inspect.signature(TlsListener).parameters["handshake_timeout"].default == 10
     assert inspect.signature(ServerConnection).parameters["connect_timeout"].default == 10
 
@@ -94,6 +95,19 @@ def test_slow_requests(impatient: Door) -> None:
         kept.sendall(one_request("GET", "/healthz", {"host": "localhost"}))
         assert read_answer(kept, rest_of_kept).status == 200
         assert registered(iot) == before
+
+
+def test_connections_to_the_grpc_port_that_say_nothing(impatient: Door) -> None:
+    address = ("127.0.0.1", impatient.server.ports["grpc"])
+    with contextlib.ExitStack() as stack:
+        began = time.monotonic()
+        silent = [stack.enter_context(socket.create_connection(address, timeout=15)) for _ in range(20)]
+        for sock in silent[:10]:
+            sock.sendall(b"\x16\x03\x01\x02\x00\x01")  # the beginning of a ClientHello
+        for sock in silent:
+            with contextlib.suppress(ConnectionError):
+                assert sock.recv(1) == b""
+        assert 0.9 * _HANDSHAKE < time.monotonic() - began < 2 * _HANDSHAKE
 
 
 def test_half_open_handshakes_and_silent_devices(impatient: Door) -> None:

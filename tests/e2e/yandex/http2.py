@@ -48,7 +48,7 @@ class Connection:
         plain = socket.create_connection(("127.0.0.1", server.ports["grpc"]), timeout=20)
         self.socket = tls.wrap_socket(plain, server_hostname="localhost")
         self._received = b""
-        self._ended: set[int] = set()
+        self.ended: set[int] = set()
         self.socket.sendall(_PREFACE)
         self.send(SETTINGS, 0, 0)
 
@@ -72,7 +72,7 @@ class Connection:
 
     def wait_for_the_end_of(self, stream: int) -> None:
         """Until it is answered or reset; streams may end in any order. Raises ConnectionError."""
-        while stream not in self._ended:
+        while stream not in self.ended:
             self._frame()
 
     def _frame(self) -> tuple[int, int, int, bytes]:
@@ -80,7 +80,7 @@ class Connection:
         payload = self._read(int.from_bytes(head[:3], "big"))
         kind, flags, stream = struct.unpack(">BBI", head[3:])
         if kind == RST_STREAM or (kind in (DATA, HEADERS) and flags & END_STREAM):
-            self._ended.add(stream)
+            self.ended.add(stream)
         return kind, flags, stream, payload
 
     def _read(self, size: int) -> bytes:

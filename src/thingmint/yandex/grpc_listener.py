@@ -1,0 +1,106 @@
+"""The gRPC port: connections within limits by address, and grpcio behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from thingmint.http.acceptor import Acceptor
+from thingmint.yandex.grpc import Handlers
+from thingmint.yandex.relay import HANDSHAKE_TIMEOUT, Relay
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from thingmint.access.refusals import RefusalLog
+    from thingmint.http.connection_limits import AddressLimits
+    from thingmint.yandex.grpc import GrpcParts
+
+
+# As over REST. The largest request that the contract has a use for, a device with 50 certificates, takes some 100 KiB.
+_MAX_MESSAGE_BYTES = 1024 * 1024
+_OPTIONS = (
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
+    ("grpc.max_concurrent_streams", 256),
+    ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_TIMEOUT * 1000)),
+    # What a client may send before it is read stays at 64 KiB a call, however fast its network seems.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.max_connection_idle_ms", 5 * 60_000),
+    # A client that vanished is noticed.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+_MAX_CONCURRENT_RPCS = 2048
+_MAX_SOCKET_PATH = 100  # bytes, on every system (sockaddr_un)
+_GRACE = 30.0  # seconds, for calls in flight when the server stops
+
+
+class GrpcListener:
+    """``certificates`` gives pairs of (key, chain) in PEM when they changed since it was last asked, else None.
+
+    The first of them is used. grpcio has no limits on connections, so it listens on a socket in a private folder, and
+    the port's connections are relayed to it.
+    """
+
+    def __init__(
+        self,
+        parts: GrpcParts,
+        sock: socket.socket,
+        limits: AddressLimits,
+        refusals: RefusalLog,
+        certificates: Callable[[], Sequence[tuple[bytes, bytes]] | None],
+    ) -> None:
+        self.port: int = sock.getsockname()[1]
+        self._sock = sock
+        self._limits = limits
+        self._refusals = refusals
+        self._folder = _private_folder()
+        target = self._folder / "grpc"
+        self._relay = Relay(self._folder, target)
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
+        self._server.add_generic_rpc_handlers((Handlers(parts, self.port, self._relay.address_of),))
+        self._server.add_secure_port(f"unix:{target}", _credentials(certificates))
+        self._acceptor: Acceptor | None = None
+
+    async def start(self) -> None:
+        await self._server.start()
+        self._acceptor = Acceptor(self._sock, self._limits, self._refusals, self._relay.connect)
+        self._acceptor.start()
+
+    async def stop(self) -> None:
+        """Accepts nothing more, and returns when the calls in flight are answered."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+        await self._server.stop(_GRACE)
+        self._relay.close()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+
+def _private_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="thingmint-")
+    if len(folder) < _MAX_SOCKET_PATH - len("/4294967295"):
+        return Path(folder)
+    Path(folder).rmdir()
+    return Path(tempfile.mkdtemp(prefix="thingmint-", dir="/tmp"))
+
+
+def _credentials(certificates: Callable[[], Sequence[tuple[bytes, bytes]] | None]) -> grpc.ServerCredentials:
+    initial = certificates()
+    assert initial is not None, "the first certificate is always news"
+
+    def fetch() -> Any:
+        changed = certificates()
+        return grpc.ssl_server_certificate_configuration([changed[0]]) if changed else None
+
+    return grpc.dynamic_ssl_server_credentials(
+        grpc.ssl_server_certificate_configuration([initial[0]]), fetch, require_client_authentication=False
+    )

@@ -1,0 +1,175 @@
+"""Relays the connections of the gRPC port to grpcio, which cannot be told whom to accept.
+
+TLS is between the client and grpcio: what passes here is encrypted. grpcio sees the name of a relay's socket in place
+of the client's address, and the relay knows which is whose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from typing import TYPE_CHECKING
+
+from thingmint.http.transport import MAX_UNSENT, StallGuard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from thingmint.http.connection_limits import Place
+
+
+HANDSHAKE_TIMEOUT = 10.0  # seconds
+_RECORD_HEADER = 5  # bytes: type, version, length (RFC 8446 5.1)
+_APPLICATION_DATA = 23
+
+
+class Relay:
+    """``folder`` is private to this process; grpcio listens on the socket ``target`` in it."""
+
+    def __init__(self, folder: Path, target: Path) -> None:
+        self._folder = folder
+        self._target = target
+        self._names = itertools.count()
+        self._connections: dict[str, Connection] = {}
+
+    def address_of(self, peer: str) -> str | None:
+        """The address of the client behind a peer, as gRPC names it; None when it has gone."""
+        connection = self._connections.get(peer.rpartition("/")[2])
+        return connection.address if connection is not None else None
+
+    async def connect(self, client: socket.socket, place: Place, address: str) -> None:
+        """Takes over an accepted connection."""
+        loop = asyncio.get_running_loop()
+        name = str(next(self._names))
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection = Connection(address, place, lambda: self._connections.pop(name, None))
+        try:
+            server.setblocking(False)
+            path = self._folder / name
+            server.bind(str(path))
+            path.unlink()  # only the name is needed, which the other end can ask for
+            await loop.sock_connect(server, str(self._target))
+            self._connections[name] = connection
+            await loop.create_unix_connection(lambda: connection.server, sock=server)
+            await loop.connect_accepted_socket(lambda: connection.client, client)
+        except OSError:
+            connection.abort()
+            server.close()
+            client.close()
+        except asyncio.CancelledError:
+            connection.abort()
+            server.close()
+            client.close()
+            raise
+
+    def close(self) -> None:
+        for connection in list(self._connections.values()):
+            connection.abort()
+
+
+class Connection:
+    """The two ends of a relayed connection. Whatever ends the one, ends the other."""
+
+    def __init__(self, address: str, place: Place, forget: Callable[[], object]) -> None:
+        self.address = address
+        self.is_over = False
+        self.client = _End(self, self._client_sent)
+        self.server = _End(self, self._server_sent)
+        self.client.other, self.server.other = self.server, self.client
+        self._place = place
+        self._forget = forget
+        self._records: _Records | None = _Records()
+        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_TIMEOUT, self.abort)
+
+    def abort(self) -> None:
+        for end in (self.client, self.server):
+            if end.transport is not None:
+                end.transport.abort()
+        self.ended()
+
+    def ended(self) -> None:
+        """One of the ends is lost."""
+        self.is_over = True
+        self._timer.cancel()
+        self._place.closed()
+        self._forget()
+
+    def _client_sent(self, data: bytes) -> None:
+        if self._records is not None:
+            self._records.read(data)
+
+    def _server_sent(self, data: bytes) -> None:
+        # grpcio answers a client's first encrypted record only when the handshake is complete; else it closes.
+        if self._records is not None and self._records.has_application_data:
+            self._records = None
+            self._timer.cancel()
+            self._place.opened()
+
+
+class _Records:
+    """Reads the headers of TLS records until the first with application data, which the client's Finished is in 1.3."""
+
+    def __init__(self) -> None:
+        self.has_application_data = False
+        self._header = b""
+        self._rest = 0  # bytes of the record
+
+    def read(self, data: bytes) -> None:
+        while data and not self.has_application_data:
+            if self._rest:
+                passed = min(self._rest, len(data))
+                self._rest -= passed
+            else:
+                passed = _RECORD_HEADER - len(self._header)
+                self._header += data[:passed]
+                if len(self._header) == _RECORD_HEADER:
+                    self.has_application_data = self._header[0] == _APPLICATION_DATA
+                    self._rest, self._header = int.from_bytes(self._header[3:]), b""
+            data = data[passed:]
+
+
+class _End(asyncio.Protocol):
+    """Passes on what it reads to the other end, and reads no faster than that takes it."""
+
+    other: _End
+
+    def __init__(self, connection: Connection, sent: Callable[[bytes], None]) -> None:
+        self.transport: asyncio.Transport | None = None
+        self._connection = connection
+        self._sent = sent
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # streams only
+        self.transport = transport
+        self._guard = StallGuard(transport, asyncio.get_running_loop())
+        transport.set_write_buffer_limits(high=MAX_UNSENT)
+        if self._connection.is_over:
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._sent(data)
+        if self.other.transport is not None and not self.other.transport.is_closing():
+            self.other.transport.write(data)
+
+    def pause_writing(self) -> None:
+        self._guard.watch()
+        if self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self._guard.unwatch()
+        if self.other.transport is not None and not self.other.transport.is_closing():
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._guard.unwatch()
+        self._connection.ended()
+        self.other.close()
+
+    def close(self) -> None:
+        """What was passed on is still sent."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+            self._guard.watch()
