@@ -9,10 +9,10 @@ import orjson
 
 from thingmint.access.authorization import authorizer
 from thingmint.access.operations import run
-from thingmint.aws.authorization import passed_role, request_context, resource_arns
+from thingmint.aws.authorization import is_own_role, passed_role, request_context, resource_arns
 from thingmint.aws.errors import COMMON_STATUS, AwsError, aws_error_of
 from thingmint.aws.operations import OPERATIONS
-from thingmint.domain.errors import DomainError, Invalid, Throttled
+from thingmint.domain.errors import CrossAccountRole, DomainError, Invalid, Throttled
 from thingmint.domain.policies.actions import CONTROL_PLANE_ACTIONS
 from thingmint.http.messages import Answer
 from thingmint.services.change import Change
@@ -127,6 +127,8 @@ def _authorize(authorize: Authorize, scope: Scope, operation: str, members: Mapp
         authorize(f"iot:{operation}", (resource,), conditions)
     if (role := passed_role(operation, members)) is not None:
         authorize("iam:PassRole", (role,), conditions)
+        if not is_own_role(role, scope):
+            raise CrossAccountRole(role)
 
 
 def _refuse_unserved(

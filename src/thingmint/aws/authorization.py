@@ -5,6 +5,7 @@ From AWS's Service Authorization Reference, "Actions, resources, and condition k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.policies import ContextValue
+
+_ROLE = re.compile(r"arn:[^:]*:iam:[^:]*:([0-9]{12}):role/", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,3 +186,9 @@ def passed_role(operation: str, members: Mapping[str, Any]) -> str | None:
     for member in path:
         value = value.get(member) if isinstance(value, Mapping) else None
     return value if isinstance(value, str) else None
+
+
+def is_own_role(role: str, scope: Scope) -> bool:
+    """Whether it is the ARN of no other account's role. What is no role's ARN cannot be assumed in any account."""
+    match = _ROLE.match(role)
+    return match is None or match[1] == scope.account

@@ -82,6 +82,8 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
             return AwsError("InvalidRequestException", message)
         case errors.Unauthenticated():
             return AwsError(_FLAWS[error.flaw], message)
+        case errors.CrossAccountRole():
+            return AwsError("AccessDeniedException", "Cross-account pass role is not allowed.")  # in AWS's words
         case errors.Denied():
             return AwsError("AccessDeniedException", _denial(error))
         case errors.NotFound():

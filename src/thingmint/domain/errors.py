@@ -165,6 +165,13 @@ class Denied(DomainError):
         self.explicit = explicit
 
 
+class CrossAccountRole(Denied):
+    """A role of another account than the caller's was to be handed over, which no policy can allow."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__("The caller", "iam:PassRole", role, explicit=True)
+
+
 class LimitExceeded(DomainError):
     """A ``kind`` holds as many as it may; ``reason`` says of what."""
 

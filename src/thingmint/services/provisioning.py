@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Transaction
 
 
+_IS_ACCOUNT = "SELECT 1 FROM accounts WHERE id = $1"
+
+
 @dataclass(frozen=True, slots=True)
 class ThingRequest:
     """What a device asks for. ``claim`` is the fingerprint of the certificate that it came with."""
@@ -64,6 +67,9 @@ async def look_up_thing(tx: Transaction, query: Query, request: ThingRequest) ->
         raise ProvisioningRefused("template", f"Template {name} is not of type {Kind.FLEET}.")
     if not template.enabled:
         raise ProvisioningRefused("template", f"Template {name} is not enabled.")
+    if template.hook_arn is not None and await _is_another_accounts(tx, query, template.hook_arn):
+        # At AWS the policy of the other account's function says so.
+        raise ProvisioningRefused("invocation", "Access denied while invoking Lambda function")
     if not request.token:
         raise ProvisioningRefused("token", "Certificate ownership token cannot be empty.")
     found = await find_current_token(tx, query, request.claim, request.token)
@@ -132,6 +138,12 @@ async def register_thing(
     with provisioning_failures():
         executed = await execute_plan(tx, change, plan)
     return ProvisionedThing(executed.thing, executed.device_configuration)
+
+
+async def _is_another_accounts(tx: Transaction, query: Query, hook_arn: str) -> bool:
+    """Whether it names another account of this instance; hooks brought along from AWS name accounts there."""
+    account = hook_arn.split(":", 5)[4]
+    return account != query.account and await tx.fetch_one(_IS_ACCOUNT, account) is not None
 
 
 def _invalid_token() -> ProvisioningRefused:
