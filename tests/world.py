@@ -21,10 +21,11 @@ from thingmint.access.operations import run
 from thingmint.access.vault import Vault
 from thingmint.aws.operations import OPERATIONS as AWS_OPERATIONS
 from thingmint.domain.arns import Scope
-from thingmint.domain.certificate_profiles import CLAIM
+from thingmint.domain.certificate_profiles import CLAIM, DEVICE
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import Denied
 from thingmint.domain.keys import OWN_KEYS
+from thingmint.domain.own_authorities import OwnAuthorities
 from thingmint.domain.status import Status
 from thingmint.services.certificates import Registration, register
 from thingmint.services.change import Change, Environment, Query
@@ -279,9 +280,11 @@ async def new_world(
     else:
         opened, ours, theirs = await _open_postgres(postgres, vault)
     store = RecordingStore(opened)
+    device_ca, claim_ca = (vectors.authority(vectors.ca_key(), profile, clock()) for profile in (DEVICE, CLAIM))
     environment = Environment(
-        device_ca=vectors.authority(now=clock()),
-        claim_ca=vectors.authority(profile=CLAIM, now=clock()),
+        device_ca=device_ca,
+        claim_ca=claim_ca,
+        own_authorities=OwnAuthorities([device_ca.certificate]),
         keys=KeyPool(0, generate=vectors.cheap_key_pair),
         page_tokens=PageTokens(b"k" * 32),
         endpoints={},

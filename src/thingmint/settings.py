@@ -223,6 +223,7 @@ class Settings(BaseSettings):
     mqtt_proxy_port: int | None = Field(None, ge=0, le=65535)
     mqtt_proxy_edges: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
     endpoints: dict[Annotated[str, AfterValidator(_endpoint_name)], Endpoint] = {}
+    default_account: Annotated[str, Field(pattern="^([0-9]{12}|none)$")] | None = None
     hooks: dict[str, Annotated[str, AfterValidator(_hook_target)]] = {}
     broker: BrokerSettings | None = None
     key_pool: int = Field(32, ge=0, le=4096)

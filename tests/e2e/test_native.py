@@ -230,7 +230,10 @@ def test_a_certificates_life(native: httpx.Client) -> None:
         "certificate_pem",
         "not_before",
         "not_after",
+        "mode",
+        "ca",
     }
+    assert (made["mode"], made["ca"]) == ("DEFAULT", None)
     assert made["id"] == fingerprint(made["certificate_pem"])
     assert made["not_after"] == "2049-12-31T23:59:59Z"
     path = f"/v1/certificates/{made['id']}"

@@ -68,6 +68,7 @@ class TestPrecedence:
             "mqtt_proxy_edges": [],
             "hooks": {},
             "endpoints": {},
+            "default_account": None,
             "broker": None,
             "key_pool": 32,
             "log_format": "console",
@@ -418,6 +419,8 @@ class TestEndpoints:
     @pytest.mark.parametrize(
         ("table", "setting"),
         [
+            ('default_account = "any"', "default-account"),
+            ('default_account = "1234567890123"', "default-account"),
             ('[endpoints."not a name"]\naccount = "123456789012"\nregion = "r"', "endpoints.not a name"),
             ('[endpoints."10.0.0.1"]\naccount = "123456789012"\nregion = "r"', "endpoints.10.0.0.1"),
             ('[endpoints."*.example.org"]\naccount = "123456789012"\nregion = "r"', "endpoints.*.example.org"),

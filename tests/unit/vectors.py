@@ -67,6 +67,12 @@ def ec_key(curve: str = "secp256r1") -> ec.EllipticCurvePrivateKey:
 
 
 @functools.cache
+def ca_key() -> ec.EllipticCurvePrivateKey:
+    """The key of a server's own authorities, which no device has."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+@functools.cache
 def ed25519_key() -> ed25519.Ed25519PrivateKey:
     return ed25519.Ed25519PrivateKey.generate()
 

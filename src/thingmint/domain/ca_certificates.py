@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from thingmint.domain.certificates import Certificate, is_signed_by, parse_x509
 from thingmint.domain.errors import Invalid, InvalidCertificate, UnverifiedCertificate
-from thingmint.domain.keys import FLEET_KEYS, OWN_KEYS
+from thingmint.domain.keys import FLEET_KEYS, OWN_KEYS, key_id
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+
+# With an exponent of their choice, anybody can make an RSA key that verifies somebody else's signature (duplicate-
+# signature key selection, Blake-Wilson and Menezes 1999), and so be the CA of devices that another CA signed.
+_MAX_EXPONENT = 2**32 - 1
 
 _ROLE = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
 
@@ -43,16 +48,20 @@ class RegistrationConfig:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaCertificate:
-    """``subject`` is the DER of its name."""
+    """``subject`` is the DER of its name, ``key_id`` that of its public key."""
 
     certificate: Certificate
     content: x509.Certificate
     subject: bytes
+    key_id: str
 
 
 def parse_ca_certificate(text: str, field: str, now: datetime | None = None) -> CaCertificate:
     """The one CA certificate in ``text``; with ``now``, one that is valid then. Raises InvalidCertificate."""
     certificate, content = parse_x509(text, field, OWN_KEYS)
+    key = content.public_key()
+    if isinstance(key, rsa.RSAPublicKey) and key.public_numbers().e > _MAX_EXPONENT:
+        raise InvalidCertificate(field, "has an RSA key with an exponent of more than 32 bits")
     if content.version is not x509.Version.v3:
         raise InvalidCertificate(field, "must be of version 3")
     if not _may_sign_certificates(content, field):
@@ -69,7 +78,7 @@ def parse_ca_certificate(text: str, field: str, now: datetime | None = None) -> 
         raise InvalidCertificate(field, "has a subject that cannot be read") from None
     if len(content.subject.rdns) == 0:
         raise InvalidCertificate(field, "has an empty subject, so no certificate can name it as its issuer")
-    return CaCertificate(certificate, content, subject)
+    return CaCertificate(certificate, content, subject, key_id(key))
 
 
 def read_verification(text: str, ca: CaCertificate) -> bytes:

@@ -34,6 +34,8 @@ class DoorSettings:
     """Let RSA keys of 1024 to 2047 bits in."""
     keys_over_mqtt: bool = True
     """Make key pairs for devices that ask over MQTT; without it they have to send a signing request."""
+    ca_status_gates_devices: bool = False
+    """Refuse devices whose CA certificate is INACTIVE, deleted or not valid now, where AWS goes by their own alone."""
     suback_refusals: bool = False
     """MQTT 3.1.1: answer a refused subscription with 0x80, where AWS closes the connection."""
     retained_on_wildcards: bool = False

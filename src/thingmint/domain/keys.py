@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Never
 
@@ -95,6 +96,20 @@ class _ThrowAwayRSA(rsa.RSAPrivateKey):
         raise NotImplementedError
 
     decrypt = private_numbers = private_bytes = _refuse  # type: ignore[assignment]  # they take nothing that counts
+
+
+def key_id(key: PublicKeyTypes) -> str:
+    """SHA-256 over the numbers of an RSA or EC key, in hex: the same however the key was encoded."""
+    match key:
+        case rsa.RSAPublicKey():
+            modulus = key.public_numbers()
+            text = f"rsa {modulus.n:x} {modulus.e:x}"
+        case ec.EllipticCurvePublicKey():
+            point = key.public_numbers()
+            text = f"{key.curve.name} {point.x:x} {point.y:x}"
+        case _:
+            raise TypeError(f"{type(key).__name__} is no key of an authority")
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

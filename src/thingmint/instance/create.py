@@ -36,6 +36,7 @@ from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
 from thingmint.domain.issuing_ca import CertificateAuthority, generate_root_key, make_root
 from thingmint.domain.keys import generate_authorized_key
 from thingmint.domain.names import is_hostname, is_region
+from thingmint.domain.own_authorities import OwnAuthorities
 from thingmint.instance.clients import write_client_files
 from thingmint.instance.layout import DataDirectory, sync_directory, write_private
 from thingmint.services.certificates import utc_now
@@ -277,6 +278,16 @@ class Instance:
 
     def device_authority(self, profile: Profile) -> CertificateAuthority:
         return self._authority(self.directory.device_ca, self.directory.device_ca_key, profile)
+
+    def own_authorities(self) -> OwnAuthorities:
+        """All that lie in the roots' files: one that was replaced may stay there, behind its successor."""
+        found: list[x509.Certificate] = []
+        for path in (self.directory.ca, self.directory.device_ca):
+            try:
+                found += x509.load_pem_x509_certificates(path.read_bytes())
+            except (OSError, ValueError) as error:
+                raise ConfigError("data-dir", f"{path} cannot be read: {error}") from None
+        return OwnAuthorities(found)
 
     def audit_key(self) -> Ed25519PrivateKey:
         """What signs the audit trail's checkpoints; an instance of before there was one gets it now."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
 
 from thingmint.access.callers import Caller
 from thingmint.domain.arns import arn_of
@@ -20,20 +22,21 @@ from thingmint.services.ca_certificates import CaStatus
 from thingmint.services.compiled_policies import POLICIES
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.certificates import Certificate
     from thingmint.domain.policies import ContextValue
+    from thingmint.mqtt.host_names import HostNames
     from thingmint.mqtt.hub import Dependency
     from thingmint.mqtt.peer import Peer
-    from thingmint.services.doorkeeping import CaState, Doorkeeping, Passport
+    from thingmint.services.doorkeeping import CaState, Doorkeeping, NoHostName, Passport
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """``why`` and ``findings`` are for the operator; the device learns ``reason`` at most.
+    """``why``, ``findings`` and ``facts`` are for the operator; the device learns ``reason`` at most.
 
     ``caller`` is who it was, if that could be established.
     """
@@ -44,6 +47,7 @@ class Refused:
     caller: Caller | None = None
     silent: bool = False
     """Close without any answer, whatever the version (just-in-time registration does)."""
+    facts: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,61 +60,71 @@ class Admitted:
     caller: Caller
     settings: DoorSettings
     expires_at: datetime | None
+    facts: Mapping[str, object] | None = None
+
+
+class JitRegistrar(Protocol):
+    async def __call__(self, peer: Peer, where: Scope | NoHostName) -> Refused | None:
+        """None if it has nothing to do with the certificate. Raises Unavailable."""
+        ...
 
 
 class Admission:
-    """``jit_registration`` is asked about certificates that are not registered, or wait for activation."""
+    """``jit_registration`` is asked about certificates that may be registered just in time, or wait for activation."""
 
     def __init__(
         self,
         doorkeeping: Doorkeeping,
-        endpoints: Mapping[str, Scope],
+        host_names: HostNames,
         clock: Callable[[], datetime],
-        jit_registration: Callable[[Peer, Scope | None], Awaitable[Refused | None]] | None = None,
+        jit_registration: JitRegistrar | None = None,
     ) -> None:
         self._doorkeeping = doorkeeping
-        self._endpoints = endpoints
+        self._host_names = host_names
         self._clock = clock
         self._jit_registration = jit_registration
 
     def dependencies(self, peer: Peer) -> set[Dependency]:
-        """What a decision about ``peer`` may hang on before it is known whose certificate it is."""
+        """What a decision about ``peer`` may hang on until it is known whose certificate it is."""
         return {("", "", "certificate", peer.fingerprint)} if peer.fingerprint is not None else set()
 
-    async def judge(self, peer: Peer, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
+    async def judge(
+        self, peer: Peer, client_id: str, scope: Scope | None = None, *, connecting: bool = False
+    ) -> Admitted | Refused:
         """Everything but whether the policies allow to connect. Raises Unavailable.
 
-        Only a device that is ``connecting`` can be registered just in time.
+        Only a device that is ``connecting`` can be registered just in time. ``scope`` is where one belongs that has
+        connected: nothing that other accounts do can change that.
         """
         if peer.fingerprint is None:
             return Refused(Reason.NOT_AUTHORIZED, "no client certificate was presented")
         if flaw := client_id_flaw(client_id):
             return Refused(Reason.CLIENT_IDENTIFIER_NOT_VALID, f"the client id {flaw}")
-        scope = self._endpoints.get(peer.sni or "")
-        if scope is None:
-            scopes = await self._doorkeeping.candidates(peer.fingerprint)
-            if len(scopes) > 1:
-                return Refused(
-                    Reason.NOT_AUTHORIZED,
-                    "the certificate is registered more than once: the device has to name an endpoint (SNI)",
-                )
-            scope = scopes[0] if scopes else None
-        passport = await self._doorkeeping.passport(scope, peer.fingerprint, thing_name=client_id) if scope else None
-        if connecting and self._jit_registration is not None and (passport is None or _waits_under_a_ca(passport)):
-            refused = await self._jit_registration(peer, scope)
-            if refused is not None:
-                return refused
-        if passport is None:
-            return Refused(Reason.NOT_AUTHORIZED, f"no certificate {peer.fingerprint} is registered")
-        await POLICIES.compile_ahead(Kind.DEVICE, [(policy.name, policy.document) for policy in passport.policies])
-        return self._examine(peer, passport, client_id)
+        found = await self._doorkeeping.look_up(
+            peer.fingerprint, scope or self._host_names.scope_of(peer), thing_name=client_id, now=self._clock()
+        )
+        if connecting and self._jit_registration is not None:
+            for where in found.jit:
+                refused = await self._jit_registration(peer, where)
+                if refused is not None:
+                    return refused
+        if found.passport is None:
+            if not found.elsewhere:
+                return Refused(Reason.NOT_AUTHORIZED, f"no certificate {peer.fingerprint} is registered")
+            why = f"no account has certificate {peer.fingerprint} without a host name"
+            facts = {"certificate": peer.fingerprint}
+            advice = self._host_names.advice(found.elsewhere)
+            return Refused(Reason.NOT_AUTHORIZED, f"{why}: {advice}", facts=facts)
+        policies = [(policy.name, policy.document) for policy in found.passport.policies]
+        await POLICIES.compile_ahead(Kind.DEVICE, policies)
+        return self._examine(peer, found.passport, client_id)
 
     def _examine(self, peer: Peer, passport: Passport, client_id: str) -> Admitted | Refused:
         settings = DoorSettings.of(passport.settings)
-        caller = _caller(passport, client_id)
+        caller, facts = _caller(passport, client_id), _ca_facts(passport, settings)
         flaw, expires_at = self._flaw(passport, settings)
         if flaw is not None:
-            return Refused(Reason.NOT_AUTHORIZED, flaw, caller=caller)
+            return Refused(Reason.NOT_AUTHORIZED, flaw, caller=caller, facts=facts)
         documents = [(policy.name, policy.document) for policy in passport.policies]
         if passport.claim is not None:
             documents.append(claim_policy(passport.scope, passport.claim.template))
@@ -121,7 +135,8 @@ class Admission:
             rights = Rights(passport.scope, documents, context, self._clock)
         except MalformedPolicy as error:
             return Refused(Reason.NOT_AUTHORIZED, f"a policy cannot be read: {error}", caller=caller)
-        return Admitted(passport.scope, _dependencies(passport), rights, caller, settings, expires_at)
+        dependencies = _dependencies(passport, settings)
+        return Admitted(passport.scope, dependencies, rights, caller, settings, expires_at, facts)
 
     def _flaw(self, passport: Passport, settings: DoorSettings) -> tuple[str | None, datetime | None]:
         """What keeps the certificate out, if anything does; and else until when it is good."""
@@ -137,8 +152,9 @@ class Admission:
         assert certificate is not None, "a registration refers to its certificate"
         if flaw := key_flaw(certificate.der, weak_keys=settings.weak_keys):
             return f"the certificate has {flaw}", None
-        ca_state = passport.ca_state
-        if passport.registration.ca is not None:
+        gates = settings.ca_status_gates_devices and passport.registration.ca is not None
+        ca_state = passport.ca_state if gates else None
+        if gates:
             if ca_state is None:
                 return "the certificate's CA certificate was deleted", None
             if ca_state.status is not CaStatus.ACTIVE:
@@ -154,11 +170,6 @@ class Admission:
         return None, min(certificate.not_after, ca_state.not_after)
 
 
-def _waits_under_a_ca(passport: Passport) -> bool:
-    registration = passport.registration
-    return registration is not None and registration.ca is not None and registration.status is Status.PENDING_ACTIVATION
-
-
 def _validity_flaw(of: Certificate | CaState, now: datetime) -> str | None:
     if now < of.not_before:
         return f"is not valid before {of.not_before.isoformat()}"
@@ -167,9 +178,26 @@ def _validity_flaw(of: Certificate | CaState, now: datetime) -> str | None:
     return None
 
 
-def _dependencies(passport: Passport) -> list[Dependency]:
+def _dependencies(passport: Passport, settings: DoorSettings) -> list[Dependency]:
     account, region = passport.scope
-    return [(account, "" if kind == "account" else region, kind, name) for kind, name in passport.dependencies]
+    return [
+        (account, "" if kind == "account" else region, kind, name)
+        for kind, name in passport.dependencies
+        if kind != "ca" or settings.ca_status_gates_devices
+    ]
+
+
+def _ca_facts(passport: Passport, settings: DoorSettings) -> Mapping[str, object] | None:
+    """What the log of a refusal tells of the certificate's CA certificate, whether or not that is why."""
+    if passport.registration is None or passport.registration.ca is None:
+        return None
+    status = passport.ca_state.status.value if passport.ca_state is not None else "DELETED"
+    return _facts(status, settings.ca_status_gates_devices)
+
+
+@functools.cache  # a few in all, which many connections share
+def _facts(status: str, gates: bool) -> Mapping[str, object]:
+    return MappingProxyType({"ca_status": status, "ca_status_gates_devices": gates})
 
 
 def _caller(passport: Passport, client_id: str) -> Caller:

@@ -13,7 +13,7 @@ from thingmint.access.refusals import RefusalLog
 from thingmint.domain.names import source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from thingmint.access.audit import AuditTrail
@@ -70,15 +70,23 @@ class ConnectionLog:
         resource: str | None,
         why: str,
         findings: Sequence[str] = (),
+        facts: Mapping[str, object] | None = None,
     ) -> None:
-        """``action`` without ``iot:``; ``findings`` are what denied it, or what would have allowed it."""
-        details = {"reason": why, "closest": list(findings)}
+        """``action`` without ``iot:``; ``findings`` are what denied it, or what would have allowed it.
+
+        ``facts`` are told besides, in the log and in the audit record; without a caller they name a certificate that
+        is registered, but not where a device belongs that names no host.
+        """
+        facts = facts or {}
+        details = {"reason": why, "closest": list(findings), **facts}
         outcome = Outcome(status=_NOT_AUTHORIZED, code="NotAuthorized", resource=resource, details=details)
         first = self._record(context_of(peer, caller, action, self.now()), outcome)
-        if caller is None:
+        if caller is None and facts:
+            self.refusals.note("host_name_needed", str(facts["certificate"]), why)
+        elif caller is None:
             self.refusals.note("a stranger was refused", source_of(peer.address), why)
         elif first:
-            who = _who(peer, caller)
+            who = {**_who(peer, caller), **facts}
             _log.warning("refused", action=f"iot:{action}", resource=resource, why=why, closest=findings, **who)
 
     def provisioned(self, context: RequestContext, outcome: Outcome, **facts: object) -> None:

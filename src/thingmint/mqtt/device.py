@@ -222,7 +222,7 @@ class DeviceConnection(asyncio.Protocol):
         link = await services.broker.open(opening, session)
         if self._stale:  # something changed while the broker opened the session
             try:
-                judged = _within(judged.scope, await self._judge(client_id))
+                judged = await self._judge(client_id, judged.scope)
             except BaseException:
                 link.close()
                 raise
@@ -246,7 +246,9 @@ class DeviceConnection(asyncio.Protocol):
         )
         link.resume()
 
-    async def _judge(self, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
+    async def _judge(
+        self, client_id: str, scope: Scope | None = None, *, connecting: bool = False
+    ) -> Admitted | Refused:
         """Follows what the judgement hangs on, and judges again if that changed, or may have before it was followed.
 
         A refusal stands: a device that was registered just in time must neither be accepted nor told of again.
@@ -256,10 +258,11 @@ class DeviceConnection(asyncio.Protocol):
             if services.watcher.blind:  # if only because the event loop was held up
                 await services.watcher.look()
             news, self._stale = services.hub.news, False
-            judged = await services.admission.judge(self._peer, client_id, connecting=connecting)
+            judged = await services.admission.judge(self._peer, client_id, scope, connecting=connecting)
             if self._ended or isinstance(judged, Refused):
                 return judged  # nobody would take the dependencies of one off again who has gone
-            wanted = {*services.admission.dependencies(self._peer), *judged.dependencies}
+            # From here on its own account is followed, and what others do with its certificate is not heard any more.
+            wanted = set(judged.dependencies)
             unheard = not wanted.issubset(services.hub.followed_by(self)) and services.hub.news != news
             services.hub.follow(self, wanted)
             # What else is new is no reason: under a steady stream of changes thousands would be judged for ever.
@@ -268,7 +271,7 @@ class DeviceConnection(asyncio.Protocol):
 
     async def _judge_again(self, session: Session) -> None:
         try:
-            judged = _within(session.admitted.scope, await self._judge(session.client_id))
+            judged = await self._judge(session.client_id, session.admitted.scope)
         except Unavailable as error:
             self.throw_out(Reason.SERVER_BUSY, str(error))
             return
@@ -308,7 +311,9 @@ class DeviceConnection(asyncio.Protocol):
         caller, resource = refused.caller, f"client/{client_id}"
         if caller is not None:
             resource = f"arn:aws:iot:{caller.regions[0]}:{caller.account}:{resource}"
-        self._services.connection_log.refused(self._peer, caller, "Connect", resource, refused.why, refused.findings)
+        self._services.connection_log.refused(
+            self._peer, caller, "Connect", resource, refused.why, refused.findings, refused.facts
+        )
 
     def _fail(self, reason: Reason, why: str) -> None:
         if self._session is None and not self._ended:
@@ -361,13 +366,6 @@ def _purposes_of(packet: Connect) -> tuple[str, ...]:
     return (*persistent, "LastWill") if packet.will is not None else persistent
 
 
-def _within(scope: Scope, judged: Admitted | Refused) -> Admitted | Refused:
-    """A session stays in the account and region that it was opened in."""
-    if isinstance(judged, Admitted) and judged.scope != scope:
-        return Refused(Reason.NOT_AUTHORIZED, "the certificate belongs to another account now")
-    return judged
-
-
 def _let_connect(admitted: Admitted, client_id: str, purposes: tuple[str, ...]) -> Admitted | Refused:
     """Whether the policies allow it: iot:Connect on the client id. Asked again whenever they change."""
     context = {"iot:ConnectAttributes": purposes}
@@ -375,7 +373,8 @@ def _let_connect(admitted: Admitted, client_id: str, purposes: tuple[str, ...]) 
     if rights.allows("Connect", client_id, context):
         return admitted
     why = rights.why("Connect", client_id, context)
-    return Refused(Reason.NOT_AUTHORIZED, why, rights.explanation("Connect", client_id, context), admitted.caller)
+    findings = rights.explanation("Connect", client_id, context)
+    return Refused(Reason.NOT_AUTHORIZED, why, findings, admitted.caller, facts=admitted.facts)
 
 
 def _will_of(packet: Connect, expiry: int) -> Will | None:

@@ -19,15 +19,15 @@ from thingmint.mqtt.watcher import Watcher
 from thingmint.mqtt.wills import Wills
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from OpenSSL import SSL
 
-    from thingmint.domain.arns import Scope
-    from thingmint.mqtt.admission import Refused
+    from thingmint.mqtt.admission import JitRegistrar
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection_log import ConnectionLog
+    from thingmint.mqtt.host_names import HostNames
     from thingmint.mqtt.hub import Hub
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.provisioning import ProvisioningTopics
@@ -63,19 +63,19 @@ class Gateway:
         connection_log: ConnectionLog,
         hub: Hub,
         *,
-        endpoints: Mapping[str, Scope],
+        host_names: HostNames,
         renewed: Callable[[], Sequence[tuple[bytes, bytes]] | None],
         limits: AddressLimits | None = None,
         clock: Callable[[], datetime],
         provisioning: ProvisioningTopics | None = None,
-        jit_registration: Callable[[Peer, Scope | None], Awaitable[Refused | None]] | None = None,
+        jit_registration: JitRegistrar | None = None,
     ) -> None:
         self._renewed = renewed
         material = renewed()
         assert material is not None, "the listeners' certificate is issued first"
         self._contexts = Contexts(_context(material))
         self._address_limits = limits or AddressLimits(Limits())
-        admission = Admission(doorkeeping, endpoints, clock, jit_registration)
+        admission = Admission(doorkeeping, host_names, clock, jit_registration)
         self._services = Services(
             admission=admission,
             broker=broker,

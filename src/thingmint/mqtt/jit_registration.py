@@ -26,6 +26,7 @@ from thingmint.services.change import Change
 from thingmint.services.jit_registration import (
     EarlierRegistration,
     JitRequest,
+    OnlyByHostName,
     find_candidate,
     look_up_candidate,
     prepare_registration,
@@ -41,9 +42,11 @@ if TYPE_CHECKING:
     from thingmint.access.throttle import LimitsProfile
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.host_names import HostNames
     from thingmint.mqtt.peer import Peer
     from thingmint.services.certificates import Registration
     from thingmint.services.change import Environment
+    from thingmint.services.doorkeeping import NoHostName
     from thingmint.services.jit_registration import JitCandidate
 
 
@@ -80,6 +83,7 @@ class JitRegistration:
         roles: Roles,
         throttle: Throttle,
         clock: Callable[[], datetime],
+        host_names: HostNames,
     ) -> None:
         self._store = store
         self._environment = environment
@@ -87,9 +91,10 @@ class JitRegistration:
         self._roles = roles
         self._throttle = throttle
         self._clock = clock
+        self._host_names = host_names
 
-    async def __call__(self, peer: Peer, scope: Scope | None) -> Refused | None:
-        """None if no account has the CA certificate. Raises Unavailable."""
+    async def __call__(self, peer: Peer, where: Scope | NoHostName) -> Refused | None:
+        """None if no account has the CA certificate there. Raises Unavailable."""
         if peer.leaf is None:  # an edge handed only the fingerprint over
             return None
         try:
@@ -97,7 +102,11 @@ class JitRegistration:
         except InvalidCertificate as error:
             return Refused(Reason.NOT_AUTHORIZED, f"{error}; nor is {peer.fingerprint} registered")
         try:
-            candidate = await find_candidate(self._store, scope, certificate, self._clock())
+            own = self._environment.own_authorities
+            candidate = await find_candidate(self._store, own, where, certificate, self._clock())
+        except OnlyByHostName as error:
+            why = f"it is not registered just in time: {error}: {self._host_names.advice(error.scopes)}"
+            return Refused(Reason.NOT_AUTHORIZED, why, facts={"certificate": certificate.fingerprint})
         except DomainError as error:
             return _refused(error, None)
         if candidate is None:

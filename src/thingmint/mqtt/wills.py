@@ -77,11 +77,11 @@ class Wills:
         # Judged now and not when the device connected: whoever was deactivated meanwhile has no last word.
         message = will.message
         try:
-            judged = await self._admission.judge(peer, client_id)
+            judged = await self._admission.judge(peer, client_id, scope)
         except Unavailable:
             _log.error("a will was not published: the store cannot be read", client_id=client_id)
             return
-        if not isinstance(judged, Admitted) or judged.scope != scope:
+        if not isinstance(judged, Admitted):
             return
         if message.topic.startswith(_RESERVED):
             resource = judged.rights.resource("Publish", message.topic)

@@ -11,9 +11,11 @@ from thingmint.access.audit_records import AuditFilter
 from thingmint.access.operations import Operation, run
 from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import parse_fingerprint
+from thingmint.domain.door import DoorSettings
 from thingmint.domain.errors import NotFound
 from thingmint.domain.status import Status
 from thingmint.native import schemas
+from thingmint.services.ca_certificates import find_ca_state
 from thingmint.services.certificates import (
     NewCertificate,
     delete_certificate,
@@ -27,6 +29,7 @@ from thingmint.services.certificates import (
     update_status,
 )
 from thingmint.services.pages import Cursor
+from thingmint.store.doorkeeping import account_settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -139,7 +142,7 @@ async def _new(change: Change, call: Call) -> NewCertificate:
     body: schemas.NewCertificate = call.body
     if body.csr is not None:
         return issue_for_csr(change, body.csr, "csr")
-    return prepare_own(body.certificate_pem or "", Status(body.status), "certificate_pem")
+    return prepare_own(change, body.certificate_pem or "", Status(body.status), "certificate_pem")
 
 
 @_serves(
@@ -181,7 +184,15 @@ async def _list_certificates(tx: Transaction, query: Query, call: Call) -> schem
     result=schemas.Certificate,
 )
 async def _describe_certificate(tx: Transaction, query: Query, call: Call) -> schemas.Certificate:
-    return schemas.Certificate.of_registered(await get_registered(tx, query.scope, call.certificate))
+    registered = await get_registered(tx, query.scope, call.certificate)
+    return schemas.Certificate.of_registered(registered, await _ca_of(tx, query, registered.registration.ca))
+
+
+async def _ca_of(tx: Transaction, query: Query, ca: str | None) -> schemas.CaOfCertificate | None:
+    if ca is None:
+        return None
+    settings = DoorSettings.of(await account_settings(tx, query.account))
+    return schemas.CaOfCertificate.of(ca, await find_ca_state(tx, query.scope, ca), settings)
 
 
 @_serves(

@@ -14,7 +14,9 @@ from thingmint.domain.errors import Invalid
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from thingmint.domain.door import DoorSettings
     from thingmint.domain.keys import KeyPair
+    from thingmint.services.ca_certificates import CaState
     from thingmint.services.certificates import RegisteredCertificate, Registration
     from thingmint.services.pages import Page
 
@@ -98,19 +100,41 @@ class CertificateSummary(BaseModel):
         )
 
 
+class CaOfCertificate(BaseModel):
+    """The CA certificate that a certificate was registered under, and whether its devices depend on that."""
+
+    id: str
+    status: str = Field(description="`ACTIVE`, `INACTIVE`, or `DELETED`.")
+    not_before: Time | None
+    not_after: Time | None
+    gates_devices: bool = Field(description="The account's switch `ca_status_gates_devices`.")
+
+    @classmethod
+    def of(cls, id: str, state: CaState | None, settings: DoorSettings) -> CaOfCertificate:
+        gates = settings.ca_status_gates_devices
+        if state is None:
+            return cls(id=id, status="DELETED", not_before=None, not_after=None, gates_devices=gates)
+        status, not_before, not_after = state
+        return cls(id=id, status=status.value, not_before=not_before, not_after=not_after, gates_devices=gates)
+
+
 class Certificate(CertificateSummary):
     certificate_pem: str
     not_before: Time
     not_after: Time
+    mode: Literal["DEFAULT", "SNI_ONLY"]
+    ca: CaOfCertificate | None = Field(description="Null for one that was registered under no CA certificate.")
 
     @classmethod
-    def of_registered(cls, registered: RegisteredCertificate) -> Certificate:
+    def of_registered(cls, registered: RegisteredCertificate, ca: CaOfCertificate | None = None) -> Certificate:
         certificate = registered.certificate
         return cls(
             **dict(CertificateSummary.of(registered.registration)),
             certificate_pem=certificate.pem,
             not_before=certificate.not_before,
             not_after=certificate.not_after,
+            mode=registered.registration.mode,
+            ca=ca,
         )
 
 

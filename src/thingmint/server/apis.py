@@ -17,6 +17,7 @@ from thingmint.domain.certificate_profiles import CLAIM, DEVICE
 from thingmint.http.front import Front
 from thingmint.http.probes import probes
 from thingmint.mqtt.gateway import Gateway
+from thingmint.mqtt.host_names import HostNames
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
 from thingmint.mqtt.provisioning import ProvisioningTopics
 from thingmint.native.app import NativeApi
@@ -34,7 +35,6 @@ from thingmint.yandex.operations.declaring import YandexParts
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
 
     from thingmint.access.audit import AuditedStore
     from thingmint.access.directory import Directory
@@ -107,6 +107,7 @@ def environment_of(instance: Instance, settings: Settings, keys: KeyPool, hooks:
     return Environment(
         device_ca=instance.device_authority(DEVICE),
         claim_ca=instance.device_authority(CLAIM),
+        own_authorities=instance.own_authorities(),
         keys=keys,
         page_tokens=PageTokens(instance.vault.derive("markers")),
         endpoints=endpoints,
@@ -134,25 +135,26 @@ def gateway_of(
     settings: Settings,
     environment: Environment,
     broker: Broker,
-    endpoints: Mapping[str, Scope],
+    default_account: str | None,
     connection_log: ConnectionLog,
     tls: ListenerTLS,
     hub: Hub,
     limits: AddressLimits,
 ) -> Gateway:
     roles = Roles(access.directory)
+    host_names = HostNames({name: Scope(e.account, e.region) for name, e in settings.endpoints.items()})
     return Gateway(
-        Doorkeeping(instance.store),
+        Doorkeeping(instance.store, default_account),
         broker,
         connection_log,
         hub,
-        endpoints=endpoints,
+        host_names=host_names,
         renewed=tls.follow(),
         limits=limits,
         clock=utc_now,
         provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),
         jit_registration=JitRegistration(
-            access.store, environment, broker, roles, jit_throttle(settings.limits), utc_now
+            access.store, environment, broker, roles, jit_throttle(settings.limits), utc_now, host_names
         ),
     )
 

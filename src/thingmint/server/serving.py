@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
-from thingmint.access.administration.accounts import extend_instance
+from thingmint.access.administration.accounts import extend_instance, list_accounts
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.directory import Directory
 from thingmint.access.local_admin import Administration, as_local_admin
@@ -21,7 +21,6 @@ from thingmint.access.request_log import RequestLog
 from thingmint.access.sealing import Sealer, insert_sealed
 from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
-from thingmint.domain.arns import Scope
 from thingmint.domain.certificate_profiles import listener_profile
 from thingmint.domain.errors import Unavailable
 from thingmint.http.connection_limits import AddressLimits
@@ -37,6 +36,7 @@ from thingmint.mqtt.connection_log import ConnectionLog
 from thingmint.mqtt.hub import Hub
 from thingmint.server.apis import Access, environment_of, front, gateway_of, grpc_listener, yandex_api
 from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, doorways_of, take_all_files
+from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.services.certificates import utc_now
 from thingmint.services.hooks import HookTable
 from thingmint.services.hostnames import list_hostnames
@@ -44,7 +44,7 @@ from thingmint.services.keypool import KeyPool
 from thingmint.services.messages import FollowedStore
 from thingmint.services.ownership_tokens import keep_deleting_unclaimed
 from thingmint.services.quotas import begin_counting
-from thingmint.settings import LISTENERS
+from thingmint.settings import LISTENERS, ConfigError
 from thingmint.store.disk_reserve import free_bytes
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.rest import YandexRest
@@ -88,9 +88,10 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     doorways = doorways_of(settings)
     grpc_socket = bind_grpc(settings)
     await begin_counting(instance.store, settings.quotas_in_force())
+    await settle_ca_owners(instance.store, instance.own_authorities())
     stopping = _stop_signal()
 
-    endpoints = {name: Scope(e.account, e.region) for name, e in settings.endpoints.items()}
+    default_account = await _default_account(instance, settings)
     hostnames = await instance.store.read(list_hostnames)
     tls = ListenerTLS(
         instance.listener_authority(listener_profile(settings.listener_certificate_lifetime)),
@@ -146,7 +147,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         "grpc": grpc_listener(yandex, access, request_log, grpc_socket, limits["grpc"], refusals, tls),
     }
     gateway = gateway_of(
-        instance, access, settings, environment, broker, endpoints, connection_log, tls, hub, limits["mqtt"]
+        instance, access, settings, environment, broker, default_account, connection_log, tls, hub, limits["mqtt"]
     )
     metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
     ports = {name: listener.port for name, listener in listeners.items()}
@@ -200,6 +201,18 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         await keys.close()
         await hooks.close()
         _log.info("stopped")
+
+
+async def _default_account(instance: Instance, settings: Settings) -> str | None:
+    """The account of devices that name no account's host and are no other's by proof. Raises ConfigError."""
+    if settings.default_account == "none":
+        return None
+    accounts = [account.id for account in await instance.store.read(list_accounts)]
+    if settings.default_account is None:
+        return accounts[0]
+    if settings.default_account not in accounts:
+        raise ConfigError("default-account", f"there is no account {settings.default_account}")
+    return settings.default_account
 
 
 async def _note_use(directory: Directory) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from thingmint.domain.arns import Scope, arn_of
-from thingmint.domain.certificates import Certificate, parse_certificate
+from thingmint.domain.certificates import Certificate, parse_x509
 from thingmint.domain.errors import AlreadyExists, LimitExceeded, NotFound
 from thingmint.domain.keys import FLEET_KEYS
 from thingmint.domain.status import Status
@@ -73,9 +73,11 @@ class BoundCertificate(NamedTuple):
         return submitted if submitted is not None else self.certificate.pem
 
 
-def parse_submitted(pem: str, field: str) -> SubmittedCertificate:
+def parse_submitted(change: Change, pem: str, field: str) -> SubmittedCertificate:
     """Raises InvalidCertificate, naming ``field``."""
-    return SubmittedCertificate(parse_certificate(pem, field, FLEET_KEYS), pem)
+    certificate, content = parse_x509(pem, field, FLEET_KEYS)
+    change.environment.own_authorities.check(content, field)
+    return SubmittedCertificate(certificate, pem)
 
 
 async def bind(tx: Transaction, change: Change, owner: Owner, submitted: SubmittedCertificate) -> Binding:

@@ -20,26 +20,21 @@ from thingmint.domain.ca_certificates import (
     parse_ca_certificate,
     read_verification,
 )
-from thingmint.domain.certificates import Certificate, is_signed_by
 from thingmint.domain.errors import (
     AlreadyExists,
-    Ambiguous,
     Disallowed,
     Invalid,
     InvalidState,
     LimitExceeded,
     NotFound,
-    UnverifiedCertificate,
     WrongRegistrationCode,
 )
 from thingmint.domain.templates import Kind, parse_template
+from thingmint.services.ca_owners import release_ownership, take_ownership
 from thingmint.services.certificates import (
     CERTIFICATES,
     CertificateMode,
-    Registration,
     drop_content,
-    find_by_serial,
-    register,
     split_content,
     with_content,
 )
@@ -53,8 +48,7 @@ from thingmint.store.times import from_micros, to_micros
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.domain.certificates import IssuedCertificate
-    from thingmint.domain.status import Status
+    from thingmint.domain.certificates import Certificate
     from thingmint.services.change import Change, Query
     from thingmint.services.page_tokens import Position
     from thingmint.services.pages import Cursor
@@ -63,7 +57,7 @@ if TYPE_CHECKING:
 MAX_SAME_SUBJECT = 10
 """AWS's RegisterCACertificate: "up to 10 CA certificates with the same CA subject field"."""
 
-_KIND = "CA certificate"
+KIND = "CA certificate"
 
 
 class CaStatus(StrEnum):
@@ -108,10 +102,6 @@ class CaRegistration:
         if self.template_body is None and self.template_name is None:
             return None
         return RegistrationConfig(self.template_body, self.template_name, self.role_arn)
-
-    @property
-    def registers_by_itself(self) -> bool:
-        return self.status is CaStatus.ACTIVE and self.auto_registration
 
 
 class RegisteredCa(NamedTuple):
@@ -158,7 +148,7 @@ class CaChanges:
 
 
 CODES = Table(RegistrationCode, "registration_codes", "registration code", key=("account", "region"))
-CA_CERTIFICATES = Table(CaRegistration, "ca_certificates", _KIND, key=("account", "region", "fingerprint"))
+CA_CERTIFICATES = Table(CaRegistration, "ca_certificates", KIND, key=("account", "region", "fingerprint"))
 
 _REGISTERED = with_content(CA_CERTIFICATES, "ca_certificates")
 _THIS = "WHERE r.account = $1 AND r.region = $2 AND r.fingerprint = $3"
@@ -167,7 +157,6 @@ _STATE = (
     "SELECT r.status, c.not_before, c.not_after FROM ca_certificates AS r "
     f"JOIN certificates AS c ON c.fingerprint = r.fingerprint {_THIS}"
 )
-_IS_OWNED = "SELECT 1 FROM ca_certificates WHERE fingerprint = $1 AND region = $2 AND mode = 'DEFAULT' LIMIT 1"
 _HAS_TOO_MANY = (
     "SELECT 1 FROM ca_certificates WHERE account = $1 AND region = $2 AND subject = $3 "
     f"LIMIT 1 OFFSET {MAX_SAME_SUBJECT}"
@@ -198,7 +187,7 @@ async def get_registered_ca(tx: Transaction, scope: Scope, fingerprint: str) -> 
     """Raises NotFound."""
     found = await find_registered_ca(tx, scope, fingerprint)
     if found is None:
-        raise NotFound(_KIND, fingerprint)
+        raise NotFound(KIND, fingerprint)
     return found
 
 
@@ -207,11 +196,26 @@ async def find_ca_state(tx: Transaction, scope: Scope, fingerprint: str) -> CaSt
     return CaState(CaStatus(row[0]), from_micros(row[1]), from_micros(row[2])) if row else None
 
 
-async def find_by_subject(tx: Transaction, scope: Scope | None, subject: bytes, limit: int) -> list[RegisteredCa]:
-    """Up to ``limit`` of them, the oldest first; of all accounts without ``scope``."""
-    within = "AND r.account = $3 AND r.region = $4 " if scope else ""
-    statement = f"{_REGISTERED}WHERE r.subject = $1 {within}{_OLDEST_FIRST}"
-    return [_registered(row) for row in await tx.fetch_all(statement, subject, limit, *(scope or ()))]
+async def find_by_subject(tx: Transaction, scope: Scope, subject: bytes, limit: int) -> list[RegisteredCa]:
+    """Up to ``limit`` of them, the oldest first."""
+    return await _find_by_subject(tx, "r.account = $3 AND r.region = $4", subject, limit, *scope)
+
+
+async def find_of_account(tx: Transaction, account: str, subject: bytes, limit: int) -> list[RegisteredCa]:
+    """The same in all of its regions."""
+    return await _find_by_subject(tx, "r.account = $3", subject, limit, account)
+
+
+async def find_by_mode(tx: Transaction, mode: CertificateMode, subject: bytes, limit: int) -> list[RegisteredCa]:
+    """The same of all accounts."""
+    return await _find_by_subject(tx, "r.mode = $3", subject, limit, mode)
+
+
+async def _find_by_subject(
+    tx: Transaction, condition: str, subject: bytes, limit: int, *further: str
+) -> list[RegisteredCa]:
+    statement = f"{_REGISTERED}WHERE r.subject = $1 AND {condition} {_OLDEST_FIRST}"
+    return [_registered(row) for row in await tx.fetch_all(statement, subject, limit, *further)]
 
 
 async def list_ca_certificates(
@@ -235,11 +239,12 @@ def parse_new_ca(
     """The CA certificate and what its verification certificate was made for. Raises Disallowed, InvalidCertificate."""
     if mode == "DEFAULT" and verification is None:
         what = "Need to provide verification certificate for registering CA Certificates in DEFAULT mode"
-        raise Disallowed(_KIND, "", what)
+        raise Disallowed(KIND, "", what)
     if mode == "SNI_ONLY" and verification is not None:
         what = "Cannot provide verification certificate for registering CA Certificates in SNI_ONLY mode"
-        raise Disallowed(_KIND, "", what)
+        raise Disallowed(KIND, "", what)
     ca = parse_ca_certificate(pem, "caCertificate", change.now)
+    change.environment.own_authorities.check(ca.content, "caCertificate")
     return ca, read_verification(verification, ca) if verification is not None else None
 
 
@@ -261,13 +266,13 @@ async def register_ca_certificate(tx: Transaction, change: Change, new: NewCa) -
             raise WrongRegistrationCode(reason)
     await _check_template(tx, scope, new.config)
     await CERTIFICATES.insert(tx, certificate)
-    # One account of a region has it as DEFAULT. The caller has the CA's key then, and learns nothing that it may not.
-    is_owned = new.mode == "DEFAULT" and await tx.fetch_one(_IS_OWNED, ca.fingerprint, scope.region)
-    if is_owned or not await CA_CERTIFICATES.insert(tx, ca):
-        raise AlreadyExists(_KIND, ca.fingerprint, arn=ca.arn)
+    # The caller has the CA's key, and so learns nothing that it may not.
+    is_anothers = new.mode == "DEFAULT" and not await take_ownership(tx, scope, ca.fingerprint, new.ca.key_id, now)
+    if is_anothers or not await CA_CERTIFICATES.insert(tx, ca):
+        raise AlreadyExists(KIND, ca.fingerprint, arn=ca.arn)
     if await tx.fetch_one(_HAS_TOO_MANY, *scope, subject):
         reason = f"At most {MAX_SAME_SUBJECT} CA certificates can have the same subject"
-        raise LimitExceeded(_KIND, ca.fingerprint, reason)
+        raise LimitExceeded(KIND, ca.fingerprint, reason)
     await put_tags(tx, scope, ca.resource, new.tags)
     await announce(tx, scope, "ca", ca.fingerprint, now)  # certificates may be left of an earlier registration
     tx.audit_resources.append(ca.arn)
@@ -299,82 +304,17 @@ async def update_ca_certificate(tx: Transaction, change: Change, changes: CaChan
 
 
 async def delete_ca_certificate(tx: Transaction, change: Change, fingerprint: str) -> None:
-    """What was registered under it stays, and connects nowhere. Raises NotFound, and InvalidState while ACTIVE."""
+    """What was registered under it stays. Raises NotFound, and InvalidState while ACTIVE."""
     current = await CA_CERTIFICATES.get(tx, *change.scope, fingerprint)
     if current.status is CaStatus.ACTIVE:
         reason = f"CA Certificate must be deactivated (not ACTIVE) before deletion. Id: {fingerprint}"
-        raise InvalidState(_KIND, fingerprint, reason)
+        raise InvalidState(KIND, fingerprint, reason)
     await CA_CERTIFICATES.delete(tx, *change.scope, fingerprint)
+    await release_ownership(tx, change.scope, fingerprint)
     await drop_content(tx, fingerprint)
     await drop_tags(tx, change.scope, current.resource)
     await announce(tx, change.scope, "ca", fingerprint, change.now)
     tx.audit_resources.append(current.arn)
-
-
-async def register_under_ca(
-    tx: Transaction, change: Change, issued: IssuedCertificate, given: CaCertificate | None, status: Status
-) -> Registration:
-    """Raises AlreadyExists, LimitExceeded, and what ``issuer_of`` does."""
-    ca = await issuer_of(tx, change.scope, issued, given)
-    registration = registration_under(ca, issued, status, change.now, change.new_id())
-    known = await find_by_serial(tx, change.scope, ca.fingerprint, issued.serial)
-    if known is not None:
-        raise AlreadyExists("certificate", known)
-    if not await register(tx, registration, issued.certificate, change.environment.quotas):
-        raise AlreadyExists("certificate", issued.fingerprint)
-    return registration
-
-
-def registration_under(
-    ca: CaRegistration, issued: IssuedCertificate, status: Status, now: datetime, generation: str
-) -> Registration:
-    """A new one, which has the CA's mode (AWS's RegisterCACertificate)."""
-    scope, fingerprint, serial = ca.scope, issued.fingerprint, issued.serial
-    return Registration(
-        scope, fingerprint, status, ca.mode, "registered", now, now, generation, 1, ca.fingerprint, serial
-    )
-
-
-async def issuer_of(
-    tx: Transaction, scope: Scope, issued: IssuedCertificate, given: CaCertificate | None
-) -> CaRegistration:
-    """The account's CA certificate whose key signed ``issued``; ``given`` says which, where several have the same name.
-
-    Raises UnverifiedCertificate, Ambiguous, and InvalidState if it is not registered or not ACTIVE.
-    """
-    field = "certificatePem"
-    if given is not None:
-        if given.subject != issued.issuer:
-            reason = "The issuer of the certificate did not match the subject of the provided CA certificate."
-            raise UnverifiedCertificate(field, reason)
-        found = await find_registered_ca(tx, scope, given.certificate.fingerprint)
-    else:
-        named = await find_by_subject(tx, scope, issued.issuer, limit=2)
-        if len(named) > 1:
-            several = "Several CA certificates have the certificate's issuer as their subject"
-            raise Ambiguous(_KIND, f"{several}: say which in caCertificatePem")
-        found = named[0] if named else None
-    content = given.content if given is not None else found.content() if found is not None else None
-    if content is not None and not is_signed_by(issued.content, content):
-        reason = "The signature of the certificate failed verification against the provided CA certificate."
-        raise UnverifiedCertificate(field, reason)
-    if found is None:
-        raise InvalidState("certificate", issued.fingerprint, "No CA certificate exists for the given certificate")
-    ca = found.registration
-    if ca.status is not CaStatus.ACTIVE:
-        raise InvalidState(_KIND, ca.fingerprint, "The CA certificate is not active")
-    return ca
-
-
-async def sole_issuer_of(tx: Transaction, scope: Scope, issued: IssuedCertificate) -> CaRegistration | None:
-    """The account's ACTIVE one whose key signed ``issued``; None if there is none, or more than one."""
-    named = await find_by_subject(tx, scope, issued.issuer, limit=MAX_SAME_SUBJECT)
-    signers = [
-        ca.registration
-        for ca in named
-        if ca.registration.status is CaStatus.ACTIVE and is_signed_by(issued.content, ca.content())
-    ]
-    return signers[0] if len(signers) == 1 else None
 
 
 async def _check_template(tx: Transaction, scope: Scope, config: RegistrationConfig | None) -> None:

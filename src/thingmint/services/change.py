@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.issuing_ca import CertificateAuthority
+    from thingmint.domain.own_authorities import OwnAuthorities
     from thingmint.domain.policies import ContextValue
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
@@ -34,13 +35,15 @@ Authorize = Callable[[str, Sequence[str], Mapping[str, "ContextValue"]], None]
 class Environment:
     """The parts of the server that operations use, made once at start.
 
-    ``device_ca`` and ``claim_ca`` sign the certificates of devices and of provisioning claims. ``endpoints`` are the
-    host names of accounts and regions that have one of their own. ``reinstate_revoked`` lets REVOKED certificates
-    become ACTIVE again. ``counts`` is what operations count for /metrics.
+    ``device_ca`` and ``claim_ca`` sign the certificates of devices and of provisioning claims; ``own_authorities``
+    knows the keys of all CAs that this server has or had. ``endpoints`` are the host names of accounts and regions that
+    have one of their own. ``reinstate_revoked`` lets REVOKED certificates become ACTIVE again. ``counts`` is what
+    operations count for /metrics.
     """
 
     device_ca: CertificateAuthority
     claim_ca: CertificateAuthority
+    own_authorities: OwnAuthorities
     keys: KeyPool
     page_tokens: PageTokens
     endpoints: Mapping[Scope, str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thingmint.domain.status import Status
 from thingmint.services.ca_certificates import CaState, find_ca_state
 from thingmint.services.certificates import REGISTRATIONS
 from thingmint.store import doorkeeping as sql
@@ -13,12 +14,13 @@ from thingmint.store.doorkeeping import AttachedThing, BoundTo, Claim, PolicyDoc
 from thingmint.store.outbox import Kind, Notice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.certificates import Certificate
     from thingmint.services.certificates import Registration
+    from thingmint.store.doorkeeping import Place
     from thingmint.store.engine import Store, Transaction
 
 __all__ = [
@@ -28,12 +30,16 @@ __all__ = [
     "Claim",
     "Dependency",
     "Doorkeeping",
+    "LookUp",
+    "NoHostName",
     "Notice",
     "Passport",
     "PolicyDocument",
 ]
 
 Dependency = tuple[Kind, str]
+
+_MAX_TOLD = 5  # accounts and regions that the log names of one certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +63,84 @@ class Passport:
     dependencies: frozenset[Dependency]
     ca_state: CaState | None = None
 
+    @property
+    def waits_under_ca(self) -> bool:
+        """Whether it was registered just in time, and nobody has activated it."""
+        registration = self.registration
+        return (
+            registration is not None
+            and registration.ca is not None
+            and registration.status is Status.PENDING_ACTIVATION
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NoHostName:
+    """Where a certificate may be registered just in time whose device names no account's host.
+
+    Under a CA in DEFAULT mode, of whichever account; else under one of ``default_account``, unless ``registered`` says
+    that this has registered the certificate already, without a proof that it is its own.
+    """
+
+    default_account: str | None
+    registered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """What is known of a certificate where its device belongs.
+
+    ``jit`` is where it may be registered just in time, in this order, before anything else is made of it. Without a
+    ``passport``, ``elsewhere`` are accounts and regions that have it, which the device has to choose by a host name.
+    """
+
+    passport: Passport | None
+    jit: tuple[Scope | NoHostName, ...] = ()
+    elsewhere: tuple[Scope, ...] = ()
+
 
 class Doorkeeping:
-    """Every method reads one consistent state."""
+    """Every method reads one consistent state.
 
-    def __init__(self, store: Store) -> None:
+    ``default_account`` has the devices that name no account's host, and whose certificates no account has proven to
+    be its own.
+    """
+
+    def __init__(self, store: Store, default_account: str | None = None) -> None:
         self._store = store
+        self._default_account = default_account
 
-    async def passport(self, scope: Scope | None, fingerprint: str, *, thing_name: str) -> Passport | None:
-        """``thing_name`` is the client id. Without ``scope``, that of the only candidate; None if there is not one."""
+    async def look_up(self, fingerprint: str, scope: Scope | None, *, thing_name: str, now: datetime) -> LookUp:
+        """``scope`` is that of the host that the device names, if it is an account's; ``thing_name`` the client id."""
 
-        async def body(tx: Transaction) -> Passport | None:
-            if scope is not None:
-                return await _passport(tx, scope, fingerprint, thing_name)
-            scopes = await sql.scopes_of(tx, fingerprint)
-            return await _passport(tx, scopes[0], fingerprint, thing_name) if len(scopes) == 1 else None
-
-        return await self._store.read(body)
-
-    async def candidates(self, fingerprint: str) -> list[Scope]:
-        """Wherever the certificate is registered or is a claim, in whichever account."""
-
-        async def body(tx: Transaction) -> list[Scope]:
-            return await sql.scopes_of(tx, fingerprint)
+        async def body(tx: Transaction) -> LookUp:
+            if scope is None:
+                return await self._without_host_name(tx, fingerprint, thing_name, now)
+            passport = await _passport(tx, scope, fingerprint, thing_name)
+            return LookUp(passport, (scope,) if passport is None or passport.waits_under_ca else ())
 
         return await self._store.read(body)
+
+    async def _without_host_name(self, tx: Transaction, fingerprint: str, thing_name: str, now: datetime) -> LookUp:
+        """Registrations without proof (SNI_ONLY) of other accounts than the default one are never looked at.
+
+        So no account can change, by what it registers, which devices another one has.
+        """
+        default = self._default_account
+        places = await sql.places_of(tx, fingerprint, default, now)
+        proven = [place for place in places if place.is_proven]
+        if not places:
+            elsewhere = await sql.all_scopes_of(tx, fingerprint, _MAX_TOLD)
+            return LookUp(None, (NoHostName(default),), tuple(elsewhere))
+        scope = _home_or_only(proven) if proven else min(places, key=lambda place: place.position).scope
+        if scope is None:
+            return LookUp(None, elsewhere=tuple(sorted({place.scope for place in proven})))
+        passport = await _passport(tx, scope, fingerprint, thing_name)
+        assert passport is not None, "it was just found there"
+        jit: tuple[Scope | NoHostName, ...] = (scope,) if passport.waits_under_ca else ()
+        if not proven and await sql.other_account_provisions(tx, scope.account):
+            jit = (NoHostName(default, registered=True), *jit)
+        return LookUp(passport, jit)
 
     async def notices_since(self, moment: datetime) -> list[Notice]:
         """The oldest first. A notice bears the time at which its change began, and is seen once that has ended."""
@@ -98,6 +157,14 @@ class Doorkeeping:
             await outbox.prune_notices(tx, before)
 
         await self._store.write(body)
+
+
+def _home_or_only(proven: Sequence[Place]) -> Scope | None:
+    """Of the one account that they are of: its home region, else the only one; None if there are several."""
+    own = [place for place in proven if place.account == proven[0].account]
+    home = [place.scope for place in own if place.position == 0]
+    scopes = {place.scope for place in own}
+    return home[0] if home else scopes.pop() if len(scopes) == 1 else None
 
 
 async def _passport(tx: Transaction, scope: Scope, fingerprint: str, client_id: str) -> Passport | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,20 @@ from thingmint.domain.certificates import is_signed_by, re_signed_fingerprint
 from thingmint.domain.errors import Disallowed
 from thingmint.domain.status import Status
 from thingmint.domain.templates import Kind, subject_parameters
-from thingmint.services.ca_certificates import find_by_subject, find_registered_ca, registration_under
+from thingmint.services.ca_certificates import (
+    MAX_SAME_SUBJECT,
+    CaStatus,
+    find_by_mode,
+    find_by_subject,
+    find_of_account,
+    find_registered_ca,
+)
 from thingmint.services.certificates import REGISTRATIONS, find_by_serial, register, was_revoked
+from thingmint.services.certificates_under_ca import registration_under
+from thingmint.services.doorkeeping import NoHostName
 from thingmint.services.template_execution import execute_plan, prepare_plan
 from thingmint.services.templates import compile_template, get_template
+from thingmint.store.doorkeeping import regions_of
 from thingmint.store.outbox import announce
 
 if TYPE_CHECKING:
@@ -21,6 +32,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.certificates import IssuedCertificate
+    from thingmint.domain.own_authorities import OwnAuthorities
     from thingmint.services.ca_certificates import CaRegistration, RegisteredCa
     from thingmint.services.certificates import Registration
     from thingmint.services.change import Change
@@ -28,7 +40,7 @@ if TYPE_CHECKING:
     from thingmint.services.templates import ProvisioningTemplate, TemplateVersion
     from thingmint.store.engine import Store, Transaction
 
-# CA certificates of one name that are tried: one account has ten at most, and names are not secret.
+# CA certificates of one name that are tried: a region of an account has ten at most, and names are not secret.
 _MAX_SAME_SUBJECT = 50
 
 
@@ -59,30 +71,128 @@ class JitState:
     template: tuple[ProvisioningTemplate, TemplateVersion] | None
 
 
+class OnlyByHostName(Disallowed):
+    """Accounts without proof have the CA certificate: the device has to choose one of ``scopes`` by its host name."""
+
+    def __init__(self, fingerprint: str, scopes: Sequence[Scope]) -> None:
+        super().__init__("certificate", fingerprint, "its CA certificate is registered, but not in DEFAULT mode")
+        self.scopes = scopes
+
+
 async def find_candidate(
-    store: Store, scope: Scope | None, certificate: IssuedCertificate, now: datetime
+    store: Store, own: OwnAuthorities, where: Scope | NoHostName, certificate: IssuedCertificate, now: datetime
 ) -> JitCandidate | None:
-    """Without ``scope``, of all accounts. None if no account has its CA certificate.
+    """None if no account has its CA certificate, or if this server issued it.
 
     Raises Disallowed where one has it, and does not want the certificate registered.
     """
-
-    async def look(tx: Transaction) -> tuple[Sequence[RegisteredCa], Registration | None]:
-        known = await REGISTRATIONS.find(tx, *scope, certificate.fingerprint) if scope is not None else None
-        if known is None:
-            return await find_by_subject(tx, scope, certificate.issuer, _MAX_SAME_SUBJECT), None
-        ca = await find_registered_ca(tx, known.scope, known.ca) if known.ca is not None else None
-        return [ca] if ca is not None else [], known
-
-    found, known = await store.read(look)
-    if known is not None and known.status is not Status.PENDING_ACTIVATION:
+    if own.issued(certificate.content):
         return None
-    signers = _signers(found, certificate)
-    if not signers:
+    search = _Search(store, certificate, now)
+    return await (search.without_host_name(where) if isinstance(where, NoHostName) else search.within(where))
+
+
+class _Search:
+    """For the CA certificate under which a certificate is registered. Each key is tried once."""
+
+    def __init__(self, store: Store, certificate: IssuedCertificate, now: datetime) -> None:
+        self._store = store
+        self._certificate = certificate
+        self._now = now
+        self._verdicts: dict[str, bool] = {}
+
+    async def within(self, scope: Scope) -> JitCandidate | None:
+        certificate = self._certificate
+
+        async def look(tx: Transaction) -> tuple[Sequence[RegisteredCa], Registration | None]:
+            known = await REGISTRATIONS.find(tx, *scope, certificate.fingerprint)
+            if known is None:
+                return await find_by_subject(tx, scope, certificate.issuer, MAX_SAME_SUBJECT), None
+            ca = await find_registered_ca(tx, scope, known.ca) if known.ca is not None else None
+            return [ca] if ca is not None else [], known
+
+        found, known = await self._store.read(look)
+        if known is not None and known.status is not Status.PENDING_ACTIVATION:
+            return None
+        signers = await self._signers(found)
+        return JitCandidate(certificate, self._ready(signers)[-1].registration, known) if signers else None
+
+    async def without_host_name(self, where: NoHostName) -> JitCandidate | None:
+        """The same steps as for a certificate that is registered (``Doorkeeping.look_up``)."""
+        default, issuer = where.default_account, self._certificate.issuer
+        found = await self._store.read(lambda tx: find_by_mode(tx, "DEFAULT", issuer, _MAX_SAME_SUBJECT))
+        proven = await self._signers(found)
+        if where.registered:
+            # What the default account has stays so, unless another is about to register its own.
+            proven = [ca for ca in proven if ca.registration.scope.account != default and self._is_ready(ca)]
+            if not proven or self._certificate.flaw(self._now):
+                return None
+        if proven:
+            return await self._of_account(proven, only_home=True)
+        if default is not None:
+            own = await self._store.read(lambda tx: find_of_account(tx, default, issuer, _MAX_SAME_SUBJECT))
+            if signers := await self._signers(own):
+                return await self._of_account(signers, only_home=False)
+        others = await self._store.read(lambda tx: find_by_mode(tx, "SNI_ONLY", issuer, MAX_SAME_SUBJECT))
+        if signers := await self._signers(others):
+            raise OnlyByHostName(self._certificate.fingerprint, [ca.registration.scope for ca in signers])
         return None
-    if flaw := certificate.flaw(now):
-        raise Disallowed("certificate", certificate.fingerprint, f"it {flaw}")
-    return JitCandidate(certificate, _one_of(signers, scope, now), known)
+
+    async def _of_account(self, signers: Sequence[RegisteredCa], *, only_home: bool) -> JitCandidate | None:
+        """In the home region of the account that ``signers`` are of; else, with ``only_home``, in the only one.
+
+        None if it is registered there already, which only a device that names the host is let in by.
+        """
+        account = signers[0].registration.scope.account
+        ready = self._ready([ca for ca in signers if ca.registration.scope.account == account])
+
+        async def look(tx: Transaction) -> tuple[CaRegistration | None, Registration | None]:
+            regions = await regions_of(tx, account)
+            ranked = sorted(ready, key=lambda ca: regions.index(ca.registration.scope.region))  # the newest last
+            scope = ranked[0].registration.scope
+            if only_home and scope.region != regions[0] and len({ca.registration.scope for ca in ready}) > 1:
+                return None, None
+            newest = [ca.registration for ca in ranked if ca.registration.scope == scope][-1]
+            return newest, await REGISTRATIONS.find(tx, *scope, self._certificate.fingerprint)
+
+        ca, known = await self._store.read(look)
+        if ca is None:
+            raise OnlyByHostName(self._certificate.fingerprint, sorted({each.registration.scope for each in ready}))
+        return JitCandidate(self._certificate, ca, None) if known is None else None
+
+    async def _signers(self, candidates: Sequence[RegisteredCa]) -> list[RegisteredCa]:
+        for candidate in candidates:
+            fingerprint = candidate.certificate.fingerprint
+            if fingerprint not in self._verdicts:
+                await asyncio.sleep(0)  # a large RSA key takes half a millisecond
+                self._verdicts[fingerprint] = is_signed_by(self._certificate.content, candidate.content())
+        return [candidate for candidate in candidates if self._verdicts[candidate.certificate.fingerprint]]
+
+    def _ready(self, signers: Sequence[RegisteredCa]) -> list[RegisteredCa]:
+        """Those that register devices by themselves, at least one. Raises Disallowed."""
+        ready = [ca for ca in signers if self._is_ready(ca)]
+        if not ready:
+            last = signers[-1]
+            raise Disallowed("CA certificate", last.certificate.fingerprint, f"it {_why_not_ready(last, self._now)}")
+        certificate = self._certificate
+        if flaw := certificate.flaw(self._now):
+            raise Disallowed("certificate", certificate.fingerprint, f"it {flaw}")
+        return ready
+
+    def _is_ready(self, ca: RegisteredCa) -> bool:
+        return _why_not_ready(ca, self._now) is None
+
+
+def _why_not_ready(ca: RegisteredCa, now: datetime) -> str | None:
+    """A phrase that fits after "it"; None for a CA certificate that registers devices by itself now."""
+    registration, certificate = ca
+    if registration.status is not CaStatus.ACTIVE:
+        return f"is {registration.status}, and does not register devices by itself"
+    if not registration.auto_registration:
+        return "does not register devices by itself"
+    if not certificate.not_before <= now <= certificate.not_after:
+        return "is not valid now, and does not register devices by itself"
+    return None
 
 
 async def look_up_candidate(tx: Transaction, change: Change, request: JitRequest) -> JitState:
@@ -151,31 +261,6 @@ async def register_candidate(
         return registration
     await execute_plan(tx, *prepared)
     return await REGISTRATIONS.get(tx, *scope, certificate.fingerprint)
-
-
-def _signers(candidates: Sequence[RegisteredCa], certificate: IssuedCertificate) -> list[RegisteredCa]:
-    """Each key is tried once, in however many accounts it is."""
-    verdicts: dict[str, bool] = {}
-    for candidate in candidates:
-        if candidate.certificate.fingerprint not in verdicts:
-            verdicts[candidate.certificate.fingerprint] = is_signed_by(certificate.content, candidate.content())
-    return [candidate for candidate in candidates if verdicts[candidate.certificate.fingerprint]]
-
-
-def _one_of(signers: Sequence[RegisteredCa], scope: Scope | None, now: datetime) -> CaRegistration:
-    """The account's newest that registers by itself; without ``scope``, of the only account that has one."""
-    if scope is None:
-        # Any account can register any CA certificate as SNI_ONLY: that does not come between a device and the account
-        # that has shown that the key is its own.
-        signers = [signer for signer in signers if signer.registration.mode == "DEFAULT"] or signers
-    ready = [ca for ca, content in signers if ca.registers_by_itself and content.not_before <= now <= content.not_after]
-    if not ready:
-        reason = "it is not ACTIVE, does not register devices by itself, or is not valid now"
-        raise Disallowed("CA certificate", signers[-1].registration.fingerprint, reason)
-    if len({signer.scope for signer in ready}) > 1:
-        reason = "several accounts or regions have it: the device has to name an endpoint (SNI)"
-        raise Disallowed("CA certificate", ready[-1].fingerprint, reason)
-    return ready[-1]
 
 
 async def _check_unknown(tx: Transaction, registered: RegisteredCa, certificate: IssuedCertificate) -> None:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import arn
-from thingmint.domain.ca_certificates import parse_ca_certificate
-from thingmint.domain.certificates import parse_csr, parse_issued_certificate
+from thingmint.domain.certificates import parse_csr
 from thingmint.domain.errors import (
     Disallowed,
     DomainError,
@@ -27,7 +26,6 @@ from thingmint.domain.errors import (
 from thingmint.domain.keys import CSR_KEYS
 from thingmint.domain.status import Status
 from thingmint.domain.templates import FromCsr, FromPem, Override
-from thingmint.services.ca_certificates import issuer_of, registration_under, sole_issuer_of
 from thingmint.services.certificates import (
     NewCertificate,
     change_status,
@@ -37,6 +35,12 @@ from thingmint.services.certificates import (
     issue_for_request,
     new_registration,
     register,
+)
+from thingmint.services.certificates_under_ca import (
+    issuer_of,
+    parse_issued,
+    registration_under,
+    sole_issuer_of,
 )
 from thingmint.services.device_policies import (
     DEVICE_POLICIES,
@@ -121,8 +125,7 @@ async def prepare_plan(change: Change, plan: Plan) -> PreparedPlan:
         change.may("iot:CreateCertificateFromCsr")
         request = parse_csr(source.csr, "CertificateSigningRequest", CSR_KEYS)
     elif isinstance(source, FromPem):
-        issued = parse_issued_certificate(source.pem, "CertificatePem")
-        given = parse_ca_certificate(source.ca_pem, "CACertificatePem") if source.ca_pem is not None else None
+        issued, given = parse_issued(change, source.pem, "CertificatePem", source.ca_pem, "CACertificatePem")
         new = NewCertificate(issued.certificate, "registered")
     policies = []
     for policy in plan.policies:

@@ -10,7 +10,7 @@ import orjson
 from thingmint.domain.arns import Scope
 from thingmint.domain.certificates import Certificate
 from thingmint.store.queries import load_queries
-from thingmint.store.times import from_micros
+from thingmint.store.times import from_micros, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +20,22 @@ if TYPE_CHECKING:
 
 
 _APPLYING = load_queries("device_policies")["applying"]
+
+# The oldest first: should two accounts ever have one certificate as proven, what came later changes nothing.
+_PLACES = (
+    "SELECT c.account, c.region, r.position, CASE WHEN c.mode = 'DEFAULT' THEN 1 ELSE 0 END, c.created_at "
+    "FROM registrations AS c JOIN account_regions AS r ON r.account = c.account AND r.region = c.region "
+    "WHERE c.fingerprint = $1 AND (c.mode = 'DEFAULT' OR c.account = $2) "
+    "UNION ALL SELECT c.account, c.region, r.position, 1, c.created_at "
+    "FROM provisioning_claims AS c JOIN account_regions AS r ON r.account = c.account AND r.region = c.region "
+    "WHERE c.fingerprint = $1 AND c.expires_at > $3 ORDER BY 5, 1, 2"
+)
+_SCOPES = (
+    "SELECT account, region FROM registrations WHERE fingerprint = $1 "
+    "UNION SELECT account, region FROM provisioning_claims WHERE fingerprint = $1 ORDER BY account, region LIMIT $2"
+)
+_PROVISIONS = "SELECT 1 FROM ca_certificates WHERE mode = 'DEFAULT' AND auto_registration = 1 AND account <> $1 LIMIT 1"
+_REGIONS = "SELECT region FROM account_regions WHERE account = $1 ORDER BY position"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +65,41 @@ class Claim(NamedTuple):
     expires_at: datetime
 
 
-async def scopes_of(tx: Transaction, fingerprint: str) -> list[Scope]:
-    """Wherever the certificate is registered, or is the claim of a provisioning template."""
-    rows = await tx.fetch_all(
-        "SELECT account, region FROM registrations WHERE fingerprint = $1 "
-        "UNION SELECT account, region FROM provisioning_claims WHERE fingerprint = $1 ORDER BY account, region",
-        fingerprint,
-    )
-    return [Scope(*row) for row in rows]
+class Place(NamedTuple):
+    """Where a certificate is registered or a claim. ``position`` is the region's in its account: 0 is home."""
+
+    account: str
+    region: str
+    position: int
+    is_proven: bool
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.account, self.region)
+
+
+async def places_of(tx: Transaction, fingerprint: str, default_account: str | None, now: datetime) -> list[Place]:
+    """Those that count for a device which names no host: proven ones, and those of ``default_account``.
+
+    Proven are registrations in DEFAULT mode, which issued certificates are in too, and claims, as long as they last.
+    """
+    rows = await tx.fetch_all(_PLACES, fingerprint, default_account, to_micros(now))
+    return [Place(account, region, position, bool(is_proven)) for account, region, position, is_proven, _ in rows]
+
+
+async def all_scopes_of(tx: Transaction, fingerprint: str, limit: int) -> list[Scope]:
+    """Up to ``limit`` of those that registered the certificate, in whatever mode, or have it as a claim."""
+    return [Scope(*row) for row in await tx.fetch_all(_SCOPES, fingerprint, limit)]
+
+
+async def other_account_provisions(tx: Transaction, account: str) -> bool:
+    """Whether a CA in DEFAULT mode of another one registers devices by itself."""
+    return await tx.fetch_one(_PROVISIONS, account) is not None
+
+
+async def regions_of(tx: Transaction, account: str) -> list[str]:
+    """The first is its home."""
+    return [region for (region,) in await tx.fetch_all(_REGIONS, account)]
 
 
 async def content_owner_and_claim(

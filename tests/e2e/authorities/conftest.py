@@ -53,6 +53,11 @@ class Owner:
         assert done.returncode == 0, done.stderr
         return [json.loads(line)["record"] for line in done.stdout.splitlines() if word in line]
 
+    def log(self, fingerprint: str, event: str) -> list[dict[str, Any]]:
+        """The server's lines of that kind about a certificate."""
+        lines = self.operator.server.output.read_text(errors="replace").splitlines()
+        return [told for line in lines if fingerprint in line and (told := json.loads(line))["event"] == event]
+
     def status(self, fingerprint: str) -> str:
         status: str = self.iot.describe_certificate(certificateId=fingerprint)["certificateDescription"]["status"]
         return status

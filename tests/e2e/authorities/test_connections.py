@@ -10,7 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from tests.e2e.access.operator import document
@@ -19,6 +22,8 @@ from tests.e2e.material import new_issuer
 from tests.issuers import fingerprint, name, pem, rewritten
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.e2e.authorities.conftest import Owner
     from tests.e2e.authorities.devices import Identity
     from tests.issuers import Issuer
@@ -43,11 +48,14 @@ def active(owner: Owner, issuer: Issuer, **facts: Any) -> Identity:
 
 
 def listener(owner: Owner) -> Identity:
-    """Connects without naming an endpoint, as its certificate is in one account only."""
-    made = owner.devices.identity(new_issuer())
-    owner.iot.register_certificate_without_ca(certificatePem=pem(made.certificate), status="ACTIVE")
-    may_all(owner, made.fingerprint)
-    return made
+    """Connects without naming an endpoint, as its certificate was issued in this account."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = x509.CertificateSigningRequestBuilder().subject_name(name("listener")).sign(key, hashes.SHA256())
+    issued = owner.iot.create_certificate_from_csr(
+        certificateSigningRequest=csr.public_bytes(Encoding.PEM).decode(), setAsActive=True
+    )
+    may_all(owner, issued["certificateId"])
+    return owner.devices.with_key(x509.load_pem_x509_certificate(issued["certificatePem"].encode()), key)
 
 
 def test_a_device_is_registered_just_in_time_and_connects_once_it_is_active(owner: Owner, other: Owner) -> None:
@@ -234,27 +242,75 @@ def test_just_in_time_registration_is_audited(owner: Owner) -> None:
     assert made["ca"] == issuer.fingerprint
 
 
-@pytest.mark.parametrize("how", ["deactivated", "deleted"])
-def test_open_connections_follow_their_ca(owner: Owner, how: str) -> None:
+@pytest.fixture
+def gating(owner: Owner) -> Iterator[None]:
+    """While the status of CA certificates counts for devices that are registered."""
+    owner.operator.ask("account.set", name="ca_status_gates_devices", value="true")
+    yield
+    owner.operator.ask("account.set", name="ca_status_gates_devices", value="false")
+
+
+def end(owner: Owner, issuer: Issuer, how: str) -> None:
+    owner.iot.update_ca_certificate(certificateId=issuer.fingerprint, newStatus="INACTIVE")
+    if how == "DELETED":
+        owner.iot.delete_ca_certificate(certificateId=issuer.fingerprint)
+
+
+ENDED = pytest.mark.parametrize("how", ["INACTIVE", "DELETED"])
+
+
+@ENDED
+def test_devices_go_on_after_the_end_of_their_ca(owner: Owner, how: str) -> None:
+    """AWS's guide: they go on until they are revoked one by one. What is new is not registered any more."""
+    issuer, devices = owner.issuer(), owner.devices
+    identity = active(owner, issuer)
+    with devices.connected(identity) as sock:
+        end(owner, issuer, how)
+        assert not closed_within(sock, 1.0)
+    assert devices.connect(identity) == ACCEPTED
+    assert devices.connect(devices.identity(issuer)) == REFUSED
+    owner.iot.update_certificate(certificateId=identity.fingerprint, newStatus="INACTIVE")
+    assert devices.connect(identity) == REFUSED
+    refused = owner.log(identity.fingerprint, "refused")[-1]
+    assert (refused["ca_status"], refused["ca_status_gates_devices"]) == (how, False)
+
+
+@ENDED
+@pytest.mark.usefixtures("gating")
+def test_open_connections_follow_their_ca_where_the_account_says_so(owner: Owner, how: str) -> None:
     issuer, devices = owner.issuer(), owner.devices
     identity, bystander = active(owner, issuer), active(owner, owner.issuer())
     with devices.connected(identity) as sock, devices.connected(bystander) as other_sock:
         time.sleep(0.8)  # until what was changed before has been heard, which makes the gateway look again too
-        owner.iot.update_ca_certificate(certificateId=issuer.fingerprint, newStatus="INACTIVE")
-        if how == "deleted":
-            owner.iot.delete_ca_certificate(certificateId=issuer.fingerprint)
+        end(owner, issuer, how)
         assert closed_within(sock, 1.0)
         assert devices.connect(identity) == REFUSED
+        refused = owner.log(identity.fingerprint, "refused")[-1]
+        assert (refused["ca_status"], refused["ca_status_gates_devices"]) == (how, True)
         assert not closed_within(other_sock, 0.5)
     assert owner.status(identity.fingerprint) == "ACTIVE"
-    if how == "deleted":
+    if how == "DELETED":
         owner.prove(issuer)
     else:
         owner.iot.update_ca_certificate(certificateId=issuer.fingerprint, newStatus="ACTIVE")
     assert devices.connect(identity) == ACCEPTED
 
 
-def test_open_connections_end_with_their_ca_certificate(owner: Owner) -> None:
+def test_the_switch_is_followed_at_once(owner: Owner) -> None:
+    issuer, devices = owner.issuer(), owner.devices
+    identity = active(owner, issuer)
+    end(owner, issuer, "INACTIVE")
+    with devices.connected(identity) as sock:
+        owner.operator.ask("account.set", name="ca_status_gates_devices", value="true")
+        try:
+            assert closed_within(sock, 1.0)
+        finally:
+            owner.operator.ask("account.set", name="ca_status_gates_devices", value="false")
+    assert devices.connect(identity) == ACCEPTED
+
+
+@pytest.mark.usefixtures("gating")
+def test_open_connections_end_with_their_ca_certificate_where_the_account_says_so(owner: Owner) -> None:
     issuer = new_issuer(ends=datetime.now(UTC) + timedelta(seconds=4))
     owner.prove(issuer)
     identity, devices = active(owner, issuer), owner.devices
@@ -262,6 +318,17 @@ def test_open_connections_end_with_their_ca_certificate(owner: Owner) -> None:
         assert closed_within(sock, 8.0)
     assert datetime.now(UTC) > issuer.certificate.not_valid_after_utc
     assert devices.connect(identity) == REFUSED
+
+
+def test_connections_outlive_their_ca_certificate(owner: Owner) -> None:
+    issuer = new_issuer(ends=datetime.now(UTC) + timedelta(seconds=3))
+    owner.prove(issuer)
+    identity, devices = active(owner, issuer), owner.devices
+    with devices.connected(identity) as sock:
+        assert not closed_within(sock, 5.0)
+    assert datetime.now(UTC) > issuer.certificate.not_valid_after_utc
+    assert devices.connect(identity) == ACCEPTED
+    assert devices.connect(devices.identity(issuer)) == REFUSED
 
 
 def test_other_accounts_ca_certificates_change_nothing(owner: Owner, other: Owner) -> None:

@@ -94,7 +94,7 @@ def new_name(what: str = "device") -> str:
 
 @dataclass(frozen=True)
 class Door:
-    """``mine`` and ``other`` are as accounts are; ``lax`` has every setting switched the other way.
+    """``mine``, which is the default one, and ``other`` are as accounts are; ``lax`` has every setting switched.
 
     Devices may come through an edge: ``edge_socket`` is for one on this machine, the port "mqtt-proxy" for one with
     ``edge``'s certificate.
@@ -133,6 +133,7 @@ def opened_door(folder: Path, **environment: str) -> Iterator[Door]:
     }
     variables = {
         "THINGMINT_ENDPOINTS": json.dumps(endpoints),
+        "THINGMINT_DEFAULT_ACCOUNT": accounts["mine"]["account"],
         "THINGMINT_MQTT_ALPN_PORT": "0",
         "THINGMINT_MQTT_PROXY_SOCKET": str(edge_socket),
         "THINGMINT_MQTT_PROXY_PORT": "0",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.e2e.mqtt.conftest import Door, Fleet
+    from tests.e2e.mqtt.devices import Device
 
 VERSIONS = [4, 5]
 
@@ -194,23 +195,40 @@ def allow_publish(resource: str) -> dict[str, str]:
     return {"Effect": "Allow", "Action": "iot:Publish", "Resource": resource}
 
 
-@pytest.mark.parametrize("endpoint", ["localhost", "127.0.0.1"])
-def test_a_certificate_of_two_accounts_needs_an_endpoint(door: Door, endpoint: str) -> None:
+def may_publish(device: Device) -> list[str]:
+    """Below which of the accounts' names."""
+    return [name for name in ("mine", "other") if device.publish(f"{name}/a") is Reason.NO_MATCHING_SUBSCRIBERS]
+
+
+def test_a_certificate_of_two_accounts_is_found_by_its_endpoint(door: Door) -> None:
     made = shared(door)
-    assert not let_in(door.mine, made, endpoint=endpoint)
     for name, fleet in (("mine", door.mine), ("other", door.other)):
         with fleet.connected(made) as device:
-            assert device.publish(f"{name}/a") is Reason.NO_MATCHING_SUBSCRIBERS
-            theirs = "other" if name == "mine" else "mine"
-            assert device.publish(f"{theirs}/a") is Reason.NOT_AUTHORIZED
+            assert may_publish(device) == [name]
 
 
-def test_one_account_without_an_endpoint(door: Door) -> None:
-    made = door.mine.credential()
-    assert let_in(door.mine, made, endpoint="localhost")
-    assert let_in(door.mine, made, endpoint="127.0.0.1")  # which sends no name
-    # Whoever names another account's endpoint is that account's, or nobody.
-    assert not let_in(door.mine, made, endpoint=door.other.endpoint)
+SHARED = pytest.mark.parametrize("endpoint", ["localhost", "127.0.0.1"])  # the latter sends no name
+
+
+@SHARED
+def test_without_an_endpoint_a_certificate_is_the_default_accounts(door: Door, endpoint: str) -> None:
+    made = shared(door)
+    with door.mine.dial(made, endpoint=endpoint) as device:
+        device.connect(new_name())
+        assert may_publish(device) == ["mine"]
+
+
+@SHARED
+def test_a_certificate_without_proof_needs_the_endpoint_of_its_account(door: Door, endpoint: str) -> None:
+    """The account is not the default one, nor has it shown that the certificate is its own."""
+    other, made = door.other, door.other.credential()
+    before = len(door.server.output.read_text())
+    assert not let_in(other, made, endpoint=endpoint)
+    assert let_in(other, made)
+    assert not let_in(other, made, endpoint=door.mine.endpoint)
+    told = [line for line in door.server.output.read_text()[before:].splitlines() if made.fingerprint in line]
+    assert "host_name_needed" in told[0]
+    assert f"the device has to name a host (SNI): {other.endpoint} (account {other.account}" in told[0]
 
 
 def test_an_endpoint_is_found_in_any_case(door: Door) -> None:

@@ -51,9 +51,9 @@ def test_interrupted_and_killed_with_devices_connected(tmp_path: Path) -> None:
         assert log.splitlines()[-1].find('"stopped"') > 0
         assert not door.edge_socket.exists()
     # On the same directory, with the same certificate; what only the embedded broker knew is gone.
-    data = door.server.data_dir
+    data, default = door.server.data_dir, {"THINGMINT_DEFAULT_ACCOUNT": mine.account}
     with (
-        running_server(data, arguments=["--log-format=json"]) as server,
+        running_server(data, arguments=["--log-format=json"], environment=default) as server,
         Device(server, made) as device,
         Device(server, doomed) as other,
         contextlib.closing(iot_client(server, **keys_of(mine.keys))) as iot,
@@ -66,7 +66,7 @@ def test_interrupted_and_killed_with_devices_connected(tmp_path: Path) -> None:
         for one in (device, other):
             one.until_closed()
     # Nothing that was answered is lost: a deactivation holds after a power cut.
-    with running_server(data, arguments=["--log-format=json"]) as server:
+    with running_server(data, arguments=["--log-format=json"], environment=default) as server:
         with Device(server, doomed) as again:
             with pytest.raises(Closed) as caught:
                 again.connect(new_name())

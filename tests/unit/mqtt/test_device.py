@@ -52,7 +52,9 @@ class Admission:
     def dependencies(self, peer: Peer) -> set[Any]:
         return {("", "", "certificate", peer.fingerprint)}
 
-    async def judge(self, peer: Peer, client_id: str, *, connecting: bool = False) -> Admitted | Refused:
+    async def judge(
+        self, peer: Peer, client_id: str, scope: Scope | None = None, *, connecting: bool = False
+    ) -> Admitted | Refused:
         self.asked += 1
         await self.go.wait()
         if self.error is not None:

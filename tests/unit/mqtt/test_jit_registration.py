@@ -18,6 +18,7 @@ from thingmint.domain.certificates import fingerprint_of
 from thingmint.domain.errors import Denied, Unavailable
 from thingmint.mqtt.admission import Refused
 from thingmint.mqtt.device import DeviceConnection
+from thingmint.mqtt.host_names import HostNames
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
@@ -49,7 +50,9 @@ class Gateway:
         store = AuditedStore(world.store, world.clock)
         throttle = throttle or jit_throttle("none")
         roles = Roles(world.directory)
-        self._register = JitRegistration(store, world.environment, cast("Any", broker), roles, throttle, world.clock)
+        self._register = JitRegistration(
+            store, world.environment, cast("Any", broker), roles, throttle, world.clock, HostNames({})
+        )
 
     def device(self) -> Peer:
         """One with a certificate of its own."""

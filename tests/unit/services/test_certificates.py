@@ -217,7 +217,7 @@ async def test_a_discarded_certificate_is_named_by_fingerprint_and_serial_number
     new = issue_for_csr(change, vectors.csr_pem(), "csr")
     serial = f"{x509.load_der_x509_certificate(new.certificate.der).serial_number:x}"
     with capture_logs() as logs:
-        discard(change, prepare_own(PEM, Status.ACTIVE, "pem"), Unavailable("the store"))
+        discard(change, prepare_own(change, PEM, Status.ACTIVE, "pem"), Unavailable("the store"))
     assert logs == [], "nothing was signed"
     for error, reason in ((Unavailable("the store"), "Unavailable"), (None, "repeated call")):
         with capture_logs() as logs:

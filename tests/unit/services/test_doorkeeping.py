@@ -13,7 +13,16 @@ import pytest
 from tests.unit import vectors
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.services.certificates import get_registered
-from thingmint.services.doorkeeping import AttachedThing, BoundTo, Claim, Doorkeeping, Passport, PolicyDocument
+from thingmint.services.doorkeeping import (
+    AttachedThing,
+    BoundTo,
+    Claim,
+    Doorkeeping,
+    LookUp,
+    NoHostName,
+    Passport,
+    PolicyDocument,
+)
 from thingmint.store.times import from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -41,10 +50,13 @@ class Registry:
 
     @property
     def doorkeeping(self) -> Doorkeeping:
-        return Doorkeeping(self.world.store)
+        return Doorkeeping(self.world.store, OURS.account)
+
+    async def look_up(self, fingerprint: str, client_id: str = "c", scope: Scope | None = OURS) -> LookUp:
+        return await self.doorkeeping.look_up(fingerprint, scope, thing_name=client_id, now=self.world.clock())
 
     async def passport(self, fingerprint: str, client_id: str = "c", scope: Scope | None = OURS) -> Passport:
-        passport = await self.doorkeeping.passport(scope, fingerprint, thing_name=client_id)
+        passport = (await self.look_up(fingerprint, client_id, scope)).passport
         assert passport is not None
         return passport
 
@@ -235,21 +247,17 @@ async def test_each_account_and_region_has_its_own(registry: Registry) -> None:
         assert passport.settings == {"for": scope.account}
 
 
-async def test_an_unknown_certificate_has_no_passport(registry: Registry) -> None:
-    assert await registry.doorkeeping.candidates(UNKNOWN) == []
-    for scope in (OURS, None):
-        assert await registry.doorkeeping.passport(scope, UNKNOWN, thing_name="c") is None
+@pytest.mark.parametrize(("scope", "jit"), [(OURS, OURS), (None, NoHostName(OURS.account))])
+async def test_an_unknown_certificate_may_be_registered_just_in_time(
+    registry: Registry, scope: Scope | None, jit: Scope | NoHostName
+) -> None:
+    assert await registry.look_up(UNKNOWN, scope=scope) == LookUp(None, (jit,))
 
 
-async def test_without_a_scope_only_one_can_be_meant(registry: Registry) -> None:
-    pem = vectors.certificate_pem()
-    fingerprint = await registry.world.certificate(THEIRS, pem)
-    assert await registry.doorkeeping.passport(OURS, fingerprint, thing_name="c") is None
-    assert (await registry.passport(fingerprint, scope=None)).scope == THEIRS
-    await registry.world.certificate(OURS, pem)
-    assert await registry.doorkeeping.candidates(fingerprint) == [OURS, THEIRS]
-    assert await registry.doorkeeping.passport(None, fingerprint, thing_name="c") is None
-    assert (await registry.passport(fingerprint, scope=OURS)).scope == OURS
+async def test_a_host_name_decides_alone(registry: Registry) -> None:
+    fingerprint = await registry.world.certificate(THEIRS)
+    assert await registry.look_up(fingerprint, scope=OURS) == LookUp(None, (OURS,))
+    assert (await registry.look_up(fingerprint, scope=THEIRS)).jit == ()
 
 
 @pytest.mark.parametrize("scope", [OURS, None])
@@ -263,8 +271,8 @@ async def test_a_claim_has_a_passport_without_a_registration(registry: Registry,
 
 async def test_a_claim_counts_in_its_own_account(registry: Registry) -> None:
     fingerprint = (await registry.claim())["certificateId"]
-    assert await registry.doorkeeping.passport(THEIRS, fingerprint, thing_name="c") is None
-    assert await registry.doorkeeping.candidates(fingerprint) == [OURS]
+    assert (await registry.look_up(fingerprint, scope=THEIRS)).passport is None
+    assert (await registry.passport(fingerprint, scope=None)).scope == OURS
 
 
 async def test_a_claim_can_be_registered_too(registry: Registry) -> None:
@@ -324,4 +332,5 @@ async def test_everything_is_found_along_an_index(registry: Registry) -> None:
         for step in plan:
             word, _, what = step.partition(" ")
             assert word != "SCAN" or what in ("lineage", "targets", "attached", "CONSTANT ROW"), (sql, plan)
-            assert "(account=? AND region=?)" not in step, (sql, plan)
+            # Which is all of the key of account_regions, and of no other table.
+            assert "(account=? AND region=?)" not in step or "account_regions" in step, (sql, plan)

@@ -30,7 +30,8 @@ from thingmint.domain.certificates import read_issued_certificate
 from thingmint.domain.errors import Denied, Disallowed, InvalidParameters, LimitExceeded
 from thingmint.domain.status import Status
 from thingmint.mqtt.jit_registration import REGISTER_CERTIFICATE
-from thingmint.services.jit_registration import EarlierRegistration, JitRequest, find_candidate
+from thingmint.services.doorkeeping import NoHostName
+from thingmint.services.jit_registration import EarlierRegistration, JitRequest, OnlyByHostName, find_candidate
 from thingmint.services.quotas import Quotas
 
 if TYPE_CHECKING:
@@ -55,8 +56,10 @@ class Gateway:
         return self.world.change(OURS)
 
     async def find(self, made: x509.Certificate, scope: Scope | None = OURS) -> JitCandidate | None:
-        certificate = read_issued_certificate(made.public_bytes(Encoding.DER))
-        return await find_candidate(self.world.store, scope, certificate, self.world.clock())
+        """Without ``scope`` the device names no host, and OURS is the default account."""
+        world, certificate = self.world, read_issued_certificate(made.public_bytes(Encoding.DER))
+        where, own = scope or NoHostName(OURS.account), world.environment.own_authorities
+        return await find_candidate(world.store, own, where, certificate, world.clock())
 
     async def register(self, candidate: JitCandidate) -> Registration:
         request, change = JitRequest(candidate, self.as_role), self.world.change(candidate.ca.scope)
@@ -203,20 +206,26 @@ async def test_a_ca_certificate_registers_while_it_is_valid(world: World, gatewa
 # -- without an endpoint ------------------------------------------------------------------------------------------
 
 
-async def test_without_an_endpoint_the_only_account_registers(world: World, gateway: Gateway) -> None:
+async def test_without_an_endpoint_an_account_without_proof_registers_nothing(world: World, gateway: Gateway) -> None:
     root = issuer()
     await take(world, root, THEIRS, **AUTO)
-    registration = await gateway.connect(root.sign(), None)
-    assert registration is not None
-    assert registration.scope == THEIRS
+    with pytest.raises(OnlyByHostName) as refused:
+        await gateway.connect(root.sign(), None)
+    assert refused.value.scopes == [THEIRS]
+    assert await gateway.connect(root.sign(), THEIRS) is not None
 
 
-async def test_without_an_endpoint_none_of_several_accounts_registers(world: World, gateway: Gateway) -> None:
+async def test_without_an_endpoint_the_default_account_registers_at_home(world: World, gateway: Gateway) -> None:
     root = issuer()
     for scope in (THEIRS, ABROAD):
         await take(world, root, scope, **AUTO)
-    assert "has to name an endpoint" in await gateway.refusal(root.sign(), None)
-    assert await gateway.connect(root.sign(), THEIRS) is not None
+    registration = await gateway.connect(root.sign(), None)
+    assert registration is not None
+    assert registration.scope == ABROAD
+    await take(world, root, OURS, **AUTO)
+    registration = await gateway.connect(root.sign(), None)
+    assert registration is not None
+    assert registration.scope == OURS
 
 
 async def test_without_an_endpoint_a_ca_in_default_mode_comes_first(world: World, gateway: Gateway) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thingmint.aws.operations.declaring import Members, Result, marker_cursor, reads, writes
-from thingmint.domain.ca_certificates import parse_ca_certificate
-from thingmint.domain.certificates import parse_fingerprint, parse_issued_certificate
+from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.status import Status, check_initial
-from thingmint.services.ca_certificates import register_under_ca
 from thingmint.services.certificates import (
     NewCertificate,
     delete_certificate,
@@ -21,6 +19,7 @@ from thingmint.services.certificates import (
     register_new,
     update_status,
 )
+from thingmint.services.certificates_under_ca import parse_issued, register_under_ca
 
 if TYPE_CHECKING:
     from thingmint.domain.ca_certificates import CaCertificate
@@ -56,8 +55,8 @@ async def create_certificate_from_csr(tx: Transaction, change: Change, members: 
     return {**_identified(registered.registration), "certificatePem": registered.certificate.pem}
 
 
-async def _own(_change: Change, members: Members) -> NewCertificate:
-    return prepare_own(members["certificatePem"], _registered_status(members), "certificatePem")
+async def _own(change: Change, members: Members) -> NewCertificate:
+    return prepare_own(change, members["certificatePem"], _registered_status(members), "certificatePem")
 
 
 @writes("RegisterCertificateWithoutCA", prepare=_own)
@@ -65,10 +64,10 @@ async def register_without_ca(tx: Transaction, change: Change, members: Members,
     return _identified((await register_new(tx, change, new, _registered_status(members))).registration)
 
 
-async def _issued(_change: Change, members: Members) -> tuple[IssuedCertificate, CaCertificate | None]:
+async def _issued(change: Change, members: Members) -> tuple[IssuedCertificate, CaCertificate | None]:
     check_initial(_registered_status(members))
-    issued, ca = parse_issued_certificate(members["certificatePem"], "certificatePem"), members.get("caCertificatePem")
-    return issued, parse_ca_certificate(ca, "caCertificatePem") if ca is not None else None
+    ca = members.get("caCertificatePem")
+    return parse_issued(change, members["certificatePem"], "certificatePem", ca, "caCertificatePem")
 
 
 @writes("RegisterCertificate", prepare=_issued)

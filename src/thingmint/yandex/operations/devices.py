@@ -62,7 +62,7 @@ async def _new(change: Change, call: YandexCall, registry: Named[DeviceRegistry]
     fields = new_fields(change, call.request)
     aliases = check_aliases(call.request.topic_aliases, fields["id"])
     device = Device(**fields, folder="", registry=registry.id, topic_aliases=aliases)
-    return device, initial_certificates(call.request)
+    return device, initial_certificates(change, call.request)
 
 
 @writes(f"{_SERVICE}/Create", "Create device", look=_registry, prepare=_new, metadata=id_of_new)

@@ -54,12 +54,12 @@ def common_fields(owner: Owner) -> dict[str, Any]:
     }
 
 
-def initial_certificates(request: Any) -> list[SubmittedCertificate]:
+def initial_certificates(change: Change, request: Any) -> list[SubmittedCertificate]:
     """Those that Create brings along. A password is refused rather than forgotten."""
     if request.password:
         raise Unimplemented("Creating with a password")
     return [
-        parse_submitted(entry.certificate_data, f"certificates[{index}].certificate_data")
+        parse_submitted(change, entry.certificate_data, f"certificates[{index}].certificate_data")
         for index, entry in enumerate(request.certificates)
     ]
 
@@ -74,7 +74,7 @@ async def _list(tx: Transaction, query: Query, call: YandexCall, named: Named[Ow
 
 
 async def _submitted(change: Change, call: YandexCall, named: Named[Owner]) -> SubmittedCertificate:
-    return parse_submitted(call.request.certificate_data, "certificate_data")
+    return parse_submitted(change, call.request.certificate_data, "certificate_data")
 
 
 async def _add(

@@ -49,7 +49,7 @@ async def _new(change: Change, call: YandexCall, folder: Named[Folder]) -> _New:
     request = call.request
     log_options = MessageToDict(request.log_options, preserving_proto_field_name=True)
     registry = DeviceRegistry(**new_fields(change, request), folder=folder.id, log_options=log_options)
-    return registry, initial_certificates(request)
+    return registry, initial_certificates(change, request)
 
 
 @writes(f"{_SERVICE}/Create", "Create device registry", look=_folder, prepare=_new, metadata=id_of_new)

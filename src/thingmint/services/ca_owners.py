@@ -1,0 +1,166 @@
+"""Which account a CA belongs to: one of the whole instance, the first that showed to have its key (DEFAULT mode).
+
+AWS says "per Region"; here all accounts and regions share one gateway, and a device that names no host is found by its
+CA alone. So what is registered in DEFAULT mode under one CA is in one account, also once the CA was deleted.
+"""
+
+# ruff: noqa: S608 - statements are made of the code's own constants
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+from cryptography import x509
+
+from thingmint.domain.arns import Scope
+from thingmint.domain.keys import key_id
+from thingmint.services.certificates import drop_content
+from thingmint.services.tags import drop_tags
+from thingmint.store.times import to_micros
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from thingmint.domain.own_authorities import OwnAuthorities
+    from thingmint.store.engine import Store, Transaction
+
+_BATCH = 1_000  # rows that one transaction changes
+
+_THIS = "account = $1 AND region = $2 AND fingerprint = $3"
+# A key is known by its id; that of a CA certificate which was deleted before ids were kept, by the certificate.
+_KEY = "key_id IN ($1, $2) AND account <> $3"
+_UNDER_IT = (
+    "SELECT 1 FROM registrations AS r WHERE r.account = o.account AND r.region = o.region AND r.ca = o.fingerprint"
+)
+_IN_DEFAULT_MODE = (
+    "EXISTS (SELECT 1 FROM ca_certificates AS c WHERE c.account = o.account AND c.region = o.region "
+    "AND c.fingerprint = o.fingerprint AND c.mode = 'DEFAULT')"
+)
+_IS_ANOTHERS = f"SELECT 1 FROM ca_owners AS o WHERE {_KEY} AND ({_IN_DEFAULT_MODE} OR EXISTS ({_UNDER_IT})) LIMIT 1"
+_FORGET_OTHERS = f"DELETE FROM ca_owners WHERE {_KEY}"
+_INSERT = (
+    "INSERT INTO ca_owners (account, region, fingerprint, key_id, since) VALUES ($1, $2, $3, $4, $5) "
+    "ON CONFLICT (account, region, fingerprint) DO UPDATE SET key_id = excluded.key_id"
+)
+_FORGET = f"DELETE FROM ca_owners WHERE {_THIS}"
+_FORGET_UNUSED = (
+    f"{_FORGET} AND NOT EXISTS (SELECT 1 FROM registrations AS r WHERE r.account = $1 AND r.region = $2 AND r.ca = $3)"
+)
+
+_UNSETTLED = (
+    "SELECT o.account, o.region, o.fingerprint, o.since, c.der, "
+    f"{_IN_DEFAULT_MODE} OR EXISTS ({_UNDER_IT} AND r.mode = 'DEFAULT') "
+    "FROM ca_owners AS o LEFT JOIN certificates AS c ON c.fingerprint = o.fingerprint "
+    "WHERE o.key_id = '' ORDER BY o.since, o.account, o.region, o.fingerprint LIMIT 100"
+)
+_UNDER = "account = $1 AND region = $2 AND ca = $3 AND (created_at, fingerprint) > ($4, $5)"
+_NEXT_UNDER = (
+    f"SELECT created_at, fingerprint FROM registrations WHERE {_UNDER} ORDER BY created_at, fingerprint LIMIT {_BATCH}"
+)
+_DEMOTE = (
+    f"UPDATE registrations SET mode = 'SNI_ONLY' WHERE {_UNDER} AND (created_at, fingerprint) <= ($6, $7) "
+    "AND mode = 'DEFAULT'"
+)
+_DEMOTE_CA = f"UPDATE ca_certificates SET mode = 'SNI_ONLY' WHERE {_THIS}"
+_DELETE_CA = f"DELETE FROM ca_certificates WHERE {_THIS}"
+
+_log = structlog.get_logger("thingmint.certificates")
+
+
+async def take_ownership(tx: Transaction, scope: Scope, fingerprint: str, key: str, now: datetime) -> bool:
+    """False if the CA of that key is another account's."""
+    return await _take(tx, scope, fingerprint, key, to_micros(now))
+
+
+async def release_ownership(tx: Transaction, scope: Scope, fingerprint: str) -> None:
+    """Once the CA certificate is deleted. While something is registered under it, the CA stays the account's."""
+    await tx.execute(_FORGET_UNUSED, *scope, fingerprint)
+
+
+async def _take(tx: Transaction, scope: Scope, fingerprint: str, key: str, since: int) -> bool:
+    of_others = (key, _key_of_deleted(fingerprint), scope.account)
+    if await tx.fetch_one(_IS_ANOTHERS, *of_others):
+        return False
+    await tx.execute(_FORGET_OTHERS, *of_others)
+    await tx.execute(_INSERT, *scope, fingerprint, key, since)
+    return True
+
+
+def _key_of_deleted(fingerprint: str) -> str:
+    return f"of {fingerprint}"
+
+
+class _Unsettled(NamedTuple):
+    account: str
+    region: str
+    fingerprint: str
+    since: int
+    der: bytes | None
+    proven: bool
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.account, self.region)
+
+
+async def settle_ca_owners(store: Store, own: OwnAuthorities) -> None:
+    """Settles, once, whose the CAs are that were registered when several accounts could have one in DEFAULT mode.
+
+    The first account keeps it; what others have becomes SNI_ONLY, and the log says so. Our own authorities, which any
+    account could register then, are nobody's: their registration is deleted.
+    """
+    while rows := await store.read(lambda tx: tx.fetch_all(_UNSETTLED)):
+        for row in rows:
+            await _settle(store, own, _Unsettled(*row))
+
+
+async def _settle(store: Store, own: OwnAuthorities, ca: _Unsettled) -> None:
+    content = _read(ca.der) if ca.der is not None else None
+    is_own = content is not None and own.has_key_of(content)
+    if ca.proven and not is_own:
+        key = key_id(content.public_key()) if content is not None else _key_of_deleted(ca.fingerprint)
+        if await store.write(lambda tx: _take(tx, ca.scope, ca.fingerprint, key, ca.since)):
+            return
+    if ca.proven:
+        count = await _demote(store, ca)
+    facts = {"account": ca.account, "region": ca.region, "ca": ca.fingerprint}
+    if is_own:
+        await store.write(lambda tx: _delete_ca(tx, ca))
+        _log.warning("ca_certificate_deleted", reason="it is this server's own certificate authority", **facts)
+    elif ca.proven:
+        reason = "another account had registered the CA in DEFAULT mode before"
+        _log.warning("ca_certificate_made_sni_only", reason=reason, certificates=count, **facts)
+    await store.write(lambda tx: tx.execute(_FORGET, *ca.scope, ca.fingerprint))
+
+
+async def _demote(store: Store, ca: _Unsettled) -> int:
+    """The CA certificate and what is registered under it become SNI_ONLY; how many certificates those are."""
+    await store.write(lambda tx: tx.execute(_DEMOTE_CA, *ca.scope, ca.fingerprint))
+    count, after = 0, (0, "")
+
+    async def body(tx: Transaction) -> tuple[int, tuple[int, str] | None]:
+        key = (*ca.scope, ca.fingerprint, *after)
+        page = await tx.fetch_all(_NEXT_UNDER, *key)
+        if not page:
+            return 0, None
+        created_at, fingerprint = page[-1]
+        return await tx.execute(_DEMOTE, *key, created_at, fingerprint), (created_at, fingerprint)
+
+    while True:
+        demoted, last = await store.write(body)
+        if last is None:
+            return count
+        count, after = count + demoted, last
+
+
+async def _delete_ca(tx: Transaction, ca: _Unsettled) -> None:
+    await tx.execute(_DELETE_CA, *ca.scope, ca.fingerprint)
+    await drop_content(tx, ca.fingerprint)
+    await drop_tags(tx, ca.scope, f"cacert/{ca.fingerprint}")
+
+
+def _read(der: bytes) -> x509.Certificate:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return x509.load_der_x509_certificate(der)

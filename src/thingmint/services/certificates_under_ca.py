@@ -1,0 +1,108 @@
+"""Devices' own certificates that are registered under a CA certificate of the account: which one, and as what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thingmint.domain.ca_certificates import parse_ca_certificate
+from thingmint.domain.certificates import is_signed_by, parse_issued_certificate
+from thingmint.domain.errors import AlreadyExists, Ambiguous, InvalidState, UnverifiedCertificate
+from thingmint.services.ca_certificates import (
+    KIND,
+    MAX_SAME_SUBJECT,
+    CaStatus,
+    find_by_subject,
+    find_registered_ca,
+)
+from thingmint.services.certificates import Registration, find_by_serial, register
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from thingmint.domain.arns import Scope
+    from thingmint.domain.ca_certificates import CaCertificate
+    from thingmint.domain.certificates import IssuedCertificate
+    from thingmint.domain.status import Status
+    from thingmint.services.ca_certificates import CaRegistration
+    from thingmint.services.change import Change
+    from thingmint.store.engine import Transaction
+
+
+def parse_issued(
+    change: Change, pem: str, field: str, ca_pem: str | None, ca_field: str
+) -> tuple[IssuedCertificate, CaCertificate | None]:
+    """A certificate that is to be registered under a CA certificate, which may be given. Raises InvalidCertificate."""
+    own = change.environment.own_authorities
+    issued = parse_issued_certificate(pem, field)
+    own.check(issued.content, field)
+    if ca_pem is None:
+        return issued, None
+    ca = parse_ca_certificate(ca_pem, ca_field)
+    own.check(ca.content, ca_field)
+    return issued, ca
+
+
+async def register_under_ca(
+    tx: Transaction, change: Change, issued: IssuedCertificate, given: CaCertificate | None, status: Status
+) -> Registration:
+    """Raises AlreadyExists, LimitExceeded, and what ``issuer_of`` does."""
+    ca = await issuer_of(tx, change.scope, issued, given)
+    registration = registration_under(ca, issued, status, change.now, change.new_id())
+    known = await find_by_serial(tx, change.scope, ca.fingerprint, issued.serial)
+    if known is not None:
+        raise AlreadyExists("certificate", known)
+    if not await register(tx, registration, issued.certificate, change.environment.quotas):
+        raise AlreadyExists("certificate", issued.fingerprint)
+    return registration
+
+
+def registration_under(
+    ca: CaRegistration, issued: IssuedCertificate, status: Status, now: datetime, generation: str
+) -> Registration:
+    """A new one, which has the CA's mode (AWS's RegisterCACertificate)."""
+    scope, fingerprint, serial = ca.scope, issued.fingerprint, issued.serial
+    return Registration(
+        scope, fingerprint, status, ca.mode, "registered", now, now, generation, 1, ca.fingerprint, serial
+    )
+
+
+async def issuer_of(
+    tx: Transaction, scope: Scope, issued: IssuedCertificate, given: CaCertificate | None
+) -> CaRegistration:
+    """The account's CA certificate whose key signed ``issued``; ``given`` says which, where several have the same name.
+
+    Raises UnverifiedCertificate, Ambiguous, and InvalidState if it is not registered or not ACTIVE.
+    """
+    field = "certificatePem"
+    if given is not None:
+        if given.subject != issued.issuer:
+            reason = "The issuer of the certificate did not match the subject of the provided CA certificate."
+            raise UnverifiedCertificate(field, reason)
+        found = await find_registered_ca(tx, scope, given.certificate.fingerprint)
+    else:
+        named = await find_by_subject(tx, scope, issued.issuer, limit=2)
+        if len(named) > 1:
+            several = "Several CA certificates have the certificate's issuer as their subject"
+            raise Ambiguous(KIND, f"{several}: say which in caCertificatePem")
+        found = named[0] if named else None
+    content = given.content if given is not None else found.content() if found is not None else None
+    if content is not None and not is_signed_by(issued.content, content):
+        reason = "The signature of the certificate failed verification against the provided CA certificate."
+        raise UnverifiedCertificate(field, reason)
+    if found is None:
+        raise InvalidState("certificate", issued.fingerprint, "No CA certificate exists for the given certificate")
+    ca = found.registration
+    if ca.status is not CaStatus.ACTIVE:
+        raise InvalidState(KIND, ca.fingerprint, "The CA certificate is not active")
+    return ca
+
+
+async def sole_issuer_of(tx: Transaction, scope: Scope, issued: IssuedCertificate) -> CaRegistration | None:
+    """The account's ACTIVE one whose key signed ``issued``; None if there is none, or more than one."""
+    named = await find_by_subject(tx, scope, issued.issuer, limit=MAX_SAME_SUBJECT)
+    signers = [
+        ca.registration
+        for ca in named
+        if ca.registration.status is CaStatus.ACTIVE and is_signed_by(issued.content, ca.content())
+    ]
+    return signers[0] if len(signers) == 1 else None
