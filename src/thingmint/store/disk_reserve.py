@@ -41,6 +41,8 @@ class DiskReserve:
         """Takes the room, unless there is too little. Raises OSError for other reasons."""
         if self.held:
             return True
+        if free_bytes(self.path.parent) < self.size + _MARGIN:
+            return False  # asking for more than there is would take all of it for a moment
         temporary = self.path.with_name(f".{self.path.name}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
