@@ -96,8 +96,12 @@ class Postgres:
 
     def start(self) -> None:
         """Returns once connections are accepted."""
-        settings = {**self._settings, "listen_addresses": "", "unix_socket_directories": str(self.folder)}
-        given = [f"-c{name}={value}" for name, value in settings.items()]
+        own = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.folder),
+            "dynamic_shared_memory_type": "mmap",  # in its folder: nothing is left of one that is killed
+        }
+        given = [f"-c{name}={value}" for name, value in {**self._settings, **own}.items()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._data, *given],
