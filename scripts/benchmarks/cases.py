@@ -14,6 +14,7 @@ from benchmarks.access import access_costs
 from benchmarks.bare import bare_generation
 from benchmarks.door import DOOR_STEPS, door
 from benchmarks.figures import Budget, Figure
+from benchmarks.hostile import HOSTILE_STEPS, hostile
 from benchmarks.lint import lint_cost
 from benchmarks.load import Load
 from benchmarks.machine import resident_bytes, sync_time
@@ -226,4 +227,5 @@ CASES = (
     Case("get-device", 4, get_device),
     Case("door", DOOR_STEPS, door),
     Case("provisioning", PROVISIONING_STEPS, provisioning),
+    Case("hostile", HOSTILE_STEPS, hostile),
 )

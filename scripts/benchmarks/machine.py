@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Usage", "describe_machine", "resident_bytes", "sync_time", "usage"]
+__all__ = ["Usage", "describe_machine", "peak_resident_bytes", "resident_bytes", "sync_time", "usage"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = 4096
@@ -54,10 +54,19 @@ def usage(pid: int) -> Usage:
 
 def resident_bytes(pid: int) -> int:
     """RSS."""
+    return _status(pid, "VmRSS")
+
+
+def peak_resident_bytes(pid: int) -> int:
+    """The highest RSS since the process was started."""
+    return _status(pid, "VmHWM")
+
+
+def _status(pid: int, name: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise ValueError(f"/proc/{pid}/status has no VmRSS")
+    raise ValueError(f"/proc/{pid}/status has no {name}")
 
 
 def sync_time(folder: Path, *, times: int = 200) -> float:

@@ -44,6 +44,16 @@ runs; p50 and p99 are what the client saw; "elsewhere" is the share of the machi
 where it is more than a few percent, rates are too low.
 """
 
+_HOSTILE = "hostile"
+_ATTACKS = """
+## Under attack
+
+Each attack is on a server of its own, lasts a few seconds and comes from 127.0.0.2. Meanwhile a client at 127.0.0.1 asks
+for `/healthz` all the time, and what it waited longest is told with its budget. What the attackers themselves take of
+the cores is in it.
+
+"""
+
 _PROFILES = """
 ## Why a budget was missed
 
@@ -88,7 +98,9 @@ def as_markdown(machine: Mapping[str, str], figures: Sequence[Figure], profiles:
     parts = [_INTRODUCTION, "\n", _rows(("machine", ""), machine.items()), "\n## Figures\n\n"]
     if warning := disturbance(figures):
         parts.append(f"**{warning}**\n\n")
-    parts.append(_rows(_HEAD, [_cells(figure) for figure in figures]))
+    parts.append(_rows(_HEAD, [_cells(figure) for figure in figures if figure.case != _HOSTILE]))
+    if attacks := [figure for figure in figures if figure.case == _HOSTILE]:
+        parts += [_ATTACKS, _attacks(attacks)]
     if profiles:
         parts.append(_PROFILES)
     for profile in profiles:
@@ -101,6 +113,18 @@ def as_markdown(machine: Mapping[str, str], figures: Sequence[Figure], profiles:
         parts.append("\n")
         parts.append(_rows(("by function, with all it calls", "us", ""), _shares(profile.total, profile.per_request)))
     return "".join(parts)
+
+
+def _attacks(figures: Sequence[Figure]) -> str:
+    """A row for each attack, a column for each thing that was measured."""
+    rows: dict[str, dict[str, str]] = {}
+    for figure in figures:
+        attack, _, what = figure.what.partition(": ")
+        rows.setdefault(attack, {})[what] = " ".join(_cells(figure)[1:4]).replace("<=", "of").strip()
+    columns = list(dict.fromkeys(what for row in rows.values() for what in row))
+    return _rows(
+        ("attack", *columns), [[attack, *(row.get(what, "") for what in columns)] for attack, row in rows.items()]
+    )
 
 
 def _shares(times: Sequence[tuple[str, float]], whole: float) -> list[tuple[str, str, str]]:
