@@ -5,11 +5,12 @@ BIN := .venv/bin
 WORKERS ?= 2
 SEED ?= 9
 MUTANTS ?= 100
+KILLS ?= 1000
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-quick test-later test-pythons check services format bench mutants lock clean
+.PHONY: help install demo serve test test-quick test-later test-pythons check services format bench mutants faults lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +65,9 @@ mutants: install ## Draw mutants of src and run the tests on each (hours; goes o
 	@mkdir -p build
 	@$(BIN)/python scripts/mutants.py draw --seed $(SEED) --count $(MUTANTS) build/mutants.json
 	@$(BIN)/python scripts/mutants.py run build/mutants.json
+
+faults: install ## Kill the server under load, again and again (an hour; goes on where it was stopped)
+	@$(BIN)/python scripts/faults.py --kills $(KILLS) build/faults
 
 lock: install ## Compile the requirements files anew from pyproject.toml
 	$(BIN)/python scripts/lock.py

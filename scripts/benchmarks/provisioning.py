@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from benchmarks.load import Outcome
     from thingmint.testing import RunningServer
 
-__all__ = ["PROVISIONING_STEPS", "provisioning"]
+__all__ = ["PROVISIONING_STEPS", "prepare_provisioning", "provisioning"]
 
 PROVISIONING_STEPS = 2
 
@@ -47,7 +47,7 @@ def provisioning(bench: Bench) -> list[Figure]:
     key = ec.generate_private_key(ec.SECP256R1())
     csr = csr_pem(key)
     try:
-        template, claim = _prepare(bench.server, folder, csr, key_pem(key))
+        template, claim = prepare_provisioning(bench.server, folder, csr, key_pem(key))
         figures = []
         with Devices(bench.server.ports["mqtt"], bench.server.ca, [claim]) as devices:
             for whose, sent in (("from a CSR (P-256)", csr), ("with keys (RSA-2048)", None)):
@@ -68,7 +68,7 @@ def _run(devices: Devices, how: Mapping[str, Any], seconds: float) -> Outcome:
     return devices.provision(_AT_ONCE, seconds, prefix=uuid.uuid4().hex, **how)
 
 
-def _prepare(server: RunningServer, folder: Path, csr: str, key: str) -> tuple[str, Path]:
+def prepare_provisioning(server: RunningServer, folder: Path, csr: str, key: str) -> tuple[str, Path]:
     """A template, and the identity of a claim."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
     _operate(server, "role.create", name=name, trust_policy=_document(_TRUST))

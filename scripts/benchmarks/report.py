@@ -48,9 +48,9 @@ _HOSTILE = "hostile"
 _ATTACKS = """
 ## Under attack
 
-Each attack is on a server of its own, lasts a few seconds and comes from 127.0.0.2. Meanwhile a client at 127.0.0.1 asks
-for `/healthz` all the time, and what it waited longest is told with its budget. What the attackers themselves take of
-the cores is in it.
+Each attack is on a server of its own, lasts a few seconds and comes from 127.0.0.2. Meanwhile a client at 127.0.0.1
+asks for `/healthz` all the time, and what it waited longest is told with its budget. What the attackers themselves take
+of the cores is in it.
 
 """
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from thingmint.testing import RunningServer
 
-__all__ = ["WIRES", "Fleet", "Wire"]
+__all__ = ["WIRES", "Fleet", "Wire", "self_signed_pems"]
 
 Wire = Literal["gRPC", "REST"]
 WIRES: Sequence[Wire] = ("gRPC", "REST")
@@ -83,7 +83,7 @@ class Fleet:
         """AddCertificate, ``count`` times with a certificate of its own."""
         devices = self._devices(-(-count // _PER_DEVICE))
         requests = [
-            self._add(wire, devices[number % len(devices)], pem) for number, pem in enumerate(_certificates(count))
+            self._add(wire, devices[number % len(devices)], pem) for number, pem in enumerate(self_signed_pems(count))
         ]
         return Load(self._targets[wire], connections, requests, grpc=self._grpc(wire, "AddCertificate"), once=True)
 
@@ -134,7 +134,7 @@ def _unpacked(operation: Any, response: Any) -> Any:
     return response
 
 
-def _certificates(count: int) -> Iterator[str]:
+def self_signed_pems(count: int) -> Iterator[str]:
     """Self-signed ones for P-256, in PEM. They have a key in common, which nobody looks at."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])

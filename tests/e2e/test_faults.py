@@ -1,0 +1,66 @@
+"""What `make faults` does, with one kill, and that it would see what is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.tables import each_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def faults() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPTS)
+        yield importlib.import_module("faults")
+
+
+@pytest.fixture(scope="module")
+def killed(faults: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The folder after one kill, and what was answered before it."""
+    folder = tmp_path_factory.mktemp("faults")
+    seen: list[int] = []  # with that seed it comes after two seconds
+    rounds = faults.run(folder, 1, 1, lambda rounds: seen.append(len(rounds.done)))
+    assert seen == [0, 1]
+    return folder, rounds.done
+
+
+def test_a_kill_under_load_loses_nothing_and_the_next_run_goes_on(faults: Any, killed: tuple[Path, Any]) -> None:
+    folder, done = killed
+    (answered,) = done
+    assert answered.requests
+    again = faults.Rounds.load(folder / "answered.jsonl", None)
+    assert (again.done, again.seed) == (done, 1)
+
+
+@each_row(
+    "loss",
+    [
+        "DELETE FROM audit_records",
+        "UPDATE registrations SET status = 'REVOKED'",
+        "DELETE FROM device_policy_attachments",
+        "INSERT INTO things SELECT id, 'us-east-1', 'half', 'id', NULL, '{}', 1, 0 FROM accounts LIMIT 1",
+    ],
+)
+def test_a_loss_is_seen(faults: Any, killed: tuple[Path, Any], tmp_path: Path, loss: str) -> None:
+    folder, done = killed
+    with (
+        contextlib.closing(sqlite3.connect(folder / "data" / "thingmint.db")) as whole,
+        contextlib.closing(sqlite3.connect(tmp_path / "copy.db")) as copy,
+    ):
+        whole.backup(copy)
+        faults.check(tmp_path / "copy.db", done)
+        assert copy.execute(loss).rowcount
+        copy.commit()
+    with pytest.raises(faults.Lost):
+        faults.check(tmp_path / "copy.db", done)
