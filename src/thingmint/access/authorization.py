@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from thingmint.domain.errors import Denied
+from thingmint.access.throttle import Rate, Throttle
+from thingmint.domain.errors import Denied, Throttled
 from thingmint.domain.policies import MAX_FINDINGS, Deny, Request, explain
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from thingmint.domain.policies import ContextValue
     from thingmint.services.change import Authorize
 
+
+# Explanations in the log.
+_explanations = Throttle(None, {"principal": Rate(1 / 60, 10), "account": Rate(1, 300)})
 
 _log = structlog.get_logger("thingmint.access")
 
@@ -47,17 +51,27 @@ def authorize(
     requests = [Request(action, resource, known) for resource in resources]
     decision = caller.decide(requests)
     if isinstance(decision, Deny):
-        findings = [finding for group in caller.groups for finding in explain(group, requests[0])]
-        _log.warning(
-            "refused",
-            action=action,
-            resource=resources[0],
-            principal=caller.arn,
-            why=str(decision),
-            closest=[str(finding) for finding in findings[:MAX_FINDINGS]] or f"no policy names {action}",
-            request_id=context.id,
-        )
+        _explain(context, caller, decision, requests[0])
         raise Denied(caller.arn, action, resources[0], explicit=decision.explicit)
+
+
+def _explain(context: RequestContext, caller: Caller, decision: Deny, request: Request) -> None:
+    """For the operator's log, now and then: it costs more than the refusal, and the audit trail counts those."""
+    try:
+        _explanations.take(f"{caller.account} {caller.principal}", "principal")
+        _explanations.take(caller.account, "account")
+    except Throttled:
+        return
+    findings = [finding for group in caller.groups for finding in explain(group, request)]
+    _log.warning(
+        "refused",
+        action=request.action,
+        resource=request.resource,
+        principal=caller.arn,
+        why=str(decision),
+        closest=[str(finding) for finding in findings[:MAX_FINDINGS]] or f"no policy names {request.action}",
+        request_id=context.id,
+    )
 
 
 def authorizer(context: RequestContext, outcome: Outcome, scope: Scope | None = None) -> Authorize:

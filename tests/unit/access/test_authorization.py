@@ -11,9 +11,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.unit.vectors import NOW
+from thingmint.access import authorization
 from thingmint.access.authorization import authorize, authorizer
 from thingmint.access.callers import Caller
 from thingmint.access.context import Outcome, RequestContext
+from thingmint.access.throttle import Throttle
 from thingmint.aws.errors import aws_error_of
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Denied
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
 ARN = "arn:aws:iam::123456789012:user/elf"
 THING = "arn:aws:iot:us-east-1:123456789012:thing/x"
 ACTION = "iot:DescribeThing"
+
+
+@pytest.fixture(autouse=True)
+def explanations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no principal had been refused yet."""
+    monkeypatch.setattr(authorization, "_explanations", Throttle(None, authorization._explanations._rates, lambda: 0.0))
 
 
 def request(*statements: Mapping[str, Any], source: str | None = "192.0.2.1", narrowed: bool = False) -> RequestContext:
@@ -53,6 +61,15 @@ def refused(
         authorize(asked, ACTION, resources, context)
     [line] = logs
     return caught.value, dict(line)
+
+
+def test_explanations_in_the_log_are_bounded() -> None:
+    asked = request(deny())
+    with capture_logs() as logs:
+        for _ in range(1000):
+            with pytest.raises(Denied):
+                authorize(asked, ACTION)
+    assert len(logs) == 10
 
 
 def test_the_time_is_that_of_the_request() -> None:
