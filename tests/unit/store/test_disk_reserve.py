@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import resource
 import signal
 from typing import TYPE_CHECKING, Any
@@ -155,10 +157,20 @@ def test_another_size_is_made_anew(tmp_path: Path) -> None:
     assert larger.path.stat().st_size == 2 * SIZE
 
 
-def test_without_room_none_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reserve = DiskReserve(tmp_path / "reserve", free_bytes(tmp_path) + 1024 * SIZE)
-    assert not reserve.make()
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_without_room_none_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    assert not DiskReserve(tmp_path / "reserve", SIZE).make()
     assert not list(tmp_path.iterdir())
+
+
+def test_little_room_is_low(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve = DiskReserve(tmp_path / "reserve", SIZE)
+    monkeypatch.setattr(disk_reserve, "_LOW", 0)
+    assert not reserve.low
     monkeypatch.setattr(disk_reserve, "_LOW", free_bytes(tmp_path) * 2)
     assert reserve.low
 
