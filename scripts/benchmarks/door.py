@@ -34,6 +34,7 @@ __all__ = ["DOOR_STEPS", "door", "visitors"]
 
 DOOR_STEPS = 5
 
+_NO_RATES = {f"THINGMINT_MQTT_RATES__{name}": "0" for name in ("PUBLISHES", "SUBSCRIBES", "RECEIVED")}
 _AT_ONCE = 32  # devices that connect at the same time
 _CLIENTS = 50  # that publish, each with one message at a time
 _EVICTED = 20
@@ -76,7 +77,7 @@ def door(bench: Bench) -> list[Figure]:
     try:
         with contextlib.ExitStack() as stack:
             fleet = make_fleet(folder / "fleet", 1_000 if bench.quick else 5_000)
-            server = stack.enter_context(running_server(folder / "data", arguments=SERVE))
+            server = stack.enter_context(running_server(folder / "data", arguments=SERVE, environment=_NO_RATES))
             register(server, fleet)
             subjects = list(_subjects(stack, folder, server, fleet))
             figures = [] if len(subjects) > 1 else [_absent()]

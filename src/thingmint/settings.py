@@ -34,6 +34,7 @@ from thingmint.logs import LogFormat
 from thingmint.mqtt.broker.names import RABBITMQ, STANDARD
 from thingmint.mqtt.broker.target import Login, Target, tls_context
 from thingmint.mqtt.broker.upstream import Upstream
+from thingmint.mqtt.rates import NO_RATES, Rates
 from thingmint.services.quotas import MAX_PROBED, NO_QUOTAS, Quotas
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Endpoint(BaseModel):
 
 _Probed = Annotated[int, Field(ge=1, le=MAX_PROBED)] | None
 _Counted = Annotated[int, Field(ge=1)] | None
+_Rate = Annotated[int, Field(ge=0)] | None
 
 
 class QuotaSettings(BaseModel):
@@ -156,6 +158,16 @@ class ConnectionSettings(BaseModel):
             if limits.reserve >= limits.total:
                 raise ValueError(f"{listener}: reserve must be less than total")
         return self
+
+
+class RateSettings(BaseModel):
+    """What one device may send in a second. Those that differ from what ``limits`` means; 0 is no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    publishes: _Rate = None
+    subscribes: _Rate = None
+    received: _Rate = None
 
 
 # The published ones: IAM's of users, roles and customer managed policies in an account.
@@ -241,6 +253,7 @@ class Settings(BaseSettings):
     limits: LimitsProfile = "generous"
     quotas: QuotaSettings | None = None
     connections: ConnectionSettings | None = None
+    mqtt_rates: RateSettings | None = None
     unauthenticated_request_bytes: int = Field(32 * MIB, ge=4 * MIB)
     authenticated_request_bytes: int = Field(256 * MIB, ge=4 * MIB)
     unauthenticated_rate: int = Field(50, ge=0, le=1_000_000)
@@ -285,6 +298,12 @@ class Settings(BaseSettings):
         rate = self.unauthenticated_rate
         return FailureThrottle(Rate(rate, rate * _UNAUTHENTICATED_BURST) if rate else None)
 
+    def rates_in_force(self) -> Rates:
+        """What ``limits`` means, but for those that are set."""
+        given = self.mqtt_rates.model_dump(exclude_none=True) if self.mqtt_rates is not None else {}
+        usual = NO_RATES if self.limits == "none" else Rates()
+        return replace(usual, **{name: rate or None for name, rate in given.items()})
+
     def passphrase(self) -> bytes | None:
         """The CA keys' passphrase, if one is set. Raises ConfigError for one that is set and empty."""
         if self.ca_passphrase is not None:
@@ -325,12 +344,14 @@ _PARTS: dict[str, type[BaseModel]] = {
     "broker": BrokerSettings,
     "connections": ConnectionSettings,
     "endpoints": Endpoint,
+    "mqtt_rates": RateSettings,
     "quotas": QuotaSettings,
 }
 """The tables of the file that have settings of their own."""
 _SET_BY_VARIABLES: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (Settings, "quotas"): QuotaSettings,
     (Settings, "connections"): ConnectionSettings,
+    (Settings, "mqtt_rates"): RateSettings,
     **{(ConnectionSettings, listener): ListenerLimits for listener in ConnectionSettings.model_fields},
 }
 """Those whose settings have variables of their own, by where they stand."""

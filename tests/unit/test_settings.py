@@ -83,6 +83,7 @@ class TestPrecedence:
             "limits": "generous",
             "quotas": None,
             "connections": None,
+            "mqtt_rates": None,
             "unauthenticated_request_bytes": 32 * MIB,
             "authenticated_request_bytes": 256 * MIB,
             "unauthenticated_rate": 50,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from thingmint.domain.errors import Throttled, Unavailable
+from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.admission import Admitted, Refused
 from thingmint.mqtt.broker.interface import Message, Opening
+from thingmint.mqtt.intake import Intake
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.events import (
     ConnectRequested,
@@ -40,15 +41,11 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.limits import Limits
     from thingmint.mqtt.protocol.packets import Connect
     from thingmint.mqtt.provisioning import ProvisioningTopics
+    from thingmint.mqtt.rates import RateLimit
+    from thingmint.mqtt.slices import Slices
     from thingmint.mqtt.watcher import Watcher
     from thingmint.mqtt.wills import Wills
 
-
-_MAX_WAITING = 64  # events that wait for one that takes time, before reading stops
-_MAX_UNREAD = 256 * 1024  # bytes of answers that the device does not take, before reading stops
-# What is taken of one device before it is the others' turn. The smallest packets have two bytes, and libuv goes on
-# reading for as long as one device can fill 2 MiB.
-_TURN = 16 * 1024  # bytes
 
 _log = structlog.get_logger("thingmint.gateway")
 
@@ -65,44 +62,31 @@ class Services:
     connection_log: ConnectionLog
     provisioning: ProvisioningTopics | None
     limits: Limits
+    rate_limit: RateLimit
+    slices: Slices
     clock: Callable[[], datetime]
 
 
-class DeviceConnection(asyncio.Protocol):
-    """Packets are handled in order. While one takes time (a CONNECT that is judged, a provisioning) others wait."""
-
+class DeviceConnection(Intake):
     def __init__(self, services: Services, peer: Peer) -> None:
+        mqtt = ServerConnection(asyncio.get_running_loop().time(), new_client_id=_new_client_id, limits=services.limits)
+        super().__init__(mqtt, services.rate_limit)
         self._services = services
         self._peer = peer
-        self._loop = asyncio.get_running_loop()
-        self._mqtt = ServerConnection(self._loop.time(), new_client_id=_new_client_id, limits=services.limits)
-        self._transport: asyncio.Transport | None = None
-        self._waiting: list[Event] = []  # few; an empty deque takes 760 bytes
-        self._busy: asyncio.Task[None] | None = None
         self._rejudging: asyncio.Task[None] | None = None
         self._stale = False  # something changed since the last judgement began
-        self._flushing = False
-        self._taken = 0  # bytes, since others last had their turn
         self._refused = False
-        self._ended = False
         self._session: Session | None = None
         self._logged = True
         self._purposes: tuple[str, ...] = ()
         self._will: Will | None = None
+        self._account = ""
 
     # The transport's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._services.hub.follow(self, self._services.admission.dependencies(self._peer))
-
-    def data_received(self, data: bytes) -> None:
-        if self._ended:
-            return
-        self._flushing = True  # at the end, whoever asks for it meanwhile
-        self._waiting.extend(self._mqtt.receive(data, self._loop.time()))
-        self._taken += len(data)
-        self._go_on()
 
     def pause_writing(self) -> None:
         if self._session is not None and self._session.link is not None:
@@ -119,11 +103,6 @@ class DeviceConnection(asyncio.Protocol):
 
     # What the session and the hub ask for.
 
-    def flush(self) -> None:
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush_now)
-
     def fail(self, reason: Reason, why: str) -> None:
         self._close(reason, why, with_will=True)
 
@@ -138,7 +117,10 @@ class DeviceConnection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         if self._mqtt.expired(now):
-            self._close(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard in time", with_will=True)
+            if self._is_listening:
+                self._close(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard in time", with_will=True)
+            else:
+                self._mqtt.heard(now)
         elif self._session is not None:
             expires_at = self._session.admitted.expires_at
             if expires_at is not None and expires_at < self._services.clock():
@@ -146,45 +128,9 @@ class DeviceConnection(asyncio.Protocol):
 
     # Events, in order.
 
-    def _pump(self) -> None:
-        while self._waiting and self._busy is None and not self._ended:
-            work = self._handle(self._waiting.pop(0))
-            if work is not None:
-                self._busy = self._loop.create_task(self._wait_for(work))
-
-    def _go_on(self) -> None:
-        self._pump()
-        self._flush_now()
-        self._read_or_wait()
-
-    def _read_or_wait(self) -> None:
-        transport = self._transport
-        if transport is None or self._ended:
-            return
-        if len(self._waiting) > _MAX_WAITING or transport.get_write_buffer_size() > _MAX_UNREAD:
-            transport.pause_reading()
-        elif self._taken > _TURN:
-            self._taken = 0
-            transport.pause_reading()
-            self._loop.call_soon(self._read_or_wait)
-        elif self._busy is None:
-            transport.resume_reading()
-
-    async def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Unavailable as error:
-            # DISCONNECT has no word for it (MQTT 5, 3.14.2.1).
-            self._fail(Reason.SERVER_UNAVAILABLE if self._session is None else Reason.SERVER_BUSY, str(error))
-        except Throttled as error:
-            self._fail(Reason.SERVER_BUSY, str(error))
-        except Exception:  # noqa: BLE001 - else the device would wait for an answer for ever
-            _log.exception("a connection failed")
-            self._fail(Reason.UNSPECIFIED_ERROR, "of an error of our own")
-        finally:
-            self._busy = None
-            if not self._ended:
-                self._go_on()
+    @property
+    def _is_connected(self) -> bool:
+        return self._session is not None
 
     def _handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
         session = self._session
@@ -218,6 +164,13 @@ class DeviceConnection(asyncio.Protocol):
             self, self._peer, client_id, judged, self._mqtt, services.connection_log, services.provisioning
         )
         expiry = services.limits.session_expiry_for(packet)
+        will = _will_of(packet, expiry)
+        if will is not None and not services.wills.take(judged.scope.account, will):
+            why = "the wills of the account's connections take too much memory"
+            self._refuse(Refused(Reason.QUOTA_EXCEEDED, why, caller=judged.caller), client_id)
+            return
+        self._will = will
+        self._account = judged.scope.account
         opening = Opening(judged.scope, client_id, packet.version, packet.clean_start, expiry, packet.receive_maximum)
         link = await services.broker.open(opening, session)
         if self._stale:  # something changed while the broker opened the session
@@ -237,7 +190,6 @@ class DeviceConnection(asyncio.Protocol):
         services.wills.came_back(judged.scope, client_id, resumed=link.session_present)
         session.link = link
         self._session = session
-        self._will = _will_of(packet, expiry)
         # What the device sent behind its CONNECT is handled before anything that came later.
         self._waiting[:0] = self._mqtt.accept(self._loop.time(), session_present=link.session_present)
         self._flush_now()
@@ -270,22 +222,27 @@ class DeviceConnection(asyncio.Protocol):
                 return _let_connect(judged, client_id, self._purposes)
 
     async def _judge_again(self, session: Session) -> None:
+        """Until nothing has changed meanwhile."""
         try:
-            judged = await self._judge(session.client_id, session.admitted.scope)
+            while True:
+                await self._judge_once_more(session)
+                if self._has_ended() or not self._stale:
+                    return
         except Unavailable as error:
             self.throw_out(Reason.SERVER_BUSY, str(error))
-            return
         except Exception:  # noqa: BLE001 - else the device would go on with what it may no longer do
             _log.exception("a connection could not be judged again")
             self.throw_out(Reason.UNSPECIFIED_ERROR, "of an error of our own")
-            return
         finally:
             self._rejudging = None
+
+    async def _judge_once_more(self, session: Session) -> None:
+        judged = await self._judge(session.client_id, session.admitted.scope)
         if isinstance(judged, Refused):
             if judged.caller is not None and not self._ended:
                 self._tell(judged, session.client_id)
             self.throw_out(judged.reason, judged.why)
-        elif (why := session.readmitted(judged)) is not None:
+        elif (why := await session.readmitted(judged, self._services.slices)) is not None:
             self.throw_out(Reason.NOT_AUTHORIZED, why)
 
     def _disconnected(self, event: Disconnected) -> None:
@@ -342,7 +299,10 @@ class DeviceConnection(asyncio.Protocol):
         self._ended = True
         services, session = self._services, self._session
         services.hub.remove(self)
-        self._waiting.clear()
+        self._stop_intake()
+        will, self._will = self._will, None
+        if will is not None and (session is None or not with_will):
+            services.wills.forget(self._account, will)
         if session is None or session.link is None:
             if not self._refused:
                 services.connection_log.ended_early(self._peer, why)
@@ -350,14 +310,8 @@ class DeviceConnection(asyncio.Protocol):
         session.link.close()
         caller, client_id = session.admitted.caller, session.client_id
         services.connection_log.disconnected(self._peer, caller, client_id, why, logged=self._logged)
-        if with_will and self._will is not None:
-            services.wills.leave(session.admitted.scope, session.client_id, self._peer, self._will)
-
-    def _flush_now(self) -> None:
-        self._flushing = False
-        data = self._mqtt.outgoing()
-        if data and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        if with_will and will is not None:
+            services.wills.leave(session.admitted.scope, client_id, self._peer, will)
 
 
 def _purposes_of(packet: Connect) -> tuple[str, ...]:

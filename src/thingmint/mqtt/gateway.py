@@ -14,12 +14,13 @@ from thingmint.mqtt.device import DeviceConnection, Services
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.proxied import ProxyListener
+from thingmint.mqtt.rates import RateLimit, Rates
 from thingmint.mqtt.tls import TlsListener, pinned
 from thingmint.mqtt.watcher import Watcher
 from thingmint.mqtt.wills import Wills
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from OpenSSL import SSL
@@ -66,6 +67,7 @@ class Gateway:
         host_names: HostNames,
         renewed: Callable[[], Sequence[tuple[bytes, bytes]] | None],
         limits: AddressLimits | None = None,
+        rates: Rates | None = None,
         clock: Callable[[], datetime],
         provisioning: ProvisioningTopics | None = None,
         jit_registration: JitRegistrar | None = None,
@@ -85,6 +87,8 @@ class Gateway:
             connection_log=connection_log,
             provisioning=provisioning,
             limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
+            rate_limit=RateLimit(rates or Rates()),
+            slices=hub.slices,
             clock=clock,
         )
         self._servers: list[asyncio.Server] = []
@@ -93,6 +97,15 @@ class Gateway:
     @property
     def connections(self) -> int:
         return len(self._services.hub)
+
+    @property
+    def wills(self) -> Wills:
+        return self._services.wills
+
+    @property
+    def throttled(self) -> int:
+        """The times that a connection was not read for a while, for it sent more than its rates allow."""
+        return self._services.rate_limit.exceeded
 
     async def start(self, doorways: Sequence[Doorway]) -> None:
         await self._services.broker.start()
@@ -126,14 +139,18 @@ class Gateway:
         """Nobody is let in any more, and version 5 is told why; wills are not published."""
         for server in self._servers:
             server.close()
-        for member in self._services.hub:
-            member.throw_out(Reason.SERVER_SHUTTING_DOWN, "the server stops")
+        await self._services.slices.finish("", self, self._throw_out_all())
         for chore in self._chores:
             chore.cancel()
         if self._chores:
             await asyncio.wait(self._chores)
         await self._services.wills.close()
         await self._services.broker.stop()
+
+    def _throw_out_all(self) -> Iterator[None]:
+        for member in self._services.hub:
+            member.throw_out(Reason.SERVER_SHUTTING_DOWN, "the server stops")
+            yield
 
     def _connection(self, peer: Peer) -> DeviceConnection:
         return DeviceConnection(self._services, peer)

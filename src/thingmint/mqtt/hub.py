@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
+
+from thingmint.mqtt.slices import Slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +15,8 @@ if TYPE_CHECKING:
     from thingmint.store.outbox import Notice
 
 _WAIT_AT_MOST = 1.0  # seconds: by then the outbox has told every process
-_FEW = 100  # connections that are waited for whatever changed; of more, those whose certificate did
+_FEW = 100  # connections that are told at once, and waited for; of more, those whose certificate changed
+_AT_ONCE = 32  # of the others, those that are authenticated again at the same time
 
 Dependency = tuple[str, str, str, str]
 """Account, region ('' for all), kind and name, as a notice has them."""
@@ -41,15 +45,19 @@ class Hub:
     """Most certificates and things have one connection: sets, which take 216 bytes, are for what several share.
 
     ``news`` counts the times that anything changed. ``told`` are the notices of this process that were acted on before
-    they were found in the outbox, with their times.
+    they were found in the outbox, with their times. Where many connections depend on what changed, a few at a time are
+    told.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slices: Slices | None = None) -> None:
+        self.slices = slices or Slices()
         self.news = 0
         self.told: dict[str, int] = {}
         self._members: dict[Member, tuple[Dependency, ...]] = {}
         self._sole: dict[Dependency, Member] = {}  # whatever has one dependent
         self._dependents: dict[Dependency, set[Member]] = {}  # and two or more, or had once
+        self._untold: OrderedDict[Member, None] = OrderedDict()
+        self._underway = 0  # of those that were told a few at a time
 
     def __len__(self) -> int:
         return len(self._members)
@@ -71,25 +79,49 @@ class Hub:
         return self._members.get(member, ())
 
     def remove(self, member: Member) -> None:
+        self._untold.pop(member, None)
         self._let_go(member, self._members.pop(member, ()))
 
     async def close(self, notices: Sequence[Notice]) -> None:
         """A Messages: acts on the notices of a change of this process at once."""
         self.told.update((notice.id, notice.created_at) for notice in notices)
-        dependencies = list(concerned_by(notices))
-        underway = self.changed(dependencies)
-        if len(underway) > _FEW:
-            of_certificates = self._concerned(each for each in dependencies if each[2] == "certificate")
-            underway = {member: done for member, done in underway.items() if member in of_certificates}
+        underway = self.changed(concerned_by(notices))
         if underway:
-            await asyncio.wait(underway.values(), timeout=_WAIT_AT_MOST)
+            await asyncio.wait(underway, timeout=_WAIT_AT_MOST)
 
-    def changed(self, dependencies: Iterable[Dependency]) -> dict[Member, asyncio.Future[None]]:
-        """Each connection is told once, however many of its dependencies changed. Those that read again, and when they
-        have."""
+    def changed(self, dependencies: Iterable[Dependency]) -> list[asyncio.Future[None]]:
+        """Each connection is told once, however many of its dependencies changed. When those that are told at once, and
+        read again, have done so."""
         self.news += 1
-        told = ((member, member.reconsider()) for member in self._concerned(dependencies))
-        return {member: done for member, done in told if done is not None}
+        dependencies = list(dependencies)
+        concerned = self._concerned(dependencies)
+        if len(concerned) > _FEW:
+            self._untold.update(concerned)
+            concerned = self._concerned(each for each in dependencies if each[2] == "certificate")
+            if len(concerned) > _FEW:
+                concerned = {}
+            self._go_on_telling()
+        for member in concerned:
+            self._untold.pop(member, None)
+        told = (member.reconsider() for member in concerned)
+        return [done for done in told if done is not None]
+
+    def _go_on_telling(self) -> None:
+        self.slices.run("", self, self._tell_some())
+
+    def _tell_some(self) -> Iterator[None]:
+        while self._untold and self._underway < _AT_ONCE:
+            member, _ = self._untold.popitem(last=False)
+            done = member.reconsider()
+            if done is not None:
+                self._underway += 1
+                done.add_done_callback(self._one_done)
+            yield
+
+    def _one_done(self, _: asyncio.Future[None]) -> None:
+        self._underway -= 1
+        if self._untold:
+            self._go_on_telling()
 
     def _concerned(self, dependencies: Iterable[Dependency]) -> dict[Member, None]:
         concerned: dict[Member, None] = {}

@@ -11,7 +11,7 @@ from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.provisioning import provisioning_request
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Sequence
+    from collections.abc import Coroutine, Iterable, Iterator, Sequence
 
     from thingmint.mqtt.admission import Admitted
     from thingmint.mqtt.broker.interface import Link
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import Publish, SubscriptionRequest
     from thingmint.mqtt.provisioning import ProvisioningRequest, ProvisioningTopics
     from thingmint.mqtt.rights import Action
+    from thingmint.mqtt.slices import Slices
 
 
 _MAX_SUBSCRIPTIONS = 50  # AWS IoT's quota for one connection
@@ -178,14 +179,23 @@ class Session:
 
     # What changes meanwhile.
 
-    def readmitted(self, admitted: Admitted) -> str | None:
+    async def readmitted(self, admitted: Admitted, slices: Slices) -> str | None:
         """Takes new policies on; why the connection cannot go on with them, or None."""
         self.admitted = admitted
-        for filter in sorted(self._filters):
-            if not admitted.rights.allows("Subscribe", _plain(filter)):
-                self._tell("Subscribe", _plain(filter))
-                return f"the policies no longer allow to subscribe to {filter}"
-        return None
+        refused: list[str] = []
+
+        def judge_filters() -> Iterator[None]:
+            for filter in sorted(self._filters):
+                if not admitted.rights.allows("Subscribe", _plain(filter)):
+                    refused.append(filter)
+                    return
+                yield
+
+        await slices.finish(admitted.scope.account, self, judge_filters())
+        if not refused:
+            return None
+        self._tell("Subscribe", _plain(refused[0]))
+        return f"the policies no longer allow to subscribe to {refused[0]}"
 
     def _drop(self, packet_id: int) -> None:
         if self.link is not None:

@@ -14,7 +14,7 @@ from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from thingmint.mqtt.hub import Hub
@@ -77,10 +77,25 @@ class Watcher:
                     _log.error("the outbox cannot be followed", error=str(error), exc_info=not expected)
                 failing = True
                 if self.blind:
-                    for member in self._hub:
-                        member.throw_out(Reason.SERVER_UNAVAILABLE, "changes cannot be followed")
+                    self._in_slices("throw out", self._throw_out_all())
             if loop.time() - checked_at >= _CHECK_EVERY:
                 checked_at = loop.time()
-                for member in self._hub:
-                    member.check(checked_at)
+                self._in_slices("check", self._check_all(checked_at))
             await asyncio.sleep(POLL_EVERY)
+
+    def _in_slices(self, name: str, work: Iterator[None]) -> None:
+        """Unless the same is still being done."""
+        if not self._hub.slices.has_waiting("", (self, name)):
+            self._hub.slices.run("", (self, name), work)
+
+    def _throw_out_all(self) -> Iterator[None]:
+        for member in self._hub:
+            if not self.blind:
+                return
+            member.throw_out(Reason.SERVER_UNAVAILABLE, "changes cannot be followed")
+            yield
+
+    def _check_all(self, now: float) -> Iterator[None]:
+        for member in self._hub:
+            member.check(now)
+            yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ import structlog
 
 from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.admission import Admitted
+from thingmint.mqtt.broker.limits import Bound, Budget, WillLimits
+from thingmint.mqtt.broker.messages import size_of
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Broker, Message
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
+    from thingmint.mqtt.protocol.reasons import Reason
 
 
 _log = structlog.get_logger("thingmint.gateway")
 
-_MAX_WAITING = 100_000
+_AT_ONCE = 16  # wills that are being authorized and published
 _RESERVED = "$"  # as the first character: topics of the service's own, where nobody's word but ours is to be heard
 
 
@@ -34,53 +37,147 @@ class Will:
     delay: float
 
 
+@dataclass(slots=True, eq=False)
+class _Left:
+    """The will of a connection that has ended. ``budgets`` have room for it until it is published."""
+
+    scope: Scope
+    client_id: str
+    peer: Peer
+    message: Message
+    budgets: _Budgets
+    timer: asyncio.TimerHandle | None = None
+
+
+class _Budgets:
+    """Of all accounts, and of each that has any."""
+
+    def __init__(self, bound: Bound, per_account: Bound) -> None:
+        self.total = Budget(bound)
+        self._per_account = per_account
+        self._accounts: dict[str, Budget] = {}
+
+    def take(self, account: str, message: Message) -> bool:
+        budget = self._accounts.get(account) or Budget(self._per_account, self.total)
+        if not budget.take(size_of(message)):
+            return False
+        self._accounts[account] = budget
+        return True
+
+    def give_back(self, account: str, message: Message) -> None:
+        budget = self._accounts[account]
+        budget.give_back(size_of(message))
+        if not budget.count:
+            del self._accounts[account]
+
+
 class Wills:
-    def __init__(self, admission: Admission, broker: Broker, connection_log: ConnectionLog) -> None:
+    """They are published a few at a time, and the accounts take turns, however many connections end at once."""
+
+    def __init__(
+        self, admission: Admission, broker: Broker, connection_log: ConnectionLog, limits: WillLimits | None = None
+    ) -> None:
+        limits = limits or WillLimits()
         self._admission = admission
         self._broker = broker
         self._connection_log = connection_log
-        self._waiting: dict[tuple[Scope, str], tuple[asyncio.Task[None], asyncio.Event]] = {}
+        self._open = _Budgets(limits.open, limits.open_per_account)
+        self._delayed = _Budgets(limits.waiting, limits.waiting_per_account)
+        self._waiting: dict[tuple[Scope, str], _Left] = {}
+        self._due: OrderedDict[str, deque[_Left]] = OrderedDict()  # by account
         self._tasks: set[asyncio.Task[None]] = set()
+        self.published_early = 0  # for lack of room
+
+    @property
+    def held(self) -> Bound:
+        """What open connections and delayed wills take now."""
+        totals = (self._open.total, self._delayed.total)
+        return Bound(sum(each.count for each in totals), sum(each.size for each in totals))
+
+    def take(self, account: str, will: Will) -> bool:
+        """Whether there is room for a new connection's will. It is held until ``forget`` or ``leave``."""
+        return self._open.take(account, will.message)
+
+    def forget(self, account: str, will: Will) -> None:
+        """The connection was not let in after all, or took its will back."""
+        self._open.give_back(account, will.message)
 
     def leave(self, scope: Scope, client_id: str, peer: Peer, will: Will) -> None:
-        """The connection ended without a DISCONNECT that takes the will back."""
-        if len(self._tasks) >= _MAX_WAITING:
-            _log.error("a will was dropped: too many wait", client_id=client_id)
-            return
-        ended = asyncio.Event()
-        task = asyncio.create_task(self._publish(scope, client_id, peer, will, ended))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        """The connection ended without a DISCONNECT that takes the will back.
+
+        One for whose delay there is no room is published at once, as if its session had ended: that comes too early,
+        but if it was dropped, nothing would ever tell that the device is gone.
+        """
+        left = _Left(scope, client_id, peer, will.message, self._open)
         if will.delay > 0:
-            self._waiting[scope, client_id] = (task, ended)
+            if self._delayed.take(scope.account, will.message):
+                self._open.give_back(scope.account, will.message)
+                left.budgets = self._delayed
+                left.timer = asyncio.get_running_loop().call_later(will.delay, self._delay_ended, left)
+                self._waiting[scope, client_id] = left
+                return
+            self.published_early += 1
+            _log.warning("will_published_without_its_delay", account=scope.account, client_id=client_id)
+        self._publish_soon(left)
 
     def came_back(self, scope: Scope, client_id: str, *, resumed: bool) -> None:
         """The device is there again. Unless it ``resumed`` its session, that has ended, and its will is due."""
-        task, ended = self._waiting.pop((scope, client_id), (None, None))
-        if ended is not None and not resumed:
-            ended.set()
-        elif task is not None:
-            task.cancel()
+        left = self._waiting.pop((scope, client_id), None)
+        if left is None:
+            return
+        assert left.timer is not None
+        left.timer.cancel()
+        if resumed:
+            self._settle(left)
+        else:
+            self._publish_soon(left)
 
     async def close(self) -> None:
+        """Nothing is published any more."""
+        for left in self._waiting.values():
+            assert left.timer is not None
+            left.timer.cancel()
+        self._waiting.clear()
+        self._due.clear()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _publish(self, scope: Scope, client_id: str, peer: Peer, will: Will, ended: asyncio.Event) -> None:
-        if will.delay > 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), will.delay)
-            if not ended.is_set():
-                self._waiting.pop((scope, client_id), None)
+    def _delay_ended(self, left: _Left) -> None:
+        del self._waiting[left.scope, left.client_id]
+        self._publish_soon(left)
+
+    def _publish_soon(self, left: _Left) -> None:
+        self._due.setdefault(left.scope.account, deque()).append(left)
+        if len(self._tasks) < _AT_ONCE:
+            task = asyncio.create_task(self._publish_due())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _publish_due(self) -> None:
+        while self._due:
+            account, lefts = next(iter(self._due.items()))
+            self._due.move_to_end(account)
+            left = lefts.popleft()
+            if not lefts:
+                del self._due[account]
+            try:
+                await self._publish(left)
+            except Unavailable:
+                _log.error("a will was not published: the store cannot be read", client_id=left.client_id)
+            except Exception:  # noqa: BLE001 - the others are published all the same
+                _log.exception("will_not_published", client_id=left.client_id)
+            finally:
+                self._settle(left)
+
+    def _settle(self, left: _Left) -> None:
+        left.budgets.give_back(left.scope.account, left.message)
+
+    async def _publish(self, left: _Left) -> None:
         # Judged now and not when the device connected: whoever was deactivated meanwhile has no last word.
-        message = will.message
-        try:
-            judged = await self._admission.judge(peer, client_id, scope)
-        except Unavailable:
-            _log.error("a will was not published: the store cannot be read", client_id=client_id)
-            return
+        scope, message, peer = left.scope, left.message, left.peer
+        judged = await self._admission.judge(peer, left.client_id, scope)
         if not isinstance(judged, Admitted):
             return
         if message.topic.startswith(_RESERVED):
@@ -100,4 +197,12 @@ class Wills:
                     rights.explanation(action, message.topic),
                 )
                 return
-        self._broker.publish(scope, message)
+        published: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
+
+        def done(reason: Reason) -> None:
+            if not published.done():  # close() gave it up
+                published.set_result(reason)
+
+        self._broker.publish(scope, message, done)
+        if (reason := await published).failed:
+            _log.error("a will was not taken by the broker", reason=reason.name, client_id=left.client_id)

@@ -151,6 +151,7 @@ def gateway_of(
         host_names=host_names,
         renewed=tls.follow(),
         limits=limits,
+        rates=settings.rates_in_force(),
         clock=utc_now,
         provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),
         jit_registration=JitRegistration(

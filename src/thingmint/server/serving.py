@@ -34,8 +34,11 @@ from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.upstream import UpstreamBroker
 from thingmint.mqtt.connection_log import ConnectionLog
 from thingmint.mqtt.hub import Hub
+from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import Access, environment_of, front, gateway_of, grpc_listener, yandex_api
+from thingmint.server.gauges import watch_devices
 from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, doorways_of, take_all_files
+from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.services.certificates import utc_now
 from thingmint.services.hooks import HookTable
@@ -82,7 +85,9 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
     take_all_files()
     await check_master_key(instance.store, instance.vault)
-    broker: Broker = EmbeddedBroker() if settings.broker is None else UpstreamBroker(settings.broker.upstream())
+    slices = Slices()
+    embedded = EmbeddedBroker(slices=slices)
+    broker: Broker = embedded if settings.broker is None else UpstreamBroker(settings.broker.upstream(), slices=slices)
     api_socket = bind("api-port", settings.host, settings.api_port)
     http_socket = bind("http-port", _LOOPBACK, settings.http_port)
     doorways = doorways_of(settings)
@@ -120,7 +125,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         utc_now,
         settings.audit_retention,
     )
-    hub = Hub()
+    hub = Hub(slices)
     store = FollowedStore(instance.store, hub)
     audited = AuditedStore(store, utc_now)
     access = Access(
@@ -149,7 +154,8 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     gateway = gateway_of(
         instance, access, settings, environment, broker, default_account, connection_log, tls, hub, limits["mqtt"]
     )
-    metrics.gauge("device_connections", "Connections of devices.", lambda: gateway.connections)
+    watch_devices(metrics, gateway, embedded)
+    stalls = _watch_stalls(metrics)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != PROXY_SOCKET}
     ready = Ready(hostnames[0], settings.host, ports)
@@ -175,6 +181,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         asyncio.create_task(keep_deleting_unclaimed(access.store, utc_now)),
     ]
     keys.start()
+    stalls.start()
     try:
         for listener in listeners.values():
             await listener.start()
@@ -198,6 +205,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
             chore.cancel()
         await asyncio.wait(chores)
         await _finish(access.directory, trail, sealer)
+        stalls.stop()
         await keys.close()
         await hooks.close()
         _log.info("stopped")
@@ -273,6 +281,17 @@ def _memory(settings: Settings, metrics: Metrics) -> RequestMemory:
         description = f"Memory that requests of {callers} callers hold, beyond what each may."
         metrics.gauge(f"{callers}_request_bytes", description, lambda budget=budget: budget.used)  # type: ignore[misc]
     return memory
+
+
+def _watch_stalls(metrics: Metrics) -> StallWatch:
+    stalls = StallWatch(asyncio.get_running_loop())
+    metrics.gauge(
+        "event_loop_longest_stall_seconds",
+        "The longest time since the last scrape for which the event loop was kept from everything else.",
+        stalls.take_longest,
+    )
+    metrics.gauge("event_loop_stalls", "Such times of more than 20 ms, since the start.", lambda: stalls.count)
+    return stalls
 
 
 def _stop_signal() -> asyncio.Event:

@@ -138,6 +138,7 @@ def opened_door(folder: Path, **environment: str) -> Iterator[Door]:
         "THINGMINT_MQTT_PROXY_SOCKET": str(edge_socket),
         "THINGMINT_MQTT_PROXY_PORT": "0",
         "THINGMINT_MQTT_PROXY_EDGES": json.dumps([edge.fingerprint]),
+        "THINGMINT_MQTT_RATES": json.dumps({"publishes": 0, "subscribes": 0, "received": 0}),  # floods are for tests
         **environment,
     }
     with contextlib.ExitStack() as stack:

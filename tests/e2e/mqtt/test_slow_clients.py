@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import os
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from tests.e2e.conftest import iot_client, registered
@@ -22,7 +24,7 @@ from tests.e2e.wire import connected, one_request, read_answer, until
 from thingmint.http import messages, protocol
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.encoder import encode
-from thingmint.mqtt.protocol.packets import Connect
+from thingmint.mqtt.protocol.packets import Connect, Publish, Subscribe, SubscriptionRequest
 from thingmint.mqtt.tls import TlsListener
 from thingmint.yandex import relay
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.mqtt.conftest import Door
 
+_RATES = {"publishes": 50, "subscribes": 20, "received": 100_000}
 _HEAD, _BODY, _HANDSHAKE, _CONNECT = 2.0, 5.0, 3.0, 3.0  # seconds
 
 
@@ -38,7 +41,8 @@ _HEAD, _BODY, _HANDSHAKE, _CONNECT = 2.0, 5.0, 3.0, 3.0  # seconds
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     path = [str(Path(__file__).parents[1] / "impatient"), *filter(None, [os.environ.get("PYTHONPATH")])]
     limits = f"{_HEAD} {_BODY} {_HANDSHAKE} {_CONNECT}"
-    with opened_door(tmp_path_factory.mktemp("door"), PYTHONPATH=os.pathsep.join(path), IMPATIENT=limits) as opened:
+    variables = {"PYTHONPATH": os.pathsep.join(path), "IMPATIENT": limits, "THINGMINT_MQTT_RATES": json.dumps(_RATES)}
+    with opened_door(tmp_path_factory.mktemp("door"), **variables) as opened:
         yield opened
         log = opened.server.output.read_text(errors="replace")
         assert "Traceback" not in log
@@ -141,6 +145,33 @@ def test_half_open_handshakes_and_silent_devices(impatient: Door) -> None:
         until(lambda: all(at_end(sock) for sock in sockets), seconds=5, what="all silent sockets are closed")
     with mine.dial(made, source="127.0.0.4") as device:
         device.connect(new_name())
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("what", ["publishes", "subscribes", "received"])
+def test_a_device_beyond_its_rates_waits_and_loses_nothing(impatient: Door, version: Any, what: str) -> None:
+    """A second's worth may come at once, and another one takes a second; others do not wait for it."""
+    floods: dict[str, list[Any]] = {
+        "publishes": [Publish("a", b"x", 1, packet_id=number) for number in range(1, 100)],
+        "subscribes": [Subscribe(number, (SubscriptionRequest("a", 1),)) for number in range(1, 40)],
+        "received": [Publish("a", b"x" * 50_000, 1, packet_id=number) for number in range(1, 5)],
+    }
+    packets, mine = floods[what], impatient.mine
+    made = mine.credential()
+    with mine.connected(made, version=version) as device, mine.connected(made) as other:
+        started = time.monotonic()
+        device.send(*packets)
+        other.publish("b", b"at once")
+        assert time.monotonic() - started < 0.8
+        answers: list[int] = []
+        while len(answers) < len(packets):
+            if not isinstance(packet := device.read(), Publish):
+                answers.append(packet.packet_id)  # type: ignore[union-attr]
+        assert answers == [packet.packet_id for packet in packets]
+        assert time.monotonic() - started > 0.8
+        assert device.is_open
+    metrics = httpx.get(f"{mine.server.http_url}/metrics").text
+    assert "thingmint_device_connections_throttled 0.0" not in metrics
 
 
 def at_end(sock: socket.socket) -> bool:

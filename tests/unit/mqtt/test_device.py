@@ -18,11 +18,13 @@ from thingmint.mqtt.admission import Admitted, Refused
 from thingmint.mqtt.device import DeviceConnection, Services
 from thingmint.mqtt.hub import Hub
 from thingmint.mqtt.peer import Peer
+from thingmint.mqtt.protocol.connection import MAX_PACKETS
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
-from thingmint.mqtt.protocol.packets import ConnAck, Connect, Disconnect, PingReq
+from thingmint.mqtt.protocol.packets import ConnAck, Connect, Disconnect, PingReq, Publish, Will
 from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.rates import NO_RATES, RateLimit, Rates
 from thingmint.mqtt.rights import Rights
 
 if TYPE_CHECKING:
@@ -109,13 +111,16 @@ class Transport(asyncio.Transport):
 
 
 class Setting:
-    def __init__(self) -> None:
+    def __init__(self, rates: Rates = NO_RATES) -> None:
         self.admission = Admission(asyncio.Event())
         self.broker = Broker()
         self.hub = Hub()
+        self.rate_limit = RateLimit(rates)
         self.watcher = SimpleNamespace(blind=False)
-        quiet = SimpleNamespace(connected=_nothing, disconnected=_nothing, refused=_nothing, ended_early=_nothing)
-        wills = SimpleNamespace(came_back=_nothing, leave=_nothing)
+        quiet = SimpleNamespace(
+            connected=_nothing, disconnected=_nothing, refused=_nothing, ended_early=_nothing, warn=_nothing
+        )
+        wills = SimpleNamespace(came_back=_nothing, leave=_nothing, take=lambda *_: True, forget=_nothing)
         services: dict[str, Any] = {
             "admission": self.admission,
             "broker": self.broker,
@@ -123,12 +128,17 @@ class Setting:
             "watcher": self.watcher,
             "wills": wills,
             "connection_log": quiet,
+            "rate_limit": self.rate_limit,
+            "slices": self.hub.slices,
         }
         self.device = DeviceConnection(
             Services(provisioning=None, limits=AWS_LIMITS, clock=lambda: NOW, **services), PEER
         )
         self.transport = Transport()
         self.device.connection_made(self.transport)
+
+    def is_read(self) -> bool:
+        return self.transport.reading
 
     def send(self, packet: Any) -> None:
         self.device.data_received(encode(packet, 5))
@@ -142,8 +152,8 @@ class Setting:
         await settle()
 
 
-async def settle() -> None:
-    for _ in range(10):
+async def settle(turns: int = 10) -> None:
+    for _ in range(turns):
         await asyncio.sleep(0)
 
 
@@ -303,7 +313,62 @@ async def test_a_device_that_takes_no_answers_is_not_read_from() -> None:
 async def test_devices_have_turns() -> None:
     setting = Setting()
     await setting.connect()
+    before = len(setting.transport.sent)
     setting.device.data_received(encode(PingReq(), 5) * 10_000)
+    assert len(setting.transport.sent) - before == 2 * MAX_PACKETS
     assert not setting.transport.reading
-    await settle()
+    for _ in range(20):
+        sent = len(setting.transport.sent)
+        await asyncio.sleep(0)
+        assert len(setting.transport.sent) - sent <= 2 * MAX_PACKETS
+    await settle(100)
+    assert len(setting.transport.sent) - before == 20_000
     assert setting.transport.reading
+
+
+async def test_a_device_beyond_its_rates_is_not_read_for_a_while() -> None:
+    setting = Setting(Rates(publishes=50))
+    await setting.connect(keep_alive=30)
+    for number in range(60):
+        setting.device.data_received(encode(Publish("$aws/x", b"", 1, packet_id=number + 1), 5))
+    answered = setting.heard()[1:]
+    assert len(answered) == 51  # a second's worth, and the one that was too much
+    assert not setting.is_read()
+    assert setting.rate_limit.exceeded == 1
+    now = asyncio.get_running_loop().time()
+    setting.device.check(now + 46)  # it could not be heard
+    assert Disconnect(Reason.KEEP_ALIVE_TIMEOUT) not in setting.heard()
+    await asyncio.sleep(0.3)
+    assert len(setting.heard()[1:]) == 60  # nothing was dropped
+    assert setting.is_read()
+    setting.device.check(now + 92)
+    assert setting.transport.closed
+
+
+async def test_without_rates_nothing_waits() -> None:
+    setting = Setting(NO_RATES)
+    await setting.connect()
+    for number in range(300):
+        setting.device.data_received(encode(Publish("$aws/x", b"", 1, packet_id=number + 1), 5))
+    assert len(setting.heard()[1:]) == 300
+
+
+async def test_what_waits_for_an_event_is_bounded() -> None:
+    """While one takes time no packet is decoded, and soon nothing is read."""
+    setting = Setting()
+    await setting.connect()
+    setting.device._busy = asyncio.create_task(asyncio.sleep(10))
+    setting.device.data_received(encode(PingReq(), 5) * 4_000)
+    assert setting.is_read()
+    setting.device.data_received(encode(PingReq(), 5) * 8_000)
+    assert not setting.is_read()
+    assert len(setting.heard()) == 1
+    setting.device._busy.cancel()
+
+
+async def test_a_will_for_which_there_is_no_room() -> None:
+    setting = Setting()
+    setting.device._services.wills.take = lambda *_: False  # type: ignore[method-assign]
+    await setting.connect(will=Will("w", b"x"))
+    assert setting.heard() == [ConnAck(Reason.QUOTA_EXCEEDED)]
+    assert setting.broker.opened == 0

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.unit.mqtt.broker.helpers import Turns
 from thingmint.mqtt import hub as module
 from thingmint.mqtt.hub import Hub
+from thingmint.mqtt.slices import STEPS, Slices
 from thingmint.store.outbox import Notice
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Connection:
 
 A = ("1", "r", "policy", "a")
 B = ("1", "r", "policy", "b")
+CERTIFICATE = ("1", "r", "certificate", "c")
 OTHER_ACCOUNT = ("2", "r", "policy", "a")
 
 
@@ -176,3 +179,56 @@ async def test_a_change_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) 
     slow.go.set()
     await asyncio.sleep(0.01)
     assert slow.done, "nor does it end the judgement"
+
+
+class Reading(Connection):
+    """Takes until ``go`` to read again. ``most`` is how many did at the same time."""
+
+    under_way = most = 0
+
+    def __init__(self, go: asyncio.Event) -> None:
+        super().__init__()
+        self.go = go
+
+    def reconsider(self) -> asyncio.Future[None]:
+        self.told += 1
+        Reading.under_way += 1
+        Reading.most = max(Reading.most, Reading.under_way)
+        return asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        await self.go.wait()
+        Reading.under_way -= 1
+
+
+async def test_of_many_that_depend_on_a_change_a_few_at_a_time_read_again() -> None:
+    hub, go = Hub(), asyncio.Event()
+    members = [Reading(go) for _ in range(10_000)]
+    for member in members:
+        hub.follow(member, [A])
+    urgent = members[-1]
+    hub.follow(urgent, [A, CERTIFICATE])
+    assert hub.changed([A]) == []
+    assert sum(member.told for member in members) == 32
+    assert len(hub.changed([A, CERTIFICATE])) == 1  # whose certificate changed does not wait for the others
+    assert urgent.told == 1
+    hub.remove(members[-2])  # which has gone meanwhile
+    go.set()
+    for _ in range(2_000):
+        await asyncio.sleep(0)
+    assert Reading.most <= 33
+    assert members[-2].told == 0
+    assert all(member.told for member in members[:-2])
+
+
+async def test_telling_many_is_done_in_slices() -> None:
+    hub = Hub(Slices(turns := Turns()))
+    members = [Connection() for _ in range(10_000)]  # of which none is open yet
+    for member in members:
+        hub.follow(member, [A])
+    hub.changed([A])
+    told = [sum(member.told for member in members)]
+    while turns.one():
+        told.append(sum(member.told for member in members))
+    assert max(after - before for before, after in zip([0, *told], told, strict=False)) <= STEPS
+    assert told[-1] == 10_000

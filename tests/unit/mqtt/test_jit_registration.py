@@ -23,6 +23,7 @@ from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.rates import NO_RATES, RateLimit
 
 if TYPE_CHECKING:
     from tests.issuers import Issuer
@@ -226,6 +227,12 @@ async def test_a_refusal_stands_whatever_changed_meanwhile() -> None:
         hub.news += 1
         return refusals.pop()
 
-    services = SimpleNamespace(watcher=watcher, hub=hub, admission=SimpleNamespace(judge=judge), limits=AWS_LIMITS)
+    services = SimpleNamespace(
+        watcher=watcher,
+        hub=hub,
+        admission=SimpleNamespace(judge=judge),
+        limits=AWS_LIMITS,
+        rate_limit=RateLimit(NO_RATES),
+    )
     connection = DeviceConnection(cast("Any", services), FINGERPRINT_ONLY)
     assert (await connection._judge("client", connecting=True)).why == "come again"  # type: ignore[union-attr]

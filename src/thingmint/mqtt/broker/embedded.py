@@ -80,6 +80,11 @@ class EmbeddedBroker:
             sessions.refused + queued.refused + retained.refused,
         )
 
+    @property
+    def unfinished(self) -> int:
+        """The sessions and scopes whose work waits for its next slice."""
+        return self._slices.waiting
+
     async def open(self, opening: Opening, subscriber: Subscriber) -> Link:
         if self._stopped:
             raise Unavailable("The broker has stopped")

@@ -35,6 +35,17 @@ class EmbeddedLimits:
     retained_per_account: Bound = Bound(5_000, 32 * _MIB)
 
 
+@dataclass(frozen=True, slots=True)
+class WillLimits:
+    """What the gateway keeps of wills. ``open`` are those of open connections, and of ended ones until they are
+    published; ``waiting`` are delayed."""
+
+    open: Bound = Bound(100_000, 128 * _MIB)
+    open_per_account: Bound = Bound(50_000, 32 * _MIB)
+    waiting: Bound = Bound(100_000, 64 * _MIB)
+    waiting_per_account: Bound = Bound(50_000, 16 * _MIB)
+
+
 class Budget:
     """What is held against a bound, and against those of ``parent`` and its parents."""
 

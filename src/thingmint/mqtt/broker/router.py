@@ -61,12 +61,11 @@ class Router:
     def open(self, opening: Opening, subscriber: Subscriber) -> EmbeddedLink:
         client_id = opening.client_id
         known = self._sessions.get(client_id)
-        if known is not None and self._parts.deadlines.is_due(known, self._parts.clock()):
-            self._end(known)  # it should have ended by now
-            known = None
         former = None if known is None else known.subscriber
         # A session without expiry ends with its connection (MQTT 5, 3.1.2.11.2), also with one that is taken over.
-        if known is not None and not opening.clean_start and (former is None or known.expiry > 0):
+        lasts = known is not None and (former is None or known.expiry > 0)
+        is_over = self._parts.deadlines.is_due(known, self._parts.clock())  # and only not swept yet
+        if known is not None and lasts and not is_over and not opening.clean_start:
             session = known
             session.detach()
             self._parts.deadlines.clear(session)

@@ -23,9 +23,10 @@ from thingmint.mqtt.broker.target import Login, Target
 from thingmint.mqtt.broker.upstream_link import UpstreamLink
 from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.slices import Slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from thingmint.mqtt.broker.interface import Message, Opening, Subscriber
     from thingmint.mqtt.broker.upstream_connection import UpstreamConnection
@@ -58,7 +59,14 @@ class Upstream:
 
 
 class UpstreamBroker:
-    def __init__(self, upstream: Upstream, tick: float = _TICK, open_timeout: float = _OPEN_TIMEOUT) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        tick: float = _TICK,
+        open_timeout: float = _OPEN_TIMEOUT,
+        slices: Slices | None = None,
+    ) -> None:
+        self._slices = slices or Slices()
         self._upstream = upstream
         self._tick = tick
         self._open_timeout = open_timeout
@@ -128,8 +136,7 @@ class UpstreamBroker:
         tasks = [*self._purges.values(), *([self._task] if self._task is not None else [])]
         for task in tasks:
             task.cancel()
-        for link in list(self._links.values()):
-            link.end(Reason.SERVER_SHUTTING_DOWN)
+        await self._slices.finish("", self, self._end_all())
         waits = [asyncio.ensure_future(link.gone.wait()) for link in self._open_links]
         if tasks or waits:
             await asyncio.wait([*tasks, *waits], timeout=_STOP_TIMEOUT)
@@ -243,8 +250,17 @@ class UpstreamBroker:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._tick)
-            for link in list(self._open_links):
-                link.tick(loop.time())
+            await self._slices.finish("", self, self._tick_all(loop.time()))
+
+    def _tick_all(self, now: float) -> Iterator[None]:
+        for link in list(self._open_links):
+            link.tick(now)
+            yield
+
+    def _end_all(self) -> Iterator[None]:
+        for link in list(self._links.values()):
+            link.end(Reason.SERVER_SHUTTING_DOWN)
+            yield
 
     def _complain(self, why: str) -> None:
         now = asyncio.get_running_loop().time()

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds
+# That are taken in one call, as the smallest have two bytes. More than the receive maximum, so that a client that
+# exceeds it is told.
+MAX_PACKETS: Final = 128
 _KEEP_ALIVE_FACTOR = 1.5  # MQTT-3.1.2-22
 _CONNACK_3_1_1 = (encode(ConnAck(), 4), encode(ConnAck(session_present=True), 4))
 _PINGRESP = encode(PingResp(), 5)
@@ -84,6 +87,7 @@ class ServerConnection:
         self._connect: Connect | None = None  # while it is judged
         self._is_lasting = False  # the session, by the client's wish
         self._assigned = False
+        self._has_more = False
         self._unanswered = _NONE  # QoS 1 messages of a client of MQTT 5
         self._inbound = _NO_ALIASES
 
@@ -105,12 +109,36 @@ class ServerConnection:
         """Whether CONNECT did not come, or the client was quiet, for too long. ``disconnect`` it then."""
         return self._deadline is not None and now >= self._deadline
 
+    def heard(self, now: float) -> None:
+        """The client may have said something that was not received: its silence begins anew."""
+        if self._state is _State.OPEN:
+            self._deadline = now + self._silence
+
+    @property
+    def has_more(self) -> bool:
+        """Whether packets are left that came with earlier data: ``receive`` nothing to get them."""
+        return self._has_more and self._state is _State.OPEN
+
+    @property
+    def held(self) -> int:
+        """Bytes that were received and not taken yet."""
+        return self._decoder.held
+
+    def hold(self, data: bytes) -> None:
+        """Keeps ``data`` for the next ``receive``."""
+        if self._state is not _State.CLOSED:
+            self._decoder.feed(data)
+            self._has_more = True
+
     def outgoing(self) -> bytes:
         """What is to be sent, given out once."""
         return self._sender.drain()
 
     def receive(self, data: bytes, now: float) -> list[Event]:
-        """While CONNECT is judged all is held back, up to a packet's maximum size: ``accept`` goes on with it."""
+        """What up to MAX_PACKETS packets say.
+
+        While CONNECT is judged all is held back, up to a packet's maximum size: ``accept`` goes on with it.
+        """
         if self._state is _State.CLOSED:
             return []
         packets = self._decoder.feed(data)
@@ -212,14 +240,18 @@ class ServerConnection:
 
     def _take(self, packets: Iterable[Packet], now: float) -> list[Event]:
         events: list[Event] = []
+        self._has_more = False
         try:
-            for packet in packets:
+            for number, packet in enumerate(packets, 1):
                 if self._state is _State.OPEN:
                     self._deadline = now + self._silence  # whole packets count: a trickle of bytes is silence
                     self._handle(packet, events)
                 else:
                     events.append(self._on_connect(packet))
                 if self._state is not _State.OPEN:
+                    break
+                if number >= MAX_PACKETS:
+                    self._has_more = True
                     break
         except ProtocolError as error:
             events.append(self._fail(error))

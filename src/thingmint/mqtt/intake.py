@@ -1,0 +1,188 @@
+"""What a device sends, in order, in turns, and no faster than its rates allow."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from thingmint.domain.errors import Throttled, Unavailable
+from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
+from thingmint.mqtt.protocol.packets import Publish
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.rates import Meter
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from thingmint.mqtt.protocol.connection import ServerConnection
+    from thingmint.mqtt.protocol.events import Event
+    from thingmint.mqtt.rates import RateLimit
+
+
+_MAX_HELD = 16 * 1024  # bytes that wait for an event that takes time, before reading stops
+_MAX_UNREAD = 256 * 1024  # bytes of answers that the device does not take, before reading stops
+_TURN = 0.005  # seconds for the events of one device, before it is the others' turn
+_METERED = 1024  # bytes: a device that sends less at a time, and no messages, needs no meter
+
+_log = structlog.get_logger("thingmint.gateway")
+
+
+class Intake(asyncio.Protocol):
+    """The receiving half of a device's connection, for what is built on it.
+
+    Packets are handled in order. While one takes time (a CONNECT that is judged, a provisioning) others wait. While
+    more waits than may, or more came than the rates allow, the device is not read; nothing is dropped.
+    """
+
+    def __init__(self, mqtt: ServerConnection, rate_limit: RateLimit) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._mqtt = mqtt
+        self._rate_limit = rate_limit
+        self._transport: asyncio.Transport | None = None
+        self._waiting: list[Event] = []  # few; an empty deque takes 760 bytes
+        self._busy: asyncio.Task[None] | None = None
+        self._meter: Meter | None = None
+        self._throttled: asyncio.TimerHandle | None = None
+        self._is_turn_due = False
+        self._flushing = False
+        self._ended = False
+
+    def _handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
+        """What is left to be waited for before the next one, if anything is."""
+        raise NotImplementedError
+
+    def _fail(self, reason: Reason, why: str) -> None:
+        raise NotImplementedError
+
+    @property
+    def _is_connected(self) -> bool:
+        """CONNECT was accepted."""
+        raise NotImplementedError
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        now = self._loop.time()
+        if self._meter is not None or len(data) > _METERED:
+            self._metered().receive(len(data), now)
+        has_to_wait = self._is_occupied
+        if not self._is_connected:
+            self._waiting.extend(self._mqtt.receive(data, now))
+        else:
+            self._mqtt.hold(data)
+            if has_to_wait:
+                self._read_or_wait()
+                return
+        self._flushing = True  # at the end, whoever asks for it meanwhile
+        self._go_on()
+
+    def flush(self) -> None:
+        """Sends what the MQTT connection has to say, soon."""
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_now)
+
+    @property
+    def _is_listening(self) -> bool:
+        """Whether what the device says is heard, so that its silence means something."""
+        return not self._is_connected or (self._busy is None and self._throttled is None)
+
+    @property
+    def _is_occupied(self) -> bool:
+        """Whether what comes now has to wait for what came before."""
+        is_waiting = bool(self._waiting) or self._mqtt.has_more
+        return is_waiting or self._busy is not None or self._throttled is not None
+
+    def _go_on(self) -> None:
+        if not self._waiting and self._mqtt.has_more and self._busy is None and not self._is_throttled():
+            self._waiting.extend(self._mqtt.receive(b"", self._loop.time()))
+        self._pump()
+        self._flush_now()
+        self._read_or_wait()
+
+    def _pump(self) -> None:
+        ends = time.perf_counter() + _TURN
+        while self._waiting and self._busy is None and not self._ended and not self._is_throttled():
+            event = self._waiting.pop(0)
+            self._measure(event)
+            work = self._handle(event)
+            if work is not None:
+                self._busy = self._loop.create_task(self._wait_for(work))
+            if time.perf_counter() >= ends:
+                return
+
+    def _read_or_wait(self) -> None:
+        transport = self._transport
+        if transport is None or self._ended:
+            return
+        if transport.get_write_buffer_size() > _MAX_UNREAD or self._is_throttled():
+            transport.pause_reading()
+        elif self._busy is not None:
+            if self._mqtt.held > _MAX_HELD:
+                transport.pause_reading()
+        elif self._is_occupied:
+            transport.pause_reading()
+            if not self._is_turn_due:
+                self._is_turn_due = True
+                self._loop.call_soon(self._take_turn)
+        else:
+            transport.resume_reading()
+
+    def _take_turn(self) -> None:
+        self._is_turn_due = False
+        if not self._ended:
+            self._go_on()
+
+    async def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Unavailable as error:
+            # DISCONNECT has no word for it (MQTT 5, 3.14.2.1).
+            self._fail(Reason.SERVER_BUSY if self._is_connected else Reason.SERVER_UNAVAILABLE, str(error))
+        except Throttled as error:
+            self._fail(Reason.SERVER_BUSY, str(error))
+        except Exception:  # noqa: BLE001 - else the device would wait for an answer for ever
+            _log.exception("a connection failed")
+            self._fail(Reason.UNSPECIFIED_ERROR, "of an error of our own")
+        finally:
+            self._busy = None
+            if not self._ended:
+                self._go_on()
+
+    def _measure(self, event: Event) -> None:
+        match event:
+            case Publish():
+                self._metered().publish(self._loop.time())
+            case SubscribeRequested() | UnsubscribeRequested():
+                self._metered().subscribe(self._loop.time())
+
+    def _metered(self) -> Meter:
+        if self._meter is None:
+            self._meter = Meter(self._rate_limit.rates)
+        return self._meter
+
+    def _is_throttled(self) -> bool:
+        if self._throttled is None and self._meter is not None:
+            seconds = self._meter.excess(self._loop.time())
+            if seconds > 0:
+                self._rate_limit.exceeded += 1
+                self._throttled = self._loop.call_later(seconds, self._throttle_ended)
+        return self._throttled is not None
+
+    def _throttle_ended(self) -> None:
+        self._throttled = None
+        self._take_turn()
+
+    def _stop_intake(self) -> None:
+        self._waiting.clear()
+        if self._throttled is not None:
+            self._throttled.cancel()
+
+    def _flush_now(self) -> None:
+        self._flushing = False
+        data = self._mqtt.outgoing()
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)

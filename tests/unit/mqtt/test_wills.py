@@ -1,0 +1,154 @@
+"""Wills: what is kept of them, and that they are published a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.unit.mqtt.test_device import PEER, SCOPE, admitted, settle
+from thingmint.domain.arns import Scope
+from thingmint.domain.errors import Unavailable
+from thingmint.mqtt.broker.interface import Message
+from thingmint.mqtt.broker.limits import Bound, WillLimits
+from thingmint.mqtt.broker.messages import size_of
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.wills import Will, Wills
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OTHER = Scope("444455556666", "us-east-1")
+SIZE = size_of(Message("w", b"x" * 100))
+PLENTY = Bound(1_000, 1_000_000)
+
+
+class Setting:
+    """``go`` lets what is being authorized go on."""
+
+    def __init__(self, **limits: Bound) -> None:
+        self.go = asyncio.Event()
+        self.go.set()
+        self.under_way = self.most = 0
+        self.published: list[str] = []
+        self.error: Exception | None = None
+        bounds = dict.fromkeys(WillLimits.__dataclass_fields__, PLENTY) | limits
+        admission: Any = SimpleNamespace(judge=self._judge)
+        broker: Any = SimpleNamespace(publish=self._publish)
+        self.wills = Wills(admission, broker, SimpleNamespace(), WillLimits(**bounds))  # type: ignore[arg-type]
+
+    async def _judge(self, peer: object, client_id: str, scope: Scope) -> Any:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await self.go.wait()
+        await asyncio.sleep(0)
+        self.under_way -= 1
+        if self.error is not None:
+            raise self.error
+        return replace(admitted(), scope=scope)
+
+    def _publish(self, scope: Scope, message: Message, done: Callable[[Reason], None]) -> None:
+        self.published.append(message.topic)
+        done(Reason.SUCCESS)
+
+    def leave(self, name: str, delay: float = 0, scope: Scope = SCOPE) -> bool:
+        """The end of a connection that was let in, if it was."""
+        will = Will(Message(name, b"x" * (101 - len(name))), delay)
+        if not self.wills.take(scope.account, will):
+            return False
+        self.wills.leave(scope, name, PEER, will)
+        return True
+
+
+async def test_delayed_wills_without_room_are_published_at_once() -> None:
+    setting = Setting(waiting_per_account=Bound(1_000, 3 * SIZE))
+    with capture_logs() as logs:
+        assert all(setting.leave(str(number), 600) for number in range(5))
+        await settle()
+    assert setting.published == ["3", "4"]
+    assert setting.wills.held == Bound(3, 3 * SIZE)
+    assert setting.wills.published_early == 2
+    assert [line["event"] for line in logs] == ["will_published_without_its_delay"] * 2
+    assert setting.leave("other", 600, OTHER)
+    await settle()
+    assert setting.published == ["3", "4"]  # another account has room of its own
+    await setting.wills.close()
+
+
+@pytest.mark.parametrize("which", ["open", "open_per_account"])
+async def test_open_connections_wills_are_bounded(which: str) -> None:
+    setting = Setting(**{which: Bound(1_000, 2 * SIZE)})
+    wills = [Will(Message("w", b"x" * 100), 0)] * 3
+    assert [setting.wills.take(SCOPE.account, will) for will in wills] == [True, True, False]
+    assert setting.wills.take(OTHER.account, wills[0]) is (which == "open_per_account")
+    setting.wills.forget(SCOPE.account, wills[0])
+    assert setting.wills.take(SCOPE.account, wills[0])
+
+
+async def test_many_that_are_due_at_once_are_published_a_few_at_a_time_and_by_turns() -> None:
+    setting = Setting()
+    setting.go.clear()
+    for number in range(200):
+        assert setting.leave(f"mine {number}")
+    assert setting.leave("other", scope=OTHER)
+    await settle()
+    assert setting.most == 16
+    assert setting.wills.held.count == 201
+    setting.go.set()
+    await settle(300)
+    assert setting.most == 16
+    assert len(setting.published) == 201
+    assert setting.published.index("other") <= 20
+    assert setting.wills.held == Bound(0, 0)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_a_device_that_comes_back(resumed: bool) -> None:
+    setting = Setting()
+    setting.leave("c", 600)
+    setting.wills.came_back(SCOPE, "c", resumed=resumed)
+    setting.wills.came_back(SCOPE, "c", resumed=resumed)
+    await settle()
+    assert setting.published == ([] if resumed else ["c"])
+    assert setting.wills.held == Bound(0, 0)
+
+
+async def test_a_will_comes_after_its_delay() -> None:
+    setting = Setting()
+    setting.leave("c", 0.05)
+    await settle()
+    assert setting.published == []
+    await asyncio.sleep(0.1)
+    assert setting.published == ["c"]
+    assert setting.wills.held == Bound(0, 0)
+
+
+@pytest.mark.parametrize("error", [Unavailable("gone"), KeyError("a bug")])
+async def test_one_that_cannot_be_published_keeps_none_from_it(error: Exception) -> None:
+    setting = Setting()
+    setting.error = error
+    with capture_logs() as logs:
+        setting.leave("first")
+        await settle()
+    setting.error = None
+    setting.leave("second")
+    await settle()
+    assert setting.published == ["second"]
+    assert len(logs) == 1
+    assert setting.wills.held == Bound(0, 0)
+
+
+async def test_close() -> None:
+    setting = Setting()
+    setting.go.clear()
+    setting.leave("due")
+    setting.leave("delayed", 0.01)
+    await asyncio.sleep(0)
+    await setting.wills.close()
+    setting.go.set()
+    await asyncio.sleep(0.05)
+    assert setting.published == []
