@@ -178,6 +178,7 @@ def test_accounts_are_apart(door: Door) -> None:
     with other.dial(theirs) as twin:
         assert not twin.connect(name, clean_start=False).session_present
         twin.publish(topic, b"", retain=True)
+    mine.connected(made, name, clean_start=True).drop()  # "#" would answer for other tests' topics
 
 
 # -- messages --------------------------------------------------------------------------------------------------------
