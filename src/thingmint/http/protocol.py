@@ -32,7 +32,7 @@ HEAD_TIMEOUT = 10.0  # seconds
 # buffers never shrink again: a connection that sent 1 MiB costs 80 KB with the first, 600 KB with the kernel's default.
 # The second is for requests whose credential is known and whose body is read.
 RECEIVE_BUFFER = 4 * 1024
-_BODY_RECEIVE_BUFFER = 128 * 1024
+_BODY_RECEIVE_BUFFER = 64 * 1024
 _HEADER_FRAMING = 4  # bytes: the colon, a blank and the line's end
 _HEADER_MEMORY = 150  # bytes that a header takes besides its text
 _HEAD_END = re.compile(rb"\n\r?\n")

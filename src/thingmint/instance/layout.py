@@ -77,6 +77,10 @@ class DataDirectory:
         return self.root / "admin.sock"
 
     @property
+    def grpc_socket(self) -> Path:
+        return self.root / "grpc.sock"
+
+    @property
     def clients(self) -> Path:
         return self.root / "clients"
 

@@ -162,6 +162,7 @@ def gateway_of(
 
 def grpc_listener(
     api: YandexApi,
+    instance: Instance,
     access: Access,
     request_log: RequestLog,
     sock: socket.socket,
@@ -170,4 +171,4 @@ def grpc_listener(
     tls: ListenerTLS,
 ) -> GrpcListener:
     parts = GrpcParts(api, request_log, access.failures, access.memory)
-    return GrpcListener(parts, sock, limits, refusals, tls.follow())
+    return GrpcListener(parts, sock, instance.directory.grpc_socket, limits, refusals, tls.follow())

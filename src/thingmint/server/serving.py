@@ -37,7 +37,7 @@ from thingmint.mqtt.hub import Hub
 from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import Access, environment_of, front, gateway_of, grpc_listener, yandex_api
 from thingmint.server.gauges import watch_devices
-from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, doorways_of, take_all_files
+from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, doorways_of, fit_to_files, take_all_files
 from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.services.certificates import utc_now
@@ -145,11 +145,11 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         lambda: environment.counts["certificates_discarded"],
     )
     app = front(instance, access, settings, keys, environment, YandexRest(yandex), metrics, request_log)
-    limits = {listener: _limits(listener, settings, metrics) for listener in LISTENERS}
+    limits = _address_limits(settings, metrics)
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(app, api_socket, limits["api"], refusals, access.memory, tls.context),
         "http": HttpListener(app, http_socket, limits["http"], refusals, access.memory),
-        "grpc": grpc_listener(yandex, access, request_log, grpc_socket, limits["grpc"], refusals, tls),
+        "grpc": grpc_listener(yandex, instance, access, request_log, grpc_socket, limits["grpc"], refusals, tls),
     }
     gateway = gateway_of(
         instance, access, settings, environment, broker, default_account, connection_log, tls, hub, limits["mqtt"]
@@ -267,10 +267,13 @@ def _metrics(instance: Instance, keys: KeyPool) -> Metrics:
     return metrics
 
 
-def _limits(listener: Listener, settings: Settings, metrics: Metrics) -> AddressLimits:
-    limits = AddressLimits(settings.connection_limits(listener), partial(metrics.connection_refused, listener))
-    metrics.watch_connections(listener, limits)
-    return limits
+def _address_limits(settings: Settings, metrics: Metrics) -> dict[Listener, AddressLimits]:
+    configured = {listener: settings.connection_limits(listener) for listener in LISTENERS}
+    made = {}
+    for listener, limits in fit_to_files(configured, upstream=settings.broker is not None).items():
+        made[listener] = AddressLimits(limits, partial(metrics.connection_refused, listener))
+        metrics.watch_connections(listener, made[listener])
+    return made
 
 
 def _memory(settings: Settings, metrics: Metrics) -> RequestMemory:

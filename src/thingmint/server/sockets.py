@@ -7,17 +7,27 @@ import errno
 import os
 import resource
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import structlog
 
 from thingmint.http.listener import bind as bind_http
 from thingmint.mqtt.gateway import Doorway
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from thingmint.settings import Settings
+    from thingmint.http.connection_limits import Limits
+    from thingmint.settings import Listener, Settings
 
+
+_FILES: Mapping[Listener, int] = {"grpc": 3}  # of a connection, where it has more than one
+_OTHER_FILES = 256  # for the store, logs, what is asked of others
+
+_log = structlog.get_logger("thingmint.server")
 
 PROXY_SOCKET = "mqtt-proxy-socket"
 
@@ -27,6 +37,38 @@ def take_all_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS names a hard limit above what the kernel grants
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def fit_to_files(limits: Mapping[Listener, Limits], *, upstream: bool) -> Mapping[Listener, Limits]:
+    """Lowers the limits where the process may not have the files that all connections together need.
+
+    Those of devices first, which are the most; all in proportion where that would leave them less than half as many as
+    the others.
+    ``upstream``: each device has a second connection, to the broker.
+    """
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    for_devices = limits["mqtt"].total * (2 if upstream else 1)
+    for_others = sum(each.total * _FILES.get(listener, 1) for listener, each in limits.items() if listener != "mqtt")
+    there = files - _OTHER_FILES
+    if files == resource.RLIM_INFINITY or there >= for_devices + for_others:
+        return limits
+    if there >= 1.5 * for_others:
+        lowered = dict(limits) | {"mqtt": _lowered(limits["mqtt"], (there - for_others) / for_devices)}
+    else:
+        share = there / (for_devices + for_others)
+        lowered = {listener: _lowered(each, share) for listener, each in limits.items()}
+    _log.warning("too_few_files", files=files, **{listener: each.total for listener, each in lowered.items()})
+    return lowered
+
+
+def _lowered(limits: Limits, share: float) -> Limits:
+    total = max(1, int(limits.total * share))
+    return replace(
+        limits,
+        total=total,
+        per_address=min(limits.per_address, max(1, total * 3 // 4)),
+        reserve=min(limits.reserve, total // 8),
+    )
 
 
 def bind(setting: str, host: str, port: int) -> socket.socket:

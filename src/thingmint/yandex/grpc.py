@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
 MESSAGE_TIMEOUT = 30.0  # seconds
 _MAX_AGENT = 256  # characters of a user agent's name that are kept
-# Calls of methods that need no token: their messages are read from whoever sends them.
-OPEN_CALLS = Limits(total=256, per_address=64, half_open=256, half_open_per_address=64, reserve=0)
+# Calls under way, by account: each may wait for its message.
+_CALLS = Limits(total=2048, per_address=1536, half_open=2048, half_open_per_address=2048, reserve=256)
+# Those of methods that need no token, by address.
+_OPEN_CALLS = Limits(total=256, per_address=64, half_open=256, half_open_per_address=64, reserve=0)
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -74,7 +76,8 @@ class Handlers(grpc.GenericRpcHandler):
         self._request_log = parts.request_log
         self._failures = parts.failures
         self._memory = parts.memory
-        self._open_calls = AddressLimits(OPEN_CALLS)
+        self._calls = AddressLimits(_CALLS)
+        self._open_calls = AddressLimits(_OPEN_CALLS)
         self._port = port
         self._address_of = address_of
         # As methods whose requests are streams, so that the message is read when the caller is known; on the wire it is
@@ -166,13 +169,14 @@ class Handlers(grpc.GenericRpcHandler):
 
     def _lease(self, request: RequestContext, held: ExitStack) -> Lease:
         if request.caller is not None:
-            lease = Lease(self._memory.authenticated, request.caller.account)
+            limits, budget, source = self._calls, self._memory.authenticated, request.caller.account
         else:
-            place = self._open_calls.admit(request.address or "")
-            if isinstance(place, TooMany):
-                raise Throttled("Too many unfinished calls without a token; try again")
-            held.callback(place.closed)
-            lease = Lease(self._memory.unauthenticated, source_of(request.address or ""))
+            limits, budget, source = self._open_calls, self._memory.unauthenticated, source_of(request.address or "")
+        place = limits.admit(source)
+        if isinstance(place, TooMany):
+            raise Throttled("Too many calls are under way; try again")
+        held.callback(place.closed)
+        lease = Lease(budget, source)
         held.callback(lease.release)
         return lease
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,22 +37,23 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
-_MAX_CONCURRENT_RPCS = 2048
-_MAX_SOCKET_PATH = 100  # bytes, on every system (sockaddr_un)
+_MAX_CONCURRENT_RPCS = 4096  # the calls' own limits are lower
+_MAX_SOCKET_PATH = 80  # bytes, with room for a number behind it
 _GRACE = 30.0  # seconds, for calls in flight when the server stops
 
 
 class GrpcListener:
     """``certificates`` gives pairs of (key, chain) in PEM when they changed since it was last asked, else None.
 
-    The first of them is used. grpcio has no limits on connections, so it listens on a socket in a private folder, and
-    the port's connections are relayed to it.
+    The first of them is used. grpcio has no limits on connections, so it listens on a Unix socket at ``path``, in a
+    private folder, and the port's connections are relayed to it.
     """
 
     def __init__(
         self,
         parts: GrpcParts,
         sock: socket.socket,
+        path: Path,
         limits: AddressLimits,
         refusals: RefusalLog,
         certificates: Callable[[], Sequence[tuple[bytes, bytes]] | None],
@@ -63,12 +62,17 @@ class GrpcListener:
         self._sock = sock
         self._limits = limits
         self._refusals = refusals
-        self._folder = _private_folder()
-        target = self._folder / "grpc"
-        self._relay = Relay(self._folder, target)
+        self._path = path
+        path.unlink(missing_ok=True)
+        self._folder, target = _short(path)
+        self._relay = Relay(target)
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
         self._server.add_generic_rpc_handlers((Handlers(parts, self.port, self._relay.address_of),))
-        self._server.add_secure_port(f"unix:{target}", _credentials(certificates))
+        mask = os.umask(0o177)
+        try:
+            self._server.add_secure_port(f"unix:{target}", _credentials(certificates))
+        finally:
+            os.umask(mask)
         self._acceptor: Acceptor | None = None
 
     async def start(self) -> None:
@@ -82,15 +86,16 @@ class GrpcListener:
             self._acceptor.close()
         await self._server.stop(_GRACE)
         self._relay.close()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        self._path.unlink(missing_ok=True)
+        os.close(self._folder)
 
 
-def _private_folder() -> Path:
-    folder = tempfile.mkdtemp(prefix="thingmint-")
-    if len(folder) < _MAX_SOCKET_PATH - len("/4294967295"):
-        return Path(folder)
-    Path(folder).rmdir()
-    return Path(tempfile.mkdtemp(prefix="thingmint-", dir="/tmp"))
+def _short(path: Path) -> tuple[int, str]:
+    """A name for ``path`` that fits into the 108 bytes of sockaddr_un while the descriptor is open."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if len(os.fsencode(path)) < _MAX_SOCKET_PATH or not Path("/proc/self/fd").is_dir():
+        return folder, str(path)
+    return folder, f"/proc/self/fd/{folder}/{path.name}"
 
 
 def _credentials(certificates: Callable[[], Sequence[tuple[bytes, bytes]] | None]) -> grpc.ServerCredentials:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 from thingmint.http.transport import MAX_UNSENT, StallGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from thingmint.http.connection_limits import Place
 
@@ -26,43 +27,46 @@ _APPLICATION_DATA = 23
 
 
 class Relay:
-    """``folder`` is private to this process; grpcio listens on the socket ``target`` in it."""
+    """``target`` is the path of the Unix socket that grpcio listens on."""
 
-    def __init__(self, folder: Path, target: Path) -> None:
-        self._folder = folder
+    def __init__(self, target: str) -> None:
         self._target = target
-        self._names = itertools.count()
+        self._numbers = itertools.count()
         self._connections: dict[str, Connection] = {}
 
     def address_of(self, peer: str) -> str | None:
         """The address of the client behind a peer, as gRPC names it; None when it has gone."""
-        connection = self._connections.get(peer.rpartition("/")[2])
+        connection = self._connections.get(peer.rpartition("-")[2])
         return connection.address if connection is not None else None
 
     async def connect(self, client: socket.socket, place: Place, address: str) -> None:
         """Takes over an accepted connection."""
         loop = asyncio.get_running_loop()
-        name = str(next(self._names))
+        number = str(next(self._numbers))
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection = Connection(address, place, lambda: self._connections.pop(name, None))
+        connection = Connection(address, place, lambda: self._connections.pop(number, None))
         try:
             server.setblocking(False)
-            path = self._folder / name
-            server.bind(str(path))
-            path.unlink()  # only the name is needed, which the other end can ask for
-            await loop.sock_connect(server, str(self._target))
-            self._connections[name] = connection
+            self._name(server, number)
+            await loop.sock_connect(server, self._target)
+            self._connections[number] = connection
             await loop.create_unix_connection(lambda: connection.server, sock=server)
             await loop.connect_accepted_socket(lambda: connection.client, client)
-        except OSError:
+        except BaseException as error:
             connection.abort()
             server.close()
             client.close()
-        except asyncio.CancelledError:
-            connection.abort()
-            server.close()
-            client.close()
-            raise
+            if not isinstance(error, OSError):
+                raise
+
+    def _name(self, server: socket.socket, number: str) -> None:
+        """Gives a relay's socket the name that grpcio sees."""
+        if sys.platform == "linux":
+            server.bind(f"\0thingmint-{os.getpid()}-{id(self)}-{number}")  # abstract: no file is made
+        else:
+            path = f"{self._target}-{number}"
+            server.bind(path)
+            os.unlink(path)  # noqa: PTH108 - only the name is needed
 
     def close(self) -> None:
         for connection in list(self._connections.values()):
