@@ -19,7 +19,7 @@ from thingmint.access.audit import AuditTrail
 from thingmint.access.authorization import authorize
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.directory import Directory
-from thingmint.access.sealing import Sealer, insert_sealed
+from thingmint.access.sealing import Sealer, insert_sealed_activity
 from thingmint.access.sigv4 import SigV4
 from thingmint.http.messages import Request
 from thingmint.instance.create import open_vault
@@ -87,8 +87,8 @@ async def _measured(
         async def authorization() -> None:
             authorize(context, _OPERATION, (resource,), {"aws:RequestedRegion": scope.region})
 
-        trail = AuditTrail(store, utc_now, insert_sealed)
-        sealer = Sealer(store, Ed25519PrivateKey.generate(), copy.audit_checkpoints, utc_now, None)
+        trail = AuditTrail(store, utc_now, insert_sealed_activity)
+        sealer = Sealer(store, Ed25519PrivateKey.generate(), copy.audit_checkpoints, utc_now)
 
         async def audit() -> None:
             for _ in range(_BATCH):

@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError, TomlConfigSettingsSource
 
+from thingmint.access.sealing import Kept
 from thingmint.access.throttle import FailureThrottle, LimitsProfile, Rate
 from thingmint.access.vault import MASTER_KEY_BYTES
 from thingmint.domain.durations import parse_duration
@@ -259,6 +260,8 @@ class Settings(BaseSettings):
     unauthenticated_rate: int = Field(50, ge=0, le=1_000_000)
     disk_reserve_bytes: int = Field(8 * MIB, ge=0, le=1024 * MIB)
     audit_retention: Duration | None = Field(None, ge=timedelta(hours=1))
+    audit_activity_retention: Duration = Field(timedelta(days=90), ge=timedelta(hours=1))
+    audit_activity_bytes: int = Field(1024 * MIB, ge=16 * MIB)
     yandex_fingerprint: Literal["sha256", "sha1"] = "sha256"
     yandex_operations_pending: Duration = Field(timedelta(0), ge=timedelta(0), le=timedelta(minutes=10))
 
@@ -303,6 +306,11 @@ class Settings(BaseSettings):
         given = self.mqtt_rates.model_dump(exclude_none=True) if self.mqtt_rates is not None else {}
         usual = NO_RATES if self.limits == "none" else Rates()
         return replace(usual, **{name: rate or None for name, rate in given.items()})
+
+    def audit_kept(self) -> tuple[Kept, Kept]:
+        """Of changes, and of reads and refusals, which are not kept for longer than the former."""
+        activity = min(self.audit_activity_retention, self.audit_retention or self.audit_activity_retention)
+        return Kept(self.audit_retention), Kept(activity, self.audit_activity_bytes)
 
     def passphrase(self) -> bytes | None:
         """The CA keys' passphrase, if one is set. Raises ConfigError for one that is set and empty."""

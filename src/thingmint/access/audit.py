@@ -222,7 +222,7 @@ class AuditTrail:
         self,
         store: Store,
         clock: Callable[[], datetime],
-        insert: Callable[[Transaction, Sequence[AuditRow]], Awaitable[None]] = sql.insert_records,
+        insert: Callable[[Transaction, Sequence[AuditRow]], Awaitable[None]] = sql.insert_activity,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -286,7 +286,7 @@ class AuditTrail:
         while self._pending:
             # Sealing a record again would put it into the chain twice.
             again = min(self._perhaps_kept, _FLUSH_AT)
-            insert, size = (sql.insert_records, again) if again else (self._insert, _FLUSH_AT)
+            insert, size = (sql.insert_activity, again) if again else (self._insert, _FLUSH_AT)
             batch = list(islice(self._pending, size))
             try:
                 await self._store.write(partial(_inserted, insert, batch), urgent=urgent)

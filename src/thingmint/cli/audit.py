@@ -61,13 +61,14 @@ def list_records(
 
 @app.command(epilog="\b\nExample:\n  thingmint audit export --data-dir data > audit.jsonl")
 def export(data_dir: DataDirOption = None, account: _Account = None) -> None:
-    """Write all records as JSON lines, newest first, each with its place in the chain."""
+    """Write all records as JSON lines, newest first, each with its place in its chain."""
     from thingmint.access.audit_records import read_record
 
     async def run() -> None:
         with _reader(data_dir) as (_, reader):
             async for row in _all(reader, account):
-                line = {"id": row.id, "sequence": row.sequence, "hash": row.hash and row.hash.hex()}
+                hash = row.hash and row.hash.hex()
+                line = {"id": row.id, "stream": row.stream.name, "sequence": row.sequence, "hash": hash}
                 sys.stdout.write(orjson.dumps({**line, "record": read_record(row.record)}).decode() + "\n")
 
     asyncio.run(run())
@@ -87,8 +88,8 @@ def verify(
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    from thingmint.access.sealing import Tampering, Verified, read_checkpoints
-    from thingmint.access.sealing import verify as verify_chain
+    from thingmint.access.audit_chain import Tampering, read_checkpoints
+    from thingmint.access.audit_verification import Verified, verify_all
 
     async def run() -> Verified:
         with _reader(data_dir) as (directory, reader):
@@ -99,7 +100,7 @@ def verify(
             except (OSError, ValueError) as error:
                 raise ConfigError("checkpoint", f"cannot be read: {error}") from None
             assert isinstance(key, Ed25519PublicKey), "the audit key is of that kind"
-            return await verify_chain(reader, key, kept)
+            return await verify_all(reader, key, kept)
 
     try:
         found = asyncio.run(run())

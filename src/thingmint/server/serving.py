@@ -18,7 +18,7 @@ from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.directory import Directory
 from thingmint.access.local_admin import Administration, as_local_admin
 from thingmint.access.request_log import RequestLog
-from thingmint.access.sealing import Sealer, insert_sealed
+from thingmint.access.sealing import Sealer, insert_sealed_activity
 from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
 from thingmint.domain.certificate_profiles import listener_profile
@@ -111,7 +111,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     tls.renew(served())
     keys = KeyPool(settings.key_pool)
     metrics = _metrics(instance, keys)
-    trail = AuditTrail(instance.store, utc_now, insert_sealed)
+    trail = AuditTrail(instance.store, utc_now, insert_sealed_activity)
     metrics.gauge("audit_records_waiting", "Records of reads and refusals to be written.", lambda: trail.pending)
     metrics.count("audit_records_lost", "Such records that found no room while they waited.", lambda: trail.lost)
     metrics.count("audit_events_counted", "Events that were added up instead of recorded.", lambda: trail.counted)
@@ -123,8 +123,9 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         instance.audit_key(),
         instance.directory.audit_checkpoints,
         utc_now,
-        settings.audit_retention,
+        *settings.audit_kept(),
     )
+    metrics.gauge("audit_activity_bytes", "What records of reads and refusals take.", lambda: sealer.activity_size)
     hub = Hub(slices)
     store = FollowedStore(instance.store, hub)
     audited = AuditedStore(store, utc_now)

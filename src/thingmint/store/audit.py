@@ -1,13 +1,31 @@
-"""The audit trail in SQL."""
+"""The audit trail in SQL: changes, and apart from them reads and refusals, each chained for itself."""
 
 from __future__ import annotations
 
+import heapq
+from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from thingmint.store.engine import Transaction
+    from thingmint.store.engine import Row, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A part of the trail with a chain of its own."""
+
+    name: str
+    records: str
+    checkpoints: str
+
+
+CHANGES = Stream("changes", "audit_records", "audit_checkpoints")
+ACTIVITY = Stream("activity", "audit_activity", "audit_activity_checkpoints")
+STREAMS = (CHANGES, ACTIVITY)
 
 
 class AuditRow(NamedTuple):
@@ -18,112 +36,145 @@ class AuditRow(NamedTuple):
     record: str
     sequence: int | None = None
     hash: bytes | None = None
+    stream: Stream = CHANGES
 
 
-_INSERT = "INSERT INTO audit_records (id, account, record) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+def _insert(stream: Stream) -> str:
+    return f"INSERT INTO {stream.records} (id, account, record) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"  # noqa: S608
 
 
-async def insert_record(tx: Transaction, id: str, account: str | None, record: str) -> None:
-    await tx.execute(_INSERT, id, account, record)
+async def insert_record(tx: Transaction, id: str, account: str | None, record: str, stream: Stream = CHANGES) -> None:
+    await tx.execute(_insert(stream), id, account, record)
 
 
-async def insert_records(tx: Transaction, rows: Iterable[AuditRow]) -> None:
+async def insert_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
     """Unsealed. Again is no harm: a batch of which it is unknown whether it was kept is written once more."""
-    await tx.execute_many(_INSERT, [row[:3] for row in rows])
+    await tx.execute_many(_insert(stream), [row[:3] for row in rows])
 
 
-async def last_sealed(tx: Transaction) -> tuple[int, bytes] | None:
+async def insert_activity(tx: Transaction, rows: Iterable[AuditRow]) -> None:
+    await insert_records(tx, rows, ACTIVITY)
+
+
+async def last_sealed(tx: Transaction, stream: Stream = CHANGES) -> tuple[int, bytes] | None:
     """The chain's end: sequence number and hash."""
     row = await tx.fetch_one(
-        "SELECT sequence, hash FROM audit_records WHERE sequence IS NOT NULL ORDER BY sequence DESC LIMIT 1"
+        f"SELECT sequence, hash FROM {stream.records} WHERE sequence IS NOT NULL ORDER BY sequence DESC LIMIT 1"  # noqa: S608
     )
     return (row[0], row[1]) if row else None
 
 
-async def unsealed_records(tx: Transaction, limit: int) -> list[AuditRow]:
+async def unsealed_records(tx: Transaction, limit: int, stream: Stream = CHANGES) -> list[AuditRow]:
     """The oldest of them."""
     rows = await tx.fetch_all(
-        "SELECT id, account, record FROM audit_records WHERE sequence IS NULL ORDER BY id LIMIT $1", limit
+        f"SELECT id, account, record FROM {stream.records} WHERE sequence IS NULL ORDER BY id LIMIT $1",  # noqa: S608
+        limit,
     )
-    return [AuditRow(*row) for row in rows]
+    return [AuditRow(row[0], row[1], row[2], stream=stream) for row in rows]
 
 
-async def seal_record(tx: Transaction, id: str, sequence: int, hash: bytes) -> None:
-    await seal_records(tx, [AuditRow(id, None, "", sequence, hash)])
-
-
-async def seal_records(tx: Transaction, rows: Iterable[AuditRow]) -> None:
+async def seal_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
     """Those that are there already."""
     await tx.execute_many(
-        "UPDATE audit_records SET sequence = $2, hash = $3 WHERE id = $1",
+        f"UPDATE {stream.records} SET sequence = $2, hash = $3 WHERE id = $1",  # noqa: S608
         [(row.id, row.sequence, row.hash) for row in rows],
     )
 
 
-async def insert_sealed_records(tx: Transaction, rows: Iterable[AuditRow]) -> None:
+async def insert_sealed_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
     """New ones. One that is there already is an error, as its place in the chain would stay empty."""
     await tx.execute_many(
-        "INSERT INTO audit_records (id, account, record, sequence, hash) VALUES ($1, $2, $3, $4, $5)", rows
+        f"INSERT INTO {stream.records} (id, account, record, sequence, hash) VALUES ($1, $2, $3, $4, $5)",  # noqa: S608
+        [row[:5] for row in rows],
     )
 
 
-async def sealed_records(tx: Transaction, after: int, limit: int) -> list[AuditRow]:
+async def sealed_records(tx: Transaction, after: int, limit: int, stream: Stream = CHANGES) -> list[AuditRow]:
     """In the chain's order, beyond the sequence number ``after``."""
     rows = await tx.fetch_all(
-        "SELECT id, account, record, sequence, hash FROM audit_records WHERE sequence > $1 ORDER BY sequence LIMIT $2",
+        f"SELECT id, account, record, sequence, hash FROM {stream.records} "  # noqa: S608
+        "WHERE sequence > $1 ORDER BY sequence LIMIT $2",
         after,
         limit,
     )
-    return [AuditRow(*row) for row in rows]
+    return [_row(row, stream) for row in rows]
+
+
+def _row(row: Row, stream: Stream) -> AuditRow:
+    id, account, record, sequence, hash = row
+    return AuditRow(id, account, record, sequence, hash, stream)
+
+
+async def size_of_records(tx: Transaction, after: int, through: int, stream: Stream) -> int:
+    """The characters of the sealed records of a range."""
+    row = await tx.fetch_one(
+        f"SELECT sum(length(record)) FROM {stream.records} WHERE sequence > $1 AND sequence <= $2",  # noqa: S608
+        after,
+        through,
+    )
+    return int(row[0] or 0) if row else 0
 
 
 async def list_records(
     tx: Transaction, *, account: str | None, before: str | None, limit: int, since: str | None = None
 ) -> list[AuditRow]:
-    """Newest first, those from the id ``since`` on and before the id ``before``; of one account, or of all."""
+    """Of both streams, newest first, those from the id ``since`` on and before the id ``before``; of one account, or
+    of all."""
     conditions, parameters = [], []
     for column, comparison, value in (("account", "=", account), ("id", "<", before), ("id", ">=", since)):
         if value is not None:
             parameters.append(value)
             conditions.append(f"{column} {comparison} ${len(parameters) + 1}")
     where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
-    rows = await tx.fetch_all(
-        f"SELECT id, account, record, sequence, hash FROM audit_records {where}ORDER BY id DESC LIMIT $1",  # noqa: S608
-        limit,
-        *parameters,
-    )
-    return [AuditRow(*row) for row in rows]
+    found = []
+    for stream in STREAMS:
+        rows = await tx.fetch_all(
+            f"SELECT id, account, record, sequence, hash FROM {stream.records} {where}ORDER BY id DESC LIMIT $1",  # noqa: S608
+            limit,
+            *parameters,
+        )
+        found.append([_row(row, stream) for row in rows])
+    return list(islice(heapq.merge(*found, key=attrgetter("id"), reverse=True), limit))
 
 
-async def insert_checkpoint(tx: Transaction, sequence: int, checkpoint: str) -> None:
+async def insert_checkpoint(tx: Transaction, sequence: int, checkpoint: str, stream: Stream = CHANGES) -> None:
     await tx.execute(
-        "INSERT INTO audit_checkpoints (sequence, checkpoint) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        f"INSERT INTO {stream.checkpoints} (sequence, checkpoint) VALUES ($1, $2) ON CONFLICT DO NOTHING",  # noqa: S608
         sequence,
         checkpoint,
     )
 
 
-async def list_checkpoints(tx: Transaction) -> list[str]:
-    rows = await tx.fetch_all("SELECT checkpoint FROM audit_checkpoints ORDER BY sequence")
+async def list_checkpoints(tx: Transaction, stream: Stream = CHANGES, after: int = 0, limit: int = -1) -> list[str]:
+    """In order, those beyond ``after``; all of them without a ``limit``."""
+    rows = await tx.fetch_all(
+        f"SELECT checkpoint FROM {stream.checkpoints} WHERE sequence > $1 ORDER BY sequence"  # noqa: S608
+        + (" LIMIT $2" if limit >= 0 else ""),
+        *((after, limit) if limit >= 0 else (after,)),
+    )
     return [row[0] for row in rows]
 
 
-async def last_checkpoint_before(tx: Transaction, id: str) -> int | None:
-    """The sequence number of the last checkpoint behind which no sealed record lies whose id is not below ``id``."""
-    row = await tx.fetch_one("SELECT min(sequence) FROM audit_records WHERE id >= $1 AND sequence IS NOT NULL", id)
-    if row is None or row[0] is None:
-        row = await tx.fetch_one("SELECT max(sequence) FROM audit_checkpoints")
-    else:
-        row = await tx.fetch_one("SELECT max(sequence) FROM audit_checkpoints WHERE sequence < $1", row[0])
+async def last_checkpoint(tx: Transaction, stream: Stream) -> str | None:
+    row = await tx.fetch_one(f"SELECT checkpoint FROM {stream.checkpoints} ORDER BY sequence DESC LIMIT 1")  # noqa: S608
     return row[0] if row else None
 
 
-async def count_unsealed(tx: Transaction) -> int:
-    row = await tx.fetch_one("SELECT count(*) FROM audit_records WHERE sequence IS NULL")
+async def count_unsealed(tx: Transaction, stream: Stream = CHANGES) -> int:
+    row = await tx.fetch_one(f"SELECT count(*) FROM {stream.records} WHERE sequence IS NULL")  # noqa: S608
     return int(row[0]) if row else 0
 
 
-async def delete_records(tx: Transaction, through: int) -> int:
-    """Prunes the chain up to a checkpoint, which stays as the new beginning."""
-    await tx.execute("DELETE FROM audit_checkpoints WHERE sequence < $1", through)
-    return await tx.execute("DELETE FROM audit_records WHERE sequence <= $1", through)
+async def delete_records(tx: Transaction, through: int, limit: int, stream: Stream = CHANGES) -> int:
+    """Prunes the beginning of the chain, at most ``limit`` records of it, up to a checkpoint.
+
+    That stays as the new beginning; of those before it, as many go.
+    """
+    for table, bound in ((stream.checkpoints, through - 1), (stream.records, through)):
+        deleted = await tx.execute(
+            f"DELETE FROM {table} WHERE sequence IN "  # noqa: S608
+            f"(SELECT sequence FROM {table} WHERE sequence <= $1 ORDER BY sequence LIMIT $2)",
+            bound,
+            limit,
+        )
+    return deleted

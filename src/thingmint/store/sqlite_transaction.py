@@ -34,6 +34,8 @@ _WRITTEN_TABLE = re.compile(r"(?:INSERT INTO|UPDATE|DELETE FROM) (\w+)")
 # Nothing in them says who may do what. Of any other table, also one that is to come, that is not taken for granted.
 _NOT_OF_ACCESS = frozenset(
     {
+        "audit_activity",
+        "audit_activity_checkpoints",
         "audit_checkpoints",
         "audit_records",
         "bindings",

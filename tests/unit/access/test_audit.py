@@ -18,10 +18,11 @@ from tests.unit.vectors import NOW, FakeClock
 from thingmint.access import audit, repeats
 from thingmint.access.administration.accounts import ACCOUNTS, Account, list_accounts
 from thingmint.access.audit import AuditedStore, AuditTrail, event_name
+from thingmint.access.audit_verification import verify_all
 from thingmint.access.callers import Caller
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.request_log import RequestLog
-from thingmint.access.sealing import Sealer, insert_sealed, verify
+from thingmint.access.sealing import Sealer, insert_sealed_activity
 from thingmint.access.throttle import FailureThrottle
 from thingmint.domain.errors import NotFound, Unavailable
 from thingmint.http.front import Front
@@ -308,8 +309,8 @@ async def test_records_that_the_store_could_not_take_wait_in_order(store: Store,
 async def test_each_record_gets_one_place_in_the_chain(store: Store, clock: FakeClock, fails: str | None) -> None:
     """``after``: the batch was kept with its places, although the store failed, and is tried again all the same."""
     key = Ed25519PrivateKey.generate()
-    sealer = Sealer(store, key, Path("/dev/null"), clock, None)
-    trail = AuditTrail(store, clock, insert_sealed)
+    sealer = Sealer(store, key, Path("/dev/null"), clock)
+    trail = AuditTrail(store, clock, insert_sealed_activity)
 
     async def batch() -> None:
         for _ in range(3):
@@ -325,9 +326,9 @@ async def test_each_record_gets_one_place_in_the_chain(store: Store, clock: Fake
     store.fails = None
     await batch()
     await batch()
-    assert len(await store.read(lambda tx: sql.sealed_records(tx, 0, 100))) >= 6, "without the sealer"
+    assert len(await store.read(lambda tx: sql.sealed_records(tx, 0, 100, sql.ACTIVITY))) >= 6, "without the sealer"
     await sealer.seal()
-    verified = await verify(store, key.public_key(), [])
+    verified = await verify_all(store, key.public_key(), [])
     assert (verified.end, verified.checkpoints) == (13, 0)
     assert len(await store.records()) == 13
 
@@ -518,7 +519,7 @@ async def test_records_that_the_store_does_not_take_are_bounded_and_counted_as_l
 
 
 async def test_many_records_are_written_in_small_transactions(store: Store, clock: FakeClock) -> None:
-    trail = AuditTrail(store, clock, insert_sealed)
+    trail = AuditTrail(store, clock, insert_sealed_activity)
     store.fails = "after"
     for _ in range(1100):
         trail.add(*request())

@@ -210,11 +210,11 @@ async def test_refusals_of_the_operator_are_recorded(world: World) -> None:
         await as_local_admin(admin, trail, "key.list", {"principal": "group/x"})
     await trail.close()
     records = await recorded(world)
-    assert [(r["event"], r["error"], r["account"], r["outcome"], r.get("count")) for r in records] == [
+    assert {(r["event"], r["error"], r["account"], r["outcome"], r.get("count")) for r in records} == {
         ("DeleteUser", "NotFound", theirs, "refused", None),
         ("ListAccessKeys", "Invalid", world.ours.account, "refused", None),
         ("DeleteUser", "NotFound", theirs, "refused", 1),
-    ]
+    }
     # What was refused may be a secret in the wrong place.
     assert "tma_" not in orjson.dumps(records).decode()
 

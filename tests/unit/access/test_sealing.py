@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import resource
+import signal
 import sqlite3
 import stat
 import tempfile
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import orjson
 import pytest
@@ -20,9 +23,12 @@ from structlog.testing import capture_logs
 from tests.unit.vectors import FakeClock
 from thingmint.access import sealing
 from thingmint.access.audit import new_record_id
-from thingmint.access.sealing import Checkpoint, Sealer, Tampering, Verified, read_checkpoints, verify
+from thingmint.access.audit_chain import PRUNED, Checkpoint, Tampering, append_checkpoint, pruning, read_checkpoints
+from thingmint.access.audit_verification import Verified, verify, verify_all
+from thingmint.access.sealing import Kept, Sealer, insert_sealed_activity
 from thingmint.domain.errors import Unavailable
 from thingmint.store import audit as sql
+from thingmint.store.audit import AuditRow
 from thingmint.store.sqlite import SQLiteReader, SQLiteStore
 
 if TYPE_CHECKING:
@@ -46,7 +52,7 @@ class Trail:
         self.database.touch()
 
     def sealer(self, store: Any) -> Sealer:
-        return Sealer(store, KEY, self.file, self.clock, self.retention)
+        return Sealer(store, KEY, self.file, self.clock, Kept(self.retention))
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[tuple[SQLiteStore, Sealer]]:
@@ -477,7 +483,7 @@ class TestPruning:
 
     async def test_a_record_of_a_pruning_that_was_none(self, trail: Trail) -> None:
         """Whoever can delete rows can insert one, too; the server seals it."""
-        record = orjson.dumps({"event": sealing.PRUNED, "through": 10}).decode()
+        record = orjson.dumps({"event": PRUNED, "through": 10}).decode()
         trail.edit(lambda c: c.execute("INSERT INTO audit_records (id, record) VALUES ('x', ?)", [record]))
         trail.edit(lambda c: remove(c, 1, 10))
         async with trail.opened() as (_, sealer):
@@ -485,13 +491,175 @@ class TestPruning:
         await trail.found()
 
     async def test_words_in_a_record_prune_nothing(self, trail: Trail) -> None:
-        agent = f'"event":"{sealing.PRUNED}","through":10'
+        agent = f'"event":"{PRUNED}","through":10'
         record = orjson.dumps({"event": "CreateThing", "agent": agent, "through": 10}).decode()
         trail.edit(lambda c: c.execute("INSERT INTO audit_records (id, record) VALUES ('x', ?)", [record]))
         trail.edit(lambda c: remove(c, 1, 10))
         async with trail.opened() as (_, sealer):
             await sealer.close()
         assert str(await trail.found()) == "records 1 to 10 are gone, and were not pruned"
+
+
+class TestActivity:
+    """Reads and refusals have a chain of their own, which loses its beginning earlier."""
+
+    @pytest.fixture
+    async def busy(self, tmp_path: Path) -> Trail:
+        """5 changes, and 2,000 reads of 100 characters with a checkpoint after each 100."""
+        trail = Trail(tmp_path)
+        async with trail.opened() as (store, sealer):
+            await trail.add(store, 5)
+            for _ in range(20):
+                rows = []
+                for _ in range(100):
+                    trail.clock.advance(seconds=1)
+                    rows.append(AuditRow(new_record_id(trail.clock()), "1", "{" + 98 * " " + "}"))
+                await store.write(partial(self._insert, rows))
+                await sealer.seal()
+                await sealer.checkpoint()
+        return trail
+
+    @staticmethod
+    async def _insert(rows: list[AuditRow], tx: Transaction) -> None:
+        await insert_sealed_activity(tx, rows)
+
+    @staticmethod
+    async def verified(trail: Trail, *, kept: bool = True) -> Verified:
+        reader = SQLiteReader(trail.database)
+        try:
+            further = list(read_checkpoints(trail.file)) if kept else []
+            return await verify_all(reader, KEY.public_key(), further)
+        finally:
+            reader.close()
+
+    async def found(self, trail: Trail) -> str:
+        with pytest.raises(Tampering) as caught:
+            await self.verified(trail)
+        return str(caught.value)
+
+    async def test_both_chains_are_verified(self, busy: Trail) -> None:
+        for kept in (True, False):
+            assert await self.verified(busy, kept=kept) == Verified(2005, 21, 2005, 0, 0)
+
+    @pytest.mark.parametrize(
+        ("kept", "left"),
+        [
+            (Kept(None, 40 * 400 * 100), 2000),
+            (Kept(None, 10 * 400 * 100), 901),  # 90 % of what is allowed, and the record of the pruning
+            (Kept(None, 1), 1),
+            (Kept(timedelta(seconds=450)), 501),
+            (Kept(timedelta(seconds=450), 10 * 400 * 100), 501),
+            (Kept(timedelta(days=1), 10 * 400 * 100), 901),
+        ],
+    )
+    async def test_the_oldest_go_by_age_and_size(self, busy: Trail, kept: Kept, left: int) -> None:
+        async with busy.opened() as (store, _):
+            sealer = Sealer(store, KEY, busy.file, busy.clock, activity=kept)
+            for _ in range(3):
+                await sealer.prune()
+            rows = await store.read(lambda tx: sql.sealed_records(tx, 0, 10_000, sql.ACTIVITY))
+            assert len(rows) == left
+            assert sealer.activity_size <= (kept.size or 1_000_000) or left == 1
+        for outside in (True, False):
+            found = await self.verified(busy, kept=outside)
+            assert (found.records, found.unsealed) == (5 + left, 0)
+
+    async def test_few_records_are_deleted_in_one_transaction(
+        self, busy: Trail, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And between these the trail holds together, for a server that is killed then too."""
+        monkeypatch.setattr(sealing, "_PRUNE_AT_ONCE", 70)
+        async with busy.opened() as (store, _):
+            deleted: list[int] = []
+
+            class Watched(FailingStore):
+                async def write(inner, body: Any, *, urgent: bool = False) -> Any:  # noqa: N805
+                    result = await super().write(body, urgent=urgent)
+                    if isinstance(result, int):
+                        deleted.append(result)
+                        await self.verified(busy)
+                        await self.verified(busy, kept=False)
+                    return result
+
+            sealer = Sealer(cast("Any", Watched(store, 0)), KEY, busy.file, busy.clock, activity=Kept(None, 400 * 1000))
+            await sealer.prune()
+        assert sum(deleted) == 1100
+        assert max(deleted) == 70
+
+    @pytest.mark.parametrize(
+        ("edit", "message"),
+        [
+            (
+                "DELETE FROM audit_activity WHERE sequence <= 100",
+                "records 1 to 100 are gone, and",
+            ),
+            (
+                "DELETE FROM audit_activity WHERE sequence <= 50",
+                "records before 51 are gone, and",
+            ),
+            ("DELETE FROM audit_activity WHERE sequence = 50", "record 50 was removed"),
+            (
+                "UPDATE audit_activity SET record = '{}' WHERE sequence = 3",
+                "record 3 was altered",
+            ),
+            ("DELETE FROM audit_activity WHERE sequence > 1900", "the trail was cut off"),
+            ("DELETE FROM audit_activity", "the trail was cut off"),
+        ],
+    )
+    async def test_what_was_not_pruned_by_rule_shows(self, busy: Trail, edit: str, message: str) -> None:
+        busy.edit(lambda connection: connection.execute(edit))
+        assert (await self.found(busy)).startswith(f"of reads and refusals: {message}")
+
+    async def test_a_pruning_of_changes_excuses_no_gap_in_reads(self, busy: Trail) -> None:
+        now = busy.clock()
+        record = pruning(sql.CHANGES, 100, now, KEY)
+        async with busy.opened() as (store, sealer):
+            await store.write(partial(self._insert, [AuditRow(new_record_id(now), None, record)]))
+            await sealer.close()
+        busy.edit(lambda connection: connection.execute("DELETE FROM audit_activity WHERE sequence <= 100"))
+        assert "nobody here signed that" in await self.found(busy)
+
+    async def test_sizes_that_were_made_up_prune_nothing(self, busy: Trail) -> None:
+        """Who can write to the database cannot have the server remove, and sign for, what shows it."""
+
+        def inflate(connection: sqlite3.Connection) -> None:
+            for sequence, line in connection.execute("SELECT * FROM audit_activity_checkpoints").fetchall():
+                fields = {**orjson.loads(line), "size": sequence * 10**9}
+                change = "UPDATE audit_activity_checkpoints SET checkpoint = ? WHERE sequence = ?"
+                connection.execute(change, [orjson.dumps(fields).decode(), sequence])
+
+        busy.edit(inflate)
+        async with busy.opened() as (store, _):
+            await Sealer(store, KEY, busy.file, busy.clock, activity=Kept(None, 10**7)).prune()
+            assert len(await store.read(lambda tx: sql.sealed_records(tx, 0, 10_000, sql.ACTIVITY))) == 2000
+
+
+def test_a_line_that_was_cut_short_is_replaced(tmp_path: Path) -> None:
+    """By a kill, or as the disk was full."""
+    file = tmp_path / "checkpoints"
+    lines = [Checkpoint.sign(number, bytes(32), FakeClock()(), KEY).line() for number in (1, 2)]
+    append_checkpoint(file, lines[0])
+    with file.open("a") as half:
+        half.write(lines[1][:40])
+    assert [one.sequence for one in read_checkpoints(file)] == [1]
+    append_checkpoint(file, lines[1])
+    assert [one.sequence for one in read_checkpoints(file)] == [1, 2]
+
+
+def test_a_line_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoints"
+    line = Checkpoint.sign(1, bytes(32), FakeClock()(), KEY).line()
+    append_checkpoint(file, line)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            append_checkpoint(file, line)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert file.read_text() == f"{line}\n"
 
 
 class TestSealer:
@@ -544,7 +712,7 @@ class TestSealer:
                     await asyncio.sleep(0.001)
                 task.cancel()
                 await asyncio.wait([task])
-            assert [line["event"] for line in logs] == ["the audit trail cannot be sealed now"] * 2
+            assert [line["event"] for line in logs] == ["the audit trail cannot be sealed now"]
         assert (await trail.verify())[0] == 18
 
 

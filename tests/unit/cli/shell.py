@@ -69,7 +69,7 @@ class Shell:
             instance = Instance.open(self.directory, lambda: None, None)
             key = load_pem_private_key(self.directory.audit_key.read_bytes(), None)
             clock = FakeClock()
-            await Sealer(instance.store, key, self.directory.audit_checkpoints, clock, None).close()  # type: ignore[arg-type]
+            await Sealer(instance.store, key, self.directory.audit_checkpoints, clock).close()  # type: ignore[arg-type]
             await instance.store.close()
 
         asyncio.run(work())

@@ -1,0 +1,172 @@
+"""The chain of audit records: hashes, signed checkpoints of its end, and signed statements of what was pruned."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import orjson
+from cryptography.exceptions import InvalidSignature
+
+from thingmint.store import audit as sql
+from thingmint.store.audit import CHANGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+    from thingmint.store.audit import AuditRow, Stream
+
+
+GENESIS = bytes(32)
+PRUNED = "PruneAuditTrail"
+
+_LONGEST_LINE = 4096  # bytes of a checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a chain's hash was after ``sequence`` records, and a signature over that.
+
+    ``size`` is how many bytes all records of activity took so far; those of changes do not tell.
+    """
+
+    sequence: int
+    hash: str
+    time: str
+    signature: str
+    stream: str = CHANGES.name
+    size: int | None = None
+
+    @classmethod
+    def sign(
+        cls,
+        sequence: int,
+        hash: bytes,
+        now: datetime,
+        key: Ed25519PrivateKey,
+        stream: Stream = CHANGES,
+        size: int | None = None,
+    ) -> Checkpoint:
+        time = now.astimezone(UTC).isoformat(timespec="seconds")
+        unsigned = cls(sequence, hash.hex(), time, "", stream.name, size)
+        return replace(unsigned, signature=base64.b64encode(key.sign(unsigned._signed())).decode())
+
+    @classmethod
+    def parse(cls, line: str) -> Checkpoint:
+        """Raises Tampering."""
+        try:
+            fields = orjson.loads(line)
+            known = int(fields["sequence"]), str(fields["hash"]), str(fields["time"]), str(fields["signature"])
+            size = fields.get("size")
+            return cls(*known, str(fields.get("stream", CHANGES.name)), None if size is None else int(size))
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
+            raise Tampering(0, "a checkpoint is not readable") from None
+
+    def line(self) -> str:
+        fields = {"sequence": self.sequence, "hash": self.hash, "time": self.time, "signature": self.signature}
+        if self.size is not None:
+            fields |= {"stream": self.stream, "size": self.size}
+        return orjson.dumps(fields).decode()
+
+    def is_signed_by(self, key: Ed25519PublicKey) -> bool:
+        try:
+            key.verify(base64.b64decode(self.signature), self._signed())
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+    def _signed(self) -> bytes:
+        text = f"thingmint audit checkpoint {self.sequence} {self.hash} {self.time}"
+        return (text if self.size is None else f"{text} {self.stream} {self.size}").encode()
+
+
+class Tampering(Exception):
+    """The trail is not what it was. ``sequence`` is the number of the first record that shows it."""
+
+    def __init__(self, sequence: int, what: str) -> None:
+        super().__init__(what)
+        self.sequence = sequence
+
+
+def read_checkpoints(path: Path) -> Iterator[Checkpoint]:
+    """Those in a file of one a line. Raises OSError and Tampering."""
+    # A line without an end was being written when the server was killed or the disk was full.
+    for line in path.read_text().splitlines(keepends=True):
+        if line.strip() and line.endswith("\n"):
+            yield Checkpoint.parse(line)
+
+
+def append_checkpoint(path: Path, line: str) -> None:
+    """Adds a whole line or, where there is no room for it, nothing. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        # What a kill left of a line would spoil this one.
+        tail = os.pread(descriptor, _LONGEST_LINE, max(0, end - _LONGEST_LINE))
+        end -= len(tail) - (tail.rfind(b"\n") + 1)
+        os.ftruncate(descriptor, end)
+        data = line.encode() + b"\n"
+        try:
+            written = os.write(descriptor, data)
+            os.write(descriptor, data[written:])  # which says why the first did not take it all
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, end)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def chained(end: tuple[int, bytes] | None, records: Iterable[AuditRow]) -> list[AuditRow]:
+    """The records in this order after the chain's ``end``."""
+    sequence, previous = end or (0, GENESIS)
+    rows = []
+    for id, account, record, *_ in records:
+        sequence += 1
+        previous = _digest(previous, sequence, id, account, record)
+        rows.append(sql.AuditRow(id, account, record, sequence, previous))
+    return rows
+
+
+def hash_of(previous: bytes, row: AuditRow) -> bytes:
+    """Over all that the row says, so that neither its account nor its place in lists can be changed either."""
+    return _digest(previous, row.sequence, row.id, row.account, row.record)
+
+
+def _digest(previous: bytes, sequence: int | None, id: str, account: str | None, record: str) -> bytes:
+    return hashlib.sha256(previous + orjson.dumps([sequence, id, account, record])).digest()
+
+
+def pruning(stream: Stream, through: int, now: datetime, key: Ed25519PrivateKey) -> str:
+    """A record that says what was forgotten on purpose, signed: anybody who can delete rows can insert one too."""
+    time = now.isoformat()
+    signature = base64.b64encode(key.sign(_signed_pruning(stream, through, time))).decode()
+    fields = {"time": time, "source": "thingmint", "event": PRUNED, "through": through, "signature": signature}
+    return orjson.dumps(fields).decode()
+
+
+def is_pruning(row: AuditRow) -> bool:
+    return f'"event":"{PRUNED}"' in row.record
+
+
+def pruned_through(stream: Stream, row: AuditRow, key: Ed25519PublicKey) -> int:
+    fields = orjson.loads(row.record)
+    try:
+        through = int(fields["through"])
+        key.verify(base64.b64decode(fields["signature"]), _signed_pruning(stream, through, fields["time"]))
+    except (InvalidSignature, KeyError, TypeError, ValueError):
+        number = row.sequence or 0
+        raise Tampering(number, f"record {number} says that others were pruned, and nobody here signed that") from None
+    return through
+
+
+def _signed_pruning(stream: Stream, through: int, time: str) -> bytes:
+    what = "" if stream is CHANGES else f" {stream.name}"
+    return f"thingmint audit pruned{what} {through} {time}".encode()
