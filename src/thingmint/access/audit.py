@@ -197,15 +197,20 @@ class AuditedStore:
         context, outcome = self._request
         now = self._clock()
         id = new_record_id(now)
+        details: Mapping[str, Any] = {}
 
         async def audited(tx: Transaction) -> T:
+            nonlocal details
             result = await body(tx)
-            record = _record(context, outcome, now, resources=tx.audit_resources)
+            details = tx.audit_details
+            record = _record(context, outcome, now, resources=tx.audit_resources, **details)
             await sql.insert_record(tx, id, _account(context, outcome), record)
             return result
 
         result = await self._store.write(audited, urgent=urgent or is_urgent(context.operation))
         outcome.recorded = True
+        if details:
+            outcome.details = {**outcome.details, **details}
         return result
 
     async def close(self) -> None:

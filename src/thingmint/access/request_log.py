@@ -54,4 +54,5 @@ class RequestLog:
             principal=caller and caller.arn,
             client=context.address,
             request_id=context.id,
+            **outcome.details,
         )

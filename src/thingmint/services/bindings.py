@@ -1,21 +1,32 @@
 """Which device, registry or broker a certificate is bound to.
 
-The certificate is the same registration that the other APIs see. Binding takes one that exists and is unbound,
-whatever its status, or makes one that is active; unbinding ends it only if binding made it and nothing else holds it.
+The certificate is the same registration that the other APIs see. Binding takes one that exists and is unbound, or makes
+one that is ACTIVE. Unbinding ends its access: what binding made and nothing else holds is deleted, and every other one
+becomes INACTIVE. Binding it again makes it ACTIVE again; the status that anything else gave it stays.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from thingmint.domain.arns import Scope, arn_of
-from thingmint.domain.certificates import Certificate, parse_x509
-from thingmint.domain.errors import AlreadyExists, LimitExceeded, NotFound
+from thingmint.domain.arns import Scope
+from thingmint.domain.certificates import Certificate, parse_x509, read_issued_certificate
+from thingmint.domain.errors import AlreadyExists, InvalidCertificate, LimitExceeded, NotFound
 from thingmint.domain.keys import FLEET_KEYS
 from thingmint.domain.status import Status
-from thingmint.services.certificates import Registration, delete_registration, register, split_content, with_content
+from thingmint.services.ca_certificates import find_by_subject
+from thingmint.services.certificates import (
+    REGISTRATIONS,
+    Registration,
+    delete_registration,
+    register,
+    set_status,
+    split_content,
+    was_revoked_while_bound,
+    with_content,
+)
 from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.owners import OwnerKind
 from thingmint.services.thing_principals import is_attached
@@ -35,8 +46,7 @@ _MAX_CERTIFICATES = 50
 class Binding:
     """A certificate is bound once in its account, in the account's home region.
 
-    ``submitted_pem`` is the text that was sent where that is not the canonical PEM. ``made_registration``: the
-    registration was made for this binding, and ends with it.
+    ``submitted_pem`` is the text that was sent where that is not the canonical PEM.
     """
 
     scope: Scope
@@ -44,11 +54,13 @@ class Binding:
     kind: OwnerKind
     owner: str
     submitted_pem: str | None
-    made_registration: bool
     created_at: datetime
 
 
 BINDINGS = Table(Binding, "bindings", "certificate", key=("account", "fingerprint"))
+
+# What AWS IoT or an operator decided outlives the binding.
+_STAYS = frozenset({Status.INACTIVE, Status.REVOKED, Status.PENDING_TRANSFER})
 
 _OF_OWNER = with_content(BINDINGS, "bindings") + "WHERE r.owner = $1 ORDER BY r.created_at, r.fingerprint"
 _COUNT = "SELECT count(*) FROM bindings WHERE owner = $1"
@@ -85,18 +97,27 @@ async def bind(tx: Transaction, change: Change, owner: Owner, submitted: Submitt
     certificate, scope = submitted.certificate, change.scope
     fingerprint = certificate.fingerprint
     now, generation = change.now, change.new_id()
-    registration = Registration(scope, fingerprint, Status.ACTIVE, "SNI_ONLY", "registered", now, now, generation)
-    is_new = await register(tx, registration, certificate, change.environment.quotas)
-    if not is_new:
-        tx.audit_resources.append(registration.arn)
+    # A registration that was REVOKED and ended with its binding comes back as it was.
+    status = Status.REVOKED if await was_revoked_while_bound(tx, scope, fingerprint) else Status.ACTIVE
+    new = Registration(scope, fingerprint, status, "SNI_ONLY", "registered", now, now, generation)
+    new = replace(new, made_by_binding=True)
+    is_new = await register(tx, new, certificate, change.environment.quotas)
     pem = submitted.pem if submitted.pem != certificate.pem else None
-    binding = Binding(scope, fingerprint, owner.kind, owner.id, pem, is_new, now)
+    binding = Binding(scope, fingerprint, owner.kind, owner.id, pem, now)
     if not await BINDINGS.insert(tx, binding):
         raise AlreadyExists("certificate", fingerprint)
     count = await tx.fetch_one(_COUNT, owner.id)
     if count is not None and count[0] > _MAX_CERTIFICATES:
         raise LimitExceeded(owner.kind, owner.id, f"A {owner.kind} can have at most {_MAX_CERTIFICATES} certificates")
+    current = new if is_new else await REGISTRATIONS.get(tx, *scope, fingerprint)
+    if current.deactivated_by is not None:
+        await set_status(tx, current, Status.ACTIVE, now)
+        return binding
     await announce(tx, scope, "certificate", fingerprint, now)
+    if not is_new:
+        tx.audit_resources.append(current.arn)
+    if current.status is not Status.ACTIVE:
+        tx.audit_details["reason"] = f"the certificate is bound and stays {current.status}: it cannot connect"
     return binding
 
 
@@ -108,30 +129,48 @@ async def list_bindings(tx: Transaction, owner: Owner) -> list[BoundCertificate]
 
 async def unbind(tx: Transaction, change: Change, owner: Owner, fingerprint: str) -> None:
     """``fingerprint`` is the SHA-256 or the SHA-1 of the DER, in lower-case hex. Raises NotFound."""
-    for binding, certificate in await list_bindings(tx, owner):
-        if fingerprint in (certificate.fingerprint, certificate.sha1):
-            await _unbind(tx, change, binding)
+    for bound in await list_bindings(tx, owner):
+        if fingerprint in (bound.certificate.fingerprint, bound.certificate.sha1):
+            await _unbind(tx, change, bound)
             tx.audit_resources.append(owner.resource)
             return
     raise NotFound("certificate", fingerprint)
 
 
 async def unbind_all(tx: Transaction, change: Change, owner: Owner) -> None:
-    for binding, _ in await list_bindings(tx, owner):
-        await _unbind(tx, change, binding)
+    for bound in await list_bindings(tx, owner):
+        await _unbind(tx, change, bound)
 
 
-async def _unbind(tx: Transaction, change: Change, binding: Binding) -> None:
-    scope, fingerprint = binding.scope, binding.fingerprint
+async def _unbind(tx: Transaction, change: Change, bound: BoundCertificate) -> None:
+    scope, fingerprint, now = bound.binding.scope, bound.binding.fingerprint, change.now
     await BINDINGS.delete(tx, scope.account, fingerprint)
-    tx.audit_resources.append(arn_of(scope, fingerprint))
-    await announce(tx, scope, "certificate", fingerprint, change.now)
-    if binding.made_registration and not await _is_held(tx, scope, fingerprint):
+    registration = await REGISTRATIONS.get(tx, *scope, fingerprint)
+    if await _ends_with_its_binding(tx, registration, bound.certificate):
         await delete_registration(tx, scope, fingerprint)
+    elif registration.status not in _STAYS:
+        # What had no access before gets none from being bound again.
+        undone_by: Literal["unbinding"] | None = "unbinding" if registration.status is Status.ACTIVE else None
+        await set_status(tx, registration, Status.INACTIVE, now, deactivated_by=undone_by)
+        return
+    tx.audit_resources.append(registration.arn)
+    await announce(tx, scope, "certificate", fingerprint, now)
 
 
-async def _is_held(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
-    """By a thing or a policy of AWS IoT."""
-    if await is_attached(tx, scope, fingerprint):
+async def _ends_with_its_binding(tx: Transaction, registration: Registration, certificate: Certificate) -> bool:
+    """One that AWS or an operator deactivated does not: nothing would remember that. What was REVOKED is remembered."""
+    if not registration.made_by_binding or registration.status not in (Status.ACTIVE, Status.REVOKED):
+        return False
+    return not await _is_held(tx, registration.scope, certificate)
+
+
+async def _is_held(tx: Transaction, scope: Scope, certificate: Certificate) -> bool:
+    """By a thing or a policy of AWS IoT; or by a CA certificate, which might register it again just in time."""
+    fingerprint = certificate.fingerprint
+    if await is_attached(tx, scope, fingerprint) or await count_attachments(tx, scope, Target("cert", fingerprint)):
         return True
-    return await count_attachments(tx, scope, Target("cert", fingerprint)) > 0
+    try:
+        issuer = read_issued_certificate(certificate.der).issuer
+    except InvalidCertificate:
+        return False  # nor is it registered just in time
+    return bool(await find_by_subject(tx, scope, issuer, limit=1))

@@ -61,6 +61,8 @@ class Registration:
     version: int = 1  # counts changes
     ca: str | None = None  # the registered CA certificate that it was registered under
     serial: str | None = None  # and its serial number, in hex
+    deactivated_by: Literal["unbinding"] | None = None  # what made it INACTIVE, where that is to be undone by itself
+    made_by_binding: bool = False  # to a Yandex device or registry
 
     @property
     def arn(self) -> str:
@@ -101,25 +103,29 @@ _REGISTERED = with_content(REGISTRATIONS, "registrations") + (
     "WHERE r.account = $1 AND r.region = $2 AND r.fingerprint = $3"
 )
 _FIND_BY_SERIAL = "SELECT fingerprint FROM registrations WHERE account = $1 AND region = $2 AND ca = $3 AND serial = $4"
-_SET_STATUS = f"UPDATE registrations SET status = $4, modified_at = $5, version = $6 WHERE {_THIS}"
+_SET_STATUS = f"UPDATE registrations SET status = $4, modified_at = $5, version = $6, deactivated_by = $7 WHERE {_THIS}"
+_STAY_INACTIVE = f"UPDATE registrations SET deactivated_by = NULL WHERE {_THIS}"
 
 _BOUND_TO = f"SELECT kind, owner FROM bindings WHERE {_THIS}"
 _HAS_THINGS = f"SELECT 1 FROM thing_principals WHERE {_THIS} LIMIT 1"
 _POLICIES = "FROM device_policy_attachments WHERE account = $1 AND region = $2 AND kind = 'cert' AND target = $3"
 
 _REMEMBER_REVOKED = (
-    "INSERT INTO revoked_certificates (account, region, fingerprint, ca, serial, revoked_at) "
-    f"SELECT account, region, fingerprint, ca, serial, modified_at FROM registrations WHERE {_THIS} "
+    "INSERT INTO revoked_certificates (account, region, fingerprint, ca, serial, revoked_at, made_by_binding) "
+    "SELECT account, region, fingerprint, ca, serial, modified_at, made_by_binding "
+    f"FROM registrations WHERE {_THIS} "
     "AND status = 'REVOKED' ON CONFLICT (account, region, fingerprint) DO UPDATE SET "
     # It may have come back without its CA certificate, under which it must stay known as revoked.
     "ca = coalesce(excluded.ca, revoked_certificates.ca), "
-    "serial = coalesce(excluded.serial, revoked_certificates.serial)"
+    "serial = coalesce(excluded.serial, revoked_certificates.serial), "
+    "made_by_binding = excluded.made_by_binding"
 )
 _WAS_REVOKED = (
     "SELECT 1 FROM revoked_certificates WHERE account = $1 AND region = $2 AND ca = $3 AND serial = $4 "
     "UNION ALL SELECT 1 FROM revoked_certificates WHERE account = $1 AND region = $2 AND fingerprint IN ($5, $6) "
     "LIMIT 1"
 )
+_WAS_REVOKED_WHILE_BOUND = f"SELECT 1 FROM revoked_certificates WHERE {_THIS} AND made_by_binding = 1"
 _DROP_CONTENT = (
     "DELETE FROM certificates WHERE fingerprint = $1 "
     "AND NOT EXISTS (SELECT 1 FROM registrations WHERE registrations.fingerprint = $1) "
@@ -152,6 +158,11 @@ async def find_by_serial(tx: Transaction, scope: Scope, ca: str, serial: str) ->
 async def was_revoked(tx: Transaction, scope: Scope, ca: str, serial: str, fingerprint: str, other: str) -> bool:
     """Whether what is known by the CA and its serial number, or by a fingerprint, was deleted as REVOKED."""
     return await tx.fetch_one(_WAS_REVOKED, *scope, ca, serial, fingerprint, other) is not None
+
+
+async def was_revoked_while_bound(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
+    """Whether it was deleted as REVOKED, and binding had made it."""
+    return await tx.fetch_one(_WAS_REVOKED_WHILE_BOUND, *scope, fingerprint) is not None
 
 
 async def list_certificates(
@@ -254,15 +265,33 @@ async def update_status(tx: Transaction, change: Change, fingerprint: str, statu
 async def change_status(
     tx: Transaction, current: Registration, status: Status, now: datetime, *, reinstate: bool
 ) -> Registration:
-    """Setting the status that it has is no change. Raises InvalidState."""
+    """Setting the status that it has is no change, but to what unbinding set: it stays INACTIVE then.
+
+    Raises InvalidState.
+    """
+    check_update(current.fingerprint, current.status, status, reinstate=reinstate)
+    if current.status is not status:
+        return await set_status(tx, current, status, now)
+    if current.deactivated_by is not None:
+        await tx.execute(_STAY_INACTIVE, *current.scope, current.fingerprint)
+        tx.audit_resources.append(current.arn)
+    return current
+
+
+async def set_status(
+    tx: Transaction,
+    current: Registration,
+    status: Status,
+    now: datetime,
+    *,
+    deactivated_by: Literal["unbinding"] | None = None,
+) -> Registration:
+    """Another one than it has, whatever callers may set."""
     scope, fingerprint, version = current.scope, current.fingerprint, current.version + 1
-    check_update(fingerprint, current.status, status, reinstate=reinstate)
-    if current.status is status:
-        return current
-    await tx.execute(_SET_STATUS, *scope, fingerprint, status, to_micros(now), version)
+    await tx.execute(_SET_STATUS, *scope, fingerprint, status, to_micros(now), version, deactivated_by)
     await announce(tx, scope, "certificate", fingerprint, now)
     tx.audit_resources.append(current.arn)
-    return replace(current, status=status, modified_at=now, version=version)
+    return replace(current, status=status, modified_at=now, version=version, deactivated_by=deactivated_by)
 
 
 async def delete_certificate(tx: Transaction, change: Change, fingerprint: str, *, force: bool = False) -> None:

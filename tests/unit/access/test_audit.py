@@ -158,6 +158,21 @@ def test_ids_sort_by_time() -> None:
     assert len({audit.new_record_id(NOW) for _ in range(1000)}) == 1000
 
 
+async def test_what_a_change_has_to_say_is_in_its_record_and_in_the_log(store: Store, clock: FakeClock) -> None:
+    one = request(operation="AddCertificate")
+    audited = AuditedStore(store, clock).of(*one)
+
+    async def body(tx: Transaction) -> None:
+        tx.audit_details["reason"] = "it stays REVOKED"
+
+    await audited.write(body)
+    (record,) = await store.records()
+    assert (record["outcome"], record["reason"]) == ("success", "it stays REVOKED")
+    with capture_logs() as logs:
+        RequestLog(Metrics(), AuditTrail(store, clock)).record(*one)
+    assert [(line["event"], line["reason"]) for line in logs] == [("request", "it stays REVOKED")]
+
+
 async def test_a_change_and_its_record_are_one(store: Store, clock: FakeClock) -> None:
     one = request(operation="CreateThing", resource="arn:asked")
     audited = AuditedStore(store, clock).of(*one)

@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.issuers import new_issuer
+from tests.issuers import pem as pem_of
 from tests.unit import vectors
+from tests.unit.services.test_ca_certificates import take
 from tests.world import OURS, THEIRS, unpacked
+from thingmint.access.audit import AuditedStore
+from thingmint.access.context import Outcome, RequestContext
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import AlreadyExists, InvalidCertificate, LimitExceeded, NotFound
 from thingmint.domain.keys import FLEET_KEYS
 from thingmint.domain.status import Status
+from thingmint.services.bindings import bind, parse_submitted
 from thingmint.services.certificates import REGISTRATIONS
+from thingmint.services.device_registry import DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from tests.world import World
     from thingmint.domain.arns import Scope
     from thingmint.services.certificates import Registration
+    from thingmint.store.engine import Transaction
 
 
 @pytest.fixture
@@ -75,9 +83,7 @@ async def test_a_new_certificate_becomes_an_active_registration(world: World, de
     assert (added.status, added.origin, added.version) == (Status.ACTIVE, "registered", 1)
     assert (added.mode, added.created_at) == ("SNI_ONLY", world.clock())
     assert len(added.generation) == 36
-    assert await world.rows("SELECT account, region, kind, owner, made_registration FROM bindings") == [
-        (*OURS, "device", device, 1)
-    ]
+    assert await world.rows("SELECT account, region, kind, owner FROM bindings") == [(*OURS, "device", device)]
     assert (await certificates(world, device)) == [unpacked(made.response)]
     assert world.audit_resources() == [f"yandex:device/{device}", f"cert/{added.fingerprint}"]
 
@@ -112,31 +118,154 @@ async def test_a_creation_binds_the_certificates_that_it_brings_along(world: Wor
     ]
 
 
-@pytest.mark.parametrize("status", Status)
-async def test_an_existing_registration_is_taken_as_it_is(world: World, device: str, status: Status) -> None:
+# The status that a registration has, that it has once it was bound and unbound, and once it was bound again.
+STATUSES = [
+    (Status.ACTIVE, Status.INACTIVE, Status.ACTIVE),
+    (Status.INACTIVE, Status.INACTIVE, Status.INACTIVE),
+    (Status.REVOKED, Status.REVOKED, Status.REVOKED),
+    (Status.PENDING_TRANSFER, Status.PENDING_TRANSFER, Status.PENDING_TRANSFER),
+    (Status.PENDING_ACTIVATION, Status.INACTIVE, Status.INACTIVE),
+    (Status.REGISTER_INACTIVE, Status.INACTIVE, Status.INACTIVE),
+]
+
+
+@pytest.mark.parametrize(("status", "unbound", "again"), STATUSES)
+async def test_an_adopted_registration_is_taken_as_it_is_and_has_no_access_when_it_is_unbound(
+    world: World, device: str, status: Status, unbound: Status, again: Status
+) -> None:
     pem = vectors.certificate_pem()
     known = await register(world, pem, status)
     await add(world, device, pem)
     assert await registration(world, pem) == known
-    assert await world.rows("SELECT made_registration FROM bindings") == [(0,)]
     assert world.audit_resources() == [f"yandex:device/{device}", f"cert/{known.fingerprint}"]
+    world.clock.advance(seconds=1)
     await remove(world, device, pem)
-    assert await registration(world, pem) == known
+    left = await registration(world, pem)
+    assert left is not None
+    assert (left.status, left.generation) == (unbound, known.generation)
+    assert (left.version, left.modified_at) == ((4, world.clock()) if unbound != status else (3, known.modified_at))
+    assert world.audit_resources() == [f"cert/{known.fingerprint}", f"yandex:device/{device}"]
+    await add(world, device, pem)
+    assert await status_of(world, pem) is again
 
 
-@pytest.mark.parametrize("status", [Status.ACTIVE, Status.INACTIVE, Status.REVOKED])
-async def test_the_registration_that_binding_made_ends_with_it(world: World, device: str, status: Status) -> None:
+async def status_of(world: World, pem: str) -> Status | None:
+    found = await registration(world, pem)
+    return found.status if found is not None else None
+
+
+async def set_status(world: World, pem: str, status: str) -> None:
+    await world.aws("UpdateCertificate", certificateId=fingerprint_of(pem), newStatus=status)
+
+
+@pytest.mark.parametrize("status", ["ACTIVE", "REVOKED"])
+async def test_the_registration_that_binding_made_ends_with_it(world: World, device: str, status: str) -> None:
     pem = vectors.certificate_pem()
     await add(world, device, pem)
-    made = await registration(world, pem)
-    assert made is not None
-    changed = replace(made, status=status)
-    await world.write(lambda tx: REGISTRATIONS.update(tx, changed))
+    await set_status(world, pem, status)
     world.audit_resources()
     await remove(world, device, pem)
     assert await registration(world, pem) is None
     assert await certificates(world, device) == []
-    assert world.audit_resources() == [f"cert/{made.fingerprint}", f"yandex:device/{device}"]
+    assert world.audit_resources() == [f"cert/{fingerprint_of(pem)}", f"yandex:device/{device}"]
+
+
+@pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
+@pytest.mark.parametrize("when", ["bound", "unbound"])
+@pytest.mark.parametrize("adopted", [False, True])
+async def test_what_was_deactivated_stays_so_on_another_device(
+    world: World, device: str, status: str, when: str, adopted: bool
+) -> None:
+    """Whether before or after it was unbound, and whether or not AddCertificate made the registration."""
+    pem = vectors.certificate_pem()
+    if adopted:
+        await register(world, pem, Status.ACTIVE)
+    await add(world, device, pem)
+    await attach_policy(world, f"arn:aws:iot:us-east-1:111111111111:cert/{fingerprint_of(pem)}")
+    if when == "bound":
+        await set_status(world, pem, status)
+    await remove(world, device, pem)
+    if when == "unbound":
+        await set_status(world, pem, status)  # INACTIVE, which it is: from now on that is a decision
+    other = await world.device(await world.registry())
+    made = await add(world, other, pem)
+    assert (made.done, made.WhichOneof("result")) == (True, "response")
+    assert await status_of(world, pem) == status
+    assert len(await certificates(world, other)) == 1
+
+
+@pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
+async def test_what_was_deactivated_is_no_new_registration_when_it_is_bound_again(
+    world: World, device: str, status: str
+) -> None:
+    """Although AddCertificate made it and nothing else holds it."""
+    pem = vectors.certificate_pem()
+    await add(world, device, pem)
+    await set_status(world, pem, status)
+    for _ in range(2):
+        await remove(world, device, pem)
+        await add(world, device, pem)
+        assert await status_of(world, pem) == status
+
+
+@pytest.mark.parametrize("status", Status)
+async def test_the_audit_record_says_why_a_bound_certificate_cannot_connect(
+    world: World, device: str, status: Status
+) -> None:
+    pem = vectors.certificate_pem()
+    await register(world, pem, status)
+    request = RequestContext(api="yandex", operation="DeviceService.AddCertificate", now=world.clock())
+    store, change = AuditedStore(world.store, world.clock).of(request, Outcome()), world.change()
+    submitted = parse_submitted(change, pem, "pem")
+
+    async def body(tx: Transaction) -> None:
+        await bind(tx, change, await DEVICES.get(tx, OURS.account, device), submitted)
+
+    await store.write(body)
+    ((record,),) = await world.rows("SELECT record FROM audit_records WHERE record LIKE '%AddDeviceCertificate%'")
+    reason = json.loads(record).get("reason")
+    assert reason == (
+        None if status is Status.ACTIVE else f"the certificate is bound and stays {status}: it cannot connect"
+    )
+
+
+async def test_a_certificate_moves_from_one_device_to_another(world: World, device: str) -> None:
+    pem = vectors.certificate_pem()
+    await add(world, device, pem)
+    before = await registration(world, pem)
+    assert before is not None
+    await attach_policy(world, before.arn)
+    other = await world.device(await world.registry())
+    for owner, next_owner in ((device, other), (other, device)):
+        await remove(world, owner, pem)
+        assert await status_of(world, pem) is Status.INACTIVE
+        await add(world, next_owner, pem)
+        assert await status_of(world, pem) is Status.ACTIVE
+    await world.aws("DetachPolicy", policyName="p", target=before.arn)
+    await remove(world, device, pem)
+    assert await registration(world, pem) is None, "AddCertificate made it, however often it was moved"
+
+
+async def test_what_unbinding_deactivated_can_be_activated_by_aws(world: World, device: str) -> None:
+    pem = vectors.certificate_pem()
+    await register(world, pem, Status.ACTIVE)
+    await add(world, device, pem)
+    await remove(world, device, pem)
+    for status in ("ACTIVE", "INACTIVE"):
+        await set_status(world, pem, status)
+        assert await status_of(world, pem) == status
+    await add(world, device, pem)
+    assert await status_of(world, pem) is Status.INACTIVE, "the last word was AWS's"
+
+
+async def test_what_the_owner_of_its_ca_could_register_again_is_not_deleted(world: World, device: str) -> None:
+    """Else a device that is connected to its account no more would be registered just in time at its next CONNECT."""
+    root = new_issuer(now=vectors.NOW)
+    pem = pem_of(root.sign())
+    await take(world, root)
+    await add(world, device, pem)
+    await remove(world, device, pem)
+    assert await status_of(world, pem) is Status.INACTIVE
 
 
 @pytest.mark.parametrize("spell", [fingerprint_of, lambda pem: hashlib.sha1(vectors.to_der(pem)).hexdigest()])
@@ -167,7 +296,7 @@ async def attach_thing(world: World, arn: str) -> None:
 
 @pytest.mark.parametrize("attach", [attach_policy, attach_thing])
 @pytest.mark.parametrize("whole", [False, True])
-async def test_a_registration_that_something_else_holds_stays(
+async def test_a_registration_that_something_else_holds_becomes_inactive(
     world: World, device: str, attach: Callable[[World, str], Any], whole: bool
 ) -> None:
     """When it is unbound, and when its device is deleted."""
@@ -183,10 +312,9 @@ async def test_a_registration_that_something_else_holds_stays(
         for pem in (held, free):
             await remove(world, device, pem)
     assert await registration(world, free) is None
-    assert await registration(world, held) == before
-    other = await world.device(await world.registry())
-    await add(world, other, held)
-    assert await world.rows("SELECT made_registration FROM bindings") == [(0,)]
+    left = await registration(world, held)
+    assert left is not None
+    assert (left.status, left.generation) == (Status.INACTIVE, before.generation)
 
 
 async def test_binding_and_unbinding_are_published(world: World) -> None:
@@ -238,7 +366,6 @@ async def test_a_certificate_can_be_bound_in_each_account(world: World, device: 
     await add(world, device, pem)
     await add(world, theirs, pem.rstrip(), THEIRS)
     before = await registration(world, pem, THEIRS)
-    await world.aws("UpdateCertificate", certificateId=fingerprint_of(pem), newStatus="REVOKED")
     await remove(world, device, pem)
     assert await registration(world, pem) is None
     assert await registration(world, pem, THEIRS) == before

@@ -423,8 +423,8 @@ async def test_an_active_certificate_keeps_its_policies_when_its_deletion_is_for
 async def test_a_bound_certificate_is_not_deleted_in_the_scope_of_its_binding(world: World, force: bool) -> None:
     for scope in SCOPES:
         id = await register(world, scope)
-    binding = "INSERT INTO bindings (account, region, fingerprint, kind, owner, made_registration, created_at) "
-    await world.execute(f"{binding}VALUES ($1, $2, $3, 'device', 'are1', 0, 0)", *OURS, id)
+    binding = "INSERT INTO bindings (account, region, fingerprint, kind, owner, created_at) "
+    await world.execute(f"{binding}VALUES ($1, $2, $3, 'device', 'are1', 0)", *OURS, id)
     with pytest.raises(Conflict) as refused:
         await delete(world, id, forceDelete=force)
     assert refused.value.reason == f"Certificate must be removed from device are1 first. Id: {id}"
