@@ -15,6 +15,7 @@ from thingmint.access.callers import Caller
 from thingmint.domain.errors import Unauthenticated, Unavailable
 from thingmint.domain.policies import Kind
 from thingmint.services.compiled_policies import POLICIES
+from thingmint.store.bounded_delete import BoundedDelete
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _ACTIVE = (
 _NOTE_USE = "UPDATE credentials SET last_used_at = $2 WHERE id = $1"
 _IS_REVOKED = "SELECT 1 FROM revoked_tokens WHERE id = $1"
 _REVOKE = "INSERT INTO revoked_tokens (id, expires_at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING"
-_FORGET_ENDED = "DELETE FROM revoked_tokens WHERE expires_at <= $1"
+_ENDED = BoundedDelete("revoked_tokens", ("id",), "expires_at <= $1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +233,8 @@ async def _role(tx: Transaction, account: str, name: str) -> tuple[_Principal, s
 
 
 async def _revoke(tx: Transaction, id: str, expires_at: int, now: int) -> None:
-    """Refuses an IAM token from now on, and forgets those that have ended meanwhile."""
-    await tx.execute(_FORGET_ENDED, now)
+    """Refuses an IAM token from now on, and forgets of those that have ended meanwhile."""
+    await _ENDED.step(tx, now)
     await tx.execute(_REVOKE, id, expires_at)
 
 

@@ -25,9 +25,7 @@ POLL_EVERY = 0.25  # seconds
 # A transaction may be committed later than its notices' times say, and clocks of processes differ: look back so far.
 _OVERLAP = timedelta(seconds=5)
 _BLIND_AFTER = 1.0  # seconds without a successful look
-_PRUNE_EVERY = 60.0  # seconds
 _CHECK_EVERY = 0.5  # seconds, for time-outs and validities: these too are to be followed within one
-_KEEP = timedelta(minutes=10)
 
 _log = structlog.get_logger("thingmint.gateway")
 
@@ -62,14 +60,11 @@ class Watcher:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        pruned_at = checked_at = loop.time()
+        checked_at = loop.time()
         failing = False
         while True:
             try:
                 await self.look()
-                if loop.time() - pruned_at > _PRUNE_EVERY:
-                    pruned_at = loop.time()
-                    await self._doorkeeping.prune_notices(self._clock() - _KEEP)
                 failing = False
             except Exception as error:  # noqa: BLE001 - without the watcher nobody would be thrown out any more
                 if not failing:

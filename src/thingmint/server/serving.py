@@ -43,12 +43,15 @@ from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.services.certificates import utc_now
 from thingmint.services.hooks import HookTable
 from thingmint.services.hostnames import list_hostnames
+from thingmint.services.jobs import JobRunner
 from thingmint.services.keypool import KeyPool
 from thingmint.services.messages import FollowedStore
-from thingmint.services.ownership_tokens import keep_deleting_unclaimed
+from thingmint.services.operations import forget_idempotency_keys
+from thingmint.services.ownership_tokens import delete_unclaimed
 from thingmint.services.quotas import begin_counting
 from thingmint.settings import LISTENERS, ConfigError
 from thingmint.store.disk_reserve import free_bytes
+from thingmint.store.outbox import prune_notices
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.rest import YandexRest
 
@@ -173,13 +176,16 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         """What `thingmint access` asks of a server that holds the directory."""
         return await as_local_admin(access.administration, trail, name, given)
 
+    jobs = JobRunner(store, utc_now, [delete_unclaimed, forget_idempotency_keys, prune_notices])
+    metrics.gauge("jobs_waiting", "Background jobs that are not done.", lambda: jobs.waiting)
+    metrics.gauge("jobs_failing", "Those of them that failed the last time.", lambda: jobs.failing)
     admin = AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command})
     chores = [
         asyncio.create_task(tls.keep_renewed(served)),
         asyncio.create_task(trail.run()),
         asyncio.create_task(sealer.run()),
         asyncio.create_task(_note_use(access.directory)),
-        asyncio.create_task(keep_deleting_unclaimed(access.store, utc_now)),
+        asyncio.create_task(jobs.run()),
     ]
     keys.start()
     stalls.start()

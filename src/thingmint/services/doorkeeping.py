@@ -150,14 +150,6 @@ class Doorkeeping:
 
         return await self._store.read(body)
 
-    async def prune_notices(self, before: datetime) -> None:
-        """Forgets what every gateway has read by now."""
-
-        async def body(tx: Transaction) -> None:
-            await outbox.prune_notices(tx, before)
-
-        await self._store.write(body)
-
 
 def _home_or_only(proven: Sequence[Place]) -> Scope | None:
     """Of the one account that they are of: its home region, else the only one; None if there are several."""
@@ -198,6 +190,7 @@ async def _passport(tx: Transaction, scope: Scope, fingerprint: str, client_id: 
                 ("account", scope.account),
                 ("certificate", fingerprint),
                 *((("ca", ca),) if ca is not None else ()),
+                *((("template", claim.template),) if claim is not None else ()),
                 *(("policy", policy.name) for policy in policies),
                 *(("thing", name) for name in things),
                 *(("thinggroup", group) for group in groups),

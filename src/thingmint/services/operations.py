@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from thingmint.domain.errors import Invalid
+from thingmint.store.bounded_delete import BoundedDelete
 from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from thingmint.store.engine import Transaction
+    from thingmint.store.engine import Store, Transaction
 
 # How long a repeated request is recognised.
 _IDEMPOTENCY_WINDOW = timedelta(hours=24)
@@ -38,10 +39,13 @@ _EARLIER = (
     "FROM idempotency_keys AS k JOIN operations AS o ON o.id = k.operation "
     "WHERE k.caller = $1 AND k.method = $2 AND k.key = $3 AND k.created_at > $4"
 )
-_FORGET = "DELETE FROM idempotency_keys WHERE created_at <= $1"
+_FORGET = BoundedDelete("idempotency_keys", ("caller", "method", "key", "folder"), "created_at <= $1")
 _REMEMBER = (
     "INSERT INTO idempotency_keys (caller, folder, method, key, request_sha256, operation, created_at) "
-    "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (caller, method, key, folder) DO NOTHING"
+    "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (caller, method, key, folder) "
+    # One that is too old to be recognised, and not forgotten yet.
+    "DO UPDATE SET request_sha256 = excluded.request_sha256, operation = excluded.operation, "
+    "created_at = excluded.created_at WHERE idempotency_keys.created_at <= $8"
 )
 
 
@@ -73,7 +77,11 @@ async def earlier_operation(tx: Transaction, key: IdempotencyKey, now: datetime)
 async def record_operation(tx: Transaction, operation: RecordedOperation, key: IdempotencyKey | None) -> None:
     await RECORDED_OPERATIONS.insert(tx, operation)
     if key is not None:
-        now = operation.created_at
-        await tx.execute(_FORGET, to_micros(now - _IDEMPOTENCY_WINDOW))
-        identity = (key.caller, key.folder or "", key.method, key.key)
-        await tx.execute(_REMEMBER, *identity, key.request_sha256, operation.id, to_micros(now))
+        now, identity = operation.created_at, (key.caller, key.folder or "", key.method, key.key)
+        times = (to_micros(now), to_micros(now - _IDEMPOTENCY_WINDOW))
+        await tx.execute(_REMEMBER, *identity, key.request_sha256, operation.id, *times)
+
+
+async def forget_idempotency_keys(store: Store, now: datetime) -> None:
+    """Those that are recognised no longer. To be called now and then."""
+    await _FORGET.run(store, to_micros(now - _IDEMPOTENCY_WINDOW))

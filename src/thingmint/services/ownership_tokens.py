@@ -6,7 +6,6 @@ it was asked for with. A certificate that nothing was registered with within the
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
 from datetime import datetime, timedelta
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.domain.arns import Scope
-from thingmint.domain.errors import Unavailable
 from thingmint.domain.status import Status
 from thingmint.services.certificates import (
     REGISTRATIONS,
@@ -31,8 +29,6 @@ from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from thingmint.domain.certificates import Certificate
     from thingmint.services.certificates import NewCertificate
     from thingmint.services.change import Change, Query
@@ -40,7 +36,6 @@ if TYPE_CHECKING:
 
 _LIFETIME = timedelta(hours=1)  # AWS: "The token expires after one hour"
 
-_EXPIRE_EVERY = 60.0  # seconds
 _BATCH = 100  # tokens that one transaction ends
 
 _log = structlog.get_logger("thingmint.provisioning")
@@ -119,16 +114,6 @@ async def delete_unclaimed(store: Store, now: datetime) -> int:
             who = {"account": token.scope.account, "region": token.scope.region, "certificate": token.fingerprint}
             _log.info("unclaimed_certificate_deleted", **who)
     return count
-
-
-async def keep_deleting_unclaimed(store: Store, clock: Callable[[], datetime]) -> None:
-    """For ever."""
-    while True:
-        try:
-            await delete_unclaimed(store, clock())
-        except Unavailable:
-            _log.warning("unclaimed_certificates_not_deleted")
-        await asyncio.sleep(_EXPIRE_EVERY)
 
 
 def _hash(token: str) -> bytes:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, LimitExceeded, NotFound
 from thingmint.domain.templates import Kind, parse_template
-from thingmint.services.claims import delete_claims
 from thingmint.services.hooks import Hook
 from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
+from thingmint.store.outbox import announce
 from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class ProvisioningTemplate:
     hook_payload_version: str | None = None
     default_version: int = 1
     last_version: int = 1  # no version gets the number of an earlier one, deleted or not
+    generation: str = ""  # a UUID: differs when a template was deleted and made again; older ones have none
 
     @property
     def resource(self) -> str:
@@ -135,15 +136,18 @@ async def update_template(tx: Transaction, change: Change, name: str, fields: Ma
 
 
 async def delete_template(tx: Transaction, change: Change, name: str) -> None:
-    """With its versions, tags and claims. Raises NotFound, and Conflict while a CA certificate provisions by it."""
+    """With its versions and tags; its claims end.
+
+    Raises NotFound, and Conflict while a CA certificate provisions by it.
+    """
     key = (*change.scope, name)
     template = await TEMPLATES.get(tx, *key)
     if await tx.fetch_one(_IS_USED, *key):
         raise Conflict(_KIND, name, f"Template {name} is used by a CA certificate")
-    await delete_claims(tx, change, name)
     await tx.execute(f"DELETE FROM provisioning_template_versions {_OF_TEMPLATE}", *key)
     await TEMPLATES.delete(tx, *key)
     await drop_tags(tx, change.scope, template.resource)
+    await announce(tx, change.scope, "template", name, change.now)
     tx.audit_resources.append(template.arn)
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid
+from thingmint.services.jobs import Job, add_job, job
 from thingmint.services.pages import Page, page_by_text
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.services.things import AFTER_NAMES, THINGS, AttributeChange, check_count, check_name, check_version
+from thingmint.store.bounded_delete import BoundedDelete
 from thingmint.store.outbox import announce
 from thingmint.store.table import Table, record
 
@@ -68,6 +70,8 @@ class ThingGroup:
 
 @record
 class Member:
+    """``group`` is its id. Members of a group that was deleted may be left for a while; no reader sees them."""
+
     scope: Scope
     group: str
     thing: str
@@ -84,7 +88,12 @@ _MEMBERS = Table(
 )
 
 _COUNT_CHILDREN = "SELECT count(*) FROM thing_groups WHERE account = $1 AND region = $2 AND parent = $3"
-_DROP_MEMBERS = "DELETE FROM thing_group_members WHERE account = $1 AND region = $2 AND thing_group = $3"
+_DROP_MEMBERS = BoundedDelete(
+    "thing_group_members",
+    ("account", "region", "thing_group", "thing"),
+    "account = $1 AND region = $2 AND thing_group = $3",
+)
+_MEMBERS_OF_DELETED = "members of a deleted thing group"
 _DETACH_POLICIES = (
     "DELETE FROM device_policy_attachments WHERE account = $1 AND region = $2 AND kind = 'thinggroup' AND target = $3"
 )
@@ -99,12 +108,12 @@ _BELOW = (
 )
 _GROUPS_OF = (
     f"{THING_GROUPS.select}JOIN (SELECT thing_group FROM thing_group_members "
-    "WHERE account = $1 AND region = $2 AND thing = $3) AS m ON thing_group = name "
-    "WHERE account = $1 AND region = $2 ORDER BY thing_group"
+    "WHERE account = $1 AND region = $2 AND thing = $3) AS m ON thing_group = id "
+    "WHERE account = $1 AND region = $2 ORDER BY name"
 )
 _MEMBER = (
     "SELECT g.path, m.thing FROM thing_groups AS g JOIN thing_group_members AS m "
-    "ON m.account = g.account AND m.region = g.region AND m.thing_group = g.name "
+    "ON m.account = g.account AND m.region = g.region AND m.thing_group = g.id "
     "WHERE g.account = $1 AND g.region = $2 "
 )
 _MEMBERS_AT = f"{_MEMBER}AND g.path = $3 AND m.thing > $4 ORDER BY m.thing LIMIT $5"
@@ -219,12 +228,18 @@ async def delete_thing_group(tx: Transaction, change: Change, name: str, expecte
     if await _count_children(tx, scope, name):
         reason = f"Cannot delete thing group : {name} when there are still child groups attached to it"
         raise Disallowed("thing group", name, reason)
-    await tx.execute(_DROP_MEMBERS, *scope, name)
+    if await _DROP_MEMBERS.step(tx, *scope, group.id):
+        await add_job(tx, change, _MEMBERS_OF_DELETED, {"group": group.id})
     await tx.execute(_DETACH_POLICIES, *scope, name)
     await THING_GROUPS.delete(tx, *scope, name)
     await drop_tags(tx, scope, group.resource)
     await announce(tx, scope, "thinggroup", name, change.now)
     tx.audit_resources.append(group.arn)
+
+
+@job(_MEMBERS_OF_DELETED)
+async def _drop_members_of_deleted(tx: Transaction, job: Job) -> bool:
+    return await _DROP_MEMBERS.step(tx, *job.scope, job.payload["group"])
 
 
 async def groups_of(tx: Transaction, scope: Scope, thing: str) -> list[ThingGroup]:
@@ -272,14 +287,14 @@ async def update_groups(
     member = await THINGS.get(tx, *scope, thing)
     for name in remove:
         group = await THING_GROUPS.get(tx, *scope, name)
-        if await _MEMBERS.delete(tx, *scope, name, thing):
+        if await _MEMBERS.delete(tx, *scope, group.id, thing):
             await _changed(tx, member, group, now)
     for name in add:
         group = await THING_GROUPS.get(tx, *scope, name)
         known = await groups_of(tx, scope, thing)
         if all(one.name != name for one in known):
             _check_addable(thing, group, known)
-            await _MEMBERS.insert(tx, Member(scope, name, thing, now))
+            await _MEMBERS.insert(tx, Member(scope, group.id, thing, now))
             await _changed(tx, member, group, now)
 
 

@@ -1,5 +1,6 @@
 """What a device's connection needs to know, in few statements. Every value is found along an index."""
 
+# ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -21,18 +22,23 @@ if TYPE_CHECKING:
 
 _APPLYING = load_queries("device_policies")["applying"]
 
+# A claim is good as long as its template is there, and is of no later one of its name.
+_CLAIMS = (
+    "provisioning_claims AS c JOIN provisioning_templates AS t ON t.account = c.account AND t.region = c.region "
+    "AND t.name = c.template AND t.generation = c.template_generation"
+)
 # The oldest first: should two accounts ever have one certificate as proven, what came later changes nothing.
 _PLACES = (
     "SELECT c.account, c.region, r.position, CASE WHEN c.mode = 'DEFAULT' THEN 1 ELSE 0 END, c.created_at "
     "FROM registrations AS c JOIN account_regions AS r ON r.account = c.account AND r.region = c.region "
     "WHERE c.fingerprint = $1 AND (c.mode = 'DEFAULT' OR c.account = $2) "
     "UNION ALL SELECT c.account, c.region, r.position, 1, c.created_at "
-    "FROM provisioning_claims AS c JOIN account_regions AS r ON r.account = c.account AND r.region = c.region "
+    f"FROM {_CLAIMS} JOIN account_regions AS r ON r.account = c.account AND r.region = c.region "
     "WHERE c.fingerprint = $1 AND c.expires_at > $3 ORDER BY 5, 1, 2"
 )
 _SCOPES = (
     "SELECT account, region FROM registrations WHERE fingerprint = $1 "
-    "UNION SELECT account, region FROM provisioning_claims WHERE fingerprint = $1 ORDER BY account, region LIMIT $2"
+    f"UNION SELECT c.account, c.region FROM {_CLAIMS} WHERE c.fingerprint = $1 ORDER BY 1, 2 LIMIT $2"
 )
 _PROVISIONS = "SELECT 1 FROM ca_certificates WHERE mode = 'DEFAULT' AND auto_registration = 1 AND account <> $1 LIMIT 1"
 _REGIONS = "SELECT region FROM account_regions WHERE account = $1 ORDER BY position"
@@ -107,10 +113,12 @@ async def content_owner_and_claim(
 ) -> tuple[Certificate | None, BoundTo | None, Claim | None]:
     """What there is about a certificate besides its registration."""
     row = await tx.fetch_one(
-        "SELECT c.der, c.not_before, c.not_after, b.kind, b.owner, p.template, p.expires_at FROM accounts AS a "
+        "SELECT c.der, c.not_before, c.not_after, b.kind, b.owner, t.name, p.expires_at FROM accounts AS a "
         "LEFT JOIN certificates AS c ON c.fingerprint = $3 "
         "LEFT JOIN bindings AS b ON b.account = $1 AND b.region = $2 AND b.fingerprint = $3 "
         "LEFT JOIN provisioning_claims AS p ON p.account = $1 AND p.region = $2 AND p.fingerprint = $3 "
+        "LEFT JOIN provisioning_templates AS t ON t.account = $1 AND t.region = $2 AND t.name = p.template "
+        "AND t.generation = p.template_generation "
         "WHERE a.id = $1",
         *scope,
         fingerprint,

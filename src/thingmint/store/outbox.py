@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from thingmint.store.bounded_delete import BoundedDelete
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.domain.arns import Scope
-    from thingmint.store.engine import Transaction
+    from thingmint.store.engine import Store, Transaction
 
 
 Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "template", "account"]
 
 _INSERT = "INSERT INTO outbox (id, created_at, account, region, kind, name) VALUES ($1, $2, $3, $4, $5, $6)"
+_KEEP = timedelta(minutes=10)
+_OLD = BoundedDelete("outbox", ("id",), "created_at < $1")
 
 
 class Notice(NamedTuple):
@@ -45,5 +49,6 @@ async def notices_since(tx: Transaction, moment: datetime) -> list[Notice]:
     return [Notice(*row) for row in rows]
 
 
-async def prune_notices(tx: Transaction, before: datetime) -> None:
-    await tx.execute("DELETE FROM outbox WHERE created_at < $1", to_micros(before))
+async def prune_notices(store: Store, now: datetime) -> None:
+    """Forgets what every gateway has read by now."""
+    await _OLD.run(store, to_micros(now - _KEEP))

@@ -41,9 +41,6 @@ class Outbox:
             raise self.error
         return list(self.notices)
 
-    async def prune_notices(self, before: datetime) -> None:
-        pass
-
 
 class Connection:
     def __init__(self) -> None:

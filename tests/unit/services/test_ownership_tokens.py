@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,10 +10,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.unit.services.provisioning_support import Provisioning, body
 from tests.world import OURS, THEIRS, new_world
-from thingmint.domain.errors import InvalidSigningRequest, LimitExceeded, ProvisioningRefused, Unavailable
+from thingmint.domain.errors import InvalidSigningRequest, LimitExceeded, ProvisioningRefused
 from thingmint.domain.status import Status
-from thingmint.services import ownership_tokens
-from thingmint.services.ownership_tokens import delete_unclaimed, keep_deleting_unclaimed
+from thingmint.services.ownership_tokens import delete_unclaimed
 from thingmint.services.quotas import Quotas
 
 if TYPE_CHECKING:
@@ -130,7 +128,7 @@ async def test_a_certificate_that_is_in_use_is_kept_when_its_token_ends(provisio
     await world.aws("AttachPolicy", policyName="all", target=f"{arn}{with_policy}")
     await world.aws("CreateThing", thingName="lamp")
     await world.aws("AttachThingPrincipal", thingName="lamp", principal=f"{arn}{of_thing}")
-    await world.execute("INSERT INTO bindings VALUES ($1, $2, $3, 'device', 'd', NULL, 0, 0)", *OURS, bound)
+    await world.execute("INSERT INTO bindings VALUES ($1, $2, $3, 'device', 'd', NULL, 0)", *OURS, bound)
     world.clock.advance(minutes=60)
     assert await delete_unclaimed(world.store, world.clock()) == 0
     assert await certificates(world) == {registered, activated, with_policy, of_thing, bound}
@@ -142,21 +140,3 @@ async def test_looking_for_unclaimed_certificates_does_not_write(provisioning: P
     changes = provisioning.world.store.changes
     assert await delete_unclaimed(provisioning.world.store, provisioning.world.clock()) == 0
     assert provisioning.world.store.changes == changes
-
-
-async def test_deleting_goes_on_after_the_store_was_unavailable(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-    attempts = 0
-    enough = asyncio.Event()
-
-    async def fail_once(*_: object) -> None:
-        nonlocal attempts
-        attempts += 1
-        if attempts == 1:
-            raise Unavailable
-        enough.set()
-
-    monkeypatch.setattr(ownership_tokens, "delete_unclaimed", fail_once)
-    monkeypatch.setattr(ownership_tokens, "_EXPIRE_EVERY", 0.0)
-    running = asyncio.create_task(keep_deleting_unclaimed(world.store, world.clock))
-    await asyncio.wait_for(enough.wait(), 5)
-    running.cancel()

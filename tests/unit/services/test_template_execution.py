@@ -207,7 +207,9 @@ async def test_a_thing_that_exists_is_changed_as_overrides_say(
     else:
         await provisioning.register(name, token)
     thing = await provisioning.world.aws("DescribeThing", thingName="lamp")
-    members = await provisioning.world.rows("SELECT thing_group FROM thing_group_members")
+    members = await provisioning.world.rows(
+        "SELECT g.name FROM thing_group_members AS m JOIN thing_groups AS g ON g.id = m.thing_group"
+    )
     found = {"type": thing["thingTypeName"], "attributes": thing["attributes"], "groups": {row[0] for row in members}}
     assert found == WAS | (expected if isinstance(expected, dict) else {})
     effects = provisioning.effects()

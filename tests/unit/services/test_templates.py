@@ -10,6 +10,7 @@ import pytest
 from tests.world import ABROAD, OURS, THEIRS, pages
 from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, InvalidTemplate, LimitExceeded, NotFound
 from thingmint.domain.templates import CERTIFICATE_ID, Kind
+from thingmint.services.doorkeeping import Doorkeeping
 from thingmint.services.hooks import Hook
 from thingmint.services.templates import compile_template, get_template
 
@@ -315,6 +316,17 @@ async def test_a_token_is_good_for_its_own_list_only(world: World) -> None:
             await world.aws("ListProvisioningTemplateVersions", templateName=name, nextToken=token)
 
 
+async def is_claim(world: World, fingerprint: str) -> bool:
+    """Whether a device that shows it is let in for provisioning."""
+    passports = [
+        (await Doorkeeping(world.store).look_up(fingerprint, scope, thing_name="x", now=world.clock())).passport
+        for scope in (OURS, None)  # whether or not it names the account's host
+    ]
+    found = {passport is not None and passport.claim is not None for passport in passports}
+    assert len(found) == 1
+    return found.pop()
+
+
 async def test_deleting_takes_versions_tags_and_claims_along(world: World) -> None:
     tags = [{"Key": "a", "Value": "1"}]
     for scope, name in ((OURS, "lamps"), (OURS, "lamps2"), (THEIRS, "lamps")):
@@ -326,8 +338,11 @@ async def test_deleting_takes_versions_tags_and_claims_along(world: World) -> No
     world.audit_resources()
     await world.aws("DeleteProvisioningTemplate", **LAMPS)
     assert world.audit_resources() == ["provisioningtemplate/lamps"]
-    assert await world.published() == [("certificate", claim)]  # each gateway closes the claim's connections
-    assert await world.rows("SELECT fingerprint FROM provisioning_claims") == [(other,)]
+    assert await world.published() == [("template", "lamps")]  # each gateway closes its claims' connections
+    assert [await is_claim(world, each) for each in (claim, other)] == [False, True]
+    await create(world, templateName="lamps")
+    assert not await is_claim(world, claim), "it is of no later template of the name"
+    await world.aws("DeleteProvisioningTemplate", **LAMPS)
     for table in ("tags", "provisioning_template_versions", "provisioning_templates"):
         assert await world.count(table) == 2
     with pytest.raises(NotFound):

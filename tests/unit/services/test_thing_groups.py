@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.world import ABROAD, OURS, THEIRS, pages
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, NotFound, VersionConflict
+from thingmint.services.doorkeeping import Doorkeeping
+from thingmint.services.jobs import JobRunner
+from thingmint.store.bounded_delete import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -215,6 +219,106 @@ async def test_deleting_a_group_that_does_not_exist_changes_nothing(world: World
     await world.aws("DeleteThingGroup", thingGroupName="g")
     await world.aws("DeleteThingGroup", thingGroupName="g", expectedVersion=9)
     assert await world.unchanged()
+
+
+async def many_members(world: World, group: str, count: int) -> None:
+    """Things t0, t1 and so on, written as an importer would."""
+    ((id,),) = await world.rows("SELECT id FROM thing_groups WHERE account = $1 AND name = $2", OURS.account, group)
+    things = [(*OURS, f"t{number}") for number in range(count)]
+
+    async def body(tx: Transaction) -> None:
+        await tx.execute_many(
+            "INSERT INTO things (account, region, name, id, attributes, version, created_at) "
+            "VALUES ($1, $2, $3, $3, '{}', 1, 0)",
+            things,
+        )
+        await tx.execute_many(
+            "INSERT INTO thing_group_members (account, region, thing, thing_group, added_at) "
+            "VALUES ($1, $2, $3, $4, 0)",
+            [(*thing, id) for thing in things],
+        )
+
+    await world.write(body)
+
+
+async def run_jobs(world: World) -> None:
+    await JobRunner(world.store, world.clock).run_due()
+
+
+async def test_a_deleted_group_of_many_members_is_gone_at_once_and_its_members_step_by_step(world: World) -> None:
+    await group(world, "g")
+    await many_members(world, "g", 2 * STEP + 1)
+    statement = {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": statement})
+    await world.aws("CreatePolicy", policyName="p", policyDocument=document)
+    await world.aws("AttachPolicy", policyName="p", target=f"{ARN}thinggroup/g")
+    fingerprint = await world.certificate()
+    principal = f"{ARN}cert/{fingerprint}"
+    thing = f"t{2 * STEP}"  # one of the last
+    await world.aws("AttachThingPrincipal", thingName=thing, principal=principal)
+
+    async def policies() -> list[str]:
+        found = await Doorkeeping(world.store).look_up(fingerprint, OURS, thing_name=thing, now=world.clock())
+        passport = found.passport
+        assert passport is not None
+        return [policy.name for policy in passport.policies]
+
+    assert (await policies(), await groups_of(world, thing)) == (["p"], ["g"])
+    await world.aws("DeleteThingGroup", thingGroupName="g")
+    assert await world.count("thing_group_members") == STEP + 1
+
+    async def nobody_is_a_member() -> None:
+        assert await policies() == []
+        assert await groups_of(world, thing) == []
+        inherited = await world.aws("ListAttachedPolicies", target=principal, recursive=True)
+        assert inherited["policies"] == []
+
+    await nobody_is_a_member()
+    await group(world, "g")
+    await world.aws("AttachPolicy", policyName="p", target=f"{ARN}thinggroup/g")
+    await nobody_is_a_member()
+    assert await members_of(world, "g") == []
+    await world.aws("AddThingToThingGroup", thingGroupName="g", thingName=thing)
+    assert (await policies(), await members_of(world, "g")) == (["p"], [thing])
+    await run_jobs(world)
+    assert (await policies(), await members_of(world, "g")) == (["p"], [thing])
+    assert await world.count("thing_group_members") == 1
+    assert await world.count("jobs") == 0
+
+
+async def test_things_of_a_deleted_group_can_be_deleted_and_join_ten_others(world: World) -> None:
+    await group(world, "g")
+    await many_members(world, "g", STEP + 2)
+    await world.aws("DeleteThingGroup", thingGroupName="g")
+    left = [thing for (thing,) in await world.rows("SELECT thing FROM thing_group_members")]
+    await groups(world, *((f"g{number}", None) for number in range(10)))
+    await world.aws(
+        "UpdateThingGroupsForThing", thingName=left[0], thingGroupsToAdd=[f"g{number}" for number in range(10)]
+    )
+    await world.aws("DeleteThing", thingName=left[1])
+    await run_jobs(world)
+    assert len(await groups_of(world, left[0])) == 10
+
+
+async def test_a_job_removes_the_members_of_its_own_group_and_account_only(world: World) -> None:
+    await groups(world, ("g", None), ("h", None))
+    await group(world, "g", scope=THEIRS)
+    await many_members(world, "g", STEP + 1)
+    await member(world, "mine", "h")
+    await member(world, "theirs", "g", scope=THEIRS)
+    await world.aws("DeleteThingGroup", thingGroupName="g")
+    await run_jobs(world)
+    assert sorted(await world.rows("SELECT thing FROM thing_group_members")) == [("mine",), ("theirs",)]
+
+
+async def test_deleting_a_group_of_many_members_costs_no_more_than_a_step(world: World) -> None:
+    """Changes are bounded by STEP, whatever the group has."""
+    await group(world, "g")
+    await many_members(world, "g", 4 * STEP)
+    before = await world.count("thing_group_members")
+    await world.aws("DeleteThingGroup", thingGroupName="g")
+    assert before - await world.count("thing_group_members") == STEP
+    assert await world.published() == [("thinggroup", "g")]
 
 
 async def test_a_group_of_a_deleted_ones_name_begins_with_nothing(world: World) -> None:

@@ -94,3 +94,49 @@ async def test_there_is_nothing_left_of_the_old_form(database: Path) -> None:
     assert not tables & {"access_keys", "api_tokens", "authorized_keys"}
     assert "permissions" not in columns
     assert broken == []
+
+
+def at_version(path: Path, version: int) -> sqlite3.Connection:
+    """A database as that version of the schema left it, without a row."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(HISTORY_TABLE)
+    for migration in migrations():
+        if migration.version <= version:
+            for statement in migration.statements:
+                connection.execute(statement)
+            row = (migration.version, migration.name, migration.sha256)
+            connection.execute("INSERT INTO schema_migrations (version, name, sha256) VALUES (?, ?, ?)", row)
+    return connection
+
+
+async def test_members_claims_and_bindings_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "thingmint.db"
+    template = f"'{ACCOUNT}', 'r', 'p', 'JITP', NULL, 1, 'arn', NULL, NULL, 1, 1, 1, 1"
+    with contextlib.closing(at_version(path, 7)) as connection:
+        for statement in (
+            f"INSERT INTO accounts VALUES ('{ACCOUNT}', 'default', 1)",
+            f"INSERT INTO things VALUES ('{ACCOUNT}', 'r', 't', 'id', NULL, '{{}}', 1, 1)",
+            f"INSERT INTO thing_groups VALUES ('{ACCOUNT}', 'r', 'g', 'g-id', NULL, 'g', NULL, '{{}}', 1, 1)",
+            f"INSERT INTO thing_group_members VALUES ('{ACCOUNT}', 'r', 'g', 't', 7)",
+            f"INSERT INTO provisioning_templates VALUES ({template})",
+            f"INSERT INTO provisioning_claims VALUES ('{ACCOUNT}', 'r', 'c', 'p', 9, 1)",
+            *(f"INSERT INTO certificates VALUES ('{name}', x'', 1, 2)" for name in "ab"),
+            *(
+                f"INSERT INTO registrations VALUES ('{ACCOUNT}', 'r', '{name}', 'ACTIVE', 'DEFAULT', 'csr', 1, 1, "
+                "'g', 1, NULL, NULL)"
+                for name in "ab"
+            ),
+            f"INSERT INTO bindings VALUES ('{ACCOUNT}', 'r', 'a', 'device', 'd', NULL, 1, 1)",
+            f"INSERT INTO bindings VALUES ('{ACCOUNT}', 'r', 'b', 'device', 'd', NULL, 0, 1)",
+        ):
+            connection.execute(statement)
+    await SQLiteStore(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT thing_group, thing, added_at FROM thing_group_members").fetchall() == [
+            ("g-id", "t", 7)
+        ]
+        claims = "SELECT c.fingerprint FROM provisioning_claims AS c JOIN provisioning_templates AS t "
+        assert connection.execute(f"{claims} ON t.generation = c.template_generation").fetchall() == [("c",)]
+        made = "SELECT fingerprint, made_by_binding, deactivated_by FROM registrations ORDER BY fingerprint"
+        assert connection.execute(made).fetchall() == [("a", 1, None), ("b", 0, None)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []

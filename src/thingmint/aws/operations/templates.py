@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.aws.operations.attributes import new_tags
 from thingmint.aws.operations.declaring import Members, Result, cursor, reads, writes
 from thingmint.domain.errors import Invalid
+from thingmint.domain.ids import new_uuid
 from thingmint.domain.templates import Kind, parse_template
 from thingmint.services.certificates import NewCertificate, discard, issue_with_keys
 from thingmint.services.claims import create_claim
@@ -46,7 +47,9 @@ _FIELDS = {
 async def _new_template(change: Change, members: Members) -> _NewTemplate:
     fields, tags, kind = _fields(members), new_tags(members), Kind(members.get("type", Kind.FLEET))
     name, now = members["templateName"], change.now
-    template = ProvisioningTemplate(change.scope, name, kind, created_at=now, modified_at=now, **fields)
+    template = ProvisioningTemplate(
+        change.scope, name, kind, created_at=now, modified_at=now, generation=new_uuid(), **fields
+    )
     check_template(template, members["templateBody"])
     return template, tags
 
@@ -141,7 +144,7 @@ async def create_claim_(
 ) -> Result:
     certificate, keys = new.certificate, new.keys
     assert keys is not None, "it was made with keys"
-    await create_claim(tx, change, template.name, certificate)
+    await create_claim(tx, change, template.name, template.generation, certificate)
     return {
         "certificateId": certificate.fingerprint,
         "certificatePem": certificate.pem,

@@ -15,7 +15,7 @@ WITH RECURSIVE lineage (name, parent) AS (
     FROM thing_principals AS p CROSS JOIN thing_group_members AS m CROSS JOIN thing_groups AS g
     WHERE $3 = 'cert' AND p.account = $1 AND p.region = $2 AND p.fingerprint = $4
         AND m.account = $1 AND m.region = $2 AND m.thing = p.thing
-        AND g.account = $1 AND g.region = $2 AND g.name = m.thing_group
+        AND g.account = $1 AND g.region = $2 AND g.id = m.thing_group
     UNION
     SELECT g.name, g.parent
     FROM thing_groups AS g
@@ -42,7 +42,7 @@ WHERE p.account = $1 AND p.region = $2 AND p.name = attached.policy
 WITH RECURSIVE lineage (name, parent) AS (
     SELECT g.name, g.parent
     FROM thing_group_members AS m
-    JOIN thing_groups AS g ON g.account = $1 AND g.region = $2 AND g.name = m.thing_group
+    JOIN thing_groups AS g ON g.account = $1 AND g.region = $2 AND g.id = m.thing_group
     WHERE m.account = $1 AND m.region = $2 AND m.thing = $4
     UNION
     SELECT g.name, g.parent

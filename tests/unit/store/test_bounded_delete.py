@@ -1,0 +1,60 @@
+"""Rows are deleted a bounded number at a time, and only those that are meant."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import thingmint
+from thingmint.store.bounded_delete import STEP, BoundedDelete
+
+if TYPE_CHECKING:
+    from tests.world import World
+
+_OLD = BoundedDelete("outbox", ("id",), "created_at < $1")
+
+
+@pytest.mark.parametrize("old", [0, 1, STEP - 1, STEP, STEP + 1, 2 * STEP])
+async def test_all_are_deleted_in_steps(world: World, old: int) -> None:
+    rows = [(f"{number}", "a", "r", "thing", "t", 0 if number < old else 9) for number in range(old + 3)]
+    columns = "(id, account, region, kind, name, created_at)"
+    await world.write(lambda tx: tx.execute_many(f"INSERT INTO outbox {columns} VALUES ($1, $2, $3, $4, $5, $6)", rows))
+    before = world.store.changes
+    await _OLD.run(world.store, 9)
+    assert await world.rows("SELECT DISTINCT created_at FROM outbox") == [(9,)]
+    assert world.store.changes is not None
+    assert before is not None
+    assert world.store.changes - before == -(-old // STEP)
+
+
+# Tables of which one thing has few rows, by a rule that says how many. Everything else goes through BoundedDelete.
+_FEW = {
+    "account_settings": "one row",
+    "ca_certificates": "one row",
+    "ca_owners": "one row, or those of one key in accounts that have deleted it",
+    "certificates": "one row",
+    "credentials": "10 of each kind, and sessions",
+    "device_policy_attachments": "10 policies of a target",
+    "device_policy_versions": "5 of a policy",
+    "policy_attachments": "20 of a principal",
+    "provisioning_template_versions": "5 of a template",
+    "tags": "50 of a resource",
+    "thing_attributes": "50 of a thing",
+    "thing_group_members": "10 groups of a thing",
+    "usage": "one row",
+}
+
+
+def test_no_statement_deletes_rows_without_a_bound() -> None:
+    """Text of the source: a DELETE that is neither a Table's nor a BoundedDelete's names a table of the list above."""
+    source = Path(thingmint.__file__).parent
+    found = {
+        table
+        for file in source.rglob("*.py")
+        for table in re.findall(r"DELETE FROM (\w+)", file.read_text())
+        if file.name not in ("table.py", "bounded_delete.py", "sqlite.py")
+    }
+    assert found - {"audit_checkpoints", "audit_records"} == set(_FEW)
