@@ -167,6 +167,20 @@ def test_nothing_is_left_of_a_template_that_fails(fleet: Fleet, device: Device) 
     assert device.register(good, made["certificateOwnershipToken"], SerialNumber=number)[0]
 
 
+@pytest.mark.parametrize("hostile", ['x"},{"Action":"iot:*","Resource":"*"},{"a":"', "*", "${iot:ClientId}"])
+def test_a_parameter_is_no_part_of_a_policys_text(fleet: Fleet, device: Device, hostile: str) -> None:
+    body = json.loads(template())
+    topic = "arn:aws:iot:us-east-1:1:topic/${SerialNumber}"
+    body["Resources"]["policy"]["Properties"] = {"PolicyDocument": {"Fn::Sub": document(allow("iot:Publish", topic))}}
+    name, made = fleet.new_template(json.dumps(body)), device.certificate()
+    policies = fleet.iot.list_policies(pageSize=250)["policies"]
+    told = refusing(device, name, made["certificateOwnershipToken"], SerialNumber=hostile)
+    assert told == (400, "InvalidParameters", "Parameter SerialNumber cannot be used in a policy")
+    assert fleet.status(made["certificateId"]) == "PENDING_ACTIVATION"
+    assert fleet.iot.list_policies(pageSize=250)["policies"] == policies
+    assert device.register(name, made["certificateOwnershipToken"], SerialNumber=serial())[0]
+
+
 def test_what_a_role_lacks_is_told_to_the_operator_only(fleet: Fleet, device: Device) -> None:
     number, role, lacking = serial(), f"r-{serial()}", "AttachThingPrincipal"
     fleet.operator.ask("role.create", name=role, trust_policy=TRUST)

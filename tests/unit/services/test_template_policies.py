@@ -29,11 +29,11 @@ HOSTILE = (
 
 
 def with_policy(parameter: str, **certificate: Any) -> str:
-    """A template that makes a thing and a policy in whose text the parameter is."""
+    """A template that makes a thing of that name, and a policy in whose text the parameter is."""
     topic = f"arn:aws:iot:us-east-1:1:topic/${{{parameter}}}/x"
     statement = {"Effect": "Allow", "Action": "iot:Publish", "Resource": topic}
     document = {"Fn::Sub": json.dumps({"Version": "2012-10-17", "Statement": [statement]})}
-    template = json.loads(body(Properties={"ThingName": "lamp"}))
+    template = json.loads(body(Properties={"ThingName": {"Ref": parameter}}))
     template["Parameters"][parameter] = {"Type": "String"}
     template["Resources"]["policy"] = {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": document}}
     if certificate:
@@ -55,9 +55,9 @@ async def test_register_thing_over_rest(world: World) -> None:
         told = aws_error_of(refused.value, OURS)
         assert told.code == "InvalidRequestException"
         assert told.message == "Parameter SerialNumber cannot be used in a policy"
-    await world.aws("RegisterThing", templateBody=template, parameters={"SerialNumber": 'SN "0042"\\'})
+    await world.aws("RegisterThing", templateBody=template, parameters={"SerialNumber": "SN-0042"})
     ((text,),) = await world.rows("SELECT document FROM device_policy_versions")
-    assert json.loads(text)["Statement"][0]["Resource"] == 'arn:aws:iot:us-east-1:1:topic/SN "0042"\\/x'
+    assert json.loads(text)["Statement"][0]["Resource"] == "arn:aws:iot:us-east-1:1:topic/SN-0042/x"
 
 
 @pytest.mark.parametrize("by_hook", [False, True])

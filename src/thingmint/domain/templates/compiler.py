@@ -11,7 +11,7 @@ from thingmint.domain.templates.documents import entries, inside, is_storable, l
 from thingmint.domain.templates.expressions import texts_of
 from thingmint.domain.templates.functions import read_literal, read_text
 from thingmint.domain.templates.plan import CertificatePlan, Plan, PolicyPlan, ThingPlan
-from thingmint.domain.templates.resources import CertificateResource, ThingResource, read_resource
+from thingmint.domain.templates.resources import CertificateResource, PolicyResource, ThingResource, read_resource
 from thingmint.domain.templates.subjects import PSEUDO_PREFIX
 from thingmint.domain.templates.values import authored, from_parameter
 
@@ -216,5 +216,6 @@ def _in_order(resources: Mapping[str, Resource], parameters: Mapping[str, Any]) 
             raise InvalidTemplate("Resources must not depend on each other in a circle")
         for logical_id in ready:
             del waiting[logical_id]
-        order += [resources[logical_id] for logical_id in ready]
+        # Policies first: what may not be used in one is refused as such, even where it is no thing's name either.
+        order += sorted((resources[one] for one in ready), key=lambda one: not isinstance(one, PolicyResource))
     return tuple(order)
