@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from thingmint.access.administration.policies import list_attached, ready_made
 from thingmint.access.administration.principals import find_first_user, find_principal, principal_arn
 from thingmint.access.audit import AuditedStore
 from thingmint.access.callers import Caller
-from thingmint.domain.errors import Unauthenticated, Unavailable
+from thingmint.domain.errors import Invalid, Unauthenticated, Unavailable
 from thingmint.domain.policies import Kind
 from thingmint.services.compiled_policies import POLICIES
 from thingmint.store.bounded_delete import BoundedDelete
@@ -195,8 +196,9 @@ class Directory:
             self._known_at = changes
 
     async def _look_up(self, id: str, refusal: str) -> _Known:
-        known_at = self._known_at
-        found = await self._store.read(lambda tx: _find(tx, id))
+        known_at, found = self._known_at, None
+        with contextlib.suppress(Invalid):  # an id with a character that no store keeps is none
+            found = await self._store.read(lambda tx: _find(tx, id))
         if found is None:
             raise Unauthenticated("unknown", refusal)
         principal, kind, secret, token_sha256, expires_at = found
