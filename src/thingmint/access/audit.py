@@ -109,6 +109,8 @@ def _record(context: RequestContext, outcome: Outcome, now: datetime, **further:
     record = {"time": _text(now), **_facts(context, outcome), **further}
     if context.parameters and not outcome.code:
         record["parameters"] = context.parameters
+    if outcome.explain is not None:
+        record["closest"] = outcome.explain()
     return orjson.dumps(record).decode()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.domain.ids import new_uuid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from thingmint.access.callers import Caller
@@ -66,8 +66,9 @@ class Outcome:
 
     ``status`` and ``code`` (of an error) are the API's. ``resource`` is what was authorized last. ``caller`` is there
     if only the operation itself found out who called, as one that issues a token does. ``details`` are what the audit
-    record tells besides. ``recorded``: it was written already, in the transaction of the change. ``throttled``: the
-    caller is not known, and the address fails too often, so the log counts such requests.
+    record tells besides, and ``explain`` gives the statements that came closest to allowing what was refused, for the
+    record of the first refusal of its kind. ``recorded``: it was written already, in the transaction of the change.
+    ``throttled``: the caller is not known, and the address fails too often, so the log counts such requests.
     """
 
     status: int = 0
@@ -75,5 +76,6 @@ class Outcome:
     resource: str | None = None
     caller: Caller | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    explain: Callable[[], Sequence[str]] | None = None
     recorded: bool = False
     throttled: bool = False

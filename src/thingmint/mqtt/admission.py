@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """``why``, ``findings`` and ``facts`` are for the operator; the device learns ``reason`` at most.
+    """``why``, ``explain`` and ``facts`` are for the operator; the device learns ``reason`` at most.
 
     ``caller`` is who it was, if that could be established.
     """
 
     reason: Reason
     why: str
-    findings: Sequence[str] = ()
+    explain: Callable[[], Sequence[str]] = tuple
     caller: Caller | None = None
     silent: bool = False
     """Close without any answer, whatever the version (just-in-time registration does)."""

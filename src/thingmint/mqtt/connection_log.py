@@ -3,6 +3,7 @@ and connections in the audit trail too, with what would have allowed what was re
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING
 
@@ -69,17 +70,22 @@ class ConnectionLog:
         action: str,
         resource: str | None,
         why: str,
-        findings: Sequence[str] = (),
+        explain: Callable[[], Sequence[str]] = tuple,
         facts: Mapping[str, object] | None = None,
     ) -> None:
-        """``action`` without ``iot:``; ``findings`` are what denied it, or what would have allowed it.
+        """``action`` without ``iot:``; ``explain`` tells what denied it, or what would have allowed it.
 
         ``facts`` are told besides, in the log and in the audit record; without a caller they name a certificate that
         is registered, but not where a device belongs that names no host.
         """
-        facts = facts or {}
-        details = {"reason": why, "closest": list(findings), **facts}
-        outcome = Outcome(status=_NOT_AUTHORIZED, code="NotAuthorized", resource=resource, details=details)
+        facts, explain = facts or {}, functools.cache(explain)  # for the record and the log, if this is not repeated
+        outcome = Outcome(
+            status=_NOT_AUTHORIZED,
+            code="NotAuthorized",
+            resource=resource,
+            details={"reason": why, **facts},
+            explain=explain,
+        )
         first = self._record(context_of(peer, caller, action, self.now()), outcome)
         if caller is None and facts:
             self.refusals.note("host_name_needed", str(facts["certificate"]), why)
@@ -87,7 +93,7 @@ class ConnectionLog:
             self.refusals.note("a stranger was refused", source_of(peer.address), why)
         elif first:
             who = {**_who(peer, caller), **facts}
-            _log.warning("refused", action=f"iot:{action}", resource=resource, why=why, closest=findings, **who)
+            _log.warning("refused", action=f"iot:{action}", resource=resource, why=why, closest=explain(), **who)
 
     def provisioned(self, context: RequestContext, outcome: Outcome, **facts: object) -> None:
         """A request on a provisioning topic that was answered, in whichever way."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -269,7 +270,7 @@ class DeviceConnection(Intake):
         if caller is not None:
             resource = f"arn:aws:iot:{caller.regions[0]}:{caller.account}:{resource}"
         self._services.connection_log.refused(
-            self._peer, caller, "Connect", resource, refused.why, refused.findings, refused.facts
+            self._peer, caller, "Connect", resource, refused.why, refused.explain, refused.facts
         )
 
     def _fail(self, reason: Reason, why: str) -> None:
@@ -327,8 +328,8 @@ def _let_connect(admitted: Admitted, client_id: str, purposes: tuple[str, ...]) 
     if rights.allows("Connect", client_id, context):
         return admitted
     why = rights.why("Connect", client_id, context)
-    findings = rights.explanation("Connect", client_id, context)
-    return Refused(Reason.NOT_AUTHORIZED, why, findings, admitted.caller, facts=admitted.facts)
+    explain = partial(rights.explanation, "Connect", client_id, context)
+    return Refused(Reason.NOT_AUTHORIZED, why, explain, admitted.caller, facts=admitted.facts)
 
 
 def _will_of(packet: Connect, expiry: int) -> Will | None:

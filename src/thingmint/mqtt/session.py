@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from thingmint.mqtt.broker.interface import Message, Subscription
@@ -11,7 +12,7 @@ from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.provisioning import provisioning_request
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from thingmint.mqtt.admission import Admitted
     from thingmint.mqtt.broker.interface import Link
@@ -212,7 +213,7 @@ class Session:
 
     def _may_publish(self, topic: str, *, retain: bool) -> bool:
         if topic[0] == "$" and (topic.startswith(_EVENTS) or not topic.startswith(_RESERVED)):
-            self._refused("Publish", topic, "the topic is reserved for the service itself", ())
+            self._refused("Publish", topic, "the topic is reserved for the service itself", tuple)
             return False
         return self._may("Publish", topic) and (not retain or self._may("RetainPublish", topic))
 
@@ -261,12 +262,12 @@ class Session:
 
     def _tell(self, action: Action, name: str) -> None:
         rights = self.admitted.rights
-        self._refused(action, name, rights.why(action, name), rights.explanation(action, name))
+        self._refused(action, name, rights.why(action, name), partial(rights.explanation, action, name))
 
-    def _refused(self, action: Action, name: str, why: str, findings: Iterable[str]) -> None:
+    def _refused(self, action: Action, name: str, why: str, explain: Callable[[], Sequence[str]]) -> None:
         self._refusals += 1
         resource = self.admitted.rights.resource(action, name)
-        self._connection_log.refused(self._peer, self.admitted.caller, action, resource, why, list(findings))
+        self._connection_log.refused(self._peer, self.admitted.caller, action, resource, why, explain)
 
     def _warn(self, event: str, topic: str) -> None:
         caller = self.admitted.caller

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -194,7 +195,7 @@ class Wills:
                     action,
                     rights.resource(action, message.topic),
                     rights.why(action, message.topic),
-                    rights.explanation(action, message.topic),
+                    partial(rights.explanation, action, message.topic),
                 )
                 return
         published: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
