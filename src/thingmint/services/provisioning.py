@@ -67,14 +67,14 @@ async def look_up_thing(tx: Transaction, query: Query, request: ThingRequest) ->
         raise ProvisioningRefused("template", f"Template {name} is not of type {Kind.FLEET}.")
     if not template.enabled:
         raise ProvisioningRefused("template", f"Template {name} is not enabled.")
-    if template.hook_arn is not None and await _is_another_accounts(tx, query, template.hook_arn):
-        # At AWS the policy of the other account's function says so.
-        raise ProvisioningRefused("invocation", "Access denied while invoking Lambda function")
     if not request.token:
         raise ProvisioningRefused("token", "Certificate ownership token cannot be empty.")
     found = await find_current_token(tx, query, request.claim, request.token)
     if found is None:
         raise _invalid_token()
+    if template.hook_arn is not None and await _is_another_accounts(tx, query, template.hook_arn):
+        # At AWS the policy of the other account's function says so.
+        raise ProvisioningRefused("invocation", "Access denied while invoking Lambda function")
     return ThingToRegister(template, version, *found)
 
 

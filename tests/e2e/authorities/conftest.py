@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from tests.e2e.access.operator import Operator, keys_of
@@ -30,6 +31,14 @@ class Owner:
     endpoint: str
     devices: Devices
     operator: Operator
+    token: str
+
+    def native(self, path: str) -> Any:
+        """What the native API's GET answers."""
+        url = f"http://127.0.0.1:{self.operator.server.ports['http']}{path}"
+        answer = httpx.get(url, headers={"authorization": f"Bearer {self.token}"}).json()
+        assert answer["success"], answer
+        return answer["data"]
 
     def prove(self, issuer: Issuer, **further: Any) -> str:
         """Registers it as DEFAULT, ACTIVE and registering devices by itself; the id."""
@@ -88,7 +97,9 @@ def owners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Owner, Ow
             iot = stack.enter_context(contextlib.closing(iot_client(server, **keys_of(new))))
             number = new["account"]
             endpoint = f"{number}.iot.example.org"
-            found.append(Owner(iot, number, endpoint, Devices(server, endpoint, folder), Operator(server, number)))
+            found.append(
+                Owner(iot, number, endpoint, Devices(server, endpoint, folder), Operator(server, number), new["token"])
+            )
         yield found[0], found[1]
         log = server.output.read_text(errors="replace")
         assert "Traceback" not in log

@@ -273,6 +273,8 @@ def test_devices_go_on_after_the_end_of_their_ca(owner: Owner, how: str) -> None
     assert devices.connect(identity) == REFUSED
     refused = owner.log(identity.fingerprint, "refused")[-1]
     assert (refused["ca_status"], refused["ca_status_gates_devices"]) == (how, False)
+    told = owner.native(f"/v1/certificates/{identity.fingerprint}")["ca"]
+    assert (told["id"], told["status"], told["gates_devices"]) == (issuer.fingerprint, how, False)
 
 
 @ENDED
@@ -287,6 +289,7 @@ def test_open_connections_follow_their_ca_where_the_account_says_so(owner: Owner
         assert devices.connect(identity) == REFUSED
         refused = owner.log(identity.fingerprint, "refused")[-1]
         assert (refused["ca_status"], refused["ca_status_gates_devices"]) == (how, True)
+        assert owner.native(f"/v1/certificates/{identity.fingerprint}")["ca"]["gates_devices"] is True
         assert not closed_within(other_sock, 0.5)
     assert owner.status(identity.fingerprint) == "ACTIVE"
     if how == "DELETED":

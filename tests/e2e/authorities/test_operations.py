@@ -178,6 +178,37 @@ def test_handing_a_role_over_takes_a_right(owner: Owner) -> None:
         iot.update_ca_certificate(certificateId=ca, registrationConfig=config)
 
 
+def test_roles_of_another_account_cannot_be_handed_over(owner: Owner, other: Owner) -> None:
+    """By no call that takes one, whatever the caller's policies allow."""
+    iot, role = owner.iot, f"arn:aws:iam::{other.number}:role/provisions"
+    own = f"arn:aws:iam::{owner.number}:role/provisions"
+    name = f"t-{secrets.token_hex(4)}"
+    iot.create_provisioning_template(templateName=name, templateBody=JITP_BODY, provisioningRoleArn=own)
+    given = {"caCertificate": new_issuer().pem, "certificateMode": "SNI_ONLY"}
+    ca = iot.register_ca_certificate(**given)["certificateId"]
+    config = {"registrationConfig": {"templateBody": JITP_BODY, "roleArn": role}}
+    task = {"templateBody": JITP_BODY, "inputFileBucket": "bucket", "inputFileKey": "key", "roleArn": role}
+    for call, arguments in (
+        (
+            iot.create_provisioning_template,
+            {"templateName": "x", "templateBody": JITP_BODY, "provisioningRoleArn": role},
+        ),
+        (iot.update_provisioning_template, {"templateName": name, "provisioningRoleArn": role}),
+        (iot.register_ca_certificate, {"caCertificate": new_issuer().pem, "certificateMode": "SNI_ONLY", **config}),
+        (iot.update_ca_certificate, {"certificateId": ca, **config}),
+        (iot.create_role_alias, {"roleAlias": "alias", "roleArn": role}),
+        (iot.update_role_alias, {"roleAlias": "alias", "roleArn": role}),
+        (iot.start_thing_registration_task, task),
+    ):
+        assert refusal(call, **arguments) == (
+            403,
+            "AccessDeniedException",
+            "Cross-account pass role is not allowed.",
+        )
+    told = iot.describe_provisioning_template(templateName=name)
+    assert told["provisioningRoleArn"] == own
+
+
 def test_registering_leaves(owner: Owner) -> None:
     iot, issuer = owner.iot, new_issuer(f"Root {secrets.token_hex(4)}")
     ca = owner.prove(issuer, setAsActive=False)

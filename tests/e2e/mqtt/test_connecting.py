@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 import ssl
 import subprocess
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +16,21 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 
+from tests.e2e.conftest import iot_client
 from tests.e2e.material import fingerprint
-from tests.e2e.mqtt.conftest import ALLOW_ALL, new_name
+from tests.e2e.mqtt.conftest import ALLOW_ALL, Fleet, new_name
 from tests.e2e.mqtt.devices import Closed, Credential, credential, tls_context
 from tests.e2e.wire import exchange, until
 from tests.e2e.yandex.clients import Account, Cloud
 from thingmint.mqtt.protocol.packets import ConnAck, Connect
 from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.testing import ServerFailed, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.e2e.mqtt.conftest import Door, Fleet
+    from tests.e2e.mqtt.conftest import Door
     from tests.e2e.mqtt.devices import Device
 
 VERSIONS = [4, 5]
@@ -86,11 +90,7 @@ def test_the_current_status_counts_at_connect(mine: Fleet, status: str) -> None:
 
 
 def test_every_certificate_that_thingmint_issues(mine: Fleet) -> None:
-    issued = mine.iot.create_keys_and_certificate(setAsActive=True)
-    file = mine.folder / f"{secrets.token_hex(8)}.pem"
-    file.write_text(issued["keyPair"]["PrivateKey"] + issued["certificatePem"])
-    made = Credential(issued["certificateId"], issued["certificatePem"], file, issued["certificateArn"])
-    mine.attach(made, ALLOW_ALL)
+    made = issued(mine)
     assert let_in(mine, made)
     assert let_in(mine, made, endpoint="localhost")
 
@@ -229,6 +229,59 @@ def test_a_certificate_without_proof_needs_the_endpoint_of_its_account(door: Doo
     told = [line for line in door.server.output.read_text()[before:].splitlines() if made.fingerprint in line]
     assert "host_name_needed" in told[0]
     assert f"the device has to name a host (SNI): {other.endpoint} (account {other.account}" in told[0]
+
+
+def issued(fleet: Fleet) -> Credential:
+    """One that Thingmint made for the account."""
+    answer = fleet.iot.create_keys_and_certificate(setAsActive=True)
+    file = fleet.folder / f"{secrets.token_hex(8)}.pem"
+    file.write_text(answer["keyPair"]["PrivateKey"] + answer["certificatePem"])
+    made = Credential(answer["certificateId"], answer["certificatePem"], file, answer["certificateArn"])
+    fleet.attach(made, ALLOW_ALL)
+    return made
+
+
+@pytest.mark.parametrize("way", ["RegisterCertificateWithoutCA", "AddCertificate"])
+@pytest.mark.parametrize("proven", [True, False])
+def test_what_another_account_registers_changes_nothing(
+    door: Door, pins: dict[str, Pins], way: str, proven: bool
+) -> None:
+    """Neither for the account that a certificate was made for, nor for the default account."""
+    owner, taker = (door.other, pins["mine"]) if proven else (door.mine, pins["lax"])
+    made = issued(owner) if proven else owner.credential()
+    with owner.dial(made, endpoint="localhost") as device:
+        device.connect(new_name())
+        if way == "AddCertificate":
+            taker.bind(made)
+        else:
+            taker.fleet.register(made, ALLOW_ALL)
+        time.sleep(1.2)  # in which other processes would have heard of it, too
+        assert device.is_open
+    for endpoint in ("localhost", "127.0.0.1", owner.endpoint):
+        with owner.dial(made, endpoint=endpoint) as device:
+            device.connect(new_name())
+    assert {line["account"] for line in owner.log(made, "connected")} == {owner.account}
+    assert let_in(taker.fleet, made)
+    assert owner.log(made, "connected")[-1]["account"] == taker.fleet.account
+
+
+def test_a_default_account_has_to_exist(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ServerFailed, match="default-account: there is no account 999999999999"),
+        running_server(tmp_path / "data", environment={"THINGMINT_DEFAULT_ACCOUNT": "999999999999"}),
+    ):
+        pass
+
+
+def test_without_a_default_account_every_device_without_proof_has_to_name_a_host(tmp_path: Path) -> None:
+    with (
+        running_server(tmp_path / "data", environment={"THINGMINT_DEFAULT_ACCOUNT": "none"}) as server,
+        contextlib.closing(iot_client(server)) as iot,
+    ):
+        account = iot.create_thing(thingName="x")["thingArn"].split(":")[4]
+        fleet = Fleet(server, iot, account, "localhost", {}, tmp_path)
+        assert let_in(fleet, issued(fleet))
+        assert not let_in(fleet, fleet.credential())
 
 
 def test_an_endpoint_is_found_in_any_case(door: Door) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from thingmint.aws.authorization import ROLES, TARGETS, passed_role, request_context, resource_arns
+from thingmint.aws.authorization import ROLES, TARGETS, is_own_role, passed_role, request_context, resource_arns
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid
 from thingmint.domain.policies.actions import CONTROL_PLANE_ACTIONS
@@ -152,3 +152,20 @@ def test_condition_keys_are_taken_from_the_input(
 )
 def test_the_passed_role_is_the_inputs(operation: str, members: dict[str, Any], expected: str | None) -> None:
     assert passed_role(operation, members) == expected
+
+
+@pytest.mark.parametrize(
+    ("role", "expected"),
+    [
+        (f"arn:aws:iam::{OURS.account}:role/r", True),
+        ("arn:aws:iam::222222222222:role/r", False),
+        ("arn:aws:iam::222222222222:role/path/r", False),
+        ("arn:aws-cn:iam::222222222222:role/r", False),
+        ("arn:aws:iam:us-east-1:222222222222:role/r", False),
+        # No role's ARN, so other rules refuse it, or nothing can assume it.
+        ("arn:aws:iam::222222222222:user/u", True),
+        ("r", True),
+    ],
+)
+def test_a_role_of_another_account_is_known_by_its_arn(role: str, expected: bool) -> None:
+    assert is_own_role(role, OURS) is expected

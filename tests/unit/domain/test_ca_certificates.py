@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from tests.issuers import Issuer, fingerprint, key_usage, name, new_issuer, pem, rewritten
@@ -60,6 +60,20 @@ def test_certificates_that_may_not_sign_others_are_refused(
 ) -> None:
     with pytest.raises(InvalidCertificate, match=reason):
         parse_ca_certificate(issuer(*extensions, key=key).pem, "f", NOW)
+
+
+@pytest.mark.parametrize(("exponent", "taken"), [(3, True), (65537, True), (2**32 - 1, True), (2**32 + 1, False)])
+def test_an_rsa_exponent_of_choice_is_refused(exponent: int, taken: bool) -> None:
+    """With one, another key than the CA's own verifies what that signed."""
+    key = rsa.RSAPublicNumbers(exponent, vectors.rsa_key().public_key().public_numbers().n).public_key()
+    inner = vectors.inner_elements(ISSUER.certificate.public_bytes(Encoding.DER))
+    inner[6] = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    made = vectors.to_pem(vectors.with_elements(ISSUER.certificate.public_bytes(Encoding.DER), inner), "CERTIFICATE")
+    if taken:
+        parse_ca_certificate(made, "f", NOW)
+    else:
+        with pytest.raises(InvalidCertificate, match="an exponent of more than 32 bits"):
+            parse_ca_certificate(made, "f", NOW)
 
 
 def test_a_ca_certificate_of_version_1_is_refused() -> None:

@@ -36,6 +36,7 @@ from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.packets import Connect
+from thingmint.mqtt.rates import NO_RATES, RateLimit
 from thingmint.services.doorkeeping import Doorkeeping
 from thingmint.store.outbox import notices_since
 from thingmint.store.times import from_micros
@@ -243,8 +244,10 @@ class Session:
     """A connection with what it needs, but for a socket and a broker."""
 
     def __init__(self, accounts: Accounts, hub: Hub, der: bytes, name: str | None, default: str | None) -> None:
-        quiet = SimpleNamespace(**dict.fromkeys(("connected", "disconnected", "refused", "ended_early"), _nothing))
-        wills = SimpleNamespace(came_back=_nothing, leave=_nothing)
+        quiet = SimpleNamespace(
+            **dict.fromkeys(("connected", "disconnected", "refused", "ended_early", "warn"), _nothing)
+        )
+        wills = SimpleNamespace(came_back=_nothing, leave=_nothing, take=_nothing, forget=_nothing)
         services: Any = Services(
             admission=accounts.admission(default),
             broker=cast("Any", SimpleNamespace(open=_opened)),
@@ -254,6 +257,8 @@ class Session:
             connection_log=cast("Any", quiet),
             provisioning=None,
             limits=AWS_LIMITS,
+            rate_limit=RateLimit(NO_RATES),
+            slices=hub.slices,
             clock=accounts.world.clock,
         )
         self.device = DeviceConnection(services, Peer("192.0.2.7", 4711, fingerprint_of(der), der, sni=name))
@@ -263,8 +268,8 @@ class Session:
     async def connect(self) -> str | None:
         """The account that it is in."""
         self.device.data_received(encode(Connect(5, "c"), 5))
-        while self.device._busy is not None:
-            await asyncio.sleep(0)
+        if self.device._busy is not None:
+            await asyncio.wait([self.device._busy])
         return self.account
 
     @property
@@ -357,7 +362,7 @@ async def test_registering_just_in_time(accounts: Accounts) -> None:
         accounts.root = new_issuer(now=world.clock())
         for account, mode in cas.items():
             if mode == "DEFAULT":
-                await accounts.prove(account, **automatic)
+                await accounts.prove(account, allowAutoRegistration=True)
             elif mode == "SNI_ONLY":
                 given = {"caCertificate": accounts.root.pem, "certificateMode": mode, "setAsActive": True}
                 await world.aws("RegisterCACertificate", ACCOUNTS[account], **given, **automatic)

@@ -40,13 +40,14 @@ class Provisioning:
     overrides: dict[str, str] = field(default_factory=dict)
     refusal: DomainError | None = None
     thinking: float = 0.0  # minutes
+    expected_hook: str = LAMBDA
 
     def __post_init__(self) -> None:
         self.world.environment = replace(self.world.environment, hooks=self)  # type: ignore[arg-type]
 
     async def ask(self, hook: Hook, question: Mapping[str, object]) -> Mapping[str, str]:
         """In place of the hooks."""
-        assert hook.target_arn == LAMBDA
+        assert hook.target_arn == self.expected_hook
         self.asked.append(question)
         self.world.clock.advance(minutes=self.thinking)
         if self.refusal is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.services.provisioning_support import ASKING, CLAIM, ROLE, Provisioning, body
+from tests.unit.services.provisioning_support import ASKING, CLAIM, LAMBDA, ROLE, Provisioning, body
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.domain.errors import InvalidParameters, ProvisioningFailed, ProvisioningRefused
 from thingmint.domain.status import Status
@@ -239,6 +239,20 @@ async def test_a_hook_is_told_who_asks_for_what(provisioning: Provisioning) -> N
         "clientId": "device",
         "parameters": {"Site": "a"},
     }
+
+
+@pytest.mark.parametrize(("account", "asked"), [(THEIRS.account, False), ("999999999999", True)])
+async def test_no_hook_of_another_account_is_asked(provisioning: Provisioning, account: str, asked: bool) -> None:
+    """Its rules are none of ours. What AWS knew the account by may be another number, which is no account here."""
+    hook = {"preProvisioningHook": {"targetArn": LAMBDA.replace(OURS.account, account)}}
+    name = await provisioning.template(body(), **hook)
+    provisioning.expected_hook = LAMBDA.replace(OURS.account, account)
+    if asked:
+        await provisioning.register(name, await provisioning.token())
+    else:
+        with pytest.raises(ProvisioningRefused, match=r"^Access denied while invoking Lambda function$"):
+            await provisioning.register(name, await provisioning.token())
+    assert bool(provisioning.asked) is asked
 
 
 async def test_a_hook_overrides_parameters(provisioning: Provisioning) -> None:
