@@ -121,8 +121,6 @@ _CONNECTION_LIMITS: dict[Listener, Limits] = {
     "grpc": Limits(total=2048, per_address=1536, half_open=1000, half_open_per_address=750, reserve=256),
     "mqtt": Limits(),
 }
-
-
 LISTENERS = tuple(_CONNECTION_LIMITS)
 
 

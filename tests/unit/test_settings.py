@@ -15,6 +15,7 @@ from thingmint.http.memory import MIB
 from thingmint.mqtt.broker.names import RABBITMQ
 from thingmint.mqtt.broker.target import Login, Target
 from thingmint.mqtt.broker.upstream import Upstream
+from thingmint.mqtt.rates import NO_RATES, Rates
 from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.settings import (
     LISTENERS,
@@ -368,6 +369,29 @@ class TestQuotas:
     def test_variables_that_are_none(self, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
         monkeypatch.setenv(variable, "3")
         assert "is not a setting" in str(refused())
+
+
+class TestRates:
+    def test_aws_quotas_unless_limits_says_none(self) -> None:
+        assert load({}).rates_in_force() == load({"limits": "aws"}).rates_in_force() == Rates(100, 50, 524_288)
+        assert load({"limits": "none"}).rates_in_force() == NO_RATES
+
+    def test_each_can_be_set(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (folder / "thingmint.toml").write_text("[mqtt_rates]\npublishes = 500\n")
+        monkeypatch.setenv("THINGMINT_MQTT_RATES__SUBSCRIBES", "0")
+        assert load({}).rates_in_force() == Rates(500, None, 524_288)
+        assert load({"limits": "none"}).rates_in_force() == Rates(500, None, None)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("publish = 1", "mqtt_rates.publish: is not a setting; did you mean publishes?"),
+            ("publishes = -1", "mqtt-rates.publishes"),
+        ],
+    )
+    def test_what_is_wrong(self, folder: Path, text: str, message: str) -> None:
+        (folder / "thingmint.toml").write_text(f"[mqtt_rates]\n{text}\n")
+        assert str(refused()).startswith(message)
 
 
 class TestConnections:

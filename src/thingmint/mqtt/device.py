@@ -191,6 +191,7 @@ class DeviceConnection(Intake):
         services.wills.came_back(judged.scope, client_id, resumed=link.session_present)
         session.link = link
         self._session = session
+        self._release_unaccepted()
         # What the device sent behind its CONNECT is handled before anything that came later.
         self._waiting[:0] = self._mqtt.accept(self._loop.time(), session_present=link.session_present)
         self._flush_now()

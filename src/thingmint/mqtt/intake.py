@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _MAX_HELD = 16 * 1024  # bytes that wait for an event that takes time, before reading stops
 _MAX_UNREAD = 256 * 1024  # bytes of answers that the device does not take, before reading stops
 _TURN = 0.005  # seconds for the events of one device, before it is the others' turn
+_MAX_UNACCEPTED = 32 * 2**20  # bytes from all connections whose CONNECT was not accepted, while one of them holds more
+_FEW_UNACCEPTED = 4 * 1024  # than these
 _METERED = 1024  # bytes: a device that sends less at a time, and no messages, needs no meter
 
 _log = structlog.get_logger("thingmint.gateway")
@@ -46,6 +48,7 @@ class Intake(asyncio.Protocol):
         self._busy: asyncio.Task[None] | None = None
         self._meter: Meter | None = None
         self._throttled: asyncio.TimerHandle | None = None
+        self._unaccepted = 0  # bytes that came before CONNECT was accepted
         self._is_turn_due = False
         self._flushing = False
         self._ended = False
@@ -67,17 +70,20 @@ class Intake(asyncio.Protocol):
             return
         now = self._loop.time()
         if self._meter is not None or len(data) > _METERED:
-            self._metered().receive(len(data), now)
-        has_to_wait = self._is_occupied
-        if not self._is_connected:
-            self._waiting.extend(self._mqtt.receive(data, now))
-        else:
-            self._mqtt.hold(data)
-            if has_to_wait:
+            self._throttle(self._metered().receive(len(data), now))
+        if self._is_connected:
+            if self._is_occupied:
+                self._mqtt.hold(data)
                 self._read_or_wait()
                 return
+        elif not self._hold_unaccepted(len(data)):
+            self._fail(Reason.QUOTA_EXCEEDED, "connections that were not accepted hold too much memory")
+            return
         self._flushing = True  # at the end, whoever asks for it meanwhile
-        self._go_on()
+        self._waiting.extend(self._mqtt.receive(data, now))
+        self._pump()
+        self._flush_now()
+        self._read_or_wait()
 
     def flush(self) -> None:
         """Sends what the MQTT connection has to say, soon."""
@@ -97,33 +103,36 @@ class Intake(asyncio.Protocol):
         return is_waiting or self._busy is not None or self._throttled is not None
 
     def _go_on(self) -> None:
-        if not self._waiting and self._mqtt.has_more and self._busy is None and not self._is_throttled():
+        if not self._waiting and self._mqtt.has_more and self._busy is None and self._throttled is None:
             self._waiting.extend(self._mqtt.receive(b"", self._loop.time()))
         self._pump()
         self._flush_now()
         self._read_or_wait()
 
     def _pump(self) -> None:
-        ends = time.perf_counter() + _TURN
-        while self._waiting and self._busy is None and not self._ended and not self._is_throttled():
+        ends: float | None = None
+        while self._waiting and self._busy is None and self._throttled is None and not self._ended:
             event = self._waiting.pop(0)
             self._measure(event)
             work = self._handle(event)
             if work is not None:
                 self._busy = self._loop.create_task(self._wait_for(work))
-            if time.perf_counter() >= ends:
-                return
+            if self._waiting:  # nearly always it was the only one
+                now = time.perf_counter()
+                ends = ends or now + _TURN
+                if now >= ends:
+                    return
 
     def _read_or_wait(self) -> None:
         transport = self._transport
         if transport is None or self._ended:
             return
-        if transport.get_write_buffer_size() > _MAX_UNREAD or self._is_throttled():
+        if transport.get_write_buffer_size() > _MAX_UNREAD or self._throttled is not None:
             transport.pause_reading()
         elif self._busy is not None:
             if self._mqtt.held > _MAX_HELD:
                 transport.pause_reading()
-        elif self._is_occupied:
+        elif self._waiting or self._mqtt.has_more:
             transport.pause_reading()
             if not self._is_turn_due:
                 self._is_turn_due = True
@@ -153,31 +162,40 @@ class Intake(asyncio.Protocol):
                 self._go_on()
 
     def _measure(self, event: Event) -> None:
-        match event:
-            case Publish():
-                self._metered().publish(self._loop.time())
-            case SubscribeRequested() | UnsubscribeRequested():
-                self._metered().subscribe(self._loop.time())
+        if isinstance(event, Publish):
+            self._throttle(self._metered().publish(self._loop.time()))
+        elif isinstance(event, SubscribeRequested | UnsubscribeRequested):
+            self._throttle(self._metered().subscribe(self._loop.time()))
 
     def _metered(self) -> Meter:
         if self._meter is None:
             self._meter = Meter(self._rate_limit.rates)
         return self._meter
 
-    def _is_throttled(self) -> bool:
-        if self._throttled is None and self._meter is not None:
-            seconds = self._meter.excess(self._loop.time())
-            if seconds > 0:
-                self._rate_limit.exceeded += 1
-                self._throttled = self._loop.call_later(seconds, self._throttle_ended)
-        return self._throttled is not None
+    def _throttle(self, seconds: float) -> None:
+        if seconds > 0 and self._throttled is None:
+            self._rate_limit.exceeded += 1
+            self._throttled = self._loop.call_later(seconds, self._throttle_ended)
 
     def _throttle_ended(self) -> None:
         self._throttled = None
+        if self._meter is not None:
+            self._throttle(self._meter.excess(self._loop.time()))  # timers may be early
         self._take_turn()
+
+    def _hold_unaccepted(self, size: int) -> bool:
+        """Whether there is room. A certificate may be anyone's until CONNECT is accepted."""
+        self._unaccepted += size
+        self._rate_limit.unaccepted += size
+        return self._unaccepted <= _FEW_UNACCEPTED or self._rate_limit.unaccepted <= _MAX_UNACCEPTED
+
+    def _release_unaccepted(self) -> None:
+        self._rate_limit.unaccepted -= self._unaccepted
+        self._unaccepted = 0
 
     def _stop_intake(self) -> None:
         self._waiting.clear()
+        self._release_unaccepted()
         if self._throttled is not None:
             self._throttled.cancel()
 

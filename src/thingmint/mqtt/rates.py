@@ -24,11 +24,15 @@ NO_RATES = Rates(None, None, None)
 
 
 class RateLimit:
-    """Of all connections. ``exceeded`` counts the times that one was not read for a while."""
+    """Of all connections. ``exceeded`` counts the times that one was not read for a while.
+
+    ``unaccepted`` are the bytes that came from those whose CONNECT was not accepted yet.
+    """
 
     def __init__(self, rates: Rates) -> None:
         self.rates = rates
         self.exceeded = 0
+        self.unaccepted = 0
 
 
 class Meter:
@@ -43,17 +47,21 @@ class Meter:
         self._rates = rates
         self._publishes = self._subscribes = self._received = 0.0
 
-    def publish(self, now: float) -> None:
+    def publish(self, now: float) -> float:
+        """The excess, as of all of these."""
         if self._rates.publishes is not None:
             self._publishes = max(self._publishes, now) + 1 / self._rates.publishes
+        return self.excess(now)
 
-    def subscribe(self, now: float) -> None:
+    def subscribe(self, now: float) -> float:
         if self._rates.subscribes is not None:
             self._subscribes = max(self._subscribes, now) + 1 / self._rates.subscribes
+        return self.excess(now)
 
-    def receive(self, size: int, now: float) -> None:
+    def receive(self, size: int, now: float) -> float:
         if self._rates.received is not None:
             self._received = max(self._received, now) + size / self._rates.received
+        return self.excess(now)
 
     def excess(self, now: float) -> float:
         """For how many seconds nothing more is to be taken."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Literal
+import sys
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from thingmint.domain.policies import MAX_FINDINGS, Allow, Deny, Kind, Request, evaluate, explain
 from thingmint.services.compiled_policies import POLICIES
@@ -26,7 +27,9 @@ _RESOURCES: Mapping[Action, str] = {
     "Subscribe": "topicfilter",
 }
 
-_MAX_REMEMBERED = 512  # decisions of one connection
+_MAX_REMEMBERED = 64 * 1024  # bytes of memory for the decisions of one connection
+_MAX_REMEMBERED_BY_ALL = 64 * 2**20
+_REMEMBERED_OVERHEAD = 200  # bytes of a decision's places, besides the name
 _COSTLY_KEYS = {"time": ("aws:currenttime", "aws:epochtime"), "certificate": ("iot:certificate.",)}
 
 
@@ -43,9 +46,13 @@ def _mentioned(document: str) -> frozenset[str]:
 
 
 class Rights:
-    """Decisions are remembered, as a device does the same things for ever; not those that hang on the time."""
+    """Decisions are remembered, as a device does the same things for ever; not those that hang on the time.
 
-    __slots__ = ("_clock", "_context", "_policies", "_prefix", "_remembered", "_timeless")
+    ``remembered_by_all`` are the bytes that they take.
+    """
+
+    __slots__ = ("_clock", "_context", "_policies", "_prefix", "_remembered", "_size", "_timeless")
+    remembered_by_all: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -61,6 +68,11 @@ class Rights:
         self._clock = clock
         self._timeless = not mentions(documents, "time")
         self._remembered: dict[tuple[Action, str], Decision] = {}
+        self._size = 0
+
+    def __del__(self) -> None:
+        """A connection ends in many ways, and takes on new rights in others; all give back what it remembered."""
+        type(self).remembered_by_all -= getattr(self, "_size", 0)  # which one that could not be made has not
 
     def resource(self, action: Action, name: str) -> str:
         return f"{self._prefix}{_RESOURCES[action]}/{name}"
@@ -75,10 +87,19 @@ class Rights:
             return known
         decision = evaluate(self._policies, self._request(action, name, further))
         if further is None and self._timeless:
-            if len(self._remembered) >= _MAX_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key] = decision
+            self._remember(key, decision)
         return decision
+
+    def _remember(self, key: tuple[Action, str], decision: Decision) -> None:
+        size = sys.getsizeof(key[1]) + _REMEMBERED_OVERHEAD
+        if self._size + size > _MAX_REMEMBERED:
+            Rights.remembered_by_all -= self._size
+            self._size = 0
+            self._remembered.clear()
+        if Rights.remembered_by_all + size <= _MAX_REMEMBERED_BY_ALL:
+            Rights.remembered_by_all += size
+            self._size += size
+            self._remembered[key] = decision
 
     def explanation(self, action: Action, name: str, further: Mapping[str, ContextValue] | None = None) -> list[str]:
         """For the operator: what denied it, or which statements come closest to allowing it and what they lack."""

@@ -14,6 +14,7 @@ from thingmint.access.callers import Caller
 from thingmint.domain.arns import Scope
 from thingmint.domain.door import DoorSettings
 from thingmint.domain.errors import Throttled, Unavailable
+from thingmint.mqtt import intake
 from thingmint.mqtt.admission import Admitted, Refused
 from thingmint.mqtt.device import DeviceConnection, Services
 from thingmint.mqtt.hub import Hub
@@ -372,3 +373,21 @@ async def test_a_will_for_which_there_is_no_room() -> None:
     await setting.connect(will=Will("w", b"x"))
     assert setting.heard() == [ConnAck(Reason.QUOTA_EXCEEDED)]
     assert setting.broker.opened == 0
+
+
+async def test_what_comes_before_connect_is_bounded_for_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "_MAX_UNACCEPTED", 100_000)
+    setting = Setting()
+    setting.rate_limit.unaccepted = 95_000  # what others hold
+    part = encode(Connect(5, "c", will=Will("w", b"x" * 60_000)), 5)[:8_000]
+    setting.device.data_received(part[:4_000])
+    assert Reason.QUOTA_EXCEEDED not in [each.reason for each in setting.heard()]
+    setting.rate_limit.unaccepted += 5_000
+    setting.device.data_received(part[4_000:])
+    assert setting.transport.closed
+    assert setting.rate_limit.unaccepted == 100_000
+    other = Setting()
+    other.rate_limit.unaccepted = 200_000
+    await other.connect()  # a small one has room still
+    assert other.rate_limit.unaccepted == 200_000
+    assert other.broker.opened == 1

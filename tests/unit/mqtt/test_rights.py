@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import MalformedPolicy
+from thingmint.mqtt import rights as module
 from thingmint.mqtt.claims import claim_policy
 from thingmint.mqtt.rights import Rights, mentions
 
@@ -72,10 +74,22 @@ def test_what_only_one_request_has_is_not_remembered_for_others() -> None:
     assert not given.allows("Connect", "a")
 
 
-def test_many_topics_do_not_fill_memory() -> None:
+@pytest.mark.parametrize("size", [1, 250, 5_000])
+def test_many_topics_do_not_fill_memory(size: int) -> None:
+    before = Rights.remembered_by_all
     given = rights(allow("Publish", "topic/*"))
-    assert all(given.allows("Publish", f"t/{number}") for number in range(5000))
-    assert len(given._remembered) <= 512
+    assert all(given.allows("Publish", f"{number}" * size) for number in range(2_000))
+    assert sum(map(sys.getsizeof, (name for _, name in given._remembered))) <= 64 * 1024
+    assert 0 < Rights.remembered_by_all - before <= 64 * 1024
+    del given
+    assert Rights.remembered_by_all == before
+
+
+def test_all_connections_together_do_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_REMEMBERED_BY_ALL", Rights.remembered_by_all + 1_000)
+    several = [rights(allow("Publish", "topic/*")) for _ in range(100)]
+    assert all(given.allows("Publish", "t") for given in several)
+    assert sum(len(given._remembered) for given in several) == 4
 
 
 def test_the_operator_learns_what_would_have_allowed_it() -> None:

@@ -130,8 +130,11 @@ class Router:
             if message.retain and not self._retained.keep(message, expires_at(message, now), name):
                 answer = Reason.QUOTA_EXCEEDED
                 return
-            self._published += 1
             matching = self._filters.matching(message.topic)
+            if not matching:
+                answer = Reason.NO_MATCHING_SUBSCRIBERS if message.qos else Reason.SUCCESS
+                return
+            self._published += 1
             fan_out = self._fan_out = FanOut(message, self._published, matching, publisher, now)
             yield from fan_out.run()
             answer = fan_out.answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 
 _LINGER = 2.0  # seconds for the broker to close a connection that we are done with
+_TURN = 0.005  # seconds for what the broker sent, before it is the others' turn
 # DISCONNECT has no word for "unavailable" (MQTT 5, 3.14.2.1); to this one clients wait before they come back.
 _BROKER_GONE = Reason.SERVER_BUSY
 
@@ -46,6 +48,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reading = True
         self._writable = True
         self._processing = False
+        self._is_turn_due = False
         self._flushing = False
         self._uncongested: asyncio.Future[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
@@ -140,8 +143,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._processing = True
         try:
             events = self._client.receive(data)
+            ends = time.perf_counter() + _TURN
             while self._goes_on() and (event := next(events, None)) is not None:
                 self._handle(event)
+                if time.perf_counter() >= ends:
+                    self._go_on_later()
+                    break
         except ProtocolError as error:
             self._client.disconnect(error.reason)
             self._flush_now()
@@ -151,6 +158,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._read_if_wanted()
         self._wake()
         self._flush_now()
+
+    def _go_on_later(self) -> None:
+        if not self._is_turn_due:
+            self._is_turn_due = True
+            self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._is_turn_due = False
+        self._process(b"")
 
     def _goes_on(self) -> bool:
         return not self.opened.done() or (self._flowing and not self.ended and self._catch_up())
@@ -235,7 +251,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._uncongested = None
 
     def _read_if_wanted(self) -> None:
-        wanted = self.ended or not self.opened.done() or self._takes_more()
+        wanted = self.ended or not self.opened.done() or (self._takes_more() and not self._is_turn_due)
         if wanted != self._reading and self._transport is not None and not self._transport.is_closing():
             self._reading = wanted
             if wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from thingmint.mqtt.protocol import properties as tables
 from thingmint.mqtt.protocol.codes import ALLOWED, FROM_RETURN_CODE, SUBACK_3
@@ -34,10 +34,13 @@ from thingmint.mqtt.protocol.topics import is_topic_name
 from thingmint.mqtt.protocol.wire import PacketType, Reader, malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
 
     from thingmint.mqtt.protocol.packets import Version
 
+
+MAX_FILTERS: Final = 256
+"""Of one packet."""
 
 _PROTOCOL_NAMES = {"MQTT", "MQIsdp"}  # the latter is MQTT 3.1's
 
@@ -163,9 +166,16 @@ def _read_subscribe(reader: Reader, version: Version) -> Subscribe:
     requests = []
     while reader.left:
         requests.append(_read_request(reader, version))
+        _check_count(requests)
     if not requests:
         raise ProtocolError(Reason.PROTOCOL_ERROR, "a SUBSCRIBE without a filter")  # MQTT-3.8.3-2
     return Subscribe(packet_id, tuple(requests), **fields)
+
+
+def _check_count(filters: Sized) -> None:
+    """What a server has to say about each, it says of few; a packet has room for tens of thousands."""
+    if len(filters) > MAX_FILTERS:
+        raise ProtocolError(Reason.QUOTA_EXCEEDED, "a packet has too many filters")
 
 
 def _read_request(reader: Reader, version: Version) -> SubscriptionRequest:
@@ -205,6 +215,7 @@ def _read_unsubscribe(reader: Reader, version: Version) -> Unsubscribe:
     filters = []
     while reader.left:
         filters.append(reader.text())
+        _check_count(filters)
     if not filters:
         raise ProtocolError(Reason.PROTOCOL_ERROR, "an UNSUBSCRIBE without a filter")  # MQTT-3.10.3-2
     return Unsubscribe(packet_id, tuple(filters), **fields)

@@ -62,6 +62,7 @@ class ServerConnection:
     Once a Failed or Disconnected came out, or ``refuse`` or ``disconnect`` was called, the connection is over: send
     what ``outgoing`` has and close. Everything that is called after that does nothing.
 
+    ``has_more`` is whether packets are left that came with earlier data: ``receive`` nothing to get them.
     ``new_client_id`` names the clients that come without a name. ``connack_refusals``: clients of 3.1.1 are told of a
     refusal in CONNACK, where AWS IoT just closes.
     """
@@ -87,7 +88,7 @@ class ServerConnection:
         self._connect: Connect | None = None  # while it is judged
         self._is_lasting = False  # the session, by the client's wish
         self._assigned = False
-        self._has_more = False
+        self.has_more = False
         self._unanswered = _NONE  # QoS 1 messages of a client of MQTT 5
         self._inbound = _NO_ALIASES
 
@@ -115,11 +116,6 @@ class ServerConnection:
             self._deadline = now + self._silence
 
     @property
-    def has_more(self) -> bool:
-        """Whether packets are left that came with earlier data: ``receive`` nothing to get them."""
-        return self._has_more and self._state is _State.OPEN
-
-    @property
     def held(self) -> int:
         """Bytes that were received and not taken yet."""
         return self._decoder.held
@@ -128,7 +124,7 @@ class ServerConnection:
         """Keeps ``data`` for the next ``receive``."""
         if self._state is not _State.CLOSED:
             self._decoder.feed(data)
-            self._has_more = True
+            self.has_more = True
 
     def outgoing(self) -> bytes:
         """What is to be sent, given out once."""
@@ -240,7 +236,7 @@ class ServerConnection:
 
     def _take(self, packets: Iterable[Packet], now: float) -> list[Event]:
         events: list[Event] = []
-        self._has_more = False
+        self.has_more = False
         try:
             for number, packet in enumerate(packets, 1):
                 if self._state is _State.OPEN:
@@ -251,7 +247,7 @@ class ServerConnection:
                 if self._state is not _State.OPEN:
                     break
                 if number >= MAX_PACKETS:
-                    self._has_more = True
+                    self.has_more = True
                     break
         except ProtocolError as error:
             events.append(self._fail(error))
@@ -327,5 +323,6 @@ class ServerConnection:
         return Failed(error.reason, str(error))
 
     def _close(self) -> None:
+        self.has_more = False
         self._state = _State.CLOSED
         self._deadline = None

@@ -186,6 +186,10 @@ DISCONNECT: Final = Table(_EXPIRY, _REASON_STRING, _SERVER_REFERENCE, _USER)
 AUTH: Final = Table(*_AUTHENTICATION, _REASON_STRING, _USER)
 
 
+MAX_REPEATED: Final = 256
+"""User properties of one packet: each is written again to every subscriber."""
+
+
 def read_properties(reader: Reader, table: Table) -> dict[str, Any]:
     """The fields that are there, by name."""
     size = reader.varint()
@@ -200,7 +204,10 @@ def read_properties(reader: Reader, table: Table) -> dict[str, Any]:
             raise malformed("a property does not belong in this packet")  # 2.2.2.2
         value = property.read(part)
         if property.many:
-            fields.setdefault(property.name, []).append(value)
+            values = fields.setdefault(property.name, [])
+            values.append(value)
+            if len(values) > MAX_REPEATED:
+                raise ProtocolError(Reason.QUOTA_EXCEEDED, "a packet has too many user properties")
         elif property.name in fields:
             raise _protocol_error("a property stands twice")
         else:

@@ -460,3 +460,19 @@ async def test_retained_messages_that_no_subscription_is_to_get(version: Any) ->
     transport.say(Publish(f"{PREFIX}/w/a", b"", 0, True))
     await settle()
     assert collector.received[-1][0].topic == "w/a"
+
+
+async def test_what_a_broker_sends_at_once_is_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each message costs so much time here that one fills a turn."""
+    monkeypatch.setattr("thingmint.mqtt.broker.upstream_connection._TURN", -1)
+    link, transport, collector = await opened(FakeTarget())
+    link.resume()
+    messages = [Publish(f"{PREFIX}/a", str(number).encode(), 0) for number in range(10)]
+    link.data_received(b"".join(encode(each, 5) for each in messages))
+    for number in range(1, 11):
+        assert len(collector.received) == number
+        assert transport.reading is (number == 10 and not link._is_turn_due)
+        await asyncio.sleep(0)
+    await settle()
+    assert transport.reading
+    assert collector.payloads == [str(number).encode() for number in range(10)]
