@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from thingmint.mqtt.slices import Slices
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from thingmint.store.outbox import Notice
 
 _WAIT_AT_MOST = 1.0  # seconds: by then the outbox has told every process
+_LOOK_EVERY = 0.01  # seconds, whether those that are told a few at a time are done
 _FEW = 100  # connections that are told at once, and waited for; of more, those whose certificate changed
 _AT_ONCE = 32  # of the others, those that are authenticated again at the same time
 
@@ -57,7 +59,7 @@ class Hub:
         self._sole: dict[Dependency, Member] = {}  # whatever has one dependent
         self._dependents: dict[Dependency, set[Member]] = {}  # and two or more, or had once
         self._untold: OrderedDict[Member, None] = OrderedDict()
-        self._underway = 0  # of those that were told a few at a time
+        self._underway: set[Member] = set()  # of those that were told a few at a time
 
     def __len__(self) -> int:
         return len(self._members)
@@ -85,9 +87,21 @@ class Hub:
     async def close(self, notices: Sequence[Notice]) -> None:
         """A Messages: acts on the notices of a change of this process at once."""
         self.told.update((notice.id, notice.created_at) for notice in notices)
-        underway = self.changed(concerned_by(notices))
+        dependencies = list(concerned_by(notices))
+        underway = self.changed(dependencies)
         if underway:
             await asyncio.wait(underway, timeout=_WAIT_AT_MOST)
+        if self._untold or self._underway:
+            await self._wait_for(_of_certificates(dependencies))
+
+    async def _wait_for(self, dependencies: Sequence[Dependency]) -> None:
+        """Until those who follow them are told of nothing any more, which others' changes must not draw out."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _WAIT_AT_MOST
+        while loop.time() < deadline and any(  # noqa: ASYNC110 - a look costs a pass over all: now and then is enough
+            member in self._untold or member in self._underway for member in self._concerned(dependencies)
+        ):
+            await asyncio.sleep(_LOOK_EVERY)
 
     def changed(self, dependencies: Iterable[Dependency]) -> list[asyncio.Future[None]]:
         """Each connection is told once, however many of its dependencies changed. When those that are told at once, and
@@ -97,8 +111,10 @@ class Hub:
         concerned = self._concerned(dependencies)
         if len(concerned) > _FEW:
             self._untold.update(concerned)
-            concerned = self._concerned(each for each in dependencies if each[2] == "certificate")
+            concerned = self._concerned(_of_certificates(dependencies))
             if len(concerned) > _FEW:
+                for member in concerned:
+                    self._untold.move_to_end(member, last=False)
                 concerned = {}
             self._go_on_telling()
         for member in concerned:
@@ -110,16 +126,16 @@ class Hub:
         self.slices.run("", self, self._tell_some())
 
     def _tell_some(self) -> Iterator[None]:
-        while self._untold and self._underway < _AT_ONCE:
+        while self._untold and len(self._underway) < _AT_ONCE:
             member, _ = self._untold.popitem(last=False)
             done = member.reconsider()
             if done is not None:
-                self._underway += 1
-                done.add_done_callback(self._one_done)
+                self._underway.add(member)
+                done.add_done_callback(partial(self._one_done, member))
             yield
 
-    def _one_done(self, _: asyncio.Future[None]) -> None:
-        self._underway -= 1
+    def _one_done(self, member: Member, _: asyncio.Future[None]) -> None:
+        self._underway.discard(member)
         if self._untold:
             self._go_on_telling()
 
@@ -149,6 +165,10 @@ class Hub:
             members.discard(member)
             if not members:
                 del self._dependents[dependency]
+
+
+def _of_certificates(dependencies: Iterable[Dependency]) -> list[Dependency]:
+    return [each for each in dependencies if each[2] == "certificate"]
 
 
 def concerned_by(notices: Iterable[Notice]) -> Iterator[Dependency]:

@@ -232,3 +232,32 @@ async def test_telling_many_is_done_in_slices() -> None:
         told.append(sum(member.told for member in members))
     assert max(after - before for before, after in zip([0, *told], told, strict=False)) <= STEPS
     assert told[-1] == 10_000
+
+
+async def test_a_change_waits_for_all_connections_of_its_certificate_however_many() -> None:
+    """They come before others that are told a few at a time, and have been told of something else already."""
+    hub, others = Hub(), [Slow(asyncio.Event()) for _ in range(101)]
+    for other in others:
+        hub.follow(other, [("1", "r", "policy", "a")])
+        other.go.set()
+    await hub.close([notice("policy")])
+    many = [Slow(asyncio.Event()) for _ in range(150)]
+    for slow in many:
+        hub.follow(slow, [("1", "r", "certificate", "a"), ("1", "r", "policy", "a")])
+    closing = asyncio.create_task(hub.close([notice("policy"), notice("certificate")]))
+    for slow in many:
+        assert not closing.done()
+        slow.go.set()
+        await asyncio.sleep(0)
+    await asyncio.wait_for(closing, 0.9)
+    assert all(slow.done for slow in many)
+
+
+async def test_a_change_does_not_wait_for_ever_for_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WAIT_AT_MOST", 0.05)
+    hub, never = Hub(), asyncio.Event()
+    for _ in range(101):
+        hub.follow(Slow(never), [("1", "r", "certificate", "a")])
+    await asyncio.wait_for(hub.close([notice("certificate")]), 0.5)
+    never.set()
+    await asyncio.sleep(0.05)
