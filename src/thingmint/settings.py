@@ -37,6 +37,7 @@ from thingmint.mqtt.broker.target import Login, Target, tls_context
 from thingmint.mqtt.broker.upstream import Upstream
 from thingmint.mqtt.rates import NO_RATES, Rates
 from thingmint.services.quotas import MAX_PROBED, NO_QUOTAS, Quotas
+from thingmint.store.database import Database, parse_store_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,6 +69,11 @@ def _endpoint_name(name: str) -> str:
     if not is_hostname(name):
         raise ValueError("must be named by host names, such as iot.example.org")
     return name
+
+
+def _store_url(url: SecretStr) -> SecretStr:
+    parse_store_url(url.get_secret_value())
+    return url
 
 
 def _hook_target(url: str) -> str:
@@ -224,6 +230,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
     data_dir: Path = Path("data")
+    store: Annotated[SecretStr, AfterValidator(_store_url)] | None = None
+    store_file: Path | None = None
     host: str = "127.0.0.1"
     api_port: int = Field(8443, ge=0, le=65535)
     http_port: int = Field(8080, ge=0, le=65535)
@@ -285,6 +293,16 @@ class Settings(BaseSettings):
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError("master-key-file", f"cannot be read: {error}") from None
         return None
+
+    def database(self) -> Database | None:
+        """Where the records are, if not in the data directory's own file. Raises ConfigError."""
+        url = self.store.get_secret_value() if self.store is not None else None
+        if url is None and self.store_file is not None:
+            try:
+                url = parse_store_url(self.store_file.read_text().strip())
+            except (OSError, ValueError) as error:
+                raise ConfigError("store-file", f"cannot be used: {error}") from None
+        return None if url in (None, "sqlite:") else Database(str(url))
 
     def quotas_in_force(self) -> Quotas:
         """What ``limits`` means, but for those that are set."""

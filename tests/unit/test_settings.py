@@ -58,6 +58,8 @@ class TestPrecedence:
         settings = load({})
         assert settings.model_dump() == {
             "data_dir": Path("data"),
+            "store": None,
+            "store_file": None,
             "host": "127.0.0.1",
             "api_port": 8443,
             "http_port": 8080,

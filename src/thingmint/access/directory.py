@@ -183,6 +183,8 @@ class Directory:
 
     async def _find(self, id: str, kinds: tuple[str, ...], refusal: str) -> _Known:
         self._forget_what_changed()
+        if not id.isprintable():  # no store keeps such an id, and not every one can be asked for it
+            raise Unauthenticated("unknown", refusal)
         known = self._known.get(id) or await self._look_up(id, refusal)
         if known.kind not in kinds:
             raise Unauthenticated("unknown", refusal)

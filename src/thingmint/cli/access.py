@@ -66,9 +66,10 @@ def rotate_master_key(data_dir: DataDirOption = None) -> None:
             "master-key", "is kept elsewhere: put the new key before the old one there, then run this again"
         )
     directory, hold = held(settings)
+    database = settings.database()
     try:
         with hold:
-            count = asyncio.run(rotate(directory) if keys is None else reseal(directory, keys))
+            count = asyncio.run(rotate(directory, database) if keys is None else reseal(directory, keys, database))
     except DirectoryInUse:
         raise ConfigError("data-dir", f"{directory.root} is in use: stop the server first") from None
     print(f"{count} secrets are sealed under a new master key. Tokens of IAM and of pages made before are void.")
@@ -189,13 +190,13 @@ async def _run_here(directory: DataDirectory, settings: Settings, name: str, giv
     from thingmint.access.local_admin import Administration, as_local_admin
     from thingmint.admin import AdminError
     from thingmint.domain.errors import DomainError
-    from thingmint.instance.create import Instance, check_master_key, exists, open_vault
+    from thingmint.instance.create import check_master_key, exists, open_store, open_vault
     from thingmint.services.certificates import utc_now
 
     if not exists(directory):
         raise ConfigError("data-dir", f"{directory.root} holds no instance: run thingmint init first")
     vault = open_vault(directory, settings.master_keys())
-    store = Instance.open_store(directory)
+    store = await open_store(directory, settings.database())
     trail = AuditTrail(store, utc_now)
     try:
         await check_master_key(store, vault)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -42,7 +43,7 @@ def list_records(
     from thingmint.access.audit_records import read_record
 
     async def run() -> list[AuditRow]:
-        with _reader(data_dir) as (_, reader):
+        async with _reader(data_dir) as (_, reader):
             return await _page(reader, account, None, limit)
 
     records = [read_record(row.record) for row in asyncio.run(run())]
@@ -65,7 +66,7 @@ def export(data_dir: DataDirOption = None, account: _Account = None) -> None:
     from thingmint.access.audit_records import read_record
 
     async def run() -> None:
-        with _reader(data_dir) as (_, reader):
+        async with _reader(data_dir) as (_, reader):
             async for row in _all(reader, account):
                 hash = row.hash and row.hash.hex()
                 line = {"id": row.id, "stream": row.stream.name, "sequence": row.sequence, "hash": hash}
@@ -92,7 +93,7 @@ def verify(
     from thingmint.access.audit_verification import Verified, verify_all
 
     async def run() -> Verified:
-        with _reader(data_dir) as (directory, reader):
+        async with _reader(data_dir) as (directory, reader):
             try:
                 key = load_pem_public_key(directory.audit_public_key.read_bytes())
                 files = [path for path in (directory.audit_checkpoints, checkpoint) if path is not None]
@@ -120,27 +121,22 @@ def _cell(value: Any) -> Text:
     return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
 
-def _reader(data_dir: Path | None) -> Any:
-    import contextlib
-    import sqlite3
-    from collections.abc import Iterator
-
+@contextlib.asynccontextmanager
+async def _reader(data_dir: Path | None) -> AsyncIterator[tuple[DataDirectory, Reader]]:
     from thingmint.instance.layout import DataDirectory
-    from thingmint.store.sqlite import SQLiteReader
+    from thingmint.store.database import Database, DatabaseError
 
-    @contextlib.contextmanager
-    def opened() -> Iterator[tuple[DataDirectory, Reader]]:
-        directory = DataDirectory(settings_for(data_dir).data_dir.absolute())
-        try:
-            reader = SQLiteReader(directory.database)
-        except sqlite3.Error as error:
-            raise ConfigError("data-dir", f"{directory.root} cannot be read: {error}") from None
-        try:
-            yield directory, reader
-        finally:
-            reader.close()
-
-    return opened()
+    settings = settings_for(data_dir)
+    directory = DataDirectory(settings.data_dir.absolute())
+    database = settings.database() or Database.in_file(directory.database)
+    try:
+        reader = await database.open_to_read()
+    except DatabaseError as error:
+        raise ConfigError("data-dir" if database.file else "store", str(error)) from None
+    try:
+        yield directory, reader
+    finally:
+        await reader.close()
 
 
 async def _page(reader: Reader, account: str | None, before: str | None, limit: int) -> list[AuditRow]:

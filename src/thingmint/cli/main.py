@@ -48,6 +48,14 @@ _out = Console(highlight=False, soft_wrap=True)
 _DataDir = Annotated[
     Path | None, typer.Option("--data-dir", metavar="D", help="Where everything is kept (default: data).")
 ]
+_Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Where records are kept: sqlite: (in the data directory) or postgresql://USER@HOST/DATABASE; with a "
+        "password better as THINGMINT_STORE or THINGMINT_STORE_FILE (default: in the data directory).",
+    ),
+]
 _Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings file (default: thingmint.toml).")
 ]
@@ -107,6 +115,7 @@ def thingmint(
 )
 def init(
     data_dir: _DataDir = None,
+    store: _Store = None,
     hostname: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,7 +138,7 @@ def init(
     from thingmint.instance.create import check_hostname, check_region
     from thingmint.instance.layout import DataDirectory, DirectoryInUse, DirectoryUnusable
 
-    settings = load({"data_dir": data_dir, "ca_key": ca_key}, config)
+    settings = load({"data_dir": data_dir, "store": store, "ca_key": ca_key}, config)
     hostnames = [check_hostname(name) for name in hostname or ()]
     regions = [check_region(name) for name in region or ()]
     directory = DataDirectory(settings.data_dir.absolute())
@@ -155,6 +164,7 @@ def init(
 )
 def serve(
     data_dir: _DataDir = None,
+    store: _Store = None,
     host: Annotated[
         str | None, typer.Option(help="Where HTTPS listens; plain HTTP is loopback only (default: 127.0.0.1).")
     ] = None,
@@ -182,6 +192,7 @@ def serve(
 
     flags = {
         "data_dir": data_dir,
+        "store": store,
         "host": host,
         "api_port": api_port,
         "http_port": http_port,
@@ -210,7 +221,7 @@ async def _init(
     directory: DataDirectory, settings: Settings, hostnames: Sequence[str], regions: Sequence[str]
 ) -> dict[str, Any]:
     from thingmint.access.administration.accounts import extend_instance
-    from thingmint.instance.create import DEFAULT_HOSTNAMES, DEFAULT_REGION, Instance, create, exists, is_encrypted
+    from thingmint.instance.create import DEFAULT_HOSTNAMES, DEFAULT_REGION, create, exists, is_encrypted, open_store
     from thingmint.services.certificates import utc_now
 
     if not exists(directory):
@@ -223,11 +234,12 @@ async def _init(
             passphrase=settings.passphrase(),
             master_keys=settings.master_keys(),
             now=utc_now(),
+            database=settings.database(),
         )
         return {"created": True}
     if settings.passphrase() and not is_encrypted(directory):
         raise ConfigError("ca-passphrase", f"the keys in {directory.root} were made without one, and stay unencrypted")
-    store = Instance.open_store(directory)
+    store = await open_store(directory, settings.database())
     try:
         added = await store.write(lambda tx: extend_instance(tx, hostnames, regions))
         return {"created": False, "hostnames": added[0], "regions": added[1]}
@@ -245,18 +257,15 @@ def _serve(directory: DataDirectory, settings: Settings) -> None:
 
     if not exists(directory):
         asyncio.run(_init(directory, settings, (), ()))
-    instance = Instance.open(
-        directory,
-        functools.cache(lambda: settings.passphrase() or _ask_passphrase()),
-        settings.master_keys(),
-        reserve=settings.disk_reserve_bytes,
-    )
+    passphrase = functools.cache(lambda: settings.passphrase() or _ask_passphrase())
 
     def on_ready(ready: Ready) -> None:
         if settings.log_format == "console":
             _print_welcome(directory, ready, dev=settings.dev)
 
     async def serve() -> None:
+        keys, database, reserve = settings.master_keys(), settings.database(), settings.disk_reserve_bytes
+        instance = await Instance.open(directory, passphrase, keys, database, reserve)
         try:
             await serve_instance(instance, settings, on_ready)
         finally:

@@ -6,9 +6,9 @@ nothing or something that the next one finishes.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import shutil
-import sqlite3
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -40,11 +40,11 @@ from thingmint.domain.own_authorities import OwnAuthorities
 from thingmint.instance.clients import write_client_files
 from thingmint.instance.layout import DataDirectory, sync_directory, write_private
 from thingmint.services.certificates import utc_now
-from thingmint.services.hostnames import add_hostnames
+from thingmint.services.hostnames import add_hostnames, list_hostnames
 from thingmint.settings import ConfigError
+from thingmint.store.database import Database, DatabaseError
 from thingmint.store.disk_reserve import DiskReserve
-from thingmint.store.migrate import MigrationError
-from thingmint.store.sqlite import SQLiteStore
+from thingmint.store.instance_keys import keep_instance_keys, list_instance_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,8 +111,12 @@ async def create(
     passphrase: bytes | None,
     master_keys: Sequence[bytes] | None,
     now: datetime,
+    database: Database | None = None,
 ) -> None:
-    """Makes an instance in a directory that is empty and held. The first of ``hostnames`` is what clients are told."""
+    """Makes an instance in a directory that is empty and held. The first of ``hostnames`` is what clients are told.
+
+    ``database`` is where its records go, if not into a file of the directory; it must be empty.
+    """
     if hostnames[0].startswith("*"):
         raise ConfigError("hostname", f"{hostnames[0]} cannot come first: clients need a name that they can connect to")
     strangers = sorted({entry.name for entry in directory.root.iterdir()} - _HARMLESS)
@@ -128,9 +132,14 @@ async def create(
         master_keys = [secrets.token_bytes(MASTER_KEY_BYTES)]
         write_master_keys(new, master_keys)
     _write_audit_key(new, passphrase)
-    write_private(new.database, b"")
-    store = SQLiteStore(new.database)
+    if database is None:
+        write_private(new.database, b"")
+    store = await _open(database or Database.in_file(new.database))
     try:
+        if await store.read(list_hostnames):
+            raise ConfigError(
+                "store", f"{database} holds an instance already: use its data directory, or another database"
+            )
         change, pair = AdminChange(now, Vault(*master_keys)), generate_authorized_key()
         credentials = await store.write(lambda tx: new_account(tx, change, "default", regions, pair))
         await store.write(lambda tx: add_hostnames(tx, hostnames))
@@ -190,9 +199,9 @@ def _encryption(passphrase: bytes | None) -> KeySerializationEncryption:
     return BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
 
 
-async def reseal(directory: DataDirectory, keys: Sequence[bytes]) -> int:
+async def reseal(directory: DataDirectory, keys: Sequence[bytes], database: Database | None = None) -> int:
     """Seals every recoverable secret under the first of ``keys``; how many there are. Raises ConfigError."""
-    vault, store = Vault(*keys), Instance.open_store(directory)
+    vault, store = Vault(*keys), await open_store(directory, database)
     trail = AuditTrail(store, utc_now)
     try:
         context = local_request("RotateMasterKey", utc_now())
@@ -205,7 +214,7 @@ async def reseal(directory: DataDirectory, keys: Sequence[bytes]) -> int:
         await store.close()
 
 
-async def rotate(directory: DataDirectory) -> int:
+async def rotate(directory: DataDirectory, database: Database | None = None) -> int:
     """Seals every recoverable secret under a new master key; how many there are.
 
     Until all are, the file holds both keys, so an interrupted rotation leaves everything open, and can be repeated.
@@ -213,7 +222,7 @@ async def rotate(directory: DataDirectory) -> int:
     old = read_master_keys(directory)
     new = [secrets.token_bytes(MASTER_KEY_BYTES), *old]
     write_master_keys(directory, new)
-    count = await reseal(directory, new)
+    count = await reseal(directory, new, database)
     write_master_keys(directory, new[:1])
     return count
 
@@ -237,6 +246,35 @@ async def check_master_key(store: Store, vault: Vault) -> None:
         ) from None
 
 
+async def open_store(directory: DataDirectory, database: Database | None, reserve: int = 0) -> Store:
+    """The store of an instance; its file in the directory without ``database``. Raises ConfigError."""
+    kept = DiskReserve(directory.disk_reserve, reserve) if reserve else None
+    return await _open(database or Database.in_file(directory.database), kept)
+
+
+async def _open(database: Database, reserve: DiskReserve | None = None) -> Store:
+    try:
+        return await database.open(reserve)
+    except DatabaseError as error:
+        raise ConfigError("data-dir" if database.file else "store", str(error)) from None
+
+
+async def check_keys(store: Store, directory: DataDirectory) -> None:
+    """Whether the directory's keys are those that the store's records were made with. Raises ConfigError.
+
+    A store of before this was kept takes the keys that it meets first.
+    """
+    files = [directory.ca, directory.device_ca, directory.audit_public_key]
+    expected = {file.stem: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.exists()}
+    known = await store.read(list_instance_keys)
+    for name in expected.keys() & known.keys():
+        if known[name] != expected[name]:
+            reason = f"holds the records of another instance than {directory.root}: {name}.pem is not theirs"
+            raise ConfigError("store", reason)
+    if expected.keys() - known.keys():
+        await store.write(lambda tx: keep_instance_keys(tx, expected))
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Instance:
     """An instance that is open: its store and what only its data directory knows."""
@@ -247,31 +285,25 @@ class Instance:
     _passphrase: Callable[[], bytes | None]
 
     @classmethod
-    def open(
+    async def open(
         cls,
         directory: DataDirectory,
         passphrase: Callable[[], bytes | None],
         master_keys: Sequence[bytes] | None,
+        database: Database | None = None,
         reserve: int = 0,
     ) -> Instance:
         """``passphrase`` is asked for only when a key is encrypted; ``master_keys`` are those kept elsewhere.
 
-        ``reserve`` is the size of the disk reserve, in bytes.
+        ``reserve`` is the size of the disk reserve, in bytes; a database that is elsewhere needs none.
 
-        Raises ConfigError for what does not open.
+        Raises ConfigError for what does not open, or does not belong together.
         """
         vault = open_vault(directory, master_keys)
         if directory.root.stat().st_mode & 0o077:
             _log.warning("the data directory was open to others; it is private again", path=str(directory.root))
             directory.root.chmod(0o700)
-        return cls(directory, cls.open_store(directory, reserve), vault, passphrase)
-
-    @staticmethod
-    def open_store(directory: DataDirectory, reserve: int = 0) -> Store:
-        try:
-            return SQLiteStore(directory.database, DiskReserve(directory.disk_reserve, reserve) if reserve else None)
-        except (sqlite3.Error, MigrationError) as error:
-            raise ConfigError("data-dir", f"{directory.database} cannot be opened: {error}") from None
+        return cls(directory, await open_store(directory, database, reserve), vault, passphrase)
 
     def listener_authority(self, profile: Profile) -> CertificateAuthority:
         return self._authority(self.directory.ca, self.directory.ca_key, profile)

@@ -27,7 +27,7 @@ from thingmint.http.connection_limits import AddressLimits
 from thingmint.http.listener import HttpListener
 from thingmint.http.memory import RequestMemory
 from thingmint.instance.clients import update_endpoints
-from thingmint.instance.create import check_master_key
+from thingmint.instance.create import check_keys, check_master_key
 from thingmint.instance.layout import write_private
 from thingmint.metrics import Metrics
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
@@ -87,6 +87,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
     take_all_files()
+    await check_keys(instance.store, instance.directory)
     await check_master_key(instance.store, instance.vault)
     slices = Slices()
     embedded = EmbeddedBroker(slices=slices)

@@ -267,7 +267,7 @@ class SQLiteReader:
         finally:
             self._connection.rollback()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._connection.close()
 
 

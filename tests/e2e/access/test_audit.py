@@ -340,7 +340,7 @@ def _as_of_two_days_ago(data: Path) -> None:
 
     async def work() -> None:
         directory = DataDirectory(data)
-        instance = Instance.open(directory, lambda: None, None)
+        instance = await Instance.open(directory, lambda: None, None)
         then = datetime.now(UTC) - timedelta(days=2)
 
         async def body(tx: Transaction) -> None:

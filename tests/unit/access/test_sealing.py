@@ -90,7 +90,7 @@ class Trail:
         try:
             return await verify(reader, KEY.public_key(), list(read_checkpoints(self.file)) if kept else [])
         finally:
-            reader.close()
+            await reader.close()
 
     async def found(self, *, kept: bool = True) -> Tampering:
         with pytest.raises(Tampering) as caught:
@@ -530,7 +530,7 @@ class TestActivity:
             further = list(read_checkpoints(trail.file)) if kept else []
             return await verify_all(reader, KEY.public_key(), further)
         finally:
-            reader.close()
+            await reader.close()
 
     async def found(self, trail: Trail) -> str:
         with pytest.raises(Tampering) as caught:

@@ -66,7 +66,7 @@ class Shell:
 
     def seal(self) -> None:
         async def work() -> None:
-            instance = Instance.open(self.directory, lambda: None, None)
+            instance = await Instance.open(self.directory, lambda: None, None)
             key = load_pem_private_key(self.directory.audit_key.read_bytes(), None)
             clock = FakeClock()
             await Sealer(instance.store, key, self.directory.audit_checkpoints, clock).close()  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ class TestAccess:
         assert session["session_token"]
 
         async def work() -> tuple[str, str, bool]:
-            instance = Instance.open(shell.directory, lambda: None, None)
+            instance = await Instance.open(shell.directory, lambda: None, None)
             directory = Directory(instance.store, instance.vault, FakeClock())
             caller, secret = await directory.find_access_key(key["access_key_id"], None)
             narrowed = (await directory.authenticate_token(token)).narrowed is not None
@@ -124,7 +124,7 @@ class TestMasterKey:
         assert after not in before
 
         async def work() -> str:
-            instance = Instance.open(shell.directory, lambda: None, None)
+            instance = await Instance.open(shell.directory, lambda: None, None)
             found = await Directory(instance.store, instance.vault, FakeClock()).find_access_key(
                 key["access_key_id"], None
             )
@@ -206,7 +206,7 @@ class TestAudit:
 
     def test_all_pages_are_exported(self, shell: Shell) -> None:
         async def work() -> None:
-            instance, clock = Instance.open(shell.directory, lambda: None, None), FakeClock()
+            instance, clock = await Instance.open(shell.directory, lambda: None, None), FakeClock()
 
             async def body(tx: Transaction) -> None:
                 for _ in range(2500):

@@ -70,7 +70,7 @@ async def check_whole(directory: DataDirectory) -> None:
         "thingmint.db",
         "clients",
     }
-    instance = Instance.open(directory, lambda: None, None)
+    instance = await Instance.open(directory, lambda: None, None)
     assert await instance.store.read(list_hostnames) == ["localhost", "::1"]
     found = Directory(instance.store, instance.vault, lambda: NOW)
     caller = await found.authenticate_token(directory.token.read_text().strip())
@@ -235,7 +235,7 @@ STEPS = 24
 
 
 async def open_all(directory: DataDirectory) -> None:
-    instance = Instance.open(directory, lambda: None, None)
+    instance = await Instance.open(directory, lambda: None, None)
     try:
         instance.device_authority(DEVICE)
         instance.listener_authority(DEVICE)
@@ -257,7 +257,7 @@ class TestOpen:
         await make(directory, passphrase=b"correct horse", root_key=root_key)
         for key in (directory.ca_key, directory.device_ca_key):
             assert key.read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
-        instance = Instance.open(directory, lambda: b"correct horse", None)
+        instance = await Instance.open(directory, lambda: b"correct horse", None)
         assert instance.device_authority(DEVICE).certificate != instance.listener_authority(DEVICE).certificate
         await instance.store.close()
 
@@ -268,7 +268,7 @@ class TestOpen:
         self, directory: DataDirectory, passphrase: bytes | None, message: str
     ) -> None:
         await make(directory, passphrase=b"correct horse")
-        instance = Instance.open(directory, lambda: passphrase, None)
+        instance = await Instance.open(directory, lambda: passphrase, None)
         with pytest.raises(ConfigError, match=message) as refused:
             instance.device_authority(DEVICE)
         assert refused.value.setting == "ca-passphrase"
@@ -278,16 +278,16 @@ class TestOpen:
         await make(directory, master_keys=[b"m" * 32])
         assert not directory.master_key.exists()
         for keys in ([b"m" * 32], [b"n" * 32, b"m" * 32]):
-            instance = Instance.open(directory, lambda: None, keys)
+            instance = await Instance.open(directory, lambda: None, keys)
             assert await instance.store.write(partial(reseal, vault=instance.vault)) == 1
             await instance.store.close()
         for missing in (None, [b"m" * 31]):
             with pytest.raises(ConfigError):
-                Instance.open(directory, lambda: None, missing)
+                await Instance.open(directory, lambda: None, missing)
 
     async def test_the_audit_key(self, directory: DataDirectory) -> None:
         await make(directory, passphrase=b"correct horse")
-        instance = Instance.open(directory, lambda: b"correct horse", None)
+        instance = await Instance.open(directory, lambda: b"correct horse", None)
         public = load_pem_public_key(directory.audit_public_key.read_bytes())
         assert instance.audit_key().public_key() == public
         directory.audit_key.write_bytes(directory.ca_key.read_bytes())
@@ -298,7 +298,7 @@ class TestOpen:
     async def test_it_is_asked_for_when_needed_only(self, directory: DataDirectory) -> None:
         await make(directory)
         asked: list[None] = []
-        instance = Instance.open(directory, lambda: asked.append(None), None)
+        instance = await Instance.open(directory, lambda: asked.append(None), None)
         await instance.store.close()
         assert not asked
 
@@ -307,7 +307,7 @@ class TestOpen:
         await make(directory)
         directory.master_key.write_bytes(content)
         with pytest.raises(ConfigError, match="does not hold a master key"):
-            Instance.open(directory, lambda: None, None)
+            await Instance.open(directory, lambda: None, None)
 
     @pytest.mark.parametrize(
         ("file", "damage"),

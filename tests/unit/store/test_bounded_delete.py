@@ -39,6 +39,7 @@ _FEW = {
     "credentials": "10 of each kind, and sessions",
     "device_policy_attachments": "10 policies of a target",
     "device_policy_versions": "5 of a policy",
+    "instance_keys": "one row",
     "policy_attachments": "20 of a principal",
     "provisioning_template_versions": "5 of a template",
     "tags": "50 of a resource",

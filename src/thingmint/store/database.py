@@ -1,0 +1,75 @@
+"""Where an instance keeps its records: in a file of its own, or in a database that other processes may share."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from thingmint.store.migrate import MigrationError
+from thingmint.store.sqlite import SQLiteReader, SQLiteStore
+
+if TYPE_CHECKING:
+    from thingmint.store.disk_reserve import DiskReserve
+    from thingmint.store.engine import Store
+
+_POSTGRES = ("postgresql://", "postgres://")
+
+
+class DatabaseError(Exception):
+    """The database cannot be opened; the text names it, and has no password."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """``url`` is ``sqlite:`` with the path of a file behind it, or a PostgreSQL URL, which may hold a password."""
+
+    url: str = field(repr=False)
+
+    @classmethod
+    def in_file(cls, path: Path) -> Database:
+        return cls(f"sqlite:{path}")
+
+    @property
+    def file(self) -> Path | None:
+        return Path(self.url.removeprefix("sqlite:")) if self.url.startswith("sqlite:") else None
+
+    def __str__(self) -> str:
+        if self.file is not None:
+            return str(self.file)
+        parts = urlsplit(self.url)
+        return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    async def open(self, reserve: DiskReserve | None = None) -> Store:
+        """Brings the schema up to date; ``reserve`` is for a file. Raises DatabaseError."""
+        if self.file is not None:
+            try:
+                return SQLiteStore(self.file, reserve)
+            except (sqlite3.Error, MigrationError) as error:
+                raise DatabaseError(f"{self} cannot be opened: {error}") from None
+        import asyncpg  # 0.1 s, which an instance with a file of its own need not wait for
+
+        from thingmint.store.postgres import PostgresStore
+
+        try:
+            return await PostgresStore.open(self.url)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, MigrationError, OSError, ValueError) as error:
+            raise DatabaseError(f"{self} cannot be opened: {error or type(error).__name__}") from None
+
+    async def open_to_read(self) -> SQLiteReader | Store:
+        """For reading only, beside a server that may be writing. Raises DatabaseError."""
+        if self.file is None:
+            return await self.open()
+        try:
+            return SQLiteReader(self.file)
+        except sqlite3.Error as error:
+            raise DatabaseError(f"{self} cannot be read: {error}") from None
+
+
+def parse_store_url(url: str) -> str:
+    """Raises ValueError for what is neither ``sqlite:`` (the data directory's own file) nor a PostgreSQL URL."""
+    if url != "sqlite:" and not url.startswith(_POSTGRES):
+        raise ValueError("must be sqlite: (a file in the data directory) or postgresql://USER@HOST/DATABASE")
+    return url

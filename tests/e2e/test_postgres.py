@@ -1,0 +1,188 @@
+"""An instance whose records are in PostgreSQL, served by one process and by two."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import httpx
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.e2e.access.operator import allow, document
+from tests.e2e.commands import in_process
+from tests.e2e.conftest import iot_client, registered
+from tests.e2e.material import csr_pem
+from tests.e2e.mqtt.devices import Closed, Credential, Device, credential
+from tests.e2e.wire import until
+from tests.postgres import NoPostgres, Postgres
+from thingmint.testing import ServerFailed, running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from thingmint.testing import RunningServer
+
+SECOND = 1.0
+ALLOWED = SECOND + 1.0  # on a machine that is busy with other tests
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """As safe as it is in use: processes and servers are killed."""
+    try:
+        server = Postgres({"max_connections": "100", "shared_buffers": "32MB"})
+    except NoPostgres as error:
+        pytest.skip(f"PostgreSQL was not found: {error}")
+    with server:
+        yield server
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> str:
+    """Of a database with nothing in it."""
+    name = f"t{secrets.token_hex(6)}"
+
+    async def make() -> None:
+        connection = await asyncpg.connect(postgres.url())
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+
+    asyncio.run(make())
+    return postgres.url(name)
+
+
+@contextmanager
+def served(data: Path, url: str) -> Iterator[RunningServer]:
+    with running_server(data, arguments=["--log-format=json"], environment={"THINGMINT_STORE": url}) as server:
+        yield server
+
+
+def device(folder: Path, iot: Any) -> Credential:
+    """Registered, ACTIVE, and allowed everything."""
+    made = credential(folder)
+    arn = iot.register_certificate_without_ca(certificatePem=made.pem, status="ACTIVE")["certificateArn"]
+    if "all" not in [policy["policyName"] for policy in iot.list_policies()["policies"]]:
+        iot.create_policy(policyName="all", policyDocument=document(allow("iot:*")))
+    iot.attach_policy(policyName="all", target=arn)
+    return replace(made, arn=arn)
+
+
+@contextmanager
+def connected(server: RunningServer, made: Credential, client_id: str) -> Iterator[Device]:
+    with Device(server, made) as opened:
+        opened.connect(client_id)
+        yield opened
+
+
+def readiness(server: RunningServer) -> int:
+    return httpx.get(f"{server.http_url}/readyz", trust_env=False).status_code
+
+
+def test_an_instance_is_served_and_killed_and_served_again(tmp_path: Path, url: str) -> None:
+    data = tmp_path / "data"
+    with served(data, url) as server:
+        iot = iot_client(server)
+        made = [iot.create_keys_and_certificate(setAsActive=True)["certificateId"]]
+        made += [
+            iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())["certificateId"] for _ in range(5)
+        ]
+        iot.create_thing(thingName="lamp", attributePayload={"attributes": {"site": "berlin"}})
+        with connected(server, device(tmp_path, iot), "lamp") as lamp:
+            assert lamp.nothing_comes()
+        server.kill()
+    assert not (data / "thingmint.db").exists()
+    with served(data, url) as server:
+        iot = iot_client(server)
+        assert {id for id, _ in registered(iot)} > set(made)
+        assert iot.describe_thing(thingName="lamp")["attributes"] == {"site": "berlin"}
+        assert server.stop() == 0
+    done = in_process("audit", "verify", "--data-dir", data, env={"THINGMINT_STORE": url})
+    assert (done.returncode, done.stderr) == (0, ""), done
+
+
+def test_commands_work_with_and_without_the_server(tmp_path: Path, url: str) -> None:
+    data, store = tmp_path / "data", {"THINGMINT_STORE": url}
+    assert in_process("init", "--data-dir", data, env=store).returncode == 0
+    for name in ("alice", "bob"):
+        done = in_process("access", "user", "create", name, "--data-dir", data, "--output", "json", env=store)
+        assert (done.returncode, json.loads(done.stdout)["name"]) == (0, name), done
+        if name == "alice":
+            server = served(data, url)
+            server.__enter__()
+    server.__exit__(None, None, None)
+
+
+def test_a_change_at_one_process_reaches_devices_of_the_other(tmp_path: Path, url: str) -> None:
+    """The other one has a copy of the data directory, which holds the keys."""
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    assert in_process("init", "--data-dir", data, env={"THINGMINT_STORE": url}).returncode == 0
+    shutil.copytree(data, copy)
+    with served(data, url) as first, served(copy, url) as second:
+        iot = iot_client(first)
+        changes: dict[str, Callable[[Credential], Any]] = {
+            "deactivated": lambda made: iot.update_certificate(certificateId=made.fingerprint, newStatus="INACTIVE"),
+            "policy detached": lambda made: iot.detach_policy(policyName="all", target=made.arn),
+        }
+        for change, make in changes.items():
+            made = device(tmp_path, iot)
+            with connected(second, made, change.replace(" ", "-")) as opened:
+                assert opened.nothing_comes(), change
+                make(made)
+                with pytest.raises(Closed):
+                    opened.read(ALLOWED)
+            with Device(second, made) as again, pytest.raises(Closed):
+                again.connect("again")
+        # What one has made the other knows at once, and both write.
+        ids = {iot_client(s).create_keys_and_certificate()["certificateId"] for s in (first, second) * 3}
+        for server in (first, second):
+            assert {id for id, _ in registered(iot_client(server))} > ids
+    done = in_process("audit", "verify", "--data-dir", data, env={"THINGMINT_STORE": url})
+    assert (done.returncode, done.stderr) == (0, ""), done
+
+
+def test_the_database_goes_away_and_comes_back(tmp_path: Path, postgres: Postgres, url: str) -> None:
+    with served(tmp_path / "data", url) as server:
+        iot = iot_client(server)
+        before = iot.create_keys_and_certificate()["certificateId"]
+        postgres.stop()
+        with pytest.raises(ClientError) as refused:
+            iot.create_keys_and_certificate()
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+        assert readiness(server) == 503
+        postgres.start()
+        until(lambda: readiness(server) == 200, seconds=15, what="ready again")
+        after = iot.create_keys_and_certificate()["certificateId"]
+        assert {id for id, _ in registered(iot)} == {before, after}
+
+
+def test_a_database_belongs_to_one_instance(tmp_path: Path, url: str) -> None:
+    store = {"THINGMINT_STORE": url}
+    assert in_process("init", "--data-dir", tmp_path / "data", env=store).returncode == 0
+    second = in_process("init", "--data-dir", tmp_path / "second", env=store)
+    assert second.returncode == 2
+    assert "holds an instance already" in second.stderr
+    with served(tmp_path / "data", url):
+        pass
+    assert in_process("init", "--data-dir", tmp_path / "other").returncode == 0
+    with pytest.raises(ServerFailed, match="holds the records of another instance"), served(tmp_path / "other", url):
+        pass
+
+
+def test_a_password_is_in_no_message(tmp_path: Path, postgres: Postgres) -> None:
+    wrong = postgres.url("none").replace("thingmint@", "thingmint:hunter2@")
+    done = in_process("init", "--data-dir", tmp_path / "data", env={"THINGMINT_STORE": wrong})
+    assert done.returncode == 2
+    assert done.stderr.startswith("thingmint: store: postgresql:///none cannot be opened")
+    assert "hunter2" not in done.stderr
+    done = in_process("init", "--data-dir", tmp_path / "data", env={"THINGMINT_STORE": "mysql://root:hunter2@h/d"})
+    assert done.returncode == 2
+    assert "must be sqlite: (a file in the data directory) or postgresql://" in done.stderr
+    assert "hunter2" not in done.stderr
