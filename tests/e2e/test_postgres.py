@@ -186,3 +186,48 @@ def test_a_password_is_in_no_message(tmp_path: Path, postgres: Postgres) -> None
     assert done.returncode == 2
     assert "must be sqlite: (a file in the data directory) or postgresql://" in done.stderr
     assert "hunter2" not in done.stderr
+
+
+def answers(server: RunningServer) -> list[Any]:
+    """What the API says of everything that ``fill`` made."""
+    iot = iot_client(server)
+    calls = [
+        iot.list_certificates(ascendingOrder=True),
+        *(iot.describe_certificate(certificateId=id) for id, _ in sorted(registered(iot))),
+        iot.list_things(),
+        iot.describe_thing(thingName="lamp"),
+        iot.describe_thing_group(thingGroupName="inner"),
+        iot.list_thing_groups_for_thing(thingName="lamp"),
+        iot.get_policy(policyName="all"),
+        *(iot.list_attached_policies(target=c["certificateArn"]) for c in iot.list_certificates()["certificates"]),
+    ]
+    return [{name: value for name, value in answer.items() if name != "ResponseMetadata"} for answer in calls]
+
+
+def test_an_instance_moves_to_postgresql_and_back(tmp_path: Path, url: str) -> None:
+    data, where = tmp_path / "data", tmp_path / "store"
+    where.write_text(f"{url}\n")
+    with running_server(data) as server:
+        iot = iot_client(server)
+        for _ in range(3):
+            device(tmp_path, iot)
+        made = device(tmp_path, iot)
+        iot.create_thing_group(thingGroupName="outer")
+        iot.create_thing_group(thingGroupName="inner", parentGroupName="outer")
+        iot.create_thing(thingName="lamp")
+        iot.add_thing_to_thing_group(thingName="lamp", thingGroupName="inner")
+        before = answers(server)
+        busy = in_process("store", "copy", "sqlite:", f"@{where}", "--data-dir", data)
+        assert (busy.returncode, "stop the server first" in busy.stderr) == (2, True), busy
+    there = in_process("store", "copy", "sqlite:", f"@{where}", "--data-dir", data)
+    assert there.returncode == 0, there
+    with served(data, url) as server:
+        assert answers(server) == before
+        iot_client(server).update_certificate(certificateId=made.fingerprint, newStatus="REVOKED")
+        after = answers(server)
+    (data / "thingmint.db").unlink()
+    back = in_process("store", "copy", f"@{where}", "sqlite:", "--data-dir", data, "--output", "json")
+    assert back.returncode == 0, back
+    with running_server(data) as server:
+        assert answers(server) == after
+    assert in_process("audit", "verify", "--data-dir", data).returncode == 0

@@ -42,6 +42,7 @@ from thingmint.instance.layout import DataDirectory, sync_directory, write_priva
 from thingmint.services.certificates import utc_now
 from thingmint.services.hostnames import add_hostnames, list_hostnames
 from thingmint.settings import ConfigError
+from thingmint.store.copying import UNFINISHED
 from thingmint.store.database import Database, DatabaseError
 from thingmint.store.disk_reserve import DiskReserve
 from thingmint.store.instance_keys import keep_instance_keys, list_instance_keys
@@ -267,6 +268,8 @@ async def check_keys(store: Store, directory: DataDirectory) -> None:
     files = [directory.ca, directory.device_ca, directory.audit_public_key]
     expected = {file.stem: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.exists()}
     known = await store.read(list_instance_keys)
+    if UNFINISHED in known:
+        raise ConfigError("store", "holds an unfinished copy: run thingmint store copy again")
     for name in expected.keys() & known.keys():
         if known[name] != expected[name]:
             reason = f"holds the records of another instance than {directory.root}: {name}.pem is not theirs"

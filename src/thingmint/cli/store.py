@@ -1,0 +1,111 @@
+"""`thingmint store`: where an instance keeps its records."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import orjson
+import typer
+
+from thingmint.cli.directory import DataDirOption, held, settings_for
+from thingmint.settings import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from thingmint.instance.layout import DataDirectory
+    from thingmint.store.database import Database
+    from thingmint.store.engine import Store
+
+
+app = typer.Typer(help="Where an instance keeps its records.", no_args_is_help=False)
+
+_WHERE = "sqlite: (the data directory's file), a PostgreSQL URL, or @FILE with such a URL in it."
+
+
+@app.callback()
+def store() -> None:
+    """Where an instance keeps its records."""
+
+
+@app.command(
+    epilog="\b\nExamples:\n  thingmint store copy sqlite: @/etc/thingmint/store --data-dir data\n"
+    "  thingmint store copy postgresql://thingmint@db/thingmint sqlite: --data-dir data"
+)
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help=_WHERE)],
+    target: Annotated[str, typer.Argument(metavar="TO", help=f"The same; it must be empty. {_WHERE}")],
+    data_dir: DataDirOption = None,
+    output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")] = "table",
+) -> None:
+    """Copy all records to another engine, and compare them. Stop the server first; run again, it goes on."""
+    from thingmint.instance.layout import DirectoryInUse
+
+    directory, hold = held(settings_for(data_dir))
+    databases = [_database(directory, each) for each in (source, target)]
+    if databases[0] == databases[1]:
+        raise ConfigError("store", "is the same on both sides")
+    try:
+        with hold:
+            rows = asyncio.run(_copy(directory, *databases))
+    except DirectoryInUse:
+        raise ConfigError("data-dir", f"{directory.root} is in use: stop the server first") from None
+    if output == "json":
+        print(orjson.dumps({"rows": rows, "to": str(databases[1])}).decode())
+        return
+    print(f"{databases[1]} holds all {rows} rows of {databases[0]}, and nothing else.")
+    if databases[1].file is None:
+        print("Next: set store_file (or THINGMINT_STORE_FILE), and start the server.")
+    else:
+        print("Next: take store and store_file out of the settings, and start the server.")
+
+
+def _database(directory: DataDirectory, where: str) -> Database:
+    from thingmint.store.database import Database, parse_store_url
+
+    try:
+        url = parse_store_url(Path(where[1:]).read_text().strip() if where.startswith("@") else where)
+    except (OSError, ValueError) as error:
+        raise ConfigError("store", str(error)) from None
+    return Database.in_file(directory.database) if url == "sqlite:" else Database(url)
+
+
+async def _copy(directory: DataDirectory, source: Database, target: Database) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from thingmint.instance.create import check_keys, exists
+    from thingmint.instance.layout import write_private
+    from thingmint.store.copying import CopyError, copy_store, count_rows
+
+    if not exists(directory):
+        raise ConfigError("data-dir", f"{directory.root} holds no instance")
+    if target.file is not None and not target.file.exists():
+        write_private(target.file, b"")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    async with _opened(directory, source) as ours, _opened(directory, target) as theirs:
+        await check_keys(ours, directory)
+        rows = await count_rows(ours)
+        with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+            task = progress.add_task("copying", total=rows)
+            progress.advance(task, await count_rows(theirs))  # by a copy that was broken off
+            try:
+                await copy_store(ours, theirs, lambda table, n: progress.update(task, description=table, advance=n))
+            except CopyError as error:
+                raise ConfigError("store", str(error)) from None
+        return rows
+
+
+@contextlib.asynccontextmanager
+async def _opened(directory: DataDirectory, database: Database) -> AsyncIterator[Store]:
+    from thingmint.instance.create import open_store
+
+    store = await open_store(directory, database)
+    try:
+        yield store
+    finally:
+        await store.close()

@@ -1,0 +1,113 @@
+"""An instance moves from one engine to the other, whole or not at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.world import OURS, World
+from thingmint.store.copying import UNFINISHED, CopyError, copy_store, count_rows, read_schema
+from thingmint.store.instance_keys import keep_instance_keys, list_instance_keys
+from thingmint.store.postgres import PostgresStore
+from thingmint.store.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from thingmint.store.engine import Store
+
+KEYS = {"ca": "aa", "device-ca": "bb"}
+
+
+async def rows_of(store: Store) -> dict[str, list[Any]]:
+    return {
+        table.name: sorted(
+            await store.read(lambda tx, t=table: tx.fetch_all(f"SELECT {', '.join(t.columns)} FROM {t.name}")),  # type: ignore[misc]
+            key=repr,
+        )
+        for table in read_schema()
+    }
+
+
+@pytest.fixture
+async def source(world: World) -> Store:
+    """With groups inside one another, and more rows of one kind than fit into a page."""
+    for name, parent in (("z", None), ("a", "z"), ("m", "a")):
+        await world.aws("CreateThingGroup", thingGroupName=name, **({"parentGroupName": parent} if parent else {}))
+    await world.aws("CreateThing", thingName="lamp", attributePayload={"attributes": {"site": "berlin"}})
+    await world.aws("AddThingToThingGroup", thingName="lamp", thingGroupName="m")
+    await world.certificate()
+    for number in range(1100):
+        tag = {"Key": f"k{number}", "Value": "ü"}
+        values = (*OURS, "thinggroup/z", tag["Key"], tag["Value"])
+        await world.execute(
+            "INSERT INTO tags (account, region, resource, key, value) VALUES ($1, $2, $3, $4, $5)", *values
+        )
+    await world.write(lambda tx: keep_instance_keys(tx, KEYS))
+    return world.store
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def target(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    if request.param == "postgres":
+        database = request.getfixturevalue("postgres_database")
+        opened: Store = await PostgresStore.open(await database.emptied())
+    else:
+        file = tmp_path / "target.db"
+        file.touch()
+        opened = SQLiteStore(file)
+    yield opened
+    await opened.close()
+
+
+async def test_every_row_of_every_table_is_copied(source: Store, target: Store) -> None:
+    steps: dict[str, int] = {}
+    await copy_store(source, target, lambda table, count: steps.update({table: steps.get(table, 0) + count}))
+    expected = await rows_of(source)
+    assert await rows_of(target) == expected
+    assert steps == {name: len(rows) for name, rows in expected.items() if rows and name != "instance_keys"}
+
+
+async def test_a_copy_that_was_broken_off_goes_on(source: Store, target: Store) -> None:
+    def stop(table: str, count: int) -> None:
+        if table == "tags":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await copy_store(source, target, stop)
+    assert set(await target.read(list_instance_keys)) == {UNFINISHED}
+    before, steps = await count_rows(target), list[int]()
+    await copy_store(source, target, lambda _, count: steps.append(count))
+    assert await rows_of(target) == await rows_of(source)
+    assert before - 1 + sum(steps) == await count_rows(source) - len(KEYS)
+
+
+async def test_what_holds_records_already_is_left_alone(source: Store, target: Store) -> None:
+    await copy_store(source, target, lambda *_: None)
+    with pytest.raises(CopyError, match="holds an instance already"):
+        await copy_store(source, target, lambda *_: None)
+    await source.write(lambda tx: keep_instance_keys(tx, {UNFINISHED: "aa"}))
+    with pytest.raises(CopyError, match="is itself an unfinished copy"):
+        await copy_store(source, target, lambda *_: None)
+
+
+async def test_records_without_keys_are_not_mixed_with_others(source: Store, target: Store) -> None:
+    await target.write(lambda tx: tx.execute("INSERT INTO hostnames (name, position) VALUES ($1, $2)", "x", 0))
+    with pytest.raises(CopyError, match="is not empty"):
+        await copy_store(source, target, lambda *_: None)
+
+
+async def test_a_difference_is_found(source: Store, target: Store) -> None:
+    def alter(table: str, count: int) -> None:
+        del count
+        if table == "tags":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await copy_store(source, target, alter)
+    await target.write(lambda tx: tx.execute("UPDATE accounts SET name = $1", "altered"))
+    with pytest.raises(CopyError, match=r"accounts is not the same in both, first at \('111111111111',\)"):
+        await copy_store(source, target, lambda *_: None)
+    assert set(await target.read(list_instance_keys)) == {UNFINISHED}
