@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -121,10 +120,12 @@ def test_commands_work_with_and_without_the_server(tmp_path: Path, url: str) -> 
 
 
 def test_a_change_at_one_process_reaches_devices_of_the_other(tmp_path: Path, url: str) -> None:
-    """The other one has a copy of the data directory, which holds the keys."""
-    data, copy = tmp_path / "data", tmp_path / "copy"
+    data, copy, bundle, secret = (tmp_path / name for name in ("data", "copy", "keys.bundle", "passphrase"))
+    secret.write_text("correct horse")
     assert in_process("init", "--data-dir", data, env={"THINGMINT_STORE": url}).returncode == 0
-    shutil.copytree(data, copy)
+    for command, folder in (("bundle", data), ("join", copy)):
+        done = in_process(command, bundle, "--data-dir", folder, "--passphrase-file", secret)
+        assert (done.returncode, done.stderr) == (0, ""), done
     with served(data, url) as first, served(copy, url) as second:
         iot = iot_client(first)
         changes: dict[str, Callable[[Credential], Any]] = {

@@ -19,6 +19,7 @@ from thingmint.access.throttle import LimitsProfile
 from thingmint.admin import AdminError
 from thingmint.cli.access import app as access_app
 from thingmint.cli.audit import app as audit_app
+from thingmint.cli.bundle import bundle, join
 from thingmint.cli.store import app as store_app
 from thingmint.domain.issuing_ca import RootKeyType
 from thingmint.logs import LogFormat
@@ -93,6 +94,8 @@ def _version(asked: bool) -> None:
 app.add_typer(access_app, name="access")
 app.add_typer(audit_app, name="audit")
 app.add_typer(store_app, name="store")
+app.command(epilog=_examples("thingmint bundle keys.bundle --data-dir data"))(bundle)
+app.command(epilog=_examples("thingmint join keys.bundle --data-dir /var/lib/thingmint"))(join)
 
 
 @app.callback(invoke_without_command=True)

@@ -120,12 +120,7 @@ async def create(
     """
     if hostnames[0].startswith("*"):
         raise ConfigError("hostname", f"{hostnames[0]} cannot come first: clients need a name that they can connect to")
-    strangers = sorted({entry.name for entry in directory.root.iterdir()} - _HARMLESS)
-    if strangers:
-        raise ConfigError("data-dir", f"{directory.root} is not empty ({strangers[0]}) and holds no Thingmint instance")
-    directory.root.chmod(0o700)
-    new = DataDirectory(directory.root / ".new")
-    new.root.mkdir(mode=0o700)
+    new = new_directory(directory)
     suffix = secrets.token_hex(4)
     _write_root(new.ca, new.ca_key, f"Thingmint Listener CA {suffix}", root_key, passphrase, now)
     _write_root(new.device_ca, new.device_ca_key, f"Thingmint Device CA {suffix}", root_key, passphrase, now)
@@ -147,6 +142,22 @@ async def create(
     finally:
         await store.close()
     write_client_files(new, directory, credentials, regions[0])
+    move_into_place(new, directory)
+
+
+def new_directory(directory: DataDirectory) -> DataDirectory:
+    """Where an instance is made that ``move_into_place`` completes. Raises ConfigError if there is anything else."""
+    others = sorted({entry.name for entry in directory.root.iterdir()} - _HARMLESS)
+    if others:
+        raise ConfigError("data-dir", f"{directory.root} is not empty ({others[0]}) and holds no Thingmint instance")
+    directory.root.chmod(0o700)
+    new = DataDirectory(directory.root / ".new")
+    new.root.mkdir(mode=0o700)
+    return new
+
+
+def move_into_place(new: DataDirectory, directory: DataDirectory) -> None:
+    """Once everything is there; what is interrupted from here on, ``exists`` finishes."""
     write_private(new.root / _COMPLETE, b"")
     _move_into_place(new.root, directory.root)
 
