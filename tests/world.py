@@ -117,7 +117,7 @@ class RecordingStore:
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(lambda tx: body(_RecordingTransaction(tx, self.statements)))
 
-    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         named: list[str] = []
 
         async def recorded(tx: Transaction) -> T:
@@ -125,7 +125,7 @@ class RecordingStore:
             named[:] = tx.audit_resources
             return result
 
-        result = await self._store.write(recorded, urgent=urgent)
+        result = await self._store.write(recorded, urgent=urgent, once=once)
         self.audit_resources += named
         return result
 

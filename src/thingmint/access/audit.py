@@ -29,6 +29,7 @@ from thingmint.domain.errors import Throttled, Unavailable
 from thingmint.domain.names import source_of
 from thingmint.store import audit as sql
 from thingmint.store.audit import AuditRow
+from thingmint.store.engine import AlreadyKept
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -193,23 +194,27 @@ class AuditedStore:
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)
 
-    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         if self._request is None:
-            return await self._store.write(body, urgent=urgent)
+            return await self._store.write(body, urgent=urgent, once=once)
         context, outcome = self._request
         now = self._clock()
         id = new_record_id(now)
         details: Mapping[str, Any] = {}
+        run_before = False
 
         async def audited(tx: Transaction) -> T:
-            nonlocal details
+            nonlocal details, run_before
+            if run_before and await sql.has_record(tx, id):
+                raise AlreadyKept
+            run_before = True
             result = await body(tx)
             details = tx.audit_details
             record = _record(context, outcome, now, resources=tx.audit_resources, **details)
             await sql.insert_record(tx, id, _account(context, outcome), record)
             return result
 
-        result = await self._store.write(audited, urgent=urgent or is_urgent(context.operation))
+        result = await self._store.write(audited, urgent=urgent or is_urgent(context.operation), once=True)
         outcome.recorded = True
         if details:
             outcome.details = {**outcome.details, **details}

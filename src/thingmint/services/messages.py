@@ -52,7 +52,7 @@ class FollowedStore:
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)
 
-    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         notices: Sequence[Notice] = ()
 
         async def followed(tx: Transaction) -> T:
@@ -61,7 +61,7 @@ class FollowedStore:
             notices = tx.notices  # of the last run, which is the one that counts
             return result
 
-        result = await self._store.write(followed, urgent=urgent)
+        result = await self._store.write(followed, urgent=urgent, once=once)
         if notices:
             await self._messages.close(notices)
         return result

@@ -47,6 +47,10 @@ async def insert_record(tx: Transaction, id: str, account: str | None, record: s
     await tx.execute(_insert(stream), id, account, record)
 
 
+async def has_record(tx: Transaction, id: str) -> bool:
+    return await tx.fetch_one("SELECT 1 FROM audit_records WHERE id = $1", id) is not None
+
+
 async def insert_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
     """Unsealed. Again is no harm: a batch of which it is unknown whether it was kept is written once more."""
     await tx.execute_many(_insert(stream), [row[:3] for row in rows])

@@ -26,6 +26,10 @@ class UniqueViolated(ConstraintViolated): ...
 class ForeignKeyViolated(ConstraintViolated): ...
 
 
+class AlreadyKept(Exception):
+    """A body finds that an earlier run of its own was kept."""
+
+
 def unstorable_text() -> Invalid:
     """The refusal of text that not every engine can keep: with U+0000 or half of a surrogate pair in it."""
     return Invalid("text", "has a character that cannot be stored, U+0000 or a lone surrogate")
@@ -97,10 +101,11 @@ class Store(Reader, Protocol):
         """The same, but may leave out changes that say nothing of who may do what (see migration 3)."""
         ...
 
-    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         """What ``body`` returns or raises, told only after its transaction is durable.
 
-        ``urgent`` changes are taken on a full disk too, as long as its reserve lasts.
+        ``urgent`` changes are taken on a full disk too, as long as its reserve lasts. With ``once`` the body raises
+        AlreadyKept where an earlier run was kept, so that it can be run again after a COMMIT without an answer.
         Raises Unavailable when the engine failed; the change may then have been kept or not.
         """
         ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,13 +16,13 @@ import asyncpg
 import structlog
 
 from thingmint.domain.errors import Unavailable
-from thingmint.store.engine import ForeignKeyViolated, Notes, UniqueViolated, unstorable_text
+from thingmint.store.engine import AlreadyKept, ForeignKeyViolated, Notes, UniqueViolated, unstorable_text
 from thingmint.store.migrate import HISTORY_TABLE, MigrationError, pending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from thingmint.store.engine import Body, Row, Value
+    from thingmint.store.engine import Body, Row, Transaction, Value
 
 
 T = TypeVar("T")
@@ -32,8 +33,10 @@ _CONNECT_TIMEOUT = 5.0  # seconds
 _MAX_RUNS = 50  # of one body
 _MAX_PAUSE = 0.1  # seconds, between two runs
 _LOOK_AGAIN_AFTER = 1.0  # seconds
-_OF_THE_SERVER = ("08", "53", "57", "58", "XX")  # classes of errors: connection, resources, shutdown, system, internal
+_COMMIT_TIMEOUT = 10.0  # seconds, with what it waits for a standby
+_WAIT_FOR_ANSWER = 20.0  # seconds, until a COMMIT without an answer is given up
 _UNKNOWN = "The store failed; whether the change was kept is unknown"
+_OF_THE_SERVER = ("08", "53", "57", "58", "XX")  # classes of errors: connection, resources, shutdown, system, internal
 _SETTINGS = {"application_name": "thingmint", "jit": "off", "idle_in_transaction_session_timeout": "60000"}
 
 # Names are compared and listed by their bytes, as SQLite does; another order would skip rows between two pages.
@@ -49,12 +52,21 @@ class _Conflict(Exception):
     """The transaction met another one: it has changed nothing, and is run again."""
 
 
+class _OutcomeUnknown(Unavailable):
+    """Whether COMMIT was done cannot be told; ``result`` is what the body returned."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__(_UNKNOWN)
+        self.result = result
+
+
 class PostgresStore:
     """A Store in a database of PostgreSQL 15 or later, which other processes may use at the same time."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._ready = True
+        self._reached = asyncio.Event()
+        self._reached.set()
         self._closed = False
         self._writes: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
@@ -82,11 +94,11 @@ class PostgresStore:
 
     @property
     def ready(self) -> bool:
-        return self._ready
+        return self._reached.is_set()
 
     @property
     def trouble(self) -> str | None:
-        return None if self._ready else "the database cannot be reached"
+        return None if self.ready else "the database cannot be reached"
 
     @property
     def changes(self) -> None:
@@ -99,10 +111,10 @@ class PostgresStore:
     async def read(self, body: Body[T]) -> T:
         return await self._run(body, "repeatable_read", readonly=True)
 
-    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         del urgent  # how the database's disk is kept from being full is its own operator's business
         # Only the caller's own wait can be cancelled: a cancelled COMMIT may be answered as if it had been kept.
-        task = asyncio.create_task(self._write(body))
+        task = asyncio.create_task(self._write(body, once=once))
         self._writes.add(task)
         task.add_done_callback(self._written)
         return await asyncio.shield(task)
@@ -110,7 +122,8 @@ class PostgresStore:
     async def close(self) -> None:
         while self._writes:
             await asyncio.wait(self._writes)
-        self._closed, self._ready = True, False
+        self._closed = True
+        self._reached.clear()
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])
@@ -121,17 +134,54 @@ class PostgresStore:
         if not task.cancelled():
             task.exception()  # was told to the caller, if it is still there
 
-    async def _write(self, body: Body[T]) -> T:
+    async def _write(self, body: Body[T], *, once: bool) -> T:
+        unknown: _OutcomeUnknown | None = None
+        deadline = math.inf
         for run in range(_MAX_RUNS):
             try:
                 return await self._run(body, "serializable", readonly=False)
-            except _Conflict:
-                # The more often it met another, the longer it stands back.
+            except _OutcomeUnknown as error:
+                if not once:
+                    raise
+                if unknown is None:
+                    deadline = asyncio.get_running_loop().time() + _WAIT_FOR_ANSWER
+                unknown = error
+                await self._until_reached(deadline)
+            except AlreadyKept:
+                assert unknown is not None, "only a body that was run before finds itself"
+                # With a standby that has to confirm: what was kept is safe once a later commit was confirmed.
+                if not await self._is_confirmed(deadline):
+                    raise unknown from None
+                result: T = unknown.result
+                return result
+            except (_Conflict, UniqueViolated) as error:
+                if unknown is None and not isinstance(error, _Conflict):
+                    raise
+                # The more often it met another, or itself while that is still under way, the longer it stands back.
                 await asyncio.sleep(random.uniform(0, min(_MAX_PAUSE, 0.001 * 2**run)))  # noqa: S311
         raise Unavailable("Too many changes of the same rows are under way")
 
+    async def _until_reached(self, deadline: float) -> None:
+        """Raises Unavailable if the server stays away for long."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._reached.wait()
+        except TimeoutError:
+            raise Unavailable(_UNKNOWN) from None
+
+    async def _is_confirmed(self, deadline: float) -> bool:
+        """Whether a commit after those that are visible was confirmed, by a standby too if there has to be one."""
+        while asyncio.get_running_loop().time() < deadline:
+            try:
+                await self._run(_touch, "serializable", readonly=False)
+            except (_OutcomeUnknown, _Conflict):
+                await self._until_reached(deadline)
+            else:
+                return True
+        return False
+
     async def _run(self, body: Body[T], isolation: str, *, readonly: bool) -> T:
-        if not self._ready:
+        if not self._reached.is_set():
             raise Unavailable("The store cannot be reached")
         try:
             connection = await self._pool.acquire(timeout=_WAIT_FOR_CONNECTION)
@@ -158,31 +208,36 @@ class PostgresStore:
             except Exception:  # noqa: BLE001 - then the connection is of no use, and the server rolls back by itself
                 _terminate(connection)
             raise
-        await self._commit(connection, transaction)
+        await self._commit(connection, transaction, result)
         return result
 
-    async def _commit(self, connection: Any, transaction: Any) -> None:
-        """Raises Unavailable unless it is known that the change was kept, and _Conflict if it was not."""
+    async def _commit(self, connection: Any, transaction: Any, result: object) -> None:
+        """Raises _OutcomeUnknown unless it is known that the change was kept, and _Conflict if it was not."""
         warnings: list[Any] = []
 
         def note(_: Any, message: Any) -> None:
             warnings.append(message)
 
         connection.add_log_listener(note)
+        # Never cancelled: a server that is told to cancel stops waiting for the standby, and answers with success.
+        commit = asyncio.ensure_future(transaction.commit())
         try:
-            await transaction.commit()
+            await asyncio.wait([commit], timeout=_COMMIT_TIMEOUT)
+            if not commit.done():
+                _terminate(connection)
+            await commit
         except asyncpg.SerializationError as error:
             raise _Conflict from error
         except Exception as error:
             _terminate(connection)  # nothing that it says from now on is about this transaction
             self._lost(error)
-            raise Unavailable(_UNKNOWN) from error
+            raise _OutcomeUnknown(result) from error
         finally:
             with contextlib.suppress(asyncpg.InterfaceError):  # the connection is gone
                 connection.remove_log_listener(note)
         if warnings:  # such as that the standby was not waited for
             _log.error("a change may be lost with this server", warning=str(warnings[0]))
-            raise Unavailable(_UNKNOWN)
+            raise _OutcomeUnknown(result)
 
     def _translated(self, error: Any) -> Exception:
         match error:
@@ -204,8 +259,8 @@ class PostgresStore:
 
     def _lost(self, error: Exception) -> Unavailable:
         """The server cannot be reached, or cannot go on: until it can, nothing waits for it."""
-        if self._ready and not self._closed:
-            self._ready = False
+        if self._reached.is_set() and not self._closed:
+            self._reached.clear()
             _log.error("the store cannot be reached", error=f"{type(error).__name__}: {error}")
             self._looking = asyncio.create_task(self._look_again())
         return Unavailable("The store cannot be reached")
@@ -219,9 +274,14 @@ class PostgresStore:
             except Exception as error:  # noqa: BLE001 - the driver raises errors of many kinds, and the next look may do
                 _log.warning("the store cannot be reached yet", error=f"{type(error).__name__}: {error}")
             else:
-                self._ready = True
+                self._reached.set()
                 _log.info("the store is reached again")
                 return
+
+
+async def _touch(tx: Transaction) -> None:
+    """A change without an effect, which has to be confirmed like any other."""
+    await tx.execute("UPDATE schema_migrations SET version = version WHERE version = 1")
 
 
 class _PostgresTransaction(Notes):

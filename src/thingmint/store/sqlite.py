@@ -105,7 +105,8 @@ class SQLiteStore:
             if self._drain_task is not None:
                 self._reader.rollback()
 
-    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
+        del once  # a COMMIT that failed is told as unknown
         self._check_space()
         if not self._writable or self._closed or (self._trouble is not None and not urgent):
             raise Unavailable("The store cannot keep changes now")

@@ -73,10 +73,10 @@ class Store:
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)
 
-    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         if self.fails == "before":
             raise Unavailable("The store failed")
-        result = await self._store.write(body, urgent=urgent)
+        result = await self._store.write(body, urgent=urgent, once=once)
         self.writes += 1
         if self.fails == "after":
             raise Unavailable("The store failed; whether the change was kept is unknown")

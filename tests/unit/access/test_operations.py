@@ -73,14 +73,14 @@ class Rerunning:
         self._world = world
         self.read = world.store.read
 
-    async def write(self, body: Body[Any], *, urgent: bool = False) -> Any:
+    async def write(self, body: Body[Any], *, urgent: bool = False, once: bool = False) -> Any:
         async def first_in_vain(tx: Transaction) -> None:
             await body(tx)
             raise Conflict("engine", "", "serialization failure")
 
         with pytest.raises(Conflict):
             await self._world.store.write(first_in_vain)
-        return await self._world.store.write(body, urgent=urgent)
+        return await self._world.store.write(body, urgent=urgent, once=once)
 
 
 async def test_a_change_is_gated_prepared_gated_again_and_applied(world: World) -> None:

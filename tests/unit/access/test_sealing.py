@@ -573,8 +573,8 @@ class TestActivity:
             deleted: list[int] = []
 
             class Watched(FailingStore):
-                async def write(inner, body: Any, *, urgent: bool = False) -> Any:  # noqa: N805
-                    result = await super().write(body, urgent=urgent)
+                async def write(inner, body: Any, *, urgent: bool = False, once: bool = False) -> Any:  # noqa: N805
+                    result = await super().write(body, urgent=urgent, once=once)
                     if isinstance(result, int):
                         deleted.append(result)
                         await self.verified(busy)
@@ -726,8 +726,8 @@ class FailingStore:
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)
 
-    async def write(self, body: Body[T], *, urgent: bool = False) -> T:
+    async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         if self._failures:
             self._failures -= 1
             raise Unavailable("The store failed")
-        return await self._store.write(body, urgent=urgent)
+        return await self._store.write(body, urgent=urgent, once=once)

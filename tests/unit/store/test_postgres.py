@@ -13,13 +13,14 @@ import pytest
 from tests.postgres import QUICK, NoPostgres, Postgres
 from tests.unit.store.bodies import ids, insert
 from thingmint.domain.errors import Unavailable
+from thingmint.store.engine import AlreadyKept
 from thingmint.store.migrate import MigrationError, migrations
 from thingmint.store.postgres import PostgresStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from thingmint.store.engine import Transaction
+    from thingmint.store.engine import Body, Transaction
 
 
 @pytest.fixture
@@ -121,20 +122,39 @@ async def test_it_goes_on_when_the_server_is_back(server: Postgres) -> None:
         assert await store.read(ids) == ["a", "b"]
 
 
+# COMMIT waits while there is a table of that name.
 HOLD = """
-CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END';
+CREATE TABLE holding ();
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_sleep(60) FROM pg_class WHERE relname = ''holding''; RETURN NULL; END';
 CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON accounts DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION hold()
 """
+WITH_STANDBY = {"wal_level": "replica", "max_wal_senders": "2", "synchronous_commit": "on"}
+STANDBY = ("ALTER SYSTEM SET synchronous_standby_names = 'another'", "SELECT pg_reload_conf()")
+NO_STANDBY = ("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
 
 
-@pytest.mark.parametrize("settings", [{}, {"wal_level": "replica", "max_wal_senders": "2", "synchronous_commit": "on"}])
+def marked(id: str) -> Body[str]:
+    """Adds an account, and finds itself if it is run again."""
+    run_before = False
+
+    async def body(tx: Transaction) -> str:
+        nonlocal run_before
+        if run_before and id in await ids(tx):
+            raise AlreadyKept
+        run_before = True
+        return await insert(id)(tx)
+
+    return body
+
+
+@pytest.mark.parametrize("settings", [{}, WITH_STANDBY])
 async def test_a_commit_without_an_answer_is_never_called_a_success(settings: dict[str, str]) -> None:
     """The server ends while COMMIT waits: for a trigger before the change is kept, or for a standby after it is."""
     with Postgres({**QUICK, **settings}) as server:
         async with opened(server.url()) as store:
-            standby = "ALTER SYSTEM SET synchronous_standby_names = 'another'"
-            await execute(server.url(), *((standby, "SELECT pg_reload_conf()") if settings else (HOLD,)))
+            await execute(server.url(), *(STANDBY if settings else (HOLD,)))
             await asyncio.sleep(0.2)
             write = asyncio.create_task(store.write(insert("a")))
             await asyncio.sleep(0.3)
@@ -146,11 +166,9 @@ async def test_a_commit_without_an_answer_is_never_called_a_success(settings: di
 
 async def test_a_commit_that_no_standby_confirmed_is_not_called_a_success() -> None:
     """PostgreSQL answers COMMIT with success and a warning when its wait for the standby was ended."""
-    settings = {"wal_level": "replica", "max_wal_senders": "2", "synchronous_commit": "on"}
-    with Postgres({**QUICK, **settings}) as server:
+    with Postgres({**QUICK, **WITH_STANDBY}) as server:
         async with opened(server.url()) as store:
-            standby = "ALTER SYSTEM SET synchronous_standby_names = 'another'"
-            await execute(server.url(), standby, "SELECT pg_reload_conf()")
+            await execute(server.url(), *STANDBY)
             await asyncio.sleep(0.2)
             write = asyncio.create_task(store.write(insert("a")))
             await asyncio.sleep(0.3)
@@ -168,4 +186,35 @@ async def test_a_commit_goes_on_when_its_caller_does_not_wait(postgres: str) -> 
         with pytest.raises(asyncio.CancelledError):
             await write
     async with opened(postgres) as store:
+        assert await store.read(ids) == ["a"]
+
+
+async def test_a_change_that_was_kept_without_an_answer_is_answered_once_it_is_safe() -> None:
+    with Postgres({**QUICK, **WITH_STANDBY}) as server:
+        async with opened(server.url()) as store:
+            await execute(server.url(), *STANDBY)
+            await asyncio.sleep(0.2)
+            write = asyncio.create_task(store.write(marked("a"), once=True))
+            await asyncio.sleep(0.3)
+            await execute(
+                server.url(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            )
+            await until_ready(store)
+            await asyncio.sleep(0.5)
+            assert await store.read(ids) == ["a"]
+            assert not write.done()  # as no standby has it yet
+            await execute(server.url(), *NO_STANDBY)
+            assert await asyncio.wait_for(write, 10) == "a"
+            assert await store.read(ids) == ["a"]
+
+
+async def test_a_change_that_was_lost_without_an_answer_is_made_again(server: Postgres) -> None:
+    async with opened(server.url()) as store:
+        await execute(server.url(), HOLD)
+        write = asyncio.create_task(store.write(marked("a"), once=True))
+        await asyncio.sleep(0.3)
+        server.stop(signal.SIGQUIT)
+        server.start()
+        await execute(server.url(), "DROP TABLE holding")
+        assert await asyncio.wait_for(write, 15) == "a"
         assert await store.read(ids) == ["a"]
