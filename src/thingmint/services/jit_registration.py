@@ -86,10 +86,10 @@ async def find_candidate(
 
     Raises Disallowed where one has it, and does not want the certificate registered.
     """
-    if own.issued(certificate.content):
-        return None
     search = _Search(store, certificate, now)
-    return await (search.without_host_name(where) if isinstance(where, NoHostName) else search.within(where))
+    found = await (search.without_host_name(where) if isinstance(where, NoHostName) else search.within(where))
+    # Last, as most certificates that are not registered are of no CA that anybody has.
+    return None if found is None or own.issued(certificate.content) else found
 
 
 class _Search:

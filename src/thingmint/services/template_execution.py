@@ -201,7 +201,7 @@ class TemplateExecutor:
             ca = await issuer_of(tx, scope, issued, given)
         else:
             # AWS does not say which of the two RegisterThing does. Where the CA is known and beyond doubt, its devices
-            # are to be found under it, and to lose access with it, however they were registered.
+            # are to be found under it, however they were registered.
             found = await sole_issuer_of(tx, scope, issued)
             self._authorize("RegisterCertificate" if found is not None else "RegisterCertificateWithoutCA")
             if found is None:

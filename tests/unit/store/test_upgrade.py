@@ -8,12 +8,17 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from structlog.testing import capture_logs
 
+from tests.issuers import new_issuer
 from tests.unit.vectors import NOW
 from thingmint.access.administration.credentials import reseal
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault
+from thingmint.domain.own_authorities import OwnAuthorities
 from thingmint.domain.policies import Allow, Request
+from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.store.migrate import HISTORY_TABLE, migrations
 from thingmint.store.sqlite import SQLiteStore
 
@@ -140,3 +145,53 @@ async def test_members_claims_and_bindings_are_kept(tmp_path: Path) -> None:
         made = "SELECT fingerprint, made_by_binding, deactivated_by FROM registrations ORDER BY fingerprint"
         assert connection.execute(made).fetchall() == [("a", 1, None), ("b", 0, None)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+async def test_cas_have_owners(tmp_path: Path) -> None:
+    """Of two accounts that had one CA in DEFAULT mode the first keeps it, deleted or not, and settling is done once."""
+    path, other = tmp_path / "thingmint.db", "222222222222"
+    root = new_issuer(now=NOW)
+    kept, gone = root.fingerprint, "9" * 64
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(HISTORY_TABLE)
+    for migration in list(migrations())[:6]:
+        for statement in migration.statements:
+            connection.execute(statement)
+        row = (migration.version, migration.name, migration.sha256)
+        connection.execute("INSERT INTO schema_migrations (version, name, sha256) VALUES (?, ?, ?)", row)
+    der = root.certificate.public_bytes(Encoding.DER)
+    connection.execute("INSERT INTO certificates VALUES (?, ?, 0, 0)", (kept, der))
+    for name in "abcd":
+        connection.execute("INSERT INTO certificates VALUES (?, ?, 0, 0)", (name * 64, b"device"))
+    for age, account in enumerate((other, ACCOUNT)):  # the other one was first with the CA
+        connection.execute("INSERT INTO accounts VALUES (?, 'x', 1)", (account,))
+        connection.execute(
+            "INSERT INTO ca_certificates VALUES (?, 'r', ?, ?, 'ACTIVE', 'DEFAULT', 1, NULL, NULL, NULL, 'g', 1, ?, 1)",
+            (account, kept, b"subject", 10 + age),
+        )
+        for ca, device in ((kept, "ab"[age]), (gone, "cd"[age])):
+            connection.execute(
+                "INSERT INTO registrations VALUES (?, 'r', ?, 'ACTIVE', 'DEFAULT', 'registered', ?, 1, 'g', 1, ?, ?)",
+                (account, device * 64, 20 - age, ca, device),
+            )
+    connection.close()
+    store = SQLiteStore(path)
+    try:
+        with capture_logs() as logs:
+            for _ in range(2):
+                await settle_ca_owners(store, OwnAuthorities([]))
+        told = [(line["event"], line["account"], line["ca"]) for line in logs]
+        assert sorted(told) == sorted(
+            [("ca_certificate_made_sni_only", ACCOUNT, kept), ("ca_certificate_made_sni_only", other, gone)]
+        )
+        rows = await store.read(lambda tx: tx.fetch_all("SELECT account, fingerprint, mode FROM registrations"))
+        assert {(account, fingerprint[0]): mode for account, fingerprint, mode in rows} == {
+            (other, "a"): "DEFAULT",
+            (ACCOUNT, "b"): "SNI_ONLY",
+            (other, "c"): "SNI_ONLY",  # under the CA that is gone, the first account's oldest device is the younger one
+            (ACCOUNT, "d"): "DEFAULT",
+        }
+        owners = await store.read(lambda tx: tx.fetch_all("SELECT account, fingerprint FROM ca_owners"))
+        assert set(owners) == {(other, kept), (ACCOUNT, gone)}
+    finally:
+        await store.close()
