@@ -24,6 +24,7 @@ from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rates import NO_RATES, RateLimit
+from thingmint.services.doorkeeping import NoHostName
 
 if TYPE_CHECKING:
     from tests.issuers import Issuer
@@ -52,15 +53,21 @@ class Gateway:
         throttle = throttle or jit_throttle("none")
         roles = Roles(world.directory)
         self._register = JitRegistration(
-            store, world.environment, cast("Any", broker), roles, throttle, world.clock, HostNames({})
+            store,
+            world.environment,
+            cast("Any", broker),
+            roles,
+            throttle,
+            world.clock,
+            HostNames({"iot.example": OURS}),
         )
 
     def device(self) -> Peer:
         """One with a certificate of its own."""
         return peer(self.root.sign().public_bytes(Encoding.DER))
 
-    async def connect(self, who: Peer) -> Refused | None:
-        return await self._register(who, OURS)
+    async def connect(self, who: Peer, where: Scope | NoHostName = OURS) -> Refused | None:
+        return await self._register(who, where)
 
     async def refuse(self, who: Peer) -> Refused:
         refused = await self.connect(who)
@@ -169,6 +176,17 @@ async def test_a_ca_that_does_not_register_is_told_to_no_account(gateway: Gatewa
     await update(gateway.world, gateway.ca, newStatus="INACTIVE")
     refused = await gateway.refuse(gateway.device())
     assert (refused.silent, refused.reason, refused.caller) == (False, Reason.NOT_AUTHORIZED, None)
+
+
+async def test_the_operator_is_told_which_host_the_device_has_to_name(gateway: Gateway) -> None:
+    """The account has not proven that the CA is its own."""
+    device = gateway.device()
+    refused = await gateway.connect(device, NoHostName(None))
+    assert refused is not None
+    assert (refused.silent, refused.reason, refused.caller) == (False, Reason.NOT_AUTHORIZED, None)
+    assert "the device has to name a host (SNI): iot.example (account 111111111111, us-east-1)" in refused.why
+    assert refused.facts == {"certificate": device.fingerprint}
+    assert await gateway.world.count("registrations") == 0
 
 
 async def test_devices_are_provisioned_as_a_role_of_the_account(gateway: Gateway) -> None:
