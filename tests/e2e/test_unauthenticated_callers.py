@@ -94,6 +94,15 @@ def test_a_known_keys_body_is_read_for_its_signature(server: RunningServer) -> N
         assert read_answer(sock, bytearray()).aws_code == "InvalidSignatureException"
 
 
+@pytest.mark.parametrize(("size", "kept"), [(10_000, True), (100_000, False)])
+def test_a_wrong_signature_over_a_large_body_ends_the_connection(server: RunningServer, size: int, kept: bool) -> None:
+    """As its buffers do not shrink again."""
+    headers = {"host": "localhost", **known_key(server)}
+    (answer,) = answers(server, one_request("POST", "/certificates", headers, b" " * size), tls=True)
+    assert answer.aws_code == "InvalidSignatureException"
+    assert (answer.headers.get("connection") != "close") is kept
+
+
 # -- memory -------------------------------------------------------------------------------------------------------
 
 

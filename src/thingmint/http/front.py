@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -104,6 +105,9 @@ class Front:
                 answer = await api.serve(context, outcome, route, given)
             except DomainError as error:
                 answer = api.refuse(context, self._failures.count(context, outcome, error))
+                if context.caller is None and incoming.has_large_body:
+                    # The buffers of its connection have grown, and do not shrink.
+                    answer = replace(answer, headers=[*answer.headers, (b"connection", b"close")])
             outcome.status, outcome.code = answer.status, answer.code
             await send_answer(send, answer)
         except ClientGone:

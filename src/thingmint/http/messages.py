@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.errors import Invalid, Throttled
 from thingmint.domain.names import source_of
-from thingmint.http.memory import Lease
+from thingmint.http.memory import FREE_BYTES, Lease
 
 if TYPE_CHECKING:
     from thingmint.http.memory import RequestMemory
@@ -22,7 +22,7 @@ Header = tuple[bytes, bytes]
 
 MAX_BODY_BYTES = 1024 * 1024
 EXPECT_BODY = "thingmint.expect_body"
-"""In a request's state (ASGI's scope): a function to call before the body is read."""
+"""In a request's state (ASGI's scope): a function to call when a large body is read."""
 _BODY_TIMEOUT = 30.0  # seconds
 
 
@@ -61,6 +61,7 @@ class Incoming:
         "_receive",
         "_request",
         "client",
+        "has_large_body",
         "headers",
         "method",
         "path",
@@ -78,6 +79,7 @@ class Incoming:
         self.client: str | None = scope["client"] and scope["client"][0]
         self.port: int = (scope.get("server") or ("", 0))[1]
         self._expect_body: Callable[[], None] | None = scope.get("state", {}).get(EXPECT_BODY)
+        self.has_large_body = False
         self._receive = receive
         self._request: Request | None = None
         self._memory = memory
@@ -106,8 +108,6 @@ class Incoming:
 
     async def _body(self) -> bytes:
         if self._has_body():
-            if self._expect_body is not None:
-                self._expect_body()
             try:
                 async with asyncio.timeout(_BODY_TIMEOUT):
                     body = await self._read()
@@ -134,6 +134,9 @@ class Incoming:
             body += message.get("body", b"")
             if not self._lease.resize(len(body)):
                 raise Throttled("Too many unfinished requests with large bodies; try again")
+            if len(body) > FREE_BYTES and self._expect_body is not None:
+                self.has_large_body = True
+                self._expect_body()
             if not message.get("more_body") or len(body) > MAX_BODY_BYTES:
                 return bytes(body)
 

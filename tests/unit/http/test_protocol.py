@@ -359,6 +359,16 @@ class TestPipelining:
             await self.settle()
             assert [request["body"] for request in connection.requests] == [body, body, b""] * 4
 
+    @pytest.mark.parametrize("filling", [b"1\r\na\r\n", b"2\r\n\n\n\r\n"])
+    async def test_many_small_chunks_are_parsed_in_turns(self, connection: Connection, filling: bytes) -> None:
+        head = GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.protocol.data_received(head + filling * 20_000 + b"0\r\n\r\n" + GET)
+        assert len(connection.protocol.cycle.body) < 10_000
+        for _ in range(20):
+            await self.settle()
+        assert [len(request["body"]) for request in connection.requests] == [20_000 * (len(filling) - 5), 0]
+        assert connection.transport.reads
+
     async def test_few_are_parsed_before_the_first_is_answered(self, connection: Connection) -> None:
         connection.held = asyncio.Event()
         await connection.receive(GET * 2000)
