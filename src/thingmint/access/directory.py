@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hmac
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from thingmint.access.administration.accounts import list_regions
@@ -16,11 +18,11 @@ from thingmint.access.callers import Caller
 from thingmint.domain.errors import Invalid, Unauthenticated, Unavailable
 from thingmint.domain.policies import Kind
 from thingmint.services.compiled_policies import POLICIES
-from thingmint.store.bounded_delete import BoundedDelete
+from thingmint.store.bounded_delete import STEP, BoundedDelete
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from thingmint.access.administration.policies import Attached
@@ -173,10 +175,11 @@ class Directory:
     async def flush(self) -> None:
         """Writes down when credentials were last used; what the store could not take is tried again."""
         used, self._used = self._used, {}
-        if not used:
-            return
         try:
-            await self._store.write(lambda tx: tx.execute_many(_NOTE_USE, used.items()))
+            while used:
+                some = dict(islice(used.items(), STEP))
+                await self._store.write(partial(_note_use, some))
+                used = {id: time for id, time in used.items() if id not in some}
         except Unavailable:
             self._used = used | self._used
             raise
@@ -234,6 +237,10 @@ async def _role(tx: Transaction, account: str, name: str) -> tuple[_Principal, s
     if role is None or role.status != "active" or role.trust_policy is None:
         return None
     return await _principal(tx, (role.id, account, "role", name), role.id), role.trust_policy
+
+
+async def _note_use(used: Mapping[str, int], tx: Transaction) -> None:
+    await tx.execute_many(_NOTE_USE, used.items())
 
 
 async def _revoke(tx: Transaction, id: str, expires_at: int, now: int) -> None:

@@ -21,7 +21,6 @@ from thingmint.store.times import to_micros
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.services.change import Change
     from thingmint.store.engine import Store, Transaction
 
 _LOOK_EVERY = 1.0  # seconds
@@ -67,10 +66,10 @@ def job(kind: str) -> Callable[[Step], Step]:
     return declare
 
 
-async def add_job(tx: Transaction, change: Change, kind: str, payload: Mapping[str, Any]) -> None:
-    """For the runner to begin with within a second."""
+async def add_job(tx: Transaction, scope: Scope, id: str, kind: str, payload: Mapping[str, Any], now: datetime) -> None:
+    """For the runner to begin with within a second. ``id`` is a new one."""
     assert kind in STEPS, kind
-    await JOBS.insert(tx, Job(change.scope, change.new_id(), kind, payload, 0, change.now, change.now))
+    await JOBS.insert(tx, Job(scope, id, kind, payload, 0, now, now))
 
 
 class JobRunner:

@@ -229,7 +229,7 @@ async def delete_thing_group(tx: Transaction, change: Change, name: str, expecte
         reason = f"Cannot delete thing group : {name} when there are still child groups attached to it"
         raise Disallowed("thing group", name, reason)
     if await _DROP_MEMBERS.step(tx, *scope, group.id):
-        await add_job(tx, change, _MEMBERS_OF_DELETED, {"group": group.id})
+        await add_job(tx, scope, change.new_id(), _MEMBERS_OF_DELETED, {"group": group.id}, change.now)
     await tx.execute(_DETACH_POLICIES, *scope, name)
     await THING_GROUPS.delete(tx, *scope, name)
     await drop_tags(tx, scope, group.resource)

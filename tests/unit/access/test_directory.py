@@ -21,6 +21,7 @@ from thingmint.domain.errors import Unauthenticated, Unavailable
 from thingmint.domain.policies import Allow, Request
 from thingmint.services.compiled_policies import POLICIES
 from thingmint.store import audit as audit_sql
+from thingmint.store.bounded_delete import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -383,6 +384,18 @@ async def test_last_uses_that_the_store_did_not_take_are_tried_again(
     await world.directory.flush()
     found = [await last_use(world, KINDS["token"].id_of(new)) for new in (first, second)]
     assert found == [noted, noted + timedelta(seconds=1)]
+
+
+async def test_many_last_uses_are_written_in_steps(world: World) -> None:
+    token = await KINDS["token"].make(world)
+    for number in range(STEP):
+        world.directory.used(f"{number}")
+    await KINDS["token"].show(world, token)
+    changes = world.store.changes
+    assert changes is not None
+    await world.directory.flush()
+    assert world.store.changes == changes + 2
+    assert await last_use(world, KINDS["token"].id_of(token)) is not None
 
 
 async def test_only_so_many_last_uses_wait_for_the_store(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,9 @@ import pytest
 from tests.administrator import POLICY, TRUST
 from tests.world import OURS, THEIRS, World
 from thingmint.access.administration.principals import find_principal
-from thingmint.domain.errors import AlreadyExists, Invalid, MalformedPolicy
+from thingmint.domain.errors import AlreadyExists, Invalid, MalformedPolicy, Unauthenticated
+from thingmint.services.jobs import JobRunner
+from thingmint.store.bounded_delete import STEP
 
 KINDS: dict[str, dict[str, Any]] = {"user": {}, "service-account": {}, "role": {"trust_policy": TRUST}}
 
@@ -49,6 +51,38 @@ async def test_a_principal_goes_with_its_credentials_and_attachments(world: Worl
     assert [await world.count("credentials"), await world.count("policy_attachments")] == counts
     assert "elf" not in [row["name"] for row in await world.admin(f"{kind}.list")]
     await world.admin(f"{kind}.create", name="elf", **KINDS[kind])
+
+
+async def test_one_with_many_sessions_is_gone_at_once_and_they_go_step_by_step(world: World, kind: str) -> None:
+    await world.admin(f"{kind}.create", name="elf", **KINDS[kind])
+    await world.admin("policy.attach", principal=f"{kind}/elf", policy="thingmint/ReadOnly")
+    new = await world.admin("session.create", principal=f"{kind}/elf")
+    counts = [await world.count("credentials") - 1, await world.count("principals")]
+    copies = (
+        "INSERT INTO credentials (id, kind, principal, secret, status, description, created_at) "
+        "SELECT id || $2, kind, principal, secret, status, description, created_at FROM credentials WHERE id = $1"
+    )
+    ids = [(new["access_key_id"], f"-{number}") for number in range(2 * STEP + 1)]
+    await world.write(lambda tx: tx.execute_many(copies, ids))
+    listed = await world.admin(f"{kind}.list")
+
+    async def check_gone() -> None:
+        assert [row["name"] for row in await world.admin(f"{kind}.list")] == [
+            row["name"] for row in listed if row["name"] != "elf"
+        ]
+        for id in (new["access_key_id"], f"{new['access_key_id']}-{2 * STEP}"):
+            with pytest.raises(Unauthenticated):
+                await world.directory.find_access_key(id, new["session_token"])
+
+    await world.admin(f"{kind}.delete", name="elf")
+    assert await world.count("credentials") == counts[0] + STEP + 2
+    await check_gone()
+    await world.admin(f"{kind}.create", name="elf", **KINDS[kind])
+    assert await world.admin("key.list", principal=f"{kind}/elf") == []
+    await world.admin(f"{kind}.delete", name="elf")
+    await JobRunner(world.store, world.clock).run_due()
+    await check_gone()
+    assert [await world.count("credentials"), await world.count("principals")] == [counts[0], counts[1] - 1]
 
 
 async def test_a_name_is_taken_once_for_each_kind_and_account(world: World) -> None:

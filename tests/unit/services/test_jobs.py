@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 _NOTE = "INSERT INTO hostnames (name, position) SELECT CAST($1 AS TEXT) || count(*), count(*) FROM hostnames"
 
 
+async def add(tx: Transaction, name: str, now: datetime) -> None:
+    await add_job(tx, OURS, str(uuid.uuid4()), "test", {"name": name}, now)
+
+
 class Work:
     """Jobs of the kind "test": ``steps`` of each leave a row behind, and ``error`` is raised by a step."""
 
@@ -42,9 +48,8 @@ class Work:
         return len(rows) < self.steps
 
     async def add(self, *names: str) -> None:
-        change = self.world.change()
         for name in names:
-            await self.world.write(lambda tx, name=name: add_job(tx, change, "test", {"name": name}))  # type: ignore[misc]
+            await self.world.write(partial(add, name=name, now=self.world.clock()))
 
     async def done(self) -> str:
         """The steps that were taken and kept, in order."""
@@ -72,7 +77,7 @@ async def test_jobs_are_run_to_their_ends_one_after_the_other(work: Work) -> Non
 
 async def test_a_job_is_added_with_its_change_or_not_at_all(work: Work) -> None:
     async def change(tx: Transaction) -> None:
-        await add_job(tx, work.world.change(), "test", {"name": "a"})
+        await add(tx, "a", work.world.clock())
         raise KeyError
 
     with pytest.raises(KeyError):

@@ -36,7 +36,6 @@ _FEW = {
     "ca_certificates": "one row",
     "ca_owners": "one row, or those of one key in accounts that have deleted it",
     "certificates": "one row",
-    "credentials": "10 of each kind, and sessions",
     "device_policy_attachments": "10 policies of a target",
     "device_policy_versions": "5 of a policy",
     "instance_keys": "one row",

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, get_args
 from thingmint.access.administration import inputs
 from thingmint.access.administration.declaring import Json, check_account, check_document, check_name, command, shown
 from thingmint.access.administration.inputs import PrincipalKind
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import AlreadyExists, NotFound
-from thingmint.domain.ids import PRINCIPAL, new_id
+from thingmint.domain.ids import PRINCIPAL, new_id, new_uuid
 from thingmint.domain.policies import Kind
+from thingmint.services.jobs import Job, add_job, job
 from thingmint.services.quotas import Probed, check_quota
+from thingmint.store.bounded_delete import BoundedDelete
 from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
@@ -46,7 +49,10 @@ PRINCIPALS = Table(Principal, "principals", "principal", key=("id",), unique="(a
 _BY_NAME = f"{PRINCIPALS.select}WHERE account = $1 AND kind = $2 AND name = $3"
 _OF_KIND = f"{PRINCIPALS.select}WHERE account = $1 AND kind = $2 ORDER BY name"
 _FIRST = f"{PRINCIPALS.select}WHERE kind = 'user' ORDER BY created_at, id LIMIT 1"
-_DELETE_ALL_OF = ("DELETE FROM credentials WHERE principal = $1", "DELETE FROM policy_attachments WHERE principal = $1")
+_DETACH_POLICIES = "DELETE FROM policy_attachments WHERE principal = $1"
+_CREDENTIALS = BoundedDelete("credentials", ("id",), "principal = $1")
+_DELETED = "deleted"
+_CREDENTIALS_OF_DELETED = "credentials of a deleted principal"
 
 
 def principal_arn(account: str, kind: str, name: str) -> str:
@@ -117,14 +123,28 @@ async def set_status(
 
 
 @_of_each("delete", "Delete a {} and its credentials", inputs.Named, "Delete{Principal}")
-async def delete_principal(tx: Transaction, _change: AdminChange, given: inputs.Named, *, kind: PrincipalKind) -> Json:
+async def delete_principal(tx: Transaction, change: AdminChange, given: inputs.Named, *, kind: PrincipalKind) -> Json:
     """Its credentials stop working at once."""
     principal = await get_principal(tx, given.account, kind, given.name)
-    for statement in _DELETE_ALL_OF:
-        await tx.execute(statement, principal.id)
-    await PRINCIPALS.delete(tx, principal.id)
+    await tx.execute(_DETACH_POLICIES, principal.id)
+    if await _CREDENTIALS.step(tx, principal.id):  # sessions, of which there may be any number
+        # Everything else finds principals by their kind, or asks that they be active.
+        await PRINCIPALS.update(tx, replace(principal, kind=_DELETED, name=principal.id, status=_DELETED))
+        id, payload = change.once(new_uuid), {"principal": principal.id}
+        await add_job(tx, Scope(given.account, ""), id, _CREDENTIALS_OF_DELETED, payload, change.now)
+    else:
+        await PRINCIPALS.delete(tx, principal.id)
     tx.audit_resources.append(principal.arn)
     return {"name": given.name, "deleted": True}
+
+
+@job(_CREDENTIALS_OF_DELETED)
+async def _delete_credentials_of_deleted(tx: Transaction, job: Job) -> bool:
+    principal = job.payload["principal"]
+    if await _CREDENTIALS.step(tx, principal):
+        return True
+    await PRINCIPALS.delete(tx, principal)
+    return False
 
 
 @_of_each(
