@@ -27,7 +27,7 @@ class Principal:
     account: str | None = None
 
 
-MAX_STEPS = 500_000
+MAX_STEPS = 400_000
 
 
 class TooManySteps(Exception):
