@@ -79,6 +79,9 @@ _OF_ONE_EVENT = frozenset({"closest"})
 _OF_ONE_ACTION = _OF_ONE_EVENT | {"source", "event", "resource", "error", "reason"}
 _OF_ONE_CALLER = _OF_ONE_ACTION | {"account", "principal", "credential", "address", "agent", "request"}
 
+NOT_AUTHORIZED = "NotAuthorized"
+"""The code of all refusals of devices, but for those on the provisioning topics."""
+
 _log = structlog.get_logger("thingmint.audit")
 
 
@@ -107,7 +110,7 @@ def is_urgent(operation: str) -> bool:
 
 
 def _record(context: RequestContext, outcome: Outcome, now: datetime, **further: Any) -> str:
-    record = {"time": _text(now), **_facts(context, outcome), **further}
+    record = {"time": now.isoformat(timespec="microseconds"), **_facts(context, outcome), **further}
     if context.parameters and not outcome.code:
         record["parameters"] = context.parameters
     if outcome.explain is not None:
@@ -136,8 +139,8 @@ def _facts(context: RequestContext, outcome: Outcome) -> dict[str, Any]:
 def _kind(context: RequestContext, outcome: Outcome) -> Kind:
     """What a refusal is counted under: who, what and why. Resources are not of it, as devices choose topics."""
     caller = outcome.caller or context.caller
-    # Reasons hold text of the caller's own at times, so Repeats bounds how many kinds one caller has.
-    reason = outcome.details.get("reason")
+    # Other codes say why themselves, and the reasons beside them quote what a device sent.
+    reason = outcome.details.get("reason") if outcome.code == NOT_AUTHORIZED else None
     return Kind(
         _account(context, outcome),
         caller.principal if caller else source_of(context.address or context.api),

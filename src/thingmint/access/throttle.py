@@ -78,8 +78,19 @@ class Throttle:
             self._buckets[key] = (level, now)
             raise Throttled("Rate exceeded", retry_after=math.ceil((1 - level) / rate.per_second * 1000) / 1000)
         self._buckets[key] = (level - 1, now)
-        if len(self._buckets) > _MAX_BUCKETS:
-            self._buckets.popitem(last=False)  # the one unused for longest, so full or nearly
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        """Drops the buckets unused for longest, two at most: those that are full again say nothing."""
+        for _ in range(2):
+            key, (_, at) = next(iter(self._buckets.items()))
+            rate = self._rates.get(key[1], self._usual)
+            is_full = rate is None or (now - at) * rate.per_second >= rate.burst
+            if not is_full and len(self._buckets) <= _MAX_BUCKETS:
+                return
+            del self._buckets[key]
+            if not self._buckets:
+                return
 
 
 class FailureThrottle:

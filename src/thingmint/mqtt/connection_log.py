@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from thingmint.access.audit import NOT_AUTHORIZED
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.refusals import RefusalLog
 from thingmint.domain.names import source_of
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.peer import Peer
 
 
-_NOT_AUTHORIZED = 0x87  # MQTT 5, 2.4: the reason code
+_STATUS = 0x87  # MQTT 5, 2.4: the reason code
 
 _log = structlog.get_logger("thingmint.gateway")
 
@@ -80,8 +81,8 @@ class ConnectionLog:
         """
         facts, explain = facts or {}, functools.cache(explain)  # for the record and the log, if this is not repeated
         outcome = Outcome(
-            status=_NOT_AUTHORIZED,
-            code="NotAuthorized",
+            status=_STATUS,
+            code=NOT_AUTHORIZED,
             resource=resource,
             details={"reason": why, **facts},
             explain=explain,

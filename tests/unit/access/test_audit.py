@@ -471,6 +471,16 @@ async def test_text_that_a_device_chooses_makes_few_records(store: Store, clock:
     assert not any("closest" in record and record["closest"] for record in records if "count" in record)
 
 
+async def test_template_names_that_a_device_makes_up_are_one_kind(store: Store, clock: FakeClock) -> None:
+    trail = AuditTrail(store, clock)
+    for number in range(100):
+        context, outcome = connect(code="InvalidTemplate", operation="RegisterThing")
+        outcome.details = {"reason": f"Template with name {number} does not exist."}
+        trail.add(context, outcome)
+    await trail.close()
+    assert sorted(record.get("count", 1) for record in await store.records()) == [1, 99]
+
+
 async def test_a_device_that_connects_all_the_time_is_counted(store: Store, clock: FakeClock) -> None:
     monotonic = Monotonic()
     trail = AuditTrail(store, clock, monotonic=monotonic)

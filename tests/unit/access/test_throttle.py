@@ -68,6 +68,18 @@ def test_each_account_and_operation_has_a_bucket_of_its_own() -> None:
         assert passes(throttle, 10, account, "DescribeThing") == 5
 
 
+def test_buckets_that_are_full_again_are_forgotten() -> None:
+    clock = FakeMonotonic()
+    throttle = Throttle(Rate(1, 10), {}, clock)
+    for number in range(100):
+        throttle.take(f"{number}", "CreateThing")
+    assert len(throttle._buckets) == 100
+    clock.now += 10
+    for number in range(100):
+        throttle.take(f"new {number}", "CreateThing")
+    assert len(throttle._buckets) == 100
+
+
 def test_buckets_that_are_not_used_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle_module, "_MAX_BUCKETS", 3)
     throttle = Throttle(Rate(1, 1), {}, FakeMonotonic())
