@@ -26,5 +26,5 @@ async def test_only_the_first_of_repeated_refusals_is_explained(world: World) ->
         log.refused(PEER, admitted().caller, "Publish", f"topic/{number}", "no statement allows it", explain)
     assert asked["asked"] == 1
     await trail.flush()
-    ((record,),) = await world.rows("SELECT record FROM audit_records")
+    ((record,),) = await world.rows("SELECT record FROM audit_activity")
     assert '"closest":["statement 0 of policy p: would allow it, but"]' in record
