@@ -240,17 +240,14 @@ def test_conditions_on_ipv6_addresses(over_ipv6: Operator, condition: dict[str, 
         assert (call(iot, "ListCertificates") is None) is allowed
 
 
-_ROLE = "arn:aws:iam::123456789012:role/provisioning"
-
-
 @pytest.mark.parametrize(
     ("method", "action", "arguments"),
     [
-        ("create_role_alias", "iot:CreateRoleAlias", {"roleAlias": "a", "roleArn": _ROLE}),
+        ("create_role_alias", "iot:CreateRoleAlias", {"roleAlias": "a", "roleArn": "ROLE"}),
         (
             "create_provisioning_template",
             "iot:CreateProvisioningTemplate",
-            {"templateName": "t", "templateBody": "{}", "provisioningRoleArn": _ROLE},
+            {"templateName": "t", "templateBody": "{}", "provisioningRoleArn": "ROLE"},
         ),
     ],
 )
@@ -258,14 +255,18 @@ def test_passing_a_role_must_be_allowed(
     operator: Operator, method: str, action: str, arguments: dict[str, str]
 ) -> None:
     with operator.iot_of(allow("iot:*")) as iot:
+        account = iot.create_thing(thingName="any")["thingArn"].split(":")[4]
+    role = f"arn:aws:iam::{account}:role/provisioning"
+    arguments = {name: role if value == "ROLE" else value for name, value in arguments.items()}
+    with operator.iot_of(allow("iot:*")) as iot:
         status, code, message = refusal(getattr(iot, method), **arguments)
     assert (status, code) == (403, "AccessDeniedException")
-    assert f"is not authorized to perform: iam:PassRole on resource: {_ROLE} because" in message
-    with operator.iot_of(allow("iot:*"), allow("iam:PassRole", _ROLE + "-of-others")) as iot:
+    assert f"is not authorized to perform: iam:PassRole on resource: {role} because" in message
+    with operator.iot_of(allow("iot:*"), allow("iam:PassRole", role + "-of-others")) as iot:
         assert "iam:PassRole" in refusal(getattr(iot, method), **arguments)[2]
     with operator.iot_of(allow("iam:PassRole")) as iot:
         assert f"to perform: {action} on" in refusal(getattr(iot, method), **arguments)[2]
-    with operator.iot_of(allow("iot:*"), allow("iam:PassRole", _ROLE)) as iot:
+    with operator.iot_of(allow("iot:*"), allow("iam:PassRole", role)) as iot:
         assert refusal(getattr(iot, method), **arguments)[1] != "AccessDeniedException"
 
 
