@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
 
-STEPS: Final = 128  # of all work together, in one turn of the event loop
+STEPS: Final = 64  # of all work together, in one turn; what they write is encrypted and sent in the same turn
 SECONDS: Final = 0.005  # the same turn ends after this time, should its steps be long ones
 _QUANTUM = 16  # steps of one owner, before the next one's
 _NONE: OrderedDict[Hashable, deque[Iterator[None]]] = OrderedDict()
