@@ -69,7 +69,7 @@ class Intake(asyncio.Protocol):
         if self._ended:
             return
         now = self._loop.time()
-        if self._meter is not None or len(data) > _METERED:
+        if self._rate_limit.is_on and (self._meter is not None or len(data) > _METERED):
             self._throttle(self._metered().receive(len(data), now))
         if self._is_connected:
             if self._is_occupied:
@@ -113,7 +113,8 @@ class Intake(asyncio.Protocol):
         ends: float | None = None
         while self._waiting and self._busy is None and self._throttled is None and not self._ended:
             event = self._waiting.pop(0)
-            self._measure(event)
+            if self._rate_limit.is_on:
+                self._measure(event)
             work = self._handle(event)
             if work is not None:
                 self._busy = self._loop.create_task(self._wait_for(work))

@@ -31,6 +31,7 @@ class RateLimit:
 
     def __init__(self, rates: Rates) -> None:
         self.rates = rates
+        self.is_on = rates != NO_RATES
         self.exceeded = 0
         self.unaccepted = 0
 

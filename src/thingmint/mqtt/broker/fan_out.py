@@ -9,9 +9,9 @@ from thingmint.mqtt.broker.subscribers import joined
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from thingmint.mqtt.broker.interface import Message
+    from thingmint.mqtt.broker.interface import Message, Subscription
     from thingmint.mqtt.broker.session import Session
     from thingmint.mqtt.broker.subscribers import Subscribers
 
@@ -54,6 +54,12 @@ class FanOut:
             for group in tuple(subscribers.groups.values()):
                 self._count(group.send(self._message, self._size, self._expires_at))
                 yield
+
+    def run_for(self, few: Iterable[tuple[Session, Subscription]]) -> None:
+        """At once, to all who have subscribed with the only filter that matches."""
+        for session, subscription in few:
+            if not (subscription.no_local and session is self._publisher):
+                self._count(session.send(shown(self._message, subscription), self._size, self._expires_at))
 
     def reach(self, session: Session) -> None:
         if session.reached == self._number:

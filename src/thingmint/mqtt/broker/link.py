@@ -36,11 +36,13 @@ class EmbeddedLink:
         return self._session_present
 
     def publish(self, message: Message, done: Callable[[Reason], None]) -> None:
-        if self._session.link is self:
+        if self._session.link is not self:
+            done(Reason.UNSPECIFIED_ERROR)
+        elif (reason := self._router.publish_at_once(message, self._session)) is not None:
+            done(reason)
+        else:
             self._unanswered += 1
             self._router.publish(message, self._session, partial(self._publish_answered, done))
-        else:
-            done(Reason.UNSPECIFIED_ERROR)
 
     def subscribe(self, subscriptions: Sequence[Subscription], done: Callable[[Sequence[Reason]], None]) -> None:
         if self._session.link is not self:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.subscribers import Share
 
 
+_FEW = 4  # subscribers, so that no more is done at once than a device's turn allows
+
+
 class Account:
     """What an account holds, in all its regions, and what its sessions share."""
 
@@ -51,6 +54,7 @@ class Router:
         self._retained = RetainedMessages(account.retained, parts.deadlines, parts.limits.levels, self.settle)
         self._published = 0  # messages, since the start
         self._fan_out: FanOut | None = None  # the one that is under way
+        self._unfinished = 0  # messages that are given out, or wait for that
         self._unsent = 0  # of the gateway's own
 
     def settle(self) -> None:
@@ -104,9 +108,23 @@ class Router:
                 subscriber.lost(Reason.SERVER_SHUTTING_DOWN)
             yield
 
+    def publish_at_once(self, message: Message, publisher: Session) -> Reason | None:
+        """As ``publish`` does, where that is little work and none is under way; None if it was not done."""
+        if self._unfinished or message.retain:
+            return None
+        matching = self._filters.matching(message.topic)
+        if not matching:
+            return Reason.NO_MATCHING_SUBSCRIBERS if message.qos else Reason.SUCCESS
+        if len(matching) > 1 or len(matching[0].direct) > _FEW or matching[0].groups:
+            return None
+        fan_out = FanOut(message, 0, matching, publisher, self._parts.clock())
+        fan_out.run_for(tuple(matching[0].direct.items()))
+        return fan_out.answer
+
     def publish(self, message: Message, publisher: Session | None, done: Callable[[Reason], None]) -> None:
         """``done`` with QUOTA_EXCEEDED if it could not be retained, and was then given to nobody, or if nobody had
         room for it."""
+        self._unfinished += 1
         self._run(self._publish(message, publisher, done))
 
     def publish_own(self, message: Message, done: Callable[[Reason], None]) -> None:
@@ -140,6 +158,7 @@ class Router:
             answer = fan_out.answer
         finally:
             self._fan_out = None
+            self._unfinished -= 1
             done(answer)
             self.settle()
 
