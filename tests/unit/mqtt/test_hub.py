@@ -214,8 +214,10 @@ async def test_of_many_that_depend_on_a_change_a_few_at_a_time_read_again() -> N
     assert urgent.told == 1
     hub.remove(members[-2])  # which has gone meanwhile
     go.set()
-    for _ in range(2_000):
+    for _ in range(100_000):  # a slow machine has more turns, as each is bounded by time too
         await asyncio.sleep(0)
+        if not hub._untold:
+            break
     assert Reading.most <= 33
     assert members[-2].told == 0
     assert all(member.told for member in members[:-2])
