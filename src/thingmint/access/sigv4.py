@@ -80,7 +80,7 @@ class _Claim(NamedTuple):
     query: str  # what was signed of the query
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would cost a request a microsecond
 class UnverifiedCaller:
     """Who a request claims to be from: all that its head tells is right, but for the signature."""
 
