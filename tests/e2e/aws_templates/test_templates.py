@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import subprocess
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from tests.e2e.signing import Signer
     from thingmint.testing import RunningServer
 
-ROLE = "arn:aws:iam::123456789012:role/provisioning"
 LAMBDA = "arn:aws:lambda:us-east-1:123456789012:function:ask"
 CERTIFICATE = {
     "Type": "AWS::IoT::Certificate",
@@ -59,10 +59,17 @@ BODY = json.dumps(
 )
 
 
+@functools.cache
+def role(iot: Any) -> str:
+    """The ARN of a role of the client's account, which need not exist."""
+    account = iot.create_thing(thingName=f"n-{uuid4().hex[:12]}")["thingArn"].split(":")[4]
+    return f"arn:aws:iam::{account}:role/provisioning"
+
+
 def new(iot: Any, **arguments: Any) -> str:
     name: str = arguments.pop("templateName", f"t-{uuid4().hex[:12]}")
     iot.create_provisioning_template(
-        **{"templateName": name, "templateBody": BODY, "provisioningRoleArn": ROLE} | arguments
+        **{"templateName": name, "templateBody": BODY, "provisioningRoleArn": role(iot)} | arguments
     )
     return name
 
@@ -80,7 +87,7 @@ def test_a_template_is_described_as_it_was_made(iot: Any) -> None:
         description="für Lampen",
         templateBody=BODY,
         enabled=True,
-        provisioningRoleArn=ROLE,
+        provisioningRoleArn=role(iot),
         preProvisioningHook={"targetArn": LAMBDA},
         tags=[{"Key": "team", "Value": "lamps"}, {"Key": "empty"}],
         type="FLEET_PROVISIONING",
@@ -97,7 +104,7 @@ def test_a_template_is_described_as_it_was_made(iot: Any) -> None:
         "description": "für Lampen",
         "templateBody": BODY,
         "enabled": True,
-        "provisioningRoleArn": ROLE,
+        "provisioningRoleArn": role(iot),
         "preProvisioningHook": {"payloadVersion": "2020-04-01", "targetArn": LAMBDA},
         "type": "FLEET_PROVISIONING",
     }
@@ -133,7 +140,7 @@ def test_an_update_changes_what_it_names(iot: Any) -> None:
         description="new",
         enabled=True,
         defaultVersionId=2,
-        provisioningRoleArn=f"{ROLE}2",
+        provisioningRoleArn=f"{role(iot)}2",
         preProvisioningHook=hook,
     )
     assert (answer.pop("ResponseMetadata")["HTTPStatusCode"], answer) == (200, {})
@@ -144,7 +151,7 @@ def test_an_update_changes_what_it_names(iot: Any) -> None:
         "enabled": True,
         "defaultVersionId": 2,
         "templateBody": BODY + " ",
-        "provisioningRoleArn": f"{ROLE}2",
+        "provisioningRoleArn": f"{role(iot)}2",
         "preProvisioningHook": hook,
         "lastModifiedDate": after["lastModifiedDate"],
     }
@@ -235,7 +242,11 @@ def test_pages_hold_all_templates_once_in_order(catalogue: tuple[Any, list[str]]
 def test_input_that_the_model_forbids_is_refused(
     signer: Signer, method: str, target: str, body: dict[str, object] | None, message: str
 ) -> None:
-    complete = {"templateName": "never-made", "templateBody": BODY, "provisioningRoleArn": ROLE}
+    complete = {
+        "templateName": "never-made",
+        "templateBody": BODY,
+        "provisioningRoleArn": "arn:aws:iam::123456789012:role/r",
+    }
     given = {} if body is None else complete | body if body and target == "/provisioning-templates" else body
     answer = signer.send(method, target, body=json.dumps(given).encode() if body is not None else b"")
     assert (answer.status, answer.aws_code) == (400, "InvalidRequestException")
@@ -272,15 +283,15 @@ def test_a_claim_is_a_certificate_of_five_minutes_with_its_keys(iot: Any, server
 def test_templates_are_authorized_by_name_and_the_role_is_passed(tmp_path: Path) -> None:
     data = tmp_path / "data"
     allowed = "arn:aws:iot:us-east-1:*:provisioningtemplate/lamps"
-    document = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Action": "iot:*", "Resource": allowed},
-            {"Effect": "Allow", "Action": "iam:PassRole", "Resource": ROLE},
-        ],
-    }
     with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:
         new(iot, templateName="other")
+        document = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Effect": "Allow", "Action": "iot:*", "Resource": allowed},
+                {"Effect": "Allow", "Action": "iam:PassRole", "Resource": role(iot)},
+            ],
+        }
         for command, given in (
             ("policy.put", {"name": "lesser", "document": json.dumps(document)}),
             ("policy.attach", {"policy": "lesser", "principal": "administrator"}),
@@ -289,10 +300,10 @@ def test_templates_are_authorized_by_name_and_the_role_is_passed(tmp_path: Path)
             admin.call(data / "admin.sock", "access", name=command, given=given)
         new(iot, templateName="lamps")
         iot.create_provisioning_claim(templateName="lamps")
-        iot.update_provisioning_template(templateName="lamps", provisioningRoleArn=ROLE)
-        passed = refusal(iot.update_provisioning_template, templateName="lamps", provisioningRoleArn=f"{ROLE}2")
+        iot.update_provisioning_template(templateName="lamps", provisioningRoleArn=role(iot))
+        passed = refusal(iot.update_provisioning_template, templateName="lamps", provisioningRoleArn=f"{role(iot)}2")
         assert (passed[:2], "iam:PassRole" in passed[2]) == ((403, "AccessDeniedException"), True)
-        assert shown(iot, "lamps")["provisioningRoleArn"] == ROLE
+        assert shown(iot, "lamps")["provisioningRoleArn"] == role(iot)
         for operation, arguments in (
             ("describe_provisioning_template", {"templateName": "other"}),
             ("delete_provisioning_template", {"templateName": "other"}),
@@ -306,7 +317,7 @@ def test_templates_are_authorized_by_name_and_the_role_is_passed(tmp_path: Path)
 # -- the aws command ----------------------------------------------------------------------------------------------
 
 
-def test_the_aws_command_makes_changes_and_deletes_templates(server: RunningServer, tmp_path: Path) -> None:
+def test_the_aws_command_makes_changes_and_deletes_templates(server: RunningServer, iot: Any, tmp_path: Path) -> None:
     env = bare_environment(HOME=str(tmp_path), **server.environment())
 
     def aws(*arguments: str) -> dict[str, Any]:
@@ -323,7 +334,7 @@ def test_the_aws_command_makes_changes_and_deletes_templates(server: RunningServ
         "create-provisioning-template",
         name,
         "--template-body=file://body.json",
-        f"--provisioning-role-arn={ROLE}",
+        f"--provisioning-role-arn={role(iot)}",
         f"--pre-provisioning-hook=targetArn={LAMBDA}",
         "--enabled",
         "--tags=Key=a,Value=b",
