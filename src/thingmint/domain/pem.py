@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 MAX_PEM_BYTES = 64 * 1024
 
 _BEGIN = re.compile(r"-----BEGIN ([^-\r\n]{1,64})-----")
-# Looser than RFC 7468 on purpose: a key with a mangled boundary is still a key that must not be kept.
-_PRIVATE_KEY = re.compile(r"(?:BEGIN|END|--)[^\r\n]{0,60}PRIVATE[\W_]*KEY", re.IGNORECASE)
+# Looser than RFC 7468 on purpose: a key with a mangled boundary is still a key that must not be kept. Two patterns, as
+# one that begins with the boundary would try up to 60 characters from each dash of the text.
+_PRIVATE_KEY = re.compile(r"PRIVATE[\W_]*+KEY", re.IGNORECASE)
+_BOUNDARY = re.compile(r"(?:BEGIN|END|--)[^\r\n]*\Z", re.IGNORECASE)
+_BOUNDARY_LENGTH = 65  # characters before the words
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ def one_block(text: str, field: str, kind: PemKind) -> bytes:
         raise kind.error(field, f"must be at most {MAX_PEM_BYTES} bytes")
     if "\0" in text:
         raise kind.error(field, "must not contain NUL")
-    if _PRIVATE_KEY.search(text):
+    if _holds_private_key(text):
         raise kind.error(
             field,
             f"contains a private key: send only the {kind.noun}. The key was neither stored nor logged here, "
@@ -54,3 +57,8 @@ def one_block(text: str, field: str, kind: PemKind) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         raise kind.error(field, "must be Unicode text") from None
+
+
+def _holds_private_key(text: str) -> bool:
+    starts = (found.start() for found in _PRIVATE_KEY.finditer(text))
+    return any(_BOUNDARY.search(text[max(0, start - _BOUNDARY_LENGTH) : start]) for start in starts)

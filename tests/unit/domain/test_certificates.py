@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import warnings
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -271,6 +272,16 @@ class TestPrivateKeys:
     )
     def test_one_is_refused_however_mangled(self, key: str) -> None:
         assert refusal_of_certificate(f"{CERTIFICATE}{key}").startswith("contains a private key")
+
+    @pytest.mark.parametrize("piece", ["-", "PRIVATE" + "-" * 53, "-" * 60 + "PRIVATE" + "_" * 600, "PRIVATEKEY"])
+    def test_looking_for_one_takes_time_by_the_length_of_the_text(self, piece: str) -> None:
+        text = piece * (MAX_PEM_BYTES // len(piece))
+        times = []
+        for _ in range(3):
+            start = time.thread_time()
+            refusal_of_certificate(text)
+            times.append(time.thread_time() - start)
+        assert min(times) < 0.025  # seconds; looking at 60 characters from each dash took 0.06 to 0.13
 
     def test_it_is_found_before_anything_else_is_said(self) -> None:
         assert refusal_of_certificate(f"\u00e9 {CERTIFICATE * 2} {PKCS8}").startswith("contains a private key")
