@@ -42,6 +42,8 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
     (f"{DEVICES}/Create", {"registry_id": "r", "labels": {f"k{i}": "v" for i in range(64)}}, []),
     (f"{DEVICES}/Create", {"registry_id": "r", "labels": {f"k{i}": "v" for i in range(65)}},
      [("labels", "Field size must be <=64")]),
+    (f"{DEVICES}/Create", {"registry_id": "r", "labels": {f"K{i}": "V" for i in range(65)}},
+     [("labels", "Field size must be <=64")]),  # each of them is not looked at
     (f"{DEVICES}/Create", {"registry_id": "r", "labels": {"": "v"}},
      [("labels.key", LABEL_KEY), ("labels.key", "Field length must be 1-63")]),
     (f"{DEVICES}/Create", {"registry_id": "r", "labels": {"k" * 64: ""}},

@@ -19,7 +19,7 @@ from thingmint.domain.errors import DomainError
 from thingmint.yandex.contract.descriptors import ContractError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from google.protobuf.descriptor import Descriptor, OneofDescriptor
 
@@ -131,22 +131,26 @@ def _field_check(
             raise ContractError(f"no rule for {unsupported} of {field.full_name}")
     if field.message_type is not None and not descriptors.is_map(field):
         return _message_check(descriptors, field, path, required, within)
+    sizes = _size_rules(descriptors, field, path)
+    rules: list[_Rule] = []
     if descriptors.is_map(field):
         rules = _map_rules(descriptors, field, path)
     elif field.is_repeated:
-        rules = _size_rules(descriptors, field, path)
         if _value_rules(descriptors, field, field, path):
             raise ContractError(f"no rule for the elements of {field.full_name}")
     else:
         rules = _value_rules(descriptors, field, field, path)
-        if _size_rules(descriptors, field, path):
+        if sizes:
             raise ContractError(f"{field.full_name} has a size but is not repeated")
-    if required is None and not rules:
+    if required is None and not sizes and not rules:
         return None
-    return _scalar_check(field, required, tuple(rules))
+    return _scalar_check(field, required, sizes, rules)
 
 
-def _scalar_check(field: FieldDescriptor, required: FieldViolation | None, rules: tuple[_Rule, ...]) -> _Check:
+def _scalar_check(
+    field: FieldDescriptor, required: FieldViolation | None, sizes: Sequence[_Rule], rules: Sequence[_Rule]
+) -> _Check:
+    """``rules`` are not looked at beyond ``sizes``: of a map they cost time for each entry."""
     get = attrgetter(field.name)
     optional_member = field.name if field.containing_oneof is not None else None
 
@@ -157,9 +161,8 @@ def _scalar_check(field: FieldDescriptor, required: FieldViolation | None, rules
             return
         if optional_member is not None and not message.HasField(optional_member):
             return
-        for holds, violation in rules:
-            if not holds(value):
-                violations.append(violation)
+        broken = [violation for holds, violation in sizes if not holds(value)]
+        violations += broken or [violation for holds, violation in rules if not holds(value)]
 
     return check
 
@@ -184,7 +187,7 @@ def _message_check(
     if required is None and not inner and not sizes:
         return None
     if field.is_repeated:
-        return _scalar_check(field, required, tuple(sizes))
+        return _scalar_check(field, required, sizes, ())
     name = field.name
 
     def check(parent: Any, violations: list[FieldViolation]) -> None:
@@ -204,7 +207,7 @@ def _map_rules(descriptors: Descriptors, field: FieldDescriptor, path: str) -> l
     """
     assert field.message_type is not None
     key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
-    rules = _size_rules(descriptors, field, path)
+    rules: list[_Rule] = []
     spec = descriptors.option(field, "yandex.cloud.map_key")
     if spec is not None:
         if key.type != FieldDescriptor.TYPE_STRING or spec.value:
