@@ -155,7 +155,7 @@ _NOT_JSON = {
     "control character": b'{"csr": "\x01"}',
     "form": b"csr=abc&status=ACTIVE",
     "XML": b"<csr>abc</csr>",
-    "very deep": b'{"a":' * 100_000,
+    "very deep": b'{"a":' * 9000,
     "deep": b'{"a":' * 5000 + b"1" + b"}" * 5000,
 }
 
@@ -357,6 +357,12 @@ def test_bodies_over_one_mib(face: Face, unchanged: Callable[[], None], size: in
 
 def test_bodies_of_one_mib_are_read(face: Face) -> None:
     assert face.send("POST", "/keys-and-certificate", b"{" + b" " * (_MIB - 2) + b"}").status == 200
+
+
+@pytest.mark.parametrize("body", [b'{"a":[' + b"[]," * 300_000 + b"[]]}", b"[" * 100_000])
+def test_bodies_of_too_many_values_are_not_parsed(face: Face, unchanged: Callable[[], None], body: bytes) -> None:
+    for target in ("/keys-and-certificate", "/certificates" if face.name == "aws" else "/v1/certificates"):
+        assert face.refusal(face.send("POST", target, body)) == "body must hold at most 10000 values"
 
 
 def test_ordinary_clients_can_read_why_a_large_body_was_refused(

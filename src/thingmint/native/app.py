@@ -12,6 +12,7 @@ from starlette.routing import Match, Route
 
 from thingmint.access.authorization import authorizer
 from thingmint.domain.errors import Invalid, Throttled, Unauthenticated
+from thingmint.domain.json_size import MAX_VALUES, has_too_many_values
 from thingmint.http.messages import Answer
 from thingmint.native.endpoints import ENDPOINTS, Call
 from thingmint.native.errors import Problem, problem_of
@@ -158,6 +159,8 @@ def _parameters(query: bytes) -> dict[str, str]:
 def _object(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
+    if has_too_many_values(body):
+        raise Invalid("body", f"must hold at most {MAX_VALUES} values")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

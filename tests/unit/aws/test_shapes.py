@@ -223,7 +223,9 @@ def test_text_refused(shape: str, text: str, reason: str) -> None:
         (b"\xef\xbb\xbf{}", "is not valid JSON"),
         (b'{"a":' + b"[" * 64 + b"]" * 64 + b"}", "is nested too deeply"),
         (b'{"a":' * 65 + b"1" + b"}" * 65, "is nested too deeply"),
-        (b'{"a":' + b"[" * 100000 + b"]" * 100000 + b"}", "is not valid JSON"),
+        (b'{"a":' + b"[" * 9000 + b"]" * 9000 + b"}", "is not valid JSON"),
+        (b'{"a":' + b"[" * 100000 + b"]" * 100000 + b"}", "must hold at most 10000 values"),
+        (b'{"a":[' + b"[]," * 9999 + b"[]]}", "must hold at most 10000 values"),
     ],
 )
 def test_bad_body(body: bytes, reason: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from thingmint.aws.contract.scalars import Decoder, Shape, Violation, length_bounds, scalar_decoder
+from thingmint.domain.json_size import MAX_VALUES, has_too_many_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,6 +26,8 @@ def load_body(body: bytes) -> dict[str, Any]:
     """The JSON object that ``body`` is, or an empty one if there is no body. Raises Violation."""
     if not body:
         return {}
+    if has_too_many_values(body):
+        raise Violation(f"must hold at most {MAX_VALUES} values", "body")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from google.protobuf.descriptor import FieldDescriptor
 
 from thingmint.domain.errors import Invalid
+from thingmint.domain.json_size import MAX_VALUES, has_too_many_values
 from thingmint.yandex.contract.descriptors import ContractError
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_consta
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """One JSON object (RFC 8259, UTF-8) without repeated keys. Raises Invalid of ``body``."""
+    if has_too_many_values(body):
+        raise Invalid("body", f"must hold at most {MAX_VALUES} values")
     try:
         value = _DECODER.decode(body.decode())
     except _DuplicateKeyError:
