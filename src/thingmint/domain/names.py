@@ -43,7 +43,10 @@ def source_of(address: str) -> str:
     """What an address is counted under: itself, or the /64 of an IPv6 one. Other texts than addresses stay as given."""
     if ":" not in address:
         return address
-    plain = plain_address(address)
+    try:
+        plain = plain_address(address)
+    except ValueError:
+        return address
     if ":" not in plain:
         return plain
     return str(ipaddress.IPv6Network((int(ipaddress.IPv6Address(plain)) >> _IPV6_PREFIX << _IPV6_PREFIX, _IPV6_PREFIX)))
