@@ -2,7 +2,8 @@
 
 The certificate is the same registration that the other APIs see. Binding takes one that exists and is unbound, or makes
 one that is ACTIVE. Unbinding ends its access: what binding made and nothing else holds is deleted, and every other one
-becomes INACTIVE. Binding it again makes it ACTIVE again; the status that anything else gave it stays.
+becomes INACTIVE. Binding it again makes it ACTIVE again; the status that anything else gave it stays, also if the
+registration was deleted meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from thingmint.services.certificates import (
     register,
     set_status,
     split_content,
-    was_revoked_while_bound,
     with_content,
 )
 from thingmint.services.device_policies import Target, count_attachments
@@ -57,6 +57,16 @@ class Binding:
     created_at: datetime
 
 
+@record
+class EndedBinding:
+    """What AWS IoT or an operator had made of a certificate whose registration ended with its binding."""
+
+    scope: Scope
+    fingerprint: str
+    status: Status
+
+
+ENDED = Table(EndedBinding, "ended_bindings", "certificate", key=("account", "region", "fingerprint"))
 BINDINGS = Table(Binding, "bindings", "certificate", key=("account", "fingerprint"))
 
 # What AWS IoT or an operator decided outlives the binding.
@@ -97,8 +107,10 @@ async def bind(tx: Transaction, change: Change, owner: Owner, submitted: Submitt
     certificate, scope = submitted.certificate, change.scope
     fingerprint = certificate.fingerprint
     now, generation = change.now, change.new_id()
-    # A registration that was REVOKED and ended with its binding comes back as it was.
-    status = Status.REVOKED if await was_revoked_while_bound(tx, scope, fingerprint) else Status.ACTIVE
+    ended = await ENDED.find(tx, *scope, fingerprint)
+    if ended is not None:
+        await ENDED.delete(tx, *scope, fingerprint)
+    status = ended.status if ended is not None else Status.ACTIVE
     new = Registration(scope, fingerprint, status, "SNI_ONLY", "registered", now, now, generation)
     new = replace(new, made_by_binding=True)
     is_new = await register(tx, new, certificate, change.environment.quotas)
@@ -148,6 +160,8 @@ async def _unbind(tx: Transaction, change: Change, bound: BoundCertificate) -> N
     registration = await REGISTRATIONS.get(tx, *scope, fingerprint)
     if await _ends_with_its_binding(tx, registration, bound.certificate):
         await delete_registration(tx, scope, fingerprint)
+        if registration.status is not Status.ACTIVE:
+            await ENDED.insert(tx, EndedBinding(scope, fingerprint, registration.status))
     elif registration.status not in _STAYS:
         # What had no access before gets none from being bound again.
         undone_by: Literal["unbinding"] | None = "unbinding" if registration.status is Status.ACTIVE else None
@@ -158,10 +172,7 @@ async def _unbind(tx: Transaction, change: Change, bound: BoundCertificate) -> N
 
 
 async def _ends_with_its_binding(tx: Transaction, registration: Registration, certificate: Certificate) -> bool:
-    """One that AWS or an operator deactivated does not: nothing would remember that. What was REVOKED is remembered."""
-    if not registration.made_by_binding or registration.status not in (Status.ACTIVE, Status.REVOKED):
-        return False
-    return not await _is_held(tx, registration.scope, certificate)
+    return registration.made_by_binding and not await _is_held(tx, registration.scope, certificate)
 
 
 async def _is_held(tx: Transaction, scope: Scope, certificate: Certificate) -> bool:

@@ -111,21 +111,19 @@ _HAS_THINGS = f"SELECT 1 FROM thing_principals WHERE {_THIS} LIMIT 1"
 _POLICIES = "FROM device_policy_attachments WHERE account = $1 AND region = $2 AND kind = 'cert' AND target = $3"
 
 _REMEMBER_REVOKED = (
-    "INSERT INTO revoked_certificates (account, region, fingerprint, ca, serial, revoked_at, made_by_binding) "
-    "SELECT account, region, fingerprint, ca, serial, modified_at, made_by_binding "
+    "INSERT INTO revoked_certificates (account, region, fingerprint, ca, serial, revoked_at) "
+    "SELECT account, region, fingerprint, ca, serial, modified_at "
     f"FROM registrations WHERE {_THIS} "
     "AND status = 'REVOKED' ON CONFLICT (account, region, fingerprint) DO UPDATE SET "
     # It may have come back without its CA certificate, under which it must stay known as revoked.
     "ca = coalesce(excluded.ca, revoked_certificates.ca), "
-    "serial = coalesce(excluded.serial, revoked_certificates.serial), "
-    "made_by_binding = excluded.made_by_binding"
+    "serial = coalesce(excluded.serial, revoked_certificates.serial)"
 )
 _WAS_REVOKED = (
     "SELECT 1 FROM revoked_certificates WHERE account = $1 AND region = $2 AND ca = $3 AND serial = $4 "
     "UNION ALL SELECT 1 FROM revoked_certificates WHERE account = $1 AND region = $2 AND fingerprint IN ($5, $6) "
     "LIMIT 1"
 )
-_WAS_REVOKED_WHILE_BOUND = f"SELECT 1 FROM revoked_certificates WHERE {_THIS} AND made_by_binding = 1"
 _DROP_CONTENT = (
     "DELETE FROM certificates WHERE fingerprint = $1 "
     "AND NOT EXISTS (SELECT 1 FROM registrations WHERE registrations.fingerprint = $1) "
@@ -158,11 +156,6 @@ async def find_by_serial(tx: Transaction, scope: Scope, ca: str, serial: str) ->
 async def was_revoked(tx: Transaction, scope: Scope, ca: str, serial: str, fingerprint: str, other: str) -> bool:
     """Whether what is known by the CA and its serial number, or by a fingerprint, was deleted as REVOKED."""
     return await tx.fetch_one(_WAS_REVOKED, *scope, ca, serial, fingerprint, other) is not None
-
-
-async def was_revoked_while_bound(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
-    """Whether it was deleted as REVOKED, and binding had made it."""
-    return await tx.fetch_one(_WAS_REVOKED_WHILE_BOUND, *scope, fingerprint) is not None
 
 
 async def list_certificates(

@@ -158,7 +158,7 @@ async def set_status(world: World, pem: str, status: str) -> None:
     await world.aws("UpdateCertificate", certificateId=fingerprint_of(pem), newStatus=status)
 
 
-@pytest.mark.parametrize("status", ["ACTIVE", "REVOKED"])
+@pytest.mark.parametrize("status", ["ACTIVE", "INACTIVE", "REVOKED"])
 async def test_the_registration_that_binding_made_ends_with_it(world: World, device: str, status: str) -> None:
     pem = vectors.certificate_pem()
     await add(world, device, pem)
@@ -204,8 +204,14 @@ async def test_what_was_deactivated_is_no_new_registration_when_it_is_bound_agai
     await set_status(world, pem, status)
     for _ in range(2):
         await remove(world, device, pem)
+        assert await registration(world, pem) is None
         await add(world, device, pem)
         assert await status_of(world, pem) == status
+    if status == "INACTIVE":
+        await set_status(world, pem, "ACTIVE")
+        await remove(world, device, pem)
+        await add(world, device, pem)
+        assert await status_of(world, pem) is Status.ACTIVE, "the last word counts"
 
 
 @pytest.mark.parametrize("status", Status)

@@ -13,8 +13,14 @@ UPDATE registrations SET made_by_binding = 1 WHERE EXISTS (
 
 ALTER TABLE bindings DROP COLUMN made_registration;
 
--- The same of one that was REVOKED when it was deleted: binding it again makes it no ACTIVE one.
-ALTER TABLE revoked_certificates ADD COLUMN made_by_binding BIGINT NOT NULL DEFAULT 0;
+-- What AWS or an operator had made of a certificate whose registration ended with its binding: bound again, it is that.
+CREATE TABLE ended_bindings (
+    account TEXT NOT NULL,
+    region TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    status TEXT NOT NULL,
+    PRIMARY KEY (account, region, fingerprint)
+);
 
 -- Work that is left to do in the background, in transactions of a bounded size.
 CREATE TABLE jobs (
