@@ -60,7 +60,7 @@ def _sealed_refusal(tour: Tour, credential: str) -> int:
     with closing(sqlite3.connect(tour.server.data_dir / "thingmint.db")) as database:
         while time.monotonic() < deadline:
             for sequence, text in database.execute(
-                "SELECT sequence, record FROM audit_records WHERE sequence IS NOT NULL"
+                "SELECT sequence, record FROM audit_activity WHERE sequence IS NOT NULL"
             ):
                 record = json.loads(text)
                 if (record.get("credential"), record["event"]) == (credential, "CreateKeysAndCertificate"):
@@ -79,6 +79,8 @@ def _forge(tour: Tour, folder: Path, sequence: int) -> None:
         closing(sqlite3.connect(folder / "thingmint.db")) as copy,
     ):
         original.backup(copy)
-        statement = "UPDATE audit_records SET record = replace(record, '\"refused\"', '\"success\"') WHERE sequence = ?"
+        statement = (
+            "UPDATE audit_activity SET record = replace(record, '\"refused\"', '\"success\"') WHERE sequence = ?"
+        )
         require(copy.execute(statement, (sequence,)).rowcount == 1, "has no such record")
         copy.commit()

@@ -30,9 +30,19 @@ class AlreadyKept(Exception):
     """A body finds that an earlier run of its own was kept."""
 
 
-def unstorable_text() -> Invalid:
-    """The refusal of text that not every engine can keep: with U+0000 or half of a surrogate pair in it."""
-    return Invalid("text", "has a character that cannot be stored, U+0000 or a lone surrogate")
+class UnstorableText(Invalid):
+    """Not every engine can keep text with U+0000 or half of a surrogate pair in it, so none does."""
+
+    def __init__(self) -> None:
+        super().__init__("text", "has a character that cannot be stored, U+0000 or a lone surrogate")
+
+
+def storable(parameters: Sequence[Value]) -> Sequence[Value]:
+    """Before they are sent, as an error may end the transaction. Raises UnstorableText for U+0000."""
+    for parameter in parameters:
+        if isinstance(parameter, str) and "\0" in parameter:
+            raise UnstorableText
+    return parameters
 
 
 class Notes:

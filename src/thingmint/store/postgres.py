@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 
 from thingmint.domain.errors import Unavailable
-from thingmint.store.engine import AlreadyKept, ForeignKeyViolated, Notes, UniqueViolated, unstorable_text
+from thingmint.store.engine import AlreadyKept, ForeignKeyViolated, Notes, UniqueViolated, UnstorableText, storable
 from thingmint.store.migrate import HISTORY_TABLE, MigrationError, pending
 
 if TYPE_CHECKING:
@@ -248,9 +248,9 @@ class PostgresStore:
             case asyncpg.ForeignKeyViolationError():
                 return ForeignKeyViolated(error.constraint_name)
             case asyncpg.CharacterNotInRepertoireError() | UnicodeEncodeError():
-                return unstorable_text()
+                return UnstorableText()
             case asyncpg.DataError() if isinstance(error.__cause__, UnicodeEncodeError):
-                return unstorable_text()
+                return UnstorableText()
             case asyncpg.ReadOnlySQLTransactionError():
                 return Unavailable("The store cannot keep changes now")
             case asyncpg.PostgresError() if error.sqlstate is not None and error.sqlstate[:2] not in _OF_THE_SERVER:
@@ -295,18 +295,18 @@ class _PostgresTransaction(Notes):
         self._translated = translated
 
     async def execute(self, sql: str, *parameters: Value) -> int:
-        status: str = await self._done(self._connection.execute(sql, *parameters))
+        status: str = await self._done(self._connection.execute(sql, *storable(parameters)))
         return int(status.rpartition(" ")[2]) if status[-1].isdigit() else 0
 
     async def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
-        await self._done(self._connection.executemany(sql, rows))
+        await self._done(self._connection.executemany(sql, [storable(row) for row in rows]))
 
     async def fetch_one(self, sql: str, *parameters: Value) -> Row | None:
-        row = await self._done(self._connection.fetchrow(sql, *parameters))
+        row = await self._done(self._connection.fetchrow(sql, *storable(parameters)))
         return None if row is None else tuple(row)
 
     async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
-        return [tuple(row) for row in await self._done(self._connection.fetch(sql, *parameters))]
+        return [tuple(row) for row in await self._done(self._connection.fetch(sql, *storable(parameters)))]
 
     async def _done(self, work: Awaitable[Any]) -> Any:
         try:

@@ -8,7 +8,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.errors import Unavailable
-from thingmint.store.engine import ForeignKeyViolated, Notes, UniqueViolated, unstorable_text
+from thingmint.store.engine import ForeignKeyViolated, Notes, UniqueViolated, UnstorableText, storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -68,17 +68,26 @@ class SQLiteTransaction(Notes):
         self.concerns_access = False
 
     async def execute(self, sql: str, *parameters: Value) -> int:
-        return self._connection.execute(self._statement(sql), _storable(parameters)).rowcount
+        return self._execute(sql, parameters).rowcount
 
     async def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
-        self._connection.executemany(self._statement(sql), map(_storable, rows))
+        try:
+            self._connection.executemany(self._statement(sql), map(storable, rows))
+        except UnicodeEncodeError as error:
+            raise UnstorableText from error
 
     async def fetch_one(self, sql: str, *parameters: Value) -> Row | None:
-        row: Row | None = self._connection.execute(self._statement(sql), _storable(parameters)).fetchone()
+        row: Row | None = self._execute(sql, parameters).fetchone()
         return row
 
     async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
-        return self._connection.execute(self._statement(sql), _storable(parameters)).fetchall()
+        return self._execute(sql, parameters).fetchall()
+
+    def _execute(self, sql: str, parameters: Sequence[Value]) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(self._statement(sql), storable(parameters))
+        except UnicodeEncodeError as error:
+            raise UnstorableText from error
 
     def _statement(self, sql: str) -> str:
         statement, concerns_access = _prepared(sql)
@@ -93,18 +102,8 @@ def run_body(body: Callable[[Any], Any], tx: SQLiteTransaction) -> Any:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value
-    except UnicodeEncodeError as error:
-        raise unstorable_text() from error
     coroutine.close()
     raise RuntimeError("a transaction's body waited for something else than its transaction")
-
-
-def _storable(parameters: Sequence[Value]) -> Sequence[Value]:
-    """SQLite itself would keep U+0000, and show only what is before it to some of its functions."""
-    for parameter in parameters:
-        if isinstance(parameter, str) and "\0" in parameter:
-            raise unstorable_text()
-    return parameters
 
 
 @functools.cache

@@ -18,6 +18,7 @@ import orjson
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import NotFound
+from thingmint.store.engine import UnstorableText
 from thingmint.store.times import from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -91,15 +92,18 @@ class Table(Generic[R]):
         self._owner, self._last = owner, last
 
     async def find(self, tx: Transaction, *key: Value) -> R | None:
-        row = await tx.fetch_one(self._get, *key)
+        try:
+            row = await tx.fetch_one(self._get, *key)
+        except UnstorableText:
+            return None  # nothing is kept under such a key
         return self.load(row) if row is not None else None
 
     async def get(self, tx: Transaction, *key: Value) -> R:
         """Raises NotFound, with the last part of the key."""
-        row = await tx.fetch_one(self._get, *key)
-        if row is None:
+        found = await self.find(tx, *key)
+        if found is None:
             raise NotFound(self.noun, str(key[-1]))
-        return self.load(row)
+        return found
 
     async def insert(self, tx: Transaction, record: R) -> bool:
         """False if there is one of that key, or of that ``unique`` index."""

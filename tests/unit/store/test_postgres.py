@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server() -> Iterator[Postgres]:
-    """One that a test may stop."""
+    """One that a test may stop: what it has acknowledged it still has when it is started again."""
     try:
-        own = Postgres()
+        own = Postgres({**QUICK, "synchronous_commit": "on"})
     except NoPostgres as error:
         pytest.skip(f"PostgreSQL was not found: {error}")
     with own:
