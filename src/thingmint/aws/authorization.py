@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.domain.policies import ContextValue
 
-_ROLE = re.compile(r"arn:[^:]*:iam:[^:]*:([0-9]{12}):role/", re.ASCII)
+_ARN = re.compile(r"\s*arn:[^:]*:[^:]*:[^:]*:([0-9]{12}):", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +189,6 @@ def passed_role(operation: str, members: Mapping[str, Any]) -> str | None:
 
 
 def is_own_role(role: str, scope: Scope) -> bool:
-    """Whether it is the ARN of no other account's role. What is no role's ARN cannot be assumed in any account."""
-    match = _ROLE.match(role)
+    """Whether it names no other account, in an ARN of whatever form. What is no ARN of a role cannot be assumed."""
+    match = _ARN.match(role)
     return match is None or match[1] == scope.account

@@ -162,8 +162,11 @@ def test_the_passed_role_is_the_inputs(operation: str, members: dict[str, Any], 
         ("arn:aws:iam::222222222222:role/path/r", False),
         ("arn:aws-cn:iam::222222222222:role/r", False),
         ("arn:aws:iam:us-east-1:222222222222:role/r", False),
-        # No role's ARN, so other rules refuse it, or nothing can assume it.
-        ("arn:aws:iam::222222222222:user/u", True),
+        ("arn:AWS:IAM::222222222222:ROLE/r", False),
+        (" arn:aws:iam::222222222222:role/r", False),
+        ("arn:aws:iam::222222222222:user/u", False),
+        ("arn:aws:sts::222222222222:assumed-role/r/session", False),
+        # No ARN, so nothing can assume it.
         ("r", True),
     ],
 )
