@@ -17,7 +17,7 @@ from thingmint.domain.certificates import Certificate, parse_x509, read_issued_c
 from thingmint.domain.errors import AlreadyExists, InvalidCertificate, LimitExceeded, NotFound
 from thingmint.domain.keys import FLEET_KEYS
 from thingmint.domain.status import Status
-from thingmint.services.ca_certificates import find_by_subject
+from thingmint.services.ca_certificates import find_of_account
 from thingmint.services.certificates import (
     REGISTRATIONS,
     Registration,
@@ -176,7 +176,7 @@ async def _ends_with_its_binding(tx: Transaction, registration: Registration, ce
 
 
 async def _is_held(tx: Transaction, scope: Scope, certificate: Certificate) -> bool:
-    """By a thing or a policy of AWS IoT; or by a CA certificate, which might register it again just in time."""
+    """By a thing or a policy of AWS IoT; or by a CA certificate of any region, which might register it just in time."""
     fingerprint = certificate.fingerprint
     if await is_attached(tx, scope, fingerprint) or await count_attachments(tx, scope, Target("cert", fingerprint)):
         return True
@@ -184,4 +184,4 @@ async def _is_held(tx: Transaction, scope: Scope, certificate: Certificate) -> b
         issuer = read_issued_certificate(certificate.der).issuer
     except InvalidCertificate:
         return False  # nor is it registered just in time
-    return bool(await find_by_subject(tx, scope, issuer, limit=1))
+    return bool(await find_of_account(tx, scope.account, issuer, limit=1))

@@ -214,7 +214,9 @@ class TemplateExecutor:
         return registration_under(ca, issued, status, self._now, self._change.new_id())
 
     async def _set_status(self, registration: Registration, plan: CertificatePlan) -> None:
-        if registration.status is plan.status:
+        # To replace INACTIVE by INACTIVE is a decision where unbinding had set it: it stays so then.
+        replaces = plan.status_override is Override.REPLACE and registration.deactivated_by is not None
+        if registration.status is plan.status and not replaces:
             return
         if registration.status is not Status.PENDING_ACTIVATION:
             if plan.status_override is Override.FAIL:

@@ -14,7 +14,7 @@ from tests.issuers import new_issuer
 from tests.issuers import pem as pem_of
 from tests.unit import vectors
 from tests.unit.services.test_ca_certificates import take
-from tests.world import OURS, THEIRS, unpacked
+from tests.world import ABROAD, OURS, THEIRS, unpacked
 from thingmint.access.audit import AuditedStore
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.domain.certificates import parse_certificate
@@ -264,11 +264,32 @@ async def test_what_unbinding_deactivated_can_be_activated_by_aws(world: World, 
     assert await status_of(world, pem) is Status.INACTIVE, "the last word was AWS's"
 
 
-async def test_what_the_owner_of_its_ca_could_register_again_is_not_deleted(world: World, device: str) -> None:
+@pytest.mark.parametrize("override", [None, "DO_NOTHING", "FAIL", "REPLACE"])
+async def test_a_template_that_replaces_the_status_has_the_last_word_too(
+    world: World, device: str, override: str | None
+) -> None:
+    """Even with the status that unbinding set."""
+    pem = vectors.certificate_pem()
+    await register(world, pem, Status.ACTIVE)
+    await add(world, device, pem)
+    await remove(world, device, pem)
+    properties = {"CertificateId": fingerprint_of(pem), "Status": "INACTIVE"}
+    resource: dict[str, Any] = {"Type": "AWS::IoT::Certificate", "Properties": properties}
+    if override is not None:
+        resource["OverrideSettings"] = {"Status": override}
+    await world.aws("RegisterThing", templateBody=json.dumps({"Resources": {"certificate": resource}}))
+    await add(world, device, pem)
+    assert await status_of(world, pem) is (Status.INACTIVE if override == "REPLACE" else Status.ACTIVE)
+
+
+@pytest.mark.parametrize("region", [OURS, ABROAD])
+async def test_what_the_owner_of_its_ca_could_register_again_is_not_deleted(
+    world: World, device: str, region: Scope
+) -> None:
     """Else a device that is connected to its account no more would be registered just in time at its next CONNECT."""
     root = new_issuer(now=vectors.NOW)
     pem = pem_of(root.sign())
-    await take(world, root)
+    await take(world, root, region)
     await add(world, device, pem)
     await remove(world, device, pem)
     assert await status_of(world, pem) is Status.INACTIVE
