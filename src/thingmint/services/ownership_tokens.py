@@ -24,6 +24,7 @@ from thingmint.services.certificates import (
 from thingmint.services.claims import delete_expired_claims
 from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.thing_principals import is_attached
+from thingmint.store.doorkeeping import is_good
 from thingmint.store.outbox import announce
 from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
@@ -79,9 +80,14 @@ async def register_with_token(tx: Transaction, change: Change, claim: str, new: 
 async def find_current_token(
     tx: Transaction, query: Query, claim: str, token: str
 ) -> tuple[OwnershipToken, Certificate] | None:
-    """The token and its certificate, if it is ``claim``'s, in time, and the certificate still to be had."""
+    """The token and its certificate, if it is ``claim``'s, in time, and the certificate still to be had.
+
+    ``claim`` has to be good still: it may have been revoked since its device asked, while a hook was waited for.
+    """
     found = await TOKENS.find(tx, _hash(token))
     if found is None or (found.scope, found.claim) != (query.scope, claim) or found.expires_at <= query.now:
+        return None
+    if not await is_good(tx, query.scope, claim, query.now):
         return None
     registered = await find_registered(tx, query.scope, found.fingerprint)
     if registered is None or registered.registration.status in (Status.REVOKED, Status.PENDING_TRANSFER):

@@ -40,6 +40,11 @@ _SCOPES = (
     "SELECT account, region FROM registrations WHERE fingerprint = $1 "
     f"UNION SELECT c.account, c.region FROM {_CLAIMS} WHERE c.fingerprint = $1 ORDER BY 1, 2 LIMIT $2"
 )
+_IS_GOOD = (
+    "SELECT 1 FROM registrations WHERE account = $1 AND region = $2 AND fingerprint = $3 AND status = 'ACTIVE' "
+    f"UNION ALL SELECT 1 FROM {_CLAIMS} "
+    "WHERE c.account = $1 AND c.region = $2 AND c.fingerprint = $3 AND c.expires_at > $4 LIMIT 1"
+)
 _PROVISIONS = "SELECT 1 FROM ca_certificates WHERE mode = 'DEFAULT' AND auto_registration = 1 AND account <> $1 LIMIT 1"
 _REGIONS = "SELECT region FROM account_regions WHERE account = $1 ORDER BY position"
 
@@ -96,6 +101,11 @@ async def places_of(tx: Transaction, fingerprint: str, default_account: str | No
 async def all_scopes_of(tx: Transaction, fingerprint: str, limit: int) -> list[Scope]:
     """Up to ``limit`` of those that registered the certificate, in whatever mode, or have it as a claim."""
     return [Scope(*row) for row in await tx.fetch_all(_SCOPES, fingerprint, limit)]
+
+
+async def is_good(tx: Transaction, scope: Scope, fingerprint: str, now: datetime) -> bool:
+    """Whether the certificate is ACTIVE, or a claim that lasts."""
+    return await tx.fetch_one(_IS_GOOD, *scope, fingerprint, to_micros(now)) is not None
 
 
 async def other_account_provisions(tx: Transaction, account: str) -> bool:

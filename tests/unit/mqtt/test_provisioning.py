@@ -12,7 +12,7 @@ import cbor2
 import pytest
 
 from tests.unit import vectors
-from tests.unit.services.provisioning_support import ROLE
+from tests.unit.services.provisioning_support import ROLE, let_in
 from tests.unit.services.provisioning_support import body as template_body
 from tests.world import OURS
 from thingmint.access.audit import AuditedStore
@@ -130,6 +130,7 @@ async def test_a_thing_is_registered_as_the_templates_role(topics: Topics, monke
     template = {"templateName": "lamps", "templateBody": body, "provisioningRoleArn": ROLE, "enabled": True}
     await topics.world.aws("CreateProvisioningTemplate", **template)
     _, made = await topics.ask("certificates/create-from-csr", {"certificateSigningRequest": vectors.csr_pem()})
+    await let_in(topics.world, CALLER.credential, OURS)
     wanted = {"certificateOwnershipToken": made["certificateOwnershipToken"], "parameters": {"Site": "attic"}}
     answer = await topics.ask("provisioning-templates/lamps/provision", wanted)
     assert answer == ("accepted", {"deviceConfiguration": {"site": "attic"}, "thingName": "attic"})

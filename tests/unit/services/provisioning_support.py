@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from tests.unit import vectors
 from tests.world import OURS
 from thingmint.access.operations import run
+from thingmint.domain.certificates import Certificate
+from thingmint.domain.status import Status
 from thingmint.domain.templates import CERTIFICATE_ID
 from thingmint.mqtt.provisioning import CREATE_FROM_CSR, CREATE_KEYS, REGISTER_THING, NewCertificateRequest
+from thingmint.services.certificates import CERTIFICATES, REGISTRATIONS, Registration
 from thingmint.services.provisioning import EarlierAnswers, ThingRequest
 
 if TYPE_CHECKING:
@@ -22,12 +25,25 @@ if TYPE_CHECKING:
     from thingmint.services.change import Change
     from thingmint.services.hooks import Hook
     from thingmint.services.provisioning import ProvisionedThing
+    from thingmint.store.engine import Transaction
 
 CLAIM = "c" * 64
 ROLE = "arn:aws:iam::111111111111:role/provisioning"
 LAMBDA = "arn:aws:lambda:us-east-1:111111111111:function:ask"
 ASKING = {"preProvisioningHook": {"targetArn": LAMBDA}}
 POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]})
+
+
+async def let_in(world: World, claim: str, scope: Scope) -> None:
+    """Registers a certificate of that fingerprint, unless it is registered."""
+    now = world.clock()
+    registration = Registration(scope, claim, Status.ACTIVE, "DEFAULT", "keys", now, now, generation="g")
+
+    async def body(tx: Transaction) -> None:
+        await CERTIFICATES.insert(tx, Certificate(b"claim", claim, now, now))
+        await REGISTRATIONS.insert(tx, registration)
+
+    await world.store.write(body)
 
 
 @dataclass
@@ -81,6 +97,7 @@ class Provisioning:
     async def register(
         self, template: str, token: str | None, scope: Scope = OURS, /, *, claim: str = CLAIM, **parameters: str
     ) -> ProvisionedThing:
+        await let_in(self.world, CLAIM, scope)
         request = ThingRequest(claim, "device", template, token, parameters, self.as_role)
         change = self.world.change(scope)
         thing: ProvisionedThing = await run(REGISTER_THING, self.world.store, change, request, EarlierAnswers(request))

@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tests.unit.services.provisioning_support import Provisioning, body
+from tests.unit.services.provisioning_support import CLAIM, Provisioning, body
 from tests.world import OURS, THEIRS, new_world
 from thingmint.domain.errors import InvalidSigningRequest, LimitExceeded, ProvisioningRefused
 from thingmint.domain.status import Status
@@ -131,7 +131,7 @@ async def test_a_certificate_that_is_in_use_is_kept_when_its_token_ends(provisio
     await world.execute("INSERT INTO bindings VALUES ($1, $2, $3, 'device', 'd', NULL, 0)", *OURS, bound)
     world.clock.advance(minutes=60)
     assert await delete_unclaimed(world.store, world.clock()) == 0
-    assert await certificates(world) == {registered, activated, with_policy, of_thing, bound}
+    assert await certificates(world) == {CLAIM, registered, activated, with_policy, of_thing, bound}
     assert await world.count("ownership_tokens") == 0
 
 

@@ -16,9 +16,10 @@ from thingmint.domain.templates import CERTIFICATE_ID
 from thingmint.services.provisioning import ProvisionedThing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Mapping
 
     from thingmint.domain.arns import Scope
+    from thingmint.services.hooks import Hook
 
 
 async def refusal(attempt: Awaitable[object]) -> tuple[str, str]:
@@ -97,6 +98,28 @@ async def test_a_token_that_ends_while_the_hook_is_asked_is_refused(provisioning
     provisioning.thinking = 1
     assert await refusal(provisioning.register(name, token)) == INVALID_TOKEN
     assert await provisioning.status(made) == Status.PENDING_ACTIVATION
+
+
+@pytest.mark.parametrize("how", ["INACTIVE", "REVOKED", "deleted"])
+async def test_a_claim_that_ends_while_the_hook_is_asked_provisions_nothing(
+    provisioning: Provisioning, how: str
+) -> None:
+    """Its connection is closed by then, but what it had asked for goes on."""
+    world = provisioning.world
+    made, token = await provisioning.create()
+    name = await provisioning.template(body(), **ASKING)
+    ask = provisioning.ask
+
+    async def end_claim(hook: Hook, question: Mapping[str, object]) -> Mapping[str, str]:
+        await world.aws("UpdateCertificate", certificateId=CLAIM, newStatus="INACTIVE" if how == "deleted" else how)
+        if how == "deleted":
+            await world.aws("DeleteCertificate", certificateId=CLAIM)
+        return await ask(hook, question)
+
+    provisioning.ask = end_claim  # type: ignore[method-assign]
+    assert await refusal(provisioning.register(name, token)) == INVALID_TOKEN
+    assert await provisioning.status(made) == Status.PENDING_ACTIVATION
+    assert await world.count("things") == 0
 
 
 async def test_what_is_made_has_the_time_after_the_hook_was_asked(provisioning: Provisioning) -> None:

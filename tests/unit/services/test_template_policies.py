@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit import vectors
-from tests.unit.services.provisioning_support import ASKING, Provisioning, body
+from tests.unit.services.provisioning_support import ASKING, CLAIM, Provisioning, body, let_in
 from tests.unit.services.test_ca_certificates import ROLE, issuer, take
 from tests.unit.services.test_jit_registration import AUTO, Gateway
 from tests.world import OURS
@@ -64,6 +64,7 @@ async def test_register_thing_over_rest(world: World) -> None:
 async def test_register_thing_over_mqtt(provisioning: Provisioning, *, by_hook: bool) -> None:
     name = await provisioning.template(with_policy("SerialNumber"), **(ASKING if by_hook else {}))
     made, token = await provisioning.create()
+    await let_in(provisioning.world, CLAIM, OURS)
     before = await counts(provisioning.world)
     for hostile in HOSTILE:
         provisioning.overrides = {"SerialNumber": hostile}
