@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, NotFound
 from thingmint.services.bindings import bind, unbind_all
 from thingmint.services.owners import Named, Owner, check_text
-from thingmint.services.pages import Page, page_of
+from thingmint.services.pages import Page, page_of, size_of_texts
 from thingmint.services.quotas import adjust_count, check_quota, drop_count
 from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Transaction
 
 _MAX_ALIASES = 5  # of a device, Yandex's quota
+_MAX_TOPIC = 1024  # characters, Yandex's limit of a topic
 
 
 @record
@@ -99,7 +100,7 @@ async def list_registries(tx: Transaction, query: Query, folder: Named[Folder], 
         rows = await tx.fetch_all(_REGISTRIES_OF_FOLDER, folder.get().id, *(after or _FIRST), limit)
         return REGISTRIES.load_all(rows)
 
-    return await page_of(query, cursor, f"registries {folder.id}", fetch, _position)
+    return await page_of(query, cursor, f"registries {folder.id}", fetch, _position, _size)
 
 
 async def delete_registry(tx: Transaction, change: Change, registry: DeviceRegistry) -> None:
@@ -140,7 +141,7 @@ async def list_devices(
         rows = await tx.fetch_all(_DEVICES_OF[parent.noun], parent.get().id, *(after or _FIRST), limit)
         return DEVICES.load_all(rows)
 
-    return await page_of(query, cursor, f"devices {parent.id}", fetch, _position)
+    return await page_of(query, cursor, f"devices {parent.id}", fetch, _position, _size)
 
 
 async def delete_device(tx: Transaction, change: Change, device: Device) -> None:
@@ -154,6 +155,8 @@ def check_aliases(aliases: Mapping[str, str], device: str) -> dict[str, str]:
     """A device's topics by their aliases; {id} in them stands for the device's id. Raises Invalid."""
     if len(aliases) > _MAX_ALIASES:
         raise Invalid("topic_aliases", f"must have at most {_MAX_ALIASES} entries")
+    if any(len(text) > _MAX_TOPIC for pair in aliases.items() for text in pair):
+        raise Invalid("topic_aliases", f"must be of at most {_MAX_TOPIC} characters each")
     return {
         check_text(alias, "topic_aliases"): check_text(topic, "topic_aliases").replace("{id}", device)
         for alias, topic in aliases.items()
@@ -173,3 +176,8 @@ _FIRST: Position = (-1, "")
 
 def _position(row: Owner) -> Position:
     return to_micros(row.created_at), row.id
+
+
+def _size(row: Owner) -> int:
+    size = len(row.description) + size_of_texts(row.labels)
+    return size + size_of_texts(row.topic_aliases) if isinstance(row, Device) else size

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, VersionConflict
-from thingmint.services.pages import Page, page_by_text
+from thingmint.services.pages import Page, page_by_text, size_of_texts
 from thingmint.services.thing_types import check_usable
 from thingmint.store.outbox import announce
 from thingmint.store.table import Table, record
@@ -199,7 +199,11 @@ async def list_things(tx: Transaction, query: Query, wanted: ThingFilter, cursor
             return THINGS.load_all(await tx.fetch_all(_BY_TYPE, *query.scope, after, limit, wanted.type))
         return await THINGS.page(tx, *query.scope, after=after, limit=limit)
 
-    return await page_by_text(query, cursor, wanted.listing, fetch, wanted.position)
+    return await page_by_text(query, cursor, wanted.listing, fetch, wanted.position, _size)
+
+
+def _size(thing: Thing) -> int:
+    return size_of_texts(thing.attributes)
 
 
 def thing_arn(scope: Scope, name: str) -> str:

@@ -10,7 +10,10 @@ from tests.unit import vectors
 from tests.world import ABROAD, OURS, THEIRS, pages, unpacked
 from thingmint.domain.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from thingmint.services.device_registry import REGISTRIES, get_device_by_name
+from thingmint.services.pages import MAX_SIZE
+from thingmint.yandex.contract import load
 from thingmint.yandex.errors import Unimplemented
+from thingmint.yandex.operations.declaring import cursor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from tests.world import World
     from thingmint.services.device_registry import Device
     from thingmint.store.engine import Transaction
+
+ListDevicesRequest: Any = load().methods["/yandex.cloud.iot.devices.v1.DeviceService/List"].request_class
 
 
 async def test_a_new_registry_is_read_as_it_was_given(world: World) -> None:
@@ -198,6 +203,8 @@ async def test_a_refused_creation_leaves_nothing(world: World) -> None:
         ({"topic_aliases": {f"a{n}": "t" for n in range(6)}}, "topic_aliases"),
         ({"topic_aliases": {"a\0": "t"}}, "topic_aliases"),
         ({"topic_aliases": {"a": "\0"}}, "topic_aliases"),
+        ({"topic_aliases": {"a": "t" * 1025}}, "topic_aliases"),
+        ({"topic_aliases": {"a" * 1025: "t"}}, "topic_aliases"),
         ({"certificates": [{"certificate_data": ""}]}, "certificates[0].certificate_data"),
     ],
 )
@@ -266,6 +273,24 @@ async def test_a_page_has_100_items_unless_the_call_says_otherwise(world: World)
     for _ in range(101):
         await world.device(registry)
     assert len((await page_of(world, "devices of a registry", registry, {}))["ids"]) == 100
+    whole = await page_of(world, "devices of a registry", registry, {"page_size": 101})
+    assert (len(set(whole["ids"])), whole["next_page_token"]) == (101, None)
+
+
+async def test_a_page_of_large_devices_ends_before_it_is_full(world: World) -> None:
+    """So that answering takes milliseconds, however many are asked for."""
+    registry = await world.registry()
+    aliases = {f"{n}" * 1024: "t" * 1024 for n in range(5)}
+    made = [await world.device(registry, topic_aliases=aliases) for _ in range(110)]
+    page = await page_of(world, "devices of a registry", registry, {"page_size": 20_000})
+    assert page["ids"] == made[: MAX_SIZE // 10_240 + 1]
+    rest = {"page_size": 20_000, "page_token": page["next_page_token"]}
+    page = await page_of(world, "devices of a registry", registry, rest)
+    assert (page["ids"], page["next_page_token"]) == (made[MAX_SIZE // 10_240 + 1 :], None)
+
+
+def test_at_most_1000_items_are_read_for_a_page() -> None:
+    assert [cursor(ListDevicesRequest(page_size=size)).limit for size in (0, 7, 1000, 20_000)] == [100, 7, 1000, 1000]
 
 
 async def test_page_tokens_are_taken_by_their_own_list_only(world: World) -> None:

@@ -321,6 +321,20 @@ async def test_a_device_that_is_refused_leaves_nothing_behind(world: World) -> N
 # -- lists --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("wanted", [{}, {"attributeName": "a0"}, {"thingTypeName": "lamp"}])
+async def test_a_page_of_large_things_ends_before_it_is_full(world: World, wanted: dict[str, str]) -> None:
+    """So that answering takes milliseconds, and little memory while the client reads slowly."""
+    await world.aws("CreateThingType", thingTypeName="lamp")
+    attributes = {f"a{number}": "v" * 800 for number in range(50)}
+    for number in range(30):
+        await world.aws("CreateThing", thingName=f"t{number:02}", thingTypeName="lamp", **payload(**attributes))
+    page = await world.aws("ListThings", maxResults=250, **wanted)
+    assert [thing["thingName"] for thing in page["things"]] == [f"t{number:02}" for number in range(25)]
+    page = await world.aws("ListThings", maxResults=250, nextToken=page["nextToken"], **wanted)
+    assert [thing["thingName"] for thing in page["things"]] == [f"t{number:02}" for number in range(25, 30)]
+    assert page["nextToken"] is None
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 async def test_a_list_has_every_thing_once(world: World, limit: int) -> None:
     await world.aws("CreateThingType", thingTypeName="lamp")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=InFolder)
 
 _PAGE_SIZE = 100
+_MAX_PAGE_SIZE = 1000  # rows that are read and written at once; where more are asked for, the next page has them
 
 Look = Callable[..., Awaitable[Any]]
 Prepare = Callable[..., Awaitable[Any]]
@@ -114,7 +115,7 @@ def by_id(table: Table[R]) -> Look:
 
 
 def cursor(request: Any) -> Cursor:
-    return Cursor(request.page_size or _PAGE_SIZE, request.page_token or None, "page_token")
+    return Cursor(min(request.page_size or _PAGE_SIZE, _MAX_PAGE_SIZE), request.page_token or None, "page_token")
 
 
 def open_to_all(name: str) -> Callable[[_Open], _Open]:
