@@ -285,9 +285,11 @@ class AuditTrail:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), _FLUSH_EVERY)
-            self._full.clear()
             self._tell(self._repeats.due(_MAX_COUNTS))
-            await self.flush()
+            # A commit for a few records costs as much as one for a full batch: those wait.
+            waiting = len(self._pending)
+            await self._write(waiting - waiting % _FLUSH_AT or waiting)
+            self._full.clear()
 
     async def close(self) -> None:
         """Writes what is left; the task that runs has to be ended before. Raises Unavailable."""
@@ -298,23 +300,32 @@ class AuditTrail:
             raise Unavailable("The store cannot keep changes now")
 
     async def flush(self, *, urgent: bool = False) -> None:
-        while self._pending:
+        await self._write(len(self._pending), urgent=urgent)
+
+    async def _write(self, left: int, *, urgent: bool = False) -> None:
+        """The oldest ``left`` records."""
+        while left > 0:
             # Sealing a record again would put it into the chain twice.
-            again = min(self._perhaps_kept, _FLUSH_AT)
+            again = self._perhaps_kept
             insert, size = (sql.insert_activity, again) if again else (self._insert, _FLUSH_AT)
-            batch = list(islice(self._pending, size))
+            batch = list(islice(self._pending, min(size, left)))
+            self._perhaps_kept = max(again, len(batch))  # also if this is cancelled
             try:
                 await self._store.write(partial(_inserted, insert, batch), urgent=urgent)
             except Unavailable:
-                self._perhaps_kept = max(self._perhaps_kept, len(batch))
                 if not self._waits:
                     _log.error("audit records wait for the store", records=len(self._pending))
                 self._waits = True
                 return
-            for _ in batch:
-                self._pending_size -= len(self._pending.popleft().record)
-            self._perhaps_kept = max(0, self._perhaps_kept - len(batch))
+            self._written(batch)
+            left -= len(batch)
             self._waits = False
+
+    def _written(self, batch: Sequence[AuditRow]) -> None:
+        for row in batch:
+            if self._pending and self._pending[0] is row:  # else it was dropped meanwhile
+                self._pending_size -= len(self._pending.popleft().record)
+        self._perhaps_kept = max(0, self._perhaps_kept - len(batch))
 
     def _is_repeated(self, context: RequestContext, outcome: Outcome, now: datetime) -> bool:
         """What a caller who is known reads is recorded one by one, as its rate is limited, and so are changes."""

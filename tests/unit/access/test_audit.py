@@ -366,6 +366,46 @@ async def test_many_records_are_written_at_once(
     assert len(await store.records()) == audit._FLUSH_AT
 
 
+async def test_records_that_come_during_a_commit_wait_for_others(
+    store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit costs the reads beside it their common snapshot."""
+    monkeypatch.setattr(audit, "_FLUSH_EVERY", 3600)
+    trail = AuditTrail(store, clock)
+    task = asyncio.create_task(trail.run())
+    added = 0
+    while not store.writes:
+        if added < audit._FLUSH_AT + 10:
+            trail.add(*request())
+            added += 1
+        if added >= audit._FLUSH_AT:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait([task])
+    assert (store.writes, trail.pending) == (1, added - audit._FLUSH_AT)
+    assert trail.pending > 0
+
+
+async def test_a_record_has_one_place_in_the_chain_when_its_commit_was_not_waited_for(
+    store: Store, clock: FakeClock
+) -> None:
+    key = Ed25519PrivateKey.generate()
+    trail = AuditTrail(store, clock, insert_sealed_activity)
+    for _ in range(3):
+        trail.add(*request())
+        clock.advance(microseconds=1)
+    task = asyncio.create_task(trail.flush())
+    for _ in range(2):  # until the commit is under way
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await trail.close()
+    await Sealer(store, key, Path("/dev/null"), clock).seal()
+    assert (await verify_all(store, key.public_key(), [])).end == 3
+
+
 async def test_records_are_written_often_and_after_failures_too(
     store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
