@@ -152,7 +152,9 @@ CA_CERTIFICATES = Table(CaRegistration, "ca_certificates", KIND, key=("account",
 
 _REGISTERED = with_content(CA_CERTIFICATES, "ca_certificates")
 _THIS = "WHERE r.account = $1 AND r.region = $2 AND r.fingerprint = $3"
-_OLDEST_FIRST = "ORDER BY r.created_at, r.account, r.region, r.fingerprint LIMIT $2"
+# Of each account the oldest first, and the accounts in turn: none can fill the list with names that others have.
+_AGE = "r.created_at, r.account, r.region, r.fingerprint"
+_IN_TURN = f"ORDER BY row_number() OVER (PARTITION BY r.account ORDER BY {_AGE}), {_AGE} LIMIT $2"
 _STATE = (
     "SELECT r.status, c.not_before, c.not_after FROM ca_certificates AS r "
     f"JOIN certificates AS c ON c.fingerprint = r.fingerprint {_THIS}"
@@ -207,14 +209,14 @@ async def find_of_account(tx: Transaction, account: str, subject: bytes, limit: 
 
 
 async def find_by_mode(tx: Transaction, mode: CertificateMode, subject: bytes, limit: int) -> list[RegisteredCa]:
-    """The same of all accounts."""
+    """The same of all accounts, in turn."""
     return await _find_by_subject(tx, "r.mode = $3", subject, limit, mode)
 
 
 async def _find_by_subject(
     tx: Transaction, condition: str, subject: bytes, limit: int, *further: str
 ) -> list[RegisteredCa]:
-    statement = f"{_REGISTERED}WHERE r.subject = $1 AND {condition} {_OLDEST_FIRST}"
+    statement = f"{_REGISTERED}WHERE r.subject = $1 AND {condition} {_IN_TURN}"
     return [_registered(row) for row in await tx.fetch_all(statement, subject, limit, *further)]
 
 

@@ -26,6 +26,7 @@ from tests.unit.services.test_ca_certificates import register as register_under_
 from tests.unit.vectors import NOW
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.access.operations import run
+from thingmint.domain.arns import Scope
 from thingmint.domain.certificates import read_issued_certificate
 from thingmint.domain.errors import Denied, Disallowed, InvalidParameters, LimitExceeded
 from thingmint.domain.status import Status
@@ -36,7 +37,6 @@ from thingmint.services.quotas import Quotas
 
 if TYPE_CHECKING:
     from tests.world import World
-    from thingmint.domain.arns import Scope
     from thingmint.services.certificates import Registration
     from thingmint.services.change import Change
     from thingmint.services.jit_registration import JitCandidate
@@ -238,6 +238,20 @@ async def test_without_an_endpoint_a_ca_in_default_mode_comes_first(world: World
     assert registration.scope == OURS
     await update(world, ca, newAutoRegistrationStatus="DISABLE")
     assert "does not register" in await gateway.refusal(root.sign(), None)
+
+
+async def test_no_account_hides_anothers_ca_behind_its_own_of_that_name(world: World, gateway: Gateway) -> None:
+    """Only so many are tried, and names are not secret: an account in many regions can have more of one name."""
+    for number in range(6):
+        for _ in range(10):
+            await prove(world, issuer("Vendor"), Scope(OURS.account, f"region-{number}"), **AUTO)
+    root = issuer("Vendor")
+    for _ in range(9):
+        await prove(world, issuer("Vendor"), THEIRS, **AUTO)
+    await prove(world, root, THEIRS, **AUTO)
+    registration = await gateway.connect(root.sign(), None)
+    assert registration is not None
+    assert registration.scope == THEIRS
 
 
 async def test_the_newest_ca_certificate_of_one_key_registers(world: World, gateway: Gateway) -> None:
