@@ -36,7 +36,14 @@ from thingmint.mqtt.connection_log import ConnectionLog
 from thingmint.mqtt.hub import Hub
 from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import Access, environment_of, front, gateway_of, grpc_listener, yandex_api
-from thingmint.server.gauges import watch_devices
+from thingmint.server.gauges import (
+    watch_audit,
+    watch_devices,
+    watch_issuing,
+    watch_memory,
+    watch_store,
+    watch_work,
+)
 from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, doorways_of, fit_to_files, take_all_files
 from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
@@ -50,7 +57,6 @@ from thingmint.services.operations import forget_idempotency_keys
 from thingmint.services.ownership_tokens import delete_unclaimed
 from thingmint.services.quotas import begin_counting
 from thingmint.settings import LISTENERS, ConfigError
-from thingmint.store.disk_reserve import free_bytes
 from thingmint.store.outbox import prune_notices
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.rest import YandexRest
@@ -114,11 +120,8 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
 
     tls.renew(served())
     keys = KeyPool(settings.key_pool)
-    metrics = _metrics(instance, keys)
+    metrics = Metrics()
     trail = AuditTrail(instance.store, utc_now, insert_sealed_activity)
-    metrics.gauge("audit_records_waiting", "Records of reads and refusals to be written.", lambda: trail.pending)
-    metrics.count("audit_records_lost", "Such records that found no room while they waited.", lambda: trail.lost)
-    metrics.count("audit_events_counted", "Events that were added up instead of recorded.", lambda: trail.counted)
     connection_log = ConnectionLog(metrics, trail, utc_now)
     refusals = connection_log.refusals
     request_log = RequestLog(metrics, trail, refusals)
@@ -129,7 +132,6 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         utc_now,
         *settings.audit_kept(),
     )
-    metrics.gauge("audit_activity_bytes", "What records of reads and refusals take.", lambda: sealer.activity_size)
     hub = Hub(slices)
     store = FollowedStore(instance.store, hub)
     audited = AuditedStore(store, utc_now)
@@ -139,16 +141,14 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         directory=Directory(instance.store, instance.vault, utc_now),
         throttle=throttle_for(settings.limits),
         failures=settings.failure_throttle(),
-        memory=_memory(settings, metrics),
+        memory=RequestMemory.of(
+            unauthenticated=settings.unauthenticated_request_bytes,
+            authenticated=settings.authenticated_request_bytes,
+        ),
     )
     hooks = HookTable(settings.hooks)
     environment = environment_of(instance, settings, keys, hooks)
     yandex = yandex_api(instance, access, settings, environment)
-    metrics.gauge(
-        "certificates_discarded",
-        "Certificates that were signed and not registered.",
-        lambda: environment.counts["certificates_discarded"],
-    )
     app = front(instance, access, settings, keys, environment, YandexRest(yandex), metrics, request_log)
     limits = _address_limits(settings, metrics)
     listeners: dict[str, HttpListener | GrpcListener] = {
@@ -159,8 +159,6 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     gateway = gateway_of(
         instance, access, settings, environment, broker, default_account, connection_log, tls, hub, limits["mqtt"]
     )
-    watch_devices(metrics, gateway, embedded)
-    stalls = _watch_stalls(metrics)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != PROXY_SOCKET}
     ready = Ready(hostnames[0], settings.host, ports)
@@ -178,8 +176,13 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         return await as_local_admin(access.administration, trail, name, given)
 
     jobs = JobRunner(store, utc_now, [delete_unclaimed, forget_idempotency_keys, prune_notices])
-    metrics.gauge("jobs_waiting", "Background jobs that are not done.", lambda: jobs.waiting)
-    metrics.gauge("jobs_failing", "Those of them that failed the last time.", lambda: jobs.failing)
+    stalls = StallWatch(asyncio.get_running_loop())
+    watch_store(metrics, instance)
+    watch_issuing(metrics, environment)
+    watch_memory(metrics, access.memory)
+    watch_audit(metrics, trail, sealer)
+    watch_work(metrics, jobs, stalls)
+    watch_devices(metrics, gateway, embedded)
     admin = AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command})
     chores = [
         asyncio.create_task(tls.keep_renewed(served)),
@@ -260,21 +263,6 @@ def _leave_out_of_collections() -> None:
     gc.set_threshold(_COLLECT_AT)
 
 
-def _metrics(instance: Instance, keys: KeyPool) -> Metrics:
-    metrics = Metrics()
-    metrics.gauge("key_pool_ready", "Key pairs that lie ready.", lambda: keys.ready)
-    metrics.gauge("key_pool_waiting", "Callers that wait for a key pair.", lambda: keys.waiting)
-    metrics.gauge("store_ready", "1 while changes can be kept.", lambda: float(instance.store.ready))
-    directory = instance.directory
-    metrics.gauge("disk_free_bytes", "What can still be written to the disk.", lambda: free_bytes(directory.root))
-    metrics.gauge(
-        "disk_reserve_held",
-        "1 while the disk reserve is held; 0 when it was given back, or if there is to be none.",
-        lambda: float(directory.disk_reserve.exists()),
-    )
-    return metrics
-
-
 def _address_limits(settings: Settings, metrics: Metrics) -> dict[Listener, AddressLimits]:
     configured = {listener: settings.connection_limits(listener) for listener in LISTENERS}
     made = {}
@@ -282,27 +270,6 @@ def _address_limits(settings: Settings, metrics: Metrics) -> dict[Listener, Addr
         made[listener] = AddressLimits(limits, partial(metrics.connection_refused, listener))
         metrics.watch_connections(listener, made[listener])
     return made
-
-
-def _memory(settings: Settings, metrics: Metrics) -> RequestMemory:
-    memory = RequestMemory.of(
-        unauthenticated=settings.unauthenticated_request_bytes, authenticated=settings.authenticated_request_bytes
-    )
-    for callers, budget in (("unauthenticated", memory.unauthenticated), ("authenticated", memory.authenticated)):
-        description = f"Memory that requests of {callers} callers hold, beyond what each may."
-        metrics.gauge(f"{callers}_request_bytes", description, lambda budget=budget: budget.used)  # type: ignore[misc]
-    return memory
-
-
-def _watch_stalls(metrics: Metrics) -> StallWatch:
-    stalls = StallWatch(asyncio.get_running_loop())
-    metrics.gauge(
-        "event_loop_longest_stall_seconds",
-        "The longest time since the last scrape for which the event loop was kept from everything else.",
-        stalls.take_longest,
-    )
-    metrics.gauge("event_loop_stalls", "Such times of more than 20 ms, since the start.", lambda: stalls.count)
-    return stalls
 
 
 def _stop_signal() -> asyncio.Event:

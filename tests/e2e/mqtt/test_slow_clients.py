@@ -171,7 +171,7 @@ def test_a_device_beyond_its_rates_waits_and_loses_nothing(impatient: Door, vers
         assert time.monotonic() - started > 0.8
         assert device.is_open
     metrics = httpx.get(f"{mine.server.http_url}/metrics").text
-    assert "thingmint_device_connections_throttled 0.0" not in metrics
+    assert "thingmint_device_connections_throttled_total 0.0" not in metrics
 
 
 def at_end(sock: socket.socket) -> bool:
