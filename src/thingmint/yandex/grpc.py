@@ -30,10 +30,13 @@ if TYPE_CHECKING:
     from thingmint.http.memory import RequestMemory
     from thingmint.yandex.app import YandexApi
     from thingmint.yandex.contract import Method
+    from thingmint.yandex.relay import Relay
 
     _Metadata = Sequence[tuple[str, str | bytes]]
 
 MESSAGE_TIMEOUT = 30.0  # seconds
+ANSWER_TIMEOUT = 120.0  # seconds, until it is taken; then the connection ends
+_COPIES = 2  # of an answer that is not taken, in gRPC and here
 _MAX_AGENT = 256  # characters of a user agent's name that are kept
 # Calls under way, by account: each may wait for its message.
 _CALLS = Limits(total=2048, per_address=1536, half_open=2048, half_open_per_address=2048, reserve=256)
@@ -68,10 +71,10 @@ class GrpcParts:
 class Handlers(grpc.GenericRpcHandler):
     """Every method of the contract; for any other path gRPC itself answers UNIMPLEMENTED.
 
-    ``address_of`` gives the address of the client behind what gRPC calls a peer.
+    ``relay`` knows the client behind what gRPC calls a peer.
     """
 
-    def __init__(self, parts: GrpcParts, port: int, address_of: Callable[[str], str | None]) -> None:
+    def __init__(self, parts: GrpcParts, port: int, relay: Relay) -> None:
         self._api = parts.api
         self._request_log = parts.request_log
         self._failures = parts.failures
@@ -79,7 +82,7 @@ class Handlers(grpc.GenericRpcHandler):
         self._calls = AddressLimits(_CALLS)
         self._open_calls = AddressLimits(_OPEN_CALLS)
         self._port = port
-        self._address_of = address_of
+        self._relay = relay
         # As methods whose requests are streams, so that the message is read when the caller is known; on the wire it is
         # the same. Without (de)serialisers the handlers get and give bytes, and a malformed message can be answered in
         # form.
@@ -99,7 +102,7 @@ class Handlers(grpc.GenericRpcHandler):
                 api="yandex",
                 operation=method.label,
                 method="gRPC",
-                address=self._address_of(context.peer()),
+                address=self._relay.address_of(context.peer()),
                 user_agent=_agent(metadata),
                 now=self._api.clock(),
             )
@@ -138,21 +141,30 @@ class Handlers(grpc.GenericRpcHandler):
         credentials = [(b"authorization", _bytes(value)) for name, value in call.metadata if name == "authorization"]
         key = dict(call.metadata).get("idempotency-key")
         call.request = await self._api.authenticate(call.request, method, credentials)
-        with ExitStack() as held:
-            message = await self._message(method, call, held)
-            answer = await self._api.serve(
-                call.request,
-                call.outcome,
-                method,
-                message,
-                port=self._port,
-                idempotency_key=_bytes(key).decode("latin-1") if key is not None else None,
-            )
-        return answer.SerializeToString()
-
-    async def _message(self, method: Method, call: _Call, held: ExitStack) -> Message:
-        """The request; ``held`` gives back what it holds. Raises Invalid and Throttled."""
+        held = ExitStack()
+        call.rpc.add_done_callback(lambda _: held.close())  # when the answer is taken
         lease = self._lease(call.request, held)
+        message = await self._message(method, call, lease)
+        built = await self._api.serve(
+            call.request,
+            call.outcome,
+            method,
+            message,
+            port=self._port,
+            idempotency_key=_bytes(key).decode("latin-1") if key is not None else None,
+        )
+        answer = built.SerializeToString()
+        # The answer to a change is given in any case: the change is made.
+        if not lease.resize(_COPIES * len(answer)) and method.operation is None:
+            del answer, built  # the error's traceback would keep them
+            raise Throttled("Too many large answers are not read; try again")
+        if call.request.caller is None:
+            held.close()  # the answer is small, and there are few places for such calls
+        self._expect_taken(call.rpc)
+        return answer
+
+    async def _message(self, method: Method, call: _Call, lease: Lease) -> Message:
+        """The request. Raises Invalid and Throttled."""
         try:
             async with asyncio.timeout(MESSAGE_TIMEOUT):
                 received = await call.rpc.read()
@@ -168,6 +180,7 @@ class Handlers(grpc.GenericRpcHandler):
             raise Invalid("request", f"is not a well-formed {method.request_class.DESCRIPTOR.full_name}") from None
 
     def _lease(self, request: RequestContext, held: ExitStack) -> Lease:
+        """``held`` gives back what the call holds. Raises Throttled."""
         if request.caller is not None:
             limits, budget, source = self._calls, self._memory.authenticated, request.caller.account
         else:
@@ -179,6 +192,11 @@ class Handlers(grpc.GenericRpcHandler):
         lease = Lease(budget, source)
         held.callback(lease.release)
         return lease
+
+    def _expect_taken(self, rpc: Any) -> None:
+        """gRPC keeps an answer while the client's flow control does not let it go, also when the call is cancelled."""
+        timer = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT, self._relay.abort, rpc.peer())
+        rpc.add_done_callback(lambda _: timer.cancel())
 
     async def _refuse(self, call: _Call, error: DomainError) -> NoReturn:
         error = self._failures.count(call.request, call.outcome, error)

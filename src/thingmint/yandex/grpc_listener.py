@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,8 +67,10 @@ class GrpcListener:
         path.unlink(missing_ok=True)
         self._folder, target = _short(path)
         self._relay = Relay(target)
+        # A traceback for each answer that its client did not take; what goes wrong in a call, Handlers tell.
+        logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
-        self._server.add_generic_rpc_handlers((Handlers(parts, self.port, self._relay.address_of),))
+        self._server.add_generic_rpc_handlers((Handlers(parts, self.port, self._relay),))
         mask = os.umask(0o177)
         try:
             self._server.add_secure_port(f"unix:{target}", _credentials(certificates))

@@ -36,8 +36,17 @@ class Relay:
 
     def address_of(self, peer: str) -> str | None:
         """The address of the client behind a peer, as gRPC names it; None when it has gone."""
-        connection = self._connections.get(peer.rpartition("-")[2])
+        connection = self._connection_of(peer)
         return connection.address if connection is not None else None
+
+    def abort(self, peer: str) -> None:
+        """Ends the connection of a peer, and with it all of its calls."""
+        connection = self._connection_of(peer)
+        if connection is not None:
+            connection.abort()
+
+    def _connection_of(self, peer: str) -> Connection | None:
+        return self._connections.get(peer.rpartition("-")[2])
 
     async def connect(self, client: socket.socket, place: Place, address: str) -> None:
         """Takes over an accepted connection."""

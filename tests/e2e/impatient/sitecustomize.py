@@ -6,7 +6,7 @@ from typing import Any
 from thingmint.http import listener, messages, protocol
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.tls import TlsListener
-from thingmint.yandex import relay
+from thingmint.yandex import grpc, relay
 
 
 def _set_default(kind: Any, name: str, value: float) -> None:
@@ -19,5 +19,6 @@ for _module in (protocol, listener):
     vars(_module)["HEAD_TIMEOUT"] = _head
 messages._BODY_TIMEOUT = _body
 relay.HANDSHAKE_TIMEOUT = _handshake
+grpc.ANSWER_TIMEOUT = _body
 _set_default(TlsListener, "handshake_timeout", _handshake)
 _set_default(ServerConnection, "connect_timeout", _connect)

@@ -1,0 +1,81 @@
+"""Answers over gRPC that their client never takes: HTTP/2 lets it allow no byte of them."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from yandex.cloud.iot.devices.v1 import device_service_pb2
+
+from tests.e2e.test_unauthenticated_callers import metric
+from tests.e2e.wire import until
+from tests.e2e.yandex import http2
+from tests.e2e.yandex.clients import Cloud, path_of
+from tests.e2e.yandex.test_unauthenticated_grpc import headers
+from thingmint.testing import running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIB = 1024 * 1024
+LIST = path_of("DeviceService/List")
+HELD = "thingmint_authenticated_request_bytes"
+_IMPATIENT = Path(__file__).parents[1] / "impatient"
+_INITIAL_WINDOW_SIZE = 4  # RFC 9113 6.5.2
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Cloud]:
+    """A server that gives 4 MiB, half of it to one account, and waits for 4 seconds until an answer is taken."""
+    environment = {
+        "THINGMINT_AUTHENTICATED_REQUEST_BYTES": str(4 * MIB),
+        "PYTHONPATH": os.pathsep.join([str(_IMPATIENT), os.environ.get("PYTHONPATH", "")]),
+        "IMPATIENT": "10 4 10 10",
+    }
+    with running_server(environment=environment) as server:
+        cloud = Cloud(server)
+        yield cloud
+        cloud.close()
+
+
+@pytest.fixture(scope="module")
+def question(small: Cloud) -> bytes:
+    """Its answer takes some 200 KiB."""
+    registry = small.registry()
+    for _ in range(20):
+        small.device(registry, topic_aliases={str(number) * 1024: "t" * 1024 for number in range(5)})
+    return device_service_pb2.ListDevicesRequest(registry_id=registry).SerializeToString()
+
+
+def ask(cloud: Cloud, connection: http2.Connection, question: bytes, streams: range) -> None:
+    """On streams whose answers may not be sent."""
+    connection.send(http2.SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, 0))
+    for stream in streams:
+        connection.send(http2.HEADERS, http2.END_HEADERS, stream, headers(LIST, cloud.token))
+        connection.send(http2.DATA, http2.END_STREAM, stream, http2.message(question))
+
+
+def test_they_take_what_an_account_may_hold_and_no_more(small: Cloud, question: bytes) -> None:
+    """gRPC keeps a copy of each, so five of them are kept, and the others refused."""
+    with http2.Connection(small.server) as connection:
+        ask(small, connection, question, range(1, 120, 2))
+        for stream in range(21, 120, 2):
+            connection.wait_for_the_end_of(stream)
+        assert MIB < metric(small.server, HELD) <= 2 * MIB
+        assert small.operation_is_unknown()  # small answers are given
+    until(lambda: metric(small.server, HELD) == 0, seconds=20, what="what they held is given back")
+    small.grpc.call("DeviceService/List", device_service_pb2.ListDevicesRequest.FromString(question))
+    assert "Traceback" not in small.server.output.read_text()
+
+
+def test_a_connection_ends_when_an_answer_is_not_taken(small: Cloud, question: bytes) -> None:
+    with http2.Connection(small.server) as connection:
+        ask(small, connection, question, range(1, 2, 2))
+        until(lambda: metric(small.server, HELD) > 0, seconds=20, what="it is answered")
+        until(lambda: metric(small.server, HELD) == 0, seconds=20, what="it is not waited for any more")
+        with pytest.raises(ConnectionError):
+            connection.wait_for_the_end_of(1)
+    assert "Traceback" not in small.server.output.read_text()
