@@ -100,24 +100,39 @@ async def test_a_token_that_ends_while_the_hook_is_asked_is_refused(provisioning
     assert await provisioning.status(made) == Status.PENDING_ACTIVATION
 
 
-@pytest.mark.parametrize("how", ["INACTIVE", "REVOKED", "deleted"])
-async def test_a_claim_that_ends_while_the_hook_is_asked_provisions_nothing(
-    provisioning: Provisioning, how: str
+@pytest.mark.parametrize(
+    ("ends", "step"),
+    [
+        ([("UpdateCertificate", {"certificateId": CLAIM, "newStatus": "INACTIVE"})], "token"),
+        ([("UpdateCertificate", {"certificateId": CLAIM, "newStatus": "REVOKED"})], "token"),
+        (
+            [
+                ("UpdateCertificate", {"certificateId": CLAIM, "newStatus": "INACTIVE"}),
+                ("DeleteCertificate", {"certificateId": CLAIM}),
+            ],
+            "token",
+        ),
+        ([("UpdateProvisioningTemplate", {"templateName": "t-0", "enabled": False})], "template"),
+        ([("DeleteProvisioningTemplate", {"templateName": "t-0"})], "template"),
+    ],
+    ids=["INACTIVE", "REVOKED", "deleted", "template disabled", "template deleted"],
+)
+async def test_what_ends_while_the_hook_is_asked_provisions_nothing(
+    provisioning: Provisioning, ends: list[tuple[str, dict[str, Any]]], step: str
 ) -> None:
-    """Its connection is closed by then, but what it had asked for goes on."""
+    """The claim's connection is closed by then, but what it had asked for goes on."""
     world = provisioning.world
     made, token = await provisioning.create()
     name = await provisioning.template(body(), **ASKING)
     ask = provisioning.ask
 
-    async def end_claim(hook: Hook, question: Mapping[str, object]) -> Mapping[str, str]:
-        await world.aws("UpdateCertificate", certificateId=CLAIM, newStatus="INACTIVE" if how == "deleted" else how)
-        if how == "deleted":
-            await world.aws("DeleteCertificate", certificateId=CLAIM)
+    async def meanwhile(hook: Hook, question: Mapping[str, object]) -> Mapping[str, str]:
+        for operation, members in ends:
+            await world.aws(operation, **members)
         return await ask(hook, question)
 
-    provisioning.ask = end_claim  # type: ignore[method-assign]
-    assert await refusal(provisioning.register(name, token)) == INVALID_TOKEN
+    provisioning.ask = meanwhile  # type: ignore[method-assign]
+    assert (await refusal(provisioning.register(name, token)))[0] == step
     assert await provisioning.status(made) == Status.PENDING_ACTIVATION
     assert await world.count("things") == 0
 
