@@ -28,7 +28,8 @@ _log = structlog.get_logger("thingmint.http")
 class Acceptor:
     """``connect`` takes over a connection's socket and its place. A connection beyond the limits is just closed.
 
-    ``receive_buffer`` is what the kernel takes in for a connection before it is read, in bytes; its default if None.
+    ``receive_buffer`` is what the kernel takes in for a connection before it is read, ``send_buffer`` what it takes
+    over before the peer has it, in bytes; its defaults, of megabytes, if None.
     """
 
     def __init__(
@@ -39,21 +40,23 @@ class Acceptor:
         connect: Callable[[socket.socket, Place, str], Coroutine[None, None, None]],
         *,
         receive_buffer: int | None = None,
+        send_buffer: int | None = None,
     ) -> None:
         """``sock`` is bound."""
         self._sock = sock
         self._limits = limits
         self._refusals = refusals
         self._connect = connect
-        self._receive_buffer = receive_buffer
+        self._buffers = {socket.SO_RCVBUF: receive_buffer, socket.SO_SNDBUF: send_buffer}
         self._connecting: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
         self._sock.setblocking(False)
-        if self._receive_buffer is not None:  # before listen(), so that connections begin with it
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        for option, size in self._buffers.items():
+            if size is not None:  # before listen(), so that connections begin with it
+                self._sock.setsockopt(socket.SOL_SOCKET, option, size)
         self._sock.listen(_BACKLOG)
         self._loop.add_reader(self._sock, self._accept)
 

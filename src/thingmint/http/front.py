@@ -10,7 +10,7 @@ import orjson
 import structlog
 
 from thingmint.access.context import Outcome, RequestContext
-from thingmint.domain.errors import DomainError
+from thingmint.domain.errors import DomainError, Throttled
 from thingmint.http.messages import Answer, ClientGone, Incoming, send_answer
 
 if TYPE_CHECKING:
@@ -103,6 +103,9 @@ class Front:
                     incoming.authenticated(context.caller.account)
                 context, given = await api.decode(context, route, incoming)
                 answer = await api.serve(context, outcome, route, given)
+                # The answer to a change is given in any case: the change is made.
+                if context.caller is not None and not incoming.hold(answer) and incoming.method == "GET":
+                    raise Throttled("Too many large answers are not read; try again")
             except DomainError as error:
                 answer = api.refuse(context, self._failures.count(context, outcome, error))
                 if context.caller is None and incoming.has_large_body:

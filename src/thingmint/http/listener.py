@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from thingmint.http.acceptor import Acceptor
-from thingmint.http.protocol import HEAD_TIMEOUT, RECEIVE_BUFFER, LimitedProtocol
+from thingmint.http.protocol import HEAD_TIMEOUT, RECEIVE_BUFFER, SEND_BUFFER, LimitedProtocol
 
 if TYPE_CHECKING:
     import ssl
@@ -100,7 +100,14 @@ class HttpListener(uvicorn.Server):
             await self._serving
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
-        acceptor = Acceptor(self._sock, self._limits, self._refusals, self._connect, receive_buffer=RECEIVE_BUFFER)
+        acceptor = Acceptor(
+            self._sock,
+            self._limits,
+            self._refusals,
+            self._connect,
+            receive_buffer=RECEIVE_BUFFER,
+            send_buffer=SEND_BUFFER,
+        )
         acceptor.start()
         self.servers = [acceptor]  # type: ignore[list-item]  # all that uvicorn uses of an asyncio.Server
         self.started = True

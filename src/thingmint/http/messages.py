@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.domain.errors import Invalid, Throttled
 from thingmint.domain.names import source_of
 from thingmint.http.memory import FREE_BYTES, Lease
+from thingmint.http.transport import MAX_UNSENT
 
 if TYPE_CHECKING:
     from thingmint.http.memory import RequestMemory
@@ -24,6 +25,7 @@ MAX_BODY_BYTES = 1024 * 1024
 EXPECT_BODY = "thingmint.expect_body"
 """In a request's state (ASGI's scope): a function to call when a large body is read."""
 _BODY_TIMEOUT = 30.0  # seconds
+_COPIES = 2  # of an answer that is not taken: as it was made, and encrypted
 
 
 class ClientGone(Exception):
@@ -96,6 +98,10 @@ class Incoming:
         if self._request is not None:
             self._lease.resize(len(self._request.body))  # where there is no room, it goes uncounted: it is here already
 
+    def hold(self, answer: Answer) -> bool:
+        """Whether there is room for the answer until it is sent; it takes the body's place."""
+        return self._lease.resize(_COPIES * len(answer.body))
+
     def release(self) -> None:
         """The request is answered."""
         self._lease.release()
@@ -142,6 +148,7 @@ class Incoming:
 
 
 async def send_answer(send: Send, answer: Answer) -> None:
+    """A large answer is sent when the client has taken all but MAX_UNSENT bytes of it, or is gone."""
     await send(
         {
             "type": "http.response.start",
@@ -149,4 +156,9 @@ async def send_answer(send: Send, answer: Answer) -> None:
             "headers": [*answer.headers, (b"content-length", b"%d" % len(answer.body))],
         }
     )
-    await send({"type": "http.response.body", "body": answer.body})
+    if len(answer.body) <= MAX_UNSENT:
+        await send({"type": "http.response.body", "body": answer.body})
+        return
+    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    await asyncio.sleep(0)  # AnswerTransport writes at the end of the turn
+    await send({"type": "http.response.body"})  # uvicorn waits here
