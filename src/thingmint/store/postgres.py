@@ -30,6 +30,7 @@ T = TypeVar("T")
 _CONNECTIONS = 16
 _WAIT_FOR_CONNECTION = 10.0  # seconds
 _CONNECT_TIMEOUT = 5.0  # seconds
+_CLOSE_TIMEOUT = 5.0  # seconds
 _MAX_RUNS = 50  # of one body
 _MAX_PAUSE = 0.1  # seconds, between two runs
 _LOOK_AGAIN_AFTER = 1.0  # seconds
@@ -127,7 +128,10 @@ class PostgresStore:
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])
-        await self._pool.close()
+        try:
+            await asyncio.wait_for(self._pool.close(), _CLOSE_TIMEOUT)
+        except TimeoutError:  # a server that does not answer keeps no process from stopping
+            self._pool.terminate()
 
     def _written(self, task: asyncio.Task[Any]) -> None:
         self._writes.discard(task)
