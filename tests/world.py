@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from thingmint.access.operations import Operation
     from thingmint.domain.policies import ContextValue
     from thingmint.store.engine import Body, Row, Store, Transaction, Value
+    from thingmint.store.outbox import Notice
 
 __all__ = ["ABROAD", "OURS", "THEIRS", "World", "new_world", "pages", "unpacked"]
 
@@ -97,6 +98,8 @@ class RecordingStore:
         self._store = store
         self.audit_resources: list[str] = []
         self.statements: dict[str, Sequence[Value]] = {}
+        self.followers: list[Callable[[Sequence[Notice]], None]] = []
+        self.writes = 0
 
     @property
     def ready(self) -> bool:
@@ -106,27 +109,24 @@ class RecordingStore:
     def trouble(self) -> str | None:
         return self._store.trouble
 
-    @property
-    def changes(self) -> int | None:
-        return self._store.changes
-
-    @property
-    def access_changes(self) -> int | None:
-        return self._store.access_changes
-
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(lambda tx: body(_RecordingTransaction(tx, self.statements)))
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         named: list[str] = []
+        notices: list[Notice] = []
 
         async def recorded(tx: Transaction) -> T:
             result = await body(_RecordingTransaction(tx, self.statements))
             named[:] = tx.audit_resources
+            notices[:] = tx.notices
             return result
 
         result = await self._store.write(recorded, urgent=urgent, once=once)
         self.audit_resources += named
+        self.writes += 1
+        for follower in self.followers:
+            follower(notices)
         return result
 
     async def close(self) -> None:
@@ -292,7 +292,8 @@ async def new_world(
         quotas=quotas,
         reinstate_revoked=reinstate_revoked,
     )
-    directory = Directory(store, vault, clock)
+    directory = Directory(store, vault, clock, lambda: False)
+    store.followers.append(directory.changed)
     environment.keys.start()
     try:
         yield World(path, store, clock, environment, vault, ours, theirs, directory)

@@ -61,7 +61,7 @@ async def _measured(
 ) -> dict[str, float]:
     store = SQLiteStore(copy.database)
     try:
-        directory = Directory(store, open_vault(DataDirectory(server.data_dir), None), utc_now)
+        directory = Directory(store, open_vault(DataDirectory(server.data_dir), None), utc_now, lambda: False)
         sigv4 = SigV4(directory, utc_now)
         caller, scope = sigv4.verify(await sigv4.judge(request), request.body)
         resource = f"arn:aws:iot:{scope.region}:{scope.account}:cert/{certificate_id}"

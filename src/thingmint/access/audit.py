@@ -186,14 +186,6 @@ class AuditedStore:
     def trouble(self) -> str | None:
         return self._store.trouble
 
-    @property
-    def changes(self) -> int | None:
-        return self._store.changes
-
-    @property
-    def access_changes(self) -> int | None:
-        return self._store.access_changes
-
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)
 

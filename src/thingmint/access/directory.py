@@ -19,6 +19,7 @@ from thingmint.domain.errors import Invalid, Unauthenticated, Unavailable
 from thingmint.domain.policies import Kind
 from thingmint.services.compiled_policies import POLICIES
 from thingmint.store.bounded_delete import STEP, BoundedDelete
+from thingmint.store.outbox import announce_access
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from thingmint.access.context import Outcome, RequestContext
     from thingmint.access.vault import Vault
     from thingmint.store.engine import Store, Transaction
+    from thingmint.store.outbox import Notice
 
 
 _MAX_USED = 10_000  # credentials whose use is noted between two flushes
@@ -97,14 +99,19 @@ class _Principal:
 
 
 class Directory:
-    def __init__(self, store: Store, vault: Vault, clock: Callable[[], datetime]) -> None:
+    """``is_blind`` tells whether changes of others may have been missed: nothing is known by heart then."""
+
+    def __init__(
+        self, store: Store, vault: Vault, clock: Callable[[], datetime], is_blind: Callable[[], bool] = lambda: True
+    ) -> None:
         self._store = store
         self._vault = vault
         self._clock = clock
+        self._is_blind = is_blind
         # Since access last changed: credentials that were looked up, and IAM tokens that were not revoked.
         self._known: dict[str, _Known] = {}
         self._standing: set[str] = set()
-        self._known_at: int | None = None
+        self._changes = 0
         self._used: dict[str, int] = {}
 
     async def developer(self) -> Caller:
@@ -142,11 +149,13 @@ class Directory:
 
     async def bearer_of_iam_token(self, id: str, credential: str) -> Caller:
         """Who exchanged ``credential`` for the IAM token ``id``, if both still stand. Raises Unauthenticated."""
-        self._forget_what_changed()
+        if self._is_blind():
+            self._forget()
         if id not in self._standing:
+            changes = self._changes
             if await self._store.read(lambda tx: tx.fetch_one(_IS_REVOKED, id)) is not None:
                 raise Unauthenticated("unknown", _UNKNOWN_TOKEN)
-            if len(self._standing) < _MAX_STANDING:
+            if self._changes == changes and len(self._standing) < _MAX_STANDING:
                 self._standing.add(id)
         known = await self._find(credential, ("authorized-key", "api-token"), _UNKNOWN_TOKEN)
         self._check_expiry(known, _UNKNOWN_TOKEN)
@@ -169,7 +178,7 @@ class Directory:
 
     async def revoke_iam_token(self, id: str, expires_at: int, context: RequestContext, outcome: Outcome) -> None:
         """``expires_at`` is in seconds, as the token has it."""
-        now, store = to_micros(self._clock()), AuditedStore(self._store, self._clock).of(context, outcome)
+        now, store = self._clock(), AuditedStore(self._store, self._clock).of(context, outcome)
         await store.write(lambda tx: _revoke(tx, id, expires_at * 1_000_000, now))
 
     async def flush(self) -> None:
@@ -185,7 +194,8 @@ class Directory:
             raise
 
     async def _find(self, id: str, kinds: tuple[str, ...], refusal: str) -> _Known:
-        self._forget_what_changed()
+        if self._is_blind():
+            self._forget()
         if not id.isprintable():  # no store keeps such an id, and not every one can be asked for it
             raise Unauthenticated("unknown", refusal)
         known = self._known.get(id) or await self._look_up(id, refusal)
@@ -193,15 +203,18 @@ class Directory:
             raise Unauthenticated("unknown", refusal)
         return known
 
-    def _forget_what_changed(self) -> None:
-        changes = self._store.access_changes
-        if changes is None or changes != self._known_at:
-            self._known.clear()
-            self._standing.clear()
-            self._known_at = changes
+    def changed(self, notices: Sequence[Notice]) -> None:
+        """A follower of the change feed."""
+        if any(notice.kind == "access" for notice in notices):
+            self._forget()
+
+    def _forget(self) -> None:
+        self._changes += 1
+        self._known.clear()
+        self._standing.clear()
 
     async def _look_up(self, id: str, refusal: str) -> _Known:
-        known_at, found = self._known_at, None
+        changes, found = self._changes, None
         with contextlib.suppress(Invalid):  # an id with a character that no store keeps is none
             found = await self._store.read(lambda tx: _find(tx, id))
         if found is None:
@@ -209,7 +222,7 @@ class Directory:
         principal, kind, secret, token_sha256, expires_at = found
         opened = self._vault.open(secret, id) if kind in ("access-key", "session") else ""
         known = _Known(await principal.caller(), kind, secret, token_sha256, expires_at, opened)
-        if self._known_at == known_at:  # else it may be what was changed while its policies were compiled
+        if self._changes == changes:  # else it may be what was changed while its policies were compiled
             self._known[id] = known
         return known
 
@@ -243,10 +256,11 @@ async def _note_use(used: Mapping[str, int], tx: Transaction) -> None:
     await tx.execute_many(_NOTE_USE, used.items())
 
 
-async def _revoke(tx: Transaction, id: str, expires_at: int, now: int) -> None:
+async def _revoke(tx: Transaction, id: str, expires_at: int, now: datetime) -> None:
     """Refuses an IAM token from now on, and forgets of those that have ended meanwhile."""
-    await _ENDED.step(tx, now)
+    await _ENDED.step(tx, to_micros(now))
     await tx.execute(_REVOKE, id, expires_at)
+    await announce_access(tx, now)
 
 
 async def _principal(tx: Transaction, owner: Sequence[str], credential: str, policy: str | None = None) -> _Principal:

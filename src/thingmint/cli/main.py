@@ -246,7 +246,8 @@ async def _init(
         raise ConfigError("ca-passphrase", f"the keys in {directory.root} were made without one, and stay unencrypted")
     store = await open_store(directory, settings.database())
     try:
-        added = await store.write(lambda tx: extend_instance(tx, hostnames, regions))
+        now = utc_now()
+        added = await store.write(lambda tx: extend_instance(tx, hostnames, regions, now))
         return {"created": False, "hostnames": added[0], "regions": added[1]}
     finally:
         await store.close()

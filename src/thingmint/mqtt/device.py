@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from thingmint.mqtt.provisioning import ProvisioningTopics
     from thingmint.mqtt.rates import RateLimit
     from thingmint.mqtt.slices import Slices
-    from thingmint.mqtt.watcher import Watcher
     from thingmint.mqtt.wills import Wills
+    from thingmint.services.change_feed import ChangeFeed
 
 
 _log = structlog.get_logger("thingmint.gateway")
@@ -58,7 +58,7 @@ class Services:
     admission: Admission
     broker: Broker
     hub: Hub
-    watcher: Watcher
+    feed: ChangeFeed
     wills: Wills
     connection_log: ConnectionLog
     provisioning: ProvisioningTopics | None
@@ -209,8 +209,8 @@ class DeviceConnection(Intake):
         """
         services = self._services
         while True:
-            if services.watcher.blind:  # if only because the event loop was held up
-                await services.watcher.look()
+            if services.feed.blind:  # if only because the event loop was held up
+                await services.feed.look()
             news, self._stale = services.hub.news, False
             judged = await services.admission.judge(self._peer, client_id, scope, connecting=connecting)
             if self._ended or isinstance(judged, Refused):

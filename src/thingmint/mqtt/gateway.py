@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.hub import Hub
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.provisioning import ProvisioningTopics
+    from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.doorkeeping import Doorkeeping
 
 
@@ -63,6 +64,7 @@ class Gateway:
         broker: Broker,
         connection_log: ConnectionLog,
         hub: Hub,
+        feed: ChangeFeed,
         *,
         host_names: HostNames,
         renewed: Callable[[], Sequence[tuple[bytes, bytes]] | None],
@@ -82,7 +84,7 @@ class Gateway:
             admission=admission,
             broker=broker,
             hub=hub,
-            watcher=Watcher(doorkeeping, hub, clock),
+            feed=feed,
             wills=Wills(admission, broker, connection_log),
             connection_log=connection_log,
             provisioning=provisioning,
@@ -91,6 +93,7 @@ class Gateway:
             slices=hub.slices,
             clock=clock,
         )
+        self._watcher = Watcher(feed, hub)
         self._servers: list[asyncio.Server] = []
         self._chores: list[asyncio.Task[None]] = []
 
@@ -109,8 +112,8 @@ class Gateway:
 
     async def start(self, doorways: Sequence[Doorway]) -> None:
         await self._services.broker.start()
-        await self._services.watcher.look()
-        self._chores = [asyncio.create_task(self._services.watcher.run()), asyncio.create_task(self._follow())]
+        await self._services.feed.look()
+        self._chores = [asyncio.create_task(self._watcher.run()), asyncio.create_task(self._follow())]
         for doorway in doorways:
             self._servers.append(await self._open(doorway))
 

@@ -46,15 +46,13 @@ class Member(Protocol):
 class Hub:
     """Most certificates and things have one connection: sets, which take 216 bytes, are for what several share.
 
-    ``news`` counts the times that anything changed. ``told`` are the notices of this process that were acted on before
-    they were found in the outbox, with their times. Where many connections depend on what changed, a few at a time are
+    ``news`` counts the times that anything changed. Where many connections depend on what changed, a few at a time are
     told.
     """
 
     def __init__(self, slices: Slices | None = None) -> None:
         self.slices = slices or Slices()
         self.news = 0
-        self.told: dict[str, int] = {}
         self._members: dict[Member, tuple[Dependency, ...]] = {}
         self._sole: dict[Dependency, Member] = {}  # whatever has one dependent
         self._dependents: dict[Dependency, set[Member]] = {}  # and two or more, or had once
@@ -86,13 +84,16 @@ class Hub:
 
     async def close(self, notices: Sequence[Notice]) -> None:
         """A Messages: acts on the notices of a change of this process at once."""
-        self.told.update((notice.id, notice.created_at) for notice in notices)
         dependencies = list(concerned_by(notices))
         underway = self.changed(dependencies)
         if underway:
             await asyncio.wait(underway, timeout=_WAIT_AT_MOST)
         if self._untold or self._underway:
             await self._wait_for(_of_certificates(dependencies))
+
+    def reconsider(self, notices: Sequence[Notice]) -> None:
+        """A Messages: the same for what another process changed, without waiting."""
+        self.changed(concerned_by(notices))
 
     async def _wait_for(self, dependencies: Sequence[Dependency]) -> None:
         """Until those who follow them are told of nothing any more, which others' changes must not draw out."""

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.hub import Hub
+    from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
     from thingmint.settings import Settings
@@ -139,6 +140,7 @@ def gateway_of(
     connection_log: ConnectionLog,
     tls: ListenerTLS,
     hub: Hub,
+    feed: ChangeFeed,
     limits: AddressLimits,
 ) -> Gateway:
     roles = Roles(access.directory)
@@ -148,6 +150,7 @@ def gateway_of(
         broker,
         connection_log,
         hub,
+        feed,
         host_names=host_names,
         renewed=tls.follow(),
         limits=limits,

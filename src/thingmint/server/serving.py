@@ -48,11 +48,11 @@ from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, doorways_of,
 from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.services.certificates import utc_now
+from thingmint.services.change_feed import ChangeFeed
 from thingmint.services.hooks import HookTable
 from thingmint.services.hostnames import list_hostnames
 from thingmint.services.jobs import JobRunner
 from thingmint.services.keypool import KeyPool
-from thingmint.services.messages import FollowedStore
 from thingmint.services.operations import forget_idempotency_keys
 from thingmint.services.ownership_tokens import delete_unclaimed
 from thingmint.services.quotas import begin_counting
@@ -133,12 +133,15 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         *settings.audit_kept(),
     )
     hub = Hub(slices)
-    store = FollowedStore(instance.store, hub)
+    feed = ChangeFeed(instance.store, hub, utc_now)
+    store = feed.followed()
+    directory = Directory(store, instance.vault, utc_now, lambda: feed.blind)
+    feed.follow(directory.changed)
     audited = AuditedStore(store, utc_now)
     access = Access(
         store=audited,
         administration=Administration(audited, instance.vault, utc_now, settings.quotas_in_force()),
-        directory=Directory(instance.store, instance.vault, utc_now),
+        directory=directory,
         throttle=throttle_for(settings.limits),
         failures=settings.failure_throttle(),
         memory=RequestMemory.of(
@@ -157,7 +160,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         "grpc": grpc_listener(yandex, instance, access, request_log, grpc_socket, limits["grpc"], refusals, tls),
     }
     gateway = gateway_of(
-        instance, access, settings, environment, broker, default_account, connection_log, tls, hub, limits["mqtt"]
+        instance, access, settings, environment, broker, default_account, connection_log, tls, hub, feed, limits["mqtt"]
     )
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != PROXY_SOCKET}
@@ -165,7 +168,8 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
 
     async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
         """What `thingmint init` asks of a server that holds the directory."""
-        added, regions = await store.write(lambda tx: extend_instance(tx, new_hostnames, new_regions))
+        now = utc_now()
+        added, regions = await store.write(lambda tx: extend_instance(tx, new_hostnames, new_regions, now))
         if added:
             hostnames[:] = await instance.store.read(list_hostnames)
             tls.renew(served())
@@ -190,6 +194,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         asyncio.create_task(sealer.run()),
         asyncio.create_task(_note_use(access.directory)),
         asyncio.create_task(jobs.run()),
+        asyncio.create_task(feed.run()),
     ]
     keys.start()
     stalls.start()

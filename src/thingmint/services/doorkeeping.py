@@ -9,9 +9,8 @@ from thingmint.domain.status import Status
 from thingmint.services.ca_certificates import CaState, find_ca_state
 from thingmint.services.certificates import REGISTRATIONS
 from thingmint.store import doorkeeping as sql
-from thingmint.store import outbox
 from thingmint.store.doorkeeping import AttachedThing, BoundTo, Claim, PolicyDocument
-from thingmint.store.outbox import Kind, Notice
+from thingmint.store.outbox import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +31,6 @@ __all__ = [
     "Doorkeeping",
     "LookUp",
     "NoHostName",
-    "Notice",
     "Passport",
     "PolicyDocument",
 ]
@@ -141,14 +139,6 @@ class Doorkeeping:
         if not proven and await sql.other_account_provisions(tx, scope.account):
             jit = (NoHostName(default, registered=True), *jit)
         return LookUp(passport, jit)
-
-    async def notices_since(self, moment: datetime) -> list[Notice]:
-        """The oldest first. A notice bears the time at which its change began, and is seen once that has ended."""
-
-        async def body(tx: Transaction) -> list[Notice]:
-            return await outbox.notices_since(tx, moment)
-
-        return await self._store.read(body)
 
 
 def _home_or_only(proven: Sequence[Place]) -> Scope | None:

@@ -101,16 +101,6 @@ class Store(Reader, Protocol):
         """Why changes are refused at the moment, for operators; None if they are kept. Reads go on meanwhile."""
         ...
 
-    @property
-    def changes(self) -> int | None:
-        """Grows with every change that was made; None if others may make some too."""
-        ...
-
-    @property
-    def access_changes(self) -> int | None:
-        """The same, but may leave out changes that say nothing of who may do what (see migration 3)."""
-        ...
-
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         """What ``body`` returns or raises, told only after its transaction is durable.
 

@@ -6,17 +6,17 @@ import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from thingmint.domain.arns import Scope
 from thingmint.store.bounded_delete import BoundedDelete
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from thingmint.domain.arns import Scope
     from thingmint.store.engine import Store, Transaction
 
 
-Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "template", "account"]
+Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "template", "account", "access"]
 
 _INSERT = "INSERT INTO outbox (id, created_at, account, region, kind, name) VALUES ($1, $2, $3, $4, $5, $6)"
 _KEEP = timedelta(minutes=10)
@@ -32,6 +32,14 @@ class Notice(NamedTuple):
     region: str
     kind: Kind
     name: str
+
+
+_EVERYWHERE = Scope("", "")
+
+
+async def announce_access(tx: Transaction, now: datetime) -> None:
+    """Something of principals, credentials or their policies changed: all that is known of them is looked up again."""
+    await announce(tx, _EVERYWHERE, "access", "", now)
 
 
 async def announce(tx: Transaction, scope: Scope, kind: Kind, name: str, now: datetime) -> None:

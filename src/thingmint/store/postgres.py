@@ -101,19 +101,13 @@ class PostgresStore:
     def trouble(self) -> str | None:
         return None if self.ready else "the database cannot be reached"
 
-    @property
-    def changes(self) -> None:
-        return None
-
-    @property
-    def access_changes(self) -> None:
-        return None
-
     async def read(self, body: Body[T]) -> T:
+        self._check_open()
         return await self._run(body, "repeatable_read", readonly=True)
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         del urgent  # how the database's disk is kept from being full is its own operator's business
+        self._check_open()
         # Only the caller's own wait can be cancelled: a cancelled COMMIT may be answered as if it had been kept.
         task = asyncio.create_task(self._write(body, once=once))
         self._writes.add(task)
@@ -121,9 +115,10 @@ class PostgresStore:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
+        """Waits for the writes under way, though not for a standby to confirm what was kept."""
+        self._closed = True
         while self._writes:
             await asyncio.wait(self._writes)
-        self._closed = True
         self._reached.clear()
         if self._looking is not None:
             self._looking.cancel()
@@ -132,6 +127,10 @@ class PostgresStore:
             await asyncio.wait_for(self._pool.close(), _CLOSE_TIMEOUT)
         except TimeoutError:  # a server that does not answer keeps no process from stopping
             self._pool.terminate()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("The store is closed")
 
     def _written(self, task: asyncio.Task[Any]) -> None:
         self._writes.discard(task)
@@ -175,7 +174,7 @@ class PostgresStore:
 
     async def _is_confirmed(self, deadline: float) -> bool:
         """Whether a commit after those that are visible was confirmed, by a standby too if there has to be one."""
-        while asyncio.get_running_loop().time() < deadline:
+        while not self._closed and asyncio.get_running_loop().time() < deadline:
             try:
                 await self._run(_touch, "serializable", readonly=False)
             except (_OutcomeUnknown, _Conflict):
@@ -206,6 +205,9 @@ class PostgresStore:
             raise self._translated(error) from error
         try:
             result = await body(_PostgresTransaction(connection, self._translated))
+        except asyncio.CancelledError:
+            _terminate(connection)  # a statement may be under way
+            raise
         except BaseException:
             try:
                 await transaction.rollback()

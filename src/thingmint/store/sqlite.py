@@ -69,16 +69,6 @@ class SQLiteStore:
         self._drain_task: asyncio.Task[None] | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._looked_at = 0.0
-        self._changes = 0
-        self._access_changes = 0
-
-    @property
-    def changes(self) -> int:
-        return self._changes
-
-    @property
-    def access_changes(self) -> int:
-        return self._access_changes
 
     @property
     def ready(self) -> bool:
@@ -159,10 +149,6 @@ class SQLiteStore:
         else:
             for job in batch:
                 job.answer()
-        finally:
-            # Before any waiter runs; a failed commit may have been kept too.
-            self._changes += 1
-            self._access_changes += any(job.concerns_access for job in batch)
 
     def _failed(self, batch: list[_Job], error: Exception) -> None:
         """Takes no changes until a fresh connection could write. Urgent ones wait for that, and are run once more."""
@@ -275,7 +261,7 @@ class SQLiteReader:
 class _Job:
     """One body, and the future on which its caller waits."""
 
-    __slots__ = ("_body", "_error", "_result", "concerns_access", "outcome", "repeated", "urgent")
+    __slots__ = ("_body", "_error", "_result", "outcome", "repeated", "urgent")
 
     def __init__(self, body: Body[Any], outcome: asyncio.Future[Any], *, urgent: bool) -> None:
         self._body = body
@@ -283,7 +269,6 @@ class _Job:
         self._error: Exception | None = None
         self.urgent = urgent
         self.repeated = False
-        self.concerns_access = True  # until its body has run
         self.outcome = outcome
 
     def run(self, connection: sqlite3.Connection) -> None:
@@ -300,7 +285,6 @@ class _Job:
             self._error = error
             connection.execute("ROLLBACK TO job")
         connection.execute("RELEASE job")
-        self.concerns_access = tx.concerns_access
 
     def repeat(self) -> bool:
         """Whether it is still to be run, after a commit of which a fresh connection has shown that it was not kept."""

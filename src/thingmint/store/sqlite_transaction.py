@@ -29,50 +29,20 @@ _ENGINE_FAILURES = frozenset(
     }
 )
 
-_WRITTEN_TABLE = re.compile(r"(?:INSERT INTO|UPDATE|DELETE FROM) (\w+)")
-
-# Nothing in them says who may do what. Of any other table, also one that is to come, that is not taken for granted.
-_NOT_OF_ACCESS = frozenset(
-    {
-        "audit_activity",
-        "audit_activity_checkpoints",
-        "audit_checkpoints",
-        "audit_records",
-        "bindings",
-        "certificates",
-        "device_policy_attachments",
-        "devices",
-        "idempotency_keys",
-        "jobs",
-        "operations",
-        "outbox",
-        "ownership_tokens",
-        "provisioning_claims",
-        "registrations",
-        "registries",
-        "thing_attributes",
-        "thing_group_members",
-        "thing_principals",
-        "things",
-        "usage",
-    }
-)
-
 
 class SQLiteTransaction(Notes):
-    __slots__ = ("_connection", "concerns_access")
+    __slots__ = ("_connection",)
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__()
         self._connection = connection
-        self.concerns_access = False
 
     async def execute(self, sql: str, *parameters: Value) -> int:
         return self._execute(sql, parameters).rowcount
 
     async def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
         try:
-            self._connection.executemany(self._statement(sql), map(storable, rows))
+            self._connection.executemany(_statement(sql), map(storable, rows))
         except UnicodeEncodeError as error:
             raise UnstorableText from error
 
@@ -85,15 +55,9 @@ class SQLiteTransaction(Notes):
 
     def _execute(self, sql: str, parameters: Sequence[Value]) -> sqlite3.Cursor:
         try:
-            return self._connection.execute(self._statement(sql), storable(parameters))
+            return self._connection.execute(_statement(sql), storable(parameters))
         except UnicodeEncodeError as error:
             raise UnstorableText from error
-
-    def _statement(self, sql: str) -> str:
-        statement, concerns_access = _prepared(sql)
-        if concerns_access:
-            self.concerns_access = True
-        return statement
 
 
 def run_body(body: Callable[[Any], Any], tx: SQLiteTransaction) -> Any:
@@ -107,14 +71,9 @@ def run_body(body: Callable[[Any], Any], tx: SQLiteTransaction) -> Any:
 
 
 @functools.cache
-def _prepared(sql: str) -> tuple[str, bool]:
-    """The statement with SQLite's spelling of numbered parameters, and whether it may change who may do what.
-
-    Statements are constants: few.
-    """
-    written = _WRITTEN_TABLE.match(sql)
-    concerns_access = written[1] not in _NOT_OF_ACCESS if written else not sql.startswith("SELECT ")
-    return re.sub(r"\$(\d+)", r"?\1", sql), concerns_access
+def _statement(sql: str) -> str:
+    """With SQLite's spelling of numbered parameters. Statements are constants: few."""
+    return re.sub(r"\$(\d+)", r"?\1", sql)
 
 
 def translated(error: sqlite3.Error) -> Exception:

@@ -53,7 +53,7 @@ async def test_an_account_may_have_what_regions_are_called(world: World) -> None
 async def test_extending_gives_the_first_account_the_regions_that_it_lacks(world: World) -> None:
     regions = ["us-east-1", "eu-west-1", "eu-west-1"]
     for new in ((["a"], ["eu-west-1"]), ([], [])):
-        assert await world.write(lambda tx: extend_instance(tx, ["a"], regions)) == new
+        assert await world.write(lambda tx: extend_instance(tx, ["a"], regions, world.clock())) == new
     ours = await world.read(lambda tx: list_regions(tx, OURS.account))
     theirs = await world.read(lambda tx: list_regions(tx, THEIRS.account))
     assert (ours, theirs) == (["us-east-1", "eu-central-1", "eu-west-1"], ["us-east-1"])

@@ -350,7 +350,7 @@ async def test_last_uses_are_noted_in_batches(world: World, name: str) -> None:
     kind = KINDS[name]
     new = await kind.make(world)
     id = kind.id_of(new)
-    changes = world.store.changes
+    changes = world.store.writes
     for _ in range(3):
         await kind.show(world, new)
         if name in ("access key", "session", "authorized key"):
@@ -358,12 +358,12 @@ async def test_last_uses_are_noted_in_batches(world: World, name: str) -> None:
             world.directory.used(id)
         world.clock.advance(seconds=1)
     assert await last_use(world, id) is None
-    assert world.store.changes == changes
+    assert world.store.writes == changes
     await world.directory.flush()
     assert await last_use(world, id) == world.clock.now - timedelta(seconds=1)
-    changes = world.store.changes
+    changes = world.store.writes
     await world.directory.flush()
-    assert world.store.changes == changes, "nothing new, nothing written"
+    assert world.store.writes == changes, "nothing new, nothing written"
 
 
 async def test_last_uses_that_the_store_did_not_take_are_tried_again(
@@ -391,10 +391,10 @@ async def test_many_last_uses_are_written_in_steps(world: World) -> None:
     for number in range(STEP):
         world.directory.used(f"{number}")
     await KINDS["token"].show(world, token)
-    changes = world.store.changes
+    changes = world.store.writes
     assert changes is not None
     await world.directory.flush()
-    assert world.store.changes == changes + 2
+    assert world.store.writes == changes + 2
     assert await last_use(world, KINDS["token"].id_of(token)) is not None
 
 

@@ -117,7 +117,7 @@ class Setting:
         self.broker = Broker()
         self.hub = Hub()
         self.rate_limit = RateLimit(rates)
-        self.watcher = SimpleNamespace(blind=False)
+        self.feed = SimpleNamespace(blind=False)
         quiet = SimpleNamespace(
             connected=_nothing, disconnected=_nothing, refused=_nothing, ended_early=_nothing, warn=_nothing
         )
@@ -126,7 +126,7 @@ class Setting:
             "admission": self.admission,
             "broker": self.broker,
             "hub": self.hub,
-            "watcher": self.watcher,
+            "feed": self.feed,
             "wills": wills,
             "connection_log": quiet,
             "rate_limit": self.rate_limit,
@@ -275,7 +275,7 @@ async def test_a_gateway_that_cannot_follow_lets_nobody_in() -> None:
         raise Unavailable("The store is gone")
 
     setting = Setting()
-    setting.watcher.blind, setting.watcher.look = True, look
+    setting.feed.blind, setting.feed.look = True, look
     await setting.connect()
     assert setting.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
     assert (setting.broker.opened, len(setting.hub)) == (0, 0)
@@ -283,10 +283,10 @@ async def test_a_gateway_that_cannot_follow_lets_nobody_in() -> None:
 
 async def test_a_gateway_that_was_held_up_looks_first() -> None:
     async def look() -> None:
-        setting.watcher.blind = False
+        setting.feed.blind = False
 
     setting = Setting()
-    setting.watcher.blind, setting.watcher.look = True, look
+    setting.feed.blind, setting.feed.look = True, look
     await setting.connect()
     assert setting.broker.opened == 1
 

@@ -263,3 +263,26 @@ async def test_a_change_does_not_wait_for_ever_for_many_connections(monkeypatch:
     await asyncio.wait_for(hub.close([notice("certificate")]), 0.5)
     never.set()
     await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("notice", "told"),
+    [
+        (("1", "r", "policy", "p"), 1),
+        (("1", "r", "policy", "q"), 0),
+        (("1", "r", "thing", "p"), 0),
+        (("1", "elsewhere", "policy", "p"), 0),
+        (("2", "r", "policy", "p"), 0),
+        (("1", "", "account", "1"), 1),
+        (("2", "", "account", "2"), 0),
+        # Whose certificate it is may not be known yet, so it is followed in all accounts.
+        (("2", "elsewhere", "certificate", "c"), 1),
+        (("1", "r", "certificate", "d"), 0),
+        (("", "", "access", ""), 0),
+    ],
+)
+async def test_whom_a_notice_concerns(notice: tuple[str, str, Any, str], told: int) -> None:
+    hub, one = Hub(), Connection()
+    hub.follow(one, [("1", "r", "policy", "p"), ("1", "", "account", "1"), ("", "", "certificate", "c")])
+    hub.reconsider([Notice("n", 0, *notice)])
+    assert (one.told, hub.news) == (told, 1)

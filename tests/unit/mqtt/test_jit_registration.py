@@ -238,7 +238,7 @@ async def test_devices_cas_and_accounts_are_throttled(gateway: Gateway) -> None:
 
 async def test_a_refusal_stands_whatever_changed_meanwhile() -> None:
     """Else a device that was just provisioned would be let in by the very change that was published of it."""
-    watcher, hub = SimpleNamespace(blind=False), SimpleNamespace(news=0)
+    feed, hub = SimpleNamespace(blind=False), SimpleNamespace(news=0)
     refusals = [Refused(Reason.NOT_AUTHORIZED, "come again", silent=True)]
 
     async def judge(*_: object, **__: object) -> Refused:
@@ -246,7 +246,7 @@ async def test_a_refusal_stands_whatever_changed_meanwhile() -> None:
         return refusals.pop()
 
     services = SimpleNamespace(
-        watcher=watcher,
+        feed=feed,
         hub=hub,
         admission=SimpleNamespace(judge=judge),
         limits=AWS_LIMITS,

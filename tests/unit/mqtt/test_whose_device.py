@@ -252,7 +252,7 @@ class Session:
             admission=accounts.admission(default),
             broker=cast("Any", SimpleNamespace(open=_opened)),
             hub=hub,
-            watcher=cast("Any", SimpleNamespace(blind=False)),
+            feed=cast("Any", SimpleNamespace(blind=False)),
             wills=cast("Any", wills),
             connection_log=cast("Any", quiet),
             provisioning=None,

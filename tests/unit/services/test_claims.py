@@ -77,9 +77,9 @@ async def test_expired_claims_are_deleted(world: World) -> None:
 
 async def test_looking_for_expired_claims_does_not_write(world: World) -> None:
     await claim(world)
-    changes = world.store.changes
+    changes = world.store.writes
     await delete_expired_claims(world.store, world.clock.now)
-    assert world.store.changes == changes
+    assert world.store.writes == changes
 
 
 async def test_no_key_is_spent_on_a_template_that_does_not_exist(world: World) -> None:

@@ -23,7 +23,7 @@ from thingmint.services.doorkeeping import (
     Passport,
     PolicyDocument,
 )
-from thingmint.store.outbox import prune_notices
+from thingmint.store.outbox import Notice, notices_since, prune_notices
 from thingmint.store.times import from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ class Registry:
 
     async def look_up(self, fingerprint: str, client_id: str = "c", scope: Scope | None = OURS) -> LookUp:
         return await self.doorkeeping.look_up(fingerprint, scope, thing_name=client_id, now=self.world.clock())
+
+    async def notices_since(self, micros: int) -> list[Notice]:
+        return await self.world.read(lambda tx: notices_since(tx, from_micros(micros)))
 
     async def passport(self, fingerprint: str, client_id: str = "c", scope: Scope | None = OURS) -> Passport:
         passport = (await self.look_up(fingerprint, client_id, scope)).passport
@@ -304,10 +307,10 @@ async def test_changes_are_told_from_a_time_on(registry: Registry) -> None:
         times.append(to_micros(registry.world.clock.now))
         await registry.world.aws("UpdateCertificate", certificateId=fingerprint, newStatus=status)
     for skipped in range(3):
-        notices = await registry.doorkeeping.notices_since(from_micros(times[skipped]))
+        notices = await registry.notices_since(times[skipped])
         assert [notice.created_at for notice in notices] == times[skipped:]
         assert {notice[2:] for notice in notices} == {(*OURS, "certificate", fingerprint)}
-    assert await registry.doorkeeping.notices_since(from_micros(times[-1] + 1)) == []
+    assert await registry.notices_since(times[-1] + 1) == []
 
 
 async def test_changes_that_were_pruned_are_not_told(registry: Registry) -> None:
@@ -316,7 +319,7 @@ async def test_changes_that_were_pruned_are_not_told(registry: Registry) -> None
         registry.world.clock.advance(seconds=1)
         await registry.world.aws("UpdateCertificate", certificateId=fingerprint, newStatus=status)
     await prune_notices(registry.world.store, registry.world.clock.now + timedelta(minutes=10))
-    notices = await registry.doorkeeping.notices_since(from_micros(0))
+    notices = await registry.notices_since(0)
     assert [notice.created_at for notice in notices] == [to_micros(registry.world.clock.now)]
 
 

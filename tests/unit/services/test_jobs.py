@@ -86,9 +86,9 @@ async def test_a_job_is_added_with_its_change_or_not_at_all(work: Work) -> None:
 
 
 async def test_where_nothing_is_due_nothing_is_written(work: Work) -> None:
-    changes = work.world.store.changes
+    changes = work.world.store.writes
     await work.runner.run_due()
-    assert work.world.store.changes == changes
+    assert work.world.store.writes == changes
 
 
 async def test_a_job_goes_on_after_its_process_was_killed(work: Work) -> None:

@@ -137,6 +137,6 @@ async def test_a_certificate_that_is_in_use_is_kept_when_its_token_ends(provisio
 
 async def test_looking_for_unclaimed_certificates_does_not_write(provisioning: Provisioning) -> None:
     await provisioning.create()
-    changes = provisioning.world.store.changes
+    changes = provisioning.world.store.writes
     assert await delete_unclaimed(provisioning.world.store, provisioning.world.clock()) == 0
-    assert provisioning.world.store.changes == changes
+    assert provisioning.world.store.writes == changes

@@ -50,9 +50,9 @@ async def execute(url: str, *statements: str) -> None:
     await connection.close()
 
 
-async def until_ready(store: PostgresStore) -> None:
+async def until_ready(store: PostgresStore, *, ready: bool = True) -> None:
     async with asyncio.timeout(20):
-        while not store.ready:  # noqa: ASYNC110 - nothing but the property tells
+        while store.ready is not ready:  # noqa: ASYNC110 - nothing but the property tells
             await asyncio.sleep(0.02)
 
 
@@ -199,6 +199,7 @@ async def test_a_change_that_was_kept_without_an_answer_is_answered_once_it_is_s
             await execute(
                 server.url(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
             )
+            await until_ready(store, ready=False)
             await until_ready(store)
             await asyncio.sleep(0.5)
             assert await store.read(ids) == ["a"]

@@ -25,7 +25,7 @@ from thingmint.services.device_registry import FOLDERS, Folder, list_folders
 from thingmint.services.hostnames import add_hostnames
 from thingmint.services.quotas import check_quota
 from thingmint.store import doorkeeping as door_sql
-from thingmint.store.outbox import announce
+from thingmint.store.outbox import announce, announce_access
 from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
@@ -71,11 +71,14 @@ async def add_regions(tx: Transaction, account: str, regions: Sequence[str]) -> 
 
 
 async def extend_instance(
-    tx: Transaction, hostnames: Sequence[str], regions: Sequence[str]
+    tx: Transaction, hostnames: Sequence[str], regions: Sequence[str], now: datetime
 ) -> tuple[list[str], list[str]]:
     """Adds host names, and regions to the first account. Those that were new."""
     administrator = await find_first_user(tx)
-    return await add_hostnames(tx, hostnames), await add_regions(tx, administrator.account, regions)
+    names, added = await add_hostnames(tx, hostnames), await add_regions(tx, administrator.account, regions)
+    if added:
+        await announce_access(tx, now)
+    return names, added
 
 
 async def new_account(

@@ -17,6 +17,7 @@ from thingmint.domain.errors import Invalid, NotFound
 from thingmint.domain.policies import Kind, compile_policy
 from thingmint.services.change import Ids
 from thingmint.services.quotas import NO_QUOTAS, Quotas
+from thingmint.store.outbox import announce_access
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -93,7 +94,10 @@ class Command:
     @property
     def operation(self) -> Operation:
         writes = self.verb not in ("attached", "list", "show")
-        return Operation(name=self.name, apply=partial(self.apply, **self.fixed), prepare=self.prepare, writes=writes)
+        apply = partial(self.apply, **self.fixed)
+        return Operation(
+            name=self.name, apply=partial(_announced, apply) if writes else apply, prepare=self.prepare, writes=writes
+        )
 
     def event(self, given: Input | None = None) -> str:
         """Without an input, the usual name. Raises Invalid for a principal that is none."""
@@ -106,6 +110,13 @@ class Command:
         """What the audit trail tells of the input."""
         told = {name: str(getattr(given, name)) for name in given.TOLD}
         return told | {"status": self.fixed["status"]} if "status" in self.fixed else told
+
+
+async def _announced(apply: Callable[..., Awaitable[Any]], tx: Transaction, change: AdminChange, *given: Any) -> Any:
+    """Every command may change who may do what, so none can forget to tell."""
+    result = await apply(tx, change, *given)
+    await announce_access(tx, change.now)
+    return result
 
 
 def command(

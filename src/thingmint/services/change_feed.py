@@ -1,0 +1,140 @@
+"""What changed, told to the parts of this process that must not go on with what was before.
+
+What the process changed itself is told before the call returns, what others changed once it was read from the outbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from thingmint.domain.errors import Unavailable
+from thingmint.store.outbox import notices_since
+from thingmint.store.times import to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
+
+    from thingmint.services.messages import Messages
+    from thingmint.store.engine import Body, Store, Transaction
+    from thingmint.store.outbox import Notice
+
+T = TypeVar("T")
+
+POLL_EVERY = 0.25  # seconds
+# A transaction is seen later than its notices' times say, and clocks of processes differ: look back so far. What took
+# even longer, for it waited for a standby, is found by a longer look now and then.
+_OVERLAP = timedelta(seconds=5)
+_LONG_OVERLAP = timedelta(seconds=60)
+_LONG_EVERY = 20  # looks
+_BLIND_AFTER = 1.0  # seconds without a successful look
+
+_log = structlog.get_logger("thingmint.changes")
+
+
+class ChangeFeed:
+    """Every part of the server writes through ``followed``, so no operation can forget to tell."""
+
+    def __init__(self, store: Store, messages: Messages, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._messages = messages
+        self._clock = clock
+        self._followers: list[Callable[[Sequence[Notice]], None]] = []
+        self._told: dict[str, int] = {}  # of this process, until they are found in the outbox: ids and times
+        self._seen: dict[str, int] = {}
+        self._looks = 0
+        self._looked_at = -math.inf
+        self._complete_until = clock()
+
+    @property
+    def blind(self) -> bool:
+        """Whether changes may have been missed: nothing is decided by knowledge that old."""
+        return asyncio.get_running_loop().time() - self._looked_at > _BLIND_AFTER
+
+    def follow(self, follower: Callable[[Sequence[Notice]], None]) -> None:
+        """``follower`` takes no time, and is told before the devices' sessions are."""
+        self._followers.append(follower)
+
+    def followed(self) -> Store:
+        """The store; what is written returns once this process follows it."""
+        return _FollowedStore(self._store, self._tell)
+
+    async def look(self) -> None:
+        """Tells what is new. Raises Unavailable."""
+        now = self._clock()
+        self._looks += 1
+        overlap = _LONG_OVERLAP if self._looks % _LONG_EVERY == 0 else _OVERLAP
+        since = min(self._complete_until, now) - overlap
+        notices = await self._store.read(lambda tx: notices_since(tx, since))
+        self._complete_until = now
+        self._looked_at = asyncio.get_running_loop().time()
+        told, seen = self._told, self._seen
+        new = [each for each in notices if told.pop(each.id, None) is None and each.id not in seen]
+        seen.update((notice.id, notice.created_at) for notice in notices)
+        if overlap is _LONG_OVERLAP:
+            for known in (told, seen):  # also of those that were found before they were told
+                for id in [id for id, created_at in known.items() if created_at < to_micros(since)]:
+                    del known[id]
+        if new:
+            for follower in self._followers:
+                follower(new)
+            self._messages.reconsider(new)
+
+    async def run(self) -> None:
+        """For ever."""
+        failing = False
+        while True:
+            try:
+                await self.look()
+                failing = False
+            except Exception as error:  # noqa: BLE001 - without it nothing that others revoke would end
+                if not failing:
+                    expected = isinstance(error, Unavailable)  # which needs no traceback
+                    _log.error("the outbox cannot be followed", error=str(error), exc_info=not expected)
+                failing = True
+            await asyncio.sleep(POLL_EVERY)
+
+    async def _tell(self, notices: Sequence[Notice]) -> None:
+        self._told.update((notice.id, notice.created_at) for notice in notices)
+        for follower in self._followers:
+            follower(notices)
+        await self._messages.close(notices)
+
+
+class _FollowedStore:
+    def __init__(self, store: Store, tell: Callable[[Sequence[Notice]], Awaitable[None]]) -> None:
+        self._store = store
+        self._tell = tell
+
+    @property
+    def ready(self) -> bool:
+        return self._store.ready
+
+    @property
+    def trouble(self) -> str | None:
+        return self._store.trouble
+
+    async def read(self, body: Body[T]) -> T:
+        return await self._store.read(body)
+
+    async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
+        notices: Sequence[Notice] = ()
+
+        async def followed(tx: Transaction) -> T:
+            nonlocal notices
+            result = await body(tx)
+            notices = tx.notices  # of the last run that ended, which is the one that counts
+            return result
+
+        result = await self._store.write(followed, urgent=urgent, once=once)
+        if notices:
+            await self._tell(notices)
+        return result
+
+    async def close(self) -> None:
+        await self._store.close()

@@ -1,0 +1,161 @@
+"""What a process changed it follows before the call returns, and what others changed once it has looked."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.world import OURS
+from thingmint.domain.errors import Unavailable
+from thingmint.services import change_feed as module
+from thingmint.services.change_feed import ChangeFeed
+from thingmint.store.outbox import announce
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.world import World
+    from thingmint.store.engine import Body, Transaction
+    from thingmint.store.outbox import Notice
+
+
+class Process:
+    """A change feed with what it told: followers at once, sessions of its own changes, sessions of others'."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.told: list[str] = []
+        self.closed: list[str] = []
+        self.reconsidered: list[str] = []
+        self.feed = ChangeFeed(world.store, self, world.clock)
+        self.feed.follow(lambda notices: self.told.extend(notice.name for notice in notices))
+        self.store = self.feed.followed()
+
+    async def close(self, notices: Sequence[Notice]) -> None:
+        committed = [row[0] for row in await self.world.rows("SELECT id FROM outbox")]
+        await asyncio.sleep(0)
+        self.closed += [notice.name for notice in notices if notice.id in committed]
+
+    def reconsider(self, notices: Sequence[Notice]) -> None:
+        self.reconsidered += [notice.name for notice in notices]
+
+    def announced(self, *names: str, error: Exception | None = None) -> Body[str]:
+        async def change(tx: Transaction) -> str:
+            for name in names:
+                await announce(tx, OURS, "certificate", name, self.world.clock())
+            if error is not None:
+                raise error
+            return "done"
+
+        return change
+
+
+async def test_a_change_returns_once_the_process_follows_it(world: World) -> None:
+    process = Process(world)
+    assert await process.store.write(process.announced("a", "b")) == "done"
+    assert (process.told, process.closed, process.reconsidered) == (["a", "b"], ["a", "b"], [])
+
+
+async def test_nothing_is_told_of_a_change_that_failed(world: World) -> None:
+    process = Process(world)
+    with pytest.raises(KeyError):
+        await process.store.write(process.announced("a", error=KeyError()))
+    await process.store.write(lambda tx: tx.execute("DELETE FROM outbox"))
+    await process.feed.look()
+    assert (process.told, process.closed, process.reconsidered) == ([], [], [])
+
+
+async def test_each_process_is_told_once(world: World) -> None:
+    here, there = Process(world), Process(world)
+    await here.store.write(here.announced("a"))
+    for _ in range(module._LONG_EVERY + 1):
+        for process in (here, there):
+            await process.feed.look()
+    assert (here.told, here.closed, here.reconsidered) == (["a"], ["a"], [])
+    assert (there.told, there.closed, there.reconsidered) == (["a"], [], ["a"])
+
+
+@pytest.mark.parametrize(("late", "looks"), [(4, 1), (50, module._LONG_EVERY)])
+async def test_a_change_that_is_seen_late_is_told(world: World, late: int, looks: int) -> None:
+    """Its time is that at which it began; its COMMIT may have waited for a standby."""
+    here, there = Process(world), Process(world)
+    await there.feed.look()
+    body = here.announced("a")
+    world.clock.advance(seconds=late)
+    await there.feed.look()
+    began = world.clock()
+    world.clock.now -= timedelta(seconds=late)
+    await here.store.write(body)
+    world.clock.now = began
+    for _ in range(looks):
+        await there.feed.look()
+    assert there.reconsidered == ["a"]
+
+
+async def test_nothing_is_missed_while_the_store_could_not_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = Process(world), Process(world)
+    await there.feed.look()
+    await here.store.write(here.announced("a"))
+    world.clock.advance(minutes=5)
+
+    async def fails(body: object) -> None:
+        raise Unavailable("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "read", fails)
+        with pytest.raises(Unavailable):
+            await there.feed.look()
+    await there.feed.look()
+    assert there.reconsidered == ["a"]
+
+
+async def test_it_is_blind_until_it_has_looked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Process(world).feed
+    blind = [feed.blind]
+    await feed.look()
+    blind.append(feed.blind)
+    monkeypatch.setattr(module, "_BLIND_AFTER", -1)
+    assert [*blind, feed.blind] == [True, False, True]
+
+
+@pytest.mark.parametrize("error", [Unavailable("gone"), KeyError("a bug")])
+async def test_it_goes_on_after_an_error(world: World, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    process, look, failures = Process(world), ChangeFeed.look, [error, error]
+
+    async def sometimes(feed: ChangeFeed) -> None:
+        if failures:
+            raise failures.pop()
+        await look(feed)
+
+    monkeypatch.setattr(module, "POLL_EVERY", 0)
+    monkeypatch.setattr(ChangeFeed, "look", sometimes)
+    with capture_logs() as logs:
+        task = asyncio.create_task(process.feed.run())
+        async with asyncio.timeout(10):
+            while process.feed.blind:  # noqa: ASYNC110 - nothing but the property tells
+                await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.wait([task])
+    assert [line["event"] for line in logs] == ["the outbox cannot be followed"]
+
+
+async def test_a_credential_of_another_process_is_looked_up_again_once_it_changed(world: World) -> None:
+    """The directory follows: it forgets what it knows by heart."""
+    world.store.followers.clear()
+    there = Process(world)
+    there.feed.follow(world.directory.changed)
+    await there.feed.look()
+    await world.directory.authenticate_token(world.ours.token)
+    statement = "UPDATE credentials SET status = 'inactive' WHERE kind = 'api-token'"
+    await world.execute(statement)
+    await world.directory.authenticate_token(world.ours.token)
+    await world.admin("user.create", name="someone")
+    await there.feed.look()
+    with pytest.raises(Exception, match="no longer valid"):
+        await world.directory.authenticate_token(world.ours.token)
