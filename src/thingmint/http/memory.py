@@ -61,6 +61,8 @@ class Lease:
 
     def resize(self, size: int) -> bool:
         """Whether ``size`` bytes may be held now; if not, the lease stays as it was."""
+        if size <= FREE_BYTES and not self._taken:
+            return True
         wanted = max(0, size - FREE_BYTES)
         if wanted > self._taken and not self._budget.take(self._source, wanted - self._taken):
             return False
@@ -68,6 +70,14 @@ class Lease:
             self._budget.give_back(self._source, self._taken - wanted)
         self._taken = wanted
         return True
+
+    def move(self, budget: MemoryBudget, source: str) -> None:
+        """To another budget. Where that has no room, what is held goes uncounted."""
+        taken = self._taken
+        self.release()
+        self._budget, self._source = budget, source
+        if taken and budget.take(source, taken):
+            self._taken = taken
 
     def release(self) -> None:
         if self._taken:

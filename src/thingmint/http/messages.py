@@ -93,10 +93,7 @@ class Incoming:
 
     def authenticated(self, account: str) -> None:
         """From now on the body counts as the account's."""
-        self._lease.release()
-        self._lease = Lease(self._memory.authenticated, account)
-        if self._request is not None:
-            self._lease.resize(len(self._request.body))  # where there is no room, it goes uncounted: it is here already
+        self._lease.move(self._memory.authenticated, account)
 
     def hold(self, answer: Answer) -> bool:
         """Whether there is room for the answer until it is sent; it takes the body's place."""

@@ -50,7 +50,7 @@ class _Flow(FlowControl):
     held = False
 
     def resume_reading(self) -> None:
-        if not self.held:
+        if self.read_paused and not self.held:
             super().resume_reading()
 
 
@@ -125,7 +125,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        if self._held or self._has_to_wait():
+        if self._held:
             self._hold(self._held + data)
         else:
             self._parse(data)
@@ -152,7 +152,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _go_on(self) -> None:
         """Parses what was held, as far as that may be now."""
-        if self._has_to_wait() or self.transport.is_closing():
+        if not self._flow.held or self._has_to_wait() or self.transport.is_closing():
             return
         self._flow.held = False
         held, self._held = self._held, b""
@@ -206,7 +206,10 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         if self._head_bytes > MAX_HEAD_BYTES or self._idle_bytes > MAX_HEAD_BYTES:
             self._head_too_large()
-        elif self._in_head and not self._lease.resize(self._head_memory()):
+        elif not self._head_bytes:
+            if self._in_head:  # a whole request was parsed
+                self._lease.release()
+        elif not self._lease.resize(self._head_memory()):
             self._refuse(503, "UNAVAILABLE", "ServiceUnavailableException", "Too many large requests are under way")
 
     def _feed(self, data: bytes) -> None:
@@ -237,16 +240,20 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._stop_timer()
-        size = len(self.url) + sum(len(name) + len(value) + _HEADER_FRAMING for name, value in self.headers)
+        size, hosts = len(self.url), 0
+        for name, value in self.headers:
+            size += len(name) + len(value) + _HEADER_FRAMING
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length":
+                self._body_left = int(value)
         if size > MAX_HEAD_BYTES:
             self._head_too_large()
             return
         # RFC 9112 3.2: without a Host, or with two, nobody can say whom the request is for.
-        hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             self.send_400_response("")
             return
-        self._body_left = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
