@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LimitsProfile = Literal["generous", "aws", "none"]
 
 _MAX_BUCKETS = 100_000
+_FEW_BUCKETS = 64
+"""That are not worth looking through in each call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ class Throttle:
             self._buckets[key] = (level, now)
             raise Throttled("Rate exceeded", retry_after=math.ceil((1 - level) / rate.per_second * 1000) / 1000)
         self._buckets[key] = (level - 1, now)
-        self._forget(now)
+        if len(self._buckets) > _FEW_BUCKETS:
+            self._forget(now)
 
     def _forget(self, now: float) -> None:
         """Drops the buckets unused for longest, two at most: those that are full again say nothing."""
@@ -89,8 +92,6 @@ class Throttle:
             if not is_full and len(self._buckets) <= _MAX_BUCKETS:
                 return
             del self._buckets[key]
-            if not self._buckets:
-                return
 
 
 class FailureThrottle:

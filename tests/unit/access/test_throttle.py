@@ -82,6 +82,7 @@ def test_buckets_that_are_full_again_are_forgotten() -> None:
 
 def test_buckets_that_are_not_used_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle_module, "_MAX_BUCKETS", 3)
+    monkeypatch.setattr(throttle_module, "_FEW_BUCKETS", 0)
     throttle = Throttle(Rate(1, 1), {}, FakeMonotonic())
     for account in ("a", "b", "c"):
         assert passes(throttle, 2, account) == 1
