@@ -1,0 +1,102 @@
+"""Reading the settings, and telling what is wrong in one line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsConfigDict, SettingsError
+
+from thingmint.settings.settings import PREFIX, Settings
+from thingmint.settings.tables import (
+    BrokerSettings,
+    ConfigError,
+    ConnectionSettings,
+    Endpoint,
+    ListenerLimits,
+    QuotaSettings,
+    RateSettings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+_FILE_NAME = "thingmint.toml"
+# Variables of this prefix that are read by others: where the file is, and what clients are told.
+_CONFIG = "THINGMINT_CONFIG"
+_FOR_CLIENTS = "THINGMINT_YC_"
+
+
+def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
+    """The settings in force; a flag that is None was not given. Raises ConfigError for the first that is wrong."""
+    _refuse_unknown_variables(os.environ)
+    file = _config_file(config)
+
+    class Configured(Settings):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    try:
+        return Configured(**{name: value for name, value in flags.items() if value is not None})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(file), f"is not valid TOML: {error}") from None
+    except SettingsError as error:
+        field = str(error).partition('"')[2].partition('"')[0]  # it has no attribute that tells
+        raise ConfigError(field.replace("_", "-") or "config", "is a table: as a variable it is JSON") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        if first["type"] == "extra_forbidden":
+            part = ListenerLimits if name.startswith("connections.") else _PARTS.get(name.partition(".")[0], Settings)
+            raise ConfigError(name, f"is not a setting{_suggestion(str(first['loc'][-1]), part)}") from None
+        raise ConfigError(name.replace("_", "-"), first["msg"].removeprefix("Value error, ")) from None
+
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "broker": BrokerSettings,
+    "connections": ConnectionSettings,
+    "endpoints": Endpoint,
+    "mqtt_rates": RateSettings,
+    "quotas": QuotaSettings,
+}
+"""The tables of the file that have settings of their own."""
+_SET_BY_VARIABLES: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
+    (Settings, "quotas"): QuotaSettings,
+    (Settings, "connections"): ConnectionSettings,
+    (Settings, "mqtt_rates"): RateSettings,
+    **{(ConnectionSettings, listener): ListenerLimits for listener in ConnectionSettings.model_fields},
+}
+"""Those whose settings have variables of their own, by where they stand."""
+
+
+def _config_file(named: Path | None) -> Path | None:
+    if named is None and (variable := os.environ.get(_CONFIG)):
+        named = Path(variable)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigError("config", f"there is no file {named}")
+        return named
+    return Path(_FILE_NAME) if Path(_FILE_NAME).is_file() else None
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    for variable in environment:
+        if not variable.startswith(PREFIX) or variable == _CONFIG or variable.startswith(_FOR_CLIENTS):
+            continue
+        model: type[BaseModel] | None = Settings
+        for part in variable.removeprefix(PREFIX).lower().split("__"):
+            if model is None:
+                raise ConfigError(variable, "is not a setting")
+            if part not in model.model_fields:
+                raise ConfigError(variable, f"is not a setting{_suggestion(part, model)}")
+            model = _SET_BY_VARIABLES.get((model, part))
+
+
+def _suggestion(name: str, settings: type[BaseModel] = Settings) -> str:
+    close = difflib.get_close_matches(name.replace("-", "_"), settings.model_fields, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,200 @@
+"""All settings, with their defaults and bounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
+
+from thingmint.access.sealing import Kept
+from thingmint.access.throttle import FailureThrottle, LimitsProfile, Rate
+from thingmint.access.vault import MASTER_KEY_BYTES
+from thingmint.domain.durations import parse_duration
+from thingmint.domain.issuing_ca import RootKeyType
+from thingmint.domain.names import is_hostname
+from thingmint.http.memory import MIB
+from thingmint.logs import LogFormat
+from thingmint.mqtt.rates import NO_RATES, Rates
+from thingmint.services.quotas import NO_QUOTAS, Quotas
+from thingmint.settings.tables import (
+    BrokerSettings,
+    ConfigError,
+    ConnectionSettings,
+    Endpoint,
+    Listener,
+    QuotaSettings,
+    RateSettings,
+)
+from thingmint.store.database import Database, parse_store_url
+
+if TYPE_CHECKING:
+    from pydantic_settings import PydanticBaseSettingsSource
+
+    from thingmint.http.connection_limits import Limits
+
+PREFIX = "THINGMINT_"
+"""Of the variables."""
+_UNAUTHENTICATED_BURST = 20  # seconds of the rate
+
+# The published ones: IAM's of users, roles and customer managed policies in an account.
+_AWS_QUOTAS = Quotas(users=5000, roles=1000, policies=1500)
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+def _endpoint_name(name: str) -> str:
+    name = name.lower().removesuffix(".")
+    if not is_hostname(name):
+        raise ValueError("must be named by host names, such as iot.example.org")
+    return name
+
+
+def _store_url(url: SecretStr) -> SecretStr:
+    parse_store_url(url.get_secret_value())
+    return url
+
+
+def _hook_target(url: str) -> str:
+    scheme, separator, rest = url.partition(":")
+    if scheme == "entry-point" and rest:
+        return url
+    parts = urlsplit(url)
+    if not separator or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must map ARNs to http or https URLs, or to entry-point:NAME")
+    return url
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    data_dir: Path = Path("data")
+    store: Annotated[SecretStr, AfterValidator(_store_url)] | None = None
+    store_file: Path | None = None
+    host: str = "127.0.0.1"
+    api_port: int = Field(8443, ge=0, le=65535)
+    http_port: int = Field(8080, ge=0, le=65535)
+    grpc_port: int = Field(9443, ge=0, le=65535)
+    mqtt_port: int = Field(8883, ge=0, le=65535)
+    mqtt_alpn_port: int | None = Field(None, ge=0, le=65535)
+    mqtt_proxy_socket: Path | None = None
+    mqtt_proxy_port: int | None = Field(None, ge=0, le=65535)
+    mqtt_proxy_edges: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
+    endpoints: dict[Annotated[str, AfterValidator(_endpoint_name)], Endpoint] = {}
+    default_account: Annotated[str, Field(pattern="^([0-9]{12}|none)$")] | None = None
+    hooks: dict[str, Annotated[str, AfterValidator(_hook_target)]] = {}
+    broker: BrokerSettings | None = None
+    key_pool: int = Field(32, ge=0, le=4096)
+    log_format: LogFormat = "console"
+    dev: bool = False
+    ca_key: RootKeyType = "p256"
+    ca_passphrase: SecretStr | None = None
+    ca_passphrase_file: Path | None = None
+    master_key: SecretStr | None = None
+    master_key_file: Path | None = None
+    listener_certificate_lifetime: Duration = Field(
+        timedelta(days=90), ge=timedelta(seconds=2), le=timedelta(days=3650)
+    )
+    reinstate_revoked: bool = False
+    limits: LimitsProfile = "generous"
+    quotas: QuotaSettings | None = None
+    connections: ConnectionSettings | None = None
+    mqtt_rates: RateSettings | None = None
+    unauthenticated_request_bytes: int = Field(32 * MIB, ge=4 * MIB)
+    authenticated_request_bytes: int = Field(256 * MIB, ge=4 * MIB)
+    unauthenticated_rate: int = Field(50, ge=0, le=1_000_000)
+    disk_reserve_bytes: int = Field(8 * MIB, ge=0, le=1024 * MIB)
+    audit_retention: Duration | None = Field(None, ge=timedelta(hours=1))
+    audit_activity_retention: Duration = Field(timedelta(days=90), ge=timedelta(hours=1))
+    audit_activity_bytes: int = Field(1024 * MIB, ge=16 * MIB)
+    yandex_fingerprint: Literal["sha256", "sha1"] = "sha256"
+    yandex_operations_pending: Duration = Field(timedelta(0), ge=timedelta(0), le=timedelta(minutes=10))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    def master_keys(self) -> list[bytes] | None:
+        """The master keys, the one in force first, where they are not kept in the data directory."""
+        if self.master_key is not None:
+            return _hex_keys("master-key", self.master_key.get_secret_value())
+        if self.master_key_file is not None:
+            try:
+                return _hex_keys("master-key-file", self.master_key_file.read_text())
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError("master-key-file", f"cannot be read: {error}") from None
+        return None
+
+    def database(self) -> Database | None:
+        """Where the records are, if not in the data directory's own file. Raises ConfigError."""
+        url = self.store.get_secret_value() if self.store is not None else None
+        if url is None and self.store_file is not None:
+            try:
+                url = parse_store_url(self.store_file.read_text().strip())
+            except (OSError, ValueError) as error:
+                raise ConfigError("store-file", f"cannot be used: {error}") from None
+        return None if url in (None, "sqlite:") else Database(str(url))
+
+    def quotas_in_force(self) -> Quotas:
+        """What ``limits`` means, but for those that are set."""
+        usual = {"generous": Quotas(), "aws": _AWS_QUOTAS, "none": NO_QUOTAS}[self.limits]
+        return replace(usual, **self.quotas.model_dump(exclude_none=True)) if self.quotas else usual
+
+    def connection_limits(self, listener: Listener) -> Limits:
+        return (self.connections or ConnectionSettings()).limits(listener)
+
+    def failure_throttle(self) -> FailureThrottle:
+        """For callers without valid credentials, by address."""
+        rate = self.unauthenticated_rate
+        return FailureThrottle(Rate(rate, rate * _UNAUTHENTICATED_BURST) if rate else None)
+
+    def rates_in_force(self) -> Rates:
+        """What ``limits`` means, but for those that are set."""
+        given = self.mqtt_rates.model_dump(exclude_none=True) if self.mqtt_rates is not None else {}
+        usual = NO_RATES if self.limits == "none" else Rates()
+        return replace(usual, **{name: rate or None for name, rate in given.items()})
+
+    def audit_kept(self) -> tuple[Kept, Kept]:
+        """Of changes, and of reads and refusals, which are not kept for longer than the former."""
+        activity = min(self.audit_activity_retention, self.audit_retention or self.audit_activity_retention)
+        return Kept(self.audit_retention), Kept(activity, self.audit_activity_bytes)
+
+    def passphrase(self) -> bytes | None:
+        """The CA keys' passphrase, if one is set. Raises ConfigError for one that is set and empty."""
+        if self.ca_passphrase is not None:
+            return _not_empty("ca-passphrase", self.ca_passphrase.get_secret_value().encode())
+        if self.ca_passphrase_file is not None:
+            try:
+                return _not_empty("ca-passphrase-file", self.ca_passphrase_file.read_bytes().strip())
+            except OSError as error:
+                raise ConfigError("ca-passphrase-file", f"cannot be read: {error.strerror}") from None
+        return None
+
+
+def _hex_keys(setting: str, text: str) -> list[bytes]:
+    try:
+        keys = [bytes.fromhex(line) for line in text.split()]
+    except ValueError:
+        keys = []
+    if not keys or any(len(key) != MASTER_KEY_BYTES for key in keys):
+        raise ConfigError(setting, "must be 64 hexadecimal digits")
+    return keys
+
+
+def _not_empty(setting: str, passphrase: bytes) -> bytes:
+    if not passphrase:
+        raise ConfigError(setting, "is empty: leave it out to keep the keys unencrypted")
+    return passphrase

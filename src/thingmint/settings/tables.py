@@ -1,0 +1,151 @@
+"""The tables of the settings' file that have settings of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from thingmint.http.connection_limits import Limits
+from thingmint.mqtt.broker.names import RABBITMQ, STANDARD
+from thingmint.mqtt.broker.target import Login, Target, tls_context
+from thingmint.mqtt.broker.upstream import Upstream
+from thingmint.services.quotas import MAX_PROBED
+
+
+class ConfigError(Exception):
+    """A setting is wrong. ``setting`` is spelled as the flag is, without dashes in front."""
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(f"{setting}: {message}")
+        self.setting = setting
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Endpoint(Table):
+    """Whom a host name stands for: devices that name it (SNI) are this account's."""
+
+    account: str = Field(pattern=r"^[0-9]{12}$")
+    region: str = Field(min_length=1)
+    cloud: Literal["aws", "yandex"] = "aws"
+
+
+_Probed = Annotated[int, Field(ge=1, le=MAX_PROBED)] | None
+_Counted = Annotated[int, Field(ge=1)] | None
+_Rate = Annotated[int, Field(ge=0)] | None
+
+
+class QuotaSettings(Table):
+    """Those that differ from what ``limits`` means."""
+
+    users: _Probed = None
+    roles: _Probed = None
+    service_accounts: _Probed = None
+    policies: _Probed = None
+    folders: _Probed = None
+    registries: _Probed = None
+    devices: _Counted = None
+    certificates: _Counted = None
+
+
+_MOST_CONNECTIONS = 1_000_000
+_Connections = Annotated[int, Field(ge=1, le=_MOST_CONNECTIONS)] | None
+
+Listener = Literal["api", "http", "grpc", "mqtt"]
+# All clients of the plain listener share an address, that of this machine.
+_CONNECTION_LIMITS: dict[Listener, Limits] = {
+    "api": Limits(total=4096, per_address=3072, half_open=2000, half_open_per_address=1500, reserve=512),
+    "http": Limits(total=1024, per_address=1024, half_open=1024, half_open_per_address=1024, reserve=0),
+    "grpc": Limits(total=2048, per_address=1536, half_open=1000, half_open_per_address=750, reserve=256),
+    "mqtt": Limits(),
+}
+LISTENERS = tuple(_CONNECTION_LIMITS)
+
+
+class ListenerLimits(Table):
+    """Those that differ from the usual ones."""
+
+    total: _Connections = None
+    per_address: _Connections = None
+    half_open: _Connections = None
+    half_open_per_address: _Connections = None
+    reserve: Annotated[int, Field(ge=0, le=_MOST_CONNECTIONS)] | None = None
+
+
+class ConnectionSettings(Table):
+    """How many connections there may be, by listener."""
+
+    api: ListenerLimits = ListenerLimits()
+    http: ListenerLimits = ListenerLimits()
+    grpc: ListenerLimits = ListenerLimits()
+    mqtt: ListenerLimits = ListenerLimits()
+
+    def limits(self, listener: Listener) -> Limits:
+        given: ListenerLimits = getattr(self, listener)
+        return replace(_CONNECTION_LIMITS[listener], **given.model_dump(exclude_none=True))
+
+    @model_validator(mode="after")
+    def _leave_places(self) -> ConnectionSettings:
+        for listener in _CONNECTION_LIMITS:
+            limits = self.limits(listener)
+            if limits.reserve >= limits.total:
+                raise ValueError(f"{listener}: reserve must be less than total")
+        return self
+
+
+class RateSettings(Table):
+    """What one device may send in a second. Those that differ from what ``limits`` means; 0 is no limit."""
+
+    publishes: _Rate = None
+    subscribes: _Rate = None
+    received: _Rate = None
+
+
+class BrokerSettings(Table):
+    """An MQTT broker that carries the devices' messages, in place of the embedded one."""
+
+    url: str
+    version: Annotated[Literal["5", "3.1.1"], BeforeValidator(str)] = "5"
+    dialect: Literal["standard", "rabbitmq"] = "standard"
+    username: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> BrokerSettings:
+        secure = Target.of(self.url).secure
+        if not secure and (self.ca_file or self.certificate_file or self.key_file):
+            raise ValueError("ca_file, certificate_file and key_file are for mqtts:// only")
+        if self.key_file is not None and self.certificate_file is None:
+            raise ValueError("key_file needs a certificate_file")
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs a username")
+        return self
+
+    def upstream(self) -> Upstream:
+        """Reads the files. Raises ConfigError."""
+        target = Target.of(self.url)
+        try:
+            if target.secure:
+                target = replace(target, tls=tls_context(self.ca_file, self.certificate_file, self.key_file))
+        except OSError as error:
+            raise ConfigError("broker", f"the files for TLS cannot be used: {error}") from None
+        password = None
+        if self.password_file is not None:
+            try:
+                password = self.password_file.read_bytes().strip()
+            except OSError as error:
+                raise ConfigError("broker", f"password_file cannot be read: {error.strerror}") from None
+        return Upstream(
+            target,
+            version=5 if self.version == "5" else 4,
+            dialect=RABBITMQ if self.dialect == "rabbitmq" else STANDARD,
+            login=Login(self.username, password),
+        )
