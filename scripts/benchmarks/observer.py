@@ -1,7 +1,7 @@
 """A client that others must not disturb: it asks /healthz again and again, and tells how long it waited at most.
 
-It is a process of its own, as whoever loads the server would hold its interpreter. Run as a program it takes the port,
-and tells once its standard input ends.
+It is a process of its own: in the one that loads the server it would wait for the interpreter. Run as a program it
+takes the port, and tells once its standard input ends.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ _YANDEX_EVENTS = {
     "DeviceService.DeleteCertificate": "DeleteDeviceCertificate",
 }
 
-# Operations that end somebody's access, or make room: these are taken on a full disk too, from its reserve.
+# Operations that end access, or make room: a full disk's reserve is for these.
 _URGENT = re.compile(
     r"(?:.*[./])?(?:Deactivate|Delete|Detach|Disable|Reject|Remove|Revoke|SetDefaultPolicyVersion|"
     r"Update(?:AccessKey|ApiToken|CACertificate|Certificate|Key|User)$)"

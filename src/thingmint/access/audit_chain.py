@@ -145,7 +145,7 @@ def _digest(previous: bytes, sequence: int | None, id: str, account: str | None,
 
 
 def pruning(stream: Stream, through: int, now: datetime, key: Ed25519PrivateKey) -> str:
-    """A record that says what was forgotten on purpose, signed: anybody who can delete rows can insert one too."""
+    """A record that tells of pruning, signed: an attacker who can delete rows can insert one too."""
     time = now.isoformat()
     signature = base64.b64encode(key.sign(_signed_pruning(stream, through, time))).decode()
     fields = {"time": time, "source": "thingmint", "event": PRUNED, "through": through, "signature": signature}
@@ -163,7 +163,9 @@ def pruned_through(stream: Stream, row: AuditRow, key: Ed25519PublicKey) -> int:
         key.verify(base64.b64decode(fields["signature"]), _signed_pruning(stream, through, fields["time"]))
     except (InvalidSignature, KeyError, TypeError, ValueError):
         number = row.sequence or 0
-        raise Tampering(number, f"record {number} says that others were pruned, and nobody here signed that") from None
+        raise Tampering(
+            number, f"record {number} says that others were pruned; this instance did not sign it"
+        ) from None
     return through
 
 

@@ -1,4 +1,4 @@
-"""Finding out whether anybody touched the audit trail: all hashes are computed again, and held against checkpoints."""
+"""Verifying that the audit trail was not altered: computes all hashes again, and compares them with the checkpoints."""
 
 from __future__ import annotations
 

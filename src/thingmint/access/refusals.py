@@ -18,7 +18,7 @@ _log = structlog.get_logger("thingmint.gateway")
 
 
 class RefusalLog:
-    """Whoever floods us writes, in each window, two lines for each of at most 50 sources, and one for all others.
+    """In each window there are at most two lines for each of 50 sources, and one for all others.
 
     ``later`` calls a function after so many seconds; the running event loop's by default.
     """

@@ -1,4 +1,4 @@
-"""Adding up what the same caller does again and again, so that nobody fills the log or the disk.
+"""Adding up what the same caller does again and again, so that no caller can fill the log or the disk.
 
 The first event of a kind is recorded at once, with all that is known of it. Those that follow are counted, and told of
 as one when a window ends: after a minute at first, then after twice as long each time, up to an hour. A kind that was
@@ -49,7 +49,7 @@ class Kind(NamedTuple):
 
     @property
     def wider(self) -> tuple[Kind, Kind, Kind]:
-        """What it is counted under where there is no room for itself: all else of the caller, the account, anyone."""
+        """What it is counted under where there is no room for itself: of its caller, its account, the process."""
         audited = self.audited
         return (
             Kind(self.account, self.who, OTHER, audited=audited),

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-# With an exponent of their choice, anybody can make an RSA key that verifies somebody else's signature (duplicate-
-# signature key selection, Blake-Wilson and Menezes 1999), and so be the CA of devices that another CA signed.
+# An RSA key whose exponent its maker chose can verify a signature that another key made (duplicate-signature key
+# selection, Blake-Wilson and Menezes 1999), and so pose as the CA of devices that another CA signed.
 _MAX_EXPONENT = 2**32 - 1
 
 _ROLE = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)

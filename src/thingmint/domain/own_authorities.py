@@ -28,12 +28,12 @@ class OwnAuthorities:
         return any(key == own for own in self._keys)
 
     def check(self, content: x509.Certificate, field: str) -> None:
-        """Raises InvalidCertificate for a certificate of one of these keys, whoever signed it."""
+        """Raises InvalidCertificate for a certificate of one of these keys, also one that another key signed."""
         if self.has_key_of(content):
             raise InvalidCertificate(field, "has the key of one of this server's own certificate authorities")
 
     def issued(self, content: x509.Certificate) -> bool:
-        """Whether one of these keys made the signature. Names say nothing: anybody can write them."""
+        """Whether one of these keys made the signature. The issuer's name proves nothing."""
         return any(_is_signed_with(content, key) for key in self._keys)
 
 

@@ -79,7 +79,7 @@ class Intake(asyncio.Protocol):
         elif not self._hold_unaccepted(len(data)):
             self._fail(Reason.QUOTA_EXCEEDED, "connections that were not accepted hold too much memory")
             return
-        self._flushing = True  # at the end, whoever asks for it meanwhile
+        self._flushing = True  # once, at the end, also where handling an event asks for it
         self._waiting.extend(self._mqtt.receive(data, now))
         self._pump()
         self._flush_now()

@@ -206,4 +206,4 @@ class Wills:
 
         self._broker.publish(scope, message, done)
         if (reason := await published).failed:
-            _log.error("a will was not taken by the broker", reason=reason.name, client_id=left.client_id)
+            _log.error("will_refused_by_broker", reason=reason.name, client_id=left.client_id)

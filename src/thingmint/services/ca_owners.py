@@ -108,7 +108,7 @@ async def settle_ca_owners(store: Store, own: OwnAuthorities) -> None:
     """Settles, once, whose the CAs are that were registered when several accounts could have one in DEFAULT mode.
 
     The first account keeps it; what others have becomes SNI_ONLY, and the log says so. Our own authorities, which any
-    account could register then, are nobody's: their registration is deleted.
+    account could register then, belong to no account: their registration is deleted.
     """
     while rows := await store.read(lambda tx: tx.fetch_all(_UNSETTLED)):
         for row in rows:

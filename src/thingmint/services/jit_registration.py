@@ -88,7 +88,7 @@ async def find_candidate(
     """
     search = _Search(store, certificate, now)
     found = await (search.without_host_name(where) if isinstance(where, NoHostName) else search.within(where))
-    # Last, as most certificates that are not registered are of no CA that anybody has.
+    # Last, as most certificates that are not registered are of no CA that is registered.
     return None if found is None or own.issued(certificate.content) else found
 
 

@@ -210,7 +210,7 @@ class SQLiteStore:
                     self._again.clear()
                     if str(error) != said:
                         said = str(error)
-                        _log.error("the store cannot be written yet", error=said)
+                        _log.error("store_not_writable_yet", error=said)
                 await asyncio.sleep(_RETRY_AFTER)
             if self._trouble is not None:
                 self._renew_reader()
@@ -232,7 +232,7 @@ class SQLiteStore:
         try:
             reader = _open_reader(self._path)
         except sqlite3.Error as error:
-            _log.error("the reader was not renewed", error=str(error))
+            _log.error("reader_not_renewed", error=str(error))
             return
         self._reader.close()
         self._reader = reader

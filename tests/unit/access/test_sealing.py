@@ -617,7 +617,7 @@ class TestActivity:
             await store.write(partial(self._insert, [AuditRow(new_record_id(now), None, record)]))
             await sealer.close()
         busy.edit(lambda connection: connection.execute("DELETE FROM audit_activity WHERE sequence <= 100"))
-        assert "nobody here signed that" in await self.found(busy)
+        assert "this instance did not sign it" in await self.found(busy)
 
     async def test_sizes_that_were_made_up_prune_nothing(self, busy: Trail) -> None:
         """Who can write to the database cannot have the server remove, and sign for, what shows it."""

@@ -142,7 +142,7 @@ class CertificateResource(Resource):
             raise Invalid("ThingPrincipalType", f"must be one of {', '.join(_EXCLUSIVE)}")
         override = self.overrides.get("Status")
         source = self._source(scope)
-        # Letters and digits, whoever chose them.
+        # Letters and digits only, so it needs no origin.
         name = authored(source.fingerprint) if isinstance(source, Registered) else None
         return Planned(CertificatePlan(self.logical_id, source, status, override, _EXCLUSIVE[kind]), name)
 

@@ -122,8 +122,7 @@ class Router:
         return fan_out.answer
 
     def publish(self, message: Message, publisher: Session | None, done: Callable[[Reason], None]) -> None:
-        """``done`` with QUOTA_EXCEEDED if it could not be retained, and was then given to nobody, or if nobody had
-        room for it."""
+        """``done`` with QUOTA_EXCEEDED if it could not be retained, and no subscriber got it, or if none had room."""
         self._unfinished += 1
         self._run(self._publish(message, publisher, done))
 
