@@ -226,6 +226,16 @@ def test_the_picture_shows_the_arrows_that_are_checked() -> None:
     assert shown == checked
 
 
+def test_the_modules_that_architecture_names_are_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    package = ROOT / "src" / "thingmint"
+    for name in re.findall(r"`([a-z_]+(?:/\w+(?:\.\w+)?)+)`", text):
+        assert any((folder / f"{name}{suffix}").exists() for folder in (package, ROOT) for suffix in ("", ".py")), name
+    modules = {path.stem for path in (package / "access").iterdir() if not path.name.startswith("__")}
+    table = text.partition("these are the modules of `access`")[2].partition("\n\n")[2].partition("\n\n")[0]
+    assert modules == {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+
 def _rows(document: Path) -> list[list[str]]:
     """The cells of the document's first table, without its head."""
     lines = document.read_text().splitlines()
