@@ -163,9 +163,7 @@ def pruned_through(stream: Stream, row: AuditRow, key: Ed25519PublicKey) -> int:
         key.verify(base64.b64decode(fields["signature"]), _signed_pruning(stream, through, fields["time"]))
     except (InvalidSignature, KeyError, TypeError, ValueError):
         number = row.sequence or 0
-        raise Tampering(
-            number, f"record {number} says that others were pruned; this instance did not sign it"
-        ) from None
+        raise Tampering(number, f"record {number} tells of pruning, but this instance did not sign it") from None
     return through
 
 
