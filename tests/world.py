@@ -238,7 +238,7 @@ class World:
 
     async def certificate(self, scope: Scope = OURS, pem: str | None = None) -> str:
         """The fingerprint of a certificate that is registered and ACTIVE."""
-        made, now = parse_certificate(pem or vectors.certificate_pem(), "pem", OWN_KEYS), self.clock()
+        made, now = parse_certificate(pem or vectors.certificate_pem(), "pem", OWN_KEYS)[0], self.clock()
         registration = Registration(scope, made.fingerprint, Status.ACTIVE, "DEFAULT", "csr", now, now, "g")
         await self.write(lambda tx: register(tx, registration, made, NO_QUOTAS))
         return made.fingerprint

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from thingmint.domain.certificates import Certificate, is_signed_by, parse_x509
+from thingmint.domain.certificates import Certificate, is_signed_by, parse_certificate
 from thingmint.domain.errors import Invalid, InvalidCertificate, UnverifiedCertificate
 from thingmint.domain.keys import FLEET_KEYS, OWN_KEYS, key_id
 
@@ -58,7 +58,7 @@ class CaCertificate:
 
 def parse_ca_certificate(text: str, field: str, now: datetime | None = None) -> CaCertificate:
     """The one CA certificate in ``text``; with ``now``, one that is valid then. Raises InvalidCertificate."""
-    certificate, content = parse_x509(text, field, OWN_KEYS)
+    certificate, content = parse_certificate(text, field, OWN_KEYS)
     key = content.public_key()
     if isinstance(key, rsa.RSAPublicKey) and key.public_numbers().e > _MAX_EXPONENT:
         raise InvalidCertificate(field, "has an RSA key with an exponent of more than 32 bits")
@@ -87,7 +87,7 @@ def read_verification(text: str, ca: CaCertificate) -> bytes:
     Raises InvalidCertificate.
     """
     field = "verificationCertificate"
-    _, content = parse_x509(text, field, FLEET_KEYS)
+    _, content = parse_certificate(text, field, FLEET_KEYS)
     if not is_signed_by(content, ca.content):
         raise UnverifiedCertificate(field, "Contents of the Verification Certificate are not correct")
     return _common_name(content)

@@ -112,17 +112,12 @@ class SigningRequest:
     public_key: PublicKeyTypes
 
 
-def parse_certificate(text: str, field: str, keys: KeyPolicy) -> Certificate:
-    """The one certificate in ``text``, if its key is one that ``keys`` takes. Raises InvalidCertificate.
+def parse_certificate(text: str, field: str, keys: KeyPolicy) -> tuple[Certificate, x509.Certificate]:
+    """The one certificate in ``text``, if its key is one that ``keys`` takes, and its content as cryptography reads it.
 
-    Neither validity nor chain nor signature is checked here: whoever presents the certificate later has to prove that
-    they hold its key.
+    Neither validity nor chain nor signature is checked here: the device that presents the certificate later has to
+    prove that it holds its key. Raises InvalidCertificate.
     """
-    return parse_x509(text, field, keys)[0]
-
-
-def parse_x509(text: str, field: str, keys: KeyPolicy) -> tuple[Certificate, x509.Certificate]:
-    """The same, together with what else there is to know of it."""
 
     def parse(pem: bytes) -> tuple[Certificate, x509.Certificate, PublicKeyTypes]:
         certificate = x509.load_pem_x509_certificate(pem)
@@ -176,7 +171,7 @@ def _is_signature_valid(csr: x509.CertificateSigningRequest) -> bool:
 
 def parse_issued_certificate(text: str, field: str) -> IssuedCertificate:
     """The one certificate in ``text``. Raises InvalidCertificate."""
-    return _issued(*parse_x509(text, field, OWN_KEYS), field)
+    return _issued(*parse_certificate(text, field, OWN_KEYS), field)
 
 
 def read_issued_certificate(der: bytes) -> IssuedCertificate:

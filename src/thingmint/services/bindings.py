@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from thingmint.domain.arns import Scope
-from thingmint.domain.certificates import Certificate, parse_x509, read_issued_certificate
+from thingmint.domain.certificates import Certificate, parse_certificate, read_issued_certificate
 from thingmint.domain.errors import AlreadyExists, InvalidCertificate, LimitExceeded, NotFound
 from thingmint.domain.keys import FLEET_KEYS
 from thingmint.domain.status import Status
@@ -97,7 +97,7 @@ class BoundCertificate(NamedTuple):
 
 def parse_submitted(change: Change, pem: str, field: str) -> SubmittedCertificate:
     """Raises InvalidCertificate, naming ``field``."""
-    certificate, content = parse_x509(pem, field, FLEET_KEYS)
+    certificate, content = parse_certificate(pem, field, FLEET_KEYS)
     change.environment.own_authorities.check(content, field)
     return SubmittedCertificate(certificate, pem)
 

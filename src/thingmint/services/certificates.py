@@ -14,7 +14,7 @@ import structlog
 from cryptography import x509
 
 from thingmint.domain.arns import Scope, arn_of
-from thingmint.domain.certificates import Certificate, parse_csr, parse_x509
+from thingmint.domain.certificates import Certificate, parse_certificate, parse_csr
 from thingmint.domain.errors import AlreadyExists, Conflict, InvalidState, NotFound
 from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.keys import CSR_KEYS, OWN_KEYS
@@ -195,7 +195,7 @@ async def issue_with_keys(change: Change, ca: CertificateAuthority | None = None
 def prepare_own(change: Change, pem: str, status: Status, field: str) -> NewCertificate:
     """One that the device has already. Raises InvalidState and InvalidCertificate, naming ``field``."""
     check_initial(status)
-    certificate, content = parse_x509(pem, field, OWN_KEYS)
+    certificate, content = parse_certificate(pem, field, OWN_KEYS)
     change.environment.own_authorities.check(content, field)
     return NewCertificate(certificate, "registered")
 

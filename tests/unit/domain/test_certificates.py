@@ -45,7 +45,7 @@ PKCS8, SEC1 = private_key(PrivateFormat.PKCS8), private_key(PrivateFormat.Tradit
 
 
 def taken(pem: str) -> Certificate:
-    return parse_certificate(pem, "certificatePem", OWN_KEYS)
+    return parse_certificate(pem, "certificatePem", OWN_KEYS)[0]
 
 
 def refusal_of_certificate(pem: str) -> str:

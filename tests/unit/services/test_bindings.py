@@ -42,7 +42,7 @@ async def device(world: World) -> str:
 
 
 def fingerprint_of(pem: str) -> str:
-    return parse_certificate(pem, "pem", FLEET_KEYS).fingerprint
+    return parse_certificate(pem, "pem", FLEET_KEYS)[0].fingerprint
 
 
 async def add(world: World, device: str, pem: str, scope: Scope = OURS) -> Any:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = "0" * 64
 PEM = vectors.certificate_pem()
-ID = parse_certificate(PEM, "pem", OWN_KEYS).fingerprint
+ID = parse_certificate(PEM, "pem", OWN_KEYS)[0].fingerprint
 PRIVATE = vectors.cheap_key_pair().private_pem
 POLICY = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}}'
 CSR = {"certificateSigningRequest": vectors.csr_pem()}

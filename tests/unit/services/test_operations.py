@@ -52,7 +52,7 @@ CHANGES = {
 async def test_every_change_has_a_description_and_messages_of_its_own(world: World) -> None:
     registry, pem = await world.registry(), vectors.certificate_pem()
     device = await world.device(registry)
-    certificate = parse_certificate(pem, "pem", FLEET_KEYS)
+    certificate = parse_certificate(pem, "pem", FLEET_KEYS)[0]
     fields = {
         "RegistryService.Create": {"folder_id": world.ours.folder},
         "DeviceService.Create": {"registry_id": registry},
@@ -165,7 +165,7 @@ async def test_other_content_under_the_same_key_is_refused(world: World) -> None
 async def test_deletions_are_remembered_though_nothing_is_left(world: World) -> None:
     registry, pem = await world.registry(), vectors.certificate_pem()
     device = await world.device(registry, certificates=[{"certificate_data": pem}])
-    fingerprint = parse_certificate(pem, "pem", FLEET_KEYS).fingerprint
+    fingerprint = parse_certificate(pem, "pem", FLEET_KEYS)[0].fingerprint
     for label, fields in (
         ("DeviceService.DeleteCertificate", {"device_id": device, "fingerprint": fingerprint}),
         ("DeviceService.Delete", {"device_id": device}),

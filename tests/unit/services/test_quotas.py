@@ -99,7 +99,7 @@ async def test_certificates_of_an_account(world: World) -> None:
         assert caught.value.reason == "The quota of 2 certificates for each account is used up"
     with pytest.raises(LimitExceeded):
         await world.device(registry, certificates=[{"certificate_data": pems[2]}])
-    fingerprint = parse_certificate(pems[1], "pem", FLEET_KEYS).fingerprint
+    fingerprint = parse_certificate(pems[1], "pem", FLEET_KEYS)[0].fingerprint
     await world.yandex("DeviceService.DeleteCertificate", device_id=device, fingerprint=fingerprint)
     await world.yandex("DeviceService.AddCertificate", **add | {"certificate_data": pems[2]})
     assert (await usage(world))["certificates", OURS.account] == 2
