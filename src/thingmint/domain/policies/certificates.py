@@ -7,6 +7,7 @@ name is its first value, ``.1`` the second, and ``.List`` stands for all of them
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -67,9 +68,12 @@ def _put(context: dict[str, ContextValue], name: str, values: list[str]) -> None
 
 def _fields(certificate: x509.Certificate) -> Iterator[tuple[str, list[str]]]:
     for whose, name in (("Subject", certificate.subject), ("Issuer", certificate.issuer)):
+        values = defaultdict(list)  # in one pass, as a name can have thousands
+        for attribute in name:
+            if isinstance(attribute.value, str):
+                values[attribute.oid].append(attribute.value)
         for field, oid in _FIELDS.items():
-            values = [attribute.value for attribute in name.get_attributes_for_oid(oid)]
-            yield f"{whose}.{field}", [value for value in values if isinstance(value, str)]
+            yield f"{whose}.{field}", values[oid]
     extensions = certificate.extensions
     for whose, oid in (
         ("Subject", ExtensionOID.SUBJECT_ALTERNATIVE_NAME),
