@@ -134,8 +134,7 @@ class PostgresStore:
 
     def _written(self, task: asyncio.Task[Any]) -> None:
         self._writes.discard(task)
-        if not task.cancelled():
-            task.exception()  # was told to the caller, if it is still there
+        _look_at(task)  # its error was told to the caller, if that is still there
 
     async def _write(self, body: Body[T], *, once: bool) -> T:
         unknown: _OutcomeUnknown | None = None
@@ -232,6 +231,10 @@ class PostgresStore:
             if not commit.done():
                 _terminate(connection)
             await commit
+        except asyncio.CancelledError:
+            _terminate(connection)
+            commit.add_done_callback(_look_at)
+            raise
         except asyncpg.SerializationError as error:
             raise _Conflict from error
         except Exception as error:
@@ -319,6 +322,12 @@ class _PostgresTransaction(Notes):
             return await work
         except Exception as error:
             raise self._translated(error) from error
+
+
+def _look_at(task: asyncio.Future[Any]) -> None:
+    """Else its error is logged as one that nothing handled."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _terminate(connection: Any) -> None:
