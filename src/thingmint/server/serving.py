@@ -62,11 +62,13 @@ from thingmint.tls import ListenerTLS
 from thingmint.yandex.rest import YandexRest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.gateway import Doorway, Gateway
     from thingmint.settings import Listener, Settings
+    from thingmint.store.engine import Store
     from thingmint.yandex.grpc_listener import GrpcListener
 
 
@@ -84,6 +86,84 @@ class Ready:
     hostname: str
     host: str
     ports: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reports:
+    """What is told of requests and devices: /metrics, the audit trail, the log."""
+
+    metrics: Metrics
+    trail: AuditTrail
+    sealer: Sealer
+    connections: ConnectionLog
+    requests: RequestLog
+
+    @classmethod
+    def of(cls, instance: Instance, settings: Settings) -> _Reports:
+        metrics = Metrics()
+        trail = AuditTrail(instance.store, utc_now, insert_sealed_activity)
+        checkpoints = instance.directory.audit_checkpoints
+        sealer = Sealer(instance.store, instance.audit_key(), checkpoints, utc_now, *settings.audit_kept())
+        connections = ConnectionLog(metrics, trail, utc_now)
+        return cls(metrics, trail, sealer, connections, RequestLog(metrics, trail, connections.refusals))
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """All that is started and stopped; ``chores`` run for as long."""
+
+    instance: Instance
+    settings: Settings
+    ready: Ready
+    listeners: Mapping[str, HttpListener | GrpcListener]
+    gateway: Gateway
+    doorways: Mapping[str, Doorway]
+    admin: AdminSocket
+    directory: Directory
+    reports: _Reports
+    keys: KeyPool
+    hooks: HookTable
+    stalls: StallWatch
+    chores: Sequence[Callable[[], Coroutine[Any, Any, None]]]
+
+    async def run(self, stopping: asyncio.Event, on_ready: Callable[[Ready], None]) -> None:
+        chores = [asyncio.create_task(chore()) for chore in self.chores]
+        self.keys.start()
+        self.stalls.start()
+        try:
+            await self._start()
+            on_ready(self.ready)
+            await stopping.wait()
+            _log.info("stopping: requests in flight are finished first")
+        finally:
+            await self._stop(chores)
+
+    async def _start(self) -> None:
+        ready, directory = self.ready, self.instance.directory
+        for listener in self.listeners.values():
+            await listener.start()
+        await self.gateway.start(list(self.doorways.values()))
+        await self.admin.start()
+        update_endpoints(directory, ready.hostname, api_port=ready.ports["api"], grpc_port=ready.ports["grpc"])
+        _leave_out_of_collections()
+        _log.info("ready", host=ready.host, dev=self.settings.dev, **ready.ports)
+        write_private(directory.listeners, orjson.dumps(ready.ports) + b"\n")
+
+    async def _stop(self, chores: Sequence[asyncio.Task[None]]) -> None:
+        self.instance.directory.listeners.unlink(missing_ok=True)
+        if self.settings.mqtt_proxy_socket is not None:
+            self.settings.mqtt_proxy_socket.unlink(missing_ok=True)
+        await self.gateway.stop()
+        await asyncio.gather(*(listener.stop() for listener in self.listeners.values()))
+        await self.admin.stop()
+        for chore in chores:
+            chore.cancel()
+        await asyncio.wait(chores)
+        await _finish(self.directory, self.reports.trail, self.reports.sealer)
+        self.stalls.stop()
+        await self.keys.close()
+        await self.hooks.close()
+        _log.info("stopped")
 
 
 async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Ready], None]) -> None:
@@ -119,52 +199,35 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         return [*hostnames, *(name for name in settings.endpoints if name not in hostnames)]
 
     tls.renew(served())
-    keys = KeyPool(settings.key_pool)
-    metrics = Metrics()
-    trail = AuditTrail(instance.store, utc_now, insert_sealed_activity)
-    connection_log = ConnectionLog(metrics, trail, utc_now)
-    refusals = connection_log.refusals
-    request_log = RequestLog(metrics, trail, refusals)
-    sealer = Sealer(
-        instance.store,
-        instance.audit_key(),
-        instance.directory.audit_checkpoints,
-        utc_now,
-        *settings.audit_kept(),
-    )
+    reports = _Reports.of(instance, settings)
     hub = Hub(slices)
     feed = ChangeFeed(instance.store, hub, utc_now)
     store = feed.followed()
-    directory = Directory(store, instance.vault, utc_now, lambda: feed.blind)
-    feed.follow(directory.changed)
-    audited = AuditedStore(store, utc_now)
-    access = Access(
-        store=audited,
-        administration=Administration(audited, instance.vault, utc_now, settings.quotas_in_force()),
-        directory=directory,
-        throttle=throttle_for(settings.limits),
-        failures=settings.failure_throttle(),
-        memory=RequestMemory.of(
-            unauthenticated=settings.unauthenticated_request_bytes,
-            authenticated=settings.authenticated_request_bytes,
-        ),
-    )
-    hooks = HookTable(settings.hooks)
+    access = _access(instance, settings, store, feed)
+    keys, hooks = KeyPool(settings.key_pool), HookTable(settings.hooks)
     environment = environment_of(instance, settings, keys, hooks)
+    limits = _address_limits(settings, reports.metrics)
     yandex = yandex_api(instance, access, settings, environment)
-    app = front(instance, access, settings, keys, environment, YandexRest(yandex), metrics, request_log)
-    limits = _address_limits(settings, metrics)
+    app = front(instance, access, settings, keys, environment, YandexRest(yandex), reports.metrics, reports.requests)
+    refusals = reports.connections.refusals
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(app, api_socket, limits["api"], refusals, access.memory, tls.context),
         "http": HttpListener(app, http_socket, limits["http"], refusals, access.memory),
-        "grpc": grpc_listener(yandex, instance, access, request_log, grpc_socket, limits["grpc"], refusals, tls),
+        "grpc": grpc_listener(yandex, instance, access, reports.requests, grpc_socket, limits["grpc"], refusals, tls),
     }
     gateway = gateway_of(
-        instance, access, settings, environment, broker, default_account, connection_log, tls, hub, feed, limits["mqtt"]
+        instance,
+        access,
+        settings,
+        environment,
+        broker,
+        default_account,
+        reports.connections,
+        tls,
+        hub,
+        feed,
+        limits["mqtt"],
     )
-    ports = {name: listener.port for name, listener in listeners.items()}
-    ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != PROXY_SOCKET}
-    ready = Ready(hostnames[0], settings.host, ports)
 
     async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
         """What `thingmint init` asks of a server that holds the directory."""
@@ -177,54 +240,58 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
 
     async def access_command(name: str, given: dict[str, Any]) -> Any:
         """What `thingmint access` asks of a server that holds the directory."""
-        return await as_local_admin(access.administration, trail, name, given)
+        return await as_local_admin(access.administration, reports.trail, name, given)
 
     jobs = JobRunner(store, utc_now, [delete_unclaimed, forget_idempotency_keys, prune_notices])
     stalls = StallWatch(asyncio.get_running_loop())
-    watch_store(metrics, instance)
-    watch_issuing(metrics, environment)
-    watch_memory(metrics, access.memory)
-    watch_audit(metrics, trail, sealer)
-    watch_work(metrics, jobs, stalls)
-    watch_devices(metrics, gateway, embedded)
-    admin = AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command})
-    chores = [
-        asyncio.create_task(tls.keep_renewed(served)),
-        asyncio.create_task(trail.run()),
-        asyncio.create_task(sealer.run()),
-        asyncio.create_task(_note_use(access.directory)),
-        asyncio.create_task(jobs.run()),
-        asyncio.create_task(feed.run()),
-    ]
-    keys.start()
-    stalls.start()
-    try:
-        for listener in listeners.values():
-            await listener.start()
-        await gateway.start(list(doorways.values()))
-        await admin.start()
-        update_endpoints(instance.directory, ready.hostname, api_port=ready.ports["api"], grpc_port=ready.ports["grpc"])
-        _leave_out_of_collections()
-        _log.info("ready", host=settings.host, dev=settings.dev, **ready.ports)
-        write_private(instance.directory.listeners, orjson.dumps(ready.ports) + b"\n")
-        on_ready(ready)
-        await stopping.wait()
-        _log.info("stopping: requests in flight are finished first")
-    finally:
-        instance.directory.listeners.unlink(missing_ok=True)
-        if settings.mqtt_proxy_socket is not None:
-            settings.mqtt_proxy_socket.unlink(missing_ok=True)
-        await gateway.stop()
-        await asyncio.gather(*(listener.stop() for listener in listeners.values()))
-        await admin.stop()
-        for chore in chores:
-            chore.cancel()
-        await asyncio.wait(chores)
-        await _finish(access.directory, trail, sealer)
-        stalls.stop()
-        await keys.close()
-        await hooks.close()
-        _log.info("stopped")
+    watch_store(reports.metrics, instance)
+    watch_issuing(reports.metrics, environment)
+    watch_memory(reports.metrics, access.memory)
+    watch_audit(reports.metrics, reports.trail, reports.sealer)
+    watch_work(reports.metrics, jobs, stalls)
+    watch_devices(reports.metrics, gateway, embedded)
+    ports = {name: listener.port for name, listener in listeners.items()}
+    ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != PROXY_SOCKET}
+    server = _Server(
+        instance=instance,
+        settings=settings,
+        ready=Ready(hostnames[0], settings.host, ports),
+        listeners=listeners,
+        gateway=gateway,
+        doorways=doorways,
+        admin=AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command}),
+        directory=access.directory,
+        reports=reports,
+        keys=keys,
+        hooks=hooks,
+        stalls=stalls,
+        chores=[
+            partial(tls.keep_renewed, served),
+            reports.trail.run,
+            reports.sealer.run,
+            partial(_note_use, access.directory),
+            jobs.run,
+            feed.run,
+        ],
+    )
+    await server.run(stopping, on_ready)
+
+
+def _access(instance: Instance, settings: Settings, store: Store, feed: ChangeFeed) -> Access:
+    directory = Directory(store, instance.vault, utc_now, lambda: feed.blind)
+    feed.follow(directory.changed)
+    audited = AuditedStore(store, utc_now)
+    return Access(
+        store=audited,
+        administration=Administration(audited, instance.vault, utc_now, settings.quotas_in_force()),
+        directory=directory,
+        throttle=throttle_for(settings.limits),
+        failures=settings.failure_throttle(),
+        memory=RequestMemory.of(
+            unauthenticated=settings.unauthenticated_request_bytes,
+            authenticated=settings.authenticated_request_bytes,
+        ),
+    )
 
 
 async def _default_account(instance: Instance, settings: Settings) -> str | None:
