@@ -24,7 +24,8 @@ from tests.e2e.commands import bare_environment
 from thingmint.access.administration import COMMANDS
 from thingmint.access.administration.policies import READY_MADE
 from thingmint.cli.main import app
-from thingmint.settings import Settings, load
+from thingmint.settings import LISTENERS, BrokerSettings, Settings, load
+from thingmint.settings.tables import ListenerLimits, QuotaSettings, RateSettings
 from thingmint.testing import RunningServer, running_server
 
 if TYPE_CHECKING:
@@ -236,16 +237,16 @@ def test_the_modules_that_architecture_names_are_there() -> None:
     assert modules == {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
 
 
+def _tables(document: Path) -> list[list[list[str]]]:
+    """The cells of the document's tables, heads first."""
+    tables = re.findall(r"(?m)^\|.*\n\|---.*\n(?:\|.*(?:\n|\Z))*", document.read_text())
+    lines = ([line for line in table.splitlines() if not line.startswith("|---")] for table in tables)
+    return [[[cell.strip() for cell in line.strip("|").split("|")] for line in table] for table in lines]
+
+
 def _rows(document: Path) -> list[list[str]]:
     """The cells of the document's first table, without its head."""
-    lines = document.read_text().splitlines()
-    first = next(number for number, line in enumerate(lines) if line.startswith("|---"))
-    rows = []
-    for line in lines[first + 1 :]:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip() for cell in line.strip("|").split("|")])
-    return rows
+    return _tables(document)[0][1:]
 
 
 def test_the_table_of_settings_is_whole() -> None:
@@ -257,6 +258,25 @@ def test_the_table_of_settings_is_whole() -> None:
         expected_flag = f"--{name.replace('_', '-')}"
         assert flag == (f"`{expected_flag}`" if re.search(rf"{expected_flag}\s", serve_and_init) else "")
         assert default.strip("`") == _default(name)
+
+
+def test_the_tables_of_parts_of_settings_are_whole() -> None:
+    quotas, connections, rates, broker = _tables(ROOT / "docs" / "settings.md")[1:]
+
+    def keys(table: list[list[str]]) -> list[str]:
+        return [key for row in table[1:] for key in re.findall(r"`(\w+)`", row[0])]
+
+    assert keys(quotas) == list(QuotaSettings.model_fields)
+    assert keys(broker) == list(BrokerSettings.model_fields)
+    settings = load({})
+    assert connections[0][2:] == [f"`{listener}`" for listener in LISTENERS]
+    assert keys(connections) == list(ListenerLimits.model_fields)
+    for row in connections[1:]:
+        limits = [getattr(settings.connection_limits(listener), row[0].strip("`")) for listener in LISTENERS]
+        assert row[2:] == [f"{limit:,}" for limit in limits]
+    assert keys(rates) == list(RateSettings.model_fields)
+    for key, _, default in rates[1:]:
+        assert default.partition(", ")[0] == f"{getattr(settings.rates_in_force(), key.strip('`')):,}"
 
 
 def _default(name: str) -> str:
