@@ -24,6 +24,7 @@ from tests.e2e.commands import bare_environment
 from thingmint.access.administration import COMMANDS
 from thingmint.access.administration.policies import READY_MADE
 from thingmint.cli.main import app
+from thingmint.mqtt.broker.limits import Bound, EmbeddedLimits, WillLimits
 from thingmint.settings import LISTENERS, BrokerSettings, Settings, load
 from thingmint.settings.tables import ListenerLimits, QuotaSettings, RateSettings
 from thingmint.testing import RunningServer, running_server
@@ -284,6 +285,23 @@ def _default(name: str) -> str:
     if value in (None, {}, []):
         return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_the_table_of_bounds_has_the_limits_of_the_code() -> None:
+    tables = _tables(ROOT / "docs" / "devices.md")
+    rows = {row[0]: row[1:4] for row in next(table for table in tables if "of an account" in table[0])}
+
+    def told(*bounds: Bound) -> list[str]:
+        return [f"{bound.count:,}, {bound.size // 2**20} MiB" for bound in bounds]
+
+    broker, wills = EmbeddedLimits(), WillLimits()
+    queued = told(broker.queued_per_session, broker.queued_per_account, broker.queued)
+    assert rows["messages queued or under way at QoS 1"] == queued
+    assert rows["retained messages"] == ["", *told(broker.retained_per_account, broker.retained)]
+    assert rows["sessions"] == ["1", f"{broker.sessions_per_account:,}", f"{broker.sessions:,}"]
+    assert rows["wills of open connections"][1:] == told(wills.open_per_account, wills.open)
+    assert rows["wills that wait for their delay"][1:] == told(wills.waiting_per_account, wills.waiting)
+    assert rows["subscriptions"][0] == f"{broker.subscriptions_per_session}, of 256 bytes each"
 
 
 def test_the_table_of_files_is_whole(server: RunningServer) -> None:
