@@ -89,7 +89,10 @@ class Incoming:
 
     def header(self, name: bytes) -> bytes | None:
         """The first of that name."""
-        return next((value for known, value in self.headers if known == name), None)
+        for known, value in self.headers:
+            if known == name:
+                return value
+        return None
 
     def authenticated(self, account: str) -> None:
         """From now on the body counts as the account's."""
@@ -123,10 +126,7 @@ class Incoming:
         return body
 
     def _has_body(self) -> bool:
-        return any(
-            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-            for name, value in self.headers
-        )
+        return self.header(b"content-length") not in (None, b"0") or self.header(b"transfer-encoding") is not None
 
     async def _read(self) -> bytes:
         body = bytearray()
