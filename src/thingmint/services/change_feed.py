@@ -95,7 +95,7 @@ class ChangeFeed:
             except Exception as error:  # noqa: BLE001 - without it nothing that others revoke would end
                 if not failing:
                     expected = isinstance(error, Unavailable)  # which needs no traceback
-                    _log.error("the outbox cannot be followed", error=str(error), exc_info=not expected)
+                    _log.error("outbox_not_followed", error=str(error), exc_info=not expected)
                 failing = True
             await asyncio.sleep(POLL_EVERY)
 

@@ -245,7 +245,7 @@ class PostgresStore:
             with contextlib.suppress(asyncpg.InterfaceError):  # the connection is gone
                 connection.remove_log_listener(note)
         if warnings:  # such as that the standby was not waited for
-            _log.error("a change may be lost with this server", warning=str(warnings[0]))
+            _log.error("change_unconfirmed", warning=str(warnings[0]))
             raise _OutcomeUnknown(result)
 
     def _translated(self, error: Any) -> Exception:
@@ -270,7 +270,7 @@ class PostgresStore:
         """The server cannot be reached, or cannot go on: until it can, nothing waits for it."""
         if self._reached.is_set() and not self._closed:
             self._reached.clear()
-            _log.error("the store cannot be reached", error=f"{type(error).__name__}: {error}")
+            _log.error("store_unreachable", error=f"{type(error).__name__}: {error}")
             self._looking = asyncio.create_task(self._look_again())
         return Unavailable("The store cannot be reached")
 
@@ -281,10 +281,10 @@ class PostgresStore:
                 async with self._pool.acquire(timeout=_WAIT_FOR_CONNECTION) as connection:
                     await connection.fetchval("SELECT 1", timeout=_CONNECT_TIMEOUT)
             except Exception as error:  # noqa: BLE001 - the driver raises errors of many kinds, and the next look may do
-                _log.warning("the store cannot be reached yet", error=f"{type(error).__name__}: {error}")
+                _log.warning("store_unreachable_yet", error=f"{type(error).__name__}: {error}")
             else:
                 self._reached.set()
-                _log.info("the store is reached again")
+                _log.info("store_reached")
                 return
 
 

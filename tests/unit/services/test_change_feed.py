@@ -142,7 +142,7 @@ async def test_it_goes_on_after_an_error(world: World, monkeypatch: pytest.Monke
                 await asyncio.sleep(0.001)
         task.cancel()
         await asyncio.wait([task])
-    assert [line["event"] for line in logs] == ["the outbox cannot be followed"]
+    assert [line["event"] for line in logs] == ["outbox_not_followed"]
 
 
 async def test_a_credential_of_another_process_is_looked_up_again_once_it_changed(world: World) -> None:
