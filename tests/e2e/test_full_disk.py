@@ -7,10 +7,13 @@ import json
 import os
 import resource
 import subprocess
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import httpx
 import orjson
 import pytest
 from botocore.exceptions import ClientError
@@ -28,7 +31,6 @@ from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.e2e.mqtt.conftest import Door, Fleet
     from thingmint.testing import RunningServer
@@ -229,3 +231,19 @@ def test_a_server_that_is_killed_on_a_full_disk_starts_again(small_disk: Path) -
             assert refusal(iot.create_thing, thingName="late") == "ServiceUnavailableException"
             disk.free()
             until(lambda: refusal(iot.create_thing, thingName="after") is None, seconds=10, what="changes are refused")
+
+
+def test_output_that_cannot_be_written_ends_no_server(tmp_path: Path) -> None:
+    """Neither the welcome nor the log: they may go to a file on the disk that is full."""
+    listeners = tmp_path / "data" / "listeners.json"
+    command = [sys.executable, "-m", "thingmint", "serve", f"--data-dir={listeners.parent}"]
+    command += ["--api-port=0", "--http-port=0", "--grpc-port=0", "--mqtt-port=0", "--key-pool=0"]
+    with Path("/dev/full").open("wb") as full, subprocess.Popen(command, stdout=full, stderr=full) as process:
+        try:
+            until(listeners.exists, seconds=30, what="the server is not ready")
+            url = f"http://127.0.0.1:{json.loads(listeners.read_text())['http']}/healthz"
+            for _ in range(3):
+                assert httpx.get(url, trust_env=False).status_code == 200
+        finally:
+            process.terminate()
+        assert process.wait(20) == 0

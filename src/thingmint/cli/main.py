@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import getpass
 import os
@@ -267,7 +268,8 @@ def _serve(directory: DataDirectory, settings: Settings) -> None:
 
     def on_ready(ready: Ready) -> None:
         if settings.log_format == "console":
-            _print_welcome(directory, ready, dev=settings.dev)
+            with contextlib.suppress(OSError):  # a full disk is no reason to end
+                _print_welcome(directory, ready, dev=settings.dev)
 
     async def serve() -> None:
         keys, database, reserve = settings.master_keys(), settings.database(), settings.disk_reserve_bytes
