@@ -129,9 +129,9 @@ class _Server:
     async def run(self, stopping: asyncio.Event, on_ready: Callable[[Ready], None]) -> None:
         chores = [asyncio.create_task(chore()) for chore in self.chores]
         self.keys.start()
-        self.stalls.start()
         try:
             await self._start()
+            self.stalls.start()  # what starting takes keeps no client waiting
             on_ready(self.ready)
             await stopping.wait()
             _log.info("stopping: requests in flight are finished first")
