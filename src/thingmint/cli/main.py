@@ -279,7 +279,19 @@ def _serve(directory: DataDirectory, settings: Settings) -> None:
         finally:
             await instance.store.close()
 
-    uvloop.run(serve())
+    try:
+        uvloop.run(serve())
+    finally:
+        _drop_unwritten_output()
+
+
+def _drop_unwritten_output() -> None:
+    """What a full disk did not take, the interpreter would try to write once more, and end with status 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _ask_passphrase() -> bytes | None:
