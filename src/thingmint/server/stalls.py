@@ -39,7 +39,7 @@ class StallWatch:
         self._logged_at = float("-inf")
         self._stack: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._stopped = threading.Event()
+        self._stopped = False
 
     def take_longest(self) -> float:
         """The longest stall since this was last asked, in seconds."""
@@ -52,7 +52,7 @@ class StallWatch:
         threading.Thread(target=self._look, name="stall watch", daemon=True).start()
 
     def stop(self) -> None:
-        self._stopped.set()
+        self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
 
@@ -71,7 +71,8 @@ class StallWatch:
 
     def _look(self) -> None:
         """From a thread of its own, as the loop cannot look while it is busy."""
-        while not self._stopped.wait(_LOOK_EVERY):
+        while not self._stopped:
+            time.sleep(_LOOK_EVERY)
             if self._stack or time.perf_counter() - self._beat_at < _EVERY + _LOOK_EVERY:
                 continue
             frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001 - there is no other way
