@@ -33,6 +33,7 @@ from thingmint.services.hooks import HookTable
 from thingmint.services.keypool import KeyPool
 from thingmint.services.page_tokens import PageTokens
 from thingmint.services.quotas import NO_QUOTAS, Quotas
+from thingmint.store.engine import StoreWrapper
 from thingmint.store.outbox import notices_since
 from thingmint.store.postgres import PostgresStore
 from thingmint.store.sqlite import SQLiteStore
@@ -91,23 +92,15 @@ class _RecordingTransaction:
         return await self._tx.fetch_all(sql, *parameters)
 
 
-class RecordingStore:
+class RecordingStore(StoreWrapper):
     """A Store that keeps what each change that was committed named for the audit log, and which statements ran."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store)
         self.audit_resources: list[str] = []
         self.statements: dict[str, Sequence[Value]] = {}
         self.followers: list[Callable[[Sequence[Notice]], None]] = []
         self.writes = 0
-
-    @property
-    def ready(self) -> bool:
-        return self._store.ready
-
-    @property
-    def trouble(self) -> str | None:
-        return self._store.trouble
 
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(lambda tx: body(_RecordingTransaction(tx, self.statements)))
@@ -128,9 +121,6 @@ class RecordingStore:
         for follower in self.followers:
             follower(notices)
         return result
-
-    async def close(self) -> None:
-        await self._store.close()
 
 
 @dataclass

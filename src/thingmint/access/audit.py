@@ -29,7 +29,7 @@ from thingmint.domain.errors import Throttled, Unavailable
 from thingmint.domain.names import source_of
 from thingmint.store import audit as sql
 from thingmint.store.audit import AuditRow
-from thingmint.store.engine import AlreadyKept
+from thingmint.store.engine import AlreadyKept, StoreWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -161,7 +161,7 @@ def _account(context: RequestContext, outcome: Outcome) -> str | None:
     return caller.account if caller else context.account
 
 
-class AuditedStore:
+class AuditedStore(StoreWrapper):
     """A Store whose writes carry the record of the request that they are made for."""
 
     def __init__(
@@ -170,24 +170,13 @@ class AuditedStore:
         clock: Callable[[], datetime],
         request: tuple[RequestContext, Outcome] | None = None,
     ) -> None:
-        self._store = store
+        super().__init__(store)
         self._clock = clock
         self._request = request
 
     def of(self, context: RequestContext, outcome: Outcome) -> AuditedStore:
         """The store for one request."""
         return AuditedStore(self._store, self._clock, (context, outcome))
-
-    @property
-    def ready(self) -> bool:
-        return self._store.ready
-
-    @property
-    def trouble(self) -> str | None:
-        return self._store.trouble
-
-    async def read(self, body: Body[T]) -> T:
-        return await self._store.read(body)
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         if self._request is None:
@@ -214,9 +203,6 @@ class AuditedStore:
         if details:
             outcome.details = {**outcome.details, **details}
         return result
-
-    async def close(self) -> None:
-        await self._store.close()
 
 
 class AuditTrail:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from thingmint.domain.errors import Unavailable
+from thingmint.store.engine import StoreWrapper
 from thingmint.store.outbox import notices_since
 from thingmint.store.times import to_micros
 
@@ -106,21 +107,10 @@ class ChangeFeed:
         await self._messages.close(notices)
 
 
-class _FollowedStore:
+class _FollowedStore(StoreWrapper):
     def __init__(self, store: Store, tell: Callable[[Sequence[Notice]], Awaitable[None]]) -> None:
-        self._store = store
+        super().__init__(store)
         self._tell = tell
-
-    @property
-    def ready(self) -> bool:
-        return self._store.ready
-
-    @property
-    def trouble(self) -> str | None:
-        return self._store.trouble
-
-    async def read(self, body: Body[T]) -> T:
-        return await self._store.read(body)
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         notices: Sequence[Notice] = ()
@@ -135,6 +125,3 @@ class _FollowedStore:
         if notices:
             await self._tell(notices)
         return result
-
-    async def close(self) -> None:
-        await self._store.close()

@@ -111,3 +111,27 @@ class Store(Reader, Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class StoreWrapper:
+    """A Store that is another one in all that is not said otherwise: the base of those that add something."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def ready(self) -> bool:
+        return self._store.ready
+
+    @property
+    def trouble(self) -> str | None:
+        return self._store.trouble
+
+    async def read(self, body: Body[T]) -> T:
+        return await self._store.read(body)
+
+    async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
+        return await self._store.write(body, urgent=urgent, once=once)
+
+    async def close(self) -> None:
+        await self._store.close()

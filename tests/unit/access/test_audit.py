@@ -30,6 +30,7 @@ from thingmint.http.memory import RequestMemory
 from thingmint.http.messages import Answer
 from thingmint.metrics import Metrics
 from thingmint.store import audit as sql
+from thingmint.store.engine import StoreWrapper
 from thingmint.store.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
@@ -44,26 +45,15 @@ T = TypeVar("T")
 CALLER = Caller("123456789012", ("us-east-1",), "aje0", "elf", "arn:aws:iam::123456789012:user/elf", "AKIAEXAMPLE", ())
 
 
-class Store:
+class Store(StoreWrapper):
     """A real one, that fails when it is told to: before it writes, or after it wrote without saying so."""
 
     def __init__(self, path: Path) -> None:
         database = path / "thingmint.db"
         database.touch()
-        self._store = SQLiteStore(database)
+        super().__init__(SQLiteStore(database))
         self.fails: str | None = None
         self.writes = 0
-
-    @property
-    def ready(self) -> bool:
-        return self._store.ready
-
-    @property
-    def trouble(self) -> str | None:
-        return self._store.trouble
-
-    async def read(self, body: Body[T]) -> T:
-        return await self._store.read(body)
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         if self.fails == "before":
@@ -73,9 +63,6 @@ class Store:
         if self.fails == "after":
             raise Unavailable("The store failed; whether the change was kept is unknown")
         return result
-
-    async def close(self) -> None:
-        await self._store.close()
 
     async def records(self) -> list[dict[str, Any]]:
         """Oldest first."""
