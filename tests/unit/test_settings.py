@@ -12,9 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from thingmint.http.memory import MIB
-from thingmint.mqtt.broker.names import RABBITMQ
-from thingmint.mqtt.broker.target import Login, Target
 from thingmint.mqtt.broker.upstream import Upstream
+from thingmint.mqtt.broker.upstream.names import RABBITMQ
+from thingmint.mqtt.broker.upstream.target import Login, Target
 from thingmint.mqtt.rates import NO_RATES, Rates
 from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.settings import (

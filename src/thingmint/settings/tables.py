@@ -9,9 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from thingmint.http.connection_limits import Limits
-from thingmint.mqtt.broker.names import RABBITMQ, STANDARD
-from thingmint.mqtt.broker.target import Login, Target, tls_context
-from thingmint.mqtt.broker.upstream import Upstream
+from thingmint.mqtt.broker.upstream import RABBITMQ, STANDARD, Login, Target, Upstream, tls_context
 from thingmint.services.quotas import MAX_PROBED
 
 

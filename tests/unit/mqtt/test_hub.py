@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.mqtt.broker.helpers import Turns
+from tests.unit.mqtt.broker.embedded.helpers import Turns
 from thingmint.mqtt import hub as module
 from thingmint.mqtt.hub import Hub
 from thingmint.mqtt.slices import STEPS, Slices

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from tests.unit.mqtt.broker.helpers import Turns
+from tests.unit.mqtt.broker.embedded.helpers import Turns
 from tests.unit.vectors import FakeMonotonic
 from thingmint.mqtt.slices import SECONDS, STEPS, Slices
 

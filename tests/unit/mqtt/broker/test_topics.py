@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from thingmint.mqtt.broker.topics import FilterTree
 from thingmint.mqtt.protocol.topics import matches
 
-from .helpers import naive_match
+from .embedded.helpers import naive_match
 
 CASES = [
     # filter, topics that it matches, topics that it does not

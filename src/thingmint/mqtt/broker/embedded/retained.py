@@ -15,7 +15,7 @@ from thingmint.mqtt.protocol.topics import matches
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from thingmint.mqtt.broker.deadlines import Deadlines
+    from thingmint.mqtt.broker.embedded.deadlines import Deadlines
     from thingmint.mqtt.broker.interface import Message
     from thingmint.mqtt.broker.limits import Budget
 

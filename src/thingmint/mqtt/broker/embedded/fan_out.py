@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thingmint.mqtt.broker.embedded.subscribers import joined
 from thingmint.mqtt.broker.messages import expires_at, shown, size_of
-from thingmint.mqtt.broker.subscribers import joined
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from thingmint.mqtt.broker.embedded.session import Session
+    from thingmint.mqtt.broker.embedded.subscribers import Subscribers
     from thingmint.mqtt.broker.interface import Message, Subscription
-    from thingmint.mqtt.broker.session import Session
-    from thingmint.mqtt.broker.subscribers import Subscribers
 
 
 class FanOut:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thingmint.mqtt.broker.client import MAX_PACKET_SIZE, Answered, ClientConnection
+from thingmint.mqtt.broker.upstream.client import MAX_PACKET_SIZE, Answered, ClientConnection
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.errors import ProtocolError

@@ -6,22 +6,22 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from thingmint.domain.errors import Throttled
-from thingmint.mqtt.broker.fan_out import FanOut
-from thingmint.mqtt.broker.link import EmbeddedLink
+from thingmint.mqtt.broker.embedded.fan_out import FanOut
+from thingmint.mqtt.broker.embedded.link import EmbeddedLink
+from thingmint.mqtt.broker.embedded.retained import RetainedMessages
+from thingmint.mqtt.broker.embedded.session import Session
+from thingmint.mqtt.broker.embedded.subscribers import Subscribers, split_shared
 from thingmint.mqtt.broker.messages import expires_at, shown_as, with_remaining_expiry
-from thingmint.mqtt.broker.retained import RetainedMessages
-from thingmint.mqtt.broker.session import Session
-from thingmint.mqtt.broker.subscribers import Subscribers, split_shared
 from thingmint.mqtt.broker.topics import FilterTree
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from thingmint.mqtt.broker.embedded.session import Parts, Pending
+    from thingmint.mqtt.broker.embedded.subscribers import Share
     from thingmint.mqtt.broker.interface import Message, Opening, Subscriber, Subscription
     from thingmint.mqtt.broker.limits import Budget
-    from thingmint.mqtt.broker.session import Parts, Pending
-    from thingmint.mqtt.broker.subscribers import Share
 
 
 _FEW = 4  # subscribers, so that no more is done at once than a device's turn allows

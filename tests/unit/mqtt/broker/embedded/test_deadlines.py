@@ -5,7 +5,7 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thingmint.mqtt.broker.deadlines import Deadlines
+from thingmint.mqtt.broker.embedded.deadlines import Deadlines
 
 KEYS = st.sampled_from("abcdefgh")
 STEPS = st.lists(

@@ -9,7 +9,7 @@ from thingmint.mqtt.broker.interface import Message
 
 if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Subscriber
-    from thingmint.mqtt.broker.names import Names
+    from thingmint.mqtt.broker.upstream.names import Names
     from thingmint.mqtt.protocol.packets import Publish
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from thingmint.domain.errors import Unavailable
-from thingmint.mqtt.broker.deadlines import Deadlines
+from thingmint.mqtt.broker.embedded.deadlines import Deadlines
+from thingmint.mqtt.broker.embedded.router import Account, Router
+from thingmint.mqtt.broker.embedded.session import Parts
 from thingmint.mqtt.broker.interface import Features
 from thingmint.mqtt.broker.limits import Bound, Budget, EmbeddedLimits
-from thingmint.mqtt.broker.router import Account, Router
-from thingmint.mqtt.broker.session import Parts
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.slices import Slices
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from tests.unit.mqtt.broker.fake_upstream import Collector, FakeTarget, FakeTransport, settle
+from tests.unit.mqtt.broker.upstream.fake_upstream import Collector, FakeTarget, FakeTransport, settle
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.broker.interface import Message, Opening, Subscription
-from thingmint.mqtt.broker.names import RABBITMQ, STANDARD
-from thingmint.mqtt.broker.target import Login, Target
 from thingmint.mqtt.broker.upstream import Upstream, UpstreamBroker
+from thingmint.mqtt.broker.upstream.names import RABBITMQ, STANDARD
+from thingmint.mqtt.broker.upstream.target import Login, Target
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.packets import (
     ConnAck,
@@ -30,7 +30,7 @@ from thingmint.mqtt.protocol.packets import (
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
-    from thingmint.mqtt.broker.upstream_link import UpstreamLink
+    from thingmint.mqtt.broker.upstream.link import UpstreamLink
     from thingmint.mqtt.protocol.packets import Version
 
 SCOPE = Scope("123456789012", "us-east-1")
@@ -464,7 +464,7 @@ async def test_retained_messages_that_no_subscription_is_to_get(version: Any) ->
 
 async def test_what_a_broker_sends_at_once_is_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each message costs so much time here that one fills a turn."""
-    monkeypatch.setattr("thingmint.mqtt.broker.upstream_connection._TURN", -1)
+    monkeypatch.setattr("thingmint.mqtt.broker.upstream.connection._TURN", -1)
     link, transport, collector = await opened(FakeTarget())
     link.resume()
     messages = [Publish(f"{PREFIX}/a", str(number).encode(), 0) for number in range(10)]

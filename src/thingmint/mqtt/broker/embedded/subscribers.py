@@ -12,8 +12,8 @@ from thingmint.mqtt.broker.messages import shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from thingmint.mqtt.broker.embedded.session import Session
     from thingmint.mqtt.broker.interface import Message
-    from thingmint.mqtt.broker.session import Session
 
 
 _SHARED = "$share/"

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, cast
 
 from structlog.testing import capture_logs
 
-from tests.unit.mqtt.broker.fake_upstream import FakeTarget, settle
+from tests.unit.mqtt.broker.upstream.fake_upstream import FakeTarget, settle
 from thingmint.domain.arns import Scope
-from thingmint.mqtt.broker import publisher
 from thingmint.mqtt.broker.interface import Message
 from thingmint.mqtt.broker.limits import Bound
-from thingmint.mqtt.broker.upstream import Upstream, UpstreamBroker
+from thingmint.mqtt.broker.upstream import Upstream, UpstreamBroker, publisher
 from thingmint.mqtt.protocol.packets import PubAck, Publish
 
 if TYPE_CHECKING:
     import pytest
 
-    from tests.unit.mqtt.broker.fake_upstream import FakeTransport
-    from thingmint.mqtt.broker.target import Target
+    from tests.unit.mqtt.broker.upstream.fake_upstream import FakeTransport
+    from thingmint.mqtt.broker.upstream.target import Target
 
 HOME, OTHER = Scope("123456789012", "us-east-1"), Scope("210987654321", "us-east-1")
 

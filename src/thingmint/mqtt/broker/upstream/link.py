@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from thingmint.mqtt.broker.deliveries import Deliveries
-from thingmint.mqtt.broker.upstream_connection import UpstreamConnection
+from thingmint.mqtt.broker.upstream.connection import UpstreamConnection
+from thingmint.mqtt.broker.upstream.deliveries import Deliveries
 from thingmint.mqtt.protocol.packets import NO_PROPERTIES, SubscriptionRequest
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.protocol.topics import matches
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from thingmint.mqtt.broker.interface import Message, Subscriber, Subscription
-    from thingmint.mqtt.broker.names import Names
+    from thingmint.mqtt.broker.upstream.names import Names
     from thingmint.mqtt.protocol.packets import Connect, Publish
 
 

@@ -11,10 +11,10 @@ from thingmint.mqtt.broker.messages import size_of, with_remaining_expiry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from thingmint.mqtt.broker.deadlines import Deadlines
+    from thingmint.mqtt.broker.embedded.deadlines import Deadlines
+    from thingmint.mqtt.broker.embedded.subscribers import Share, ShareGroup
     from thingmint.mqtt.broker.interface import Message, Subscriber, Subscription
     from thingmint.mqtt.broker.limits import EmbeddedLimits
-    from thingmint.mqtt.broker.subscribers import Share, ShareGroup
     from thingmint.mqtt.slices import Slices
 
 

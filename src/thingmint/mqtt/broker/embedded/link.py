@@ -11,9 +11,9 @@ from thingmint.mqtt.protocol.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from thingmint.mqtt.broker.embedded.router import Router
+    from thingmint.mqtt.broker.embedded.session import Session
     from thingmint.mqtt.broker.interface import Message, Subscription
-    from thingmint.mqtt.broker.router import Router
-    from thingmint.mqtt.broker.session import Session
 
 
 class EmbeddedLink:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from thingmint.mqtt.broker.interface import Message
-    from thingmint.mqtt.broker.names import Names
-    from thingmint.mqtt.broker.upstream_link import UpstreamLink
+    from thingmint.mqtt.broker.upstream.link import UpstreamLink
+    from thingmint.mqtt.broker.upstream.names import Names
     from thingmint.mqtt.protocol.reasons import Reason
 
 

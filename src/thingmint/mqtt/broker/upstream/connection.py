@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from thingmint.domain.errors import Unavailable
-from thingmint.mqtt.broker.client import Answered, ClientConnection
+from thingmint.mqtt.broker.upstream.client import Answered, ClientConnection
 from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.packets import ConnAck, Disconnect, Publish
 from thingmint.mqtt.protocol.reasons import Reason
@@ -17,7 +17,7 @@ from thingmint.mqtt.protocol.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from thingmint.mqtt.broker.client import Event
+    from thingmint.mqtt.broker.upstream.client import Event
     from thingmint.mqtt.protocol.packets import Connect
 
 

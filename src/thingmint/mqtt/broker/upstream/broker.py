@@ -15,12 +15,12 @@ import structlog
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
-from thingmint.mqtt.broker.client import MAX_PACKET_SIZE
 from thingmint.mqtt.broker.interface import Features
-from thingmint.mqtt.broker.names import STANDARD, Dialect, Names
-from thingmint.mqtt.broker.publisher import Publisher
-from thingmint.mqtt.broker.target import Login, Target
-from thingmint.mqtt.broker.upstream_link import UpstreamLink
+from thingmint.mqtt.broker.upstream.client import MAX_PACKET_SIZE
+from thingmint.mqtt.broker.upstream.link import UpstreamLink
+from thingmint.mqtt.broker.upstream.names import STANDARD, Dialect, Names
+from thingmint.mqtt.broker.upstream.publisher import Publisher
+from thingmint.mqtt.broker.upstream.target import Login, Target
 from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.slices import Slices
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from thingmint.mqtt.broker.interface import Message, Opening, Subscriber
-    from thingmint.mqtt.broker.upstream_connection import UpstreamConnection
+    from thingmint.mqtt.broker.upstream.connection import UpstreamConnection
     from thingmint.mqtt.protocol.packets import Version
 
 

@@ -1,0 +1,5 @@
+"""The broker inside the process: enough for provisioning, tests and small fleets."""
+
+from thingmint.mqtt.broker.embedded.broker import EmbeddedBroker
+
+__all__ = ["EmbeddedBroker"]
