@@ -11,9 +11,19 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+_SHARED = "$share/"
+
 
 def is_wildcard(filter: str) -> bool:
     return "#" in filter or "+" in filter  # in a valid filter they stand for nothing else (MQTT 5, 4.7.1)
+
+
+def split_shared(filter: str) -> tuple[str | None, str]:
+    """The group, if any, and the filter that topics are held against (MQTT 5, 4.8.2)."""
+    if not filter.startswith(_SHARED):
+        return None, filter
+    _, group, shared = filter.split("/", 2)
+    return group, shared
 
 
 class _Node(Generic[T]):

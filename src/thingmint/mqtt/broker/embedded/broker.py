@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.broker.embedded.deadlines import Deadlines
+from thingmint.mqtt.broker.embedded.link import EmbeddedLink
 from thingmint.mqtt.broker.embedded.router import Account, Router
 from thingmint.mqtt.broker.embedded.session import Parts
 from thingmint.mqtt.broker.interface import Features
@@ -90,7 +91,7 @@ class EmbeddedBroker:
             raise Unavailable("The broker has stopped")
         router = self._router(opening.scope)
         try:
-            return router.open(opening, subscriber)
+            return EmbeddedLink.open(router, opening, subscriber)
         finally:
             router.settle()
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from thingmint.mqtt.broker.embedded.router import Router
     from thingmint.mqtt.broker.embedded.session import Session
-    from thingmint.mqtt.broker.interface import Message, Subscription
+    from thingmint.mqtt.broker.interface import Message, Opening, Subscriber, Subscription
 
 
 class EmbeddedLink:
@@ -30,6 +30,18 @@ class EmbeddedLink:
         self._session_present = session_present
         self._unanswered = 0
         self._answered: asyncio.Future[None] | None = None
+
+    @classmethod
+    def open(cls, router: Router, opening: Opening, subscriber: Subscriber) -> EmbeddedLink:
+        """Takes the session over from the connection that it has, if any. Raises Throttled."""
+        former = router.subscriber(opening.client_id)
+        session, present = router.session_for(opening)
+        link = cls(router, session, session_present=present)
+        session.attach(link, subscriber, opening.receive_maximum)
+        router.set_expiry(session, opening.expiry)
+        if former is not None:
+            former.lost(Reason.SESSION_TAKEN_OVER)
+        return link
 
     @property
     def session_present(self) -> bool:

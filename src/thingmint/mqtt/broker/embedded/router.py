@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 
 from thingmint.domain.errors import Throttled
 from thingmint.mqtt.broker.embedded.fan_out import FanOut
-from thingmint.mqtt.broker.embedded.link import EmbeddedLink
 from thingmint.mqtt.broker.embedded.retained import RetainedMessages
 from thingmint.mqtt.broker.embedded.session import Session
-from thingmint.mqtt.broker.embedded.subscribers import Subscribers, split_shared
+from thingmint.mqtt.broker.embedded.subscribers import Subscribers
 from thingmint.mqtt.broker.messages import expires_at, shown_as, with_remaining_expiry
-from thingmint.mqtt.broker.topics import FilterTree
+from thingmint.mqtt.broker.topics import FilterTree, split_shared
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from thingmint.mqtt.broker.embedded.session import Parts, Pending
-    from thingmint.mqtt.broker.embedded.subscribers import Share
+    from thingmint.mqtt.broker.embedded.session import Parts, Pending, Share
     from thingmint.mqtt.broker.interface import Message, Opening, Subscriber, Subscription
     from thingmint.mqtt.broker.limits import Budget
 
@@ -62,30 +60,30 @@ class Router:
         if not self._sessions and not self._retained and not parts.slices.has_waiting(parts.account, self):
             self._emptied()
 
-    def open(self, opening: Opening, subscriber: Subscriber) -> EmbeddedLink:
+    def session_for(self, opening: Opening) -> tuple[Session, bool]:
+        """The session of a new connection, without one, and whether it was there before. Raises Throttled."""
         client_id = opening.client_id
         known = self._sessions.get(client_id)
-        former = None if known is None else known.subscriber
-        # A session without expiry ends with its connection (MQTT 5, 3.1.2.11.2), also with one that is taken over.
-        lasts = known is not None and (former is None or known.expiry > 0)
-        is_over = self._parts.deadlines.is_due(known, self._parts.clock())  # and only not swept yet
-        if known is not None and lasts and not is_over and not opening.clean_start:
-            session = known
-            session.detach()
-            self._parts.deadlines.clear(session)
-        else:
-            if known is None and not self._account.sessions.take(0):
-                raise Throttled("Too many sessions")
-            session = Session(client_id, self._parts)
-            self._sessions[client_id] = session
-            if known is not None:
-                self._dismantle(known)
-        link = EmbeddedLink(self, session, session_present=session is known)
-        session.attach(link, subscriber, opening.receive_maximum)
-        self.set_expiry(session, opening.expiry)
-        if former is not None:
-            former.lost(Reason.SESSION_TAKEN_OVER)
-        return link
+        if known is not None and self._lasts(known) and not opening.clean_start:
+            known.detach()
+            self._parts.deadlines.clear(known)
+            return known, True
+        if known is None and not self._account.sessions.take(0):
+            raise Throttled("Too many sessions")
+        session = self._sessions[client_id] = Session(client_id, self._parts)
+        if known is not None:
+            self._dismantle(known)
+        return session, False
+
+    def subscriber(self, client_id: str) -> Subscriber | None:
+        """Of the connection that the session has now."""
+        session = self._sessions.get(client_id)
+        return None if session is None else session.subscriber
+
+    def _lasts(self, session: Session) -> bool:
+        """Whether it outlives the connection that it has (MQTT 5, 3.1.2.11.2), or had."""
+        is_over = self._parts.deadlines.is_due(session, self._parts.clock())  # and only not swept yet
+        return not is_over and (session.subscriber is None or session.expiry > 0)
 
     def set_expiry(self, session: Session, seconds: int) -> None:
         session.expiry = min(seconds, self._parts.limits.expiry)

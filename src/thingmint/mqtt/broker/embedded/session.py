@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from thingmint.mqtt.broker.limits import Budget
 from thingmint.mqtt.broker.messages import size_of, with_remaining_expiry
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from thingmint.mqtt.broker.embedded.deadlines import Deadlines
-    from thingmint.mqtt.broker.embedded.subscribers import Share, ShareGroup
     from thingmint.mqtt.broker.interface import Message, Subscriber, Subscription
     from thingmint.mqtt.broker.limits import EmbeddedLimits
     from thingmint.mqtt.slices import Slices
@@ -34,6 +33,14 @@ class Parts:
     clock: Callable[[], float]
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Where a message that was given to one member of a group came from: the shared ``filter``, ``$share`` and all."""
+
+    filter: str
+    published: Message
+
+
 class Pending:
     """A message on its way to one session. It has a ``packet_id`` from the first time that it was delivered."""
 
@@ -45,6 +52,14 @@ class Pending:
         self.expires_at = expires_at
         self.share = share
         self.packet_id: int | None = None
+
+
+class Follower(Protocol):
+    """Depends on whether messages flow to a session."""
+
+    def flow_changed(self, session: Session) -> None:
+        """They begin to flow, or cease to."""
+        ...
 
 
 class Session:
@@ -79,7 +94,7 @@ class Session:
     def __init__(self, client_id: str, parts: Parts) -> None:
         self.client_id = client_id
         self.subscriptions: dict[str, Subscription] = {}
-        self.groups: tuple[ShareGroup, ...] = ()
+        self.groups: tuple[Follower, ...] = ()  # those that it is a member of
         self.reached = 0  # the number of the last message that was given out to subscribers as far as this one
         self.expiry = 0
         self.ended = False
@@ -166,7 +181,7 @@ class Session:
     def _flow(self, flowing: bool) -> None:
         self.flowing = flowing
         for group in self.groups:
-            group.place(self)
+            group.flow_changed(self)
 
     def _give_back_all(self, pendings: list[Pending]) -> None:
         if pendings:

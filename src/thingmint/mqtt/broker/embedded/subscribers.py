@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thingmint.mqtt.broker.embedded.session import Share
 from thingmint.mqtt.broker.interface import Subscription
 from thingmint.mqtt.broker.messages import shown
 
@@ -16,16 +16,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Message
 
 
-_SHARED = "$share/"
 _MAX_ATTEMPTS = 64  # members of a group that are tried for one message
-
-
-def split_shared(filter: str) -> tuple[str | None, str]:
-    """The group, if any, and the filter that topics are held against (MQTT 5, 4.8.2)."""
-    if not filter.startswith(_SHARED):
-        return None, filter
-    _, group, shared = filter.split("/", 2)
-    return group, shared
 
 
 class Subscribers:
@@ -72,14 +63,6 @@ def _join(one: Subscription, other: Subscription) -> Subscription:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Where a message that was given to one member of a group came from: the shared ``filter``, ``$share`` and all."""
-
-    filter: str
-    published: Message
-
-
 class ShareGroup:
     """A shared subscription: each message goes to one member. The one whose turn it is stands first.
 
@@ -100,7 +83,7 @@ class ShareGroup:
         if session not in self._members:
             session.groups = (*session.groups, self)
         self._members[session] = subscription
-        self.place(session)
+        self.flow_changed(session)
 
     def remove(self, session: Session) -> None:
         session.groups = tuple(group for group in session.groups if group is not self)
@@ -108,8 +91,7 @@ class ShareGroup:
         self._flowing.pop(session, None)
         self._waiting.pop(session, None)
 
-    def place(self, session: Session) -> None:
-        """To be called when messages begin to flow to a member, or cease to."""
+    def flow_changed(self, session: Session) -> None:
         place, other = (self._flowing, self._waiting) if session.flowing else (self._waiting, self._flowing)
         other.pop(session, None)
         if session.flowing or self._members[session].qos:

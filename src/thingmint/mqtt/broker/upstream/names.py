@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from thingmint.mqtt.broker.embedded.subscribers import split_shared
+from thingmint.mqtt.broker.topics import split_shared
 from thingmint.mqtt.protocol.packets import NO_PROPERTIES
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.protocol.topics import is_topic_name
