@@ -54,8 +54,7 @@ if TYPE_CHECKING:
     from tests.postgres import PostgresDatabase
     from thingmint.access.operations import Operation
     from thingmint.domain.policies import ContextValue
-    from thingmint.store.engine import Body, Row, Store, Transaction, Value
-    from thingmint.store.outbox import Notice
+    from thingmint.store.engine import Body, Notice, Row, Store, Transaction, Value
 
 __all__ = ["ABROAD", "OURS", "THEIRS", "World", "new_world", "pages", "unpacked"]
 

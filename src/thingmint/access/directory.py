@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from thingmint.access.administration.policies import Attached
     from thingmint.access.context import Outcome, RequestContext
     from thingmint.access.vault import Vault
-    from thingmint.store.engine import Store, Transaction
-    from thingmint.store.outbox import Notice
+    from thingmint.store.engine import Notice, Store, Transaction
 
 
 _MAX_USED = 10_000  # credentials whose use is noted between two flushes

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from thingmint.mqtt.protocol.reasons import Reason
-    from thingmint.store.outbox import Notice
+    from thingmint.store.engine import Notice
 
 _WAIT_AT_MOST = 1.0  # seconds: by then the outbox has told every process
 _LOOK_EVERY = 0.01  # seconds, whether those that are told a few at a time are done

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.services.messages import Messages
-    from thingmint.store.engine import Body, Store, Transaction
-    from thingmint.store.outbox import Notice
+    from thingmint.store.engine import Body, Notice, Store, Transaction
 
 T = TypeVar("T")
 

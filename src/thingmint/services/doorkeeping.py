@@ -10,7 +10,7 @@ from thingmint.services.ca_certificates import CaState, find_ca_state
 from thingmint.services.certificates import REGISTRATIONS
 from thingmint.store import doorkeeping as sql
 from thingmint.store.doorkeeping import AttachedThing, BoundTo, Claim, PolicyDocument
-from thingmint.store.outbox import Kind
+from thingmint.store.engine import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

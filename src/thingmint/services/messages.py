@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.store.outbox import Notice
+    from thingmint.store.engine import Notice
 
 
 class Messages(Protocol):

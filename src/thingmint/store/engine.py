@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-
-if TYPE_CHECKING:
-    from thingmint.store.outbox import Notice
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from thingmint.domain.errors import Invalid
 
@@ -43,6 +40,20 @@ def storable(parameters: Sequence[Value]) -> Sequence[Value]:
         if isinstance(parameter, str) and "\0" in parameter:
             raise UnstorableText
     return parameters
+
+
+Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "template", "account", "access"]
+
+
+class Notice(NamedTuple):
+    """Something about ``name`` changed. ``region`` is empty if it is about the whole account."""
+
+    id: str
+    created_at: int  # microseconds since 1970
+    account: str
+    region: str
+    kind: Kind
+    name: str
 
 
 class Notes:

@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import Scope
 from thingmint.store.bounded_delete import BoundedDelete
+from thingmint.store.engine import Notice
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from thingmint.store.engine import Store, Transaction
+    from thingmint.store.engine import Kind, Store, Transaction
 
-
-Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "template", "account", "access"]
 
 _INSERT = "INSERT INTO outbox (id, created_at, account, region, kind, name) VALUES ($1, $2, $3, $4, $5, $6)"
 _KEEP = timedelta(minutes=10)
 _OLD = BoundedDelete("outbox", ("id",), "created_at < $1")
-
-
-class Notice(NamedTuple):
-    """Something about ``name`` changed. ``region`` is empty if it is about the whole account."""
-
-    id: str
-    created_at: int  # microseconds since 1970
-    account: str
-    region: str
-    kind: Kind
-    name: str
 
 
 _EVERYWHERE = Scope("", "")

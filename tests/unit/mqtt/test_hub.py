@@ -11,7 +11,7 @@ from tests.unit.mqtt.broker.embedded.helpers import Turns
 from thingmint.mqtt import hub as module
 from thingmint.mqtt.hub import Hub
 from thingmint.mqtt.slices import STEPS, Slices
-from thingmint.store.outbox import Notice
+from thingmint.store.engine import Notice
 
 if TYPE_CHECKING:
     from thingmint.mqtt.protocol.reasons import Reason

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.world import World
-    from thingmint.store.engine import Body, Transaction
-    from thingmint.store.outbox import Notice
+    from thingmint.store.engine import Body, Notice, Transaction
 
 
 class Process:

@@ -23,12 +23,13 @@ from thingmint.services.doorkeeping import (
     Passport,
     PolicyDocument,
 )
-from thingmint.store.outbox import Notice, notices_since, prune_notices
+from thingmint.store.outbox import notices_since, prune_notices
 from thingmint.store.times import from_micros, to_micros
 
 if TYPE_CHECKING:
     from tests.world import World
     from thingmint.domain.arns import Scope
+    from thingmint.store.engine import Notice
 
 UNKNOWN = "0" * 64
 ROLE = "arn:aws:iam::111111111111:role/provisioning"

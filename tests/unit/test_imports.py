@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from graphlib import CycleError, TopologicalSorter
+
+import grimp
+import pytest
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports for type checking count too: what needs another's types is not independent of it."""
+    graph = grimp.build_graph("thingmint")
+    imported = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    try:
+        TopologicalSorter(imported).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
