@@ -17,9 +17,9 @@ from thingmint.domain.policies.certificates import certificate_context
 from thingmint.domain.status import Status
 from thingmint.mqtt.claims import claim_policy
 from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.mqtt.rights import Rights, mentions
 from thingmint.services.ca_certificates import CaStatus
 from thingmint.services.compiled_policies import POLICIES
+from thingmint.services.device_permissions import DevicePermissions, mentions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.domain.certificates import Certificate
     from thingmint.domain.policies import ContextValue
+    from thingmint.mqtt.connection_index import Dependency
     from thingmint.mqtt.host_names import HostNames
-    from thingmint.mqtt.hub import Dependency
     from thingmint.mqtt.peer import Peer
     from thingmint.services.doorkeeping import CaState, Doorkeeping, NoHostName, Passport
 
@@ -56,7 +56,7 @@ class Admitted:
 
     scope: Scope
     dependencies: Sequence[Dependency]
-    rights: Rights
+    permissions: DevicePermissions
     caller: Caller
     settings: DoorSettings
     expires_at: datetime | None
@@ -132,11 +132,11 @@ class Admission:
             context = _context(peer, passport, client_id)
             if mentions(documents, "certificate"):
                 context |= _of_certificate(peer, passport)
-            rights = Rights(passport.scope, documents, context, self._clock)
+            permissions = DevicePermissions(passport.scope, documents, context, self._clock)
         except MalformedPolicy as error:
             return Refused(Reason.NOT_AUTHORIZED, f"a policy cannot be read: {error}", caller=caller)
         dependencies = _dependencies(passport, settings)
-        return Admitted(passport.scope, dependencies, rights, caller, settings, expires_at, facts)
+        return Admitted(passport.scope, dependencies, permissions, caller, settings, expires_at, facts)
 
     def _flaw(self, passport: Passport, settings: DoorSettings) -> tuple[str | None, datetime | None]:
         """What keeps the certificate out, if anything does; and else until when it is good."""

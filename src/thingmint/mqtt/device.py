@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.admission import Admission
     from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
-    from thingmint.mqtt.hub import Hub
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.events import Event
     from thingmint.mqtt.protocol.limits import Limits
@@ -57,7 +57,7 @@ class Services:
 
     admission: Admission
     broker: Broker
-    hub: Hub
+    connections: ConnectionIndex
     feed: ChangeFeed
     wills: Wills
     connection_log: ConnectionLog
@@ -87,7 +87,7 @@ class DeviceConnection(Intake):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._services.hub.follow(self, self._services.admission.dependencies(self._peer))
+        self._services.connections.follow(self, self._services.admission.dependencies(self._peer))
 
     def pause_writing(self) -> None:
         if self._session is not None and self._session.link is not None:
@@ -102,21 +102,21 @@ class DeviceConnection(Intake):
         self._end("the connection was lost", with_will=True)
         self._session = self._transport = None  # and with them every cycle
 
-    # What the session and the hub ask for.
+    # What the session and the connections ask for.
 
     def fail(self, reason: Reason, why: str) -> None:
         self._close(reason, why, with_will=True)
 
-    def throw_out(self, reason: Reason, why: str) -> None:
+    def disconnect(self, reason: Reason, why: str) -> None:
         self._close(reason, why, with_will=False)
 
-    def reconsider(self) -> asyncio.Future[None] | None:
+    def reauthorize(self) -> asyncio.Future[None] | None:
         self._stale = True
         if self._session is not None and self._rejudging is None and not self._ended:
             self._rejudging = self._loop.create_task(self._judge_again(self._session))
         return self._rejudging
 
-    def check(self, now: float) -> None:
+    def check_deadlines(self, now: float) -> None:
         if self._mqtt.expired(now):
             if self._is_listening:
                 self._close(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard in time", with_will=True)
@@ -125,7 +125,7 @@ class DeviceConnection(Intake):
         elif self._session is not None:
             expires_at = self._session.admitted.expires_at
             if expires_at is not None and expires_at < self._services.clock():
-                self.throw_out(Reason.NOT_AUTHORIZED, "the certificate's validity ended")
+                self.disconnect(Reason.NOT_AUTHORIZED, "the certificate's validity ended")
 
     # Events, in order.
 
@@ -209,16 +209,19 @@ class DeviceConnection(Intake):
         """
         services = self._services
         while True:
-            if services.feed.blind:  # if only because the event loop was held up
-                await services.feed.look()
-            news, self._stale = services.hub.news, False
+            if services.feed.stale:  # if only because the event loop was held up
+                await services.feed.poll()
+            generation, self._stale = services.connections.generation, False
             judged = await services.admission.judge(self._peer, client_id, scope, connecting=connecting)
             if self._ended or isinstance(judged, Refused):
                 return judged  # nobody would take the dependencies of one off again who has gone
             # From here on its own account is followed, and what others do with its certificate is not heard any more.
             wanted = set(judged.dependencies)
-            unheard = not wanted.issubset(services.hub.followed_by(self)) and services.hub.news != news
-            services.hub.follow(self, wanted)
+            unheard = (
+                not wanted.issubset(services.connections.followed_by(self))
+                and services.connections.generation != generation
+            )
+            services.connections.follow(self, wanted)
             # What else is new is no reason: under a steady stream of changes thousands would be judged for ever.
             if not self._stale and not unheard:
                 return _let_connect(judged, client_id, self._purposes)
@@ -231,10 +234,10 @@ class DeviceConnection(Intake):
                 if self._has_ended() or not self._stale:
                     return
         except Unavailable as error:
-            self.throw_out(Reason.SERVER_BUSY, str(error))
+            self.disconnect(Reason.SERVER_BUSY, str(error))
         except Exception:  # noqa: BLE001 - else the device would go on with what it may no longer do
             _log.exception("a connection could not be judged again")
-            self.throw_out(Reason.UNSPECIFIED_ERROR, "of an error of our own")
+            self.disconnect(Reason.UNSPECIFIED_ERROR, "of an error of our own")
         finally:
             self._rejudging = None
 
@@ -243,9 +246,9 @@ class DeviceConnection(Intake):
         if isinstance(judged, Refused):
             if judged.caller is not None and not self._ended:
                 self._tell(judged, session.client_id)
-            self.throw_out(judged.reason, judged.why)
+            self.disconnect(judged.reason, judged.why)
         elif (why := await session.readmitted(judged, self._services.slices)) is not None:
-            self.throw_out(Reason.NOT_AUTHORIZED, why)
+            self.disconnect(Reason.NOT_AUTHORIZED, why)
 
     def _disconnected(self, event: Disconnected) -> None:
         session = self._session
@@ -300,7 +303,7 @@ class DeviceConnection(Intake):
             return
         self._ended = True
         services, session = self._services, self._session
-        services.hub.remove(self)
+        services.connections.remove(self)
         self._stop_intake()
         will, self._will = self._will, None
         if will is not None and (session is None or not with_will):
@@ -325,11 +328,11 @@ def _purposes_of(packet: Connect) -> tuple[str, ...]:
 def _let_connect(admitted: Admitted, client_id: str, purposes: tuple[str, ...]) -> Admitted | Refused:
     """Whether the policies allow it: iot:Connect on the client id. Asked again whenever they change."""
     context = {"iot:ConnectAttributes": purposes}
-    rights = admitted.rights
-    if rights.allows("Connect", client_id, context):
+    permissions = admitted.permissions
+    if permissions.allows("Connect", client_id, context):
         return admitted
-    why = rights.why("Connect", client_id, context)
-    explain = partial(rights.explanation, "Connect", client_id, context)
+    why = permissions.why("Connect", client_id, context)
+    explain = partial(permissions.explanation, "Connect", client_id, context)
     return Refused(Reason.NOT_AUTHORIZED, why, explain, admitted.caller, facts=admitted.facts)
 
 

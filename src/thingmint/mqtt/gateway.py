@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.http.connection_limits import AddressLimits, Limits
 from thingmint.mqtt.admission import Admission
+from thingmint.mqtt.connection_monitor import ConnectionMonitor
 from thingmint.mqtt.contexts import Contexts, ServerIdentity, build_context
 from thingmint.mqtt.device import DeviceConnection, Services
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
@@ -16,7 +17,6 @@ from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.proxied import ProxyListener
 from thingmint.mqtt.rates import RateLimit, Rates
 from thingmint.mqtt.tls import TlsListener, pinned
-from thingmint.mqtt.watcher import Watcher
 from thingmint.mqtt.wills import Wills
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from thingmint.mqtt.admission import JitRegistrar
     from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.host_names import HostNames
-    from thingmint.mqtt.hub import Hub
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.provisioning import ProvisioningTopics
     from thingmint.services.change_feed import ChangeFeed
@@ -63,7 +63,7 @@ class Gateway:
         doorkeeping: Doorkeeping,
         broker: Broker,
         connection_log: ConnectionLog,
-        hub: Hub,
+        connections: ConnectionIndex,
         feed: ChangeFeed,
         *,
         host_names: HostNames,
@@ -83,23 +83,23 @@ class Gateway:
         self._services = Services(
             admission=admission,
             broker=broker,
-            hub=hub,
+            connections=connections,
             feed=feed,
             wills=Wills(admission, broker, connection_log),
             connection_log=connection_log,
             provisioning=provisioning,
             limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
             rate_limit=RateLimit(rates or Rates()),
-            slices=hub.slices,
+            slices=connections.slices,
             clock=clock,
         )
-        self._watcher = Watcher(feed, hub)
+        self._monitor = ConnectionMonitor(feed, connections)
         self._servers: list[asyncio.Server] = []
         self._chores: list[asyncio.Task[None]] = []
 
     @property
     def connections(self) -> int:
-        return len(self._services.hub)
+        return len(self._services.connections)
 
     @property
     def wills(self) -> Wills:
@@ -112,8 +112,8 @@ class Gateway:
 
     async def start(self, doorways: Sequence[Doorway]) -> None:
         await self._services.broker.start()
-        await self._services.feed.look()
-        self._chores = [asyncio.create_task(self._watcher.run()), asyncio.create_task(self._follow())]
+        await self._services.feed.poll()
+        self._chores = [asyncio.create_task(self._monitor.run()), asyncio.create_task(self._follow())]
         for doorway in doorways:
             self._servers.append(await self._open(doorway))
 
@@ -142,7 +142,7 @@ class Gateway:
         """Nobody is let in any more, and version 5 is told why; wills are not published."""
         for server in self._servers:
             server.close()
-        await self._services.slices.finish("", self, self._throw_out_all())
+        await self._services.slices.finish("", self, self._disconnect_all())
         for chore in self._chores:
             chore.cancel()
         if self._chores:
@@ -150,9 +150,9 @@ class Gateway:
         await self._services.wills.close()
         await self._services.broker.stop()
 
-    def _throw_out_all(self) -> Iterator[None]:
-        for member in self._services.hub:
-            member.throw_out(Reason.SERVER_SHUTTING_DOWN, "the server stops")
+    def _disconnect_all(self) -> Iterator[None]:
+        for member in self._services.connections:
+            member.disconnect(Reason.SERVER_SHUTTING_DOWN, "the server stops")
             yield
 
     def _connection(self, peer: Peer) -> DeviceConnection:

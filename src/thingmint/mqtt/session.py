@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
     from thingmint.mqtt.protocol.packets import Publish, SubscriptionRequest
     from thingmint.mqtt.provisioning import ProvisioningRequest, ProvisioningTopics
-    from thingmint.mqtt.rights import Action
     from thingmint.mqtt.slices import Slices
+    from thingmint.services.device_permissions import Action
 
 
 _MAX_SUBSCRIPTIONS = 50  # AWS IoT's quota for one connection
@@ -155,8 +155,8 @@ class Session:
     # What the broker sends.
 
     def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
-        rights = self.admitted.rights
-        if rights.allows("Receive", message.topic):
+        permissions = self.admitted.permissions
+        if permissions.allows("Receive", message.topic):
             sent = self._mqtt.publish(
                 message.topic,
                 message.payload,
@@ -187,7 +187,7 @@ class Session:
 
         def judge_filters() -> Iterator[None]:
             for filter in sorted(self._filters):
-                if not admitted.rights.allows("Subscribe", _plain(filter)):
+                if not admitted.permissions.allows("Subscribe", _plain(filter)):
                     refused.append(filter)
                     return
                 yield
@@ -255,18 +255,18 @@ class Session:
         self._host.flush()
 
     def _may(self, action: Action, name: str) -> bool:
-        if self.admitted.rights.allows(action, name):
+        if self.admitted.permissions.allows(action, name):
             return True
         self._tell(action, name)
         return False
 
     def _tell(self, action: Action, name: str) -> None:
-        rights = self.admitted.rights
-        self._refused(action, name, rights.why(action, name), partial(rights.explanation, action, name))
+        permissions = self.admitted.permissions
+        self._refused(action, name, permissions.why(action, name), partial(permissions.explanation, action, name))
 
     def _refused(self, action: Action, name: str, why: str, explain: Callable[[], Sequence[str]]) -> None:
         self._refusals += 1
-        resource = self.admitted.rights.resource(action, name)
+        resource = self.admitted.permissions.resource(action, name)
         self._connection_log.refused(self._peer, self.admitted.caller, action, resource, why, explain)
 
     def _warn(self, event: str, topic: str) -> None:

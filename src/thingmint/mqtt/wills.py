@@ -182,20 +182,20 @@ class Wills:
         if not isinstance(judged, Admitted):
             return
         if message.topic.startswith(_RESERVED):
-            resource = judged.rights.resource("Publish", message.topic)
+            resource = judged.permissions.resource("Publish", message.topic)
             why = "the topic is reserved for the service itself"
             self._connection_log.refused(peer, judged.caller, "Publish", resource, why)
             return
         for action in ("Publish", "RetainPublish") if message.retain else ("Publish",):
-            if not judged.rights.allows(action, message.topic):
-                rights = judged.rights
+            if not judged.permissions.allows(action, message.topic):
+                permissions = judged.permissions
                 self._connection_log.refused(
                     peer,
                     judged.caller,
                     action,
-                    rights.resource(action, message.topic),
-                    rights.why(action, message.topic),
-                    partial(rights.explanation, action, message.topic),
+                    permissions.resource(action, message.topic),
+                    permissions.why(action, message.topic),
+                    partial(permissions.explanation, action, message.topic),
                 )
                 return
         published: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from thingmint.instance.create import Instance
     from thingmint.metrics import Metrics
     from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
-    from thingmint.mqtt.hub import Hub
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
@@ -139,7 +139,7 @@ def gateway_of(
     default_account: str | None,
     connection_log: ConnectionLog,
     tls: ListenerTLS,
-    hub: Hub,
+    connections: ConnectionIndex,
     feed: ChangeFeed,
     limits: AddressLimits,
 ) -> Gateway:
@@ -149,7 +149,7 @@ def gateway_of(
         Doorkeeping(instance.store, default_account),
         broker,
         connection_log,
-        hub,
+        connections,
         feed,
         host_names=host_names,
         renewed=tls.follow(),

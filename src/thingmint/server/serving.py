@@ -32,8 +32,8 @@ from thingmint.instance.layout import write_private
 from thingmint.metrics import Metrics
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.upstream import UpstreamBroker
+from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.connection_log import ConnectionLog
-from thingmint.mqtt.hub import Hub
 from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import Access, environment_of, front, gateway_of, grpc_listener, yandex_api
 from thingmint.server.gauges import (
@@ -200,8 +200,8 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
 
     tls.renew(served())
     reports = _Reports.of(instance, settings)
-    hub = Hub(slices)
-    feed = ChangeFeed(instance.store, hub, utc_now)
+    connections = ConnectionIndex(slices)
+    feed = ChangeFeed(instance.store, connections, utc_now)
     store = feed.followed()
     access = _access(instance, settings, store, feed)
     keys, hooks = KeyPool(settings.key_pool), HookTable(settings.hooks)
@@ -224,7 +224,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         default_account,
         reports.connections,
         tls,
-        hub,
+        connections,
         feed,
         limits["mqtt"],
     )
@@ -278,7 +278,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
 
 
 def _access(instance: Instance, settings: Settings, store: Store, feed: ChangeFeed) -> Access:
-    directory = Directory(store, instance.vault, utc_now, lambda: feed.blind)
+    directory = Directory(store, instance.vault, utc_now, lambda: feed.stale)
     feed.follow(directory.changed)
     audited = AuditedStore(store, utc_now)
     return Access(

@@ -32,7 +32,7 @@ POLL_EVERY = 0.25  # seconds
 _OVERLAP = timedelta(seconds=5)
 _LONG_OVERLAP = timedelta(seconds=60)
 _LONG_EVERY = 20  # looks
-_BLIND_AFTER = 1.0  # seconds without a successful look
+_STALE_AFTER = 1.0  # seconds without a successful look
 
 _log = structlog.get_logger("thingmint.changes")
 
@@ -47,14 +47,14 @@ class ChangeFeed:
         self._followers: list[Callable[[Sequence[Notice]], None]] = []
         self._told: dict[str, int] = {}  # of this process, until they are found in the outbox: ids and times
         self._seen: dict[str, int] = {}
-        self._looks = 0
-        self._looked_at = -math.inf
+        self._polls = 0
+        self._polled_at = -math.inf
         self._complete_until = clock()
 
     @property
-    def blind(self) -> bool:
+    def stale(self) -> bool:
         """Whether changes may have been missed: nothing is decided by knowledge that old."""
-        return asyncio.get_running_loop().time() - self._looked_at > _BLIND_AFTER
+        return asyncio.get_running_loop().time() - self._polled_at > _STALE_AFTER
 
     def follow(self, follower: Callable[[Sequence[Notice]], None]) -> None:
         """``follower`` takes no time, and is told before the devices' sessions are."""
@@ -64,15 +64,15 @@ class ChangeFeed:
         """The store; what is written returns once this process follows it."""
         return _FollowedStore(self._store, self._tell)
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Tells what is new. Raises Unavailable."""
         now = self._clock()
-        self._looks += 1
-        overlap = _LONG_OVERLAP if self._looks % _LONG_EVERY == 0 else _OVERLAP
+        self._polls += 1
+        overlap = _LONG_OVERLAP if self._polls % _LONG_EVERY == 0 else _OVERLAP
         since = min(self._complete_until, now) - overlap
         notices = await self._store.read(lambda tx: notices_since(tx, since))
         self._complete_until = now
-        self._looked_at = asyncio.get_running_loop().time()
+        self._polled_at = asyncio.get_running_loop().time()
         told, seen = self._told, self._seen
         new = [each for each in notices if told.pop(each.id, None) is None and each.id not in seen]
         seen.update((notice.id, notice.created_at) for notice in notices)
@@ -83,14 +83,14 @@ class ChangeFeed:
         if new:
             for follower in self._followers:
                 follower(new)
-            self._messages.reconsider(new)
+            self._messages.reauthorize(new)
 
     async def run(self) -> None:
         """For ever."""
         failing = False
         while True:
             try:
-                await self.look()
+                await self.poll()
                 failing = False
             except Exception as error:  # noqa: BLE001 - without it nothing that others revoke would end
                 if not failing:

@@ -18,6 +18,6 @@ class Messages(Protocol):
         """
         ...
 
-    def reconsider(self, notices: Sequence[Notice]) -> None:
+    def reauthorize(self, notices: Sequence[Notice]) -> None:
         """The same for what other processes announced; it goes on behind the call."""
         ...

@@ -16,8 +16,8 @@ from thingmint.domain.door import DoorSettings
 from thingmint.domain.errors import Throttled, Unavailable
 from thingmint.mqtt import intake
 from thingmint.mqtt.admission import Admitted, Refused
+from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.device import DeviceConnection, Services
-from thingmint.mqtt.hub import Hub
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.connection import MAX_PACKETS
 from thingmint.mqtt.protocol.decoder import Decoder
@@ -26,7 +26,7 @@ from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.packets import ConnAck, Connect, Disconnect, PingReq, Publish, Will
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rates import NO_RATES, RateLimit, Rates
-from thingmint.mqtt.rights import Rights
+from thingmint.services.device_permissions import DevicePermissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +38,9 @@ ACCOUNT = ("111122223333", "", "account", "111122223333")
 
 
 def admitted() -> Admitted:
-    rights = Rights(SCOPE, [("p", EVERYTHING)], {}, lambda: NOW)
+    permissions = DevicePermissions(SCOPE, [("p", EVERYTHING)], {}, lambda: NOW)
     caller = Caller(SCOPE.account, (SCOPE.region,), "c", "c", "arn", "c", ())
-    return Admitted(SCOPE, [ACCOUNT], rights, caller, DoorSettings(), None)
+    return Admitted(SCOPE, [ACCOUNT], permissions, caller, DoorSettings(), None)
 
 
 @dataclass
@@ -115,9 +115,9 @@ class Setting:
     def __init__(self, rates: Rates = NO_RATES) -> None:
         self.admission = Admission(asyncio.Event())
         self.broker = Broker()
-        self.hub = Hub()
+        self.connections = ConnectionIndex()
         self.rate_limit = RateLimit(rates)
-        self.feed = SimpleNamespace(blind=False)
+        self.feed = SimpleNamespace(stale=False)
         quiet = SimpleNamespace(
             connected=_nothing, disconnected=_nothing, refused=_nothing, ended_early=_nothing, warn=_nothing
         )
@@ -125,12 +125,12 @@ class Setting:
         services: dict[str, Any] = {
             "admission": self.admission,
             "broker": self.broker,
-            "hub": self.hub,
+            "connections": self.connections,
             "feed": self.feed,
             "wills": wills,
             "connection_log": quiet,
             "rate_limit": self.rate_limit,
-            "slices": self.hub.slices,
+            "slices": self.connections.slices,
         }
         self.device = DeviceConnection(
             Services(provisioning=None, limits=AWS_LIMITS, clock=lambda: NOW, **services), PEER
@@ -162,21 +162,21 @@ async def test_a_peer_that_goes_while_it_is_judged_is_forgotten() -> None:
     setting = Setting()
     setting.send(Connect(5, "c"))
     await settle()
-    assert (len(setting.hub), setting.admission.asked) == (1, 1)
+    assert (len(setting.connections), setting.admission.asked) == (1, 1)
     setting.device.connection_lost(None)
     setting.admission.go.set()
     await settle()
-    assert len(setting.hub) == 0
+    assert len(setting.connections) == 0
     assert setting.broker.opened == 0  # and takes nobody's session over
 
 
 async def test_a_change_that_comes_before_it_is_followed_is_seen() -> None:
-    """What was read is read again if anything at all was news meanwhile."""
+    """What was read is read again if anything at all changed meanwhile."""
 
     setting = Setting()
     setting.send(Connect(5, "c"))
     await settle()
-    setting.hub.news += 1
+    setting.connections.generation += 1
     setting.admission.go.set()
     await settle()
     assert setting.admission.asked == 2
@@ -186,7 +186,7 @@ async def test_a_change_of_what_is_followed_is_judged_again() -> None:
     setting = Setting()
     await setting.connect()
     assert setting.admission.asked == 1
-    setting.hub.changed([ACCOUNT])
+    setting.connections.changed([ACCOUNT])
     await settle()
     assert setting.admission.asked == 2
 
@@ -197,12 +197,12 @@ async def test_a_device_whose_access_ends_while_its_session_is_opened_is_not_let
 
     def end_access() -> None:
         setting.admission.refusal = Refused(Reason.NOT_AUTHORIZED, "revoked")
-        setting.hub.changed([ACCOUNT])
+        setting.connections.changed([ACCOUNT])
 
     setting.broker.opening = end_access
     await setting.connect()
     assert setting.heard() == [ConnAck(Reason.NOT_AUTHORIZED)]
-    assert (closed, len(setting.hub)) == ([True], 0)
+    assert (closed, len(setting.connections)) == ([True], 0)
 
 
 async def test_a_session_is_not_left_open_if_its_device_cannot_be_judged() -> None:
@@ -211,7 +211,7 @@ async def test_a_session_is_not_left_open_if_its_device_cannot_be_judged() -> No
 
     def fail() -> None:
         setting.admission.error = Unavailable("The store is gone")
-        setting.hub.changed([ACCOUNT])
+        setting.connections.changed([ACCOUNT])
 
     setting.broker.opening = fail
     await setting.connect()
@@ -225,9 +225,9 @@ async def test_other_news_are_no_reason_to_judge_again() -> None:
     setting = Setting()
     await setting.connect()
     setting.admission.go.clear()
-    setting.hub.changed([ACCOUNT])
+    setting.connections.changed([ACCOUNT])
     await settle()
-    setting.hub.news += 1
+    setting.connections.generation += 1
     setting.admission.go.set()
     await settle()
     assert setting.admission.asked == 2
@@ -237,9 +237,9 @@ async def test_a_change_while_it_is_judged_again() -> None:
     setting = Setting()
     await setting.connect()
     setting.admission.go.clear()
-    setting.hub.changed([ACCOUNT])
+    setting.connections.changed([ACCOUNT])
     await settle()
-    setting.hub.changed([ACCOUNT])
+    setting.connections.changed([ACCOUNT])
     setting.admission.go.set()
     await settle()
     assert setting.admission.asked == 3
@@ -253,7 +253,7 @@ async def test_whoever_cannot_be_judged_again_does_not_stay(error: Exception, re
     setting = Setting()
     await setting.connect()
     setting.admission.error = error
-    setting.hub.changed([ACCOUNT])
+    setting.connections.changed([ACCOUNT])
     await settle()
     assert setting.heard()[-1] == Disconnect(reason)
     assert setting.transport.closed
@@ -263,30 +263,30 @@ async def test_keep_alive() -> None:
     setting = Setting()
     await setting.connect(keep_alive=60)
     now = asyncio.get_running_loop().time()
-    setting.device.check(now + 89)
+    setting.device.check_deadlines(now + 89)
     assert setting.heard()[1:] == []
-    setting.device.check(now + 91)
+    setting.device.check_deadlines(now + 91)
     assert setting.transport.closed
     assert setting.heard()[-1] == Disconnect(Reason.KEEP_ALIVE_TIMEOUT)
 
 
 async def test_a_gateway_that_cannot_follow_lets_nobody_in() -> None:
-    async def look() -> None:
+    async def poll() -> None:
         raise Unavailable("The store is gone")
 
     setting = Setting()
-    setting.feed.blind, setting.feed.look = True, look
+    setting.feed.stale, setting.feed.poll = True, poll
     await setting.connect()
     assert setting.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
-    assert (setting.broker.opened, len(setting.hub)) == (0, 0)
+    assert (setting.broker.opened, len(setting.connections)) == (0, 0)
 
 
 async def test_a_gateway_that_was_held_up_looks_first() -> None:
-    async def look() -> None:
-        setting.feed.blind = False
+    async def poll() -> None:
+        setting.feed.stale = False
 
     setting = Setting()
-    setting.feed.blind, setting.feed.look = True, look
+    setting.feed.stale, setting.feed.poll = True, poll
     await setting.connect()
     assert setting.broker.opened == 1
 
@@ -297,7 +297,7 @@ async def test_a_broker_that_is_full() -> None:
     await setting.connect()
     assert setting.heard() == [ConnAck(Reason.SERVER_BUSY)]
     assert setting.transport.closed
-    assert len(setting.hub) == 0
+    assert len(setting.connections) == 0
 
 
 async def test_a_device_that_takes_no_answers_is_not_read_from() -> None:
@@ -337,12 +337,12 @@ async def test_a_device_beyond_its_rates_is_not_read_for_a_while() -> None:
     assert not setting.is_read()
     assert setting.rate_limit.exceeded == 1
     now = asyncio.get_running_loop().time()
-    setting.device.check(now + 46)  # it could not be heard
+    setting.device.check_deadlines(now + 46)  # it could not be heard
     assert Disconnect(Reason.KEEP_ALIVE_TIMEOUT) not in setting.heard()
     await asyncio.sleep(0.3)
     assert len(setting.heard()[1:]) == 60  # nothing was dropped
     assert setting.is_read()
-    setting.device.check(now + 92)
+    setting.device.check_deadlines(now + 92)
     assert setting.transport.closed
 
 

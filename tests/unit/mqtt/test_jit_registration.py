@@ -238,16 +238,16 @@ async def test_devices_cas_and_accounts_are_throttled(gateway: Gateway) -> None:
 
 async def test_a_refusal_stands_whatever_changed_meanwhile() -> None:
     """Else a device that was just provisioned would be let in by the very change that was published of it."""
-    feed, hub = SimpleNamespace(blind=False), SimpleNamespace(news=0)
+    feed, connections = SimpleNamespace(stale=False), SimpleNamespace(generation=0)
     refusals = [Refused(Reason.NOT_AUTHORIZED, "come again", silent=True)]
 
     async def judge(*_: object, **__: object) -> Refused:
-        hub.news += 1
+        connections.generation += 1
         return refusals.pop()
 
     services = SimpleNamespace(
         feed=feed,
-        hub=hub,
+        connections=connections,
         admission=SimpleNamespace(judge=judge),
         limits=AWS_LIMITS,
         rate_limit=RateLimit(NO_RATES),

@@ -28,9 +28,9 @@ from thingmint.access.roles import Roles
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.domain.errors import AlreadyExists, InvalidCertificate
 from thingmint.mqtt.admission import Admission, Admitted
+from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.device import DeviceConnection, Services
 from thingmint.mqtt.host_names import HostNames
-from thingmint.mqtt.hub import Hub
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.encoder import encode
@@ -243,7 +243,9 @@ async def _prove_ours(accounts: Accounts, account: str) -> None:
 class Session:
     """A connection with what it needs, but for a socket and a broker."""
 
-    def __init__(self, accounts: Accounts, hub: Hub, der: bytes, name: str | None, default: str | None) -> None:
+    def __init__(
+        self, accounts: Accounts, connections: ConnectionIndex, der: bytes, name: str | None, default: str | None
+    ) -> None:
         quiet = SimpleNamespace(
             **dict.fromkeys(("connected", "disconnected", "refused", "ended_early", "warn"), _nothing)
         )
@@ -251,14 +253,14 @@ class Session:
         services: Any = Services(
             admission=accounts.admission(default),
             broker=cast("Any", SimpleNamespace(open=_opened)),
-            hub=hub,
-            feed=cast("Any", SimpleNamespace(blind=False)),
+            connections=connections,
+            feed=cast("Any", SimpleNamespace(stale=False)),
             wills=cast("Any", wills),
             connection_log=cast("Any", quiet),
             provisioning=None,
             limits=AWS_LIMITS,
             rate_limit=RateLimit(NO_RATES),
-            slices=hub.slices,
+            slices=connections.slices,
             clock=accounts.world.clock,
         )
         self.device = DeviceConnection(services, Peer("192.0.2.7", 4711, fingerprint_of(der), der, sni=name))
@@ -288,17 +290,17 @@ async def _opened(*_: object) -> Any:
     return SimpleNamespace(session_present=False, resume=_nothing, close=_nothing)
 
 
-async def tell(world: World, hub: Hub, seen: set[str]) -> None:
+async def tell(world: World, connections: ConnectionIndex, seen: set[str]) -> None:
     """What was published since, as the server does once a change is committed."""
     notices = [each for each in await world.read(lambda tx: notices_since(tx, from_micros(0))) if each.id not in seen]
     seen.update(notice.id for notice in notices)
-    await hub.close(notices)
+    await connections.close(notices)
 
 
 async def test_open_sessions(accounts: Accounts) -> None:
     """None is closed, nor moved, by what the other account registers; each ends with its own registration."""
     wrong: list[str] = []
-    hub, seen = Hub(), set[str]()
+    connections, seen = ConnectionIndex(), set[str]()
     for has, first in filter(lambda cell: is_possible(cell[0]), cells()):
         second = other(first)
         if has[first] == "none" or has[second] in ("own", "claim"):
@@ -306,11 +308,11 @@ async def test_open_sessions(accounts: Accounts) -> None:
         accounts.root = new_issuer(now=accounts.world.clock())
         der = await accounts.certificate(has)
         await accounts.add(first, has[first], der)
-        await tell(accounts.world, hub, seen)
-        sessions = {each: Session(accounts, hub, der, *each) for each in product(NAMES, DEFAULTS)}
+        await tell(accounts.world, connections, seen)
+        sessions = {each: Session(accounts, connections, der, *each) for each in product(NAMES, DEFAULTS)}
         before = {each: await session.connect() for each, session in sessions.items()}
         await accounts.add(second, has[second], der)
-        await tell(accounts.world, hub, seen)
+        await tell(accounts.world, connections, seen)
         for each, session in sessions.items():
             if session.account != before[each]:
                 wrong.append(f"{has}, {first} first, {each}: {before[each]} became {session.account}")
@@ -318,11 +320,11 @@ async def test_open_sessions(accounts: Accounts) -> None:
             fingerprint = fingerprint_of(der)
             scope = ACCOUNTS[first]
             await accounts.world.aws("UpdateCertificate", scope, certificateId=fingerprint, newStatus="INACTIVE")
-            await tell(accounts.world, hub, seen)
+            await tell(accounts.world, connections, seen)
             wrong += [f"{has}, {first} first, {each}: stayed" for each, its in sessions.items() if its.account]
         for session in sessions.values():
             session.device.connection_lost(None)
-    assert len(hub) == 0
+    assert len(connections) == 0
     assert wrong == []
 
 

@@ -39,7 +39,7 @@ class Process:
         await asyncio.sleep(0)
         self.closed += [notice.name for notice in notices if notice.id in committed]
 
-    def reconsider(self, notices: Sequence[Notice]) -> None:
+    def reauthorize(self, notices: Sequence[Notice]) -> None:
         self.reconsidered += [notice.name for notice in notices]
 
     def announced(self, *names: str, error: Exception | None = None) -> Body[str]:
@@ -64,7 +64,7 @@ async def test_nothing_is_told_of_a_change_that_failed(world: World) -> None:
     with pytest.raises(KeyError):
         await process.store.write(process.announced("a", error=KeyError()))
     await process.store.write(lambda tx: tx.execute("DELETE FROM outbox"))
-    await process.feed.look()
+    await process.feed.poll()
     assert (process.told, process.closed, process.reconsidered) == ([], [], [])
 
 
@@ -73,25 +73,25 @@ async def test_each_process_is_told_once(world: World) -> None:
     await here.store.write(here.announced("a"))
     for _ in range(module._LONG_EVERY + 1):
         for process in (here, there):
-            await process.feed.look()
+            await process.feed.poll()
     assert (here.told, here.closed, here.reconsidered) == (["a"], ["a"], [])
     assert (there.told, there.closed, there.reconsidered) == (["a"], [], ["a"])
 
 
-@pytest.mark.parametrize(("late", "looks"), [(4, 1), (50, module._LONG_EVERY)])
-async def test_a_change_that_is_seen_late_is_told(world: World, late: int, looks: int) -> None:
+@pytest.mark.parametrize(("late", "polls"), [(4, 1), (50, module._LONG_EVERY)])
+async def test_a_change_that_is_seen_late_is_told(world: World, late: int, polls: int) -> None:
     """Its time is that at which it began; its COMMIT may have waited for a standby."""
     here, there = Process(world), Process(world)
-    await there.feed.look()
+    await there.feed.poll()
     body = here.announced("a")
     world.clock.advance(seconds=late)
-    await there.feed.look()
+    await there.feed.poll()
     began = world.clock()
     world.clock.now -= timedelta(seconds=late)
     await here.store.write(body)
     world.clock.now = began
-    for _ in range(looks):
-        await there.feed.look()
+    for _ in range(polls):
+        await there.feed.poll()
     assert there.reconsidered == ["a"]
 
 
@@ -99,7 +99,7 @@ async def test_nothing_is_missed_while_the_store_could_not_be_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = Process(world), Process(world)
-    await there.feed.look()
+    await there.feed.poll()
     await here.store.write(here.announced("a"))
     world.clock.advance(minutes=5)
 
@@ -109,35 +109,35 @@ async def test_nothing_is_missed_while_the_store_could_not_be_read(
     with monkeypatch.context() as patch:
         patch.setattr(world.store, "read", fails)
         with pytest.raises(Unavailable):
-            await there.feed.look()
-    await there.feed.look()
+            await there.feed.poll()
+    await there.feed.poll()
     assert there.reconsidered == ["a"]
 
 
-async def test_it_is_blind_until_it_has_looked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_stale_until_it_has_polled(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     feed = Process(world).feed
-    blind = [feed.blind]
-    await feed.look()
-    blind.append(feed.blind)
-    monkeypatch.setattr(module, "_BLIND_AFTER", -1)
-    assert [*blind, feed.blind] == [True, False, True]
+    stale = [feed.stale]
+    await feed.poll()
+    stale.append(feed.stale)
+    monkeypatch.setattr(module, "_STALE_AFTER", -1)
+    assert [*stale, feed.stale] == [True, False, True]
 
 
 @pytest.mark.parametrize("error", [Unavailable("gone"), KeyError("a bug")])
 async def test_it_goes_on_after_an_error(world: World, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    process, look, failures = Process(world), ChangeFeed.look, [error, error]
+    process, poll, failures = Process(world), ChangeFeed.poll, [error, error]
 
     async def sometimes(feed: ChangeFeed) -> None:
         if failures:
             raise failures.pop()
-        await look(feed)
+        await poll(feed)
 
     monkeypatch.setattr(module, "POLL_EVERY", 0)
-    monkeypatch.setattr(ChangeFeed, "look", sometimes)
+    monkeypatch.setattr(ChangeFeed, "poll", sometimes)
     with capture_logs() as logs:
         task = asyncio.create_task(process.feed.run())
         async with asyncio.timeout(10):
-            while process.feed.blind:  # noqa: ASYNC110 - nothing but the property tells
+            while process.feed.stale:  # noqa: ASYNC110 - nothing but the property tells
                 await asyncio.sleep(0.001)
         task.cancel()
         await asyncio.wait([task])
@@ -149,12 +149,12 @@ async def test_a_credential_of_another_process_is_looked_up_again_once_it_change
     world.store.followers.clear()
     there = Process(world)
     there.feed.follow(world.directory.changed)
-    await there.feed.look()
+    await there.feed.poll()
     await world.directory.authenticate_token(world.ours.token)
     statement = "UPDATE credentials SET status = 'inactive' WHERE kind = 'api-token'"
     await world.execute(statement)
     await world.directory.authenticate_token(world.ours.token)
     await world.admin("user.create", name="someone")
-    await there.feed.look()
+    await there.feed.poll()
     with pytest.raises(Exception, match="no longer valid"):
         await world.directory.authenticate_token(world.ours.token)

@@ -27,32 +27,32 @@ Dependency = tuple[str, str, str, str]
 class Member(Protocol):
     """A connection, from before its certificate is judged until it is closed."""
 
-    def reconsider(self) -> asyncio.Future[None] | None:
+    def reauthorize(self) -> asyncio.Future[None] | None:
         """Something that it depends on changed: read again, and go on, or close.
 
         Returns what is done once it has; None if nothing is open yet, or any more.
         """
         ...
 
-    def throw_out(self, reason: Reason, why: str) -> None:
+    def disconnect(self, reason: Reason, why: str) -> None:
         """Closes it; its will is not published."""
         ...
 
-    def check(self, now: float) -> None:
+    def check_deadlines(self, now: float) -> None:
         """Looks at what only time changes; ``now`` is the event loop's."""
         ...
 
 
-class Hub:
+class ConnectionIndex:
     """Most certificates and things have one connection: sets, which take 216 bytes, are for what several share.
 
-    ``news`` counts the times that anything changed. Where many connections depend on what changed, a few at a time are
-    told.
+    ``generation`` counts the times that anything changed. Where many connections depend on what changed, they are told
+    a few at a time.
     """
 
     def __init__(self, slices: Slices | None = None) -> None:
         self.slices = slices or Slices()
-        self.news = 0
+        self.generation = 0
         self._members: dict[Member, tuple[Dependency, ...]] = {}
         self._sole: dict[Dependency, Member] = {}  # whatever has one dependent
         self._dependents: dict[Dependency, set[Member]] = {}  # and two or more, or had once
@@ -91,7 +91,7 @@ class Hub:
         if self._untold or self._underway:
             await self._wait_for(_of_certificates(dependencies))
 
-    def reconsider(self, notices: Sequence[Notice]) -> None:
+    def reauthorize(self, notices: Sequence[Notice]) -> None:
         """A Messages: the same for what another process changed, without waiting."""
         self.changed(concerned_by(notices))
 
@@ -107,7 +107,7 @@ class Hub:
     def changed(self, dependencies: Iterable[Dependency]) -> list[asyncio.Future[None]]:
         """Each connection is told once, however many of its dependencies changed. When those that are told at once, and
         read again, have done so."""
-        self.news += 1
+        self.generation += 1
         dependencies = list(dependencies)
         concerned = self._concerned(dependencies)
         if len(concerned) > _FEW:
@@ -120,7 +120,7 @@ class Hub:
             self._go_on_telling()
         for member in concerned:
             self._untold.pop(member, None)
-        told = (member.reconsider() for member in concerned)
+        told = (member.reauthorize() for member in concerned)
         return [done for done in told if done is not None]
 
     def _go_on_telling(self) -> None:
@@ -129,7 +129,7 @@ class Hub:
     def _tell_some(self) -> Iterator[None]:
         while self._untold and len(self._underway) < _AT_ONCE:
             member, _ = self._untold.popitem(last=False)
-            done = member.reconsider()
+            done = member.reauthorize()
             if done is not None:
                 self._underway.add(member)
                 done.add_done_callback(partial(self._one_done, member))

@@ -45,7 +45,7 @@ def _mentioned(document: str) -> frozenset[str]:
     return frozenset(what for what, keys in _COSTLY_KEYS.items() if "\\" in text or any(key in text for key in keys))
 
 
-class Rights:
+class DevicePermissions:
     """Decisions are remembered, as a device does the same things for ever; not those that hang on the time.
 
     ``remembered_by_all`` are the bytes that they take.
@@ -71,7 +71,7 @@ class Rights:
         self._size = 0
 
     def __del__(self) -> None:
-        """A connection ends in many ways, and takes on new rights in others; all give back what it remembered."""
+        """A connection ends in many ways, and takes on new permissions in others; all give back what it remembered."""
         type(self).remembered_by_all -= getattr(self, "_size", 0)  # which one that could not be made has not
 
     def resource(self, action: Action, name: str) -> str:
@@ -93,11 +93,11 @@ class Rights:
     def _remember(self, key: tuple[Action, str], decision: Decision) -> None:
         size = sys.getsizeof(key[1]) + _REMEMBERED_OVERHEAD
         if self._size + size > _MAX_REMEMBERED:
-            Rights.remembered_by_all -= self._size
+            DevicePermissions.remembered_by_all -= self._size
             self._size = 0
             self._remembered.clear()
-        if Rights.remembered_by_all + size <= _MAX_REMEMBERED_BY_ALL:
-            Rights.remembered_by_all += size
+        if DevicePermissions.remembered_by_all + size <= _MAX_REMEMBERED_BY_ALL:
+            DevicePermissions.remembered_by_all += size
             self._size += size
             self._remembered[key] = decision
 

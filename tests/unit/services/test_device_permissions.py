@@ -10,9 +10,9 @@ import pytest
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import MalformedPolicy
-from thingmint.mqtt import rights as module
 from thingmint.mqtt.claims import claim_policy
-from thingmint.mqtt.rights import Rights, mentions
+from thingmint.services import device_permissions as module
+from thingmint.services.device_permissions import DevicePermissions, mentions
 
 SCOPE = Scope("123456789012", "eu-west-1")
 ARN = "arn:aws:iot:eu-west-1:123456789012:"
@@ -23,9 +23,9 @@ def document(*statements: dict[str, object]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
 
 
-def rights(*statements: dict[str, object], **context: str) -> Rights:
+def permissions(*statements: dict[str, object], **context: str) -> DevicePermissions:
     known = {f"iot:{key}": value for key, value in context.items()}
-    return Rights(SCOPE, [("p", document(*statements))], known, lambda: NOW)
+    return DevicePermissions(SCOPE, [("p", document(*statements))], known, lambda: NOW)
 
 
 def allow(action: str, resource: str, **further: object) -> dict[str, object]:
@@ -53,20 +53,20 @@ def allow(action: str, resource: str, **further: object) -> dict[str, object]:
     ],
 )
 def test_decisions(statement: dict[str, object], action: str, name: str, *, expected: bool) -> None:
-    assert rights(statement, ClientId="dev").allows(action, name) is expected  # type: ignore[arg-type]
+    assert permissions(statement, ClientId="dev").allows(action, name) is expected  # type: ignore[arg-type]
 
 
 def test_a_decision_that_hangs_on_the_time_is_made_anew() -> None:
     now = [NOW]
     until = allow("Publish", "topic/a", Condition={"DateLessThan": {"aws:CurrentTime": "2026-11-21T12:00:01Z"}})
-    given = Rights(SCOPE, [("p", document(until))], {}, lambda: now[0])
+    given = DevicePermissions(SCOPE, [("p", document(until))], {}, lambda: now[0])
     assert given.allows("Publish", "a")
     now[0] += timedelta(seconds=1)
     assert not given.allows("Publish", "a")
 
 
 def test_what_only_one_request_has_is_not_remembered_for_others() -> None:
-    given = rights(
+    given = permissions(
         allow("Connect", "client/a", Condition={"ForAnyValue:StringEquals": {"iot:ConnectAttributes": ["LastWill"]}})
     )
     assert given.allows("Connect", "a", {"iot:ConnectAttributes": ["LastWill"]})
@@ -76,24 +76,26 @@ def test_what_only_one_request_has_is_not_remembered_for_others() -> None:
 
 @pytest.mark.parametrize("size", [1, 250, 5_000])
 def test_many_topics_do_not_fill_memory(size: int) -> None:
-    before = Rights.remembered_by_all
-    given = rights(allow("Publish", "topic/*"))
+    before = DevicePermissions.remembered_by_all
+    given = permissions(allow("Publish", "topic/*"))
     assert all(given.allows("Publish", f"{number}" * size) for number in range(2_000))
     assert sum(map(sys.getsizeof, (name for _, name in given._remembered))) <= 64 * 1024
-    assert 0 < Rights.remembered_by_all - before <= 64 * 1024
+    assert 0 < DevicePermissions.remembered_by_all - before <= 64 * 1024
     del given
-    assert Rights.remembered_by_all == before
+    assert DevicePermissions.remembered_by_all == before
 
 
 def test_all_connections_together_do_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_REMEMBERED_BY_ALL", Rights.remembered_by_all + 1_000)
-    several = [rights(allow("Publish", "topic/*")) for _ in range(100)]
+    monkeypatch.setattr(module, "_MAX_REMEMBERED_BY_ALL", DevicePermissions.remembered_by_all + 1_000)
+    several = [permissions(allow("Publish", "topic/*")) for _ in range(100)]
     assert all(given.allows("Publish", "t") for given in several)
     assert sum(len(given._remembered) for given in several) == 4
 
 
 def test_the_operator_learns_what_would_have_allowed_it() -> None:
-    given = rights({**allow("Publish", "topic/a"), "Sid": "OnlyA"}, {**allow("Publish", "topic/no"), "Effect": "Deny"})
+    given = permissions(
+        {**allow("Publish", "topic/a"), "Sid": "OnlyA"}, {**allow("Publish", "topic/no"), "Effect": "Deny"}
+    )
     assert given.why("Publish", "b") == "no statement allows it"
     assert given.explanation("Publish", "b") == [
         "statement OnlyA of policy p: would allow it, but the resource does not match"
@@ -103,7 +105,7 @@ def test_the_operator_learns_what_would_have_allowed_it() -> None:
     assert given.explanation("Connect", "c") == [
         f"none of the policies (p) names iot:Connect; allow it on {ARN}client/c"
     ]
-    nothing = Rights(SCOPE, [], {}, lambda: NOW)
+    nothing = DevicePermissions(SCOPE, [], {}, lambda: NOW)
     assert nothing.explanation("Connect", "c") == [
         f"no policy is attached; one has to allow iot:Connect on {ARN}client/c"
     ]
@@ -111,11 +113,11 @@ def test_the_operator_learns_what_would_have_allowed_it() -> None:
 
 def test_a_policy_that_cannot_be_read_is_no_policy() -> None:
     with pytest.raises(MalformedPolicy):
-        Rights(SCOPE, [("p", "{}")], {}, lambda: NOW)
+        DevicePermissions(SCOPE, [("p", "{}")], {}, lambda: NOW)
 
 
 def test_a_claim_is_good_for_its_template_and_for_nothing_else() -> None:
-    given = Rights(SCOPE, [claim_policy(SCOPE, "fleet")], {}, lambda: NOW)
+    given = DevicePermissions(SCOPE, [claim_policy(SCOPE, "fleet")], {}, lambda: NOW)
     assert given.allows("Connect", "anything")
     for topic in (
         "$aws/certificates/create/json",
