@@ -20,6 +20,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from thingmint.domain.messages import MessageProperties
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
@@ -29,7 +30,6 @@ from thingmint.mqtt.protocol.packets import (
     ConnAck,
     Connect,
     Disconnect,
-    MessageProperties,
     PingReq,
     PubAck,
     Publish,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from thingmint.domain.errors import Unavailable
+from thingmint.domain.messages import Message
 from thingmint.mqtt.admission import Admitted, Refused
-from thingmint.mqtt.broker.interface import Message, Opening
+from thingmint.mqtt.broker.interface import Opening
 from thingmint.mqtt.intake import Intake
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.events import (

@@ -17,9 +17,9 @@ from thingmint.access.throttle import Rate, Throttle
 from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import read_issued_certificate
 from thingmint.domain.errors import DomainError, InvalidCertificate, Throttled, Unavailable
+from thingmint.domain.messages import Message
 from thingmint.domain.status import Status
 from thingmint.mqtt.admission import Refused
-from thingmint.mqtt.broker.interface import Message
 from thingmint.mqtt.connection_log import context_of
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.services.change import Change

@@ -6,7 +6,8 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from thingmint.mqtt.broker.interface import Message, Subscription
+from thingmint.domain.messages import Message
+from thingmint.mqtt.broker.interface import Subscription
 from thingmint.mqtt.broker.topics import is_wildcard
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.provisioning import provisioning_request

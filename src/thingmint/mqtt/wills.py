@@ -17,8 +17,9 @@ from thingmint.mqtt.broker.messages import size_of
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
+    from thingmint.domain.messages import Message
     from thingmint.mqtt.admission import Admission
-    from thingmint.mqtt.broker.interface import Broker, Message
+    from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.reasons import Reason

@@ -16,15 +16,8 @@ from tests.e2e.access.operator import deny
 from tests.e2e.mqtt.conftest import ALLOW_ALL, new_name
 from tests.e2e.mqtt.devices import Closed
 from tests.e2e.wire import until
-from thingmint.mqtt.protocol.packets import (
-    ConnAck,
-    Connect,
-    MessageProperties,
-    PubAck,
-    Publish,
-    Subscribe,
-    SubscriptionRequest,
-)
+from thingmint.domain.messages import MessageProperties
+from thingmint.mqtt.protocol.packets import ConnAck, Connect, PubAck, Publish, Subscribe, SubscriptionRequest
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.e2e.material import csr_pem, key, key_pem
+from thingmint.domain.messages import NO_PROPERTIES, MessageProperties
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.packets import (
-    NO_PROPERTIES,
     ConnAck,
     Connect,
     Disconnect,
-    MessageProperties,
     PubAck,
     Publish,
     SubAck,

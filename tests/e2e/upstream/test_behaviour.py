@@ -9,7 +9,8 @@ import pytest
 
 from tests.e2e.access.operator import Operator
 from tests.e2e.upstream.device import Closed, Identity
-from thingmint.mqtt.protocol.packets import Disconnect, MessageProperties, PubAck, Publish, UnsubAck, Unsubscribe
+from thingmint.domain.messages import MessageProperties
+from thingmint.mqtt.protocol.packets import Disconnect, PubAck, Publish, UnsubAck, Unsubscribe
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:

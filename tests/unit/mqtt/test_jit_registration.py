@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.world import World
     from thingmint.access.throttle import Throttle
     from thingmint.domain.arns import Scope
-    from thingmint.mqtt.broker.interface import Message
+    from thingmint.domain.messages import Message
 
 FINGERPRINT_ONLY = Peer("192.0.2.7", 4711, "0" * 64)
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from tests.unit.mqtt.test_device import PEER, SCOPE, admitted, settle
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
-from thingmint.mqtt.broker.interface import Message
+from thingmint.domain.messages import Message
 from thingmint.mqtt.broker.limits import Bound, WillLimits
 from thingmint.mqtt.broker.messages import size_of
 from thingmint.mqtt.protocol.reasons import Reason

@@ -10,28 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from thingmint.mqtt.protocol.packets import NO_PROPERTIES, MessageProperties
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from typing import Any
 
     from thingmint.domain.arns import Scope
+    from thingmint.domain.messages import Message, QoS
     from thingmint.mqtt.protocol.reasons import Reason
-
-
-QoS = Literal[0, 1]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """``retain`` as the publisher set it, or, towards a subscriber, as the subscription asked for it to be shown."""
-
-    topic: str
-    payload: bytes
-    qos: QoS = 0
-    retain: bool = False
-    properties: MessageProperties = NO_PROPERTIES
 
 
 @dataclass(frozen=True, slots=True)

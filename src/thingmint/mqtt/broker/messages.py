@@ -6,11 +6,11 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from thingmint.mqtt.broker.interface import Message
-from thingmint.mqtt.protocol.packets import NO_PROPERTIES
+from thingmint.domain.messages import NO_PROPERTIES, Message
 
 if TYPE_CHECKING:
-    from thingmint.mqtt.broker.interface import QoS, Subscription
+    from thingmint.domain.messages import QoS
+    from thingmint.mqtt.broker.interface import Subscription
 
 
 _OVERHEAD = 300  # the objects that hold it and its place in a queue, roughly

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from thingmint.domain.messages import NO_PROPERTIES, MessageProperties
 from thingmint.mqtt.protocol import properties as tables
 from thingmint.mqtt.protocol.codes import ALLOWED, FROM_RETURN_CODE, SUBACK_3
 from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.packets import (
-    NO_PROPERTIES,
     Auth,
     ConnAck,
     Connect,
     Disconnect,
-    MessageProperties,
     Packet,
     PingReq,
     PingResp,

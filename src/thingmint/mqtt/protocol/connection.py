@@ -6,6 +6,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from thingmint.domain.messages import NO_PROPERTIES
 from thingmint.mqtt.protocol.aliases import InboundAliases
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode, encode_puback
@@ -13,7 +14,6 @@ from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.events import ConnectRequested, Disconnected, Failed
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.packets import (
-    NO_PROPERTIES,
     ConnAck,
     Connect,
     Disconnect,
@@ -33,9 +33,10 @@ from thingmint.mqtt.protocol.sending import Sender
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from thingmint.domain.messages import MessageProperties
     from thingmint.mqtt.protocol.events import Event
     from thingmint.mqtt.protocol.limits import Limits
-    from thingmint.mqtt.protocol.packets import MessageProperties, Packet, Version
+    from thingmint.mqtt.protocol.packets import Packet, Version
 
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from thingmint.domain.messages import NO_PROPERTIES
 from thingmint.mqtt.protocol.bodies import FLAGS, READERS, read_connect, read_level, read_message_properties
 from thingmint.mqtt.protocol.errors import ProtocolError
-from thingmint.mqtt.protocol.packets import NO_PROPERTIES, PubAck, Publish
+from thingmint.mqtt.protocol.packets import PubAck, Publish
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.protocol.wire import MAX_REMAINING_LENGTH, PacketType, Reader, malformed
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from thingmint.domain.messages import NO_PROPERTIES, MessageProperties
 from thingmint.mqtt.protocol import properties as tables
 from thingmint.mqtt.protocol.bodies import FLAGS
 from thingmint.mqtt.protocol.codes import TO_RETURN_CODE
 from thingmint.mqtt.protocol.packets import (
-    NO_PROPERTIES,
     Auth,
     ConnAck,
     Connect,
     Disconnect,
-    MessageProperties,
     PingReq,
     PingResp,
     PubAck,

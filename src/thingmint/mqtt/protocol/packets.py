@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from thingmint.domain.messages import NO_PROPERTIES, MessageProperties, UserProperties
 from thingmint.mqtt.protocol.reasons import Reason
 
 Version = Literal[4, 5]
@@ -16,25 +17,6 @@ Version = Literal[4, 5]
 
 QoS = Literal[0, 1, 2]
 RetainHandling = Literal[0, 1, 2]
-UserProperties = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MessageProperties:
-    """The properties of a message that travel with it (MQTT 5, 3.3.2.3); none of them in 3.1.1.
-
-    ``message_expiry`` is in seconds.
-    """
-
-    payload_is_utf8: bool | None = None
-    message_expiry: int | None = None
-    content_type: str | None = None
-    response_topic: str | None = None
-    correlation_data: bytes | None = None
-    user_properties: UserProperties = ()
-
-
-NO_PROPERTIES = MessageProperties()
 
 
 @dataclass(frozen=True, slots=True)

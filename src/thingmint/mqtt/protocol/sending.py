@@ -13,7 +13,8 @@ from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.protocol.wire import MAX_REMAINING_LENGTH, PacketType
 
 if TYPE_CHECKING:
-    from thingmint.mqtt.protocol.packets import Connect, MessageProperties, Packet, Version
+    from thingmint.domain.messages import MessageProperties
+    from thingmint.mqtt.protocol.packets import Connect, Packet, Version
 
 
 _NO_ALIASES = OutboundAliases(0)  # it never keeps any

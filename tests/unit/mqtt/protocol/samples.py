@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thingmint.domain.messages import MessageProperties
 from thingmint.mqtt.protocol.packets import (
     Auth,
     ConnAck,
     Connect,
     Disconnect,
-    MessageProperties,
     PingReq,
     PingResp,
     PubAck,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.mqtt.protocol.client import Client, connected
+from thingmint.domain.messages import MessageProperties
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.events import (
     ConnectRequested,
@@ -21,7 +22,6 @@ from thingmint.mqtt.protocol.packets import (
     ConnAck,
     Connect,
     Disconnect,
-    MessageProperties,
     PingReq,
     PingResp,
     PubAck,

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.mqtt.protocol.samples import decoder_version
+from thingmint.domain.messages import MessageProperties
 from thingmint.mqtt.protocol.codes import ALLOWED, FROM_RETURN_CODE, SUBACK_3
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
@@ -18,7 +19,6 @@ from thingmint.mqtt.protocol.packets import (
     ConnAck,
     Connect,
     Disconnect,
-    MessageProperties,
     PubAck,
     PubComp,
     Publish,

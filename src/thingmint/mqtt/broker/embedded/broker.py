@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from thingmint.domain.arns import Scope
-    from thingmint.mqtt.broker.interface import Link, Message, Opening, Subscriber
+    from thingmint.domain.messages import Message
+    from thingmint.mqtt.broker.interface import Link, Opening, Subscriber
 
 
 _TICK = 1.0  # seconds; what expires is given in whole ones

@@ -11,9 +11,10 @@ from thingmint.mqtt.protocol.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from thingmint.domain.messages import Message
     from thingmint.mqtt.broker.embedded.session import Session
     from thingmint.mqtt.broker.embedded.subscribers import Subscribers
-    from thingmint.mqtt.broker.interface import Message, Subscription
+    from thingmint.mqtt.broker.interface import Subscription
 
 
 class FanOut:

@@ -11,9 +11,10 @@ from thingmint.mqtt.protocol.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from thingmint.domain.messages import Message
     from thingmint.mqtt.broker.embedded.router import Router
     from thingmint.mqtt.broker.embedded.session import Session
-    from thingmint.mqtt.broker.interface import Message, Opening, Subscriber, Subscription
+    from thingmint.mqtt.broker.interface import Opening, Subscriber, Subscription
 
 
 class EmbeddedLink:

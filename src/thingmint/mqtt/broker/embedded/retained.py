@@ -15,8 +15,8 @@ from thingmint.mqtt.protocol.topics import matches
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from thingmint.domain.messages import Message
     from thingmint.mqtt.broker.embedded.deadlines import Deadlines
-    from thingmint.mqtt.broker.interface import Message
     from thingmint.mqtt.broker.limits import Budget
 
 

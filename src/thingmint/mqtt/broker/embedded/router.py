@@ -17,8 +17,9 @@ from thingmint.mqtt.protocol.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from thingmint.domain.messages import Message
     from thingmint.mqtt.broker.embedded.session import Parts, Pending, Share
-    from thingmint.mqtt.broker.interface import Message, Opening, Subscriber, Subscription
+    from thingmint.mqtt.broker.interface import Opening, Subscriber, Subscription
     from thingmint.mqtt.broker.limits import Budget
 
 

@@ -11,8 +11,9 @@ from thingmint.mqtt.broker.messages import size_of, with_remaining_expiry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from thingmint.domain.messages import Message
     from thingmint.mqtt.broker.embedded.deadlines import Deadlines
-    from thingmint.mqtt.broker.interface import Message, Subscriber, Subscription
+    from thingmint.mqtt.broker.interface import Subscriber, Subscription
     from thingmint.mqtt.broker.limits import EmbeddedLimits
     from thingmint.mqtt.slices import Slices
 

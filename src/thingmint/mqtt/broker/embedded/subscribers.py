@@ -12,8 +12,8 @@ from thingmint.mqtt.broker.messages import shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from thingmint.domain.messages import Message
     from thingmint.mqtt.broker.embedded.session import Session
-    from thingmint.mqtt.broker.interface import Message
 
 
 _MAX_ATTEMPTS = 64  # members of a group that are tried for one message

@@ -28,7 +28,8 @@ from thingmint.mqtt.slices import Slices
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from thingmint.mqtt.broker.interface import Message, Opening, Subscriber
+    from thingmint.domain.messages import Message
+    from thingmint.mqtt.broker.interface import Opening, Subscriber
     from thingmint.mqtt.broker.upstream.connection import UpstreamConnection
     from thingmint.mqtt.protocol.packets import Version
 

@@ -26,7 +26,8 @@ from thingmint.mqtt.protocol.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from thingmint.mqtt.protocol.packets import Connect, MessageProperties, Packet, SubscriptionRequest, Version
+    from thingmint.domain.messages import MessageProperties
+    from thingmint.mqtt.protocol.packets import Connect, Packet, SubscriptionRequest, Version
 
 
 Done = Callable[[Sequence[Reason]], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from thingmint.mqtt.broker.interface import Message
+from thingmint.domain.messages import Message
 
 if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Subscriber

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from thingmint.domain.messages import NO_PROPERTIES
 from thingmint.mqtt.broker.upstream.connection import UpstreamConnection
 from thingmint.mqtt.broker.upstream.deliveries import Deliveries
-from thingmint.mqtt.protocol.packets import NO_PROPERTIES, SubscriptionRequest
+from thingmint.mqtt.protocol.packets import SubscriptionRequest
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.protocol.topics import matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from thingmint.mqtt.broker.interface import Message, Subscriber, Subscription
+    from thingmint.domain.messages import Message
+    from thingmint.mqtt.broker.interface import Subscriber, Subscription
     from thingmint.mqtt.broker.upstream.names import Names
     from thingmint.mqtt.protocol.packets import Connect, Publish
 

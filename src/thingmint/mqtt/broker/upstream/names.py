@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from thingmint.domain.messages import NO_PROPERTIES
 from thingmint.mqtt.broker.topics import split_shared
-from thingmint.mqtt.protocol.packets import NO_PROPERTIES
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.protocol.topics import is_topic_name
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
-    from thingmint.mqtt.protocol.packets import MessageProperties
+    from thingmint.domain.messages import MessageProperties
 
 
 # Control characters and noncharacters: MQTT 5, 1.5.4 lets a server close the connection for them, and Mosquitto does.

@@ -19,7 +19,7 @@ from thingmint.mqtt.broker.messages import size_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from thingmint.mqtt.broker.interface import Message
+    from thingmint.domain.messages import Message
     from thingmint.mqtt.broker.upstream.link import UpstreamLink
     from thingmint.mqtt.broker.upstream.names import Names
     from thingmint.mqtt.protocol.reasons import Reason

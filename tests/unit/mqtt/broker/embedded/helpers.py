@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from tests.unit.vectors import FakeMonotonic
 from thingmint.domain.arns import Scope
+from thingmint.domain.messages import Message, MessageProperties, QoS
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
-from thingmint.mqtt.broker.interface import Broker, Message, Opening, QoS, Subscription
+from thingmint.mqtt.broker.interface import Broker, Opening, Subscription
 from thingmint.mqtt.broker.limits import EmbeddedLimits
-from thingmint.mqtt.protocol.packets import MessageProperties
 from thingmint.mqtt.slices import Slices
 
 if TYPE_CHECKING:

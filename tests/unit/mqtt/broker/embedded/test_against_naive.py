@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,10 +16,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.unit.vectors import FakeMonotonic
 from thingmint.domain.arns import Scope
-from thingmint.mqtt.broker.interface import QoS, Subscription
+from thingmint.mqtt.broker.interface import Subscription
 from thingmint.mqtt.protocol.reasons import Reason
 
 from .helpers import ELSEWHERE, HERE, Device, broker_with, expire, message, naive_match
+
+if TYPE_CHECKING:
+    from thingmint.domain.messages import QoS
 
 Who = tuple[Scope, str]
 Expected = tuple[str, int, bool, bool]  # text, QoS, retain, again

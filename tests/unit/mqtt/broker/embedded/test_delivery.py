@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.unit.vectors import FakeMonotonic
-from thingmint.mqtt.broker.interface import QoS, Subscription
-from thingmint.mqtt.protocol.packets import MessageProperties
+from thingmint.domain.messages import MessageProperties, QoS
+from thingmint.mqtt.broker.interface import Subscription
 from thingmint.mqtt.protocol.reasons import Reason
 
 from .helpers import HERE, TURNS, Device, broker_with, expire, message

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.unit.vectors import FakeMonotonic
-from thingmint.mqtt.broker.interface import QoS, Subscription
+from thingmint.mqtt.broker.interface import Subscription
 from thingmint.mqtt.protocol.reasons import Reason
 
 from .helpers import HERE, Device, Got, broker_with, expire, message
+
+if TYPE_CHECKING:
+    from thingmint.domain.messages import QoS
 
 
 @pytest.mark.parametrize(("published", "granted", "delivered"), [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1)])

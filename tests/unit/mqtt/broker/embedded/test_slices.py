@@ -16,8 +16,8 @@ from thingmint.mqtt.slices import STEPS
 from .helpers import ELSEWHERE, HERE, TURNS, Device, Got, broker_with, expire, message
 
 if TYPE_CHECKING:
+    from thingmint.domain.messages import QoS
     from thingmint.mqtt.broker.embedded import EmbeddedBroker
-    from thingmint.mqtt.broker.interface import QoS
 
 MANY = 5 * STEPS
 

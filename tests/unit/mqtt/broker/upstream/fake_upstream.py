@@ -13,7 +13,7 @@ from thingmint.mqtt.protocol.packets import ConnAck, Connect, Disconnect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from thingmint.mqtt.broker.interface import Message
+    from thingmint.domain.messages import Message
     from thingmint.mqtt.protocol.packets import Packet, Version
     from thingmint.mqtt.protocol.reasons import Reason
 

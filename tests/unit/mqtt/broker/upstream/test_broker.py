@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 from tests.unit.mqtt.broker.upstream.fake_upstream import Collector, FakeTarget, FakeTransport, settle
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
-from thingmint.mqtt.broker.interface import Message, Opening, Subscription
+from thingmint.domain.messages import Message, MessageProperties
+from thingmint.mqtt.broker.interface import Opening, Subscription
 from thingmint.mqtt.broker.upstream import Upstream, UpstreamBroker
 from thingmint.mqtt.broker.upstream.names import RABBITMQ, STANDARD
 from thingmint.mqtt.broker.upstream.target import Login, Target
@@ -20,7 +21,6 @@ from thingmint.mqtt.protocol.packets import (
     ConnAck,
     Connect,
     Disconnect,
-    MessageProperties,
     PubAck,
     Publish,
     SubAck,

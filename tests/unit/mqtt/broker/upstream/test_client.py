@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thingmint.domain.messages import NO_PROPERTIES
 from thingmint.mqtt.broker.upstream.client import MAX_PACKET_SIZE, Answered, ClientConnection
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.packets import (
-    NO_PROPERTIES,
     Auth,
     ConnAck,
     Connect,

@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from thingmint.domain.arns import Scope
+from thingmint.domain.messages import NO_PROPERTIES, MessageProperties
 from thingmint.mqtt.broker.upstream.names import RABBITMQ, STANDARD, Dialect, Names, is_acceptable
-from thingmint.mqtt.protocol.packets import NO_PROPERTIES, MessageProperties
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.protocol.topics import is_topic_filter, is_topic_name, matches
 

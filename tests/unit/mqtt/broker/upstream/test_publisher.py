@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from tests.unit.mqtt.broker.upstream.fake_upstream import FakeTarget, settle
 from thingmint.domain.arns import Scope
-from thingmint.mqtt.broker.interface import Message
+from thingmint.domain.messages import Message
 from thingmint.mqtt.broker.limits import Bound
 from thingmint.mqtt.broker.upstream import Upstream, UpstreamBroker, publisher
 from thingmint.mqtt.protocol.packets import PubAck, Publish
