@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import secrets
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import boto3
 import pytest
 from botocore.config import Config
 
 from tests.e2e.signing import Signer
+from tests.postgres import NoPostgres, Postgres
 from thingmint.testing import RunningServer, running_server
 
 if TYPE_CHECKING:
@@ -49,6 +53,31 @@ def unchanged(server: RunningServer, iot: Any) -> Iterator[Callable[[], None]]:
 
     yield check
     check()
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """As safe as it is in use: processes and servers are killed."""
+    try:
+        server = Postgres({"max_connections": "100", "shared_buffers": "32MB"})
+    except NoPostgres as error:
+        pytest.skip(f"PostgreSQL was not found: {error}")
+    with server:
+        yield server
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> str:
+    """Of a database with nothing in it."""
+    name = f"t{secrets.token_hex(6)}"
+
+    async def make() -> None:
+        connection = await asyncpg.connect(postgres.url())
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+
+    asyncio.run(make())
+    return postgres.url(name)
 
 
 def registered(iot: Any) -> list[tuple[str, str]]:

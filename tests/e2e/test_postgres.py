@@ -2,87 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import secrets
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
-import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.access.operator import allow, document
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client, registered
+from tests.e2e.databases import connected, device, joined, readiness, served
 from tests.e2e.material import csr_pem
-from tests.e2e.mqtt.devices import Closed, Credential, Device, credential
+from tests.e2e.mqtt.devices import Closed, Credential, Device
 from tests.e2e.wire import until
-from tests.postgres import NoPostgres, Postgres
 from thingmint.testing import ServerFailed, running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
+    from tests.postgres import Postgres
     from thingmint.testing import RunningServer
 
 SECOND = 1.0
 ALLOWED = SECOND + 1.0  # on a machine that is busy with other tests
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    """As safe as it is in use: processes and servers are killed."""
-    try:
-        server = Postgres({"max_connections": "100", "shared_buffers": "32MB"})
-    except NoPostgres as error:
-        pytest.skip(f"PostgreSQL was not found: {error}")
-    with server:
-        yield server
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> str:
-    """Of a database with nothing in it."""
-    name = f"t{secrets.token_hex(6)}"
-
-    async def make() -> None:
-        connection = await asyncpg.connect(postgres.url())
-        await connection.execute(f"CREATE DATABASE {name}")
-        await connection.close()
-
-    asyncio.run(make())
-    return postgres.url(name)
-
-
-@contextmanager
-def served(data: Path, url: str) -> Iterator[RunningServer]:
-    with running_server(data, arguments=["--log-format=json"], environment={"THINGMINT_STORE": url}) as server:
-        yield server
-
-
-def device(folder: Path, iot: Any) -> Credential:
-    """Registered, ACTIVE, and allowed everything."""
-    made = credential(folder)
-    arn = iot.register_certificate_without_ca(certificatePem=made.pem, status="ACTIVE")["certificateArn"]
-    if "all" not in [policy["policyName"] for policy in iot.list_policies()["policies"]]:
-        iot.create_policy(policyName="all", policyDocument=document(allow("iot:*")))
-    iot.attach_policy(policyName="all", target=arn)
-    return replace(made, arn=arn)
-
-
-@contextmanager
-def connected(server: RunningServer, made: Credential, client_id: str) -> Iterator[Device]:
-    with Device(server, made) as opened:
-        opened.connect(client_id)
-        yield opened
-
-
-def readiness(server: RunningServer) -> int:
-    return httpx.get(f"{server.http_url}/readyz", trust_env=False).status_code
 
 
 def test_an_instance_is_served_and_killed_and_served_again(tmp_path: Path, url: str) -> None:
@@ -120,12 +62,7 @@ def test_commands_work_with_and_without_the_server(tmp_path: Path, url: str) -> 
 
 
 def test_a_change_at_one_process_reaches_devices_of_the_other(tmp_path: Path, url: str) -> None:
-    data, copy, bundle, secret = (tmp_path / name for name in ("data", "copy", "keys.bundle", "passphrase"))
-    secret.write_text("correct horse")
-    assert in_process("init", "--data-dir", data, env={"THINGMINT_STORE": url}).returncode == 0
-    for command, folder in (("bundle", data), ("join", copy)):
-        done = in_process(command, bundle, "--data-dir", folder, "--passphrase-file", secret)
-        assert (done.returncode, done.stderr) == (0, ""), done
+    data, copy = joined(tmp_path, url)
     with served(data, url) as first, served(copy, url) as second:
         iot = iot_client(first)
         changes: dict[str, Callable[[Credential], Any]] = {

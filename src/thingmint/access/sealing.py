@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,20 +11,25 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from thingmint.access.audit import new_record_id
-from thingmint.access.audit_chain import Checkpoint, append_checkpoint, chained, is_pruning, pruning
+from thingmint.access.audit_chain import Checkpoint, Tampering, append_checkpoint, chained, is_pruning, pruning
 from thingmint.domain.errors import Unavailable
+from thingmint.services.leases import LeaseLost
 from thingmint.store import audit as sql
 from thingmint.store.audit import ACTIVITY, CHANGES, STREAMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from thingmint.services.leases import LeasedStore
     from thingmint.store.audit import AuditRow, Stream
     from thingmint.store.engine import Store, Transaction
 
+
+AUDIT_LEASE = "audit"
+"""Of the process that seals, signs and prunes."""
 
 _SEAL_EVERY = 0.5  # seconds
 _SEAL_AT_ONCE = 250  # records a transaction, which keeps the event loop for some milliseconds
@@ -51,7 +57,10 @@ _FOR_EVER = Kept()
 
 
 class Sealer:
-    """Chains new records within a second. The transaction reads the chain's end itself, so two could not fork it."""
+    """Chains new records within a second. The transaction reads the chain's end itself, so two could not fork it.
+
+    Where several processes share the store, the one with its lease does all this.
+    """
 
     def __init__(
         self,
@@ -69,37 +78,70 @@ class Sealer:
         self._clock = clock
         self._kept = {CHANGES: changes, ACTIVITY: activity}
         self._signed = dict.fromkeys(STREAMS, 0)
+        self._due_at: dict[str, float] = {}
         self.activity_size = 0
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        checkpoint_at = activity_at = loop.time() + _CHECKPOINT_EVERY
-        prune_at, failing = loop.time(), ""
+        started = asyncio.get_running_loop().time()
+        self._due_at = {"checkpoint": started + _CHECKPOINT_EVERY, "activity": started + _CHECKPOINT_EVERY}
+        failing = ""
         while True:
             await asyncio.sleep(_SEAL_EVERY)
             try:
-                await self.seal()
-                if loop.time() >= checkpoint_at:
-                    checkpoint_at = loop.time() + _CHECKPOINT_EVERY
-                    await self._checkpoint(CHANGES)
-                    end = await self._store.read(partial(sql.last_sealed, stream=ACTIVITY))
-                    many = end is not None and end[0] - self._signed[ACTIVITY] >= _CHECKPOINT_ACTIVITY_AT
-                    if many or loop.time() >= activity_at:
-                        activity_at = loop.time() + _CHECKPOINT_ACTIVITY_EVERY
-                        await self._checkpoint(ACTIVITY)
-                if loop.time() >= prune_at:
-                    prune_at = loop.time() + _PRUNE_EVERY
-                    await self.prune()
+                try:
+                    await self._turn()
+                except LeaseLost:
+                    if self._is_due("follow", _CHECKPOINT_EVERY):
+                        await self.follow()
                 failing = ""
-            except (Unavailable, OSError) as error:
+            except (Unavailable, OSError, Tampering) as error:
                 if str(error) != failing:
                     failing = str(error)
                     _log.error("the audit trail cannot be sealed now", error=failing)
 
+    async def _turn(self) -> None:
+        await self.seal()
+        if self._is_due("checkpoint", _CHECKPOINT_EVERY):
+            await self._checkpoint(CHANGES)
+            end = await self._store.read(partial(sql.last_sealed, stream=ACTIVITY))
+            many = end is not None and end[0] - self._signed[ACTIVITY] >= _CHECKPOINT_ACTIVITY_AT
+            if self._is_due("activity", _CHECKPOINT_ACTIVITY_EVERY) or many:
+                await self._checkpoint(ACTIVITY)
+        if self._is_due("prune", _PRUNE_EVERY):
+            await self.prune()
+
+    def _is_due(self, work: str, every: float) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now < self._due_at.get(work, now):
+            return False
+        self._due_at[work] = now + every
+        return True
+
+    async def follow(self) -> None:
+        """Copies the checkpoints that another process has signed: each host's file then has those of all."""
+        for stream in STREAMS:
+            for line in await self._store.read(partial(self._unknown_checkpoints, stream)):
+                await self._copy(Checkpoint.parse(line), stream)
+
+    async def _unknown_checkpoints(self, stream: Stream, tx: Transaction) -> list[str]:
+        """Those that were signed since this process knew the last one; when it has just begun, the last one."""
+        if self._signed[stream]:
+            return await sql.list_checkpoints(tx, stream, self._signed[stream], _LOOK_AT_ONCE)
+        last = await sql.last_checkpoint(tx, stream)
+        return [] if last is None else [last]
+
+    async def _copy(self, checkpoint: Checkpoint, stream: Stream) -> None:
+        self._signed[stream] = checkpoint.sequence
+        if checkpoint.is_signed_by(self._key.public_key()):
+            await asyncio.to_thread(append_checkpoint, self._checkpoints, checkpoint.line())
+        else:
+            _log.error("audit_checkpoint_not_ours", stream=stream.name, sequence=checkpoint.sequence)
+
     async def close(self) -> None:
         """Seals and signs what is there; the task that runs has to be ended before."""
-        await self.seal()
-        await self.checkpoint()
+        with contextlib.suppress(LeaseLost):  # what is left is the other process's work
+            await self.seal()
+            await self.checkpoint()
 
     async def seal(self) -> None:
         for stream in STREAMS:
@@ -211,6 +253,18 @@ async def insert_sealed(tx: Transaction, records: Iterable[AuditRow], stream: St
     Like the sealer it reads the chain's end within the transaction.
     """
     await sql.insert_sealed_records(tx, chained(await sql.last_sealed(tx, stream), records), stream)
+
+
+def insert_activity_with(store: LeasedStore) -> Callable[[Transaction, Sequence[AuditRow]], Awaitable[None]]:
+    """Writes records of activity in the chain where this process seals it, else for the other process to seal."""
+
+    async def insert(tx: Transaction, records: Sequence[AuditRow]) -> None:
+        if store.held and await store.still_held(tx):
+            await insert_sealed_activity(tx, records)
+        else:
+            await sql.insert_activity(tx, records)
+
+    return insert
 
 
 async def insert_sealed_activity(tx: Transaction, records: Iterable[AuditRow]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thingmint.access.sealing import AUDIT_LEASE
+from thingmint.services.jobs import JOBS_LEASE
 from thingmint.store.disk_reserve import free_bytes
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from thingmint.server.stalls import StallWatch
     from thingmint.services.change import Environment
     from thingmint.services.jobs import JobRunner
+    from thingmint.services.leases import Holder
 
 
 def watch_store(metrics: Metrics, instance: Instance) -> None:
@@ -66,6 +69,12 @@ def watch_work(metrics: Metrics, jobs: JobRunner, stalls: StallWatch) -> None:
         stalls.take_longest,
     )
     metrics.count("event_loop_stalls", "Such times of more than 20 ms.", lambda: stalls.count)
+
+
+def watch_leases(metrics: Metrics, holder: Holder) -> None:
+    for name, work in ((AUDIT_LEASE, "seals the audit log"), (JOBS_LEASE, "runs background jobs")):
+        description = f"1 while this process {work}; of several that share a database, one does."
+        metrics.gauge(f"{name}_lease_held", description, lambda name=name: float(holder.holds(name)))  # type: ignore[misc]
 
 
 def watch_devices(metrics: Metrics, gateway: Gateway, broker: EmbeddedBroker) -> None:

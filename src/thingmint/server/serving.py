@@ -18,7 +18,7 @@ from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.directory import Directory
 from thingmint.access.local_admin import Administration, as_local_admin
 from thingmint.access.request_log import RequestLog
-from thingmint.access.sealing import Sealer, insert_sealed_activity
+from thingmint.access.sealing import AUDIT_LEASE, Sealer, insert_activity_with
 from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
 from thingmint.domain.certificate_profiles import listener_profile
@@ -40,10 +40,12 @@ from thingmint.server.gauges import (
     watch_audit,
     watch_devices,
     watch_issuing,
+    watch_leases,
     watch_memory,
     watch_store,
     watch_work,
 )
+from thingmint.server.leases import lease_keeper, release
 from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, doorways_of, fit_to_files, take_all_files
 from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
@@ -51,8 +53,9 @@ from thingmint.services.certificates import utc_now
 from thingmint.services.change_feed import ChangeFeed
 from thingmint.services.hooks import HookTable
 from thingmint.services.hostnames import list_hostnames
-from thingmint.services.jobs import JobRunner
+from thingmint.services.jobs import JOBS_LEASE, JobRunner
 from thingmint.services.keypool import KeyPool
+from thingmint.services.leases import LeasedStore, SoleHolder
 from thingmint.services.operations import forget_idempotency_keys
 from thingmint.services.ownership_tokens import delete_unclaimed
 from thingmint.services.quotas import begin_counting
@@ -67,6 +70,7 @@ if TYPE_CHECKING:
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.gateway import Doorway, Gateway
+    from thingmint.services.leases import Holder, LeaseKeeper
     from thingmint.settings import Listener, Settings
     from thingmint.store.engine import Store
     from thingmint.yandex.grpc_listener import GrpcListener
@@ -99,11 +103,12 @@ class _Reports:
     requests: RequestLog
 
     @classmethod
-    def of(cls, instance: Instance, settings: Settings) -> _Reports:
+    def of(cls, instance: Instance, settings: Settings, holder: Holder) -> _Reports:
         metrics = Metrics()
-        trail = AuditTrail(instance.store, utc_now, insert_sealed_activity)
+        store = LeasedStore(instance.store, holder, AUDIT_LEASE)
+        trail = AuditTrail(instance.store, utc_now, insert_activity_with(store))
         checkpoints = instance.directory.audit_checkpoints
-        sealer = Sealer(instance.store, instance.audit_key(), checkpoints, utc_now, *settings.audit_kept())
+        sealer = Sealer(store, instance.audit_key(), checkpoints, utc_now, *settings.audit_kept())
         connections = ConnectionLog(metrics, trail, utc_now)
         return cls(metrics, trail, sealer, connections, RequestLog(metrics, trail, connections.refusals))
 
@@ -121,6 +126,7 @@ class _Server:
     admin: AdminSocket
     directory: Directory
     reports: _Reports
+    leases: LeaseKeeper | None
     keys: KeyPool
     hooks: HookTable
     stalls: StallWatch
@@ -160,6 +166,8 @@ class _Server:
             chore.cancel()
         await asyncio.wait(chores)
         await _finish(self.directory, self.reports.trail, self.reports.sealer)
+        if self.leases is not None:
+            await release(self.leases)
         self.stalls.stop()
         await self.keys.close()
         await self.hooks.close()
@@ -199,7 +207,9 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         return [*hostnames, *(name for name in settings.endpoints if name not in hostnames)]
 
     tls.renew(served())
-    reports = _Reports.of(instance, settings)
+    leases = lease_keeper(instance.store)
+    holder = leases or SoleHolder()
+    reports = _Reports.of(instance, settings, holder)
     connections = ConnectionIndex(slices)
     feed = ChangeFeed(instance.store, connections, utc_now)
     store = feed.followed()
@@ -242,13 +252,15 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         """What `thingmint access` asks of a server that holds the directory."""
         return await as_local_admin(access.administration, reports.trail, name, given)
 
-    jobs = JobRunner(store, utc_now, [delete_unclaimed, forget_idempotency_keys, prune_notices])
+    jobs_store = LeasedStore(store, holder, JOBS_LEASE)
+    jobs = JobRunner(jobs_store, utc_now, [delete_unclaimed, forget_idempotency_keys, prune_notices])
     stalls = StallWatch(asyncio.get_running_loop())
     watch_store(reports.metrics, instance)
     watch_issuing(reports.metrics, environment)
     watch_memory(reports.metrics, access.memory)
     watch_audit(reports.metrics, reports.trail, reports.sealer)
     watch_work(reports.metrics, jobs, stalls)
+    watch_leases(reports.metrics, holder)
     watch_devices(reports.metrics, gateway, embedded)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != PROXY_SOCKET}
@@ -262,6 +274,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         admin=AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command}),
         directory=access.directory,
         reports=reports,
+        leases=leases,
         keys=keys,
         hooks=hooks,
         stalls=stalls,
@@ -272,6 +285,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
             partial(_note_use, access.directory),
             jobs.run,
             feed.run,
+            *([leases.run] if leases is not None else []),
         ],
     )
     await server.run(stopping, on_ready)

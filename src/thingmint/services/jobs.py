@@ -6,6 +6,7 @@ A job is added by the transaction that makes it necessary, and is a row until it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ import structlog
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
+from thingmint.services.leases import LeaseLost
 from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thingmint.store.engine import Store, Transaction
+
+JOBS_LEASE = "jobs"
+"""Of the process that runs them."""
 
 _LOOK_EVERY = 1.0  # seconds
 _REPEAT_EVERY = 60.0  # seconds
@@ -73,9 +78,10 @@ async def add_job(tx: Transaction, scope: Scope, id: str, kind: str, payload: Ma
 
 
 class JobRunner:
-    """Runs the jobs one after the other, and every minute what is ``repeated``. Several processes may each have one.
+    """Runs the jobs one after the other, and every minute what is ``repeated``.
 
-    ``waiting`` is the number of jobs, ``failing`` that of those whose last run failed.
+    Several processes may each have one; with a LeasedStore, that of the process with the lease works. ``waiting`` is
+    the number of jobs, ``failing`` that of those whose last run failed.
     """
 
     def __init__(
@@ -96,10 +102,11 @@ class JobRunner:
 
     async def run_due(self) -> None:
         """Runs those that are due, each to its end unless it fails. Raises Unavailable."""
-        while await self._store.read(lambda tx: _find_due(tx, self._clock())):  # a write costs a sync of the disk
-            taken = await self._take()
-            if taken is not None:
-                await self._run(taken)
+        with contextlib.suppress(LeaseLost):
+            while await self._store.read(lambda tx: _find_due(tx, self._clock())):  # a write costs a sync of the disk
+                taken = await self._take()
+                if taken is not None:
+                    await self._run(taken)
         self.waiting, self.failing = await self._store.read(_count)
 
     async def _take(self) -> Job | None:
@@ -119,7 +126,7 @@ class JobRunner:
             while held is not None:
                 held = await self._step(held)
                 await asyncio.sleep(_PAUSE)
-        except Unavailable:
+        except (Unavailable, LeaseLost):
             raise
         except Exception:  # noqa: BLE001 - one job that fails must not stop the others
             _log.exception("job_failed", failures=taken.failures + 1, **about)
@@ -154,6 +161,8 @@ class JobRunner:
                 await work(self._store, self._clock())
             except Unavailable:
                 raise
+            except LeaseLost:
+                return
             except Exception:  # noqa: BLE001 - nor must this
                 _log.exception("job_failed", kind=getattr(work, "__name__", str(work)))
 

@@ -103,6 +103,11 @@ class Reader(Protocol):
 
 class Store(Reader, Protocol):
     @property
+    def is_shared(self) -> bool:
+        """Whether other processes may use the same records at the same time."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """Whether all changes can be kept at the moment."""
         ...
@@ -129,6 +134,10 @@ class StoreWrapper:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    @property
+    def is_shared(self) -> bool:
+        return self._store.is_shared
 
     @property
     def ready(self) -> bool:

@@ -94,6 +94,10 @@ class PostgresStore:
         return cls(pool)
 
     @property
+    def is_shared(self) -> bool:
+        return True
+
+    @property
     def ready(self) -> bool:
         return self._reached.is_set()
 

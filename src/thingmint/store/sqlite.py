@@ -71,6 +71,10 @@ class SQLiteStore:
         self._looked_at = 0.0
 
     @property
+    def is_shared(self) -> bool:
+        return False  # the data directory is held
+
+    @property
     def ready(self) -> bool:
         return self._trouble is None
 

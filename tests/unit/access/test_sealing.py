@@ -500,6 +500,27 @@ class TestPruning:
         assert str(await trail.found()) == "records 1 to 10 are gone, and were not pruned"
 
 
+async def test_a_process_that_does_not_seal_keeps_copies_of_the_checkpoints(trail: Trail, tmp_path: Path) -> None:
+    """From when it began; verified with its own file alone."""
+    other = tmp_path / "other.jsonl"
+    async with trail.opened() as (store, sealer):
+        follower = Sealer(store, KEY, other, trail.clock)
+        await follower.follow()
+        for _ in range(2):
+            await trail.add(store, 2)
+            await sealer.seal()
+            await sealer.checkpoint()
+            await follower.follow()
+        await follower.follow()
+        assert list(read_checkpoints(other)) == list(read_checkpoints(trail.file))[2:]
+        false = Checkpoint.sign(22, b"x" * 32, trail.clock(), STRANGER)
+        await store.write(lambda tx: sql.insert_checkpoint(tx, 22, false.line()))
+        with capture_logs() as logs:
+            await follower.follow()
+        assert [(line["event"], line["sequence"]) for line in logs] == [("audit_checkpoint_not_ours", 22)]
+        assert len(list(read_checkpoints(other))) == 3
+
+
 class TestActivity:
     """Reads and refusals have a chain of their own, which loses its beginning earlier."""
 

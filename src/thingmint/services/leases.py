@@ -1,0 +1,239 @@
+"""Leases: which of several processes does what only one may do at a time.
+
+A lease is a row that its holder changes every second. Another process takes it over when the row has not changed for a
+whole period by that process's own monotonic clock, in which it could read the row all the time: wall clocks of hosts
+differ, and one that is a minute ahead would take every lease from holders that are well. A holder stops by its own
+monotonic clock, a period after it began to renew, which is before any other process can have taken over.
+
+A process that was stalled may not know that yet. So what it writes as the holder reads the lease's epoch in the same
+transaction, and changes nothing once another process has the lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import structlog
+
+from thingmint.domain.errors import Unavailable
+from thingmint.store.engine import StoreWrapper
+from thingmint.store.table import Table, record
+from thingmint.store.times import to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from thingmint.store.engine import Body, Store, Transaction
+
+T = TypeVar("T")
+
+RENEW_EVERY = 1.0  # seconds
+PERIOD = 4.0  # seconds without a change, until a lease is taken over
+_CLOCKS_AGREE = 5.0  # seconds; further apart, what one process changes the others may find late
+
+_log = structlog.get_logger("thingmint.leases")
+
+
+class LeaseLost(Exception):
+    """This process does not have the lease, or not any more: nothing was changed."""
+
+
+@record
+class Lease:
+    name: str
+    holder: str
+    epoch: int
+    expires_at: int
+
+
+LEASES = Table(Lease, "leases", "lease", key=("name",))
+
+_ALL = f"{LEASES.select}ORDER BY name"
+_RENEW = "UPDATE leases SET expires_at = $1 WHERE name = $2 AND holder = $3 AND epoch = $4"
+_TAKE = (
+    "UPDATE leases SET holder = $1, epoch = epoch + 1, expires_at = $2 "
+    "WHERE name = $3 AND epoch = $4 AND expires_at = $5"
+)
+_RELEASE = "UPDATE leases SET holder = '' WHERE name = $1 AND holder = $2 AND epoch = $3"
+_IS_CURRENT = "SELECT 1 FROM leases WHERE name = $1 AND holder = $2 AND epoch = $3"
+
+
+class Holder(Protocol):
+    """A process as the holder of leases."""
+
+    def holds(self, name: str) -> bool: ...
+
+    async def still_holds(self, tx: Transaction, name: str) -> bool:
+        """Whether this process has the lease until the transaction ends."""
+        ...
+
+
+class SoleHolder:
+    """The only process on its store: it has every lease, at no cost."""
+
+    def holds(self, name: str) -> bool:
+        del name
+        return True
+
+    async def still_holds(self, tx: Transaction, name: str) -> bool:
+        del tx, name
+        return True
+
+
+class LeaseKeeper:
+    """A process that takes leases of ``names`` when they are free, and renews them.
+
+    ``process`` tells it from all others, and from itself before a restart.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        process: str,
+        names: Sequence[str],
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.process = process
+        self._store = store
+        self._names = names
+        self._clock = clock
+        self._monotonic = monotonic
+        self._held: dict[str, Lease] = {}
+        self._good_until = 0.0  # of all that are held
+        self._unchanged: dict[str, tuple[Lease, float]] = {}  # others', and when they were first seen so
+        self._differing: set[str] = set()  # processes whose clocks are far from this one's
+
+    def holds(self, name: str) -> bool:
+        return name in self._held and self._monotonic() < self._good_until
+
+    async def still_holds(self, tx: Transaction, name: str) -> bool:
+        held = self._held.get(name)
+        return held is not None and await tx.fetch_one(_IS_CURRENT, name, self.process, held.epoch) is not None
+
+    async def run(self) -> None:
+        """For ever."""
+        failing = False
+        while True:
+            try:
+                await self.turn()
+                failing = False
+            except Unavailable as error:
+                # What could not be looked at all the time counts as changed meanwhile: nothing is taken over for it.
+                self._unchanged.clear()
+                if not failing:
+                    _log.warning("leases_wait_for_the_store", error=str(error))
+                failing = True
+            await asyncio.sleep(RENEW_EVERY)
+
+    async def turn(self) -> None:
+        """Renews what is held, looks at the others, and takes those that are free. Raises Unavailable."""
+        began = self._monotonic()
+        await self._renew()
+        leases = {lease.name: lease for lease in await self._store.read(_all)}
+        seen_at = self._monotonic()
+        for name in self._names:
+            lease = leases.get(name)
+            if name not in self._held and (lease is None or self._is_free(lease, seen_at)):
+                await self._take(name, lease)
+        self._good_until = began + PERIOD
+
+    async def release(self) -> None:
+        """Gives all back, so that others need not wait. Raises Unavailable."""
+        held, self._held = self._held, {}
+
+        async def body(tx: Transaction) -> None:
+            for lease in held.values():
+                await tx.execute(_RELEASE, lease.name, lease.holder, lease.epoch)
+
+        if held:
+            await self._store.write(body)
+            _log.info("leases_released", leases=sorted(held), process=self.process)
+
+    async def _renew(self) -> None:
+        if not self._held:
+            return
+        renewed = [replace(lease, expires_at=self._expiry(lease)) for lease in self._held.values()]
+
+        async def body(tx: Transaction) -> list[Lease]:
+            return [
+                lease
+                for lease in renewed
+                if await tx.execute(_RENEW, lease.expires_at, lease.name, lease.holder, lease.epoch)
+            ]
+
+        kept = {lease.name: lease for lease in await self._store.write(body)}
+        for lost in self._held.keys() - kept.keys():
+            _log.error("lease_lost", lease=lost, process=self.process)
+        self._held = kept
+
+    def _is_free(self, lease: Lease, seen_at: float) -> bool:
+        known = self._unchanged.get(lease.name)
+        if known is None or known[0] != lease:
+            self._unchanged[lease.name] = (lease, seen_at)
+            if known is not None and known[0].epoch == lease.epoch:
+                self._compare_clocks(lease)
+            return not lease.holder
+        return not lease.holder or seen_at - known[1] >= PERIOD
+
+    def _compare_clocks(self, renewed: Lease) -> None:
+        """With that of a process that has just renewed its lease."""
+        ahead = (renewed.expires_at - to_micros(self._clock())) / 1_000_000 - PERIOD
+        differs = abs(ahead) > _CLOCKS_AGREE
+        if differs and renewed.holder not in self._differing:
+            _log.warning("clocks_differ", process=self.process, other=renewed.holder, seconds_ahead=round(ahead, 1))
+        (self._differing.add if differs else self._differing.discard)(renewed.holder)
+
+    async def _take(self, name: str, former: Lease | None) -> None:
+        if former is None:
+            taken = Lease(name, self.process, 1, to_micros(self._clock() + timedelta(seconds=PERIOD)))
+            is_ours = await self._store.write(lambda tx: LEASES.insert(tx, taken))
+        else:
+            taken = Lease(name, self.process, former.epoch + 1, self._expiry(former))
+            seen = (name, former.epoch, former.expires_at)
+            is_ours = await self._store.write(lambda tx: tx.execute(_TAKE, self.process, taken.expires_at, *seen)) == 1
+        if is_ours:
+            self._unchanged.pop(name, None)
+            self._held[name] = taken
+            before = former.holder if former is not None else ""
+            _log.info("lease_taken", lease=name, process=self.process, epoch=taken.epoch, taken_from=before or None)
+
+    def _expiry(self, before: Lease) -> int:
+        """Always another one than before, also where the clock was set back."""
+        return max(to_micros(self._clock() + timedelta(seconds=PERIOD)), before.expires_at + 1)
+
+
+async def _all(tx: Transaction) -> list[Lease]:
+    return [LEASES.load(row) for row in await tx.fetch_all(_ALL)]
+
+
+class LeasedStore(StoreWrapper):
+    """A Store whose writes change nothing, and raise LeaseLost, unless this process has the lease ``name``."""
+
+    def __init__(self, store: Store, holder: Holder, name: str) -> None:
+        super().__init__(store)
+        self._holder = holder
+        self._name = name
+
+    @property
+    def held(self) -> bool:
+        return self._holder.holds(self._name)
+
+    async def still_held(self, tx: Transaction) -> bool:
+        return await self._holder.still_holds(tx, self._name)
+
+    async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
+        if not self.held:
+            raise LeaseLost(self._name)
+
+        async def fenced(tx: Transaction) -> T:
+            if not await self.still_held(tx):
+                raise LeaseLost(self._name)
+            return await body(tx)
+
+        return await self._store.write(fenced, urgent=urgent, once=once)

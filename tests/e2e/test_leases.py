@@ -1,0 +1,61 @@
+"""Of several processes on one database one seals the audit log; another does when it is gone."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING
+
+from tests.e2e.commands import in_process
+from tests.e2e.conftest import iot_client
+from tests.e2e.databases import metric, several
+from tests.e2e.wire import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from thingmint.testing import RunningServer
+
+
+def holders(servers: list[RunningServer], lease: str = "audit") -> list[int]:
+    """Which of them think that they have it."""
+    return [at for at, server in enumerate(servers) if metric(server, f"{lease}_lease_held")]
+
+
+def is_sealed(data: Path, url: str) -> bool:
+    done = in_process("audit", "export", "--data-dir", data, env={"THINGMINT_STORE": url})
+    assert done.returncode == 0, done
+    return all(json.loads(line)["sequence"] for line in done.stdout.splitlines())
+
+
+def test_another_process_seals_once_the_holder_is_gone(tmp_path: Path, url: str) -> None:
+    with several(tmp_path, url, 3) as servers:
+        first, *others = servers
+        assert holders(servers) == holders(servers, "jobs") == [0]
+        first.kill()
+        iot_client(others[0]).create_thing(thingName="lamp")
+        until(lambda: len(holders(others)) == 1, seconds=20, what="another holder")
+        until(lambda: is_sealed(others[0].data_dir, url), seconds=20, what="all records sealed")
+        # One that stops gives the lease back, so nothing is waited for.
+        (holder,) = holders(others)
+        (heir,) = (server for at, server in enumerate(others) if at != holder)
+        assert others[holder].stop() == 0
+        until(lambda: holders([heir]) == [0], seconds=20, what="the last one holds it")
+        done = in_process("audit", "verify", "--data-dir", heir.data_dir, env={"THINGMINT_STORE": url})
+        assert (done.returncode, done.stderr) == (0, ""), done
+
+
+def test_a_holder_that_stood_still_gives_way_and_forks_no_chain(tmp_path: Path, url: str) -> None:
+    with several(tmp_path, url) as (first, second):
+        first.process.send_signal(signal.SIGSTOP)
+        try:
+            until(lambda: holders([second]) == [0], seconds=20, what="taken over")
+            iot_client(second).create_thing(thingName="lamp")
+        finally:
+            first.process.send_signal(signal.SIGCONT)
+        iot_client(first).create_thing(thingName="shade")
+        until(lambda: holders([first, second]) == [1], seconds=20, what="the late holder gives way")
+        until(lambda: is_sealed(first.data_dir, url), seconds=20, what="all records sealed")
+        for server in (first, second):
+            done = in_process("audit", "verify", "--data-dir", server.data_dir, env={"THINGMINT_STORE": url})
+            assert (done.returncode, done.stderr) == (0, ""), done
