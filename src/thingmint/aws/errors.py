@@ -42,6 +42,13 @@ _INVALID: Mapping[type[errors.Invalid], str] = {
     errors.WrongRegistrationCode: "RegistrationCodeValidationException",
 }
 
+# What the caller could do nothing about.
+_UNSERVED: Mapping[type[errors.DomainError], str] = {
+    errors.Throttled: "ThrottlingException",
+    errors.Unavailable: "ServiceUnavailableException",
+    errors.Unsupported: "NotImplementedException",
+}
+
 # Those whose reason is the whole message.
 _REASONED: Mapping[type[errors.DomainError], str] = {
     errors.Ambiguous: "CertificateConflictException",
@@ -106,10 +113,8 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
             | errors.ProvisioningFailed()
         ):
             return AwsError(_REASONED[type(error)], error.reason)
-        case errors.Throttled():
-            return AwsError("ThrottlingException", message)
-        case errors.Unavailable():
-            return AwsError("ServiceUnavailableException", message)
+        case errors.Throttled() | errors.Unsupported() | errors.Unavailable():
+            return AwsError(_UNSERVED[type(error)], message)
         case _:
             raise AssertionError(f"{type(error).__name__} has no place in the table")
 

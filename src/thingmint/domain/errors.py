@@ -220,5 +220,12 @@ class ProvisioningFailed(DomainError):
                 self.reason = cause.reason
 
 
+class Unsupported(DomainError):
+    """This server, as it is set up, cannot do it. The text says what to do instead."""
+
+
 class Unavailable(DomainError):
-    """The store cannot answer now. Whether a change took effect may be unknown; asking again is safe for reads."""
+    """The store or the broker cannot answer now.
+
+    Whether a change took effect may be unknown; asking again is safe for reads.
+    """

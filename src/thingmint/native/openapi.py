@@ -64,6 +64,7 @@ _ERROR = {
                         "CONFLICT",
                         "RATE_LIMITED",
                         "INTERNAL",
+                        "NOT_IMPLEMENTED",
                         "UNAVAILABLE",
                     ]
                 },

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from thingmint.yandex.contract import Contract
 
 
-class Unimplemented(errors.DomainError):
+class Unimplemented(errors.Unsupported):
     """The contract has it, and it is not served yet."""
 
     def __init__(self, what: str) -> None:
@@ -43,7 +43,7 @@ def code_of(error: errors.DomainError) -> Code:
             return Code.RESOURCE_EXHAUSTED
         case errors.Unavailable():
             return Code.UNAVAILABLE
-        case Unimplemented():
+        case errors.Unsupported():
             return Code.UNIMPLEMENTED
         case _:
             raise AssertionError(f"{type(error).__name__} has no place in the table")

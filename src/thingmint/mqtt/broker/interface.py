@@ -45,6 +45,10 @@ class Opening:
     receive_maximum: int
 
 
+Aged = tuple["Message", float]
+"""A retained message, and how many seconds ago it was published."""
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
     """What devices are told that there is, or is not."""
@@ -114,7 +118,22 @@ class Broker(Protocol):
         ...
 
     def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] | None = None) -> None:
-        """A message of the gateway's own (a will, an event). ``done`` once there is nothing left to be done for it."""
+        """A message that comes from no device: a will, an event, one that was published over an API.
+
+        ``done`` is called once, when the broker has taken it or refused it, or when it was given up.
+        """
+        ...
+
+    def retained_message(self, scope: Scope, topic: str) -> Aged | None:
+        """Raises Unsupported where the broker cannot be asked."""
+        ...
+
+    def retained_after(self, scope: Scope, topic: str, limit: int) -> list[Aged]:
+        """Those of the topics beyond ``topic``, in their order. Raises Unsupported where the broker cannot be asked."""
+        ...
+
+    def discard(self, scope: Scope, client_id: str) -> None:
+        """Ends the session of a client that is not connected here; this may go on behind the call."""
         ...
 
     async def start(self) -> None: ...

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.messages import Message
-    from thingmint.mqtt.broker.interface import Link, Opening, Subscriber
+    from thingmint.mqtt.broker.interface import Aged, Link, Opening, Subscriber
 
 
 _TICK = 1.0  # seconds; what expires is given in whole ones
@@ -105,6 +105,19 @@ class EmbeddedBroker:
             done(Reason.NO_MATCHING_SUBSCRIBERS)
         else:
             router.publish_own(message, done)
+
+    def retained_message(self, scope: Scope, topic: str) -> Aged | None:
+        router = self._routers.get(scope)
+        return None if router is None else router.retained_message(topic)
+
+    def retained_after(self, scope: Scope, topic: str, limit: int) -> list[Aged]:
+        router = self._routers.get(scope)
+        return [] if router is None else router.retained_after(topic, limit)
+
+    def discard(self, scope: Scope, client_id: str) -> None:
+        router = self._routers.get(scope)
+        if router is not None:
+            router.discard(client_id)
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="embedded broker")

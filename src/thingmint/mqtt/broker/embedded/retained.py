@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
-from thingmint.mqtt.broker.messages import size_of
+from thingmint.mqtt.broker.messages import expires_at, size_of, with_remaining_expiry
 from thingmint.mqtt.broker.topics import is_wildcard
 from thingmint.mqtt.protocol.topics import matches
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.messages import Message
     from thingmint.mqtt.broker.embedded.deadlines import Deadlines
+    from thingmint.mqtt.broker.interface import Aged
     from thingmint.mqtt.broker.limits import Budget
 
 
@@ -34,6 +36,7 @@ class Retained:
 
     message: Message
     size: int
+    kept_at: float
     expires_at: float | None
     publisher: str | None  # its client id, or None for the gateway's own
     number: int
@@ -61,7 +64,7 @@ class RetainedMessages:
         """The number of the last one that was kept."""
         return self._number
 
-    def keep(self, message: Message, expires_at: float | None, publisher: str | None) -> bool:
+    def keep(self, message: Message, now: float, publisher: str | None) -> bool:
         """In place of the topic's former one, which an empty payload only removes (MQTT 5, 3.3.1.3).
 
         False if there is no room; the former one is kept then.
@@ -84,12 +87,22 @@ class RetainedMessages:
         if former is not None:
             self._deadlines.clear(former)
         self._number += 1
-        retained = self._by_topic[topic] = Retained(message, size, expires_at, publisher, self._number)
+        until = expires_at(message, now)
+        retained = self._by_topic[topic] = Retained(message, size, now, until, publisher, self._number)
         self._by_age.append((self._number, topic))
         self._forget_gone()
-        if expires_at is not None:
-            self._deadlines.set(retained, expires_at, partial(self._remove_expired, retained))
+        if until is not None:
+            self._deadlines.set(retained, until, partial(self._remove_expired, retained))
         return True
+
+    def of_topic(self, topic: str, now: float) -> Aged | None:
+        retained = self._by_topic.get(topic)
+        return None if retained is None or not _is_alive(retained, now) else _aged(retained, now)
+
+    def after(self, topic: str, limit: int, now: float) -> list[Aged]:
+        """In order of their topics. An account has few enough for one step."""
+        beyond = ((name, each) for name, each in self._by_topic.items() if name > topic and _is_alive(each, now))
+        return [_aged(retained, now) for _, retained in heapq.nsmallest(limit, beyond, key=_first)]
 
     def matching(self, filter: str, newest: int, now: Callable[[], float]) -> Iterator[Retained | None]:
         """Those that ``filter`` matches, the oldest first; None now and then, so that no step takes long.
@@ -133,6 +146,10 @@ class RetainedMessages:
         self._remove(retained)
         if not self._by_topic:
             self._emptied()
+
+
+def _aged(retained: Retained, now: float) -> Aged:
+    return with_remaining_expiry(retained.message, retained.expires_at, now), now - retained.kept_at
 
 
 def _is_alive(retained: Retained, now: float) -> bool:

@@ -10,7 +10,7 @@ from thingmint.mqtt.broker.embedded.fan_out import FanOut
 from thingmint.mqtt.broker.embedded.retained import RetainedMessages
 from thingmint.mqtt.broker.embedded.session import Session
 from thingmint.mqtt.broker.embedded.subscribers import Subscribers
-from thingmint.mqtt.broker.messages import expires_at, shown_as, with_remaining_expiry
+from thingmint.mqtt.broker.messages import shown_as, with_remaining_expiry
 from thingmint.mqtt.broker.topics import FilterTree, split_shared
 from thingmint.mqtt.protocol.reasons import Reason
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.messages import Message
     from thingmint.mqtt.broker.embedded.session import Parts, Pending, Share
-    from thingmint.mqtt.broker.interface import Opening, Subscriber, Subscription
+    from thingmint.mqtt.broker.interface import Aged, Opening, Subscriber, Subscription
     from thingmint.mqtt.broker.limits import Budget
 
 
@@ -86,6 +86,11 @@ class Router:
         is_over = self._parts.deadlines.is_due(session, self._parts.clock())  # and only not swept yet
         return not is_over and (session.subscriber is None or session.expiry > 0)
 
+    def discard(self, client_id: str) -> None:
+        session = self._sessions.get(client_id)
+        if session is not None and session.subscriber is None:
+            self._end(session)
+
     def set_expiry(self, session: Session, seconds: int) -> None:
         session.expiry = min(seconds, self._parts.limits.expiry)
 
@@ -143,7 +148,7 @@ class Router:
         try:
             now = self._parts.clock()
             name = publisher.client_id if publisher is not None else None
-            if message.retain and not self._retained.keep(message, expires_at(message, now), name):
+            if message.retain and not self._retained.keep(message, now, name):
                 answer = Reason.QUOTA_EXCEEDED
                 return
             matching = self._filters.matching(message.topic)
@@ -159,6 +164,12 @@ class Router:
             self._unfinished -= 1
             done(answer)
             self.settle()
+
+    def retained_message(self, topic: str) -> Aged | None:
+        return self._retained.of_topic(topic, self._parts.clock())
+
+    def retained_after(self, topic: str, limit: int) -> list[Aged]:
+        return self._retained.after(topic, limit, self._parts.clock())
 
     def subscribe(
         self, session: Session, subscriptions: Sequence[Subscription]

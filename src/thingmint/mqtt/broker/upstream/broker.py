@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.domain.arns import Scope
-from thingmint.domain.errors import Unavailable
+from thingmint.domain.errors import Unavailable, Unsupported
 from thingmint.mqtt.broker.interface import Features
 from thingmint.mqtt.broker.upstream.client import MAX_PACKET_SIZE
 from thingmint.mqtt.broker.upstream.link import UpstreamLink
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from thingmint.domain.messages import Message
-    from thingmint.mqtt.broker.interface import Opening, Subscriber
+    from thingmint.mqtt.broker.interface import Aged, Opening, Subscriber
     from thingmint.mqtt.broker.upstream.connection import UpstreamConnection
     from thingmint.mqtt.protocol.packets import Version
 
@@ -42,6 +42,10 @@ _MAX_PURGES = 10_000
 _COMPLAIN_EVERY = 30.0
 _STOP_TIMEOUT = 3.0
 
+_RETAINED_THERE = (
+    "Retained messages are kept by the MQTT broker behind this server, which MQTT cannot ask for them: "
+    "subscribe to their topics, or use the broker's own tools"
+)
 _OWN = Scope("thingmint", "gateway")  # no account's: those are twelve digits
 
 _log = structlog.get_logger("thingmint.gateway")
@@ -118,14 +122,28 @@ class UpstreamBroker:
 
     def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] | None = None) -> None:
         """The bounds of what waits for the broker are the publisher's."""
+        done = done or _ignore
         names = Names(scope, self._upstream.dialect)
         topic = names.topic(message.topic)
         if topic is None:
             _log.warning("a message has a topic that the broker would not take", topic=message.topic)
-        elif not self._stopped:
-            self._publisher.publish(scope.account, topic, message, names)
-        if done is not None:
-            done(Reason.SUCCESS)
+            done(Reason.TOPIC_NAME_INVALID)
+        elif self._stopped:
+            done(Reason.SERVER_SHUTTING_DOWN)
+        else:
+            self._publisher.publish(scope.account, topic, message, names, done)
+
+    def retained_message(self, scope: Scope, topic: str) -> Aged | None:
+        raise Unsupported(_RETAINED_THERE)
+
+    def retained_after(self, scope: Scope, topic: str, limit: int) -> list[Aged]:
+        raise Unsupported(_RETAINED_THERE)
+
+    def discard(self, scope: Scope, client_id: str) -> None:
+        key = (scope, client_id)
+        link = self._links.get(key)
+        if link is None or link.ended:
+            self._purge_later(key, Names(scope, self._upstream.dialect), link)
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="upstream broker")
@@ -202,7 +220,7 @@ class UpstreamBroker:
             link.abandon()
             raise Unavailable(f"The broker refused the connection: {connack.reason.name}")
 
-    def _purge_later(self, key: _Key, names: Names) -> None:
+    def _purge_later(self, key: _Key, names: Names, former: UpstreamLink | None = None) -> None:
         if key in self._purges:
             return
         if len(self._purges) >= _MAX_PURGES:
@@ -212,6 +230,8 @@ class UpstreamBroker:
         async def purge() -> None:
             try:
                 async with asyncio.timeout(self._open_timeout):
+                    if former is not None:
+                        await former.gone.wait()
                     await self._purge(key[1], names)
             except (OSError, TimeoutError, Unavailable):
                 _log.warning("a session was not discarded at the broker", client_id=key[1])
@@ -268,6 +288,10 @@ class UpstreamBroker:
         if now - self._complained >= _COMPLAIN_EVERY:
             self._complained = now
             _log.error("a device was not let in: the broker cannot be reached", why=why)
+
+
+def _ignore(reason: Reason) -> None:
+    pass
 
 
 class _Nobody:

@@ -15,6 +15,7 @@ import structlog
 from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.broker.limits import Bound, Budget
 from thingmint.mqtt.broker.messages import size_of
+from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from thingmint.domain.messages import Message
     from thingmint.mqtt.broker.upstream.link import UpstreamLink
     from thingmint.mqtt.broker.upstream.names import Names
-    from thingmint.mqtt.protocol.reasons import Reason
-
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.25, 30.0  # seconds between attempts to connect
 _MAX_ATTEMPTS = 3  # to send a message, during each of which the connection ended
@@ -40,11 +39,12 @@ class _Item:
     message: Message
     names: Names
     size: int
+    done: Callable[[Reason], None]
     attempts: int = 0
 
 
 class Publisher:
-    """Keeps what it is given until the broker has it, within bounds: what comes after that is dropped, and counted.
+    """Keeps what it is given until the broker has it, within bounds: what comes after that is refused, and counted.
 
     ``dial`` opens the connection, and raises Unavailable; ``lost`` is to be called when it ended.
     """
@@ -80,15 +80,18 @@ class Publisher:
             self._link.close()
         if self._waiting or self._sent:
             _log.warning("messages of the gateway's own were not sent", count=len(self._waiting) + len(self._sent))
+            for item in (*self._waiting, *self._sent):
+                item.done(Reason.SERVER_SHUTTING_DOWN)
 
-    def publish(self, account: str, topic: str, message: Message, names: Names) -> None:
+    def publish(self, account: str, topic: str, message: Message, names: Names, done: Callable[[Reason], None]) -> None:
         budget = self._accounts.get(account)
         if budget is None:
             budget = self._accounts[account] = Budget(_BOUND_PER_ACCOUNT, self._budget)
-        item = _Item(account, topic, message, names, size_of(message))
+        item = _Item(account, topic, message, names, size_of(message), done)
         if not budget.take(item.size):
             _log.error("a message of the gateway's own was dropped: too many wait for the broker", account=account)
             self._forget_if_empty(account)
+            done(Reason.QUOTA_EXCEEDED)
             return
         self._waiting[item] = None
         self._send()
@@ -102,7 +105,7 @@ class Publisher:
                 self._waiting.move_to_end(item, last=False)
             else:
                 _log.error("a message was dropped: the broker closed the connection over it", account=item.account)
-                self._settle(item)
+                self._settle(item, Reason.IMPLEMENTATION_SPECIFIC_ERROR)
         self._sent.clear()
         self._ended.set()
 
@@ -147,13 +150,14 @@ class Publisher:
         if item not in self._sent:
             return  # given up, or sent again, when the connection was lost
         del self._sent[item]
-        self._settle(item)
+        self._settle(item, reasons[0])
         if reasons[0].failed:
             _log.error("the broker refused a message of the gateway's own", reason=reasons[0].name, topic=item.topic)
 
-    def _settle(self, item: _Item) -> None:
+    def _settle(self, item: _Item, reason: Reason) -> None:
         self._accounts[item.account].give_back(item.size)
         self._forget_if_empty(item.account)
+        item.done(reason)
 
     def _forget_if_empty(self, account: str) -> None:
         if not self._accounts[account].count:

@@ -303,6 +303,27 @@ async def test_the_broker_says_who_took_over() -> None:
         assert collector.reasons == [told]
 
 
+@pytest.mark.parametrize("version", [4, 5])
+async def test_a_session_is_discarded_while_its_device_is_away(version: Version) -> None:
+    target = FakeTarget(version)
+    target.polite = False
+    broker = broker_at(target)
+    link = await broker.open(opening(clean_start=False, expiry=60), Collector())
+    broker.discard(SCOPE, "d")  # it is connected, and keeps its session
+    link.close()
+    broker.discard(SCOPE, "d")
+    await settle()
+    assert len(target.connects()) == 1  # until the broker is done with the connection
+    target.polite = True
+    target.transports[0].close()
+    again = await broker.open(opening(clean_start=False, expiry=60), Collector())
+    ending = target.connects()[1]
+    assert (ending.client_id, ending.clean_start, ending.session_expiry) == (target.connects()[0].client_id, True, 0)
+    assert isinstance(target.transports[1].heard[-1], Disconnect)
+    assert [connect.clean_start for connect in target.connects()] == [False, True, False]
+    assert not again.ended
+
+
 async def test_a_take_over_waits_for_the_broker() -> None:
     """Until the older connection is gone: a broker may take two at once in any order."""
     target = FakeTarget()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from structlog.testing import capture_logs
@@ -13,11 +14,13 @@ from thingmint.domain.messages import Message
 from thingmint.mqtt.broker.limits import Bound
 from thingmint.mqtt.broker.upstream import Upstream, UpstreamBroker, publisher
 from thingmint.mqtt.protocol.packets import PubAck, Publish
+from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     import pytest
 
     from tests.unit.mqtt.broker.upstream.fake_upstream import FakeTransport
+    from thingmint.domain.messages import QoS
     from thingmint.mqtt.broker.upstream.target import Target
 
 HOME, OTHER = Scope("123456789012", "us-east-1"), Scope("210987654321", "us-east-1")
@@ -144,3 +147,39 @@ async def test_topics_that_have_no_name() -> None:
     with capture_logs() as logs:
         broker.publish(HOME, Message("a\x01", b"", 1))
     assert len(logs) == 1
+
+
+async def test_the_publisher_is_told_what_became_of_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "_BOUND_PER_ACCOUNT", Bound(3, 10**6))
+    target = FakeTarget()
+    broker = broker_at(target)
+    await broker.start()
+    answers: dict[str, Reason] = {}
+
+    def publish(text: str, qos: QoS = 1, topic: str = "a") -> None:
+        broker.publish(HOME, Message(topic, text.encode(), qos), partial(answers.__setitem__, text))
+
+    publish("no name", topic="a\x01")
+    for text in ("taken", "refused", "lost"):
+        publish(text)
+    publish("no room")
+    assert answers == {"no name": Reason.TOPIC_NAME_INVALID, "no room": Reason.QUOTA_EXCEEDED}
+    answers.clear()
+    await until(target.transports, 1)
+    assert answers == {}
+    target.transports[0].say(PubAck(1), PubAck(2, Reason.NOT_AUTHORIZED))
+    await settle()
+    assert answers == {"taken": Reason.SUCCESS, "refused": Reason.NOT_AUTHORIZED}
+    publish("at once", 0)
+    await settle()
+    assert answers.pop("at once") is Reason.SUCCESS
+    for number in range(1, 4):
+        await until(target.transports, number)
+        target.transports[-1].close()
+    await settle()
+    assert answers.pop("lost").failed
+    publish("left")
+    await broker.stop()
+    assert answers.pop("left").failed
+    publish("too late")
+    assert answers.pop("too late").failed
