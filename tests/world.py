@@ -27,6 +27,9 @@ from thingmint.domain.errors import Denied
 from thingmint.domain.keys import OWN_KEYS
 from thingmint.domain.own_authorities import OwnAuthorities
 from thingmint.domain.status import Status
+from thingmint.mqtt.broker.embedded import EmbeddedBroker
+from thingmint.mqtt.connection_index import ConnectionIndex
+from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
 from thingmint.services.certificates import Registration, register
 from thingmint.services.change import Change, Environment, Query
 from thingmint.services.hooks import HookTable
@@ -138,6 +141,8 @@ class World:
     ours: NewAccount
     theirs: NewAccount
     directory: Directory
+    broker: EmbeddedBroker
+    clients: ConnectedClients
     asked: list[tuple[str, str]] = field(default_factory=list)
     containers: list[tuple[str, ...]] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
@@ -270,6 +275,7 @@ async def new_world(
         opened, ours, theirs = await _open_postgres(postgres, vault)
     store = RecordingStore(opened)
     device_ca, claim_ca = (vectors.authority(vectors.ca_key(), profile, clock()) for profile in (DEVICE, CLAIM))
+    broker, clients = EmbeddedBroker(), ConnectedClients(clock)
     environment = Environment(
         device_ca=device_ca,
         claim_ca=claim_ca,
@@ -278,6 +284,7 @@ async def new_world(
         page_tokens=PageTokens(b"k" * 32),
         endpoints={},
         hooks=HookTable({}),
+        messages=GatewayMessages(broker, ConnectionIndex(), clients, clock),
         quotas=quotas,
         reinstate_revoked=reinstate_revoked,
     )
@@ -285,7 +292,7 @@ async def new_world(
     store.followers.append(directory.changed)
     environment.keys.start()
     try:
-        yield World(path, store, clock, environment, vault, ours, theirs, directory)
+        yield World(path, store, clock, environment, vault, ours, theirs, directory, broker, clients)
     finally:
         await environment.keys.close()
         await store.close()

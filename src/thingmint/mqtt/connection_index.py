@@ -34,8 +34,8 @@ class Member(Protocol):
         """
         ...
 
-    def disconnect(self, reason: Reason, why: str) -> None:
-        """Closes it; its will is not published."""
+    def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None:
+        """Closes it; its will is published only ``with_will``."""
         ...
 
     def check_deadlines(self, now: float) -> None:
@@ -77,6 +77,9 @@ class ConnectionIndex:
 
     def followed_by(self, member: Member) -> Sequence[Dependency]:
         return self._members.get(member, ())
+
+    def depending_on(self, dependency: Dependency) -> Sequence[Member]:
+        return tuple(self._concerned((dependency,)))
 
     def remove(self, member: Member) -> None:
         self._untold.pop(member, None)

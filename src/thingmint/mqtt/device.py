@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
+    from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.events import Event
     from thingmint.mqtt.protocol.limits import Limits
-    from thingmint.mqtt.protocol.packets import Connect
+    from thingmint.mqtt.protocol.packets import Connect, Version
     from thingmint.mqtt.provisioning import ProvisioningTopics
     from thingmint.mqtt.rates import RateLimit
     from thingmint.mqtt.slices import Slices
@@ -59,6 +60,7 @@ class Services:
     admission: Admission
     broker: Broker
     connections: ConnectionIndex
+    clients: ConnectedClients
     feed: ChangeFeed
     wills: Wills
     connection_log: ConnectionLog
@@ -103,13 +105,30 @@ class DeviceConnection(Intake):
         self._end("the connection was lost", with_will=True)
         self._session = self._transport = None  # and with them every cycle
 
+    # What the APIs ask for.
+
+    @property
+    def peer(self) -> Peer:
+        return self._peer
+
+    @property
+    def certificate_id(self) -> str:
+        assert self._session is not None
+        return self._session.admitted.caller.principal
+
+    @property
+    def version(self) -> Version:
+        version = self._mqtt.version
+        assert version is not None
+        return version
+
     # What the session and the connections ask for.
 
     def fail(self, reason: Reason, why: str) -> None:
         self._close(reason, why, with_will=True)
 
-    def disconnect(self, reason: Reason, why: str) -> None:
-        self._close(reason, why, with_will=False)
+    def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None:
+        self._close(reason, why, with_will=with_will)
 
     def reauthorize(self) -> asyncio.Future[None] | None:
         self._stale = True
@@ -192,6 +211,7 @@ class DeviceConnection(Intake):
         services.wills.came_back(judged.scope, client_id, resumed=link.session_present)
         session.link = link
         self._session = session
+        services.clients.add(judged.scope, client_id, self)
         self._release_unaccepted()
         # What the device sent behind its CONNECT is handled before anything that came later.
         self._waiting[:0] = self._mqtt.accept(self._loop.time(), session_present=link.session_present)
@@ -314,6 +334,7 @@ class DeviceConnection(Intake):
                 services.connection_log.ended_early(self._peer, why)
             return
         session.link.close()
+        services.clients.remove(session.admitted.scope, session.client_id, self)
         caller, client_id = session.admitted.caller, session.client_id
         services.connection_log.disconnected(self._peer, caller, client_id, why, logged=self._logged)
         if with_will and will is not None:

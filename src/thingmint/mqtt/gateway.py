@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.host_names import HostNames
+    from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.provisioning import ProvisioningTopics
     from thingmint.services.change_feed import ChangeFeed
@@ -64,6 +65,7 @@ class Gateway:
         broker: Broker,
         connection_log: ConnectionLog,
         connections: ConnectionIndex,
+        clients: ConnectedClients,
         feed: ChangeFeed,
         *,
         host_names: HostNames,
@@ -84,6 +86,7 @@ class Gateway:
             admission=admission,
             broker=broker,
             connections=connections,
+            clients=clients,
             feed=feed,
             wills=Wills(admission, broker, connection_log),
             connection_log=connection_log,

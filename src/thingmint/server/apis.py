@@ -49,9 +49,11 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
+    from thingmint.mqtt.messages import ConnectedClients
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
+    from thingmint.services.messages import Messages
     from thingmint.settings import Settings
     from thingmint.tls import ListenerTLS
     from thingmint.yandex.rest import YandexRest
@@ -102,7 +104,9 @@ def front(
     )
 
 
-def environment_of(instance: Instance, settings: Settings, keys: KeyPool, hooks: HookTable) -> Environment:
+def environment_of(
+    instance: Instance, settings: Settings, keys: KeyPool, hooks: HookTable, messages: Messages
+) -> Environment:
     named = reversed(settings.endpoints.items())  # the first name of an account and region is the one that counts
     endpoints = {Scope(e.account, e.region): name for name, e in named if e.cloud == "aws"}
     return Environment(
@@ -113,6 +117,7 @@ def environment_of(instance: Instance, settings: Settings, keys: KeyPool, hooks:
         page_tokens=PageTokens(instance.vault.derive("markers")),
         endpoints=endpoints,
         hooks=hooks,
+        messages=messages,
         quotas=settings.quotas_in_force(),
         reinstate_revoked=settings.reinstate_revoked,
     )
@@ -140,6 +145,7 @@ def gateway_of(
     connection_log: ConnectionLog,
     tls: ListenerTLS,
     connections: ConnectionIndex,
+    clients: ConnectedClients,
     feed: ChangeFeed,
     limits: AddressLimits,
 ) -> Gateway:
@@ -150,6 +156,7 @@ def gateway_of(
         broker,
         connection_log,
         connections,
+        clients,
         feed,
         host_names=host_names,
         renewed=tls.follow(),

@@ -34,6 +34,7 @@ from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.upstream import UpstreamBroker
 from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.connection_log import ConnectionLog
+from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
 from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import Access, environment_of, front, gateway_of, grpc_listener, yandex_api
 from thingmint.server.gauges import (
@@ -210,12 +211,13 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     leases = lease_keeper(instance.store)
     holder = leases or SoleHolder()
     reports = _Reports.of(instance, settings, holder)
-    connections = ConnectionIndex(slices)
-    feed = ChangeFeed(instance.store, connections, utc_now)
+    connections, clients = ConnectionIndex(slices), ConnectedClients(utc_now)
+    messages = GatewayMessages(broker, connections, clients, utc_now)
+    feed = ChangeFeed(instance.store, messages, utc_now)
     store = feed.followed()
     access = _access(instance, settings, store, feed)
     keys, hooks = KeyPool(settings.key_pool), HookTable(settings.hooks)
-    environment = environment_of(instance, settings, keys, hooks)
+    environment = environment_of(instance, settings, keys, hooks, messages)
     limits = _address_limits(settings, reports.metrics)
     yandex = yandex_api(instance, access, settings, environment)
     app = front(instance, access, settings, keys, environment, YandexRest(yandex), reports.metrics, reports.requests)
@@ -235,6 +237,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         reports.connections,
         tls,
         connections,
+        clients,
         feed,
         limits["mqtt"],
     )

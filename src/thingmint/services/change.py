@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from thingmint.domain.policies import ContextValue
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
+    from thingmint.services.messages import Messages
     from thingmint.services.page_tokens import PageTokens
     from thingmint.services.quotas import Quotas
 
@@ -48,6 +49,7 @@ class Environment:
     page_tokens: PageTokens
     endpoints: Mapping[Scope, str]
     hooks: HookTable
+    messages: Messages
     quotas: Quotas
     reinstate_revoked: bool = False
     counts: Counter[str] = field(default_factory=Counter)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
 
-    from thingmint.services.messages import Messages
+    from thingmint.services.messages import OpenSessions
     from thingmint.store.engine import Body, Notice, Store, Transaction
 
 T = TypeVar("T")
@@ -40,9 +40,9 @@ _log = structlog.get_logger("thingmint.changes")
 class ChangeFeed:
     """Every part of the server writes through ``followed``, so no operation can forget to tell."""
 
-    def __init__(self, store: Store, messages: Messages, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, sessions: OpenSessions, clock: Callable[[], datetime]) -> None:
         self._store = store
-        self._messages = messages
+        self._sessions = sessions
         self._clock = clock
         self._followers: list[Callable[[Sequence[Notice]], None]] = []
         self._told: dict[str, int] = {}  # of this process, until they are found in the outbox: ids and times
@@ -83,7 +83,7 @@ class ChangeFeed:
         if new:
             for follower in self._followers:
                 follower(new)
-            self._messages.reauthorize(new)
+            self._sessions.reauthorize(new)
 
     async def run(self) -> None:
         """For ever."""
@@ -103,7 +103,7 @@ class ChangeFeed:
         self._told.update((notice.id, notice.created_at) for notice in notices)
         for follower in self._followers:
             follower(notices)
-        await self._messages.close(notices)
+        await self._sessions.close(notices)
 
 
 class _FollowedStore(StoreWrapper):

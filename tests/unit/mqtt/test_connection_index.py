@@ -25,7 +25,7 @@ class Connection:
         self.told += 1
         return None
 
-    def disconnect(self, reason: Reason, why: str) -> None:
+    def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None:
         raise AssertionError
 
     def check_deadlines(self, now: float) -> None:

@@ -22,7 +22,7 @@ class Connection:
 
     def reauthorize(self) -> None: ...
 
-    def disconnect(self, reason: Reason, why: str) -> None:
+    def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None:
         self.disconnected.append(reason)
 
     def check_deadlines(self, now: float) -> None:

@@ -18,6 +18,7 @@ from thingmint.mqtt import intake
 from thingmint.mqtt.admission import Admitted, Refused
 from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.device import DeviceConnection, Services
+from thingmint.mqtt.messages import ConnectedClients
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.connection import MAX_PACKETS
 from thingmint.mqtt.protocol.decoder import Decoder
@@ -116,6 +117,7 @@ class Setting:
         self.admission = Admission(asyncio.Event())
         self.broker = Broker()
         self.connections = ConnectionIndex()
+        self.clients = ConnectedClients(lambda: NOW)
         self.rate_limit = RateLimit(rates)
         self.feed = SimpleNamespace(stale=False)
         quiet = SimpleNamespace(
@@ -126,6 +128,7 @@ class Setting:
             "admission": self.admission,
             "broker": self.broker,
             "connections": self.connections,
+            "clients": self.clients,
             "feed": self.feed,
             "wills": wills,
             "connection_log": quiet,

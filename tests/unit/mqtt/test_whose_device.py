@@ -32,6 +32,7 @@ from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.device import DeviceConnection, Services
 from thingmint.mqtt.host_names import HostNames
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
+from thingmint.mqtt.messages import ConnectedClients
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
@@ -254,6 +255,7 @@ class Session:
             admission=accounts.admission(default),
             broker=cast("Any", SimpleNamespace(open=_opened)),
             connections=connections,
+            clients=ConnectedClients(accounts.world.clock),
             feed=cast("Any", SimpleNamespace(stale=False)),
             wills=cast("Any", wills),
             connection_log=cast("Any", quiet),

@@ -1,0 +1,214 @@
+"""What the APIs may do with messages and connections, done with a broker and this process's connections."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from itertools import dropwhile, islice
+from typing import TYPE_CHECKING, Protocol
+
+from thingmint.domain.errors import Invalid, NotFound, Throttled, Unavailable
+from thingmint.mqtt.protocol.decoder import Decoder
+from thingmint.mqtt.protocol.encoder import encode
+from thingmint.mqtt.protocol.errors import ProtocolError
+from thingmint.mqtt.protocol.limits import AWS_LIMITS
+from thingmint.mqtt.protocol.packets import Publish
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.protocol.rules import check_publish
+from thingmint.services.messages import Connection, RetainedMessage
+from thingmint.store.times import from_micros, to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    from thingmint.domain.arns import Scope
+    from thingmint.domain.errors import DomainError
+    from thingmint.domain.messages import Message
+    from thingmint.mqtt.broker.interface import Aged, Broker
+    from thingmint.mqtt.connection_index import ConnectionIndex, Member
+    from thingmint.mqtt.peer import Peer
+    from thingmint.mqtt.protocol.packets import Version
+    from thingmint.services.page_tokens import Position
+    from thingmint.store.engine import Notice
+
+
+_ANSWER_TIMEOUT = 10.0  # seconds for the broker to take a message
+_RESERVED = "$"
+_WHY = "an administrator closed the connection"
+
+
+class Connected(Protocol):
+    """The connection of a device that was let in."""
+
+    @property
+    def peer(self) -> Peer: ...
+
+    @property
+    def certificate_id(self) -> str: ...
+
+    @property
+    def version(self) -> Version: ...
+
+    def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None: ...
+
+
+class ConnectedClients:
+    """The connections of this process by client id, the oldest first.
+
+    With several processes on one store each knows its own; what is to find all of them reads a table instead.
+    """
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._scopes: dict[Scope, dict[str, tuple[int, Connected]]] = {}
+        self._last = 0
+
+    def add(self, scope: Scope, client_id: str, connection: Connected) -> None:
+        self._last = max(to_micros(self._clock()), self._last + 1)  # no two have the same
+        clients = self._scopes.setdefault(scope, {})
+        clients.pop(client_id, None)  # it takes its place at the end
+        clients[client_id] = self._last, connection
+
+    def remove(self, scope: Scope, client_id: str, connection: Connected) -> None:
+        """Unless another connection has the client id by now."""
+        if self.get(scope, client_id) is connection:
+            del self._scopes[scope][client_id]
+            if not self._scopes[scope]:
+                del self._scopes[scope]
+
+    def get(self, scope: Scope, client_id: str) -> Connected | None:
+        _, connection = self._scopes.get(scope, {}).get(client_id, (0, None))
+        return connection
+
+    def after(self, scope: Scope, micros: int, limit: int) -> list[Connection]:
+        """A pass over the account's: 50,000 of them take a few milliseconds."""
+        beyond = dropwhile(lambda item: item[1][0] <= micros, self._scopes.get(scope, {}).items())
+        return [_described(client_id, at, connected) for client_id, (at, connected) in islice(beyond, limit)]
+
+
+class GatewayMessages:
+    """A Messages."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        connections: ConnectionIndex,
+        clients: ConnectedClients,
+        clock: Callable[[], datetime],
+        answer_timeout: float = _ANSWER_TIMEOUT,
+    ) -> None:
+        self._broker = broker
+        self._connections = connections
+        self._clients = clients
+        self._clock = clock
+        self._answer_timeout = answer_timeout
+
+    async def publish(self, scope: Scope, message: Message) -> None:
+        _check(message)
+        answered: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
+
+        def done(reason: Reason) -> None:
+            if not answered.done():  # given up
+                answered.set_result(reason)
+
+        self._broker.publish(scope, message, done)
+        try:
+            reason = await asyncio.wait_for(answered, self._answer_timeout)
+        except TimeoutError:
+            raise Unavailable("The broker did not answer in time; it may take the message later") from None
+        if reason.failed:
+            raise _refusal(reason)
+
+    async def retained_message(self, scope: Scope, topic: str) -> RetainedMessage:
+        found = self._broker.retained_message(scope, topic)
+        if found is None:
+            raise NotFound("retained message", topic)
+        return self._dated(found)
+
+    async def retained_after(self, scope: Scope, topic: str, limit: int) -> list[RetainedMessage]:
+        return [self._dated(found) for found in self._broker.retained_after(scope, topic, limit)]
+
+    async def connections_after(self, scope: Scope, position: Position | None, limit: int) -> list[Connection]:
+        return self._clients.after(scope, 0 if position is None else position[0], limit)
+
+    async def close_client(
+        self, scope: Scope, client_id: str, *, with_will: bool = True, discard: bool = False
+    ) -> bool:
+        connection = self._clients.get(scope, client_id)
+        if connection is not None:
+            connection.disconnect(Reason.ADMINISTRATIVE_ACTION, _WHY, with_will=with_will)
+        if discard:
+            self._broker.discard(scope, client_id)
+        return connection is not None
+
+    async def close_certificate(self, scope: Scope, certificate_id: str, *, with_will: bool = True) -> int:
+        members = self._connections.depending_on((*scope, "certificate", certificate_id))
+        await self._connections.slices.finish(scope.account, self, _disconnect_all(members, with_will))
+        return len(members)
+
+    async def close(self, notices: Sequence[Notice]) -> None:
+        await self._connections.close(notices)
+
+    def reauthorize(self, notices: Sequence[Notice]) -> None:
+        self._connections.reauthorize(notices)
+
+    def _dated(self, found: Aged) -> RetainedMessage:
+        message, age = found
+        return RetainedMessage(message, self._clock() - timedelta(seconds=age))
+
+
+def _check(message: Message) -> None:
+    """Raises Invalid for what a device could not publish either."""
+    if message.topic.startswith(_RESERVED):
+        raise Invalid("topic", "is reserved for the service itself")
+    packet = Publish(
+        message.topic,
+        message.payload,
+        message.qos,
+        message.retain,
+        packet_id=1 if message.qos else None,
+        properties=message.properties,
+    )
+    try:
+        for read in Decoder(AWS_LIMITS.maximum_packet_size, 5).feed(encode(packet, 5)):
+            assert isinstance(read, Publish)
+            check_publish(read, AWS_LIMITS)
+    except ProtocolError as error:
+        raise Invalid("message", f"cannot be published: {error}") from None
+    except (OverflowError, ValueError):  # a text with a null character or too long, an expiry beyond four bytes
+        raise Invalid("message", "has a text or a number that MQTT cannot carry") from None
+    if not AWS_LIMITS.takes_topic(message.topic):
+        raise Invalid("topic", "is longer, or has more levels, than one that devices may use")
+
+
+def _refusal(reason: Reason) -> DomainError:
+    """What the broker's answer means to a caller."""
+    match reason:
+        case Reason.TOPIC_NAME_INVALID:
+            return Invalid("topic", "is not one that the broker takes")
+        case Reason.IMPLEMENTATION_SPECIFIC_ERROR:
+            return Invalid("message", "is not one that the broker takes")
+        case Reason.QUOTA_EXCEEDED:
+            return Throttled("Too many messages of the account wait, or are retained")
+        case _:
+            return Unavailable(f"The broker did not take the message: {reason.name}")
+
+
+def _described(client_id: str, micros: int, connected: Connected) -> Connection:
+    peer = connected.peer
+    return Connection(
+        client_id=client_id,
+        certificate_id=connected.certificate_id,
+        connected_at=from_micros(micros),
+        address=peer.address,
+        port=peer.port,
+        protocol="MQTT 5" if connected.version == 5 else "MQTT 3.1.1",
+        position=(micros, client_id),
+    )
+
+
+def _disconnect_all(members: Sequence[Member], with_will: bool) -> Iterator[None]:
+    for member in members:
+        member.disconnect(Reason.ADMINISTRATIVE_ACTION, _WHY, with_will=with_will)
+        yield
