@@ -90,12 +90,17 @@ class RunningServer:
 
 @contextlib.contextmanager
 def running_server(
-    data_dir: Path | None = None, *, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    data_dir: Path | None = None,
+    *,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = (sys.executable, "-m", "thingmint"),
 ) -> Iterator[RunningServer]:
     """Starts `thingmint serve`, and stops it at the end if it still runs.
 
     Without ``data_dir`` a new one is made, and removed at the end. ``arguments`` are further ones of `thingmint
     serve`, ``environment`` further variables. It keeps fewer key pairs ready than usual, unless these say how many.
+    ``program`` may be that of another version.
     Raises ServerFailed.
     """
     folder = Path(tempfile.mkdtemp(prefix="thingmint-")) if data_dir is None else None
@@ -104,7 +109,7 @@ def running_server(
     output = place.with_name(f"{place.name}.log")
     listeners = place / "listeners.json"
     listeners.unlink(missing_ok=True)  # left by one that was killed
-    command = [sys.executable, "-m", "thingmint", "serve", f"--data-dir={place}"]
+    command = [*program, "serve", f"--data-dir={place}"]
     command += ["--api-port=0", "--http-port=0", "--grpc-port=0", "--mqtt-port=0"]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("THINGMINT_")}
     variables = inherited | _DEFAULTS | dict(environment or {})

@@ -1,0 +1,96 @@
+"""Stores that earlier versions made: carried over to this version, they answer as they did before."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.commands import in_process
+from tests.old_stores.asking import Asker
+from tests.old_stores.differences import DIFFERENCES, expected
+from tests.old_stores.kept import OldStore
+from tests.old_stores.stores import row_counts
+from thingmint.testing import running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+OLD = "7c4c599"
+
+
+@pytest.fixture
+def old() -> OldStore:
+    return OldStore.of(OLD)
+
+
+@pytest.fixture
+def data(old: OldStore, tmp_path: Path) -> Path:
+    """A data directory as the old version left it."""
+    old.restore(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def compare_answers(old: OldStore, data: Path, store: Mapping[str, str]) -> None:
+    found, reasons = [], set()
+    with (
+        running_server(data, arguments=["--log-format=json"], environment={**old.settings, **store}) as server,
+        contextlib.closing(Asker(server, old.material(data.with_name("material")))) as asker,
+    ):
+        for question, before in old.answers():
+            now = asker.ask(question)
+            wanted, why = expected(OLD, question, before, now)
+            reasons |= why
+            if now != wanted:
+                found.append(f"{question}\n  was {wanted}\n  is  {now}")
+        log = server.output.read_text(errors="replace")
+        assert "Traceback" not in log
+        assert '"level":"error"' not in log
+    assert not found, f"{len(found)} answers differ:\n" + "\n".join(found[:10])
+    assert reasons == {difference.why for difference in DIFFERENCES[OLD]}, "there are no others"
+
+
+def check_audit_trail(data: Path, before: list[tuple[Any, ...]], store: Mapping[str, str]) -> None:
+    """Every record is there, as it was, in the place of the chain that it had."""
+    verified = in_process("audit", "verify", "--data-dir", data, env=store)
+    assert (verified.returncode, verified.stderr) == (0, ""), verified
+    exported = in_process("audit", "export", "--data-dir", data, env=store)
+    told = {line["id"]: line for line in map(json.loads, exported.stdout.splitlines())}
+    for id, record, sequence, hash in before:
+        line = told[id]
+        assert line["record"] == json.loads(record)
+        if sequence is not None:
+            assert (line["sequence"], line["hash"]) == (sequence, hash.hex())
+
+
+def audit_rows(data: Path) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(data / "thingmint.db")) as database:
+        return database.execute("SELECT id, record, sequence, hash FROM audit_records").fetchall()
+
+
+def test_every_table_has_rows(data: Path) -> None:
+    counts = row_counts(data / "thingmint.db")
+    assert len(counts) == 39
+    assert [table for table, rows in counts.items() if not rows] == []
+
+
+def test_an_old_store_answers_as_before(old: OldStore, data: Path) -> None:
+    before = audit_rows(data)
+    assert any(sequence is None for _, _, sequence, _ in before)
+    compare_answers(old, data, {})
+    check_audit_trail(data, before, {})
+
+
+def test_an_old_store_answers_as_before_once_it_is_copied_to_postgresql(
+    old: OldStore, data: Path, postgres: str
+) -> None:
+    before, store = audit_rows(data), {"THINGMINT_STORE": postgres}
+    copied = in_process("store", "copy", "sqlite:", postgres, "--data-dir", data)
+    assert copied.returncode == 0, copied
+    (data / "thingmint.db").unlink()
+    compare_answers(old, data, store)
+    check_audit_trail(data, before, store)

@@ -1,0 +1,1 @@
+"""Stores of earlier versions, filled through those versions' own APIs, and what these answered; see README.md."""
