@@ -50,13 +50,14 @@ async def describe(tx: Transaction, query: Query, members: Members) -> Result:
     return {
         **_identified(group),
         "version": group.version,
+        # What a group has none of is left out, as AWS does: Terraform takes an empty payload for a difference.
         "thingGroupProperties": {
             "thingGroupDescription": group.description,
-            "attributePayload": {"attributes": group.attributes},
+            "attributePayload": {"attributes": group.attributes} if group.attributes else None,
         },
         "thingGroupMetadata": {
             "parentGroupName": group.parent,
-            "rootToParentThingGroups": [_named(query.scope, name) for name in group.ancestors],
+            "rootToParentThingGroups": [_named(query.scope, name) for name in group.ancestors] or None,
             "creationDate": group.created_at,
         },
     }

@@ -83,7 +83,7 @@ def _described(type: ThingType) -> Result:
     return {
         "thingTypeProperties": {
             "thingTypeDescription": type.description,
-            "searchableAttributes": list(type.searchable),
+            "searchableAttributes": list(type.searchable) or None,
         },
         "thingTypeMetadata": {
             "deprecated": type.deprecated_at is not None,
