@@ -61,7 +61,7 @@ class AuditRecords:
         """Newest first. There may be a next page after one that is not full. Raises Invalid for a foreign marker."""
         scope = Scope(account, "")
         bounds = [first_record_id(wanted.until)] if wanted.until else []
-        if marker is not None:
+        if marker:
             bounds.append(self._page_tokens.open(_LISTING, scope, marker)[1])
         since = first_record_id(wanted.since) if wanted.since else None
         look_at = _LOOK_AT if wanted.event or wanted.principal else limit

@@ -26,7 +26,10 @@ _BATCH = 100  # large rows that are read at once: no more than needed when they 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The page that a caller asks for: at most ``limit`` items, from the token in the input's ``field``."""
+    """The page that a caller asks for: at most ``limit`` items, from the token in the input's ``field``.
+
+    An empty token means the first page, as none does: callers begin their loops with one.
+    """
 
     limit: int
     token: str | None = None
@@ -53,7 +56,7 @@ async def page_of(
     large. Raises Invalid for a token of another list.
     """
     tokens, scope = query.environment.page_tokens, query.scope
-    after = None if cursor.token is None else tokens.open(listing, scope, cursor.token, cursor.field)
+    after = None if not cursor.token else tokens.open(listing, scope, cursor.token, cursor.field)
     found: list[T] = []
     while True:
         wanted = cursor.limit + 1 - len(found)

@@ -1,0 +1,55 @@
+"""An empty nextToken is the first page, in every paged operation of the model that is served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
+
+from tests.unit.aws.test_optional_members import minimal
+from tests.world import OURS
+from thingmint.aws.contract import load_contract
+from thingmint.aws.operations import OPERATIONS
+from thingmint.domain.arns import arn_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.world import World
+
+ARN = "arn:aws:iot:us-east-1:111111111111:"
+
+
+async def asked(world: World) -> Mapping[str, Mapping[str, Any]]:
+    """What each paged operation needs besides a token."""
+    principal = {"principal": arn_of(OURS, (await minimal(world))["DescribeCertificate"]["certificateId"])}
+    thing = {"thingName": "thing"}
+    return {
+        "ListPrincipalThings": principal,
+        "ListPrincipalThingsV2": principal,
+        "ListProvisioningTemplateVersions": {"templateName": "template"},
+        "ListProvisioningTemplates": {},
+        "ListTagsForResource": {"resourceArn": f"{ARN}thinggroup/group"},
+        "ListThingGroups": {},
+        "ListThingGroupsForThing": thing,
+        "ListThingPrincipals": thing,
+        "ListThingPrincipalsV2": thing,
+        "ListThingTypes": {},
+        "ListThings": {},
+        "ListThingsInThingGroup": {"thingGroupName": "group"},
+    }
+
+
+async def test_an_empty_token_is_the_first_page(world: World) -> None:
+    model = ServiceModel(Loader().load_service_model("iot", "service-2"), "iot")
+    inputs = {name: model.operation_model(name).input_shape for name in OPERATIONS}
+    calls = await asked(world)
+    assert {name for name, shape in inputs.items() if shape is not None and "nextToken" in shape.members} == set(calls)
+    for name, members in calls.items():
+        assert await world.aws(name, **members, nextToken="") == await world.aws(name, **members), name
+
+
+async def test_an_empty_token_passes_the_contract() -> None:
+    operation = load_contract().operations["ListThings"]
+    assert operation.parse((), b"nextToken=", {}, b"") == {"nextToken": ""}
