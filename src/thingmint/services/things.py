@@ -84,7 +84,7 @@ _BY_TYPE = f"{THINGS.select}WHERE account = $1 AND region = $2 AND name > $3 AND
 _FIND = (
     f"{THINGS.select}JOIN (SELECT value, thing FROM thing_attributes WHERE account = $1 AND region = $2 AND name = $3 "
     "AND (value, thing) > ($5, $6) AND value <= $7) AS a ON thing = name "
-    "WHERE account = $1 AND region = $2 AND ($8 = '' OR type = $8) ORDER BY value, thing LIMIT $4"
+    "WHERE account = $1 AND region = $2 ORDER BY value, thing LIMIT $4"
 )
 _HAS_PRINCIPALS = "SELECT 1 FROM thing_principals WHERE account = $1 AND region = $2 AND thing = $3 LIMIT 1"
 _INSERT_ATTRIBUTES = "INSERT INTO thing_attributes (account, region, thing, name, value) VALUES ($1, $2, $3, $4, $5)"
@@ -170,7 +170,7 @@ async def delete_thing(
 
 @dataclass(frozen=True, slots=True)
 class ThingFilter:
-    """``value`` is that of ``attribute``, or with ``prefix`` its beginning; an empty one is never a whole value."""
+    """By type or by attribute. ``value`` is the attribute's, or with ``prefix`` its beginning; none is empty."""
 
     type: str | None = None
     attribute: str | None = None
@@ -193,7 +193,7 @@ async def list_things(tx: Transaction, query: Query, wanted: ThingFilter, cursor
         if wanted.attribute is not None:
             value, _, name = after.rpartition(" ")
             last = wanted.value + AFTER_NAMES if wanted.prefix else wanted.value
-            bounds = (value or wanted.value, name, last, wanted.type or "")
+            bounds = (value or wanted.value, name, last)
             return THINGS.load_all(await tx.fetch_all(_FIND, *query.scope, wanted.attribute, limit, *bounds))
         if wanted.type is not None:
             return THINGS.load_all(await tx.fetch_all(_BY_TYPE, *query.scope, after, limit, wanted.type))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.aws.operations.attributes import attribute_change, new_attributes
 from thingmint.aws.operations.declaring import Members, Result, cursor, reads, writes
-from thingmint.domain.errors import Invalid, NotFound
+from thingmint.domain.errors import Disallowed, Invalid, NotFound
 from thingmint.services.things import THINGS, Thing, ThingFilter, create_thing, delete_thing, list_things, update_thing
 
 if TYPE_CHECKING:
@@ -57,8 +57,12 @@ async def list_(tx: Transaction, query: Query, members: Members) -> Result:
     attribute, value = members.get("attributeName"), members.get("attributeValue")
     if attribute is None and value is not None:
         raise Invalid("attributeName", "is required along with attributeValue")
+    type = members.get("thingTypeName")
+    if attribute is not None and type is not None:
+        reason = "Listing things by the combination of attribute and thing type is not supported"  # in AWS's words
+        raise Disallowed("thing type", type, reason)
     prefix = value is None or members.get("usePrefixAttributeValue", False)
-    wanted = ThingFilter(members.get("thingTypeName"), attribute, value or "", prefix)
+    wanted = ThingFilter(type, attribute, value or "", prefix)
     page = await list_things(tx, query, wanted, cursor(members))
     things = [{"thingName": thing.name, "thingArn": thing.arn, **_configured(thing)} for thing in page.items]
     return {"things": things, "nextToken": page.next_token}
