@@ -223,7 +223,7 @@ def test_closing_a_client(served: Served, name: str, with_will: bool) -> None:
 
 @pytest.mark.parametrize("connected", [True, False])
 def test_discarding_a_session(served: Served, name: str, connected: bool) -> None:
-    lasting = {"clean_start": False, "session_expiry": 600}
+    lasting: dict[str, Any] = {"clean_start": False, "session_expiry": 600}
     device = served.device(name, **lasting)
     device.subscribe(name)
     device.close()
