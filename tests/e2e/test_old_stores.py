@@ -20,12 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-OLD = "7c4c599"
+# What could not be brought about through the APIs: a job is done before its row can be kept.
+WITHOUT_ROWS = {"7c4c599": [], "934c105": ["ended_bindings", "jobs"]}
+
+_KEEP = {"THINGMINT_AUDIT_ACTIVITY_RETENTION": "36500d"}
+
+each_version = pytest.mark.parametrize("old", WITHOUT_ROWS, indirect=True)
 
 
 @pytest.fixture
-def old() -> OldStore:
-    return OldStore.of(OLD)
+def old(request: pytest.FixtureRequest) -> OldStore:
+    return OldStore.of(getattr(request, "param", "7c4c599"))
 
 
 @pytest.fixture
@@ -38,12 +43,12 @@ def data(old: OldStore, tmp_path: Path) -> Path:
 def compare_answers(old: OldStore, data: Path, store: Mapping[str, str]) -> None:
     found, reasons = [], set()
     with (
-        running_server(data, arguments=["--log-format=json"], environment={**old.settings, **store}) as server,
+        running_server(data, arguments=["--log-format=json"], environment={**old.settings, **store, **_KEEP}) as server,
         contextlib.closing(Asker(server, old.material(data.with_name("material")))) as asker,
     ):
         for question, before in old.answers():
             now = asker.ask(question)
-            wanted, why = expected(OLD, question, before, now)
+            wanted, why = expected(old.version, question, before, now)
             reasons |= why
             if now != wanted:
                 found.append(f"{question}\n  was {wanted}\n  is  {now}")
@@ -51,7 +56,7 @@ def compare_answers(old: OldStore, data: Path, store: Mapping[str, str]) -> None
         assert "Traceback" not in log
         assert '"level":"error"' not in log
     assert not found, f"{len(found)} answers differ:\n" + "\n".join(found[:10])
-    assert reasons == {difference.why for difference in DIFFERENCES[OLD]}, "there are no others"
+    assert reasons == {difference.why for difference in DIFFERENCES[old.version]}, "there are no others"
 
 
 def check_audit_trail(data: Path, before: list[tuple[Any, ...]], store: Mapping[str, str]) -> None:
@@ -72,12 +77,14 @@ def audit_rows(data: Path) -> list[tuple[Any, ...]]:
         return database.execute("SELECT id, record, sequence, hash FROM audit_records").fetchall()
 
 
-def test_every_table_has_rows(data: Path) -> None:
+@each_version
+def test_every_table_has_rows(old: OldStore, data: Path) -> None:
     counts = row_counts(data / "thingmint.db")
-    assert len(counts) == 39
-    assert [table for table, rows in counts.items() if not rows] == []
+    assert len(counts) >= 39
+    assert [table for table, rows in counts.items() if not rows] == WITHOUT_ROWS[old.version]
 
 
+@each_version
 def test_an_old_store_answers_as_before(old: OldStore, data: Path) -> None:
     before = audit_rows(data)
     assert any(sequence is None for _, _, sequence, _ in before)
@@ -85,11 +92,9 @@ def test_an_old_store_answers_as_before(old: OldStore, data: Path) -> None:
     check_audit_trail(data, before, {})
 
 
-def test_an_old_store_answers_as_before_once_it_is_copied_to_postgresql(
-    old: OldStore, data: Path, postgres: str
-) -> None:
-    before, store = audit_rows(data), {"THINGMINT_STORE": postgres}
-    copied = in_process("store", "copy", "sqlite:", postgres, "--data-dir", data)
+def test_an_old_store_answers_as_before_once_it_is_copied_to_postgresql(old: OldStore, data: Path, url: str) -> None:
+    before, store = audit_rows(data), {"THINGMINT_STORE": url}
+    copied = in_process("store", "copy", "sqlite:", url, "--data-dir", data)
     assert copied.returncode == 0, copied
     (data / "thingmint.db").unlink()
     compare_answers(old, data, store)

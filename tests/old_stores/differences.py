@@ -55,7 +55,7 @@ def _let_in(before: Pages, now: Pages) -> Pages:
     return now
 
 
-DIFFERENCES = {
+DIFFERENCES: dict[str, tuple[Difference, ...]] = {
     "7c4c599": (
         Difference(
             "GET /v1/certificates/{id} also tells the mode and the CA.",
@@ -87,7 +87,8 @@ DIFFERENCES = {
             ".*",
             _let_in,
         ),
-    )
+    ),
+    "934c105": (),
 }
 
 

@@ -31,6 +31,10 @@ class OldStore:
         return OldStore(Path(__file__).parent / version)
 
     @property
+    def version(self) -> str:
+        return self.folder.name
+
+    @property
     def settings(self) -> dict[str, str]:
         """The variables that its server needs."""
         found: dict[str, str] = self._files["settings"]
