@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -33,6 +33,9 @@ _CERTIFICATE = PemKind("certificate", ("CERTIFICATE",), InvalidCertificate)
 _SIGNING_REQUEST = PemKind(
     "certificate signing request", ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"), InvalidSigningRequest
 )
+
+_WEAK_RSA = 2048  # bits
+_BROKEN_RSA = 1024
 
 _FINGERPRINT = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
 
@@ -252,3 +255,18 @@ def _tlv(tag: int, content: bytes) -> bytes:
         return bytes((tag, size)) + content
     length = size.to_bytes((size.bit_length() + 7) // 8, "big")
     return bytes((tag, 0x80 | len(length))) + length + content
+
+
+def key_flaw(der: bytes, *, weak_keys: bool) -> str | None:
+    """What is wrong with a certificate's key, as a phrase that fits after "has", or None."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            key = x509.load_der_x509_certificate(der).public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+        return "a key that cannot be read"
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size >= _WEAK_RSA:
+        return None
+    if key.key_size < _BROKEN_RSA:
+        return f"an RSA key of {key.key_size} bits, which anybody can break"
+    return None if weak_keys else f"an RSA key of {key.key_size} bits; the account's setting weak_keys would let it in"

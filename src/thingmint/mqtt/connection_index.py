@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from thingmint.mqtt.protocol.reasons import Reason
+    from thingmint.services.device_facts import Dependency
     from thingmint.store.engine import Notice
 
 _WAIT_AT_MOST = 1.0  # seconds: by then the outbox has told every process
@@ -20,12 +21,9 @@ _LOOK_EVERY = 0.01  # seconds, whether those that are told a few at a time are d
 _FEW = 100  # connections that are told at once, and waited for; of more, those whose certificate changed
 _AT_ONCE = 32  # of the others, those that are authenticated again at the same time
 
-Dependency = tuple[str, str, str, str]
-"""Account, region ('' for all), kind and name, as a notice has them."""
-
 
 class Member(Protocol):
-    """A connection, from before its certificate is judged until it is closed."""
+    """A session, from before its device is authenticated until it has ended."""
 
     def reauthorize(self) -> asyncio.Future[None] | None:
         """Something that it depends on changed: read again, and go on, or close.

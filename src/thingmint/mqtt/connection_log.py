@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.access.audit import NOT_AUTHORIZED
+from thingmint.access.callers import Caller
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.refusals import RefusalLog
+from thingmint.domain.arns import arn_of
 from thingmint.domain.names import source_of
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.access.audit import AuditTrail
-    from thingmint.access.callers import Caller
+    from thingmint.domain.arns import Scope
     from thingmint.metrics import Metrics
     from thingmint.mqtt.peer import Peer
 
@@ -29,9 +31,22 @@ _STATUS = 0x87  # MQTT 5, 2.4: the reason code
 _log = structlog.get_logger("thingmint.gateway")
 
 
-def context_of(peer: Peer, caller: Caller | None, operation: str, now: datetime) -> RequestContext:
+def device_caller(scope: Scope, fingerprint: str, client_id: str) -> Caller:
+    """A device as the audit trail knows it. Its policies are not asked for the operations of an API."""
+    return Caller(
+        account=scope.account,
+        regions=(scope.region,),
+        principal=fingerprint,
+        name=client_id,
+        arn=arn_of(scope, fingerprint),
+        credential=fingerprint,
+        policies=(),
+    )
+
+
+def context_of(address: str, caller: Caller | None, operation: str, now: datetime) -> RequestContext:
     """Something that a device does, as the audit record tells of it."""
-    return RequestContext(api="mqtt", method="MQTT", operation=operation, address=peer.address, caller=caller, now=now)
+    return RequestContext(api="mqtt", method="MQTT", operation=operation, address=address, caller=caller, now=now)
 
 
 class ConnectionLog:
@@ -43,7 +58,7 @@ class ConnectionLog:
 
     def connected(self, peer: Peer, caller: Caller, client_id: str, **facts: object) -> bool:
         """Whether the connection is logged by itself, and its end is to be; else it is counted."""
-        logged = self._record(context_of(peer, caller, "Connect", self.now()), Outcome(resource=client_id))
+        logged = self._record(context_of(peer.address, caller, "Connect", self.now()), Outcome(resource=client_id))
         if logged:
             _log.info("connected", client_id=client_id, **_who(peer, caller), **facts)
         return logged
@@ -87,7 +102,7 @@ class ConnectionLog:
             details={"reason": why, **facts},
             explain=explain,
         )
-        first = self._record(context_of(peer, caller, action, self.now()), outcome)
+        first = self._record(context_of(peer.address, caller, action, self.now()), outcome)
         if caller is None and facts:
             self.refusals.note("host_name_needed", str(facts["certificate"]), why)
         elif caller is None:

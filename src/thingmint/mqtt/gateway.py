@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from thingmint.http.connection_limits import AddressLimits, Limits
-from thingmint.mqtt.admission import Admission
 from thingmint.mqtt.connection_monitor import ConnectionMonitor
 from thingmint.mqtt.contexts import Contexts, ServerIdentity, build_context
-from thingmint.mqtt.device import DeviceConnection, Services
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.proxied import ProxyListener
 from thingmint.mqtt.rates import RateLimit, Rates
+from thingmint.mqtt.sessions import Services, Session
 from thingmint.mqtt.tls import TlsListener, pinned
 from thingmint.mqtt.wills import Wills
 
@@ -25,16 +24,15 @@ if TYPE_CHECKING:
 
     from OpenSSL import SSL
 
-    from thingmint.mqtt.admission import JitRegistrar
     from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.connection import Connection
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
-    from thingmint.mqtt.host_names import HostNames
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.provisioning import ProvisioningTopics
     from thingmint.services.change_feed import ChangeFeed
-    from thingmint.services.doorkeeping import Doorkeeping
+    from thingmint.services.device_authentication import DeviceAuthenticator
 
 
 _FOLLOW_EVERY = 1.0  # seconds, for a renewed certificate
@@ -61,34 +59,31 @@ class Gateway:
 
     def __init__(
         self,
-        doorkeeping: Doorkeeping,
+        authenticator: DeviceAuthenticator,
         broker: Broker,
         connection_log: ConnectionLog,
         connections: ConnectionIndex,
         clients: ConnectedClients,
         feed: ChangeFeed,
         *,
-        host_names: HostNames,
         renewed: Callable[[], Sequence[tuple[bytes, bytes]] | None],
         limits: AddressLimits | None = None,
         rates: Rates | None = None,
         clock: Callable[[], datetime],
         provisioning: ProvisioningTopics | None = None,
-        jit_registration: JitRegistrar | None = None,
     ) -> None:
         self._renewed = renewed
         material = renewed()
         assert material is not None, "the listeners' certificate is issued first"
         self._contexts = Contexts(_context(material))
         self._address_limits = limits or AddressLimits(Limits())
-        admission = Admission(doorkeeping, host_names, clock, jit_registration)
         self._services = Services(
-            admission=admission,
+            authenticator=authenticator,
             broker=broker,
             connections=connections,
             clients=clients,
             feed=feed,
-            wills=Wills(admission, broker, connection_log),
+            wills=Wills(authenticator, broker, connection_log),
             connection_log=connection_log,
             provisioning=provisioning,
             limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
@@ -158,8 +153,8 @@ class Gateway:
             member.disconnect(Reason.SERVER_SHUTTING_DOWN, "the server stops")
             yield
 
-    def _connection(self, peer: Peer) -> DeviceConnection:
-        return DeviceConnection(self._services, peer)
+    def _connection(self, peer: Peer) -> Connection:
+        return Session(self._services, peer).connection
 
     async def _follow(self) -> None:
         while True:

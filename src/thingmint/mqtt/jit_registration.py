@@ -10,19 +10,16 @@ import orjson
 import structlog
 
 from thingmint.access.authorization import authorize_nothing
-from thingmint.access.callers import Caller
 from thingmint.access.context import Outcome
 from thingmint.access.operations import Operation, run
 from thingmint.access.throttle import Rate, Throttle
-from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import read_issued_certificate
 from thingmint.domain.errors import DomainError, InvalidCertificate, Throttled, Unavailable
 from thingmint.domain.messages import Message
 from thingmint.domain.status import Status
-from thingmint.mqtt.admission import Refused
-from thingmint.mqtt.connection_log import context_of
-from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.connection_log import context_of, device_caller
 from thingmint.services.change import Change
+from thingmint.services.device_authentication import Rejected, RejectionReason
 from thingmint.services.jit_registration import (
     EarlierRegistration,
     JitRequest,
@@ -42,11 +39,11 @@ if TYPE_CHECKING:
     from thingmint.access.throttle import LimitsProfile
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Broker
-    from thingmint.mqtt.host_names import HostNames
-    from thingmint.mqtt.peer import Peer
     from thingmint.services.certificates import Registration
     from thingmint.services.change import Environment
-    from thingmint.services.doorkeeping import NoHostName
+    from thingmint.services.device_authentication import AuthenticationRequest
+    from thingmint.services.device_facts import NoHostName
+    from thingmint.services.hostnames import HostNames
     from thingmint.services.jit_registration import JitCandidate
 
 
@@ -62,6 +59,8 @@ REGISTER_CERTIFICATE = Operation(
     apply=register_candidate,
 )
 
+_NOT_AUTHORIZED, _COME_AGAIN = RejectionReason.NOT_AUTHORIZED, RejectionReason.COME_AGAIN
+
 _log = structlog.get_logger("thingmint.gateway")
 
 
@@ -70,7 +69,8 @@ def jit_throttle(profile: LimitsProfile, clock: Callable[[], float] = time.monot
 
 
 class JitRegistration:
-    """What Admission asks about a certificate that is unknown, or that waits for activation under a CA certificate.
+    """What the DeviceAuthenticator asks about a certificate that is unknown, or that waits for activation under a CA
+    certificate.
 
     After registering the device, close without a CONNACK (as AWS does); the device reconnects.
     """
@@ -93,39 +93,38 @@ class JitRegistration:
         self._clock = clock
         self._host_names = host_names
 
-    async def __call__(self, peer: Peer, where: Scope | NoHostName) -> Refused | None:
+    async def __call__(self, request: AuthenticationRequest, where: Scope | NoHostName) -> Rejected | None:
         """None if no account has the CA certificate there. Raises Unavailable."""
-        if peer.leaf is None:  # an edge handed only the fingerprint over
+        if request.certificate is None:  # an edge handed only the fingerprint over
             return None
         try:
-            certificate = read_issued_certificate(peer.leaf)
+            certificate = read_issued_certificate(request.certificate)
         except InvalidCertificate as error:
-            return Refused(Reason.NOT_AUTHORIZED, f"{error}; nor is {peer.fingerprint} registered")
+            return Rejected(_NOT_AUTHORIZED, f"{error}; nor is {request.fingerprint} registered")
         try:
             own = self._environment.own_authorities
             candidate = await find_candidate(self._store, own, where, certificate, self._clock())
         except OnlyByHostName as error:
             why = f"it is not registered just in time: {error}: {self._host_names.advice(error.scopes)}"
-            return Refused(Reason.NOT_AUTHORIZED, why, facts={"certificate": certificate.fingerprint})
+            return Rejected(_NOT_AUTHORIZED, why, facts={"certificate": certificate.fingerprint})
         except DomainError as error:
-            return _refused(error, None)
+            return _rejected(error, None)
         if candidate is None:
             return None
-        caller = _caller(candidate.ca.scope, certificate.fingerprint)
         try:
-            return await self._take(peer, candidate, caller)
+            return await self._take(request, candidate, certificate.fingerprint)
         except DomainError as error:
-            return _refused(error, caller)
+            return _rejected(error, candidate.ca.scope)
 
-    async def _take(self, peer: Peer, candidate: JitCandidate, caller: Caller) -> Refused:
+    async def _take(self, request: AuthenticationRequest, candidate: JitCandidate, fingerprint: str) -> Rejected:
         ca = candidate.ca
-        self._throttle.take(f"{ca.scope} {caller.credential}", "certificate")
+        self._throttle.take(f"{ca.scope} {fingerprint}", "certificate")
         if candidate.registration is not None:
-            self._publish(peer, candidate.registration, is_new=False)
-            return _silently(f"it waits for activation under the CA certificate {ca.fingerprint}", caller)
+            self._publish(request, candidate.registration, is_new=False)
+            return Rejected(_COME_AGAIN, f"it waits for activation under the CA certificate {ca.fingerprint}", ca.scope)
         self._throttle.take(f"{ca.scope} {ca.fingerprint}", "authority")
         self._throttle.take(ca.scope.account, "account")
-        registration = await self._register(peer, candidate, caller)
+        registration = await self._register(request, candidate, fingerprint)
         _log.info(
             "registered just in time",
             account=ca.scope.account,
@@ -133,15 +132,19 @@ class JitRegistration:
             ca=ca.fingerprint,
             status=registration.status,
             provisioned=ca.config is not None,
-            client=peer.address,
+            client=request.address,
         )
         if registration.status is Status.PENDING_ACTIVATION:
-            self._publish(peer, registration, is_new=True)
-        return _silently(f"it was registered just in time and is {registration.status}: it has to come again", caller)
+            self._publish(request, registration, is_new=True)
+        why = f"it was registered just in time and is {registration.status}: it has to come again"
+        return Rejected(_COME_AGAIN, why, ca.scope)
 
-    async def _register(self, peer: Peer, candidate: JitCandidate, caller: Caller) -> Registration:
+    async def _register(
+        self, request: AuthenticationRequest, candidate: JitCandidate, fingerprint: str
+    ) -> Registration:
         ca = candidate.ca
-        context = context_of(peer, caller, REGISTER_CERTIFICATE.name, self._clock())
+        caller = device_caller(ca.scope, fingerprint, request.client_id or fingerprint)
+        context = context_of(request.address, caller, REGISTER_CERTIFICATE.name, self._clock())
         details = {"ca": ca.fingerprint, "provisioned": ca.config is not None}
         outcome = Outcome(resource=caller.arn, details=details)
         change = Change(ca.scope, context.now, self._environment, authorize_nothing(caller))
@@ -155,7 +158,7 @@ class JitRegistration:
         )
         return registration
 
-    def _publish(self, peer: Peer, registration: Registration, *, is_new: bool) -> None:
+    def _publish(self, request: AuthenticationRequest, registration: Registration, *, is_new: bool) -> None:
         """AWS's guide, "Just-in-time registration": the event's topic and members."""
         registered_at = None if is_new else str(_milliseconds(registration.created_at))
         event = {
@@ -165,36 +168,19 @@ class JitRegistration:
             "certificateStatus": registration.status,
             "awsAccountId": registration.scope.account,
             "certificateRegistrationTimestamp": registered_at,
-            "sourceIp": peer.address,
+            "sourceIp": request.address,
         }
         topic = f"$aws/events/certificates/registered/{registration.ca}"
         self._broker.publish(registration.scope, Message(topic, orjson.dumps(event), qos=1))
 
 
-def _refused(error: DomainError, caller: Caller | None) -> Refused:
+def _rejected(error: DomainError, scope: Scope | None) -> Rejected:
     """Raises Unavailable."""
     if isinstance(error, Unavailable):
         raise error
     if isinstance(error, Throttled):
-        return Refused(Reason.SERVER_BUSY, "too many just-in-time registrations at once", caller=caller, silent=True)
-    return Refused(Reason.NOT_AUTHORIZED, f"it is not registered just in time: {error}", caller=caller)
-
-
-def _silently(why: str, caller: Caller) -> Refused:
-    return Refused(Reason.NOT_AUTHORIZED, why, caller=caller, silent=True)
-
-
-def _caller(scope: Scope, fingerprint: str) -> Caller:
-    """The device as the audit trail knows it, though it may do nothing yet."""
-    return Caller(
-        account=scope.account,
-        regions=(scope.region,),
-        principal=fingerprint,
-        name=fingerprint,
-        arn=arn_of(scope, fingerprint),
-        credential=fingerprint,
-        policies=(),
-    )
+        return Rejected(RejectionReason.TOO_MANY, "too many just-in-time registrations at once", scope)
+    return Rejected(_NOT_AUTHORIZED, f"it is not registered just in time: {error}", scope)
 
 
 def _milliseconds(time: datetime) -> int:

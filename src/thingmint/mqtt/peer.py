@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.domain.names import plain_address
+from thingmint.services.device_authentication import AuthenticationRequest
 
 if TYPE_CHECKING:
     import asyncio
@@ -13,23 +14,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What the handshake proved: that the peer holds the key of ``leaf``. Not that anybody vouches for it, nor that it
-    may come in, nor even that the DER is one that we can read.
+    """What the handshake proved: that the peer holds the key of ``certificate``. Not that the certificate is known or
+    good, nor even that its DER can be read.
 
-    ``fingerprint`` is there without ``leaf`` when an edge handed only that over, and both are None for a peer without
-    a certificate. ``chain`` is what the peer sent after its leaf, which is unchecked. ``sni`` is in lower case and has
-    no trailing dot. ``tls_version`` is ``TLSv1.2`` or ``TLSv1.3``, or what an edge says; None if it says nothing.
+    ``fingerprint`` is there without ``certificate`` when an edge handed only that over, and both are None for a peer
+    without one. ``chain`` is what the peer sent after it, which is unchecked. ``sni`` is in lower case and has no
+    trailing dot. ``tls_version`` is ``TLSv1.2`` or ``TLSv1.3``, or what an edge says; None if it says nothing.
     ``address`` is empty, and ``port`` 0, for a peer on a Unix socket.
     """
 
     address: str
     port: int
     fingerprint: str | None = None
-    leaf: bytes | None = None
+    certificate: bytes | None = None
     chain: tuple[bytes, ...] = ()
     sni: str | None = None
     alpn: str | None = None
     tls_version: str | None = None
+
+    def request(self, client_id: str, connecting: tuple[str, ...] | None = None) -> AuthenticationRequest:
+        """For a client id of this peer, with the iot:ConnectAttributes if it asks to connect."""
+        return AuthenticationRequest(self.fingerprint, self.certificate, self.sni, self.address, client_id, connecting)
 
 
 def remote_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:

@@ -12,11 +12,11 @@ from thingmint.access.authorization import authorize_nothing
 from thingmint.access.context import Outcome
 from thingmint.access.operations import Operation, run
 from thingmint.domain.arns import arn
-from thingmint.domain.door import DoorSettings
 from thingmint.domain.errors import ProvisioningRefused, Unavailable
 from thingmint.mqtt.connection_log import context_of
 from thingmint.mqtt.payloads import Format, read_optional_text, read_payload, read_text, read_texts, write_payload
 from thingmint.mqtt.rejections import rejection_of, why
+from thingmint.services.accounts import get_settings
 from thingmint.services.certificates import NewCertificate, discard, issue_for_csr, issue_with_keys
 from thingmint.services.change import Change
 from thingmint.services.ownership_tokens import register_with_token
@@ -27,17 +27,15 @@ from thingmint.services.provisioning import (
     prepare_thing,
     register_thing,
 )
-from thingmint.store.doorkeeping import account_settings
 
 if TYPE_CHECKING:
     from thingmint.access.audit import AuditedStore
+    from thingmint.access.callers import Caller
     from thingmint.access.context import RequestContext
     from thingmint.access.roles import Roles
     from thingmint.access.throttle import Throttle
     from thingmint.domain.arns import Scope
-    from thingmint.mqtt.admission import Admitted
     from thingmint.mqtt.connection_log import ConnectionLog
-    from thingmint.mqtt.peer import Peer
     from thingmint.services.change import Environment
     from thingmint.services.provisioning import ProvisionedThing
     from thingmint.store.engine import Transaction
@@ -61,7 +59,7 @@ class NewCertificateRequest(NamedTuple):
 
 async def _check_keys_allowed(tx: Transaction, change: Change, _request: NewCertificateRequest) -> None:
     """Raises ProvisioningRefused."""
-    if not DoorSettings.of(await account_settings(tx, change.account)).keys_over_mqtt:
+    if not (await get_settings(tx, change.account)).keys_over_mqtt:
         raise ProvisioningRefused("key", "This account makes no keys over MQTT: send a certificate signing request")
 
 
@@ -166,15 +164,15 @@ class ProvisioningTopics:
         self._connection_log = connection_log
 
     async def answer(
-        self, request: ProvisioningRequest, payload: bytes, peer: Peer, client_id: str, admitted: Admitted
+        self, request: ProvisioningRequest, payload: bytes, address: str, client_id: str, scope: Scope, caller: Caller
     ) -> tuple[str, bytes]:
         """Topic and payload of the reply. Never raises but for cancellation."""
         name = request.operation.name
-        context = context_of(peer, admitted.caller, name, self._connection_log.now())
-        outcome = Outcome(resource=request.resource(admitted.scope), details={"clientId": client_id})
+        context = context_of(address, caller, name, self._connection_log.now())
+        outcome = Outcome(resource=request.resource(scope), details={"clientId": client_id})
         accepted, rejected = request.replies
         try:
-            reply = await self._serve(context, outcome, request, payload, client_id, admitted)
+            reply = await self._serve(context, outcome, request, payload, client_id, scope, caller)
             outcome.status = 200
             return accepted, write_payload(reply, request.format)
         except Exception as error:  # noqa: BLE001 - a device is told something, whatever happens
@@ -194,13 +192,14 @@ class ProvisioningTopics:
         request: ProvisioningRequest,
         payload: bytes,
         client_id: str,
-        admitted: Admitted,
+        scope: Scope,
+        caller: Caller,
     ) -> dict[str, object]:
-        scope, claim = admitted.scope, admitted.caller.credential
+        claim = caller.credential
         self._throttle.take(scope.account, f"{_TOPICS}{request.operation.name}")
         # Devices send nothing, or an empty map, where there is nothing to say.
         document = {} if not payload and request.bare else read_payload(payload, request.format)
-        change = Change(scope, context.now, self._environment, authorize_nothing(admitted.caller))
+        change = Change(scope, context.now, self._environment, authorize_nothing(caller))
         store = self._store.of(context, outcome)
         if request.template is None:
             csr = "" if request.bare else read_text(document, "certificateSigningRequest")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-MAX_HEADER_BYTES = 16 * 1024  # HAProxy's own buffer; a leaf's DER is 0.5 to 4 KiB
+MAX_HEADER_BYTES = 16 * 1024  # HAProxy's own buffer; a certificate's DER is 0.5 to 4 KiB
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _PREFIX = struct.Struct("!12sBBH")
@@ -81,7 +81,7 @@ class ProxyHeader:
             address=address,
             port=port,
             fingerprint=self.fingerprint,
-            leaf=self.certificate,
+            certificate=self.certificate,
             sni=self.sni,
             alpn=self.alpn,
             tls_version=self.tls_version,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds
 _MAX_HANDSHAKE_BYTES = 64 * 1024  # from the peer; a usual one sends 2 to 4 KiB
-_MAX_CHAIN = 8  # certificates after the leaf
+_MAX_CHAIN = 8  # certificates after the peer's own
 _MAX_CHAIN_BYTES = 32 * 1024
 _READ_BUFFER_BYTES = 64 * 1024
 
@@ -204,22 +204,22 @@ class TlsProtocol(asyncio.BufferedProtocol):
     def _peer(self, connection: SSL.Connection) -> Peer | None:
         """None for one whose chain is absurd."""
         certificate = connection.get_peer_certificate()
-        leaf = None
+        der = None
         chain: tuple[bytes, ...] = ()
         if certificate is not None:
-            leaf = dump_certificate(FILETYPE_ASN1, certificate)
-            others = connection.get_peer_cert_chain() or []  # on a server's side without the leaf
+            der = dump_certificate(FILETYPE_ASN1, certificate)
+            others = connection.get_peer_cert_chain() or []  # on a server's side without its own
             if len(others) > _MAX_CHAIN:
                 return None
             chain = tuple(dump_certificate(FILETYPE_ASN1, other) for other in others)
-            if sum(map(len, chain), len(leaf)) > _MAX_CHAIN_BYTES:
+            if sum(map(len, chain), len(der)) > _MAX_CHAIN_BYTES:
                 return None
         address, port = self._address
         return Peer(
             address=address,
             port=port,
-            fingerprint=None if leaf is None else fingerprint_of(leaf),
-            leaf=leaf,
+            fingerprint=None if der is None else fingerprint_of(der),
+            certificate=der,
             chain=chain,
             sni=server_name(connection.get_servername()),
             alpn=connection.get_alpn_proto_negotiated().decode("ascii") or None,

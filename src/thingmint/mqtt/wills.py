@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.domain.errors import Unavailable
-from thingmint.mqtt.admission import Admitted
 from thingmint.mqtt.broker.limits import Bound, Budget, WillLimits
 from thingmint.mqtt.broker.messages import size_of
+from thingmint.mqtt.connection_log import device_caller
+from thingmint.services.device_authentication import Rejected
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.domain.messages import Message
-    from thingmint.mqtt.admission import Admission
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.reasons import Reason
+    from thingmint.services.device_authentication import DeviceAuthenticator
 
 
 _log = structlog.get_logger("thingmint.gateway")
@@ -77,10 +78,14 @@ class Wills:
     """They are published a few at a time, and the accounts take turns, however many connections end at once."""
 
     def __init__(
-        self, admission: Admission, broker: Broker, connection_log: ConnectionLog, limits: WillLimits | None = None
+        self,
+        authenticator: DeviceAuthenticator,
+        broker: Broker,
+        connection_log: ConnectionLog,
+        limits: WillLimits | None = None,
     ) -> None:
         limits = limits or WillLimits()
-        self._admission = admission
+        self._authenticator = authenticator
         self._broker = broker
         self._connection_log = connection_log
         self._open = _Budgets(limits.open, limits.open_per_account)
@@ -177,22 +182,22 @@ class Wills:
         left.budgets.give_back(left.scope.account, left.message)
 
     async def _publish(self, left: _Left) -> None:
-        # Judged now and not when the device connected: whoever was deactivated meanwhile has no last word.
+        # Authenticated now and not when the device connected: one that was deactivated meanwhile has no last word.
         scope, message, peer = left.scope, left.message, left.peer
-        judged = await self._admission.judge(peer, left.client_id, scope)
-        if not isinstance(judged, Admitted):
+        accepted = await self._authenticator.reauthenticate(peer.request(left.client_id), scope)
+        if isinstance(accepted, Rejected):
             return
+        permissions, caller = accepted.permissions, device_caller(scope, accepted.fingerprint, left.client_id)
         if message.topic.startswith(_RESERVED):
-            resource = judged.permissions.resource("Publish", message.topic)
+            resource = permissions.resource("Publish", message.topic)
             why = "the topic is reserved for the service itself"
-            self._connection_log.refused(peer, judged.caller, "Publish", resource, why)
+            self._connection_log.refused(peer, caller, "Publish", resource, why)
             return
         for action in ("Publish", "RetainPublish") if message.retain else ("Publish",):
-            if not judged.permissions.allows(action, message.topic):
-                permissions = judged.permissions
+            if not permissions.allows(action, message.topic):
                 self._connection_log.refused(
                     peer,
-                    judged.caller,
+                    caller,
                     action,
                     permissions.resource(action, message.topic),
                     permissions.why(action, message.topic),

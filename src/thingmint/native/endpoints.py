@@ -11,10 +11,10 @@ from thingmint.access.audit_records import AuditFilter
 from thingmint.access.operations import Operation, run
 from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import parse_fingerprint
-from thingmint.domain.door import DoorSettings
 from thingmint.domain.errors import NotFound
 from thingmint.domain.status import Status
 from thingmint.native import schemas
+from thingmint.services.accounts import get_settings
 from thingmint.services.ca_certificates import find_ca_state
 from thingmint.services.certificates import (
     NewCertificate,
@@ -29,7 +29,6 @@ from thingmint.services.certificates import (
     update_status,
 )
 from thingmint.services.pages import Cursor
-from thingmint.store.doorkeeping import account_settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -191,7 +190,7 @@ async def _describe_certificate(tx: Transaction, query: Query, call: Call) -> sc
 async def _ca_of(tx: Transaction, query: Query, ca: str | None) -> schemas.CaOfCertificate | None:
     if ca is None:
         return None
-    settings = DoorSettings.of(await account_settings(tx, query.account))
+    settings = await get_settings(tx, query.account)
     return schemas.CaOfCertificate.of(ca, await find_ca_state(tx, query.scope, ca), settings)
 
 

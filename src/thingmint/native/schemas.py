@@ -14,8 +14,8 @@ from thingmint.domain.errors import Invalid
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.domain.door import DoorSettings
     from thingmint.domain.keys import KeyPair
+    from thingmint.services.accounts import AccountSettings
     from thingmint.services.ca_certificates import CaState
     from thingmint.services.certificates import RegisteredCertificate, Registration
     from thingmint.services.pages import Page
@@ -110,7 +110,7 @@ class CaOfCertificate(BaseModel):
     gates_devices: bool = Field(description="The account's switch `ca_status_gates_devices`.")
 
     @classmethod
-    def of(cls, id: str, state: CaState | None, settings: DoorSettings) -> CaOfCertificate:
+    def of(cls, id: str, state: CaState | None, settings: AccountSettings) -> CaOfCertificate:
         gates = settings.ca_status_gates_devices
         if state is None:
             return cls(id=id, status="DELETED", not_before=None, not_after=None, gates_devices=gates)

@@ -17,15 +17,14 @@ from thingmint.domain.certificate_profiles import CLAIM, DEVICE
 from thingmint.http.front import Front
 from thingmint.http.probes import probes
 from thingmint.mqtt.gateway import Gateway
-from thingmint.mqtt.host_names import HostNames
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
 from thingmint.mqtt.provisioning import ProvisioningTopics
 from thingmint.native.app import NativeApi
 from thingmint.native.auth import NativeAuth
 from thingmint.services.certificates import utc_now
 from thingmint.services.change import Environment
-from thingmint.services.doorkeeping import Doorkeeping
-from thingmint.services.hostnames import list_hostnames
+from thingmint.services.device_authentication import DeviceAuthenticator
+from thingmint.services.hostnames import HostNames, list_hostnames
 from thingmint.services.page_tokens import PageTokens
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
@@ -151,22 +150,21 @@ def gateway_of(
 ) -> Gateway:
     roles = Roles(access.directory)
     host_names = HostNames({name: Scope(e.account, e.region) for name, e in settings.endpoints.items()})
+    jit_registration = JitRegistration(
+        access.store, environment, broker, roles, jit_throttle(settings.limits), utc_now, host_names
+    )
     return Gateway(
-        Doorkeeping(instance.store, default_account),
+        DeviceAuthenticator(instance.store, host_names, utc_now, default_account, jit_registration),
         broker,
         connection_log,
         connections,
         clients,
         feed,
-        host_names=host_names,
         renewed=tls.follow(),
         limits=limits,
         rates=settings.rates_in_force(),
         clock=utc_now,
         provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),
-        jit_registration=JitRegistration(
-            access.store, environment, broker, roles, jit_throttle(settings.limits), utc_now, host_names
-        ),
     )
 
 

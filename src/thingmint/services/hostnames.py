@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from thingmint.domain.arns import Scope
     from thingmint.services.change import Query
     from thingmint.store.engine import Transaction
 
@@ -33,3 +34,24 @@ async def add_hostnames(tx: Transaction, names: Sequence[str]) -> list[str]:
 async def endpoint_of(tx: Transaction, query: Query) -> str:
     """The name that the devices of the account and region connect to: one of its own, else the instance's first."""
     return query.environment.endpoints.get(query.scope) or (await list_hostnames(tx))[0]
+
+
+class HostNames:
+    """Those by which devices choose an account and region.
+
+    ``endpoints`` are those that were given to an account and region; all others stand for none."""
+
+    def __init__(self, endpoints: Mapping[str, Scope]) -> None:
+        self._endpoints = endpoints
+
+    def scope_of(self, host_name: str | None) -> Scope | None:
+        return self._endpoints.get(host_name or "")
+
+    def advice(self, scopes: Sequence[Scope]) -> str:
+        """What the device has to do, for the operator's eyes: it tells of accounts."""
+        return f"the device has to name a host (SNI): {'; '.join(self._told(scope) for scope in scopes)}"
+
+    def _told(self, scope: Scope) -> str:
+        names = [name for name, of in self._endpoints.items() if of == scope]
+        told = " or ".join(names) if names else "one that the setting endpoints has yet to give to"
+        return f"{told} (account {scope.account}, {scope.region})"

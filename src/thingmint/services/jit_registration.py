@@ -10,6 +10,7 @@ from thingmint.domain.certificates import is_signed_by, re_signed_fingerprint
 from thingmint.domain.errors import Disallowed
 from thingmint.domain.status import Status
 from thingmint.domain.templates import Kind, subject_parameters
+from thingmint.services.accounts import regions_of
 from thingmint.services.ca_certificates import (
     MAX_SAME_SUBJECT,
     CaStatus,
@@ -20,10 +21,9 @@ from thingmint.services.ca_certificates import (
 )
 from thingmint.services.certificates import REGISTRATIONS, find_by_serial, register, was_revoked
 from thingmint.services.certificates_under_ca import registration_under
-from thingmint.services.doorkeeping import NoHostName
+from thingmint.services.device_facts import NoHostName
 from thingmint.services.template_execution import execute_plan, prepare_plan
 from thingmint.services.templates import compile_template, get_template
-from thingmint.store.doorkeeping import regions_of
 from thingmint.store.outbox import announce
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ from thingmint.services.certificates import (
 from thingmint.services.claims import delete_expired_claims
 from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.thing_principals import is_attached
-from thingmint.store.doorkeeping import is_good
 from thingmint.store.outbox import announce
 from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
@@ -65,6 +64,13 @@ TOKENS = Table(
 
 _EXPIRED = f"{TOKENS.select}WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2"
 _BOUND = "SELECT 1 FROM bindings WHERE account = $1 AND region = $2 AND fingerprint = $3"
+# A claim is good as long as its template is there, and is of no later one of its name.
+_MAY_CONNECT = (
+    "SELECT 1 FROM registrations WHERE account = $1 AND region = $2 AND fingerprint = $3 AND status = 'ACTIVE' "
+    "UNION ALL SELECT 1 FROM provisioning_claims AS c JOIN provisioning_templates AS t ON t.account = c.account "
+    "AND t.region = c.region AND t.name = c.template AND t.generation = c.template_generation "
+    "WHERE c.account = $1 AND c.region = $2 AND c.fingerprint = $3 AND c.expires_at > $4 LIMIT 1"
+)
 
 
 async def register_with_token(tx: Transaction, change: Change, claim: str, new: NewCertificate) -> str:
@@ -87,7 +93,7 @@ async def find_current_token(
     found = await TOKENS.find(tx, _hash(token))
     if found is None or (found.scope, found.claim) != (query.scope, claim) or found.expires_at <= query.now:
         return None
-    if not await is_good(tx, query.scope, claim, query.now):
+    if not await _may_connect(tx, query, claim):
         return None
     registered = await find_registered(tx, query.scope, found.fingerprint)
     if registered is None or registered.registration.status in (Status.REVOKED, Status.PENDING_TRANSFER):
@@ -120,6 +126,11 @@ async def delete_unclaimed(store: Store, now: datetime) -> int:
             who = {"account": token.scope.account, "region": token.scope.region, "certificate": token.fingerprint}
             _log.info("unclaimed_certificate_deleted", **who)
     return count
+
+
+async def _may_connect(tx: Transaction, query: Query, fingerprint: str) -> bool:
+    """Whether the certificate is ACTIVE, or a claim that lasts."""
+    return await tx.fetch_one(_MAY_CONNECT, *query.scope, fingerprint, to_micros(query.now)) is not None
 
 
 def _hash(token: str) -> bytes:

@@ -89,7 +89,7 @@ def test_certificates_of_any_issuer_and_age_pass_tls(server: Served, version: st
     context.set_min_proto_version(VERSIONS[version])
     context.set_max_proto_version(VERSIONS[version])
     peer = peer_of(server, context)
-    assert peer.leaf == der(certificate)
+    assert peer.certificate == der(certificate)
     assert peer.fingerprint == fingerprint_of(der(certificate))
     assert peer.chain == ()
     assert peer.address == "127.0.0.1"
@@ -102,7 +102,7 @@ def test_a_client_without_a_certificate_passes_tls(server: Served, version: str)
     context = client_context()
     context.set_max_proto_version(VERSIONS[version])
     peer = peer_of(server, context)
-    assert (peer.leaf, peer.fingerprint, peer.chain) == (None, None, ())
+    assert (peer.certificate, peer.fingerprint, peer.chain) == (None, None, ())
 
 
 def test_the_clients_chain_reaches_the_inner_protocol(server: Served) -> None:
@@ -113,7 +113,7 @@ def test_the_clients_chain_reaches_the_inner_protocol(server: Served) -> None:
     context.add_extra_chain_cert(authority)
     context.add_extra_chain_cert(unrelated)
     peer = peer_of(server, context)
-    assert peer.leaf == der(leaf)
+    assert peer.certificate == der(leaf)
     assert peer.chain == (der(authority), der(unrelated))
 
 

@@ -13,8 +13,8 @@ from tests.world import OURS, THEIRS
 from thingmint.access.administration import COMMANDS
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.local_admin import Administration, as_local_admin
-from thingmint.domain.door import SETTINGS
 from thingmint.domain.errors import Invalid, NotFound
+from thingmint.services.accounts import SETTINGS
 from thingmint.store import audit as audit_sql
 
 if TYPE_CHECKING:

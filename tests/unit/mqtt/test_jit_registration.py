@@ -16,15 +16,14 @@ from thingmint.access.audit import AuditedStore
 from thingmint.access.roles import Roles
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.domain.errors import Denied, Unavailable
-from thingmint.mqtt.admission import Refused
-from thingmint.mqtt.device import DeviceConnection
-from thingmint.mqtt.host_names import HostNames
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
-from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rates import NO_RATES, RateLimit
-from thingmint.services.doorkeeping import NoHostName
+from thingmint.mqtt.sessions import Session
+from thingmint.services.device_authentication import Rejected, RejectionReason
+from thingmint.services.device_facts import NoHostName
+from thingmint.services.hostnames import HostNames
 
 if TYPE_CHECKING:
     from tests.issuers import Issuer
@@ -66,10 +65,10 @@ class Gateway:
         """One with a certificate of its own."""
         return peer(self.root.sign().public_bytes(Encoding.DER))
 
-    async def connect(self, who: Peer, where: Scope | NoHostName = OURS) -> Refused | None:
-        return await self._register(who, where)
+    async def connect(self, who: Peer, where: Scope | NoHostName = OURS) -> Rejected | None:
+        return await self._register(who.request("c"), where)
 
-    async def refuse(self, who: Peer) -> Refused:
+    async def refuse(self, who: Peer) -> Rejected:
         refused = await self.connect(who)
         assert refused is not None
         return refused
@@ -101,7 +100,7 @@ async def test_without_the_certificate_nothing_is_registered(gateway: Gateway) -
 async def test_a_certificate_that_cannot_be_read_is_refused(gateway: Gateway, cut: int | None) -> None:
     der = b"garbage" if cut is None else gateway.root.sign().public_bytes(Encoding.DER)[:cut]
     refused = await gateway.refuse(peer(der))
-    assert (refused.reason, refused.silent) == (Reason.NOT_AUTHORIZED, False)
+    assert refused.reason is RejectionReason.NOT_AUTHORIZED
     assert await gateway.world.count("registrations") == 0
 
 
@@ -113,9 +112,7 @@ async def test_a_certificate_of_an_unknown_ca_is_not_for_it(gateway: Gateway) ->
 async def test_a_device_that_was_registered_is_closed_without_an_answer(gateway: Gateway) -> None:
     device = gateway.device()
     refused = await gateway.refuse(device)
-    assert refused.silent
-    assert refused.caller is not None
-    assert (refused.caller.account, refused.caller.credential) == (OURS.account, device.fingerprint)
+    assert (refused.reason, refused.scope) == (RejectionReason.COME_AGAIN, OURS)
     assert await gateway.world.rows("SELECT fingerprint FROM registrations") == [(device.fingerprint,)]
 
 
@@ -139,7 +136,7 @@ async def test_the_account_is_told_again_of_a_certificate_that_waits(gateway: Ga
     registered_at = gateway.world.clock.now
     gateway.events.clear()
     gateway.world.clock.advance(seconds=2)
-    assert (await gateway.refuse(device)).silent
+    assert (await gateway.refuse(device)).reason is RejectionReason.COME_AGAIN
     event = gateway.event()
     assert event["certificateRegistrationTimestamp"] == str(int(registered_at.timestamp() * 1000))
     assert event["timestamp"] == int(gateway.world.clock.now.timestamp() * 1000)
@@ -165,17 +162,15 @@ async def test_a_certificate_that_is_refused_is_told_to_its_account(gateway: Gat
     await gateway.world.aws("DeleteCertificate", certificateId=device.fingerprint)
     gateway.events.clear()
     refused = await gateway.refuse(device)
-    assert (refused.silent, refused.reason) == (False, Reason.NOT_AUTHORIZED)
+    assert (refused.reason, refused.scope) == (RejectionReason.NOT_AUTHORIZED, OURS)
     assert refused.why == f"it is not registered just in time: certificate {device.fingerprint}: it was revoked"
-    assert refused.caller is not None
-    assert refused.caller.credential == device.fingerprint
     assert gateway.events == []
 
 
 async def test_a_ca_that_does_not_register_is_told_to_no_account(gateway: Gateway) -> None:
     await update(gateway.world, gateway.ca, newStatus="INACTIVE")
     refused = await gateway.refuse(gateway.device())
-    assert (refused.silent, refused.reason, refused.caller) == (False, Reason.NOT_AUTHORIZED, None)
+    assert (refused.reason, refused.scope) == (RejectionReason.NOT_AUTHORIZED, None)
 
 
 async def test_the_operator_is_told_which_host_the_device_has_to_name(gateway: Gateway) -> None:
@@ -183,7 +178,7 @@ async def test_the_operator_is_told_which_host_the_device_has_to_name(gateway: G
     device = gateway.device()
     refused = await gateway.connect(device, NoHostName(None))
     assert refused is not None
-    assert (refused.silent, refused.reason, refused.caller) == (False, Reason.NOT_AUTHORIZED, None)
+    assert (refused.reason, refused.scope) == (RejectionReason.NOT_AUTHORIZED, None)
     assert "the device has to name a host (SNI): iot.example (account 111111111111, us-east-1)" in refused.why
     assert refused.facts == {"certificate": device.fingerprint}
     assert await gateway.world.count("registrations") == 0
@@ -204,7 +199,7 @@ async def test_a_provisioned_device_needs_no_event(gateway: Gateway, monkeypatch
         return lambda *_: None
 
     monkeypatch.setattr(Roles, "effects", effects)
-    assert (await gateway.refuse(gateway.device())).silent
+    assert (await gateway.refuse(gateway.device())).reason is RejectionReason.COME_AGAIN
     assert await gateway.world.rows("SELECT status FROM registrations") == [("ACTIVE",)]
     assert gateway.events == []
     assert (await gateway.records())[-1]["provisioned"]
@@ -228,8 +223,8 @@ async def test_devices_cas_and_accounts_are_throttled(gateway: Gateway) -> None:
     throttled = Gateway(gateway.world, gateway.root, gateway.ca, throttle)
     device = throttled.device()
     answers = [await throttled.refuse(device) for _ in range(10)]
-    assert all(answer.silent for answer in answers)
-    assert [answer.reason for answer in answers] == [Reason.NOT_AUTHORIZED] * 3 + [Reason.SERVER_BUSY] * 7
+    told, throttled_since = [RejectionReason.COME_AGAIN] * 3, [RejectionReason.TOO_MANY] * 7
+    assert [answer.reason for answer in answers] == told + throttled_since
     assert len(throttled.events) == 3
     for _ in range(210):
         await throttled.connect(throttled.device())
@@ -237,20 +232,20 @@ async def test_devices_cas_and_accounts_are_throttled(gateway: Gateway) -> None:
 
 
 async def test_a_refusal_stands_whatever_changed_meanwhile() -> None:
-    """Else a device that was just provisioned would be let in by the very change that was published of it."""
+    """Else a device that was just provisioned would be accepted by the very change that was published of it."""
     feed, connections = SimpleNamespace(stale=False), SimpleNamespace(generation=0)
-    refusals = [Refused(Reason.NOT_AUTHORIZED, "come again", silent=True)]
+    rejections = [Rejected(RejectionReason.COME_AGAIN, "come again")]
 
-    async def judge(*_: object, **__: object) -> Refused:
+    async def authenticate(_: object) -> Rejected:
         connections.generation += 1
-        return refusals.pop()
+        return rejections.pop()
 
     services = SimpleNamespace(
         feed=feed,
         connections=connections,
-        admission=SimpleNamespace(judge=judge),
+        authenticator=SimpleNamespace(authenticate=authenticate),
         limits=AWS_LIMITS,
         rate_limit=RateLimit(NO_RATES),
     )
-    connection = DeviceConnection(cast("Any", services), FINGERPRINT_ONLY)
-    assert (await connection._judge("client", connecting=True)).why == "come again"  # type: ignore[union-attr]
+    session = Session(cast("Any", services), FINGERPRINT_ONLY)
+    assert (await session._authenticate()).why == "come again"  # type: ignore[union-attr]

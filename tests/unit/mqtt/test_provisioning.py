@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import cbor2
@@ -21,7 +20,6 @@ from thingmint.access.roles import Roles
 from thingmint.access.throttle import Rate, Throttle
 from thingmint.domain.errors import LimitExceeded, Throttled, Unavailable
 from thingmint.mqtt.payloads import write_payload
-from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.provisioning import ProvisioningTopics, provisioning_request
 
 if TYPE_CHECKING:
@@ -90,8 +88,7 @@ class Topics:
         log = cast("Any", self.log)
         topics = ProvisioningTopics(store, self.world.environment, roles, self.throttle, log)
         payload = b"" if document is None else write_payload(cast("Any", document), request.format)
-        admitted = cast("Any", SimpleNamespace(scope=OURS, caller=CALLER))
-        answered, reply = await topics.answer(request, payload, Peer("192.0.2.1", 1), "device", admitted)
+        answered, reply = await topics.answer(request, payload, "192.0.2.1", "device", OURS, CALLER)
         assert answered.startswith(request.topic)
         return answered.rpartition("/")[2], json.loads(reply) if format == "json" else cbor2.loads(reply)
 

@@ -21,16 +21,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.issuers import new_issuer, pem
 from tests.unit import vectors
-from tests.unit.mqtt.test_device import Transport
+from tests.unit.mqtt.test_sessions import Transport
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.access.audit import AuditedStore
 from thingmint.access.roles import Roles
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.domain.errors import AlreadyExists, InvalidCertificate
-from thingmint.mqtt.admission import Admission, Admitted
 from thingmint.mqtt.connection_index import ConnectionIndex
-from thingmint.mqtt.device import DeviceConnection, Services
-from thingmint.mqtt.host_names import HostNames
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
 from thingmint.mqtt.messages import ConnectedClients
 from thingmint.mqtt.peer import Peer
@@ -38,7 +35,9 @@ from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.rates import NO_RATES, RateLimit
-from thingmint.services.doorkeeping import Doorkeeping
+from thingmint.mqtt.sessions import Services, Session
+from thingmint.services.device_authentication import Accepted, DeviceAuthenticator
+from thingmint.services.hostnames import HostNames
 from thingmint.store.outbox import notices_since
 from thingmint.store.times import from_micros
 
@@ -147,19 +146,22 @@ class Accounts:
             proof = {"verificationCertificate": pem(root.sign(code)), "setAsActive": True}
             await self.world.aws("RegisterCACertificate", scope, caCertificate=root.pem, **proof, **further)
 
-    def admission(self, default: str | None, jit: JitRegistration | None = None) -> Admission:
+    def authenticator(self, default: str | None, jit: JitRegistration | None = None) -> DeviceAuthenticator:
         account = ACCOUNTS[default].account if default else None
-        return Admission(Doorkeeping(self.world.store, account), HOSTS, self.world.clock, jit)
+        return DeviceAuthenticator(self.world.store, HOSTS, self.world.clock, account, jit)
 
     async def account_of(self, der: bytes, name: str | None, default: str | None) -> str | None:
-        peer = Peer("192.0.2.7", 4711, fingerprint_of(der), der, sni=name)
-        judged = await self.admission(default).judge(peer, "c")
-        if not isinstance(judged, Admitted):
+        decision = await self.authenticator(default).authenticate(peer_of(der, name).request("c", ()))
+        if not isinstance(decision, Accepted):
             return None
-        return next(account for account, scope in ACCOUNTS.items() if scope == judged.scope)
+        return next(account for account, scope in ACCOUNTS.items() if scope == decision.scope)
 
     async def outcomes(self, der: bytes) -> dict[tuple[str | None, str | None], str | None]:
         return {each: await self.account_of(der, *each) for each in product(NAMES, DEFAULTS)}
+
+
+def peer_of(der: bytes, name: str | None = None) -> Peer:
+    return Peer("192.0.2.7", 4711, fingerprint_of(der), der, sni=name)
 
 
 @pytest.fixture
@@ -241,7 +243,7 @@ async def _prove_ours(accounts: Accounts, account: str) -> None:
     await world.aws("RegisterCACertificate", scope, **given)
 
 
-class Session:
+class Device:
     """A connection with what it needs, but for a socket and a broker."""
 
     def __init__(
@@ -252,7 +254,7 @@ class Session:
         )
         wills = SimpleNamespace(came_back=_nothing, leave=_nothing, take=_nothing, forget=_nothing)
         services: Any = Services(
-            admission=accounts.admission(default),
+            authenticator=accounts.authenticator(default),
             broker=cast("Any", SimpleNamespace(open=_opened)),
             connections=connections,
             clients=ConnectedClients(accounts.world.clock),
@@ -265,23 +267,24 @@ class Session:
             slices=connections.slices,
             clock=accounts.world.clock,
         )
-        self.device = DeviceConnection(services, Peer("192.0.2.7", 4711, fingerprint_of(der), der, sni=name))
+        self.session = Session(services, peer_of(der, name))
         self.transport = Transport()
-        self.device.connection_made(self.transport)
+        self.session.connection.connection_made(self.transport)
 
     async def connect(self) -> str | None:
         """The account that it is in."""
-        self.device.data_received(encode(Connect(5, "c"), 5))
-        if self.device._busy is not None:
-            await asyncio.wait([self.device._busy])
+        connection = self.session.connection
+        connection.data_received(encode(Connect(5, "c"), 5))
+        if connection._busy is not None:
+            await asyncio.wait([connection._busy])
         return self.account
 
     @property
     def account(self) -> str | None:
-        session = self.device._session
-        if session is None or self.transport.closed:
+        traffic = self.session._traffic
+        if traffic is None or self.transport.closed:
             return None
-        return next(account for account, scope in ACCOUNTS.items() if scope == session.admitted.scope)
+        return next(account for account, scope in ACCOUNTS.items() if scope == traffic.scope)
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -311,7 +314,7 @@ async def test_open_sessions(accounts: Accounts) -> None:
         der = await accounts.certificate(has)
         await accounts.add(first, has[first], der)
         await tell(accounts.world, connections, seen)
-        sessions = {each: Session(accounts, connections, der, *each) for each in product(NAMES, DEFAULTS)}
+        sessions = {each: Device(accounts, connections, der, *each) for each in product(NAMES, DEFAULTS)}
         before = {each: await session.connect() for each, session in sessions.items()}
         await accounts.add(second, has[second], der)
         await tell(accounts.world, connections, seen)
@@ -325,7 +328,7 @@ async def test_open_sessions(accounts: Accounts) -> None:
             await tell(accounts.world, connections, seen)
             wrong += [f"{has}, {first} first, {each}: stayed" for each, its in sessions.items() if its.account]
         for session in sessions.values():
-            session.device.connection_lost(None)
+            session.session.connection.connection_lost(None)
     assert len(connections) == 0
     assert wrong == []
 
@@ -376,9 +379,7 @@ async def test_registering_just_in_time(accounts: Accounts) -> None:
             for account, column in has.items():
                 await accounts.add(account, column, der)
             fingerprint = fingerprint_of(der)
-            await accounts.admission(default, jit).judge(
-                Peer("192.0.2.7", 4711, fingerprint, der, sni=name), "c", connecting=True
-            )
+            await accounts.authenticator(default, jit).authenticate(peer_of(der, name).request("c", ()))
             rows = await world.rows(
                 "SELECT account FROM registrations WHERE fingerprint = $1 AND status = 'PENDING_ACTIVATION'",
                 fingerprint,
@@ -409,8 +410,8 @@ async def test_a_certificate_that_we_issued_is_never_registered_just_in_time(acc
     roles, throttle = Roles(world.directory), jit_throttle("none")
     jit = JitRegistration(store, world.environment, publish, roles, throttle, world.clock, HOSTS)
     for name in NAMES:
-        peer = Peer("192.0.2.7", 4711, fingerprint_of(der), der, sni=name)
-        assert not isinstance(await accounts.admission(None, jit).judge(peer, "c", connecting=True), Admitted)
+        request = peer_of(der, name).request("c", ())
+        assert not isinstance(await accounts.authenticator(None, jit).authenticate(request), Accepted)
     assert await world.rows("SELECT 1 FROM registrations WHERE fingerprint = $1", fingerprint_of(der)) == []
 
 
@@ -418,9 +419,8 @@ async def test_a_certificate_that_we_issued_is_never_registered_just_in_time(acc
 
 
 async def scope_of(accounts: Accounts, der: bytes, default: str | None = None) -> Scope | None:
-    peer = Peer("192.0.2.7", 4711, fingerprint_of(der), der)
-    judged = await accounts.admission(default).judge(peer, "c")
-    return judged.scope if isinstance(judged, Admitted) else None
+    decision = await accounts.authenticator(default).authenticate(peer_of(der).request("c"))
+    return decision.scope if isinstance(decision, Accepted) else None
 
 
 async def test_the_home_region_comes_first(accounts: Accounts) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.unit.mqtt.test_device import PEER, SCOPE, admitted, settle
+from tests.unit.mqtt.test_sessions import PEER, SCOPE, accepted, settle
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
 from thingmint.domain.messages import Message
@@ -37,11 +37,11 @@ class Setting:
         self.published: list[str] = []
         self.error: Exception | None = None
         bounds = dict.fromkeys(WillLimits.__dataclass_fields__, PLENTY) | limits
-        admission: Any = SimpleNamespace(judge=self._judge)
+        authenticator: Any = SimpleNamespace(reauthenticate=self._reauthenticate)
         broker: Any = SimpleNamespace(publish=self._publish)
-        self.wills = Wills(admission, broker, SimpleNamespace(), WillLimits(**bounds))  # type: ignore[arg-type]
+        self.wills = Wills(authenticator, broker, SimpleNamespace(), WillLimits(**bounds))  # type: ignore[arg-type]
 
-    async def _judge(self, peer: object, client_id: str, scope: Scope) -> Any:
+    async def _reauthenticate(self, request: object, scope: Scope) -> Any:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         await self.go.wait()
@@ -49,7 +49,7 @@ class Setting:
         self.under_way -= 1
         if self.error is not None:
             raise self.error
-        return replace(admitted(), scope=scope)
+        return replace(accepted(), scope=scope)
 
     def _publish(self, scope: Scope, message: Message, done: Callable[[Reason], None]) -> None:
         self.published.append(message.topic)

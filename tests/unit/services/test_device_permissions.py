@@ -10,8 +10,8 @@ import pytest
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import MalformedPolicy
-from thingmint.mqtt.claims import claim_policy
 from thingmint.services import device_permissions as module
+from thingmint.services.claims import claim_policy
 from thingmint.services.device_permissions import DevicePermissions, mentions
 
 SCOPE = Scope("123456789012", "eu-west-1")

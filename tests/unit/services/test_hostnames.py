@@ -9,10 +9,12 @@ import pytest
 
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.domain.errors import Invalid
-from thingmint.services.hostnames import add_hostnames, list_hostnames
+from thingmint.services.hostnames import HostNames, add_hostnames, list_hostnames
 
 if TYPE_CHECKING:
     from tests.world import World
+
+NAMES = HostNames({"iot.example": OURS, "y.example": OURS, "theirs.example": THEIRS})
 
 
 async def test_added_host_names_follow_the_known_ones_in_their_order(world: World) -> None:
@@ -36,3 +38,26 @@ async def test_endpoints_are_of_the_documented_types(world: World) -> None:
         assert await world.aws("DescribeEndpoint", endpointType=type) == {"endpointAddress": "iot.example"}
     with pytest.raises(Invalid, match="endpointType must be one of iot:CredentialProvider, iot:Data, iot:Data-ATS"):
         await world.aws("DescribeEndpoint", endpointType="iot:data")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("iot.example", OURS),
+        ("y.example", OURS),
+        ("theirs.example", THEIRS),
+        ("localhost", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_name_stands_for_one_account_and_region(name: str | None, expected: object) -> None:
+    assert NAMES.scope_of(name) == expected
+
+
+def test_the_operator_is_told_the_names() -> None:
+    told = NAMES.advice([OURS, ABROAD])
+    assert told == (
+        "the device has to name a host (SNI): iot.example or y.example (account 111111111111, us-east-1); "
+        "one that the setting endpoints has yet to give to (account 111111111111, eu-central-1)"
+    )

@@ -31,7 +31,7 @@ from thingmint.domain.certificates import read_issued_certificate
 from thingmint.domain.errors import Denied, Disallowed, InvalidParameters, LimitExceeded
 from thingmint.domain.status import Status
 from thingmint.mqtt.jit_registration import REGISTER_CERTIFICATE
-from thingmint.services.doorkeeping import NoHostName
+from thingmint.services.device_facts import NoHostName
 from thingmint.services.jit_registration import EarlierRegistration, JitRequest, OnlyByHostName, find_candidate
 from thingmint.services.quotas import Quotas
 

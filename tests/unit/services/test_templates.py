@@ -10,7 +10,7 @@ import pytest
 from tests.world import ABROAD, OURS, THEIRS, pages
 from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, InvalidTemplate, LimitExceeded, NotFound
 from thingmint.domain.templates import CERTIFICATE_ID, Kind
-from thingmint.services.doorkeeping import Doorkeeping
+from thingmint.services.device_facts import look_up
 from thingmint.services.hooks import Hook
 from thingmint.services.templates import compile_template, get_template
 
@@ -317,12 +317,13 @@ async def test_a_token_is_good_for_its_own_list_only(world: World) -> None:
 
 
 async def is_claim(world: World, fingerprint: str) -> bool:
-    """Whether a device that shows it is let in for provisioning."""
-    passports = [
-        (await Doorkeeping(world.store).look_up(fingerprint, scope, thing_name="x", now=world.clock())).passport
+    """Whether a device that shows it is accepted for provisioning."""
+    now = world.clock()
+    devices = [
+        (await world.read(lambda tx, scope=scope: look_up(tx, fingerprint, scope, None, "x", now))).device  # type: ignore[misc]
         for scope in (OURS, None)  # whether or not it names the account's host
     ]
-    found = {passport is not None and passport.claim is not None for passport in passports}
+    found = {device is not None and device.claim is not None for device in devices}
     assert len(found) == 1
     return found.pop()
 

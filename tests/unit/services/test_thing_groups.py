@@ -9,7 +9,7 @@ import pytest
 
 from tests.world import ABROAD, OURS, THEIRS, pages
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, NotFound, VersionConflict
-from thingmint.services.doorkeeping import Doorkeeping
+from thingmint.services.device_facts import look_up
 from thingmint.services.jobs import JobRunner
 from thingmint.store.bounded_delete import STEP
 
@@ -260,10 +260,10 @@ async def test_a_deleted_group_of_many_members_is_gone_at_once_and_its_members_s
     await world.aws("AttachThingPrincipal", thingName=thing, principal=principal)
 
     async def policies() -> list[str]:
-        found = await Doorkeeping(world.store).look_up(fingerprint, OURS, thing_name=thing, now=world.clock())
-        passport = found.passport
-        assert passport is not None
-        return [policy.name for policy in passport.policies]
+        now = world.clock()
+        device = (await world.read(lambda tx: look_up(tx, fingerprint, OURS, None, thing, now))).device
+        assert device is not None
+        return [policy.name for policy in device.policies]
 
     assert (await policies(), await groups_of(world, thing)) == (["p"], ["g"])
     await world.aws("DeleteThingGroup", thingGroupName="g")

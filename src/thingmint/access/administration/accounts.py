@@ -17,14 +17,13 @@ from thingmint.access.administration.declaring import Json, Secrets, check_accou
 from thingmint.access.administration.policies import ATTACHMENTS, Attachment
 from thingmint.access.administration.principals import PRINCIPALS, Principal, find_first_user
 from thingmint.domain.arns import Scope
-from thingmint.domain.door import SETTINGS, DoorSettings, parse_switch
 from thingmint.domain.errors import Invalid
 from thingmint.domain.ids import FOLDER, PRINCIPAL, new_id
 from thingmint.domain.names import is_region
+from thingmint.services.accounts import SETTINGS, get_settings, keep_setting, parse_switch
 from thingmint.services.device_registry import FOLDERS, Folder, list_folders
 from thingmint.services.hostnames import add_hostnames
 from thingmint.services.quotas import check_quota
-from thingmint.store import doorkeeping as door_sql
 from thingmint.store.outbox import announce, announce_access
 from thingmint.store.table import Table, record
 
@@ -136,7 +135,7 @@ async def set_account_setting(tx: Transaction, change: AdminChange, given: input
     switch = parse_switch(given.name, given.value)
     await check_account(tx, given.account)
     kept = None if switch is SETTINGS[given.name] else given.value
-    await door_sql.keep_account_setting(tx, given.account, given.name, kept)
+    await keep_setting(tx, given.account, given.name, kept)
     await announce(tx, Scope(given.account, ""), "account", given.account, change.now)
     tx.audit_resources.append(f"arn:aws:iam::{given.account}:root")
     return {given.name: switch}
@@ -146,7 +145,7 @@ async def set_account_setting(tx: Transaction, change: AdminChange, given: input
 async def show_account_settings(tx: Transaction, _change: AdminChange, given: inputs.InAccount) -> Json:
     """All of them, in force or not told otherwise."""
     await check_account(tx, given.account)
-    settings = DoorSettings.of(await door_sql.account_settings(tx, given.account))
+    settings = await get_settings(tx, given.account)
     return {"id": given.account, **{name: getattr(settings, name) for name in SETTINGS}}
 
 

@@ -1,4 +1,4 @@
-"""The door's rules that hang on nothing but facts."""
+"""How strong a certificate's key is, and what policies may ask of a certificate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.e2e.yandex.certificates import certificate, rsa_spki
 from tests.e2e.yandex.certificates import der_of as made_der
-from thingmint.domain.door import DoorSettings, client_id_flaw, key_flaw
+from thingmint.domain.certificates import key_flaw
 from thingmint.domain.policies.certificates import certificate_context
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -52,22 +52,6 @@ def test_the_strength_of_keys(bits: int, weak_keys: bool, flaw: str | None) -> N
 def test_other_keys_and_none() -> None:
     assert key_flaw(der_of(ec.generate_private_key(ec.SECP256R1())), weak_keys=False) is None
     assert key_flaw(b"\x30\x03abc", weak_keys=True) == "a key that cannot be read"
-
-
-@pytest.mark.parametrize("client_id", ["dev-1", "00:11:22", "a/b", "ünïcode", "x" * 128])
-def test_usable_client_ids(client_id: str) -> None:
-    assert client_id_flaw(client_id) is None
-
-
-@pytest.mark.parametrize("client_id", ["$aws", "a+b", "a#", "a*", "why?", "a\nb", "a\x7f", "a\u202eb"])
-def test_unusable_client_ids(client_id: str) -> None:
-    assert client_id_flaw(client_id) is not None
-
-
-def test_settings_of_an_account_are_aws_unless_switched() -> None:
-    assert DoorSettings.of({}) == DoorSettings()
-    switched = DoorSettings.of({"weak_keys": "true", "keys_over_mqtt": "false", "unknown": "true"})
-    assert (switched.weak_keys, switched.keys_over_mqtt, switched.check_validity) == (True, False, True)
 
 
 def test_variables_of_a_certificate() -> None:

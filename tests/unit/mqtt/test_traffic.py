@@ -1,4 +1,4 @@
-"""What a session decides by itself, over a broker that takes everything."""
+"""What a device may send, over a broker that takes everything."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from tests.unit.mqtt.test_device import PEER, admitted
+from tests.unit.mqtt.test_sessions import PEER, accepted
 from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
 from thingmint.mqtt.protocol.packets import SubscriptionRequest
 from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.mqtt.session import Session
+from thingmint.mqtt.traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,12 +48,12 @@ class Mqtt:
 async def test_a_connection_has_fifty_subscriptions_whatever_the_broker_takes() -> None:
     link, mqtt = Link(), Mqtt()
     host: Any = SimpleNamespace(flush=lambda: None)
-    session = Session(host, PEER, "c", admitted(), mqtt, SimpleNamespace(), None)  # type: ignore[arg-type]
-    session.link = link  # type: ignore[assignment]
+    traffic = Traffic(host, PEER, "c", accepted(), mqtt, SimpleNamespace(), None)  # type: ignore[arg-type]
+    traffic.link = link  # type: ignore[assignment]
 
     def subscribe(*names: str) -> None:
         requests = tuple(SubscriptionRequest(name, 1) for name in names)
-        session.subscribe(SubscribeRequested(1, requests, (None,) * len(names)))
+        traffic.subscribe(SubscribeRequested(1, requests, (None,) * len(names)))
 
     for first in range(0, 56, 8):
         subscribe(*(f"t/{number}" for number in range(first, first + 8)))
@@ -61,6 +61,6 @@ async def test_a_connection_has_fifty_subscriptions_whatever_the_broker_takes() 
     assert link.taken == [f"t/{number}" for number in range(50)]
     subscribe("t/0")  # which it has
     assert mqtt.answers[-1] is Reason.GRANTED_QOS_1
-    session.unsubscribe(UnsubscribeRequested(1, ("t/0",), (None,)))
+    traffic.unsubscribe(UnsubscribeRequested(1, ("t/0",), (None,)))
     subscribe("t/50", "t/51")
     assert mqtt.answers[-2:] == [Reason.GRANTED_QOS_1, Reason.QUOTA_EXCEEDED]

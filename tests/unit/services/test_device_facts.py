@@ -1,4 +1,4 @@
-"""What the gateway learns of a certificate when its device connects, and which changes make it look again."""
+"""What is read about a device when it connects, and which changes make the gateway read again."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import pytest
 
 from tests.unit import vectors
 from tests.world import ABROAD, OURS, THEIRS
+from thingmint.services.accounts import AccountSettings
 from thingmint.services.certificates import get_registered
-from thingmint.services.doorkeeping import (
+from thingmint.services.device_facts import (
     AttachedThing,
     BoundTo,
     Claim,
-    Doorkeeping,
+    DeviceFacts,
     LookUp,
     NoHostName,
-    Passport,
     PolicyDocument,
+    look_up,
 )
 from thingmint.store.outbox import notices_since, prune_notices
 from thingmint.store.times import from_micros, to_micros
@@ -50,20 +51,17 @@ class Registry:
 
     world: World
 
-    @property
-    def doorkeeping(self) -> Doorkeeping:
-        return Doorkeeping(self.world.store, OURS.account)
-
     async def look_up(self, fingerprint: str, client_id: str = "c", scope: Scope | None = OURS) -> LookUp:
-        return await self.doorkeeping.look_up(fingerprint, scope, thing_name=client_id, now=self.world.clock())
+        now = self.world.clock()
+        return await self.world.read(lambda tx: look_up(tx, fingerprint, scope, OURS.account, client_id, now))
 
     async def notices_since(self, micros: int) -> list[Notice]:
         return await self.world.read(lambda tx: notices_since(tx, from_micros(micros)))
 
-    async def passport(self, fingerprint: str, client_id: str = "c", scope: Scope | None = OURS) -> Passport:
-        passport = (await self.look_up(fingerprint, client_id, scope)).passport
-        assert passport is not None
-        return passport
+    async def facts(self, fingerprint: str, client_id: str = "c", scope: Scope | None = OURS) -> DeviceFacts:
+        device = (await self.look_up(fingerprint, client_id, scope)).device
+        assert device is not None
+        return device
 
     async def policy(self, name: str, *targets: str, scope: Scope = OURS, text: str | None = None) -> None:
         """Attached to the targets, which are ARNs."""
@@ -118,20 +116,20 @@ def registry(world: World) -> Registry:
     return Registry(world)
 
 
-def names(passport: Passport) -> list[str]:
-    return [policy.name for policy in passport.policies]
+def names(device: DeviceFacts) -> list[str]:
+    return [policy.name for policy in device.policies]
 
 
-def depends_on(passport: Passport, kind: str) -> set[str]:
-    return {name for of, name in passport.dependencies if of == kind}
+def depends_on(device: DeviceFacts, kind: str) -> set[str]:
+    return {name for *_, of, name in device.dependencies if of == kind}
 
 
 async def test_a_certificate_alone_depends_on_itself_its_account_and_the_client_id(registry: Registry) -> None:
     pem = vectors.certificate_pem()
     fingerprint = await registry.world.certificate(pem=pem)
     registered = await registry.world.read(lambda tx: get_registered(tx, OURS, fingerprint))
-    passport = await registry.passport(fingerprint)
-    assert passport == Passport(
+    device = await registry.facts(fingerprint)
+    assert device == DeviceFacts(
         scope=OURS,
         fingerprint=fingerprint,
         registration=registered.registration,
@@ -140,12 +138,14 @@ async def test_a_certificate_alone_depends_on_itself_its_account_and_the_client_
         bound_to=None,
         thing=None,
         policies=(),
-        settings={},
-        dependencies=frozenset({("certificate", fingerprint), ("account", OURS.account), ("thing", "c")}),
+        settings=AccountSettings(),
+        dependencies=frozenset(
+            {(*OURS, "certificate", fingerprint), (OURS.account, "", "account", OURS.account), (*OURS, "thing", "c")}
+        ),
     )
-    assert passport.certificate is not None
-    assert passport.certificate.der == ssl.PEM_cert_to_DER_cert(pem)
-    assert passport.certificate.not_after == vectors.NOW.replace(microsecond=0) + timedelta(days=365)
+    assert device.certificate is not None
+    assert device.certificate.der == ssl.PEM_cert_to_DER_cert(pem)
+    assert device.certificate.not_after == vectors.NOW.replace(microsecond=0) + timedelta(days=365)
 
 
 async def test_the_default_versions_of_attached_policies_apply_by_name(registry: Registry) -> None:
@@ -155,9 +155,9 @@ async def test_the_default_versions_of_attached_policies_apply_by_name(registry:
     await registry.policy("loose")
     await registry.version("a", default=True)
     await registry.version("b", default=False)
-    passport = await registry.passport(fingerprint)
-    assert passport.policies == (PolicyDocument("a", 2, document("second")), PolicyDocument("b", 1, document("b")))
-    assert depends_on(passport, "policy") == {"a", "b"}
+    device = await registry.facts(fingerprint)
+    assert device.policies == (PolicyDocument("a", 2, document("second")), PolicyDocument("b", 1, document("b")))
+    assert depends_on(device, "policy") == {"a", "b"}
 
 
 async def test_the_default_version_of_a_groups_policy_applies(registry: Registry) -> None:
@@ -167,29 +167,29 @@ async def test_the_default_version_of_a_groups_policy_applies(registry: Registry
     await registry.attach("t", fingerprint)
     await registry.policy("p", arn("thinggroup", "g"))
     await registry.version("p", default=False)
-    assert (await registry.passport(fingerprint, "t")).policies == (PolicyDocument("p", 1, document("p")),)
-    assert (await registry.passport(fingerprint)).policies == ()
+    assert (await registry.facts(fingerprint, "t")).policies == (PolicyDocument("p", 1, document("p")),)
+    assert (await registry.facts(fingerprint)).policies == ()
 
 
 async def test_the_client_id_names_the_thing(registry: Registry) -> None:
     fingerprint = await registry.forest()
     await registry.attach("t", fingerprint)
     await registry.attach("alone", fingerprint)
-    passport = await registry.passport(fingerprint, "t")
-    assert passport.thing == AttachedThing("t", None, {"colour": "red"}, exclusive=False)
-    assert names(passport) == ["at-leaf", "at-root", "own"]
-    passport = await registry.passport(fingerprint, "alone")
-    assert passport.thing == AttachedThing("alone", None, {}, exclusive=False)
-    assert (names(passport), depends_on(passport, "thinggroup")) == (["own"], set())
+    device = await registry.facts(fingerprint, "t")
+    assert device.thing == AttachedThing("t", None, {"colour": "red"}, exclusive=False)
+    assert names(device) == ["at-leaf", "at-root", "own"]
+    device = await registry.facts(fingerprint, "alone")
+    assert device.thing == AttachedThing("alone", None, {}, exclusive=False)
+    assert (names(device), depends_on(device, "thinggroup")) == (["own"], set())
 
 
 @pytest.mark.parametrize("client_id", ["u", "T", "nothing", ""])
 async def test_a_client_id_of_a_thing_that_is_not_attached_names_none(registry: Registry, client_id: str) -> None:
     fingerprint = await registry.forest()
     await registry.attach("t", fingerprint)
-    passport = await registry.passport(fingerprint, client_id)
-    assert (passport.thing, names(passport)) == (None, ["own"])
-    assert (depends_on(passport, "thing"), depends_on(passport, "thinggroup")) == ({client_id}, set())
+    device = await registry.facts(fingerprint, client_id)
+    assert (device.thing, names(device)) == (None, ["own"])
+    assert (depends_on(device, "thing"), depends_on(device, "thinggroup")) == ({client_id}, set())
 
 
 @pytest.mark.parametrize("client_id", ["t", "u", "nothing"])
@@ -197,10 +197,10 @@ async def test_a_certificate_of_one_thing_alone_is_that_thing(registry: Registry
     fingerprint = await registry.forest()
     await registry.attach("t", fingerprint, exclusive=True)
     await registry.attach("u", await registry.world.certificate(), exclusive=True)
-    passport = await registry.passport(fingerprint, client_id)
-    assert passport.thing == AttachedThing("t", None, {"colour": "red"}, exclusive=True)
-    assert names(passport) == ["at-leaf", "at-root", "own"]
-    assert depends_on(passport, "thing") == {"t", client_id}
+    device = await registry.facts(fingerprint, client_id)
+    assert device.thing == AttachedThing("t", None, {"colour": "red"}, exclusive=True)
+    assert names(device) == ["at-leaf", "at-root", "own"]
+    assert depends_on(device, "thing") == {"t", client_id}
 
 
 async def test_a_thing_has_its_type(registry: Registry) -> None:
@@ -208,26 +208,26 @@ async def test_a_thing_has_its_type(registry: Registry) -> None:
     await registry.attach("t", fingerprint)
     await registry.world.aws("CreateThingType", thingTypeName="lamp")
     await registry.world.aws("UpdateThing", thingName="t", thingTypeName="lamp")
-    passport = await registry.passport(fingerprint, "t")
-    assert passport.thing is not None
-    assert passport.thing.type == "lamp"
+    device = await registry.facts(fingerprint, "t")
+    assert device.thing is not None
+    assert device.thing.type == "lamp"
 
 
-async def test_a_passport_depends_on_all_that_it_was_made_of(registry: Registry) -> None:
+async def test_facts_depend_on_all_that_they_were_made_of(registry: Registry) -> None:
     fingerprint = await registry.forest()
     await registry.attach("t", fingerprint)
-    passport = await registry.passport(fingerprint, "t")
-    assert passport.dependencies == {
-        ("certificate", fingerprint),
-        ("policy", "own"),
-        ("policy", "at-leaf"),
-        ("policy", "at-root"),
-        ("thing", "t"),
-        ("thinggroup", "bare"),
-        ("thinggroup", "leaf"),
-        ("thinggroup", "middle"),
-        ("thinggroup", "root"),
-        ("account", OURS.account),
+    device = await registry.facts(fingerprint, "t")
+    assert device.dependencies == {
+        (*OURS, "certificate", fingerprint),
+        (*OURS, "policy", "own"),
+        (*OURS, "policy", "at-leaf"),
+        (*OURS, "policy", "at-root"),
+        (*OURS, "thing", "t"),
+        (*OURS, "thinggroup", "bare"),
+        (*OURS, "thinggroup", "leaf"),
+        (*OURS, "thinggroup", "middle"),
+        (*OURS, "thinggroup", "root"),
+        (OURS.account, "", "account", OURS.account),
     }
 
 
@@ -241,16 +241,18 @@ async def test_each_account_and_region_has_its_own(registry: Registry) -> None:
         await registry.attach("t", fingerprint, scope=scope)
     await registry.policy("more", arn("thinggroup", "g", THEIRS), scope=THEIRS)
     for account in (OURS.account, THEIRS.account):
-        await registry.world.execute("INSERT INTO account_settings VALUES ($1, 'for', $1)", account)
+        await registry.world.execute(
+            "INSERT INTO account_settings VALUES ($1, 'weak_keys', $2)", account, str(account == OURS.account).lower()
+        )
     for scope in scopes:
-        passport = await registry.passport(fingerprint, "t", scope)
-        assert passport.registration is not None
-        assert passport.registration.scope == passport.scope == scope
-        assert names(passport) == (["more", "p"] if scope == THEIRS else ["p"])
-        assert passport.policies[-1].document == document(scope.region)
-        assert passport.thing is not None
-        assert passport.thing.attributes == {"of": scope.account}
-        assert passport.settings == {"for": scope.account}
+        device = await registry.facts(fingerprint, "t", scope)
+        assert device.registration is not None
+        assert device.registration.scope == device.scope == scope
+        assert names(device) == (["more", "p"] if scope == THEIRS else ["p"])
+        assert device.policies[-1].document == document(scope.region)
+        assert device.thing is not None
+        assert device.thing.attributes == {"of": scope.account}
+        assert device.settings.weak_keys == (scope.account == OURS.account)
 
 
 @pytest.mark.parametrize(("scope", "jit"), [(OURS, OURS), (None, NoHostName(OURS.account))])
@@ -267,26 +269,26 @@ async def test_a_host_name_decides_alone(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("scope", [OURS, None])
-async def test_a_claim_has_a_passport_without_a_registration(registry: Registry, scope: Scope | None) -> None:
+async def test_a_claim_needs_no_registration(registry: Registry, scope: Scope | None) -> None:
     made = await registry.claim()
-    passport = await registry.passport(made["certificateId"], scope=scope)
-    assert (passport.scope, passport.registration, passport.certificate) == (OURS, None, None)
-    assert passport.claim == Claim("template", made["expiration"])
-    assert ("certificate", made["certificateId"]) in passport.dependencies
+    device = await registry.facts(made["certificateId"], scope=scope)
+    assert (device.scope, device.registration, device.certificate) == (OURS, None, None)
+    assert device.claim == Claim("template", made["expiration"])
+    assert (*OURS, "certificate", made["certificateId"]) in device.dependencies
 
 
 async def test_a_claim_counts_in_its_own_account(registry: Registry) -> None:
     fingerprint = (await registry.claim())["certificateId"]
-    assert (await registry.look_up(fingerprint, scope=THEIRS)).passport is None
-    assert (await registry.passport(fingerprint, scope=None)).scope == OURS
+    assert (await registry.look_up(fingerprint, scope=THEIRS)).device is None
+    assert (await registry.facts(fingerprint, scope=None)).scope == OURS
 
 
 async def test_a_claim_can_be_registered_too(registry: Registry) -> None:
     made = await registry.claim(THEIRS)
     await registry.world.certificate(THEIRS, made["certificatePem"])
-    passport = await registry.passport(made["certificateId"], scope=None)
-    assert passport.registration is not None
-    assert passport.claim == Claim("template", made["expiration"])
+    device = await registry.facts(made["certificateId"], scope=None)
+    assert device.registration is not None
+    assert device.claim == Claim("template", made["expiration"])
 
 
 async def test_a_certificate_is_bound_in_one_region(registry: Registry) -> None:
@@ -296,8 +298,8 @@ async def test_a_certificate_is_bound_in_one_region(registry: Registry) -> None:
     await registry.world.execute(
         "INSERT INTO bindings VALUES ($1, $2, $3, 'device', 'are1', NULL, 0)", *OURS, fingerprint
     )
-    assert (await registry.passport(fingerprint)).bound_to == BoundTo("device", "are1")
-    assert (await registry.passport(fingerprint, scope=ABROAD)).bound_to is None
+    assert (await registry.facts(fingerprint)).bound_to == BoundTo("device", "are1")
+    assert (await registry.facts(fingerprint, scope=ABROAD)).bound_to is None
 
 
 async def test_changes_are_told_from_a_time_on(registry: Registry) -> None:
@@ -331,7 +333,7 @@ async def test_everything_is_found_along_an_index(registry: Registry) -> None:
     await registry.attach("t", fingerprint)
     registry.world.store.statements.clear()
     for client_id in ("t", "u"):
-        await registry.passport(fingerprint, client_id, None)
+        await registry.facts(fingerprint, client_id, None)
     plans = await registry.world.query_plans()
     assert len(plans) >= 6
     for sql, plan in plans.items():

@@ -1,4 +1,4 @@
-"""What a device does once it was let in: every message and subscription is put to its policies first."""
+"""What a device sends and gets once it was accepted: each message and subscription is put to its policies first."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from thingmint.domain.messages import Message
 from thingmint.mqtt.broker.interface import Subscription
 from thingmint.mqtt.broker.topics import is_wildcard
+from thingmint.mqtt.connection_log import device_caller
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.provisioning import provisioning_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
-    from thingmint.mqtt.admission import Admitted
+    from thingmint.access.callers import Caller
     from thingmint.mqtt.broker.interface import Link
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import Publish, SubscriptionRequest
     from thingmint.mqtt.provisioning import ProvisioningRequest, ProvisioningTopics
     from thingmint.mqtt.slices import Slices
+    from thingmint.services.device_authentication import Accepted
     from thingmint.services.device_permissions import Action
 
 
@@ -40,7 +42,7 @@ _NONE: frozenset[Any] = frozenset()  # which an idle device needs no sets of its
 
 
 class Host(Protocol):
-    """The connection that a session lives on."""
+    """The session that the traffic is of."""
 
     def flush(self) -> None:
         """Sends what the MQTT connection has to say, soon."""
@@ -51,22 +53,42 @@ class Host(Protocol):
         ...
 
 
-class Session:
+class Traffic:
     """A Subscriber of the broker on one side, and the handler of a device's packets on the other."""
+
+    __slots__ = (
+        "_client_id",
+        "_connection_log",
+        "_filters",
+        "_fingerprint",
+        "_host",
+        "_loop",
+        "_mqtt",
+        "_noted",
+        "_peer",
+        "_provisioning",
+        "_refusals",
+        "_settings",
+        "link",
+        "permissions",
+        "scope",
+    )
+
+    link: Link
+    """Set once the broker has opened it."""
 
     def __init__(
         self,
         host: Host,
         peer: Peer,
         client_id: str,
-        admitted: Admitted,
+        accepted: Accepted,
         mqtt: ServerConnection,
         connection_log: ConnectionLog,
         provisioning: ProvisioningTopics | None,
     ) -> None:
-        self.admitted = admitted
-        self.client_id = client_id
-        self.link: Link | None = None  # set once the broker has opened it
+        self.take(accepted)
+        self._client_id = client_id
         self._host = host
         self._peer = peer
         self._mqtt = mqtt
@@ -81,7 +103,6 @@ class Session:
 
     def publish(self, packet: Publish) -> Coroutine[Any, Any, None] | None:
         """What is left to be waited for before the next packet, if anything is."""
-        assert self.link is not None
         topic = packet.topic
         if not self._may_publish(topic, retain=packet.retain):
             self._refuse_publish(packet, Reason.NOT_AUTHORIZED)
@@ -99,17 +120,15 @@ class Session:
         return None
 
     def acknowledged(self, packet_id: int) -> None:
-        assert self.link is not None
         self.link.acknowledge(packet_id)
 
     def subscribe(self, event: SubscribeRequested) -> Coroutine[Any, Any, None] | None:
-        assert self.link is not None
         answers = [
             self._judge_subscription(request) if refusal is None else refusal
             for request, refusal in zip(event.requests, event.refusals, strict=True)
         ]
         refused = [answer for answer in answers if answer is not None and answer.failed]
-        if refused and self._mqtt.version == 4 and not self.admitted.settings.suback_refusals:
+        if refused and self._mqtt.version == 4 and not self._settings.suback_refusals:
             # AWS closes the connection, and never answers 0x80.
             self._host.fail(refused[0], "a subscription was refused")
             return None
@@ -134,7 +153,6 @@ class Session:
         return self.link.congestion()
 
     def unsubscribe(self, event: UnsubscribeRequested) -> Coroutine[Any, Any, None] | None:
-        assert self.link is not None
         answers = [
             Reason.SUCCESS if refusal is None and filter.startswith(_OWN_TOPICS) else refusal
             for filter, refusal in zip(event.filters, event.refusals, strict=True)
@@ -156,7 +174,7 @@ class Session:
     # What the broker sends.
 
     def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
-        permissions = self.admitted.permissions
+        permissions = self.permissions
         if permissions.allows("Receive", message.topic):
             sent = self._mqtt.publish(
                 message.topic,
@@ -181,27 +199,37 @@ class Session:
 
     # What changes meanwhile.
 
-    async def readmitted(self, admitted: Admitted, slices: Slices) -> str | None:
-        """Takes new policies on; why the connection cannot go on with them, or None."""
-        self.admitted = admitted
+    def take(self, accepted: Accepted) -> None:
+        """From now on ``accepted`` says what the device may do."""
+        self.scope = accepted.scope
+        self.permissions = accepted.permissions
+        self._fingerprint = accepted.fingerprint
+        self._settings = accepted.settings
+
+    async def recheck_subscriptions(self, slices: Slices) -> str | None:
+        """Why the connection cannot go on with the policies that it has by now, or None."""
+        permissions = self.permissions
         refused: list[str] = []
 
         def judge_filters() -> Iterator[None]:
             for filter in sorted(self._filters):
-                if not admitted.permissions.allows("Subscribe", _plain(filter)):
+                if not permissions.allows("Subscribe", _plain(filter)):
                     refused.append(filter)
                     return
                 yield
 
-        await slices.finish(admitted.scope.account, self, judge_filters())
+        await slices.finish(self.scope.account, self, judge_filters())
         if not refused:
             return None
         self._tell("Subscribe", _plain(refused[0]))
         return f"the policies no longer allow to subscribe to {refused[0]}"
 
+    @property
+    def caller(self) -> Caller:
+        return device_caller(self.scope, self._fingerprint, self._client_id)
+
     def _drop(self, packet_id: int) -> None:
-        if self.link is not None:
-            self.link.acknowledge(packet_id)
+        self.link.acknowledge(packet_id)
 
     def _published(self, packet_id: int | None, reason: Reason) -> None:
         if packet_id is None:
@@ -241,7 +269,7 @@ class Session:
 
     def _subscription(self, request: SubscriptionRequest) -> Subscription:
         r = request
-        silent = is_wildcard(r.filter) and not self.admitted.settings.retained_on_wildcards
+        silent = is_wildcard(r.filter) and not self._settings.retained_on_wildcards
         handling = 2 if silent else r.retain_handling  # 2 is none at all (MQTT 5, 3.8.3.1)
         return Subscription(r.filter, 1 if r.qos else 0, r.no_local, r.retain_as_published, handling)
 
@@ -250,29 +278,30 @@ class Session:
         # Asked before anything is done: a key whose reply the device may not receive would be lost.
         if not all(self._may("Receive", topic) for topic in request.replies):
             return
-        topic, reply = await self._provisioning.answer(request, payload, self._peer, self.client_id, self.admitted)
+        topic, reply = await self._provisioning.answer(
+            request, payload, self._peer.address, self._client_id, self.scope, self.caller
+        )
         if not self._mqtt.publish(topic, reply):
             self._warn("reply_larger_than_device_takes", topic)
         self._host.flush()
 
     def _may(self, action: Action, name: str) -> bool:
-        if self.admitted.permissions.allows(action, name):
+        if self.permissions.allows(action, name):
             return True
         self._tell(action, name)
         return False
 
     def _tell(self, action: Action, name: str) -> None:
-        permissions = self.admitted.permissions
+        permissions = self.permissions
         self._refused(action, name, permissions.why(action, name), partial(permissions.explanation, action, name))
 
     def _refused(self, action: Action, name: str, why: str, explain: Callable[[], Sequence[str]]) -> None:
         self._refusals += 1
-        resource = self.admitted.permissions.resource(action, name)
-        self._connection_log.refused(self._peer, self.admitted.caller, action, resource, why, explain)
+        resource = self.permissions.resource(action, name)
+        self._connection_log.refused(self._peer, self.caller, action, resource, why, explain)
 
     def _warn(self, event: str, topic: str) -> None:
-        caller = self.admitted.caller
-        self._connection_log.warn(self._peer, caller, event, topic=topic, client_id=self.client_id)
+        self._connection_log.warn(self._peer, self.caller, event, topic=topic, client_id=self._client_id)
 
     def _note(self, kind: str, topic: str) -> bool:
         """Whether it was not told of before."""

@@ -1,10 +1,10 @@
-"""What a device sends, in order, in turns, and no faster than its rates allow."""
+"""The bytes of one device's connection: events come out in order, in turns, and no faster than its rates allow."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
 
@@ -32,17 +32,61 @@ _METERED = 1024  # bytes: a device that sends less at a time, and no messages, n
 _log = structlog.get_logger("thingmint.gateway")
 
 
-class Intake(asyncio.Protocol):
-    """The receiving half of a device's connection, for what is built on it.
+class Handler(Protocol):
+    """What the events of a connection are for."""
 
-    Packets are handled in order. While one takes time (a CONNECT that is judged, a provisioning) others wait. While
-    more waits than may, or more came than the rates allow, the device is not read; nothing is dropped.
+    @property
+    def is_accepted(self) -> bool:
+        """CONNECT was accepted."""
+        ...
+
+    def opened(self) -> None:
+        """The transport is there."""
+        ...
+
+    def handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
+        """What is left to be waited for before the next one, if anything is."""
+        ...
+
+    def writable(self, *, is_writable: bool) -> None:
+        """The device takes, or does not take, what is sent to it."""
+        ...
+
+    def failed(self, reason: Reason, why: str) -> None:
+        """The connection has to end."""
+        ...
+
+    def lost(self) -> None:
+        """The transport is gone; nothing is called any more."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """Packets are handled in order. While one takes time (a CONNECT that is authenticated, a provisioning) others wait.
+    While more waits than may, or more came than the rates allow, the device is not read; nothing is dropped.
     """
 
-    def __init__(self, mqtt: ServerConnection, rate_limit: RateLimit) -> None:
+    __slots__ = (
+        "_busy",
+        "_ended",
+        "_flushing",
+        "_handler",
+        "_is_turn_due",
+        "_loop",
+        "_meter",
+        "_rate_limit",
+        "_throttled",
+        "_transport",
+        "_unaccepted",
+        "_waiting",
+        "mqtt",
+    )
+
+    def __init__(self, mqtt: ServerConnection, rate_limit: RateLimit, handler: Handler) -> None:
+        self.mqtt = mqtt
         self._loop = asyncio.get_running_loop()
-        self._mqtt = mqtt
         self._rate_limit = rate_limit
+        self._handler = handler
         self._transport: asyncio.Transport | None = None
         self._waiting: list[Event] = []  # few; an empty deque takes 760 bytes
         self._busy: asyncio.Task[None] | None = None
@@ -53,17 +97,11 @@ class Intake(asyncio.Protocol):
         self._flushing = False
         self._ended = False
 
-    def _handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
-        """What is left to be waited for before the next one, if anything is."""
-        raise NotImplementedError
+    # What the transport calls.
 
-    def _fail(self, reason: Reason, why: str) -> None:
-        raise NotImplementedError
-
-    @property
-    def _is_connected(self) -> bool:
-        """CONNECT was accepted."""
-        raise NotImplementedError
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._handler.opened()
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
@@ -71,19 +109,33 @@ class Intake(asyncio.Protocol):
         now = self._loop.time()
         if self._rate_limit.is_on and (self._meter is not None or len(data) > _METERED):
             self._throttle(self._metered().receive(len(data), now))
-        if self._is_connected:
+        if self._handler.is_accepted:
             if self._is_occupied:
-                self._mqtt.hold(data)
+                self.mqtt.hold(data)
                 self._read_or_wait()
                 return
         elif not self._hold_unaccepted(len(data)):
-            self._fail(Reason.QUOTA_EXCEEDED, "connections that were not accepted hold too much memory")
+            self._handler.failed(Reason.QUOTA_EXCEEDED, "connections that were not accepted hold too much memory")
             return
         self._flushing = True  # once, at the end, also where handling an event asks for it
-        self._waiting.extend(self._mqtt.receive(data, now))
+        self._waiting.extend(self.mqtt.receive(data, now))
         self._pump()
         self._flush_now()
         self._read_or_wait()
+
+    def pause_writing(self) -> None:
+        self._handler.writable(is_writable=False)
+
+    def resume_writing(self) -> None:
+        self._handler.writable(is_writable=True)
+        self._read_or_wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._handler.lost()
+        self._transport = None
+        del self._handler  # and with it every cycle
+
+    # What the handler calls.
 
     def flush(self) -> None:
         """Sends what the MQTT connection has to say, soon."""
@@ -91,20 +143,46 @@ class Intake(asyncio.Protocol):
             self._flushing = True
             self._loop.call_soon(self._flush_now)
 
-    @property
-    def _is_listening(self) -> bool:
-        """Whether what the device says is heard, so that its silence means something."""
-        return not self._is_connected or (self._busy is None and self._throttled is None)
+    def accept(self, *, session_present: bool) -> None:
+        """Answers CONNECT. What the device sent behind it is handled before anything that came later."""
+        self._release_unaccepted()
+        self._waiting[:0] = self.mqtt.accept(self._loop.time(), session_present=session_present)
+        self._flush_now()
+
+    def is_silent(self, now: float) -> bool:
+        """Whether CONNECT did not come, or nothing was heard, in time. A device that is not read is not silent."""
+        if not self.mqtt.expired(now):
+            return False
+        if self._handler.is_accepted and (self._busy is not None or self._throttled is not None):
+            self.mqtt.heard(now)
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Nothing that came, or comes, is handled."""
+        self._ended = True
+        self._waiting.clear()
+        self._release_unaccepted()
+        if self._throttled is not None:
+            self._throttled.cancel()
+
+    def close(self) -> None:
+        """Sends what is left to be said, and closes."""
+        self._flush_now()
+        if self._transport is not None:
+            self._transport.close()
+
+    # Events, in order and in turns.
 
     @property
     def _is_occupied(self) -> bool:
         """Whether what comes now has to wait for what came before."""
-        is_waiting = bool(self._waiting) or self._mqtt.has_more
+        is_waiting = bool(self._waiting) or self.mqtt.has_more
         return is_waiting or self._busy is not None or self._throttled is not None
 
     def _go_on(self) -> None:
-        if not self._waiting and self._mqtt.has_more and self._busy is None and self._throttled is None:
-            self._waiting.extend(self._mqtt.receive(b"", self._loop.time()))
+        if not self._waiting and self.mqtt.has_more and self._busy is None and self._throttled is None:
+            self._waiting.extend(self.mqtt.receive(b"", self._loop.time()))
         self._pump()
         self._flush_now()
         self._read_or_wait()
@@ -115,7 +193,7 @@ class Intake(asyncio.Protocol):
             event = self._waiting.pop(0)
             if self._rate_limit.is_on:
                 self._measure(event)
-            work = self._handle(event)
+            work = self._handler.handle(event)
             if work is not None:
                 self._busy = self._loop.create_task(self._wait_for(work))
             if self._waiting:  # nearly always it was the only one
@@ -131,9 +209,9 @@ class Intake(asyncio.Protocol):
         if transport.get_write_buffer_size() > _MAX_UNREAD or self._throttled is not None:
             transport.pause_reading()
         elif self._busy is not None:
-            if self._mqtt.held > _MAX_HELD:
+            if self.mqtt.held > _MAX_HELD:
                 transport.pause_reading()
-        elif self._waiting or self._mqtt.has_more:
+        elif self._waiting or self.mqtt.has_more:
             transport.pause_reading()
             if not self._is_turn_due:
                 self._is_turn_due = True
@@ -151,7 +229,7 @@ class Intake(asyncio.Protocol):
             await work
         except Unavailable as error:
             # DISCONNECT has no word for it (MQTT 5, 3.14.2.1).
-            self._fail(Reason.SERVER_BUSY if self._is_connected else Reason.SERVER_UNAVAILABLE, str(error))
+            self._fail(Reason.SERVER_BUSY if self._has_accepted else Reason.SERVER_UNAVAILABLE, str(error))
         except Throttled as error:
             self._fail(Reason.SERVER_BUSY, str(error))
         except Exception:  # noqa: BLE001 - else the device would wait for an answer for ever
@@ -161,6 +239,16 @@ class Intake(asyncio.Protocol):
             self._busy = None
             if not self._ended:
                 self._go_on()
+
+    @property
+    def _has_accepted(self) -> bool:
+        return not self._ended and self._handler.is_accepted
+
+    def _fail(self, reason: Reason, why: str) -> None:
+        if not self._ended:  # else the device may have gone, and the handler with it
+            self._handler.failed(reason, why)
+
+    # Rates, and memory.
 
     def _measure(self, event: Event) -> None:
         if isinstance(event, Publish):
@@ -194,14 +282,8 @@ class Intake(asyncio.Protocol):
         self._rate_limit.unaccepted -= self._unaccepted
         self._unaccepted = 0
 
-    def _stop_intake(self) -> None:
-        self._waiting.clear()
-        self._release_unaccepted()
-        if self._throttled is not None:
-            self._throttled.cancel()
-
     def _flush_now(self) -> None:
         self._flushing = False
-        data = self._mqtt.outgoing()
+        data = self.mqtt.outgoing()
         if data and self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)

@@ -1,0 +1,386 @@
+"""A device's session on one connection, from its CONNECT to its end: who the device is, and whether it still may."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from thingmint.domain.arns import arn
+from thingmint.domain.errors import Unavailable
+from thingmint.domain.messages import Message
+from thingmint.mqtt.broker.interface import Opening
+from thingmint.mqtt.connection import Connection
+from thingmint.mqtt.connection_log import device_caller
+from thingmint.mqtt.protocol.connection import ServerConnection
+from thingmint.mqtt.protocol.events import (
+    ConnectRequested,
+    Disconnected,
+    Failed,
+    SubscribeRequested,
+    UnsubscribeRequested,
+)
+from thingmint.mqtt.protocol.packets import PubAck, Publish
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.traffic import Traffic
+from thingmint.mqtt.wills import Will
+from thingmint.services.device_authentication import Rejected, RejectionReason, first_dependencies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from datetime import datetime
+    from typing import Any
+
+    from thingmint.domain.arns import Scope
+    from thingmint.mqtt.broker.interface import Broker, Link
+    from thingmint.mqtt.connection_index import ConnectionIndex
+    from thingmint.mqtt.connection_log import ConnectionLog
+    from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.mqtt.peer import Peer
+    from thingmint.mqtt.protocol.events import Event
+    from thingmint.mqtt.protocol.limits import Limits
+    from thingmint.mqtt.protocol.packets import Connect, Version
+    from thingmint.mqtt.provisioning import ProvisioningTopics
+    from thingmint.mqtt.rates import RateLimit
+    from thingmint.mqtt.slices import Slices
+    from thingmint.mqtt.wills import Wills
+    from thingmint.services.change_feed import ChangeFeed
+    from thingmint.services.device_authentication import Accepted, DeviceAuthenticator
+
+
+# None closes without an answer, whatever the version, as AWS does.
+_ANSWERS: Mapping[RejectionReason, Reason | None] = {
+    RejectionReason.NOT_AUTHORIZED: Reason.NOT_AUTHORIZED,
+    RejectionReason.CLIENT_ID: Reason.CLIENT_IDENTIFIER_NOT_VALID,
+    RejectionReason.TOO_MANY: None,
+    RejectionReason.COME_AGAIN: None,
+}
+
+_log = structlog.get_logger("thingmint.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all connections share."""
+
+    authenticator: DeviceAuthenticator
+    broker: Broker
+    connections: ConnectionIndex
+    clients: ConnectedClients
+    feed: ChangeFeed
+    wills: Wills
+    connection_log: ConnectionLog
+    provisioning: ProvisioningTopics | None
+    limits: Limits
+    rate_limit: RateLimit
+    slices: Slices
+    clock: Callable[[], datetime]
+
+
+class Session:
+    """A Handler of its ``connection``, and a Member of the ConnectionIndex."""
+
+    __slots__ = (
+        "_account",
+        "_attributes",
+        "_client_id",
+        "_ended",
+        "_expires_at",
+        "_logged",
+        "_reauthorizing",
+        "_refused",
+        "_services",
+        "_stale",
+        "_traffic",
+        "_will",
+        "connection",
+        "peer",
+    )
+
+    def __init__(self, services: Services, peer: Peer) -> None:
+        mqtt = ServerConnection(asyncio.get_running_loop().time(), new_client_id=_new_client_id, limits=services.limits)
+        self.connection = Connection(mqtt, services.rate_limit, self)
+        self._services = services
+        self.peer = peer
+        self._client_id = ""
+        self._attributes: tuple[str, ...] = ()  # AWS's ConnectAttributes
+        self._traffic: Traffic | None = None  # once CONNECT was accepted
+        self._expires_at: datetime | None = None
+        self._will: Will | None = None
+        self._account = ""
+        self._reauthorizing: asyncio.Task[None] | None = None
+        self._stale = False  # something changed since the last authentication began
+        self._refused = False
+        self._logged = True
+        self._ended = False
+
+    # What the connection calls.
+
+    @property
+    def is_accepted(self) -> bool:
+        return self._traffic is not None
+
+    def opened(self) -> None:
+        self._services.connections.follow(self, first_dependencies(self.peer.fingerprint))
+
+    def writable(self, *, is_writable: bool) -> None:
+        if self._traffic is not None:
+            link = self._traffic.link
+            link.resume() if is_writable else link.pause()
+
+    def failed(self, reason: Reason, why: str) -> None:
+        if self._traffic is None and not self._ended:
+            self.connection.mqtt.refuse(reason)
+        self._close(reason, why, with_will=True)
+
+    def lost(self) -> None:
+        self._end("the connection was lost", with_will=True)
+        self._traffic = None  # and with it every cycle
+
+    def handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
+        traffic = self._traffic
+        match event:
+            case ConnectRequested():
+                return self._connect(event.packet)
+            case Failed():
+                self._close(event.reason, event.text, with_will=True)
+            case Disconnected():
+                self._disconnected(event)
+            case Publish() if traffic is not None:
+                return traffic.publish(event)
+            case PubAck() if traffic is not None:
+                traffic.acknowledged(event.packet_id)
+            case SubscribeRequested() if traffic is not None:
+                return traffic.subscribe(event)
+            case UnsubscribeRequested() if traffic is not None:
+                return traffic.unsubscribe(event)
+        return None
+
+    # What the APIs ask for, once CONNECT was accepted.
+
+    @property
+    def certificate_id(self) -> str:
+        assert self.peer.fingerprint is not None
+        return self.peer.fingerprint
+
+    @property
+    def version(self) -> Version:
+        version = self.connection.mqtt.version
+        assert version is not None
+        return version
+
+    # What the traffic and the connection index call.
+
+    def flush(self) -> None:
+        self.connection.flush()
+
+    def fail(self, reason: Reason, why: str) -> None:
+        self._close(reason, why, with_will=True)
+
+    def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None:
+        self._close(reason, why, with_will=with_will)
+
+    def reauthorize(self) -> asyncio.Future[None] | None:
+        self._stale = True
+        if self._traffic is not None and self._reauthorizing is None and not self._ended:
+            self._reauthorizing = asyncio.get_running_loop().create_task(self._reauthenticate(self._traffic))
+        return self._reauthorizing
+
+    def check_deadlines(self, now: float) -> None:
+        if self._ended:
+            return
+        if self.connection.is_silent(now):
+            self._close(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard in time", with_will=True)
+        elif self._expires_at is not None and self._expires_at < self._services.clock():
+            self.disconnect(Reason.NOT_AUTHORIZED, "the certificate's validity ended")
+
+    # CONNECT.
+
+    async def _connect(self, packet: Connect) -> None:
+        services = self._services
+        self._client_id, self._attributes = packet.client_id, _attributes_of(packet)
+        accepted = await self._authenticate()
+        if isinstance(accepted, Rejected):
+            self._refuse(accepted, _ANSWERS[accepted.reason])
+            return
+        if self._has_ended():  # the peer has gone meanwhile, and takes no session over
+            return
+        scope, expiry = accepted.scope, services.limits.session_expiry_for(packet)
+        will = _will_of(packet, expiry)
+        if will is not None and not services.wills.take(scope.account, will):
+            why = "the wills of the account's connections take too much memory"
+            self._refuse(Rejected(RejectionReason.TOO_MANY, why, scope), Reason.QUOTA_EXCEEDED)
+            return
+        self._will, self._account = will, scope.account
+        traffic = self._traffic_of(accepted)
+        opening = Opening(scope, self._client_id, packet.version, packet.clean_start, expiry, packet.receive_maximum)
+        link = await services.broker.open(opening, traffic)
+        if self._stale:  # something changed while the broker opened the session
+            try:
+                accepted = await self._authenticate(scope)
+            except BaseException:
+                link.close()
+                raise
+        if isinstance(accepted, Rejected):
+            link.close()
+            self._refuse(accepted, _ANSWERS[accepted.reason])
+        elif self._has_ended():
+            link.close()
+        else:
+            self._accept(packet, accepted, traffic, link)
+
+    def _accept(self, packet: Connect, accepted: Accepted, traffic: Traffic, link: Link) -> None:
+        services, resumed = self._services, link.session_present
+        self._expires_at = accepted.expires_at
+        traffic.take(accepted)
+        services.wills.came_back(accepted.scope, self._client_id, resumed=resumed)
+        traffic.link = link
+        self._traffic = traffic
+        services.clients.add(accepted.scope, self._client_id, self)
+        self.connection.accept(session_present=resumed)
+        self._logged = services.connection_log.connected(
+            self.peer, traffic.caller, self._client_id, version=packet.version, resumed=resumed
+        )
+        link.resume()
+
+    def _traffic_of(self, accepted: Accepted) -> Traffic:
+        services, mqtt = self._services, self.connection.mqtt
+        log, provisioning = services.connection_log, services.provisioning
+        return Traffic(self, self.peer, self._client_id, accepted, mqtt, log, provisioning)
+
+    # Authentication.
+
+    async def _authenticate(self, scope: Scope | None = None) -> Accepted | Rejected:
+        """Authenticates again if what the decision depends on changed meanwhile, or may have before it was followed.
+
+        ``scope`` is where the device was accepted before. A rejection stands: a device that was registered just in time
+        must neither be accepted nor told of again.
+        """
+        services, connections = self._services, self._services.connections
+        request = self.peer.request(self._client_id, self._attributes)
+        while True:
+            if services.feed.stale:  # if only because the event loop was held up
+                await services.feed.poll()
+            generation, self._stale = connections.generation, False
+            if scope is None:
+                decision = await services.authenticator.authenticate(request)
+            else:
+                decision = await services.authenticator.reauthenticate(request, scope)
+            if self._has_ended() or isinstance(decision, Rejected):
+                return decision  # what has ended follows nothing
+            # From here on its own account is followed, and what others do with its certificate is not heard any more.
+            wanted = set(decision.dependencies)
+            unheard = not wanted.issubset(connections.followed_by(self)) and connections.generation != generation
+            connections.follow(self, wanted)
+            # Other changes are no reason: under a steady stream of them thousands would be authenticated for ever.
+            if not self._stale and not unheard:
+                return decision
+
+    async def _reauthenticate(self, traffic: Traffic) -> None:
+        """Until nothing has changed meanwhile."""
+        try:
+            while True:
+                await self._reauthenticate_once(traffic)
+                if self._has_ended() or not self._stale:
+                    return
+        except Unavailable as error:
+            self.disconnect(Reason.SERVER_BUSY, str(error))
+        except Exception:  # noqa: BLE001 - else the device would go on with what it may no longer do
+            _log.exception("connection_not_reauthenticated")
+            self.disconnect(Reason.UNSPECIFIED_ERROR, "of an error of our own")
+        finally:
+            self._reauthorizing = None
+
+    async def _reauthenticate_once(self, traffic: Traffic) -> None:
+        decision = await self._authenticate(traffic.scope)
+        if isinstance(decision, Rejected):
+            if decision.scope is not None and not self._has_ended():
+                self._tell(decision)
+            self.disconnect(_ANSWERS[decision.reason] or Reason.NOT_AUTHORIZED, decision.why)
+            return
+        self._expires_at = decision.expires_at
+        traffic.take(decision)
+        why = await traffic.recheck_subscriptions(self._services.slices)
+        if why is not None:
+            self.disconnect(Reason.NOT_AUTHORIZED, why)
+
+    # The end.
+
+    def _disconnected(self, event: Disconnected) -> None:
+        if event.session_expiry is not None and self._traffic is not None:
+            self._traffic.link.set_expiry(event.session_expiry)
+            if self._will is not None:
+                self._will = replace(self._will, delay=min(self._will.delay, event.session_expiry))
+        self._end("the device disconnected", with_will=event.will)
+        self.connection.close()
+
+    def _refuse(self, rejected: Rejected, answer: Reason | None) -> None:
+        """None closes without an answer."""
+        self._tell(rejected)
+        self._refused = True
+        if answer is not None:
+            self.connection.mqtt.refuse(answer)
+        self._end(rejected.why, with_will=False)
+        self.connection.close()
+
+    def _tell(self, rejected: Rejected) -> None:
+        scope, fingerprint = rejected.scope, self.peer.fingerprint
+        caller, resource = None, f"client/{self._client_id}"
+        if scope is not None and fingerprint is not None:
+            caller, resource = device_caller(scope, fingerprint, self._client_id), arn(scope, resource)
+        self._services.connection_log.refused(
+            self.peer, caller, "Connect", resource, rejected.why, rejected.explain, rejected.facts
+        )
+
+    def _close(self, reason: Reason, why: str, *, with_will: bool) -> None:
+        if self._ended:
+            return
+        self.connection.mqtt.disconnect(reason)
+        self._end(why, with_will=with_will)
+        self.connection.close()
+
+    def _has_ended(self) -> bool:
+        return self._ended  # which mypy does not expect to change at an await
+
+    def _end(self, why: str, *, with_will: bool) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        services, traffic = self._services, self._traffic
+        services.connections.remove(self)
+        self.connection.stop()
+        will, self._will = self._will, None
+        if will is not None and (traffic is None or not with_will):
+            services.wills.forget(self._account, will)
+        if traffic is None:
+            if not self._refused:
+                services.connection_log.ended_early(self.peer, why)
+            return
+        traffic.link.close()
+        services.clients.remove(traffic.scope, self._client_id, self)
+        services.connection_log.disconnected(self.peer, traffic.caller, self._client_id, why, logged=self._logged)
+        if with_will and will is not None:
+            services.wills.leave(traffic.scope, self._client_id, self.peer, will)
+
+
+def _attributes_of(packet: Connect) -> tuple[str, ...]:
+    """AWS's ConnectAttributes."""
+    persistent = ("PersistentConnect",) if not packet.clean_start or packet.session_expiry else ()
+    return (*persistent, "LastWill") if packet.will is not None else persistent
+
+
+def _will_of(packet: Connect, expiry: int) -> Will | None:
+    will = packet.will
+    if will is None:
+        return None
+    # MQTT 5, 3.1.3.2.2: published when the delay has passed or the session has ended, whichever comes first.
+    message = Message(will.topic, will.payload, 1 if will.qos else 0, will.retain, will.properties)
+    return Will(message, min(will.delay, expiry))
+
+
+def _new_client_id() -> str:
+    """For a device that has none."""
+    return str(uuid.uuid4())

@@ -1,0 +1,69 @@
+"""What services ask about an account: its regions, and its switches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thingmint.domain.errors import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thingmint.store.engine import Transaction
+
+_REGIONS = "SELECT region FROM account_regions WHERE account = $1 ORDER BY position"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSettings:
+    """An account's switches. AWS IoT's behaviour is the default where AWS has one."""
+
+    check_validity: bool = True
+    """Refuse certificates outside their validity; that of one bound to a Yandex device or registry is never asked."""
+    weak_keys: bool = False
+    """Accept RSA keys of 1024 to 2047 bits."""
+    keys_over_mqtt: bool = True
+    """Make key pairs for devices that ask over MQTT; without it they have to send a signing request."""
+    ca_status_gates_devices: bool = False
+    """Refuse devices whose CA certificate is INACTIVE, deleted or not valid now, where AWS goes by their own alone."""
+    suback_refusals: bool = False
+    """MQTT 3.1.1: answer a refused subscription with 0x80, where AWS closes the connection."""
+    retained_on_wildcards: bool = False
+    """Send retained messages to filters with a wildcard, as MQTT says; AWS sends them to exact filters only."""
+
+    @classmethod
+    def of(cls, stored: Mapping[str, str]) -> AccountSettings:
+        return cls(**{name: value == "true" for name, value in stored.items() if name in SETTINGS})
+
+
+SETTINGS: Mapping[str, bool] = {field: getattr(AccountSettings(), field) for field in AccountSettings.__slots__}
+"""Names and defaults."""
+
+
+def parse_switch(name: str, value: str) -> bool:
+    """A setting's value as it was written. Raises Invalid."""
+    if name not in SETTINGS:
+        raise Invalid("name", f"must be one of {', '.join(SETTINGS)}")
+    if value not in ("true", "false"):
+        raise Invalid("value", "must be true or false")
+    return value == "true"
+
+
+async def get_settings(tx: Transaction, account: str) -> AccountSettings:
+    rows = await tx.fetch_all("SELECT name, value FROM account_settings WHERE account = $1", account)
+    return AccountSettings.of(dict(rows))
+
+
+async def keep_setting(tx: Transaction, account: str, name: str, value: str | None) -> None:
+    """None is for its default, which is not kept."""
+    await tx.execute("DELETE FROM account_settings WHERE account = $1 AND name = $2", account, name)
+    if value is not None:
+        await tx.execute(
+            "INSERT INTO account_settings (account, name, value) VALUES ($1, $2, $3)", account, name, value
+        )
+
+
+async def regions_of(tx: Transaction, account: str) -> list[str]:
+    """The first is its home."""
+    return [region for (region,) in await tx.fetch_all(_REGIONS, account)]

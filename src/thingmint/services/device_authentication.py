@@ -1,0 +1,321 @@
+"""Whether a device may come in, decided alike for every listener that devices reach.
+
+Whose device it is, whether its certificate is good, and whether its policies allow it to connect. A listener says what
+it knows of the device in an AuthenticationRequest, and makes its protocol's answer of what comes back.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from enum import Enum, auto
+from ipaddress import ip_address
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+from thingmint.domain.certificates import key_flaw
+from thingmint.domain.errors import MalformedPolicy
+from thingmint.domain.policies import Allow, Kind
+from thingmint.domain.policies.certificates import certificate_context
+from thingmint.domain.status import Status
+from thingmint.services.ca_certificates import CaStatus
+from thingmint.services.claims import claim_policy
+from thingmint.services.compiled_policies import POLICIES
+from thingmint.services.device_facts import look_up
+from thingmint.services.device_permissions import DevicePermissions, mentions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from thingmint.domain.arns import Scope
+    from thingmint.domain.certificates import Certificate
+    from thingmint.domain.policies import ContextValue
+    from thingmint.services.accounts import AccountSettings
+    from thingmint.services.ca_certificates import CaState
+    from thingmint.services.certificates import Registration
+    from thingmint.services.device_facts import Dependency, DeviceFacts, LookUp, NoHostName
+    from thingmint.services.hostnames import HostNames
+    from thingmint.store.engine import Reader, Transaction
+
+# Policies put a client id into patterns of ARNs, and topics are made of them. AWS does not substitute a value with one
+# of these, which turns a plain Deny on ${iot:ClientId} into nothing: such a client id is refused.
+_UNUSABLE = frozenset("*$+?#")
+
+
+class RejectionReason(Enum):
+    """Why a device is refused, as far as a listener's answer depends on it."""
+
+    NOT_AUTHORIZED = auto()
+    """Its certificate is unknown, or not good; or its policies do not allow it."""
+    CLIENT_ID = auto()
+    TOO_MANY = auto()
+    """Of its kind at once: it may come again later."""
+    COME_AGAIN = auto()
+    """It was registered just in time, or waits to be activated. AWS closes the connection without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationRequest:
+    """What a listener knows of a device.
+
+    ``fingerprint`` is of the certificate whose key the device has proven to hold, and ``certificate`` its DER, if the
+    listener has it. ``host_name`` is the one that the device named (SNI). ``address`` is empty on a Unix socket. There
+    is no ``client_id`` where the protocol has none. ``connecting`` are AWS's iot:ConnectAttributes; None if the device
+    does not open a session, so that its policies are not asked for iot:Connect.
+    """
+
+    fingerprint: str | None
+    certificate: bytes | None
+    host_name: str | None
+    address: str
+    client_id: str | None = None
+    connecting: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A device that may come in, until ``expires_at``.
+
+    ``dependencies`` are what the decision hangs on: it has to be made again when one of them changes. ``facts`` are for
+    the log and the audit trail, should it be refused then.
+    """
+
+    scope: Scope
+    fingerprint: str
+    registration: Registration | None
+    thing: str | None
+    settings: AccountSettings
+    permissions: DevicePermissions
+    dependencies: Sequence[Dependency]
+    expires_at: datetime | None
+    facts: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """``why``, ``explain`` and ``facts`` are for the operator; the device learns ``reason`` at most.
+
+    ``scope`` is where the device belongs, if that could be established.
+    """
+
+    reason: RejectionReason
+    why: str
+    scope: Scope | None = None
+    explain: Callable[[], Sequence[str]] = tuple
+    facts: Mapping[str, object] | None = None
+
+
+class JitRegistrar(Protocol):
+    async def __call__(self, request: AuthenticationRequest, where: Scope | NoHostName) -> Rejected | None:
+        """None if it has nothing to do with the certificate. Raises Unavailable."""
+        ...
+
+
+def client_id_flaw(client_id: str) -> str | None:
+    """What is wrong with it, as a phrase, or None."""
+    if not client_id.isprintable():
+        return "has characters that cannot be printed"
+    if not _UNUSABLE.isdisjoint(client_id):
+        return "has one of * $ + ? #, which policy variables cannot hold"
+    return None
+
+
+def first_dependencies(fingerprint: str | None) -> Sequence[Dependency]:
+    """What a decision may hang on until it is known whose certificate it is."""
+    return [("", "", "certificate", fingerprint)] if fingerprint is not None else []
+
+
+class DeviceAuthenticator:
+    """``default_account`` has the devices that name no account's host, and whose certificates no account has proven to
+    be its own. ``jit_registration`` is asked about certificates that may be registered just in time, or that wait for
+    activation.
+    """
+
+    def __init__(
+        self,
+        store: Reader,
+        host_names: HostNames,
+        clock: Callable[[], datetime],
+        default_account: str | None = None,
+        jit_registration: JitRegistrar | None = None,
+    ) -> None:
+        self._store = store
+        self._host_names = host_names
+        self._clock = clock
+        self._default_account = default_account
+        self._jit_registration = jit_registration
+
+    async def authenticate(self, request: AuthenticationRequest) -> Accepted | Rejected:
+        """A device that comes to a listener, and that may be registered just in time. Raises Unavailable."""
+        return self._cannot_be(request) or await self._decide(
+            request, self._host_names.scope_of(request.host_name), self._jit_registration
+        )
+
+    async def reauthenticate(self, request: AuthenticationRequest, scope: Scope) -> Accepted | Rejected:
+        """A device that was accepted in ``scope``, where it stays whatever other accounts do. Raises Unavailable."""
+        return await self._decide(request, scope, None)
+
+    def _cannot_be(self, request: AuthenticationRequest) -> Rejected | None:
+        """What can be told without the store."""
+        if request.fingerprint is None:
+            return Rejected(RejectionReason.NOT_AUTHORIZED, "no client certificate was presented")
+        if request.client_id is not None and (flaw := client_id_flaw(request.client_id)):
+            return Rejected(RejectionReason.CLIENT_ID, f"the client id {flaw}")
+        return None
+
+    async def _decide(
+        self, request: AuthenticationRequest, scope: Scope | None, jit: JitRegistrar | None
+    ) -> Accepted | Rejected:
+        found = await self._look_up(request, scope)
+        for where in found.jit if jit is not None else ():
+            assert jit is not None
+            rejected = await jit(request, where)
+            if rejected is not None:
+                return rejected
+        device = found.device
+        if device is None:
+            return self._unknown(request, found.elsewhere)
+        await POLICIES.compile_ahead(Kind.DEVICE, [(policy.name, policy.document) for policy in device.policies])
+        return self._examine(request, device)
+
+    async def _look_up(self, request: AuthenticationRequest, scope: Scope | None) -> LookUp:
+        fingerprint, now = request.fingerprint, self._clock()
+        assert fingerprint is not None
+
+        async def body(tx: Transaction) -> LookUp:
+            return await look_up(tx, fingerprint, scope, self._default_account, request.client_id, now)
+
+        return await self._store.read(body)
+
+    def _unknown(self, request: AuthenticationRequest, elsewhere: Sequence[Scope]) -> Rejected:
+        if not elsewhere:
+            return Rejected(RejectionReason.NOT_AUTHORIZED, f"no certificate {request.fingerprint} is registered")
+        why = f"no account has certificate {request.fingerprint} without a host name"
+        advice = self._host_names.advice(elsewhere)
+        return Rejected(RejectionReason.NOT_AUTHORIZED, f"{why}: {advice}", facts={"certificate": request.fingerprint})
+
+    def _examine(self, request: AuthenticationRequest, device: DeviceFacts) -> Accepted | Rejected:
+        scope, facts = device.scope, _ca_facts(device)
+        flaw, expires_at = _flaw(device, self._clock())
+        if flaw is not None:
+            return Rejected(RejectionReason.NOT_AUTHORIZED, flaw, scope, facts=facts)
+        try:
+            permissions = self._permissions(request, device)
+        except MalformedPolicy as error:
+            return Rejected(RejectionReason.NOT_AUTHORIZED, f"a policy cannot be read: {error}", scope)
+        if request.connecting is not None and (rejected := _may_connect(request, scope, permissions, facts)):
+            return rejected
+        return Accepted(
+            scope,
+            device.fingerprint,
+            device.registration,
+            device.thing.name if device.thing is not None else None,
+            device.settings,
+            permissions,
+            _dependencies(device),
+            expires_at,
+            facts,
+        )
+
+    def _permissions(self, request: AuthenticationRequest, device: DeviceFacts) -> DevicePermissions:
+        """Raises MalformedPolicy."""
+        documents = [(policy.name, policy.document) for policy in device.policies]
+        if device.claim is not None:
+            documents.append(claim_policy(device.scope, device.claim.template))
+        variables = _variables(request, device)
+        if mentions(documents, "certificate"):
+            variables |= _variables_of_certificate(request, device)
+        return DevicePermissions(device.scope, documents, variables, self._clock)
+
+
+def _may_connect(
+    request: AuthenticationRequest, scope: Scope, permissions: DevicePermissions, facts: Mapping[str, object] | None
+) -> Rejected | None:
+    """Whether the policies allow iot:Connect on the client id."""
+    further = {"iot:ConnectAttributes": request.connecting}
+    client_id = request.client_id
+    assert client_id is not None, "what connects has one"
+    decision = permissions.decide("Connect", client_id, further)
+    if isinstance(decision, Allow):
+        return None
+    explain = functools.partial(permissions.explanation, "Connect", client_id, further)
+    return Rejected(RejectionReason.NOT_AUTHORIZED, str(decision), scope, explain, facts)
+
+
+def _flaw(device: DeviceFacts, now: datetime) -> tuple[str | None, datetime | None]:
+    """What is wrong with the certificate, if anything is; and else until when it is good."""
+    if device.registration is None:
+        assert device.claim is not None
+        ended = device.claim.expires_at <= now
+        return ("the claim has expired" if ended else None), device.claim.expires_at
+    status, settings = device.registration.status, device.settings
+    if status is not Status.ACTIVE:
+        return f"the certificate is {status}, not ACTIVE", None
+    certificate = device.certificate
+    assert certificate is not None, "a registration refers to its certificate"
+    if flaw := key_flaw(certificate.der, weak_keys=settings.weak_keys):
+        return f"the certificate has {flaw}", None
+    gates = settings.ca_status_gates_devices and device.registration.ca is not None
+    ca_state = device.ca_state if gates else None
+    if gates:
+        if ca_state is None:
+            return "the certificate's CA certificate was deleted", None
+        if ca_state.status is not CaStatus.ACTIVE:
+            return f"the certificate's CA certificate is {ca_state.status}, not ACTIVE", None
+    if device.bound_to is not None or not settings.check_validity:
+        return None, None
+    if flaw := _validity_flaw(certificate, now):
+        return f"the certificate {flaw}", None
+    if ca_state is None:
+        return None, certificate.not_after
+    if flaw := _validity_flaw(ca_state, now):
+        return f"the certificate's CA certificate {flaw}", None
+    return None, min(certificate.not_after, ca_state.not_after)
+
+
+def _validity_flaw(of: Certificate | CaState, now: datetime) -> str | None:
+    if now < of.not_before:
+        return f"is not valid before {of.not_before.isoformat()}"
+    if now > of.not_after:
+        return f"ended on {of.not_after.isoformat()}"
+    return None
+
+
+def _dependencies(device: DeviceFacts) -> Sequence[Dependency]:
+    gated = device.settings.ca_status_gates_devices
+    return [each for each in device.dependencies if gated or each[2] != "ca"]
+
+
+def _ca_facts(device: DeviceFacts) -> Mapping[str, object] | None:
+    """What the log of a refusal tells of the certificate's CA certificate, whether or not that is why."""
+    if device.registration is None or device.registration.ca is None:
+        return None
+    status = device.ca_state.status.value if device.ca_state is not None else "DELETED"
+    return _facts(status, device.settings.ca_status_gates_devices)
+
+
+@functools.cache  # a few in all, which many connections share
+def _facts(status: str, gates: bool) -> Mapping[str, object]:
+    return MappingProxyType({"ca_status": status, "ca_status_gates_devices": gates})
+
+
+def _variables(request: AuthenticationRequest, device: DeviceFacts) -> dict[str, ContextValue]:
+    thing = device.thing
+    variables: dict[str, ContextValue] = {
+        "aws:SourceIp": ip_address(request.address) if request.address else None,
+        "iot:Connection.Thing.IsAttached": thing is not None,
+    }
+    if request.client_id is not None:
+        variables["iot:ClientId"] = request.client_id
+    if thing is not None:
+        variables["iot:Connection.Thing.ThingName"] = thing.name
+        variables["iot:Connection.Thing.ThingTypeName"] = thing.type
+        for name, value in thing.attributes.items():
+            variables[f"iot:Connection.Thing.Attributes[{name}]"] = value
+    return variables
+
+
+def _variables_of_certificate(request: AuthenticationRequest, device: DeviceFacts) -> Mapping[str, ContextValue]:
+    der = device.certificate.der if device.certificate is not None else request.certificate
+    return certificate_context(der) if der is not None else {}
