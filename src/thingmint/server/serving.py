@@ -80,6 +80,7 @@ if TYPE_CHECKING:
 _LOOPBACK = "127.0.0.1"
 _COLLECT_AT = 10_000  # objects that may be part of a cycle
 _NOTE_USE_EVERY = 5.0  # seconds
+_BROKER_ADVICE = "devices at other processes on this database get no messages from here: set broker to an MQTT broker"
 
 _log = structlog.get_logger("thingmint.server")
 
@@ -187,6 +188,8 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     slices = Slices()
     embedded = EmbeddedBroker(slices=slices)
     broker: Broker = embedded if settings.broker is None else UpstreamBroker(settings.broker.upstream(), slices=slices)
+    if settings.broker is None and instance.store.is_shared:
+        _log.warning("embedded_broker_is_for_one_process", advice=_BROKER_ADVICE)
     api_socket = bind("api-port", settings.host, settings.api_port)
     http_socket = bind("http-port", _LOOPBACK, settings.http_port)
     doorways = doorways_of(settings)

@@ -85,8 +85,8 @@ def in_a_thread(data: Path, **further: Any) -> Iterator[tuple[RunningServer, Mes
     ports: list[Ready] = []
     is_ready = threading.Event()
 
-    def keep(*parts: Any) -> GatewayMessages:
-        made.append(GatewayMessages(*parts, answer_timeout=2.0))
+    def keep(broker: Any, connections: Any, clients: Any, clock: Any) -> GatewayMessages:
+        made.append(GatewayMessages(broker, connections, clients, clock, answer_timeout=2.0))
         return made[0]
 
     def stop_event() -> asyncio.Event:
