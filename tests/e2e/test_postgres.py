@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.postgres import Postgres
     from thingmint.testing import RunningServer
+    from thingmint.testing.postgres import Postgres
 
 SECOND = 1.0
 ALLOWED = SECOND + 1.0  # on a machine that is busy with other tests

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from tests.postgres import QUICK, NoPostgres, Postgres
 from tests.unit.store.bodies import ids, insert
 from thingmint.domain.errors import Unavailable
 from thingmint.store.engine import AlreadyKept
 from thingmint.store.migrate import MigrationError, migrations
 from thingmint.store.postgres import PostgresStore
+from thingmint.testing.postgres import QUICK, NoPostgres, Postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
