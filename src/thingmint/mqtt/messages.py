@@ -190,7 +190,7 @@ def _refusal(reason: Reason) -> DomainError:
         case Reason.IMPLEMENTATION_SPECIFIC_ERROR:
             return Invalid("message", "is not one that the broker takes")
         case Reason.QUOTA_EXCEEDED:
-            return Throttled("Too many messages of the account wait, or are retained")
+            return Throttled("Too many messages wait to be delivered, or are retained")
         case _:
             return Unavailable(f"The broker did not take the message: {reason.name}")
 

@@ -12,10 +12,11 @@ from tests.unit.mqtt.broker.embedded.helpers import broker_with
 from tests.unit.mqtt.broker.upstream.fake_upstream import Collector
 from tests.unit.vectors import FakeClock, FakeMonotonic
 from tests.world import ABROAD, OURS, THEIRS
+from thingmint.access.operations import Operation
 from thingmint.domain.errors import Invalid, NotFound, Throttled, Unavailable, Unsupported
 from thingmint.domain.messages import Message, MessageProperties
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
-from thingmint.mqtt.broker.interface import Opening, Subscription
+from thingmint.mqtt.broker.interface import Opening, Subscription, ignore
 from thingmint.mqtt.broker.limits import Bound, EmbeddedLimits
 from thingmint.mqtt.broker.upstream import Target, Upstream, UpstreamBroker
 from thingmint.mqtt.connection_index import ConnectionIndex
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tests.world import World
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Broker, Link
+    from thingmint.services.change import Change, Query
     from thingmint.services.messages import Connection, Messages, RetainedMessage
 
 
@@ -305,8 +307,8 @@ class Answering(EmbeddedBroker):
         super().__init__()
         self._reason = reason
 
-    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] | None = None) -> None:
-        if self._reason is not None and done is not None:
+    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = ignore) -> None:
+        if self._reason is not None:
             done(self._reason)
 
 
@@ -332,3 +334,24 @@ async def test_a_broker_of_the_operators_keeps_retained_messages_for_itself() ->
         await parts.messages.retained_message(OURS, "a")
     with pytest.raises(Unsupported, match="subscribe to their topics"):
         await parts.messages.retained_after(OURS, "", 10)
+
+
+async def test_an_operation_of_an_api_is_a_few_lines(world: World) -> None:
+    async def publish(change: Change, members: dict[str, Any]) -> None:
+        await change.environment.messages.publish(
+            change.scope, Message(members["topic"], members["payload"], retain=True)
+        )
+
+    async def published(tx: object, change: Change, members: object, _: None) -> dict[str, Any]:
+        return {}
+
+    async def get(tx: object, query: Query, members: dict[str, Any]) -> dict[str, Any]:
+        found = await query.environment.messages.retained_message(query.scope, members["topic"])
+        return {"payload": found.message.payload}
+
+    publishing = Operation(name="Publish", prepare=publish, apply=published, writes=False)
+    getting = Operation(name="GetRetainedMessage", apply=get, writes=False)
+    assert await world.run(publishing, {"topic": "a", "payload": b"x"}) == {}
+    assert await world.run(getting, {"topic": "a"}) == {"payload": b"x"}
+    with pytest.raises(NotFound):
+        await world.run(getting, {"topic": "a"}, THEIRS)

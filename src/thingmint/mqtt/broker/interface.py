@@ -105,6 +105,10 @@ class Link(Protocol):
         ...
 
 
+def ignore(reason: Reason) -> None:
+    """For a message of which it makes no difference what became of it."""
+
+
 class Broker(Protocol):
     @property
     def features(self) -> Features: ...
@@ -117,7 +121,7 @@ class Broker(Protocol):
         """
         ...
 
-    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] | None = None) -> None:
+    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = ignore) -> None:
         """A message that comes from no device: a will, an event, one that was published over an API.
 
         ``done`` is called once, when the broker has taken it or refused it, or when it was given up.

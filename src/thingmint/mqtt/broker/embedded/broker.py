@@ -15,7 +15,7 @@ from thingmint.mqtt.broker.embedded.deadlines import Deadlines
 from thingmint.mqtt.broker.embedded.link import EmbeddedLink
 from thingmint.mqtt.broker.embedded.router import Account, Router
 from thingmint.mqtt.broker.embedded.session import Parts
-from thingmint.mqtt.broker.interface import Features
+from thingmint.mqtt.broker.interface import Features, ignore
 from thingmint.mqtt.broker.limits import Bound, Budget, EmbeddedLimits
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.slices import Slices
@@ -96,8 +96,7 @@ class EmbeddedBroker:
         finally:
             router.settle()
 
-    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] | None = None) -> None:
-        done = done or _ignore
+    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = ignore) -> None:
         router = self._routers.get(scope)
         if router is None and message.retain and not self._stopped:
             router = self._router(scope)
@@ -164,7 +163,3 @@ class EmbeddedBroker:
             Budget(limits.retained_per_account, self._retained),
             Parts(name, limits, queued, self._deadlines, self._slices, self._clock),
         )
-
-
-def _ignore(reason: Reason) -> None:
-    pass

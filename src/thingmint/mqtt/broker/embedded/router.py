@@ -6,10 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from thingmint.domain.errors import Throttled
-from thingmint.mqtt.broker.embedded.fan_out import FanOut
 from thingmint.mqtt.broker.embedded.retained import RetainedMessages
 from thingmint.mqtt.broker.embedded.session import Session
-from thingmint.mqtt.broker.embedded.subscribers import Subscribers
+from thingmint.mqtt.broker.embedded.subscribers import FanOut, Subscribers
 from thingmint.mqtt.broker.messages import shown_as, with_remaining_expiry
 from thingmint.mqtt.broker.topics import FilterTree, split_shared
 from thingmint.mqtt.protocol.reasons import Reason

@@ -15,7 +15,7 @@ import structlog
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable, Unsupported
-from thingmint.mqtt.broker.interface import Features
+from thingmint.mqtt.broker.interface import Features, ignore
 from thingmint.mqtt.broker.upstream.client import MAX_PACKET_SIZE
 from thingmint.mqtt.broker.upstream.link import UpstreamLink
 from thingmint.mqtt.broker.upstream.names import STANDARD, Dialect, Names
@@ -120,9 +120,8 @@ class UpstreamBroker:
             raise Unavailable("Another connection took the session over")
         return link
 
-    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] | None = None) -> None:
+    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = ignore) -> None:
         """The bounds of what waits for the broker are the publisher's."""
-        done = done or _ignore
         names = Names(scope, self._upstream.dialect)
         topic = names.topic(message.topic)
         if topic is None:
@@ -288,10 +287,6 @@ class UpstreamBroker:
         if now - self._complained >= _COMPLAIN_EVERY:
             self._complained = now
             _log.error("a device was not let in: the broker cannot be reached", why=why)
-
-
-def _ignore(reason: Reason) -> None:
-    pass
 
 
 class _Nobody:
