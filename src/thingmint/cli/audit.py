@@ -130,7 +130,7 @@ async def _reader(data_dir: Path | None) -> AsyncIterator[tuple[DataDirectory, R
     directory = DataDirectory(settings.data_dir.absolute())
     database = settings.database() or Database.in_file(directory.database)
     try:
-        reader = await database.open_to_read()
+        reader = await database.open_to_read(directory.database_timelines)
     except DatabaseError as error:
         raise ConfigError("data-dir" if database.file else "store", str(error)) from None
     try:

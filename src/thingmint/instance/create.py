@@ -261,12 +261,12 @@ async def check_master_key(store: Store, vault: Vault) -> None:
 async def open_store(directory: DataDirectory, database: Database | None, reserve: int = 0) -> Store:
     """The store of an instance; its file in the directory without ``database``. Raises ConfigError."""
     kept = DiskReserve(directory.disk_reserve, reserve) if reserve else None
-    return await _open(database or Database.in_file(directory.database), kept)
+    return await _open(database or Database.in_file(directory.database), kept, directory.database_timelines)
 
 
-async def _open(database: Database, reserve: DiskReserve | None = None) -> Store:
+async def _open(database: Database, reserve: DiskReserve | None = None, timelines: Path | None = None) -> Store:
     try:
-        return await database.open(reserve)
+        return await database.open(reserve, timelines)
     except DatabaseError as error:
         raise ConfigError("data-dir" if database.file else "store", str(error)) from None
 

@@ -64,6 +64,11 @@ class DataDirectory:
         return self.root / "thingmint.db"
 
     @property
+    def database_timelines(self) -> Path:
+        """Which primary of PostgreSQL was replaced."""
+        return self.root / "database-timelines.json"
+
+    @property
     def disk_reserve(self) -> Path:
         """Takes up room until the disk is full."""
         return self.root / "reserve"

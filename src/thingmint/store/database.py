@@ -42,8 +42,11 @@ class Database:
         parts = urlsplit(self.url)
         return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
-    async def open(self, reserve: DiskReserve | None = None) -> Store:
-        """Brings the schema up to date; ``reserve`` is for a file. Raises DatabaseError."""
+    async def open(self, reserve: DiskReserve | None = None, timelines: Path | None = None) -> Store:
+        """Brings the schema up to date; ``reserve`` is for a file, and ``timelines`` one for PostgreSQL's.
+
+        Raises DatabaseError.
+        """
         if self.file is not None:
             try:
                 return SQLiteStore(self.file, reserve)
@@ -54,14 +57,14 @@ class Database:
         from thingmint.store.postgres import PostgresStore
 
         try:
-            return await PostgresStore.open(self.url)
+            return await PostgresStore.open(self.url, timelines=timelines)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, MigrationError, OSError, ValueError) as error:
             raise DatabaseError(f"{self} cannot be opened: {error or type(error).__name__}") from None
 
-    async def open_to_read(self) -> SQLiteReader | Store:
+    async def open_to_read(self, timelines: Path | None = None) -> SQLiteReader | Store:
         """For reading only, beside a server that may be writing. Raises DatabaseError."""
         if self.file is None:
-            return await self.open()
+            return await self.open(timelines=timelines)
         try:
             return SQLiteReader(self.file)
         except sqlite3.Error as error:

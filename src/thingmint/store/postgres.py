@@ -18,9 +18,11 @@ import structlog
 from thingmint.domain.errors import Unavailable
 from thingmint.store.engine import AlreadyKept, ForeignKeyViolated, Notes, UniqueViolated, UnstorableText, storable
 from thingmint.store.migrate import HISTORY_TABLE, MigrationError, pending
+from thingmint.store.primary import PrimaryConnector, Timelines
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from pathlib import Path
 
     from thingmint.store.engine import Body, Row, Transaction, Value
 
@@ -64,8 +66,10 @@ class _OutcomeUnknown(Unavailable):
 class PostgresStore:
     """A Store in a database of PostgreSQL 15 or later, which other processes may use at the same time."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, connector: PrimaryConnector) -> None:
         self._pool = pool
+        self._connector = connector
+        connector.replaced = pool.expire_connections
         self._reached = asyncio.Event()
         self._reached.set()
         self._closed = False
@@ -73,10 +77,15 @@ class PostgresStore:
         self._looking: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, url: str, *, connections: int = _CONNECTIONS) -> PostgresStore:
-        """Brings the schema up to date. Raises MigrationError, OSError and asyncpg.PostgresError."""
+    async def open(cls, url: str, *, connections: int = _CONNECTIONS, timelines: Path | None = None) -> PostgresStore:
+        """Brings the schema up to date. ``timelines`` is the file that tells a primary which was replaced.
+
+        Raises MigrationError, OSError and asyncpg.PostgresError.
+        """
+        connector = PrimaryConnector(url, Timelines(timelines))
         pool = await asyncpg.create_pool(
             url,
+            connect=connector,
             min_size=1,
             max_size=connections,
             timeout=_CONNECT_TIMEOUT,
@@ -91,7 +100,7 @@ class PostgresStore:
         except BaseException:
             pool.terminate()
             raise
-        return cls(pool)
+        return cls(pool, connector)
 
     @property
     def is_shared(self) -> bool:
@@ -274,6 +283,7 @@ class PostgresStore:
         """The server cannot be reached, or cannot go on: until it can, nothing waits for it."""
         if self._reached.is_set() and not self._closed:
             self._reached.clear()
+            self._connector.lost()
             _log.error("store_unreachable", error=f"{type(error).__name__}: {error}")
             self._looking = asyncio.create_task(self._look_again())
         return Unavailable("The store cannot be reached")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 # Durable enough for a server that is thrown away, and quick: no test takes away its host's power.
 QUICK: Mapping[str, str] = {
@@ -32,6 +32,8 @@ QUICK: Mapping[str, str] = {
     "max_connections": "100",
 }
 _NAMED = os.environ.get("THINGMINT_TEST_POSTGRES")  # read once: tests take away whatever begins like settings do
+_INITDB = ("-U", "thingmint", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+_BACKUP = ("-R", "-X", "stream", "-c", "fast", "--no-sync")
 _START_TIMEOUT = 30.0  # seconds
 _STATUS_LINE = 7  # of postmaster.pid
 
@@ -49,23 +51,38 @@ def programs() -> Path:
         brought = Path(spec.origin).parent / "pginstall18" / "bin"
         if (brought / "postgres").exists():
             return brought
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    if not debian:
+    return debians_programs()
+
+
+def debians_programs() -> Path:
+    """The newest of Debian's, which have TLS. Raises NoPostgres."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if not found:
         raise NoPostgres("not in THINGMINT_TEST_POSTGRES, the development dependencies or /usr/lib/postgresql")
-    return debian[-1]
+    return found[-1]
 
 
 class Postgres:
-    """A server that listens on a Unix socket in ``folder``; ``with`` starts and ends it."""
+    """A server that listens on a Unix socket in ``folder``; ``with`` starts and ends it.
 
-    def __init__(self, settings: Mapping[str, str] = QUICK) -> None:
+    One that is a ``standby_of`` another begins with what that has, and follows it.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, str] = QUICK,
+        *,
+        standby_of: Postgres | None = None,
+        programs_of: Callable[[], Path] = programs,
+    ) -> None:
         self._settings = settings
+        self._primary = standby_of
         self._process: subprocess.Popen[bytes] | None = None
         # A socket's path has 107 bytes at most, so not in pytest's folder.
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self._data = self.folder / "data"
         self._who: dict[str, Any] = {}
-        self._programs = programs()
+        self._programs = programs_of()
         if os.geteuid() == 0:  # which PostgreSQL refuses to be
             nobody = pwd.getpwnam("nobody")
             self._who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
@@ -75,9 +92,11 @@ class Postgres:
 
     def __enter__(self) -> Self:
         try:
-            self._run(
-                "initdb", "-D", self._data, "-U", "thingmint", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
-            )
+            if self._primary is None:
+                self._run("initdb", "-D", self._data, *_INITDB)
+            else:
+                source = f"host={self._primary.folder} user=thingmint application_name=standby"
+                self._run("pg_basebackup", "-D", self._data, "-d", source, *_BACKUP)
             self.start()
         except BaseException:
             self.__exit__()
@@ -94,11 +113,10 @@ class Postgres:
     def start(self) -> None:
         """Returns once connections are accepted."""
         own = {
-            "listen_addresses": "",
             "unix_socket_directories": str(self.folder),
             "dynamic_shared_memory_type": "mmap",  # in its folder: nothing is left of one that is killed
         }
-        given = [f"-c{name}={value}" for name, value in {**self._settings, **own}.items()]
+        given = [f"-c{name}={value}" for name, value in {"listen_addresses": "", **self._settings, **own}.items()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
                 [self._programs / "postgres", "-D", self._data, *given],
@@ -117,6 +135,15 @@ class Postgres:
             if self._process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError((self.folder / "log").read_text())
             time.sleep(0.005)
+
+    def own_file(self, name: str, content: str) -> Path:
+        """A file that only the server can read."""
+        path = self.folder / name
+        path.write_text(content)
+        path.chmod(0o600)
+        if self._who:
+            os.chown(path, self._who["user"], self._who["group"])
+        return path
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """SIGINT ends the connections and stops in order, SIGQUIT at once, as a crash would."""
