@@ -30,7 +30,7 @@ _RESOURCES: Mapping[Action, str] = {
 _MAX_REMEMBERED = 64 * 1024  # bytes of memory for the decisions of one connection
 _MAX_REMEMBERED_BY_ALL = 64 * 2**20
 _REMEMBERED_OVERHEAD = 200  # bytes of a decision's places, besides the name
-_COSTLY_KEYS = {"time": ("aws:currenttime", "aws:epochtime"), "certificate": ("iot:certificate.",)}
+_COSTLY_KEYS = {"time": ("aws:currenttime", "aws:epochtime"), "certificate": ("iot:certificate",)}
 
 
 def mentions(documents: Iterable[tuple[str, str]], what: Literal["time", "certificate"]) -> bool:

@@ -7,10 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import structlog
+
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import AlreadyExists, Conflict, Disallowed, Invalid, LimitExceeded, NotFound
 from thingmint.domain.policies import Kind, compile_policy
+from thingmint.domain.policies.device_keys import unknown_keys
 from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store.outbox import announce
@@ -31,7 +34,11 @@ _MAX_ATTACHED = 10  # policies to one target
 _MAX_SIZE = 2048  # characters of a document, white space not counted
 _MAX_VERSIONS = 5
 
+_MAX_SHOWN = 10  # of the keys in a warning
+
 _MAX_DIGITS = 18  # of the number of a version that can exist: engines keep 64 bits
+
+_log = structlog.get_logger("thingmint.policies")
 
 _QUERIES = load_queries("device_policies")
 _LIST = "SELECT created_at, name FROM device_policies WHERE account = $1 AND region = $2"
@@ -122,9 +129,13 @@ def parse_target(arn: str, scope: Scope, field: str, *kinds: TargetKind) -> Targ
     return target
 
 
-def check_document(name: str, document: str) -> None:
-    """Raises MalformedPolicy."""
-    compile_policy(document, kind=Kind.DEVICE, name=name, max_size=_MAX_SIZE)
+def check_document(scope: Scope, name: str, document: str) -> None:
+    """Warns of keys that never have a value, as AWS takes them. Raises MalformedPolicy."""
+    policy = compile_policy(document, kind=Kind.DEVICE, name=name, max_size=_MAX_SIZE)
+    if keys := unknown_keys(policy):
+        advice = "no request has such a key, and a pattern with such a variable never matches"
+        shown = ", ".join(keys[:_MAX_SHOWN])
+        _log.warning("policy_uses_unknown_keys", **scope._asdict(), policy=name, keys=shown, advice=advice)
 
 
 def new_policy(

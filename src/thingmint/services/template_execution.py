@@ -130,7 +130,7 @@ async def prepare_plan(change: Change, plan: Plan) -> PreparedPlan:
     policies = []
     for policy in plan.policies:
         if policy.document is not None:
-            check_document(policy.name, policy.document)
+            check_document(change.scope, policy.name, policy.document)
             made = new_policy(change.scope, policy.name, policy.document, change.now, lambda: str(uuid.uuid4()))
             policies.append(made)
             await asyncio.sleep(0)  # checking one takes milliseconds, and a template may have a hundred

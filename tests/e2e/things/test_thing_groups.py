@@ -163,7 +163,7 @@ def test_a_type_is_created_deprecated_and_deleted(tenant: Tenant) -> None:
     assert described == {**made, "thingTypeProperties": properties, "thingTypeMetadata": {"deprecated": False}}
     told = exists(iot.create_thing_type, thingTypeName="lamp")
     assert told[:3] == (409, made["thingTypeId"], made["thingTypeArn"])
-    none = {"searchableAttributes": []}
+    none: dict[str, list[str]] = {"searchableAttributes": []}
     assert answer(iot.update_thing_type, thingTypeName="lamp", thingTypeProperties=none) == {}
     assert iot.describe_thing_type(thingTypeName="lamp")["thingTypeProperties"] == {"thingTypeDescription": "a lamp"}
     assert refusal(iot.delete_thing_type, thingTypeName="lamp")[:2] == INVALID

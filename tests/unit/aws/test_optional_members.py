@@ -19,8 +19,6 @@ from thingmint.aws.operations import OPERATIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from botocore.model import Shape
-
     from tests.world import World
 
 ROLE = "arn:aws:iam::111111111111:role/fleet"
@@ -36,7 +34,7 @@ TEMPLATE = {
 EMPTY_AT_AWS = {"DescribeThing .attributes", "ListThings .things[].attributes"}
 
 
-def containers(shape: Shape, path: str = "") -> Iterator[str]:
+def containers(shape: Any, path: str = "") -> Iterator[str]:
     """The paths of all structures, lists and maps in an output, but for the items of a list operation."""
     if shape.type_name == "structure":
         for name, member in shape.members.items():

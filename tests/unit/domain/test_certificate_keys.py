@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -77,6 +78,20 @@ def test_variables_of_a_certificate() -> None:
     assert isinstance(available, list)
     assert "Certificate.Subject.CommonName" in available
     assert "iot:Certificate.Subject.Country" not in context
+
+
+def test_a_field_has_five_values_at_most() -> None:
+    units = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"u{number}") for number in range(7)]
+    context = certificate_context(der_of(ec.generate_private_key(ec.SECP256R1()), *units))
+    key = "iot:Certificate.Subject.OrganizationalUnit"
+    assert context[f"{key}.List"] == ["u0", "u1", "u2", "u3", "u4"]
+    assert context[f"{key}.4"] == "u4"
+    assert f"{key}.5" not in context
+
+
+def test_the_id_is_that_of_the_api() -> None:
+    der = der_of(ec.generate_private_key(ec.SECP256R1()))
+    assert certificate_context(der)["iot:CertificateId"] == hashlib.sha256(der).hexdigest()
 
 
 def test_what_cannot_be_read_gives_no_variables() -> None:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Transaction
 
 
-async def _check_policy(_change: Change, members: Members) -> dict[str, str]:
+async def _check_policy(change: Change, members: Members) -> dict[str, str]:
     """Checks the document, and returns the tags."""
     tags = new_tags(members)
-    policies.check_document(members["policyName"], members["policyDocument"])
+    policies.check_document(change.scope, members["policyName"], members["policyDocument"])
     return tags
 
 
@@ -57,9 +57,9 @@ async def list_(tx: Transaction, query: Query, members: Members) -> Result:
     return _policies(query, await policies.list_policies(tx, query, marker_cursor(members), ascending=ascending))
 
 
-async def _check_document(_change: Change, members: Members) -> str:
+async def _check_document(change: Change, members: Members) -> str:
     document: str = members["policyDocument"]
-    policies.check_document(members["policyName"], document)
+    policies.check_document(change.scope, members["policyName"], document)
     return document
 
 

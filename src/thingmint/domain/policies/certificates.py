@@ -1,11 +1,12 @@
 """What a device's certificate gives to policies: the variables ``iot:Certificate.*``.
 
 From AWS IoT's guide, "X.509 certificate AWS IoT Core policy variables". Where a field occurs several times, the bare
-name is its first value, ``.1`` the second, and ``.List`` stands for all of them.
+name is its first value, ``.1`` the second, and ``.List`` stands for all of them; there are five at most.
 """
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 
 _PREFIX = "iot:Certificate."
-_MAX_VALUES = 32  # of one field; a certificate of megabytes must not become a context of megabytes
+_MAX_VALUES = 5  # of one field, in AWS's guide: "Additional items are ignored"
 
-_FIELDS = {
+FIELDS = {
     "DistinguishedNameQualifier": NameOID.DN_QUALIFIER,
     "Country": NameOID.COUNTRY_NAME,
     "Organization": NameOID.ORGANIZATION_NAME,
@@ -46,6 +47,7 @@ def certificate_context(der: bytes) -> Mapping[str, ContextValue]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # fleets have serial numbers and names that break RFC 5280
             certificate = x509.load_der_x509_certificate(der)
+            context["iot:CertificateId"] = context[f"{_PREFIX}CertificateId"] = hashlib.sha256(der).hexdigest()
             context[f"{_PREFIX}SerialNumber"] = f"{certificate.serial_number:x}"
             for name, values in _fields(certificate):
                 _put(context, name, values[:_MAX_VALUES])
@@ -72,7 +74,7 @@ def _fields(certificate: x509.Certificate) -> Iterator[tuple[str, list[str]]]:
         for attribute in name:
             if isinstance(attribute.value, str):
                 values[attribute.oid].append(attribute.value)
-        for field, oid in _FIELDS.items():
+        for field, oid in FIELDS.items():
             yield f"{whose}.{field}", values[oid]
     extensions = certificate.extensions
     for whose, oid in (

@@ -38,6 +38,9 @@ _STATEMENT = frozenset(
 )
 _PRINCIPALS = frozenset({"AWS", "Service", "Federated", "CanonicalUser"})
 _ACTION = re.compile(r"\*|[A-Za-z0-9*?-]{1,64}:[A-Za-z0-9*?._-]{1,128}", re.ASCII)
+# AWS IoT's guide: how these characters of a certificate's attribute are written in a policy.
+_ESCAPED = re.compile(r'\\([,"\\+=<>;])')
+_CERTIFICATE = "iot:certificate."
 _IAM_SID = re.compile(r"[A-Za-z0-9]*", re.ASCII)
 
 
@@ -241,6 +244,8 @@ class _Reader:
                 if not _name(key, inner):
                     raise MalformedPolicy(inner, "must not have an empty key")
                 given = _values(values, inner)
+                if self._kind is Kind.DEVICE and key.lower().startswith(_CERTIFICATE):
+                    given = [_ESCAPED.sub(r"\1", each) if isinstance(each, str) else each for each in given]
                 cautious = self._cautious and operator.negated
                 try:
                     out.append(operator.condition(key, given, self._dialect, cautious=cautious))
@@ -250,7 +255,8 @@ class _Reader:
 
 
 def _values(value: object, path: str) -> list[Json]:
-    items = _items(value, path)
+    """None at all are taken, and match nothing: AWS's guide has ``"iot:ConnectAttributes": []``."""
+    items = [] if value == [] else _items(value, path)
     if any(not isinstance(item, str | int | float) or len(str(item)) > _MAX_STRING for item in items):
         raise MalformedPolicy(path, f"must be text of at most {_MAX_STRING} characters, numbers or booleans")
     return items

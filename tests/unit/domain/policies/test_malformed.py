@@ -151,7 +151,6 @@ S = "Statement[0]"
         ({"Condition": {"StringEquals": MARK}}, f"{S}.Condition.StringEquals"),
         ({"Condition": {"StringEquals": {"": "v"}}}, f"{S}.Condition.StringEquals"),
         ({"Condition": {"StringEquals": {"k\n": "v"}}}, f"{S}.Condition.StringEquals"),
-        ({"Condition": {"StringEquals": {"k": []}}}, f"{S}.Condition.StringEquals"),
         ({"Condition": {"StringEquals": {"k": None}}}, f"{S}.Condition.StringEquals"),
         ({"Condition": {"StringEquals": {"k": {}}}}, f"{S}.Condition.StringEquals"),
         ({"Condition": {"StringEquals": {"k": [["v"]]}}}, f"{S}.Condition.StringEquals"),
