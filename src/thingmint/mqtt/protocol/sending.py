@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _NO_ALIASES = OutboundAliases(0)  # it never keeps any
 _EXPLAINED = (Auth, ConnAck, Disconnect, PubAck, SubAck, UnsubAck)
 
+# MQTT-3.1.2-2, and MQTT-3.1.3-8 and -9: 3.1.1's server has to send CONNACK 0x01 and 0x02.
+_ALWAYS_ANSWERED = frozenset({Reason.UNSUPPORTED_PROTOCOL_VERSION, Reason.CLIENT_IDENTIFIER_NOT_VALID})
+
 
 class Sender:
     """Until CONNECT is known the client is told no more than it must be."""
@@ -70,10 +73,10 @@ class Sender:
             self._out.append(data)
 
     def refuse(self, version: Version | None, reason: Reason, reason_string: str | None, *, in_old: bool) -> None:
-        """Answers CONNECT. ``in_old``: 3.1.1 is answered too, and not only about the version of the protocol itself."""
+        """Answers CONNECT. ``in_old``: 3.1.1 is answered too, and not only what MQTT leaves no choice about."""
         if version == 5:
             self.send(ConnAck(_sayable(PacketType.CONNACK, reason), reason_string=reason_string), 5)
-        elif version == 4 and (reason is Reason.UNSUPPORTED_PROTOCOL_VERSION or (in_old and reason in TO_RETURN_CODE)):
+        elif version == 4 and (reason in _ALWAYS_ANSWERED or (in_old and reason in TO_RETURN_CODE)):
             self.send(ConnAck(reason), 4)
 
     def disconnect(self, reason: Reason, reason_string: str | None) -> None:

@@ -62,7 +62,7 @@ def test_connects(connect: Connect, reason: Reason, code: int | None, connack_re
     if connect.version == 5:
         assert client.read() == [ConnAck(reason, reason_string=event.text)]
     else:
-        assert client.server.outgoing() == (bytes([0x20, 2, 0, code]) if code and connack_refusals else b"")
+        assert client.server.outgoing() == (bytes([0x20, 2, 0, code]) if code else b"")
 
 
 @pytest.mark.parametrize("client_id", ["c" * 128, "é" * 64])
@@ -119,7 +119,7 @@ def test_refusing(reason: Reason, code: int | None) -> None:
         client = Client(4, connack_refusals=connack_refusals)
         client.send(Connect(4, "c"))
         client.server.refuse(reason, "why")
-        silent = code is None or not (connack_refusals or code == 1)
+        silent = code is None or not (connack_refusals or code in (1, 2))
         assert client.server.outgoing() == (b"" if silent else bytes([0x20, 2, 0, code or 0]))
     client = Client(5)
     client.send(Connect(5, "c"))
