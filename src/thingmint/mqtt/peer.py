@@ -32,9 +32,13 @@ class Peer:
     alpn: str | None = None
     tls_version: str | None = None
 
-    def request(self, client_id: str, connecting: tuple[str, ...] | None = None) -> AuthenticationRequest:
-        """For a client id of this peer, with the iot:ConnectAttributes if it asks to connect."""
-        return AuthenticationRequest(self.fingerprint, self.certificate, self.sni, self.address, client_id, connecting)
+    def request(
+        self, client_id: str, connecting: tuple[str, ...] | None = None, will_topic: str | None = None
+    ) -> AuthenticationRequest:
+        """For a client id of this peer, with the iot:ConnectAttributes and its will's topic if it asks to connect."""
+        return AuthenticationRequest(
+            self.fingerprint, self.certificate, self.sni, self.address, client_id, connecting, will_topic
+        )
 
 
 def remote_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:

@@ -96,6 +96,7 @@ class Session:
         "_stale",
         "_traffic",
         "_will",
+        "_will_topic",
         "connection",
         "peer",
     )
@@ -107,6 +108,7 @@ class Session:
         self.peer = peer
         self._client_id = ""
         self._attributes: tuple[str, ...] = ()  # AWS's ConnectAttributes
+        self._will_topic: str | None = None
         self._traffic: Traffic | None = None  # once CONNECT was accepted
         self._expires_at: datetime | None = None
         self._will: Will | None = None
@@ -202,6 +204,7 @@ class Session:
     async def _connect(self, packet: Connect) -> None:
         services = self._services
         self._client_id, self._attributes = packet.client_id, _attributes_of(packet)
+        self._will_topic = packet.will.topic if packet.will is not None else None
         accepted = await self._authenticate()
         if isinstance(accepted, Rejected):
             self._refuse(accepted, _ANSWERS[accepted.reason])
@@ -260,7 +263,7 @@ class Session:
         must neither be accepted nor told of again.
         """
         services, connections = self._services, self._services.connections
-        request = self.peer.request(self._client_id, self._attributes)
+        request = self.peer.request(self._client_id, self._attributes, self._will_topic)
         while True:
             if services.feed.stale:  # if only because the event loop was held up
                 await services.feed.poll()

@@ -62,7 +62,7 @@ class AuthenticationRequest:
     ``fingerprint`` is of the certificate whose key the device has proven to hold, and ``certificate`` its DER, if the
     listener has it. ``host_name`` is the one that the device named (SNI). ``address`` is empty on a Unix socket. There
     is no ``client_id`` where the protocol has none. ``connecting`` are AWS's iot:ConnectAttributes; None if the device
-    does not open a session, so that its policies are not asked for iot:Connect.
+    does not open a session, so that its policies are not asked for iot:Connect. ``will_topic`` is that of its will.
     """
 
     fingerprint: str | None
@@ -71,6 +71,7 @@ class AuthenticationRequest:
     address: str
     client_id: str | None = None
     connecting: tuple[str, ...] | None = None
+    will_topic: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +234,12 @@ def _may_connect(
     request: AuthenticationRequest, scope: Scope, permissions: DevicePermissions, facts: Mapping[str, object] | None
 ) -> Rejected | None:
     """Whether the policies allow iot:Connect on the client id."""
-    further = {"iot:ConnectAttributes": request.connecting}
-    client_id = request.client_id
+    will_topic, client_id = request.will_topic, request.client_id
+    further: dict[str, ContextValue] = {
+        "iot:ConnectAttributes": request.connecting,
+        "iot:LastWillTopic": None if will_topic is None else permissions.resource("Publish", will_topic),
+        "iot:DomainName": request.host_name,
+    }
     assert client_id is not None, "what connects has one"
     decision = permissions.decide("Connect", client_id, further)
     if isinstance(decision, Allow):

@@ -13,7 +13,7 @@ from tests.e2e.commands import thingmint
 from tests.e2e.mqtt.conftest import ALLOW_ALL, new_name
 from tests.e2e.mqtt.devices import Closed, credential
 from tests.e2e.wire import until
-from thingmint.mqtt.protocol.packets import Disconnect, PubAck, Publish, SubAck, Subscribe, SubscriptionRequest
+from thingmint.mqtt.protocol.packets import Disconnect, PubAck, Publish, SubAck, Subscribe, SubscriptionRequest, Will
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
@@ -194,6 +194,42 @@ def test_connect_attributes_can_be_denied(mine: Fleet, version: Any, fields: Any
             mine.connected(made, version=version, **fields)
     else:
         mine.connected(made, version=version, **fields).drop()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_topic_of_a_will_can_be_denied(mine: Fleet, version: Any) -> None:
+    admin = {"ArnLike": {"iot:LastWillTopic": mine.arn("topic/admin/*")}}
+    made = mine.credential(allow("iot:*"), deny("iot:Connect", Condition=admin))
+    mine.connected(made, version=version).drop()
+    mine.connected(made, version=version, will=Will("lamps/x", b"gone")).drop()
+    with pytest.raises(Closed):
+        mine.connected(made, version=version, will=Will("admin/x", b"gone"))
+
+
+def test_an_allow_for_a_will_s_topic_needs_that_will(mine: Fleet) -> None:
+    own = {"ArnEquals": {"iot:LastWillTopic": mine.arn("topic/s/${iot:ClientId}")}}
+    made, name = mine.credential(allow("iot:Connect", Condition=own)), new_name("c")
+    for will in (None, Will("s/another", b"gone")):
+        with pytest.raises(Closed):
+            mine.connected(made, name, will=will)
+    mine.connected(made, name, will=Will(f"s/{name}", b"gone")).drop()
+
+
+def test_an_open_connection_is_asked_again_with_its_will(mine: Fleet) -> None:
+    made = mine.credential(allow("iot:*"))
+    with mine.connected(made, will=Will("admin/x", b"gone")) as device:
+        denied = {"ArnLike": {"iot:LastWillTopic": mine.arn("topic/admin/*")}}
+        mine.attach(made, deny("iot:Connect", Condition=denied))
+        with pytest.raises(Closed):
+            device.receive()
+
+
+def test_the_host_name_is_a_condition_of_connecting(mine: Fleet) -> None:
+    made = mine.credential(allow("iot:Connect", Condition={"StringEquals": {"iot:DomainName": mine.endpoint}}))
+    mine.connected(made).drop()
+    other = mine.credential(allow("iot:Connect", Condition={"StringNotEquals": {"iot:DomainName": mine.endpoint}}))
+    with pytest.raises(Closed):
+        mine.connected(other)
 
 
 def test_variables_of_the_client_and_its_certificate(mine: Fleet) -> None:
