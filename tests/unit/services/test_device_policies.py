@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.world import ABROAD, OURS, THEIRS, pages
 from thingmint.domain.errors import (
@@ -226,6 +227,18 @@ async def test_malformed_documents_are_refused(world: World, text: str, message:
     with pytest.raises(MalformedPolicy):
         await world.aws("CreatePolicyVersion", **P, policyDocument=text, setAsDefault=True)
     assert await versions(world) == [("1", True)]
+
+
+async def test_unknown_keys_are_taken_and_warned_about(world: World) -> None:
+    conditions = {"Bool": {"aws:MultiFactorAuthPresent": "true"}, "StringEquals": {"iot:ClientId": "a"}}
+    statement = {"Effect": "Allow", "Action": "iot:*", "Resource": "*", "Condition": conditions}
+    text = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    with capture_logs() as logs:
+        await world.aws("CreatePolicy", policyName="p", policyDocument=text)
+        await world.aws("CreatePolicyVersion", policyName="p", policyDocument=text)
+    told = [{name: line[name] for name in ("event", "account", "policy", "keys")} for line in logs]
+    expected = {"account": OURS.account, "policy": "p", "keys": "aws:MultiFactorAuthPresent"}
+    assert told == [{"event": "policy_uses_unknown_keys", **expected}] * 2
 
 
 async def test_white_space_does_not_count_as_size(world: World) -> None:
