@@ -26,7 +26,7 @@ install: .venv/.installed ## Make .venv with the locked dependencies
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: install ## Start a server and take a tour of it with real clients
+demo: install ## Start servers and take a tour of them with real clients
 	@$(BIN)/python scripts/demo.py
 
 serve: install ## Serve from ./data until Ctrl-C

@@ -29,7 +29,8 @@ def users_and_audit(tour: Tour) -> None:
     with tour.step("thingmint access user create, key create") as step:
         access(tour, "user", "create", "alice")
         key = access(tour, "key", "create", "user/alice")
-        hers = aws.client(tour, aws_access_key_id=key["access_key_id"], aws_secret_access_key=key["secret_access_key"])
+        credentials = {"aws_access_key_id": key["access_key_id"], "aws_secret_access_key": key["secret_access_key"]}
+        hers = aws.client(tour.server, **credentials)
         step.proved = f"a user with the access key {key['access_key_id']}, and no policy"
     with tour.step("Her ListCertificates") as step:
         refusal = aws.refused("AccessDeniedException", hers.list_certificates)

@@ -19,6 +19,7 @@ from tour import NotSo, require
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from thingmint.testing import RunningServer
     from tour import Tour
 
 __all__ = ["certificates", "client", "refused"]
@@ -26,7 +27,7 @@ __all__ = ["certificates", "client", "refused"]
 
 def certificates(tour: Tour) -> None:
     tour.stage("The AWS API, with boto3")
-    iot = client(tour)
+    iot = client(tour.server)
     device_ca = x509.load_pem_x509_certificate(tour.server.device_ca.read_bytes())
 
     with tour.step("CreateKeysAndCertificate(setAsActive=True)") as step:
@@ -80,19 +81,19 @@ def certificates(tour: Tour) -> None:
         step.proved = "signed a key that never left the device, with the subject that it asked for"
 
     with tour.step("A wrong secret") as step:
-        stranger = client(tour, aws_secret_access_key="x" * 40)
+        stranger = client(tour.server, aws_secret_access_key="x" * 40)
         refusal = refused("InvalidSignatureException", stranger.create_keys_and_certificate)
         require(_listed(iot) == [signed["certificateId"]], "was refused, and yet something changed")
         step.proved = f"{refusal}, and nothing changed"
 
 
-def client(tour: Tour, **overrides: Any) -> Any:
+def client(server: RunningServer, **overrides: Any) -> Any:
     # Nobody's own profile, proxy or endpoint may lead the tour to a real cloud.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     config = Config(proxies={}, retries={"total_max_attempts": 1})
-    arguments = tour.server.boto3_arguments() | {"config": config} | overrides
+    arguments = server.boto3_arguments() | {"config": config} | overrides
     return boto3.session.Session().client("iot", **arguments)
 
 

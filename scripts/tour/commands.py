@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,13 @@ def access(tour: Tour, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def thingmint(*arguments: str) -> subprocess.CompletedProcess[str]:
+def thingmint(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "thingmint", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
         encoding="utf-8",
+        env={name: value for name, value in os.environ.items() if not name.startswith("THINGMINT_")} | variables,
         timeout=30,
     )

@@ -18,9 +18,10 @@ from tour import NotSo, aws, require
 from tour.commands import access
 
 if TYPE_CHECKING:
+    from thingmint.testing import RunningServer
     from tour import Tour
 
-__all__ = ["door"]
+__all__ = ["connected5", "door", "save"]
 
 _PATIENCE = 15.0  # seconds
 
@@ -43,7 +44,7 @@ _TEMPLATE = {
 
 def door(tour: Tour) -> None:
     tour.stage("The devices' door, with boto3 and AWS's device SDK (MQTT over mutual TLS)")
-    iot = aws.client(tour)
+    iot = aws.client(tour.server)
     arn = iot.create_keys_and_certificate()["certificateArn"].partition(":cert/")[0]
     with tempfile.TemporaryDirectory(prefix="thingmint-devices-") as folder:
         _walk(tour, iot, arn, Path(folder))
@@ -65,28 +66,28 @@ def _walk(tour: Tour, iot: Any, arn: str, folder: Path) -> None:
     with tour.step("CreateProvisioningClaim") as step:
         claim = iot.create_provisioning_claim(templateName="lamps")
         tour.private_keys.append(claim["keyPair"]["PrivateKey"])
-        claim_files = _save(folder, "claim", claim["certificatePem"], claim["keyPair"]["PrivateKey"])
+        claim_files = save(folder, "claim", claim["certificatePem"], claim["keyPair"]["PrivateKey"])
         step.proved = f"a certificate that is good for that until {claim['expiration']:%H:%M:%S}"
 
     with tour.step("A device with the claim, MQTT 5: CreateKeysAndCertificate, RegisterThing") as step:
-        first, name, greeting = _provision(tour, _connected5(tour, claim_files, "claiming-5"), "0001", folder)
+        first, name, greeting = _provision(tour, connected5(tour.server, claim_files, "claiming-5"), "0001", folder)
         require((name, greeting) == ("lamp-0001", "hello, 0001"), f"made {name}, and told it {greeting!r}")
         step.proved = f"it got a key, became {name}, and was told {greeting!r}"
     with tour.step("Another one, MQTT 3.1.1") as step:
-        second, name, _ = _provision(tour, _connected3(tour, claim_files, "claiming-3"), "0002", folder)
+        second, name, _ = _provision(tour, _connected3(tour.server, claim_files, "claiming-3"), "0002", folder)
         require(name == "lamp-0002", f"made {name}")
         step.proved = f"became {name}"
 
     received: queue.Queue[tuple[str, bytes]] = queue.Queue()
     closed: Future[str] = Future()
     with tour.step("lamp-0001 comes back as itself, and subscribes") as step:
-        lamp = _connected5(tour, first.files, "lamp-0001", received, closed)
+        lamp = connected5(tour.server, first.files, "lamp-0001", received, closed)
         lamp.subscribe(
             mqtt5.SubscribePacket([mqtt5.Subscription("lamps/lamp-0001/#", mqtt5.QoS.AT_LEAST_ONCE)])
         ).result(_PATIENCE)
         step.proved = "on MQTT 5, with the certificate that it was given"
     with tour.step("lamp-0002 as well, and tells lamp-0001 something") as step:
-        other = _connected3(tour, second.files, "lamp-0002")
+        other = _connected3(tour.server, second.files, "lamp-0002")
         other.publish("lamps/lamp-0001/set", b"on", mqtt.QoS.AT_LEAST_ONCE)[0].result(_PATIENCE)
         topic, payload = received.get(timeout=_PATIENCE)
         require((topic, payload) == ("lamps/lamp-0001/set", b"on"), f"brought {payload!r} on {topic}")
@@ -101,7 +102,7 @@ def _walk(tour: Tour, iot: Any, arn: str, folder: Path) -> None:
         step.proved = f"its connection ended after {took:.1f} s: {why}"
     with tour.step("lamp-0001 tries again") as step:
         try:
-            _connected5(tour, first.files, "lamp-0001").stop()
+            connected5(tour.server, first.files, "lamp-0001").stop()
         except NotSo as refused:
             step.proved = str(refused)
         else:
@@ -129,13 +130,13 @@ def _provision(tour: Tour, client: Any, serial: str, folder: Path) -> tuple[_Ide
         )
     ).result(_PATIENCE)
     client.stop() if isinstance(client, mqtt5.Client) else client.disconnect().result(_PATIENCE)
-    files = _save(folder, serial, created.certificate_pem, created.private_key)
+    files = save(folder, serial, created.certificate_pem, created.private_key)
     greeting = (registered.device_configuration or {}).get("greeting")
     return _Identity(created.certificate_id, files), registered.thing_name, greeting
 
 
-def _connected5(
-    tour: Tour,
+def connected5(
+    server: RunningServer,
     files: tuple[str, str],
     client_id: str,
     received: queue.Queue[tuple[str, bytes]] | None = None,
@@ -155,8 +156,8 @@ def _connected5(
     client = mqtt5_client_builder.mtls_from_path(
         *files,
         endpoint="localhost",
-        port=tour.server.ports["mqtt"],
-        ca_filepath=str(tour.server.ca),
+        port=server.ports["mqtt"],
+        ca_filepath=str(server.ca),
         client_id=client_id,
         on_lifecycle_connection_success=lambda data: None if up.done() else up.set_result("up"),
         on_lifecycle_connection_failure=failed,
@@ -176,12 +177,12 @@ def _connected5(
     return client
 
 
-def _connected3(tour: Tour, files: tuple[str, str], client_id: str) -> Any:
+def _connected3(server: RunningServer, files: tuple[str, str], client_id: str) -> Any:
     connection = mqtt_connection_builder.mtls_from_path(
         *files,
         endpoint="localhost",
-        port=tour.server.ports["mqtt"],
-        ca_filepath=str(tour.server.ca),
+        port=server.ports["mqtt"],
+        ca_filepath=str(server.ca),
         client_id=client_id,
         clean_session=True,
     )
@@ -189,7 +190,7 @@ def _connected3(tour: Tour, files: tuple[str, str], client_id: str) -> Any:
     return connection
 
 
-def _save(folder: Path, name: str, certificate: str, key: str) -> tuple[str, str]:
+def save(folder: Path, name: str, certificate: str, key: str) -> tuple[str, str]:
     paths = folder / f"{name}.pem", folder / f"{name}.key"
     for path, text in zip(paths, (certificate, key), strict=True):
         path.touch(mode=0o600)

@@ -112,7 +112,7 @@ def _certificates(tour: Tour, certificate_of_the_guide: Callable[[], tuple[str, 
         _check_listed(devices, device, [fingerprint])
         step.proved = "lists it, and nothing else"
 
-    iot = aws.client(tour)
+    iot = aws.client(tour.server)
     with tour.step("The same certificate over AWS's API") as step:
         described = iot.describe_certificate(certificateId=fingerprint)["certificateDescription"]
         require(described["status"] == "ACTIVE", f"is {described['status']}")

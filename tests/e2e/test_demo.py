@@ -83,6 +83,11 @@ def test_every_step_holds(tmp_path: Path) -> None:
         "thingmint access policy attach --policy thingmint/ReadOnly: lets her list at once",
         "thingmint audit verify: ",
         "Her refusal made a success by hand, in a copy of the database: caught: the audit trail was tampered with",
+        "thingmint bundle, thingmint join: a second data directory with the same keys",
+        "CreateKeysAndCertificate, CreatePolicy and AttachPolicy at the first: an identity",
+        "The device connects to the second: on MQTT 5",
+        "UpdateCertificate(newStatus=REVOKED) at the first: ended its connection to the second after ",
+        "The device tries again at both: it is refused: NOT_AUTHORIZED",
         "SIGTERM: ended the server with exit status 0",
     ):
         assert any(line.startswith(f"  ok {proof}") for line in lines), proof

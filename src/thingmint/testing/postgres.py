@@ -34,6 +34,7 @@ QUICK: Mapping[str, str] = {
 _NAMED = os.environ.get("THINGMINT_TEST_POSTGRES")  # read once: tests take away whatever begins like settings do
 _INITDB = ("-U", "thingmint", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 _BACKUP = ("-R", "-X", "stream", "-c", "fast", "--no-sync")
+_LONGEST_PLACE = 70  # bytes; a socket's path has 107 at most
 _START_TIMEOUT = 30.0  # seconds
 _STATUS_LINE = 7  # of postmaster.pid
 
@@ -78,8 +79,7 @@ class Postgres:
         self._settings = settings
         self._primary = standby_of
         self._process: subprocess.Popen[bytes] | None = None
-        # A socket's path has 107 bytes at most, so not in pytest's folder.
-        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir=_place()))
         self._data = self.folder / "data"
         self._who: dict[str, Any] = {}
         self._programs = programs_of()
@@ -160,6 +160,13 @@ class Postgres:
         )
         if done.returncode:
             raise RuntimeError(f"{program} ended with {done.returncode}: {done.stderr}")
+
+
+def _place() -> str:
+    """Where a folder can be made that is not too deep for a socket's path, and that user nobody can reach."""
+    usual = tempfile.gettempdir()
+    fits = len(usual) < _LONGEST_PLACE and (os.geteuid() != 0 or _is_open_to_others(Path(usual)))
+    return usual if fits else "/tmp"  # noqa: S108 - mkdtemp makes a folder of its own there
 
 
 def _is_open_to_others(path: Path) -> bool:
