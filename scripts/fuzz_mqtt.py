@@ -24,7 +24,6 @@ from thingmint.domain.messages import MessageProperties
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
-from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.events import ConnectRequested, Failed, SubscribeRequested, UnsubscribeRequested
 from thingmint.mqtt.protocol.packets import (
     ConnAck,
@@ -40,7 +39,7 @@ from thingmint.mqtt.protocol.packets import (
     Unsubscribe,
     Will,
 )
-from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 from thingmint.domain.errors import Invalid, NotFound, Throttled, Unavailable
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
-from thingmint.mqtt.protocol.errors import ProtocolError
-from thingmint.mqtt.protocol.limits import AWS_LIMITS
+from thingmint.mqtt.protocol.limits import AWS_LIMITS, check_publish
 from thingmint.mqtt.protocol.packets import Publish
-from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.mqtt.protocol.rules import check_publish
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 from thingmint.services.messages import Connection, RetainedMessage
 from thingmint.store.times import from_micros, to_micros
 

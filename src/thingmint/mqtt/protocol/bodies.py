@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from thingmint.domain.messages import NO_PROPERTIES, MessageProperties
 from thingmint.mqtt.protocol import properties as tables
-from thingmint.mqtt.protocol.codes import ALLOWED, FROM_RETURN_CODE, SUBACK_3
-from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.packets import (
     Auth,
     ConnAck,
@@ -28,9 +26,9 @@ from thingmint.mqtt.protocol.packets import (
     Will,
 )
 from thingmint.mqtt.protocol.properties import Table, read_properties
-from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 from thingmint.mqtt.protocol.topics import is_topic_name
-from thingmint.mqtt.protocol.wire import PacketType, Reader, malformed
+from thingmint.mqtt.protocol.wire import ALLOWED, FROM_RETURN_CODE, SUBACK_3, PacketType, Reader, malformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sized

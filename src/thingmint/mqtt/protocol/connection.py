@@ -7,12 +7,16 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from thingmint.domain.messages import NO_PROPERTIES
-from thingmint.mqtt.protocol.aliases import InboundAliases
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode, encode_puback
-from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.events import ConnectRequested, Disconnected, Failed
-from thingmint.mqtt.protocol.limits import AWS_LIMITS
+from thingmint.mqtt.protocol.limits import (
+    AWS_LIMITS,
+    check_connect,
+    check_publish,
+    request_subscribe,
+    request_unsubscribe,
+)
 from thingmint.mqtt.protocol.packets import (
     ConnAck,
     Connect,
@@ -26,9 +30,9 @@ from thingmint.mqtt.protocol.packets import (
     UnsubAck,
     Unsubscribe,
 )
-from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.mqtt.protocol.rules import check_connect, check_publish, request_subscribe, request_unsubscribe
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 from thingmint.mqtt.protocol.sending import Sender
+from thingmint.mqtt.protocol.topics import InboundAliases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

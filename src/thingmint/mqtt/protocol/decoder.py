@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.messages import NO_PROPERTIES
 from thingmint.mqtt.protocol.bodies import FLAGS, READERS, read_connect, read_level, read_message_properties
-from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.packets import PubAck, Publish
-from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 from thingmint.mqtt.protocol.wire import MAX_REMAINING_LENGTH, PacketType, Reader, malformed
 
 if TYPE_CHECKING:

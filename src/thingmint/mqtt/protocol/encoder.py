@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from thingmint.domain.messages import NO_PROPERTIES, MessageProperties
 from thingmint.mqtt.protocol import properties as tables
 from thingmint.mqtt.protocol.bodies import FLAGS
-from thingmint.mqtt.protocol.codes import TO_RETURN_CODE
 from thingmint.mqtt.protocol.packets import (
     Auth,
     ConnAck,
@@ -30,7 +29,7 @@ from thingmint.mqtt.protocol.packets import (
 )
 from thingmint.mqtt.protocol.properties import write_properties
 from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.mqtt.protocol.wire import PacketType, write_binary, write_text, write_u16, write_varint
+from thingmint.mqtt.protocol.wire import TO_RETURN_CODE, PacketType, write_binary, write_text, write_u16, write_varint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

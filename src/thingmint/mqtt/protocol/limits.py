@@ -1,15 +1,28 @@
-"""What a server takes, and tells a client of MQTT 5 in CONNACK."""
+"""What a server takes of a client's packets, and tells a client of MQTT 5 in CONNACK.
+
+What ends the connection raises ProtocolError; filters are refused one by one where that can be told.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
 from thingmint.mqtt.protocol.packets import ConnAck
-from thingmint.mqtt.protocol.topics import within
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
+from thingmint.mqtt.protocol.topics import is_topic_filter, parse_shared, within
 
 if TYPE_CHECKING:
-    from thingmint.mqtt.protocol.packets import Connect
+    from thingmint.mqtt.protocol.packets import (
+        Connect,
+        Publish,
+        Subscribe,
+        SubscriptionRequest,
+        Unsubscribe,
+        Version,
+        Will,
+    )
 
 
 _KIB = 1024
@@ -74,3 +87,88 @@ class Limits:
 
 
 AWS_LIMITS = Limits()
+
+
+_RESERVED = "$"
+_ASSIGNED = "$GEN/"  # a client may come back with the name that it was given
+
+
+def check_connect(packet: Connect, limits: Limits) -> None:
+    if packet.authentication_method is not None:
+        raise ProtocolError(Reason.BAD_AUTHENTICATION_METHOD, "enhanced authentication is not supported")
+    client_id = packet.client_id
+    if not client_id and packet.version == 4 and not packet.clean_start:
+        raise ProtocolError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "a lasting session needs a client id")  # MQTT-3.1.3-8
+    if len(client_id.encode()) > limits.client_id_bytes:
+        raise ProtocolError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "the client id is too long")
+    if client_id.startswith(_RESERVED) and not client_id.startswith(_ASSIGNED):
+        raise ProtocolError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "the client id is a reserved one")
+    if packet.will is not None:
+        _check_message(packet.will, limits)
+        if not limits.takes_topic(packet.will.topic):
+            raise ProtocolError(Reason.TOPIC_NAME_INVALID, "the will's topic is beyond the limits")
+
+
+def check_publish(packet: Publish, limits: Limits) -> None:
+    """All but the topic's limits, which only end the connection where there is no gentler answer."""
+    _check_message(packet, limits)
+    if packet.subscription_ids:
+        raise ProtocolError(Reason.PROTOCOL_ERROR, "a client's PUBLISH has a subscription identifier")  # MQTT-3.3.4-6
+
+
+def _check_message(message: Publish | Will, limits: Limits) -> None:
+    if message.qos > limits.maximum_qos:
+        raise ProtocolError(Reason.QOS_NOT_SUPPORTED, "the quality of service is above the maximum")  # MQTT-3.2.2-12
+    if message.retain and not limits.retain_available:
+        raise ProtocolError(Reason.RETAIN_NOT_SUPPORTED, "retained messages are not supported")  # MQTT-3.2.2-13
+    if len(message.payload) > limits.payload_bytes:
+        raise ProtocolError(Reason.PACKET_TOO_LARGE, "a payload is larger than the maximum")
+
+
+def request_subscribe(packet: Subscribe, limits: Limits, version: Version) -> SubscribeRequested:
+    if packet.subscription_id is not None:
+        raise ProtocolError(
+            Reason.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, "subscription identifiers are not supported"
+        )  # 3.2.2.3.12
+    requests = tuple(_lowered(request, limits) for request in packet.requests)
+    refusals = tuple(_refusal(request, limits) for request in requests)
+    if len(requests) > limits.filters_per_subscribe:
+        refusals = (Reason.QUOTA_EXCEEDED,) * len(requests)
+    _close_old(refusals, version)
+    return SubscribeRequested(packet.packet_id, requests, refusals)
+
+
+def request_unsubscribe(packet: Unsubscribe, limits: Limits, version: Version) -> UnsubscribeRequested:
+    refusals = tuple(
+        None if is_topic_filter(filter) and limits.takes_topic(filter) else Reason.TOPIC_FILTER_INVALID
+        for filter in packet.filters
+    )
+    _close_old(refusals, version)
+    return UnsubscribeRequested(packet.packet_id, packet.filters, refusals)
+
+
+def _lowered(request: SubscriptionRequest, limits: Limits) -> SubscriptionRequest:
+    """A server takes a request for any quality of service, and grants what it has (MQTT-3.2.2-10)."""
+    return replace(request, qos=limits.maximum_qos) if request.qos > limits.maximum_qos else request
+
+
+def _refusal(request: SubscriptionRequest, limits: Limits) -> Reason | None:
+    filter = request.filter
+    if not is_topic_filter(filter) or not limits.takes_topic(filter):
+        return Reason.TOPIC_FILTER_INVALID
+    if parse_shared(filter) is not None:
+        if request.no_local:
+            raise ProtocolError(Reason.PROTOCOL_ERROR, "a shared subscription is not to be local")  # MQTT-3.8.3-4
+        if not limits.shared_available:
+            return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+    if not limits.wildcard_available and ("+" in filter or "#" in filter):
+        return Reason.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
+    return None
+
+
+def _close_old(refusals: tuple[Reason | None, ...], version: Version) -> None:
+    """In 3.1.1 AWS closes the connection rather than refuse a filter."""
+    if version == 4:
+        for reason in refusals:
+            if reason is not None:
+                raise ProtocolError(reason, "a topic filter is not valid, or there are too many")

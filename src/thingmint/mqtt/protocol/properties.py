@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from thingmint.mqtt.protocol.errors import ProtocolError
-from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 from thingmint.mqtt.protocol.topics import is_topic_name
 from thingmint.mqtt.protocol.wire import (
     Reader,

@@ -1,4 +1,4 @@
-"""Reason codes (MQTT 5, 2.4), which are used for both versions inside the gateway."""
+"""Reason codes (MQTT 5, 2.4), which are used for both versions inside the gateway, and the error that carries one."""
 
 from __future__ import annotations
 
@@ -53,3 +53,11 @@ class Reason(IntEnum):
     @property
     def failed(self) -> bool:
         return self >= 0x80  # MQTT 5, 2.4
+
+
+class ProtocolError(Exception):
+    """The peer broke the protocol or a limit, so the connection has to end. The text never quotes its input."""
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason

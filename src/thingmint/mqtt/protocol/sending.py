@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from thingmint.mqtt.protocol.aliases import OutboundAliases
-from thingmint.mqtt.protocol.codes import ALLOWED, TO_RETURN_CODE
 from thingmint.mqtt.protocol.encoder import encode, encode_publish
 from thingmint.mqtt.protocol.packets import Auth, ConnAck, Disconnect, PubAck, SubAck, UnsubAck
 from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.mqtt.protocol.wire import MAX_REMAINING_LENGTH, PacketType
+from thingmint.mqtt.protocol.topics import OutboundAliases
+from thingmint.mqtt.protocol.wire import ALLOWED, MAX_REMAINING_LENGTH, TO_RETURN_CODE, PacketType
 
 if TYPE_CHECKING:
     from thingmint.domain.messages import MessageProperties

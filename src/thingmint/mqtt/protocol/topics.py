@@ -1,8 +1,10 @@
-"""Topic names and topic filters (MQTT 5, 4.7), as AWS IoT takes them."""
+"""Topic names, topic filters (MQTT 5, 4.7) as AWS IoT takes them, and topic aliases (3.3.2.3.4)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 
 _SHARE = "$share/"
 _RESERVED = "$aws/"
@@ -95,3 +97,46 @@ def _without_prefix(topic: str) -> str:
     if topic.startswith(_BASIC_INGEST):
         return "".join(topic.split("/", 3)[3:])
     return topic
+
+
+class InboundAliases:
+    """Those that the client sets."""
+
+    __slots__ = ("_maximum", "_topics")
+
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._topics: dict[int, str] = {}
+
+    def resolve(self, topic: str, alias: int) -> str:
+        """The topic that is meant. Raises ProtocolError."""
+        if alias > self._maximum:
+            raise ProtocolError(Reason.TOPIC_ALIAS_INVALID, "a topic alias is above the maximum")  # MQTT-3.3.2-9
+        if not topic:
+            known = self._topics.get(alias)
+            if known is None:
+                raise ProtocolError(Reason.PROTOCOL_ERROR, "a topic alias stands for nothing")
+            return known
+        self._topics[alias] = topic
+        return topic
+
+
+class OutboundAliases:
+    """Those that we set: the first topics get them, and keep them."""
+
+    __slots__ = ("_maximum", "_numbers")
+
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._numbers: dict[str, int] = {}
+
+    def known(self, topic: str) -> int | None:
+        return self._numbers.get(topic)
+
+    def next(self) -> int | None:
+        """One that is free. It is taken only by ``keep``, once the client was told."""
+        number = len(self._numbers) + 1
+        return number if number <= self._maximum else None
+
+    def keep(self, topic: str, alias: int) -> None:
+        self._numbers[topic] = alias

@@ -14,9 +14,8 @@ from tests.tables import each_row
 from tests.unit.mqtt.protocol.samples import SAMPLES, Sample, decoder_version
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
-from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.packets import Connect, PingReq, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe, Will
-from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 
 if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import Packet, Version

@@ -9,9 +9,8 @@ import pytest
 from thingmint.domain.messages import MessageProperties
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
-from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.packets import Publish, Subscribe, SubscriptionRequest, Unsubscribe
-from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ import pytest
 from tests.tables import each_row
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
-from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.packets import Auth, ConnAck, Connect, Publish, Subscribe, SubscriptionRequest
-from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 
 if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import Packet, Version

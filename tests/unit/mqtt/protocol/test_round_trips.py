@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from tests.unit.mqtt.protocol.samples import decoder_version
 from thingmint.domain.messages import MessageProperties
-from thingmint.mqtt.protocol.codes import ALLOWED, FROM_RETURN_CODE, SUBACK_3
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.packets import (
@@ -32,7 +31,7 @@ from thingmint.mqtt.protocol.packets import (
     Will,
 )
 from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.mqtt.protocol.wire import PacketType
+from thingmint.mqtt.protocol.wire import ALLOWED, FROM_RETURN_CODE, SUBACK_3, PacketType
 
 if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import Packet, Version

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from thingmint.mqtt.protocol.errors import ProtocolError
+from thingmint.mqtt.protocol.reasons import ProtocolError
 from thingmint.mqtt.protocol.wire import Reader, write_varint
 
 

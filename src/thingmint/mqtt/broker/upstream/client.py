@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode, encode_puback, encode_publish
-from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.packets import (
     ConnAck,
     Disconnect,
@@ -21,7 +20,7 @@ from thingmint.mqtt.protocol.packets import (
     UnsubAck,
     Unsubscribe,
 )
-from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -10,9 +10,8 @@ import structlog
 
 from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.broker.upstream.client import Answered, ClientConnection
-from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.packets import ConnAck, Disconnect, Publish
-from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

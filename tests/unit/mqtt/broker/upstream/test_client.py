@@ -12,7 +12,6 @@ from thingmint.domain.messages import NO_PROPERTIES
 from thingmint.mqtt.broker.upstream.client import MAX_PACKET_SIZE, Answered, ClientConnection
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
-from thingmint.mqtt.protocol.errors import ProtocolError
 from thingmint.mqtt.protocol.packets import (
     Auth,
     ConnAck,
@@ -29,7 +28,7 @@ from thingmint.mqtt.protocol.packets import (
     UnsubAck,
     Unsubscribe,
 )
-from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
