@@ -11,8 +11,8 @@ from thingmint.access.administration.declaring import Json, check_account, check
 from thingmint.access.administration.principals import get_principal
 from thingmint.domain.errors import Conflict, Invalid, LimitExceeded, NotFound
 from thingmint.domain.policies import Kind
-from thingmint.domain.policies.ready import READY_MADE as DOCUMENTS
-from thingmint.domain.policies.roles import ROLES, role_policy
+from thingmint.domain.policies.managed import READY_MADE as DOCUMENTS
+from thingmint.domain.policies.managed import ROLES, role_policy
 from thingmint.services.quotas import check_quota
 from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros

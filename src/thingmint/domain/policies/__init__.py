@@ -7,15 +7,18 @@ decided, or what would have allowed it.
 from thingmint.domain.policies.compiler import MAX_LENGTH, compile_policy, document_size
 from thingmint.domain.policies.decisions import (
     Allow,
+    ContextValue,
     Decision,
     Deny,
     FailedCondition,
     Finding,
+    Principal,
     Reason,
+    Request,
+    Scalar,
     StatementRef,
 )
 from thingmint.domain.policies.evaluation import MAX_FINDINGS, evaluate, evaluate_all, evaluate_any, explain
-from thingmint.domain.policies.requests import ContextValue, Principal, Request, Scalar
 from thingmint.domain.policies.statements import Kind, Policy
 
 __all__ = [

@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from thingmint.domain.policies.requests import ContextValue
+    from thingmint.domain.policies.decisions import ContextValue
 
 
 _PREFIX = "iot:Certificate."

@@ -14,8 +14,7 @@ from thingmint.domain.errors import MalformedPolicy
 from thingmint.domain.policies.conditions import read_operator
 from thingmint.domain.policies.decisions import StatementRef
 from thingmint.domain.policies.patterns import Dialect, PatternSet, read_tokens
-from thingmint.domain.policies.principals import PrincipalSet
-from thingmint.domain.policies.statements import Kind, Policy, Selection, Statement
+from thingmint.domain.policies.statements import Kind, Policy, PrincipalSet, Selection, Statement
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

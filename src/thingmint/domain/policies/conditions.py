@@ -16,9 +16,9 @@ from thingmint.domain.policies.values import read_bool
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from thingmint.domain.policies.decisions import Request
     from thingmint.domain.policies.operators import Compiler, Json, Values
     from thingmint.domain.policies.patterns import Dialect
-    from thingmint.domain.policies.requests import Request
 
 
 Quantifier = Literal["", "ForAllValues:", "ForAnyValue:"]

@@ -1,10 +1,90 @@
-"""What an evaluation comes to, with the facts that explain it."""
+"""What a policy is asked (one action on one resource, and what is known of the request), and what that comes to."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
+
+Scalar = str | bool | int | float | bytes | datetime | IPv4Address | IPv6Address
+ContextValue = Scalar | Sequence[Scalar] | AbstractSet[Scalar] | None
+PrincipalKind = Literal["AWS", "Service", "Federated", "CanonicalUser"]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, for the policies that name principals.
+
+    ``names`` are all that it may be called by: for a role's session, the session's ARN and the role's.
+    """
+
+    kind: PrincipalKind
+    names: tuple[str, ...]
+    account: str | None = None
+
+
+MAX_STEPS = 400_000
+
+
+class TooManySteps(Exception):
+    """Policies make more work for one request than it may."""
+
+
+@dataclass(slots=True)
+class Request:
+    """Keys of ``context`` are case-insensitive; an absent key, None and an empty collection are the same.
+
+    ``steps`` are left of the work that evaluating it may make; each takes some 10 ns.
+    """
+
+    action: str
+    resource: str
+    context: Mapping[str, ContextValue] = field(default_factory=dict)
+    principal: Principal | None = None
+    steps: int = field(default=MAX_STEPS, repr=False, compare=False)
+    _folded: dict[str, tuple[Scalar, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def spend(self, steps: int) -> None:
+        """Before as much work is done. Raises TooManySteps."""
+        self.steps -= steps
+        if self.steps < 0:
+            raise TooManySteps
+
+    def values(self, key: str) -> tuple[Scalar, ...]:
+        """The values of a key that is spelled in lower case; nothing if it is absent."""
+        folded = self._folded
+        if not folded and self.context:
+            folded.update((name.lower(), _values(value)) for name, value in self.context.items())
+        return folded.get(key, ())
+
+
+def _values(value: ContextValue) -> tuple[Scalar, ...]:
+    if isinstance(value, str):  # most are
+        return (value,)
+    if value is None:
+        return ()
+    if isinstance(value, int | float | bytes | datetime | IPv4Address | IPv6Address):
+        return (value,)
+    return tuple(value)
+
+
+def text_of(value: Scalar) -> str:
+    """A context value as a policy spells it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes):
+        return b64encode(value).decode("ascii")
+    if isinstance(value, datetime):
+        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return str(value)
 
 
 class Reason(StrEnum):

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from thingmint.domain.policies.certificates import FIELDS
-from thingmint.domain.policies.requests import Request
+from thingmint.domain.policies.decisions import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

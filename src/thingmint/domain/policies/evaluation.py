@@ -7,14 +7,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from thingmint.domain.policies.decisions import Allow, Deny, Reason
-from thingmint.domain.policies.requests import MAX_STEPS, TooManySteps
+from thingmint.domain.policies.decisions import MAX_STEPS, Allow, Deny, Reason, TooManySteps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from thingmint.domain.policies.decisions import Decision, Finding
-    from thingmint.domain.policies.requests import Request
+    from thingmint.domain.policies.decisions import Decision, Finding, Request
     from thingmint.domain.policies.statements import Policy, Statement
 
 

@@ -15,7 +15,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from thingmint.domain.policies.requests import Scalar
+    from thingmint.domain.policies.decisions import Scalar
 
 
 Network = tuple[int, int, int]

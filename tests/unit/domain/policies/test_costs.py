@@ -25,7 +25,7 @@ from thingmint.domain.policies import (
     evaluate_any,
     explain,
 )
-from thingmint.domain.policies.requests import MAX_STEPS
+from thingmint.domain.policies.decisions import MAX_STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thingmint.domain.policies import globs
+from thingmint.domain.policies import patterns
+from thingmint.domain.policies.decisions import Request
 from thingmint.domain.policies.patterns import Dialect, PatternSet, read_tokens
-from thingmint.domain.policies.requests import Request
 
 PLAIN = Dialect(variables=False, guarded=False)
 
@@ -89,7 +89,7 @@ def test_work_grows_with_the_sum_of_the_lengths(pattern: str, text: str) -> None
 
     def count(frame: FrameType, event: str, _argument: Any) -> Any:
         nonlocal steps
-        if frame.f_code.co_filename != globs.__file__:
+        if frame.f_code.co_filename != patterns.__file__:
             return None
         steps += event == "line"
         return count

@@ -7,8 +7,7 @@ import pytest
 from thingmint.domain.errors import Invalid
 from thingmint.domain.policies import Allow, Kind, Request, compile_policy, evaluate, evaluate_any
 from thingmint.domain.policies.actions import CONTROL_PLANE_ACTIONS
-from thingmint.domain.policies.ready import READY_MADE
-from thingmint.domain.policies.roles import ROLES, role_policy
+from thingmint.domain.policies.managed import READY_MADE, ROLES, role_policy
 
 NAMES = ["Administrator", "FullAccess", "ReadOnly", "ProvisioningOnly", "AuditOnly"]
 
