@@ -78,7 +78,7 @@ class _RecordingTransaction:
         self._tx = tx
         self._statements = statements
         self.audit_resources, self.audit_details = tx.audit_resources, tx.audit_details
-        self.notices = tx.notices
+        self.notices, self.lane, self.perhaps_kept = tx.notices, tx.lane, tx.perhaps_kept
         self.execute_many = tx.execute_many
 
     async def execute(self, sql: str, *parameters: Value) -> int:

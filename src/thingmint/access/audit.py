@@ -185,13 +185,11 @@ class AuditedStore(StoreWrapper):
         now = self._clock()
         id = new_record_id(now)
         details: Mapping[str, Any] = {}
-        run_before = False
 
         async def audited(tx: Transaction) -> T:
-            nonlocal details, run_before
-            if run_before and await sql.has_record(tx, id):
+            nonlocal details
+            if tx.perhaps_kept and await sql.has_record(tx, id):
                 raise AlreadyKept
-            run_before = True
             result = await body(tx)
             details = tx.audit_details
             record = _record(context, outcome, now, resources=tx.audit_resources, **details)

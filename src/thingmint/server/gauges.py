@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 def watch_store(metrics: Metrics, instance: Instance) -> None:
     directory = instance.directory
     metrics.gauge("store_ready", "1 while changes can be kept.", lambda: float(instance.store.ready))
+    metrics.count(
+        "store_retries", "Changes that were made again since they met another one.", lambda: instance.store.retries
+    )
     metrics.gauge("disk_free_bytes", "What can still be written to the disk.", lambda: free_bytes(directory.root))
     metrics.gauge(
         "disk_reserve_held",

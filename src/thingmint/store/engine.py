@@ -59,9 +59,11 @@ class Notice(NamedTuple):
 class Notes:
     """What bodies leave with their transaction, besides their statements."""
 
-    __slots__ = ("audit_details", "audit_resources", "notices")
+    __slots__ = ("audit_details", "audit_resources", "lane", "notices", "perhaps_kept")
 
-    def __init__(self) -> None:
+    def __init__(self, lane: int = 1, *, perhaps_kept: bool = False) -> None:
+        self.lane = lane
+        self.perhaps_kept = perhaps_kept
         self.audit_resources: list[str] = []
         self.audit_details: dict[str, Any] = {}
         self.notices: list[Notice] = []
@@ -71,12 +73,16 @@ class Transaction(Protocol):
     """A transaction that is open. Parameters are written $1, $2, … in the SQL.
 
     Bodies add to these: ``audit_resources`` name what it changes (ARNs and the like) in the audit record, which has the
-    ``audit_details`` besides; ``notices`` are what it announced.
+    ``audit_details`` besides; ``notices`` are what it announced. No two that run at the same time are of one ``lane``,
+    a number above 0: where each changes the rows of its own, they do not meet. ``perhaps_kept`` tells a body that its
+    earlier run may have been kept, as its COMMIT was not answered.
     """
 
     audit_resources: list[str]
     audit_details: dict[str, Any]
     notices: list[Notice]
+    lane: int
+    perhaps_kept: bool
 
     async def execute(self, sql: str, *parameters: Value) -> int:
         """The number of rows that changed."""
@@ -117,11 +123,17 @@ class Store(Reader, Protocol):
         """Why changes are refused at the moment, for operators; None if they are kept. Reads go on meanwhile."""
         ...
 
+    @property
+    def retries(self) -> int:
+        """How often a body was run again since its transaction met another one."""
+        ...
+
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         """What ``body`` returns or raises, told only after its transaction is durable.
 
         ``urgent`` changes are taken on a full disk too, as long as its reserve lasts. With ``once`` the body raises
-        AlreadyKept where an earlier run was kept, so that it can be run again after a COMMIT without an answer.
+        AlreadyKept where an earlier run was kept that perhaps was, so that it can be run again after a COMMIT without
+        an answer.
         Raises Unavailable when the engine failed; the change may then have been kept or not.
         """
         ...
@@ -146,6 +158,10 @@ class StoreWrapper:
     @property
     def trouble(self) -> str | None:
         return self._store.trouble
+
+    @property
+    def retries(self) -> int:
+        return self._store.retries
 
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)

@@ -38,9 +38,16 @@ _MAX_PAUSE = 0.1  # seconds, between two runs
 _LOOK_AGAIN_AFTER = 1.0  # seconds
 _COMMIT_TIMEOUT = 10.0  # seconds, with what it waits for a standby
 _WAIT_FOR_ANSWER = 20.0  # seconds, until a COMMIT without an answer is given up
+_LANES = 1024
 _UNKNOWN = "The store failed; whether the change was kept is unknown"
 _OF_THE_SERVER = ("08", "53", "57", "58", "XX")  # classes of errors: connection, resources, shutdown, system, internal
-_SETTINGS = {"application_name": "thingmint", "jit": "off", "idle_in_transaction_session_timeout": "60000"}
+_SETTINGS = {
+    "application_name": "thingmint",
+    "jit": "off",
+    # A transaction that scans a table conflicts with every write to it, and small tables are what the planner scans.
+    "enable_seqscan": "off",
+    "idle_in_transaction_session_timeout": "60000",
+}
 
 # Names are compared and listed by their bytes, as SQLite does; another order would skip rows between two pages.
 _COLLATION = (
@@ -67,12 +74,16 @@ class PostgresStore:
     """A Store in a database of PostgreSQL 15 or later, which other processes may use at the same time."""
 
     def __init__(self, pool: asyncpg.Pool, connector: PrimaryConnector) -> None:
+        self.retries = 0
         self._pool = pool
         self._connector = connector
         connector.replaced = pool.expire_connections
+        # By chance, as further processes have lanes too.
+        self._lanes = random.sample(range(1, _LANES + 1), pool.get_max_size())
         self._reached = asyncio.Event()
         self._reached.set()
         self._closed = False
+        self._reruns = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
 
@@ -116,7 +127,7 @@ class PostgresStore:
 
     async def read(self, body: Body[T]) -> T:
         self._check_open()
-        return await self._run(body, "repeatable_read", readonly=True)
+        return await self._run(body, "repeatable_read")
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         del urgent  # how the database's disk is kept from being full is its own operator's business
@@ -152,9 +163,11 @@ class PostgresStore:
     async def _write(self, body: Body[T], *, once: bool) -> T:
         unknown: _OutcomeUnknown | None = None
         deadline = math.inf
+        turn: contextlib.AbstractAsyncContextManager[None] = contextlib.nullcontext()
         for run in range(_MAX_RUNS):
             try:
-                return await self._run(body, "serializable", readonly=False)
+                async with turn:
+                    return await self._run(body, "serializable", perhaps_kept=unknown is not None)
             except _OutcomeUnknown as error:
                 if not once:
                     raise
@@ -172,7 +185,9 @@ class PostgresStore:
             except (_Conflict, UniqueViolated) as error:
                 if unknown is None and not isinstance(error, _Conflict):
                     raise
-                # The more often it met another, or itself while that is still under way, the longer it stands back.
+                self.retries += 1
+                turn = self._reruns  # one after the other: all that met would meet again
+                # The other may be of another process, or itself, still under way: longer each time.
                 await asyncio.sleep(random.uniform(0, min(_MAX_PAUSE, 0.001 * 2**run)))  # noqa: S311
         raise Unavailable("Too many changes of the same rows are under way")
 
@@ -188,35 +203,38 @@ class PostgresStore:
         """Whether a commit after those that are visible was confirmed, by a standby too if there has to be one."""
         while not self._closed and asyncio.get_running_loop().time() < deadline:
             try:
-                await self._run(_touch, "serializable", readonly=False)
+                await self._run(_touch, "serializable")
             except (_OutcomeUnknown, _Conflict):
                 await self._until_reached(deadline)
             else:
                 return True
         return False
 
-    async def _run(self, body: Body[T], isolation: str, *, readonly: bool) -> T:
+    async def _run(self, body: Body[T], isolation: str, *, perhaps_kept: bool = False) -> T:
         if not self._reached.is_set():
             raise Unavailable("The store cannot be reached")
         try:
             connection = await self._pool.acquire(timeout=_WAIT_FOR_CONNECTION)
         except Exception as error:
             raise self._lost(error) from error
+        lane = self._lanes.pop()  # there are as many as connections
+        tx = _PostgresTransaction(connection, self._translated, lane, perhaps_kept=perhaps_kept)
         try:
-            return await self._run_on(connection, body, isolation, readonly=readonly)
+            return await self._run_on(connection, tx, body, isolation)
         finally:
+            self._lanes.append(lane)
             # A connection that is broken by now is replaced by the pool.
             with contextlib.suppress(Exception):
                 await self._pool.release(connection)
 
-    async def _run_on(self, connection: Any, body: Body[T], isolation: str, *, readonly: bool) -> T:
-        transaction = connection.transaction(isolation=isolation, readonly=readonly)
+    async def _run_on(self, connection: Any, tx: Transaction, body: Body[T], isolation: str) -> T:
+        transaction = connection.transaction(isolation=isolation, readonly=isolation == "repeatable_read")
         try:
             await transaction.start()
         except Exception as error:
             raise self._translated(error) from error
         try:
-            result = await body(_PostgresTransaction(connection, self._translated))
+            result = await body(tx)
         except asyncio.CancelledError:
             _terminate(connection)  # a statement may be under way
             raise
@@ -312,8 +330,10 @@ class _PostgresTransaction(Notes):
 
     __slots__ = ("_connection", "_translated")
 
-    def __init__(self, connection: Any, translated: Callable[[Exception], Exception]) -> None:
-        super().__init__()
+    def __init__(
+        self, connection: Any, translated: Callable[[Exception], Exception], lane: int, *, perhaps_kept: bool
+    ) -> None:
+        super().__init__(lane, perhaps_kept=perhaps_kept)
         self._connection = connection
         self._translated = translated
 
