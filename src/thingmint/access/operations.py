@@ -53,6 +53,10 @@ class Recorder(Protocol):
         """The answer to the same call before, if there was one. Raises Invalid."""
         ...
 
+    async def reserve(self, tx: Transaction, *looked: Any) -> Any | None:
+        """The same, in the transaction of the change: without an earlier call, a later one will find this."""
+        ...
+
     async def record(self, tx: Transaction, result: Any, *looked: Any) -> Any:
         """Keeps and returns the answer that ``result`` comes to."""
         ...
@@ -70,9 +74,14 @@ async def run(operation: Operation, store: Store, change: HasIds, given: Any, re
         change.ids.restart()
         return await operation.apply(tx, change, given, *prepared)
 
+    async def gate(tx: Transaction) -> tuple[tuple[Any, ...], Any | None]:
+        looked = await _look(tx, operation, change, given)
+        return looked, await recorder.earlier(tx, *looked) if recorder is not None else None
+
     async def gate_and_apply(tx: Transaction) -> Any:
         nonlocal repeated
-        looked, answer = await _gate(tx, operation, change, given, recorder)
+        looked = await _look(tx, operation, change, given)
+        answer = await recorder.reserve(tx, *looked) if recorder is not None else None
         repeated = answer is not None
         if repeated:
             return answer
@@ -84,7 +93,7 @@ async def run(operation: Operation, store: Store, change: HasIds, given: Any, re
     if operation.prepare is not None:
         looked: tuple[Any, ...] = ()
         if gated:
-            looked, answer = await store.read(lambda tx: _gate(tx, operation, change, given, recorder))
+            looked, answer = await store.read(gate)
             if answer is not None:
                 return answer
         prepared = (await operation.prepare(change, given, *looked),)
@@ -102,9 +111,6 @@ async def run(operation: Operation, store: Store, change: HasIds, given: Any, re
     return answer
 
 
-async def _gate(
-    tx: Transaction, operation: Operation, change: HasIds, given: Any, recorder: Recorder | None
-) -> tuple[tuple[Any, ...], Any | None]:
-    """What the operation looked up, and the answer to the same call before. Raises Denied and what ``look`` raises."""
-    looked = (await operation.look(tx, change, given),) if operation.look is not None else ()
-    return looked, await recorder.earlier(tx, *looked) if recorder is not None else None
+async def _look(tx: Transaction, operation: Operation, change: HasIds, given: Any) -> tuple[Any, ...]:
+    """What the operation looked up. Raises Denied and what ``look`` raises."""
+    return (await operation.look(tx, change, given),) if operation.look is not None else ()

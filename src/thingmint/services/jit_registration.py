@@ -216,6 +216,8 @@ class EarlierRegistration:
     async def earlier(self, _tx: Transaction, state: JitState) -> Registration | None:
         return state.known
 
+    reserve = earlier
+
     async def record(self, _tx: Transaction, result: Registration, _state: JitState) -> Registration:
         return result
 

@@ -40,7 +40,7 @@ _EARLIER = (
     "WHERE k.caller = $1 AND k.method = $2 AND k.key = $3 AND k.created_at > $4"
 )
 _FORGET = BoundedDelete("idempotency_keys", ("caller", "method", "key", "folder"), "created_at <= $1")
-_REMEMBER = (
+_RESERVE = (
     "INSERT INTO idempotency_keys (caller, folder, method, key, request_sha256, operation, created_at) "
     "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (caller, method, key, folder) "
     # One that is too old to be recognised, and not forgotten yet.
@@ -74,12 +74,14 @@ async def earlier_operation(tx: Transaction, key: IdempotencyKey, now: datetime)
     return None
 
 
-async def record_operation(tx: Transaction, operation: RecordedOperation, key: IdempotencyKey | None) -> None:
-    await RECORDED_OPERATIONS.insert(tx, operation)
-    if key is not None:
-        now, identity = operation.created_at, (key.caller, key.folder or "", key.method, key.key)
-        times = (to_micros(now), to_micros(now - _IDEMPOTENCY_WINDOW))
-        await tx.execute(_REMEMBER, *identity, key.request_sha256, operation.id, *times)
+async def reserve_key(tx: Transaction, key: IdempotencyKey, operation: str, now: datetime) -> bool:
+    """False if the key was used already. ``operation`` is the id of the operation that this transaction will record.
+
+    Keys are not looked for before: what several transactions read and insert around makes them conflict.
+    """
+    identity = (key.caller, key.folder or "", key.method, key.key)
+    times = (to_micros(now), to_micros(now - _IDEMPOTENCY_WINDOW))
+    return await tx.execute(_RESERVE, *identity, key.request_sha256, operation, *times) == 1
 
 
 async def forget_idempotency_keys(store: Store, now: datetime) -> None:

@@ -94,6 +94,8 @@ class EarlierAnswers:
         answer = orjson.loads(found.token.answer)
         return ProvisionedThing(answer["thing"], answer["configuration"])
 
+    reserve = earlier
+
     async def record(self, tx: Transaction, result: ProvisionedThing, found: ThingToRegister) -> ProvisionedThing:
         answer = orjson.dumps({"thing": result.name, "configuration": result.device_configuration}).decode()
         await TOKENS.update(tx, replace(found.token, request=self._digest, answer=answer))

@@ -52,7 +52,7 @@ from thingmint.services.device_policies import (
 )
 from thingmint.services.thing_groups import groups_of, update_groups
 from thingmint.services.thing_principals import attach_principal
-from thingmint.services.things import THINGS, AttributeChange, Thing, create_thing, update_thing
+from thingmint.services.things import AttributeChange, Thing, insert_thing, update_thing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -244,11 +244,8 @@ class TemplateExecutor:
     async def _thing(self, plan: ThingPlan, certificate: Certificate | None) -> None:
         tx, scope, new = self._tx, self._scope, self._prepared.thing
         assert new is not None, "a thing that is planned was prepared"
-        existing = await THINGS.find(tx, *scope, plan.name)
-        if existing is None:
-            self._authorize("CreateThing", new.arn)
-            await create_thing(tx, new)
-        else:
+        existing = await insert_thing(tx, new, lambda: self._authorize("CreateThing", new.arn))
+        if existing is not None:
             await self._change_thing(existing, plan)
         await self._join_groups(plan, existing=existing is not None)
         self._arns[plan.logical_id] = new.arn

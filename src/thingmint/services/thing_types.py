@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import Scope, arn
-from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid
+from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, NotFound
 from thingmint.services.pages import Page, page_by_text
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store.table import Table, record
@@ -123,9 +123,20 @@ async def delete_thing_type(tx: Transaction, change: Change, name: str) -> None:
 
 async def check_usable(tx: Transaction, scope: Scope, name: str) -> None:
     """Raises NotFound, and Disallowed if the type is deprecated: no thing can take it then."""
-    type = await THING_TYPES.get(tx, *scope, name)
+    refusal = await refusal_of_type(tx, scope, name)
+    if refusal is not None:
+        raise refusal
+
+
+async def refusal_of_type(tx: Transaction, scope: Scope, name: str) -> NotFound | Disallowed | None:
+    """What ``check_usable`` raises."""
+    type = await THING_TYPES.find(tx, *scope, name)
+    if type is None:
+        return NotFound(THING_TYPES.noun, name)
     if type.deprecated_at is not None:
-        raise Disallowed("thing type", name, f"Thing type {name} is deprecated: no thing can be associated with it")
+        reason = f"Thing type {name} is deprecated: no thing can be associated with it"
+        return Disallowed("thing type", name, reason)
+    return None
 
 
 async def _update(tx: Transaction, before: ThingType, after: ThingType) -> None:

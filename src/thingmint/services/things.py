@@ -8,7 +8,7 @@ Prefixes are looked up as ranges, so text has to sort by its bytes, as it does i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, VersionConflict
 from thingmint.services.pages import Page, page_by_text, size_of_texts
-from thingmint.services.thing_types import check_usable
+from thingmint.services.thing_types import check_usable, refusal_of_type
 from thingmint.store.outbox import announce
 from thingmint.store.table import Table, record
 
@@ -97,18 +97,34 @@ async def create_thing(tx: Transaction, thing: Thing) -> Thing:
 
     Raises AlreadyExists for another configuration, NotFound for an unknown type, Disallowed for a deprecated one.
     """
-    existing = await THINGS.find(tx, *thing.scope, thing.name)
+    existing = await insert_thing(tx, thing)
     if existing is None:
-        if thing.type is not None:
-            await check_usable(tx, thing.scope, thing.type)
-        await THINGS.insert(tx, thing)
-        await _insert_attributes(tx, thing)
-        tx.audit_resources.append(thing.arn)
         return thing
     if (existing.type, existing.attributes) != (thing.type, thing.attributes):
         reason = f"Thing {thing.name} already exists with another type or other attributes"
         raise AlreadyExists("thing", existing.id, arn=existing.arn, reason=reason)
     return existing
+
+
+async def insert_thing(tx: Transaction, thing: Thing, allow: Callable[[], None] = lambda: None) -> Thing | None:
+    """The thing of that name that exists, if there is one. ``allow`` is called before anything about a new one is told.
+
+    Whether there is one is not read before: what several transactions read and insert around makes them conflict.
+
+    Raises NotFound for an unknown type, Disallowed for a deprecated one, and what ``allow`` raises.
+    """
+    refusal = await refusal_of_type(tx, thing.scope, thing.type) if thing.type is not None else None
+    if refusal is None and await THINGS.insert(tx, thing):
+        allow()
+        await _insert_attributes(tx, thing)
+        tx.audit_resources.append(thing.arn)
+        return None
+    existing = await THINGS.find(tx, *thing.scope, thing.name)
+    if existing is not None:
+        return existing
+    allow()
+    assert refusal is not None, "what is not there can be inserted"
+    raise refusal
 
 
 async def update_thing(
@@ -236,4 +252,5 @@ def _check(thing: Thing) -> Thing:
 
 async def _insert_attributes(tx: Transaction, thing: Thing) -> None:
     rows = [(*thing.scope, thing.name, name, value) for name, value in thing.attributes.items()]
-    await tx.execute_many(_INSERT_ATTRIBUTES, rows)
+    if rows:
+        await tx.execute_many(_INSERT_ATTRIBUTES, rows)

@@ -61,6 +61,8 @@ class Repeats:
         self._asked += 1
         return "earlier answer" if self._asked >= self._since else None
 
+    reserve = earlier
+
     async def record(self, _tx: Transaction, result: str, *looked: str) -> str:
         self.kept.append(result)
         return " / ".join((result, *looked))

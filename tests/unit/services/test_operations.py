@@ -13,7 +13,7 @@ from tests.world import OURS, THEIRS, unpacked
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import AlreadyExists, Conflict, Denied, Invalid, InvalidCertificate, NotFound
 from thingmint.domain.keys import FLEET_KEYS
-from thingmint.services.operations import forget_idempotency_keys
+from thingmint.services.operations import RECORDED_OPERATIONS, forget_idempotency_keys
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -118,7 +118,7 @@ async def test_a_change_whose_operation_cannot_be_recorded_is_undone(
     async def fail(*_: Any) -> None:
         raise TypeError("no")
 
-    monkeypatch.setattr("thingmint.yandex.operations.answering.record_operation", fail)
+    monkeypatch.setattr(RECORDED_OPERATIONS, "insert", fail)
     with pytest.raises(TypeError):
         await create(world)
     assert await world.count("registries") == 0

@@ -10,7 +10,13 @@ from google.protobuf.message import Message
 from thingmint.access.operations import Operation, run
 from thingmint.domain.errors import Invalid
 from thingmint.domain.ids import IOT, new_id
-from thingmint.services.operations import IdempotencyKey, RecordedOperation, earlier_operation, record_operation
+from thingmint.services.operations import (
+    RECORDED_OPERATIONS,
+    IdempotencyKey,
+    RecordedOperation,
+    earlier_operation,
+    reserve_key,
+)
 from thingmint.yandex.errors import status_of
 from thingmint.yandex.operations.declaring import Refusal, Result
 
@@ -74,7 +80,17 @@ class _Recorder:
         recorded = await earlier_operation(tx, key, self._change.now) if key is not None else None
         return as_of(self._change.now, recorded, self._call) if recorded is not None else None
 
-    async def record(self, tx: Transaction, result: Result, named: Named[InFolder]) -> Message:
+    async def reserve(self, tx: Transaction, named: Named[InFolder]) -> Message | None:
+        key = self._idempotency(named)
+        if key is None:
+            return None
+        # Of what is gone the folder is unknown, so that the key alone does not tell.
+        earlier = await self.earlier(tx, named) if key.folder is None else None
+        if earlier is not None or await reserve_key(tx, key, self._id, self._change.now):
+            return earlier
+        return await self.earlier(tx, named)
+
+    async def record(self, tx: Transaction, result: Result, _named: Named[InFolder]) -> Message:
         call, change, refusal = self._call, self._change, result.refusal
         contract = call.parts.contract
         assert call.method.operation is not None, "only methods that answer operations are declared as writes"
@@ -90,7 +106,7 @@ class _Recorder:
         )
         finishes_at = change.now + call.parts.pending
         recorded = RecordedOperation(self._id, change.account, operation.SerializeToString(), finishes_at, change.now)
-        await record_operation(tx, recorded, self._idempotency(named))
+        await RECORDED_OPERATIONS.insert(tx, recorded)
         return _unfinished(operation) if finishes_at > change.now else operation
 
     def _idempotency(self, named: Named[InFolder]) -> IdempotencyKey | None:
