@@ -20,7 +20,7 @@ from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.keys import CSR_KEYS, OWN_KEYS
 from thingmint.domain.status import Status, check_initial, check_update
 from thingmint.services.pages import Page, page_of
-from thingmint.services.quotas import Quotas, adjust_count, check_quota
+from thingmint.services.quotas import Quotas, give_back, take
 from thingmint.store.outbox import announce
 from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
@@ -228,8 +228,7 @@ async def register(tx: Transaction, registration: Registration, certificate: Cer
     await CERTIFICATES.insert(tx, certificate)
     if not await REGISTRATIONS.insert(tx, registration):
         return False
-    await adjust_count(tx, "certificates", registration.scope.account, 1)
-    await check_quota(tx, quotas, "certificates", registration.scope.account)
+    await take(tx, quotas, "certificates", registration.scope.account)
     tx.audit_resources.append(registration.arn)
     return True
 
@@ -318,7 +317,7 @@ async def delete_registration(tx: Transaction, scope: Scope, fingerprint: str) -
     """With the content, if nothing else refers to it. What was REVOKED is remembered as such."""
     await tx.execute(_REMEMBER_REVOKED, *scope, fingerprint)
     if await REGISTRATIONS.delete(tx, *scope, fingerprint):
-        await adjust_count(tx, "certificates", scope.account, -1)
+        await give_back(tx, "certificates", scope.account)
     await drop_content(tx, fingerprint)
 
 

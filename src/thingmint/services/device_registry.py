@@ -10,7 +10,7 @@ from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, NotFound
 from thingmint.services.bindings import bind, unbind_all
 from thingmint.services.owners import Named, Owner, check_text
 from thingmint.services.pages import Page, page_of, size_of_texts
-from thingmint.services.quotas import adjust_count, check_quota, drop_count
+from thingmint.services.quotas import check_quota, drop_count, give_back, take
 from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
 
@@ -119,8 +119,7 @@ async def create_device(
     """In a registry that exists. Raises AlreadyExists (name, certificate) and LimitExceeded."""
     if not await DEVICES.insert(tx, device):
         raise AlreadyExists("device", device.name)
-    await adjust_count(tx, "devices", device.registry, 1)
-    await check_quota(tx, change.environment.quotas, "devices", device.registry)
+    await take(tx, change.environment.quotas, "devices", device.registry)
     await _bind_all(tx, change, device, certificates)
 
 
@@ -147,7 +146,7 @@ async def list_devices(
 async def delete_device(tx: Transaction, change: Change, device: Device) -> None:
     await unbind_all(tx, change, device)
     await DEVICES.delete(tx, device.account, device.id)
-    await adjust_count(tx, "devices", device.registry, -1)
+    await give_back(tx, "devices", device.registry)
     tx.audit_resources.append(device.resource)
 
 

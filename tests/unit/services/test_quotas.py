@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,10 +16,11 @@ from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import LimitExceeded
 from thingmint.domain.keys import FLEET_KEYS
 from thingmint.services.certificates import delete_registration
-from thingmint.services.quotas import NO_QUOTAS, Quotas, begin_counting
+from thingmint.services.quotas import NO_QUOTAS, Quotas, begin_counting, give_back, take
 
 if TYPE_CHECKING:
     from tests.world import World
+    from thingmint.store.engine import Transaction
 
 
 def limit(world: World, quotas: Quotas) -> None:
@@ -25,7 +28,9 @@ def limit(world: World, quotas: Quotas) -> None:
 
 
 async def usage(world: World) -> dict[tuple[str, str], int]:
-    return {(kind, owner): used for kind, owner, used in await world.rows("SELECT kind, owner, used FROM usage")}
+    """How many there are of what is counted."""
+    rows = await world.rows("SELECT kind, owner, max(quota), sum(room) FROM quota_shares GROUP BY kind, owner")
+    return {(kind, owner): quota - int(room) for kind, owner, quota, room in rows}
 
 
 async def test_registries_of_a_folder(world: World) -> None:
@@ -148,3 +153,75 @@ async def test_folders_of_an_account(world: World) -> None:
     with pytest.raises(LimitExceeded):
         await world.admin("folder.create", name="b")
     await world.admin("folder.create", THEIRS, name="b")
+
+
+async def create_devices(world: World, registry: str, count: int) -> int:
+    """How many of those that are tried at once are made."""
+    calls = (world.yandex("DeviceService.Create", registry_id=registry) for _ in range(count))
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(each, LimitExceeded) for each in outcomes if isinstance(each, BaseException))
+    return sum(not isinstance(each, BaseException) for each in outcomes)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("quota", [1, 7, 70])
+async def test_a_quota_is_exact_however_many_are_made_at_once(world: World, quota: int, begun: bool) -> None:
+    limit(world, Quotas(devices=quota))
+    registry = await world.registry()
+    if begun:
+        await begin_counting(world.store, world.environment.quotas)
+    assert await create_devices(world, registry, quota + 20) == quota
+    assert (await usage(world))["devices", registry] == await world.count("devices") == quota
+    ((id,), *_) = await world.rows("SELECT id FROM devices ORDER BY id")
+    await world.yandex("DeviceService.Delete", device_id=id)
+    assert await create_devices(world, registry, 5) == 1
+
+
+async def test_what_one_lane_has_left_is_used_by_others(world: World) -> None:
+    registry = await world.registry()
+    limit(world, Quotas(devices=100))
+    await begin_counting(world.store, world.environment.quotas)
+    lanes = itertools.cycle(range(1, 18))
+
+    async def insert(tx: Transaction) -> None:
+        tx.lane = next(lanes)
+        await take(tx, world.environment.quotas, "devices", registry)
+
+    async def taken() -> int:
+        for count in itertools.count():
+            try:
+                await world.write(insert)
+            except LimitExceeded:
+                return count
+        raise AssertionError
+
+    assert await taken() == 100
+    await world.write(lambda tx: give_back(tx, "devices", registry))
+    assert await taken() == 1
+
+
+async def test_a_lowered_quota_lets_nothing_in_until_there_are_fewer(world: World) -> None:
+    registry = await world.registry()
+    limit(world, Quotas(devices=200))
+    await begin_counting(world.store, world.environment.quotas)
+    ids = [await world.device(registry) for _ in range(8)]
+    limit(world, Quotas(devices=5))
+    await begin_counting(world.store, world.environment.quotas)
+    for id in ids[:3]:
+        assert await create_devices(world, registry, 1) == 0
+        await world.yandex("DeviceService.Delete", device_id=id)
+    assert await create_devices(world, registry, 1) == 0, "there are 5"
+    await world.yandex("DeviceService.Delete", device_id=ids[3])
+    assert await create_devices(world, registry, 3) == 1
+    limit(world, Quotas(devices=7))
+    await begin_counting(world.store, world.environment.quotas)
+    assert await create_devices(world, registry, 3) == 2
+
+
+async def test_without_the_quota_nothing_is_kept(world: World) -> None:
+    registry = await world.registry()
+    limit(world, Quotas(devices=5))
+    await begin_counting(world.store, world.environment.quotas)
+    await world.device(registry)
+    await begin_counting(world.store, NO_QUOTAS)
+    assert await usage(world) == {}

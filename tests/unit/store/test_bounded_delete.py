@@ -42,7 +42,7 @@ _FEW = {
     "tags": "50 of a resource",
     "thing_attributes": "50 of a thing",
     "thing_group_members": "10 groups of a thing",
-    "usage": "one row",
+    "quota_shares": "those of one owner, of one kind",
 }
 
 

@@ -20,3 +20,18 @@ DROP TABLE idempotency_keys;
 ALTER TABLE reserved_keys RENAME TO idempotency_keys;
 
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+
+-- What is left of a quota, of which lanes hold shares, so that transactions do not wait for one row. What counted them
+-- before becomes the part of no lane, with a quota of nothing until the server starts.
+CREATE TABLE quota_shares (
+    kind TEXT NOT NULL,                 -- certificates, devices
+    owner TEXT NOT NULL,                -- the account, or the registry
+    lane BIGINT NOT NULL,               -- 0 for what is not handed out to lanes
+    room BIGINT NOT NULL,               -- how many more there may be; below 0 if there are too many
+    quota BIGINT NOT NULL,              -- that all of the owner's add up to, with what there is
+    PRIMARY KEY (kind, owner, lane)
+);
+
+INSERT INTO quota_shares (kind, owner, lane, room, quota) SELECT kind, owner, 0, -used, 0 FROM usage;
+
+DROP TABLE usage;
