@@ -26,6 +26,7 @@ from thingmint.services.change import Environment
 from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.hostnames import HostNames, list_hostnames
 from thingmint.services.page_tokens import PageTokens
+from thingmint.services.policy_sets import PolicySets
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
 from thingmint.yandex.grpc import GrpcParts
@@ -153,8 +154,10 @@ def gateway_of(
     jit_registration = JitRegistration(
         access.store, environment, broker, roles, jit_throttle(settings.limits), utc_now, host_names
     )
+    policy_sets = PolicySets()
+    feed.follow(policy_sets.forget)
     return Gateway(
-        DeviceAuthenticator(instance.store, host_names, utc_now, default_account, jit_registration),
+        DeviceAuthenticator(instance.store, host_names, utc_now, default_account, jit_registration, policy_sets),
         broker,
         connection_log,
         connections,

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from thingmint.domain.certificates import key_flaw
 from thingmint.domain.errors import MalformedPolicy
-from thingmint.domain.policies import Allow, Kind
+from thingmint.domain.policies import Allow
 from thingmint.domain.policies.certificates import certificate_context
 from thingmint.domain.status import Status
 from thingmint.services.ca_certificates import CaStatus
-from thingmint.services.claims import claim_policy
-from thingmint.services.compiled_policies import POLICIES
 from thingmint.services.device_facts import look_up
-from thingmint.services.device_permissions import DevicePermissions, mentions
+from thingmint.services.device_permissions import DevicePermissions
+from thingmint.services.policy_sets import PolicySet, PolicySets, read_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
     from thingmint.domain.policies import ContextValue
     from thingmint.services.accounts import AccountSettings
     from thingmint.services.ca_certificates import CaState
-    from thingmint.services.certificates import Registration
-    from thingmint.services.device_facts import Dependency, DeviceFacts, LookUp, NoHostName
+    from thingmint.services.device_facts import Dependency, DeviceFacts, DeviceRegistration, LookUp, NoHostName
     from thingmint.services.hostnames import HostNames
     from thingmint.store.engine import Reader, Transaction
 
@@ -84,7 +82,7 @@ class Accepted:
 
     scope: Scope
     fingerprint: str
-    registration: Registration | None
+    registration: DeviceRegistration | None
     thing: str | None
     settings: AccountSettings
     permissions: DevicePermissions
@@ -130,7 +128,7 @@ def first_dependencies(fingerprint: str | None) -> Sequence[Dependency]:
 class DeviceAuthenticator:
     """``default_account`` has the devices that name no account's host, and whose certificates no account has proven to
     be its own. ``jit_registration`` is asked about certificates that may be registered just in time, or that wait for
-    activation.
+    activation. ``policy_sets`` follow the change feed.
     """
 
     def __init__(
@@ -140,8 +138,10 @@ class DeviceAuthenticator:
         clock: Callable[[], datetime],
         default_account: str | None = None,
         jit_registration: JitRegistrar | None = None,
+        policy_sets: PolicySets | None = None,
     ) -> None:
         self._store = store
+        self._policy_sets = PolicySets() if policy_sets is None else policy_sets
         self._host_names = host_names
         self._clock = clock
         self._default_account = default_account
@@ -168,7 +168,7 @@ class DeviceAuthenticator:
     async def _decide(
         self, request: AuthenticationRequest, scope: Scope | None, jit: JitRegistrar | None
     ) -> Accepted | Rejected:
-        found = await self._look_up(request, scope)
+        found, policies = await self._read(request, scope)
         for where in found.jit if jit is not None else ():
             assert jit is not None
             rejected = await jit(request, where)
@@ -177,15 +177,21 @@ class DeviceAuthenticator:
         device = found.device
         if device is None:
             return self._unknown(request, found.elsewhere)
-        await POLICIES.compile_ahead(Kind.DEVICE, [(policy.name, policy.document) for policy in device.policies])
-        return self._examine(request, device)
+        return await self._examine(request, device, policies)
 
-    async def _look_up(self, request: AuthenticationRequest, scope: Scope | None) -> LookUp:
+    async def _read(
+        self, request: AuthenticationRequest, scope: Scope | None
+    ) -> tuple[LookUp, PolicySet | Mapping[str, str] | None]:
+        """What the decision hangs on, and the device's policies or, if these are not known, their texts."""
         fingerprint, now = request.fingerprint, self._clock()
         assert fingerprint is not None
 
-        async def body(tx: Transaction) -> LookUp:
-            return await look_up(tx, fingerprint, scope, self._default_account, request.client_id, now)
+        async def body(tx: Transaction) -> tuple[LookUp, PolicySet | Mapping[str, str] | None]:
+            found = await look_up(tx, fingerprint, scope, self._default_account, request.client_id, now)
+            if found.device is None:
+                return found, None
+            known = self._policy_sets.find(found.device.policy_key)
+            return found, known if known is not None else await read_documents(tx, found.device.policy_key)
 
         return await self._store.read(body)
 
@@ -196,15 +202,19 @@ class DeviceAuthenticator:
         advice = self._host_names.advice(elsewhere)
         return Rejected(RejectionReason.NOT_AUTHORIZED, f"{why}: {advice}", facts={"certificate": request.fingerprint})
 
-    def _examine(self, request: AuthenticationRequest, device: DeviceFacts) -> Accepted | Rejected:
+    async def _examine(
+        self, request: AuthenticationRequest, device: DeviceFacts, policies: PolicySet | Mapping[str, str] | None
+    ) -> Accepted | Rejected:
         scope, facts = device.scope, _ca_facts(device)
         flaw, expires_at = _flaw(device, self._clock())
         if flaw is not None:
             return Rejected(RejectionReason.NOT_AUTHORIZED, flaw, scope, facts=facts)
-        try:
-            permissions = self._permissions(request, device)
-        except MalformedPolicy as error:
-            return Rejected(RejectionReason.NOT_AUTHORIZED, f"a policy cannot be read: {error}", scope)
+        if not isinstance(policies, PolicySet):
+            try:
+                policies = await self._policy_sets.compile(device.policy_key, policies or {})
+            except MalformedPolicy as error:
+                return Rejected(RejectionReason.NOT_AUTHORIZED, f"a policy cannot be read: {error}", scope)
+        permissions = DevicePermissions(policies, _variables(request, device, policies), self._clock)
         if request.connecting is not None and (rejected := _may_connect(request, scope, permissions, facts)):
             return rejected
         return Accepted(
@@ -218,16 +228,6 @@ class DeviceAuthenticator:
             expires_at,
             facts,
         )
-
-    def _permissions(self, request: AuthenticationRequest, device: DeviceFacts) -> DevicePermissions:
-        """Raises MalformedPolicy."""
-        documents = [(policy.name, policy.document) for policy in device.policies]
-        if device.claim is not None:
-            documents.append(claim_policy(device.scope, device.claim.template))
-        variables = _variables(request, device)
-        if mentions(documents, "certificate"):
-            variables |= _variables_of_certificate(request, device)
-        return DevicePermissions(device.scope, documents, variables, self._clock)
 
 
 def _may_connect(
@@ -305,7 +305,7 @@ def _facts(status: str, gates: bool) -> Mapping[str, object]:
     return MappingProxyType({"ca_status": status, "ca_status_gates_devices": gates})
 
 
-def _variables(request: AuthenticationRequest, device: DeviceFacts) -> dict[str, ContextValue]:
+def _variables(request: AuthenticationRequest, device: DeviceFacts, policies: PolicySet) -> Mapping[str, ContextValue]:
     thing = device.thing
     variables: dict[str, ContextValue] = {
         "aws:SourceIp": ip_address(request.address) if request.address else None,
@@ -318,9 +318,7 @@ def _variables(request: AuthenticationRequest, device: DeviceFacts) -> dict[str,
         variables["iot:Connection.Thing.ThingTypeName"] = thing.type
         for name, value in thing.attributes.items():
             variables[f"iot:Connection.Thing.Attributes[{name}]"] = value
+    if policies.mentions_certificate:
+        der = device.certificate.der if device.certificate is not None else request.certificate
+        variables |= certificate_context(der) if der is not None else {}
     return variables
-
-
-def _variables_of_certificate(request: AuthenticationRequest, device: DeviceFacts) -> Mapping[str, ContextValue]:
-    der = device.certificate.der if device.certificate is not None else request.certificate
-    return certificate_context(der) if der is not None else {}

@@ -1,19 +1,18 @@
 """What is read about a device when it is authenticated: whose it is, and all that decides what it may do."""
 
-# ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.certificates import Certificate
 from thingmint.domain.status import Status
-from thingmint.services.accounts import AccountSettings, get_settings
-from thingmint.services.ca_certificates import CaState, find_ca_state
-from thingmint.services.certificates import REGISTRATIONS
+from thingmint.services.accounts import AccountSettings
+from thingmint.services.ca_certificates import CaState, CaStatus
+from thingmint.services.policy_sets import PolicyIdentity, PolicyKey
 from thingmint.store.queries import load_queries
 from thingmint.store.times import from_micros, to_micros
 
@@ -21,52 +20,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from thingmint.services.certificates import Registration
-    from thingmint.store.engine import Transaction
+    from thingmint.store.engine import Row, Transaction
 
 Dependency = tuple[str, str, str, str]
 """Account, region ('' for all), kind and name, as a published change has them."""
 
 _MAX_TOLD = 5  # accounts and regions that the log names of one certificate
 
-_APPLYING = load_queries("device_policies")["applying"]
+_QUERIES = load_queries("device_facts")
 
-# A claim is good as long as its template is there, and is of no later one of its name.
-_CLAIMS = (
-    "provisioning_claims AS c JOIN provisioning_templates AS t ON t.account = c.account AND t.region = c.region "
-    "AND t.name = c.template AND t.generation = c.template_generation"
-)
-# The oldest first: should two accounts ever have one certificate as proven, what came later changes nothing.
-_PLACES = (
-    "SELECT c.account, c.region, r.position, CASE WHEN c.mode = 'DEFAULT' THEN 1 ELSE 0 END, c.created_at "
-    "FROM registrations AS c JOIN account_regions AS r ON r.account = c.account AND r.region = c.region "
-    "WHERE c.fingerprint = $1 AND (c.mode = 'DEFAULT' OR c.account = $2) "
-    "UNION ALL SELECT c.account, c.region, r.position, 1, c.created_at "
-    f"FROM {_CLAIMS} JOIN account_regions AS r ON r.account = c.account AND r.region = c.region "
-    "WHERE c.fingerprint = $1 AND c.expires_at > $3 ORDER BY 5, 1, 2"
-)
-_SCOPES = (
-    "SELECT account, region FROM registrations WHERE fingerprint = $1 "
-    f"UNION SELECT c.account, c.region FROM {_CLAIMS} WHERE c.fingerprint = $1 ORDER BY 1, 2 LIMIT $2"
-)
-_PROVISIONS = "SELECT 1 FROM ca_certificates WHERE mode = 'DEFAULT' AND auto_registration = 1 AND account <> $1 LIMIT 1"
+
+class DeviceRegistration(NamedTuple):
+    """``ca`` is the fingerprint of the CA certificate that it was registered under, if any."""
+
+    status: Status
+    ca: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class AttachedThing:
-    """``exclusive``: the certificate is for this thing alone, whatever the client id."""
+    """The one that the certificate is for alone, else the one that the client id names if it is attached."""
 
     name: str
     type: str | None
     attributes: Mapping[str, str]
-    exclusive: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyDocument:
-    name: str
-    version: int
-    document: str
 
 
 class BoundTo(NamedTuple):
@@ -77,19 +54,6 @@ class BoundTo(NamedTuple):
 class Claim(NamedTuple):
     template: str
     expires_at: datetime
-
-
-class Place(NamedTuple):
-    """Where a certificate is registered or a claim. ``position`` is the region's in its account: 0 is home."""
-
-    account: str
-    region: str
-    position: int
-    is_proven: bool
-
-    @property
-    def scope(self) -> Scope:
-        return Scope(self.account, self.region)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +67,19 @@ class DeviceFacts:
 
     scope: Scope
     fingerprint: str
-    registration: Registration | None
+    registration: DeviceRegistration | None
     certificate: Certificate | None
     claim: Claim | None
     bound_to: BoundTo | None
     thing: AttachedThing | None
-    policies: tuple[PolicyDocument, ...]
+    policies: tuple[PolicyIdentity, ...]
     settings: AccountSettings
-    dependencies: frozenset[Dependency]
+    dependencies: Sequence[Dependency]
     ca_state: CaState | None = None
+
+    @property
+    def policy_key(self) -> PolicyKey:
+        return PolicyKey(self.scope, self.policies, self.claim.template if self.claim is not None else None)
 
     @property
     def waits_under_ca(self) -> bool:
@@ -149,6 +117,45 @@ class LookUp:
     elsewhere: tuple[Scope, ...] = ()
 
 
+class _Place(NamedTuple):
+    """A row of the statement: where a certificate is registered or a claim, and what it is there."""
+
+    kind: str
+    account: str
+    region: str
+    status: str | None
+    mode: str | None
+    owner_kind: str | None
+    position: int  # of the region in its account: 0 is home
+    registered_at: int | None
+    owner: str | None
+    ca: str | None
+    ca_status: str | None
+    ca_not_before: int
+    ca_not_after: int
+    der: bytes
+    not_before: int
+    not_after: int
+    template: str | None
+    claim_expires_at: int
+    claimed_at: int
+    thing: str | None
+    thing_type: str | None
+    attributes: str
+    others_register: int  # 1 if a CA in DEFAULT mode of another account registers devices by itself
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.account, self.region)
+
+    def proven_at(self, now: int) -> int | None:
+        """When the account proved that the certificate is its own, if it has: by its CA, ours, or a lasting claim."""
+        times = [self.registered_at] if self.mode == "DEFAULT" else []
+        if self.template is not None and self.claim_expires_at > now:
+            times.append(self.claimed_at)
+        return min(times, default=None)  # type: ignore[type-var]  # what has a mode has a time
+
+
 async def look_up(
     tx: Transaction,
     fingerprint: str,
@@ -161,157 +168,85 @@ async def look_up(
 
     ``default_account`` has the devices that name none, and whose certificates no account has proven to be its own.
     """
-    if scope is None:
-        return await _without_host_name(tx, fingerprint, default_account, client_id, now)
-    device = await _facts(tx, scope, fingerprint, client_id)
-    return LookUp(device, (scope,) if device is None or device.waits_under_ca else ())
-
-
-async def _without_host_name(
-    tx: Transaction, fingerprint: str, default: str | None, client_id: str | None, now: datetime
-) -> LookUp:
-    """Registrations without proof (SNI_ONLY) of other accounts than the default one are never looked at.
-
-    So no account can change, by what it registers, which devices another one has.
-    """
-    places = await places_of(tx, fingerprint, default, now)
-    proven = [place for place in places if place.is_proven]
-    if not places:
-        elsewhere = await all_scopes_of(tx, fingerprint, _MAX_TOLD)
-        return LookUp(None, (NoHostName(default),), tuple(elsewhere))
-    scope = _home_or_only(proven) if proven else min(places, key=lambda place: place.position).scope
-    if scope is None:
-        return LookUp(None, elsewhere=tuple(sorted({place.scope for place in proven})))
-    device = await _facts(tx, scope, fingerprint, client_id)
-    assert device is not None, "it was just found there"
-    jit: tuple[Scope | NoHostName, ...] = (scope,) if device.waits_under_ca else ()
-    if not proven and await other_account_provisions(tx, scope.account):
-        jit = (NoHostName(default, registered=True), *jit)
+    moment = to_micros(now)
+    host = scope or ("", "")
+    rows = await tx.fetch_all(
+        _QUERIES["device_facts"], fingerprint, *host, default_account or "", client_id or "", moment
+    )
+    places = [_Place._make(row) for row in rows if row[0] == "place" and (row[3] is not None or row[16] is not None)]
+    if scope is not None:
+        device = _facts(places[0], rows, fingerprint, client_id) if places else None
+        return LookUp(device, (scope,) if device is None or device.waits_under_ca else ())
+    # Of other accounts than the default one only what is proven counts: so no account can change, by what it registers,
+    # which devices another one has.
+    proven = [(at, place) for place in places if (at := place.proven_at(moment)) is not None]
+    unproven = [place for place in places if place.account == default_account and place.status is not None]
+    if not proven and not unproven:
+        elsewhere = await tx.fetch_all(_QUERIES["elsewhere"], fingerprint, _MAX_TOLD)
+        return LookUp(None, (NoHostName(default_account),), tuple(Scope(*row) for row in elsewhere))
+    place = _home_or_only(proven) if proven else min(unproven, key=lambda place: place.position)
+    if place is None:
+        return LookUp(None, elsewhere=tuple(sorted(place.scope for _, place in proven)))
+    device = _facts(place, rows, fingerprint, client_id)
+    jit: tuple[Scope | NoHostName, ...] = (place.scope,) if device.waits_under_ca else ()
+    if not proven and place.others_register:
+        jit = (NoHostName(default_account, registered=True), *jit)
     return LookUp(device, jit)
 
 
-def _home_or_only(proven: Sequence[Place]) -> Scope | None:
-    """Of the one account that they are of: its home region, else the only one; None if there are several."""
-    own = [place for place in proven if place.account == proven[0].account]
-    home = [place.scope for place in own if place.position == 0]
-    scopes = {place.scope for place in own}
-    return home[0] if home else scopes.pop() if len(scopes) == 1 else None
+def _home_or_only(proven: Sequence[tuple[int, _Place]]) -> _Place | None:
+    """Of the one account that they are of: its home region, else the only one; None if there are several.
+
+    The oldest counts: should two accounts ever have one certificate as proven, what came later changes nothing.
+    """
+    _, first = min(proven, key=lambda each: (each[0], each[1].scope))
+    own = [place for _, place in proven if place.account == first.account]
+    home = [place for place in own if place.position == 0]
+    return home[0] if home else own[0] if len(own) == 1 else None
 
 
-async def _facts(tx: Transaction, scope: Scope, fingerprint: str, client_id: str | None) -> DeviceFacts | None:
-    registration = await REGISTRATIONS.find(tx, *scope, fingerprint)
-    certificate, bound_to, claim = await content_owner_and_claim(tx, scope, fingerprint)
-    if registration is None and claim is None:
-        return None
-    thing: AttachedThing | None = None
-    policies: tuple[PolicyDocument, ...] = ()
-    groups = frozenset[str]()
-    ca = registration.ca if registration is not None else None
-    ca_state = await find_ca_state(tx, scope, ca) if ca is not None else None
-    if registration is not None:
-        thing = await attached_thing(tx, scope, fingerprint, client_id)
-        policies, groups = await applying_policies(tx, scope, fingerprint, thing.name if thing else None)
+def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str | None) -> DeviceFacts:
+    scope = place.scope
+    registration = DeviceRegistration(Status(place.status), place.ca) if place.status is not None else None
+    thing = None
+    if place.thing is not None:
+        thing = AttachedThing(place.thing, place.thing_type, orjson.loads(place.attributes))
+    own = [row for row in rows if row[0] == "policy" and row[1:3] == scope] if registration is not None else []
+    groups = {row[3] for row in own if row[3] is not None}
+    policies = {row[4]: PolicyIdentity(row[4], row[5], row[6]) for row in own if row[4] is not None}
+    claim = Claim(place.template, from_micros(place.claim_expires_at)) if place.template is not None else None
     # The client id's thing also while it is not attached or does not exist: it may be by the time of a change.
-    things = {name for name in (client_id, thing.name if thing is not None else None) if name is not None}
-
-    def here(kind: str, *names: str) -> list[Dependency]:
-        return [(*scope, kind, name) for name in names]
-
+    names: dict[str, Any] = {
+        "certificate": (fingerprint,),
+        "ca": (place.ca,),
+        "template": (place.template,),
+        "policy": policies,
+        "thing": {client_id, place.thing},
+        "thinggroup": groups,
+    }
     return DeviceFacts(
         scope=scope,
         fingerprint=fingerprint,
         registration=registration,
-        certificate=certificate,
+        certificate=_certificate(place, fingerprint) if registration is not None else None,
         claim=claim,
-        ca_state=ca_state,
-        bound_to=bound_to,
+        bound_to=BoundTo(place.owner_kind, place.owner) if place.owner_kind and place.owner else None,
         thing=thing,
-        policies=policies,
-        settings=await get_settings(tx, scope.account),
-        dependencies=frozenset(
-            [
-                (scope.account, "", "account", scope.account),
-                *here("certificate", fingerprint),
-                *here("ca", *((ca,) if ca is not None else ())),
-                *here("template", *((claim.template,) if claim is not None else ())),
-                *here("policy", *(policy.name for policy in policies)),
-                *here("thing", *things),
-                *here("thinggroup", *groups),
-            ]
-        ),
+        policies=tuple(policies[name] for name in sorted(policies)),
+        settings=AccountSettings.of({row[3]: row[4] for row in rows if row[:2] == ("setting", scope.account)}),
+        dependencies=[
+            (scope.account, "", "account", scope.account),
+            *((*scope, kind, name) for kind, of_kind in names.items() for name in of_kind if name is not None),
+        ],
+        ca_state=_ca_state(place),
     )
 
 
-async def places_of(tx: Transaction, fingerprint: str, default_account: str | None, now: datetime) -> list[Place]:
-    """Those that count for a device which names no host: proven ones, and those of ``default_account``.
-
-    Proven are registrations in DEFAULT mode, which issued certificates are in too, and claims, as long as they last.
-    """
-    rows = await tx.fetch_all(_PLACES, fingerprint, default_account, to_micros(now))
-    return [Place(account, region, position, bool(is_proven)) for account, region, position, is_proven, _ in rows]
+def _certificate(place: _Place, fingerprint: str) -> Certificate:
+    return Certificate(place.der, fingerprint, from_micros(place.not_before), from_micros(place.not_after))
 
 
-async def all_scopes_of(tx: Transaction, fingerprint: str, limit: int) -> list[Scope]:
-    """Up to ``limit`` of those that registered the certificate, in whatever mode, or have it as a claim."""
-    return [Scope(*row) for row in await tx.fetch_all(_SCOPES, fingerprint, limit)]
-
-
-async def other_account_provisions(tx: Transaction, account: str) -> bool:
-    """Whether a CA in DEFAULT mode of another one registers devices by itself."""
-    return await tx.fetch_one(_PROVISIONS, account) is not None
-
-
-async def content_owner_and_claim(
-    tx: Transaction, scope: Scope, fingerprint: str
-) -> tuple[Certificate | None, BoundTo | None, Claim | None]:
-    """What there is about a certificate besides its registration."""
-    row = await tx.fetch_one(
-        "SELECT c.der, c.not_before, c.not_after, b.kind, b.owner, t.name, p.expires_at FROM accounts AS a "
-        "LEFT JOIN certificates AS c ON c.fingerprint = $3 "
-        "LEFT JOIN bindings AS b ON b.account = $1 AND b.region = $2 AND b.fingerprint = $3 "
-        "LEFT JOIN provisioning_claims AS p ON p.account = $1 AND p.region = $2 AND p.fingerprint = $3 "
-        "LEFT JOIN provisioning_templates AS t ON t.account = $1 AND t.region = $2 AND t.name = p.template "
-        "AND t.generation = p.template_generation "
-        "WHERE a.id = $1",
-        *scope,
-        fingerprint,
-    )
-    if row is None:
-        return None, None, None
-    der, not_before, not_after, kind, owner, template, expires_at = row
-    return (
-        Certificate(der, fingerprint, from_micros(not_before), from_micros(not_after)) if der is not None else None,
-        BoundTo(kind, owner) if kind is not None else None,
-        Claim(template, from_micros(expires_at)) if template is not None else None,
-    )
-
-
-async def attached_thing(
-    tx: Transaction, scope: Scope, fingerprint: str, client_id: str | None
-) -> AttachedThing | None:
-    """The thing that the certificate is for alone, else the one of that name if the certificate is attached to it."""
-    row = await tx.fetch_one(
-        "SELECT t.name, t.type, t.attributes, p.exclusive FROM thing_principals AS p "
-        "JOIN things AS t ON t.account = $1 AND t.region = $2 AND t.name = p.thing "
-        "WHERE p.account = $1 AND p.region = $2 AND p.fingerprint = $3 AND (p.exclusive = 1 OR p.thing = $4) "
-        "ORDER BY p.exclusive DESC LIMIT 1",
-        *scope,
-        fingerprint,
-        client_id,
-    )
-    return AttachedThing(row[0], row[1], orjson.loads(row[2]), bool(row[3])) if row else None
-
-
-async def applying_policies(
-    tx: Transaction, scope: Scope, fingerprint: str, thing: str | None
-) -> tuple[tuple[PolicyDocument, ...], frozenset[str]]:
-    """The default versions of the certificate's policies and, for a thing, of its groups' and all above, by name.
-
-    And the names of those groups.
-    """
-    rows = await tx.fetch_all(_APPLYING, *scope, fingerprint, thing)
-    documents = {
-        name: PolicyDocument(name, version, document) for _, _, name, version, document in rows if name is not None
-    }
-    groups = frozenset(target for kind, target, *_ in rows if kind == "thinggroup")
-    return tuple(documents[name] for name in sorted(documents)), groups
+def _ca_state(place: _Place) -> CaState | None:
+    if place.ca_status is None:
+        return None
+    return CaState(CaStatus(place.ca_status), from_micros(place.ca_not_before), from_micros(place.ca_not_after))

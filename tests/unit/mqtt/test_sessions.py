@@ -25,6 +25,7 @@ from thingmint.mqtt.sessions import Services, Session
 from thingmint.services.accounts import AccountSettings
 from thingmint.services.device_authentication import Accepted, Rejected, RejectionReason
 from thingmint.services.device_permissions import DevicePermissions
+from thingmint.services.policy_sets import PolicySet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ ACCOUNT = ("111122223333", "", "account", "111122223333")
 
 
 def accepted() -> Accepted:
-    permissions = DevicePermissions(SCOPE, [("p", EVERYTHING)], {}, lambda: NOW)
+    permissions = DevicePermissions(PolicySet(SCOPE, [("p", EVERYTHING)]), {}, lambda: NOW)
     return Accepted(SCOPE, "a" * 64, None, None, AccountSettings(), permissions, [ACCOUNT], None)
 
 

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from tests.world import World
     from thingmint.domain.arns import Scope
 
+pytestmark = pytest.mark.parametrize("world", ["sqlite", "postgres"], indirect=True)
+
 PROVEN = ("own", "DEFAULT", "claim")
 COLUMNS = (*PROVEN, "SNI_ONLY", "binding", "none")
 ACCOUNTS = {"A": OURS, "B": THEIRS}

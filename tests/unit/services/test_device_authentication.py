@@ -1,10 +1,36 @@
-"""Who may come in, at whichever listener."""
+"""Who may come in, at whichever listener, by what the store says at that moment."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
-from thingmint.services.device_authentication import client_id_flaw
+from tests.unit import vectors
+from tests.world import OURS
+from thingmint.services.device_authentication import (
+    Accepted,
+    AuthenticationRequest,
+    DeviceAuthenticator,
+    Rejected,
+    RejectionReason,
+    client_id_flaw,
+)
+from thingmint.services.hostnames import HostNames
+from thingmint.services.policy_sets import PolicySets
+from thingmint.store.engine import StoreWrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeVar
+
+    from tests.world import World
+    from thingmint.store.engine import Body, Row, Store, Transaction, Value
+
+    T = TypeVar("T")
 
 
 @pytest.mark.parametrize("client_id", ["dev-1", "00:11:22", "a/b", "ünïcode", "x" * 128])
@@ -15,3 +41,285 @@ def test_usable_client_ids(client_id: str) -> None:
 @pytest.mark.parametrize("client_id", ["$aws", "a+b", "a#", "a*", "why?", "a\nb", "a\x7f", "a\u202eb"])
 def test_unusable_client_ids(client_id: str) -> None:
     assert client_id_flaw(client_id) is not None
+
+
+def document(*allowed: str) -> str:
+    """Connecting, and publishing to the topics."""
+    actions = [("iot:Connect", "client/*"), *(("iot:Publish", f"topic/{topic}") for topic in allowed)]
+    statements = [
+        {"Effect": "Allow", "Action": action, "Resource": f"arn:aws:iot:{OURS.region}:{OURS.account}:{resource}"}
+        for action, resource in actions
+    ]
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+class CountingStore(StoreWrapper):
+    """Counts reads, and the statements in them."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.reads = 0
+        self.statements: list[str] = []
+
+    async def read(self, body: Body[T]) -> T:
+        self.reads += 1
+        return await super().read(lambda tx: body(_Counting(tx, self.statements)))
+
+
+class _Counting:
+    def __init__(self, tx: Transaction, statements: list[str]) -> None:
+        self._tx = tx
+        self._statements = statements
+        self.audit_resources, self.audit_details, self.notices = tx.audit_resources, tx.audit_details, tx.notices
+        self.execute, self.execute_many = tx.execute, tx.execute_many
+
+    async def fetch_one(self, sql: str, *parameters: Value) -> Row | None:
+        self._statements.append(sql)
+        return await self._tx.fetch_one(sql, *parameters)
+
+    async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
+        self._statements.append(sql)
+        return await self._tx.fetch_all(sql, *parameters)
+
+
+@dataclass
+class Device:
+    """One with a certificate, a thing of its client id's name in a group of groups, and a policy that lets it connect.
+
+    ``here`` is the authenticator of a process that hears of changes at once, ``there`` that of one that never does.
+    """
+
+    world: World
+    fingerprint: str
+    here: DeviceAuthenticator
+    there: DeviceAuthenticator
+
+    @property
+    def principal(self) -> str:
+        return f"arn:aws:iot:{OURS.region}:{OURS.account}:cert/{self.fingerprint}"
+
+    def group(self, name: str) -> str:
+        return f"arn:aws:iot:{OURS.region}:{OURS.account}:thinggroup/{name}"
+
+    async def aws(self, name: str, **members: Any) -> Any:
+        return await self.world.aws(name, **members)
+
+    async def policy(self, name: str, *allowed: str, target: str | None = None) -> None:
+        await self.aws("CreatePolicy", policyName=name, policyDocument=document(*allowed))
+        if target is not None:
+            await self.aws("AttachPolicy", policyName=name, target=target)
+
+    def request(self, **changed: Any) -> AuthenticationRequest:
+        given = {"host_name": None, "address": "192.0.2.7", "client_id": "t", "connecting": (), **changed}
+        return AuthenticationRequest(self.fingerprint, None, **given)
+
+    async def decisions(self, **changed: Any) -> list[Accepted | Rejected]:
+        return [await each.authenticate(self.request(**changed)) for each in (self.here, self.there)]
+
+    async def publishes(self, *topics: str) -> set[str]:
+        """Which of the topics it may publish to, in every process."""
+        found = []
+        for decision in await self.decisions():
+            assert isinstance(decision, Accepted), decision
+            found.append({topic for topic in topics if decision.permissions.allows("Publish", topic)})
+        assert found[0] == found[1]
+        return found[0]
+
+
+@pytest.fixture
+async def device(world: World) -> Device:
+    sets, fingerprint = PolicySets(), await world.certificate()
+    world.store.followers.append(sets.forget)
+    host_names, clock = HostNames({"iot.example": OURS}), world.clock
+    here = DeviceAuthenticator(world.store, host_names, clock, OURS.account, policy_sets=sets)
+    there = DeviceAuthenticator(world.store, host_names, clock, OURS.account)
+    made = Device(world, fingerprint, here, there)
+    await made.policy("connect", target=made.principal)
+    for group, parent in (("root", {}), ("leaf", {"parentGroupName": "root"})):
+        await made.aws("CreateThingGroup", thingGroupName=group, **parent)
+    await made.aws("CreateThing", thingName="t")
+    await made.aws("AttachThingPrincipal", thingName="t", principal=made.principal)
+    await made.aws("AddThingToThingGroup", thingGroupName="leaf", thingName="t")
+    return made
+
+
+# -- one statement -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host_name", [None, "iot.example"])
+@pytest.mark.parametrize("client_id", ["t", "other", None])
+async def test_a_device_costs_one_read_of_one_statement(
+    device: Device, host_name: str | None, client_id: str | None
+) -> None:
+    await device.policy("root", "a", target=device.group("root"))
+    store = CountingStore(device.world.store)
+    authenticator = DeviceAuthenticator(store, HostNames({"iot.example": OURS}), device.world.clock, OURS.account)
+    connecting = () if client_id is not None else None
+    request = device.request(host_name=host_name, client_id=client_id, connecting=connecting)
+    assert isinstance(await authenticator.authenticate(request), Accepted)
+    store.reads, store.statements[:] = 0, []
+    assert isinstance(await authenticator.authenticate(request), Accepted)
+    assert (store.reads, len(store.statements)) == (1, 1)
+    assert isinstance(await authenticator.reauthenticate(request, OURS), Accepted)
+    assert (store.reads, len(store.statements)) == (2, 2)
+
+
+async def test_devices_with_the_same_policies_read_them_once(device: Device) -> None:
+    other = await device.world.certificate(pem=vectors.certificate_pem())
+    await device.aws("AttachPolicy", policyName="connect", target=device.principal.replace(device.fingerprint, other))
+    store = CountingStore(device.world.store)
+    authenticator = DeviceAuthenticator(store, HostNames({}), device.world.clock, OURS.account)
+    await authenticator.authenticate(device.request())
+    before = len(store.statements)
+    decision = await authenticator.authenticate(AuthenticationRequest(other, None, None, "", "x", ()))
+    assert isinstance(decision, Accepted)
+    assert len(store.statements) == before + 1
+
+
+# -- changes -------------------------------------------------------------------------------------------------------
+
+
+async def test_another_default_version_counts_at_once(device: Device) -> None:
+    await device.policy("p", "a", target=device.principal)
+    assert await device.publishes("a", "b") == {"a"}
+    await device.aws("CreatePolicyVersion", policyName="p", policyDocument=document("b"), setAsDefault=True)
+    assert await device.publishes("a", "b") == {"b"}
+    await device.aws("SetDefaultPolicyVersion", policyName="p", policyVersionId="1")
+    assert await device.publishes("a", "b") == {"a"}
+    await device.aws("CreatePolicyVersion", policyName="p", policyDocument=document("c"), setAsDefault=False)
+    assert await device.publishes("a", "b", "c") == {"a"}
+
+
+async def test_a_policy_of_the_same_name_made_anew_counts_at_once(device: Device) -> None:
+    """Both are version 1 of that name."""
+    await device.policy("p", "a", target=device.principal)
+    assert await device.publishes("a", "b") == {"a"}
+    await device.aws("DetachPolicy", policyName="p", target=device.principal)
+    await device.aws("DeletePolicy", policyName="p")
+    assert await device.publishes("a", "b") == set()
+    await device.policy("p", "b", target=device.principal)
+    assert await device.publishes("a", "b") == {"b"}
+
+
+async def test_what_is_attached_to_groups_counts_at_once(device: Device) -> None:
+    await device.policy("p", "a")
+    for group in ("root", "leaf"):
+        assert await device.publishes("a") == set()
+        await device.aws("AttachPolicy", policyName="p", target=device.group(group))
+        assert await device.publishes("a") == {"a"}
+        await device.aws("DetachPolicy", policyName="p", target=device.group(group))
+    assert await device.publishes("a") == set()
+
+
+async def test_the_groups_and_things_of_a_certificate_count_at_once(device: Device) -> None:
+    await device.policy("p", "a", target=device.group("root"))
+    assert await device.publishes("a") == {"a"}
+    await device.aws("RemoveThingFromThingGroup", thingGroupName="leaf", thingName="t")
+    assert await device.publishes("a") == set()
+    await device.aws("AddThingToThingGroup", thingGroupName="root", thingName="t")
+    assert await device.publishes("a") == {"a"}
+    await device.aws("DetachThingPrincipal", thingName="t", principal=device.principal)
+    assert await device.publishes("a") == set()
+
+
+async def test_the_attributes_of_a_thing_count_at_once(device: Device) -> None:
+    variable = "${iot:Connection.Thing.Attributes[room]}"
+    await device.policy("p", variable, target=device.principal)
+    assert await device.publishes("hall", "attic") == set()
+    for room in ("hall", "attic"):
+        await device.aws("UpdateThing", thingName="t", attributePayload={"attributes": {"room": room}})
+        assert await device.publishes("hall", "attic") == {room}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            lambda device: device.aws("UpdateCertificate", certificateId=device.fingerprint, newStatus="INACTIVE"),
+            "the certificate is INACTIVE, not ACTIVE",
+        ),
+        (
+            lambda device: device.aws("DetachPolicy", policyName="connect", target=device.principal),
+            "no statement allows it",
+        ),
+        (
+            lambda device: device.aws(
+                "CreatePolicyVersion",
+                policyName="connect",
+                policyDocument=document().replace("Allow", "Deny"),
+                setAsDefault=True,
+            ),
+            "explicit deny in statement 0 of policy connect",
+        ),
+    ],
+)
+async def test_access_that_ends_ends_at_once(
+    device: Device, change: Callable[[Device], Awaitable[Any]], why: str
+) -> None:
+    assert all(isinstance(decision, Accepted) for decision in await device.decisions())
+    await change(device)
+    for decision in await device.decisions():
+        assert isinstance(decision, Rejected)
+        assert (decision.reason, decision.scope) == (RejectionReason.NOT_AUTHORIZED, OURS)
+        assert decision.why.endswith(why)
+
+
+# -- what listeners ask --------------------------------------------------------------------------------------------
+
+
+async def test_a_device_that_does_not_connect_needs_no_permission_to(device: Device) -> None:
+    """Over HTTPS, for credentials, for a will: the policies are asked for what it does then."""
+    await device.aws("DetachPolicy", policyName="connect", target=device.principal)
+    await device.policy("p", "a", target=device.group("leaf"))
+    assert all(isinstance(decision, Accepted) for decision in await device.decisions(connecting=None))
+    for decision in await device.decisions(client_id=None, connecting=None):
+        assert isinstance(decision, Accepted)
+        assert not decision.permissions.allows("Publish", "a"), "without a client id it is no thing"
+
+
+async def test_an_exclusive_thing_needs_no_client_id(device: Device) -> None:
+    await device.aws("DetachThingPrincipal", thingName="t", principal=device.principal)
+    given = {"thingName": "t", "principal": device.principal, "thingPrincipalType": "EXCLUSIVE_THING"}
+    await device.aws("AttachThingPrincipal", **given)
+    for decision in await device.decisions(client_id=None, connecting=None):
+        assert isinstance(decision, Accepted)
+        assert decision.thing == "t"
+
+
+async def test_how_a_device_connects_is_asked_of_its_policies(device: Device) -> None:
+    text = json.loads(document())
+    condition = {"ForAllValues:StringEquals": {"iot:ConnectAttributes": ["LastWill"]}}
+    text["Statement"][0]["Condition"] = condition
+    given = {"policyName": "connect", "policyDocument": json.dumps(text), "setAsDefault": True}
+    await device.aws("CreatePolicyVersion", **given)
+    for attributes, accepted in (((), True), (("LastWill",), True), (("PersistentConnect",), False)):
+        for decision in await device.decisions(connecting=attributes):
+            assert isinstance(decision, Accepted) == accepted
+
+
+async def test_what_the_store_need_not_be_asked_for(world: World) -> None:
+    store = CountingStore(world.store)
+    authenticator = DeviceAuthenticator(store, HostNames({}), world.clock)
+    without = await authenticator.authenticate(AuthenticationRequest(None, None, None, "192.0.2.7", "c", ()))
+    unusable = await authenticator.authenticate(AuthenticationRequest("0" * 64, None, None, "192.0.2.7", "a+b", ()))
+    assert isinstance(without, Rejected)
+    assert (without.reason, without.why) == (RejectionReason.NOT_AUTHORIZED, "no client certificate was presented")
+    assert isinstance(unusable, Rejected)
+    assert (unusable.reason, store.reads) == (RejectionReason.CLIENT_ID, 0)
+
+
+async def test_an_unknown_certificate(world: World) -> None:
+    authenticator = DeviceAuthenticator(world.store, HostNames({"iot.example": OURS}), world.clock)
+    unknown = await authenticator.authenticate(AuthenticationRequest("0" * 64, None, None, "192.0.2.7", "c", ()))
+    assert isinstance(unknown, Rejected)
+    assert (unknown.scope, unknown.why) == (None, f"no certificate {'0' * 64} is registered")
+
+
+async def test_an_accepted_device(device: Device) -> None:
+    for decision in await device.decisions():
+        assert isinstance(decision, Accepted)
+        assert (decision.scope, decision.fingerprint, decision.thing) == (OURS, device.fingerprint, "t")
+        assert decision.registration is not None
+        assert decision.registration.status == "ACTIVE"
+        assert decision.expires_at == vectors.NOW.replace(microsecond=0) + timedelta(days=365)
+        assert (*OURS, "policy", "connect") in decision.dependencies

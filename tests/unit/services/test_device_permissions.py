@@ -12,7 +12,8 @@ from thingmint.domain.arns import Scope
 from thingmint.domain.errors import MalformedPolicy
 from thingmint.services import device_permissions as module
 from thingmint.services.claims import claim_policy
-from thingmint.services.device_permissions import DevicePermissions, mentions
+from thingmint.services.device_permissions import DevicePermissions
+from thingmint.services.policy_sets import PolicySet
 
 SCOPE = Scope("123456789012", "eu-west-1")
 ARN = "arn:aws:iot:eu-west-1:123456789012:"
@@ -25,7 +26,7 @@ def document(*statements: dict[str, object]) -> str:
 
 def permissions(*statements: dict[str, object], **context: str) -> DevicePermissions:
     known = {f"iot:{key}": value for key, value in context.items()}
-    return DevicePermissions(SCOPE, [("p", document(*statements))], known, lambda: NOW)
+    return DevicePermissions(PolicySet(SCOPE, [("p", document(*statements))]), known, lambda: NOW)
 
 
 def allow(action: str, resource: str, **further: object) -> dict[str, object]:
@@ -59,7 +60,7 @@ def test_decisions(statement: dict[str, object], action: str, name: str, *, expe
 def test_a_decision_that_hangs_on_the_time_is_made_anew() -> None:
     now = [NOW]
     until = allow("Publish", "topic/a", Condition={"DateLessThan": {"aws:CurrentTime": "2026-11-21T12:00:01Z"}})
-    given = DevicePermissions(SCOPE, [("p", document(until))], {}, lambda: now[0])
+    given = DevicePermissions(PolicySet(SCOPE, [("p", document(until))]), {}, lambda: now[0])
     assert given.allows("Publish", "a")
     now[0] += timedelta(seconds=1)
     assert not given.allows("Publish", "a")
@@ -105,7 +106,7 @@ def test_the_operator_learns_what_would_have_allowed_it() -> None:
     assert given.explanation("Connect", "c") == [
         f"none of the policies (p) names iot:Connect; allow it on {ARN}client/c"
     ]
-    nothing = DevicePermissions(SCOPE, [], {}, lambda: NOW)
+    nothing = DevicePermissions(PolicySet(SCOPE, []), {}, lambda: NOW)
     assert nothing.explanation("Connect", "c") == [
         f"no policy is attached; one has to allow iot:Connect on {ARN}client/c"
     ]
@@ -113,11 +114,11 @@ def test_the_operator_learns_what_would_have_allowed_it() -> None:
 
 def test_a_policy_that_cannot_be_read_is_no_policy() -> None:
     with pytest.raises(MalformedPolicy):
-        DevicePermissions(SCOPE, [("p", "{}")], {}, lambda: NOW)
+        DevicePermissions(PolicySet(SCOPE, [("p", "{}")]), {}, lambda: NOW)
 
 
 def test_a_claim_is_good_for_its_template_and_for_nothing_else() -> None:
-    given = DevicePermissions(SCOPE, [claim_policy(SCOPE, "fleet")], {}, lambda: NOW)
+    given = DevicePermissions(PolicySet(SCOPE, [claim_policy(SCOPE, "fleet")]), {}, lambda: NOW)
     assert given.allows("Connect", "anything")
     for topic in (
         "$aws/certificates/create/json",
@@ -133,11 +134,16 @@ def test_a_claim_is_good_for_its_template_and_for_nothing_else() -> None:
     assert not given.allows("RetainPublish", "$aws/certificates/create/json")
 
 
-def test_what_documents_may_speak_of() -> None:
-    def spoken(text: str) -> list[str]:
-        return [what for what in ("time", "certificate") if mentions([("p", text)], what)]
-
-    assert spoken('{"Resource": "topic/${iot:ClientId}"}') == []
-    assert spoken('{"Condition": {"DateLessThan": {"aws:CURRENTTIME": "2030-01-01T00:00:00Z"}}}') == ["time"]
-    assert spoken('{"Resource": "topic/${iot:Certificate.Subject.CommonName}"}') == ["certificate"]
-    assert spoken('{"Resource": "topic/${iot:\\u0043ertificate.Subject.CommonName}"}') == ["time", "certificate"]
+@pytest.mark.parametrize(
+    ("text", "time", "certificate"),
+    [
+        ("topic/${iot:ClientId}", False, False),
+        ("topic/${aws:CURRENTTIME}", True, False),
+        ("topic/${iot:Certificate.Subject.CommonName}", False, True),
+        ("topic/${iot:\\u0043ertificate.Subject.CommonName}", True, True),
+    ],
+)
+def test_what_documents_may_speak_of(text: str, time: bool, certificate: bool) -> None:
+    statement: dict[str, object] = {"Effect": "Allow", "Action": "iot:Publish", "Resource": f"{ARN}@"}
+    policies = PolicySet(SCOPE, [("p", document(statement).replace("@", text))])
+    assert (policies.mentions_time, policies.mentions_certificate) == (time, certificate)

@@ -36,23 +36,8 @@ FROM (
 ) AS attached CROSS JOIN device_policies AS p
 WHERE p.account = $1 AND p.region = $2 AND p.name = attached.policy
 
--- name: applying
--- The default versions of a certificate's policies, and of those of a thing's groups and all above: account, region,
--- fingerprint, thing. A group without policies has a row too, since what is attached to it later has to be heard of.
-WITH RECURSIVE lineage (name, parent) AS (
-    SELECT g.name, g.parent
-    FROM thing_group_members AS m
-    JOIN thing_groups AS g ON g.account = $1 AND g.region = $2 AND g.id = m.thing_group
-    WHERE m.account = $1 AND m.region = $2 AND m.thing = $4
-    UNION
-    SELECT g.name, g.parent
-    FROM lineage JOIN thing_groups AS g ON g.account = $1 AND g.region = $2 AND g.name = lineage.parent
-),
-targets (kind, name) AS (SELECT 'cert', CAST($3 AS TEXT) UNION ALL SELECT 'thinggroup', name FROM lineage)
-SELECT targets.kind, targets.name, p.name, p.default_version, v.document
-FROM targets
-LEFT JOIN device_policy_attachments AS a
-    ON a.account = $1 AND a.region = $2 AND a.kind = targets.kind AND a.target = targets.name
-LEFT JOIN device_policies AS p ON p.account = $1 AND p.region = $2 AND p.name = a.policy
-LEFT JOIN device_policy_versions AS v
-    ON v.account = $1 AND v.region = $2 AND v.policy = p.name AND v.version = p.default_version
+-- name: document
+-- Of one version of a policy: account, region, policy, version.
+SELECT document
+FROM device_policy_versions
+WHERE account = $1 AND region = $2 AND policy = $3 AND version = $4

@@ -1,0 +1,133 @@
+"""The policies that apply to a device together, compiled once for all the devices that have the same ones.
+
+A set is known by the identities of its policies, and these are read from the store at every CONNECT. A policy that was
+made anew, or that has another default version, is another identity: a set that is kept here is never a stale one. The
+change feed drops sets whose policies changed, which no device has any more.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+from thingmint.domain.policies import Kind
+from thingmint.services.claims import claim_policy
+from thingmint.services.compiled_policies import POLICIES
+from thingmint.store.queries import load_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from thingmint.domain.arns import Scope
+    from thingmint.domain.policies import Policy
+    from thingmint.store.engine import Notice, Transaction
+
+_MAX_SETS = 10_000
+_MAX_CHARACTERS = 2_000_000  # of the documents of all sets together; compiled they take some 20 times as many bytes
+
+_TIME = ("aws:currenttime", "aws:epochtime")
+_CERTIFICATE = ("iot:certificate",)
+
+_QUERIES = load_queries("device_policies")
+
+
+class PolicyIdentity(NamedTuple):
+    """Of the default version of a policy: what it says never changes."""
+
+    name: str
+    generation: str
+    version: int
+
+
+class PolicyKey(NamedTuple):
+    """What a set is known by. ``template`` is that of a provisioning claim, whose holder needs no policy."""
+
+    scope: Scope
+    policies: tuple[PolicyIdentity, ...]
+    template: str | None = None
+
+
+class PolicySet:
+    """``prefix`` begins the ARNs of its account and region. The others say whether any of its policies may speak of the
+    time, or of the certificate.
+    """
+
+    __slots__ = ("mentions_certificate", "mentions_time", "policies", "prefix", "size")
+
+    def __init__(self, scope: Scope, documents: Sequence[tuple[str, str]]) -> None:
+        """``documents`` are names and texts. Raises MalformedPolicy."""
+        self.policies: tuple[Policy, ...] = tuple(POLICIES.get(Kind.DEVICE, *document) for document in documents)
+        self.prefix = f"arn:aws:iot:{scope.region}:{scope.account}:"
+        self.mentions_time = any(_mentions(text, _TIME) for _, text in documents)
+        self.mentions_certificate = any(_mentions(text, _CERTIFICATE) for _, text in documents)
+        self.size = sum(len(text) for _, text in documents)
+
+
+def _mentions(document: str, keys: Sequence[str]) -> bool:
+    """Found in the text, where JSON's escapes could hide anything."""
+    text = document.lower()
+    return "\\" in text or any(key in text for key in keys)
+
+
+class PolicySets:
+    """The least recently used go when there are more than the bounds allow."""
+
+    def __init__(self, max_sets: int = _MAX_SETS, max_characters: int = _MAX_CHARACTERS) -> None:
+        self._max_sets = max_sets
+        self._sets: OrderedDict[PolicyKey, PolicySet] = OrderedDict()
+        self._having: dict[tuple[str, str, str], set[PolicyKey]] = {}  # account, region and name of a policy
+        self._left = max_characters
+
+    def __len__(self) -> int:
+        return len(self._sets)
+
+    def find(self, key: PolicyKey) -> PolicySet | None:
+        known = self._sets.get(key)
+        if known is not None:
+            self._sets.move_to_end(key)
+        return known
+
+    async def compile(self, key: PolicyKey, documents: Mapping[str, str]) -> PolicySet:
+        """The set that ``key`` is for, with the texts of its policies. Raises MalformedPolicy."""
+        scope, policies, template = key
+        texts = [(policy.name, documents[policy.name]) for policy in policies]
+        if template is not None:
+            texts.append(claim_policy(scope, template))
+        await POLICIES.compile_ahead(Kind.DEVICE, texts)
+        made = PolicySet(scope, texts)
+        kept = self._sets.setdefault(key, made)
+        if kept is made:
+            self._keep(key, made)
+        return kept
+
+    def forget(self, notices: Sequence[Notice]) -> None:
+        """Drops the sets whose policies changed."""
+        for notice in notices:
+            if notice.kind == "policy":
+                for key in tuple(self._having.get((notice.account, notice.region, notice.name), ())):
+                    self._drop(key)
+
+    def _keep(self, key: PolicyKey, made: PolicySet) -> None:
+        for policy in key.policies:
+            self._having.setdefault((*key.scope, policy.name), set()).add(key)
+        self._left -= made.size
+        while self._left < 0 or len(self._sets) > self._max_sets:
+            self._drop(next(iter(self._sets)))
+
+    def _drop(self, key: PolicyKey) -> None:
+        self._left += self._sets.pop(key).size
+        for policy in key.policies:
+            having = self._having[(*key.scope, policy.name)]
+            having.discard(key)
+            if not having:
+                del self._having[(*key.scope, policy.name)]
+
+
+async def read_documents(tx: Transaction, key: PolicyKey) -> dict[str, str]:
+    """The texts of the set's policies by their names."""
+    documents: dict[str, str] = {}
+    for name, _, version in key.policies:
+        row = await tx.fetch_one(_QUERIES["document"], *key.scope, name, version)
+        assert row is not None, "the same transaction read that there is such a version"
+        documents[name] = row[0]
+    return documents

@@ -1,0 +1,121 @@
+-- All that decides about a device when it connects, in one statement, so that it is of one moment and costs one round
+-- trip. Of policies only their identity is read: what a version of one says never changes.
+
+-- name: device_facts
+-- $1 is the certificate's fingerprint. $2 and $3 are the account and region of the host that the device named, empty if
+-- it named no account's; $4 is then the default account, empty if there is none. $5 is the client id, $6 the time.
+-- A row for each place that the certificate is in, one for each setting of its account, one for each policy of the
+-- certificate and of its thing's groups and all above. A group without policies has a row too, since what is attached
+-- to it later has to be heard of.
+WITH RECURSIVE places (account, region, position) AS (
+    SELECT r.account, r.region, 0
+    FROM registrations AS r
+    WHERE $2 <> '' AND r.account = $2 AND r.region = $3 AND r.fingerprint = $1
+    UNION
+    SELECT c.account, c.region, 0
+    FROM provisioning_claims AS c
+    WHERE $2 <> '' AND c.account = $2 AND c.region = $3 AND c.fingerprint = $1
+    UNION
+    -- Registrations without proof (SNI_ONLY) of other accounts than the default one are never looked at.
+    SELECT r.account, r.region, a.position
+    FROM registrations AS r CROSS JOIN account_regions AS a
+    WHERE $2 = '' AND r.fingerprint = $1 AND (r.mode = 'DEFAULT' OR r.account = $4)
+        AND a.account = r.account AND a.region = r.region
+    UNION
+    SELECT c.account, c.region, a.position
+    FROM provisioning_claims AS c CROSS JOIN account_regions AS a
+    WHERE $2 = '' AND c.fingerprint = $1 AND c.expires_at > $6 AND a.account = c.account AND a.region = c.region
+),
+-- A certificate that is one thing's exclusively is attached to no other.
+devices (account, region, position, thing) AS (
+    SELECT account, region, position, coalesce(
+        (
+            SELECT p.thing
+            FROM (
+                SELECT o.thing, o.exclusive
+                FROM thing_principals AS o
+                WHERE o.account = places.account AND o.region = places.region AND o.fingerprint = $1
+                LIMIT 1
+            ) AS p
+            WHERE p.exclusive = 1
+        ),
+        (
+            SELECT p.thing
+            FROM thing_principals AS p
+            WHERE p.account = places.account AND p.region = places.region AND p.thing = $5 AND p.fingerprint = $1
+        )
+    )
+    FROM places
+),
+-- UNION and not UNION ALL: groups have ancestors in common, and a circle, should there ever be one, ends.
+lineage (account, region, name, parent) AS (
+    SELECT g.account, g.region, g.name, g.parent
+    FROM devices AS d CROSS JOIN thing_group_members AS m CROSS JOIN thing_groups AS g
+    WHERE m.account = d.account AND m.region = d.region AND m.thing = d.thing
+        AND g.account = m.account AND g.region = m.region AND g.id = m.thing_group
+    UNION
+    SELECT g.account, g.region, g.name, g.parent
+    FROM lineage AS l CROSS JOIN thing_groups AS g
+    WHERE g.account = l.account AND g.region = l.region AND g.name = l.parent
+)
+SELECT
+    'place' AS row_kind, d.account, d.region, r.status, r.mode, b.kind, d.position, r.created_at, b.owner, r.ca, s.status,
+    i.not_before, i.not_after, c.der, c.not_before, c.not_after, t.name, p.expires_at, p.created_at, h.name, h.type,
+    h.attributes, (
+        -- Whether a CA in DEFAULT mode of another account registers devices by itself.
+        SELECT count(*)
+        FROM (
+            SELECT 1
+            FROM ca_certificates AS o
+            WHERE $2 = '' AND o.mode = 'DEFAULT' AND o.auto_registration = 1 AND o.account < d.account
+            UNION ALL
+            SELECT 1
+            FROM ca_certificates AS o
+            WHERE $2 = '' AND o.mode = 'DEFAULT' AND o.auto_registration = 1 AND o.account > d.account
+            LIMIT 1
+        ) AS others
+    )
+FROM devices AS d
+LEFT JOIN registrations AS r ON r.account = d.account AND r.region = d.region AND r.fingerprint = $1
+LEFT JOIN certificates AS c ON c.fingerprint = r.fingerprint
+LEFT JOIN bindings AS b ON b.account = d.account AND b.region = d.region AND b.fingerprint = $1
+LEFT JOIN ca_certificates AS s ON s.account = d.account AND s.region = d.region AND s.fingerprint = r.ca
+LEFT JOIN certificates AS i ON i.fingerprint = s.fingerprint
+LEFT JOIN provisioning_claims AS p ON p.account = d.account AND p.region = d.region AND p.fingerprint = $1
+-- A claim is good as long as its template is there, and is of no later one of its name.
+LEFT JOIN provisioning_templates AS t
+    ON t.account = d.account AND t.region = d.region AND t.name = p.template AND t.generation = p.template_generation
+LEFT JOIN things AS h ON h.account = d.account AND h.region = d.region AND h.name = d.thing
+UNION ALL
+SELECT
+    'setting', s.account, '', s.name, s.value, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL
+FROM account_settings AS s
+WHERE s.account IN (SELECT account FROM devices)
+UNION ALL
+SELECT
+    'policy', d.account, d.region, NULL, p.name, p.generation, p.default_version, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM devices AS d CROSS JOIN device_policy_attachments AS a CROSS JOIN device_policies AS p
+WHERE a.account = d.account AND a.region = d.region AND a.kind = 'cert' AND a.target = $1
+    AND p.account = a.account AND p.region = a.region AND p.name = a.policy
+UNION ALL
+SELECT
+    'policy', l.account, l.region, l.name, p.name, p.generation, p.default_version, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM lineage AS l
+LEFT JOIN device_policy_attachments AS a
+    ON a.account = l.account AND a.region = l.region AND a.kind = 'thinggroup' AND a.target = l.name
+LEFT JOIN device_policies AS p ON p.account = l.account AND p.region = l.region AND p.name = a.policy
+
+-- name: elsewhere
+-- Accounts and regions that have the certificate, in whatever mode, or as a claim: fingerprint, how many at most.
+SELECT account, region FROM registrations WHERE fingerprint = $1
+UNION
+SELECT c.account, c.region
+FROM provisioning_claims AS c
+JOIN provisioning_templates AS t
+    ON t.account = c.account AND t.region = c.region AND t.name = c.template AND t.generation = c.template_generation
+WHERE c.fingerprint = $1
+ORDER BY 1, 2
+LIMIT $2
