@@ -24,8 +24,8 @@ from thingmint.domain.arns import Scope
 from thingmint.domain.certificate_profiles import CLAIM, DEVICE
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import Denied
+from thingmint.domain.issuing_ca import OwnAuthorities
 from thingmint.domain.keys import OWN_KEYS
-from thingmint.domain.own_authorities import OwnAuthorities
 from thingmint.domain.status import Status
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.connection_index import ConnectionIndex

@@ -34,8 +34,7 @@ from thingmint.store.engine import AlreadyKept, StoreWrapper
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from thingmint.access.callers import Caller
-    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.access.context import Caller, Outcome, RequestContext
     from thingmint.access.repeats import Repeated
     from thingmint.store.engine import Body, Store, Transaction
 

@@ -1,4 +1,4 @@
-"""May they: one place where a caller's policies meet what they ask for.
+"""May they: one place where a caller's policies, or those of a role that is worked as, meet what is asked for.
 
 The caller learns little of a refusal, the operator everything: the log names the statement, or says that none allows
 it and what would have.
@@ -7,6 +7,7 @@ it and what would have.
 from __future__ import annotations
 
 import functools
+import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,15 @@ import structlog
 
 from thingmint.access.throttle import Rate, Throttle
 from thingmint.domain.errors import Denied, Throttled
-from thingmint.domain.policies import MAX_FINDINGS, Deny, Request, explain
+from thingmint.domain.policies import MAX_FINDINGS, ContextValue, Deny, Kind, Principal, Request, evaluate, explain
+from thingmint.services.compiled_policies import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from thingmint.access.callers import Caller
-    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.access.context import Caller, Outcome, RequestContext
+    from thingmint.access.directory import Directory
     from thingmint.domain.arns import Scope
-    from thingmint.domain.policies import ContextValue
     from thingmint.services.change import Authorize
 
 
@@ -110,3 +111,42 @@ def _global_conditions(context: RequestContext, caller: Caller) -> dict[str, Con
         "aws:userid": caller.principal,
         "aws:username": caller.name,
     }
+
+
+_SERVICE = Principal("Service", ("iot.amazonaws.com",))
+_ROLE = re.compile(r"arn:aws:iam::([0-9]{12}):role/(?:[\w+=,.@-]+/)*([\w+=,.@-]+)", re.ASCII)
+
+
+class Roles:
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    async def effects(self, context: RequestContext, scope: Scope, role: str, source: str) -> Authorize:
+        """Authorizes as ``role`` (an ARN), for what ``source`` (another) asks of it.
+
+        The role has to be the account's own, and to trust the service: AWS does not take one that does not. Raises
+        Denied.
+        """
+        match = _ROLE.fullmatch(role)
+        if match is None or match[1] != scope.account:
+            raise _refused(role, source, "it is no role of this account", context)
+        found = await self._directory.role(scope.account, match[2])
+        if found is None:
+            raise _refused(role, source, "there is no such role, or it is disabled", context)
+        caller, trust_policy = found
+        trust = POLICIES.get(Kind.TRUST, f"trust of {caller.name}", trust_policy)
+        conditions: dict[str, ContextValue] = {"aws:SourceAccount": scope.account, "aws:SourceArn": source}
+        decision = evaluate([trust], Request("sts:AssumeRole", caller.arn, conditions, _SERVICE))
+        if isinstance(decision, Deny):
+            raise _refused(role, source, f"its trust policy does not let {_SERVICE.names[0]} assume it", context)
+
+        def check(action: str, resources: Sequence[str], conditions: Mapping[str, ContextValue]) -> None:
+            known = {"aws:RequestedRegion": scope.region, **conditions}
+            authorize(context, action, resources, known, caller=caller)
+
+        return check
+
+
+def _refused(role: str, source: str, why: str, context: RequestContext) -> Denied:
+    _log.warning("a role cannot be assumed", role=role, source=source, why=why, request_id=context.id)
+    return Denied(role, "sts:AssumeRole", role, explicit=False)

@@ -14,7 +14,7 @@ from thingmint.access.administration.credentials import TOKEN_PREFIX, secret_sha
 from thingmint.access.administration.policies import list_attached, ready_made
 from thingmint.access.administration.principals import find_first_user, find_principal, principal_arn
 from thingmint.access.audit import AuditedStore
-from thingmint.access.callers import Caller
+from thingmint.access.context import Caller
 from thingmint.domain.errors import Invalid, Unauthenticated, Unavailable
 from thingmint.domain.policies import Kind
 from thingmint.services.compiled_policies import POLICIES

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from jwt.types import Options
 
-    from thingmint.access.callers import Caller
-    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.access.context import Caller, Outcome, RequestContext
     from thingmint.access.directory import Directory
 
 

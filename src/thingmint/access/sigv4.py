@@ -24,7 +24,7 @@ from thingmint.domain.errors import Unauthenticated
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from thingmint.access.callers import Caller
+    from thingmint.access.context import Caller
     from thingmint.access.directory import Directory
     from thingmint.domain.arns import Scope
 

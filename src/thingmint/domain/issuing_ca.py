@@ -8,10 +8,12 @@ checked is ever given to the real key.
 from __future__ import annotations
 
 import ipaddress
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -21,11 +23,11 @@ from thingmint.domain import der
 from thingmint.domain.certificate_lint import CaFacts, lint
 from thingmint.domain.certificate_profiles import ROOT
 from thingmint.domain.certificates import Certificate, fingerprint_of
-from thingmint.domain.errors import Invalid
+from thingmint.domain.errors import Invalid, InvalidCertificate
 from thingmint.domain.keys import throw_away_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -208,3 +210,42 @@ def _general_name(name: str) -> GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+class OwnAuthorities:
+    """Made of their certificates, former ones included. A key is the same in whatever certificate and encoding."""
+
+    def __init__(self, certificates: Iterable[x509.Certificate]) -> None:
+        self._keys = [certificate.public_key() for certificate in certificates]
+
+    def has_key_of(self, content: x509.Certificate) -> bool:
+        """Keys are compared as numbers: an EC point may be compressed, RSA written as RSA-PSS."""
+        key = content.public_key()
+        return any(key == own for own in self._keys)
+
+    def check(self, content: x509.Certificate, field: str) -> None:
+        """Raises InvalidCertificate for a certificate of one of these keys, also one that another key signed."""
+        if self.has_key_of(content):
+            raise InvalidCertificate(field, "has the key of one of this server's own certificate authorities")
+
+    def issued(self, content: x509.Certificate) -> bool:
+        """Whether one of these keys made the signature. The issuer's name proves nothing."""
+        return any(_is_signed_with(content, key) for key in self._keys)
+
+
+def _is_signed_with(content: x509.Certificate, key: object) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            signed, digest = content.tbs_certificate_bytes, content.signature_hash_algorithm
+            parameters = content.signature_algorithm_parameters
+        match key, parameters:
+            case ec.EllipticCurvePublicKey(), ec.ECDSA():
+                key.verify(content.signature, signed, parameters)
+            case rsa.RSAPublicKey(), padding.AsymmetricPadding() if digest is not None:
+                key.verify(content.signature, signed, parameters, digest)
+            case _:
+                return False
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        return False
+    return True

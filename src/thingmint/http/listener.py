@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from thingmint.http.acceptor import Acceptor
+from thingmint.http.connection_limits import Acceptor
 from thingmint.http.protocol import HEAD_TIMEOUT, RECEIVE_BUFFER, SEND_BUFFER, LimitedProtocol
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-    from thingmint.access.refusals import RefusalLog
+    from thingmint.access.request_log import RefusalLog
     from thingmint.http.connection_limits import AddressLimits, Place
     from thingmint.http.memory import RequestMemory
     from thingmint.http.messages import App

@@ -33,10 +33,9 @@ from thingmint.access.administration.credentials import reseal as reseal_all
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.local_admin import local_request, recorded
 from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
-from thingmint.domain.issuing_ca import CertificateAuthority, generate_root_key, make_root
+from thingmint.domain.issuing_ca import CertificateAuthority, OwnAuthorities, generate_root_key, make_root
 from thingmint.domain.keys import generate_authorized_key
 from thingmint.domain.names import is_hostname, is_region
-from thingmint.domain.own_authorities import OwnAuthorities
 from thingmint.instance.clients import write_client_files
 from thingmint.instance.layout import DataDirectory, sync_directory, write_private
 from thingmint.services.certificates import utc_now

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.access.audit import NOT_AUTHORIZED
-from thingmint.access.callers import Caller
-from thingmint.access.context import Outcome, RequestContext
-from thingmint.access.refusals import RefusalLog
+from thingmint.access.context import Caller, Outcome, RequestContext
+from thingmint.access.request_log import RefusalLog
 from thingmint.domain.arns import arn_of
 from thingmint.domain.names import source_of
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.access.audit import AuditedStore
-    from thingmint.access.roles import Roles
+    from thingmint.access.authorization import Roles
     from thingmint.access.throttle import LimitsProfile
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Broker

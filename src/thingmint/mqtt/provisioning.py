@@ -30,9 +30,8 @@ from thingmint.services.provisioning import (
 
 if TYPE_CHECKING:
     from thingmint.access.audit import AuditedStore
-    from thingmint.access.callers import Caller
-    from thingmint.access.context import RequestContext
-    from thingmint.access.roles import Roles
+    from thingmint.access.authorization import Roles
+    from thingmint.access.context import Caller, RequestContext
     from thingmint.access.throttle import Throttle
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.connection_log import ConnectionLog

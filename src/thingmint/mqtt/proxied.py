@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from thingmint.access.refusals import RefusalLog
+from thingmint.access.request_log import RefusalLog
 from thingmint.domain.names import source_of
 from thingmint.http.connection_limits import AddressLimits, Limits, TooMany
 from thingmint.mqtt.peer import remote_address

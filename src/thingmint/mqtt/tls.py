@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from OpenSSL import SSL
 from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 
-from thingmint.access.refusals import RefusalLog
+from thingmint.access.request_log import RefusalLog
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.domain.names import source_of
 from thingmint.http.connection_limits import AddressLimits, Limits, TooMany

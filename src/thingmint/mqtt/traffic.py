@@ -16,7 +16,7 @@ from thingmint.mqtt.provisioning import provisioning_request
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
-    from thingmint.access.callers import Caller
+    from thingmint.access.context import Caller
     from thingmint.mqtt.broker.interface import Link
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer

@@ -12,7 +12,7 @@ from starlette.routing import Match, Route
 
 from thingmint.access.authorization import authorizer
 from thingmint.domain.errors import Invalid, Throttled, Unauthenticated
-from thingmint.domain.json_size import MAX_VALUES, has_too_many_values
+from thingmint.domain.strict_json import MAX_VALUES, has_too_many_values
 from thingmint.http.messages import Answer
 from thingmint.native.endpoints import ENDPOINTS, Call
 from thingmint.native.errors import Problem, problem_of

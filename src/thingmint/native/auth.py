@@ -11,7 +11,7 @@ from thingmint.domain.errors import Unauthenticated
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from thingmint.access.callers import Caller
+    from thingmint.access.context import Caller
     from thingmint.access.directory import Directory
     from thingmint.domain.arns import Scope
     from thingmint.services.hostnames import ListHostnames

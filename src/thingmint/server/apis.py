@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from thingmint.access.audit_records import AuditRecords
+from thingmint.access.authorization import Roles
 from thingmint.access.iam import IamTokens
-from thingmint.access.roles import Roles
 from thingmint.access.sigv4 import SigV4
 from thingmint.aws.app import AwsApi
 from thingmint.aws.contract import load_contract as load_aws_contract
@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from thingmint.access.audit import AuditedStore
     from thingmint.access.directory import Directory
     from thingmint.access.local_admin import Administration
-    from thingmint.access.refusals import RefusalLog
-    from thingmint.access.request_log import RequestLog
+    from thingmint.access.request_log import RefusalLog, RequestLog
     from thingmint.access.throttle import FailureThrottle, Throttle
     from thingmint.http.connection_limits import AddressLimits
     from thingmint.http.memory import RequestMemory

@@ -22,7 +22,7 @@ from thingmint.store.times import to_micros
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from thingmint.domain.own_authorities import OwnAuthorities
+    from thingmint.domain.issuing_ca import OwnAuthorities
     from thingmint.store.engine import Store, Transaction
 
 _BATCH = 1_000  # rows that one transaction changes

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.domain.arns import Scope
-    from thingmint.domain.issuing_ca import CertificateAuthority
-    from thingmint.domain.own_authorities import OwnAuthorities
+    from thingmint.domain.issuing_ca import CertificateAuthority, OwnAuthorities
     from thingmint.domain.policies import ContextValue
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.certificates import IssuedCertificate
-    from thingmint.domain.own_authorities import OwnAuthorities
+    from thingmint.domain.issuing_ca import OwnAuthorities
     from thingmint.services.ca_certificates import CaRegistration, RegisteredCa
     from thingmint.services.certificates import Registration
     from thingmint.services.change import Change

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from thingmint.http.acceptor import Acceptor
+from thingmint.http.connection_limits import Acceptor
 from thingmint.yandex.grpc import Handlers
 from thingmint.yandex.relay import HANDSHAKE_TIMEOUT, Relay
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
-    from thingmint.access.refusals import RefusalLog
+    from thingmint.access.request_log import RefusalLog
     from thingmint.http.connection_limits import AddressLimits
     from thingmint.yandex.grpc import GrpcParts
 

@@ -28,7 +28,7 @@ from tests.e2e.mqtt.served import (
     served,
     tls_client,
 )
-from thingmint.access.refusals import RefusalLog
+from thingmint.access.request_log import RefusalLog
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.http.connection_limits import AddressLimits, Limits
 from thingmint.mqtt.contexts import Contexts, ServerIdentity, build_context

@@ -20,7 +20,7 @@ from yandex.cloud.iot.devices.v1 import device_service_pb2
 from tests.e2e.yandex.certificates import certificate
 from tests.e2e.yandex.clients import OFFICIAL_AUDIENCE, Refused, nothing_stored
 from tests.tables import each_row
-from thingmint.access.callers import Caller
+from thingmint.access.context import Caller
 from thingmint.access.iam import IamTokens
 from thingmint.access.vault import Vault
 

@@ -19,8 +19,7 @@ from thingmint.access import audit, repeats
 from thingmint.access.administration.accounts import ACCOUNTS, Account, list_accounts
 from thingmint.access.audit import AuditedStore, AuditTrail, event_name
 from thingmint.access.audit_verification import verify_all
-from thingmint.access.callers import Caller
-from thingmint.access.context import Outcome, RequestContext
+from thingmint.access.context import Caller, Outcome, RequestContext
 from thingmint.access.request_log import RequestLog
 from thingmint.access.sealing import Sealer, insert_sealed_activity
 from thingmint.access.throttle import FailureThrottle

@@ -13,8 +13,7 @@ from structlog.testing import capture_logs
 from tests.unit.vectors import NOW
 from thingmint.access import authorization
 from thingmint.access.authorization import authorize, authorizer
-from thingmint.access.callers import Caller
-from thingmint.access.context import Outcome, RequestContext
+from thingmint.access.context import Caller, Outcome, RequestContext
 from thingmint.access.throttle import Throttle
 from thingmint.aws.errors import aws_error_of
 from thingmint.domain.arns import Scope

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from thingmint.access.callers import Caller
+from thingmint.access.context import Caller
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid
 from thingmint.domain.policies import Deny, Kind, Policy, Request, compile_policy

@@ -12,8 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.unit.vectors import FakeClock
-from thingmint.access.callers import Caller
-from thingmint.access.context import Outcome, RequestContext
+from thingmint.access.context import Caller, Outcome, RequestContext
 from thingmint.access.iam import IamTokens
 from thingmint.domain.errors import Unauthenticated
 from thingmint.domain.keys import generate_authorized_key

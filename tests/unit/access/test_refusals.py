@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from structlog.testing import capture_logs
 
-from thingmint.access.refusals import RefusalLog
+from thingmint.access.request_log import RefusalLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ import pytest
 
 from tests.unit.vectors import NOW
 from tests.world import OURS, THEIRS
+from thingmint.access.authorization import Roles
 from thingmint.access.context import RequestContext
-from thingmint.access.roles import Roles
 from thingmint.domain.errors import Denied
 
 if TYPE_CHECKING:

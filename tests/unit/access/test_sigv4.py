@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.tables import each_row
 from tests.unit.vectors import NOW, FakeClock
 from thingmint.access import sigv4
-from thingmint.access.callers import Caller
+from thingmint.access.context import Caller
 from thingmint.access.sigv4 import SigV4
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unauthenticated

@@ -13,7 +13,7 @@ from thingmint.access.throttle import AWS_RATES, FailureThrottle, Rate, Throttle
 from thingmint.domain.errors import NotFound, Throttled, Unauthenticated
 
 if TYPE_CHECKING:
-    from thingmint.access.callers import Caller
+    from thingmint.access.context import Caller
     from thingmint.domain.errors import DomainError
 
 

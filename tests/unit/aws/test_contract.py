@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tests.tables import each_row
 from thingmint.aws.contract import Contract, compile_contract, load_contract
-from thingmint.aws.contract.patterns import compile_pattern
+from thingmint.aws.contract.scalars import compile_pattern
 from thingmint.domain.errors import Invalid
 
 CERTIFICATE_ID = "ab" * 32

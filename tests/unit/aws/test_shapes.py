@@ -11,8 +11,7 @@ import pytest
 from tests.tables import each_row
 from thingmint.aws.contract.decoding import InputCompiler, load_body
 from thingmint.aws.contract.encoding import OutputCompiler
-from thingmint.aws.contract.patterns import compile_pattern, is_superlinear
-from thingmint.aws.contract.scalars import Violation, scalar_decoder
+from thingmint.aws.contract.scalars import Violation, compile_pattern, is_superlinear, scalar_decoder
 
 SHAPES: dict[str, dict[str, Any]] = {
     "String": {"type": "string"},

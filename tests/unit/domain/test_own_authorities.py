@@ -11,9 +11,8 @@ from tests.issuers import new_issuer
 from tests.unit import vectors
 from tests.unit.vectors import tlv
 from thingmint.domain.errors import InvalidCertificate
-from thingmint.domain.issuing_ca import CertificateAuthority, CertificateRequest
+from thingmint.domain.issuing_ca import CertificateAuthority, CertificateRequest, OwnAuthorities
 from thingmint.domain.keys import SigningKey, key_id
-from thingmint.domain.own_authorities import OwnAuthorities
 
 EC, RSA = vectors.authority(vectors.ca_key()), vectors.authority(vectors.rsa_key())
 OWN = OwnAuthorities([EC.certificate, RSA.certificate])

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.http.messages import Answer
 
 if TYPE_CHECKING:
-    from thingmint.access.callers import Caller
-    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.access.context import Caller, Outcome, RequestContext
     from thingmint.domain.errors import DomainError
     from thingmint.http.messages import Incoming
 

@@ -13,7 +13,7 @@ from tests.issuers import new_issuer
 from tests.unit.services.test_ca_certificates import BY_BODY, issuer, take, update
 from tests.world import OURS
 from thingmint.access.audit import AuditedStore
-from thingmint.access.roles import Roles
+from thingmint.access.authorization import Roles
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.domain.errors import Denied, Unavailable
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle

@@ -15,8 +15,8 @@ from tests.unit.services.provisioning_support import ROLE, let_in
 from tests.unit.services.provisioning_support import body as template_body
 from tests.world import OURS
 from thingmint.access.audit import AuditedStore
-from thingmint.access.callers import Caller
-from thingmint.access.roles import Roles
+from thingmint.access.authorization import Roles
+from thingmint.access.context import Caller
 from thingmint.access.throttle import Rate, Throttle
 from thingmint.domain.errors import LimitExceeded, Throttled, Unavailable
 from thingmint.mqtt.payloads import write_payload

@@ -24,7 +24,7 @@ from tests.unit import vectors
 from tests.unit.mqtt.test_sessions import Transport
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.access.audit import AuditedStore
-from thingmint.access.roles import Roles
+from thingmint.access.authorization import Roles
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.domain.errors import AlreadyExists, InvalidCertificate
 from thingmint.mqtt.connection_index import ConnectionIndex

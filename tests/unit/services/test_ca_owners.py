@@ -16,7 +16,7 @@ from tests.unit.services.test_ca_certificates import delete, describe, issuer, p
 from tests.unit.vectors import NOW
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.domain.errors import AlreadyExists, InvalidCertificate, InvalidState, NotFound, ProvisioningFailed
-from thingmint.domain.own_authorities import OwnAuthorities
+from thingmint.domain.issuing_ca import OwnAuthorities
 from thingmint.services import ca_owners
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.store.times import to_micros

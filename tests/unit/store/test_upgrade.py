@@ -16,7 +16,7 @@ from tests.unit.vectors import NOW
 from thingmint.access.administration.credentials import reseal
 from thingmint.access.directory import Directory
 from thingmint.access.vault import Vault
-from thingmint.domain.own_authorities import OwnAuthorities
+from thingmint.domain.issuing_ca import OwnAuthorities
 from thingmint.domain.policies import Allow, Request
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.store.migrate import HISTORY_TABLE, migrations

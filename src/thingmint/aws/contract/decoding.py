@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from thingmint.aws.contract.scalars import Decoder, Shape, Violation, length_bounds, scalar_decoder
-from thingmint.domain.json_size import MAX_VALUES, has_too_many_values
+from thingmint.domain.strict_json import MAX_VALUES, has_too_many_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

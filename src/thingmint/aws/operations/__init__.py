@@ -7,7 +7,6 @@ from thingmint.aws.operations import (  # noqa: F401 - importing them fills OPER
     certificates,
     device_policies,
     endpoint,
-    provisioning,
     tags,
     templates,
     thing_groups,

@@ -1,4 +1,4 @@
-"""Provisioning templates, their versions, and claims for them (ten operations)."""
+"""Provisioning templates, their versions, claims for them, and registering a thing by one (eleven operations)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.aws.operations.attributes import new_tags
 from thingmint.aws.operations.declaring import Members, Result, cursor, reads, writes
-from thingmint.domain.errors import Invalid
+from thingmint.domain.errors import Denied, Invalid
 from thingmint.domain.ids import new_uuid
 from thingmint.domain.templates import Kind, parse_template
 from thingmint.services.certificates import NewCertificate, discard, issue_with_keys
 from thingmint.services.claims import create_claim
 from thingmint.services.hooks import PAYLOAD_VERSION, Hook
+from thingmint.services.template_execution import discard_plan, execute_plan, prepare_plan, provisioning_failures
 from thingmint.services.templates import (
     TEMPLATES,
     ProvisioningTemplate,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thingmint.services.change import Change, Query
+    from thingmint.services.template_execution import PreparedPlan
     from thingmint.services.templates import TemplateVersion
     from thingmint.store.engine import Transaction
 
@@ -184,3 +186,17 @@ def _version_summary(template: ProvisioningTemplate, version: TemplateVersion) -
         "creationDate": version.created_at,
         "isDefaultVersion": version.version == template.default_version,
     }
+
+
+async def _prepare(change: Change, members: Members) -> PreparedPlan:
+    template = parse_template(members["templateBody"], Kind.BULK)
+    with provisioning_failures(Denied):
+        return await prepare_plan(change, template.resolve(members.get("parameters", {}), {}))
+
+
+@writes("RegisterThing", prepare=_prepare, discard=discard_plan)
+async def register_thing(tx: Transaction, change: Change, _members: Members, prepared: PreparedPlan) -> Result:
+    with provisioning_failures(Denied):
+        executed = await execute_plan(tx, change, prepared)
+    certificate = executed.certificate
+    return {"certificatePem": certificate.pem if certificate is not None else None, "resourceArns": executed.arns}

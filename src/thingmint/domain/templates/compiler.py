@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.errors import InvalidParameters, InvalidTemplate
 from thingmint.domain.templates.documents import entries, inside, is_storable, load_document
-from thingmint.domain.templates.expressions import texts_of
-from thingmint.domain.templates.functions import read_literal, read_text
+from thingmint.domain.templates.expressions import read_literal, read_text, texts_of
 from thingmint.domain.templates.plan import CertificatePlan, Plan, PolicyPlan, ThingPlan
 from thingmint.domain.templates.resources import CertificateResource, PolicyResource, ThingResource, read_resource
 from thingmint.domain.templates.subjects import PSEUDO_PREFIX

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import Invalid, InvalidTemplate
-from thingmint.domain.templates.checks import (
-    STATUS_FLAW,
-    checked_attributes,
-    checked_name,
-    checked_policy_name,
-    status_of,
-)
+from thingmint.domain.status import Status
 from thingmint.domain.templates.documents import entries, inside
-from thingmint.domain.templates.expressions import Literal, Ref, evaluate, references_in, texts_of
-from thingmint.domain.templates.functions import read_text, read_texts, read_tree
+from thingmint.domain.templates.expressions import (
+    Literal,
+    Ref,
+    evaluate,
+    read_text,
+    read_texts,
+    read_tree,
+    references_in,
+    texts_of,
+)
 from thingmint.domain.templates.plan import (
     CertificatePlan,
     FromCsr,
@@ -38,6 +41,40 @@ if TYPE_CHECKING:
 
     from thingmint.domain.templates.expressions import Scope, Text
     from thingmint.domain.templates.values import Value
+
+
+_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}", re.ASCII)
+_POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
+_ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}", re.ASCII)
+_ATTRIBUTE_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}", re.ASCII)
+_STATUSES = {"active": Status.ACTIVE, "inactive": Status.INACTIVE}
+
+STATUS_FLAW = 'A certificate resource must specify a Status of either "Active" or "Inactive"'
+
+
+def _checked_name(value: str, field: str) -> str:
+    """A thing's, a type's or a group's name. Raises Invalid."""
+    if not _NAME.fullmatch(value):
+        raise Invalid(field, "must be 1 to 128 of the characters a-z A-Z 0-9 : _ -")
+    return value
+
+
+def _checked_policy_name(value: str, field: str) -> str:
+    if not _POLICY_NAME.fullmatch(value):
+        raise Invalid(field, "must be 1 to 128 of the characters a-z A-Z 0-9 _ + = , . @ -")
+    return value
+
+
+def _checked_attributes(given: Mapping[str, str], field: str) -> dict[str, str]:
+    for name, value in given.items():
+        if not _ATTRIBUTE_NAME.fullmatch(name) or not _ATTRIBUTE_VALUE.fullmatch(value):
+            raise Invalid(field, "has a name or a value that an attribute cannot have")
+    return dict(given)
+
+
+def _status_of(text: str) -> Status | None:
+    """The case does not matter."""
+    return _STATUSES.get(text.lower())
 
 
 _ELEMENTS = frozenset({"Type", "Properties", "OverrideSettings", "DependsOn"})
@@ -99,15 +136,15 @@ class ThingResource(Resource):
         name: Value = self.properties["ThingName"].text(scope)
         plan = ThingPlan(
             logical_id=self.logical_id,
-            name=checked_name(str(name), "ThingName"),
+            name=_checked_name(str(name), "ThingName"),
             type=self._name("ThingTypeName", scope),
             attributes=None
             if attributes is None
-            else checked_attributes(texts_of(attributes, scope), "AttributePayload"),
+            else _checked_attributes(texts_of(attributes, scope), "AttributePayload"),
             groups=None
             if groups is None
             else tuple(
-                checked_name(group, "ThingGroups") for group in dict.fromkeys(map(str, groups.texts(scope).items))
+                _checked_name(group, "ThingGroups") for group in dict.fromkeys(map(str, groups.texts(scope).items))
             ),
             billing_group=self._name("BillingGroup", scope),
             overrides=ThingOverrides(
@@ -121,7 +158,7 @@ class ThingResource(Resource):
 
     def _name(self, name: str, scope: Scope) -> str | None:
         value = self._text(name, scope)
-        return None if value is None else checked_name(value, name)
+        return None if value is None else _checked_name(value, name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +171,7 @@ class CertificateResource(Resource):
             raise InvalidTemplate(f"A certificate resource must specify one of {', '.join(_SOURCES)}")
 
     def plan(self, scope: Scope) -> Planned:
-        status = status_of(str(self.properties["Status"].text(scope)))
+        status = _status_of(str(self.properties["Status"].text(scope)))
         if status is None:
             raise Invalid("Status", "must be Active or Inactive")
         kind = self._text("ThingPrincipalType", scope) or "NON_EXCLUSIVE_THING"
@@ -162,7 +199,7 @@ class PolicyResource(Resource):
     def plan(self, scope: Scope) -> Planned:
         if "PolicyName" in self.properties:
             name: Value = self.properties["PolicyName"].text(scope)
-            return Planned(PolicyPlan(self.logical_id, checked_policy_name(str(name), "PolicyName"), None), name)
+            return Planned(PolicyPlan(self.logical_id, _checked_policy_name(str(name), "PolicyName"), None), name)
         document = write_document(evaluate(self.properties["PolicyDocument"], scope))
         # AWS's guide: the name "defaults to a hash of the policy document".
         digest = hashlib.sha256(document.encode()).hexdigest()
@@ -216,7 +253,7 @@ def _certificate(given: Mapping[str, Any], path: str) -> dict[str, Any]:
         raise InvalidTemplate("CACertificatePem is only of use with CertificatePem")
     properties = {name: read_text(value, inside(path, name)) for name, value in given.items()}
     status = properties.setdefault("Status", Literal("ACTIVE"))  # AWS's guide: "Defaults to ACTIVE"
-    if isinstance(status, Literal) and status_of(status.value) is None:
+    if isinstance(status, Literal) and _status_of(status.value) is None:
         raise InvalidTemplate(STATUS_FLAW)
     return properties
 

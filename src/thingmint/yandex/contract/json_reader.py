@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from google.protobuf.descriptor import FieldDescriptor
 
 from thingmint.domain.errors import Invalid
-from thingmint.domain.json_size import MAX_VALUES, has_too_many_values
+from thingmint.domain.strict_json import MAX_VALUES, has_too_many_values
 from thingmint.yandex.contract.descriptors import ContractError
 
 if TYPE_CHECKING:
