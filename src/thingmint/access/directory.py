@@ -1,4 +1,4 @@
-"""Finding the principal behind a credential, with what it may do."""
+"""Finding the principal behind a credential, such as a bearer token (RFC 6750 2.1), with what it may do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from thingmint.store.outbox import announce_access
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from thingmint.access.administration.policies import Attached
@@ -283,3 +283,14 @@ def _document(attached: Attached) -> tuple[str, str] | None:
     if document is None:
         document = ready_made(attached.policy, attached.resource)
     return (attached.policy, document) if document is not None else None
+
+
+def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The token, or None without the header. Raises Unauthenticated for another scheme, or several headers."""
+    values = [value for name, value in headers if name == b"authorization"]
+    if not values:
+        return None
+    scheme, _, token = values[0].decode("latin-1").partition(" ")
+    if len(values) > 1 or scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("malformed", "The Authorization header must be sent once, as: Bearer <token>")
+    return token.strip()

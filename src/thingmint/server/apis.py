@@ -19,8 +19,7 @@ from thingmint.http.probes import probes
 from thingmint.mqtt.gateway import Gateway
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
 from thingmint.mqtt.provisioning import ProvisioningTopics
-from thingmint.native.app import NativeApi
-from thingmint.native.auth import NativeAuth
+from thingmint.native.app import NativeApi, NativeAuth
 from thingmint.services.certificates import utc_now
 from thingmint.services.change import Environment
 from thingmint.services.device_authentication import DeviceAuthenticator

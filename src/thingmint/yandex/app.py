@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thingmint.access.authorization import authorizer
-from thingmint.access.bearer import bearer_token
+from thingmint.access.directory import bearer_token
 from thingmint.domain.errors import DomainError, Unauthenticated
 from thingmint.services.change import Change
 from thingmint.yandex.errors import Unimplemented, code_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thingmint.domain import errors
-from thingmint.yandex.contract.status import Code
+from thingmint.yandex.contract.answers import Code
 from thingmint.yandex.contract.validation import FieldViolation, InvalidRequest
 
 if TYPE_CHECKING:

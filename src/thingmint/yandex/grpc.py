@@ -17,7 +17,7 @@ from thingmint.domain.errors import DomainError, Invalid, Throttled
 from thingmint.domain.names import source_of
 from thingmint.http.connection_limits import AddressLimits, Limits, TooMany
 from thingmint.http.memory import Lease
-from thingmint.yandex.contract.status import HTTP_STATUS, Code
+from thingmint.yandex.contract.answers import HTTP_STATUS, Code
 from thingmint.yandex.errors import status_of
 
 if TYPE_CHECKING:

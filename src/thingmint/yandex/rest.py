@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.errors import NotFound, Throttled
 from thingmint.http.messages import Answer
-from thingmint.yandex.contract.status import HTTP_STATUS, Code
+from thingmint.yandex.contract.answers import HTTP_STATUS, Code
 from thingmint.yandex.errors import status_of
 
 if TYPE_CHECKING:

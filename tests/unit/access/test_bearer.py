@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thingmint.access.bearer import bearer_token
+from thingmint.access.directory import bearer_token
 from thingmint.domain.errors import Unauthenticated
 
 

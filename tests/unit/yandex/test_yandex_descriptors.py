@@ -15,8 +15,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from tests.tables import each_row
 
 from thingmint.yandex.contract import load
+from thingmint.yandex.contract.answers import Code
 from thingmint.yandex.contract.descriptors import ContractError, Descriptors
-from thingmint.yandex.contract.status import Code
 from thingmint.yandex.contract.validation import FieldViolation
 
 if TYPE_CHECKING:

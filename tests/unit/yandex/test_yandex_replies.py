@@ -11,8 +11,7 @@ import pytest
 
 from thingmint.domain.ids import FOLDER, IOT, PRINCIPAL, new_id
 from thingmint.yandex.contract import load
-from thingmint.yandex.contract.operations import timestamp
-from thingmint.yandex.contract.status import HTTP_STATUS, Code
+from thingmint.yandex.contract.answers import HTTP_STATUS, Code, timestamp
 from thingmint.yandex.contract.validation import FieldViolation
 
 CONTRACT = load()

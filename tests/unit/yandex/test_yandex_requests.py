@@ -14,7 +14,7 @@ from tests.tables import each_row
 from thingmint.domain.errors import Invalid
 from thingmint.yandex.contract import Method, load
 from thingmint.yandex.contract.descriptors import Descriptors
-from thingmint.yandex.contract.json_reader import compile_fields, read_fields
+from thingmint.yandex.contract.json_mapping import compile_fields, read_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

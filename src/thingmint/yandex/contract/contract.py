@@ -11,11 +11,10 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from thingmint.yandex.contract.answers import OperationFactory, OperationTypes, StatusFactory
 from thingmint.yandex.contract.descriptors import ContractError, Descriptors
-from thingmint.yandex.contract.json_writer import JsonWriter
-from thingmint.yandex.contract.operations import OperationFactory, OperationTypes
+from thingmint.yandex.contract.json_mapping import JsonWriter
 from thingmint.yandex.contract.routing import Router, parse_template
-from thingmint.yandex.contract.status import StatusFactory
 from thingmint.yandex.contract.transcoding import RequestReader
 from thingmint.yandex.contract.validation import InvalidRequest, compile_validator
 

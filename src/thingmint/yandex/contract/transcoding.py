@@ -10,7 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from thingmint.domain.errors import Invalid
 from thingmint.yandex.contract.descriptors import ContractError
-from thingmint.yandex.contract.json_reader import compile_fields, parse_object, read_fields
+from thingmint.yandex.contract.json_mapping import compile_fields, parse_object, read_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

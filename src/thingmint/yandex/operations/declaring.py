@@ -14,7 +14,7 @@ from thingmint.access.operations import Operation
 from thingmint.domain.errors import DomainError
 from thingmint.services.owners import InFolder, Named
 from thingmint.services.pages import Cursor
-from thingmint.yandex.contract.operations import Fields
+from thingmint.yandex.contract.answers import Fields
 
 if TYPE_CHECKING:
     from datetime import timedelta

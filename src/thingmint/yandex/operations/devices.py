@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from thingmint.services.device_registry import DeviceRegistry, Folder
     from thingmint.services.owners import Named
     from thingmint.store.engine import Transaction
-    from thingmint.yandex.contract.operations import Fields
+    from thingmint.yandex.contract.answers import Fields
     from thingmint.yandex.operations.declaring import YandexCall
 
     _Parent = Named[DeviceRegistry] | Named[Folder]

@@ -8,7 +8,7 @@ from thingmint.domain.ids import IOT, new_id
 from thingmint.services.bindings import bind, list_bindings, parse_submitted, unbind
 from thingmint.services.device_registry import DEVICES
 from thingmint.services.owners import check_text
-from thingmint.yandex.contract.operations import timestamp
+from thingmint.yandex.contract.answers import timestamp
 from thingmint.yandex.errors import Unimplemented
 from thingmint.yandex.operations.declaring import by_id, id_of, reads, writes
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from thingmint.services.change import Change, Query
     from thingmint.services.owners import Named, Owner
     from thingmint.store.engine import Transaction
-    from thingmint.yandex.contract.operations import Fields
+    from thingmint.yandex.contract.answers import Fields
     from thingmint.yandex.operations.declaring import YandexCall
 
 _OWNERS = {"yandex.cloud.iot.devices.v1.DeviceService": DEVICES}

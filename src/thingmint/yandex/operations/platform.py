@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.domain.errors import NotFound
 from thingmint.domain.names import authority_of
 from thingmint.services.operations import RECORDED_OPERATIONS
-from thingmint.yandex.contract.operations import timestamp
+from thingmint.yandex.contract.answers import timestamp
 from thingmint.yandex.operations.answering import as_of
 from thingmint.yandex.operations.declaring import authorize, open_to_all, reads
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from thingmint.access.context import Outcome, RequestContext
     from thingmint.services.change import Query
     from thingmint.store.engine import Transaction
-    from thingmint.yandex.contract.operations import Fields
+    from thingmint.yandex.contract.answers import Fields
     from thingmint.yandex.operations.declaring import YandexCall
 
 _OPERATIONS = "yandex.cloud.operation.OperationService"
