@@ -1,9 +1,9 @@
 """The proto3 JSON mapping: values to protobuf messages, compiled once for each type of message, and messages to JSON.
 
 ``json_format`` is not used for reading: it takes ``[]`` for an empty message, drops what is not base64 from bytes,
-reads ``1_000`` and ``1.5`` as integers or enum values, and tells what is wrong in texts that quote the input. Errors are
-:class:`Invalid` with the path of proto field names. Replies are in camelCase, with defaults left out and an indent of
-one space.
+reads ``1_000`` and ``1.5`` as integers or enum values, and tells what is wrong only in texts that quote the input.
+Errors are :class:`Invalid` with the path of proto field names. Replies are in camelCase, with defaults left out and an
+indent of one space.
 """
 
 from __future__ import annotations
