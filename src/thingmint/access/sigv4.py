@@ -1,7 +1,8 @@
 """AWS Signature Version 4, from the server's side.
 
 The signature is recomputed with botocore's own signer, so canonicalization is not written twice. What that signer
-takes on trust is checked here first: it would believe a supplied X-Amz-Content-SHA256, and fold dot segments away.
+takes on trust is checked here first: it would believe a supplied X-Amz-Content-SHA256. Dot segments, which names can
+be, are signed as they are sent by some clients, and folded away by others: both are taken.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from botocore.auth import SigV4Auth
 from botocore.credentials import Credentials
 
 from thingmint.domain.errors import Unauthenticated
+from thingmint.domain.names import is_region
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 ALGORITHM = "AWS4-HMAC-SHA256"
 
 _SERVICE = "iot"
+_DOTS = frozenset({".", ".."})
 _UNKNOWN_KEY = "The security token included in the request is invalid."
 _PAYLOAD_HASH = b"x-amz-content-sha256"
 _WRONG_PAYLOAD = "The X-Amz-Content-SHA256 header must be the SHA-256 of the body; unsigned bodies are not accepted."
@@ -104,11 +107,11 @@ class SigV4:
         self._directory = directory
         self._clock = clock
 
-    async def judge(self, head: RequestHead) -> UnverifiedCaller:
-        """Finds all that is wrong with a request but its signature."""
+    async def judge(self, head: RequestHead, *, dots: bool = False) -> UnverifiedCaller:
+        """Finds all that is wrong with a request but its signature. ``dots``: its path's dot segments are names."""
         headers = _Headers(head.headers)
         claim = _claim(headers, _ascii(head.query, "query"))
-        path = _path(head.raw_path)
+        path = _path(head.raw_path, dots=dots)
         access_key_id, date, region, service = _credential_scope(claim.credential)
         _check_signed_headers(claim, headers)
         _check_payload_hash(headers)
@@ -119,7 +122,8 @@ class SigV4:
         if service != _SERVICE:
             _wrong(f"Credential should be scoped to correct service: '{_SERVICE}'.")
         if region not in caller.regions:
-            _wrong("Credential should be scoped to a valid region.")
+            message = "Credential should be scoped to a valid region."
+            raise Unauthenticated("wrong", message, _region_advice(caller.account, region))
         self._check_time(claim)
         return UnverifiedCaller(caller, region, access_key_id, secret, head.method, path, claim, headers)
 
@@ -129,7 +133,7 @@ class SigV4:
         _check_payload(headers, body)
         recomputation = _Recomputation(unverified.access_key_id, unverified.secret, unverified.region)
         expected = recomputation.of(unverified.method, unverified.path, claim, headers, body)
-        if not hmac.compare_digest(expected, claim.signature):
+        if not any(hmac.compare_digest(each, claim.signature) for each in expected):
             _wrong(
                 "The request signature we calculated does not match the signature you provided. "
                 "Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
@@ -200,6 +204,7 @@ class _Recomputation(SigV4Auth):
     def __init__(self, access_key_id: str, secret: str, region: str) -> None:
         super().__init__(Credentials(access_key_id, secret), _SERVICE, region)
         self._signed = _SignedHeaders()
+        self._as_sent = True
 
     def _sign(self, key: bytes, msg: str, hex: bool = False) -> Any:
         return super()._sign(key, msg, hex) if hex else _derived_key(key, msg)  # type: ignore[misc]
@@ -207,15 +212,20 @@ class _Recomputation(SigV4Auth):
     def headers_to_sign(self, request: Any) -> Any:
         return self._signed
 
-    def of(self, method: str, path: str, claim: _Claim, headers: _Headers, body: bytes) -> str:
-        """The signature, in hex, that the holder of the secret would have made."""
+    def _normalize_url_path(self, path: str) -> str:
+        return quote(path, safe="/~") if self._as_sent else super()._normalize_url_path(path)  # type: ignore[misc]
+
+    def of(self, method: str, path: str, claim: _Claim, headers: _Headers, body: bytes) -> list[str]:
+        """The signatures, in hex, that the holder of the secret could have made."""
         for name in claim.signed_headers.split(";"):
             self._signed[name] = headers[name.encode()]
         # The scheme keeps botocore from looking whether payload signing may be left out; the host is among the headers.
         url = f"http://host{path}?{claim.query}"
         request: Any = _Request(method, url, body, {"timestamp": claim.timestamp})
-        signature: str = self.signature(self.string_to_sign(request, self.canonical_request(request)), request)
-        return signature
+        made = []
+        for self._as_sent in (True,) if _DOTS.isdisjoint(path.split("/")) else (True, False):
+            made.append(self.signature(self.string_to_sign(request, self.canonical_request(request)), request))
+        return made
 
 
 @lru_cache(maxsize=1024)
@@ -345,11 +355,17 @@ def _check_payload(headers: _Headers, body: bytes) -> None:
         _wrong(_WRONG_PAYLOAD)
 
 
-def _path(raw_path: bytes) -> str:
+def _region_advice(account: str, region: str) -> str | None:
+    if not is_region(region):
+        return None
+    return f"the account lacks the region {region}; to add it: thingmint access region add {region} --account {account}"
+
+
+def _path(raw_path: bytes, *, dots: bool) -> str:
     path = _ascii(raw_path, "path")
     segments = path.split("/")
-    # The signer would fold these away, and a signature for one path would then be good for another.
-    if segments[0] or any(segment in (".", "..") for segment in segments) or "" in segments[1:-1]:
+    # Some signers would fold these away, and a signature for one path would then be good for another.
+    if segments[0] or (not dots and not _DOTS.isdisjoint(segments)) or "" in segments[1:-1]:
         _wrong("The path must begin with a slash and must not contain empty, '.' or '..' segments.")
     return path
 

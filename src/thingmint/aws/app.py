@@ -75,9 +75,10 @@ class AwsApi:
             return context.of("-", api="aws"), error
         return context.of(route[0].name if route is not None else "-", api="aws"), route
 
-    async def authenticate(self, context: RequestContext, route: object, incoming: Incoming) -> RequestContext:
-        del route
-        claim = await self._sigv4.judge(incoming)
+    async def authenticate(
+        self, context: RequestContext, route: _Route | Invalid | None, incoming: Incoming
+    ) -> RequestContext:
+        claim = await self._sigv4.judge(incoming, dots=_has_dots_as_names(route, incoming.raw_path))
         return context.by(*self._sigv4.verify(claim, (await incoming.whole()).body))
 
     async def decode(
@@ -118,6 +119,14 @@ class AwsApi:
         headers.append((b"x-amzn-errortype", refused.code.encode()))
         body = orjson.dumps({"message": refused.message, **refused.members})
         return Answer(self._status[refused.code], headers, body, refused.code)
+
+
+def _has_dots_as_names(route: _Route | Invalid | None, raw_path: bytes) -> bool:
+    """True if all dot segments of the path are labels: policies may be called ``.`` and ``..``."""
+    if b"/." not in raw_path or not isinstance(route, tuple):
+        return False
+    labels = sum(label in (".", "..") for label in route[1])
+    return labels == sum(segment in (b".", b"..") for segment in raw_path.split(b"/"))
 
 
 def _authorize(authorize: Authorize, scope: Scope, operation: str, members: Mapping[str, Any]) -> None:

@@ -144,14 +144,18 @@ class InvalidState(DomainError):
 
 
 class Unauthenticated(DomainError):
-    """Who is calling could not be established. ``flaw`` says what of the credentials is wrong, in kind."""
+    """Who is calling could not be established. ``flaw`` says what of the credentials is wrong, in kind.
+
+    ``advice`` is for the operator's log: what to do if the caller is right.
+    """
 
     Flaw = Literal["missing", "malformed", "unknown", "wrong", "expired"]
 
-    def __init__(self, flaw: Flaw, message: str) -> None:
+    def __init__(self, flaw: Flaw, message: str, advice: str | None = None) -> None:
         super().__init__(message)
         self.flaw = flaw
         self.message = message
+        self.advice = advice
 
 
 class Denied(DomainError):

@@ -10,7 +10,7 @@ import orjson
 import structlog
 
 from thingmint.access.context import Outcome, RequestContext
-from thingmint.domain.errors import DomainError, Throttled
+from thingmint.domain.errors import DomainError, Throttled, Unauthenticated
 from thingmint.http.messages import Answer, ClientGone, Incoming, send_answer
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ class Front:
                 if context.caller is not None and not incoming.hold(answer) and incoming.method == "GET":
                     raise Throttled("Too many large answers are not read; try again")
             except DomainError as error:
+                if isinstance(error, Unauthenticated) and error.advice is not None:
+                    outcome.details = {"reason": error.advice}
                 answer = api.refuse(context, self._failures.count(context, outcome, error))
                 if context.caller is None and incoming.has_large_body:
                     # The buffers of its connection have grown, and do not shrink.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 from botocore import auth
@@ -265,6 +265,31 @@ class UnsignedPayload(auth.SigV4Auth):
 def folding(method: str, url: str, folded: str) -> Sent:
     """Signed as if dot segments were folded, sent as they are: what botocore's signer would let through."""
     return replace(signed(method, url), raw_path=folded.encode())
+
+
+class AsSent(auth.SigV4Auth):
+    """As clients sign that fold nothing."""
+
+    def _normalize_url_path(self, path: str) -> str:
+        return quote(path, safe="/~")
+
+
+@pytest.mark.parametrize("signer", [auth.SigV4Auth, AsSent])
+@pytest.mark.parametrize("path", ["/policies/.", "/policies/..", "/policies/../version/1"])
+async def test_names_of_dots_are_signed_folded_or_as_they_are(path: str, signer: type[Any]) -> None:
+    sent = signed("GET", f"https://localhost{path}", signer=signer)
+    assert sent.raw_path == path.encode()
+    directory: Any = Keys()
+    sigv4 = SigV4(directory, FakeClock(NOW))
+    assert sigv4.verify(await sigv4.judge(sent, dots=True), sent.body)[0] is CALLER
+    assert str(await refused(sent)) == PATH
+
+
+@each_row(("region", "advised"), [("us-west-2", True), ("x" * 64, False), ("US", False)])
+async def test_the_operator_learns_how_to_add_a_region(region: str, advised: bool) -> None:
+    command = f"thingmint access region add {region} --account {CALLER.account}"
+    advice = (await refused(signed(region=region))).advice
+    assert advice == (f"the account lacks the region {region}; to add it: {command}" if advised else None)
 
 
 class TestRefusals:

@@ -5,18 +5,15 @@ ARNs arrive in labels with their slashes percent-encoded, so a path may be decod
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from thingmint.aws.contract import percent
-from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 T = TypeVar("T")
-
-_UNROUTABLE: Final = frozenset((b"", b".", b".."))
 
 
 class _Leaf(Generic[T]):
@@ -94,8 +91,8 @@ class Router(Generic[T]):
     def match(self, method: str, raw_path: bytes) -> tuple[T, tuple[str, ...]] | None:
         """The target and its decoded labels, in the template's order; None where no route leads.
 
-        A path with an empty, ``.`` or ``..`` segment matches nothing. A label that is not valid percent-encoded
-        UTF-8, holds NUL or decodes to a dot segment raises Invalid with the label's name.
+        A path with an empty segment matches nothing. Nothing is folded away: policies may be called ``.`` and ``..``. A
+        label that is not valid percent-encoded UTF-8, or holds NUL, raises Invalid with the label's name.
         """
         root = self._roots.get(method)
         segments = raw_path.split(b"/")
@@ -105,7 +102,7 @@ class Router(Generic[T]):
         if slash:
             segments.pop()
         inner = segments[1:]
-        if not _UNROUTABLE.isdisjoint(inner):
+        if b"" in inner:
             return None
         leaf = _first(root, inner, slash) or _find(root, inner, 0, slash)
         if leaf is None:
@@ -113,7 +110,7 @@ class Router(Generic[T]):
         if leaf.greedy:
             start = leaf.labels[-1][1]
             segments[start:] = [b"/".join(segments[start:])]
-        return leaf.target, tuple([_label(segments[position], name) for name, position in leaf.labels])
+        return leaf.target, tuple([percent.decode(segments[position], name) for name, position in leaf.labels])
 
 
 def _first(node: _Node[T], segments: Sequence[bytes], slash: bool) -> _Leaf[T] | None:
@@ -135,10 +132,3 @@ def _find(node: _Node[T], segments: Sequence[bytes], index: int, slash: bool) ->
             if leaf is not None:
                 return leaf
     return None if slash else node.greedy
-
-
-def _label(raw: bytes, name: str) -> str:
-    text = percent.decode(raw, name)
-    if text in (".", ".."):
-        raise Invalid(name, "must not be a dot segment")
-    return text
