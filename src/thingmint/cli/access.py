@@ -34,14 +34,16 @@ Output = Annotated[Literal["table", "json"], typer.Option(help="For people, or f
 
 # What names the thing that a command is about stands without a flag in front.
 _POSITIONAL = ("name", "principal", "id", "value")
-# Policy documents are read from files.
+# Policy documents are read from files, and so are secrets, which command lines would show to others.
 _DOCUMENTS = ("document", "trust_policy")
+_SECRET = "secret_access_key"  # noqa: S105 - an input's name
 
 _WIDE = 1000  # columns
 
 _EXAMPLES = {
     "account.create": "thingmint access account create staging --region eu-central-1",
     "account.set": "thingmint access account set keys_over_mqtt false",
+    "region.add": "thingmint access region add eu-central-1",
     "folder.create": "thingmint access folder create sensors",
     "user.create": "thingmint access user create alice",
     "service-account.create": "thingmint access service-account create importer",
@@ -109,6 +111,8 @@ def _function(command: Command, *, positional: bool) -> Callable[..., None]:
         for name in _DOCUMENTS:
             if name in given:
                 given[name] = _read(name, given[name])
+        if _SECRET in given:
+            given[_SECRET] = _read(_SECRET, given[_SECRET]).strip()
         if "policy" in given and command.verb == "create":
             given["policy"] = _read("policy", given["policy"])
         _show(_ask(settings_for(data_dir), command.name, given), output)
@@ -136,10 +140,13 @@ def _parameter(name: str, field: FieldInfo, *, positional: bool, file: bool) -> 
         "account": "Its 12 digits; the first account without it.",
         "principal": "user/NAME, role/NAME or service-account/NAME.",
         "resource": "For a role of Yandex's: yandex:cloud/ACCOUNT, yandex:folder/ID, yandex:registry/ID or *.",
+        "id": "An account number that you have already: 12 digits; a new one without it.",
+        "access_key_id": "An access key that you have already, to be taken over with its secret.",
+        _SECRET: "A file with the secret of that access key, - for standard input.",
         "duration": "Such as 1h or 30m.",
         "lifetime": "Such as 30d; without it, for ever.",
     }.get(name, "A file with the document, - for standard input." if name in _DOCUMENTS or file else None)
-    option = typer.Option(f"--{name.replace('_', '-')}", help=help_text)
+    option = typer.Option(f"--{name.replace('_', '-')}{'-file' if name == _SECRET else ''}", help=help_text)
     if required:
         return _keyword(name, Annotated[str, option], inspect.Parameter.empty)
     return _keyword(name, Annotated[str | None, option], None)
@@ -167,7 +174,8 @@ def _read(name: str, path: str) -> str:
     try:
         return sys.stdin.read() if path == "-" else Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(name.replace("_", "-"), f"{path} cannot be read: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(name.replace("_", "-"), f"{path} cannot be read: {why}") from None
 
 
 def _ask(settings: Settings, name: str, given: Mapping[str, Any]) -> Any:

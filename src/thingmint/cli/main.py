@@ -136,26 +136,35 @@ def init(
             metavar="R", help="A region that clients sign for; repeatable. The first is home (default: us-east-1)."
         ),
     ] = None,
+    account_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="The number of the first account, if you have one: ARNs stay valid (default: a new one)."
+        ),
+    ] = None,
     ca_key: Annotated[RootKeyType | None, typer.Option(help="The two roots' keys (default: p256).")] = None,
     output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")] = "table",
     config: _Config = None,
 ) -> None:
     """Make a data directory: two roots, a database, credentials. Run again, it only adds new names and regions."""
-    from thingmint.instance.create import check_hostname, check_region
+    from thingmint.instance.create import check_account_id, check_hostname, check_region
     from thingmint.instance.layout import DataDirectory, DirectoryInUse, DirectoryUnusable
 
     settings = load({"data_dir": data_dir, "store": store, "ca_key": ca_key}, config)
     hostnames = [check_hostname(name) for name in hostname or ()]
     regions = [check_region(name) for name in region or ()]
+    account = check_account_id(account_id) if account_id is not None else None
     directory = DataDirectory(settings.data_dir.absolute())
     try:
         with directory.hold():
-            result = asyncio.run(_init(directory, settings, hostnames, regions))
+            result = asyncio.run(_init(directory, settings, hostnames, regions, account))
     except DirectoryUnusable as error:
         raise ConfigError("data-dir", str(error)) from None
     except DirectoryInUse:
         from thingmint import admin
 
+        if account is not None:
+            _check_first(account, admin.call(directory.admin_socket, "access", name="account.list", given={})[0]["id"])
         added = admin.call(directory.admin_socket, "extend", new_hostnames=hostnames, new_regions=regions)
         result = {"created": False, **added}
     _report_init(directory, result, output)
@@ -224,9 +233,13 @@ def serve(
 
 
 async def _init(
-    directory: DataDirectory, settings: Settings, hostnames: Sequence[str], regions: Sequence[str]
+    directory: DataDirectory,
+    settings: Settings,
+    hostnames: Sequence[str],
+    regions: Sequence[str],
+    account: str | None = None,
 ) -> dict[str, Any]:
-    from thingmint.access.administration.accounts import extend_instance
+    from thingmint.access.administration.accounts import extend_instance, list_accounts
     from thingmint.instance.create import DEFAULT_HOSTNAMES, DEFAULT_REGION, create, exists, is_encrypted, open_store
     from thingmint.services.certificates import utc_now
 
@@ -241,6 +254,7 @@ async def _init(
             master_keys=settings.master_keys(),
             now=utc_now(),
             database=settings.database(),
+            account=account,
         )
         return {"created": True}
     if settings.passphrase() and not is_encrypted(directory):
@@ -248,10 +262,19 @@ async def _init(
     store = await open_store(directory, settings.database())
     try:
         now = utc_now()
+        if account is not None:
+            _check_first(account, (await store.read(list_accounts))[0].id)
         added = await store.write(lambda tx: extend_instance(tx, hostnames, regions, now))
         return {"created": False, "hostnames": added[0], "regions": added[1]}
     finally:
         await store.close()
+
+
+def _check_first(account: str, first: str) -> None:
+    """Raises ConfigError: the number of an account that exists is never changed."""
+    if account != first:
+        add = f"to add one: thingmint access account create NAME --id {account}"
+        raise ConfigError("account-id", f"the first account of this instance is {first}; {add}")
 
 
 def _serve(directory: DataDirectory, settings: Settings) -> None:

@@ -7,6 +7,7 @@ nothing or something that the next one finishes.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from thingmint.access.administration import AdminChange
 from thingmint.access.administration.accounts import new_account
 from thingmint.access.administration.credentials import first_sealed
 from thingmint.access.administration.credentials import reseal as reseal_all
+from thingmint.access.administration.inputs import ACCOUNT_ID
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.local_admin import local_request, recorded
 from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
@@ -102,6 +104,13 @@ def is_encrypted(directory: DataDirectory) -> bool:
     return b"ENCRYPTED" in directory.ca_key.read_bytes()
 
 
+def check_account_id(id: str) -> str:
+    """Raises ConfigError for what is no account's number at AWS."""
+    if not re.fullmatch(ACCOUNT_ID, id):
+        raise ConfigError("account-id", "must be the 12 digits of an account's number")
+    return id
+
+
 async def create(
     directory: DataDirectory,
     *,
@@ -112,8 +121,11 @@ async def create(
     master_keys: Sequence[bytes] | None,
     now: datetime,
     database: Database | None = None,
+    account: str | None = None,
 ) -> None:
     """Makes an instance in a directory that is empty and held. The first of ``hostnames`` is what clients are told.
+
+    ``account`` is the number of the first account, if one has it already.
 
     ``database`` is where its records go, if not into a file of the directory; it must be empty.
     """
@@ -136,7 +148,7 @@ async def create(
                 "store", f"{database} holds an instance already: use its data directory, or another database"
             )
         change, pair = AdminChange(now, Vault(*master_keys)), generate_authorized_key()
-        credentials = await store.write(lambda tx: new_account(tx, change, "default", regions, pair))
+        credentials = await store.write(lambda tx: new_account(tx, change, "default", regions, pair, account))
         await store.write(lambda tx: add_hostnames(tx, hostnames))
     finally:
         await store.close()

@@ -8,7 +8,7 @@ from tests.administrator import POLICY
 from tests.world import OURS, THEIRS, World
 from thingmint.access.administration.accounts import extend_instance, list_regions
 from thingmint.domain.arns import Scope
-from thingmint.domain.errors import Invalid, NotFound
+from thingmint.domain.errors import Invalid, LimitExceeded, NotFound
 
 BAD_NAMES = ["", " ", "a b", "a/b", "a\n", "\u00e9", "a" * 65, "../x", "a:b", "a*"]
 
@@ -48,6 +48,29 @@ async def test_an_account_may_have_what_regions_are_called(world: World) -> None
     with pytest.raises(Invalid) as refused:
         await world.admin("account.create", name="x", region=["us-east-1", "Frankfurt"])
     assert refused.value.field == "region"
+
+
+async def test_a_region_is_added_behind_the_others(world: World) -> None:
+    for _ in range(2):
+        added = await world.admin("region.add", THEIRS, name="eu-west-1")
+        assert added == {"account": THEIRS.account, "regions": ["us-east-1", "eu-west-1"]}
+    assert await world.admin("region.list", THEIRS) == [{"name": "us-east-1"}, {"name": "eu-west-1"}]
+    caller, _ = await world.directory.find_access_key(world.theirs.access_key_id, None)
+    assert caller.regions == ("us-east-1", "eu-west-1")
+
+
+async def test_an_account_has_at_most_fifty_regions(world: World) -> None:
+    for number in range(49):
+        await world.admin("region.add", THEIRS, name=f"eu-west-{number}")
+    with pytest.raises(LimitExceeded):
+        await world.admin("region.add", THEIRS, name="eu-west-99")
+
+
+async def test_an_account_keeps_the_number_that_one_has(world: World) -> None:
+    new = await world.admin("account.create", name="x", id="012345678901")
+    assert new["account"] == "012345678901"
+    [user] = await world.admin("user.list", Scope("012345678901", "us-east-1"))
+    assert user["name"] == "administrator"
 
 
 async def test_extending_gives_the_first_account_the_regions_that_it_lacks(world: World) -> None:

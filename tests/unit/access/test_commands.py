@@ -41,6 +41,8 @@ def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
         ),
         "account.set": ({"name": "keys_over_mqtt", "value": "false"}, {"keys_over_mqtt"}),
         "account.show": ({}, {"id", *SETTINGS}),
+        "region.add": ({"name": "eu-west-1"}, {"account", "regions"}),
+        "region.list": ({}, {"name"}),
         "folder.create": ({"name": "f"}, {"id", "name"}),
         "folder.list": ({}, {"id", "name", "created_at"}),
         "user.create": ({"name": "elf"}, principal),
@@ -103,6 +105,8 @@ EVENTS = {
     "account.create": "CreateAccount",
     "account.set": "UpdateAccountSettings",
     "account.show": "GetAccountSettings",
+    "region.add": "EnableRegion",
+    "region.list": "ListRegions",
     "folder.create": "CreateFolder",
     "folder.list": "ListFolders",
     "user.create": "CreateUser",
@@ -228,6 +232,12 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("user.create", {"name": "a", "account": "1"}, "account is not valid: String should match pattern"),
     ("user.create", {"name": "a", "account": "1" * 12 + "\n"}, "account is not valid"),
     ("account.create", {"name": "a", "region": []}, "region is not valid"),
+    ("account.create", {"name": "a", "id": "1" * 11}, "id is not valid"),
+    ("account.create", {"name": "a", "id": "1" * 12 + "\n"}, "id is not valid"),
+    ("account.create", {"name": "a", "id": "\u0661" * 12}, "id is not valid"),
+    ("account.create", {"name": "a", "id": OURS.account}, f"account {OURS.account} already exists"),
+    ("account.create", {"name": "a", "id": THEIRS.account}, f"account {THEIRS.account} already exists"),
+    ("region.add", {"name": "Frankfurt"}, "region must be a region's name"),
     ("account.set", {"name": "keys", "value": "true"}, "name must be one of check_validity, "),
     ("account.set", {"name": "weak_keys", "value": "yes"}, "value must be true or false"),
     ("role.create", {"name": "a"}, "trust_policy is not valid: Field required"),
@@ -339,6 +349,8 @@ async def test_an_account_that_is_not_there_has_nothing_and_gets_nothing(world: 
         ("policy.put", {"name": "p", "document": POLICY}),
         ("account.set", {"name": "keys_over_mqtt", "value": "false"}),
         ("account.show", {}),
+        ("region.add", {"name": "eu-west-1"}),
+        ("region.list", {}),
     ):
         with pytest.raises(NotFound):
             await world.admin(command, NOWHERE, **given)
@@ -351,6 +363,7 @@ async def test_the_audit_record_names_what_was_changed(world: World) -> None:
     policy = f"arn:aws:iam::{account}:policy/p"
     changes: list[tuple[str, dict[str, Any], str]] = [
         ("account.set", {"name": "keys_over_mqtt", "value": "false"}, f"arn:aws:iam::{account}:root"),
+        ("region.add", {"name": "eu-west-1"}, f"arn:aws:iam::{account}:root"),
         ("user.create", {"name": "elf"}, elf),
         ("key.create", {"principal": "elf"}, elf),
         ("token.create", {"principal": "elf"}, elf),
@@ -379,7 +392,18 @@ async def test_the_audit_record_names_what_was_changed(world: World) -> None:
 
 def test_nouns_are_listed_in_a_settled_order() -> None:
     nouns = list(dict.fromkeys(command.noun for command in COMMANDS.values()))
-    assert nouns == ["account", "folder", "user", "service-account", "role", "key", "token", "session", "policy"]
+    assert nouns == [
+        "account",
+        "region",
+        "folder",
+        "user",
+        "service-account",
+        "role",
+        "key",
+        "token",
+        "session",
+        "policy",
+    ]
     assert [command.verb for command in COMMANDS.values() if command.noun == "token"] == [
         "create",
         "list",

@@ -10,15 +10,17 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from tests.administrator import POLICY, TRUST
-from tests.world import OURS
+from tests.tables import each_row
+from tests.world import OURS, THEIRS
 from thingmint.access.administration import COMMANDS, AdminChange
 from thingmint.access.administration.accounts import new_account
 from thingmint.access.administration.credentials import CREDENTIALS, reseal
+from thingmint.access.administration.inputs import NewKey
 from thingmint.access.audit import AuditedStore
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.local_admin import Administration
 from thingmint.access.vault import Vault, VaultError
-from thingmint.domain.errors import Conflict, Denied, Invalid, LimitExceeded, NotFound
+from thingmint.domain.errors import AlreadyExists, Conflict, Denied, Invalid, LimitExceeded, NotFound
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -37,6 +39,52 @@ async def test_a_key_is_kept_without_end_or_policy(world: World) -> None:
     key = await kept(world, new["access_key_id"])
     assert (key.kind, key.created_at, key.status) == ("access-key", world.clock.now, "active")
     assert (key.expires_at, key.policy, key.last_used_at) == (None, None, None)
+
+
+ID, SECRET = "AKIAI44QH8DHBEXAMPLE", "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY"
+IMPORTED = {"access_key_id": ID, "secret_access_key": SECRET}
+
+
+async def test_an_access_key_is_taken_over_and_its_secret_not_told_again(world: World) -> None:
+    new = await world.admin("key.create", principal="administrator", **IMPORTED)
+    assert new == {"access_key_id": ID}
+    caller, secret = await world.directory.find_access_key(ID, None)
+    assert (caller.name, secret) == ("administrator", SECRET)
+    listed = await world.admin("key.list", principal="administrator")
+    assert SECRET not in "\n".join([repr(listed), *world.dump()])
+    assert SECRET not in repr(NewKey(principal="administrator", **IMPORTED))
+
+
+@each_row(
+    ("given", "message"),
+    [
+        ({"access_key_id": ID}, "secret_access_key must be given together with access_key_id"),
+        ({"secret_access_key": SECRET}, "secret_access_key must be given together with access_key_id"),
+        (IMPORTED | {"access_key_id": "ASIA" + ID[4:]}, "access_key_id must be AKIA and 16"),
+        (IMPORTED | {"access_key_id": ID[:-1]}, "access_key_id must be AKIA and 16"),
+        (IMPORTED | {"access_key_id": ID.lower()}, "access_key_id must be AKIA and 16"),
+        (IMPORTED | {"access_key_id": ID + "\n"}, "access_key_id must be AKIA and 16"),
+        (IMPORTED | {"access_key_id": ""}, "access_key_id must be AKIA and 16"),
+        (IMPORTED | {"secret_access_key": SECRET[:-1]}, "secret_access_key must be 40 letters"),
+        (IMPORTED | {"secret_access_key": SECRET[:-1] + "="}, "secret_access_key must be 40 letters"),
+        (IMPORTED | {"secret_access_key": ""}, "secret_access_key must be 40 letters"),
+        (IMPORTED | {"principal": "service-account/administrator"}, "principal must be a user"),
+    ],
+)
+async def test_a_key_of_a_wrong_form_is_not_taken_over(world: World, given: dict[str, str], message: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        await world.admin("key.create", **{"principal": "user/administrator"} | given)
+    assert str(refused.value).startswith(message)
+    assert SECRET[:-1] not in str(refused.value)
+
+
+async def test_a_key_is_taken_over_once_in_all_accounts(world: World) -> None:
+    await world.admin("key.create", THEIRS, principal="administrator", **IMPORTED)
+    for scope in (OURS, THEIRS):
+        with pytest.raises(AlreadyExists, match=f"^access-key {ID} already exists$"):
+            await world.admin("key.create", scope, principal="administrator", **IMPORTED)
+    caller, _ = await world.directory.find_access_key(ID, None)
+    assert caller.account == THEIRS.account
 
 
 async def test_a_token_is_kept_with_its_policy_and_its_end(world: World) -> None:

@@ -66,6 +66,20 @@ class TestAccess:
         shell.access("user", "delete", "alice")
         assert [row["name"] for row in shell.access("user", "list")] == ["administrator"]
 
+    def test_an_access_key_is_taken_over_from_a_file(self, shell: Shell, tmp_path: Path) -> None:
+        id, secret = "AKIAI44QH8DHBEXAMPLE", "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY"
+        (tmp_path / "secret").write_text(f"{secret}\n")
+        arguments = ("key", "create", "user/administrator", "--access-key-id", id, "--secret-access-key-file")
+        assert shell.access(*arguments, str(tmp_path / "secret")) == {"access_key_id": id}
+        (tmp_path / "wrong").write_text(f"{secret}x")
+        at = ("--data-dir", shell.directory.root)
+        told = shell.cli.refused("access", *arguments, str(tmp_path / "wrong"), *at, status=1)
+        assert "secret_access_key must be 40" in told
+        assert secret not in told
+        (tmp_path / "binary").write_bytes(b"\xff" * 40)
+        told = shell.cli.refused("access", *arguments, str(tmp_path / "binary"), *at)
+        assert told.endswith("cannot be read: it is not text")
+
     def test_tables(self, shell: Shell) -> None:
         at = ("--data-dir", str(shell.directory.root))
         assert shell("access", "role", "list", *at) == "None.\n"

@@ -48,6 +48,16 @@ def test_init_again_adds_names_and_regions(cli: Cli, data: Path) -> None:
     assert {path for path in before | after if before.get(path) != after.get(path)} == {data / "thingmint.db"}
 
 
+def test_init_keeps_the_number_that_one_has(cli: Cli, data: Path) -> None:
+    cli("init", "--data-dir", data, "--account-id=012345678901")
+    assert "012345678901" in cli("access", "account", "list", "--data-dir", data)
+    before = contents(data)
+    assert "no key and no credential" in cli("init", "--data-dir", data, "--account-id=012345678901")
+    refusal = cli.refused("init", "--data-dir", data, "--account-id=123456789012", "--region=eu-west-1")
+    assert refusal.startswith("account-id: the first account of this instance is 012345678901; to add one: ")
+    assert contents(data) == before
+
+
 def test_init_for_scripts(cli: Cli, data: Path) -> None:
     made = orjson.loads(cli("init", "--data-dir", data, "--output=json"))
     assert made == {"data_dir": str(data), "created": True, "hostnames": [], "regions": []}
@@ -63,6 +73,9 @@ def test_init_for_scripts(cli: Cli, data: Path) -> None:
         ("--hostname=http://example.org", "hostname: 'http://example.org' is neither"),
         ("--region=US EAST", "region: 'US EAST' is not a region's name such as us-east-1"),
         ("--region=", "region: '' is not a region's name"),
+        ("--account-id=12345678901", "account-id: must be the 12 digits"),
+        ("--account-id=١٢٣٤٥٦٧٨٩٠١٢", "account-id: must be the 12 digits"),
+        ("--account-id=", "account-id: must be the 12 digits"),
     ],
 )
 def test_wrong_names_make_nothing(cli: Cli, data: Path, argument: str, line: str) -> None:

@@ -14,7 +14,7 @@ __all__ = ["COMMANDS", "NOUNS", "AdminChange", "Command", "PrincipalKind"]
 NOUNS = (accounts, credentials, policies, principals)
 """The modules whose import declares the commands."""
 
-_LISTED = ("account", "folder", "user", "service-account", "role", "key", "token", "session", "policy")
+_LISTED = ("account", "region", "folder", "user", "service-account", "role", "key", "token", "session", "policy")
 
 COMMANDS = {command.name: command for noun in _LISTED for command in DECLARED.values() if command.noun == noun}
 """In the order in which they are listed."""

@@ -17,7 +17,7 @@ from thingmint.access.administration.declaring import Json, Secrets, check_accou
 from thingmint.access.administration.policies import ATTACHMENTS, Attachment
 from thingmint.access.administration.principals import PRINCIPALS, Principal, find_first_user
 from thingmint.domain.arns import Scope
-from thingmint.domain.errors import Invalid
+from thingmint.domain.errors import AlreadyExists, Invalid, LimitExceeded
 from thingmint.domain.ids import FOLDER, PRINCIPAL, new_id
 from thingmint.domain.names import is_region
 from thingmint.services.accounts import SETTINGS, get_settings, keep_setting, parse_switch
@@ -43,7 +43,7 @@ class Account:
     created_at: datetime
 
 
-ACCOUNTS = Table(Account, "accounts", "account", key=("id",), unique=None)
+ACCOUNTS = Table(Account, "accounts", "account", key=("id",))
 
 _BY_AGE = f"{ACCOUNTS.select}ORDER BY created_at, id"
 _REGIONS = "SELECT region FROM account_regions WHERE account = $1 ORDER BY position"
@@ -81,23 +81,28 @@ async def extend_instance(
 
 
 async def new_account(
-    tx: Transaction, change: AdminChange, name: str, regions: Sequence[str], pair: tuple[str, str]
+    tx: Transaction,
+    change: AdminChange,
+    name: str,
+    regions: Sequence[str],
+    pair: tuple[str, str],
+    id: str | None = None,
 ) -> Secrets:
     """An account with a folder, and an administrator and a service account who may do everything in it.
 
-    ``pair`` is the service account's key (private and public PEM). Raises Invalid.
+    ``pair`` is the service account's key (private and public PEM). Raises Invalid, and AlreadyExists for an ``id``.
     """
     check_name(name)
     for region in regions:
-        if not is_region(region):
-            raise Invalid("region", "must be a region's name such as us-east-1")
-    id = change.once(lambda: f"{secrets.randbelow(9 * 10**11) + 10**11}")
+        _check_region(region)
+    id = id or change.once(lambda: f"{secrets.randbelow(9 * 10**11) + 10**11}")
     folder = Folder(change.once(lambda: new_id(FOLDER)), id, "default", change.now)
     user, robot = (
         Principal(change.once(lambda: new_id(PRINCIPAL)), id, kind, "administrator", change.now)
         for kind in ("user", "service-account")
     )
-    await ACCOUNTS.insert(tx, Account(id, name, change.now))
+    if not await ACCOUNTS.insert(tx, Account(id, name, change.now)):
+        raise AlreadyExists("account", id)
     await add_regions(tx, id, regions)
     await FOLDERS.insert(tx, folder)
     for principal in (user, robot):
@@ -121,7 +126,7 @@ async def new_account(
 async def create_account(
     tx: Transaction, change: AdminChange, given: inputs.NewAccountInput, pair: tuple[str, str]
 ) -> Secrets:
-    return await new_account(tx, change, given.name, given.region, pair)
+    return await new_account(tx, change, given.name, given.region, pair, given.id)
 
 
 @command("account.list", "List the accounts", inputs.NoInput, "ListAccounts", instance_wide=True)
@@ -147,6 +152,30 @@ async def show_account_settings(tx: Transaction, _change: AdminChange, given: in
     await check_account(tx, given.account)
     settings = await get_settings(tx, given.account)
     return {"id": given.account, **{name: getattr(settings, name) for name in SETTINGS}}
+
+
+@command("region.add", "Add a region to an account", inputs.Region, "EnableRegion")
+async def add_region(tx: Transaction, change: AdminChange, given: inputs.Region) -> Json:
+    """AWS clients then may sign for it. Nothing changes if the account has it. Raises Invalid and LimitExceeded."""
+    _check_region(given.name)
+    await check_account(tx, given.account)
+    added = await add_regions(tx, given.account, [given.name])
+    regions = await list_regions(tx, given.account)
+    if added and len(regions) > inputs.MAX_REGIONS:
+        raise LimitExceeded("region", given.name, f"The account has {inputs.MAX_REGIONS} regions already")
+    tx.audit_resources.extend(f"arn:aws:iam::{given.account}:root" for _ in added)
+    return {"account": given.account, "regions": regions}
+
+
+@command("region.list", "List the regions of an account, its home first", inputs.InAccount, "ListRegions")
+async def _list_regions(tx: Transaction, _change: AdminChange, given: inputs.InAccount) -> list[Json]:
+    await check_account(tx, given.account)
+    return [{"name": region} for region in await list_regions(tx, given.account)]
+
+
+def _check_region(region: str) -> None:
+    if not is_region(region):
+        raise Invalid("region", "must be a region's name such as us-east-1")
 
 
 @command("folder.create", "Make a folder for registries", inputs.Named, "CreateFolder")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import re
 import secrets
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.access.administration import inputs
 from thingmint.access.administration.declaring import Json, Secrets, check_document, command, shown
 from thingmint.access.administration.principals import PRINCIPALS, get_principal
-from thingmint.domain.errors import Denied, Invalid, LimitExceeded, NotFound
+from thingmint.domain.errors import AlreadyExists, Denied, Invalid, LimitExceeded, NotFound
 from thingmint.domain.ids import PRINCIPAL, new_id
 from thingmint.domain.keys import generate_authorized_key
 from thingmint.domain.policies import Deny, Kind, Request, compile_policy, evaluate
@@ -41,6 +42,8 @@ _SHORTEST_SESSION = timedelta(minutes=1)
 _LONGEST_SESSION = timedelta(hours=36)
 _SHORTEST_TOKEN = timedelta(seconds=1)
 _LONGEST_TOKEN = timedelta(days=3653)
+_ACCESS_KEY_ID = re.compile(r"AKIA[A-Z0-9]{16}")
+_SECRET_ACCESS_KEY = re.compile(r"[A-Za-z0-9/+]{40}")
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
@@ -64,7 +67,7 @@ class Credential:
     last_used_at: datetime | None = None
 
 
-CREDENTIALS = Table(Credential, "credentials", "credential", key=("id",), unique=None)
+CREDENTIALS = Table(Credential, "credentials", "credential", key=("id",))
 
 _OF_PRINCIPAL = f"{CREDENTIALS.select}WHERE principal = $1 ORDER BY created_at, id"
 _SEALED = "SELECT id, secret FROM credentials WHERE kind IN ('access-key', 'session')"
@@ -99,14 +102,31 @@ async def prepare_key_pair(_change: AdminChange, given: inputs.Input) -> tuple[s
 async def new_access_key(tx: Transaction, change: AdminChange, principal: str) -> Secrets:
     """``principal`` is an id."""
     id, secret, sealed = _sealed_secret(change, "AKIA")
-    await CREDENTIALS.insert(tx, Credential(id, "access-key", principal, sealed, change.now))
+    await _insert(tx, Credential(id, "access-key", principal, sealed, change.now))
     return Secrets(access_key_id=id, secret_access_key=secret)
+
+
+async def _import_access_key(tx: Transaction, change: AdminChange, principal: str, id: str, secret: str) -> Json:
+    """Takes over a key that was made elsewhere, whose secret is not told again. Raises Invalid and AlreadyExists."""
+    if not _ACCESS_KEY_ID.fullmatch(id):
+        raise Invalid("access_key_id", "must be AKIA and 16 capital letters or digits, as AWS makes them")
+    if not _SECRET_ACCESS_KEY.fullmatch(secret):
+        raise Invalid("secret_access_key", "must be 40 letters, digits, / or +, as AWS makes them")
+    sealed = change.once(lambda: change.vault.seal(secret, id))
+    await _insert(tx, Credential(id, "access-key", principal, sealed, change.now))
+    return {"access_key_id": id}
+
+
+async def _insert(tx: Transaction, new: Credential) -> None:
+    """Raises AlreadyExists, whoever has it."""
+    if not await CREDENTIALS.insert(tx, new):
+        raise AlreadyExists(new.kind, new.id)
 
 
 async def new_authorized_key(tx: Transaction, change: AdminChange, principal: str, pair: tuple[str, str]) -> Secrets:
     """In the form in which Yandex's console and SDKs keep a service account's key."""
     id, (private_pem, public_pem) = change.once(lambda: new_id(PRINCIPAL)), pair
-    await CREDENTIALS.insert(tx, Credential(id, "authorized-key", principal, public_pem.encode(), change.now))
+    await _insert(tx, Credential(id, "authorized-key", principal, public_pem.encode(), change.now))
     return Secrets(
         id=id,
         service_account_id=principal,
@@ -121,26 +141,32 @@ async def new_api_token(tx: Transaction, change: AdminChange, principal: str, **
     """``narrowed`` are further fields of the record."""
     id, secret = change.once(lambda: (secrets.token_hex(8), secrets.token_urlsafe(32)))
     new = Credential(id, "api-token", principal, secret_sha256(secret), change.now, **narrowed)
-    await CREDENTIALS.insert(tx, new)
+    await _insert(tx, new)
     return f"{TOKEN_PREFIX}{id}_{secret}"
 
 
 @command(
     "key.create",
-    "Make an access key, or a service account's key",
-    inputs.Principal,
+    "Make an access key, or a service account's key; or take over an access key of AWS's",
+    inputs.NewKey,
     "Create{Key}",
     prepare=prepare_key_pair,
 )
-async def create_key(
-    tx: Transaction, change: AdminChange, given: inputs.Principal, pair: tuple[str, str] | None
-) -> Secrets:
+async def create_key(tx: Transaction, change: AdminChange, given: inputs.NewKey, pair: tuple[str, str] | None) -> Json:
     _refuse_narrowed(change)
     kind, name = given.parsed
     if kind == "role":
         raise Invalid("principal", "is a role: it has no keys; make a session of it")
+    imported, secret = given.access_key_id, given.secret_access_key
+    if (imported is None) != (secret is None):
+        raise Invalid("secret_access_key", "must be given together with access_key_id")
+    if imported is not None and kind != "user":
+        raise Invalid("principal", "must be a user: service accounts have keys of another kind")
     principal = await get_principal(tx, given.account, kind, name)
-    if pair is None:
+    new: Json
+    if imported is not None and secret is not None:
+        new = await _import_access_key(tx, change, principal.id, imported, secret)
+    elif pair is None:
         new = await new_access_key(tx, change, principal.id)
     else:
         new = await new_authorized_key(tx, change, principal.id, pair)
@@ -180,7 +206,7 @@ async def create_session(tx: Transaction, change: AdminChange, given: inputs.New
     token = change.once(lambda: "tms_" + secrets.token_urlsafe(48))
     ends = (change.now + given.duration).replace(microsecond=0)
     new = Credential(id, "session", principal.id, sealed, change.now, secret_sha256(token), given.policy)
-    await CREDENTIALS.insert(tx, replace(new, expires_at=ends))
+    await _insert(tx, replace(new, expires_at=ends))
     tx.audit_resources.append(principal.arn)
     return Secrets(access_key_id=id, secret_access_key=secret, session_token=token, expires_at=_rfc3339(ends))
 

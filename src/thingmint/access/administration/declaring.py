@@ -108,7 +108,8 @@ class Command:
 
     def parameters(self, given: Input) -> dict[str, str]:
         """What the audit trail tells of the input."""
-        told = {name: str(getattr(given, name)) for name in given.TOLD}
+        values = ((name, getattr(given, name)) for name in given.TOLD)
+        told = {name: str(value) for name, value in values if value is not None}
         return told | {"status": self.fixed["status"]} if "status" in self.fixed else told
 
 

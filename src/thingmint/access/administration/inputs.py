@@ -10,6 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from thingmint.domain.durations import parse_duration
 from thingmint.domain.errors import Invalid
 
+ACCOUNT_ID = r"^[0-9]{12}$"
+MAX_REGIONS = 50  # of an account
+
 PrincipalKind = Literal["user", "role", "service-account"]
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
@@ -47,11 +50,20 @@ class AccountSetting(InAccount):
     value: str = Field(max_length=8)
 
 
-class NewAccountInput(Input):
+class Region(InAccount):
     TOLD: ClassVar[tuple[str, ...]] = ("name",)
 
+    name: str = Field(max_length=32)
+
+
+class NewAccountInput(Input):
+    """``id`` is an account number that one has already, so that ARNs stay valid."""
+
+    TOLD: ClassVar[tuple[str, ...]] = ("name", "id")
+
     name: str = Field(max_length=64)
-    region: list[str] = Field(default_factory=lambda: ["us-east-1"], min_length=1, max_length=50)
+    id: str | None = Field(None, pattern=ACCOUNT_ID)
+    region: list[str] = Field(default_factory=lambda: ["us-east-1"], min_length=1, max_length=MAX_REGIONS)
 
 
 class NoInput(Input):
@@ -84,6 +96,15 @@ class Principal(InAccount):
             case "service-account":
                 return "service-account", name
         raise Invalid("principal", "must be user/NAME, role/NAME or service-account/NAME")
+
+
+class NewKey(Principal):
+    """With ``access_key_id`` and ``secret_access_key`` an access key that one has already is taken over."""
+
+    TOLD: ClassVar[tuple[str, ...]] = ("principal", "access_key_id")
+
+    access_key_id: str | None = Field(None, max_length=128)
+    secret_access_key: str | None = Field(None, max_length=256, repr=False)
 
 
 class Credential(InAccount):
