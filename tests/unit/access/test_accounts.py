@@ -8,7 +8,7 @@ from tests.administrator import POLICY
 from tests.world import OURS, THEIRS, World
 from thingmint.access.administration.accounts import extend_instance, list_regions
 from thingmint.domain.arns import Scope
-from thingmint.domain.errors import Invalid, LimitExceeded, NotFound
+from thingmint.domain.errors import AlreadyExists, Invalid, LimitExceeded, NotFound
 
 BAD_NAMES = ["", " ", "a b", "a/b", "a\n", "\u00e9", "a" * 65, "../x", "a:b", "a*"]
 
@@ -71,6 +71,9 @@ async def test_an_account_keeps_the_number_that_one_has(world: World) -> None:
     assert new["account"] == "012345678901"
     [user] = await world.admin("user.list", Scope("012345678901", "us-east-1"))
     assert user["name"] == "administrator"
+    for number in ("012345678901", OURS.account, THEIRS.account):
+        with pytest.raises(AlreadyExists):
+            await world.admin("account.create", name="y", id=number)
 
 
 async def test_extending_gives_the_first_account_the_regions_that_it_lacks(world: World) -> None:

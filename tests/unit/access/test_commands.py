@@ -235,8 +235,6 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("account.create", {"name": "a", "id": "1" * 11}, "id is not valid"),
     ("account.create", {"name": "a", "id": "1" * 12 + "\n"}, "id is not valid"),
     ("account.create", {"name": "a", "id": "\u0661" * 12}, "id is not valid"),
-    ("account.create", {"name": "a", "id": OURS.account}, f"account {OURS.account} already exists"),
-    ("account.create", {"name": "a", "id": THEIRS.account}, f"account {THEIRS.account} already exists"),
     ("region.add", {"name": "Frankfurt"}, "region must be a region's name"),
     ("account.set", {"name": "keys", "value": "true"}, "name must be one of check_validity, "),
     ("account.set", {"name": "weak_keys", "value": "yes"}, "value must be true or false"),
@@ -391,19 +389,8 @@ async def test_the_audit_record_names_what_was_changed(world: World) -> None:
 
 
 def test_nouns_are_listed_in_a_settled_order() -> None:
-    nouns = list(dict.fromkeys(command.noun for command in COMMANDS.values()))
-    assert nouns == [
-        "account",
-        "region",
-        "folder",
-        "user",
-        "service-account",
-        "role",
-        "key",
-        "token",
-        "session",
-        "policy",
-    ]
+    nouns = dict.fromkeys(command.noun for command in COMMANDS.values())
+    assert " ".join(nouns) == "account region folder user service-account role key token session policy"
     assert [command.verb for command in COMMANDS.values() if command.noun == "token"] == [
         "create",
         "list",
