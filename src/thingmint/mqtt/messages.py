@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from datetime import timedelta
-from itertools import dropwhile, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol
 
 from thingmint.domain.errors import Invalid, NotFound, Throttled, Unavailable
@@ -51,6 +52,10 @@ class Connected(Protocol):
     def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None: ...
 
 
+_Place = tuple[int, str, Connected]  # when it was connected, in microseconds since 1970, which no two have in common
+_micros = itemgetter(0)
+
+
 class ConnectedClients:
     """The connections of this process by client id, the oldest first.
 
@@ -59,14 +64,14 @@ class ConnectedClients:
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._scopes: dict[Scope, dict[str, tuple[int, Connected]]] = {}
+        self._scopes: dict[Scope, dict[str, _Place]] = {}
         self._last = 0
 
     def add(self, scope: Scope, client_id: str, connection: Connected) -> None:
-        self._last = max(to_micros(self._clock()), self._last + 1)  # no two have the same
+        self._last = max(to_micros(self._clock()), self._last + 1)
         clients = self._scopes.setdefault(scope, {})
         clients.pop(client_id, None)  # it takes its place at the end
-        clients[client_id] = self._last, connection
+        clients[client_id] = self._last, client_id, connection
 
     def remove(self, scope: Scope, client_id: str, connection: Connected) -> None:
         """Unless another connection has the client id by now."""
@@ -76,13 +81,14 @@ class ConnectedClients:
                 del self._scopes[scope]
 
     def get(self, scope: Scope, client_id: str) -> Connected | None:
-        _, connection = self._scopes.get(scope, {}).get(client_id, (0, None))
-        return connection
+        place = self._scopes.get(scope, {}).get(client_id)
+        return None if place is None else place[2]
 
     def after(self, scope: Scope, micros: int, limit: int) -> list[Connection]:
-        """A pass over the account's: 50,000 of them take a few milliseconds."""
-        beyond = dropwhile(lambda item: item[1][0] <= micros, self._scopes.get(scope, {}).items())
-        return [_described(client_id, at, connected) for client_id, (at, connected) in islice(beyond, limit)]
+        """Copies the account's list: of 50,000 that takes less than a millisecond."""
+        places = list(self._scopes.get(scope, {}).values())
+        start = bisect_right(places, micros, key=_micros)
+        return [_described(place) for place in places[start : start + limit]]
 
 
 class GatewayMessages:
@@ -193,7 +199,8 @@ def _refusal(reason: Reason) -> DomainError:
             return Unavailable(f"The broker did not take the message: {reason.name}")
 
 
-def _described(client_id: str, micros: int, connected: Connected) -> Connection:
+def _described(place: _Place) -> Connection:
+    micros, client_id, connected = place
     peer = connected.peer
     return Connection(
         client_id=client_id,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
@@ -101,8 +101,9 @@ class RetainedMessages:
 
     def after(self, topic: str, limit: int, now: float) -> list[Aged]:
         """In order of their topics. An account has few enough for one step."""
-        beyond = ((name, each) for name, each in self._by_topic.items() if name > topic and _is_alive(each, now))
-        return [_aged(retained, now) for _, retained in heapq.nsmallest(limit, beyond, key=_first)]
+        topics = sorted(name for name in self._by_topic if name > topic)
+        alive = (each for name in topics if _is_alive(each := self._by_topic[name], now))
+        return [_aged(retained, now) for retained in islice(alive, limit)]
 
     def matching(self, filter: str, newest: int, now: Callable[[], float]) -> Iterator[Retained | None]:
         """Those that ``filter`` matches, the oldest first; None now and then, so that no step takes long.
