@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.domain.errors import Unavailable
-from thingmint.mqtt.broker.limits import Bound, Budget, WillLimits
+from thingmint.mqtt.broker.limits import AccountBudgets, Bound, WillLimits
 from thingmint.mqtt.broker.messages import size_of
 from thingmint.mqtt.connection_log import device_caller
 from thingmint.services.device_authentication import Rejected
@@ -48,30 +48,8 @@ class _Left:
     client_id: str
     peer: Peer
     message: Message
-    budgets: _Budgets
+    budgets: AccountBudgets
     timer: asyncio.TimerHandle | None = None
-
-
-class _Budgets:
-    """Of all accounts, and of each that has any."""
-
-    def __init__(self, bound: Bound, per_account: Bound) -> None:
-        self.total = Budget(bound)
-        self._per_account = per_account
-        self._accounts: dict[str, Budget] = {}
-
-    def take(self, account: str, message: Message) -> bool:
-        budget = self._accounts.get(account) or Budget(self._per_account, self.total)
-        if not budget.take(size_of(message)):
-            return False
-        self._accounts[account] = budget
-        return True
-
-    def give_back(self, account: str, message: Message) -> None:
-        budget = self._accounts[account]
-        budget.give_back(size_of(message))
-        if not budget.count:
-            del self._accounts[account]
 
 
 class Wills:
@@ -88,8 +66,8 @@ class Wills:
         self._authenticator = authenticator
         self._broker = broker
         self._connection_log = connection_log
-        self._open = _Budgets(limits.open, limits.open_per_account)
-        self._delayed = _Budgets(limits.waiting, limits.waiting_per_account)
+        self._open = AccountBudgets(limits.open, limits.open_per_account)
+        self._delayed = AccountBudgets(limits.waiting, limits.waiting_per_account)
         self._waiting: dict[tuple[Scope, str], _Left] = {}
         self._due: OrderedDict[str, deque[_Left]] = OrderedDict()  # by account
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,11 +81,11 @@ class Wills:
 
     def take(self, account: str, will: Will) -> bool:
         """Whether there is room for a new connection's will. It is held until ``forget`` or ``leave``."""
-        return self._open.take(account, will.message)
+        return self._open.take(account, size_of(will.message))
 
     def forget(self, account: str, will: Will) -> None:
         """The connection was not let in after all, or took its will back."""
-        self._open.give_back(account, will.message)
+        self._open.give_back(account, size_of(will.message))
 
     def leave(self, scope: Scope, client_id: str, peer: Peer, will: Will) -> None:
         """The connection ended without a DISCONNECT that takes the will back.
@@ -117,8 +95,8 @@ class Wills:
         """
         left = _Left(scope, client_id, peer, will.message, self._open)
         if will.delay > 0:
-            if self._delayed.take(scope.account, will.message):
-                self._open.give_back(scope.account, will.message)
+            if self._delayed.take(scope.account, size_of(will.message)):
+                self._open.give_back(scope.account, size_of(will.message))
                 left.budgets = self._delayed
                 left.timer = asyncio.get_running_loop().call_later(will.delay, self._delay_ended, left)
                 self._waiting[scope, client_id] = left
@@ -179,7 +157,7 @@ class Wills:
                 self._settle(left)
 
     def _settle(self, left: _Left) -> None:
-        left.budgets.give_back(left.scope.account, left.message)
+        left.budgets.give_back(left.scope.account, size_of(left.message))
 
     async def _publish(self, left: _Left) -> None:
         # Authenticated now and not when the device connected: one that was deactivated meanwhile has no last word.

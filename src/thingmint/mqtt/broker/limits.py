@@ -75,3 +75,25 @@ class Budget:
         for budget in self.chain:
             budget.count -= count
             budget.size -= size
+
+
+class AccountBudgets:
+    """Those of the accounts that hold anything, each a part of ``total``."""
+
+    def __init__(self, bound: Bound, per_account: Bound) -> None:
+        self.total = Budget(bound)
+        self._per_account = per_account
+        self._accounts: dict[str, Budget] = {}
+
+    def take(self, account: str, size: int) -> bool:
+        budget = self._accounts.get(account) or Budget(self._per_account, self.total)
+        if not budget.take(size):
+            return False
+        self._accounts[account] = budget
+        return True
+
+    def give_back(self, account: str, size: int) -> None:
+        budget = self._accounts[account]
+        budget.give_back(size)
+        if not budget.count:
+            del self._accounts[account]

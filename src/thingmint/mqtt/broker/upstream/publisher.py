@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.domain.errors import Unavailable
-from thingmint.mqtt.broker.limits import Bound, Budget
+from thingmint.mqtt.broker.limits import AccountBudgets, Bound
 from thingmint.mqtt.broker.messages import size_of
 from thingmint.mqtt.protocol.reasons import Reason
 
@@ -56,8 +56,7 @@ class Publisher:
         self._random = random
         self._waiting: OrderedDict[_Item, None] = OrderedDict()
         self._sent: OrderedDict[_Item, None] = OrderedDict()
-        self._budget = Budget(_BOUND)
-        self._accounts: dict[str, Budget] = {}
+        self._budgets = AccountBudgets(_BOUND, _BOUND_PER_ACCOUNT)
         self._link: UpstreamLink | None = None
         self._ended = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -65,7 +64,7 @@ class Publisher:
 
     @property
     def dropped(self) -> int:
-        return self._budget.refused
+        return self._budgets.total.refused
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="publisher to the upstream broker")
@@ -84,13 +83,9 @@ class Publisher:
                 item.done(Reason.SERVER_SHUTTING_DOWN)
 
     def publish(self, account: str, topic: str, message: Message, names: Names, done: Callable[[Reason], None]) -> None:
-        budget = self._accounts.get(account)
-        if budget is None:
-            budget = self._accounts[account] = Budget(_BOUND_PER_ACCOUNT, self._budget)
         item = _Item(account, topic, message, names, size_of(message), done)
-        if not budget.take(item.size):
+        if not self._budgets.take(account, item.size):
             _log.error("a message of the gateway's own was dropped: too many wait for the broker", account=account)
-            self._forget_if_empty(account)
             done(Reason.QUOTA_EXCEEDED)
             return
         self._waiting[item] = None
@@ -155,10 +150,5 @@ class Publisher:
             _log.error("the broker refused a message of the gateway's own", reason=reasons[0].name, topic=item.topic)
 
     def _settle(self, item: _Item, reason: Reason) -> None:
-        self._accounts[item.account].give_back(item.size)
-        self._forget_if_empty(item.account)
+        self._budgets.give_back(item.account, item.size)
         item.done(reason)
-
-    def _forget_if_empty(self, account: str) -> None:
-        if not self._accounts[account].count:
-            del self._accounts[account]
