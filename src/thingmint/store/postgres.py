@@ -189,7 +189,12 @@ class PostgresStore:
                 turn = self._reruns  # one after the other: all that met would meet again
                 # The other may be of another process, or itself, still under way: longer each time.
                 await asyncio.sleep(random.uniform(0, min(_MAX_PAUSE, 0.001 * 2**run)))  # noqa: S311
-        raise Unavailable("Too many changes of the same rows are under way")
+            except Unavailable:
+                if unknown is None:
+                    raise
+                await asyncio.sleep(_MAX_PAUSE)
+                await self._until_reached(deadline)  # it was lost once more, while it was asked
+        raise unknown or Unavailable("Too many changes of the same rows are under way")
 
     async def _until_reached(self, deadline: float) -> None:
         """Raises Unavailable if the server stays away for long."""
@@ -204,7 +209,8 @@ class PostgresStore:
         while not self._closed and asyncio.get_running_loop().time() < deadline:
             try:
                 await self._run(_touch, "serializable")
-            except (_OutcomeUnknown, _Conflict):
+            except (Unavailable, _Conflict):
+                await asyncio.sleep(_MAX_PAUSE)
                 await self._until_reached(deadline)
             else:
                 return True

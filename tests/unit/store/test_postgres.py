@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -122,6 +124,15 @@ async def test_it_goes_on_when_the_server_is_back(server: Postgres) -> None:
         assert await store.read(ids) == ["a", "b"]
 
 
+async def read_again(store: PostgresStore) -> list[str]:
+    """The ids, also where the store is lost once more meanwhile."""
+    async with asyncio.timeout(20):
+        while True:
+            await until_ready(store)
+            with contextlib.suppress(Unavailable):
+                return await store.read(ids)
+
+
 # COMMIT waits while there is a table of that name.
 HOLD = """
 CREATE TABLE holding ();
@@ -135,10 +146,13 @@ STANDBY = ("ALTER SYSTEM SET synchronous_standby_names = 'another'", "SELECT pg_
 NO_STANDBY = ("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
 
 
-def marked(id: str) -> Body[str]:
-    """Adds an account, and finds itself if it is run again."""
+def marked(id: str, *, loses_connection: bool = False) -> Body[str]:
+    """Adds an account, and finds itself if it is run again; the second run may lose its connection."""
+    runs = count(1)
 
     async def body(tx: Transaction) -> str:
+        if next(runs) == 2 and loses_connection:
+            await tx.fetch_one("SELECT pg_terminate_backend(pg_backend_pid())")
         if tx.perhaps_kept and id in await ids(tx):
             raise AlreadyKept
         return await insert(id)(tx)
@@ -186,12 +200,13 @@ async def test_a_commit_goes_on_when_its_caller_does_not_wait(postgres: str) -> 
         assert await store.read(ids) == ["a"]
 
 
-async def test_a_change_that_was_kept_without_an_answer_is_answered_once_it_is_safe() -> None:
+@pytest.mark.parametrize("once_more", [False, True])
+async def test_a_change_that_was_kept_without_an_answer_is_answered_once_it_is_safe(once_more: bool) -> None:
     with Postgres({**QUICK, **WITH_STANDBY}) as server:
         async with opened(server.url()) as store:
             await execute(server.url(), *STANDBY)
             await asyncio.sleep(0.2)
-            write = asyncio.create_task(store.write(marked("a"), once=True))
+            write = asyncio.create_task(store.write(marked("a", loses_connection=once_more), once=True))
             await asyncio.sleep(0.3)
             await execute(
                 server.url(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
@@ -199,7 +214,7 @@ async def test_a_change_that_was_kept_without_an_answer_is_answered_once_it_is_s
             await until_ready(store, ready=False)
             await until_ready(store)
             await asyncio.sleep(0.5)
-            assert await store.read(ids) == ["a"]
+            assert await read_again(store) == ["a"]
             assert not write.done()  # as no standby has it yet
             await execute(server.url(), *NO_STANDBY)
             assert await asyncio.wait_for(write, 10) == "a"
