@@ -1,4 +1,4 @@
-"""What `make faults` does, with one kill, and that it would see what is lost."""
+"""What `make faults` does, with one kill, on each engine; and that it would see what is lost."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.e2e.commands import in_process
+from tests.e2e.databases import served, several
+from tests.e2e.wire import until
 from tests.tables import each_row
 
 if TYPE_CHECKING:
@@ -64,3 +67,28 @@ def test_a_loss_is_seen(faults: Any, killed: tuple[Path, Any], tmp_path: Path, l
         copy.commit()
     with pytest.raises(faults.Lost):
         faults.check(tmp_path / "copy.db", done)
+
+
+def test_of_two_processes_on_postgresql_one_is_killed_under_load_and_nothing_is_lost(
+    faults: Any, tmp_path: Path, url: str
+) -> None:
+    with several(tmp_path, url, THINGMINT_LIMITS="none") as servers:
+        clients = [faults.Clients(server, tmp_path) for server in servers]
+        for each in clients:
+            each.start()
+        answered = [each.answered for each in clients]
+        until(lambda: all(told.things and told.bound for told in answered), seconds=30, what="answers from both")
+        servers[0].kill()
+        clients[0].end()
+        written = len(answered[1].requests)
+        until(lambda: len(answered[1].requests) > written + 20, seconds=30, what="more answers from the other")
+        servers[1].kill()
+        clients[1].end()
+    data = servers[0].data_dir
+    with served(data, url) as server:
+        assert server.stop() == 0
+    verified = in_process("audit", "verify", "--data-dir", data, env={"THINGMINT_STORE": url})
+    assert (verified.returncode, verified.stderr) == (0, ""), verified
+    copied = in_process("store", "copy", url, "sqlite:", "--data-dir", data)
+    assert copied.returncode == 0, copied
+    faults.check(data / "thingmint.db", answered)

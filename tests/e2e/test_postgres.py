@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.e2e.access.operator import allow, document
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client, registered
 from tests.e2e.databases import connected, device, joined, readiness, served
@@ -68,6 +69,9 @@ def test_a_change_at_one_process_reaches_devices_of_the_other(tmp_path: Path, ur
         changes: dict[str, Callable[[Credential], Any]] = {
             "deactivated": lambda made: iot.update_certificate(certificateId=made.fingerprint, newStatus="INACTIVE"),
             "policy detached": lambda made: iot.detach_policy(policyName="all", target=made.arn),
+            "another default version": lambda _: iot.create_policy_version(
+                policyName="all", policyDocument=document(allow("iot:Publish")), setAsDefault=True
+            ),
         }
         for change, make in changes.items():
             made = device(tmp_path, iot)
