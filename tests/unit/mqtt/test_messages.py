@@ -16,7 +16,7 @@ from thingmint.access.operations import Operation
 from thingmint.domain.errors import Invalid, NotFound, Throttled, Unavailable, Unsupported
 from thingmint.domain.messages import Message, MessageProperties
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
-from thingmint.mqtt.broker.interface import Opening, Subscription, ignore
+from thingmint.mqtt.broker.interface import Opening, Subscription, log_refusal
 from thingmint.mqtt.broker.limits import Bound, EmbeddedLimits
 from thingmint.mqtt.broker.upstream import Target, Upstream, UpstreamBroker
 from thingmint.mqtt.connection_index import ConnectionIndex
@@ -307,7 +307,7 @@ class Answering(EmbeddedBroker):
         super().__init__()
         self._reason = reason
 
-    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = ignore) -> None:
+    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = log_refusal) -> None:
         if self._reason is not None:
             done(self._reason)
 

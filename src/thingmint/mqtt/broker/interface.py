@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import structlog
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from typing import Any
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.domain.messages import Message, QoS
     from thingmint.mqtt.protocol.reasons import Reason
+
+
+_log = structlog.get_logger("thingmint.gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +110,10 @@ class Link(Protocol):
         ...
 
 
-def ignore(reason: Reason) -> None:
-    """For a message of which it makes no difference what became of it."""
+def log_refusal(reason: Reason) -> None:
+    """For a message whose sender does nothing about it."""
+    if reason.failed:
+        _log.error("publication_refused", reason=reason.name)
 
 
 class Broker(Protocol):
@@ -121,7 +128,7 @@ class Broker(Protocol):
         """
         ...
 
-    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = ignore) -> None:
+    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = log_refusal) -> None:
         """A message that comes from no device: a will, an event, one that was published over an API.
 
         ``done`` is called once, when the broker has taken it or refused it, or when it was given up.

@@ -15,7 +15,7 @@ from thingmint.mqtt.broker.embedded.deadlines import Deadlines
 from thingmint.mqtt.broker.embedded.link import EmbeddedLink
 from thingmint.mqtt.broker.embedded.router import Account, Router
 from thingmint.mqtt.broker.embedded.session import Parts
-from thingmint.mqtt.broker.interface import Features, ignore
+from thingmint.mqtt.broker.interface import Features, log_refusal
 from thingmint.mqtt.broker.limits import Bound, Budget, EmbeddedLimits
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.slices import Slices
@@ -96,7 +96,7 @@ class EmbeddedBroker:
         finally:
             router.settle()
 
-    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = ignore) -> None:
+    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = log_refusal) -> None:
         router = self._routers.get(scope)
         if router is None and message.retain and not self._stopped:
             router = self._router(scope)

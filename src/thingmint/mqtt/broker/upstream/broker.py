@@ -15,7 +15,7 @@ import structlog
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable, Unsupported
-from thingmint.mqtt.broker.interface import Features, ignore
+from thingmint.mqtt.broker.interface import Features, log_refusal
 from thingmint.mqtt.broker.upstream.client import MAX_PACKET_SIZE
 from thingmint.mqtt.broker.upstream.link import UpstreamLink
 from thingmint.mqtt.broker.upstream.names import STANDARD, Dialect, Names
@@ -120,12 +120,11 @@ class UpstreamBroker:
             raise Unavailable("Another connection took the session over")
         return link
 
-    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = ignore) -> None:
+    def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = log_refusal) -> None:
         """The bounds of what waits for the broker are the publisher's."""
         names = Names(scope, self._upstream.dialect)
         topic = names.topic(message.topic)
         if topic is None:
-            _log.warning("a message has a topic that the broker would not take", topic=message.topic)
             done(Reason.TOPIC_NAME_INVALID)
         elif self._stopped:
             done(Reason.SERVER_SHUTTING_DOWN)
@@ -223,7 +222,7 @@ class UpstreamBroker:
         if key in self._purges:
             return
         if len(self._purges) >= _MAX_PURGES:
-            _log.error("a session was not discarded at the broker: too many are to be", client_id=key[1])
+            _log.error("session_not_discarded", why="too many sessions are to be discarded", client_id=key[1])
             return
 
         async def purge() -> None:
@@ -232,8 +231,8 @@ class UpstreamBroker:
                     if former is not None:
                         await former.gone.wait()
                     await self._purge(key[1], names)
-            except (OSError, TimeoutError, Unavailable):
-                _log.warning("a session was not discarded at the broker", client_id=key[1])
+            except (OSError, TimeoutError, Unavailable) as error:
+                _log.warning("session_not_discarded", why=str(error) or "no answer in time", client_id=key[1])
             finally:
                 del self._purges[key]
 
@@ -286,7 +285,7 @@ class UpstreamBroker:
         now = asyncio.get_running_loop().time()
         if now - self._complained >= _COMPLAIN_EVERY:
             self._complained = now
-            _log.error("a device was not let in: the broker cannot be reached", why=why)
+            _log.error("connect_refused_without_broker", why=why)
 
 
 class _Nobody:

@@ -219,7 +219,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
             self._abort_later(self._transport)
-        _log.debug("a connection to the broker was lost", reason=reason.name, why=why)
+        _log.debug("broker_connection_lost", reason=reason.name, why=why)
         self._on_end(reason if opened else None)
         self._fail_all()
 

@@ -174,7 +174,7 @@ class UpstreamLink(UpstreamConnection):
         if not (packet.retain and self._is_unwanted(packet.topic)):
             if self._deliveries.take(packet):
                 return
-            _log.warning("the broker sent a message of another's topic", topic=packet.topic)
+            _log.warning("message_of_another_scope", topic=packet.topic)
         if packet.packet_id is not None:
             self._client.acknowledge(packet.packet_id)
 

@@ -78,14 +78,13 @@ class Publisher:
         if self._link is not None:
             self._link.close()
         if self._waiting or self._sent:
-            _log.warning("messages of the gateway's own were not sent", count=len(self._waiting) + len(self._sent))
+            _log.warning("publications_not_sent", count=len(self._waiting) + len(self._sent))
             for item in (*self._waiting, *self._sent):
                 item.done(Reason.SERVER_SHUTTING_DOWN)
 
     def publish(self, account: str, topic: str, message: Message, names: Names, done: Callable[[Reason], None]) -> None:
         item = _Item(account, topic, message, names, size_of(message), done)
         if not self._budgets.take(account, item.size):
-            _log.error("a message of the gateway's own was dropped: too many wait for the broker", account=account)
             done(Reason.QUOTA_EXCEEDED)
             return
         self._waiting[item] = None
@@ -99,7 +98,7 @@ class Publisher:
                 self._waiting[item] = None
                 self._waiting.move_to_end(item, last=False)
             else:
-                _log.error("a message was dropped: the broker closed the connection over it", account=item.account)
+                _log.error("publication_dropped", why="the broker closed the connection over it", account=item.account)
                 self._settle(item, Reason.IMPLEMENTATION_SPECIFIC_ERROR)
         self._sent.clear()
         self._ended.set()
@@ -112,12 +111,12 @@ class Publisher:
                 self._link = await self._dial()
             except Unavailable as error:
                 if not delay:
-                    _log.error("the broker cannot be reached", why=str(error))
+                    _log.error("broker_unreachable", why=str(error))
                 delay = min(max(2 * delay, _FIRST_DELAY), _LONGEST_DELAY)
                 await asyncio.sleep(delay * (0.5 + self._random() / 2))
                 continue
             if delay:
-                _log.info("the broker is reached again")
+                _log.info("broker_reachable_again")
             delay = 0.0
             self._link.resume()
             self._send()
@@ -146,8 +145,6 @@ class Publisher:
             return  # given up, or sent again, when the connection was lost
         del self._sent[item]
         self._settle(item, reasons[0])
-        if reasons[0].failed:
-            _log.error("the broker refused a message of the gateway's own", reason=reasons[0].name, topic=item.topic)
 
     def _settle(self, item: _Item, reason: Reason) -> None:
         self._budgets.give_back(item.account, item.size)

@@ -56,7 +56,7 @@ async def test_it_waits_for_the_broker() -> None:
         broker.publish(OTHER, Message("a", b"2", 0))
         target.down = False
         await until(target.transports, 1)
-    assert [line["event"] for line in logs] == ["the broker cannot be reached", "the broker is reached again"]
+    assert [line["event"] for line in logs] == ["broker_unreachable", "broker_reachable_again"]
     (transport,) = target.transports
     names = [packet.topic for packet in transport.heard if isinstance(packet, Publish)]
     assert names == ["123456789012/us-east-1/a", "210987654321/us-east-1/a"]
@@ -97,7 +97,8 @@ async def test_a_message_that_the_broker_closes_for() -> None:
             target.transports[-1].close()
         await until(target.transports, 4)
     assert published(target.transports[-1]) == []
-    assert [line["log_level"] for line in logs if line["log_level"] != "debug"] == ["error"]
+    told = [line["event"] for line in logs if line["log_level"] == "error"]
+    assert told == ["publication_dropped", "publication_refused"]
     await broker.stop()
 
 
@@ -114,7 +115,7 @@ async def test_one_account_leaves_room_for_others(monkeypatch: pytest.MonkeyPatc
         await broker.start()
         await until(target.transports, 1)
     assert published(target.transports[0]) == [b"0", b"1", b"2", b"other"]
-    assert sum("dropped" in line["event"] for line in logs) == 7
+    assert [line["reason"] for line in logs if line["event"] == "publication_refused"] == ["QUOTA_EXCEEDED"] * 7
     acknowledge_all(target.transports[0])
     await settle()
     broker.publish(HOME, Message("a", b"room again", 1))
