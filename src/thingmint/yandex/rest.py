@@ -46,8 +46,7 @@ class YandexRest:
     async def decode(self, context: RequestContext, route: _Route, incoming: Incoming) -> tuple[RequestContext, Any]:
         method, bindings = route
         request = await incoming.whole()
-        content_type = _text(incoming.header(b"content-type"))
-        message = method.request_from_http(bindings, request.query, request.body, content_type)
+        message = method.request_from_http(bindings, request.query, request.body)
         return context, (message, incoming.port, _text(incoming.header(b"idempotency-key")))
 
     async def serve(self, context: RequestContext, outcome: Outcome, route: _Route, given: Any) -> Answer:

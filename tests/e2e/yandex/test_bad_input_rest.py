@@ -77,25 +77,17 @@ def test_bodies(cloud: Cloud, device: str, case: str) -> None:
 @pytest.mark.parametrize(
     "content_type",
     [
-        "text/plain",
+        "application/json",
+        "Application/JSON; charset=UTF-8",
+        None,
         "application/x-www-form-urlencoded",
+        "text/plain; charset=utf-8",
         "multipart/form-data; boundary=x",
-        "application/json; charset=utf-16",
-        "application/jsonx",
         "application/grpc",
-        "application/octet-stream",
         ";",
     ],
 )
-def test_content_types(cloud: Cloud, device: str, content_type: str) -> None:
-    path = f"/iot-devices/v1/devices/{device}/certificates"
-    with nothing_stored(cloud.server):
-        answer = send(cloud, "POST", path, json.dumps(GOOD).encode(), content_type=content_type)
-    assert list(refused_over_rest(answer).violations) == ["content_type"]
-
-
-@pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=UTF-8", None])
-def test_content_types_that_are_right(cloud: Cloud, content_type: str | None) -> None:
+def test_a_body_is_json_whatever_its_content_type(cloud: Cloud, content_type: str | None) -> None:
     headers = {"content_type": content_type} if content_type else {}
     path = f"/iot-devices/v1/devices/{cloud.device()}/certificates"
     content = json.dumps({"certificateData": certificate()}).encode()
@@ -154,7 +146,7 @@ def test_queries_of_lists(cloud: Cloud, case: str) -> None:
 )
 def test_a_body_where_none_belongs(cloud: Cloud, device: str, kind: str, path: str) -> None:
     with nothing_stored(cloud.server):
-        answer = send(cloud, kind, path.format(device=device), b"{}", content_type="application/json")
+        answer = send(cloud, kind, path.format(device=device), b'{"x": 1}', content_type="application/json")
     assert list(refused_over_rest(answer).violations) == ["body"]
 
 

@@ -104,7 +104,7 @@ def test_method(
     if not http_method:
         assert method.bindings == ()
         with pytest.raises(TypeError):
-            method.request_from_http({}, b"", b"", None)
+            method.request_from_http({}, b"", b"")
         return
     first = method.bindings[0]
     assert (first.http_method, first.template, first.body) == (http_method, template, body)
@@ -113,7 +113,7 @@ def test_method(
     for variable in variables:
         raw = raw.replace(f"{{{variable}}}", f"a~%20%25{variable}")
     assert CONTRACT.match(http_method, raw.encode()) == (method, variables)
-    request = method.request_from_http(variables, b"", b"{}" if body else b"", None)
+    request = method.request_from_http(variables, b"", b"{}" if body else b"")
     assert {f.name: v for f, v in request.ListFields()} == variables
 
 

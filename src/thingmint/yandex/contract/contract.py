@@ -58,13 +58,11 @@ class Method:
     validator: Validator
     reader: RequestReader | None
 
-    def request_from_http(
-        self, bindings: Mapping[str, str], query: bytes, body: bytes, content_type: str | None
-    ) -> Message:
+    def request_from_http(self, bindings: Mapping[str, str], query: bytes, body: bytes) -> Message:
         """The request, not validated yet; ``bindings`` come from :meth:`Contract.match`. Raises Invalid."""
         if self.reader is None:
             raise TypeError(f"{self.path} has no HTTP binding")
-        return self.reader.read(bindings, query, body, content_type)
+        return self.reader.read(bindings, query, body)
 
     def validate(self, request: Message) -> None:
         """Raises InvalidRequest with all violations."""
