@@ -60,6 +60,7 @@ from thingmint.services.leases import LeasedStore, SoleHolder
 from thingmint.services.operations import forget_idempotency_keys
 from thingmint.services.ownership_tokens import delete_unclaimed
 from thingmint.services.quotas import begin_counting
+from thingmint.services.topic_aliases import check_old_aliases
 from thingmint.settings import LISTENERS, ConfigError
 from thingmint.store.outbox import prune_notices
 from thingmint.tls import ListenerTLS
@@ -196,6 +197,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     grpc_socket = bind_grpc(settings)
     await begin_counting(instance.store, settings.quotas_in_force())
     await settle_ca_owners(instance.store, instance.own_authorities())
+    await check_old_aliases(instance.store)
     stopping = _stop_signal()
 
     default_account = await _default_account(instance, settings)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from thingmint.domain.errors import AlreadyExists, Conflict, Invalid, NotFound
+from thingmint.domain.errors import AlreadyExists, Conflict, NotFound
 from thingmint.services.bindings import bind, unbind_all
-from thingmint.services.owners import Named, Owner, check_text
+from thingmint.services.owners import Named, Owner
 from thingmint.services.pages import Page, page_of, size_of_texts
 from thingmint.services.quotas import check_quota, drop_count, give_back, take
+from thingmint.services.topic_aliases import drop_aliases, keep_aliases
 from thingmint.store.table import Table, record
 from thingmint.store.times import to_micros
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from thingmint.services.page_tokens import Position
     from thingmint.services.pages import Cursor
     from thingmint.store.engine import Transaction
-
-_MAX_ALIASES = 5  # of a device, Yandex's quota
-_MAX_TOPIC = 1024  # characters, Yandex's limit of a topic
 
 
 @record
@@ -116,9 +114,10 @@ async def delete_registry(tx: Transaction, change: Change, registry: DeviceRegis
 async def create_device(
     tx: Transaction, change: Change, device: Device, certificates: Sequence[SubmittedCertificate]
 ) -> None:
-    """In a registry that exists. Raises AlreadyExists (name, certificate) and LimitExceeded."""
+    """In a registry that exists. Raises AlreadyExists (name, topic alias, certificate) and LimitExceeded."""
     if not await DEVICES.insert(tx, device):
         raise AlreadyExists("device", device.name)
+    await keep_aliases(tx, device.registry, device.id, device.topic_aliases)
     await take(tx, change.environment.quotas, "devices", device.registry)
     await _bind_all(tx, change, device, certificates)
 
@@ -145,21 +144,10 @@ async def list_devices(
 
 async def delete_device(tx: Transaction, change: Change, device: Device) -> None:
     await unbind_all(tx, change, device)
+    await drop_aliases(tx, device.registry, device.id, device.topic_aliases)
     await DEVICES.delete(tx, device.account, device.id)
     await give_back(tx, "devices", device.registry)
     tx.audit_resources.append(device.resource)
-
-
-def check_aliases(aliases: Mapping[str, str], device: str) -> dict[str, str]:
-    """A device's topics by their aliases; {id} in them stands for the device's id. Raises Invalid."""
-    if len(aliases) > _MAX_ALIASES:
-        raise Invalid("topic_aliases", f"must have at most {_MAX_ALIASES} entries")
-    if any(len(text) > _MAX_TOPIC for pair in aliases.items() for text in pair):
-        raise Invalid("topic_aliases", f"must be of at most {_MAX_TOPIC} characters each")
-    return {
-        check_text(alias, "topic_aliases"): check_text(topic, "topic_aliases").replace("{id}", device)
-        for alias, topic in aliases.items()
-    }
 
 
 async def _bind_all(

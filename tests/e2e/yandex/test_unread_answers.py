@@ -45,8 +45,9 @@ def small() -> Iterator[Cloud]:
 def question(small: Cloud) -> bytes:
     """Its answer takes some 200 KiB."""
     registry = small.registry()
-    for _ in range(20):
-        small.device(registry, topic_aliases={str(number) * 1024: "t" * 1024 for number in range(5)})
+    for device in range(20):
+        aliases = {f"{device:02}{n}".ljust(1024, "x"): "$devices/{id}/".ljust(1007, "t") for n in range(5)}
+        small.device(registry, topic_aliases=aliases)
     return device_service_pb2.ListDevicesRequest(registry_id=registry).SerializeToString()
 
 

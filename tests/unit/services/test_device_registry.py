@@ -200,11 +200,7 @@ async def test_a_refused_creation_leaves_nothing(world: World) -> None:
     ("fields", "field"),
     [
         ({"description": "a\0b"}, "description"),
-        ({"topic_aliases": {f"a{n}": "t" for n in range(6)}}, "topic_aliases"),
-        ({"topic_aliases": {"a\0": "t"}}, "topic_aliases"),
-        ({"topic_aliases": {"a": "\0"}}, "topic_aliases"),
-        ({"topic_aliases": {"a": "t" * 1025}}, "topic_aliases"),
-        ({"topic_aliases": {"a" * 1025: "t"}}, "topic_aliases"),
+        ({"topic_aliases": {"a": "foo"}}, "topic_aliases"),
         ({"certificates": [{"certificate_data": ""}]}, "certificates[0].certificate_data"),
     ],
 )
@@ -216,12 +212,6 @@ async def test_a_creation_names_the_field_that_is_wrong(world: World, fields: di
     if "topic_aliases" not in fields:
         with pytest.raises(Invalid):
             await world.yandex("RegistryService.Create", folder_id=world.ours.folder, **fields)
-
-
-async def test_a_device_has_5_aliases_at_most(world: World) -> None:
-    aliases = {f"a{n}": "t" for n in range(5)}
-    device = await world.device(await world.registry(), topic_aliases=aliases)
-    assert dict((await world.yandex("DeviceService.Get", device_id=device)).topic_aliases) == aliases
 
 
 async def test_a_creation_with_a_password_is_refused_rather_than_made_without(world: World) -> None:
@@ -280,8 +270,10 @@ async def test_a_page_has_100_items_unless_the_call_says_otherwise(world: World)
 async def test_a_page_of_large_devices_ends_before_it_is_full(world: World) -> None:
     """So that answering takes milliseconds, however many are asked for."""
     registry = await world.registry()
-    aliases = {f"{n}" * 1024: "t" * 1024 for n in range(5)}
-    made = [await world.device(registry, topic_aliases=aliases) for _ in range(110)]
+    made = []
+    for number in range(110):
+        aliases = {f"{number:03}{n}".ljust(1024, "x"): "$devices/{id}/".ljust(1007, "t") for n in range(5)}
+        made.append(await world.device(registry, topic_aliases=aliases))
     page = await page_of(world, "devices of a registry", registry, {"page_size": 20_000})
     assert page["ids"] == made[: MAX_SIZE // 10_240 + 1]
     rest = {"page_size": 20_000, "page_token": page["next_page_token"]}

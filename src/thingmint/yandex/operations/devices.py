@@ -10,12 +10,12 @@ from thingmint.services.device_registry import (
     FOLDERS,
     REGISTRIES,
     Device,
-    check_aliases,
     create_device,
     delete_device,
     get_device_by_name,
     list_devices,
 )
+from thingmint.services.topic_aliases import parse_aliases
 from thingmint.yandex.operations.declaring import by_id, cursor, reads, writes
 from thingmint.yandex.operations.owners import common_fields, id_of_new, initial_certificates, new_fields
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     _New = tuple[Device, list[SubmittedCertificate]]
 
 _SERVICE = "yandex.cloud.iot.devices.v1.DeviceService"
+
+_ACTIVE = 2  # Device.Status.ACTIVE, "Device is ready to use": all are, as soon as they are made
 
 _device, _registry = by_id(DEVICES), by_id(REGISTRIES)
 _PARENTS = {"registry_id": _registry, "folder_id": by_id(FOLDERS)}
@@ -60,7 +62,7 @@ async def list_(tx: Transaction, query: Query, call: YandexCall, parent: _Parent
 
 async def _new(change: Change, call: YandexCall, registry: Named[DeviceRegistry]) -> _New:
     fields = new_fields(change, call.request)
-    aliases = check_aliases(call.request.topic_aliases, fields["id"])
+    aliases = parse_aliases(call.request.topic_aliases, fields["id"])
     device = Device(**fields, folder="", registry=registry.id, topic_aliases=aliases)
     return device, initial_certificates(change, call.request)
 
@@ -81,4 +83,9 @@ async def delete(tx: Transaction, change: Change, call: YandexCall, device: Name
 
 
 def _fields(device: Device) -> Fields:
-    return {**common_fields(device), "registry_id": device.registry, "topic_aliases": device.topic_aliases}
+    return {
+        **common_fields(device),
+        "registry_id": device.registry,
+        "topic_aliases": device.topic_aliases,
+        "status": _ACTIVE,
+    }

@@ -1,0 +1,120 @@
+"""Topic aliases of Yandex devices: names of their own for the beginnings of their topics.
+
+The rules are those of Yandex's page "Topics": the target holds the device's id, $me and $monitoring have no aliases,
+and none is the beginning of another one in the registry, so that a topic begins with one alias at most.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING
+
+import structlog
+
+from thingmint.domain.errors import AlreadyExists, Invalid
+from thingmint.services.owners import check_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from thingmint.store.engine import Store, Transaction
+
+_FIELD = "topic_aliases"
+_MAX_ALIASES = 5  # of a device, Yandex's quota
+_MAX_TOPIC = 1024  # characters, Yandex's limit of a topic
+_LAST = "\U0010ffff"  # sorts after every other character, as bytes do
+
+# As no alias is the beginning of another, one that is the beginning of a text is the last that sorts before it.
+_BEFORE = "SELECT alias, device FROM device_aliases WHERE registry = $1 AND alias <= $2 ORDER BY alias DESC LIMIT 1"
+_AFTER = "SELECT alias, device FROM device_aliases WHERE registry = $1 AND alias > $2 AND alias < $3 LIMIT 1"
+_INSERT = "INSERT INTO device_aliases (registry, alias, device) VALUES ($1, $2, $3)"
+_DELETE = "DELETE FROM device_aliases WHERE registry = $1 AND alias = $2 AND device = $3"
+_FORGET = "DELETE FROM unchecked_aliases WHERE device = $1"
+_UNCHECKED = (
+    "SELECT u.device, d.registry, d.topic_aliases FROM unchecked_aliases AS u JOIN devices AS d ON d.id = u.device "
+    "WHERE u.flaw = '' ORDER BY u.device LIMIT 50"
+)
+_KEEP_FLAW = "UPDATE unchecked_aliases SET flaw = $2 WHERE device = $1"
+_FLAWED = (
+    "SELECT u.device, d.account, d.registry, u.flaw FROM unchecked_aliases AS u JOIN devices AS d ON d.id = u.device "
+    "WHERE u.flaw <> '' ORDER BY u.device LIMIT 20"
+)
+
+_log = structlog.get_logger("thingmint.devices")
+
+
+def parse_aliases(aliases: Mapping[str, str], device: str) -> dict[str, str]:
+    """A device's topics by their aliases; {id} in them stands for the device's id. Raises Invalid."""
+    if len(aliases) > _MAX_ALIASES:
+        raise Invalid(_FIELD, f"must have at most {_MAX_ALIASES} entries")
+    given = {
+        check_text(alias, _FIELD): check_text(target, _FIELD).replace("{id}", device)
+        for alias, target in aliases.items()
+    }
+    if flaw := next(_flaws(given, device), None):
+        raise Invalid(_FIELD, flaw)
+    return given
+
+
+async def keep_aliases(tx: Transaction, registry: str, device: str, aliases: Mapping[str, str]) -> None:
+    """Of a new device. Raises AlreadyExists if one collides with one of another device."""
+    if (flaw := await _collision(tx, registry, aliases)) is not None:
+        raise AlreadyExists("topic alias", device, reason=flaw)
+    for alias in aliases:
+        await tx.execute(_INSERT, registry, alias, device)
+
+
+async def drop_aliases(tx: Transaction, registry: str, device: str, aliases: Mapping[str, str]) -> None:
+    for alias in aliases:
+        await tx.execute(_DELETE, registry, alias, device)
+    if aliases:
+        await tx.execute(_FORGET, device)
+
+
+async def check_old_aliases(store: Store) -> None:
+    """Looks at the devices from before aliases were checked, once, and warns at each start of what is wrong."""
+
+    async def body(tx: Transaction) -> None:
+        for device, registry, text in await tx.fetch_all(_UNCHECKED):
+            aliases = json.loads(text)
+            flaw = next(_flaws(aliases, device), None) or await _collision(tx, registry, aliases)
+            if flaw is not None:
+                await tx.execute(_KEEP_FLAW, device, flaw)
+                continue
+            await keep_aliases(tx, registry, device, aliases)
+            await tx.execute(_FORGET, device)
+
+    while await store.read(lambda tx: tx.fetch_one(_UNCHECKED)):  # a write costs a sync of the disk
+        await store.write(body)
+    for device, account, registry, flaw in await store.read(lambda tx: tx.fetch_all(_FLAWED)):
+        _log.warning("topic_aliases_invalid", account=account, registry=registry, device=device, flaw=flaw)
+
+
+async def _collision(tx: Transaction, registry: str, aliases: Mapping[str, str]) -> str | None:
+    """Where another device has an alias that is the beginning of one of these, or begins with it."""
+    for alias in aliases:
+        other = await tx.fetch_one(_BEFORE, registry, alias)
+        if other is None or not alias.startswith(other[0]):
+            other = await tx.fetch_one(_AFTER, registry, alias, alias + _LAST)
+        if other is not None:
+            return f"A topic alias begins like one of device {other[1]}: none may be the beginning of another"
+    return None
+
+
+def _flaws(aliases: Mapping[str, str], device: str) -> Iterator[str]:
+    own = f"$devices/{device}"
+    for alias, target in aliases.items():
+        if not alias:
+            yield "must not have an empty alias"
+        if len(alias) > _MAX_TOPIC or len(target) > _MAX_TOPIC:
+            yield f"must be of at most {_MAX_TOPIC} characters each"
+        if not {"+", "#"}.isdisjoint(alias + target):
+            yield "must not have wildcards: + or #"
+        if alias.startswith("$"):
+            yield "must not have aliases that begin with $: $me, $monitoring and the like are the service's own"
+        if target != own and not target.startswith(f"{own}/"):
+            yield f"must stand for topics of the device itself: $devices/{{id}}/..., which is {own}/..."
+    ordered = sorted(aliases)
+    if any(after.startswith(before) for before, after in itertools.pairwise(ordered)):
+        yield "must not have an alias that is the beginning of another"
