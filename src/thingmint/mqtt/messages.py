@@ -38,7 +38,7 @@ _WHY = "an administrator closed the connection"
 
 
 class Connected(Protocol):
-    """The connection of a device that was let in."""
+    """The connection of a device that was accepted."""
 
     @property
     def peer(self) -> Peer: ...

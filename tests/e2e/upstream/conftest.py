@@ -28,7 +28,7 @@ KINDS = ["embedded", "mosquitto-5", "mosquitto-3.1.1", "rabbitmq"]
 
 
 @dataclass
-class House:
+class BrokeredServer:
     kind: str
     server: RunningServer
     broker: RunningBroker | None
@@ -59,7 +59,7 @@ class House:
 
 
 @contextlib.contextmanager
-def house_of(kind: str, folder: Path) -> Iterator[House]:
+def server_before(kind: str, folder: Path) -> Iterator[BrokeredServer]:
     with contextlib.ExitStack() as stack:
         broker: RunningBroker | None = None
         if kind.startswith("mosquitto"):
@@ -72,33 +72,33 @@ def house_of(kind: str, folder: Path) -> Iterator[House]:
             version = "5" if kind == "mosquitto-5" else "3.1.1"
             environment["THINGMINT_BROKER"] = json.dumps(broker.settings | {"version": version})
         server = stack.enter_context(running_server(arguments=["--log-format=json"], environment=environment))
-        yield House(kind, server, broker, folder, stack)
+        yield BrokeredServer(kind, server, broker, folder, stack)
         log = server.output.read_text(errors="replace")
         assert "Traceback" not in log, log
 
 
 @pytest.fixture(scope="package", params=KINDS)
-def own_house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house_of(request.param, tmp_path_factory.mktemp("broker")) as house:
-        yield house
+def own_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokeredServer]:
+    with server_before(request.param, tmp_path_factory.mktemp("broker")) as brokered:
+        yield brokered
 
 
 @pytest.fixture
-def house(own_house: House) -> Iterator[House]:
-    yield own_house
-    for device in own_house.devices:
+def brokered(own_server: BrokeredServer) -> Iterator[BrokeredServer]:
+    yield own_server
+    for device in own_server.devices:
         device.close()
-    own_house.devices.clear()
+    own_server.devices.clear()
 
 
 @pytest.fixture(scope="package")
-def iot(own_house: House) -> Any:
-    return own_house.account()
+def iot(own_server: BrokeredServer) -> Any:
+    return own_server.account()
 
 
 @pytest.fixture(scope="package")
-def identity(own_house: House, iot: Any) -> Identity:
-    return Identity.new(iot, own_house.folder, own_house.policy)
+def identity(own_server: BrokeredServer, iot: Any) -> Identity:
+    return Identity.new(iot, own_server.folder, own_server.policy)
 
 
 @pytest.fixture

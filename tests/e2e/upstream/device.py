@@ -162,7 +162,7 @@ class Device:
 
 
 def connect(server: RunningServer, identity: Identity, client_id: str, **fields: Any) -> tuple[Device, ConnAck]:
-    """Through the devices' door. Closed if it stays shut."""
+    """Through the gateway. Raises Closed if the connection is refused without a CONNACK."""
     context = ssl.create_default_context(cafile=server.ca)
     context.load_cert_chain(*identity.files)
     raw = socket.create_connection(("127.0.0.1", server.ports["mqtt"]), PATIENCE)

@@ -14,16 +14,18 @@ from thingmint.mqtt.protocol.packets import Disconnect, PubAck, Publish, UnsubAc
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
-    from tests.e2e.upstream.conftest import House
+    from tests.e2e.upstream.conftest import BrokeredServer
     from thingmint.mqtt.protocol.packets import QoS
 
 
 @pytest.mark.parametrize("qos", [0, 1])
 @pytest.mark.parametrize("version", [5, 4])
-def test_from_one_device_to_another(house: House, identity: Identity, name: str, qos: QoS, version: int) -> None:
-    reader = house.device(identity, f"{name}-reader", version=version)
+def test_from_one_device_to_another(
+    brokered: BrokeredServer, identity: Identity, name: str, qos: QoS, version: int
+) -> None:
+    reader = brokered.device(identity, f"{name}-reader", version=version)
     assert reader.subscribe(f"{name}/a", qos=qos).reasons == (Reason(qos),)
-    writer = house.device(identity, f"{name}-writer", version=version)
+    writer = brokered.device(identity, f"{name}-writer", version=version)
     for number in range(5):
         answer = writer.publish(f"{name}/a", b"%d" % number, qos)
         assert answer is None or not answer.reason.failed
@@ -42,8 +44,8 @@ def test_from_one_device_to_another(house: House, identity: Identity, name: str,
         ("/+/b", ["/a/b"]),
     ],
 )
-def test_wildcards(house: House, identity: Identity, name: str, filter: str, expected: list[str]) -> None:
-    reader, writer = house.device(identity, f"{name}-reader"), house.device(identity, f"{name}-writer")
+def test_wildcards(brokered: BrokeredServer, identity: Identity, name: str, filter: str, expected: list[str]) -> None:
+    reader, writer = brokered.device(identity, f"{name}-reader"), brokered.device(identity, f"{name}-writer")
     assert not reader.subscribe(f"{name}/{filter}").reasons[0].failed
     for topic in ("a", "a/b", "a/b/c", "/b", "/a/b"):
         writer.publish(f"{name}/{topic}")
@@ -52,8 +54,8 @@ def test_wildcards(house: House, identity: Identity, name: str, filter: str, exp
     assert reader.nothing(Publish)
 
 
-def test_unsubscribing_from_a_wildcard(house: House, identity: Identity, name: str) -> None:
-    device = house.device(identity, name)
+def test_unsubscribing_from_a_wildcard(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    device = brokered.device(identity, name)
     device.subscribe(f"{name}/#")
     device.send(Unsubscribe(77, (f"{name}/#",)))
     assert device.next(UnsubAck).reasons == (Reason.SUCCESS,)
@@ -61,42 +63,42 @@ def test_unsubscribing_from_a_wildcard(house: House, identity: Identity, name: s
     assert device.nothing(Publish)
 
 
-def test_reserved_topics_are_apart(house: House, identity: Identity, name: str) -> None:
+def test_reserved_topics_are_apart(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     """No wildcard at the start matches them (MQTT 5, 4.7.2), also where they have another name."""
-    device = house.device(identity, name)
+    device = brokered.device(identity, name)
     assert not device.subscribe("#", "+/+", "$aws/events/#").reasons[0].failed
     device.publish("a/b")
     assert device.message().topic == "a/b"
 
 
-def test_retained(house: House, identity: Identity, name: str) -> None:
-    writer = house.device(identity, f"{name}-writer")
+def test_retained(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    writer = brokered.device(identity, f"{name}-writer")
     writer.publish(f"{name}/kept", b"old", retain=True)
     writer.publish(f"{name}/kept", b"new", retain=True)
-    reader = house.device(identity, f"{name}-reader")
+    reader = brokered.device(identity, f"{name}-reader")
     reader.subscribe(f"{name}/kept")
     message = reader.message()
     assert (message.topic, message.payload, message.retain) == (f"{name}/kept", b"new", True)
     writer.publish(f"{name}/kept", b"", retain=True)
-    later = house.device(identity, f"{name}-later")
+    later = brokered.device(identity, f"{name}-later")
     later.subscribe(f"{name}/kept")
     assert later.nothing(Publish)
 
 
-def test_retained_by_wildcard(house: House, identity: Identity, name: str) -> None:
+def test_retained_by_wildcard(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     """Not by default, as at AWS, also where the broker sends them."""
-    operator = Operator(house.server)
-    device = house.device(identity, name)
+    operator = Operator(brokered.server)
+    device = brokered.device(identity, name)
     device.publish(f"{name}/a/b", b"kept", retain=True)
     device.subscribe(f"{name}/#")
     assert device.nothing(Publish)
     device.subscribe(f"{name}/a/b")
     assert device.message().payload == b"kept"
-    if house.kind == "rabbitmq":
+    if brokered.kind == "rabbitmq":
         return  # which keeps them by exact topic only, as docs/brokers.md says
     operator.ask("account.set", name="retained_on_wildcards", value="true")
     try:
-        other = house.device(identity, f"{name}-other")
+        other = brokered.device(identity, f"{name}-other")
         other.subscribe(f"{name}/#")
         assert other.message().payload == b"kept"
     finally:
@@ -105,75 +107,75 @@ def test_retained_by_wildcard(house: House, identity: Identity, name: str) -> No
 
 
 @pytest.mark.parametrize("version", [5, 4])
-def test_a_session_that_lasts(house: House, identity: Identity, name: str, version: int) -> None:
+def test_a_session_that_lasts(brokered: BrokeredServer, identity: Identity, name: str, version: int) -> None:
     lasting = {"version": version, "clean_start": False} | ({"session_expiry": 600} if version == 5 else {})
-    reader, connack = house.connect(identity, name, **lasting)
+    reader, connack = brokered.connect(identity, name, **lasting)
     assert not connack.session_present
     reader.subscribe(f"{name}/a")
     reader.disconnect()
-    writer = house.device(identity, f"{name}-writer")
+    writer = brokered.device(identity, f"{name}-writer")
     for number in range(3):
         writer.publish(f"{name}/a", b"%d" % number)
-    reader, connack = house.connect(identity, name, **lasting)
+    reader, connack = brokered.connect(identity, name, **lasting)
     assert connack.session_present
     assert [reader.message().payload for _ in range(3)] == [b"0", b"1", b"2"]
     reader.disconnect()
-    reader, connack = house.connect(identity, name, version=version)
+    reader, connack = brokered.connect(identity, name, version=version)
     assert not connack.session_present
     writer.publish(f"{name}/a")
     assert reader.nothing(Publish)
 
 
-def test_unacknowledged_messages_come_again(house: House, identity: Identity, name: str) -> None:
-    reader = house.device(identity, name, session_expiry=600)
+def test_unacknowledged_messages_come_again(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    reader = brokered.device(identity, name, session_expiry=600)
     reader.subscribe(f"{name}/a")
     reader.publish(f"{name}/a", b"again")
     assert not reader.next(Publish).dup
     reader.close()
-    reader, connack = house.connect(identity, name, clean_start=False, session_expiry=600)
+    reader, connack = brokered.connect(identity, name, clean_start=False, session_expiry=600)
     assert connack.session_present
     message = reader.message()
     assert (message.payload, message.dup) == (b"again", True)
 
 
-def test_a_new_session_that_lasts(house: House, identity: Identity, name: str) -> None:
+def test_a_new_session_that_lasts(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     """Which 3.1.1 cannot ask for at once."""
     for _ in range(2):
-        device, connack = house.connect(identity, name, clean_start=True, session_expiry=600)
+        device, connack = brokered.connect(identity, name, clean_start=True, session_expiry=600)
         assert not connack.session_present
         device.subscribe(f"{name}/a")
         device.disconnect()
-    device, connack = house.connect(identity, name, clean_start=False, session_expiry=600)
+    device, connack = brokered.connect(identity, name, clean_start=False, session_expiry=600)
     assert connack.session_present
     device.publish(f"{name}/a", b"x")
     assert device.message().payload == b"x"
 
 
-def test_an_old_session_that_ends(house: House, identity: Identity, name: str) -> None:
+def test_an_old_session_that_ends(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     """Nor for this."""
-    device = house.device(identity, name, session_expiry=600)
+    device = brokered.device(identity, name, session_expiry=600)
     device.subscribe(f"{name}/a")  # RabbitMQ has no session without one
     device.disconnect()
-    device, connack = house.connect(identity, name, clean_start=False)
+    device, connack = brokered.connect(identity, name, clean_start=False)
     assert connack.session_present
     device.disconnect()
-    device, connack = house.connect(identity, name, clean_start=False, session_expiry=600)
+    device, connack = brokered.connect(identity, name, clean_start=False, session_expiry=600)
     assert not connack.session_present
 
 
-def test_an_expiry_that_is_taken_back(house: House, identity: Identity, name: str) -> None:
-    device = house.device(identity, name, clean_start=False, session_expiry=600)
+def test_an_expiry_that_is_taken_back(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    device = brokered.device(identity, name, clean_start=False, session_expiry=600)
     device.subscribe(f"{name}/a")
     device.send(Disconnect(session_expiry=0))
     device.is_closed()
-    _, connack = house.connect(identity, name, clean_start=False, session_expiry=600)
+    _, connack = brokered.connect(identity, name, clean_start=False, session_expiry=600)
     assert not connack.session_present
 
 
-def test_a_session_is_taken_over(house: House, identity: Identity, name: str) -> None:
-    older = house.device(identity, name, session_expiry=600)
+def test_a_session_is_taken_over(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    older = brokered.device(identity, name, session_expiry=600)
     older.subscribe(f"{name}/a")
-    newer, connack = house.connect(identity, name, clean_start=False, session_expiry=600)
+    newer, connack = brokered.connect(identity, name, clean_start=False, session_expiry=600)
     said = older.is_closed()
     assert said is not None
     assert said.reason is Reason.SESSION_TAKEN_OVER
@@ -182,8 +184,8 @@ def test_a_session_is_taken_over(house: House, identity: Identity, name: str) ->
     assert newer.message().payload == b"to the newer one"
 
 
-def test_many_connections_of_one_client_id(house: House, identity: Identity, name: str) -> None:
-    devices = [house.device(identity, name) for _ in range(8)]
+def test_many_connections_of_one_client_id(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    devices = [brokered.device(identity, name) for _ in range(8)]
     for older in devices[:-1]:
         older.is_closed()
     devices[-1].subscribe(f"{name}/a")
@@ -191,14 +193,14 @@ def test_many_connections_of_one_client_id(house: House, identity: Identity, nam
     assert devices[-1].message().payload == b"x"
 
 
-def test_accounts_are_apart(house: House, identity: Identity, name: str) -> None:
-    stranger = Identity.new(house.account(f"other-{name}"), house.folder, house.policy)
-    mine, theirs = house.device(identity, name), house.device(stranger, name)  # the same client id
+def test_accounts_are_apart(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    of_another = Identity.new(brokered.account(f"other-{name}"), brokered.folder, brokered.policy)
+    mine, theirs = brokered.device(identity, name), brokered.device(of_another, name)  # the same client id
     for device in (mine, theirs):
         device.subscribe(f"{name}/#", "+/+", f"{name}/a", "#", f"$share/{name}/#")
     mine.publish(f"{name}/a", b"mine", retain=True)
     theirs.publish(f"{name}/a", b"theirs", retain=True)
-    late = house.device(stranger, f"{name}-late")
+    late = brokered.device(of_another, f"{name}-late")
     late.subscribe(f"{name}/a")
     for device, payload in ((mine, b"mine"), (theirs, b"theirs"), (late, b"theirs")):
         assert device.message().payload == payload
@@ -210,9 +212,9 @@ def test_accounts_are_apart(house: House, identity: Identity, name: str) -> None
         device.publish(f"{name}/a", b"", retain=True)
 
 
-def test_properties(house: House, identity: Identity, name: str) -> None:
+def test_properties(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     """3.1.1 has none."""
-    device = house.device(identity, name)
+    device = brokered.device(identity, name)
     device.subscribe(f"{name}/a")
     properties = MessageProperties(
         payload_is_utf8=True,
@@ -223,10 +225,10 @@ def test_properties(house: House, identity: Identity, name: str) -> None:
     )
     device.publish(f"{name}/a", properties=properties)
     received = device.message().properties
-    assert received == (properties if house.kind in ("embedded", "mosquitto-5") else MessageProperties())
+    assert received == (properties if brokered.kind in ("embedded", "mosquitto-5") else MessageProperties())
 
 
-def test_strange_names(house: House, identity: Identity, name: str) -> None:
+def test_unusual_names(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     """A dot, an asterisk and a per cent sign are nothing special, and tell topics apart."""
     strange = [
         f"{name}/a.b",
@@ -237,7 +239,7 @@ def test_strange_names(house: House, identity: Identity, name: str) -> None:
         f"{name}/grün 🌱",
         f"{name}/a b",
     ]
-    reader, writer = house.device(identity, f"{name}.%:reader"), house.device(identity, f"{name}-writer")
+    reader, writer = brokered.device(identity, f"{name}.%:reader"), brokered.device(identity, f"{name}-writer")
     reader.subscribe(*strange)
     reader.subscribe(f"{name}.x/+")
     for topic in (*strange, f"{name}/a/b", f"{name}/a", f"{name}/x", f"{name}.x/y", f"{name}/x/y", f"{name}/."):
@@ -248,8 +250,8 @@ def test_strange_names(house: House, identity: Identity, name: str) -> None:
     assert reader.nothing(Publish)
 
 
-def test_control_characters_do_not_end_the_connection(house: House, identity: Identity, name: str) -> None:
-    device = house.device(identity, name)
+def test_control_characters_do_not_end_the_connection(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    device = brokered.device(identity, name)
     answer = device.publish(f"{name}/\x01")
     assert answer is not None
     assert answer.reason in (Reason.NO_MATCHING_SUBSCRIBERS, Reason.TOPIC_NAME_INVALID)
@@ -258,10 +260,10 @@ def test_control_characters_do_not_end_the_connection(house: House, identity: Id
     assert device.publish(f"{name}/a")
 
 
-def test_shared_subscriptions(house: House, identity: Identity, name: str) -> None:
-    first, connack = house.connect(identity, f"{name}-1")
-    assert connack.shared_available == (house.kind != "rabbitmq")
-    second = house.device(identity, f"{name}-2")
+def test_shared_subscriptions(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    first, connack = brokered.connect(identity, f"{name}-1")
+    assert connack.shared_available == (brokered.kind != "rabbitmq")
+    second = brokered.device(identity, f"{name}-2")
     filter = f"$share/{name}/{name}/#"
     if not connack.shared_available:
         assert first.subscribe(filter).reasons == (Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,)
@@ -280,10 +282,10 @@ def test_shared_subscriptions(house: House, identity: Identity, name: str) -> No
     assert all(counts)
 
 
-def test_the_receive_maximum(house: House, identity: Identity, name: str) -> None:
-    reader = house.device(identity, f"{name}-reader", receive_maximum=2)
+def test_the_receive_maximum(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    reader = brokered.device(identity, f"{name}-reader", receive_maximum=2)
     reader.subscribe(f"{name}/a")
-    writer = house.device(identity, f"{name}-writer")
+    writer = brokered.device(identity, f"{name}-writer")
     for number in range(5):
         writer.publish(f"{name}/a", b"%d" % number)
     first = [reader.next(Publish), reader.next(Publish)]
@@ -295,11 +297,11 @@ def test_the_receive_maximum(house: House, identity: Identity, name: str) -> Non
     assert [reader.message().payload for _ in range(3)] == [b"2", b"3", b"4"]
 
 
-def test_a_device_that_does_not_read(house: House, identity: Identity, name: str) -> None:
-    """Its messages wait at the broker, or are lost at QoS 0; everybody else goes on."""
-    reader = house.device(identity, f"{name}-reader")
+def test_a_device_that_does_not_read(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    """Its messages wait at the broker, or are lost at QoS 0; all others go on."""
+    reader = brokered.device(identity, f"{name}-reader")
     reader.subscribe(f"{name}/a", qos=0)
-    writer = house.device(identity, f"{name}-writer")
+    writer = brokered.device(identity, f"{name}-writer")
     for _ in range(200):
         writer.publish(f"{name}/a", bytes(100_000), qos=0)
     assert writer.publish(f"{name}/b")
@@ -311,20 +313,20 @@ def test_a_device_that_does_not_read(house: House, identity: Identity, name: str
     assert reader.message().payload == b"still there"
 
 
-def test_a_deactivated_certificate(house: House, iot: Any, name: str) -> None:
-    identity = Identity.new(iot, house.folder, house.policy)
-    device = house.device(identity, name)
+def test_a_deactivated_certificate(brokered: BrokeredServer, iot: Any, name: str) -> None:
+    identity = Identity.new(iot, brokered.folder, brokered.policy)
+    device = brokered.device(identity, name)
     iot.update_certificate(certificateId=identity.certificate_id, newStatus="INACTIVE")
     started = time.monotonic()
     device.is_closed(5)
     assert time.monotonic() - started < 1.0
     with pytest.raises((Closed, AssertionError)):
-        house.device(identity, name)
+        brokered.device(identity, name)
 
 
-def test_many_messages_under_way(house: House, identity: Identity, name: str) -> None:
+def test_many_messages_under_way(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     """More than the broker takes at once: none is lost, and they stay in order."""
-    device = house.device(identity, name, version=4)
+    device = brokered.device(identity, name, version=4)
     device.subscribe(f"{name}/a", qos=1)
     for number in range(1000):
         device.start_publish(f"{name}/a", b"%d" % number)
@@ -333,7 +335,7 @@ def test_many_messages_under_way(house: House, identity: Identity, name: str) ->
     assert [int(device.message().payload) for _ in range(1000)] == list(range(1000))
 
 
-def test_subscriptions_are_answered_in_order(house: House, identity: Identity, name: str) -> None:
-    device = house.device(identity, name)
+def test_subscriptions_are_answered_in_order(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    device = brokered.device(identity, name)
     answers = device.subscribe(f"{name}/a", "$SYS/x", f"{name}/b/#/c", f"{name}/d", qos=1)
     assert [reason.failed for reason in answers.reasons] == [False, True, True, False]

@@ -16,31 +16,31 @@ from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from tests.e2e.upstream.brokers import RunningBroker
-    from tests.e2e.upstream.conftest import House
+    from tests.e2e.upstream.conftest import BrokeredServer
     from thingmint.mqtt.protocol.packets import ConnAck
 
-pytestmark = pytest.mark.parametrize("own_house", KINDS[1:], indirect=True)
+pytestmark = pytest.mark.parametrize("own_server", KINDS[1:], indirect=True)
 
 
 @pytest.fixture
-def broker(house: House) -> RunningBroker:
-    assert house.broker is not None
-    return house.broker
+def broker(brokered: BrokeredServer) -> RunningBroker:
+    assert brokered.broker is not None
+    return brokered.broker
 
 
-def directly(house: House, client_id: str) -> Device:
-    """A client of the broker itself, as applications in the house are."""
-    assert house.broker is not None
-    login: dict[str, Any] = {"username": "guest", "password": b"guest"} if house.kind == "rabbitmq" else {}
-    return plain(house.broker.port, client_id=client_id, version=5 if house.kind == "mosquitto-5" else 4, **login)
+def directly(brokered: BrokeredServer, client_id: str) -> Device:
+    """A client of the broker itself, as applications beside it are."""
+    assert brokered.broker is not None
+    login: dict[str, Any] = {"username": "guest", "password": b"guest"} if brokered.kind == "rabbitmq" else {}
+    return plain(brokered.broker.port, client_id=client_id, version=5 if brokered.kind == "mosquitto-5" else 4, **login)
 
 
-def reconnected(house: House, identity: Identity, client_id: str, **fields: Any) -> tuple[Device, ConnAck]:
+def reconnected(brokered: BrokeredServer, identity: Identity, client_id: str, **fields: Any) -> tuple[Device, ConnAck]:
     """As devices do: until it works."""
     deadline = time.monotonic() + 30
     while True:
         with contextlib.suppress(Closed):
-            device, connack = house.connect(identity, client_id, **fields)
+            device, connack = brokered.connect(identity, client_id, **fields)
             if not connack.reason.failed:
                 return device, connack
             assert connack.reason is Reason.SERVER_UNAVAILABLE
@@ -50,9 +50,9 @@ def reconnected(house: House, identity: Identity, client_id: str, **fields: Any)
 
 @pytest.mark.parametrize("version", [5, 4])
 def test_puback_waits_for_the_broker(
-    house: House, broker: RunningBroker, identity: Identity, name: str, version: int
+    brokered: BrokeredServer, broker: RunningBroker, identity: Identity, name: str, version: int
 ) -> None:
-    device = house.device(identity, name, version=version)
+    device = brokered.device(identity, name, version=version)
     assert device.publish(f"{name}/a") is not None
     with broker.stopped():
         device.start_publish(f"{name}/a")
@@ -61,23 +61,23 @@ def test_puback_waits_for_the_broker(
 
 
 def test_publishers_wait_while_the_broker_is_away(
-    house: House, broker: RunningBroker, identity: Identity, name: str
+    brokered: BrokeredServer, broker: RunningBroker, identity: Identity, name: str
 ) -> None:
     """Nothing piles up in the server: the device's own socket fills."""
-    device = house.device(identity, name)
+    device = brokered.device(identity, name)
     with broker.stopped():
         assert device.flood(f"{name}/a", bytes(100_000), 500) < 300  # 30 MB, most of them in the kernel's buffers
     # The rest of a packet was not sent, so this connection is of no more use; others are.
     device.close()
-    again, _ = reconnected(house, identity, f"{name}-again")
+    again, _ = reconnected(brokered, identity, f"{name}-again")
     assert again.publish(f"{name}/a")
 
 
 def test_a_deactivation_applies_while_the_broker_hangs(
-    house: House, broker: RunningBroker, iot: Any, name: str
+    brokered: BrokeredServer, broker: RunningBroker, iot: Any, name: str
 ) -> None:
-    identity = Identity.new(iot, house.folder, house.policy)
-    device = house.device(identity, name)
+    identity = Identity.new(iot, brokered.folder, brokered.policy)
+    device = brokered.device(identity, name)
     with broker.stopped():
         iot.update_certificate(certificateId=identity.certificate_id, newStatus="INACTIVE")
         started = time.monotonic()
@@ -86,11 +86,11 @@ def test_a_deactivation_applies_while_the_broker_hangs(
 
 
 def test_the_broker_is_killed_and_comes_back(
-    house: House, broker: RunningBroker, identity: Identity, name: str
+    brokered: BrokeredServer, broker: RunningBroker, identity: Identity, name: str
 ) -> None:
     will = Will(f"{name}/will", b"gone", 1, retain=True)
-    device = house.device(identity, name, will=will)
-    old = house.device(identity, f"{name}-old", version=4)
+    device = brokered.device(identity, name, will=will)
+    old = brokered.device(identity, f"{name}-old", version=4)
     device.subscribe(f"{name}/a")
     broker.kill()
     try:
@@ -98,14 +98,14 @@ def test_the_broker_is_killed_and_comes_back(
         assert said is not None
         assert said.reason is Reason.SERVER_BUSY  # DISCONNECT has no "unavailable"
         old.is_closed()
-        refused, connack = house.connect(identity, name)
+        refused, connack = brokered.connect(identity, name)
         assert connack.reason is Reason.SERVER_UNAVAILABLE
         refused.is_closed()
         with pytest.raises(Closed):
-            house.connect(identity, name, version=4)
+            brokered.connect(identity, name, version=4)
     finally:
         broker.start()
-    device, _ = reconnected(house, identity, name)
+    device, _ = reconnected(brokered, identity, name)
     device.subscribe(f"{name}/a")
     device.publish(f"{name}/a", b"again")
     assert device.message().payload == b"again"
@@ -115,24 +115,24 @@ def test_the_broker_is_killed_and_comes_back(
     device.publish(f"{name}/will", b"", retain=True)
 
 
-def test_wills(house: House, identity: Identity, name: str) -> None:
-    reader = house.device(identity, f"{name}-reader")
+def test_wills(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    reader = brokered.device(identity, f"{name}-reader")
     reader.subscribe(f"{name}/+")
-    polite = house.device(identity, f"{name}-polite", will=Will(f"{name}/polite", b"never"))
+    polite = brokered.device(identity, f"{name}-polite", will=Will(f"{name}/polite", b"never"))
     polite.disconnect()
-    rude = house.device(identity, f"{name}-rude", will=Will(f"{name}/rude", b"gone", 1))
+    rude = brokered.device(identity, f"{name}-rude", will=Will(f"{name}/rude", b"gone", 1))
     rude.close()
     assert reader.message().topic == f"{name}/rude"
     assert reader.nothing(Publish)
 
 
 def test_client_ids_and_topics_are_prefixed_at_the_broker(
-    house: House, iot: Any, identity: Identity, name: str
+    brokered: BrokeredServer, iot: Any, identity: Identity, name: str
 ) -> None:
     account = _account(iot)
-    with contextlib.closing(directly(house, f"direct-{name}")) as application:
+    with contextlib.closing(directly(brokered, f"direct-{name}")) as application:
         application.subscribe(f"{account}/us-east-1/{name}/#")
-        device = house.device(identity, name)
+        device = brokered.device(identity, name)
         device.subscribe(f"{name}/down/#")
         device.publish(f"{name}/up", b"up")
         message = application.message()
@@ -148,11 +148,11 @@ def _account(iot: Any) -> str:
     return arn.split(":")[4]
 
 
-def test_the_gateways_own_topics_stay_with_it(house: House, identity: Identity, name: str) -> None:
-    """Keys are in the replies, which must never lie in anybody's queue."""
-    with contextlib.closing(directly(house, f"direct-{name}")) as listener:
+def test_the_gateways_own_topics_stay_with_it(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    """Keys are in the replies, which must never lie in a queue of the broker."""
+    with contextlib.closing(directly(brokered, f"direct-{name}")) as listener:
         listener.subscribe("#")
-        device = house.device(identity, name)
+        device = brokered.device(identity, name)
         for form in ("json", "cbor"):
             for topic in ("certificates/create", "certificates/create-from-csr", "provisioning-templates/t/provision"):
                 for reply in ("accepted", "rejected"):
@@ -162,9 +162,9 @@ def test_the_gateways_own_topics_stay_with_it(house: House, identity: Identity, 
         device.publish(f"{name}/end")
         while (message := listener.message()).topic != f"{_account_of(message)}/us-east-1/{name}/end":
             assert not any(word in message.topic for word in ("certificates", "provisioning"))
-    assert house.broker is not None
-    if house.kind != "rabbitmq":  # which does not write down what it is asked
-        asked = (house.broker.folder / "output").read_text(errors="replace")
+    assert brokered.broker is not None
+    if brokered.kind != "rabbitmq":  # which does not write down what it is asked
+        asked = (brokered.broker.folder / "output").read_text(errors="replace")
         assert f"us-east-1/{name}/end" in asked
         assert "aws/certificates" not in asked
         assert "aws/provisioning-templates" not in asked

@@ -53,7 +53,7 @@ def listeners(folder: Path) -> list[str]:
 
 
 def served(server: RunningServer, folder: Path) -> Reason:
-    """What a device is answered; if it is let in, its message makes the round trip."""
+    """What a device is answered; if it is accepted, its message makes the round trip."""
     iot = iot_client(server)
     iot.create_policy(policyName="anything", policyDocument=document(allow("iot:*")))
     identity = Identity.new(iot, folder, "anything")

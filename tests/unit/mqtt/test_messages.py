@@ -117,7 +117,7 @@ async def test_what_is_published_reaches_the_devices_of_the_account_and_region(w
     properties = MessageProperties(content_type="text/plain", user_properties=(("k", "v"),), correlation_data=b"\0")
     message = Message("a/b", b"hello", 1, properties=properties)
     await world.environment.messages.publish(OURS, message)
-    await world.environment.messages.publish(OURS, Message("nobody/listens", b""))
+    await world.environment.messages.publish(OURS, Message("no/subscriber", b""))
     assert [received[0] for received in reached[OURS].received] == [message]
     assert reached[ABROAD].received == reached[THEIRS].received == []
 

@@ -37,7 +37,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A connection that was let in. ``expiry`` is how many seconds the session outlives it; 0 is not at all.
+    """A connection that was accepted. ``expiry`` is how many seconds the session outlives it; 0 is not at all.
 
     ``receive_maximum`` bounds the QoS 1 messages under way to the device.
     """

@@ -24,7 +24,10 @@ def test_a_budget_is_bounded_at_every_step(fullest: int, bound: Bound) -> None:
 def test_one_account_cannot_fill_the_broker() -> None:
     limits = EmbeddedLimits()
     assert limits.sessions_per_account < limits.sessions
-    for one, everybody in ((limits.queued_per_account, limits.queued), (limits.retained_per_account, limits.retained)):
-        assert one.count < everybody.count
-        assert one.size < everybody.size
+    for one, all_accounts in (
+        (limits.queued_per_account, limits.queued),
+        (limits.retained_per_account, limits.retained),
+    ):
+        assert one.count < all_accounts.count
+        assert one.size < all_accounts.size
     assert limits.retained_per_account.count <= limits.queued_per_session.count

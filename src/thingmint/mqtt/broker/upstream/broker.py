@@ -1,4 +1,4 @@
-"""An existing MQTT broker behind the gateway. Who somebody is and what they may do is settled before it is asked.
+"""An existing MQTT broker behind the gateway. Devices are authenticated and authorized before it is asked.
 
 Each device has a connection of its own there, so sessions, queues, retained messages and shared subscriptions are the
 broker's. 3.1.1 cannot say everything: see docs/brokers.md.
@@ -240,7 +240,9 @@ class UpstreamBroker:
 
     async def _purge(self, client_id: str, names: Names) -> None:
         """3.1.1 ends a session by beginning a clean one (3.1.2.4)."""
-        link = UpstreamLink(self._connect(names.client_id(client_id), True), names, _Nobody(), self._open_links.discard)
+        link = UpstreamLink(
+            self._connect(names.client_id(client_id), True), names, _NoSubscriber(), self._open_links.discard
+        )
         try:
             await self._dial(link)
             link.close()
@@ -288,7 +290,7 @@ class UpstreamBroker:
             _log.error("connect_refused_without_broker", why=why)
 
 
-class _Nobody:
+class _NoSubscriber:
     """For connections that take no messages."""
 
     def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
@@ -298,7 +300,7 @@ class _Nobody:
         pass
 
 
-class _Own(_Nobody):
+class _Own(_NoSubscriber):
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
 

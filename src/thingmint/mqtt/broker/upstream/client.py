@@ -212,7 +212,7 @@ class ClientConnection:
         if packet.topic_alias is not None:
             raise ProtocolError(Reason.TOPIC_ALIAS_INVALID, "an alias, of which none were allowed")
         if packet.qos > 1:
-            raise ProtocolError(Reason.QOS_NOT_SUPPORTED, "a quality of service that nobody subscribed with")
+            raise ProtocolError(Reason.QOS_NOT_SUPPORTED, "a quality of service above that of every subscription")
         if packet.packet_id is None:
             return True
         if packet.packet_id in self._unacknowledged:

@@ -212,7 +212,7 @@ class UpstreamConnection(asyncio.Protocol):
         opened = self.opened.done()
         if not opened:
             self.opened.set_exception(Unavailable(why))
-            self.opened.exception()  # it may be that nobody waits for it any more
+            self.opened.exception()  # the one that waited may have given up
         if self.ended:
             return
         self.ended = True

@@ -95,7 +95,7 @@ class Names:
             return None
         topic = name[size + 1 :] if name[size] == "/" else name[size:]
         if topic.startswith("$") and name[size] == "/":
-            return None  # nobody's topic has this name: reserved ones are written without the slash
+            return None  # no topic has this name: reserved ones are written without the slash
         if "%" in topic and self._unescaped:
             topic = re.sub("%[0-9A-F]{2}", lambda found: self._unescaped.get(found[0], found[0]), topic)
         return topic or None

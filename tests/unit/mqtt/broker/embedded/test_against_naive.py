@@ -344,7 +344,7 @@ class Brokers(RuleBasedStateMachine):
             assert len(packet_ids) == len(set(packet_ids))
 
     def teardown(self) -> None:
-        """Whoever reads and acknowledges gets all that is owed, and at the end nothing is held for anybody."""
+        """A device that reads and acknowledges gets all that is owed; at the end nothing is held."""
         for who in self.devices:
             self.pause_or_resume(who, False)
             while self.naive.sessions[who].owed:

@@ -1,4 +1,4 @@
-"""Nothing grows without end, and who is refused is told."""
+"""Nothing grows without a bound, and a publisher is told of a refusal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_queues(which: str, bound: Bound, state: str) -> None:
     assert other.publish("a") is Reason.SUCCESS
 
 
-def test_success_if_anybody_had_room() -> None:
+def test_success_if_one_subscriber_had_room() -> None:
     broker = broker_with(queued_per_session=Bound(1, 10_000))
     full, free = Device(broker, "full"), Device(broker, "free")
     for device in (full, free):

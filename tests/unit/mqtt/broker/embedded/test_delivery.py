@@ -27,10 +27,10 @@ def test_the_lower_qos_counts(published: QoS, granted: QoS, delivered: QoS) -> N
 
 
 @pytest.mark.parametrize("filter", ["a", "+", "#", "$share/g/+"])
-def test_whether_anybody_is_subscribed(filter: str) -> None:
+def test_whether_there_is_a_subscriber(filter: str) -> None:
     device = Device(broker_with())
     assert device.publish("a") is Reason.NO_MATCHING_SUBSCRIBERS
-    assert device.publish("a", qos=0) is Reason.SUCCESS  # there is nobody to be told
+    assert device.publish("a", qos=0) is Reason.SUCCESS  # QoS 0 has no answer
     device.subscribe(filter)
     assert device.publish("a") is Reason.SUCCESS
     assert device.publish("a/b/c", qos=1) is (Reason.SUCCESS if filter == "#" else Reason.NO_MATCHING_SUBSCRIBERS)
@@ -220,7 +220,7 @@ def test_a_subscriber_may_close_at_once() -> None:
     assert [(got.text, got.again) for got in again.got] == [("1", True), ("2", False), ("3", False)]
 
 
-def test_whoever_leaves_while_a_message_is_given_out_costs_nothing() -> None:
+def test_a_subscriber_that_leaves_during_a_fan_out_costs_nothing() -> None:
     broker = broker_with()
     second = Device(broker, "second")
 

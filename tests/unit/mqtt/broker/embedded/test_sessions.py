@@ -212,7 +212,7 @@ def test_a_closed_link_gets_nothing() -> None:
     assert device.publish("a") is Reason.UNSPECIFIED_ERROR
 
 
-def test_the_broker_forgets_filters_that_nobody_has() -> None:
+def test_the_broker_forgets_filters_without_subscribers() -> None:
     broker = broker_with()
     device, other = Device(broker), Device(broker, "other")
     filters = ["a", "a/+", "$share/g/a", "$share/g/b/#"]

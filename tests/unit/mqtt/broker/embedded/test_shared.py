@@ -35,7 +35,7 @@ def test_members_that_are_away_or_paused_are_left_out(qos: int) -> None:
     assert broker.usage.queued.count == (3 if qos else 0)
 
 
-def test_if_it_flows_to_nobody_qos_1_waits_for_one() -> None:
+def test_qos_1_waits_for_one_member_if_it_flows_to_none() -> None:
     broker = broker_with()
     first, second = Device(broker, "first"), Device(broker, "second")
     first.subscribe("$share/g/a", 0)
@@ -132,7 +132,7 @@ def test_one_who_leaves_a_group_keeps_what_it_was_given() -> None:
     assert other.texts == ["2", "1"]  # the group is known by its name
 
 
-def test_nobody_left() -> None:
+def test_a_group_without_members() -> None:
     broker = broker_with()
     device = Device(broker)
     device.subscribe("$share/g/a/+")

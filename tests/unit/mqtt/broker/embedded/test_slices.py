@@ -88,7 +88,7 @@ def test_messages_keep_their_order(filters: tuple[str, ...]) -> None:
     assert all(device.texts == expected for device in counter.devices)
 
 
-def test_changes_during_a_fan_out_neither_skip_nor_repeat_anybody() -> None:
+def test_changes_during_a_fan_out_neither_skip_nor_repeat_a_subscriber() -> None:
     broker = broker_with()
     counter = Counter(broker, MANY)
     for device in counter.devices[::2]:

@@ -203,7 +203,7 @@ async def test_what_is_held_is_bounded() -> None:
     ],
     ids=lambda said: said[:4].hex(),
 )
-async def test_a_broker_out_of_its_mind(said: bytes) -> None:
+async def test_a_broker_that_breaks_the_protocol(said: bytes) -> None:
     link, transport, collector = await opened(FakeTarget())
     link.resume()
     answers: list[Reason] = []
@@ -223,7 +223,7 @@ async def test_a_broker_out_of_its_mind(said: bytes) -> None:
     assert link.congestion() is None
 
 
-async def test_somebody_elses_topic() -> None:
+async def test_a_topic_of_another_scope() -> None:
     link, transport, collector = await opened(FakeTarget())
     link.resume()
     with capture_logs() as logs:
@@ -349,7 +349,7 @@ async def test_taken_over_before_it_was_opened() -> None:
     collectors = [Collector() for _ in range(3)]
     tasks = [asyncio.create_task(broker.open(opening(), collector)) for collector in collectors]
     await settle()
-    assert len(target.transports) == 1  # the second never knocks at all
+    assert len(target.transports) == 1  # the second one does not connect at all
     target.connack = ConnAck()
     target.transports[0].say(ConnAck())
     results = await asyncio.gather(*tasks, return_exceptions=True)

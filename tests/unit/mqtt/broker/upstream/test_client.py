@@ -310,7 +310,7 @@ def test_signs_of_life(version: Version) -> None:
     assert client.tick(50.0, reading=True)
 
 
-def test_signs_of_life_that_nobody_reads() -> None:
+def test_answers_to_pings_that_are_not_read() -> None:
     conversation = Conversation(connack=ConnAck(server_keep_alive=20))
     client = conversation.client
     for now in range(0, 200, 5):

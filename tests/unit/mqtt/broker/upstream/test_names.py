@@ -1,4 +1,4 @@
-"""Names at an upstream broker: nobody's is another's, and each can be read back."""
+"""Names at an upstream broker: no two scopes share one, and each can be read back."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_no_shared_subscriptions_at_rabbitmq() -> None:
         "x/y",
     ],
 )
-def test_names_of_nobody(name: str) -> None:
+def test_names_of_no_topic(name: str) -> None:
     assert Names(HOME, STANDARD).local(name) is None
 
 
