@@ -11,7 +11,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from thingmint.domain.certificates import Certificate, is_signed_by, parse_certificate
+from thingmint.domain.certificates import (
+    Certificate,
+    is_signed_by,
+    parse_issued_certificate,
+    parse_strict_certificate,
+    subject_of,
+)
+from thingmint.domain.distinguished_names import texts_of
 from thingmint.domain.errors import Invalid, InvalidCertificate, UnverifiedCertificate
 from thingmint.domain.keys import FLEET_KEYS, OWN_KEYS, key_id
 
@@ -58,7 +65,7 @@ class CaCertificate:
 
 def parse_ca_certificate(text: str, field: str, now: datetime | None = None) -> CaCertificate:
     """The one CA certificate in ``text``; with ``now``, one that is valid then. Raises InvalidCertificate."""
-    certificate, content = parse_certificate(text, field, OWN_KEYS)
+    certificate, content = parse_strict_certificate(text, field, OWN_KEYS)
     key = content.public_key()
     if isinstance(key, rsa.RSAPublicKey) and key.public_numbers().e > _MAX_EXPONENT:
         raise InvalidCertificate(field, "has an RSA key with an exponent of more than 32 bits")
@@ -73,12 +80,12 @@ def parse_ca_certificate(text: str, field: str, now: datetime | None = None) -> 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            subject = content.subject.public_bytes()
+            is_named = len(content.subject.rdns) > 0
     except ValueError:
         raise InvalidCertificate(field, "has a subject that cannot be read") from None
-    if len(content.subject.rdns) == 0:
+    if not is_named:
         raise InvalidCertificate(field, "has an empty subject, so no certificate can name it as its issuer")
-    return CaCertificate(certificate, content, subject, key_id(key))
+    return CaCertificate(certificate, content, subject_of(content), key_id(key))
 
 
 def read_verification(text: str, ca: CaCertificate) -> bytes:
@@ -87,10 +94,12 @@ def read_verification(text: str, ca: CaCertificate) -> bytes:
     Raises InvalidCertificate.
     """
     field = "verificationCertificate"
-    _, content = parse_certificate(text, field, FLEET_KEYS)
-    if not is_signed_by(content, ca.content):
+    issued = parse_issued_certificate(text, field, FLEET_KEYS)
+    if flaw := issued.parts.signature.flaw:
+        raise InvalidCertificate(field, flaw)
+    if not is_signed_by(issued, ca.content):
         raise UnverifiedCertificate(field, "Contents of the Verification Certificate are not correct")
-    return _common_name(content)
+    return _common_name(issued.parts.subject)
 
 
 def _may_sign_certificates(content: x509.Certificate, field: str) -> bool:
@@ -109,13 +118,7 @@ def _may_sign_certificates(content: x509.Certificate, field: str) -> bool:
         return missing.oid == x509.KeyUsage.oid
 
 
-def _common_name(content: x509.Certificate) -> bytes:
+def _common_name(subject: bytes) -> bytes:
     """Empty unless there is exactly one."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            names = content.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except ValueError:
-        return b""
-    value = names[0].value if len(names) == 1 else ""
-    return value.encode() if isinstance(value, str) else value
+    names = [text for oid, text in texts_of(subject) if oid == NameOID.COMMON_NAME]
+    return names[0].encode() if len(names) == 1 else b""

@@ -7,35 +7,41 @@ import re
 import ssl
 import warnings
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003 - a Table reads Certificate's annotations
-from typing import TYPE_CHECKING, TypeVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
+from thingmint.domain.ber import Malformed
+from thingmint.domain.certificate_parts import CertificateParts, RequestParts, as_tls_sends_it, ca_flaw
+from thingmint.domain.der import BIT_STRING, SEQUENCE, element
+from thingmint.domain.distinguished_names import for_issuing
 from thingmint.domain.errors import Invalid, InvalidCertificate, InvalidSigningRequest
 from thingmint.domain.keys import OWN_KEYS
 from thingmint.domain.pem import PemKind, one_block
+from thingmint.domain.weak_keys import weakness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
     from thingmint.domain.keys import KeyPolicy
 
-T = TypeVar("T")
-
-_CERTIFICATE = PemKind("certificate", ("CERTIFICATE",), InvalidCertificate)
+_CERTIFICATE = PemKind("certificate", ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"), InvalidCertificate)
 _SIGNING_REQUEST = PemKind(
     "certificate signing request", ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"), InvalidSigningRequest
 )
 
 _WEAK_RSA = 2048  # bits
 _BROKEN_RSA = 1024
+
+_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+"""What the strict reader raises."""
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Stands for a time that cannot be read: a certificate with one is never within its validity."""
 
 _FINGERPRINT = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
 
@@ -84,22 +90,30 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IssuedCertificate:
-    """One as its issuer knows it: ``issuer`` is the DER of the name of who is said to have signed it, ``serial`` that
-    one's number of it in hex."""
+    """One as its issuer knows it, by name and serial number."""
 
     certificate: Certificate
-    content: x509.Certificate
-    issuer: bytes
-    serial: str
+    public_key: PublicKeyTypes
+    parts: CertificateParts
 
     @property
     def fingerprint(self) -> str:
         return self.certificate.fingerprint
 
+    @property
+    def issuer(self) -> bytes:
+        """The name of who is said to have signed it, encoded as it came."""
+        return self.parts.issuer
+
+    @property
+    def serial(self) -> str:
+        """In hex."""
+        return f"{self.parts.serial:x}"
+
     def flaw(self, now: datetime) -> str | None:
         """Why it is not registered just in time, as a phrase that fits after "it", or None."""
-        if _is_ca(self.content):
-            return "is the certificate of an authority, not of a device"
+        if flaw := ca_flaw(self.parts.extensions):
+            return flaw
         if now < self.certificate.not_before:
             return f"is not valid before {self.certificate.not_before.isoformat()}"
         if now > self.certificate.not_after:
@@ -115,21 +129,93 @@ class SigningRequest:
     public_key: PublicKeyTypes
 
 
-def parse_certificate(text: str, field: str, keys: KeyPolicy) -> tuple[Certificate, x509.Certificate]:
-    """The one certificate in ``text``, if its key is one that ``keys`` takes, and its content as cryptography reads it.
+def parse_certificate(
+    text: str, field: str, keys: KeyPolicy, *, pinned: bool = False
+) -> tuple[Certificate, PublicKeyTypes]:
+    """The one certificate in ``text``, if its key is one that ``keys`` takes, and that key.
 
     Neither validity nor chain nor signature is checked here: the device that presents the certificate later has to
-    prove that it holds its key. Raises InvalidCertificate.
+    prove that it holds its key. Of one that is ``pinned`` the validity need not even be legible.
+    Raises InvalidCertificate.
     """
+    return read_certificate(one_block(text, field, _CERTIFICATE), field, keys, pinned=pinned)
 
-    def parse(pem: bytes) -> tuple[Certificate, x509.Certificate, PublicKeyTypes]:
-        certificate = x509.load_pem_x509_certificate(pem)
-        return Certificate.of(certificate), certificate, certificate.public_key()
 
-    certificate, content, public_key = _parsed(text, field, _CERTIFICATE, parse)
+def read_certificate(
+    encoded: bytes, field: str, keys: KeyPolicy, *, pinned: bool = False
+) -> tuple[Certificate, PublicKeyTypes]:
+    """The same of what is no PEM."""
+    try:
+        with warnings.catch_warnings():
+            # Negative serial numbers and over-long names break RFC 5280, and fleets have them all the same.
+            warnings.simplefilter("ignore")
+            content = x509.load_der_x509_certificate(encoded)
+            certificate = Certificate.of(content)
+            public_key: PublicKeyTypes = content.public_key()
+    except _UNREADABLE:
+        certificate, public_key = _read_leniently(encoded, field, pinned=pinned)
     if violation := keys.violation(public_key):
         raise InvalidCertificate(field, f"has {violation}")
-    return certificate, content
+    return certificate, public_key
+
+
+def parse_strict_certificate(text: str, field: str, keys: KeyPolicy) -> tuple[Certificate, x509.Certificate]:
+    """One whose content is relied on, and that content."""
+    encoded = one_block(text, field, _CERTIFICATE)
+    certificate, _ = read_certificate(encoded, field, keys)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return certificate, x509.load_der_x509_certificate(encoded)
+    except _UNREADABLE:
+        raise InvalidCertificate(field, "is not encoded in DER as RFC 5280 says, which is required here") from None
+
+
+def _read_leniently(encoded: bytes, field: str, *, pinned: bool) -> tuple[Certificate, PublicKeyTypes]:
+    """Raises InvalidCertificate."""
+    sent = as_tls_sends_it(encoded)
+    try:
+        parts = CertificateParts.of(sent or encoded)
+    except Malformed:
+        raise _other_than(encoded, RequestParts, "a certificate signing request", _CERTIFICATE, field) from None
+    if sent is None and not parts.has_odd_time:
+        raise _CERTIFICATE.damaged(field)
+    not_before, not_after = parts.period
+    if not pinned and (not_before is None or not_after is None):
+        raise InvalidCertificate(field, "has a validity that cannot be read")
+    certificate = Certificate(parts.der, fingerprint_of(parts.der), not_before or _NEVER, not_after or _NEVER)
+    return certificate, _public_key(parts.key, field, InvalidCertificate)
+
+
+def _other_than(encoded: bytes, other: type[Any], noun: str, kind: PemKind, field: str) -> Invalid:
+    """The error of a block that holds ``other`` in place of ``kind``, or something else."""
+    try:
+        other.of(encoded)
+    except Malformed:
+        return kind.damaged(field)
+    return kind.error(field, f"holds {noun}, not a {kind.noun}")
+
+
+def _public_key(encoded: bytes, field: str, error: type[Invalid]) -> PublicKeyTypes:
+    try:
+        return load_der_public_key(encoded)
+    except _UNREADABLE:
+        raise error(field, "has a key that cannot be read, or that is of a type which is not supported") from None
+
+
+def read_public_key(der: bytes) -> PublicKeyTypes:
+    """That of a certificate which was registered. Raises InvalidCertificate."""
+    field = "certificate"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return x509.load_der_x509_certificate(der).public_key()
+    except _UNREADABLE:
+        pass
+    try:
+        return _public_key(CertificateParts.of(der).key, field, InvalidCertificate)
+    except Malformed:
+        raise _CERTIFICATE.damaged(field) from None
 
 
 def parse_csr(text: str, field: str, keys: KeyPolicy) -> SigningRequest:
@@ -137,72 +223,83 @@ def parse_csr(text: str, field: str, keys: KeyPolicy) -> SigningRequest:
 
     Raises InvalidSigningRequest.
     """
-
-    def parse(pem: bytes) -> tuple[SigningRequest, x509.CertificateSigningRequest]:
-        csr = x509.load_pem_x509_csr(pem)
-        return SigningRequest(subject=csr.subject, public_key=csr.public_key()), csr
-
-    request, csr = _parsed(text, field, _SIGNING_REQUEST, parse)
-    # The size comes first: verifying with a huge key would be work done for nothing.
-    if violation := keys.violation(request.public_key):
-        raise InvalidSigningRequest(field, f"has {violation}")
-    if not _is_signature_valid(csr):
-        raise InvalidSigningRequest(field, "has a signature that its own public key does not verify")
+    encoded = one_block(text, field, _SIGNING_REQUEST)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            csr = x509.load_der_x509_csr(encoded)
+            subject, public_key = for_issuing(csr.subject.public_bytes()), csr.public_key()
+    except _UNREADABLE:
+        return _parse_leniently(encoded, field, keys)
+    request = SigningRequest(subject, public_key)
+    _check_request(request, field, keys)
+    try:
+        is_valid = csr.is_signature_valid
+    except _UNREADABLE:
+        is_valid = False
+    if not is_valid:
+        raise _unverified(RequestParts.of(encoded), field)
     return request
 
 
-def _parsed(text: str, field: str, kind: PemKind, parse: Callable[[bytes], T]) -> T:
-    """What ``parse`` makes of the one PEM block, with the parser's own errors and warnings kept from the caller."""
-    pem = one_block(text, field, kind)
+def _parse_leniently(encoded: bytes, field: str, keys: KeyPolicy) -> SigningRequest:
     try:
-        with warnings.catch_warnings():
-            # Negative serial numbers and over-long names break RFC 5280, and fleets have them all the same.
-            warnings.simplefilter("ignore")
-            return parse(pem)
-    except UnsupportedAlgorithm:
-        raise kind.error(field, "uses an algorithm that is not supported") from None
-    except (ValueError, TypeError, x509.InvalidVersion):
-        raise kind.error(field, f"is not a well-formed PEM {kind.noun}: it is truncated or damaged") from None
-
-
-def _is_signature_valid(csr: x509.CertificateSigningRequest) -> bool:
+        parts = RequestParts.of(encoded)
+    except Malformed:
+        raise _other_than(encoded, CertificateParts, "a certificate", _SIGNING_REQUEST, field) from None
     try:
-        return csr.is_signature_valid
-    except (UnsupportedAlgorithm, ValueError, TypeError):
-        return False
+        subject = for_issuing(parts.subject)
+    except ValueError as flaw:
+        raise InvalidSigningRequest(field, f"has a subject {flaw}") from None
+    request = SigningRequest(subject, _public_key(parts.key, field, InvalidSigningRequest))
+    _check_request(request, field, keys)
+    if not parts.signature.is_made_by(request.public_key):
+        raise _unverified(parts, field)
+    return request
 
 
-def parse_issued_certificate(text: str, field: str) -> IssuedCertificate:
+def _check_request(request: SigningRequest, field: str, keys: KeyPolicy) -> None:
+    if not request.subject.rdns:
+        # RFC 5280 4.1.2.6: such a certificate needs a subjectAltName, which those of AWS IoT have not either.
+        raise InvalidSigningRequest(field, "has an empty subject; give it a common name")
+    # The size comes first: verifying with a huge key would be work done for nothing.
+    if violation := keys.violation(request.public_key) or weakness(request.public_key):
+        raise InvalidSigningRequest(field, f"has {violation}")
+
+
+def _unverified(parts: RequestParts, field: str) -> InvalidSigningRequest:
+    flaw = parts.signature.flaw or "has a signature that its own public key does not verify"
+    return InvalidSigningRequest(field, flaw)
+
+
+def parse_issued_certificate(text: str, field: str, keys: KeyPolicy = OWN_KEYS) -> IssuedCertificate:
     """The one certificate in ``text``. Raises InvalidCertificate."""
-    return _issued(*parse_certificate(text, field, OWN_KEYS), field)
+    return _issued(*parse_certificate(text, field, keys))
 
 
 def read_issued_certificate(der: bytes) -> IssuedCertificate:
     """Raises InvalidCertificate."""
-    field = "certificate"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = x509.load_der_x509_certificate(der)
-            certificate = Certificate.of(content)
-            violation = OWN_KEYS.violation(content.public_key())
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
-        raise InvalidCertificate(field, "cannot be read") from None
-    if violation is not None:
-        raise InvalidCertificate(field, f"has {violation}")
-    return _issued(certificate, content, field)
+    return _issued(*read_certificate(der, "certificate", OWN_KEYS))
 
 
-def is_signed_by(content: x509.Certificate, ca: x509.Certificate) -> bool:
-    """Whether ``ca`` is named as the issuer and its key made the signature, over no weaker hash than SHA-224.
+def _issued(certificate: Certificate, public_key: PublicKeyTypes) -> IssuedCertificate:
+    return IssuedCertificate(certificate, public_key, CertificateParts.of(certificate.der))
+
+
+def is_signed_by(issued: IssuedCertificate, ca: x509.Certificate) -> bool:
+    """Whether ``ca`` is named as the issuer and its key made the signature, over no weaker digest than SHA-224.
 
     Nothing else is looked at.
     """
-    try:
-        content.verify_directly_issued_by(ca)
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
-        return False
-    return True
+    parts = issued.parts
+    # RFC 5280 4.1.1.2: both "MUST" be the same. Only one is signed, so with another there would be more fingerprints.
+    is_consistent = parts.algorithm == parts.signature.algorithm
+    return is_consistent and parts.issuer == subject_of(ca) and parts.signature.is_made_by(ca.public_key())
+
+
+def subject_of(certificate: x509.Certificate) -> bytes:
+    """The DER of its name: decoded and encoded again, it need not be the same bytes."""
+    return CertificateParts.of(certificate.public_bytes(Encoding.DER)).subject
 
 
 def re_signed_fingerprint(issued: IssuedCertificate, ca: x509.Certificate) -> str | None:
@@ -211,59 +308,20 @@ def re_signed_fingerprint(issued: IssuedCertificate, ca: x509.Certificate) -> st
     Of an ECDSA signature (r, s), (r, n - s) is one too (SEC 1 4.1.4 verifies both), so the same content has two
     fingerprints. Other signatures that we verify have one form.
     """
-    key = ca.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey):
+    key, signature = ca.public_key(), issued.parts.signature
+    if not isinstance(key, ec.EllipticCurvePublicKey) or signature.value is None:
         return None
-    content = issued.content
-    r, s = decode_dss_signature(content.signature)
-    signature = encode_dss_signature(r, key.curve.group_order - s)
-    signed = content.tbs_certificate_bytes
-    inner = _content(issued.certificate.der)
-    algorithm = inner[len(signed) : len(signed) + 2 + inner[len(signed) + 1]]  # far shorter than 128 bytes
-    return fingerprint_of(_tlv(0x30, signed + algorithm + _tlv(0x03, b"\0" + signature)))
-
-
-def _issued(certificate: Certificate, content: x509.Certificate, field: str) -> IssuedCertificate:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            issuer, serial = content.issuer.public_bytes(), f"{content.serial_number:x}"
-            return IssuedCertificate(certificate, content, issuer, serial)
-    except ValueError:
-        raise InvalidCertificate(field, "has an issuer that cannot be read") from None
-
-
-def _is_ca(content: x509.Certificate) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return content.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        return True  # what cannot be read is not a device's either
-
-
-def _content(der: bytes) -> bytes:
-    """Of one element of DER."""
-    return der[2 + (der[1] & 0x7F) :] if der[1] & 0x80 else der[2:]
-
-
-def _tlv(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    if size < 0x80:
-        return bytes((tag, size)) + content
-    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(length))) + length + content
+    r, s = decode_dss_signature(signature.value)
+    value = encode_dss_signature(r, key.curve.group_order - s)
+    whole = signature.signed + signature.algorithm + element(BIT_STRING, b"\0" + value)
+    return fingerprint_of(element(SEQUENCE, whole))
 
 
 def key_flaw(der: bytes, *, weak_keys: bool) -> str | None:
     """What is wrong with a certificate's key, as a phrase that fits after "has", or None."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            key = x509.load_der_x509_certificate(der).public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+        key = read_public_key(der)
+    except InvalidCertificate:
         return "a key that cannot be read"
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size >= _WEAK_RSA:
         return None

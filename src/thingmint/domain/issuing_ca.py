@@ -8,12 +8,11 @@ checked is ever given to the real key.
 from __future__ import annotations
 
 import ipaddress
-import warnings
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -23,7 +22,7 @@ from thingmint.domain import der
 from thingmint.domain.certificate_lint import CaFacts, lint
 from thingmint.domain.certificate_profiles import ROOT
 from thingmint.domain.certificates import Certificate, fingerprint_of
-from thingmint.domain.errors import Invalid, InvalidCertificate
+from thingmint.domain.errors import Invalid, InvalidCertificate, InvalidSigningRequest
 from thingmint.domain.keys import throw_away_key
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.certificate_profiles import Profile
     from thingmint.domain.keys import SigningKey
+    from thingmint.domain.signatures import Signature
 
 
 RootKeyType = Literal["p256", "rsa2048"]
@@ -216,36 +216,36 @@ class OwnAuthorities:
     """Made of their certificates, former ones included. A key is the same in whatever certificate and encoding."""
 
     def __init__(self, certificates: Iterable[x509.Certificate]) -> None:
+        certificates = list(certificates)
         self._keys = [certificate.public_key() for certificate in certificates]
+        self._names = {_comparable(certificate.subject) for certificate in certificates}
 
-    def has_key_of(self, content: x509.Certificate) -> bool:
+    def has_key(self, key: PublicKeyTypes) -> bool:
         """Keys are compared as numbers: an EC point may be compressed, RSA written as RSA-PSS."""
-        key = content.public_key()
         return any(key == own for own in self._keys)
 
-    def check(self, content: x509.Certificate, field: str) -> None:
-        """Raises InvalidCertificate for a certificate of one of these keys, also one that another key signed."""
-        if self.has_key_of(content):
+    def check(self, key: PublicKeyTypes, field: str) -> None:
+        """Raises InvalidCertificate for one of these keys, also in a certificate that another key signed."""
+        if self.has_key(key):
             raise InvalidCertificate(field, "has the key of one of this server's own certificate authorities")
 
-    def issued(self, content: x509.Certificate) -> bool:
+    def check_request(self, subject: x509.Name, key: PublicKeyTypes, field: str) -> None:
+        """Raises InvalidSigningRequest for one of their names or keys: the certificate would look like an issuer's."""
+        if _comparable(subject) in self._names:
+            reason = "has a subject that is the name of one of this server's own certificate authorities"
+            raise InvalidSigningRequest(field, reason)
+        if self.has_key(key):
+            raise InvalidSigningRequest(field, "has the key of one of this server's own certificate authorities")
+
+    def issued(self, signature: Signature) -> bool:
         """Whether one of these keys made the signature. The issuer's name proves nothing."""
-        return any(_is_signed_with(content, key) for key in self._keys)
+        return any(signature.is_made_by(key) for key in self._keys)
 
 
-def _is_signed_with(content: x509.Certificate, key: object) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            signed, digest = content.tbs_certificate_bytes, content.signature_hash_algorithm
-            parameters = content.signature_algorithm_parameters
-        match key, parameters:
-            case ec.EllipticCurvePublicKey(), ec.ECDSA():
-                key.verify(content.signature, signed, parameters)
-            case rsa.RSAPublicKey(), padding.AsymmetricPadding() if digest is not None:
-                key.verify(content.signature, signed, parameters, digest)
-            case _:
-                return False
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
-        return False
-    return True
+def _comparable(name: x509.Name) -> tuple[frozenset[tuple[str, str | bytes]], ...]:
+    """Names that RFC 5280 7.1 calls equal are: case, white space and the type of strings do not matter."""
+    return tuple(frozenset((each.oid.dotted_string, _folded(each.value)) for each in group) for group in name.rdns)
+
+
+def _folded(value: str | bytes) -> str | bytes:
+    return " ".join(unicodedata.normalize("NFKC", value).casefold().split()) if isinstance(value, str) else value

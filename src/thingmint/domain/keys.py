@@ -135,7 +135,12 @@ class KeyPolicy:
             case ed25519.Ed25519PublicKey() if self.ed25519:
                 return None
             case _:
-                return "a key of a type that is not accepted; use RSA or ECDSA"
+                return f"a key of a type that is not accepted; use {self.types}"
+
+    @property
+    def types(self) -> str:
+        """The types of keys that are taken, in words."""
+        return "RSA, ECDSA or Ed25519" if self.ed25519 else "RSA or ECDSA"
 
 
 _NIST_CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})

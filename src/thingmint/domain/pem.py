@@ -1,7 +1,9 @@
-"""Reading PEM that strangers send (RFC 7468)."""
+"""Reading PEM that callers send (RFC 7468)."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +20,9 @@ _BEGIN = re.compile(r"-----BEGIN ([^-\r\n]{1,64})-----")
 _PRIVATE_KEY = re.compile(r"PRIVATE[\W_]*+KEY", re.IGNORECASE)
 _BOUNDARY = re.compile(r"(?:BEGIN|END|--)[^\r\n]*\Z", re.IGNORECASE)
 _BOUNDARY_LENGTH = 65  # characters before the words
+# RFC 1421 4.4: the lines of headers, which end with an empty one.
+_HEADERS = re.compile(r"\s*(?:[A-Za-z0-9-]+:[^\n]*\n)+\r?\n")
+_WHITE_SPACE = str.maketrans("", "", " \t\r\n\f\v")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +33,12 @@ class PemKind:
     labels: tuple[str, ...]
     error: type[Invalid]
 
+    def damaged(self, field: str) -> Invalid:
+        return self.error(field, f"is not a well-formed PEM {self.noun}: it is truncated or damaged")
+
 
 def one_block(text: str, field: str, kind: PemKind) -> bytes:
-    """``text`` in UTF-8, once it is known to hold exactly one PEM block, and that one of ``kind``.
+    """What the PEM block in ``text`` holds, of which there has to be exactly one, and that of ``kind``.
 
     Text around the block is allowed, as `openssl x509 -text` writes it. Raises the kind's error, naming ``field``.
     """
@@ -54,9 +62,21 @@ def one_block(text: str, field: str, kind: PemKind) -> bytes:
     if found[0] not in kind.labels:
         raise kind.error(field, f"is not a PEM {kind.noun}: its block has another label than {kind.labels[0]}")
     try:
-        return text.encode()
+        text.encode()
     except UnicodeEncodeError:
         raise kind.error(field, "must be Unicode text") from None
+    begin, end = f"-----BEGIN {found[0]}-----", f"-----END {found[0]}-----"
+    body, is_complete, _ = text.partition(begin)[2].partition(end)
+    if r"\n" in body:
+        raise kind.error(field, r"has line ends that are written as a backslash and an n (\n)")
+    body = body[headers.end() :] if (headers := _HEADERS.match(body)) else body
+    try:
+        content = base64.b64decode(body.translate(_WHITE_SPACE), validate=True)
+    except (binascii.Error, ValueError):
+        content = b""
+    if not is_complete or not content:
+        raise kind.damaged(field)
+    return content
 
 
 def _holds_private_key(text: str) -> bool:

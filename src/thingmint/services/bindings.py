@@ -97,8 +97,8 @@ class BoundCertificate(NamedTuple):
 
 def parse_submitted(change: Change, pem: str, field: str) -> SubmittedCertificate:
     """Raises InvalidCertificate, naming ``field``."""
-    certificate, content = parse_certificate(pem, field, FLEET_KEYS)
-    change.environment.own_authorities.check(content, field)
+    certificate, public_key = parse_certificate(pem, field, FLEET_KEYS, pinned=True)
+    change.environment.own_authorities.check(public_key, field)
     return SubmittedCertificate(certificate, pem)
 
 

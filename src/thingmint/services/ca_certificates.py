@@ -246,7 +246,7 @@ def parse_new_ca(
         what = "Cannot provide verification certificate for registering CA Certificates in SNI_ONLY mode"
         raise Disallowed(KIND, "", what)
     ca = parse_ca_certificate(pem, "caCertificate", change.now)
-    change.environment.own_authorities.check(ca.content, "caCertificate")
+    change.environment.own_authorities.check(ca.content.public_key(), "caCertificate")
     return ca, read_verification(verification, ca) if verification is not None else None
 
 

@@ -117,7 +117,7 @@ async def settle_ca_owners(store: Store, own: OwnAuthorities) -> None:
 
 async def _settle(store: Store, own: OwnAuthorities, ca: _Unsettled) -> None:
     content = _read(ca.der) if ca.der is not None else None
-    is_own = content is not None and own.has_key_of(content)
+    is_own = content is not None and own.has_key(content.public_key())
     if ca.proven and not is_own:
         key = key_id(content.public_key()) if content is not None else _key_of_deleted(ca.fingerprint)
         if await store.write(lambda tx: _take(tx, ca.scope, ca.fingerprint, key, ca.since)):

@@ -178,11 +178,12 @@ def issue_for_csr(change: Change, csr: str, field: str) -> NewCertificate:
 
     Raises InvalidSigningRequest, naming ``field``, and Invalid.
     """
-    return issue_for_request(change, parse_csr(csr, field, CSR_KEYS))
+    return issue_for_request(change, parse_csr(csr, field, CSR_KEYS), field)
 
 
-def issue_for_request(change: Change, csr: SigningRequest) -> NewCertificate:
-    """Raises Invalid."""
+def issue_for_request(change: Change, csr: SigningRequest, field: str) -> NewCertificate:
+    """Raises InvalidSigningRequest, naming ``field``, and Invalid."""
+    change.environment.own_authorities.check_request(csr.subject, csr.public_key, field)
     return NewCertificate(_sign(change, CertificateRequest(csr.subject, csr.public_key)), "csr")
 
 
@@ -195,8 +196,8 @@ async def issue_with_keys(change: Change, ca: CertificateAuthority | None = None
 def prepare_own(change: Change, pem: str, status: Status, field: str) -> NewCertificate:
     """One that the device has already. Raises InvalidState and InvalidCertificate, naming ``field``."""
     check_initial(status)
-    certificate, content = parse_certificate(pem, field, OWN_KEYS)
-    change.environment.own_authorities.check(content, field)
+    certificate, public_key = parse_certificate(pem, field, OWN_KEYS)
+    change.environment.own_authorities.check(public_key, field)
     return NewCertificate(certificate, "registered")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.domain.ca_certificates import parse_ca_certificate
 from thingmint.domain.certificates import is_signed_by, parse_issued_certificate
-from thingmint.domain.errors import AlreadyExists, Ambiguous, InvalidState, UnverifiedCertificate
+from thingmint.domain.errors import AlreadyExists, Ambiguous, InvalidCertificate, InvalidState, UnverifiedCertificate
 from thingmint.services.ca_certificates import (
     KIND,
     MAX_SAME_SUBJECT,
@@ -34,11 +34,13 @@ def parse_issued(
     """A certificate that is to be registered under a CA certificate, which may be given. Raises InvalidCertificate."""
     own = change.environment.own_authorities
     issued = parse_issued_certificate(pem, field)
-    own.check(issued.content, field)
+    own.check(issued.public_key, field)
+    if flaw := issued.parts.signature.flaw:
+        raise InvalidCertificate(field, flaw)
     if ca_pem is None:
         return issued, None
     ca = parse_ca_certificate(ca_pem, ca_field)
-    own.check(ca.content, ca_field)
+    own.check(ca.content.public_key(), ca_field)
     return issued, ca
 
 
@@ -86,7 +88,7 @@ async def issuer_of(
             raise Ambiguous(KIND, f"{several}: say which in caCertificatePem")
         found = named[0] if named else None
     content = given.content if given is not None else found.content() if found is not None else None
-    if content is not None and not is_signed_by(issued.content, content):
+    if content is not None and not is_signed_by(issued, content):
         reason = "The signature of the certificate failed verification against the provided CA certificate."
         raise UnverifiedCertificate(field, reason)
     if found is None:
@@ -103,6 +105,6 @@ async def sole_issuer_of(tx: Transaction, scope: Scope, issued: IssuedCertificat
     signers = [
         ca.registration
         for ca in named
-        if ca.registration.status is CaStatus.ACTIVE and is_signed_by(issued.content, ca.content())
+        if ca.registration.status is CaStatus.ACTIVE and is_signed_by(issued, ca.content())
     ]
     return signers[0] if len(signers) == 1 else None

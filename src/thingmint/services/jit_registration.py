@@ -89,7 +89,7 @@ async def find_candidate(
     search = _Search(store, certificate, now)
     found = await (search.without_host_name(where) if isinstance(where, NoHostName) else search.within(where))
     # Last, as most certificates that are not registered are of no CA that is registered.
-    return None if found is None or own.issued(certificate.content) else found
+    return None if found is None or own.issued(certificate.parts.signature) else found
 
 
 class _Search:
@@ -165,7 +165,7 @@ class _Search:
             fingerprint = candidate.certificate.fingerprint
             if fingerprint not in self._verdicts:
                 await asyncio.sleep(0)  # a large RSA key takes half a millisecond
-                self._verdicts[fingerprint] = is_signed_by(self._certificate.content, candidate.content())
+                self._verdicts[fingerprint] = is_signed_by(self._certificate, candidate.content())
         return [candidate for candidate in candidates if self._verdicts[candidate.certificate.fingerprint]]
 
     def _ready(self, signers: Sequence[RegisteredCa]) -> list[RegisteredCa]:
@@ -236,7 +236,7 @@ async def prepare_registration(
     else:
         return None
     assert role is not None, "a configuration with a body has a role"
-    plan = compiled.resolve({}, subject_parameters(request.candidate.certificate.content))
+    plan = compiled.resolve({}, subject_parameters(request.candidate.certificate.parts))
     # A plan is of no use without the right to each of its effects.
     change = await request.as_role(role, source)
     return change, await prepare_plan(change, plan)

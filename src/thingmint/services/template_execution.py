@@ -67,6 +67,8 @@ if TYPE_CHECKING:
     from thingmint.services.thing_principals import PrincipalType
     from thingmint.store.engine import Transaction
 
+_CSR = "CertificateSigningRequest"
+
 AsRole = Callable[[str, str], Awaitable["Change"]]
 """The change as a role makes it, at the time of the call, by the ARNs of the role and of what names it.
 
@@ -123,7 +125,7 @@ async def prepare_plan(change: Change, plan: Plan) -> PreparedPlan:
     source = plan.certificate.source if plan.certificate is not None else None
     if isinstance(source, FromCsr):
         change.may("iot:CreateCertificateFromCsr")
-        request = parse_csr(source.csr, "CertificateSigningRequest", CSR_KEYS)
+        request = parse_csr(source.csr, _CSR, CSR_KEYS)
     elif isinstance(source, FromPem):
         issued, given = parse_issued(change, source.pem, "CertificatePem", source.ca_pem, "CACertificatePem")
         new = NewCertificate(issued.certificate, "registered")
@@ -135,7 +137,7 @@ async def prepare_plan(change: Change, plan: Plan) -> PreparedPlan:
             policies.append(made)
             await asyncio.sleep(0)  # checking one takes milliseconds, and a template may have a hundred
     if request is not None:
-        new = issue_for_request(change, request)  # last, as what was refused is not to be signed
+        new = issue_for_request(change, request, _CSR)  # last, as what was refused is not to be signed
     return PreparedPlan(plan=plan, thing=thing, new=new, issued=issued, given=given, policies=tuple(policies))
 
 

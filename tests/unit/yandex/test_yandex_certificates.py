@@ -74,7 +74,6 @@ REFUSED = {
     "base64 without boundaries": base64.b64encode(der_of(certificate())).decode(),
     "no end": certificate().partition("-----END")[0],
     "cut off": pem_of(der_of(certificate())[:-10]),
-    "more behind": pem_of(der_of(certificate()) + b"\0"),
     "damaged": damaged(),
     "another label": certificate().replace("CERTIFICATE", "PUBLIC KEY"),
     "a request": certificate().replace("CERTIFICATE", "CERTIFICATE REQUEST"),

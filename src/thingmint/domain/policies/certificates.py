@@ -6,17 +6,24 @@ name is its first value, ``.1`` the second, and ``.List`` stands for all of them
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID, NameOID
 
+from thingmint.domain.ber import Malformed
+from thingmint.domain.certificate_parts import CertificateParts
+from thingmint.domain.distinguished_names import texts_in, texts_of
+from thingmint.domain.x509_pieces import UNREADABLE_EXTENSIONS, read_extensions
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from thingmint.domain.distinguished_names import Texts
     from thingmint.domain.policies.decisions import ContextValue
 
 
@@ -40,22 +47,48 @@ FIELDS = {
 }
 
 
+class _Content(NamedTuple):
+    """What variables are made of. ``extensions`` is None where one is there twice, or cannot be read."""
+
+    serial: int
+    subject: Texts
+    issuer: Texts
+    extensions: x509.Extensions | None
+
+
 def certificate_context(der: bytes) -> Mapping[str, ContextValue]:
     """Condition keys and policy variables; what cannot be read in the certificate has no value, so selects nothing."""
-    context: dict[str, ContextValue] = {}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # fleets have serial numbers and names that break RFC 5280
-            certificate = x509.load_der_x509_certificate(der)
-            context["iot:CertificateId"] = context[f"{_PREFIX}CertificateId"] = hashlib.sha256(der).hexdigest()
-            context[f"{_PREFIX}SerialNumber"] = f"{certificate.serial_number:x}"
-            for name, values in _fields(certificate):
-                _put(context, name, values[:_MAX_VALUES])
-    except (ValueError, x509.InvalidVersion):
-        pass
-    if context:
-        context[f"{_PREFIX}AvailableKeys"] = sorted(name.removeprefix("iot:") for name in context)
+        content = _read(der)
+    except Malformed:
+        return {}
+    fingerprint = hashlib.sha256(der).hexdigest()
+    context: dict[str, ContextValue] = {
+        "iot:CertificateId": fingerprint,
+        f"{_PREFIX}CertificateId": fingerprint,
+        f"{_PREFIX}SerialNumber": f"{content.serial:x}",
+    }
+    for name, values in _fields(content):
+        _put(context, name, values[:_MAX_VALUES])
+    context[f"{_PREFIX}AvailableKeys"] = sorted(name.removeprefix("iot:") for name in context)
     return context
+
+
+def _read(der: bytes) -> _Content:
+    """Raises Malformed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fleets have serial numbers and names that break RFC 5280
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+            names = texts_in(certificate.subject), texts_in(certificate.issuer)
+            return _Content(certificate.serial_number, *names, certificate.extensions)
+        except (ValueError, TypeError, *UNREADABLE_EXTENSIONS, x509.InvalidVersion):
+            parts = CertificateParts.of(der)
+    extensions = None
+    if parts.extensions is not None:
+        with contextlib.suppress(ValueError):
+            extensions = read_extensions(parts.extensions)
+    return _Content(parts.serial, texts_of(parts.subject), texts_of(parts.issuer), extensions)
 
 
 def _put(context: dict[str, ContextValue], name: str, values: list[str]) -> None:
@@ -68,21 +101,19 @@ def _put(context: dict[str, ContextValue], name: str, values: list[str]) -> None
         context[f"{key}.{position}"] = value
 
 
-def _fields(certificate: x509.Certificate) -> Iterator[tuple[str, list[str]]]:
-    for whose, name in (("Subject", certificate.subject), ("Issuer", certificate.issuer)):
+def _fields(content: _Content) -> Iterator[tuple[str, list[str]]]:
+    for whose, texts in (("Subject", content.subject), ("Issuer", content.issuer)):
         values = defaultdict(list)  # in one pass, as a name can have thousands
-        for attribute in name:
-            if isinstance(attribute.value, str):
-                values[attribute.oid].append(attribute.value)
-        for field, oid in FIELDS.items():
-            yield f"{whose}.{field}", values[oid]
-    extensions = certificate.extensions
+        for attribute, text in texts:
+            values[attribute].append(text)
+        for field, attribute in FIELDS.items():
+            yield f"{whose}.{field}", values[attribute]
     for whose, oid in (
         ("Subject", ExtensionOID.SUBJECT_ALTERNATIVE_NAME),
         ("Issuer", ExtensionOID.ISSUER_ALTERNATIVE_NAME),
     ):
         try:
-            names = extensions.get_extension_for_oid(oid).value
+            names = content.extensions.get_extension_for_oid(oid).value if content.extensions is not None else None
         except x509.ExtensionNotFound:
             continue
         if not isinstance(names, x509.SubjectAlternativeName | x509.IssuerAlternativeName):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from typing import TYPE_CHECKING, Final
 
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from thingmint.domain.errors import InvalidCertificate
+from thingmint.domain.distinguished_names import texts_of
 
 if TYPE_CHECKING:
     from cryptography import x509
+
+    from thingmint.domain.certificate_parts import CertificateParts
 
 
 PSEUDO_PREFIX: Final = "AWS::"
@@ -30,17 +30,10 @@ _ATTRIBUTES: Final = {
 }
 
 
-def subject_parameters(certificate: x509.Certificate) -> dict[str, str]:
-    """The id, and what there is of the subject: of several values the first. Raises InvalidCertificate."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a country of three letters is still the device's
-            subject = certificate.subject
-    except ValueError:
-        raise InvalidCertificate("certificate", "has a subject that cannot be read") from None
-    found = {CERTIFICATE_ID: hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()}
-    for name, oid in _ATTRIBUTES.items():
-        values = subject.get_attributes_for_oid(oid)
-        if values and isinstance(values[0].value, str):
-            found[f"{_PREFIX}{name}"] = values[0].value
-    return found
+def subject_parameters(certificate: CertificateParts) -> dict[str, str]:
+    """The id, and what there is of the subject: of several values the first."""
+    texts: dict[x509.ObjectIdentifier, str] = {}
+    for oid, text in texts_of(certificate.subject):
+        texts.setdefault(oid, text)
+    found = {CERTIFICATE_ID: hashlib.sha256(certificate.der).hexdigest()}
+    return found | {f"{_PREFIX}{name}": texts[oid] for name, oid in _ATTRIBUTES.items() if oid in texts}

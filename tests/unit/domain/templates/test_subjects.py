@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from tests.unit.domain.templates.helpers import CERTIFICATE
+from thingmint.domain.certificate_parts import CertificateParts
 from thingmint.domain.errors import InvalidParameters
 from thingmint.domain.templates import Kind, parse_template, subject_parameters
 
@@ -33,9 +34,9 @@ ALL = {
 }
 
 
-def certificate(attributes: Sequence[x509.NameAttribute[str]]) -> x509.Certificate:
+def certificate(attributes: Sequence[x509.NameAttribute[str]]) -> CertificateParts:
     key = ec.generate_private_key(ec.SECP256R1())
-    return (
+    made = (
         x509.CertificateBuilder()
         .subject_name(x509.Name(attributes))
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a maker")]))
@@ -45,12 +46,13 @@ def certificate(attributes: Sequence[x509.NameAttribute[str]]) -> x509.Certifica
         .not_valid_after(datetime(2036, 1, 1, tzinfo=UTC))
         .sign(key, SHA256())
     )
+    return CertificateParts.of(made.public_bytes(Encoding.DER))
 
 
 def test_all_of_them() -> None:
     made = certificate([x509.NameAttribute(oid, value) for oid, value in ALL.values()])
     assert subject_parameters(made) == {
-        f"{PREFIX}Id": hashlib.sha256(made.public_bytes(Encoding.DER)).hexdigest(),
+        f"{PREFIX}Id": hashlib.sha256(made.der).hexdigest(),
         **{f"{PREFIX}{name}": value for name, (_, value) in ALL.items()},
     }
 

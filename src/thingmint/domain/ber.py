@@ -1,0 +1,81 @@
+"""BER (X.690) as pieces of bytes: what encoders write that do not keep to DER.
+
+Work is bounded by the length of the input: no function looks at a byte twice, and none calls itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_MAX_DEPTH: Final = 32  # of elements of indefinite length within each other
+_MAX_LENGTH_BYTES: Final = 4
+_END: Final = b"\0\0"
+
+
+class Malformed(ValueError):
+    """Bytes are not the elements that they have to be."""
+
+
+def first(data: bytes) -> bytes:
+    """The element that ``data`` begins with. Raises Malformed."""
+    return data[: _end(data, 0)]
+
+
+def content(element: bytes) -> bytes:
+    """What is inside the one element. Raises Malformed."""
+    start, size = _header(element, 0)
+    return element[start:-2] if size is None else element[start : start + size]
+
+
+def elements(element: bytes) -> list[bytes]:
+    """The elements inside the one element, each with tag and length. Raises Malformed."""
+    inside = content(element)
+    found, at, size = [], 0, len(inside)
+    while at < size:
+        # Most are short, and of those the end is plain to see.
+        end = at + 2 + inside[at + 1] if at + 1 < size and inside[at + 1] < 0x80 and ~inside[at] & 0x1F else size + 1
+        if end > size:
+            end = _end(inside, at)
+        found.append(inside[at:end])
+        at = end
+    return found
+
+
+def _header(data: bytes, at: int) -> tuple[int, int | None]:
+    """Where the content of the element at ``at`` starts, and its size: None if it lasts until its end is marked."""
+    try:
+        tag, length, at = data[at], data[at + 1], at + 2
+        if tag & 0x1F == 0x1F:
+            raise Malformed("a tag of more than one byte")  # X.509 has none
+        if length < 0x80:
+            return at, length
+        if length == 0x80:
+            if not tag & 0x20:
+                raise Malformed("a primitive element of indefinite length")
+            return at, None
+    except IndexError:
+        raise Malformed("the bytes end within a header") from None
+    digits = data[at : at + (length & 0x7F)]
+    if len(digits) < length & 0x7F or len(digits.lstrip(b"\0")) > _MAX_LENGTH_BYTES:
+        raise Malformed("a length that cannot be")
+    return at + len(digits), int.from_bytes(digits, "big")
+
+
+def _end(data: bytes, at: int) -> int:
+    """Where the element at ``at`` ends."""
+    depth = 0
+    while True:
+        if depth and data[at : at + 2] == _END:
+            depth, at = depth - 1, at + 2
+        else:
+            at, size = _header(data, at)
+            if size is None:
+                depth += 1
+                if depth > _MAX_DEPTH:
+                    raise Malformed("too many elements within each other")
+                continue
+            at += size
+            if at > len(data):
+                raise Malformed("the bytes end within an element")
+        if depth == 0:
+            return at

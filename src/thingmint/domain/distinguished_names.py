@@ -1,0 +1,137 @@
+"""Distinguished names whose encoding the strict reader refuses: their text, where that is beyond doubt or does no harm.
+
+Makers write "_", "@", "*" and "&" into PrintableString, UTF-8 into anything, and sets in any order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final, NamedTuple
+
+from cryptography import x509
+
+from thingmint.domain import ber
+from thingmint.domain.der import SEQUENCE, element
+from thingmint.domain.x509_pieces import read_name
+
+Texts = list[tuple[x509.ObjectIdentifier, str]]
+
+_SET: Final = 0x31
+_OID: Final = 0x06
+_UTF8_STRING: Final = 0x0C
+_MAX_OID_BYTES: Final = 64
+_MAX_ATTRIBUTES: Final = 256  # that are decoded here; real names have some ten
+
+# Tags of string types, each with the encoding of its text.
+_ENCODINGS: Final = {
+    0x0C: "utf-8",
+    0x12: "ascii",  # NumericString
+    0x13: "ascii",  # PrintableString
+    0x14: "ascii",  # TeletexString: beyond ASCII each library reads it in its own way
+    0x16: "ascii",  # IA5String
+    0x1A: "ascii",  # VisibleString
+    0x1C: "utf-32-be",  # UniversalString
+    0x1E: "utf-16-be",  # BMPString
+}
+
+
+# The TLS library refuses certificates with others in a name, BIT STRING apart.
+_READ_BY_TLS: Final = frozenset({0x03, 0x0C, 0x12, 0x13, 0x14, 0x16, 0x1C, 0x1E})
+
+
+class _Attribute(NamedTuple):
+    """``type`` is the content of the object identifier."""
+
+    type: bytes
+    tag: int
+    value: bytes
+
+
+def texts_in(name: x509.Name) -> Texts:
+    return [(each.oid, each.value) for each in name if isinstance(each.value, str)]
+
+
+def texts_of(name: bytes) -> Texts:
+    """The attributes of a name that are text, for deciding on.
+
+    Of a name that the strict reader refuses, all of them or none: none unless they are all of one string type, and hold
+    neither NUL nor other control characters.
+    """
+    try:
+        return texts_in(read_name(name))
+    except ValueError:
+        pass
+    try:
+        attributes = [attribute for group in _groups(name) for attribute in group]
+        if len({attribute.tag for attribute in attributes}) > 1:
+            return []
+        texts = [(_oid(each.type), each.value.decode(_ENCODINGS[each.tag])) for each in attributes]
+    except (ValueError, KeyError):
+        return []
+    return texts if all(text.isprintable() for _, text in texts) else []
+
+
+def for_issuing(subject: bytes) -> x509.Name:
+    """A name as it came, or in UTF8String where the strict reader or the TLS library does not read it.
+
+    Raises ValueError with a phrase that fits after "a subject".
+    """
+    try:
+        groups = _groups(subject)
+    except ValueError:
+        raise ValueError("that cannot be read") from None
+    if all(attribute.tag in _READ_BY_TLS for group in groups for attribute in group):
+        with contextlib.suppress(ValueError):
+            return read_name(subject)
+    # X.690 11.6: the members of a set are in ascending order.
+    groups_in_der = [element(_SET, b"".join(sorted(map(_as_utf8, group)))) for group in groups if group]
+    return read_name(element(SEQUENCE, b"".join(groups_in_der)))
+
+
+def _groups(name: bytes) -> list[list[_Attribute]]:
+    """RFC 5280 4.1.2.4: a SEQUENCE OF SET OF SEQUENCE { type, value }. Raises ValueError."""
+    groups, count = [], 0
+    for group in ber.elements(name):
+        pairs = ber.elements(group)
+        count += len(pairs)
+        if group[0] != _SET or count > _MAX_ATTRIBUTES:
+            raise ber.Malformed("not a name, or a very long one")
+        groups.append([_attribute(pair) for pair in pairs])
+    return groups
+
+
+def _attribute(pair: bytes) -> _Attribute:
+    oid, value = ber.elements(pair) if pair[0] == SEQUENCE else (b"", b"")
+    if oid[:1] != bytes([_OID]):
+        raise ber.Malformed("an attribute without a type")
+    return _Attribute(ber.content(oid), value[0], ber.content(value))
+
+
+def _oid(content: bytes) -> x509.ObjectIdentifier:
+    """X.690 8.19. Raises ValueError."""
+    if not content or content[-1] & 0x80 or len(content) > _MAX_OID_BYTES:
+        raise ber.Malformed("half an object identifier, or a very long one")
+    arcs, arc = [], 0
+    for byte in content:
+        arc = arc << 7 | byte & 0x7F
+        if not byte & 0x80:
+            arcs.append(arc)
+            arc = 0
+    top = min(arcs[0] // 40, 2)
+    return x509.ObjectIdentifier(".".join(str(arc) for arc in (top, arcs[0] - 40 * top, *arcs[1:])))
+
+
+def _as_utf8(attribute: _Attribute) -> bytes:
+    """Raises ValueError."""
+    encoding = _ENCODINGS.get(attribute.tag)
+    if encoding is None:
+        raise ValueError("with an attribute that is not text")
+    try:
+        text = attribute.value.decode("utf-8" if encoding == "ascii" else encoding)
+    except UnicodeDecodeError:
+        if encoding != "ascii":
+            raise ValueError("with text that cannot be read") from None
+        text = attribute.value.decode("latin-1")  # as OpenSSL and Go read it
+    if not text or not text.isprintable():
+        raise ValueError("with an attribute that is empty or holds control characters")
+    return element(SEQUENCE, element(_OID, attribute.type) + element(_UTF8_STRING, text.encode()))

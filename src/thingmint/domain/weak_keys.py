@@ -1,0 +1,63 @@
+"""RSA keys that are long enough and can be factored all the same."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+
+def _primes(below: int) -> Iterator[int]:
+    sieve = bytearray([1]) * below
+    for number in range(2, below):
+        if sieve[number]:
+            sieve[number * number :: number] = bytes(len(range(number * number, below, number)))
+            yield number
+
+
+_SMALL: Final = math.prod(_primes(1 << 13))
+_ROUNDS: Final = 110  # of Fermat's method, as many as Let's Encrypt's Boulder tries
+
+# Nemec et al., "The Return of Coppersmith's Attack" (2017): modulo each of the first primes, the primes of these chips
+# are powers of the generator, and so is their product. Of other keys one in 2^28 is so for the primes up to 167.
+_GENERATOR: Final = 65537
+
+
+def _powers(prime: int) -> frozenset[int]:
+    return frozenset(pow(_GENERATOR, exponent, prime) for exponent in range(prime))
+
+
+_FINGERPRINT: Final = tuple((prime, _powers(prime)) for prime in _primes(168) if len(_powers(prime)) < prime - 1)
+
+
+def weakness(key: PublicKeyTypes) -> str | None:
+    """Why the key can be broken, as a phrase that fits after "has", or None."""
+    if not isinstance(key, rsa.RSAPublicKey):
+        return None
+    modulus = key.public_numbers().n
+    if math.gcd(modulus, _SMALL) > 1:
+        return "an RSA key with a small factor, which anyone can find"
+    if all(modulus % prime in powers for prime, powers in _FINGERPRINT):
+        return "an RSA key that a faulty chip made (ROCA, CVE-2017-15361), which can be factored"
+    if _has_close_factors(modulus):
+        return "an RSA key whose prime factors are close to each other (CVE-2022-26320), which anyone can find"
+    return None
+
+
+def _has_close_factors(modulus: int) -> bool:
+    """Fermat: n = a^2 - b^2 with a little above the square root."""
+    a = math.isqrt(modulus - 1) + 1
+    rest = a * a - modulus
+    for _ in range(_ROUNDS):
+        # Of 16 last digits in hex a square has four: most numbers need no root.
+        if rest & 15 in (0, 1, 4, 9) and math.isqrt(rest) ** 2 == rest:
+            return True
+        rest += 2 * a + 1
+        a += 1
+    return False
