@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import structlog
 
 from thingmint.domain.errors import Throttled, Unavailable
-from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
+from thingmint.mqtt.protocol.events import Disconnected, Failed, SubscribeRequested, UnsubscribeRequested
 from thingmint.mqtt.protocol.packets import Publish
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rates import Meter
@@ -40,6 +40,15 @@ class Handler(Protocol):
         """CONNECT was accepted."""
         ...
 
+    @property
+    def is_stale(self) -> bool:
+        """What the device may do may have changed: nothing that it sends is to be handled before that is known."""
+        ...
+
+    def suspend(self) -> None:
+        """Suspends the connection once CONNECT was accepted."""
+        ...
+
     def opened(self) -> None:
         """The transport is there."""
         ...
@@ -64,6 +73,8 @@ class Handler(Protocol):
 class Connection(asyncio.Protocol):
     """Packets are handled in order. While one takes time (a CONNECT that is authenticated, a provisioning) others wait.
     While more waits than may, or more came than the rates allow, the device is not read; nothing is dropped.
+
+    While the connection is suspended PINGREQ is answered, and all other packets wait, but for the device's DISCONNECT.
     """
 
     __slots__ = (
@@ -75,6 +86,7 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_meter",
         "_rate_limit",
+        "_suspended",
         "_throttled",
         "_transport",
         "_unaccepted",
@@ -92,7 +104,8 @@ class Connection(asyncio.Protocol):
         self._busy: asyncio.Task[None] | None = None
         self._meter: Meter | None = None
         self._throttled: asyncio.TimerHandle | None = None
-        self._unaccepted = 0  # bytes that came before CONNECT was accepted
+        self._unaccepted = 0  # bytes that came before CONNECT was accepted, or while it is suspended
+        self._suspended = False
         self._is_turn_due = False
         self._flushing = False
         self._ended = False
@@ -109,6 +122,11 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         if self._rate_limit.is_on and (self._meter is not None or len(data) > _METERED):
             self._throttle(self._metered().receive(len(data), now))
+        if self._handler.is_stale:  # seen here first where the whole process stood still
+            self._handler.suspend()
+        if self._suspended and not self._is_engaged:
+            self._receive_only(data, now)
+            return
         if self._handler.is_accepted:
             if self._is_occupied:
                 self.mqtt.hold(data)
@@ -149,11 +167,26 @@ class Connection(asyncio.Protocol):
         self._waiting[:0] = self.mqtt.accept(self._loop.time(), session_present=session_present)
         self._flush_now()
 
+    def suspend(self) -> None:
+        """From now on nothing that the device says has any effect."""
+        self._suspended = True
+
+    def resume(self) -> None:
+        """What came meanwhile is handled, in order."""
+        if self._suspended and not self._ended:
+            self._suspended = False
+            self._release_unaccepted()
+            self._go_on()
+
+    @property
+    def is_suspended(self) -> bool:
+        return self._suspended
+
     def is_silent(self, now: float) -> bool:
         """Whether CONNECT did not come, or nothing was heard, in time. A device that is not read is not silent."""
         if not self.mqtt.expired(now):
             return False
-        if self._handler.is_accepted and (self._busy is not None or self._throttled is not None):
+        if self._handler.is_accepted and (self._busy is not None or self._throttled is not None or self._suspended):
             self.mqtt.heard(now)
             return False
         return True
@@ -177,19 +210,38 @@ class Connection(asyncio.Protocol):
     @property
     def _is_occupied(self) -> bool:
         """Whether what comes now has to wait for what came before."""
-        is_waiting = bool(self._waiting) or self.mqtt.has_more
-        return is_waiting or self._busy is not None or self._throttled is not None
+        return bool(self._waiting) or self._is_engaged
+
+    @property
+    def _is_engaged(self) -> bool:
+        """Whether what comes now cannot even be looked at."""
+        return self.mqtt.has_more or self._busy is not None or self._throttled is not None
+
+    def _receive_only(self, data: bytes, now: float) -> None:
+        self._hold_unaccepted(len(data))
+        for event in self.mqtt.receive(data, now):
+            if isinstance(event, Disconnected | Failed):
+                self._waiting.clear()  # nothing of it was acknowledged
+                self._handler.handle(event)
+                return
+            self._waiting.append(event)
+        self._flush_now()
+        self._read_or_wait()
 
     def _go_on(self) -> None:
-        if not self._waiting and self.mqtt.has_more and self._busy is None and self._throttled is None:
-            self._waiting.extend(self.mqtt.receive(b"", self._loop.time()))
+        if self.mqtt.has_more and self._busy is None and self._throttled is None:
+            if self._suspended:
+                self._receive_only(b"", self._loop.time())
+                return
+            if not self._waiting:
+                self._waiting.extend(self.mqtt.receive(b"", self._loop.time()))
         self._pump()
         self._flush_now()
         self._read_or_wait()
 
     def _pump(self) -> None:
         ends: float | None = None
-        while self._waiting and self._busy is None and self._throttled is None and not self._ended:
+        while self._waiting and self._busy is None and self._throttled is None and not (self._ended or self._suspended):
             event = self._waiting.pop(0)
             if self._rate_limit.is_on:
                 self._measure(event)
@@ -211,11 +263,13 @@ class Connection(asyncio.Protocol):
         elif self._busy is not None:
             if self.mqtt.held > _MAX_HELD:
                 transport.pause_reading()
-        elif self._waiting or self.mqtt.has_more:
+        elif self.mqtt.has_more or (self._waiting and not self._suspended):
             transport.pause_reading()
             if not self._is_turn_due:
                 self._is_turn_due = True
                 self._loop.call_soon(self._take_turn)
+        elif self._suspended and not self._has_room:
+            transport.pause_reading()
         else:
             transport.resume_reading()
 
@@ -276,6 +330,10 @@ class Connection(asyncio.Protocol):
         """Whether there is room. A certificate may be anyone's until CONNECT is accepted."""
         self._unaccepted += size
         self._rate_limit.unaccepted += size
+        return self._has_room
+
+    @property
+    def _has_room(self) -> bool:
         return self._unaccepted <= _FEW_UNACCEPTED or self._rate_limit.unaccepted <= _MAX_UNACCEPTED
 
     def _release_unaccepted(self) -> None:

@@ -32,6 +32,10 @@ class Member(Protocol):
         """
         ...
 
+    def suspend(self) -> None:
+        """Nothing passes in either direction until it was authenticated again by ``reauthorize``."""
+        ...
+
     def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None:
         """Closes it; its will is published only ``with_will``."""
         ...
@@ -123,6 +127,12 @@ class ConnectionIndex:
             self._untold.pop(member, None)
         told = (member.reauthorize() for member in concerned)
         return [done for done in told if done is not None]
+
+    def reauthorize_all(self) -> None:
+        """Goes on behind the call."""
+        self.generation += 1
+        self._untold.update(dict.fromkeys(self._members))
+        self._go_on_telling()
 
     def _go_on_telling(self) -> None:
         self.slices.run("", self, self._tell_some())

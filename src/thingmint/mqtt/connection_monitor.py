@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import structlog
+
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
@@ -13,32 +15,65 @@ if TYPE_CHECKING:
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.services.change_feed import ChangeFeed
 
+_LOOK_EVERY = 0.1  # seconds, whether changes are followed
 _CHECK_EVERY = 0.5  # seconds, for time-outs and validities: these are to be followed within one
+
+_log = structlog.get_logger("thingmint.gateway")
 
 
 class ConnectionMonitor:
-    def __init__(self, feed: ChangeFeed, connections: ConnectionIndex) -> None:
+    """While the feed is stale all connections are suspended, for ``grace`` seconds at most: then they are closed.
+
+    Once changes are followed again, each is authenticated anew before anything passes.
+    """
+
+    def __init__(self, feed: ChangeFeed, connections: ConnectionIndex, grace: float) -> None:
         self._feed = feed
         self._connections = connections
+        self._grace = grace
+        self._stale_since: float | None = None
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
+        check_at = loop.time() + _CHECK_EVERY
         while True:
-            await asyncio.sleep(_CHECK_EVERY)
-            if self._feed.stale:
-                self._in_slices("throw out", self._disconnect_all())
-            self._in_slices("check", self._check_deadlines(loop.time()))
+            await asyncio.sleep(_LOOK_EVERY)
+            now = loop.time()
+            self._look(now)
+            if now >= check_at:
+                check_at = now + _CHECK_EVERY
+                self._in_slices("check", self._check_deadlines(now))
+
+    def _look(self, now: float) -> None:
+        if not self._feed.stale:
+            if self._stale_since is not None:
+                self._stale_since = None
+                _log.info("connections_resume", connections=len(self._connections))
+                self._connections.reauthorize_all()
+        elif self._stale_since is None:
+            self._stale_since = now
+            _log.error("connections_suspended", connections=len(self._connections), grace=self._grace)
+            self._in_slices("suspend", self._suspend_all())
+        elif now - self._stale_since >= self._grace:
+            self._in_slices("disconnect", self._disconnect_all())
 
     def _in_slices(self, name: str, work: Iterator[None]) -> None:
         """Unless the same is still being done."""
         if not self._connections.slices.has_waiting("", (self, name)):
             self._connections.slices.run("", (self, name), work)
 
+    def _suspend_all(self) -> Iterator[None]:
+        for member in self._connections:
+            if not self._feed.stale:
+                return
+            member.suspend()
+            yield
+
     def _disconnect_all(self) -> Iterator[None]:
         for member in self._connections:
             if not self._feed.stale:
                 return
-            member.disconnect(Reason.SERVER_UNAVAILABLE, "changes cannot be followed")
+            member.disconnect(Reason.SERVER_BUSY, "changes cannot be followed")
             yield
 
     def _check_deadlines(self, now: float) -> Iterator[None]:

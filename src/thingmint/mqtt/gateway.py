@@ -55,7 +55,10 @@ class Doorway:
 
 
 class Gateway:
-    """``renewed`` gives the listeners' keys and certificates in PEM, then None until there are new ones."""
+    """``renewed`` gives the listeners' keys and certificates in PEM, then None until there are new ones.
+
+    ``outage_grace`` is how many seconds connections stay open while changes cannot be followed.
+    """
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class Gateway:
         limits: AddressLimits | None = None,
         rates: Rates | None = None,
         clock: Callable[[], datetime],
+        outage_grace: float = 60.0,
         provisioning: ProvisioningTopics | None = None,
     ) -> None:
         self._renewed = renewed
@@ -83,7 +87,7 @@ class Gateway:
             connections=connections,
             clients=clients,
             feed=feed,
-            wills=Wills(authenticator, broker, connection_log),
+            wills=Wills(authenticator, broker, connection_log, feed),
             connection_log=connection_log,
             provisioning=provisioning,
             limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
@@ -91,7 +95,7 @@ class Gateway:
             slices=connections.slices,
             clock=clock,
         )
-        self._monitor = ConnectionMonitor(feed, connections)
+        self._monitor = ConnectionMonitor(feed, connections, outage_grace)
         self._servers: list[asyncio.Server] = []
         self._chores: list[asyncio.Task[None]] = []
 

@@ -59,6 +59,8 @@ _ANSWERS: Mapping[RejectionReason, Reason | None] = {
     RejectionReason.COME_AGAIN: None,
 }
 
+_TRY_AGAIN_AFTER = 0.5  # seconds, to authenticate a connected device while the store cannot be read
+
 _log = structlog.get_logger("thingmint.gateway")
 
 
@@ -97,6 +99,7 @@ class Session:
         "_traffic",
         "_will",
         "_will_topic",
+        "_writable",
         "connection",
         "peer",
     )
@@ -117,6 +120,7 @@ class Session:
         self._stale = False  # something changed since the last authentication began
         self._refused = False
         self._logged = True
+        self._writable = True
         self._ended = False
 
     # What the connection calls.
@@ -125,11 +129,16 @@ class Session:
     def is_accepted(self) -> bool:
         return self._traffic is not None
 
+    @property
+    def is_stale(self) -> bool:
+        return self._services.feed.stale
+
     def opened(self) -> None:
         self._services.connections.follow(self, first_dependencies(self.peer.fingerprint))
 
     def writable(self, *, is_writable: bool) -> None:
-        if self._traffic is not None:
+        self._writable = is_writable
+        if self._traffic is not None and not self.connection.is_suspended:
             link = self._traffic.link
             link.resume() if is_writable else link.pause()
 
@@ -191,9 +200,23 @@ class Session:
             self._reauthorizing = asyncio.get_running_loop().create_task(self._reauthenticate(self._traffic))
         return self._reauthorizing
 
+    def suspend(self) -> None:
+        """Nothing passes in either direction until the device was authenticated again."""
+        if self._traffic is not None and not self._ended and not self.connection.is_suspended:
+            self.connection.suspend()
+            self._traffic.link.pause()
+
+    def _resume(self, traffic: Traffic) -> None:
+        if self.connection.is_suspended and not self._ended:
+            if self._writable:
+                traffic.link.resume()
+            self.connection.resume()
+
     def check_deadlines(self, now: float) -> None:
         if self._ended:
             return
+        if self.is_stale:
+            self.suspend()
         if self.connection.is_silent(now):
             self._close(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard in time", with_will=True)
         elif self._expires_at is not None and self._expires_at < self._services.clock():
@@ -232,6 +255,9 @@ class Session:
             self._refuse(accepted, _ANSWERS[accepted.reason])
         elif self._has_ended():
             link.close()
+        elif services.feed.stale:
+            link.close()
+            raise Unavailable("Changes cannot be followed")
         else:
             self._accept(packet, accepted, traffic, link)
 
@@ -265,8 +291,8 @@ class Session:
         services, connections = self._services, self._services.connections
         request = self.peer.request(self._client_id, self._attributes, self._will_topic)
         while True:
-            if services.feed.stale:  # if only because the event loop was held up
-                await services.feed.poll()
+            if services.feed.stale:
+                await services.feed.refresh()
             generation, self._stale = connections.generation, False
             if scope is None:
                 decision = await services.authenticator.authenticate(request)
@@ -285,12 +311,16 @@ class Session:
     async def _reauthenticate(self, traffic: Traffic) -> None:
         """Until nothing has changed meanwhile."""
         try:
-            while True:
-                await self._reauthenticate_once(traffic)
-                if self._has_ended() or not self._stale:
+            while not self._has_ended():
+                try:
+                    await self._reauthenticate_once(traffic)
+                except Unavailable:
+                    self.suspend()  # what may have changed is not known: the gateway says for how long
+                    await asyncio.sleep(_TRY_AGAIN_AFTER)
+                    continue
+                if not self._stale and not self._services.feed.stale:
+                    self._resume(traffic)
                     return
-        except Unavailable as error:
-            self.disconnect(Reason.SERVER_BUSY, str(error))
         except Exception:  # noqa: BLE001 - else the device would go on with what it may no longer do
             _log.exception("connection_not_reauthenticated")
             self.disconnect(Reason.UNSPECIFIED_ERROR, "of an error of our own")

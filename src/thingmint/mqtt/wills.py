@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from functools import partial
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.reasons import Reason
+    from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.device_authentication import DeviceAuthenticator
 
 
 _log = structlog.get_logger("thingmint.gateway")
 
 _AT_ONCE = 16  # wills that are being authorized and published
+_TRY_AGAIN_AFTER = 0.5  # seconds, while the store cannot be read
 _RESERVED = "$"  # as the first character: topics of the service's own, where nobody's word but ours is to be heard
 
 
@@ -60,9 +63,11 @@ class Wills:
         authenticator: DeviceAuthenticator,
         broker: Broker,
         connection_log: ConnectionLog,
+        feed: ChangeFeed,
         limits: WillLimits | None = None,
     ) -> None:
         limits = limits or WillLimits()
+        self._feed = feed
         self._authenticator = authenticator
         self._broker = broker
         self._connection_log = connection_log
@@ -148,9 +153,7 @@ class Wills:
             if not lefts:
                 del self._due[account]
             try:
-                await self._publish(left)
-            except Unavailable:
-                _log.error("a will was not published: the store cannot be read", client_id=left.client_id)
+                await self._publish_when_possible(left)
             except Exception:  # noqa: BLE001 - the others are published all the same
                 _log.exception("will_not_published", client_id=left.client_id)
             finally:
@@ -158,6 +161,15 @@ class Wills:
 
     def _settle(self, left: _Left) -> None:
         left.budgets.give_back(left.scope.account, size_of(left.message))
+
+    async def _publish_when_possible(self, left: _Left) -> None:
+        """As long as changes cannot be followed, a will waits: what its device may do is not known."""
+        while True:
+            if not self._feed.stale:
+                with contextlib.suppress(Unavailable):
+                    await self._publish(left)
+                    return
+            await asyncio.sleep(_TRY_AGAIN_AFTER)
 
     async def _publish(self, left: _Left) -> None:
         # Authenticated now and not when the device connected: one that was deactivated meanwhile has no last word.

@@ -165,6 +165,7 @@ def gateway_of(
         limits=limits,
         rates=settings.rates_in_force(),
         clock=utc_now,
+        outage_grace=settings.mqtt_outage_grace.total_seconds(),
         provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),
     )
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.gateway import Gateway
     from thingmint.server.stalls import StallWatch
     from thingmint.services.change import Environment
+    from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.jobs import JobRunner
     from thingmint.services.leases import Holder
 
@@ -78,6 +79,11 @@ def watch_leases(metrics: Metrics, holder: Holder) -> None:
     for name, work in ((AUDIT_LEASE, "seals the audit log"), (JOBS_LEASE, "runs background jobs")):
         description = f"1 while this process {work}; of several that share a database, one does."
         metrics.gauge(f"{name}_lease_held", description, lambda name=name: float(holder.holds(name)))  # type: ignore[misc]
+
+
+def watch_changes(metrics: Metrics, feed: ChangeFeed) -> None:
+    description = "1 while changes are followed; at 0, devices get and send nothing, and are not let in."
+    metrics.gauge("changes_followed", description, lambda: float(not feed.stale))
 
 
 def watch_devices(metrics: Metrics, gateway: Gateway, broker: EmbeddedBroker) -> None:

@@ -39,6 +39,7 @@ from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import Access, environment_of, front, gateway_of, grpc_listener, yandex_api
 from thingmint.server.gauges import (
     watch_audit,
+    watch_changes,
     watch_devices,
     watch_issuing,
     watch_leases,
@@ -269,6 +270,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     watch_audit(reports.metrics, reports.trail, reports.sealer)
     watch_work(reports.metrics, jobs, stalls)
     watch_leases(reports.metrics, holder)
+    watch_changes(reports.metrics, feed)
     watch_devices(reports.metrics, gateway, embedded)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != PROXY_SOCKET}

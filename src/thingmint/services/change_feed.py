@@ -33,6 +33,8 @@ _OVERLAP = timedelta(seconds=5)
 _LONG_OVERLAP = timedelta(seconds=60)
 _LONG_EVERY = 20  # looks
 _STALE_AFTER = 1.0  # seconds without a successful look
+_POLL_TIMEOUT = 5.0  # seconds, for a database that takes a connection and does not answer
+_REFRESH_TIMEOUT = 1.0  # seconds, while a device waits to be let in
 
 _log = structlog.get_logger("thingmint.changes")
 
@@ -85,17 +87,30 @@ class ChangeFeed:
                 follower(new)
             self._sessions.reauthorize(new)
 
+    async def refresh(self) -> None:
+        """Looks at once if the last look was long ago, if only because the event loop was held up.
+
+        Raises Unavailable, also when there is no answer in time.
+        """
+        if self.stale:
+            try:
+                async with asyncio.timeout(_REFRESH_TIMEOUT):
+                    await self.poll()
+            except TimeoutError:
+                raise Unavailable("The store does not answer") from None
+
     async def run(self) -> None:
         """For ever."""
         failing = False
         while True:
             try:
-                await self.poll()
+                async with asyncio.timeout(_POLL_TIMEOUT):
+                    await self.poll()
                 failing = False
             except Exception as error:  # noqa: BLE001 - without it nothing that others revoke would end
                 if not failing:
-                    expected = isinstance(error, Unavailable)  # which needs no traceback
-                    _log.error("outbox_not_followed", error=str(error), exc_info=not expected)
+                    expected = isinstance(error, Unavailable | TimeoutError)  # which needs no traceback
+                    _log.error("outbox_not_followed", error=str(error) or "no answer", exc_info=not expected)
                 failing = True
             await asyncio.sleep(POLL_EVERY)
 

@@ -105,6 +105,7 @@ class Settings(BaseSettings):
     quotas: QuotaSettings | None = None
     connections: ConnectionSettings | None = None
     mqtt_rates: RateSettings | None = None
+    mqtt_outage_grace: Duration = Field(timedelta(seconds=60), ge=timedelta(0), le=timedelta(hours=1))
     unauthenticated_request_bytes: int = Field(32 * MIB, ge=4 * MIB)
     authenticated_request_bytes: int = Field(256 * MIB, ge=4 * MIB)
     unauthenticated_rate: int = Field(50, ge=0, le=1_000_000)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import random
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,6 +57,7 @@ _COLLATION = (
 )
 
 _log = structlog.get_logger("thingmint.store")
+logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # while the server is away, a traceback every second
 
 
 class _Conflict(Exception):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 # Durable enough for a server that is thrown away, and quick: no test takes away its host's power.
 QUICK: Mapping[str, str] = {
@@ -135,6 +135,21 @@ class Postgres:
             if self._process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError((self.folder / "log").read_text())
             time.sleep(0.005)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Its processes stand still: it takes connections, and answers nothing."""
+        assert self._process is not None, "it was started"
+        parent = self._process.pid
+        children = [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+        for process in (parent, *children):
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in (*children, parent):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)
 
     def own_file(self, name: str, content: str) -> Path:
         """A file that only the server can read."""

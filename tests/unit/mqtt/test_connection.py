@@ -9,9 +9,10 @@ from tests.unit.mqtt.test_sessions import Setting, settle
 from thingmint.mqtt import connection as module
 from thingmint.mqtt.protocol.connection import MAX_PACKETS
 from thingmint.mqtt.protocol.encoder import encode
-from thingmint.mqtt.protocol.packets import Connect, Disconnect, PingReq, Publish, Will
+from thingmint.mqtt.protocol.packets import Connect, Disconnect, PingReq, PingResp, PubAck, Publish, Will
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rates import NO_RATES, Rates
+from thingmint.services.device_authentication import Rejected, RejectionReason
 
 if TYPE_CHECKING:
     import pytest
@@ -100,3 +101,83 @@ async def test_what_comes_before_connect_is_bounded_for_all_together(monkeypatch
     await other.connect()  # a small one has room still
     assert other.rate_limit.unaccepted == 200_000
     assert other.broker.opened == 1
+
+
+async def suspended(setting: Setting) -> None:
+    await setting.connect(keep_alive=30)
+    setting.feed.stale = True
+    setting.session.check_deadlines(0)
+    assert not setting.broker.link.passes
+
+
+async def resumed(setting: Setting) -> None:
+    setting.feed.stale = False
+    setting.connections.reauthorize_all()
+    await settle(30)
+
+
+async def test_a_suspended_device_gets_answers_to_its_pings_and_nothing_else() -> None:
+    setting = Setting()
+    await suspended(setting)
+    for number in range(1, 4):
+        setting.send(Publish(f"t/{number}", b"", 1, packet_id=number))
+        setting.connection.data_received(encode(PingReq(), 5) * 200)  # more than are taken at once
+    await settle(30)
+    assert setting.heard()[1:] == [PingResp()] * 600
+    assert (setting.broker.link.published, setting.is_read()) == ([], True)
+    setting.session.check_deadlines(asyncio.get_running_loop().time() + 3600)
+    assert not setting.transport.closed
+    await resumed(setting)
+    assert setting.broker.link.published == ["t/1", "t/2", "t/3"]
+    assert setting.broker.link.passes
+    assert setting.heard()[601:] == [PubAck(1), PubAck(2), PubAck(3)]
+    assert setting.rate_limit.unaccepted == 0
+
+
+async def test_what_a_suspended_device_may_send_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_UNACCEPTED", 8 * 1024)
+    setting = Setting()
+    await suspended(setting)
+    setting.send(Publish("t", b"x" * 3_000, 1, packet_id=1))
+    assert setting.is_read()
+    setting.send(Publish("t", b"x" * 6_000, 1, packet_id=2))
+    assert not setting.is_read()
+    await resumed(setting)
+    assert (setting.broker.link.published, setting.is_read()) == (["t", "t"], True)
+    assert setting.rate_limit.unaccepted == 0
+
+
+async def test_a_suspended_device_that_lost_its_access_gets_and_sends_nothing_more() -> None:
+    setting = Setting()
+    await suspended(setting)
+    setting.send(Publish("t", b"", 1, packet_id=1))
+    setting.authenticator.rejection = Rejected(RejectionReason.NOT_AUTHORIZED, "revoked")
+    await resumed(setting)
+    assert (setting.broker.link.published, setting.broker.link.passes) == ([], False)
+    assert setting.heard()[1:] == [Disconnect(Reason.NOT_AUTHORIZED)]
+    assert setting.rate_limit.unaccepted == 0
+
+
+async def test_a_suspended_device_may_leave_and_takes_its_will_with_it() -> None:
+    setting, left = Setting(), []
+    setting.session._services.wills.leave = lambda *_: left.append(True)  # type: ignore[method-assign]
+    setting.authenticator.go.set()
+    setting.send(Connect(5, "c", will=Will("w", b"x")))
+    await settle()
+    setting.feed.stale = True
+    setting.session.check_deadlines(0)
+    setting.send(Publish("t", b"", 0))
+    setting.send(Disconnect())
+    assert (setting.transport.closed, left, setting.broker.link.published) == (True, [], [])
+    setting.connection.connection_lost(None)
+    assert left == []
+
+
+async def test_a_device_that_does_not_read_stays_paused_when_it_is_resumed() -> None:
+    setting = Setting()
+    await suspended(setting)
+    setting.connection.pause_writing()
+    await resumed(setting)
+    assert not setting.broker.link.passes
+    setting.connection.resume_writing()
+    assert setting.broker.link.passes

@@ -25,6 +25,8 @@ class Connection:
         self.told += 1
         return None
 
+    def suspend(self) -> None: ...
+
     def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None:
         raise AssertionError
 

@@ -1,4 +1,4 @@
-"""What becomes of everybody when changes cannot be followed, and that time is looked at."""
+"""What becomes of all connections when changes cannot be followed, and that time is looked at."""
 
 from __future__ import annotations
 
@@ -6,41 +6,76 @@ import asyncio
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
+
 from thingmint.mqtt import connection_monitor as module
 from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.connection_monitor import ConnectionMonitor
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import AsyncIterator
 
 
 class Connection:
     def __init__(self) -> None:
         self.checked = 0
-        self.disconnected: list[Reason] = []
+        self.seen: list[object] = []
 
-    def reauthorize(self) -> None: ...
+    def reauthorize(self) -> None:
+        self.seen.append("authenticated again")
+
+    def suspend(self) -> None:
+        self.seen.append("suspended")
 
     def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None:
-        self.disconnected.append(reason)
+        self.seen.append(reason)
 
     def check_deadlines(self, now: float) -> None:
         self.checked += 1
 
 
-async def test_nobody_stays_while_changes_cannot_be_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+class Setting:
+    def __init__(self, grace: float) -> None:
+        self.feed = cast("Any", SimpleNamespace(stale=False))
+        self.connections, self.connection = ConnectionIndex(), Connection()
+        self.connections.follow(self.connection, [("", "", "certificate", "c")])
+        self.monitor = ConnectionMonitor(self.feed, self.connections, grace)
+
+    async def sees(self, what: object) -> None:
+        async with asyncio.timeout(10):
+            while what not in self.connection.seen:  # noqa: ASYNC110 - nothing but the list tells
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def setting(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> AsyncIterator[Setting]:
+    monkeypatch.setattr(module, "_LOOK_EVERY", 0)
     monkeypatch.setattr(module, "_CHECK_EVERY", 0)
-    feed, connections, connection = SimpleNamespace(stale=False), ConnectionIndex(), Connection()
-    connections.follow(connection, [("", "", "certificate", "c")])
-    task = asyncio.create_task(ConnectionMonitor(cast("Any", feed), connections).run())
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert connection.checked > 0
-    assert not connection.disconnected
-    feed.stale = True
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert set(connection.disconnected) == {Reason.SERVER_UNAVAILABLE}
+    made = Setting(request.param)
+    task = asyncio.create_task(made.monitor.run())
+    yield made
     task.cancel()
     await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("setting", [3600], indirect=True)
+async def test_connections_outlast_a_time_in_which_changes_cannot_be_followed(setting: Setting) -> None:
+    await asyncio.sleep(0.01)
+    assert setting.connection.checked > 0
+    assert setting.connection.seen == []
+    setting.feed.stale = True
+    await setting.sees("suspended")
+    await asyncio.sleep(0.01)
+    assert setting.connection.seen == ["suspended"]
+    setting.feed.stale = False
+    await setting.sees("authenticated again")
+    await asyncio.sleep(0.01)
+    assert setting.connection.seen == ["suspended", "authenticated again"]
+
+
+@pytest.mark.parametrize("setting", [0, 0.01], indirect=True)
+async def test_connections_are_closed_when_it_takes_longer(setting: Setting) -> None:
+    setting.feed.stale = True
+    await setting.sees(Reason.SERVER_BUSY)
+    assert setting.connection.seen[0] == "suspended"

@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.unit.vectors import NOW
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Throttled, Unavailable
+from thingmint.mqtt import sessions as module
 from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.messages import ConnectedClients
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
-from thingmint.mqtt.protocol.packets import ConnAck, Connect, Disconnect, Will
+from thingmint.mqtt.protocol.packets import ConnAck, Connect, Disconnect, PubAck, Publish, Will
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rates import NO_RATES, RateLimit, Rates
 from thingmint.mqtt.sessions import Services, Session
@@ -29,6 +28,10 @@ from thingmint.services.policy_sets import PolicySet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
+
+    from thingmint.domain.messages import Message
 
 SCOPE = Scope("111122223333", "us-east-1")
 PEER = Peer("192.0.2.1", 40001, fingerprint="a" * 64)
@@ -60,12 +63,36 @@ class Authenticator:
     reauthenticate = authenticate
 
 
+class Link:
+    """``passes`` is whether the broker may deliver."""
+
+    session_present = False
+
+    def __init__(self) -> None:
+        self.passes = False
+        self.published: list[str] = []
+
+    def resume(self) -> None:
+        self.passes = True
+
+    def pause(self) -> None:
+        self.passes = False
+
+    def publish(self, message: Message, done: Callable[[Reason], None]) -> None:
+        self.published.append(message.topic)
+        done(Reason.SUCCESS)
+
+    def congestion(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass
 class Broker:
     error: Exception | None = None
     opened: int = 0
     opening: Callable[[], None] = lambda: None
-    link: Any = field(default_factory=lambda: SimpleNamespace(session_present=False, resume=_nothing, close=_nothing))
+    link: Any = field(default_factory=Link)
 
     async def open(self, opening: object, subscriber: object) -> Any:
         self.opened += 1
@@ -113,7 +140,7 @@ class Setting:
         self.connections = ConnectionIndex()
         self.clients = ConnectedClients(lambda: NOW)
         self.rate_limit = RateLimit(rates)
-        self.feed = SimpleNamespace(stale=False)
+        self.feed: Any = SimpleNamespace(stale=False)
         quiet = SimpleNamespace(
             connected=_nothing, disconnected=_nothing, refused=_nothing, ended_early=_nothing, warn=_nothing
         )
@@ -241,18 +268,33 @@ async def test_a_change_while_it_is_authenticated_again() -> None:
     assert setting.authenticator.asked == 3
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [(Unavailable("The store is gone"), Reason.SERVER_BUSY), (KeyError("a bug"), Reason.UNSPECIFIED_ERROR)],
-)
-async def test_a_device_that_cannot_be_authenticated_again_is_disconnected(error: Exception, reason: Reason) -> None:
+async def test_a_device_that_cannot_be_authenticated_again_is_disconnected() -> None:
     setting = Setting()
     await setting.connect()
-    setting.authenticator.error = error
+    setting.authenticator.error = KeyError("a bug")
     setting.connections.changed([ACCOUNT])
     await settle()
-    assert setting.heard()[-1] == Disconnect(reason)
+    assert setting.heard()[-1] == Disconnect(Reason.UNSPECIFIED_ERROR)
     assert setting.transport.closed
+
+
+async def test_nothing_passes_a_device_that_cannot_be_authenticated_again_until_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_TRY_AGAIN_AFTER", 0)
+    setting = Setting()
+    await setting.connect()
+    setting.authenticator.error = Unavailable("The store is gone")
+    setting.connections.changed([ACCOUNT])
+    await settle()
+    setting.send(Publish("t", b"", 1, packet_id=1))
+    passed = [(setting.broker.link.passes, len(setting.broker.link.published))]
+    setting.authenticator.error = None
+    await settle()
+    passed.append((setting.broker.link.passes, len(setting.broker.link.published)))
+    assert passed == [(False, 0), (True, 1)]
+    assert setting.heard()[1:] == [PubAck(1)]
+    assert not setting.transport.closed
 
 
 async def test_keep_alive() -> None:
@@ -267,22 +309,22 @@ async def test_keep_alive() -> None:
 
 
 async def test_a_gateway_that_cannot_follow_changes_refuses_connects() -> None:
-    async def poll() -> None:
+    async def refresh() -> None:
         raise Unavailable("The store is gone")
 
     setting = Setting()
-    setting.feed.stale, setting.feed.poll = True, poll
+    setting.feed.stale, setting.feed.refresh = True, refresh
     await setting.connect()
     assert setting.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
     assert (setting.broker.opened, len(setting.connections)) == (0, 0)
 
 
 async def test_a_gateway_that_was_held_up_polls_first() -> None:
-    async def poll() -> None:
+    async def refresh() -> None:
         setting.feed.stale = False
 
     setting = Setting()
-    setting.feed.stale, setting.feed.poll = True, poll
+    setting.feed.stale, setting.feed.refresh = True, refresh
     await setting.connect()
     assert setting.broker.opened == 1
 

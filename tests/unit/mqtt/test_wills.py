@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,6 +14,7 @@ from tests.unit.mqtt.test_sessions import PEER, SCOPE, accepted, settle
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
 from thingmint.domain.messages import Message
+from thingmint.mqtt import wills as module
 from thingmint.mqtt.broker.limits import Bound, WillLimits
 from thingmint.mqtt.broker.messages import size_of
 from thingmint.mqtt.protocol.reasons import Reason
@@ -39,7 +40,9 @@ class Setting:
         bounds = dict.fromkeys(WillLimits.__dataclass_fields__, PLENTY) | limits
         authenticator: Any = SimpleNamespace(reauthenticate=self._reauthenticate)
         broker: Any = SimpleNamespace(publish=self._publish)
-        self.wills = Wills(authenticator, broker, SimpleNamespace(), WillLimits(**bounds))  # type: ignore[arg-type]
+        log: Any = SimpleNamespace()
+        self.feed = cast("Any", SimpleNamespace(stale=False))
+        self.wills = Wills(authenticator, broker, log, self.feed, WillLimits(**bounds))
 
     async def _reauthenticate(self, request: object, scope: Scope) -> Any:
         self.under_way += 1
@@ -127,10 +130,9 @@ async def test_a_will_comes_after_its_delay() -> None:
     assert setting.wills.held == Bound(0, 0)
 
 
-@pytest.mark.parametrize("error", [Unavailable("gone"), KeyError("a bug")])
-async def test_one_that_cannot_be_published_keeps_none_from_it(error: Exception) -> None:
+async def test_one_that_cannot_be_published_keeps_none_from_it() -> None:
     setting = Setting()
-    setting.error = error
+    setting.error = KeyError("a bug")
     with capture_logs() as logs:
         setting.leave("first")
         await settle()
@@ -139,6 +141,22 @@ async def test_one_that_cannot_be_published_keeps_none_from_it(error: Exception)
     await settle()
     assert setting.published == ["second"]
     assert len(logs) == 1
+    assert setting.wills.held == Bound(0, 0)
+
+
+async def test_wills_wait_until_it_is_known_what_their_devices_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TRY_AGAIN_AFTER", 0)
+    setting = Setting()
+    setting.error = Unavailable("gone")
+    for number in range(40):  # more than are published at once
+        setting.leave(str(number))
+    await settle(20)
+    setting.error, setting.feed.stale = None, True
+    await settle(20)
+    assert (setting.published, setting.wills.held.count) == ([], 40)
+    setting.feed.stale = False
+    await settle(100)
+    assert sorted(setting.published, key=int) == [str(number) for number in range(40)]
     assert setting.wills.held == Bound(0, 0)
 
 

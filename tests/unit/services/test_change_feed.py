@@ -158,3 +158,18 @@ async def test_a_credential_of_another_process_is_looked_up_again_once_it_change
     await there.feed.poll()
     with pytest.raises(Exception, match="no longer valid"):
         await world.directory.authenticate_token(world.ours.token)
+
+
+async def test_a_store_that_does_not_answer_is_unavailable(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process(world)
+
+    async def hangs(body: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(module, "_REFRESH_TIMEOUT", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "read", hangs)
+        with pytest.raises(Unavailable):
+            await process.feed.refresh()
+    await process.feed.refresh()
+    assert not process.feed.stale

@@ -1,0 +1,123 @@
+"""A gateway that is cut off from its database: devices stay connected, and nothing passes that may not."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.conftest import iot_client
+from tests.e2e.databases import connected, device, metric, readiness, served, several
+from tests.e2e.mqtt.devices import Closed, Device
+from tests.e2e.wire import until
+from thingmint.mqtt.protocol.packets import PingReq, PingResp, PubAck, Publish, Will
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.testing.postgres import Postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from thingmint.testing import RunningServer
+
+AWAY = 4.0  # seconds
+
+
+def follows(server: RunningServer) -> bool:
+    return metric(server, "changes_followed") == 1
+
+
+@contextlib.contextmanager
+def stopped(postgres: Postgres) -> Iterator[None]:
+    """As by a crash; it is started again."""
+    postgres.stop(signal.SIGQUIT)
+    try:
+        yield
+    finally:
+        postgres.start()
+
+
+@pytest.mark.parametrize("away", [stopped, Postgres.frozen])
+def test_devices_outlast_an_outage_and_lose_nothing(
+    tmp_path: Path, postgres: Postgres, url: str, away: Callable[[Any], Any]
+) -> None:
+    with served(tmp_path / "data", url) as server:
+        iot = iot_client(server)
+        listener, speaker, late = (device(tmp_path, iot) for _ in range(3))
+        with (
+            connected(server, listener, "listener") as hears,
+            connected(server, speaker, "speaker") as speaks,
+            Device(server, late) as newcomer,
+        ):
+            hears.subscribe("t")
+            with away(postgres):
+                until(lambda: not follows(server), seconds=20, what="cut off")
+                speaks.send(Publish("t", b"meanwhile", 1, packet_id=1), PingReq())
+                assert isinstance(speaks.read(), PingResp), "no PUBACK while it is cut off"
+                assert hears.nothing_comes()
+                with pytest.raises(Closed) as refused:
+                    newcomer.connect("newcomer")
+                assert refused.value.reason is Reason.SERVER_UNAVAILABLE
+                time.sleep(AWAY)
+                assert hears.nothing_comes()
+            until(lambda: follows(server), seconds=30, what="followed again")
+            assert hears.receive().payload == b"meanwhile"
+            assert speaks.expect(PubAck).packet_id == 1
+            assert speaks.publish("t", b"after") is Reason.SUCCESS
+            assert hears.receive().payload == b"after"
+        until(lambda: readiness(server) == 200, seconds=20, what="ready again")
+
+
+def test_beyond_the_grace_devices_are_closed(tmp_path: Path, postgres: Postgres, url: str) -> None:
+    with served(tmp_path / "data", url, THINGMINT_MQTT_OUTAGE_GRACE="2s") as server:
+        made = device(tmp_path, iot_client(server))
+        with connected(server, made, "lamp") as lamp:
+            with stopped(postgres):
+                closed = lamp.until_closed(30)
+                assert closed.reason is Reason.SERVER_BUSY
+            until(lambda: readiness(server) == 200, seconds=20, what="ready again")
+        with connected(server, made, "lamp") as lamp:
+            assert lamp.nothing_comes()
+
+
+def test_a_will_that_was_due_meanwhile_comes_after(tmp_path: Path, postgres: Postgres, url: str) -> None:
+    with served(tmp_path / "data", url) as server:
+        iot = iot_client(server)
+        with (
+            connected(server, device(tmp_path, iot), "listener") as hears,
+            Device(server, device(tmp_path, iot)) as gone,
+        ):
+            hears.subscribe("w")
+            gone.connect("gone", will=Will("w", b"gone", qos=1))
+            with stopped(postgres):
+                until(lambda: not follows(server), seconds=20, what="cut off")
+                gone.reset()
+                assert hears.nothing_comes()
+            assert hears.receive().topic == "w"
+
+
+@pytest.mark.parametrize("change", ["deactivated", "policy detached"])
+def test_a_device_whose_access_ended_meanwhile_gets_nothing_more(tmp_path: Path, url: str, change: str) -> None:
+    """Its process stood still while another one made the change."""
+    with several(tmp_path, url) as (first, second):
+        iot = iot_client(second)
+        victim, speaker = device(tmp_path, iot), device(tmp_path, iot)
+        with connected(first, victim, "victim") as hears, connected(first, speaker, "speaker") as speaks:
+            hears.subscribe("t")
+            first.process.send_signal(signal.SIGSTOP)
+            try:
+                speaks.send(Publish("t", b"secret", 1, packet_id=1))
+                hears.send(Publish("t", b"late", 1, packet_id=1))
+                if change == "deactivated":
+                    iot.update_certificate(certificateId=victim.fingerprint, newStatus="INACTIVE")
+                else:
+                    iot.detach_policy(policyName="all", target=victim.arn)
+                time.sleep(1.5)
+            finally:
+                first.process.send_signal(signal.SIGCONT)
+            closed = hears.until_closed()
+            assert [packet for packet in closed.packets if isinstance(packet, Publish)] == []
+            assert speaks.expect(PubAck).packet_id == 1
