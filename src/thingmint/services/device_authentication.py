@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from thingmint.domain.certificates import key_flaw
 from thingmint.domain.errors import MalformedPolicy
 from thingmint.domain.policies import Allow
-from thingmint.domain.policies.certificates import certificate_context
+from thingmint.domain.policies.device_keys import certificate_context
 from thingmint.domain.status import Status
 from thingmint.services.ca_certificates import CaStatus
 from thingmint.services.device_facts import look_up

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from tests.e2e.yandex.certificates import certificate, rsa_spki
 from tests.e2e.yandex.certificates import der_of as made_der
 from thingmint.domain.certificates import key_flaw
-from thingmint.domain.policies.certificates import certificate_context
+from thingmint.domain.policies.device_keys import certificate_context
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 

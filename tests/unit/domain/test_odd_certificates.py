@@ -34,7 +34,7 @@ from thingmint.domain.errors import InvalidCertificate, InvalidSigningRequest
 from thingmint.domain.issuing_ca import CertificateRequest
 from thingmint.domain.keys import CSR_KEYS, FLEET_KEYS, OWN_KEYS
 from thingmint.domain.pem import MAX_PEM_BYTES
-from thingmint.domain.policies.certificates import certificate_context
+from thingmint.domain.policies.device_keys import certificate_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

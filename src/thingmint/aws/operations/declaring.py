@@ -11,6 +11,8 @@ from typing import Any
 
 from thingmint.access.operations import Operation
 from thingmint.services.pages import Cursor
+from thingmint.services.tags import check_tags
+from thingmint.services.things import AttributeChange
 
 Members = Mapping[str, Any]
 Result = dict[str, Any]
@@ -57,3 +59,21 @@ def cursor(members: Members) -> Cursor:
 def marker_cursor(members: Members) -> Cursor:
     """For the operations whose pages are told by marker and pageSize."""
     return Cursor(members.get("pageSize", _PAGE_SIZE), members.get("marker"), "marker")
+
+
+def attribute_change(payload: Mapping[str, Any] | None) -> AttributeChange | None:
+    """None if the payload has no attributes, not even an empty map of them."""
+    if payload is None or "attributes" not in payload:
+        return None
+    return AttributeChange(payload["attributes"], merge=payload.get("merge", False))
+
+
+def new_attributes(payload: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """Where there is nothing yet to merge with."""
+    attributes: Mapping[str, str] = (payload or {}).get("attributes", {})
+    return attributes
+
+
+def new_tags(members: Mapping[str, Any]) -> dict[str, str]:
+    """A tag without a value has an empty one. Raises Invalid."""
+    return check_tags(((tag["Key"], tag.get("Value", "")) for tag in members.get("tags", ())), "tags")

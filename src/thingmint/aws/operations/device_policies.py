@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.aws.operations.attributes import new_tags
-from thingmint.aws.operations.declaring import Members, Result, marker_cursor, reads, writes
+from thingmint.aws.operations.declaring import Members, Result, marker_cursor, new_tags, reads, writes
 from thingmint.domain.arns import arn
 from thingmint.domain.errors import NotFound
 from thingmint.services import device_policies as policies

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.aws.operations.attributes import new_tags
-from thingmint.aws.operations.declaring import Members, Result, reads, writes
+from thingmint.aws.operations.declaring import Members, Result, new_tags, reads, writes
 from thingmint.domain.arns import parse_arn
 from thingmint.domain.errors import Invalid
 from thingmint.services.tags import TAGGABLE, add_tags, get_tags, remove_tags

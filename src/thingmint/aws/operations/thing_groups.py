@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.aws.operations.attributes import attribute_change, new_attributes, new_tags
-from thingmint.aws.operations.declaring import Members, Result, cursor, reads, writes
+from thingmint.aws.operations.declaring import (
+    Members,
+    Result,
+    attribute_change,
+    cursor,
+    new_attributes,
+    new_tags,
+    reads,
+    writes,
+)
 from thingmint.domain.arns import arn, parse_arn
 from thingmint.domain.errors import Invalid
 from thingmint.services.thing_groups import (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.aws.operations.attributes import new_tags
-from thingmint.aws.operations.declaring import Members, Result, cursor, reads, writes
+from thingmint.aws.operations.declaring import Members, Result, cursor, new_tags, reads, writes
 from thingmint.domain.errors import Invalid
 from thingmint.services.thing_types import (
     THING_TYPES,

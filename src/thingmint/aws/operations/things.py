@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.aws.operations.attributes import attribute_change, new_attributes
-from thingmint.aws.operations.declaring import Members, Result, cursor, reads, writes
+from thingmint.aws.operations.declaring import Members, Result, attribute_change, cursor, new_attributes, reads, writes
 from thingmint.domain.errors import Disallowed, Invalid, NotFound
 from thingmint.services.things import THINGS, Thing, ThingFilter, create_thing, delete_thing, list_things, update_thing
 
