@@ -14,8 +14,16 @@ from thingmint.access.operations import Operation, run
 from thingmint.domain.arns import arn
 from thingmint.domain.errors import ProvisioningRefused, Unavailable
 from thingmint.mqtt.connection_log import context_of
-from thingmint.mqtt.payloads import Format, read_optional_text, read_payload, read_text, read_texts, write_payload
-from thingmint.mqtt.rejections import rejection_of, why
+from thingmint.mqtt.payloads import (
+    Format,
+    read_optional_text,
+    read_payload,
+    read_text,
+    read_texts,
+    rejection_of,
+    why,
+    write_payload,
+)
 from thingmint.services.accounts import get_settings
 from thingmint.services.certificates import NewCertificate, discard, issue_for_csr, issue_with_keys
 from thingmint.services.change import Change

@@ -13,7 +13,7 @@ from thingmint.domain.errors import (
     ProvisioningFailed,
     ProvisioningRefused,
 )
-from thingmint.mqtt.rejections import rejection_of
+from thingmint.mqtt.payloads import rejection_of
 
 FAILED = "Register thing workflow execution terminates due to: "
 ROLE = "arn:aws:iam::111111111111:role/provisioning"

@@ -15,7 +15,7 @@ from tests.world import OURS
 from thingmint.aws.errors import aws_error_of
 from thingmint.domain.errors import InvalidParameters
 from thingmint.domain.status import Status
-from thingmint.mqtt.rejections import rejection_of
+from thingmint.mqtt.payloads import rejection_of
 
 if TYPE_CHECKING:
     from tests.world import World
