@@ -60,7 +60,7 @@ class RefusalLog:
             if count:
                 _connections_log.info(event, source=source, reason=reason, more=count)
         if others:
-            _connections_log.warning("refused from many addresses", more=others)
+            _connections_log.warning("refused_from_many_addresses", more=others)
 
 
 class RequestLog:

@@ -205,7 +205,7 @@ class Acceptor:
     def _admit(self, connection: socket.socket, address: str) -> None:
         place = self._limits.admit(address)
         if isinstance(place, TooMany):
-            self._refusals.note("connection refused", source_of(address), place.reason)
+            self._refusals.note("connection_refused", source_of(address), place.reason)
             connection.close()
             return
         connection.setblocking(False)

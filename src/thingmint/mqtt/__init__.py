@@ -1,1 +1,1 @@
-"""Face: the devices' door."""
+"""The MQTT gateway: what devices connect to."""

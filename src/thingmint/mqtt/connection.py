@@ -287,7 +287,7 @@ class Connection(asyncio.Protocol):
         except Throttled as error:
             self._fail(Reason.SERVER_BUSY, str(error))
         except Exception:  # noqa: BLE001 - else the device would wait for an answer for ever
-            _log.exception("a connection failed")
+            _log.exception("connection_failed")
             self._fail(Reason.UNSPECIFIED_ERROR, "of an error of our own")
         finally:
             self._busy = None

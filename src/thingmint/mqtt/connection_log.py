@@ -75,8 +75,8 @@ class ConnectionLog:
             _log.warning(event, **facts)
 
     def ended_early(self, peer: Peer, why: str) -> None:
-        """A connection that ended before anybody could be let in or refused."""
-        self.refusals.note("a connection came to nothing", source_of(peer.address), why)
+        """A connection that ended before it was accepted or refused."""
+        self.refusals.note("connection_closed_before_connect", source_of(peer.address), why)
 
     def refused(
         self,
@@ -105,7 +105,7 @@ class ConnectionLog:
         if caller is None and facts:
             self.refusals.note("host_name_needed", str(facts["certificate"]), why)
         elif caller is None:
-            self.refusals.note("a stranger was refused", source_of(peer.address), why)
+            self.refusals.note("unauthenticated_connection_refused", source_of(peer.address), why)
         elif first:
             who = {**_who(peer, caller), **facts}
             _log.warning("refused", action=f"iot:{action}", resource=resource, why=why, closest=explain(), **who)

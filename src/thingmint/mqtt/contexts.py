@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MQTT_ALPN = ("x-amzn-mqtt-ca", "mqtt")
 
 # AES-128 first: it is the cheapest on both sides, and what small devices have hardware for. For TLS 1.2 only suites
-# with forward secrecy and AEAD (RFC 9325 4.2); the finite-field ones cost a server too much to offer to strangers.
+# with forward secrecy and AEAD (RFC 9325 4.2); the finite-field ones cost a server too much to offer to unauthenticated clients.
 _TLS13_SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 _TLS12_SUITES = b"ECDHE+AES128+AESGCM:ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM:!aNULL"
 _OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | SSL.OP_CIPHER_SERVER_PREFERENCE
@@ -96,8 +96,8 @@ def build_context(identity: ServerIdentity, *more: ServerIdentity) -> SSL.Contex
     # An idle connection then holds no record buffers, which is 34 KiB less.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    # Nobody's word on the chain counts here, but OpenSSL verifies what it can before it asks. At depth 0 that is one
-    # signature at most, however many certificates with huge keys a stranger sends.
+    # The chain does not count here, but OpenSSL verifies what it can before it asks. At depth 0 that is one
+    # signature at most, however many certificates with huge keys a client sends.
     context.set_verify_depth(0)
     context.set_verify(SSL.VERIFY_PEER, _take_any_certificate)
     context.set_tlsext_servername_callback(_choose_context)

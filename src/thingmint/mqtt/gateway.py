@@ -1,4 +1,4 @@
-"""The devices' door as a whole: its listeners, and what all connections share."""
+"""The MQTT gateway as a whole: its listeners, and what all connections share."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Gateway:
         return await loop.create_server(listener, sock=doorway.sock, backlog=_BACKLOG)
 
     async def stop(self) -> None:
-        """Nobody is let in any more, and version 5 is told why; wills are not published."""
+        """Closes listeners and connections; version 5 is told why, and wills are not published."""
         for server in self._servers:
             server.close()
         await self._services.slices.finish("", self, self._disconnect_all())

@@ -126,7 +126,7 @@ class JitRegistration:
         self._throttle.take(ca.scope.account, "account")
         registration = await self._register(request, candidate, fingerprint)
         _log.info(
-            "registered just in time",
+            "registered_just_in_time",
             account=ca.scope.account,
             certificate=registration.fingerprint,
             ca=ca.fingerprint,

@@ -134,7 +134,7 @@ class Rejection:
 
 
 def rejection_of(error: Exception, request_id: str) -> Rejection:
-    """Of what nobody foresaw the device learns nothing but the request's id, by which the log can be searched."""
+    """Of an unexpected error the device learns nothing but the request's id, by which the log can be searched."""
     match error:
         case Unreadable():
             return Rejection(400, "InvalidPayload", "Message cannot be parsed")

@@ -185,7 +185,7 @@ class ProvisioningTopics:
         except Exception as error:  # noqa: BLE001 - a device is told something, whatever happens
             rejection = rejection_of(error, context.id)
             if rejection.status >= _FAULT and not isinstance(error, Unavailable):
-                _log.exception("a device could not be answered", operation=name, request_id=context.id)
+                _log.exception("provisioning_not_answered", operation=name, request_id=context.id)
             outcome.status, outcome.code = rejection.status, rejection.code
             outcome.details = {**outcome.details, "reason": why(error)}
             return rejected, write_payload(rejection.document(), request.format)

@@ -107,7 +107,7 @@ class ProxyProtocol(asyncio.Protocol):
         peer = header.peer(self._real())
         place = self._listener.limits.admit(peer.address)
         if isinstance(place, TooMany):
-            self._refuse("connection refused", peer.address, place.reason)
+            self._refuse("connection_refused", peer.address, place.reason)
             return
         place.opened()
         self._place = place

@@ -1,7 +1,7 @@
 """The PROXY protocol's version 2, by which an edge that ends TLS hands over who its client is. Sans I/O.
 
-The format is HAProxy's proxy-protocol.txt, section 2.2. Only a listener that nobody but the edge can reach may read it:
-whoever writes such a header says which certificate was proven.
+The format is HAProxy's proxy-protocol.txt, section 2.2. Only a listener that the edge alone can reach may read it: who
+writes such a header says which certificate was proven.
 """
 
 from __future__ import annotations

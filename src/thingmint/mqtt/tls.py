@@ -121,7 +121,7 @@ class TlsProtocol(asyncio.BufferedProtocol):
         place = self._listener.limits.admit(address[0])
         if isinstance(place, TooMany):
             self._is_over = True
-            self._listener.refusals.note("connection refused", source_of(address[0]), place.reason)
+            self._listener.refusals.note("connection_refused", source_of(address[0]), place.reason)
             transport.abort()
             return
         self._place = place
@@ -242,4 +242,4 @@ class TlsProtocol(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def _note(self, reason: str) -> None:
-        self._listener.refusals.note("TLS handshake failed", source_of(self._address[0]), reason)
+        self._listener.refusals.note("tls_handshake_failed", source_of(self._address[0]), reason)

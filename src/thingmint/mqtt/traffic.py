@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 
 _MAX_SUBSCRIPTIONS = 50  # AWS IoT's quota for one connection
-_MAX_REFUSALS = 100  # of one connection, before it is closed: nobody fills the audit trail by trying
-_MAX_NOTED = 64  # topics of which it was told that messages are withheld, or that nobody serves them
+_MAX_REFUSALS = 100  # of one connection, before it is closed, so that none fills the audit trail by trying
+_MAX_NOTED = 64  # topics of which it was told that messages are withheld, or that they are not served
 
 # Answered by the gateway itself, to the connection that asked and to no other: never subscribed to at a broker.
 _OWN_TOPICS = ("$aws/certificates/", "$aws/provisioning-templates/")
@@ -124,7 +124,7 @@ class Traffic:
 
     def subscribe(self, event: SubscribeRequested) -> Coroutine[Any, Any, None] | None:
         answers = [
-            self._judge_subscription(request) if refusal is None else refusal
+            self._authorize_subscription(request) if refusal is None else refusal
             for request, refusal in zip(event.requests, event.refusals, strict=True)
         ]
         refused = [answer for answer in answers if answer is not None and answer.failed]
@@ -211,14 +211,14 @@ class Traffic:
         permissions = self.permissions
         refused: list[str] = []
 
-        def judge_filters() -> Iterator[None]:
+        def check_filters() -> Iterator[None]:
             for filter in sorted(self._filters):
                 if not permissions.allows("Subscribe", _plain(filter)):
                     refused.append(filter)
                     return
                 yield
 
-        await slices.finish(self.scope.account, self, judge_filters())
+        await slices.finish(self.scope.account, self, check_filters())
         if not refused:
             return None
         self._tell("Subscribe", _plain(refused[0]))
@@ -253,7 +253,7 @@ class Traffic:
         else:
             self._host.fail(reason, "a message was refused")
 
-    def _judge_subscription(self, request: SubscriptionRequest) -> Reason | None:
+    def _authorize_subscription(self, request: SubscriptionRequest) -> Reason | None:
         """The answer, or None if the broker has to give it."""
         filter = _plain(request.filter)
         if filter.startswith("$") and not filter.startswith(_RESERVED):
@@ -312,5 +312,5 @@ class Traffic:
 
 
 def _plain(filter: str) -> str:
-    """The filter that is authorized: AWS judges a shared subscription by what follows the group."""
+    """The filter that is authorized: of a shared subscription AWS authorizes what follows the group."""
     return filter.split("/", 2)[2] if filter.startswith("$share/") else filter

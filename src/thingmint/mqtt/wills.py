@@ -32,7 +32,7 @@ _log = structlog.get_logger("thingmint.gateway")
 
 _AT_ONCE = 16  # wills that are being authorized and published
 _TRY_AGAIN_AFTER = 0.5  # seconds, while the store cannot be read
-_RESERVED = "$"  # as the first character: topics of the service's own, where nobody's word but ours is to be heard
+_RESERVED = "$"  # as the first character: topics of the service's own, which devices have no say in
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Wills:
         return self._open.take(account, size_of(will.message))
 
     def forget(self, account: str, will: Will) -> None:
-        """The connection was not let in after all, or took its will back."""
+        """The connection was not accepted after all, or took its will back."""
         self._open.give_back(account, size_of(will.message))
 
     def leave(self, scope: Scope, client_id: str, peer: Peer, will: Will) -> None:

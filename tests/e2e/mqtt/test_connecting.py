@@ -354,7 +354,7 @@ def test_an_unknown_certificate_is_logged_once(mine: Fleet) -> None:
     before = len(mine.server.output.read_text())
     for _ in range(30):
         assert not let_in(mine, stranger)
-    told = mine.server.output.read_text()[before:].count("a stranger was refused")
+    told = mine.server.output.read_text()[before:].count("unauthenticated_connection_refused")
     assert told <= 2
 
 

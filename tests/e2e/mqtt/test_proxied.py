@@ -102,7 +102,7 @@ def test_limits_are_of_the_devices_addresses(path: tuple[Served, str]) -> None:
         with capture_logs() as logs, through(where) as third:
             third.sendall(header())
             assert read_all(third) == b""
-        assert [(line["event"], line["source"]) for line in logs] == [("connection refused", "192.0.2.1")]
+        assert [(line["event"], line["source"]) for line in logs] == [("connection_refused", "192.0.2.1")]
         first.close()
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:

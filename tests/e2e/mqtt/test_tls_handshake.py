@@ -136,7 +136,7 @@ def refused(server: Served, context: SSL.Context, reason: str) -> None:
         with pytest.raises(SSL.Error), tls_client(server, context) as client:
             client.recv(100)  # TLS 1.3 clients learn of their refusal only now
         assert server.nobody_came()
-    lines = [line for line in logs if line["event"] == "TLS handshake failed"]
+    lines = [line for line in logs if line["event"] == "tls_handshake_failed"]
     assert [(line["source"], line["reason"]) for line in lines] == [("127.0.0.1", reason)]
 
 

@@ -31,9 +31,9 @@ def test_the_first_at_once_and_the_rest_as_a_number() -> None:
     refusals = RefusalLog(timer)
     with capture_logs() as logs:
         for _ in range(1000):
-            refusals.note("TLS handshake failed", "192.0.2.1", "http request")
+            refusals.note("tls_handshake_failed", "192.0.2.1", "http request")
     assert logs == [
-        {"event": "TLS handshake failed", "source": "192.0.2.1", "reason": "http request", "log_level": "info"}
+        {"event": "tls_handshake_failed", "source": "192.0.2.1", "reason": "http request", "log_level": "info"}
     ]
     with capture_logs() as logs:
         timer.fire()
@@ -45,9 +45,9 @@ def test_a_single_one_makes_a_single_line() -> None:
     timer = Timer()
     refusals = RefusalLog(timer)
     with capture_logs() as logs:
-        refusals.note("connection refused", "192.0.2.1", "too many connections")
+        refusals.note("connection_refused", "192.0.2.1", "too many connections")
         timer.fire()
-        refusals.note("connection refused", "192.0.2.1", "too many connections")
+        refusals.note("connection_refused", "192.0.2.1", "too many connections")
         timer.fire()
     assert len(logs) == 2
 
@@ -55,7 +55,7 @@ def test_a_single_one_makes_a_single_line() -> None:
 def test_what_happened_and_who_are_told_apart() -> None:
     refusals = RefusalLog(Timer())
     with capture_logs() as logs:
-        for event in ("connection refused", "TLS handshake failed"):
+        for event in ("connection_refused", "tls_handshake_failed"):
             for host in range(3):
                 refusals.note(event, f"192.0.2.{host}", "of one reason")
     assert len(logs) == 6
@@ -66,8 +66,8 @@ def test_a_flood_from_everywhere() -> None:
     refusals = RefusalLog(timer)
     with capture_logs() as logs:
         for host in range(10_000):
-            refusals.note("TLS handshake failed", f"2001:db8:0:{host:x}::/64", "timed out")
-            refusals.note("TLS handshake failed", f"2001:db8:0:{host:x}::/64", "timed out")
+            refusals.note("tls_handshake_failed", f"2001:db8:0:{host:x}::/64", "timed out")
+            refusals.note("tls_handshake_failed", f"2001:db8:0:{host:x}::/64", "timed out")
         timer.fire()
     assert len(logs) <= 101
     assert sum(line.get("more", 1) for line in logs) == 20_000

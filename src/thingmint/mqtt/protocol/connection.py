@@ -56,7 +56,7 @@ _NONE: set[int] = set()  # of a client of 3.1.1, whose messages are not counted
 
 class _State(Enum):
     WAITING = "for CONNECT"
-    JUDGING = "CONNECT"
+    DECIDING = "about CONNECT"
     OPEN = "open"
     CLOSED = "closed"
 
@@ -90,7 +90,7 @@ class ServerConnection:
         self._deadline: float | None = now + connect_timeout
         self._silence = 0.0  # how long the client may be quiet
         self._version: Version = 4
-        self._connect: Connect | None = None  # while it is judged
+        self._connect: Connect | None = None  # until it is answered
         self._is_lasting = False  # the session, by the client's wish
         self._assigned = False
         self.has_more = False
@@ -108,7 +108,7 @@ class ServerConnection:
 
     @property
     def deadline(self) -> float | None:
-        """When to look at ``expired`` next; None while CONNECT is judged. It moves with every ``receive``."""
+        """When to look at ``expired`` next; None until CONNECT is answered. It moves with every ``receive``."""
         return self._deadline
 
     def expired(self, now: float) -> bool:
@@ -138,12 +138,12 @@ class ServerConnection:
     def receive(self, data: bytes, now: float) -> list[Event]:
         """What up to MAX_PACKETS packets say.
 
-        While CONNECT is judged all is held back, up to a packet's maximum size: ``accept`` goes on with it.
+        Until CONNECT is answered all is held back, up to a packet's maximum size: ``accept`` goes on with it.
         """
         if self._state is _State.CLOSED:
             return []
         packets = self._decoder.feed(data)
-        if self._state is not _State.JUDGING:
+        if self._state is not _State.DECIDING:
             return self._take(packets, now)
         if self._decoder.held <= self._limits.maximum_packet_size:
             return []
@@ -164,7 +164,7 @@ class ServerConnection:
         """
         if self._state is _State.CLOSED:
             return []
-        assert self._state is _State.JUDGING and self._connect is not None  # noqa: PT018  # one state
+        assert self._state is _State.DECIDING and self._connect is not None  # noqa: PT018  # one state
         connect = self._connect
         self._limits = limits = limits or self._limits
         keep_alive = limits.keep_alive_for(connect) if keep_alive is None else keep_alive
@@ -284,7 +284,7 @@ class ServerConnection:
             self._assigned = True
             packet = replace(packet, client_id=self._new_client_id())
         self._connect = packet
-        self._state = _State.JUDGING
+        self._state = _State.DECIDING
         self._deadline = None
         return ConnectRequested(packet, self._assigned)
 
