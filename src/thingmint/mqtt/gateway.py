@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from thingmint.http.connection_limits import AddressLimits, Limits
 from thingmint.mqtt.connection_monitor import ConnectionMonitor
-from thingmint.mqtt.contexts import Contexts, ServerIdentity, build_context
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.mqtt.proxied import ProxyListener
 from thingmint.mqtt.rates import RateLimit, Rates
 from thingmint.mqtt.sessions import Services, Session
-from thingmint.mqtt.tls import TlsListener, pinned
+from thingmint.mqtt.tls.contexts import Contexts, ServerIdentity, build_context
 from thingmint.mqtt.wills import Wills
 
 if TYPE_CHECKING:
@@ -28,6 +25,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.connection import Connection
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
+    from thingmint.mqtt.listener import MqttListener
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.provisioning import ProvisioningTopics
@@ -36,22 +34,6 @@ if TYPE_CHECKING:
 
 
 _FOLLOW_EVERY = 1.0  # seconds, for a renewed certificate
-_MANY = 1_000_000  # so that other limits decide
-_BACKLOG = 1024  # connections that the kernel holds while we are busy with handshakes
-
-
-@dataclass(frozen=True, slots=True)
-class Doorway:
-    """A bound socket that devices come to.
-
-    ``alpn_required``: clients have to offer an application protocol. ``proxied``: an edge has done TLS with the device,
-    and says in a PROXY header who it is; over TCP it comes with a certificate whose SHA-256 is one of ``edges``.
-    """
-
-    sock: socket.socket
-    alpn_required: bool = False
-    proxied: bool = False
-    edges: frozenset[str] = frozenset()
 
 
 class Gateway:
@@ -112,33 +94,14 @@ class Gateway:
         """The times that a connection was not read for a while, for it sent more than its rates allow."""
         return self._services.rate_limit.exceeded
 
-    async def start(self, doorways: Sequence[Doorway]) -> None:
+    async def start(self, listeners: Sequence[MqttListener]) -> None:
         await self._services.broker.start()
         await self._services.feed.poll()
         self._chores = [asyncio.create_task(self._monitor.run()), asyncio.create_task(self._follow())]
-        for doorway in doorways:
-            self._servers.append(await self._open(doorway))
-
-    async def _open(self, doorway: Doorway) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
         refusals = self._services.connection_log.refusals
-        if doorway.proxied:
-            proxy = ProxyListener(self._connection, limits=self._address_limits, refusals=refusals)
-            if doorway.sock.family is socket.AF_UNIX:
-                return await loop.create_unix_server(proxy, sock=doorway.sock, backlog=_BACKLOG)
-            # All devices come from the edge's address here; the header tells theirs, which ``proxy`` counts.
-            edge_limits = AddressLimits(Limits(per_address=_MANY, half_open_per_address=_MANY, reserve=0))
-            check = pinned(doorway.edges)
-            listener = TlsListener(self._contexts, proxy.inside, limits=edge_limits, refusals=refusals, check=check)
-        else:
-            listener = TlsListener(
-                self._contexts,
-                self._connection,
-                limits=self._address_limits,
-                refusals=refusals,
-                alpn_required=doorway.alpn_required,
-            )
-        return await loop.create_server(listener, sock=doorway.sock, backlog=_BACKLOG)
+        for listener in listeners:
+            server = await listener.open(self._contexts, self._connection, self._address_limits, refusals)
+            self._servers.append(server)
 
     async def stop(self) -> None:
         """Closes listeners and connections; version 5 is told why, and wills are not published."""

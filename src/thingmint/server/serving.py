@@ -48,7 +48,7 @@ from thingmint.server.gauges import (
     watch_work,
 )
 from thingmint.server.leases import lease_keeper, release
-from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, doorways_of, fit_to_files, take_all_files
+from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, fit_to_files, mqtt_listeners_of, take_all_files
 from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.services.certificates import utc_now
@@ -72,7 +72,8 @@ if TYPE_CHECKING:
 
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
-    from thingmint.mqtt.gateway import Doorway, Gateway
+    from thingmint.mqtt.gateway import Gateway
+    from thingmint.mqtt.listener import MqttListener
     from thingmint.services.leases import Holder, LeaseKeeper
     from thingmint.settings import Listener, Settings
     from thingmint.store.engine import Store
@@ -126,7 +127,7 @@ class _Server:
     ready: Ready
     listeners: Mapping[str, HttpListener | GrpcListener]
     gateway: Gateway
-    doorways: Mapping[str, Doorway]
+    mqtt_listeners: Mapping[str, MqttListener]
     admin: AdminSocket
     directory: Directory
     reports: _Reports
@@ -152,7 +153,7 @@ class _Server:
         ready, directory = self.ready, self.instance.directory
         for listener in self.listeners.values():
             await listener.start()
-        await self.gateway.start(list(self.doorways.values()))
+        await self.gateway.start(list(self.mqtt_listeners.values()))
         await self.admin.start()
         update_endpoints(directory, ready.hostname, api_port=ready.ports["api"], grpc_port=ready.ports["grpc"])
         _leave_out_of_collections()
@@ -194,7 +195,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         _log.warning("embedded_broker_is_for_one_process", advice=_BROKER_ADVICE)
     api_socket = bind("api-port", settings.host, settings.api_port)
     http_socket = bind("http-port", _LOOPBACK, settings.http_port)
-    doorways = doorways_of(settings)
+    mqtt_listeners = mqtt_listeners_of(settings)
     grpc_socket = bind_grpc(settings)
     await begin_counting(instance.store, settings.quotas_in_force())
     await settle_ca_owners(instance.store, instance.own_authorities())
@@ -273,14 +274,14 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     watch_changes(reports.metrics, feed)
     watch_devices(reports.metrics, gateway, embedded)
     ports = {name: listener.port for name, listener in listeners.items()}
-    ports |= {name: doorway.sock.getsockname()[1] for name, doorway in doorways.items() if name != PROXY_SOCKET}
+    ports |= {name: each.sock.getsockname()[1] for name, each in mqtt_listeners.items() if name != PROXY_SOCKET}
     server = _Server(
         instance=instance,
         settings=settings,
         ready=Ready(hostnames[0], settings.host, ports),
         listeners=listeners,
         gateway=gateway,
-        doorways=doorways,
+        mqtt_listeners=mqtt_listeners,
         admin=AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command}),
         directory=access.directory,
         reports=reports,

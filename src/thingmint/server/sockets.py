@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.http.listener import bind as bind_http
-from thingmint.mqtt.gateway import Doorway
+from thingmint.mqtt.listener import MqttListener
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -98,20 +98,20 @@ def bind_grpc(settings: Settings) -> socket.socket:
     return sock
 
 
-def doorways_of(settings: Settings) -> dict[str, Doorway]:
+def mqtt_listeners_of(settings: Settings) -> dict[str, MqttListener]:
     """What devices come to, by listener. Raises ConfigError."""
-    found = {"mqtt": Doorway(bind("mqtt-port", settings.host, settings.mqtt_port))}
+    found = {"mqtt": MqttListener(bind("mqtt-port", settings.host, settings.mqtt_port))}
     if (port := settings.mqtt_alpn_port) is not None:
-        found["mqtt-alpn"] = Doorway(bind("mqtt-alpn-port", settings.host, port), alpn_required=True)
+        found["mqtt-alpn"] = MqttListener(bind("mqtt-alpn-port", settings.host, port), alpn_required=True)
     if (port := settings.mqtt_proxy_port) is not None:
         if not settings.mqtt_proxy_edges:
             raise ConfigError(
                 "mqtt-proxy-edges", "must name the edges' certificates: their word is taken for everybody's"
             )
         edges = frozenset(settings.mqtt_proxy_edges)
-        found["mqtt-proxy"] = Doorway(bind("mqtt-proxy-port", settings.host, port), proxied=True, edges=edges)
+        found["mqtt-proxy"] = MqttListener(bind("mqtt-proxy-port", settings.host, port), proxied=True, edges=edges)
     if (path := settings.mqtt_proxy_socket) is not None:
-        found[PROXY_SOCKET] = Doorway(_bind_unix("mqtt-proxy-socket", path), proxied=True)
+        found[PROXY_SOCKET] = MqttListener(_bind_unix("mqtt-proxy-socket", path), proxied=True)
     return found
 
 

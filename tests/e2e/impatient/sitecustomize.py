@@ -5,7 +5,7 @@ from typing import Any
 
 from thingmint.http import listener, messages, protocol
 from thingmint.mqtt.protocol.connection import ServerConnection
-from thingmint.mqtt.tls import TlsListener
+from thingmint.mqtt.tls.listener import TlsListener
 from thingmint.yandex import grpc, relay
 
 

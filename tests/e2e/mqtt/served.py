@@ -13,8 +13,8 @@ import uvloop
 from OpenSSL import SSL
 
 from tests.e2e import material
-from thingmint.mqtt.contexts import Contexts, ServerIdentity, build_context
-from thingmint.mqtt.tls import TlsListener
+from thingmint.mqtt.tls.contexts import Contexts, ServerIdentity, build_context
+from thingmint.mqtt.tls.listener import TlsListener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

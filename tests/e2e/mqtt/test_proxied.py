@@ -18,8 +18,8 @@ from tests.e2e.mqtt.served import PATIENCE, Served, client_context, connect, con
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.http.connection_limits import AddressLimits, Limits
 from thingmint.mqtt.peer import Peer
-from thingmint.mqtt.proxied import ProxyListener
-from thingmint.mqtt.tls import TlsListener, pinned
+from thingmint.mqtt.tls.listener import TlsListener, pinned
+from thingmint.mqtt.tls.proxied import ProxyListener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,7 +25,7 @@ from thingmint.http import messages, protocol
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.packets import Connect, Publish, Subscribe, SubscriptionRequest
-from thingmint.mqtt.tls import TlsListener
+from thingmint.mqtt.tls.listener import TlsListener
 from thingmint.yandex import relay
 
 if TYPE_CHECKING:

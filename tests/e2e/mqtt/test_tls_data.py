@@ -23,7 +23,7 @@ from tests.e2e.mqtt.served import (
     served,
     tls_client,
 )
-from thingmint.mqtt.tls_transport import TlsTransport
+from thingmint.mqtt.tls.transport import TlsTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,8 +31,8 @@ from tests.e2e.mqtt.served import (
 from thingmint.access.request_log import RefusalLog
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.http.connection_limits import AddressLimits, Limits
-from thingmint.mqtt.contexts import Contexts, ServerIdentity, build_context
-from thingmint.mqtt.tls import TlsListener, pinned
+from thingmint.mqtt.tls.contexts import Contexts, ServerIdentity, build_context
+from thingmint.mqtt.tls.listener import TlsListener, pinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from tests.world import World
     from thingmint.domain.arns import Scope
 
-pytestmark = pytest.mark.parametrize("world", ["sqlite", "postgres"], indirect=True)
+both_engines = pytest.mark.parametrize("world", ["sqlite", "postgres"], indirect=True)
 
 PROVEN = ("own", "DEFAULT", "claim")
 COLUMNS = (*PROVEN, "SNI_ONLY", "binding", "none")
@@ -181,6 +181,7 @@ def is_possible(has: dict[str, str]) -> bool:
     return not (has["A"] in PROVEN and has["B"] in PROVEN)
 
 
+@both_engines
 async def test_connecting(accounts: Accounts) -> None:
     """In cells that are possible; what an account's own outcome is must not depend on the other's column."""
     wrong: list[str] = []
@@ -425,6 +426,7 @@ async def scope_of(accounts: Accounts, der: bytes, default: str | None = None) -
     return decision.scope if isinstance(decision, Accepted) else None
 
 
+@both_engines
 async def test_the_home_region_comes_first(accounts: Accounts) -> None:
     """Of several regions of the one account that a certificate is in."""
     world = accounts.world
@@ -436,6 +438,7 @@ async def test_the_home_region_comes_first(accounts: Accounts) -> None:
     assert await scope_of(accounts, der, "A") == OURS
 
 
+@both_engines
 async def test_a_proven_region_that_is_not_home_comes_before_one_without_proof(accounts: Accounts) -> None:
     world = accounts.world
     issued = await world.aws(
@@ -446,6 +449,7 @@ async def test_a_proven_region_that_is_not_home_comes_before_one_without_proof(a
     assert await scope_of(accounts, der, "A") == ABROAD
 
 
+@both_engines
 async def test_an_expired_claim_proves_nothing(accounts: Accounts) -> None:
     der = await accounts.certificate({"A": "claim", "B": "none"})
     await accounts.add("B", "SNI_ONLY", der)
@@ -455,6 +459,7 @@ async def test_an_expired_claim_proves_nothing(accounts: Accounts) -> None:
     assert await accounts.account_of(der, None, None) is None
 
 
+@both_engines
 async def test_what_an_account_deletes_it_has_no_more(accounts: Accounts) -> None:
     """And the other's registration without proof is found again where that is the default account."""
     der = await accounts.certificate({"A": "own", "B": "none"})

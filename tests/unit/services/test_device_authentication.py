@@ -71,6 +71,7 @@ class _Counting:
         self._tx = tx
         self._statements = statements
         self.audit_resources, self.audit_details, self.notices = tx.audit_resources, tx.audit_details, tx.notices
+        self.lane, self.perhaps_kept = tx.lane, tx.perhaps_kept
         self.execute, self.execute_many = tx.execute, tx.execute_many
 
     async def fetch_one(self, sql: str, *parameters: Value) -> Row | None:

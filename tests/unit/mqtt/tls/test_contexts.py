@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.unit import vectors
 from tests.unit.vectors import certificate, ec_key, ed25519_key, rsa_key
-from thingmint.mqtt.contexts import Contexts, ServerIdentity, build_context
+from thingmint.mqtt.tls.contexts import Contexts, ServerIdentity, build_context
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thingmint.mqtt.peer import Peer
-from thingmint.mqtt.proxy_protocol import MAX_HEADER_BYTES, ProxyError, ProxyHeader, TlvTypes, parse_header
+from thingmint.mqtt.tls.proxy_protocol import MAX_HEADER_BYTES, ProxyError, ProxyHeader, TlvTypes, parse_header
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
 IPV4 = bytes([192, 0, 2, 1, 198, 51, 100, 2]) + struct.pack("!HH", 40001, 8883)

@@ -9,13 +9,13 @@ from thingmint.access.request_log import RefusalLog
 from thingmint.domain.names import source_of
 from thingmint.http.connection_limits import AddressLimits, Limits, TooMany
 from thingmint.mqtt.peer import remote_address
-from thingmint.mqtt.proxy_protocol import ProxyError, TlvTypes, parse_header
-from thingmint.mqtt.tls import HANDSHAKE_TIMEOUT
+from thingmint.mqtt.tls.listener import HANDSHAKE_TIMEOUT
+from thingmint.mqtt.tls.proxy_protocol import ProxyError, TlvTypes, parse_header
 
 if TYPE_CHECKING:
     from thingmint.http.connection_limits import Place
     from thingmint.mqtt.peer import Peer
-    from thingmint.mqtt.tls import InnerFactory
+    from thingmint.mqtt.tls.listener import InnerFactory
 
 
 class ProxyListener:

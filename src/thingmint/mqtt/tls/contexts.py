@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MQTT_ALPN = ("x-amzn-mqtt-ca", "mqtt")
 
 # AES-128 first: it is the cheapest on both sides, and what small devices have hardware for. For TLS 1.2 only suites
-# with forward secrecy and AEAD (RFC 9325 4.2); the finite-field ones cost a server too much to offer to unauthenticated clients.
+# with forward secrecy and AEAD (RFC 9325 4.2); the finite-field ones cost a server too much before a client is known.
 _TLS13_SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 _TLS12_SUITES = b"ECDHE+AES128+AESGCM:ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM:!aNULL"
 _OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | SSL.OP_CIPHER_SERVER_PREFERENCE

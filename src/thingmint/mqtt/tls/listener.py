@@ -17,15 +17,15 @@ from thingmint.access.request_log import RefusalLog
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.domain.names import source_of
 from thingmint.http.connection_limits import AddressLimits, Limits, TooMany
-from thingmint.mqtt.contexts import MQTT_ALPN, Negotiation, NoCommonProtocol
 from thingmint.mqtt.peer import Peer, remote_address, server_name
-from thingmint.mqtt.tls_transport import PIECE, TlsTransport, end_writing, flush, reason_of
+from thingmint.mqtt.tls.contexts import MQTT_ALPN, Negotiation, NoCommonProtocol
+from thingmint.mqtt.tls.transport import PIECE, TlsTransport, end_writing, flush, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from thingmint.http.connection_limits import Place
-    from thingmint.mqtt.contexts import Contexts
+    from thingmint.mqtt.tls.contexts import Contexts
 
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds

@@ -1,0 +1,51 @@
+"""The sockets that devices connect to, and what speaks first on each: TLS, or an edge's PROXY header."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thingmint.http.connection_limits import AddressLimits, Limits
+from thingmint.mqtt.tls.listener import TlsListener, pinned
+from thingmint.mqtt.tls.proxied import ProxyListener
+
+if TYPE_CHECKING:
+    from thingmint.access.request_log import RefusalLog
+    from thingmint.mqtt.tls.contexts import Contexts
+    from thingmint.mqtt.tls.listener import InnerFactory
+
+_MANY = 1_000_000  # so that other limits decide
+_BACKLOG = 1024  # connections that the kernel holds while we are busy with handshakes
+
+
+@dataclass(frozen=True, slots=True)
+class MqttListener:
+    """A bound socket that devices connect to.
+
+    ``alpn_required``: clients have to offer an application protocol. ``proxied``: an edge has done TLS with the device,
+    and says in a PROXY header who it is; over TCP it comes with a certificate whose SHA-256 is one of ``edges``.
+    """
+
+    sock: socket.socket
+    alpn_required: bool = False
+    proxied: bool = False
+    edges: frozenset[str] = frozenset()
+
+    async def open(
+        self, contexts: Contexts, connection: InnerFactory, limits: AddressLimits, refusals: RefusalLog
+    ) -> asyncio.Server:
+        """``connection`` makes the protocol of a device, ``limits`` count devices by their address."""
+        loop = asyncio.get_running_loop()
+        if not self.proxied:
+            tls = TlsListener(contexts, connection, limits=limits, refusals=refusals, alpn_required=self.alpn_required)
+            return await loop.create_server(tls, sock=self.sock, backlog=_BACKLOG)
+        proxy = ProxyListener(connection, limits=limits, refusals=refusals)
+        if self.sock.family is socket.AF_UNIX:
+            return await loop.create_unix_server(proxy, sock=self.sock, backlog=_BACKLOG)
+        # All devices come from the edge's address here; the header tells theirs, which ``proxy`` counts.
+        edge_limits = AddressLimits(Limits(per_address=_MANY, half_open_per_address=_MANY, reserve=0))
+        check = pinned(self.edges)
+        tls = TlsListener(contexts, proxy.inside, limits=edge_limits, refusals=refusals, check=check)
+        return await loop.create_server(tls, sock=self.sock, backlog=_BACKLOG)
