@@ -20,9 +20,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A selection of tests shows that clients find no difference between the engines."""
+    if "engine" in metafunc.fixturenames:
+        engines = [pytest.param("sqlite", id=pytest.HIDDEN_PARAM)]
+        marked = {marker.name for marker in metafunc.definition.iter_markers()}
+        if "both_engines" in marked and "sqlite" not in marked:
+            engines.append(pytest.param("postgres"))
+        metafunc.parametrize("engine", engines, scope="session")
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[RunningServer]:
-    with running_server(arguments=["--log-format=json", "--key-pool=8"]) as running:
+def new_store(engine: str) -> Iterator[Callable[[], dict[str, str]]]:
+    """Gives the settings of a store with nothing in it."""
+    if engine == "sqlite":
+        yield dict
+        return
+    try:
+        postgres = Postgres()
+    except NoPostgres as error:
+        pytest.skip(f"PostgreSQL was not found: {error}")
+    with postgres:
+        yield lambda: {"THINGMINT_STORE": new_database(postgres)}
+
+
+@pytest.fixture(scope="session")
+def server(new_store: Callable[[], dict[str, str]]) -> Iterator[RunningServer]:
+    with running_server(arguments=["--log-format=json", "--key-pool=8"], environment=new_store()) as running:
         yield running
         # Whatever the tests of this worker sent, nothing surprised the server.
         log = running.output.read_text(errors="replace")
@@ -69,6 +93,10 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture
 def url(postgres: Postgres) -> str:
     """Of a database with nothing in it."""
+    return new_database(postgres)
+
+
+def new_database(postgres: Postgres) -> str:
     name = f"t{secrets.token_hex(6)}"
 
     async def make() -> None:

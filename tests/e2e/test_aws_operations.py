@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from tests.e2e.wire import Answer
     from thingmint.testing import RunningServer
 
+pytestmark = pytest.mark.both_engines
+
 _UNKNOWN_ID = "0" * 64
 
 
@@ -422,6 +424,7 @@ class _Recorder:
         self.answers.append(response_dict)
 
 
+@pytest.mark.sqlite
 def test_every_operation_of_the_model_answers_in_awss_form(server: RunningServer) -> None:
     with contextlib.closing(iot_client(server)) as iot:
         recorder = _Recorder(iot)
@@ -585,6 +588,7 @@ def aws(server: RunningServer, tmp_path: Path) -> Callable[..., subprocess.Compl
     return run
 
 
+@pytest.mark.sqlite
 def test_the_aws_command(aws: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     created = aws(
         "create-keys-and-certificate",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+pytestmark = pytest.mark.both_engines
+
 _UNKNOWN = (403, "UnrecognizedClientException", "The security token included in the request is invalid.")
 _EXPIRED = (403, "ExpiredTokenException", "The security token included in the request is expired")
 
@@ -168,6 +170,7 @@ def test_an_api_token_is_narrowed(operator: Operator) -> None:
         assert refused_token(native)
 
 
+@pytest.mark.sqlite
 def test_the_last_use_is_shown(operator: Operator) -> None:
     user = operator.user("thingmint/ReadOnly")
     key = operator.key(user)

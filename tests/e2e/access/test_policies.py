@@ -16,6 +16,8 @@ from thingmint.testing import running_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.both_engines
+
 _ID = "ab" * 32
 
 # Operation, arguments, and what it is authorized on.

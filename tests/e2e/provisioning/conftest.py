@@ -14,7 +14,7 @@ from tests.e2e.provisioning.support import LAMBDA, Fleet, HookServer
 from thingmint.testing import running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from thingmint.testing import RunningServer
 
@@ -26,7 +26,7 @@ def hook() -> Iterator[HookServer]:
 
 
 @pytest.fixture(scope="package")
-def provisioning_server(hook: HookServer) -> Iterator[RunningServer]:
+def provisioning_server(hook: HookServer, new_store: Callable[[], dict[str, str]]) -> Iterator[RunningServer]:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         dead = unused.getsockname()[1]
     hooks = {
@@ -35,7 +35,8 @@ def provisioning_server(hook: HookServer) -> Iterator[RunningServer]:
         f"{LAMBDA}-missing": "entry-point:there-is-none",
     }
     arguments = ["--log-format=json", "--key-pool=8"]
-    with running_server(arguments=arguments, environment={"THINGMINT_HOOKS": json.dumps(hooks)}) as running:
+    environment = {"THINGMINT_HOOKS": json.dumps(hooks), **new_store()}
+    with running_server(arguments=arguments, environment=environment) as running:
         yield running
         log = running.output.read_text(errors="replace")
         assert "Traceback" not in log

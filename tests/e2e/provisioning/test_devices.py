@@ -21,6 +21,8 @@ from tests.e2e.provisioning.support import CREATE, CREATE_FROM_CSR, PATIENCE, Id
 if TYPE_CHECKING:
     from tests.e2e.provisioning.support import Fleet
 
+pytestmark = pytest.mark.both_engines
+
 REPLIES = [
     f"{CREATE}/json/accepted",
     f"{CREATE}/+/accepted",
@@ -225,6 +227,7 @@ def test_the_sdks_v1_identity_client(fleet: Fleet, protocol: str) -> None:
 # -- many at once -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite
 def test_fifty_claim_holders_see_their_own_keys_only(fleet: Fleet) -> None:
     """All of them subscribed to where the others' replies would come by, were they published."""
     name = fleet.new_template()

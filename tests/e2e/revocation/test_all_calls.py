@@ -158,9 +158,12 @@ def test_every_call_is_known() -> None:
 
 
 @pytest.fixture(scope="module")
-def apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AllApis]:
+def apis(tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[], dict[str, str]]) -> Iterator[AllApis]:
     folder = tmp_path_factory.mktemp("revocation")
-    with running_server(arguments=["--log-format=json"]) as server, contextlib.ExitStack() as stack:
+    with (
+        running_server(arguments=["--log-format=json"], environment=new_store()) as server,
+        contextlib.ExitStack() as stack,
+    ):
         fleet = Fleet.of(server, stack.enter_context(contextlib.closing(iot_client(server))), folder)
         cloud = stack.enter_context(contextlib.closing(Cloud(server)))
         native = stack.enter_context(fleet.operator.bearer(server.token))
@@ -169,6 +172,7 @@ def apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AllApis]:
         assert "Traceback" not in log
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("name", ENDS)
 def test_its_session_is_closed_before_the_call_is_answered(apis: AllApis, name: str) -> None:
     connected, call = ENDS[name](apis)

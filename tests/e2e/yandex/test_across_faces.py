@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from tests.e2e.yandex.clients import Cloud
 
+pytestmark = pytest.mark.both_engines
+
 
 def minted(iot: Any, *, active: bool) -> tuple[str, str]:
     """(certificate id, PEM) of a certificate that the AWS face made."""
