@@ -54,6 +54,16 @@ def _without_empty(before: Any, now: Any) -> Any:
     return before
 
 
+def _with_status(before: Any, now: Any) -> Any:
+    """The answer with ``status`` in each device."""
+    if isinstance(before, list):
+        return [_with_status(old, now) for old in before]
+    if isinstance(before, dict):
+        status = {"status": "ACTIVE"} if "registry_id" in before else {}
+        return {name: _with_status(old, now) for name, old in before.items()} | status
+    return before
+
+
 def _refused(before: Pages, now: Pages) -> Pages:
     del before, now
     return [{"status": {"closed": "NOT_AUTHORIZED"}}]
@@ -73,9 +83,14 @@ _EMPTY_MEMBERS = Difference(
     _without_empty,
 )
 
+_DEVICE_STATUS = Difference(
+    "Devices are told to be ACTIVE.", "grpc|rest", ".*", "DeviceService/(Get|GetByName|List)", _with_status
+)
+
 DIFFERENCES: dict[str, tuple[Difference, ...]] = {
     "7c4c599": (
         _EMPTY_MEMBERS,
+        _DEVICE_STATUS,
         Difference(
             "GET /v1/certificates/{id} also tells the mode and the CA.",
             "native",
@@ -107,7 +122,7 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
             _let_in,
         ),
     ),
-    "934c105": (_EMPTY_MEMBERS,),
+    "934c105": (_EMPTY_MEMBERS, _DEVICE_STATUS),
 }
 
 
