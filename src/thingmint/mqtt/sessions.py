@@ -11,22 +11,14 @@ import structlog
 
 from thingmint.domain.arns import arn
 from thingmint.domain.errors import Unavailable
-from thingmint.domain.messages import Message
 from thingmint.mqtt.broker.interface import Opening
 from thingmint.mqtt.connection import Connection
 from thingmint.mqtt.connection_log import device_caller
 from thingmint.mqtt.protocol.connection import ServerConnection
-from thingmint.mqtt.protocol.events import (
-    ConnectRequested,
-    Disconnected,
-    Failed,
-    SubscribeRequested,
-    UnsubscribeRequested,
-)
-from thingmint.mqtt.protocol.packets import PubAck, Publish
+from thingmint.mqtt.protocol.events import ConnectRequested, Disconnected, Failed
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.traffic import Traffic
-from thingmint.mqtt.wills import Will
+from thingmint.mqtt.wills import will_of
 from thingmint.services.device_authentication import Rejected, RejectionReason, first_dependencies
 
 if TYPE_CHECKING:
@@ -46,7 +38,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.provisioning import ProvisioningTopics
     from thingmint.mqtt.rates import RateLimit
     from thingmint.mqtt.slices import Slices
-    from thingmint.mqtt.wills import Wills
+    from thingmint.mqtt.wills import Will, Wills
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.device_authentication import Accepted, DeviceAuthenticator
 
@@ -152,7 +144,6 @@ class Session:
         self._traffic = None  # and with it every cycle
 
     def handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
-        traffic = self._traffic
         match event:
             case ConnectRequested():
                 return self._connect(event.packet)
@@ -160,14 +151,8 @@ class Session:
                 self._close(event.reason, event.text, with_will=True)
             case Disconnected():
                 self._disconnected(event)
-            case Publish() if traffic is not None:
-                return traffic.publish(event)
-            case PubAck() if traffic is not None:
-                traffic.acknowledged(event.packet_id)
-            case SubscribeRequested() if traffic is not None:
-                return traffic.subscribe(event)
-            case UnsubscribeRequested() if traffic is not None:
-                return traffic.unsubscribe(event)
+            case _ if self._traffic is not None:
+                return self._traffic.handle(event)
         return None
 
     # What the APIs ask for, once CONNECT was accepted.
@@ -235,7 +220,7 @@ class Session:
         if self._has_ended():  # the peer has gone meanwhile, and takes no session over
             return
         scope, expiry = accepted.scope, services.limits.session_expiry_for(packet)
-        will = _will_of(packet, expiry)
+        will = will_of(packet, expiry)
         if will is not None and not services.wills.take(scope.account, will):
             why = "the wills of the account's connections take too much memory"
             self._refuse(Rejected(RejectionReason.TOO_MANY, why, scope), Reason.QUOTA_EXCEEDED)
@@ -403,15 +388,6 @@ def _attributes_of(packet: Connect) -> tuple[str, ...]:
     """AWS's ConnectAttributes."""
     persistent = ("PersistentConnect",) if not packet.clean_start or packet.session_expiry else ()
     return (*persistent, "LastWill") if packet.will is not None else persistent
-
-
-def _will_of(packet: Connect, expiry: int) -> Will | None:
-    will = packet.will
-    if will is None:
-        return None
-    # MQTT 5, 3.1.3.2.2: published when the delay has passed or the session has ended, whichever comes first.
-    message = Message(will.topic, will.payload, 1 if will.qos else 0, will.retain, will.properties)
-    return Will(message, min(will.delay, expiry))
 
 
 def _new_client_id() -> str:

@@ -10,6 +10,8 @@ from thingmint.domain.messages import Message
 from thingmint.mqtt.broker.interface import Subscription
 from thingmint.mqtt.broker.topics import is_wildcard
 from thingmint.mqtt.connection_log import device_caller
+from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
+from thingmint.mqtt.protocol.packets import PubAck, Publish
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.provisioning import provisioning_request
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.connection import ServerConnection
-    from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
-    from thingmint.mqtt.protocol.packets import Publish, SubscriptionRequest
+    from thingmint.mqtt.protocol.events import Event
+    from thingmint.mqtt.protocol.packets import SubscriptionRequest
     from thingmint.mqtt.provisioning import ProvisioningRequest, ProvisioningTopics
     from thingmint.mqtt.slices import Slices
     from thingmint.services.device_authentication import Accepted
@@ -101,6 +103,19 @@ class Traffic:
 
     # What the device sends.
 
+    def handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
+        """What is left to be waited for before the next one, if anything is."""
+        match event:
+            case Publish():
+                return self.publish(event)
+            case PubAck():
+                self.link.acknowledge(event.packet_id)
+            case SubscribeRequested():
+                return self.subscribe(event)
+            case UnsubscribeRequested():
+                return self.unsubscribe(event)
+        return None
+
     def publish(self, packet: Publish) -> Coroutine[Any, Any, None] | None:
         """What is left to be waited for before the next packet, if anything is."""
         topic = packet.topic
@@ -118,9 +133,6 @@ class Traffic:
         if self._note("unserved", topic):
             self._warn("topic_not_served", topic)
         return None
-
-    def acknowledged(self, packet_id: int) -> None:
-        self.link.acknowledge(packet_id)
 
     def subscribe(self, event: SubscribeRequested) -> Coroutine[Any, Any, None] | None:
         answers = [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.domain.errors import Unavailable
+from thingmint.domain.messages import Message
 from thingmint.mqtt.broker.limits import AccountBudgets, Bound, WillLimits
 from thingmint.mqtt.broker.messages import size_of
 from thingmint.mqtt.connection_log import device_caller
@@ -19,10 +20,10 @@ from thingmint.services.device_authentication import Rejected
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
-    from thingmint.domain.messages import Message
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
+    from thingmint.mqtt.protocol.packets import Connect
     from thingmint.mqtt.protocol.reasons import Reason
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.device_authentication import DeviceAuthenticator
@@ -41,6 +42,16 @@ class Will:
 
     message: Message
     delay: float
+
+
+def will_of(packet: Connect, expiry: int) -> Will | None:
+    """The will in a CONNECT whose session outlives the connection for ``expiry`` seconds at most."""
+    will = packet.will
+    if will is None:
+        return None
+    # MQTT 5, 3.1.3.2.2: published when the delay has passed or the session has ended, whichever comes first.
+    message = Message(will.topic, will.payload, 1 if will.qos else 0, will.retain, will.properties)
+    return Will(message, min(will.delay, expiry))
 
 
 @dataclass(slots=True, eq=False)

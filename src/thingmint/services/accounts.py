@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,10 +35,19 @@ class AccountSettings:
 
     @classmethod
     def of(cls, stored: Mapping[str, str]) -> AccountSettings:
-        return cls(**{name: value == "true" for name, value in stored.items() if name in SETTINGS})
+        """The same object for the same switches, as each connection holds on to one."""
+        if not stored:
+            return _DEFAULTS
+        return _shared(cls(**{name: value == "true" for name, value in stored.items() if name in SETTINGS}))
 
 
-SETTINGS: Mapping[str, bool] = {field: getattr(AccountSettings(), field) for field in AccountSettings.__slots__}
+@functools.cache
+def _shared(settings: AccountSettings) -> AccountSettings:
+    return settings
+
+
+_DEFAULTS = _shared(AccountSettings())
+SETTINGS: Mapping[str, bool] = {field: getattr(_DEFAULTS, field) for field in AccountSettings.__slots__}
 """Names and defaults."""
 
 

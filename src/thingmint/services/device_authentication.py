@@ -306,19 +306,20 @@ def _facts(status: str, gates: bool) -> Mapping[str, object]:
 
 
 def _variables(request: AuthenticationRequest, device: DeviceFacts, policies: PolicySet) -> Mapping[str, ContextValue]:
-    thing = device.thing
-    variables: dict[str, ContextValue] = {
-        "aws:SourceIp": ip_address(request.address) if request.address else None,
-        "iot:Connection.Thing.IsAttached": thing is not None,
-    }
+    """Of what costs something to find out, those that the policies may speak of."""
+    thing, mentions = device.thing, policies.mentions
+    variables: dict[str, ContextValue] = {"iot:Connection.Thing.IsAttached": thing is not None}
     if request.client_id is not None:
         variables["iot:ClientId"] = request.client_id
     if thing is not None:
         variables["iot:Connection.Thing.ThingName"] = thing.name
         variables["iot:Connection.Thing.ThingTypeName"] = thing.type
-        for name, value in thing.attributes.items():
-            variables[f"iot:Connection.Thing.Attributes[{name}]"] = value
-    if policies.mentions_certificate:
+        if "attributes" in mentions:
+            for name, value in thing.attributes.items():
+                variables[f"iot:Connection.Thing.Attributes[{name}]"] = value
+    if "address" in mentions and request.address:
+        variables["aws:SourceIp"] = ip_address(request.address)
+    if "certificate" in mentions:
         der = device.certificate.der if device.certificate is not None else request.certificate
         variables |= certificate_context(der) if der is not None else {}
     return variables

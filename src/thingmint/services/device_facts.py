@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -199,6 +199,8 @@ def _home_or_only(proven: Sequence[tuple[int, _Place]]) -> _Place | None:
 
     The oldest counts: should two accounts ever have one certificate as proven, what came later changes nothing.
     """
+    if len(proven) == 1:
+        return proven[0][1]
     _, first = min(proven, key=lambda each: (each[0], each[1].scope))
     own = [place for _, place in proven if place.account == first.account]
     home = [place for place in own if place.position == 0]
@@ -215,15 +217,6 @@ def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str 
     groups = {row[3] for row in own if row[3] is not None}
     policies = {row[4]: PolicyIdentity(row[4], row[5], row[6]) for row in own if row[4] is not None}
     claim = Claim(place.template, from_micros(place.claim_expires_at)) if place.template is not None else None
-    # The client id's thing also while it is not attached or does not exist: it may be by the time of a change.
-    names: dict[str, Any] = {
-        "certificate": (fingerprint,),
-        "ca": (place.ca,),
-        "template": (place.template,),
-        "policy": policies,
-        "thing": {client_id, place.thing},
-        "thinggroup": groups,
-    }
     return DeviceFacts(
         scope=scope,
         fingerprint=fingerprint,
@@ -236,7 +229,13 @@ def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str 
         settings=AccountSettings.of({row[3]: row[4] for row in rows if row[:2] == ("setting", scope.account)}),
         dependencies=[
             (scope.account, "", "account", scope.account),
-            *((*scope, kind, name) for kind, of_kind in names.items() for name in of_kind if name is not None),
+            (*scope, "certificate", fingerprint),
+            *[(*scope, "policy", name) for name in policies],
+            *[(*scope, "thinggroup", name) for name in groups],
+            # The client id's thing also while it is not attached or does not exist: it may be by the time of a change.
+            *[(*scope, "thing", name) for name in {client_id, place.thing} if name is not None],
+            *[(*scope, "ca", name) for name in (place.ca,) if name is not None],
+            *[(*scope, "template", name) for name in (place.template,) if name is not None],
         ],
         ca_state=_ca_state(place),
     )

@@ -62,7 +62,7 @@ class DevicePermissions:
         if further is None and (known := self._remembered.get(key)) is not None:
             return known
         decision = evaluate(self._set.policies, self._request(action, name, further))
-        if further is None and not self._set.mentions_time:
+        if further is None and "time" not in self._set.mentions:
             self._remember(key, decision)
         return decision
 
@@ -93,6 +93,6 @@ class DevicePermissions:
 
     def _request(self, action: Action, name: str, further: Mapping[str, ContextValue] | None) -> Request:
         context = self._context if not further else {**self._context, **further}
-        if self._set.mentions_time:
+        if "time" in self._set.mentions:
             context = {**context, "aws:CurrentTime": self._clock(), "aws:EpochTime": self._clock().timestamp()}
         return Request(f"iot:{action}", self.resource(action, name), context)

@@ -8,7 +8,7 @@ change feed drops sets whose policies changed, which no device has any more.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from thingmint.domain.policies import Kind
 from thingmint.services.claims import claim_policy
@@ -22,11 +22,18 @@ if TYPE_CHECKING:
     from thingmint.domain.policies import Policy
     from thingmint.store.engine import Notice, Transaction
 
+Subject = Literal["address", "attributes", "certificate", "time"]
+
 _MAX_SETS = 10_000
 _MAX_CHARACTERS = 2_000_000  # of the documents of all sets together; compiled they take some 20 times as many bytes
 
-_TIME = ("aws:currenttime", "aws:epochtime")
-_CERTIFICATE = ("iot:certificate",)
+# Condition keys and variables that cost something to find out or to hold, by what they are about.
+_COSTLY: Mapping[Subject, Sequence[str]] = {
+    "address": ("aws:sourceip",),
+    "attributes": ("iot:connection.thing.attributes",),
+    "certificate": ("iot:certificate",),
+    "time": ("aws:currenttime", "aws:epochtime"),
+}
 
 _QUERIES = load_queries("device_policies")
 
@@ -48,25 +55,22 @@ class PolicyKey(NamedTuple):
 
 
 class PolicySet:
-    """``prefix`` begins the ARNs of its account and region. The others say whether any of its policies may speak of the
-    time, or of the certificate.
-    """
+    """``prefix`` begins the ARNs of its account and region, ``mentions`` is what any of its policies may speak of."""
 
-    __slots__ = ("mentions_certificate", "mentions_time", "policies", "prefix", "size")
+    __slots__ = ("mentions", "policies", "prefix", "size")
 
     def __init__(self, scope: Scope, documents: Sequence[tuple[str, str]]) -> None:
         """``documents`` are names and texts. Raises MalformedPolicy."""
         self.policies: tuple[Policy, ...] = tuple(POLICIES.get(Kind.DEVICE, *document) for document in documents)
         self.prefix = f"arn:aws:iot:{scope.region}:{scope.account}:"
-        self.mentions_time = any(_mentions(text, _TIME) for _, text in documents)
-        self.mentions_certificate = any(_mentions(text, _CERTIFICATE) for _, text in documents)
+        self.mentions: frozenset[Subject] = frozenset().union(*(_mentioned(text) for _, text in documents))
         self.size = sum(len(text) for _, text in documents)
 
 
-def _mentions(document: str, keys: Sequence[str]) -> bool:
+def _mentioned(document: str) -> set[Subject]:
     """Found in the text, where JSON's escapes could hide anything."""
     text = document.lower()
-    return "\\" in text or any(key in text for key in keys)
+    return {subject for subject, keys in _COSTLY.items() if "\\" in text or any(key in text for key in keys)}
 
 
 class PolicySets:

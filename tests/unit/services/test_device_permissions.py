@@ -135,15 +135,17 @@ def test_a_claim_is_good_for_its_template_and_for_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "time", "certificate"),
+    ("text", "mentioned"),
     [
-        ("topic/${iot:ClientId}", False, False),
-        ("topic/${aws:CURRENTTIME}", True, False),
-        ("topic/${iot:Certificate.Subject.CommonName}", False, True),
-        ("topic/${iot:\\u0043ertificate.Subject.CommonName}", True, True),
+        ("topic/${iot:ClientId}", set()),
+        ("topic/${iot:Connection.Thing.ThingName}", set()),
+        ("topic/${aws:SOURCEIP}", {"address"}),
+        ("topic/${iot:Connection.Thing.Attributes[room]}", {"attributes"}),
+        ("topic/${aws:CURRENTTIME}", {"time"}),
+        ("topic/${iot:Certificate.Subject.CommonName}", {"certificate"}),
+        ("topic/${iot:\\u0043ertificate.Subject.CommonName}", {"address", "attributes", "certificate", "time"}),
     ],
 )
-def test_what_documents_may_speak_of(text: str, time: bool, certificate: bool) -> None:
+def test_what_documents_may_speak_of(text: str, mentioned: set[str]) -> None:
     statement: dict[str, object] = {"Effect": "Allow", "Action": "iot:Publish", "Resource": f"{ARN}@"}
-    policies = PolicySet(SCOPE, [("p", document(statement).replace("@", text))])
-    assert (policies.mentions_time, policies.mentions_certificate) == (time, certificate)
+    assert PolicySet(SCOPE, [("p", document(statement).replace("@", text))]).mentions == mentioned
