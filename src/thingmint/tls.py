@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import ssl
 import tempfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509.oid import NameOID
 
 from thingmint.domain.issuing_ca import CertificateRequest
+from thingmint.domain.tls_profiles import TLS_PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.certificates import Certificate
     from thingmint.domain.issuing_ca import CertificateAuthority
+    from thingmint.domain.tls_profiles import TlsProfile
 
 
 _LONGEST_SLEEP = 3600.0  # seconds: the clock may be set meanwhile
@@ -36,33 +39,52 @@ _log = structlog.get_logger("thingmint.tls")
 class ListenerTLS:
     """``context`` is what listeners use; a renewal changes it in place, and connections that are open go on."""
 
-    def __init__(self, authority: CertificateAuthority, scratch: Path, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        authority: CertificateAuthority,
+        scratch: Path,
+        clock: Callable[[], datetime],
+        profile: TlsProfile = TLS_PROFILES["default"],
+    ) -> None:
         self._authority = authority
+        self._profile = profile
+        # With static RSA clients encrypt with the key (RFC 5246 7.4.2), and some look for that in its certificate.
+        self._rsa_authority = authority.with_profile(replace(authority.profile, key_encipherment=True))
         self._scratch = scratch
         self._clock = clock
         self._certificate: Certificate | None = None
         self._material: list[tuple[bytes, bytes]] = []
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if profile.tls12 is None:
+            self.context.minimum_version = ssl.TLSVersion.TLSv1_3
+        else:
+            self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+            self.context.set_ciphers(profile.tls12)
         self.context.set_alpn_protocols(["http/1.1"])
 
     def renew(self, hostnames: Sequence[str]) -> None:
         """Puts a new key and certificate for ``hostnames`` in place."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._issue(hostnames, key.public_key())
-        # ssl loads keys from files only. The one that it gets is encrypted with a password that dies with this call.
+        certificate = self._issue(self._authority, hostnames, key.public_key())
+        # For clients that know no elliptic curves.
+        rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        rsa_certificate = self._issue(self._rsa_authority, hostnames, rsa_key.public_key())
+        if self._profile.static_rsa:
+            self._load(rsa_key, rsa_certificate)
+        self._load(key, certificate)
+        self._certificate = certificate
+        # A new list, as that is what tells followers of the change.
+        self._material = [(_pem_of(key), certificate.pem.encode()), (_pem_of(rsa_key), rsa_certificate.pem.encode())]
+        _log.info("listener certificate issued", names=list(hostnames), ends=certificate.not_after.isoformat())
+
+    def _load(self, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, certificate: Certificate) -> None:
+        """ssl loads keys from files only. What it gets is encrypted with a password that dies with this call."""
         password = secrets.token_bytes(32).hex()
         encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode()))
         with tempfile.NamedTemporaryFile(dir=self._scratch, prefix=".listener-") as file:
             file.write(encrypted + certificate.pem.encode())
             file.flush()
             self.context.load_cert_chain(file.name, password=password)
-        self._certificate = certificate
-        # For devices that know no elliptic curves. A new list, as that is what tells followers of the change.
-        rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        rsa_certificate = self._issue(hostnames, rsa_key.public_key())
-        self._material = [(_pem_of(key), certificate.pem.encode()), (_pem_of(rsa_key), rsa_certificate.pem.encode())]
-        _log.info("listener certificate issued", names=list(hostnames), ends=certificate.not_after.isoformat())
 
     def follow(self) -> Callable[[], Sequence[tuple[bytes, bytes]] | None]:
         """For listeners with TLS of their own: gives keys and certificates in PEM, then None until they are renewed.
@@ -99,11 +121,11 @@ class ListenerTLS:
                 _log.exception("the listener certificate could not be renewed")
                 await asyncio.sleep(_RETRY_AFTER)
 
-    def _issue(self, hostnames: Sequence[str], key: PublicKeyTypes) -> Certificate:
+    def _issue(self, authority: CertificateAuthority, hostnames: Sequence[str], key: PublicKeyTypes) -> Certificate:
         # The common name is for people; RFC 5280 bounds it to 64 characters, and clients look at the SAN.
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostnames[0][:64])])
         request = CertificateRequest(subject, key, hostnames)
-        return self._authority.sign(self._authority.prepare(request, self._clock()))
+        return authority.sign(authority.prepare(request, self._clock()))
 
 
 def _pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:

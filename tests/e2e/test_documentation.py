@@ -24,6 +24,7 @@ from tests.e2e.commands import bare_environment
 from thingmint.access.administration import COMMANDS
 from thingmint.access.administration.policies import READY_MADE
 from thingmint.cli.main import app
+from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.mqtt.broker.limits import Bound, EmbeddedLimits, WillLimits
 from thingmint.settings import LISTENERS, BrokerSettings, Settings, load
 from thingmint.settings.tables import ListenerLimits, QuotaSettings, RateSettings
@@ -262,7 +263,7 @@ def test_the_table_of_settings_is_whole() -> None:
 
 
 def test_the_tables_of_parts_of_settings_are_whole() -> None:
-    quotas, connections, rates, broker = _tables(ROOT / "docs" / "settings.md")[1:]
+    quotas, connections, profiles, rates, broker = _tables(ROOT / "docs" / "settings.md")[1:]
 
     def keys(table: list[list[str]]) -> list[str]:
         return [key for row in table[1:] for key in re.findall(r"`(\w+)`", row[0])]
@@ -275,6 +276,7 @@ def test_the_tables_of_parts_of_settings_are_whole() -> None:
     for row in connections[1:]:
         limits = [getattr(settings.connection_limits(listener), row[0].strip("`")) for listener in LISTENERS]
         assert row[2:] == [f"{limit:,}" for limit in limits]
+    assert keys(profiles) == list(TLS_PROFILES)
     assert keys(rates) == list(RateSettings.model_fields)
     for key, _, default in rates[1:]:
         assert default.partition(", ")[0] == f"{getattr(settings.rates_in_force(), key.strip('`')):,}"

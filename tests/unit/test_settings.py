@@ -86,6 +86,7 @@ class TestPrecedence:
             "limits": "generous",
             "quotas": None,
             "connections": None,
+            "tls_profile": None,
             "mqtt_rates": None,
             "mqtt_outage_grace": timedelta(seconds=60),
             "unauthenticated_request_bytes": 32 * MIB,

@@ -10,28 +10,24 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from thingmint.domain.keys import CSR_KEYS, KeyPolicy
 
-_DIGITAL_SIGNATURE = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=False,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)
-_SIGNS_CERTIFICATES = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
+
+def _key_usage(*, signs_certificates: bool, key_encipherment: bool = False) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=key_encipherment,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+_DIGITAL_SIGNATURE = _key_usage(signs_certificates=False)
+_ENCIPHERMENT_TOO = _key_usage(signs_certificates=False, key_encipherment=True)
+_SIGNS_CERTIFICATES = _key_usage(signs_certificates=True)
 _NO_CA = x509.BasicConstraints(ca=False, path_length=None)
 _CA_OF_END_ENTITIES = x509.BasicConstraints(ca=True, path_length=0)
 _SERVER_AUTH = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
@@ -50,6 +46,7 @@ class Profile:
     lifetime: timedelta = timedelta(0)
     server_auth: bool = False
     ca: bool = False
+    key_encipherment: bool = False
 
     def end(self, now: datetime) -> datetime:
         return self.not_after or now + self.lifetime
@@ -60,7 +57,9 @@ class Profile:
 
     @property
     def key_usage(self) -> x509.KeyUsage:
-        return _SIGNS_CERTIFICATES if self.ca else _DIGITAL_SIGNATURE
+        if self.ca:
+            return _SIGNS_CERTIFICATES
+        return _ENCIPHERMENT_TOO if self.key_encipherment else _DIGITAL_SIGNATURE
 
     @property
     def extended_key_usage(self) -> x509.ExtendedKeyUsage | None:

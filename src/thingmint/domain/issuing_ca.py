@@ -95,6 +95,9 @@ class CertificateAuthority:
             key_identifier.value
         )
 
+    def with_profile(self, profile: Profile) -> CertificateAuthority:
+        return CertificateAuthority(self.certificate, self._private_key, profile)
+
     def prepare(self, request: CertificateRequest, now: datetime) -> PreparedCertificate:
         """Decides and checks everything but the signature. Raises Invalid for what the caller can mend."""
         profile = self.profile

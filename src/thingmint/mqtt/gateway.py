@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.http.connection_limits import AddressLimits, Limits
 from thingmint.mqtt.connection_monitor import ConnectionMonitor
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from OpenSSL import SSL
 
+    from thingmint.domain.tls_profiles import TlsProfile
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection import Connection
     from thingmint.mqtt.connection_index import ConnectionIndex
@@ -56,12 +58,14 @@ class Gateway:
         rates: Rates | None = None,
         clock: Callable[[], datetime],
         outage_grace: float = 60.0,
+        tls_profile: TlsProfile = TLS_PROFILES["default"],
         provisioning: ProvisioningTopics | None = None,
     ) -> None:
         self._renewed = renewed
         material = renewed()
         assert material is not None, "the listeners' certificate is issued first"
-        self._contexts = Contexts(_context(material))
+        self._tls_profile = tls_profile
+        self._contexts = Contexts(_context(material, tls_profile))
         self._address_limits = limits or AddressLimits(Limits())
         self._services = Services(
             authenticator=authenticator,
@@ -128,8 +132,9 @@ class Gateway:
             await asyncio.sleep(_FOLLOW_EVERY)
             material = self._renewed()
             if material is not None:
-                self._contexts.replace(_context(material))
+                self._contexts.replace(_context(material, self._tls_profile))
 
 
-def _context(material: Sequence[tuple[bytes, bytes]]) -> SSL.Context:
-    return build_context(*(ServerIdentity.from_pem(key, certificate) for key, certificate in material))
+def _context(material: Sequence[tuple[bytes, bytes]], profile: TlsProfile) -> SSL.Context:
+    identities = [ServerIdentity.from_pem(key, certificate) for key, certificate in material]
+    return build_context(*identities, profile=profile)

@@ -14,6 +14,7 @@ from thingmint.aws.app import AwsApi
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.domain.arns import Scope
 from thingmint.domain.certificate_profiles import CLAIM, DEVICE
+from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.http.front import Front
 from thingmint.http.probes import probes
 from thingmint.mqtt.gateway import Gateway
@@ -166,6 +167,7 @@ def gateway_of(
         rates=settings.rates_in_force(),
         clock=utc_now,
         outage_grace=settings.mqtt_outage_grace.total_seconds(),
+        tls_profile=TLS_PROFILES[settings.tls_profiles().mqtt],
         provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),
     )
 

@@ -23,6 +23,7 @@ from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
 from thingmint.domain.certificate_profiles import listener_profile
 from thingmint.domain.errors import Unavailable
+from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.http.connection_limits import AddressLimits
 from thingmint.http.listener import HttpListener
 from thingmint.http.memory import RequestMemory
@@ -208,6 +209,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         instance.listener_authority(listener_profile(settings.listener_certificate_lifetime)),
         instance.directory.root,
         utc_now,
+        TLS_PROFILES[settings.tls_profiles().api],
     )
 
     def served() -> list[str]:

@@ -20,6 +20,7 @@ from thingmint.settings.tables import (
     ListenerLimits,
     QuotaSettings,
     RateSettings,
+    TlsProfileSettings,
 )
 
 if TYPE_CHECKING:
@@ -63,12 +64,14 @@ _PARTS: dict[str, type[BaseModel]] = {
     "endpoints": Endpoint,
     "mqtt_rates": RateSettings,
     "quotas": QuotaSettings,
+    "tls_profile": TlsProfileSettings,
 }
 """The tables of the file that have settings of their own."""
 _SET_BY_VARIABLES: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (Settings, "quotas"): QuotaSettings,
     (Settings, "connections"): ConnectionSettings,
     (Settings, "mqtt_rates"): RateSettings,
+    (Settings, "tls_profile"): TlsProfileSettings,
     **{(ConnectionSettings, listener): ListenerLimits for listener in ConnectionSettings.model_fields},
 }
 """Those whose settings have variables of their own, by where they stand."""

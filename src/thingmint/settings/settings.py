@@ -29,6 +29,7 @@ from thingmint.settings.tables import (
     Listener,
     QuotaSettings,
     RateSettings,
+    TlsProfileSettings,
 )
 from thingmint.store.database import Database, parse_store_url
 
@@ -104,6 +105,7 @@ class Settings(BaseSettings):
     limits: LimitsProfile = "generous"
     quotas: QuotaSettings | None = None
     connections: ConnectionSettings | None = None
+    tls_profile: TlsProfileSettings | None = None
     mqtt_rates: RateSettings | None = None
     mqtt_outage_grace: Duration = Field(timedelta(seconds=60), ge=timedelta(0), le=timedelta(hours=1))
     unauthenticated_request_bytes: int = Field(32 * MIB, ge=4 * MIB)
@@ -156,6 +158,9 @@ class Settings(BaseSettings):
 
     def connection_limits(self, listener: Listener) -> Limits:
         return (self.connections or ConnectionSettings()).limits(listener)
+
+    def tls_profiles(self) -> TlsProfileSettings:
+        return self.tls_profile or TlsProfileSettings()
 
     def failure_throttle(self) -> FailureThrottle:
         """For callers without valid credentials, by address."""

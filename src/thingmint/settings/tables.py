@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from thingmint.domain.tls_profiles import TlsProfileName
 from thingmint.http.connection_limits import Limits
 from thingmint.mqtt.broker.upstream import RABBITMQ, STANDARD, Login, Target, Upstream, tls_context
 from thingmint.services.quotas import MAX_PROBED
@@ -94,6 +95,13 @@ class ConnectionSettings(Table):
             if limits.reserve >= limits.total:
                 raise ValueError(f"{listener}: reserve must be less than total")
         return self
+
+
+class TlsProfileSettings(Table):
+    """What the listeners offer, by listener. grpcio has no choice."""
+
+    api: TlsProfileName = "default"
+    mqtt: TlsProfileName = "default"
 
 
 class RateSettings(Table):

@@ -10,21 +10,19 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 
+from thingmint.domain.tls_profiles import TLS13_SUITES, TLS_PROFILES
 from thingmint.mqtt.peer import server_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thingmint.domain.keys import SigningKey
+    from thingmint.domain.tls_profiles import TlsProfile
 
 
 # What AWS's clients offer on port 443: with a client certificate, and without one. In the order of our preference.
 MQTT_ALPN = ("x-amzn-mqtt-ca", "mqtt")
 
-# AES-128 first: it is the cheapest on both sides, and what small devices have hardware for. For TLS 1.2 only suites
-# with forward secrecy and AEAD (RFC 9325 4.2); the finite-field ones cost a server too much before a client is known.
-_TLS13_SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-_TLS12_SUITES = b"ECDHE+AES128+AESGCM:ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM:!aNULL"
 _OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | SSL.OP_CIPHER_SERVER_PREFERENCE
 
 
@@ -81,18 +79,21 @@ class Contexts:
         self._current = (default, dict(by_name or {}))
 
 
-def build_context(identity: ServerIdentity, *more: ServerIdentity) -> SSL.Context:
+def build_context(
+    identity: ServerIdentity, *more: ServerIdentity, profile: TlsProfile = TLS_PROFILES["default"]
+) -> SSL.Context:
     """A server's context that asks for a client certificate and takes any, or none, as long as the key is proven.
 
     ``more`` are certificates for other kinds of keys, for clients that cannot use the first (RSA beside P-256): one of
     each kind, with one chain for all. Raises ValueError.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION if profile.tls12 is None else SSL.TLS1_2_VERSION)
     context.set_max_proto_version(SSL.TLS1_3_VERSION)
     context.set_options(_OPTIONS)
-    context.set_cipher_list(_TLS12_SUITES)
-    context.set_tls13_ciphersuites(_TLS13_SUITES)
+    if profile.tls12 is not None:
+        context.set_cipher_list(profile.tls12.encode())
+    context.set_tls13_ciphersuites(TLS13_SUITES.encode())
     # An idle connection then holds no record buffers, which is 34 KiB less.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
