@@ -9,7 +9,7 @@ from thingmint.domain import errors
 from thingmint.domain.arns import arn_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from thingmint.domain.arns import Scope
 
@@ -65,8 +65,11 @@ _LIMITS: Mapping[str, str] = {
     "provisioning template version": "VersionsLimitExceededException",
 }
 
-# AWS's own wording, by kind, where it is known; %s is the id.
-_NOT_FOUND: Mapping[str, str] = {"provisioning template": "Unable to find template named %s"}
+# AWS's own wording, by kind, where it is known.
+_NOT_FOUND: Mapping[str, Callable[[str], str]] = {
+    "policy": lambda _: "Policy not found",
+    "provisioning template": "Unable to find template named {}".format,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
         case errors.Denied():
             return AwsError("AccessDeniedException", _denial(error))
         case errors.NotFound():
-            text = _NOT_FOUND[error.kind] % error.id if error.kind in _NOT_FOUND else message
+            text = _NOT_FOUND[error.kind](error.id) if error.kind in _NOT_FOUND else message
             return AwsError("ResourceNotFoundException", text)
         case errors.AlreadyExists():
             assert scope is not None, "only a caller who is known can meet what exists"

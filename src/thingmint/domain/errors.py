@@ -97,7 +97,7 @@ class Ambiguous(DomainError):
     """Several of a ``kind`` could be meant; ``reason`` says how to tell which."""
 
     def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(f"{kind}: {reason}")
+        super().__init__(reason)
         self.kind = kind
         self.reason = reason
 
@@ -106,7 +106,7 @@ class Conflict(DomainError):
     """``id`` is still in use by something that has to go first; ``reason`` says by what."""
 
     def __init__(self, kind: str, id: str, reason: str) -> None:
-        super().__init__(f"{kind} {id}: {reason}")
+        super().__init__(reason)
         self.kind = kind
         self.id = id
         self.reason = reason
@@ -116,7 +116,7 @@ class Disallowed(DomainError):
     """What there is besides ``id`` does not allow this: ``reason`` says what, and what would have to go first."""
 
     def __init__(self, kind: str, id: str, reason: str) -> None:
-        super().__init__(f"{kind} {id}: {reason}")
+        super().__init__(reason)
         self.kind = kind
         self.id = id
         self.reason = reason
@@ -137,7 +137,7 @@ class InvalidState(DomainError):
     """The status that ``id`` is in, or is asked to take, does not allow this."""
 
     def __init__(self, kind: str, id: str, reason: str) -> None:
-        super().__init__(f"{kind} {id}: {reason}")
+        super().__init__(reason)
         self.kind = kind
         self.id = id
         self.reason = reason
@@ -180,7 +180,7 @@ class LimitExceeded(DomainError):
     """A ``kind`` holds as many as it may; ``reason`` says of what."""
 
     def __init__(self, kind: str, id: str, reason: str) -> None:
-        super().__init__(f"{kind} {id}: {reason}")
+        super().__init__(reason)
         self.kind = kind
         self.id = id
         self.reason = reason
