@@ -87,6 +87,7 @@ class Session:
         "_reauthorizing",
         "_refused",
         "_services",
+        "_session_name",
         "_stale",
         "_traffic",
         "_will",
@@ -101,7 +102,7 @@ class Session:
         self.connection = Connection(mqtt, services.rate_limit, self)
         self._services = services
         self.peer = peer
-        self._client_id = ""
+        self._client_id = self._session_name = ""
         self._attributes: tuple[str, ...] = ()  # AWS's ConnectAttributes
         self._will_topic: str | None = None
         self._traffic: Traffic | None = None  # once CONNECT was accepted
@@ -220,6 +221,7 @@ class Session:
         if self._has_ended():  # the peer has gone meanwhile, and takes no session over
             return
         scope, expiry = accepted.scope, services.limits.session_expiry_for(packet)
+        self._session_name = name = accepted.session_name(self._client_id)
         will = will_of(packet, expiry)
         if will is not None and not services.wills.take(scope.account, will):
             why = "the wills of the account's connections take too much memory"
@@ -227,7 +229,7 @@ class Session:
             return
         self._will, self._account = will, scope.account
         traffic = self._traffic_of(accepted)
-        opening = Opening(scope, self._client_id, packet.version, packet.clean_start, expiry, packet.receive_maximum)
+        opening = Opening(scope, name, packet.version, packet.clean_start, expiry, packet.receive_maximum)
         link = await services.broker.open(opening, traffic)
         if self._stale:  # something changed while the broker opened the session
             try:
@@ -250,10 +252,10 @@ class Session:
         services, resumed = self._services, link.session_present
         self._expires_at = accepted.expires_at
         traffic.take(accepted)
-        services.wills.came_back(accepted.scope, self._client_id, resumed=resumed)
+        services.wills.came_back(accepted.scope, self._session_name, resumed=resumed)
         traffic.link = link
         self._traffic = traffic
-        services.clients.add(accepted.scope, self._client_id, self)
+        services.clients.add(accepted.scope, self._session_name, self)
         self.connection.accept(session_present=resumed)
         self._logged = services.connection_log.connected(
             self.peer, traffic.caller, self._client_id, version=packet.version, resumed=resumed
@@ -378,10 +380,10 @@ class Session:
                 services.connection_log.ended_early(self.peer, why)
             return
         traffic.link.close()
-        services.clients.remove(traffic.scope, self._client_id, self)
+        services.clients.remove(traffic.scope, self._session_name, self)
         services.connection_log.disconnected(self.peer, traffic.caller, self._client_id, why, logged=self._logged)
         if with_will and will is not None:
-            services.wills.leave(traffic.scope, self._client_id, self.peer, will)
+            services.wills.leave(traffic.scope, self._client_id, self.peer, will, self._session_name)
 
 
 def _attributes_of(packet: Connect) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ class _Left:
 
     scope: Scope
     client_id: str
+    session: str
     peer: Peer
     message: Message
     budgets: AccountBudgets
@@ -103,27 +104,27 @@ class Wills:
         """The connection was not accepted after all, or took its will back."""
         self._open.give_back(account, size_of(will.message))
 
-    def leave(self, scope: Scope, client_id: str, peer: Peer, will: Will) -> None:
+    def leave(self, scope: Scope, client_id: str, peer: Peer, will: Will, session: str) -> None:
         """The connection ended without a DISCONNECT that takes the will back.
 
         One for whose delay there is no room is published at once, as if its session had ended: that comes too early,
         but if it was dropped, nothing would ever tell that the device is gone.
         """
-        left = _Left(scope, client_id, peer, will.message, self._open)
+        left = _Left(scope, client_id, session, peer, will.message, self._open)
         if will.delay > 0:
             if self._delayed.take(scope.account, size_of(will.message)):
                 self._open.give_back(scope.account, size_of(will.message))
                 left.budgets = self._delayed
                 left.timer = asyncio.get_running_loop().call_later(will.delay, self._delay_ended, left)
-                self._waiting[scope, client_id] = left
+                self._waiting[scope, session] = left
                 return
             self.published_early += 1
             _log.warning("will_published_without_its_delay", account=scope.account, client_id=client_id)
         self._publish_soon(left)
 
-    def came_back(self, scope: Scope, client_id: str, *, resumed: bool) -> None:
+    def came_back(self, scope: Scope, session: str, *, resumed: bool) -> None:
         """The device is there again. Unless it ``resumed`` its session, that has ended, and its will is due."""
-        left = self._waiting.pop((scope, client_id), None)
+        left = self._waiting.pop((scope, session), None)
         if left is None:
             return
         assert left.timer is not None
@@ -146,7 +147,7 @@ class Wills:
             await asyncio.wait(self._tasks)
 
     def _delay_ended(self, left: _Left) -> None:
-        del self._waiting[left.scope, left.client_id]
+        del self._waiting[left.scope, left.session]
         self._publish_soon(left)
 
     def _publish_soon(self, left: _Left) -> None:

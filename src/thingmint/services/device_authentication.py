@@ -77,7 +77,8 @@ class Accepted:
     """A device that may come in, until ``expires_at``.
 
     ``dependencies`` are what the decision hangs on: it has to be made again when one of them changes. ``facts`` are for
-    the log and the audit trail, should it be refused then.
+    the log and the audit trail, should it be refused then. ``owner`` is the Yandex device or registry that the
+    certificate is bound to.
     """
 
     scope: Scope
@@ -89,6 +90,15 @@ class Accepted:
     dependencies: Sequence[Dependency]
     expires_at: datetime | None
     facts: Mapping[str, object] | None = None
+    owner: str | None = None
+
+    def session_name(self, client_id: str) -> str:
+        """What the sessions of an account go by.
+
+        Client ids count within the device for those of Yandex's, whose samples have the same one in all. No client id
+        has # in it.
+        """
+        return client_id if self.owner is None else f"{client_id}#{self.owner}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +237,7 @@ class DeviceAuthenticator:
             _dependencies(device),
             expires_at,
             facts,
+            device.bound_to.owner if device.bound_to is not None else None,
         )
 
 

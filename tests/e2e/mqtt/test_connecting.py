@@ -136,6 +136,35 @@ def pins(door: Door) -> Iterator[dict[str, Pins]]:
         each.cloud.close()
 
 
+@pytest.mark.parametrize("version", [4, 5])
+def test_client_ids_count_within_a_device_of_yandex_s(pins: dict[str, Pins], version: Any) -> None:
+    mine, literal = pins["mine"].fleet, new_name("Esp8266Client")
+    one, other = (pins["mine"].bind(credential(mine.folder)) for _ in range(2))
+    with (
+        mine.connected(one, literal, version=version) as first,
+        mine.connected(other, literal, version=version) as second,
+        mine.connected(None, literal, version=version) as third,
+    ):
+        time.sleep(0.5)  # in which a take-over would have been told
+        assert first.is_open
+        assert second.is_open
+        assert third.is_open, "one of AWS's has its own names"
+        with mine.connected(one, literal, version=version):
+            first.until_closed()  # of the same device there is one
+        assert second.is_open
+
+
+def test_sessions_of_yandex_s_devices_are_apart(pins: dict[str, Pins]) -> None:
+    mine, literal, topic = pins["mine"].fleet, new_name("Esp8266Client"), new_name("t")
+    one, other = (pins["mine"].bind(credential(mine.folder)) for _ in range(2))
+    with mine.connected(one, literal, session_expiry=60) as device:
+        device.subscribe(topic)
+    with mine.dial(other) as device:
+        assert not device.connect(literal, clean_start=False, session_expiry=60).session_present
+    with mine.dial(one) as device:
+        assert device.connect(literal, clean_start=False, session_expiry=60).session_present
+
+
 def old_rsa(folder: Path, bits: int) -> Credential:
     """The libraries of today make no such keys; openssl still does."""
     file = folder / f"{secrets.token_hex(8)}.pem"

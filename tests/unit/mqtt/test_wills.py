@@ -63,7 +63,7 @@ class Setting:
         will = Will(Message(name, b"x" * (101 - len(name))), delay)
         if not self.wills.take(scope.account, will):
             return False
-        self.wills.leave(scope, name, PEER, will)
+        self.wills.leave(scope, name, PEER, will, name)
         return True
 
 
