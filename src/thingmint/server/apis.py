@@ -182,5 +182,5 @@ def grpc_listener(
     refusals: RefusalLog,
     tls: ListenerTLS,
 ) -> GrpcListener:
-    parts = GrpcParts(api, request_log, access.failures, access.memory)
+    parts = GrpcParts(api, request_log, access.failures, access.memory, lambda: instance.store.ready)
     return GrpcListener(parts, sock, instance.directory.grpc_socket, limits, refusals, tls.follow())

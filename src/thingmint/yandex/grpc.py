@@ -66,6 +66,7 @@ class GrpcParts:
     request_log: RequestLog
     failures: FailureThrottle
     memory: RequestMemory
+    is_ready: Callable[[], bool]
 
 
 class Handlers(grpc.GenericRpcHandler):
@@ -107,8 +108,10 @@ class Handlers(grpc.GenericRpcHandler):
                 now=self._api.clock(),
             )
             call = _Call(context, metadata, arrived, Outcome())
-            context.set_trailing_metadata((("x-request-id", call.request.id),))
+            request_id = (("x-request-id", call.request.id),)
+            context.set_trailing_metadata(request_id)
             try:
+                await context.send_initial_metadata(request_id)  # where Yandex's SDKs look for it
                 answer = await self._serve(method, call)
                 call.outcome.status = 200
                 return answer

@@ -12,6 +12,7 @@ import grpc.aio
 
 from thingmint.http.connection_limits import Acceptor
 from thingmint.yandex.grpc import Handlers
+from thingmint.yandex.grpc_services import StandardServices
 from thingmint.yandex.relay import HANDSHAKE_TIMEOUT, Relay
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class GrpcListener:
         # A traceback for each answer that its client did not take; what goes wrong in a call, Handlers tell.
         logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
-        self._server.add_generic_rpc_handlers((Handlers(parts, self.port, self._relay),))
+        standard = StandardServices(parts.api.contract, self._relay, parts.is_ready)
+        self._server.add_generic_rpc_handlers((Handlers(parts, self.port, self._relay), standard))
         mask = os.umask(0o177)
         try:
             self._server.add_secure_port(f"unix:{target}", _credentials(certificates))

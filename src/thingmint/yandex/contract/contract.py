@@ -77,6 +77,7 @@ class Contract:
     """
 
     def __init__(self, descriptors: Descriptors) -> None:
+        self.pool = descriptors.pool
         self.messages: Mapping[str, type[Message]] = MappingProxyType(dict(descriptors.messages))
         self.operations = OperationFactory(descriptors)
         self.statuses = StatusFactory(descriptors)
