@@ -220,6 +220,7 @@ async def test_connections_are_listed_the_oldest_first(world: World) -> None:
     for limit in (1, 2, 5, 6):
         listed = await all_pages(partial(list_connections, world, parts.messages), limit)
         assert [each.client_id for each in listed] == ["d0", "d2", "d3", "d4", "d1"]
+    assert len(await parts.messages.connections_after(OURS, None, 2)) == 2
     newest = listed[-1]
     assert (newest.certificate_id, newest.address, newest.port, newest.protocol) == ("new", "192.0.2.1", 7, "MQTT 5")
     assert [round((each.connected_at - parts.clock()).total_seconds()) for each in listed] == [-60, -60, 0, 0, 0]
@@ -278,8 +279,9 @@ async def test_all_connections_of_a_certificate_are_closed_and_no_others() -> No
     second = Device()
     parts.index.follow(cast("Any", second), [(*OURS, "certificate", "c1"), (*OURS, "thing", "t")])
     assert await parts.messages.close_certificate(OURS, "c1") == 2
+    assert await parts.messages.close_certificate(ABROAD, "c2") == 1
     assert await parts.messages.close_certificate(OURS, "none") == 0
-    assert [key for key, device in devices.items() if device.ended] == [(OURS, "c1")]
+    assert [key for key, device in devices.items() if device.ended] == [(OURS, "c1"), (ABROAD, "c2")]
     assert second.ended == [(Reason.ADMINISTRATIVE_ACTION, True)]
 
 
@@ -308,6 +310,7 @@ class Answering(EmbeddedBroker):
         self._reason = reason
 
     def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = log_refusal) -> None:
+        self.done = done
         if self._reason is not None:
             done(self._reason)
 
@@ -326,6 +329,13 @@ class Answering(EmbeddedBroker):
 async def test_what_the_broker_answers_is_told(reason: Reason | None, error: type[Exception]) -> None:
     with pytest.raises(error):
         await Parts(Answering(reason)).messages.publish(OURS, Message("a", b"x", 1))
+
+
+async def test_a_broker_that_answers_too_late() -> None:
+    broker = Answering(None)
+    with pytest.raises(Unavailable):
+        await Parts(broker).messages.publish(OURS, Message("a", b"x", 1))
+    broker.done(Reason.SUCCESS)  # which makes no difference any more
 
 
 async def test_a_broker_of_the_operators_keeps_retained_messages_for_itself() -> None:
