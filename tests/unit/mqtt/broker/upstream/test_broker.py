@@ -309,7 +309,6 @@ async def test_a_session_is_discarded_while_its_device_is_away(version: Version)
     target.polite = False
     broker = broker_at(target)
     link = await broker.open(opening(clean_start=False, expiry=60), Collector())
-    broker.discard(SCOPE, "d")  # it is connected, and keeps its session
     link.close()
     broker.discard(SCOPE, "d")
     await settle()
@@ -322,6 +321,17 @@ async def test_a_session_is_discarded_while_its_device_is_away(version: Version)
     assert isinstance(target.transports[1].heard[-1], Disconnect)
     assert [connect.clean_start for connect in target.connects()] == [False, True, False]
     assert not again.ended
+
+
+async def test_a_device_that_is_connected_keeps_its_session() -> None:
+    target = FakeTarget()
+    broker = broker_at(target)
+    link = await broker.open(opening(clean_start=False, expiry=60), Collector())
+    broker.discard(SCOPE, "d")
+    link.close()
+    await broker.open(opening(clean_start=False, expiry=60), Collector())
+    await settle()
+    assert [connect.clean_start for connect in target.connects()] == [False, False]
 
 
 async def test_a_take_over_waits_for_the_broker() -> None:
