@@ -55,8 +55,8 @@ POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "
 HALF_MADE = """
     SELECT t.name FROM things AS t WHERE NOT EXISTS (
         SELECT 1 FROM thing_principals AS p
-        JOIN registrations AS r ON r.fingerprint = p.fingerprint AND r.status = 'ACTIVE'
-        JOIN device_policy_attachments AS a ON a.kind = 'cert' AND a.target = p.fingerprint
+        JOIN registrations AS r ON r.certificate = p.certificate AND r.status = 'ACTIVE'
+        JOIN device_policy_attachments AS a ON a.certificate = p.certificate
         WHERE p.thing = t.name)
 """
 
@@ -245,10 +245,11 @@ class Rounds:
 def check(database: Path, rounds: Sequence[Answered]) -> None:
     """Raises Lost."""
     with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as store:
-        statuses = dict(store.execute("SELECT fingerprint, status FROM registrations").fetchall())
-        attached = {target for (target,) in store.execute("SELECT target FROM device_policy_attachments")}
-        bound = {fingerprint for (fingerprint,) in store.execute("SELECT fingerprint FROM bindings")}
-        things = dict(store.execute("SELECT thing, fingerprint FROM thing_principals").fetchall())
+        ids = {key: fingerprint.hex() for key, fingerprint in store.execute("SELECT id, fingerprint FROM certificates")}
+        statuses = {ids[key]: status for key, status in store.execute("SELECT certificate, status FROM registrations")}
+        attached = {ids.get(key) for (key,) in store.execute("SELECT certificate FROM device_policy_attachments")}
+        bound = {ids[key] for (key,) in store.execute("SELECT certificate FROM bindings")}
+        things = {name: ids[key] for name, key in store.execute("SELECT thing, certificate FROM thing_principals")}
         records = store.execute("SELECT record FROM audit_records").fetchall()
         half_made = store.execute(HALF_MADE).fetchall() + store.execute("PRAGMA foreign_key_check").fetchall()
     requests = {json.loads(record).get("request") for (record,) in records}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from unittest import mock
@@ -24,6 +24,7 @@ from thingmint.domain.arns import Scope
 from thingmint.domain.certificate_profiles import CLAIM, DEVICE
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import Denied
+from thingmint.domain.ids import TimeOrderedIds
 from thingmint.domain.issuing_ca import OwnAuthorities
 from thingmint.domain.keys import OWN_KEYS
 from thingmint.domain.status import Status
@@ -40,6 +41,7 @@ from thingmint.store.engine import StoreWrapper
 from thingmint.store.outbox import notices_since
 from thingmint.store.postgres import PostgresStore
 from thingmint.store.sqlite import SQLiteStore
+from thingmint.store.table import fingerprint_of, id_of
 from thingmint.store.times import from_micros
 from thingmint.yandex.contract import load
 from thingmint.yandex.operations import OPERATIONS as YANDEX_OPERATIONS
@@ -59,13 +61,16 @@ if TYPE_CHECKING:
     from thingmint.domain.policies import ContextValue
     from thingmint.store.engine import Body, Notice, Row, Store, Transaction, Value
 
-__all__ = ["ABROAD", "OURS", "THEIRS", "World", "new_world", "pages", "unpacked"]
+__all__ = ["ABROAD", "FINGERPRINT", "OURS", "THEIRS", "THIS_CERTIFICATE", "World", "new_world", "pages", "unpacked"]
 
 T = TypeVar("T")
 
 OURS = Scope("111111111111", "us-east-1")
 ABROAD = Scope("111111111111", "eu-central-1")  # the same account's other region
 THEIRS = Scope("222222222222", "us-east-1")
+
+FINGERPRINT = fingerprint_of("certificate")  # in SQL, of tables that refer to a certificate
+THIS_CERTIFICATE = f"certificate = {id_of('$1')}"
 
 _YANDEX = load()
 _METHODS = {method.label: method for method in _YANDEX.methods.values()}
@@ -211,6 +216,11 @@ class World:
     async def rows(self, sql: str, *parameters: Any) -> list[Row]:
         return await self.store.read(lambda tx: tx.fetch_all(sql, *parameters))
 
+    async def shown(self, sql: str, *parameters: Any) -> list[Row]:
+        """The same, with bytes in hex."""
+        rows = await self.rows(sql, *parameters)
+        return [tuple(value.hex() if isinstance(value, bytes) else value for value in row) for row in rows]
+
     async def execute(self, sql: str, *parameters: Any) -> None:
         await self.store.write(lambda tx: tx.execute(sql, *parameters))
 
@@ -233,8 +243,10 @@ class World:
     async def certificate(self, scope: Scope = OURS, pem: str | None = None) -> str:
         """The fingerprint of a certificate that is registered and ACTIVE."""
         made, now = parse_certificate(pem or vectors.certificate_pem(), "pem", OWN_KEYS)[0], self.clock()
-        registration = Registration(scope, made.fingerprint, Status.ACTIVE, "DEFAULT", "csr", now, now, "g")
-        await self.write(lambda tx: register(tx, registration, made, NO_QUOTAS))
+        change = replace(self.change(scope), environment=replace(self.environment, quotas=NO_QUOTAS))
+        id, generation = change.new_certificate_id(), change.new_id()
+        registration = Registration(scope, id, made.fingerprint, Status.ACTIVE, "DEFAULT", "csr", now, now, generation)
+        await self.write(lambda tx: register(tx, change, registration, made))
         return made.fingerprint
 
     def audit_resources(self, scope: Scope = OURS) -> list[str]:
@@ -285,6 +297,7 @@ async def new_world(
         endpoints={},
         hooks=HookTable({}),
         messages=GatewayMessages(broker, ConnectionIndex(), clients, clock),
+        certificate_ids=TimeOrderedIds(lanes=store.spreads_keys),
         quotas=quotas,
         reinstate_revoked=reinstate_revoked,
     )

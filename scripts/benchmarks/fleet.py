@@ -18,10 +18,10 @@ from cryptography.x509.oid import NameOID
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.certificates import Certificate
+from thingmint.domain.ids import TimeOrderedIds
 from thingmint.domain.status import Status
-from thingmint.services import certificates as services
-from thingmint.services.certificates import Registration
-from thingmint.services.quotas import NO_QUOTAS
+from thingmint.services.certificate_contents import keep_content
+from thingmint.services.certificates import REGISTRATIONS, Registration
 from thingmint.store.sqlite import SQLiteStore
 from thingmint.store.times import to_micros
 
@@ -36,8 +36,8 @@ __all__ = ["DeviceFleet", "csr_pem", "key_pem", "make_fleet", "register"]
 
 _BATCH = 500
 _ATTACH = (
-    "INSERT INTO device_policy_attachments (account, region, kind, target, policy, attached_at) "
-    "VALUES ($1, $2, 'cert', $3, $4, $5)"
+    "INSERT INTO device_policy_attachments (account, region, certificate, thing_group, policy, attached_at) "
+    "VALUES ($1, $2, $3, '', $4, $5)"
 )
 
 # As fleets have them: what a device may do hangs on its name.
@@ -125,6 +125,7 @@ def register(server: RunningServer, fleet: DeviceFleet) -> None:
 async def _insert(database: Path, scope: Scope, certificates: Sequence[Certificate], policy: str) -> None:
     now = datetime.now(UTC)
     store = SQLiteStore(database)
+    new_id = TimeOrderedIds(lanes=store.spreads_keys)
     try:
         for start in range(0, len(certificates), _BATCH):
 
@@ -133,11 +134,12 @@ async def _insert(database: Path, scope: Scope, certificates: Sequence[Certifica
             ) -> None:
                 for certificate in batch:
                     fingerprint = certificate.fingerprint
+                    id = await keep_content(tx, new_id(now), certificate)
                     registration = Registration(
-                        scope, fingerprint, Status.ACTIVE, "DEFAULT", "registered", now, now, str(uuid.uuid4())
+                        scope, id, fingerprint, Status.ACTIVE, "DEFAULT", "registered", now, now, str(uuid.uuid4())
                     )
-                    await services.register(tx, registration, certificate, NO_QUOTAS)
-                    await tx.execute(_ATTACH, *scope, fingerprint, policy, to_micros(now))
+                    await REGISTRATIONS.insert(tx, registration)
+                    await tx.execute(_ATTACH, *scope, id, policy, to_micros(now))
 
             await store.write(body)
     finally:

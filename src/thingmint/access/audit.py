@@ -26,6 +26,7 @@ from thingmint.access.context import LOCAL_ADMIN
 from thingmint.access.repeats import OTHER, Kind, Repeats
 from thingmint.access.throttle import Rate, Throttle
 from thingmint.domain.errors import Throttled, Unavailable
+from thingmint.domain.ids import new_uuid
 from thingmint.domain.names import source_of
 from thingmint.store import audit as sql
 from thingmint.store.audit import AuditRow
@@ -183,16 +184,17 @@ class AuditedStore(StoreWrapper):
         context, outcome = self._request
         now = self._clock()
         id = new_record_id(now)
+        call = new_uuid() if outcome.recorded else context.id  # a record is of one change
         details: Mapping[str, Any] = {}
 
         async def audited(tx: Transaction) -> T:
             nonlocal details
-            if tx.perhaps_kept and await sql.has_record(tx, id):
+            if tx.perhaps_kept and await sql.has_record_of(tx, call):
                 raise AlreadyKept
             result = await body(tx)
             details = tx.audit_details
             record = _record(context, outcome, now, resources=tx.audit_resources, **details)
-            await sql.insert_record(tx, id, _account(context, outcome), record)
+            await sql.insert_record(tx, id, _account(context, outcome), record, call)
             return result
 
         result = await self._store.write(audited, urgent=urgent or is_urgent(context.operation), once=True)

@@ -9,11 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from thingmint.store.engine import KeyTaken
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from thingmint.services.change import Ids
-    from thingmint.store.engine import Store, Transaction
+    from thingmint.store.engine import Body, Store, Transaction
+
+_MAX_DRAWS = 3  # of a call's ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +104,9 @@ async def run(operation: Operation, store: Store, change: HasIds, given: Any, re
     if not operation.writes:
         return await store.read(body)
     if operation.discard is None:
-        return await store.write(body)
+        return await _write(store, change, body)
     try:
-        answer = await store.write(body)
+        answer = await _write(store, change, body)
     except BaseException as error:
         operation.discard(change, prepared[0], error)
         raise
@@ -114,3 +118,12 @@ async def run(operation: Operation, store: Store, change: HasIds, given: Any, re
 async def _look(tx: Transaction, operation: Operation, change: HasIds, given: Any) -> tuple[Any, ...]:
     """What the operation looked up. Raises Denied and what ``look`` raises."""
     return (await operation.look(tx, change, given),) if operation.look is not None else ()
+
+
+async def _write(store: Store, change: HasIds, body: Body[Any]) -> Any:
+    for _ in range(_MAX_DRAWS - 1):
+        try:
+            return await store.write(body)
+        except KeyTaken:
+            change.ids.renew()
+    return await store.write(body)

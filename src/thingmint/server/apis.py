@@ -14,6 +14,7 @@ from thingmint.aws.app import AwsApi
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.domain.arns import Scope
 from thingmint.domain.certificate_profiles import CLAIM, DEVICE
+from thingmint.domain.ids import TimeOrderedIds
 from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.http.front import Front
 from thingmint.http.probes import probes
@@ -117,6 +118,7 @@ def environment_of(
         endpoints=endpoints,
         hooks=hooks,
         messages=messages,
+        certificate_ids=TimeOrderedIds(lanes=instance.store.spreads_keys),
         quotas=settings.quotas_in_force(),
         reinstate_revoked=settings.reinstate_revoked,
     )

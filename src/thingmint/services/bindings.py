@@ -18,22 +18,23 @@ from thingmint.domain.errors import AlreadyExists, InvalidCertificate, LimitExce
 from thingmint.domain.keys import FLEET_KEYS
 from thingmint.domain.status import Status
 from thingmint.services.ca_certificates import find_of_account
+from thingmint.services.certificate_contents import split_content, with_content
 from thingmint.services.certificates import (
     REGISTRATIONS,
-    Registration,
+    NewCertificate,
     delete_registration,
+    new_registration,
     register,
     set_status,
-    split_content,
-    with_content,
 )
 from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.owners import OwnerKind
 from thingmint.services.thing_principals import is_attached
 from thingmint.store.outbox import announce
-from thingmint.store.table import Table, record
+from thingmint.store.table import CertificateReference, Fingerprint, Table, record
 
 if TYPE_CHECKING:
+    from thingmint.services.certificates import Registration
     from thingmint.services.change import Change
     from thingmint.services.owners import Owner
     from thingmint.store.engine import Transaction
@@ -50,7 +51,8 @@ class Binding:
     """
 
     scope: Scope
-    fingerprint: str
+    certificate: int
+    fingerprint: CertificateReference
     kind: OwnerKind
     owner: str
     submitted_pem: str | None
@@ -62,7 +64,7 @@ class EndedBinding:
     """What AWS IoT or an operator had made of a certificate whose registration ended with its binding."""
 
     scope: Scope
-    fingerprint: str
+    fingerprint: Fingerprint
     status: Status
 
 
@@ -72,7 +74,7 @@ BINDINGS = Table(Binding, "bindings", "certificate", key=("account", "fingerprin
 # What AWS IoT or an operator decided outlives the binding.
 _STAYS = frozenset({Status.INACTIVE, Status.REVOKED, Status.PENDING_TRANSFER})
 
-_OF_OWNER = with_content(BINDINGS, "bindings") + "WHERE r.owner = $1 ORDER BY r.created_at, r.fingerprint"
+_OF_OWNER = with_content(BINDINGS, "bindings") + "WHERE r.owner = $1 ORDER BY r.created_at, r.certificate"
 _COUNT = "SELECT count(*) FROM bindings WHERE owner = $1"
 
 
@@ -106,27 +108,26 @@ async def bind(tx: Transaction, change: Change, owner: Owner, submitted: Submitt
     """Raises AlreadyExists (bound in this account already) and LimitExceeded."""
     certificate, scope = submitted.certificate, change.scope
     fingerprint = certificate.fingerprint
-    now, generation = change.now, change.new_id()
+    now = change.now
     ended = await ENDED.find(tx, *scope, fingerprint)
     if ended is not None:
         await ENDED.delete(tx, *scope, fingerprint)
     status = ended.status if ended is not None else Status.ACTIVE
-    new = Registration(scope, fingerprint, status, "SNI_ONLY", "registered", now, now, generation)
-    new = replace(new, made_by_binding=True)
-    is_new = await register(tx, new, certificate, change.environment.quotas)
+    new = new_registration(change, NewCertificate(certificate, "registered"), status)
+    registered = await register(tx, change, replace(new, made_by_binding=True), certificate)
+    current = registered or await REGISTRATIONS.get(tx, *scope, fingerprint)
     pem = submitted.pem if submitted.pem != certificate.pem else None
-    binding = Binding(scope, fingerprint, owner.kind, owner.id, pem, now)
+    binding = Binding(scope, current.certificate, fingerprint, owner.kind, owner.id, pem, now)
     if not await BINDINGS.insert(tx, binding):
         raise AlreadyExists("certificate", fingerprint)
     count = await tx.fetch_one(_COUNT, owner.id)
     if count is not None and count[0] > _MAX_CERTIFICATES:
         raise LimitExceeded(owner.kind, owner.id, f"A {owner.kind} can have at most {_MAX_CERTIFICATES} certificates")
-    current = new if is_new else await REGISTRATIONS.get(tx, *scope, fingerprint)
     if current.deactivated_by is not None:
         await set_status(tx, current, Status.ACTIVE, now)
         return binding
     await announce(tx, scope, "certificate", fingerprint, now)
-    if not is_new:
+    if registered is None:
         tx.audit_resources.append(current.arn)
     if current.status is not Status.ACTIVE:
         tx.audit_details["reason"] = f"the certificate is bound and stays {current.status}: it cannot connect"
@@ -159,7 +160,7 @@ async def _unbind(tx: Transaction, change: Change, bound: BoundCertificate) -> N
     await BINDINGS.delete(tx, scope.account, fingerprint)
     registration = await REGISTRATIONS.get(tx, *scope, fingerprint)
     if await _ends_with_its_binding(tx, registration, bound.certificate):
-        await delete_registration(tx, scope, fingerprint)
+        await delete_registration(tx, registration)
         if registration.status is not Status.ACTIVE:
             await ENDED.insert(tx, EndedBinding(scope, fingerprint, registration.status))
     elif registration.status not in _STAYS:

@@ -30,19 +30,14 @@ from thingmint.domain.errors import (
     WrongRegistrationCode,
 )
 from thingmint.domain.templates import Kind, parse_template
-from thingmint.services.ca_owners import release_ownership, take_ownership
-from thingmint.services.certificates import (
-    CERTIFICATES,
-    CertificateMode,
-    drop_content,
-    split_content,
-    with_content,
-)
+from thingmint.services.ca_owners import release_ca, take_ownership
+from thingmint.services.certificate_contents import keep_content, split_content, with_content
+from thingmint.services.certificates import CertificateMode
 from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.services.templates import TEMPLATES
 from thingmint.store.outbox import announce
-from thingmint.store.table import Table, record
+from thingmint.store.table import CertificateReference, Table, fingerprint_bytes, record
 from thingmint.store.times import from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -76,7 +71,8 @@ class CaRegistration:
     """``subject`` is the DER of its name. ``generation`` and ``version`` are as a Registration has them."""
 
     scope: Scope
-    fingerprint: str
+    certificate: int
+    fingerprint: CertificateReference
     subject: bytes
     status: CaStatus
     mode: CertificateMode
@@ -151,13 +147,13 @@ CODES = Table(RegistrationCode, "registration_codes", "registration code", key=(
 CA_CERTIFICATES = Table(CaRegistration, "ca_certificates", KIND, key=("account", "region", "fingerprint"))
 
 _REGISTERED = with_content(CA_CERTIFICATES, "ca_certificates")
-_THIS = "WHERE r.account = $1 AND r.region = $2 AND r.fingerprint = $3"
+_THIS = "WHERE r.account = $1 AND r.region = $2 AND c.fingerprint = $3"
 # Of each account the oldest first, and the accounts in turn: none can fill the list with names that others have.
-_AGE = "r.created_at, r.account, r.region, r.fingerprint"
+_AGE = "r.created_at, r.account, r.region, r.certificate"
 _IN_TURN = f"ORDER BY row_number() OVER (PARTITION BY r.account ORDER BY {_AGE}), {_AGE} LIMIT $2"
 _STATE = (
     "SELECT r.status, c.not_before, c.not_after FROM ca_certificates AS r "
-    f"JOIN certificates AS c ON c.fingerprint = r.fingerprint {_THIS}"
+    f"JOIN certificates AS c ON c.id = r.certificate {_THIS}"
 )
 _HAS_TOO_MANY = (
     "SELECT 1 FROM ca_certificates WHERE account = $1 AND region = $2 AND subject = $3 "
@@ -181,7 +177,7 @@ async def delete_code(tx: Transaction, change: Change) -> None:
 
 
 async def find_registered_ca(tx: Transaction, scope: Scope, fingerprint: str) -> RegisteredCa | None:
-    row = await tx.fetch_one(f"{_REGISTERED}{_THIS}", *scope, fingerprint)
+    row = await tx.fetch_one(f"{_REGISTERED}{_THIS}", *scope, fingerprint_bytes(fingerprint))
     return _registered(row) if row else None
 
 
@@ -194,7 +190,7 @@ async def get_registered_ca(tx: Transaction, scope: Scope, fingerprint: str) -> 
 
 
 async def find_ca_state(tx: Transaction, scope: Scope, fingerprint: str) -> CaState | None:
-    row = await tx.fetch_one(_STATE, *scope, fingerprint)
+    row = await tx.fetch_one(_STATE, *scope, fingerprint_bytes(fingerprint))
     return CaState(CaStatus(row[0]), from_micros(row[1]), from_micros(row[2])) if row else None
 
 
@@ -231,8 +227,8 @@ async def list_ca_certificates(
             tx, *query.scope, after=after, limit=limit, ascending=ascending, **only
         )
 
-    listing = f"authorities-{'ascending' if ascending else 'descending'} {template or ''}"
-    return await page_of(query, cursor, listing, fetch, lambda ca: (to_micros(ca.created_at), ca.fingerprint))
+    listing = f"ca-certificates-{'ascending' if ascending else 'descending'} {template or ''}"
+    return await page_of(query, cursor, listing, fetch, lambda ca: (to_micros(ca.created_at), str(ca.certificate)))
 
 
 def parse_new_ca(
@@ -259,15 +255,15 @@ def check_config(config: RegistrationConfig | None) -> None:
 async def register_ca_certificate(tx: Transaction, change: Change, new: NewCa) -> CaRegistration:
     """Raises WrongRegistrationCode, NotFound, Invalid, AlreadyExists and LimitExceeded."""
     scope, now, certificate, subject = change.scope, change.now, new.ca.certificate, new.ca.subject
-    kept = (scope, certificate.fingerprint, subject, new.status, new.mode, new.auto_registration, *_columns(new.config))
-    ca = CaRegistration(*kept, change.new_id(), 1, now, now)
     if new.code is not None:
         known = await CODES.find(tx, *scope)
         if known is None or not hmac.compare_digest(new.code, known.code.encode()):
             reason = "Registration code provided in the CN field of verification certificate is invalid."
             raise WrongRegistrationCode(reason)
     await _check_template(tx, scope, new.config)
-    await CERTIFICATES.insert(tx, certificate)
+    id = await keep_content(tx, change.new_certificate_id(), certificate)
+    kept = (scope, id, certificate.fingerprint, subject, new.status, new.mode, new.auto_registration)
+    ca = CaRegistration(*kept, *_columns(new.config), change.new_id(), 1, now, now)
     # The caller has the CA's key, and so learns nothing that it may not.
     is_anothers = new.mode == "DEFAULT" and not await take_ownership(tx, scope, ca.fingerprint, new.ca.key_id, now)
     if is_anothers or not await CA_CERTIFICATES.insert(tx, ca):
@@ -312,8 +308,7 @@ async def delete_ca_certificate(tx: Transaction, change: Change, fingerprint: st
         reason = f"CA Certificate must be deactivated (not ACTIVE) before deletion. Id: {fingerprint}"
         raise InvalidState(KIND, fingerprint, reason)
     await CA_CERTIFICATES.delete(tx, *change.scope, fingerprint)
-    await release_ownership(tx, change.scope, fingerprint)
-    await drop_content(tx, fingerprint)
+    await release_ca(tx, change.scope, fingerprint)
     await drop_tags(tx, change.scope, current.resource)
     await announce(tx, change.scope, "ca", fingerprint, change.now)
     tx.audit_resources.append(current.arn)

@@ -15,8 +15,9 @@ from cryptography import x509
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.keys import key_id
-from thingmint.services.certificates import drop_content
+from thingmint.services.certificate_contents import drop_content
 from thingmint.services.tags import drop_tags
+from thingmint.store.table import fingerprint_bytes, id_of
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
@@ -27,39 +28,42 @@ if TYPE_CHECKING:
 
 _BATCH = 1_000  # rows that one transaction changes
 
-_THIS = "account = $1 AND region = $2 AND fingerprint = $3"
+_THIS = f"account = $1 AND region = $2 AND certificate = {id_of('$3')}"
 # A key is known by its id; that of a CA certificate which was deleted before ids were kept, by the certificate.
 _KEY = "key_id IN ($1, $2) AND account <> $3"
 _UNDER_IT = (
-    "SELECT 1 FROM registrations AS r WHERE r.account = o.account AND r.region = o.region AND r.ca = o.fingerprint"
+    "SELECT 1 FROM registrations AS r WHERE r.account = o.account AND r.region = o.region AND r.ca = o.certificate"
 )
 _IN_DEFAULT_MODE = (
     "EXISTS (SELECT 1 FROM ca_certificates AS c WHERE c.account = o.account AND c.region = o.region "
-    "AND c.fingerprint = o.fingerprint AND c.mode = 'DEFAULT')"
+    "AND c.certificate = o.certificate AND c.mode = 'DEFAULT')"
 )
 _IS_ANOTHERS = f"SELECT 1 FROM ca_owners AS o WHERE {_KEY} AND ({_IN_DEFAULT_MODE} OR EXISTS ({_UNDER_IT})) LIMIT 1"
 _FORGET_OTHERS = f"DELETE FROM ca_owners WHERE {_KEY}"
 _INSERT = (
-    "INSERT INTO ca_owners (account, region, fingerprint, key_id, since) VALUES ($1, $2, $3, $4, $5) "
-    "ON CONFLICT (account, region, fingerprint) DO UPDATE SET key_id = excluded.key_id"
+    f"INSERT INTO ca_owners (account, region, certificate, key_id, since) VALUES ($1, $2, {id_of('$3')}, $4, $5) "
+    "ON CONFLICT (account, region, certificate) DO UPDATE SET key_id = excluded.key_id"
 )
 _FORGET = f"DELETE FROM ca_owners WHERE {_THIS}"
 _FORGET_UNUSED = (
-    f"{_FORGET} AND NOT EXISTS (SELECT 1 FROM registrations AS r WHERE r.account = $1 AND r.region = $2 AND r.ca = $3)"
+    f"{_FORGET} AND NOT EXISTS "
+    "(SELECT 1 FROM registrations AS r WHERE r.account = $1 AND r.region = $2 AND r.ca = ca_owners.certificate) "
+    "AND NOT EXISTS (SELECT 1 FROM ca_certificates AS c "
+    "WHERE c.account = $1 AND c.region = $2 AND c.certificate = ca_owners.certificate)"
 )
 
 _UNSETTLED = (
-    "SELECT o.account, o.region, o.fingerprint, o.since, c.der, "
+    "SELECT o.account, o.region, c.fingerprint, o.since, c.der, "
     f"{_IN_DEFAULT_MODE} OR EXISTS ({_UNDER_IT} AND r.mode = 'DEFAULT') "
-    "FROM ca_owners AS o LEFT JOIN certificates AS c ON c.fingerprint = o.fingerprint "
-    "WHERE o.key_id = '' ORDER BY o.since, o.account, o.region, o.fingerprint LIMIT 100"
+    "FROM ca_owners AS o JOIN certificates AS c ON c.id = o.certificate "
+    "WHERE o.key_id = '' ORDER BY o.since, o.account, o.region, c.fingerprint LIMIT 100"
 )
-_UNDER = "account = $1 AND region = $2 AND ca = $3 AND (created_at, fingerprint) > ($4, $5)"
+_UNDER = f"account = $1 AND region = $2 AND ca = {id_of('$3')} AND (created_at, certificate) > ($4, $5)"
 _NEXT_UNDER = (
-    f"SELECT created_at, fingerprint FROM registrations WHERE {_UNDER} ORDER BY created_at, fingerprint LIMIT {_BATCH}"
+    f"SELECT created_at, certificate FROM registrations WHERE {_UNDER} ORDER BY created_at, certificate LIMIT {_BATCH}"
 )
 _DEMOTE = (
-    f"UPDATE registrations SET mode = 'SNI_ONLY' WHERE {_UNDER} AND (created_at, fingerprint) <= ($6, $7) "
+    f"UPDATE registrations SET mode = 'SNI_ONLY' WHERE {_UNDER} AND (created_at, certificate) <= ($6, $7) "
     "AND mode = 'DEFAULT'"
 )
 _DEMOTE_CA = f"UPDATE ca_certificates SET mode = 'SNI_ONLY' WHERE {_THIS}"
@@ -73,9 +77,10 @@ async def take_ownership(tx: Transaction, scope: Scope, fingerprint: str, key: s
     return await _take(tx, scope, fingerprint, key, to_micros(now))
 
 
-async def release_ownership(tx: Transaction, scope: Scope, fingerprint: str) -> None:
-    """Once the CA certificate is deleted. While something is registered under it, the CA stays the account's."""
-    await tx.execute(_FORGET_UNUSED, *scope, fingerprint)
+async def release_ca(tx: Transaction, scope: Scope, fingerprint: str) -> None:
+    """Once the CA certificate, or what was registered under it, is deleted. Until both are, it stays the account's."""
+    await tx.execute(_FORGET_UNUSED, *scope, fingerprint_bytes(fingerprint))
+    await drop_content(tx, fingerprint)
 
 
 async def _take(tx: Transaction, scope: Scope, fingerprint: str, key: str, since: int) -> bool:
@@ -83,7 +88,7 @@ async def _take(tx: Transaction, scope: Scope, fingerprint: str, key: str, since
     if await tx.fetch_one(_IS_ANOTHERS, *of_others):
         return False
     await tx.execute(_FORGET_OTHERS, *of_others)
-    await tx.execute(_INSERT, *scope, fingerprint, key, since)
+    await tx.execute(_INSERT, *scope, fingerprint_bytes(fingerprint), key, since)
     return True
 
 
@@ -96,12 +101,16 @@ class _Unsettled(NamedTuple):
     region: str
     fingerprint: str
     since: int
-    der: bytes | None
+    der: bytes  # empty if the CA certificate is deleted
     proven: bool
 
     @property
     def scope(self) -> Scope:
         return Scope(self.account, self.region)
+
+    @property
+    def key(self) -> tuple[str, str, bytes]:
+        return (*self.scope, fingerprint_bytes(self.fingerprint))
 
 
 async def settle_ca_owners(store: Store, own: OwnAuthorities) -> None:
@@ -112,11 +121,12 @@ async def settle_ca_owners(store: Store, own: OwnAuthorities) -> None:
     """
     while rows := await store.read(lambda tx: tx.fetch_all(_UNSETTLED)):
         for row in rows:
-            await _settle(store, own, _Unsettled(*row))
+            account, region, fingerprint, *facts = row
+            await _settle(store, own, _Unsettled(account, region, fingerprint.hex(), *facts))
 
 
 async def _settle(store: Store, own: OwnAuthorities, ca: _Unsettled) -> None:
-    content = _read(ca.der) if ca.der is not None else None
+    content = _read(ca.der) if ca.der else None
     is_own = content is not None and own.has_key(content.public_key())
     if ca.proven and not is_own:
         key = key_id(content.public_key()) if content is not None else _key_of_deleted(ca.fingerprint)
@@ -131,21 +141,21 @@ async def _settle(store: Store, own: OwnAuthorities, ca: _Unsettled) -> None:
     elif ca.proven:
         reason = "another account had registered the CA in DEFAULT mode before"
         _log.warning("ca_certificate_made_sni_only", reason=reason, certificates=count, **facts)
-    await store.write(lambda tx: tx.execute(_FORGET, *ca.scope, ca.fingerprint))
+    await store.write(lambda tx: _forget(tx, ca))
 
 
 async def _demote(store: Store, ca: _Unsettled) -> int:
     """The CA certificate and what is registered under it become SNI_ONLY; how many certificates those are."""
-    await store.write(lambda tx: tx.execute(_DEMOTE_CA, *ca.scope, ca.fingerprint))
-    count, after = 0, (0, "")
+    await store.write(lambda tx: tx.execute(_DEMOTE_CA, *ca.key))
+    count, after = 0, (0, 0)
 
-    async def body(tx: Transaction) -> tuple[int, tuple[int, str] | None]:
-        key = (*ca.scope, ca.fingerprint, *after)
+    async def body(tx: Transaction) -> tuple[int, tuple[int, int] | None]:
+        key = (*ca.key, *after)
         page = await tx.fetch_all(_NEXT_UNDER, *key)
         if not page:
             return 0, None
-        created_at, fingerprint = page[-1]
-        return await tx.execute(_DEMOTE, *key, created_at, fingerprint), (created_at, fingerprint)
+        created_at, certificate = page[-1]
+        return await tx.execute(_DEMOTE, *key, created_at, certificate), (created_at, certificate)
 
     while True:
         demoted, last = await store.write(body)
@@ -155,9 +165,14 @@ async def _demote(store: Store, ca: _Unsettled) -> int:
 
 
 async def _delete_ca(tx: Transaction, ca: _Unsettled) -> None:
-    await tx.execute(_DELETE_CA, *ca.scope, ca.fingerprint)
-    await drop_content(tx, ca.fingerprint)
+    await tx.execute(_DELETE_CA, *ca.key)
+    await _forget(tx, ca)
     await drop_tags(tx, ca.scope, f"cacert/{ca.fingerprint}")
+
+
+async def _forget(tx: Transaction, ca: _Unsettled) -> None:
+    await tx.execute(_FORGET, *ca.key)
+    await drop_content(tx, ca.fingerprint)
 
 
 def _read(der: bytes) -> x509.Certificate:

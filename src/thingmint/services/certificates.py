@@ -1,38 +1,45 @@
-"""Certificates: what an account has registered, in which status, and how it gets there.
-
-The content of a certificate is kept once, for all the accounts and regions that have registered it.
-"""
+"""Certificates: what an account has registered, in which status, and how it gets there."""
 
 # ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import structlog
 from cryptography import x509
 
 from thingmint.domain.arns import Scope, arn_of
-from thingmint.domain.certificates import Certificate, parse_certificate, parse_csr
+from thingmint.domain.certificates import parse_certificate, parse_csr
 from thingmint.domain.errors import AlreadyExists, Conflict, InvalidState, NotFound
 from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.keys import CSR_KEYS, OWN_KEYS
 from thingmint.domain.status import Status, check_initial, check_update
+from thingmint.services.ca_owners import release_ca
+from thingmint.services.certificate_contents import drop_content, keep_content, split_content, with_content
 from thingmint.services.pages import Page, page_of
-from thingmint.services.quotas import Quotas, give_back, take
+from thingmint.services.quotas import give_back, take
 from thingmint.store.outbox import announce
-from thingmint.store.table import Table, record
+from thingmint.store.table import (
+    CertificateReference,
+    Table,
+    Uuid,
+    fingerprint_bytes,
+    fingerprint_of,
+    id_of,
+    record,
+)
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from thingmint.domain.certificates import SigningRequest
+    from thingmint.domain.certificates import Certificate, SigningRequest
     from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.keys import KeyPair
     from thingmint.services.change import Change, Query
     from thingmint.services.page_tokens import Position
     from thingmint.services.pages import Cursor
-    from thingmint.store.engine import Row, Transaction
+    from thingmint.store.engine import Transaction
 
 CertificateMode = Literal["DEFAULT", "SNI_ONLY"]
 
@@ -48,18 +55,22 @@ def utc_now() -> datetime:
 
 @record
 class Registration:
-    """An account's claim, in one region, on a certificate that others may have registered too."""
+    """An account's claim, in one region, on a certificate that others may have registered too.
+
+    ``certificate`` is the id that the store knows the certificate by.
+    """
 
     scope: Scope
-    fingerprint: str
+    certificate: int
+    fingerprint: CertificateReference
     status: Status
     mode: CertificateMode
     origin: Origin
     created_at: datetime
     modified_at: datetime
-    generation: str  # a UUID: differs when the same certificate was deleted and registered again
+    generation: Uuid  # differs when the same certificate was deleted and registered again
     version: int = 1  # counts changes
-    ca: str | None = None  # the registered CA certificate that it was registered under
+    ca: CertificateReference | None = None  # the registered CA certificate that it was registered under
     serial: str | None = None  # and its serial number, in hex
     deactivated_by: Literal["unbinding"] | None = None  # what made it INACTIVE, where that is to be undone by itself
     made_by_binding: bool = False  # to a Yandex device or registry
@@ -83,56 +94,40 @@ class NewCertificate:
     keys: KeyPair | None = None
 
 
-CERTIFICATES = Table(Certificate, "certificates", "certificate", key=("fingerprint",))
 REGISTRATIONS = Table(Registration, "registrations", "certificate", key=("account", "region", "fingerprint"))
 
 
-def with_content(table: Table[Any], name: str) -> str:
-    """A SELECT of the rows of ``table``, called r, each with its certificate; ``split_content`` takes them apart."""
-    own, content = ([f"{at}.{column}" for column in of.columns] for at, of in (("r", table), ("c", CERTIFICATES)))
-    joined = f"FROM {name} AS r JOIN certificates AS c ON c.fingerprint = r.fingerprint "
-    return f"SELECT {', '.join(own + content)} {joined}"
-
-
-def split_content(row: Row) -> tuple[Row, Certificate]:
-    return row[:-4], CERTIFICATES.load(row[-4:])
-
-
-_THIS = "account = $1 AND region = $2 AND fingerprint = $3"
+_THIS = "account = $1 AND region = $2 AND certificate = $3"
 _REGISTERED = with_content(REGISTRATIONS, "registrations") + (
-    "WHERE r.account = $1 AND r.region = $2 AND r.fingerprint = $3"
+    "WHERE r.account = $1 AND r.region = $2 AND c.fingerprint = $3"
 )
-_FIND_BY_SERIAL = "SELECT fingerprint FROM registrations WHERE account = $1 AND region = $2 AND ca = $3 AND serial = $4"
+_FIND_BY_SERIAL = (
+    f"SELECT {fingerprint_of('certificate')} FROM registrations "
+    f"WHERE account = $1 AND region = $2 AND ca = {id_of('$3')} AND serial = $4"
+)
 _SET_STATUS = f"UPDATE registrations SET status = $4, modified_at = $5, version = $6, deactivated_by = $7 WHERE {_THIS}"
 _STAY_INACTIVE = f"UPDATE registrations SET deactivated_by = NULL WHERE {_THIS}"
 
 _BOUND_TO = f"SELECT kind, owner FROM bindings WHERE {_THIS}"
 _HAS_THINGS = f"SELECT 1 FROM thing_principals WHERE {_THIS} LIMIT 1"
-_POLICIES = "FROM device_policy_attachments WHERE account = $1 AND region = $2 AND kind = 'cert' AND target = $3"
+_POLICIES = f"FROM device_policy_attachments WHERE {_THIS}"
 
 _REMEMBER_REVOKED = (
     "INSERT INTO revoked_certificates (account, region, fingerprint, ca, serial, revoked_at) "
-    "SELECT account, region, fingerprint, ca, serial, modified_at "
-    f"FROM registrations WHERE {_THIS} "
-    "AND status = 'REVOKED' ON CONFLICT (account, region, fingerprint) DO UPDATE SET "
+    f"VALUES ($1, $2, $3, {id_of('$4')}, $5, $6) ON CONFLICT (account, region, fingerprint) DO UPDATE SET "
     # It may have come back without its CA certificate, under which it must stay known as revoked.
     "ca = coalesce(excluded.ca, revoked_certificates.ca), "
     "serial = coalesce(excluded.serial, revoked_certificates.serial)"
 )
 _WAS_REVOKED = (
-    "SELECT 1 FROM revoked_certificates WHERE account = $1 AND region = $2 AND ca = $3 AND serial = $4 "
+    f"SELECT 1 FROM revoked_certificates WHERE account = $1 AND region = $2 AND ca = {id_of('$3')} AND serial = $4 "
     "UNION ALL SELECT 1 FROM revoked_certificates WHERE account = $1 AND region = $2 AND fingerprint IN ($5, $6) "
     "LIMIT 1"
-)
-_DROP_CONTENT = (
-    "DELETE FROM certificates WHERE fingerprint = $1 "
-    "AND NOT EXISTS (SELECT 1 FROM registrations WHERE registrations.fingerprint = $1) "
-    "AND NOT EXISTS (SELECT 1 FROM ca_certificates WHERE ca_certificates.fingerprint = $1)"
 )
 
 
 async def find_registered(tx: Transaction, scope: Scope, fingerprint: str) -> RegisteredCertificate | None:
-    row = await tx.fetch_one(_REGISTERED, *scope, fingerprint)
+    row = await tx.fetch_one(_REGISTERED, *scope, fingerprint_bytes(fingerprint))
     if row is None:
         return None
     own, certificate = split_content(row)
@@ -149,20 +144,21 @@ async def get_registered(tx: Transaction, scope: Scope, fingerprint: str) -> Reg
 
 async def find_by_serial(tx: Transaction, scope: Scope, ca: str, serial: str) -> str | None:
     """The fingerprint of what is registered under that CA certificate with that serial number."""
-    row = await tx.fetch_one(_FIND_BY_SERIAL, *scope, ca, serial)
-    return row[0] if row else None
+    row = await tx.fetch_one(_FIND_BY_SERIAL, *scope, fingerprint_bytes(ca), serial)
+    return row[0].hex() if row else None
 
 
 async def was_revoked(tx: Transaction, scope: Scope, ca: str, serial: str, fingerprint: str, other: str) -> bool:
     """Whether what is known by the CA and its serial number, or by a fingerprint, was deleted as REVOKED."""
-    return await tx.fetch_one(_WAS_REVOKED, *scope, ca, serial, fingerprint, other) is not None
+    keys = fingerprint_bytes(ca), serial, fingerprint_bytes(fingerprint), fingerprint_bytes(other)
+    return await tx.fetch_one(_WAS_REVOKED, *scope, *keys) is not None
 
 
 async def list_certificates(
     tx: Transaction, query: Query, cursor: Cursor, *, ascending: bool, ca: str | None = None
 ) -> Page[Registration]:
     """By age, newest first unless ``ascending``; with ``ca`` those under that CA certificate. Raises Invalid."""
-    listing = f"certificates-{'ascending' if ascending else 'descending'}"
+    listing = f"registrations-{'ascending' if ascending else 'descending'}"
     only = {}
     if ca is not None:
         listing, only = f"{listing} {ca}", {"ca": ca}
@@ -170,7 +166,10 @@ async def list_certificates(
     async def fetch(after: Position | None, limit: int) -> list[Registration]:
         return await REGISTRATIONS.page_by_age(tx, *query.scope, after=after, limit=limit, ascending=ascending, **only)
 
-    return await page_of(query, cursor, listing, fetch, lambda item: (to_micros(item.created_at), item.fingerprint))
+    def position(item: Registration) -> Position:
+        return to_micros(item.created_at), str(item.certificate)
+
+    return await page_of(query, cursor, listing, fetch, position)
 
 
 def issue_for_csr(change: Change, csr: str, field: str) -> NewCertificate:
@@ -224,28 +223,37 @@ def discard(change: Change, new: NewCertificate, error: BaseException | None) ->
     )
 
 
-async def register(tx: Transaction, registration: Registration, certificate: Certificate, quotas: Quotas) -> bool:
-    """False if the certificate is registered in that scope already, and stays as it is. Raises LimitExceeded."""
-    await CERTIFICATES.insert(tx, certificate)
+async def register(
+    tx: Transaction, change: Change, registration: Registration, certificate: Certificate
+) -> Registration | None:
+    """As it is kept: where the content is there already, with the id of that. Raises LimitExceeded.
+
+    None if the certificate is registered in that scope already, and stays as it is.
+    """
+    id = await keep_content(tx, registration.certificate, certificate)
+    if id != registration.certificate:
+        registration = replace(registration, certificate=id)
     if not await REGISTRATIONS.insert(tx, registration):
-        return False
-    await take(tx, quotas, "certificates", registration.scope.account)
+        return None
+    await take(tx, change.environment.quotas, "certificates", registration.scope.account)
     tx.audit_resources.append(registration.arn)
-    return True
+    return registration
 
 
 def new_registration(change: Change, new: NewCertificate, status: Status) -> Registration:
     """One under no CA certificate of the account's."""
     scope, now, fingerprint = change.scope, change.now, new.certificate.fingerprint
     mode: CertificateMode = "SNI_ONLY" if new.origin == "registered" else "DEFAULT"
-    return Registration(scope, fingerprint, status, mode, new.origin, now, now, change.new_id())
+    return Registration(
+        scope, change.new_certificate_id(), fingerprint, status, mode, new.origin, now, now, change.new_id()
+    )
 
 
 async def register_new(tx: Transaction, change: Change, new: NewCertificate, status: Status) -> RegisteredCertificate:
     """Raises AlreadyExists and LimitExceeded."""
-    registration = new_registration(change, new, status)
-    if not await register(tx, registration, new.certificate, change.environment.quotas):
-        raise AlreadyExists("certificate", registration.fingerprint)
+    registration = await register(tx, change, new_registration(change, new, status), new.certificate)
+    if registration is None:
+        raise AlreadyExists("certificate", new.certificate.fingerprint)
     return RegisteredCertificate(registration, new.certificate)
 
 
@@ -266,7 +274,7 @@ async def change_status(
     if current.status is not status:
         return await set_status(tx, current, status, now)
     if current.deactivated_by is not None:
-        await tx.execute(_STAY_INACTIVE, *current.scope, current.fingerprint)
+        await tx.execute(_STAY_INACTIVE, *current.scope, current.certificate)
         tx.audit_resources.append(current.arn)
     return current
 
@@ -281,7 +289,7 @@ async def set_status(
 ) -> Registration:
     """Another one than it has, whatever callers may set."""
     scope, fingerprint, version = current.scope, current.fingerprint, current.version + 1
-    await tx.execute(_SET_STATUS, *scope, fingerprint, status, to_micros(now), version, deactivated_by)
+    await tx.execute(_SET_STATUS, *scope, current.certificate, status, to_micros(now), version, deactivated_by)
     await announce(tx, scope, "certificate", fingerprint, now)
     tx.audit_resources.append(current.arn)
     return replace(current, status=status, modified_at=now, version=version, deactivated_by=deactivated_by)
@@ -293,8 +301,8 @@ async def delete_certificate(tx: Transaction, change: Change, fingerprint: str, 
     Raises NotFound, InvalidState while it is active or being transferred, and Conflict while it is bound or things, or
     policies, are attached.
     """
-    key = (*change.scope, fingerprint)
-    current = await REGISTRATIONS.get(tx, *key)
+    current = await REGISTRATIONS.get(tx, *change.scope, fingerprint)
+    key = (*change.scope, current.certificate)
     if current.status in (Status.ACTIVE, Status.PENDING_TRANSFER):
         reason = f"Certificate must be deactivated (not {current.status}) before deletion. Id: {fingerprint}"
         raise InvalidState("certificate", fingerprint, reason)
@@ -309,19 +317,20 @@ async def delete_certificate(tx: Transaction, change: Change, fingerprint: str, 
     elif await tx.fetch_one(f"SELECT 1 {_POLICIES} LIMIT 1", *key):
         reason = f"Certificate policies must be detached before deletion (arn: {current.arn})"
         raise Conflict("certificate", fingerprint, reason)
-    await delete_registration(tx, change.scope, fingerprint)
+    await delete_registration(tx, current)
     await announce(tx, change.scope, "certificate", fingerprint, change.now)
     tx.audit_resources.append(current.arn)
 
 
-async def delete_registration(tx: Transaction, scope: Scope, fingerprint: str) -> None:
+async def delete_registration(tx: Transaction, registration: Registration) -> None:
     """With the content, if nothing else refers to it. What was REVOKED is remembered as such."""
-    await tx.execute(_REMEMBER_REVOKED, *scope, fingerprint)
+    scope, fingerprint = registration.scope, registration.fingerprint
+    if registration.status is Status.REVOKED:
+        ca = fingerprint_bytes(registration.ca) if registration.ca is not None else None
+        moment = to_micros(registration.modified_at)
+        await tx.execute(_REMEMBER_REVOKED, *scope, fingerprint_bytes(fingerprint), ca, registration.serial, moment)
     if await REGISTRATIONS.delete(tx, *scope, fingerprint):
         await give_back(tx, "certificates", scope.account)
     await drop_content(tx, fingerprint)
-
-
-async def drop_content(tx: Transaction, fingerprint: str) -> None:
-    """Unless a registration or a CA certificate refers to it."""
-    await tx.execute(_DROP_CONTENT, fingerprint)
+    if registration.ca is not None:
+        await release_ca(tx, scope, registration.ca)

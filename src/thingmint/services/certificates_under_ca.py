@@ -17,8 +17,6 @@ from thingmint.services.ca_certificates import (
 from thingmint.services.certificates import Registration, find_by_serial, register
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from thingmint.domain.arns import Scope
     from thingmint.domain.ca_certificates import CaCertificate
     from thingmint.domain.certificates import IssuedCertificate
@@ -49,22 +47,22 @@ async def register_under_ca(
 ) -> Registration:
     """Raises AlreadyExists, LimitExceeded, and what ``issuer_of`` does."""
     ca = await issuer_of(tx, change.scope, issued, given)
-    registration = registration_under(ca, issued, status, change.now, change.new_id())
+    registration = registration_under(change, ca, issued, status)
     known = await find_by_serial(tx, change.scope, ca.fingerprint, issued.serial)
     if known is not None:
         raise AlreadyExists("certificate", known)
-    if not await register(tx, registration, issued.certificate, change.environment.quotas):
+    kept = await register(tx, change, registration, issued.certificate)
+    if kept is None:
         raise AlreadyExists("certificate", issued.fingerprint)
-    return registration
+    return kept
 
 
-def registration_under(
-    ca: CaRegistration, issued: IssuedCertificate, status: Status, now: datetime, generation: str
-) -> Registration:
+def registration_under(change: Change, ca: CaRegistration, issued: IssuedCertificate, status: Status) -> Registration:
     """A new one, which has the CA's mode (AWS's RegisterCACertificate)."""
+    id, now, generation = change.new_certificate_id(), change.now, change.new_id()
     scope, fingerprint, serial = ca.scope, issued.fingerprint, issued.serial
     return Registration(
-        scope, fingerprint, status, ca.mode, "registered", now, now, generation, 1, ca.fingerprint, serial
+        scope, id, fingerprint, status, ca.mode, "registered", now, now, generation, 1, ca.fingerprint, serial
     )
 
 

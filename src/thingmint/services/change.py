@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.domain.arns import Scope
+    from thingmint.domain.ids import TimeOrderedIds
     from thingmint.domain.issuing_ca import CertificateAuthority, OwnAuthorities
     from thingmint.domain.policies import ContextValue
     from thingmint.services.hooks import HookTable
@@ -37,8 +38,8 @@ class Environment:
 
     ``device_ca`` and ``claim_ca`` sign the certificates of devices and of provisioning claims; ``own_authorities``
     knows the keys of all CAs that this server has or had. ``endpoints`` are the host names of accounts and regions that
-    have one of their own. ``reinstate_revoked`` lets REVOKED certificates become ACTIVE again. ``counts`` is what
-    operations count for /metrics.
+    have one of their own. ``certificate_ids`` makes the store's ids of certificates. ``reinstate_revoked`` lets REVOKED
+    certificates become ACTIVE again. ``counts`` is what operations count for /metrics.
     """
 
     device_ca: CertificateAuthority
@@ -49,30 +50,37 @@ class Environment:
     endpoints: Mapping[Scope, str]
     hooks: HookTable
     messages: Messages
+    certificate_ids: TimeOrderedIds
     quotas: Quotas
     reinstate_revoked: bool = False
     counts: Counter[str] = field(default_factory=Counter)
 
 
 class Ids:
-    """What one call makes up: ids above all. A body that is run again draws the same ones in the same order."""
+    """What one call makes up: ids above all. A body that is run again draws the same ones of a kind in the same
+    order."""
 
-    __slots__ = ("_made", "_next")
+    __slots__ = ("_left", "_made")
 
     def __init__(self) -> None:
-        self._made: list[Any] = []
-        self._next = 0
+        self._made: dict[str, list[Any]] = {}
+        self._left: dict[str, list[Any]] = {}
 
     def restart(self) -> None:
         """Before each run of the body."""
-        self._next = 0
+        self._left = {kind: made[::-1] for kind, made in self._made.items()}
 
-    def draw(self, make: Callable[[], T]) -> T:
-        if self._next == len(self._made):
-            self._made.append(make())
-        self._next += 1
-        drawn: T = self._made[self._next - 1]
-        return drawn
+    def renew(self) -> None:
+        """Forgets them all, as one of them was taken."""
+        self._made, self._left = {}, {}
+
+    def draw(self, make: Callable[[], T], kind: str = "") -> T:
+        if left := self._left.get(kind):
+            drawn: T = left.pop()
+            return drawn
+        made = make()
+        self._made.setdefault(kind, []).append(made)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +110,6 @@ class Change(Query):
     def new_id(self, make: Callable[[], str] = new_uuid) -> str:
         """An id, a UUID unless ``make`` makes another kind; the same one if the body is run again."""
         return self.ids.draw(make)
+
+    def new_certificate_id(self) -> int:
+        return self.ids.draw(lambda: self.environment.certificate_ids(self.now), "certificate")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import Scope, arn
 from thingmint.store.bounded_delete import BoundedDelete
-from thingmint.store.table import Table, record
+from thingmint.store.table import Fingerprint, Table, record
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Claim:
     """One of a template that was deleted since, which ``template_generation`` tells, is good for nothing."""
 
     scope: Scope
-    fingerprint: str
+    fingerprint: Fingerprint
     template: str
     template_generation: str
     expires_at: datetime

@@ -14,6 +14,7 @@ from thingmint.services.accounts import AccountSettings
 from thingmint.services.ca_certificates import CaState, CaStatus
 from thingmint.services.policy_sets import PolicyIdentity, PolicyKey
 from thingmint.store.queries import load_queries
+from thingmint.store.table import fingerprint_bytes
 from thingmint.store.times import from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class _Place(NamedTuple):
     position: int  # of the region in its account: 0 is home
     registered_at: int | None
     owner: str | None
-    ca: str | None
+    ca: bytes | None
     ca_status: str | None
     ca_not_before: int
     ca_not_after: int
@@ -168,11 +169,9 @@ async def look_up(
 
     ``default_account`` has the devices that name none, and whose certificates no account has proven to be its own.
     """
-    moment = to_micros(now)
+    moment, key = to_micros(now), fingerprint_bytes(fingerprint)
     host = scope or ("", "")
-    rows = await tx.fetch_all(
-        _QUERIES["device_facts"], fingerprint, *host, default_account or "", client_id or "", moment
-    )
+    rows = await tx.fetch_all(_QUERIES["device_facts"], key, *host, default_account or "", client_id or "", moment)
     places = [_Place._make(row) for row in rows if row[0] == "place" and (row[3] is not None or row[16] is not None)]
     if scope is not None:
         device = _facts(places[0], rows, fingerprint, client_id) if places else None
@@ -182,7 +181,7 @@ async def look_up(
     proven = [(at, place) for place in places if (at := place.proven_at(moment)) is not None]
     unproven = [place for place in places if place.account == default_account and place.status is not None]
     if not proven and not unproven:
-        elsewhere = await tx.fetch_all(_QUERIES["elsewhere"], fingerprint, _MAX_TOLD)
+        elsewhere = await tx.fetch_all(_QUERIES["elsewhere"], key, _MAX_TOLD)
         return LookUp(None, (NoHostName(default_account),), tuple(Scope(*row) for row in elsewhere))
     place = _home_or_only(proven) if proven else min(unproven, key=lambda place: place.position)
     if place is None:
@@ -209,7 +208,8 @@ def _home_or_only(proven: Sequence[tuple[int, _Place]]) -> _Place | None:
 
 def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str | None) -> DeviceFacts:
     scope = place.scope
-    registration = DeviceRegistration(Status(place.status), place.ca) if place.status is not None else None
+    ca = place.ca.hex() if place.ca is not None else None
+    registration = DeviceRegistration(Status(place.status), ca) if place.status is not None else None
     thing = None
     if place.thing is not None:
         thing = AttachedThing(place.thing, place.thing_type, orjson.loads(place.attributes))
@@ -234,7 +234,7 @@ def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str 
             *[(*scope, "thinggroup", name) for name in groups],
             # The client id's thing also while it is not attached or does not exist: it may be by the time of a change.
             *[(*scope, "thing", name) for name in {client_id, place.thing} if name is not None],
-            *[(*scope, "ca", name) for name in (place.ca,) if name is not None],
+            *[(*scope, "ca", name) for name in (ca,) if name is not None],
             *[(*scope, "template", name) for name in (place.template,) if name is not None],
         ],
         ca_state=_ca_state(place),

@@ -1,5 +1,6 @@
 """Device policies: documents in numbered versions that say what devices may do, and what they are attached to."""
 
+# ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
 
 import re
@@ -18,7 +19,7 @@ from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store.outbox import announce
 from thingmint.store.queries import load_queries
-from thingmint.store.table import Table, fetch_in_order, record
+from thingmint.store.table import Table, fetch_in_order, fingerprint_bytes, fingerprint_of, id_of, record
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
@@ -44,18 +45,27 @@ _QUERIES = load_queries("device_policies")
 _LIST = "SELECT created_at, name FROM device_policies WHERE account = $1 AND region = $2"
 _DELETE_VERSIONS = "DELETE FROM device_policy_versions WHERE account = $1 AND region = $2 AND policy = $3"
 _ATTACH = (
-    "INSERT INTO device_policy_attachments (account, region, kind, target, policy, attached_at) "
-    "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account, region, kind, target, policy) DO NOTHING"
+    "INSERT INTO device_policy_attachments (account, region, certificate, thing_group, policy, attached_at) "
+    f"VALUES ($1, $2, coalesce({id_of('$3')}, 0), $4, $5, $6) "
+    "ON CONFLICT (account, region, certificate, thing_group, policy) DO NOTHING"
 )
-_OF_TARGET = "FROM device_policy_attachments WHERE account = $1 AND region = $2 AND kind = $3 AND target = $4"
+_OF_TARGET = (
+    "FROM device_policy_attachments "
+    f"WHERE account = $1 AND region = $2 AND certificate = coalesce({id_of('$3')}, 0) AND thing_group = $4"
+)
 _OF_POLICY = "FROM device_policy_attachments WHERE account = $1 AND region = $2 AND policy = $3"
 
 TargetKind = Literal["cert", "thinggroup"]  # as ARNs have them
 
 _TARGET = re.compile(r"arn:aws:iot:([^:/]*):([^:/]*):(?:(cert)/([^/]*)|(thinggroup)/([a-zA-Z0-9:_-]{1,128}))")
 _NOUNS: dict[TargetKind, str] = {"cert": "certificate", "thinggroup": "thing group"}
+_OF_KIND: dict[TargetKind | None, str] = {
+    None: "",
+    "cert": " AND thing_group = ''",
+    "thinggroup": " AND certificate = 0",
+}
 _EXISTS: dict[TargetKind, str] = {
-    "cert": "SELECT 1 FROM registrations WHERE account = $1 AND region = $2 AND fingerprint = $3",
+    "cert": f"SELECT 1 FROM registrations WHERE account = $1 AND region = $2 AND certificate = {id_of('$3')}",
     "thinggroup": "SELECT 1 FROM thing_groups WHERE account = $1 AND region = $2 AND name = $3",
 }
 
@@ -112,6 +122,11 @@ class Target(NamedTuple):
 
     def arn(self, scope: Scope) -> str:
         return arn(scope, f"{self.kind}/{self.name}")
+
+    @property
+    def key(self) -> tuple[bytes, str]:
+        """A certificate's fingerprint and a group's name, of which one is empty."""
+        return (fingerprint_bytes(self.name), "") if self.kind == "cert" else (b"", self.name)
 
 
 def parse_target(arn: str, scope: Scope, field: str, *kinds: TargetKind) -> Target:
@@ -239,7 +254,7 @@ async def attach_policy(tx: Transaction, scope: Scope, name: str, target: Target
     """Attaching what is attached is no change. Raises NotFound and LimitExceeded."""
     await DEVICE_POLICIES.get(tx, *scope, name)
     await check_target(tx, scope, target)
-    if not await tx.execute(_ATTACH, *scope, *target, name, to_micros(now)):
+    if not await tx.execute(_ATTACH, *scope, *target.key, name, to_micros(now)):
         return
     if await count_attachments(tx, scope, target) > _MAX_ATTACHED:
         raise LimitExceeded(target.noun, target.name, f"A {target.noun} can have at most {_MAX_ATTACHED} policies")
@@ -248,19 +263,20 @@ async def attach_policy(tx: Transaction, scope: Scope, name: str, target: Target
 
 async def detach_policy(tx: Transaction, change: Change, name: str, target: Target) -> None:
     """Detaching what is not attached, or is not there, is no change."""
-    if await tx.execute(f"DELETE {_OF_TARGET} AND policy = $5", *change.scope, *target, name):
+    if await tx.execute(f"DELETE {_OF_TARGET} AND policy = $5", *change.scope, *target.key, name):
         await _announce_attachment(tx, change.scope, name, target, change.now)
 
 
 async def check_target(tx: Transaction, scope: Scope, target: Target) -> None:
     """Raises NotFound."""
-    if not await tx.fetch_one(_EXISTS[target.kind], *scope, target.name):
+    certificate, group = target.key
+    if not await tx.fetch_one(_EXISTS[target.kind], *scope, certificate or group):
         raise NotFound(target.noun, target.name)
 
 
 async def count_attachments(tx: Transaction, scope: Scope, target: Target) -> int:
     """Of the target's own policies."""
-    row = await tx.fetch_one(f"SELECT count(*) {_OF_TARGET}", *scope, *target)
+    row = await tx.fetch_one(f"SELECT count(*) {_OF_TARGET}", *scope, *target.key)
     return int(row[0]) if row else 0
 
 
@@ -269,7 +285,7 @@ async def list_attached(
 ) -> Page[str]:
     """The names of its policies by age, with those of all groups above if ``inherited``. Raises NotFound."""
     listing = f"policies of {target.kind}/{target.name}{' and above' if inherited else ''}"
-    statement, given = _QUERIES["inherited" if inherited else "attached"], (*query.scope, *target)
+    statement, given = _QUERIES["inherited" if inherited else "attached"], (*query.scope, *target.key)
     rows = await _page(tx, query, cursor, listing, statement, given, ("p.created_at", "p.name"), ascending)
     await check_target(tx, query.scope, target)
     return Page([name for _, name in rows.items], rows.next_token)
@@ -279,11 +295,15 @@ async def list_targets(
     tx: Transaction, query: Query, name: str, cursor: Cursor, *, kind: TargetKind | None = None, ascending: bool
 ) -> Page[Target]:
     """What the policy itself is attached to, by when it was; of one kind, or of any. Raises NotFound."""
-    listing, order = f"targets of {name} {kind or ''}", ("attached_at", "kind", "target")
-    statement = f"SELECT attached_at, kind, target {_OF_POLICY}" + (f" AND kind = '{kind}'" if kind else "")
+    listing, order = f"attachments of {name} {kind or ''}", ("attached_at", "thing_group", "certificate")
+    statement = f"SELECT {', '.join(order)}, {fingerprint_of('certificate')} {_OF_POLICY}{_OF_KIND[kind]}"
     rows = await _page(tx, query, cursor, listing, statement, (*query.scope, name), order, ascending)
     await DEVICE_POLICIES.get(tx, *query.scope, name)
-    return Page([Target(kind, target) for _, kind, target in rows.items], rows.next_token)
+    targets = [
+        Target("thinggroup", group) if group else Target("cert", fingerprint.hex())
+        for _, group, _, fingerprint in rows.items
+    ]
+    return Page(targets, rows.next_token)
 
 
 async def _page(
@@ -296,14 +316,17 @@ async def _page(
     columns: Sequence[str],
     ascending: bool,
 ) -> Page[Row]:
-    """In order of ``columns``, which ``statement`` selects: a time, and texts without slashes."""
+    """In order of ``columns``, which ``statement`` selects: a time, names without slashes, ids of certificates."""
 
     async def fetch(after: Position | None, limit: int) -> list[Row]:
-        beyond: list[Value] = [after[0], *after[1].split("/")] if after else []
+        beyond: list[Value] = []
+        if after is not None:
+            parts = zip(columns[1:], after[1].split("/"), strict=True)
+            beyond = [after[0], *(int(text) if column == "certificate" else text for column, text in parts)]
         return await fetch_in_order(tx, statement, given, columns, beyond, limit, ascending=ascending)
 
     listing = f"{listing} {'ascending' if ascending else 'descending'}"
-    return await page_of(query, cursor, listing, fetch, lambda row: (row[0], "/".join(row[1:])))
+    return await page_of(query, cursor, listing, fetch, lambda row: (row[0], "/".join(map(str, row[1 : len(columns)]))))
 
 
 async def _update(tx: Transaction, before: DevicePolicy, after: DevicePolicy) -> None:

@@ -256,8 +256,8 @@ async def register_candidate(
     certificate, scope = request.candidate.certificate, change.scope
     await _check_unknown(tx, state.ca, certificate)
     ca = state.ca.registration
-    registration = registration_under(ca, certificate, Status.PENDING_ACTIVATION, change.now, change.new_id())
-    await register(tx, registration, certificate.certificate, change.environment.quotas)
+    registration = registration_under(change, ca, certificate, Status.PENDING_ACTIVATION)
+    registration = await register(tx, change, registration, certificate.certificate) or registration
     await announce(tx, scope, "certificate", certificate.fingerprint, change.now)
     if prepared is None:
         return registration

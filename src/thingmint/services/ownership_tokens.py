@@ -4,6 +4,7 @@ Such a certificate is PENDING_ACTIVATION and opens nothing. Its token counts tog
 it was asked for with. A certificate that nothing was registered with within the hour is deleted.
 """
 
+# ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
 
 import hashlib
@@ -25,12 +26,12 @@ from thingmint.services.claims import delete_expired_claims
 from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.thing_principals import is_attached
 from thingmint.store.outbox import announce
-from thingmint.store.table import Table, record
+from thingmint.store.table import Fingerprint, Table, fingerprint_bytes, id_of, record
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from thingmint.domain.certificates import Certificate
-    from thingmint.services.certificates import NewCertificate
+    from thingmint.services.certificates import NewCertificate, Registration
     from thingmint.services.change import Change, Query
     from thingmint.store.engine import Store, Transaction
 
@@ -47,8 +48,8 @@ class OwnershipToken:
 
     scope: Scope
     sha256: bytes
-    fingerprint: str
-    claim: str
+    fingerprint: Fingerprint
+    claim: Fingerprint
     expires_at: datetime
     request: bytes | None = None  # the hash of the one request that succeeded
     answer: str | None = None  # what it was answered, in JSON
@@ -63,10 +64,11 @@ TOKENS = Table(
 )
 
 _EXPIRED = f"{TOKENS.select}WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2"
-_BOUND = "SELECT 1 FROM bindings WHERE account = $1 AND region = $2 AND fingerprint = $3"
+_BOUND = f"SELECT 1 FROM bindings WHERE account = $1 AND region = $2 AND certificate = {id_of('$3')}"
 # A claim is good as long as its template is there, and is of no later one of its name.
 _MAY_CONNECT = (
-    "SELECT 1 FROM registrations WHERE account = $1 AND region = $2 AND fingerprint = $3 AND status = 'ACTIVE' "
+    "SELECT 1 FROM registrations "
+    f"WHERE account = $1 AND region = $2 AND certificate = {id_of('$3')} AND status = 'ACTIVE' "
     "UNION ALL SELECT 1 FROM provisioning_claims AS c JOIN provisioning_templates AS t ON t.account = c.account "
     "AND t.region = c.region AND t.name = c.template AND t.generation = c.template_generation "
     "WHERE c.account = $1 AND c.region = $2 AND c.fingerprint = $3 AND c.expires_at > $4 LIMIT 1"
@@ -112,8 +114,8 @@ async def delete_unclaimed(store: Store, now: datetime) -> int:
     async def body(tx: Transaction) -> list[OwnershipToken]:
         deleted = []
         for token in TOKENS.load_all(await tx.fetch_all(_EXPIRED, moment, _BATCH)):
-            if await _is_unclaimed(tx, token):
-                await delete_registration(tx, token.scope, token.fingerprint)
+            if (unclaimed := await _find_unclaimed(tx, token)) is not None:
+                await delete_registration(tx, unclaimed)
                 await announce(tx, token.scope, "certificate", token.fingerprint, now)
                 deleted.append(token)
             await TOKENS.delete(tx, token.sha256)
@@ -130,18 +132,21 @@ async def delete_unclaimed(store: Store, now: datetime) -> int:
 
 async def _may_connect(tx: Transaction, query: Query, fingerprint: str) -> bool:
     """Whether the certificate is ACTIVE, or a claim that lasts."""
-    return await tx.fetch_one(_MAY_CONNECT, *query.scope, fingerprint, to_micros(query.now)) is not None
+    return (
+        await tx.fetch_one(_MAY_CONNECT, *query.scope, fingerprint_bytes(fingerprint), to_micros(query.now)) is not None
+    )
 
 
 def _hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-async def _is_unclaimed(tx: Transaction, token: OwnershipToken) -> bool:
+async def _find_unclaimed(tx: Transaction, token: OwnershipToken) -> Registration | None:
+    """The registration of the token's certificate, if nothing came of it."""
     scope, fingerprint = token.scope, token.fingerprint
     registration = await REGISTRATIONS.find(tx, *scope, fingerprint)
     if registration is None or registration.status is not Status.PENDING_ACTIVATION:
-        return False
+        return None
     if await is_attached(tx, scope, fingerprint) or await count_attachments(tx, scope, Target("cert", fingerprint)):
-        return False
-    return await tx.fetch_one(_BOUND, *scope, fingerprint) is None
+        return None
+    return registration if await tx.fetch_one(_BOUND, *scope, fingerprint_bytes(fingerprint)) is None else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import arn
 from thingmint.domain.errors import Invalid, LimitExceeded, NotFound
+from thingmint.store.table import fingerprint_bytes, id_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +25,7 @@ _TABLES = {
     "thinggroup": ("thing_groups", "name"),
     "policy": ("device_policies", "name"),
     "provisioningtemplate": ("provisioning_templates", "name"),
-    "cacert": ("ca_certificates", "fingerprint"),
+    "cacert": ("ca_certificates", "certificate"),
 }
 TAGGABLE = tuple(_TABLES)
 """The kinds of resources that can have tags."""
@@ -53,8 +54,9 @@ def check_tags(tags: Iterable[tuple[str, str]], field: str) -> dict[str, str]:
 async def get_tags(tx: Transaction, scope: Scope, kind: str, name: str) -> dict[str, str]:
     """In order of their keys. Raises NotFound for a resource that does not exist."""
     table, column = _TABLES[kind]
-    found = f"SELECT 1 FROM {table} WHERE account = $1 AND region = $2 AND {column} = $3"
-    if await tx.fetch_one(found, *scope, name) is None:
+    key, mark = (fingerprint_bytes(name), id_of("$3")) if column == "certificate" else (name, "$3")
+    found = f"SELECT 1 FROM {table} WHERE account = $1 AND region = $2 AND {column} = {mark}"
+    if await tx.fetch_one(found, *scope, key) is None:
         raise NotFound(kind, name)
     sql = f"SELECT key, value FROM tags {_OF_RESOURCE} ORDER BY key"
     return {row[0]: row[1] for row in await tx.fetch_all(sql, *scope, f"{kind}/{name}")}

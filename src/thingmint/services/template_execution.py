@@ -182,7 +182,7 @@ class TemplateExecutor:
         tx, new = self._tx, self._prepared.new
         if new is not None:
             registration = await self._new_registration(new, plan.status)
-            if await register(tx, registration, new.certificate, self._change.environment.quotas):
+            if await register(tx, self._change, registration, new.certificate):
                 self._arns[plan.logical_id] = registration.arn
                 return new.certificate
         fingerprint = new.certificate.fingerprint if new is not None else plan.name
@@ -213,7 +213,7 @@ class TemplateExecutor:
         if known not in (None, issued.fingerprint):
             reason = f"A certificate of that CA and serial number is registered already. Id: {known}"
             raise Disallowed("certificate", issued.fingerprint, reason)
-        return registration_under(ca, issued, status, self._now, self._change.new_id())
+        return registration_under(self._change, ca, issued, status)
 
     async def _set_status(self, registration: Registration, plan: CertificatePlan) -> None:
         # To replace INACTIVE by INACTIVE is a decision where unbinding had set it: it stays so then.

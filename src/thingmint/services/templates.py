@@ -81,7 +81,7 @@ VERSIONS = Table(
     key=("account", "region", "template", "version"),
 )
 
-_COLUMNS = [f"{at}.{column}" for at, table in (("t", TEMPLATES), ("v", VERSIONS)) for column in table.columns]
+_COLUMNS = [column for at, table in (("t", TEMPLATES), ("v", VERSIONS)) for column in table.reads(at)]
 _WITH_DEFAULT = (
     f"SELECT {', '.join(_COLUMNS)} FROM provisioning_templates AS t JOIN provisioning_template_versions AS v "
     "ON v.account = t.account AND v.region = t.region AND v.template = t.name AND v.version = t.default_version "
@@ -113,7 +113,7 @@ async def get_template(tx: Transaction, scope: Scope, name: str) -> tuple[Provis
     row = await tx.fetch_one(_WITH_DEFAULT, *scope, name)
     if row is None:
         raise NotFound(_KIND, name)
-    own = len(TEMPLATES.columns)
+    own = len(TEMPLATES.reads("t"))
     return TEMPLATES.load(row[:own]), VERSIONS.load(row[own:])
 
 

@@ -95,7 +95,7 @@ _DROP_MEMBERS = BoundedDelete(
 )
 _MEMBERS_OF_DELETED = "members of a deleted thing group"
 _DETACH_POLICIES = (
-    "DELETE FROM device_policy_attachments WHERE account = $1 AND region = $2 AND kind = 'thinggroup' AND target = $3"
+    "DELETE FROM device_policy_attachments WHERE account = $1 AND region = $2 AND certificate = 0 AND thing_group = $3"
 )
 # Where a page begins is excluded by a condition of its own, so that the index is entered there in every case.
 _NAMED = f"{THING_GROUPS.select}WHERE account = $1 AND region = $2 AND name >= $4 AND name <> $5 AND name < $6 "

@@ -11,7 +11,7 @@ from thingmint.services.certificates import REGISTRATIONS
 from thingmint.services.pages import Page, page_by_text
 from thingmint.services.things import THINGS, thing_arn
 from thingmint.store.outbox import announce
-from thingmint.store.table import Table, record
+from thingmint.store.table import CertificateReference, Table, fingerprint_bytes, id_of, record
 
 if TYPE_CHECKING:
     from thingmint.services.change import Query
@@ -27,7 +27,8 @@ class Attachment:
 
     scope: Scope
     thing: str
-    fingerprint: str
+    certificate: int
+    fingerprint: CertificateReference
     exclusive: bool
     attached_at: datetime
 
@@ -44,9 +45,9 @@ class Attachment:
 _ATTACHMENTS = Table(Attachment, "thing_principals", "principal", key=("account", "region", "thing", "fingerprint"))
 
 _PAGE = f"{_ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND exclusive IN ($6, $7) "
-_OF_THING = f"{_PAGE}AND thing = $3 AND fingerprint > $4 ORDER BY fingerprint LIMIT $5"
-_OF_CERTIFICATE = f"{_PAGE}AND fingerprint = $3 AND thing > $4 ORDER BY thing LIMIT $5"
-_ONE_OF_CERTIFICATE = f"{_ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND fingerprint = $3 LIMIT 1"
+_OF_THING = f"{_PAGE}AND thing = $3 AND certificate > $4 ORDER BY certificate LIMIT $5"
+_OF_CERTIFICATE = f"{_PAGE}AND certificate = {id_of('$3')} AND thing > $4 ORDER BY thing LIMIT $5"
+_ONE_OF_CERTIFICATE = f"{_ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND certificate = {id_of('$3')} LIMIT 1"
 _EXCLUSIVE = {None: (0, 1), "EXCLUSIVE_THING": (1, 1), "NON_EXCLUSIVE_THING": (0, 0)}
 
 
@@ -60,15 +61,15 @@ async def attach_principal(
     Raises NotFound and Disallowed.
     """
     await THINGS.get(tx, *scope, thing)
-    await REGISTRATIONS.get(tx, *scope, fingerprint)
+    registration = await REGISTRATIONS.get(tx, *scope, fingerprint)
     known = await _ATTACHMENTS.find(tx, *scope, thing, fingerprint)
     if known is not None:
         if type in (None, known.type):
             return
         # AWS has no word on this; keeping silent could leave a certificate less exclusive than its owner believes.
         raise Disallowed("thing", thing, f"The principal is attached to thing {thing} as {known.type}: detach it first")
-    new = Attachment(scope, thing, fingerprint, type == "EXCLUSIVE_THING", now)
-    other = await tx.fetch_one(_ONE_OF_CERTIFICATE, *scope, fingerprint)
+    new = Attachment(scope, thing, registration.certificate, fingerprint, type == "EXCLUSIVE_THING", now)
+    other = await tx.fetch_one(_ONE_OF_CERTIFICATE, *scope, fingerprint_bytes(fingerprint))
     if other is not None and (new.exclusive or _ATTACHMENTS.load(other).exclusive):
         raise Disallowed("thing", thing, "The principal is attached to another thing, and one of the two is exclusive")
     await _ATTACHMENTS.insert(tx, new)
@@ -85,20 +86,21 @@ async def detach_principal(tx: Transaction, scope: Scope, thing: str, fingerprin
 
 async def is_attached(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
     """Whether the certificate is attached to any thing."""
-    return await tx.fetch_one(_ONE_OF_CERTIFICATE, *scope, fingerprint) is not None
+    return await tx.fetch_one(_ONE_OF_CERTIFICATE, *scope, fingerprint_bytes(fingerprint)) is not None
 
 
 async def list_thing_principals(
     tx: Transaction, query: Query, thing: str, type: PrincipalType | None, cursor: Cursor
 ) -> Page[Attachment]:
-    """By fingerprint; of one type only, if it is given. Raises NotFound."""
+    """The oldest certificate first; of one type only, if it is given. Raises NotFound."""
 
     async def fetch(after: str, limit: int) -> list[Attachment]:
         await THINGS.get(tx, *query.scope, thing)
-        found = await tx.fetch_all(_OF_THING, *query.scope, thing, after, limit, *_EXCLUSIVE[type])
+        found = await tx.fetch_all(_OF_THING, *query.scope, thing, int(after or 0), limit, *_EXCLUSIVE[type])
         return _ATTACHMENTS.load_all(found)
 
-    return await page_by_text(query, cursor, f"principals {thing} {type}", fetch, lambda found: found.fingerprint)
+    listing = f"thing-principals {thing} {type}"
+    return await page_by_text(query, cursor, listing, fetch, lambda found: str(found.certificate))
 
 
 async def list_principal_things(
@@ -108,7 +110,8 @@ async def list_principal_things(
 
     async def fetch(after: str, limit: int) -> list[Attachment]:
         await REGISTRATIONS.get(tx, *query.scope, fingerprint)
-        found = await tx.fetch_all(_OF_CERTIFICATE, *query.scope, fingerprint, after, limit, *_EXCLUSIVE[type])
+        key = fingerprint_bytes(fingerprint)
+        found = await tx.fetch_all(_OF_CERTIFICATE, *query.scope, key, after, limit, *_EXCLUSIVE[type])
         return _ATTACHMENTS.load_all(found)
 
     return await page_by_text(query, cursor, f"principal-things {fingerprint} {type}", fetch, lambda found: found.thing)

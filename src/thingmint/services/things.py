@@ -18,7 +18,7 @@ from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, VersionC
 from thingmint.services.pages import Page, page_by_text, size_of_texts
 from thingmint.services.thing_types import check_usable, refusal_of_type
 from thingmint.store.outbox import announce
-from thingmint.store.table import Table, record
+from thingmint.store.table import Table, Uuid, record
 
 if TYPE_CHECKING:
     from thingmint.services.change import Query
@@ -57,7 +57,7 @@ class AttributeChange:
 class Thing:
     scope: Scope
     name: str
-    id: str  # a UUID
+    id: Uuid
     type: str | None
     attributes: Mapping[str, str]
     version: int  # counts changes, from 1
@@ -80,7 +80,10 @@ class Thing:
 
 THINGS = Table(Thing, "things", "thing")
 
-_BY_TYPE = f"{THINGS.select}WHERE account = $1 AND region = $2 AND name > $3 AND type = $5 ORDER BY name LIMIT $4"
+_BY_TYPE = (
+    f"{THINGS.select}JOIN (SELECT name AS thing FROM things WHERE account = $1 AND region = $2 AND type = $5 "
+    "AND name > $3 ORDER BY name LIMIT $4) AS t ON thing = name WHERE account = $1 AND region = $2 ORDER BY name"
+)
 _FIND = (
     f"{THINGS.select}JOIN (SELECT value, thing FROM thing_attributes WHERE account = $1 AND region = $2 AND name = $3 "
     "AND (value, thing) > ($5, $6) AND value <= $7) AS a ON thing = name "

@@ -8,10 +8,12 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from thingmint.store.table import uuid_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from thingmint.store.engine import Row, Transaction
+    from thingmint.store.engine import Row, Transaction, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ STREAMS = (CHANGES, ACTIVITY)
 
 
 class AuditRow(NamedTuple):
-    """``sequence`` and ``hash`` are None until the record is sealed."""
+    """``id`` is 32 hexadecimal digits. ``sequence`` and ``hash`` are None until the record is sealed."""
 
     id: str
     account: str | None
@@ -39,21 +41,25 @@ class AuditRow(NamedTuple):
     stream: Stream = CHANGES
 
 
-def _insert(stream: Stream) -> str:
-    return f"INSERT INTO {stream.records} (id, account, record) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"  # noqa: S608
+_INSERT = "INSERT INTO audit_records (id, call, account, record) VALUES ($1, $2, $3, $4)"
+_OF_CALL = "SELECT 1 FROM audit_records WHERE call = $1"
 
 
-async def insert_record(tx: Transaction, id: str, account: str | None, record: str, stream: Stream = CHANGES) -> None:
-    await tx.execute(_insert(stream), id, account, record)
+async def insert_record(tx: Transaction, id: str, account: str | None, record: str, call: str | None = None) -> None:
+    """Of a change. ``call`` is the UUID of the request that made it, of which there is one record at most."""
+    await tx.execute(_INSERT, bytes.fromhex(id), uuid_bytes(call) if call is not None else None, account, record)
 
 
-async def has_record(tx: Transaction, id: str) -> bool:
-    return await tx.fetch_one("SELECT 1 FROM audit_records WHERE id = $1", id) is not None
+async def has_record_of(tx: Transaction, call: str) -> bool:
+    return await tx.fetch_one(_OF_CALL, uuid_bytes(call)) is not None
 
 
 async def insert_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
     """Unsealed. Again is no harm: a batch of which it is unknown whether it was kept is written once more."""
-    await tx.execute_many(_insert(stream), [row[:3] for row in rows])
+    await tx.execute_many(
+        f"INSERT INTO {stream.records} (id, account, record) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",  # noqa: S608
+        [(bytes.fromhex(row.id), row.account, row.record) for row in rows],
+    )
 
 
 async def insert_activity(tx: Transaction, rows: Iterable[AuditRow]) -> None:
@@ -74,14 +80,14 @@ async def unsealed_records(tx: Transaction, limit: int, stream: Stream = CHANGES
         f"SELECT id, account, record FROM {stream.records} WHERE sequence IS NULL ORDER BY id LIMIT $1",  # noqa: S608
         limit,
     )
-    return [AuditRow(row[0], row[1], row[2], stream=stream) for row in rows]
+    return [_row((*row, None, None), stream) for row in rows]
 
 
 async def seal_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
     """Those that are there already."""
     await tx.execute_many(
         f"UPDATE {stream.records} SET sequence = $2, hash = $3 WHERE id = $1",  # noqa: S608
-        [(row.id, row.sequence, row.hash) for row in rows],
+        [(_stored(row.id), row.sequence, row.hash) for row in rows],
     )
 
 
@@ -89,7 +95,7 @@ async def insert_sealed_records(tx: Transaction, rows: Iterable[AuditRow], strea
     """New ones. One that is there already is an error, as its place in the chain would stay empty."""
     await tx.execute_many(
         f"INSERT INTO {stream.records} (id, account, record, sequence, hash) VALUES ($1, $2, $3, $4, $5)",  # noqa: S608
-        [row[:5] for row in rows],
+        [(bytes.fromhex(row.id), *row[1:5]) for row in rows],
     )
 
 
@@ -106,7 +112,15 @@ async def sealed_records(tx: Transaction, after: int, limit: int, stream: Stream
 
 def _row(row: Row, stream: Stream) -> AuditRow:
     id, account, record, sequence, hash = row
-    return AuditRow(id, account, record, sequence, hash, stream)
+    text = id.hex() if isinstance(id, bytes) else id  # SQLite keeps what was put there by hand in any form
+    return AuditRow(text, account, record, sequence, hash, stream)
+
+
+def _stored(id: str) -> str | bytes:
+    try:
+        return bytes.fromhex(id)
+    except ValueError:
+        return id
 
 
 async def size_of_records(tx: Transaction, after: int, through: int, stream: Stream) -> int:
@@ -124,8 +138,10 @@ async def list_records(
 ) -> list[AuditRow]:
     """Of both streams, newest first, those from the id ``since`` on and before the id ``before``; of one account, or
     of all."""
-    conditions, parameters = [], []
-    for column, comparison, value in (("account", "=", account), ("id", "<", before), ("id", ">=", since)):
+    conditions: list[str] = []
+    parameters: list[Value] = []
+    first, last = (bytes.fromhex(id) if id is not None else None for id in (since, before))
+    for column, comparison, value in (("account", "=", account), ("id", "<", last), ("id", ">=", first)):
         if value is not None:
             parameters.append(value)
             conditions.append(f"{column} {comparison} ${len(parameters) + 1}")

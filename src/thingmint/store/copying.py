@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.store.instance_keys import list_instance_keys
-from thingmint.store.migrate import migrations
+from thingmint.store.migrate import migrations, teach_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -72,6 +72,7 @@ class TableSchema:
 def read_schema() -> list[TableSchema]:
     """All tables but the history of migrations, each after those that it refers to."""
     with closing(sqlite3.connect(":memory:")) as connection:
+        teach_sqlite(connection)
         for migration in migrations():
             for statement in migration.statements:
                 connection.execute(statement)

@@ -20,6 +20,10 @@ class ConstraintViolated(Exception):
 class UniqueViolated(ConstraintViolated): ...
 
 
+class KeyTaken(UniqueViolated):
+    """There is a row of that primary key, which the statement did not expect: with fresh ids the change can be made."""
+
+
 class ForeignKeyViolated(ConstraintViolated): ...
 
 
@@ -128,6 +132,11 @@ class Store(Reader, Protocol):
         """How often a body was run again since its transaction met another one."""
         ...
 
+    @property
+    def spreads_keys(self) -> bool:
+        """Whether keys that follow one another make writers meet, so that they are to be made in several lanes."""
+        ...
+
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         """What ``body`` returns or raises, told only after its transaction is durable.
 
@@ -162,6 +171,10 @@ class StoreWrapper:
     @property
     def retries(self) -> int:
         return self._store.retries
+
+    @property
+    def spreads_keys(self) -> bool:
+        return self._store.spreads_keys
 
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(body)

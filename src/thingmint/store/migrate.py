@@ -1,4 +1,9 @@
-"""Numbered migrations: which there are, and which of them a database still lacks."""
+"""Numbered migrations: which there are, and which of them a database still lacks.
+
+The files are for both engines. Where these differ, PostgreSQL's words are used and SQLite is taught them (``decode``),
+but for how SQLite lays out a table: INTEGER PRIMARY KEY is the number that a row has there anyway, WITHOUT ROWID keeps
+the rows in the index of their key. ``for_postgres`` takes these two out.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Sequence
 
 
@@ -42,6 +48,20 @@ class Migration:
         """The statements one by one: neither engine runs several in one call inside a transaction."""
         without_comments = re.sub(r"--[^\n]*", "", self.sql)
         return [statement.strip() for statement in without_comments.split(";") if statement.strip()]
+
+
+def for_postgres(statement: str) -> str:
+    return statement.replace("INTEGER PRIMARY KEY", "BIGINT PRIMARY KEY").replace(" WITHOUT ROWID", "")
+
+
+def teach_sqlite(connection: sqlite3.Connection) -> None:
+    """The functions of PostgreSQL that migrations call."""
+    connection.create_function("decode", 2, _decode, deterministic=True)
+
+
+def _decode(text: str, encoding: str) -> bytes:
+    assert encoding == "hex", encoding
+    return bytes.fromhex(text)
 
 
 def migrations() -> list[Migration]:

@@ -17,8 +17,16 @@ import asyncpg
 import structlog
 
 from thingmint.domain.errors import Unavailable
-from thingmint.store.engine import AlreadyKept, ForeignKeyViolated, Notes, UniqueViolated, UnstorableText, storable
-from thingmint.store.migrate import HISTORY_TABLE, MigrationError, pending
+from thingmint.store.engine import (
+    AlreadyKept,
+    ForeignKeyViolated,
+    KeyTaken,
+    Notes,
+    UniqueViolated,
+    UnstorableText,
+    storable,
+)
+from thingmint.store.migrate import HISTORY_TABLE, MigrationError, for_postgres, pending
 from thingmint.store.primary import PrimaryConnector, Timelines
 
 if TYPE_CHECKING:
@@ -74,6 +82,8 @@ class _OutcomeUnknown(Unavailable):
 
 class PostgresStore:
     """A Store in a database of PostgreSQL 15 or later, which other processes may use at the same time."""
+
+    spreads_keys = True
 
     def __init__(self, pool: asyncpg.Pool, connector: PrimaryConnector) -> None:
         self.retries = 0
@@ -292,7 +302,8 @@ class PostgresStore:
             case asyncpg.SerializationError() | asyncpg.DeadlockDetectedError():
                 return _Conflict()
             case asyncpg.UniqueViolationError():
-                return UniqueViolated(error.constraint_name)
+                name = error.constraint_name
+                return KeyTaken(name) if name.endswith("_pkey") else UniqueViolated(name)
             case asyncpg.ForeignKeyViolationError():
                 return ForeignKeyViolated(error.constraint_name)
             case asyncpg.CharacterNotInRepertoireError() | UnicodeEncodeError():
@@ -395,7 +406,7 @@ async def _migrate(connection: Any) -> None:
         rows = await connection.fetch("SELECT version, sha256 FROM schema_migrations")
         for migration in pending([(row[0], row[1]) for row in rows]):
             for statement in migration.statements:
-                await connection.execute(statement)
+                await connection.execute(for_postgres(statement))
             await connection.execute(
                 "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)",
                 migration.version,

@@ -18,7 +18,7 @@ import structlog
 
 from thingmint.domain.errors import Unavailable
 from thingmint.store.disk_reserve import FULL, why_not_writable
-from thingmint.store.migrate import HISTORY_TABLE, pending
+from thingmint.store.migrate import HISTORY_TABLE, pending, teach_sqlite
 from thingmint.store.plain_parameters import CONNECTION
 from thingmint.store.sqlite_transaction import SQLiteTransaction, run_body, translated
 
@@ -46,6 +46,8 @@ class SQLiteStore:
     It is in one of three states: all changes are taken; urgent ones only, while the reserve is given back; or none,
     until a fresh connection has shown that it can write.
     """
+
+    spreads_keys = False
 
     def __init__(self, path: Path, reserve: DiskReserve | None = None) -> None:
         """Raises sqlite3.Error and MigrationError."""
@@ -361,6 +363,7 @@ def _open(path: Path, mode: str, *pragmas: str) -> sqlite3.Connection:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
+    teach_sqlite(connection)
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(HISTORY_TABLE)

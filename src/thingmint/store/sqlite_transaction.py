@@ -8,7 +8,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.errors import Unavailable
-from thingmint.store.engine import ForeignKeyViolated, Notes, UniqueViolated, UnstorableText, storable
+from thingmint.store.engine import ForeignKeyViolated, KeyTaken, Notes, UniqueViolated, UnstorableText, storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -81,7 +81,9 @@ def translated(error: sqlite3.Error) -> Exception:
     # Extended result codes carry the primary code in their low byte.
     if code & 0xFF in _ENGINE_FAILURES:
         return Unavailable("The store cannot keep changes now")
-    if code in (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE):
+    if code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+        return KeyTaken(str(error))
+    if code == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
         return UniqueViolated(str(error))
     if code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
         return ForeignKeyViolated(str(error))

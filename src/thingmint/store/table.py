@@ -1,6 +1,7 @@
 """One table as one frozen record: the statements that every noun needs, written once.
 
-Hand-written SQL stays where it says something of its own.
+Hand-written SQL stays where it says something of its own. Records have fingerprints and UUIDs as text, the store has
+them as bytes; and where a record has a certificate's fingerprint, most tables have its id (``id_of``).
 """
 
 # ruff: noqa: S608 - statements are made of the code's own constants
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar, dataclass_transform
 
 import orjson
 
@@ -34,16 +35,87 @@ def record(cls: type[R]) -> type[R]:
     return dataclass(frozen=True, slots=True)(cls)
 
 
-_Codec = tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None]
+class _Form(NamedTuple):
+    """How a value is kept: what makes it of the record's, and the record's of it; None where they are the same.
+
+    ``refers``: the value is a certificate's fingerprint, the column has that certificate's id.
+    """
+
+    dump: Callable[[Any], Any] | None = None
+    load: Callable[[Any], Any] | None = None
+    refers: bool = False
+
+    @property
+    def dump_key(self) -> Callable[[Any], Any] | None:
+        """The same for a value that is part of a key; all others come as the column has them."""
+        return self.dump if self.load in (bytes.hex, _uuid_text) else None
+
+
+def uuid_bytes(text: str) -> bytes:
+    return bytes.fromhex(text.replace("-", ""))
+
+
+def _uuid_text(content: bytes) -> str:
+    digits = content.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def fingerprint_bytes(text: str) -> bytes:
+    """Of the 64 lower-case digits; empty, as no certificate's is, for any other text."""
+    try:
+        content = bytes.fromhex(text)
+    except ValueError:
+        return b""
+    return content if content.hex() == text else b""
+
+
+Fingerprint = Annotated[str, _Form(fingerprint_bytes, bytes.hex)]
+"""In hex; in the store 32 bytes."""
+CertificateReference = Annotated[str, _Form(fingerprint_bytes, bytes.hex, refers=True)]
+"""The fingerprint of a certificate that has a row of its own. ``fingerprint`` is kept as the record's ``certificate``,
+its id; any other such field under its own name."""
+Uuid = Annotated[str, _Form(uuid_bytes, _uuid_text)]
+
+
+def id_of(parameter: str) -> str:
+    """In SQL: the id of the certificate whose fingerprint, as bytes, the parameter is."""
+    return f"(SELECT id FROM certificates WHERE fingerprint = {parameter})"
+
+
+def fingerprint_of(column: str) -> str:
+    """In SQL: the fingerprint, as bytes, of the certificate whose id is in the column."""
+    return f"(SELECT fingerprint FROM certificates WHERE id = {column})"
+
+
+class _Column(NamedTuple):
+    field: str
+    name: str
+    form: _Form
+
+    @property
+    def derived(self) -> bool:
+        """Whether another field is what is written."""
+        return self.form.refers and self.field == "fingerprint"
+
+    def read(self, table: str) -> str:
+        column = f"{table}.{self.name}"
+        return fingerprint_of(column) if self.form.refers else column
+
+    def equals(self, number: int) -> str:
+        return f"{self.name} = {self.mark(number)}"
+
+    def mark(self, number: int) -> str:
+        return id_of(f"${number}") if self.form.refers else f"${number}"
 
 
 class Table(Generic[R]):
     """The columns are the record's fields in order, a ``scope`` being account and region.
 
-    ``key`` names the columns that tell rows apart, which every statement takes in that order; a scope among them is
-    passed as two values (``*scope``). ``columns`` gives a field's column another name than its own. ``unique`` is the
-    index that ``insert`` answers False for, where that is not the key's; None if every conflict is an error. Statements
-    are constants made at import, the same for every engine. ``noun`` is what errors call a row.
+    ``key`` names the fields that tell rows apart, which every statement takes in that order; a scope among them is
+    passed as two values (``*scope``). ``columns`` gives a field's column another name than its own, and ``types`` the
+    field another type than the record does. ``unique`` is the index that ``insert`` answers False for, where that is
+    not the key's; None if every conflict is an error. Statements are constants made at import, the same for every
+    engine. ``noun`` is what errors call a row.
     """
 
     def __init__(
@@ -54,46 +126,55 @@ class Table(Generic[R]):
         *,
         key: Sequence[str] = ("account", "region", "name"),
         columns: Mapping[str, str] | None = None,
+        types: Mapping[str, Any] | None = None,
         unique: str | None = "",
     ) -> None:
-        hints = typing.get_type_hints(record)
+        hints = {**typing.get_type_hints(record, include_extras=True), **(types or {})}
         names = [field.name for field in fields(record)]  # type: ignore[arg-type]  # records are dataclasses
         self._record: Callable[..., R] = record
         self.noun = noun
         self._has_scope = "scope" in names
         assert not self._has_scope or names[0] == "scope", "account and region are the first columns"
         self._fields = [field for field in names if field != "scope"]
-        codecs = [_codec(hints[field]) for field in self._fields]
-        first = 2 if self._has_scope else 0
-        self._dumps = [(at, to) for at, (to, _) in enumerate(codecs, first) if to is not None]
-        self._loads = [(at, of) for at, (_, of) in enumerate(codecs, first) if of is not None]
-        self.columns = [
-            *(("account", "region") if self._has_scope else ()),
-            *((columns or {}).get(field, field) for field in self._fields),
-        ]
-        self._key_at = [self.columns.index(column) for column in key]
-        rest = [(at, column) for at, column in enumerate(self.columns) if column not in key]
+        plain = [_Column(field, field, _Form()) for field in ("account", "region") if self._has_scope]
+        all_columns = plain + [_column(field, hints[field], columns or {}) for field in self._fields]
+        self._columns = {column.field: column for column in all_columns}
+        self._dumps = [(at, column.form.dump) for at, column in enumerate(all_columns) if column.form.dump is not None]
+        self._loads = [(at, column.form.load) for at, column in enumerate(all_columns) if column.form.load is not None]
+        self._name = name
+        by_name = {column.name: column for column in all_columns if not column.derived}
+        keys = [self._columns.get(part) or by_name[part] for part in key]
+        self._key_at = [all_columns.index(column) for column in keys]
+        self._key_dumps = [(at, dump) for at, column in enumerate(keys) if (dump := column.form.dump_key) is not None]
+        kept = {column.name for column in keys}
+        rest = [(at, column) for at, column in enumerate(all_columns) if not column.derived and column.name not in kept]
         self._rest_at = [at for at, _ in rest]
-        where = " AND ".join(f"{column} = ${n}" for n, column in enumerate(key, 1))
-        marks = ", ".join(f"${n}" for n in range(1, len(self.columns) + 1))
-        sets = ", ".join(f"{column} = ${n}" for n, (_, column) in enumerate(rest, len(key) + 1))
-        self.select = f"SELECT {', '.join(self.columns)} FROM {name} "
+        stored = [(at, column) for at, column in enumerate(all_columns) if not column.derived]
+        self._stored_at = [at for at, _ in stored]
+        where = " AND ".join(column.equals(n) for n, column in enumerate(keys, 1))
+        marks = ", ".join(column.mark(n) for n, (_, column) in enumerate(stored, 1))
+        sets = ", ".join(column.equals(n) for n, (_, column) in enumerate(rest, len(keys) + 1))
+        self.select = f"SELECT {', '.join(self.reads(name))} FROM {name} "
         """Up to the table's name, for statements of a noun's own; ``load`` reads their rows."""
         self._get = f"{self.select}WHERE {where}"
-        conflict = f"({', '.join(key)})" if unique == "" else unique
-        self._insert = f"INSERT INTO {name} ({', '.join(self.columns)}) VALUES ({marks})"
+        conflict = f"({', '.join(column.name for column in keys)})" if unique == "" else unique
+        self._insert = f"INSERT INTO {name} ({', '.join(column.name for _, column in stored)}) VALUES ({marks})"
         if conflict is not None:
             self._insert += f" ON CONFLICT {conflict} DO NOTHING"
         self._update = f"UPDATE {name} SET {sets} WHERE {where}"
         self._delete = f"DELETE FROM {name} WHERE {where}"
-        owner, last = key[:-1], key[-1]
-        before = "".join(f"{column} = ${n} AND " for n, column in enumerate(owner, 1))
-        self._page = f"{self.select}WHERE {before}{last} > ${len(key)} ORDER BY {last} LIMIT ${len(key) + 1}"
-        self._owner, self._last = owner, last
+        self._owner, self._last = keys[:-1], keys[-1]
+        before = "".join(f"{column.equals(n)} AND " for n, column in enumerate(self._owner, 1))
+        last = self._last.name
+        self._page = f"{self.select}WHERE {before}{last} > ${len(keys)} ORDER BY {last} LIMIT ${len(keys) + 1}"
+
+    def reads(self, table: str) -> list[str]:
+        """What ``load`` takes, in SQL, where the table is called so."""
+        return [column.read(table) for column in self._columns.values()]
 
     async def find(self, tx: Transaction, *key: Value) -> R | None:
         try:
-            row = await tx.fetch_one(self._get, *key)
+            row = await tx.fetch_one(self._get, *self._dump_key(key))
         except UnstorableText:
             return None  # nothing is kept under such a key
         return self.load(row) if row is not None else None
@@ -107,7 +188,8 @@ class Table(Generic[R]):
 
     async def insert(self, tx: Transaction, record: R) -> bool:
         """False if there is one of that key, or of that ``unique`` index."""
-        return await tx.execute(self._insert, *self.dump(record)) == 1
+        values = self.dump(record)
+        return await tx.execute(self._insert, *[values[at] for at in self._stored_at]) == 1
 
     async def update(self, tx: Transaction, record: R) -> bool:
         """False if there is none of that key."""
@@ -117,7 +199,7 @@ class Table(Generic[R]):
 
     async def delete(self, tx: Transaction, *key: Value) -> bool:
         """False if there is none of that key."""
-        return await tx.execute(self._delete, *key) == 1
+        return await tx.execute(self._delete, *self._dump_key(key)) == 1
 
     async def page(self, tx: Transaction, *owner: Value, after: str, limit: int) -> list[R]:
         """Up to ``limit`` rows of one owner, in order of the last part of the key and beyond ``after``."""
@@ -133,13 +215,16 @@ class Table(Generic[R]):
         **only: Value,
     ) -> list[R]:
         """The same by age: in order of ``created_at``, in microseconds, and the last part of the key, and beyond such
-        a pair. ``only`` are columns and the values that they have."""
-        conditions = [f"{column} = ${n}" for n, column in enumerate((*self._owner, *only), 1)]
-        statement, values = f"{self.select}WHERE {' AND '.join(conditions)}", (*owner, *only.values())
-        order = ("created_at", self._last)
-        return self.load_all(
-            await fetch_in_order(tx, statement, values, order, after or (), limit, ascending=ascending)
-        )
+        a pair; certificates by their id. ``only`` are fields and the values that they have."""
+        columns = [*self._owner, *(self._columns[field] for field in only)]
+        conditions = [column.equals(n) for n, column in enumerate(columns, 1)]
+        statement = f"{self.select}WHERE {' AND '.join(conditions)}"
+        values = (*owner, *(_dumped(self._columns[field].form, value) for field, value in only.items()))
+        beyond: Sequence[Value] = ()
+        if after is not None:
+            beyond = (after[0], int(after[1])) if self._last.form.refers else after
+        order = ("created_at", self._last.name)
+        return self.load_all(await fetch_in_order(tx, statement, values, order, beyond, limit, ascending=ascending))
 
     def dump(self, record: R) -> list[Value]:
         values: list[Any] = [*record.scope] if self._has_scope else []  # type: ignore[attr-defined]
@@ -156,6 +241,14 @@ class Table(Generic[R]):
         if self._has_scope:
             return self._record(Scope(values[0], values[1]), *values[2:])
         return self._record(*values)
+
+    def _dump_key(self, key: Sequence[Value]) -> Sequence[Value]:
+        if not self._key_dumps:
+            return key
+        values: list[Any] = list(key)
+        for at, dump in self._key_dumps:
+            values[at] = dump(values[at])
+        return values
 
     def load_all(self, rows: Sequence[Row]) -> list[R]:
         return [self.load(row) for row in rows]
@@ -182,24 +275,38 @@ async def fetch_in_order(
     return await tx.fetch_all(f"{statement} {beyond}ORDER BY {order} LIMIT {marks[-1]}", *parameters, *after, limit)
 
 
-def _codec(hint: Any) -> _Codec:
-    """How a field of that type becomes a column and comes back; None where the value is the same in both."""
+def _column(field: str, hint: Any, names: Mapping[str, str]) -> _Column:
+    form = _form(hint)
+    name = "certificate" if form.refers and field == "fingerprint" else names.get(field, field)
+    return _Column(field, name, form)
+
+
+def _dumped(form: _Form, value: Any) -> Any:
+    return value if form.dump is None else form.dump(value)
+
+
+def _form(hint: Any) -> _Form:
+    """How a field of that type becomes a column and comes back."""
     origin = typing.get_origin(hint) or hint
+    if origin is Annotated:
+        (form,) = hint.__metadata__
+        assert isinstance(form, _Form)
+        return form
     if origin in (typing.Union, types.UnionType):
         (kind,) = (kind for kind in typing.get_args(hint) if kind is not types.NoneType)
-        to, of = _codec(kind)
-        return _unless_none(to), _unless_none(of)
+        form = _form(kind)
+        return form._replace(dump=_unless_none(form.dump), load=_unless_none(form.load))
     if origin is datetime:
-        return to_micros, from_micros
+        return _Form(to_micros, from_micros)
     if origin is bool:
-        return int, bool
+        return _Form(int, bool)
     if origin in (Mapping, dict):
-        return _to_json, orjson.loads
+        return _Form(_to_json, orjson.loads)
     if origin in (Sequence, tuple, list):
-        return _to_json, _tuple_of_json
+        return _Form(_to_json, _tuple_of_json)
     if isinstance(origin, type) and issubclass(origin, Enum):
-        return str, origin
-    return None, None
+        return _Form(str, origin)
+    return _Form()
 
 
 def _unless_none(convert: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:

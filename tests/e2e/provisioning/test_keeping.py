@@ -52,7 +52,8 @@ def test_unclaimed_certificates_are_deleted_at_start(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM ownership_tokens").fetchone() == (5,)
         # What is kept of a token is its hash.
         assert not any(token.encode() in (tmp_path / "data" / "thingmint.db").read_bytes() for token in tokens.values())
-        db.execute("UPDATE ownership_tokens SET expires_at = 1 WHERE fingerprint != ?", (ids["fresh"],))
+        fresh = bytes.fromhex(ids["fresh"])
+        db.execute("UPDATE ownership_tokens SET expires_at = 1 WHERE fingerprint != ?", (fresh,))
         db.execute("UPDATE provisioning_claims SET expires_at = 1")
     with own_fleet(tmp_path, fleet) as fleet:
 
@@ -67,9 +68,9 @@ def test_unclaimed_certificates_are_deleted_at_start(tmp_path: Path) -> None:
             assert device.register(name, tokens["fresh"], SerialNumber=serial())[0]
         assert fleet.server.stop() == 0
     with database(tmp_path / "data") as db:
-        assert db.execute("SELECT fingerprint FROM ownership_tokens").fetchall() == [(ids["fresh"],)]
+        assert db.execute("SELECT fingerprint FROM ownership_tokens").fetchall() == [(fresh,)]
         assert db.execute("SELECT count(*) FROM provisioning_claims").fetchone() == (0,)
-        kept = db.execute("SELECT count(*) FROM certificates WHERE fingerprint = ?", (ids["unclaimed"],))
+        kept = db.execute("SELECT count(*) FROM certificates WHERE fingerprint = ?", (bytes.fromhex(ids["unclaimed"]),))
         assert kept.fetchone() == (0,)
 
 

@@ -34,7 +34,7 @@ def fill(data: Path, group: str) -> None:
         db.execute(f"{groups} VALUES (?, ?, ?, ?, ?, '{{}}', 1, 0)", (account, region, group, id, group))
         names = [f"t{number}" for number in range(MEMBERS)]
         things = "INSERT INTO things (account, region, name, id, attributes, version, created_at) "
-        db.executemany(f"{things} VALUES (?, ?, ?, ?, '{{}}', 1, 0)", [(account, region, name, name) for name in names])
+        db.executemany(f"{things} VALUES (?, ?, ?, x'00', '{{}}', 1, 0)", [(account, region, name) for name in names])
         members = "INSERT INTO thing_group_members (account, region, thing_group, thing, added_at) "
         db.executemany(f"{members} VALUES (?, ?, ?, ?, 0)", [(account, region, id, name) for name in names])
 

@@ -334,7 +334,7 @@ async def test_nothing_is_read_again_until_access_changes(
     monkeypatch.setattr(world.store, "read", counting)
     assert await show() > 0
     assert await show() == 0
-    await world.store.write(lambda tx: audit_sql.insert_record(tx, "1", None, "{}"))
+    await world.store.write(lambda tx: audit_sql.insert_record(tx, "01", None, "{}"))
     assert await show() == 0
     await world.directory.revoke_iam_token("b", 2_000_000_000, *request())
     assert await show() > 0

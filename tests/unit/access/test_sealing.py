@@ -132,7 +132,8 @@ def rechain(connection: sqlite3.Connection, start: int = 1) -> None:
     connection.execute("UPDATE audit_records SET sequence = NULL, hash = NULL")
     previous = bytes(32)
     for sequence, (id, account, record) in enumerate(rows, start):
-        previous = hashlib.sha256(previous + orjson.dumps([sequence, id, account, record])).digest()
+        text = id.hex() if isinstance(id, bytes) else id
+        previous = hashlib.sha256(previous + orjson.dumps([sequence, text, account, record])).digest()
         connection.execute("UPDATE audit_records SET sequence = ?, hash = ? WHERE id = ?", (sequence, previous, id))
 
 

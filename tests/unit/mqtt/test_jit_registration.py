@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.issuers import new_issuer
 from tests.unit.services.test_ca_certificates import BY_BODY, issuer, take, update
-from tests.world import OURS
+from tests.world import FINGERPRINT, OURS
 from thingmint.access.audit import AuditedStore
 from thingmint.access.authorization import Roles
 from thingmint.domain.certificates import fingerprint_of
@@ -113,7 +113,7 @@ async def test_a_device_that_was_registered_is_closed_without_an_answer(gateway:
     device = gateway.device()
     refused = await gateway.refuse(device)
     assert (refused.reason, refused.scope) == (RejectionReason.COME_AGAIN, OURS)
-    assert await gateway.world.rows("SELECT fingerprint FROM registrations") == [(device.fingerprint,)]
+    assert await gateway.world.shown(f"SELECT {FINGERPRINT} FROM registrations") == [(device.fingerprint,)]
 
 
 async def test_the_account_is_told_of_a_new_certificate(gateway: Gateway) -> None:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.issuers import new_issuer, pem
 from tests.unit import vectors
 from tests.unit.mqtt.test_sessions import Transport
-from tests.world import ABROAD, OURS, THEIRS
+from tests.world import ABROAD, OURS, THEIRS, THIS_CERTIFICATE
 from thingmint.access.audit import AuditedStore
 from thingmint.access.authorization import Roles
 from thingmint.domain.certificates import fingerprint_of
@@ -384,8 +384,8 @@ async def test_registering_just_in_time(accounts: Accounts) -> None:
             fingerprint = fingerprint_of(der)
             await accounts.authenticator(default, jit).authenticate(peer_of(der, name).request("c", ()))
             rows = await world.rows(
-                "SELECT account FROM registrations WHERE fingerprint = $1 AND status = 'PENDING_ACTIVATION'",
-                fingerprint,
+                f"SELECT account FROM registrations WHERE {THIS_CERTIFICATE} AND status = 'PENDING_ACTIVATION'",
+                bytes.fromhex(fingerprint),
             )
             found = [account for account, scope in ACCOUNTS.items() if (scope.account,) in rows]
             wanted = expected_jit(cas, has, name, default)
@@ -405,7 +405,7 @@ async def test_a_certificate_that_we_issued_is_never_registered_just_in_time(acc
     await world.execute(
         "UPDATE certificates SET der = $1 WHERE fingerprint = $2",
         ours.public_bytes(Encoding.DER),
-        accounts.root.fingerprint,
+        bytes.fromhex(accounts.root.fingerprint),
     )
     await world.execute("UPDATE ca_certificates SET subject = $1", ours.subject.public_bytes())
     publish = cast("Any", SimpleNamespace(publish=_nothing))
@@ -415,7 +415,8 @@ async def test_a_certificate_that_we_issued_is_never_registered_just_in_time(acc
     for name in NAMES:
         request = peer_of(der, name).request("c", ())
         assert not isinstance(await accounts.authenticator(None, jit).authenticate(request), Accepted)
-    assert await world.rows("SELECT 1 FROM registrations WHERE fingerprint = $1", fingerprint_of(der)) == []
+    fingerprint = bytes.fromhex(fingerprint_of(der))
+    assert await world.rows(f"SELECT 1 FROM registrations WHERE {THIS_CERTIFICATE}", fingerprint) == []
 
 
 # -- regions, and what an account itself does ---------------------------------------------------------------------

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tests.unit import vectors
-from tests.world import OURS
+from tests.world import OURS, THIS_CERTIFICATE
 from thingmint.access.operations import run
 from thingmint.domain.certificates import Certificate
 from thingmint.domain.status import Status
 from thingmint.domain.templates import CERTIFICATE_ID
 from thingmint.mqtt.provisioning import CREATE_FROM_CSR, CREATE_KEYS, REGISTER_THING, NewCertificateRequest
-from thingmint.services.certificates import CERTIFICATES, REGISTRATIONS, Registration
+from thingmint.services.certificate_contents import keep_content
+from thingmint.services.certificates import REGISTRATIONS, Registration
 from thingmint.services.provisioning import EarlierAnswers, ThingRequest
 
 if TYPE_CHECKING:
@@ -37,11 +38,13 @@ POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", 
 async def let_in(world: World, claim: str, scope: Scope) -> None:
     """Registers a certificate of that fingerprint, unless it is registered."""
     now = world.clock()
-    registration = Registration(scope, claim, Status.ACTIVE, "DEFAULT", "keys", now, now, generation="g")
+    change = world.change(scope)
+    new_id, generation = change.new_certificate_id(), change.new_id()
 
     async def body(tx: Transaction) -> None:
-        await CERTIFICATES.insert(tx, Certificate(b"claim", claim, now, now))
-        await REGISTRATIONS.insert(tx, registration)
+        id = await keep_content(tx, new_id, Certificate(b"claim", claim, now, now))
+        known = (scope, id, claim, Status.ACTIVE)
+        await REGISTRATIONS.insert(tx, Registration(*known, "DEFAULT", "keys", now, now, generation))
 
     await world.store.write(body)
 
@@ -104,7 +107,8 @@ class Provisioning:
         return thing
 
     async def status(self, fingerprint: str) -> str | None:
-        rows = await self.world.rows("SELECT status FROM registrations WHERE fingerprint = $1", fingerprint)
+        statement = f"SELECT status FROM registrations WHERE {THIS_CERTIFICATE}"
+        rows = await self.world.rows(statement, bytes.fromhex(fingerprint))
         return rows[0][0] if rows else None
 
     def effects(self) -> list[str]:

@@ -173,7 +173,7 @@ async def forget_owners(world: World) -> None:
 
 async def as_before(world: World, root: Issuer, scope: Scope, *, devices: int = 0) -> list[str]:
     """Registers it as DEFAULT in spite of others, with devices under it; their ids."""
-    kept = await world.rows("SELECT account, region, fingerprint, key_id, since FROM ca_owners")
+    kept = await world.rows("SELECT certificate, account, region, key_id, since FROM ca_owners")
     await world.execute("DELETE FROM ca_owners")
     await prove(world, root, scope)
     ids = [await register(world, pem(root.sign()), scope) for _ in range(devices)]
@@ -264,7 +264,10 @@ async def test_our_own_ca_is_taken_away(world: World, mode: str) -> None:
         await take(world, root, THEIRS)
         ids = [await register(world, pem(root.sign()), THEIRS)]
         await world.execute(
-            "INSERT INTO ca_owners VALUES ($1, $2, $3, '', $4)", *THEIRS, root.fingerprint, to_micros(world.clock())
+            "INSERT INTO ca_owners SELECT id, $2, $3, '', $4 FROM certificates WHERE fingerprint = $1",
+            bytes.fromhex(root.fingerprint),
+            *THEIRS,
+            to_micros(world.clock()),
         )
     await forget_owners(world)
     with capture_logs() as logs:
@@ -282,6 +285,6 @@ async def test_our_own_ca_is_taken_away(world: World, mode: str) -> None:
 async def test_cas_without_proof_are_forgotten(world: World) -> None:
     root = issuer()
     await take(world, root)
-    await world.execute("INSERT INTO ca_owners VALUES ($1, $2, $3, '', 1)", *OURS, root.fingerprint)
+    await world.execute("INSERT INTO ca_owners SELECT id, $1, $2, '', 1 FROM certificates", *OURS)
     assert await settle(world) == []
     assert await world.count("ca_owners") == 0

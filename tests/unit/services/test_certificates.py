@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from structlog.testing import capture_logs
 
 from tests.unit import vectors
-from tests.world import ABROAD, OURS, THEIRS, new_world, pages
+from tests.world import ABROAD, FINGERPRINT, OURS, THEIRS, new_world, pages
 from thingmint.domain.arns import Scope
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import (
@@ -41,6 +41,7 @@ from thingmint.services.certificates import (
 )
 from thingmint.services.quotas import Quotas
 from thingmint.store.engine import ForeignKeyViolated
+from thingmint.store.table import fingerprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from tests.world import World
 
 UNKNOWN = "0" * 64
+CA = "c" * 64
 PEM = vectors.certificate_pem()
 ID = parse_certificate(PEM, "pem", OWN_KEYS)[0].fingerprint
 PRIVATE = vectors.cheap_key_pair().private_pem
@@ -102,12 +104,18 @@ async def attach_policies(world: World, id: str, *names: str, scope: Scope = OUR
 
 
 async def attached_policies(world: World) -> list[Any]:
-    return await world.rows("SELECT target, policy FROM device_policy_attachments ORDER BY target, policy")
+    return await world.shown(f"SELECT {FINGERPRINT}, policy FROM device_policy_attachments ORDER BY 1, 2")
+
+
+async def other_content(world: World) -> None:
+    """Of a CA certificate, known as 1."""
+    await world.execute("INSERT INTO certificates VALUES (1, $1, $1, 0, 0)", bytes.fromhex(CA))
 
 
 async def tombstones(world: World, scope: Scope = OURS) -> list[Any]:
-    rows = "SELECT fingerprint, ca, serial, revoked_at FROM revoked_certificates WHERE account = $1 AND region = $2"
-    return await world.rows(rows, *scope)
+    columns = f"fingerprint, {fingerprint_of('ca')}, serial, revoked_at"
+    rows = f"SELECT {columns} FROM revoked_certificates WHERE account = $1 AND region = $2"
+    return await world.shown(rows, *scope)
 
 
 def contents_of(folder: Path) -> dict[str, bytes]:
@@ -423,8 +431,8 @@ async def test_an_active_certificate_keeps_its_policies_when_its_deletion_is_for
 async def test_a_bound_certificate_is_not_deleted_in_the_scope_of_its_binding(world: World, force: bool) -> None:
     for scope in SCOPES:
         id = await register(world, scope)
-    binding = "INSERT INTO bindings (account, region, fingerprint, kind, owner, created_at) "
-    await world.execute(f"{binding}VALUES ($1, $2, $3, 'device', 'are1', 0)", *OURS, id)
+    binding = "INSERT INTO bindings (account, region, certificate, kind, owner, created_at) "
+    await world.execute(f"{binding}SELECT $1, $2, id, 'device', 'are1', 0 FROM certificates", *OURS)
     with pytest.raises(Conflict) as refused:
         await delete(world, id, forceDelete=force)
     assert refused.value.reason == f"Certificate must be removed from device are1 first. Id: {id}"
@@ -456,31 +464,33 @@ async def test_a_deleted_certificate_is_remembered_if_it_was_revoked(world: Worl
 
 
 async def test_a_revoked_certificate_is_remembered_under_its_ca_even_if_it_came_back_without(world: World) -> None:
-    for ca, serial in (("ca", "07"), (None, None)):
+    await other_content(world)
+    for ca, serial in ((1, "07"), (None, None)):
         id = await register(world, status="REVOKED")
         await world.execute("UPDATE registrations SET ca = $1, serial = $2", ca, serial)
         await delete(world, id)
         [stone] = await tombstones(world)
-        assert stone[:3] == (id, "ca", "07")
+        assert stone[:3] == (id, CA, "07")
 
 
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        ((OURS, "ca", "07", UNKNOWN, UNKNOWN), True),
-        ((OURS, "other", "07", UNKNOWN, UNKNOWN), False),
-        ((OURS, "ca", "08", UNKNOWN, UNKNOWN), False),
-        ((OURS, "ca", "08", ID, UNKNOWN), True),
-        ((OURS, "ca", "08", UNKNOWN, ID), True),
-        ((ABROAD, "ca", "07", ID, ID), False),
-        ((THEIRS, "ca", "07", ID, ID), False),
+        ((OURS, CA, "07", UNKNOWN, UNKNOWN), True),
+        ((OURS, UNKNOWN, "07", UNKNOWN, UNKNOWN), False),
+        ((OURS, CA, "08", UNKNOWN, UNKNOWN), False),
+        ((OURS, CA, "08", ID, UNKNOWN), True),
+        ((OURS, CA, "08", UNKNOWN, ID), True),
+        ((ABROAD, CA, "07", ID, ID), False),
+        ((THEIRS, CA, "07", ID, ID), False),
     ],
 )
 async def test_a_revoked_certificate_is_known_by_fingerprint_or_by_ca_and_serial_number(
     world: World, asked: tuple[Any, ...], expected: bool
 ) -> None:
     assert await register(world, status="REVOKED") == ID
-    await world.execute("UPDATE registrations SET ca = 'ca', serial = '07'")
+    await other_content(world)
+    await world.execute("UPDATE registrations SET ca = 1, serial = '07'")
     assert not await world.read(lambda tx: was_revoked(tx, *asked))
     await delete(world, ID)
     assert await world.read(lambda tx: was_revoked(tx, *asked)) == expected
@@ -564,12 +574,14 @@ async def ids_of_pages(world: World, limit: int, **members: Any) -> list[str]:
 async def test_a_list_has_every_certificate_once_by_age(world: World, count: int, limit: int, ascending: bool) -> None:
     made = []
     for number in range(count):
-        # Two at a time have the same age; their ids tell them apart then.
+        # Two at a time have the same age.
         world.clock.advance(microseconds=number % 2)
-        made.append((world.clock.now, await register(world, pem=vectors.certificate_pem())))
+        made.append(await register(world, pem=vectors.certificate_pem()))
         await register(world, THEIRS, vectors.certificate_pem())
-    expected = [id for _, id in sorted(made, reverse=not ascending)]
-    assert await ids_of_pages(world, limit, ascendingOrder=ascending) == expected
+    found = await ids_of_pages(world, limit, ascendingOrder=ascending)
+    assert sorted(found) == sorted(made)
+    ages = [(made.index(id) + 1) // 2 for id in found]
+    assert ages == sorted(ages, reverse=not ascending)
 
 
 async def test_a_list_tells_of_each_certificate_what_its_description_does(world: World) -> None:

@@ -27,7 +27,7 @@ async def claim(world: World, scope: Scope = OURS) -> dict[str, Any]:
 
 
 async def claims(world: World) -> list[str]:
-    return [row[0] for row in await world.rows("SELECT fingerprint FROM provisioning_claims")]
+    return [row[0] for row in await world.shown("SELECT fingerprint FROM provisioning_claims")]
 
 
 async def test_a_claim_is_a_certificate_of_five_minutes(world: World) -> None:
@@ -38,7 +38,7 @@ async def test_a_claim_is_a_certificate_of_five_minutes(world: World) -> None:
     assert certificate.not_valid_after_utc == made["expiration"] == now + timedelta(minutes=5)
     assert certificate.not_valid_before_utc == now - timedelta(minutes=2)
     certificate.verify_directly_issued_by(world.environment.claim_ca.certificate)
-    (row,) = await world.rows("SELECT account, region, fingerprint, template FROM provisioning_claims")
+    (row,) = await world.shown("SELECT account, region, fingerprint, template FROM provisioning_claims")
     assert row == (*OURS, made["certificateId"], "lamps")
 
 
@@ -60,7 +60,7 @@ async def test_a_claim_is_not_registered(world: World) -> None:
 async def test_the_private_key_of_a_claim_is_not_stored(world: World) -> None:
     made = await claim(world)
     stored = b"".join(path.read_bytes() for path in world.folder.iterdir())
-    assert made["certificateId"].encode() in stored
+    assert bytes.fromhex(made["certificateId"]) in stored
     assert "".join(made["keyPair"]["PrivateKey"].splitlines()[1:3])[:32].encode() not in stored
 
 

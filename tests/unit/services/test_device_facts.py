@@ -304,7 +304,7 @@ async def test_a_certificate_is_bound_in_one_region(registry: Registry) -> None:
     fingerprint = await registry.world.certificate(pem=pem)
     await registry.world.certificate(ABROAD, pem)
     await registry.world.execute(
-        "INSERT INTO bindings VALUES ($1, $2, $3, 'device', 'are1', NULL, 0)", *OURS, fingerprint
+        "INSERT INTO bindings SELECT id, $1, $2, 'device', 'are1', NULL, 0 FROM certificates", *OURS
     )
     assert (await registry.facts(fingerprint)).bound_to == BoundTo("device", "are1")
     assert (await registry.facts(fingerprint, scope=ABROAD)).bound_to is None

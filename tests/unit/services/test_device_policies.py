@@ -513,17 +513,20 @@ async def test_lists_are_by_age_and_have_everything_once(world: World, limit: in
         await attach(world, "p3", target)
         targets.append((world.clock.now, kind, target))
     names = [name for _, name in sorted(policies)]
-    certs = [target for _, kind, target in sorted(targets) if kind == "cert"]
+    places = {target: (time, kind) for time, kind, target in targets}
+    certs = [target for target, (_, kind) in places.items() if kind == "cert"]
     for ascending, step in ((True, 1), (False, -1)):
         order = {"ascendingOrder": ascending}
         assert await all_of(world, "ListPolicies", "policies", limit, **order) == names[::step]
         of_cert = await all_of(world, "ListPrincipalPolicies", "policies", limit, principal=cert, **order)
         assert of_cert == names[::step]
         of_policy = await all_of(world, "ListPolicyPrincipals", "principals", limit, policyName="p3", **order)
-        assert of_policy == certs[::step]
+        assert set(of_policy) == set(certs)
+        assert [places[cert] for cert in of_policy] == sorted((places[cert] for cert in certs), reverse=not ascending)
     assert await all_of(world, "ListAttachedPolicies", "policies", limit, target=cert) == names
     listed = await all_of(world, "ListTargetsForPolicy", "targets", limit, policyName="p3")
-    assert listed == [target for *_, target in sorted(targets)]
+    assert set(listed) == set(places)
+    assert [places[target] for target in listed] == sorted(places.values())
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])

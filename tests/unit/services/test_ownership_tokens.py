@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.unit.services.provisioning_support import CLAIM, Provisioning, body
-from tests.world import OURS, THEIRS, new_world
+from tests.world import FINGERPRINT, OURS, THEIRS, new_world
 from thingmint.domain.errors import InvalidSigningRequest, LimitExceeded, ProvisioningRefused
 from thingmint.domain.status import Status
 from thingmint.services.ownership_tokens import delete_unclaimed
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 async def certificates(world: World) -> set[str]:
-    return {row[0] for row in await world.rows("SELECT fingerprint FROM registrations")}
+    return {row[0] for row in await world.shown(f"SELECT {FINGERPRINT} FROM registrations")}
 
 
 async def test_a_new_certificate_waits_for_activation(provisioning: Provisioning) -> None:
@@ -31,8 +31,8 @@ async def test_a_new_certificate_waits_for_activation(provisioning: Provisioning
     assert token.startswith("tmo_")
     assert len(token) < 512
     assert provisioning.world.audit_resources() == [f"cert/{made}"]
-    (row,) = await provisioning.world.rows(
-        "SELECT account, region, fingerprint, status, mode, origin FROM registrations"
+    (row,) = await provisioning.world.shown(
+        f"SELECT account, region, {FINGERPRINT}, status, mode, origin FROM registrations"
     )
     assert row == (*OURS, made, Status.PENDING_ACTIVATION, "DEFAULT", "csr")
 
@@ -42,7 +42,7 @@ async def test_new_keys_come_with_their_certificate(provisioning: Provisioning) 
     certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
     private_key = load_pem_private_key(made["privateKey"].encode(), None)
     assert private_key.public_key() == certificate.public_key()
-    assert await provisioning.world.rows("SELECT fingerprint, origin FROM registrations") == [
+    assert await provisioning.world.shown(f"SELECT {FINGERPRINT}, origin FROM registrations") == [
         (made["certificateId"], "keys")
     ]
 
@@ -51,7 +51,7 @@ async def test_new_keys_come_with_their_certificate(provisioning: Provisioning) 
 async def test_neither_token_nor_private_key_is_stored(provisioning: Provisioning) -> None:
     made = await provisioning.create_keys()
     stored = b"".join(path.read_bytes() for path in provisioning.world.folder.iterdir())
-    assert made["certificateId"].encode() in stored
+    assert bytes.fromhex(made["certificateId"]) in stored
     assert made["certificateOwnershipToken"].encode() not in stored
     assert made["privateKey"].splitlines()[5].encode() not in stored
 
@@ -114,7 +114,7 @@ async def test_unclaimed_certificates_are_deleted_after_an_hour(provisioning: Pr
     assert await delete_unclaimed(world.store, world.clock()) == len(early)
     assert await certificates(world) == {late}
     for table in ("certificates", "ownership_tokens"):
-        assert await world.rows(f"SELECT fingerprint FROM {table}") == [(late,)]
+        assert await world.shown(f"SELECT fingerprint FROM {table}") == [(late,)]
     assert await world.published() == sorted(("certificate", fingerprint) for fingerprint in early)
 
 
@@ -128,7 +128,8 @@ async def test_a_certificate_that_is_in_use_is_kept_when_its_token_ends(provisio
     await world.aws("AttachPolicy", policyName="all", target=f"{arn}{with_policy}")
     await world.aws("CreateThing", thingName="lamp")
     await world.aws("AttachThingPrincipal", thingName="lamp", principal=f"{arn}{of_thing}")
-    await world.execute("INSERT INTO bindings VALUES ($1, $2, $3, 'device', 'd', NULL, 0)", *OURS, bound)
+    binding = "SELECT id, $1, $2, 'device', 'd', NULL, 0 FROM certificates WHERE fingerprint = $3"
+    await world.execute(f"INSERT INTO bindings {binding}", *OURS, bytes.fromhex(bound))
     world.clock.advance(minutes=60)
     assert await delete_unclaimed(world.store, world.clock()) == 0
     assert await certificates(world) == {CLAIM, registered, activated, with_policy, of_thing, bound}

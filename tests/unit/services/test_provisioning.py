@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.services.provisioning_support import ASKING, CLAIM, LAMBDA, ROLE, Provisioning, body
-from tests.world import ABROAD, OURS, THEIRS
+from tests.world import ABROAD, FINGERPRINT, OURS, THEIRS
 from thingmint.domain.errors import InvalidParameters, ProvisioningFailed, ProvisioningRefused
 from thingmint.domain.status import Status
 from thingmint.domain.templates import CERTIFICATE_ID
 from thingmint.services.provisioning import ProvisionedThing
+from thingmint.store.table import id_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -37,7 +38,7 @@ async def test_a_token_registers_a_thing_with_its_certificate(provisioning: Prov
     made, token = await provisioning.create()
     assert await provisioning.register(name, token) == ProvisionedThing("lamp", {"site": "home"})
     assert await provisioning.status(made) == Status.ACTIVE
-    assert await provisioning.world.rows("SELECT thing, fingerprint FROM thing_principals") == [("lamp", made)]
+    assert await provisioning.world.shown(f"SELECT thing, {FINGERPRINT} FROM thing_principals") == [("lamp", made)]
 
 
 async def test_a_template_without_a_thing_makes_none(provisioning: Provisioning) -> None:
@@ -75,10 +76,11 @@ async def test_a_token_counts_in_one_account_and_region(provisioning: Provisioni
     made, token = await provisioning.create()
     name = await provisioning.template(body(), scope)
     await provisioning.world.execute(
-        "INSERT INTO registrations (account, region, fingerprint, status, mode, origin, created_at, modified_at, "
-        "generation, version) VALUES ($1, $2, $3, 'PENDING_ACTIVATION', 'SNI_ONLY', 'registered', 0, 0, 'g', 1)",
+        "INSERT INTO registrations (certificate, account, region, status, mode, origin, created_at, modified_at, "
+        "generation, version, made_by_binding) "
+        f"VALUES ({id_of('$1')}, $2, $3, 'PENDING_ACTIVATION', 'SNI_ONLY', 'registered', 0, 0, $1, 1, 0)",
+        bytes.fromhex(made),
         *scope,
-        made,
     )
     assert await refusal(provisioning.register(name, token, scope)) == INVALID_TOKEN
 

@@ -15,7 +15,7 @@ from tests.world import OURS, THEIRS
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import LimitExceeded
 from thingmint.domain.keys import FLEET_KEYS
-from thingmint.services.certificates import delete_registration
+from thingmint.services.certificates import REGISTRATIONS, delete_registration
 from thingmint.services.quotas import NO_QUOTAS, Quotas, begin_counting, give_back, take
 
 if TYPE_CHECKING:
@@ -105,11 +105,12 @@ async def test_certificates_of_an_account(world: World) -> None:
     with pytest.raises(LimitExceeded):
         await world.device(registry, certificates=[{"certificate_data": pems[2]}])
     fingerprint = parse_certificate(pems[1], "pem", FLEET_KEYS)[0].fingerprint
+    deleted = await world.read(lambda tx: REGISTRATIONS.get(tx, *OURS, fingerprint))
     await world.yandex("DeviceService.DeleteCertificate", device_id=device, fingerprint=fingerprint)
     await world.yandex("DeviceService.AddCertificate", **add | {"certificate_data": pems[2]})
     assert (await usage(world))["certificates", OURS.account] == 2
     # Deleting what does not exist makes no room.
-    await world.write(lambda tx: delete_registration(tx, OURS, fingerprint))
+    await world.write(lambda tx: delete_registration(tx, deleted))
     assert (await usage(world))["certificates", OURS.account] == 2
     await world.registry(THEIRS, certificates=[{"certificate_data": pems[0]}])
     assert (await usage(world))["certificates", THEIRS.account] == 1

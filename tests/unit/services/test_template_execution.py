@@ -12,12 +12,13 @@ from tests.issuers import fingerprint, pem, rewritten
 from tests.unit import vectors
 from tests.unit.services.provisioning_support import POLICY, Provisioning, body
 from tests.unit.services.test_ca_certificates import issuer, prove, take, update
-from tests.world import OURS, THEIRS
+from tests.world import FINGERPRINT, OURS, THEIRS, THIS_CERTIFICATE
 from thingmint.domain.errors import Denied, Invalid, InvalidTemplate, LimitExceeded, MalformedPolicy, ProvisioningFailed
 from thingmint.domain.status import Status
 from thingmint.domain.templates import Kind, parse_template
 from thingmint.services.quotas import Quotas
 from thingmint.services.template_execution import execute_plan, prepare_plan
+from thingmint.store.table import fingerprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,8 +59,8 @@ async def failure(attempt: Any) -> str:
 
 async def registered(world: World, made: x509.Certificate) -> tuple[Any, ...]:
     """CA certificate, serial number, mode and status."""
-    statement = "SELECT ca, serial, mode, status FROM registrations WHERE fingerprint = $1"
-    (row,) = await world.rows(statement, fingerprint(made))
+    statement = f"SELECT {fingerprint_of('ca')}, serial, mode, status FROM registrations WHERE {THIS_CERTIFICATE}"
+    (row,) = await world.shown(statement, bytes.fromhex(fingerprint(made)))
     return tuple(row)
 
 
@@ -278,7 +279,7 @@ async def test_another_accounts_certificate_does_not_exist(world: World) -> None
 
 async def test_a_certificate_is_made_for_a_signing_request(world: World) -> None:
     answer = await register(world, by_csr(Status="INACTIVE"))
-    (row,) = await world.rows("SELECT fingerprint, status, mode, origin FROM registrations")
+    (row,) = await world.shown(f"SELECT {FINGERPRINT}, status, mode, origin FROM registrations")
     assert row[1:] == ("INACTIVE", "DEFAULT", "csr")
     assert answer["resourceArns"] == {"certificate": f"arn:aws:iot:us-east-1:{OURS.account}:cert/{row[0]}"}
     assert world.asked == [("iot:CreateCertificateFromCsr", "*")]
@@ -503,6 +504,6 @@ async def test_new_certificates_count_against_the_quota(world: World) -> None:
             await attempt
         assert isinstance(failed.value.cause, LimitExceeded)
         assert failed.value.reason == "The quota of 1 certificates for each account is used up"
-    assert await world.rows("SELECT fingerprint FROM registrations") == [(fingerprint(kept),)]
+    assert await world.shown(f"SELECT {FINGERPRINT} FROM registrations") == [(fingerprint(kept),)]
     assert await world.count("certificates") == 2, "with the CA's"
     await bring(world, kept, root.pem)

@@ -361,16 +361,15 @@ async def test_the_name_of_a_deleted_template_can_be_used_again(world: World) ->
 async def test_a_template_that_a_ca_certificate_provisions_by_cannot_be_deleted(world: World) -> None:
     await create(world)
     await create(world, THEIRS)
-    fingerprint = "ab" * 32
+    fingerprint = b"f" * 32
 
     async def insert_ca(tx: Any) -> None:
-        await tx.execute("INSERT INTO certificates VALUES ($1, $2, 0, 0)", fingerprint, b"")
+        await tx.execute("INSERT INTO certificates VALUES (1, $1, $2, 0, 0)", fingerprint, b"")
         await tx.execute(
-            "INSERT INTO ca_certificates (account, region, fingerprint, subject, status, mode, auto_registration, "
+            "INSERT INTO ca_certificates (account, region, certificate, subject, status, mode, auto_registration, "
             "template_name, generation, version, created_at, modified_at) "
-            "VALUES ($1, $2, $3, $4, 'ACTIVE', 'DEFAULT', 1, 'lamps', '', 1, 0, 0)",
+            "VALUES ($1, $2, 1, $3, 'ACTIVE', 'DEFAULT', 1, 'lamps', '', 1, 0, 0)",
             *OURS,
-            fingerprint,
             b"",
         )
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.world import ABROAD, OURS, THEIRS, pages
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, NotFound, VersionConflict
+from thingmint.domain.ids import new_uuid
 from thingmint.services.thing_groups import update_groups
 from thingmint.services.thing_principals import attach_principal
 from thingmint.services.things import THINGS, AttributeChange, Thing, create_thing, update_thing
@@ -292,7 +293,7 @@ async def test_things_of_one_name_are_changed_in_their_own_scope_only(world: Wor
 
 async def register(world: World, tx: Transaction, fingerprint: str, group: str) -> None:
     now = world.clock.now
-    await create_thing(tx, Thing.new(OURS, "t", id="i", type=None, attributes={"a": "1"}, now=now))
+    await create_thing(tx, Thing.new(OURS, "t", id=new_uuid(), type=None, attributes={"a": "1"}, now=now))
     await attach_principal(tx, OURS, "t", fingerprint, now, type="EXCLUSIVE_THING")
     await update_thing(tx, OURS, "t", now, attributes=AttributeChange({"b": "2"}, merge=True))
     await update_groups(tx, OURS, "t", now, add=[group])

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.store.bodies import Refused, ids, insert
 from thingmint.domain.errors import Invalid, Unavailable
-from thingmint.store.engine import ForeignKeyViolated, UniqueViolated
+from thingmint.store.engine import ForeignKeyViolated, KeyTaken
 
 if TYPE_CHECKING:
     from tests.unit.store.bodies import OpenStore
@@ -63,7 +63,7 @@ async def test_a_refusal_takes_back_its_own_changes_only(store: OpenStore) -> No
             return_exceptions=True,
         )
         first, refused, second, other, refused_too = outcomes
-        assert {type(first), type(second)} == {str, UniqueViolated}  # whichever came first
+        assert {type(first), type(second)} == {str, KeyTaken}  # whichever came first
         assert (type(refused), type(refused_too), other) == (Refused, Refused, "c")
         assert await opened.read(ids) == ["a", "c"]
         assert await opened.write(insert("b")) == "b"

@@ -21,12 +21,14 @@ from thingmint.domain.policies import Allow, Request
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.store.migrate import HISTORY_TABLE, migrations
 from thingmint.store.sqlite import SQLiteStore
+from thingmint.store.table import fingerprint_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 VAULT = Vault(b"m" * 32)
 ACCOUNT = "123456789012"
+UUID = "01234567-89ab-cdef-0123-456789abcdef"
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 
 
@@ -120,19 +122,19 @@ async def test_members_claims_and_bindings_are_kept(tmp_path: Path) -> None:
     with contextlib.closing(at_version(path, 7)) as connection:
         for statement in (
             f"INSERT INTO accounts VALUES ('{ACCOUNT}', 'default', 1)",
-            f"INSERT INTO things VALUES ('{ACCOUNT}', 'r', 't', 'id', NULL, '{{}}', 1, 1)",
+            f"INSERT INTO things VALUES ('{ACCOUNT}', 'r', 't', '{UUID}', NULL, '{{}}', 1, 1)",
             f"INSERT INTO thing_groups VALUES ('{ACCOUNT}', 'r', 'g', 'g-id', NULL, 'g', NULL, '{{}}', 1, 1)",
             f"INSERT INTO thing_group_members VALUES ('{ACCOUNT}', 'r', 'g', 't', 7)",
             f"INSERT INTO provisioning_templates VALUES ({template})",
-            f"INSERT INTO provisioning_claims VALUES ('{ACCOUNT}', 'r', 'c', 'p', 9, 1)",
-            *(f"INSERT INTO certificates VALUES ('{name}', x'', 1, 2)" for name in "ab"),
+            f"INSERT INTO provisioning_claims VALUES ('{ACCOUNT}', 'r', '{'c' * 64}', 'p', 9, 1)",
+            *(f"INSERT INTO certificates VALUES ('{name * 64}', x'', 1, 2)" for name in "ab"),
             *(
-                f"INSERT INTO registrations VALUES ('{ACCOUNT}', 'r', '{name}', 'ACTIVE', 'DEFAULT', 'csr', 1, 1, "
-                "'g', 1, NULL, NULL)"
+                f"INSERT INTO registrations VALUES ('{ACCOUNT}', 'r', '{name * 64}', 'ACTIVE', 'DEFAULT', 'csr', 1, 1, "
+                f"'{UUID}', 1, NULL, NULL)"
                 for name in "ab"
             ),
-            f"INSERT INTO bindings VALUES ('{ACCOUNT}', 'r', 'a', 'device', 'd', NULL, 1, 1)",
-            f"INSERT INTO bindings VALUES ('{ACCOUNT}', 'r', 'b', 'device', 'd', NULL, 0, 1)",
+            f"INSERT INTO bindings VALUES ('{ACCOUNT}', 'r', '{'a' * 64}', 'device', 'd', NULL, 1, 1)",
+            f"INSERT INTO bindings VALUES ('{ACCOUNT}', 'r', '{'b' * 64}', 'device', 'd', NULL, 0, 1)",
         ):
             connection.execute(statement)
     await SQLiteStore(path).close()
@@ -141,9 +143,10 @@ async def test_members_claims_and_bindings_are_kept(tmp_path: Path) -> None:
             ("g-id", "t", 7)
         ]
         claims = "SELECT c.fingerprint FROM provisioning_claims AS c JOIN provisioning_templates AS t "
-        assert connection.execute(f"{claims} ON t.generation = c.template_generation").fetchall() == [("c",)]
-        made = "SELECT fingerprint, made_by_binding, deactivated_by FROM registrations ORDER BY fingerprint"
-        assert connection.execute(made).fetchall() == [("a", 1, None), ("b", 0, None)]
+        assert connection.execute(f"{claims} ON t.generation = c.template_generation").fetchall() == [(b"\xcc" * 32,)]
+        made = f"SELECT {fingerprint_of('certificate')}, made_by_binding, deactivated_by FROM registrations"
+        expected = [(b"\xaa" * 32, 1, None), (b"\xbb" * 32, 0, None)]
+        assert connection.execute(f"{made} ORDER BY certificate").fetchall() == expected
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
@@ -171,8 +174,8 @@ async def test_cas_have_owners(tmp_path: Path) -> None:
         )
         for ca, device in ((kept, "ab"[age]), (gone, "cd"[age])):
             connection.execute(
-                "INSERT INTO registrations VALUES (?, 'r', ?, 'ACTIVE', 'DEFAULT', 'registered', ?, 1, 'g', 1, ?, ?)",
-                (account, device * 64, 20 - age, ca, device),
+                "INSERT INTO registrations VALUES (?, 'r', ?, 'ACTIVE', 'DEFAULT', 'registered', ?, 1, ?, 1, ?, ?)",
+                (account, device * 64, 20 - age, UUID, ca, device),
             )
     connection.close()
     store = SQLiteStore(path)
@@ -184,14 +187,15 @@ async def test_cas_have_owners(tmp_path: Path) -> None:
         assert sorted(told) == sorted(
             [("ca_certificate_made_sni_only", ACCOUNT, kept), ("ca_certificate_made_sni_only", other, gone)]
         )
-        rows = await store.read(lambda tx: tx.fetch_all("SELECT account, fingerprint, mode FROM registrations"))
-        assert {(account, fingerprint[0]): mode for account, fingerprint, mode in rows} == {
+        fingerprint = fingerprint_of("certificate")
+        rows = await store.read(lambda tx: tx.fetch_all(f"SELECT account, {fingerprint}, mode FROM registrations"))
+        assert {(account, of.hex()[0]): mode for account, of, mode in rows} == {
             (other, "a"): "DEFAULT",
             (ACCOUNT, "b"): "SNI_ONLY",
             (other, "c"): "SNI_ONLY",  # under the CA that is gone, the first account's oldest device is the younger one
             (ACCOUNT, "d"): "DEFAULT",
         }
-        owners = await store.read(lambda tx: tx.fetch_all("SELECT account, fingerprint FROM ca_owners"))
-        assert set(owners) == {(other, kept), (ACCOUNT, gone)}
+        owners = await store.read(lambda tx: tx.fetch_all(f"SELECT account, {fingerprint} FROM ca_owners"))
+        assert {(account, of.hex()) for account, of in owners} == {(other, kept), (ACCOUNT, gone)}
     finally:
         await store.close()

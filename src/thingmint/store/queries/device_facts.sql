@@ -7,34 +7,36 @@
 -- A row for each place that the certificate is in, one for each setting of its account, one for each policy of the
 -- certificate and of its thing's groups and all above. A group without policies has a row too, since what is attached
 -- to it later has to be heard of.
-WITH RECURSIVE places (account, region, position) AS (
-    SELECT r.account, r.region, 0
+WITH RECURSIVE places (account, region, position, certificate) AS (
+    SELECT r.account, r.region, 0, r.certificate
     FROM registrations AS r
-    WHERE $2 <> '' AND r.account = $2 AND r.region = $3 AND r.fingerprint = $1
+    WHERE $2 <> '' AND r.account = $2 AND r.region = $3
+        AND r.certificate = (SELECT id FROM certificates WHERE fingerprint = $1)
     UNION
-    SELECT c.account, c.region, 0
+    SELECT c.account, c.region, 0, (SELECT id FROM certificates WHERE fingerprint = $1)
     FROM provisioning_claims AS c
     WHERE $2 <> '' AND c.account = $2 AND c.region = $3 AND c.fingerprint = $1
     UNION
     -- Registrations without proof (SNI_ONLY) of other accounts than the default one are never looked at.
-    SELECT r.account, r.region, a.position
+    SELECT r.account, r.region, a.position, r.certificate
     FROM registrations AS r CROSS JOIN account_regions AS a
-    WHERE $2 = '' AND r.fingerprint = $1 AND (r.mode = 'DEFAULT' OR r.account = $4)
+    WHERE $2 = '' AND r.certificate = (SELECT id FROM certificates WHERE fingerprint = $1)
+        AND (r.mode = 'DEFAULT' OR r.account = $4)
         AND a.account = r.account AND a.region = r.region
     UNION
-    SELECT c.account, c.region, a.position
+    SELECT c.account, c.region, a.position, (SELECT id FROM certificates WHERE fingerprint = $1)
     FROM provisioning_claims AS c CROSS JOIN account_regions AS a
     WHERE $2 = '' AND c.fingerprint = $1 AND c.expires_at > $6 AND a.account = c.account AND a.region = c.region
 ),
 -- A certificate that is one thing's exclusively is attached to no other.
-devices (account, region, position, thing) AS (
-    SELECT account, region, position, coalesce(
+devices (account, region, position, certificate, thing) AS (
+    SELECT account, region, position, certificate, coalesce(
         (
             SELECT p.thing
             FROM (
                 SELECT o.thing, o.exclusive
                 FROM thing_principals AS o
-                WHERE o.account = places.account AND o.region = places.region AND o.fingerprint = $1
+                WHERE o.account = places.account AND o.region = places.region AND o.certificate = places.certificate
                 LIMIT 1
             ) AS p
             WHERE p.exclusive = 1
@@ -42,7 +44,8 @@ devices (account, region, position, thing) AS (
         (
             SELECT p.thing
             FROM thing_principals AS p
-            WHERE p.account = places.account AND p.region = places.region AND p.thing = $5 AND p.fingerprint = $1
+            WHERE p.account = places.account AND p.region = places.region AND p.certificate = places.certificate
+                AND p.thing = $5
         )
     )
     FROM places
@@ -59,8 +62,8 @@ lineage (account, region, name, parent) AS (
     WHERE g.account = l.account AND g.region = l.region AND g.name = l.parent
 )
 SELECT
-    'place' AS row_kind, d.account, d.region, r.status, r.mode, b.kind, d.position, r.created_at, b.owner, r.ca, s.status,
-    i.not_before, i.not_after, c.der, c.not_before, c.not_after, t.name, p.expires_at, p.created_at, h.name, h.type,
+    'place' AS row_kind, d.account, d.region, r.status, r.mode, b.kind, d.position, r.created_at, b.owner,
+    (SELECT fingerprint FROM certificates WHERE id = r.ca), s.status, i.not_before, i.not_after, c.der, c.not_before, c.not_after, t.name, p.expires_at, p.created_at, h.name, h.type,
     h.attributes, (
         -- Whether a CA in DEFAULT mode of another account registers devices by itself.
         SELECT count(*)
@@ -76,11 +79,11 @@ SELECT
         ) AS others
     )
 FROM devices AS d
-LEFT JOIN registrations AS r ON r.account = d.account AND r.region = d.region AND r.fingerprint = $1
-LEFT JOIN certificates AS c ON c.fingerprint = r.fingerprint
-LEFT JOIN bindings AS b ON b.account = d.account AND b.region = d.region AND b.fingerprint = $1
-LEFT JOIN ca_certificates AS s ON s.account = d.account AND s.region = d.region AND s.fingerprint = r.ca
-LEFT JOIN certificates AS i ON i.fingerprint = s.fingerprint
+LEFT JOIN registrations AS r ON r.account = d.account AND r.region = d.region AND r.certificate = d.certificate
+LEFT JOIN certificates AS c ON c.id = r.certificate
+LEFT JOIN bindings AS b ON b.account = d.account AND b.region = d.region AND b.certificate = d.certificate
+LEFT JOIN ca_certificates AS s ON s.account = d.account AND s.region = d.region AND s.certificate = r.ca
+LEFT JOIN certificates AS i ON i.id = s.certificate
 LEFT JOIN provisioning_claims AS p ON p.account = d.account AND p.region = d.region AND p.fingerprint = $1
 -- A claim is good as long as its template is there, and is of no later one of its name.
 LEFT JOIN provisioning_templates AS t
@@ -97,7 +100,7 @@ SELECT
     'policy', d.account, d.region, NULL, p.name, p.generation, p.default_version, NULL, NULL, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM devices AS d CROSS JOIN device_policy_attachments AS a CROSS JOIN device_policies AS p
-WHERE a.account = d.account AND a.region = d.region AND a.kind = 'cert' AND a.target = $1
+WHERE a.account = d.account AND a.region = d.region AND a.certificate = d.certificate AND a.thing_group = ''
     AND p.account = a.account AND p.region = a.region AND p.name = a.policy
 UNION ALL
 SELECT
@@ -105,12 +108,12 @@ SELECT
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM lineage AS l
 LEFT JOIN device_policy_attachments AS a
-    ON a.account = l.account AND a.region = l.region AND a.kind = 'thinggroup' AND a.target = l.name
+    ON a.account = l.account AND a.region = l.region AND a.certificate = 0 AND a.thing_group = l.name
 LEFT JOIN device_policies AS p ON p.account = l.account AND p.region = l.region AND p.name = a.policy
 
 -- name: elsewhere
 -- Accounts and regions that have the certificate, in whatever mode, or as a claim: fingerprint, how many at most.
-SELECT account, region FROM registrations WHERE fingerprint = $1
+SELECT account, region FROM registrations WHERE certificate = (SELECT id FROM certificates WHERE fingerprint = $1)
 UNION
 SELECT c.account, c.region
 FROM provisioning_claims AS c

@@ -2,10 +2,11 @@
 -- a circle, should there ever be one, ends. CROSS JOINs tell SQLite where to begin: with what is few.
 
 -- name: attached
--- To one certificate or thing group itself: account, region, kind, name.
+-- To one certificate or thing group itself: account, region, fingerprint, name of the group, of which one is empty.
 SELECT p.created_at, p.name
 FROM device_policy_attachments AS a CROSS JOIN device_policies AS p
-WHERE a.account = $1 AND a.region = $2 AND a.kind = $3 AND a.target = $4
+WHERE a.account = $1 AND a.region = $2
+    AND a.certificate = coalesce((SELECT id FROM certificates WHERE fingerprint = $3), 0) AND a.thing_group = $4
     AND p.account = $1 AND p.region = $2 AND p.name = a.policy
 
 -- name: inherited
@@ -13,13 +14,13 @@ WHERE a.account = $1 AND a.region = $2 AND a.kind = $3 AND a.target = $4
 WITH RECURSIVE lineage (name, parent) AS (
     SELECT g.name, g.parent
     FROM thing_principals AS p CROSS JOIN thing_group_members AS m CROSS JOIN thing_groups AS g
-    WHERE $3 = 'cert' AND p.account = $1 AND p.region = $2 AND p.fingerprint = $4
+    WHERE p.account = $1 AND p.region = $2 AND p.certificate = (SELECT id FROM certificates WHERE fingerprint = $3)
         AND m.account = $1 AND m.region = $2 AND m.thing = p.thing
         AND g.account = $1 AND g.region = $2 AND g.id = m.thing_group
     UNION
     SELECT g.name, g.parent
     FROM thing_groups AS g
-    WHERE $3 = 'thinggroup' AND g.account = $1 AND g.region = $2 AND g.name = $4
+    WHERE g.account = $1 AND g.region = $2 AND g.name = $4
     UNION
     SELECT g.name, g.parent
     FROM lineage JOIN thing_groups AS g ON g.account = $1 AND g.region = $2 AND g.name = lineage.parent
@@ -28,11 +29,12 @@ SELECT p.created_at, p.name
 FROM (
     SELECT policy
     FROM device_policy_attachments
-    WHERE account = $1 AND region = $2 AND kind = $3 AND target = $4
+    WHERE account = $1 AND region = $2
+        AND certificate = coalesce((SELECT id FROM certificates WHERE fingerprint = $3), 0) AND thing_group = $4
     UNION
     SELECT a.policy
     FROM lineage CROSS JOIN device_policy_attachments AS a
-    WHERE a.account = $1 AND a.region = $2 AND a.kind = 'thinggroup' AND a.target = lineage.name
+    WHERE a.account = $1 AND a.region = $2 AND a.certificate = 0 AND a.thing_group = lineage.name
 ) AS attached CROSS JOIN device_policies AS p
 WHERE p.account = $1 AND p.region = $2 AND p.name = attached.policy
 
