@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.provisioning import ProvisioningTopics
+    from thingmint.mqtt.takeovers import Takeovers
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.device_authentication import DeviceAuthenticator
 
@@ -41,7 +42,8 @@ _FOLLOW_EVERY = 1.0  # seconds, for a renewed certificate
 class Gateway:
     """``renewed`` gives the listeners' keys and certificates in PEM, then None until there are new ones.
 
-    ``outage_grace`` is how many seconds connections stay open while changes cannot be followed.
+    ``takeovers`` is None where this process is the only one. ``outage_grace`` is how many seconds connections stay open
+    while changes cannot be followed.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Gateway:
         clock: Callable[[], datetime],
         outage_grace: float = 60.0,
         tls_profile: TlsProfile = TLS_PROFILES["default"],
+        takeovers: Takeovers | None = None,
         provisioning: ProvisioningTopics | None = None,
     ) -> None:
         self._renewed = renewed
@@ -72,6 +75,7 @@ class Gateway:
             broker=broker,
             connections=connections,
             clients=clients,
+            takeovers=takeovers,
             feed=feed,
             wills=Wills(authenticator, broker, connection_log, feed),
             connection_log=connection_log,

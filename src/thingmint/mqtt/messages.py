@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.connection_index import ConnectionIndex, Member
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.packets import Version
+    from thingmint.services.client_ids import Claim
     from thingmint.services.page_tokens import Position
     from thingmint.store.engine import Notice
 
@@ -48,6 +49,11 @@ class Connected(Protocol):
 
     @property
     def version(self) -> Version: ...
+
+    @property
+    def claim(self) -> Claim | None:
+        """Its hold on the client id, where several processes share the store."""
+        ...
 
     def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None: ...
 
@@ -83,6 +89,11 @@ class ConnectedClients:
     def get(self, scope: Scope, client_id: str) -> Connected | None:
         place = self._scopes.get(scope, {}).get(client_id)
         return None if place is None else place[2]
+
+    def claims(self) -> list[Claim]:
+        """Of all connections that have one."""
+        places = [place for clients in self._scopes.values() for place in clients.values()]
+        return [claim for _, _, connection in places if (claim := connection.claim) is not None]
 
     def after(self, scope: Scope, micros: int, limit: int) -> list[Connection]:
         """Copies the account's list: of 50,000 that takes less than a millisecond."""

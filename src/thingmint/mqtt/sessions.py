@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from thingmint.mqtt.provisioning import ProvisioningTopics
     from thingmint.mqtt.rates import RateLimit
     from thingmint.mqtt.slices import Slices
+    from thingmint.mqtt.takeovers import Takeovers
     from thingmint.mqtt.wills import Will, Wills
     from thingmint.services.change_feed import ChangeFeed
+    from thingmint.services.client_ids import Claim
     from thingmint.services.device_authentication import Accepted, DeviceAuthenticator
 
 
@@ -72,6 +74,8 @@ class Services:
     rate_limit: RateLimit
     slices: Slices
     clock: Callable[[], datetime]
+    takeovers: Takeovers | None = None
+    """None where this process is the only one on its store."""
 
 
 class Session:
@@ -79,6 +83,7 @@ class Session:
 
     __slots__ = (
         "_account",
+        "_announced",
         "_attributes",
         "_client_id",
         "_ended",
@@ -93,6 +98,7 @@ class Session:
         "_will",
         "_will_topic",
         "_writable",
+        "claim",
         "connection",
         "peer",
     )
@@ -112,6 +118,7 @@ class Session:
         self._reauthorizing: asyncio.Task[None] | None = None
         self._stale = False  # something changed since the last authentication began
         self._refused = False
+        self.claim: Claim | None = None
         self._logged = True
         self._writable = True
         self._ended = False
@@ -231,17 +238,19 @@ class Session:
         traffic = self._traffic_of(accepted)
         opening = Opening(scope, name, packet.version, packet.clean_start, expiry, packet.receive_maximum)
         link = await services.broker.open(opening, traffic)
-        if self._stale:  # something changed while the broker opened the session
-            try:
+        try:
+            await self._claim_client_id(scope)
+            if self._stale:  # something changed while the broker opened the session
                 accepted = await self._authenticate(scope)
-            except BaseException:
-                link.close()
-                raise
+        except BaseException:
+            link.close()
+            raise
         if isinstance(accepted, Rejected):
             link.close()
             self._refuse(accepted, _ANSWERS[accepted.reason])
         elif self._has_ended():
             link.close()
+            self._release_client_id()
         elif services.feed.stale:
             link.close()
             raise Unavailable("Changes cannot be followed")
@@ -256,11 +265,24 @@ class Session:
         traffic.link = link
         self._traffic = traffic
         services.clients.add(accepted.scope, self._session_name, self)
+        if self.claim is not None and services.takeovers is not None and services.takeovers.announced > self._announced:
+            services.takeovers.check(self.claim)  # it may be this client id that another process took over already
         self.connection.accept(session_present=resumed)
         self._logged = services.connection_log.connected(
             self.peer, traffic.caller, self._client_id, version=packet.version, resumed=resumed
         )
         link.resume()
+
+    async def _claim_client_id(self, scope: Scope) -> None:
+        takeovers = self._services.takeovers
+        if takeovers is not None:
+            self._announced = takeovers.announced
+            self.claim = await takeovers.client_ids.claim(scope, self._session_name)
+
+    def _release_client_id(self) -> None:
+        claim, self.claim = self.claim, None
+        if claim is not None and self._services.takeovers is not None:
+            self._services.takeovers.client_ids.release(claim)
 
     def _traffic_of(self, accepted: Accepted) -> Traffic:
         services, mqtt = self._services, self.connection.mqtt
@@ -370,6 +392,7 @@ class Session:
             return
         self._ended = True
         services, traffic = self._services, self._traffic
+        self._release_client_id()
         services.connections.remove(self)
         self.connection.stop()
         will, self._will = self._will, None

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.mqtt.takeovers import Takeovers
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
@@ -147,6 +148,7 @@ def gateway_of(
     tls: ListenerTLS,
     connections: ConnectionIndex,
     clients: ConnectedClients,
+    takeovers: Takeovers | None,
     feed: ChangeFeed,
     limits: AddressLimits,
 ) -> Gateway:
@@ -157,6 +159,8 @@ def gateway_of(
     )
     policy_sets = PolicySets()
     feed.follow(policy_sets.forget)
+    if takeovers is not None:
+        feed.follow(takeovers.changed)
     return Gateway(
         DeviceAuthenticator(instance.store, host_names, utc_now, default_account, jit_registration, policy_sets),
         broker,
@@ -168,6 +172,7 @@ def gateway_of(
         limits=limits,
         rates=settings.rates_in_force(),
         clock=utc_now,
+        takeovers=takeovers,
         outage_grace=settings.mqtt_outage_grace.total_seconds(),
         tls_profile=TLS_PROFILES[settings.tls_profiles().mqtt],
         provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),

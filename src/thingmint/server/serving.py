@@ -48,7 +48,7 @@ from thingmint.server.gauges import (
     watch_store,
     watch_work,
 )
-from thingmint.server.leases import lease_keeper, release
+from thingmint.server.processes import SharedStore
 from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, fit_to_files, mqtt_listeners_of, take_all_files
 from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.gateway import Gateway
     from thingmint.mqtt.listener import MqttListener
-    from thingmint.services.leases import Holder, LeaseKeeper
+    from thingmint.services.leases import Holder
     from thingmint.settings import Listener, Settings
     from thingmint.store.engine import Store
     from thingmint.yandex.grpc_listener import GrpcListener
@@ -132,7 +132,7 @@ class _Server:
     admin: AdminSocket
     directory: Directory
     reports: _Reports
-    leases: LeaseKeeper | None
+    shared: SharedStore | None
     keys: KeyPool
     hooks: HookTable
     stalls: StallWatch
@@ -172,8 +172,8 @@ class _Server:
             chore.cancel()
         await asyncio.wait(chores)
         await _finish(self.directory, self.reports.trail, self.reports.sealer)
-        if self.leases is not None:
-            await release(self.leases)
+        if self.shared is not None:
+            await self.shared.close()
         self.stalls.stop()
         await self.keys.close()
         await self.hooks.close()
@@ -217,10 +217,10 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         return [*hostnames, *(name for name in settings.endpoints if name not in hostnames)]
 
     tls.renew(served())
-    leases = lease_keeper(instance.store)
-    holder = leases or SoleHolder()
-    reports = _Reports.of(instance, settings, holder)
     connections, clients = ConnectionIndex(slices), ConnectedClients(utc_now)
+    shared = SharedStore.of(instance.store, clients)
+    holder = shared.leases if shared is not None else SoleHolder()
+    reports = _Reports.of(instance, settings, holder)
     messages = GatewayMessages(broker, connections, clients, utc_now)
     feed = ChangeFeed(instance.store, messages, utc_now)
     store = feed.followed()
@@ -247,6 +247,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         tls,
         connections,
         clients,
+        shared.takeovers if shared is not None else None,
         feed,
         limits["mqtt"],
     )
@@ -287,7 +288,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         admin=AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command}),
         directory=access.directory,
         reports=reports,
-        leases=leases,
+        shared=shared,
         keys=keys,
         hooks=hooks,
         stalls=stalls,
@@ -298,7 +299,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
             partial(_note_use, access.directory),
             jobs.run,
             feed.run,
-            *([leases.run] if leases is not None else []),
+            *(shared.chores(jobs_store) if shared is not None else ()),
         ],
     )
     await server.run(stopping, on_ready)

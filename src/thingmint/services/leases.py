@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RENEW_EVERY = 1.0  # seconds
+PROCESS = "process:"
+"""Before a process's own name: the lease that says that it lives."""
 PERIOD = 4.0  # seconds without a change, until a lease is taken over
 _CLOCKS_AGREE = 5.0  # seconds; further apart, what one process changes the others may find late
 
@@ -107,10 +110,21 @@ class LeaseKeeper:
         self._held: dict[str, Lease] = {}
         self._good_until = 0.0  # of all that are held
         self._unchanged: dict[str, tuple[Lease, float]] = {}  # others', and when they were first seen so
+        self._times_taken: Counter[str] = Counter()
         self._differing: set[str] = set()  # processes whose clocks are far from this one's
 
     def holds(self, name: str) -> bool:
         return name in self._held and self._monotonic() < self._good_until
+
+    def times_taken(self, name: str) -> int:
+        """More than once for a lease that was lost meanwhile."""
+        return self._times_taken[name]
+
+    def gone(self, prefix: str) -> list[Lease]:
+        """Leases that are not for this process to take, and whose holders do not renew them any more."""
+        now = self._monotonic()
+        seen = [(lease, at) for name, (lease, at) in self._unchanged.items() if name.startswith(prefix)]
+        return [lease for lease, at in seen if not lease.holder or now - at >= PERIOD]
 
     async def still_holds(self, tx: Transaction, name: str) -> bool:
         held = self._held.get(name)
@@ -137,10 +151,11 @@ class LeaseKeeper:
         await self._renew()
         leases = {lease.name: lease for lease in await self._store.read(_all)}
         seen_at = self._monotonic()
+        self._unchanged = {name: known for name, known in self._unchanged.items() if name in leases}
+        free = [name for name, lease in leases.items() if name not in self._held and self._is_free(lease, seen_at)]
         for name in self._names:
-            lease = leases.get(name)
-            if name not in self._held and (lease is None or self._is_free(lease, seen_at)):
-                await self._take(name, lease)
+            if name not in self._held and (name in free or name not in leases):
+                await self._take(name, leases.get(name))
         self._good_until = began + PERIOD
 
     async def release(self) -> None:
@@ -200,6 +215,7 @@ class LeaseKeeper:
         if is_ours:
             self._unchanged.pop(name, None)
             self._held[name] = taken
+            self._times_taken[name] += 1
             before = former.holder if former is not None else ""
             _log.info("lease_taken", lease=name, process=self.process, epoch=taken.epoch, taken_from=before or None)
 

@@ -46,7 +46,7 @@ def storable(parameters: Sequence[Value]) -> Sequence[Value]:
     return parameters
 
 
-Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "template", "account", "access"]
+Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "template", "account", "access", "client"]
 
 
 class Notice(NamedTuple):

@@ -1,0 +1,93 @@
+"""Ends connections whose client id has connected to another process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from thingmint.domain.arns import Scope
+from thingmint.domain.errors import Unavailable
+from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.services.client_ids import AT_ONCE, forget_process
+from thingmint.services.leases import PROCESS, LeaseLost
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.services.client_ids import Claim, ClientIds
+    from thingmint.services.leases import LeasedStore, LeaseKeeper
+    from thingmint.store.engine import Notice
+
+_LOOK_EVERY = 1.0  # seconds
+_TRY_AGAIN_AFTER = 0.5  # seconds, while the store cannot be read
+
+_log = structlog.get_logger("thingmint.connections")
+
+
+class Takeovers:
+    """``announced`` counts what was announced of any client id: a connection that is being opened looks whether it
+    was its own."""
+
+    def __init__(self, client_ids: ClientIds, clients: ConnectedClients) -> None:
+        self.client_ids = client_ids
+        self.announced = 0
+        self._clients = clients
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def changed(self, notices: Sequence[Notice]) -> None:
+        """Follows the change feed."""
+        for notice in notices:
+            if notice.kind == "client":
+                self.announced += 1
+                found = self._clients.get(Scope(notice.account, notice.region), notice.name)
+                if found is not None and found.claim is not None:
+                    self.check(found.claim)
+
+    def check(self, *claims: Claim) -> None:
+        """Closes those whose client id another connection has by now; it goes on behind the call."""
+        task = asyncio.create_task(self._end_lost(claims))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def run(self, leases: LeaseKeeper, store: LeasedStore) -> None:
+        """For ever: restores this process's rows after it was taken for gone, and deletes those of others that are.
+
+        ``store`` is for the one process that does the latter.
+        """
+        own, taken = PROCESS + leases.process, 0
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            try:
+                if leases.times_taken(own) != taken:
+                    await self._restore(is_first=taken == 0)
+                    taken = leases.times_taken(own)
+                for lease in leases.gone(PROCESS) if store.held else ():
+                    await forget_process(store, lease)
+            except Unavailable as error:
+                _log.warning("connections_wait_for_the_store", error=str(error))
+            except LeaseLost:
+                pass
+
+    async def _restore(self, *, is_first: bool) -> None:
+        claims = [] if is_first else self._clients.claims()
+        if claims:
+            _log.warning("connections_restored", connections=len(claims))
+        await self.client_ids.restore(claims)
+        for at in range(0, len(claims), AT_ONCE):
+            await self._end_lost(claims[at : at + AT_ONCE])
+
+    async def _end_lost(self, claims: Sequence[Claim]) -> None:
+        while True:
+            try:
+                lost = await self.client_ids.lost(claims)
+                break
+            except Unavailable:
+                await asyncio.sleep(_TRY_AGAIN_AFTER)
+        for claim in lost:
+            found = self._clients.get(claim.scope, claim.client_id)
+            if found is not None and found.claim == claim:
+                why = "another connection took the client id over"
+                found.disconnect(Reason.SESSION_TAKEN_OVER, why, with_will=True)

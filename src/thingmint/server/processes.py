@@ -1,0 +1,59 @@
+"""What a process shares with others that serve the same database: leases, and the client ids of devices."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from thingmint.access.sealing import AUDIT_LEASE
+from thingmint.domain.errors import Unavailable
+from thingmint.mqtt.takeovers import Takeovers
+from thingmint.services.certificates import utc_now
+from thingmint.services.client_ids import ClientIds
+from thingmint.services.jobs import JOBS_LEASE
+from thingmint.services.leases import PROCESS, LeaseKeeper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.services.leases import LeasedStore
+    from thingmint.store.engine import Store
+
+_log = structlog.get_logger("thingmint.leases")
+
+
+@dataclass(frozen=True, slots=True)
+class SharedStore:
+    """This process among those on one store."""
+
+    leases: LeaseKeeper
+    client_ids: ClientIds
+    takeovers: Takeovers
+
+    @classmethod
+    def of(cls, store: Store, clients: ConnectedClients) -> SharedStore | None:
+        """None where this process is the only one."""
+        if not store.is_shared:
+            return None
+        process = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        client_ids = ClientIds(store, process, utc_now)
+        leases = LeaseKeeper(store, process, [PROCESS + process, AUDIT_LEASE, JOBS_LEASE], utc_now)
+        return cls(leases, client_ids, Takeovers(client_ids, clients))
+
+    def chores(self, jobs_store: LeasedStore) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        return [self.leases.run, self.client_ids.run, partial(self.takeovers.run, self.leases, jobs_store)]
+
+    async def close(self) -> None:
+        """Leaves nothing behind that another process would have to wait for."""
+        try:
+            await self.client_ids.close()
+            await self.leases.release()
+        except Unavailable as error:
+            _log.warning("leases_not_released", error=str(error))

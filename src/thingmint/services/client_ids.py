@@ -1,0 +1,163 @@
+"""Which process has the connection of a client id, where several processes share one store.
+
+Each CONNECT writes a row of its own, so none waits for another's. The newest connection has the client id: the process
+that had it before is told through the outbox, and reads the row. Rows of a process that is gone are deleted once its
+lease has ended; one that was only cut off writes those of its connections again.
+
+``Messages.connections_after`` tells of one process; what is to tell of all reads this table.
+"""
+
+# ruff: noqa: S608 - statements are made of the code's own constants
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from thingmint.domain.errors import Unavailable
+from thingmint.services.leases import PROCESS
+from thingmint.store.bounded_delete import BoundedDelete
+from thingmint.store.outbox import announce
+from thingmint.store.times import to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from thingmint.domain.arns import Scope
+    from thingmint.services.leases import Lease, LeasedStore
+    from thingmint.store.engine import Store, Transaction
+
+_FLUSH_EVERY = 0.25  # seconds, for connections that ended
+AT_ONCE = 500  # rows of a transaction
+
+_COLUMNS = "account, region, client_id, process, epoch, taken_from, connected_at"
+# One statement that reads no page which others write: connections of one moment meet in no transaction.
+_CLAIM = (
+    f"INSERT INTO connections ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, '', $5) "
+    "ON CONFLICT (account, region, client_id) DO UPDATE SET "
+    "process = excluded.process, taken_from = connections.process, connected_at = excluded.connected_at, "
+    "epoch = CASE WHEN connections.epoch < excluded.epoch THEN excluded.epoch ELSE connections.epoch + 1 END "
+    "RETURNING epoch, taken_from"
+)
+_RESTORE = (
+    f"INSERT INTO connections ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, '', $5) "
+    "ON CONFLICT (account, region, client_id) DO NOTHING"
+)
+_KEY = "account = $1 AND region = $2 AND client_id = $3"
+_RELEASE = f"DELETE FROM connections WHERE {_KEY} AND process = $4 AND epoch = $5"
+_FIND = f"SELECT process, epoch FROM connections WHERE {_KEY}"
+_OF_PROCESS = BoundedDelete("connections", ("account", "region", "client_id"), "process = $1")
+_END = "UPDATE leases SET holder = '', epoch = epoch + 1 WHERE name = $1 AND epoch = $2 AND expires_at = $3"
+_HAS_ENDED = "SELECT 1 FROM leases WHERE name = $1 AND holder = '' AND epoch = $2"
+_FORGET = "DELETE FROM leases WHERE name = $1 AND holder = '' AND epoch = $2"
+
+_log = structlog.get_logger("thingmint.connections")
+
+
+class Claim(NamedTuple):
+    """A connection's hold on its client id; a later one has a higher ``epoch``."""
+
+    scope: Scope
+    client_id: str
+    epoch: int
+
+
+class ClientIds:
+    """Those of the connections of one process."""
+
+    def __init__(self, store: Store, process: str, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._process = process
+        self._clock = clock
+        self._released: list[Claim] = []
+
+    async def claim(self, scope: Scope, client_id: str) -> Claim:
+        """The client id is this connection's until another one claims it. Raises Unavailable."""
+        now = self._clock()
+        row = (*scope, client_id, self._process, to_micros(now))
+
+        async def body(tx: Transaction) -> int:
+            found = await tx.fetch_one(_CLAIM, *row)
+            assert found is not None, "it returns the row"
+            epoch, taken_from = found
+            if taken_from not in ("", self._process):
+                await announce(tx, scope, "client", client_id, now)
+            return int(epoch)
+
+        return Claim(scope, client_id, await self._store.write(body))
+
+    def release(self, claim: Claim) -> None:
+        """The connection has ended; its row is deleted soon."""
+        self._released.append(claim)
+
+    async def lost(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Those whose client id another connection has. Raises Unavailable."""
+
+        async def body(tx: Transaction) -> list[Claim]:
+            found = [await tx.fetch_one(_FIND, *claim.scope, claim.client_id) for claim in claims]
+            return [claim for claim, row in zip(claims, found, strict=True) if row != (self._process, claim.epoch)]
+
+        return await self._store.read(body)
+
+    async def restore(self, claims: Sequence[Claim]) -> None:
+        """Writes again what was deleted while this process was taken for gone. Raises Unavailable."""
+        rows = [(*claim.scope, claim.client_id, self._process, claim.epoch) for claim in claims]
+        for at in range(0, len(rows), AT_ONCE):
+            await self._store.write(partial(_restored, rows[at : at + AT_ONCE]))
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await asyncio.sleep(_FLUSH_EVERY)
+            try:
+                await self.flush()
+            except Unavailable as error:
+                _log.warning("connections_not_released", error=str(error))
+                await asyncio.sleep(_FLUSH_EVERY)
+
+    async def flush(self) -> None:
+        """Deletes the rows of connections that ended. Raises Unavailable."""
+        while self._released:
+            ended = self._released[:AT_ONCE]
+            rows = [(*claim.scope, claim.client_id, self._process, claim.epoch) for claim in ended]
+            await self._store.write(partial(_released, rows))
+            del self._released[: len(ended)]
+
+    async def close(self) -> None:
+        """Deletes all rows of this process, which stops. Raises Unavailable."""
+        self._released.clear()
+        await _OF_PROCESS.run(self._store, self._process)
+
+
+async def _restored(rows: Sequence[tuple[str | int, ...]], tx: Transaction) -> None:
+    await tx.execute_many(_RESTORE, rows)
+
+
+async def _released(rows: Sequence[tuple[str | int, ...]], tx: Transaction) -> None:
+    await tx.execute_many(_RELEASE, rows)
+
+
+async def forget_process(store: LeasedStore, gone: Lease) -> None:
+    """Deletes the rows of a process whose own lease has ended. Raises Unavailable and LeaseLost.
+
+    The lease is ended first: a process that comes back finds that, and writes its rows again. While they are deleted,
+    each transaction sees that it has not come back.
+    """
+    process, epoch = gone.name.removeprefix(PROCESS), gone.epoch
+    if gone.holder:
+        seen = (gone.name, gone.epoch, gone.expires_at)
+        if not await store.write(lambda tx: tx.execute(_END, *seen)):
+            return
+        epoch += 1
+
+    async def step(tx: Transaction) -> bool:
+        has_ended = await tx.fetch_one(_HAS_ENDED, gone.name, epoch) is not None
+        return has_ended and await _OF_PROCESS.step(tx, process)
+
+    while await store.write(step):
+        pass
+    await store.write(lambda tx: tx.execute(_FORGET, gone.name, epoch))
+    _log.info("process_forgotten", process=process)
