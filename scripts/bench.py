@@ -22,9 +22,9 @@ from benchmarks.cases import CASES
 from benchmarks.figures import Figure
 from benchmarks.load import LoadFailed
 from benchmarks.machine import describe_machine
-from benchmarks.measuring import SERVE
+from benchmarks.measuring import SCRATCH, SERVE
 from benchmarks.profiles import LOADS, profile
-from benchmarks.report import as_json, as_markdown, as_table, disturbance
+from benchmarks.report import as_json, as_markdown, as_tables, disturbance
 from thingmint.testing import ServerFailed, running_server
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "docs" / "benchmarks.md"
-# Rather than /tmp, which is memory on many machines: what is durable has to reach a disk.
-SCRATCH = ROOT / "build"
 
 
 def main() -> int:
@@ -54,7 +52,7 @@ def main() -> int:
             def step(what: str) -> None:
                 progress.update(task, description=what, advance=1)
 
-            figures = _measure(cases, folder / "data", step, quick=options.quick)
+            figures = _measure(cases, folder / "data", step, options)
             missed = sorted({figure.case for figure in figures if figure.missed} & LOADS.keys()) if whole else []
             progress.update(task, total=sum(case.steps for case in cases) + len(missed))
             profiles = [_profile(name, folder / "data", step) for name in missed]
@@ -72,7 +70,7 @@ def main() -> int:
     if options.output == "json":
         print(json.dumps(as_json(machine, figures, profiles), indent=2))
     else:
-        Console().print(as_table(figures))
+        Console().print(*as_tables(figures))
         if warning := disturbance(figures):
             notes.print(f"[bold yellow]{warning}[/]")
         notes.print(f"{REPORT.relative_to(ROOT)} was {'written' if whole else 'left as it is: that was not all'}")
@@ -82,7 +80,8 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=[case.name for case in CASES], help="may be repeated")
-    parser.add_argument("--quick", action="store_true", help="1.5 minutes instead of 6, and less certain")
+    parser.add_argument("--quick", action="store_true", help="2.5 minutes instead of 9, and less certain")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout, for the ratios of engines")
     parser.add_argument("--output", choices=["table", "json"], default="table")
     return parser.parse_args()
 
@@ -94,7 +93,9 @@ def _progress(console: Console) -> Progress:
     )  # fmt: skip
 
 
-def _measure(cases: Sequence[Case], data_dir: Path, step: Callable[[str], None], *, quick: bool) -> list[Figure]:
+def _measure(
+    cases: Sequence[Case], data_dir: Path, step: Callable[[str], None], options: argparse.Namespace
+) -> list[Figure]:
     figures = []
     start = time.monotonic()
     with running_server(data_dir, arguments=SERVE) as server:
@@ -103,7 +104,7 @@ def _measure(cases: Sequence[Case], data_dir: Path, step: Callable[[str], None],
     start = time.monotonic()
     with running_server(data_dir, arguments=SERVE) as server:
         figures.append(Figure("idle", "Start to ready", time.monotonic() - start, "s"))
-        bench = Bench(server, quick, step)
+        bench = Bench(server, options.quick, step, options.against)
         for case in cases:
             figures += case.run(bench)
     return figures

@@ -17,11 +17,12 @@ from benchmarks.signed import new_csr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from benchmarks.figures import Cost
     from thingmint.testing import RunningServer
 
-__all__ = ["Bench"]
+__all__ = ["Bench", "certificate_ids"]
 
 _CERTIFICATES = 64  # that DescribeCertificate goes round
 _WARM_UP = 0.5  # seconds
@@ -31,11 +32,15 @@ _POOL_READY = re.compile(r"^thingmint_key_pool_ready (\S+)$", re.MULTILINE)
 
 @dataclass(slots=True)
 class Bench:
-    """A server under measurement. ``quick`` shortens everything; ``step`` is called as each measurement begins."""
+    """A server under measurement. ``quick`` shortens everything; ``step`` is called as each measurement begins.
+
+    ``against`` is another checkout, whose server is measured in turns with this one's where a case can do that.
+    """
 
     server: RunningServer
     quick: bool = False
     step: Callable[[str], None] = print
+    against: Path | None = None
 
     @property
     def https(self) -> Target:
@@ -50,11 +55,7 @@ class Bench:
 
     def certificate_ids(self) -> list[str]:
         """Of certificates made for the purpose."""
-        client: Any = boto3.session.Session().client("iot", **self.server.boto3_arguments())
-        request = new_csr()
-        made = [client.create_certificate_from_csr(certificateSigningRequest=request) for _ in range(_CERTIFICATES)]
-        client.close()
-        return [one["certificateId"] for one in made]
+        return certificate_ids(self.server, _CERTIFICATES)
 
     def wait_for_pool(self) -> None:
         deadline = time.monotonic() + _PATIENCE
@@ -76,3 +77,11 @@ class Bench:
     def measured(self, load: Load, seconds: float = 3600.0, count: int = sys.maxsize) -> tuple[float, Cost]:
         """Answers per second, for so long or so many."""
         return measured(self.server.process.pid, lambda: load.run(seconds=seconds, count=count))
+
+
+def certificate_ids(server: RunningServer, count: int) -> list[str]:
+    client: Any = boto3.session.Session().client("iot", **server.boto3_arguments())
+    request = new_csr()
+    made = [client.create_certificate_from_csr(certificateSigningRequest=request) for _ in range(count)]
+    client.close()
+    return [one["certificateId"] for one in made]

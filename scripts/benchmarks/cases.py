@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from benchmarks.access import access_costs
 from benchmarks.bare import bare_generation
 from benchmarks.door import DOOR_STEPS, door
+from benchmarks.engines import ENGINES, ENGINES_STEPS, engines
 from benchmarks.figures import Budget, Figure
 from benchmarks.hostile import HOSTILE_STEPS, hostile
 from benchmarks.lint import lint_cost
@@ -225,6 +226,7 @@ CASES = (
     Case("access", 4, access),
     *(Case(f"add-{wire.lower()}", 2, add_certificate(wire)) for wire in WIRES),
     Case("get-device", 4, get_device),
+    Case(ENGINES, ENGINES_STEPS, engines),
     Case("door", DOOR_STEPS, door),
     Case("provisioning", PROVISIONING_STEPS, provisioning),
     Case("hostile", HOSTILE_STEPS, hostile),

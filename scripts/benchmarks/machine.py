@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import ssl
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Usage", "describe_machine", "peak_resident_bytes", "resident_bytes", "sync_time", "usage"]
+__all__ = ["Usage", "describe_machine", "family_seconds", "peak_resident_bytes", "resident_bytes", "sync_time", "usage"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = 4096
@@ -50,6 +51,16 @@ def usage(pid: int) -> Usage:
     whole = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     idle = whole[3] + whole[4]
     return Usage((int(fields[11]) + int(fields[12])) / _TICKS, (sum(whole) - idle) / _TICKS)
+
+
+def family_seconds(pid: int) -> float:
+    """CPU seconds of a process and those that it has started and that still run."""
+    seconds = usage(pid).process
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # one that ends meanwhile
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+                seconds += usage(int(path.parent.name)).process
+    return seconds
 
 
 def resident_bytes(pid: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from dataclasses import astuple
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import Cost
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
     from benchmarks.load import Outcome
 
-__all__ = ["POOL", "SERVE", "mean_cost", "measured", "quantile"]
+__all__ = ["POOL", "SCRATCH", "SERVE", "mean_cost", "measured", "quantile"]
 
+# Rather than /tmp, which is memory on many machines: what is durable has to reach a disk.
+SCRATCH = Path(__file__).resolve().parent.parent.parent / "build"
 POOL = 32  # the server's default, which it does not have under test
 SERVE = ("--log-format=json", f"--key-pool={POOL}")
 

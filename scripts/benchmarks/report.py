@@ -9,12 +9,12 @@ from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from benchmarks.figures import Budget, Cost, Figure
     from benchmarks.profiles import Profile
 
-__all__ = ["as_json", "as_markdown", "as_table", "disturbance"]
+__all__ = ["as_json", "as_markdown", "as_tables", "disturbance"]
 
 _HEAD = ("what", "measured", "budget", "", "server CPU", "per server core", "client CPU", "p50 / p99", "elsewhere")
 
@@ -44,7 +44,18 @@ runs; p50 and p99 are what the client saw; "elsewhere" is the share of the machi
 where it is more than a few percent, rates are too low.
 """
 
-_HOSTILE = "hostile"
+_HOSTILE, _ENGINES = "hostile", "engines"
+_BY_MEASURE = {_ENGINES: "call", _HOSTILE: "attack"}
+"""Cases with a table of their own, and what its rows are."""
+_ON_BOTH = """
+## Both engines
+
+A fixed number of requests by so many writers at once, on servers of their own whose database was empty at first.
+PostgreSQL runs on the same cores, on a socket, with its usual settings: every answer is on disk. "Retries" are times
+that a change was made again since it met another one, those of the sealer and of background jobs included; the ratio,
+where there is one, is to the server of another checkout in the same run (`--against`).
+
+"""
 _ATTACKS = """
 ## Under attack
 
@@ -72,8 +83,22 @@ def disturbance(figures: Sequence[Figure]) -> str:
     )
 
 
-def as_table(figures: Sequence[Figure]) -> Table:
+def as_tables(figures: Sequence[Figure]) -> Iterator[Table]:
     """What fits a terminal; the document has more."""
+    if others := [figure for figure in figures if figure.case not in _BY_MEASURE]:
+        yield _table(others)
+    for case, first in _BY_MEASURE.items():
+        if own := [figure for figure in figures if figure.case == case]:
+            table = Table(box=box.SIMPLE)
+            columns, rows = _by_measure(own)
+            for column in (first, *columns):
+                table.add_column(column, justify="left" if column == first else "right")
+            for name, cells in rows.items():
+                table.add_row(name, *(cells.get(column, "") for column in columns))
+            yield table
+
+
+def _table(figures: Sequence[Figure]) -> Table:
     table = Table(box=box.SIMPLE)
     for column in _SHOWN:
         table.add_column(_HEAD[column], justify="left" if column == 0 else "right", no_wrap=column != 0)
@@ -98,9 +123,11 @@ def as_markdown(machine: Mapping[str, str], figures: Sequence[Figure], profiles:
     parts = [_INTRODUCTION, "\n", _rows(("machine", ""), machine.items()), "\n## Figures\n\n"]
     if warning := disturbance(figures):
         parts.append(f"**{warning}**\n\n")
-    parts.append(_rows(_HEAD, [_cells(figure) for figure in figures if figure.case != _HOSTILE]))
+    parts.append(_rows(_HEAD, [_cells(figure) for figure in figures if figure.case not in _BY_MEASURE]))
+    if on_both := [figure for figure in figures if figure.case == _ENGINES]:
+        parts += [_ON_BOTH, _rows_by_measure(_BY_MEASURE[_ENGINES], on_both)]
     if attacks := [figure for figure in figures if figure.case == _HOSTILE]:
-        parts += [_ATTACKS, _attacks(attacks)]
+        parts += [_ATTACKS, _rows_by_measure(_BY_MEASURE[_HOSTILE], attacks)]
     if profiles:
         parts.append(_PROFILES)
     for profile in profiles:
@@ -115,16 +142,18 @@ def as_markdown(machine: Mapping[str, str], figures: Sequence[Figure], profiles:
     return "".join(parts)
 
 
-def _attacks(figures: Sequence[Figure]) -> str:
-    """A row for each attack, a column for each thing that was measured."""
+def _by_measure(figures: Sequence[Figure]) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """What was measured, and a row with the cells of these for each thing that it was measured of."""
     rows: dict[str, dict[str, str]] = {}
     for figure in figures:
-        attack, _, what = figure.what.partition(": ")
-        rows.setdefault(attack, {})[what] = " ".join(_cells(figure)[1:4]).replace("<=", "of").strip()
-    columns = list(dict.fromkeys(what for row in rows.values() for what in row))
-    return _rows(
-        ("attack", *columns), [[attack, *(row.get(what, "") for what in columns)] for attack, row in rows.items()]
-    )
+        row, _, what = figure.what.partition(": ")
+        rows.setdefault(row, {})[what] = " ".join(_cells(figure)[1:4]).replace("<=", "of").strip()
+    return list(dict.fromkeys(what for row in rows.values() for what in row)), rows
+
+
+def _rows_by_measure(first: str, figures: Sequence[Figure]) -> str:
+    columns, rows = _by_measure(figures)
+    return _rows((first, *columns), [[name, *(row.get(what, "") for what in columns)] for name, row in rows.items()])
 
 
 def _shares(times: Sequence[tuple[str, float]], whole: float) -> list[tuple[str, str, str]]:

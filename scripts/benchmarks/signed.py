@@ -42,6 +42,9 @@ class Signer:
     def describe(self, certificate_id: str) -> bytes:
         return self._of(lambda: self._client.describe_certificate(certificateId=certificate_id))
 
+    def create_thing(self, name: str) -> bytes:
+        return self._of(lambda: self._client.create_thing(thingName=name))
+
     def _of(self, call: Callable[[], object]) -> bytes:
         call()
         return self._captured

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,7 +32,7 @@ from yandex.cloud.iot.devices.v1.registry_service_pb2_grpc import RegistryServic
 from benchmarks.load import GrpcMethod, Load, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from thingmint.testing import RunningServer
@@ -79,11 +80,12 @@ class Fleet:
     ) -> None:
         self._channel.close()
 
-    def add(self, wire: Wire, connections: int, count: int) -> Load:
-        """AddCertificate, ``count`` times with a certificate of its own."""
+    def add(self, wire: Wire, connections: int, count: int, *, keyed: bool = False) -> Load:
+        """AddCertificate, ``count`` times with a certificate of its own; over REST also with an idempotency key."""
         devices = self._devices(-(-count // _PER_DEVICE))
         requests = [
-            self._add(wire, devices[number % len(devices)], pem) for number, pem in enumerate(self_signed_pems(count))
+            self._add(wire, devices[number % len(devices)], pem, keyed=keyed)
+            for number, pem in enumerate(self_signed_pems(count))
         ]
         return Load(self._targets[wire], connections, requests, grpc=self._grpc(wire, "AddCertificate"), once=True)
 
@@ -110,19 +112,21 @@ class Fleet:
             made += [_unpacked(call.result(), Device()).id for call in calls]
         return made
 
-    def _add(self, wire: Wire, device: str, pem: str) -> bytes:
+    def _add(self, wire: Wire, device: str, pem: str, *, keyed: bool) -> bytes:
         if wire == "gRPC":
             return AddDeviceCertificateRequest(device_id=device, certificate_data=pem).SerializeToString()
         body = json.dumps({"certificateData": pem}).encode()
-        return self._http("POST", f"{_PATH}/{device}/certificates", body)
+        further = {"idempotency-key": str(uuid.uuid4())} if keyed else {}
+        return self._http("POST", f"{_PATH}/{device}/certificates", body, further)
 
     def _get(self, wire: Wire, device: str) -> bytes:
         if wire == "gRPC":
             return GetDeviceRequest(device_id=device).SerializeToString()
         return self._http("GET", f"{_PATH}/{device}")
 
-    def _http(self, method: str, path: str, body: bytes = b"") -> bytes:
+    def _http(self, method: str, path: str, body: bytes = b"", further: Mapping[str, str] | None = None) -> bytes:
         lines = [f"{method} {path} HTTP/1.1", "host: localhost", "accept: */*", f"authorization: {self._authorization}"]
+        lines += [f"{name}: {value}" for name, value in (further or {}).items()]
         if body:
             lines += ["content-type: application/json", f"content-length: {len(body)}"]
         return "\r\n".join([*lines, "", ""]).encode() + body

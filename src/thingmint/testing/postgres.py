@@ -110,6 +110,12 @@ class Postgres:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://thingmint@/{database}?host={self.folder}"
 
+    @property
+    def pid(self) -> int:
+        """Of the process that starts all others."""
+        assert self._process is not None, "it runs"
+        return self._process.pid
+
     def start(self) -> None:
         """Returns once connections are accepted."""
         own = {
