@@ -28,6 +28,7 @@ from thingmint.store.engine import (
 )
 from thingmint.store.migrate import HISTORY_TABLE, MigrationError, for_postgres, pending
 from thingmint.store.primary import PrimaryConnector, Timelines
+from thingmint.store.write_limit import WriteLimit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -96,6 +97,7 @@ class PostgresStore:
         self._reached.set()
         self._closed = False
         self._reruns = asyncio.Lock()
+        self._limit = WriteLimit(pool.get_max_size())
         self._writes: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
 
@@ -179,7 +181,7 @@ class PostgresStore:
         for run in range(_MAX_RUNS):
             try:
                 async with turn:
-                    return await self._run(body, "serializable", perhaps_kept=unknown is not None)
+                    return await self._run_limited(body, perhaps_kept=unknown is not None)
             except _OutcomeUnknown as error:
                 if not once:
                     raise
@@ -207,6 +209,16 @@ class PostgresStore:
                 await asyncio.sleep(_MAX_PAUSE)
                 await self._until_reached(deadline)  # it was lost once more, while it was asked
         raise unknown or Unavailable("Too many changes of the same rows are under way")
+
+    async def _run_limited(self, body: Body[T], *, perhaps_kept: bool) -> T:
+        async with self._limit as limit:
+            try:
+                result = await self._run(body, "serializable", perhaps_kept=perhaps_kept)
+            except _Conflict:
+                limit.met()
+                raise
+            limit.passed()
+            return result
 
     async def _until_reached(self, deadline: float) -> None:
         """Raises Unavailable if the server stays away for long."""

@@ -76,6 +76,28 @@ async def test_a_body_that_meets_another_is_run_again(postgres: str) -> None:
         assert first.retries + second.retries == runs - 20 > 0
 
 
+async def test_bodies_that_insert_next_to_each_other_seldom_meet(postgres: str) -> None:
+    """Each looks for what is not there: in a small table, where the others insert."""
+
+    def look_and_insert(id: str) -> Body[str]:
+        async def body(tx: Transaction) -> str:
+            await tx.fetch_one("SELECT 1 FROM accounts WHERE id = $1", id)
+            return await insert(id)(tx)
+
+        return body
+
+    numbers = iter(range(400))
+
+    async def write_on() -> None:
+        for number in numbers:
+            await store.write(look_and_insert(f"{number:04}"))
+
+    async with opened(postgres) as store:
+        await asyncio.gather(*(write_on() for _ in range(16)))
+        assert len(await store.read(ids)) == 400
+        assert store.retries < 80  # 16 at once would meet 250 times
+
+
 async def test_what_two_bodies_read_and_the_other_changed_counts_as_a_conflict(postgres: str) -> None:
     """Each may add an account while there is only one: without SERIALIZABLE both would."""
 
