@@ -14,6 +14,7 @@ from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.limits import AWS_LIMITS, check_publish
 from thingmint.mqtt.protocol.packets import Publish
 from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
+from thingmint.services.device_authentication import parts_of_session_name, session_name
 from thingmint.services.messages import Connection, RetainedMessage
 from thingmint.store.times import from_micros, to_micros
 
@@ -63,7 +64,7 @@ _micros = itemgetter(0)
 
 
 class ConnectedClients:
-    """The connections of this process by client id, the oldest first.
+    """The connections of this process by their sessions' names, the oldest first.
 
     With several processes on one store each knows its own; what is to find all of them reads a table instead.
     """
@@ -73,21 +74,21 @@ class ConnectedClients:
         self._scopes: dict[Scope, dict[str, _Place]] = {}
         self._last = 0
 
-    def add(self, scope: Scope, client_id: str, connection: Connected) -> None:
+    def add(self, scope: Scope, name: str, connection: Connected) -> None:
         self._last = max(to_micros(self._clock()), self._last + 1)
         clients = self._scopes.setdefault(scope, {})
-        clients.pop(client_id, None)  # it takes its place at the end
-        clients[client_id] = self._last, client_id, connection
+        clients.pop(name, None)  # it takes its place at the end
+        clients[name] = self._last, name, connection
 
-    def remove(self, scope: Scope, client_id: str, connection: Connected) -> None:
-        """Unless another connection has the client id by now."""
-        if self.get(scope, client_id) is connection:
-            del self._scopes[scope][client_id]
+    def remove(self, scope: Scope, name: str, connection: Connected) -> None:
+        """Unless another connection has the name by now."""
+        if self.get(scope, name) is connection:
+            del self._scopes[scope][name]
             if not self._scopes[scope]:
                 del self._scopes[scope]
 
-    def get(self, scope: Scope, client_id: str) -> Connected | None:
-        place = self._scopes.get(scope, {}).get(client_id)
+    def get(self, scope: Scope, name: str) -> Connected | None:
+        place = self._scopes.get(scope, {}).get(name)
         return None if place is None else place[2]
 
     def claims(self) -> list[Claim]:
@@ -148,13 +149,14 @@ class GatewayMessages:
         return self._clients.after(scope, 0 if position is None else position[0], limit)
 
     async def close_client(
-        self, scope: Scope, client_id: str, *, with_will: bool = True, discard: bool = False
+        self, scope: Scope, client_id: str, owner: str | None = None, *, with_will: bool = True, discard: bool = False
     ) -> bool:
-        connection = self._clients.get(scope, client_id)
+        name = session_name(client_id, owner)
+        connection = self._clients.get(scope, name)
         if connection is not None:
             connection.disconnect(Reason.ADMINISTRATIVE_ACTION, _WHY, with_will=with_will)
         if discard:
-            self._broker.discard(scope, client_id)
+            self._broker.discard(scope, name)
         return connection is not None
 
     async def close_certificate(self, scope: Scope, certificate_id: str, *, with_will: bool = True) -> int:
@@ -211,16 +213,18 @@ def _refusal(reason: Reason) -> DomainError:
 
 
 def _described(place: _Place) -> Connection:
-    micros, client_id, connected = place
+    micros, name, connected = place
+    client_id, owner = parts_of_session_name(name)
     peer = connected.peer
     return Connection(
         client_id=client_id,
+        owner=owner,
         certificate_id=connected.certificate_id,
         connected_at=from_micros(micros),
         address=peer.address,
         port=peer.port,
         protocol="MQTT 5" if connected.version == 5 else "MQTT 3.1.1",
-        position=(micros, client_id),
+        position=(micros, name),
     )
 
 

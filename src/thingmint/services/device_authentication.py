@@ -93,12 +93,22 @@ class Accepted:
     owner: str | None = None
 
     def session_name(self, client_id: str) -> str:
-        """What the sessions of an account go by.
+        return session_name(client_id, self.owner)
 
-        Client ids count within the device for those of Yandex's, whose samples have the same one in all. No client id
-        has # in it.
-        """
-        return client_id if self.owner is None else f"{client_id}#{self.owner}"
+
+def session_name(client_id: str, owner: str | None) -> str:
+    """What the sessions of an account go by.
+
+    Client ids count within the device for those of Yandex's, whose samples have the same one in all. No client id has #
+    in it.
+    """
+    return client_id if owner is None else f"{client_id}#{owner}"
+
+
+def parts_of_session_name(name: str) -> tuple[str, str | None]:
+    """Its client id and owner."""
+    client_id, _, owner = name.partition("#")
+    return client_id, owner or None
 
 
 @dataclass(frozen=True, slots=True)

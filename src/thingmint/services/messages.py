@@ -28,9 +28,13 @@ class RetainedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A device that is connected. ``address`` is empty, and ``port`` 0, where it is not known."""
+    """A device that is connected. ``address`` is empty, and ``port`` 0, where it is not known.
+
+    ``owner`` is the Yandex device or registry that the certificate is bound to, within which client ids count.
+    """
 
     client_id: str
+    owner: str | None
     certificate_id: str
     connected_at: datetime
     address: str
@@ -76,11 +80,12 @@ class Messages(OpenSessions, Protocol):
         ...
 
     async def close_client(
-        self, scope: Scope, client_id: str, *, with_will: bool = True, discard: bool = False
+        self, scope: Scope, client_id: str, owner: str | None = None, *, with_will: bool = True, discard: bool = False
     ) -> bool:
-        """Closes the connection of a client id. ``discard`` ends its session too, also if it is not connected.
+        """Closes the connection of a client id, of that owner if any, and returns whether there was one.
 
-        Returns whether it was connected. MQTT 5 is told that this is an administrative action.
+        ``discard`` ends the session too, also of a client that is not connected. MQTT 5 is told that this is an
+        administrative action.
         """
         ...
 

@@ -257,6 +257,16 @@ async def test_a_client_is_closed_in_its_own_account(with_will: bool) -> None:
     assert not await parts.messages.close_client(ABROAD, "d")
 
 
+async def test_client_ids_count_within_a_yandex_device() -> None:
+    parts = embedded()
+    devices = [parts.connect(OURS, name) for name in ("d", "d#are1", "d#are2")]
+    listed = await parts.messages.connections_after(OURS, None, 10)
+    assert [(each.client_id, each.owner) for each in listed] == [("d", None), ("d", "are1"), ("d", "are2")]
+    assert await parts.messages.close_client(OURS, "d", "are1")
+    assert not await parts.messages.close_client(OURS, "d", "are3")
+    assert [bool(device.ended) for device in devices] == [False, True, False]
+
+
 async def test_a_session_that_is_discarded_is_new_when_its_device_comes_back() -> None:
     parts = Parts(broker_with())
     for discard in (False, True):
