@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.unit.vectors import ec_key, rsa_key, tlv
+from tests.unit.vectors import ec_key, elements, rsa_key, tlv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -136,6 +136,11 @@ def request(
     return signed(content, key, algorithm)
 
 
+def tlv_content(element: bytes) -> bytes:
+    [(_, content)] = elements(element)
+    return content
+
+
 def indefinite(content: bytes) -> bytes:
     """A SEQUENCE of BER that lasts until its end is marked."""
     return b"\x30\x80" + content + b"\0\0"
@@ -166,8 +171,7 @@ NAMES: Final[Mapping[str, bytes]] = {
 def certificates() -> Mapping[str, bytes]:
     """Those that the strict reader refuses, or of which it refuses a part; OpenSSL reads all of them."""
     content = tbs()
-    plain = certificate()
-    inside = plain[4:] if plain[1] == 0x82 else plain[3:]
+    inside, inside_another = (tlv_content(certificate(serial=tlv(2, number))) for number in (b"\6", b"\7"))
     point = ec_key().public_key()
     compressed = point.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
     return {
@@ -196,9 +200,9 @@ def certificates() -> Mapping[str, bytes]:
         "a serial number of 40 bytes": certificate(serial=tlv(2, b"\1" * 40)),
         "an empty subject": certificate(subject=tlv(SEQUENCE, b"")),
         "unique identifiers": certificate(rest=tlv(0x81, b"\0abc") + extensions(NO_CA)),
-        "bytes behind the end": plain + b"\0\0",
+        "bytes behind the end": certificate(serial=tlv(2, b"\x08")) + b"\0\0",
         "a length that is not the shortest": b"\x30\x83" + len(inside).to_bytes(3, "big") + inside,
-        "all of indefinite length": indefinite(inside),
+        "all of indefinite length": indefinite(inside_another),
         "content of indefinite length": signed(indefinite(content), ec_key(), ECDSA_SHA256),
         "a signature in pieces": signed(
             tlv(SEQUENCE, content), ec_key(), ECDSA_SHA256, lambda bits: tlv(0x23, tlv(BIT_STRING, b"\0" + bits))

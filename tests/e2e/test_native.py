@@ -23,6 +23,8 @@ from tests.e2e.commands import bare_environment, in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, fingerprint, self_signed_pem
 from tests.e2e.wire import Answer, answers, exchange
+from tests.odd_certificates import certificate, without_seconds
+from tests.unit.vectors import to_pem
 from thingmint.access.administration import COMMANDS
 from thingmint.testing import running_server
 
@@ -231,6 +233,7 @@ def test_a_certificates_life(native: httpx.Client) -> None:
         "not_before",
         "not_after",
         "mode",
+        "cannot_connect",
         "ca",
     }
     assert (made["mode"], made["ca"]) == ("DEFAULT", None)
@@ -258,6 +261,15 @@ def test_registering_one_that_exists(native: httpx.Client) -> None:
     assert (made["id"], made["status"], made["certificate_pem"]) == (fingerprint(pem), "INACTIVE", pem)
     again = problem_of(native.post("/v1/certificates", json={"certificate_pem": pem}))
     assert again == (409, "CONFLICT", f"certificate {made['id']} already exists")
+
+
+def test_what_keeps_a_certificate_from_connecting_is_told(native: httpx.Client) -> None:
+    [usual, odd] = [certificate(), without_seconds()["no time zone"]]
+    why = "it is encoded as this server's TLS library does not read it, and a TLS proxy in front may"
+    for der, expected in ((usual, None), (odd, why)):
+        made = data_of(native.post("/v1/certificates", json={"certificate_pem": to_pem(der, "CERTIFICATE")}))
+        assert made["cannot_connect"] == expected
+        assert data_of(native.get(f"/v1/certificates/{made['id']}"))["cannot_connect"] == expected
 
 
 def test_pages(native: httpx.Client, iot: Any) -> None:

@@ -105,11 +105,20 @@ _BY_AGE = Difference(
     _in_the_order_of,
 )
 
+_CANNOT_CONNECT = Difference(
+    "GET /v1/certificates/{id} also tells what keeps devices from connecting.",
+    "native",
+    ".*",
+    "GET /v1/certificates/[0-9a-f]+",
+    _with("cannot_connect"),
+)
+
 DIFFERENCES: dict[str, tuple[Difference, ...]] = {
     "7c4c599": (
         _BY_AGE,
         _EMPTY_MEMBERS,
         _DEVICE_STATUS,
+        _CANNOT_CONNECT,
         Difference(
             "GET /v1/certificates/{id} also tells the mode and the CA.",
             "native",
@@ -141,7 +150,7 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
             _let_in,
         ),
     ),
-    "934c105": (_BY_AGE, _EMPTY_MEMBERS, _DEVICE_STATUS),
+    "934c105": (_BY_AGE, _EMPTY_MEMBERS, _DEVICE_STATUS, _CANNOT_CONNECT),
 }
 
 

@@ -8,7 +8,7 @@ import ssl
 import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -37,6 +37,11 @@ _SIGNING_REQUEST = PemKind(
 
 _WEAK_RSA = 2048  # bits
 _BROKEN_RSA = 1024
+
+_CURVES_OF_TLS = frozenset(
+    # RFC 8446 4.2.7, and RFC 8734.
+    {"secp256r1", "secp384r1", "secp521r1", "brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1"}
+)
 
 _UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 """What the strict reader raises."""
@@ -95,6 +100,7 @@ class IssuedCertificate:
     certificate: Certificate
     public_key: PublicKeyTypes
     parts: CertificateParts
+    obstacle: Obstacle | None
 
     @property
     def fingerprint(self) -> str:
@@ -283,7 +289,8 @@ def read_issued_certificate(der: bytes) -> IssuedCertificate:
 
 
 def _issued(certificate: Certificate, public_key: PublicKeyTypes) -> IssuedCertificate:
-    return IssuedCertificate(certificate, public_key, CertificateParts.of(certificate.der))
+    parts, obstacle = CertificateParts.of(certificate.der), find_obstacle(certificate, public_key)
+    return IssuedCertificate(certificate, public_key, parts, obstacle)
 
 
 def is_signed_by(issued: IssuedCertificate, ca: x509.Certificate) -> bool:
@@ -323,8 +330,30 @@ def key_flaw(der: bytes, *, weak_keys: bool) -> str | None:
         key = read_public_key(der)
     except InvalidCertificate:
         return "a key that cannot be read"
+    return _rsa_flaw(key, weak_keys=weak_keys)
+
+
+def _rsa_flaw(key: PublicKeyTypes, *, weak_keys: bool) -> str | None:
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size >= _WEAK_RSA:
         return None
     if key.key_size < _BROKEN_RSA:
         return f"an RSA key of {key.key_size} bits, which anybody can break"
     return None if weak_keys else f"an RSA key of {key.key_size} bits; the account's setting weak_keys would let it in"
+
+
+class Obstacle(NamedTuple):
+    """What keeps devices with a certificate from connecting, unless the account's switch ``weak_keys`` removes it."""
+
+    reason: str
+    weak_keys_remove_it: bool = False
+
+
+def find_obstacle(certificate: Certificate, key: PublicKeyTypes) -> Obstacle | None:
+    """What there is about the certificate itself, whatever is true of its registration."""
+    if flaw := _rsa_flaw(key, weak_keys=False):
+        return Obstacle(f"it has {flaw}", _rsa_flaw(key, weak_keys=True) is None)
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_TLS:
+        return Obstacle(f"it has an EC key on {key.curve.name}, which TLS does not offer")
+    if as_tls_sends_it(certificate.der) is None:
+        return Obstacle("it is encoded as this server's TLS library does not read it, and a TLS proxy in front may")
+    return None

@@ -10,7 +10,7 @@ from thingmint.access.administration.inputs import InAccount
 from thingmint.access.audit_records import AuditFilter
 from thingmint.access.operations import Operation, run
 from thingmint.domain.arns import arn_of
-from thingmint.domain.certificates import parse_fingerprint
+from thingmint.domain.certificates import find_obstacle, parse_fingerprint, read_public_key
 from thingmint.domain.errors import NotFound
 from thingmint.domain.status import Status
 from thingmint.native import schemas
@@ -26,6 +26,7 @@ from thingmint.services.certificates import (
     list_certificates,
     prepare_own,
     register_new,
+    remaining_obstacle,
     update_status,
 )
 from thingmint.services.pages import Cursor
@@ -158,7 +159,9 @@ async def _new(change: Change, call: Call) -> NewCertificate:
     discard=discard,
 )
 async def _add_certificate(tx: Transaction, change: Change, call: Call, new: NewCertificate) -> schemas.Certificate:
-    return schemas.Certificate.of_registered(await register_new(tx, change, new, Status(call.body.status)))
+    registered = await register_new(tx, change, new, Status(call.body.status))
+    cannot_connect = await remaining_obstacle(tx, change.account, new.obstacle)
+    return schemas.Certificate.of_registered(registered, cannot_connect=cannot_connect)
 
 
 @_serves(
@@ -184,7 +187,13 @@ async def _list_certificates(tx: Transaction, query: Query, call: Call) -> schem
 )
 async def _describe_certificate(tx: Transaction, query: Query, call: Call) -> schemas.Certificate:
     registered = await get_registered(tx, query.scope, call.certificate)
-    return schemas.Certificate.of_registered(registered, await _ca_of(tx, query, registered.registration.ca))
+    certificate = registered.certificate
+    obstacle = find_obstacle(certificate, read_public_key(certificate.der))
+    return schemas.Certificate.of_registered(
+        registered,
+        await _ca_of(tx, query, registered.registration.ca),
+        cannot_connect=await remaining_obstacle(tx, query.account, obstacle),
+    )
 
 
 async def _ca_of(tx: Transaction, query: Query, ca: str | None) -> schemas.CaOfCertificate | None:

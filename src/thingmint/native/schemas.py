@@ -124,9 +124,12 @@ class Certificate(CertificateSummary):
     not_after: Time
     mode: Literal["DEFAULT", "SNI_ONLY"]
     ca: CaOfCertificate | None = Field(description="Null for one that was registered under no CA certificate.")
+    cannot_connect: str | None = Field(description="Why no device can connect with it, whatever its status; or null.")
 
     @classmethod
-    def of_registered(cls, registered: RegisteredCertificate, ca: CaOfCertificate | None = None) -> Certificate:
+    def of_registered(
+        cls, registered: RegisteredCertificate, ca: CaOfCertificate | None = None, *, cannot_connect: str | None
+    ) -> Certificate:
         certificate = registered.certificate
         return cls(
             **dict(CertificateSummary.of(registered.registration)),
@@ -135,6 +138,7 @@ class Certificate(CertificateSummary):
             not_after=certificate.not_after,
             mode=registered.registration.mode,
             ca=ca,
+            cannot_connect=cannot_connect,
         )
 
 

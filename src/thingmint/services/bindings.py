@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from thingmint.domain.arns import Scope
-from thingmint.domain.certificates import Certificate, parse_certificate, read_issued_certificate
+from thingmint.domain.certificates import Certificate, find_obstacle, parse_certificate, read_issued_certificate
 from thingmint.domain.errors import AlreadyExists, InvalidCertificate, LimitExceeded, NotFound
 from thingmint.domain.keys import FLEET_KEYS
 from thingmint.domain.status import Status
@@ -26,6 +26,7 @@ from thingmint.services.certificates import (
     new_registration,
     register,
     set_status,
+    tell_obstacle,
 )
 from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.owners import OwnerKind
@@ -34,6 +35,7 @@ from thingmint.store.outbox import announce
 from thingmint.store.table import CertificateReference, Fingerprint, Table, record
 
 if TYPE_CHECKING:
+    from thingmint.domain.certificates import Obstacle
     from thingmint.services.certificates import Registration
     from thingmint.services.change import Change
     from thingmint.services.owners import Owner
@@ -84,6 +86,7 @@ class SubmittedCertificate:
 
     certificate: Certificate
     pem: str
+    obstacle: Obstacle | None = None
 
 
 class BoundCertificate(NamedTuple):
@@ -101,7 +104,7 @@ def parse_submitted(change: Change, pem: str, field: str) -> SubmittedCertificat
     """Raises InvalidCertificate, naming ``field``."""
     certificate, public_key = parse_certificate(pem, field, FLEET_KEYS, pinned=True)
     change.environment.own_authorities.check(public_key, field)
-    return SubmittedCertificate(certificate, pem)
+    return SubmittedCertificate(certificate, pem, find_obstacle(certificate, public_key))
 
 
 async def bind(tx: Transaction, change: Change, owner: Owner, submitted: SubmittedCertificate) -> Binding:
@@ -120,6 +123,7 @@ async def bind(tx: Transaction, change: Change, owner: Owner, submitted: Submitt
     binding = Binding(scope, current.certificate, fingerprint, owner.kind, owner.id, pem, now)
     if not await BINDINGS.insert(tx, binding):
         raise AlreadyExists("certificate", fingerprint)
+    await tell_obstacle(tx, scope.account, submitted.obstacle)
     count = await tx.fetch_one(_COUNT, owner.id)
     if count is not None and count[0] > _MAX_CERTIFICATES:
         raise LimitExceeded(owner.kind, owner.id, f"A {owner.kind} can have at most {_MAX_CERTIFICATES} certificates")

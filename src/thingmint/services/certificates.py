@@ -11,11 +11,12 @@ import structlog
 from cryptography import x509
 
 from thingmint.domain.arns import Scope, arn_of
-from thingmint.domain.certificates import parse_certificate, parse_csr
+from thingmint.domain.certificates import find_obstacle, parse_certificate, parse_csr
 from thingmint.domain.errors import AlreadyExists, Conflict, InvalidState, NotFound
 from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
 from thingmint.domain.keys import CSR_KEYS, OWN_KEYS
 from thingmint.domain.status import Status, check_initial, check_update
+from thingmint.services.accounts import get_settings
 from thingmint.services.ca_owners import release_ca
 from thingmint.services.certificate_contents import drop_content, keep_content, split_content, with_content
 from thingmint.services.pages import Page, page_of
@@ -33,7 +34,7 @@ from thingmint.store.table import (
 from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
-    from thingmint.domain.certificates import Certificate, SigningRequest
+    from thingmint.domain.certificates import Certificate, Obstacle, SigningRequest
     from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.keys import KeyPair
     from thingmint.services.change import Change, Query
@@ -92,6 +93,7 @@ class NewCertificate:
     certificate: Certificate
     origin: Origin
     keys: KeyPair | None = None
+    obstacle: Obstacle | None = None
 
 
 REGISTRATIONS = Table(Registration, "registrations", "certificate", key=("account", "region", "fingerprint"))
@@ -197,7 +199,7 @@ def prepare_own(change: Change, pem: str, status: Status, field: str) -> NewCert
     check_initial(status)
     certificate, public_key = parse_certificate(pem, field, OWN_KEYS)
     change.environment.own_authorities.check(public_key, field)
-    return NewCertificate(certificate, "registered")
+    return NewCertificate(certificate, "registered", obstacle=find_obstacle(certificate, public_key))
 
 
 def _sign(change: Change, request: CertificateRequest, ca: CertificateAuthority | None = None) -> Certificate:
@@ -254,7 +256,21 @@ async def register_new(tx: Transaction, change: Change, new: NewCertificate, sta
     registration = await register(tx, change, new_registration(change, new, status), new.certificate)
     if registration is None:
         raise AlreadyExists("certificate", new.certificate.fingerprint)
+    await tell_obstacle(tx, change.account, new.obstacle)
     return RegisteredCertificate(registration, new.certificate)
+
+
+async def tell_obstacle(tx: Transaction, account: str, obstacle: Obstacle | None) -> None:
+    """In the log and the audit record of what registers a certificate."""
+    if reason := await remaining_obstacle(tx, account, obstacle):
+        tx.audit_details["cannot_connect"] = reason
+
+
+async def remaining_obstacle(tx: Transaction, account: str, obstacle: Obstacle | None) -> str | None:
+    """Why devices of the account cannot connect with the certificate."""
+    if obstacle is None or (obstacle.weak_keys_remove_it and (await get_settings(tx, account)).weak_keys):
+        return None
+    return obstacle.reason
 
 
 async def update_status(tx: Transaction, change: Change, fingerprint: str, status: Status) -> Registration:

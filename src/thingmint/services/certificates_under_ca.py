@@ -14,7 +14,7 @@ from thingmint.services.ca_certificates import (
     find_by_subject,
     find_registered_ca,
 )
-from thingmint.services.certificates import Registration, find_by_serial, register
+from thingmint.services.certificates import Registration, find_by_serial, register, tell_obstacle
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
@@ -54,6 +54,7 @@ async def register_under_ca(
     kept = await register(tx, change, registration, issued.certificate)
     if kept is None:
         raise AlreadyExists("certificate", issued.fingerprint)
+    await tell_obstacle(tx, change.account, issued.obstacle)
     return kept
 
 

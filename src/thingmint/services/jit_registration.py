@@ -88,6 +88,11 @@ async def find_candidate(
     """
     search = _Search(store, certificate, now)
     found = await (search.without_host_name(where) if isinstance(where, NoHostName) else search.within(where))
+    flaw = certificate.parts.signature.flaw
+    is_elsewhere = isinstance(where, NoHostName) and where.registered
+    if found is None and flaw and search.has_named_issuer and not is_elsewhere:
+        # The signature proves nothing, so it is not known whether the CA made it; but an operator has to know why.
+        raise Disallowed("certificate", certificate.fingerprint, f"it {flaw}")
     # Last, as most certificates that are not registered are of no CA that is registered.
     return None if found is None or own.issued(certificate.parts.signature) else found
 
@@ -100,6 +105,8 @@ class _Search:
         self._certificate = certificate
         self._now = now
         self._verdicts: dict[str, bool] = {}
+        self.has_named_issuer = False
+        """Whether a CA certificate has the name of the certificate's issuer."""
 
     async def within(self, scope: Scope) -> JitCandidate | None:
         certificate = self._certificate
@@ -161,6 +168,7 @@ class _Search:
         return JitCandidate(self._certificate, ca, None) if known is None else None
 
     async def _signers(self, candidates: Sequence[RegisteredCa]) -> list[RegisteredCa]:
+        self.has_named_issuer |= bool(candidates)
         for candidate in candidates:
             fingerprint = candidate.certificate.fingerprint
             if fingerprint not in self._verdicts:

@@ -35,6 +35,7 @@ from thingmint.services.certificates import (
     issue_for_request,
     new_registration,
     register,
+    tell_obstacle,
 )
 from thingmint.services.certificates_under_ca import (
     issuer_of,
@@ -128,7 +129,7 @@ async def prepare_plan(change: Change, plan: Plan) -> PreparedPlan:
         request = parse_csr(source.csr, _CSR, CSR_KEYS)
     elif isinstance(source, FromPem):
         issued, given = parse_issued(change, source.pem, "CertificatePem", source.ca_pem, "CACertificatePem")
-        new = NewCertificate(issued.certificate, "registered")
+        new = NewCertificate(issued.certificate, "registered", obstacle=issued.obstacle)
     policies = []
     for policy in plan.policies:
         if policy.document is not None:
@@ -184,6 +185,7 @@ class TemplateExecutor:
             registration = await self._new_registration(new, plan.status)
             if await register(tx, self._change, registration, new.certificate):
                 self._arns[plan.logical_id] = registration.arn
+                await tell_obstacle(tx, self._change.account, new.obstacle)
                 return new.certificate
         fingerprint = new.certificate.fingerprint if new is not None else plan.name
         assert fingerprint is not None, "what is not new has a name"

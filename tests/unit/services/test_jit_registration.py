@@ -66,6 +66,11 @@ class Gateway:
         made: Registration = await run(REGISTER_CERTIFICATE, self.world.store, change, request, EarlierRegistration())
         return made
 
+    async def connect_der(self, der: bytes) -> Registration | None:
+        own, certificate = self.world.environment.own_authorities, read_issued_certificate(der)
+        candidate = await find_candidate(self.world.store, own, OURS, certificate, self.world.clock())
+        return await self.register(candidate) if candidate is not None else None
+
     async def connect(self, made: x509.Certificate, scope: Scope | None = OURS) -> Registration | None:
         """The new registration; None if no account has the CA certificate, or if it waits already."""
         candidate = await self.find(made, scope)

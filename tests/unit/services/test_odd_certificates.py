@@ -1,0 +1,216 @@
+"""Odd certificates and requests through the operations of all APIs, and what answers and records say of them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+
+from tests import odd_certificates as odd
+from tests.e2e.yandex.certificates import certificate, rsa_spki
+from tests.issuers import new_issuer
+from tests.unit import vectors
+from tests.unit.services.test_ca_certificates import code_of, prove, register, take
+from tests.unit.services.test_jit_registration import AUTO, Gateway
+from tests.unit.vectors import to_pem
+from tests.world import OURS
+from thingmint.access.audit import AuditedStore
+from thingmint.access.context import Outcome, RequestContext
+from thingmint.domain.certificate_parts import as_tls_sends_it
+from thingmint.domain.certificates import fingerprint_of
+from thingmint.domain.errors import Disallowed, InvalidCertificate, InvalidSigningRequest
+from thingmint.domain.status import Status
+from thingmint.services.accounts import keep_setting
+from thingmint.services.bindings import bind, parse_submitted
+from thingmint.services.certificates import prepare_own, register_new
+from thingmint.services.device_registry import DEVICES
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.issuers import Issuer
+    from tests.world import World
+    from thingmint.store.engine import Transaction
+
+CERTIFICATES, REQUESTS = odd.certificates(), odd.requests()
+WITHOUT_SECONDS = odd.without_seconds()["no seconds"]
+SHA_1 = "is signed with SHA-1, which is broken; sign it with SHA-256"
+
+
+def pem(der: bytes) -> str:
+    return to_pem(der, "CERTIFICATE")
+
+
+def csr(der: bytes) -> str:
+    return to_pem(der, "CERTIFICATE REQUEST")
+
+
+def root() -> Issuer:
+    return new_issuer("A Maker's Root", vectors.ec_key(), now=vectors.NOW)
+
+
+def under(made: Issuer, **parts: bytes) -> bytes:
+    """A certificate that the root's key signed, in its name."""
+    return odd.certificate(None, outer=None, issuer=made.certificate.subject.public_bytes(), **parts)
+
+
+async def test_certificates_that_openssl_reads_are_registered_and_described(world: World) -> None:
+    for case, der in CERTIFICATES.items():
+        known_to_tls = as_tls_sends_it(der)
+        assert known_to_tls is not None
+        made = await world.aws("RegisterCertificateWithoutCA", certificatePem=pem(der), status="ACTIVE")
+        assert made["certificateId"] == fingerprint_of(known_to_tls), case
+        described = await world.aws("DescribeCertificate", certificateId=made["certificateId"])
+        assert described["certificateDescription"]["certificatePem"] == pem(known_to_tls), case
+
+
+async def test_they_are_bound_to_yandex_devices_and_given_back_as_they_were_sent(world: World) -> None:
+    registry = await world.registry()
+    for case, der in CERTIFICATES.items():
+        device = await world.device(registry)
+        await world.yandex("DeviceService.AddCertificate", device_id=device, certificate_data=pem(der))
+        [listed] = (await world.yandex("DeviceService.ListCertificates", device_id=device)).certificates
+        assert listed.certificate_data == pem(der), case
+        assert listed.fingerprint == fingerprint_of(as_tls_sends_it(der) or b""), case
+
+
+async def test_requests_that_openssl_verifies_are_issued_for(world: World) -> None:
+    for case, der in REQUESTS.items():
+        made = await world.aws("CreateCertificateFromCsr", certificateSigningRequest=csr(der))
+        issued = x509.load_pem_x509_certificate(made["certificatePem"].encode())
+        assert list(issued.subject), case
+
+
+async def test_an_odd_certificate_is_registered_under_a_ca(world: World) -> None:
+    made = root()
+    ca = await prove(world, made)
+    id = await register(world, pem(under(made, subject=odd.NAMES["underscore in PrintableString"])))
+    described = await world.aws("DescribeCertificate", certificateId=id)
+    assert described["certificateDescription"]["caCertificateId"] == ca
+
+
+async def test_a_verification_certificate_may_be_odd(world: World) -> None:
+    made = root()
+    code = (await code_of(world)).encode()
+    proof = under(made, subject=odd.common_name(odd.PRINTABLE, code), rest=odd.extensions(odd.NO_CA, odd.NO_CA))
+    await world.aws("RegisterCACertificate", caCertificate=made.pem, verificationCertificate=pem(proof))
+
+
+@pytest.mark.parametrize("kind", ["underscore in PrintableString", "of indefinite length"])
+async def test_an_odd_certificate_is_registered_just_in_time(world: World, kind: str) -> None:
+    made = root()
+    ca = await take(world, made, **AUTO)
+    der = under(made, subject=odd.NAMES[kind], rest=odd.extensions(odd.dns_names(b"a"), odd.dns_names(b"b")))
+    gateway = Gateway(world)
+    registration = await gateway.connect_der(der)
+    assert registration is not None
+    assert (registration.status, registration.ca) == (Status.PENDING_ACTIVATION, ca)
+
+
+async def test_a_weak_digest_is_named_by_each_operation(world: World) -> None:
+    made = root()
+    await take(world, made, **AUTO)
+    weak = under(made, algorithm=odd.ECDSA_SHA1)
+    refused: list[tuple[type[Exception], Callable[[], Awaitable[Any]]]] = [
+        (InvalidCertificate, lambda: register(world, pem(weak))),
+        (Disallowed, lambda: Gateway(world).connect_der(weak)),
+        (InvalidCertificate, lambda: prove_with(world, weak)),
+        (
+            InvalidSigningRequest,
+            lambda: world.aws(
+                "CreateCertificateFromCsr", certificateSigningRequest=csr(odd.request(algorithm=odd.ECDSA_SHA1))
+            ),
+        ),
+    ]
+    for error, call in refused:
+        with pytest.raises(error) as caught:
+            await call()
+        assert SHA_1 in str(caught.value)
+    assert await world.count("registrations") == 0
+    # Where a certificate is compared byte for byte, its signature does not matter.
+    await world.certificate(pem=pem(weak))
+
+
+async def prove_with(world: World, verification: bytes) -> None:
+    made = new_issuer("Another Root", vectors.ec_key(), now=vectors.NOW)
+    await world.aws("RegisterCACertificate", caCertificate=made.pem, verificationCertificate=pem(verification))
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        [(odd.ORGANIZATION, odd.UTF8, b"Thingmint"), (odd.COMMON_NAME, odd.UTF8, b"Thingmint Test CA")],
+        [(odd.ORGANIZATION, odd.PRINTABLE, b"THINGMINT"), (odd.COMMON_NAME, odd.PRINTABLE, b" thingmint  test ca ")],
+    ],
+)
+async def test_no_certificate_is_issued_in_the_name_of_an_own_ca(
+    world: World, spelled: list[tuple[str, int, bytes]]
+) -> None:
+    subject = odd.name(*(odd.attribute(*each) for each in spelled))
+    with pytest.raises(InvalidSigningRequest) as refused:
+        await world.aws("CreateCertificateFromCsr", certificateSigningRequest=csr(odd.request(subject)))
+    assert refused.value.reason == "has a subject that is the name of one of this server's own certificate authorities"
+
+
+async def test_no_certificate_is_issued_for_the_key_of_an_own_ca(world: World) -> None:
+    request = odd.request(key=vectors.ca_key())
+    with pytest.raises(InvalidSigningRequest) as refused:
+        await world.aws("CreateCertificateFromCsr", certificateSigningRequest=csr(request))
+    assert refused.value.reason == "has the key of one of this server's own certificate authorities"
+
+
+async def told(world: World, body: Callable[[Transaction], Awaitable[Any]]) -> str | None:
+    """What the audit record of a change says of connecting."""
+    context = RequestContext(api="yandex", operation="AddIt", now=world.clock())
+    await AuditedStore(world.store, world.clock).of(context, Outcome()).write(body)
+    ((record,),) = await world.rows("SELECT record FROM audit_records WHERE record LIKE '%AddIt%'")
+    reason: str | None = json.loads(record).get("cannot_connect")
+    return reason
+
+
+@pytest.mark.parametrize(
+    ("text", "weak_keys", "reason"),
+    [
+        (pem(odd.certificate()), False, None),
+        (pem(odd.certificate(subject=odd.NAMES["underscore in PrintableString"])), False, None),
+        (
+            certificate(rsa_spki(1536)),
+            False,
+            "it has an RSA key of 1536 bits; the account's setting weak_keys would let it in",
+        ),
+        (certificate(rsa_spki(1536)), True, None),
+        (certificate(rsa_spki(512)), True, "it has an RSA key of 512 bits, which anybody can break"),
+        (
+            pem(odd.certificate(vectors.ec_key("secp256k1"))),
+            False,
+            "it has an EC key on secp256k1, which TLS does not offer",
+        ),
+        (
+            pem(WITHOUT_SECONDS),
+            False,
+            "it is encoded as this server's TLS library does not read it, and a TLS proxy in front may",
+        ),
+    ],
+)
+async def test_what_keeps_a_bound_certificate_from_connecting_is_on_record(
+    world: World, text: str, weak_keys: bool, reason: str | None
+) -> None:
+    device, change = await world.device(await world.registry()), world.change()
+    if weak_keys:
+        await world.write(lambda tx: keep_setting(tx, OURS.account, "weak_keys", "true"))
+    submitted = parse_submitted(change, text, "pem")
+
+    async def body(tx: Transaction) -> None:
+        await bind(tx, change, await DEVICES.get(tx, OURS.account, device), submitted)
+
+    assert await told(world, body) == reason
+
+
+async def test_the_same_of_one_that_is_registered(world: World) -> None:
+    change = world.change()
+    new = prepare_own(change, pem(WITHOUT_SECONDS), Status.ACTIVE, "pem")
+    reason = await told(world, lambda tx: register_new(tx, change, new, Status.ACTIVE))
+    assert reason is not None
+    assert reason.startswith("it is encoded as this server's TLS library does not read it")
