@@ -46,6 +46,7 @@ _CLOSE_TIMEOUT = 5.0  # seconds
 _MAX_RUNS = 50  # of one body
 _MAX_PAUSE = 0.1  # seconds, between two runs
 _LOOK_AGAIN_AFTER = 1.0  # seconds
+_BODY_TIMEOUT = 15.0  # seconds, for all statements of a body; a server that is gone may leave them without an answer
 _COMMIT_TIMEOUT = 10.0  # seconds, with what it waits for a standby
 _WAIT_FOR_ANSWER = 20.0  # seconds, until a COMMIT without an answer is given up
 _LANES = 1024
@@ -260,11 +261,23 @@ class PostgresStore:
     async def _run_on(self, connection: Any, tx: Transaction, body: Body[T], isolation: str) -> T:
         transaction = connection.transaction(isolation=isolation, readonly=isolation == "repeatable_read")
         try:
+            async with asyncio.timeout(_BODY_TIMEOUT):
+                result = await self._run_in(connection, transaction, tx, body)
+        except TimeoutError as error:
+            raise self._lost(error) from error
+        await self._commit(connection, transaction, result)
+        return result
+
+    async def _run_in(self, connection: Any, transaction: Any, tx: Transaction, body: Body[T]) -> T:
+        try:
             await transaction.start()
+        except asyncio.CancelledError:
+            _terminate(connection)
+            raise
         except Exception as error:
             raise self._translated(error) from error
         try:
-            result = await body(tx)
+            return await body(tx)
         except asyncio.CancelledError:
             _terminate(connection)  # a statement may be under way
             raise
@@ -274,8 +287,6 @@ class PostgresStore:
             except Exception:  # noqa: BLE001 - then the connection is of no use, and the server rolls back by itself
                 _terminate(connection)
             raise
-        await self._commit(connection, transaction, result)
-        return result
 
     async def _commit(self, connection: Any, transaction: Any, result: object) -> None:
         """Raises _OutcomeUnknown unless it is known that the change was kept, and _Conflict if it was not."""
@@ -338,6 +349,7 @@ class PostgresStore:
         return Unavailable("The store cannot be reached")
 
     async def _look_again(self) -> None:
+        await self._pool.expire_connections()  # of a host that is gone none would say so
         while True:
             await asyncio.sleep(_LOOK_AGAIN_AFTER)
             try:

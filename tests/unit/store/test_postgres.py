@@ -14,6 +14,7 @@ import pytest
 
 from tests.unit.store.bodies import ids, insert
 from thingmint.domain.errors import Unavailable
+from thingmint.store import postgres as module
 from thingmint.store.engine import AlreadyKept
 from thingmint.store.migrate import MigrationError, migrations
 from thingmint.store.postgres import PostgresStore
@@ -153,6 +154,35 @@ async def read_again(store: PostgresStore) -> list[str]:
             await until_ready(store)
             with contextlib.suppress(Unavailable):
                 return await store.read(ids)
+
+
+@pytest.mark.parametrize("statements", [0, 1])
+async def test_a_server_that_does_not_answer_is_not_waited_for(
+    server: Postgres, monkeypatch: pytest.MonkeyPatch, statements: int
+) -> None:
+    """BEGIN is not answered, or the statement after it."""
+    monkeypatch.setattr(module, "_BODY_TIMEOUT", 0.3)
+    begun, frozen = asyncio.Event(), asyncio.Event()
+
+    async def body(tx: Transaction) -> list[str]:
+        if statements:
+            begun.set()
+            await frozen.wait()
+        return await ids(tx)
+
+    async with opened(server.url()) as store:
+        await store.write(insert("a"))
+        if statements:
+            monkeypatch.setattr(module, "_BODY_TIMEOUT", 3)
+            reading = asyncio.create_task(store.read(body))
+            await begun.wait()
+        with server.frozen():
+            frozen.set()
+            with pytest.raises(Unavailable):
+                await (reading if statements else store.read(body))
+            assert not store.ready
+        await until_ready(store)
+        assert await store.read(ids) == ["a"]
 
 
 # COMMIT waits while there is a table of that name.

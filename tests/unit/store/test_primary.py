@@ -5,47 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from tests.failover import both, promote, servers
 from tests.tables import each_row
 from tests.unit.store.bodies import ids, insert
 from thingmint.domain.errors import Unavailable
 from thingmint.store.database import Database, DatabaseError
 from thingmint.store.postgres import PostgresStore
 from thingmint.store.primary import NotPrimary, Timelines, hosts_of
-from thingmint.testing.postgres import QUICK, NoPostgres, Postgres
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-REPLICATED = {**QUICK, "synchronous_commit": "on", "wal_level": "replica", "max_wal_senders": "4"}
-
-
-@contextmanager
-def servers() -> Iterator[tuple[Postgres, Postgres]]:
-    """A primary, and a standby that has to confirm each change."""
-    try:
-        primary = Postgres(REPLICATED | {"synchronous_standby_names": "FIRST 1 (standby)"})
-    except NoPostgres as error:
-        pytest.skip(f"PostgreSQL was not found: {error}")
-    with primary, Postgres(REPLICATED, standby_of=primary) as standby:
-        yield primary, standby
-
-
-async def promote(standby: Postgres) -> None:
-    connection = await asyncpg.connect(standby.url())
-    assert await connection.fetchval("SELECT pg_promote()")
-    await connection.close()
-
-
-def both(*servers: Postgres, more: str = "") -> str:
-    return f"postgresql://thingmint@/postgres?host={','.join(str(server.folder) for server in servers)}{more}"
 
 
 async def until_ready(store: PostgresStore) -> None:
