@@ -94,7 +94,7 @@ def test_an_address_has_sixteen_streams_of_reflection(cloud: Cloud) -> None:
 @pytest.mark.parametrize("known", [True, False])
 def test_the_request_s_id_comes_first_and_last(cloud: Cloud, known: bool) -> None:
     device = cloud.device() if known else "are0"
-    call = cloud.channel.unary_unary(path_of("DeviceService/Get"))
+    call: Any = cloud.channel.unary_unary(path_of("DeviceService/Get"))
     request = device_service_pb2.GetDeviceRequest(device_id=device).SerializeToString()
     future = call.future(request, metadata=[("authorization", f"Bearer {cloud.token}")], timeout=20)
     first = dict(future.initial_metadata())["x-request-id"]
