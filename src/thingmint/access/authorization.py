@@ -141,7 +141,7 @@ class Roles:
             raise _refused(role, source, f"its trust policy does not let {_SERVICE.names[0]} assume it", context)
 
         def check(action: str, resources: Sequence[str], conditions: Mapping[str, ContextValue]) -> None:
-            known = {"aws:RequestedRegion": scope.region, **conditions}
+            known = {"aws:RequestedRegion": scope.region, "aws:SourceArn": source, **conditions}
             authorize(context, action, resources, known, caller=caller)
 
         return check

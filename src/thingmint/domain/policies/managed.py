@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.errors import Invalid
 from thingmint.domain.policies.actions import CONTROL_PLANE_ACTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
-def _document(**actions: Iterable[str]) -> str:
-    statements = [
-        {"Sid": sid, "Effect": "Allow", "Action": sorted(names), "Resource": "*"} for sid, names in actions.items()
-    ]
+_TEMPLATES_OF = ("provisioningtemplate", "cacert")
+
+
+def _allow(sid: str, actions: Iterable[str]) -> dict[str, Any]:
+    return {"Sid": sid, "Effect": "Allow", "Action": sorted(actions), "Resource": "*"}
+
+
+def _document(statements: Sequence[dict[str, Any]]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2)
 
 
@@ -30,7 +34,8 @@ _READS = frozenset(f"iot:{name}" for name, access in CONTROL_PLANE_ACTIONS.items
 # Reads that do something, or give away something to act with: registration codes prove that one owns a CA.
 _BEYOND_AUDIT = {"iot:GetRegistrationCode", "iot:TestInvokeAuthorizer", "iot:GetThingConnectivityData"}
 
-# A factory's or a provisioning service's work. It attaches policies that are there, and cannot write any.
+# A factory's or a provisioning service's work. It attaches policies that are there. It writes one only where a
+# provisioning template, or one of a CA certificate, says so: AWS's own fleet template has a policy in it.
 _PROVISIONING = (
     "CreateKeysAndCertificate CreateCertificateFromCsr RegisterCertificate RegisterCertificateWithoutCA RegisterThing "
     "CreateProvisioningClaim UpdateCertificate DescribeCertificate "
@@ -41,14 +46,17 @@ _PROVISIONING = (
     "DescribeThingGroup DescribeThingType DescribeProvisioningTemplate DescribeEndpoint "
 )
 
-ADMINISTRATOR = _document(Everything=["*"])
-FULL_ACCESS = _document(AllOfIoT=["iot:*"])
-READ_ONLY = _document(ReadIoT=_READS)
-PROVISIONING_ONLY = _document(Provision=[f"iot:{name}" for name in _PROVISIONING.split()])
-AUDIT_ONLY = _document(
-    ReadIoT=_READS - _BEYOND_AUDIT,
-    ReadAudit=["thingmint:ListAudit"],
+ADMINISTRATOR = _document([_allow("Everything", ["*"])])
+FULL_ACCESS = _document([_allow("AllOfIoT", ["iot:*"])])
+READ_ONLY = _document([_allow("ReadIoT", _READS)])
+PROVISIONING_ONLY = _document(
+    [
+        _allow("Provision", [f"iot:{name}" for name in _PROVISIONING.split()]),
+        _allow("WritePoliciesOfTemplates", ["iot:CreatePolicy"])
+        | {"Condition": {"ArnLike": {"aws:SourceArn": [f"arn:aws:iot:*:*:{kind}/*" for kind in _TEMPLATES_OF]}}},
+    ]
 )
+AUDIT_ONLY = _document([_allow("ReadIoT", _READS - _BEYOND_AUDIT), _allow("ReadAudit", ["thingmint:ListAudit"])])
 
 READY_MADE = {
     "Administrator": ADMINISTRATOR,

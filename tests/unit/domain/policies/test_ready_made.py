@@ -40,6 +40,21 @@ def test_ready_made(action: str, allowed: str) -> None:
     assert [name for name, text in READY_MADE.items() if lets(text, action)] == allowed.split()
 
 
+@pytest.mark.parametrize(
+    ("source", "allowed"),
+    [
+        ("arn:aws:iot:us-east-1:123456789012:provisioningtemplate/fleet", True),
+        (f"arn:aws:iot:us-east-1:123456789012:cacert/{'a' * 64}", True),
+        ("arn:aws:lambda:us-east-1:123456789012:function:f", False),
+        (None, False),
+    ],
+)
+def test_a_policy_is_written_for_templates_only(source: str | None, allowed: bool) -> None:
+    given = compile_policy(READY_MADE["ProvisioningOnly"], kind=Kind.IDENTITY)
+    request = Request("iot:CreatePolicy", "arn:aws:iot:us-east-1:123456789012:policy/p", {"aws:SourceArn": source})
+    assert isinstance(evaluate([given], request), Allow) is allowed
+
+
 def test_ready_made_actions_exist_and_readers_change_nothing() -> None:
     for name in ("ReadOnly", "AuditOnly", "ProvisioningOnly"):
         for statement in json.loads(READY_MADE[name])["Statement"]:
