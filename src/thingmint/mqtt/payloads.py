@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 Format = Literal["json", "cbor"]
 
 _MAX_SIZE = 65_536  # bytes
+_SHOWABLE = re.compile(r"[A-Za-z0-9_:.-]{1,64}", re.ASCII)
 _MAX_DEPTH = 4  # of CBOR; what is asked for has two
 
 
@@ -56,12 +59,26 @@ def read_optional_text(document: Mapping[str, Any], name: str) -> str | None:
     return read_text(document, name) if name in document else None
 
 
-def read_texts(document: Mapping[str, Any], name: str) -> dict[str, str]:
-    """A map from texts to texts, which may be left out."""
-    value = document.get(name, {})
-    if not isinstance(value, dict) or not all(_is_text(text) for pair in value.items() for text in pair):
+def read_parameters(document: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """A template's parameters, which may be left out, and the names of those that were numbers or booleans.
+
+    AWS's documents have texts only; firmware sends numbers, whose text is what a template can use. Raises
+    InvalidParameters, naming the parameter.
+    """
+    value = document.get("parameters", {})
+    if not isinstance(value, dict) or not all(map(_is_text, value)):
         raise Unreadable
-    return value
+    texts, converted = {}, []
+    for name, given in value.items():
+        if isinstance(given, str):
+            texts[name] = given
+        elif isinstance(given, int) or (isinstance(given, float) and math.isfinite(given)):
+            texts[name] = json.dumps(given)
+            converted.append(name)
+        if not _is_text(texts.get(name)):
+            shown = name if _SHOWABLE.fullmatch(name) else "a parameter"
+            raise errors.InvalidParameters(f"The value of {shown} must be text, a number or a boolean")
+    return texts, converted
 
 
 def _is_text(value: object) -> bool:

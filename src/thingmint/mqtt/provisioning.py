@@ -17,9 +17,9 @@ from thingmint.mqtt.connection_log import context_of
 from thingmint.mqtt.payloads import (
     Format,
     read_optional_text,
+    read_parameters,
     read_payload,
     read_text,
-    read_texts,
     rejection_of,
     why,
     write_payload,
@@ -52,6 +52,7 @@ _TOPIC = re.compile(
     r"\$aws/(?:certificates/(create|create-from-csr)|provisioning-templates/([0-9A-Za-z_-]{1,36})/provision)/(json|cbor)"
 )
 _TOPICS = "mqtt:"  # in front of an operation's name: AWS counts these apart from the control plane's calls
+_MAX_SHOWN = 256  # characters of parameters' names in the log
 _FAULT = 500  # from this status on the fault is ours
 
 _log = structlog.get_logger("thingmint.gateway")
@@ -204,6 +205,9 @@ class ProvisioningTopics:
     ) -> dict[str, object]:
         claim = caller.credential
         self._throttle.take(scope.account, f"{_TOPICS}{request.operation.name}")
+        if request.format == "json" and payload.endswith(b"\0"):  # firmware that sends the end of a C string, too
+            payload = payload[:-1]
+            outcome.details = {**outcome.details, "note": "a NUL behind the payload was ignored"}
         # Devices send nothing, or an empty map, where there is nothing to say.
         document = {} if not payload and request.bare else read_payload(payload, request.format)
         change = Change(scope, context.now, self._environment, authorize_nothing(caller))
@@ -215,6 +219,10 @@ class ProvisioningTopics:
             )
             return certificate
 
+        parameters, converted = read_parameters(document)
+        if converted:
+            outcome.details = {**outcome.details, "parameters_as_text": ", ".join(converted)[:_MAX_SHOWN]}
+
         async def as_role(role: str, source: str) -> Change:
             authorize = await self._roles.effects(context, scope, role, source)
             return replace(change, now=self._connection_log.now(), authorize=authorize)
@@ -224,7 +232,7 @@ class ProvisioningTopics:
             client_id=client_id,
             template=request.template,
             token=read_optional_text(document, "certificateOwnershipToken"),
-            parameters=read_texts(document, "parameters"),
+            parameters=parameters,
             as_role=as_role,
         )
         thing: ProvisionedThing = await run(request.operation, store, change, wanted, EarlierAnswers(wanted))

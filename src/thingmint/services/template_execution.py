@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from thingmint.domain.arns import arn
 from thingmint.domain.certificates import parse_csr
 from thingmint.domain.errors import (
@@ -69,6 +71,8 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Transaction
 
 _CSR = "CertificateSigningRequest"
+
+_log = structlog.get_logger("thingmint.provisioning")
 
 AsRole = Callable[[str, str], Awaitable["Change"]]
 """The change as a role makes it, at the time of the call, by the ARNs of the role and of what names it.
@@ -152,9 +156,11 @@ async def execute_plan(tx: Transaction, change: Change, prepared: PreparedPlan) 
     """Everything or, as the transaction is given up then, nothing.
 
     A registered certificate may be in any status, and comes out in the plan's if it is PENDING_ACTIVATION; else the
-    plan's override decides, and without one its status stays. A thing that is there has to be as the template says,
-    unless an override says otherwise. A certificate that a device brings along is registered under the CA whose
-    certificate is given with it; without that under the account's only ACTIVE one that signed it, if there is one.
+    plan's override decides. Without one its status stays, which is logged: no device undoes what an operator did. But a
+    caller's own template that states a status sets it, unless the certificate was revoked. A thing that is there has to
+    be as the template says, unless an override says otherwise. A certificate that a device brings along is registered
+    under the CA whose certificate is given with it; without that under the account's only ACTIVE one that signed it, if
+    there is one.
 
     Raises Denied, NotFound, Disallowed, InvalidState, LimitExceeded and Invalid.
     """
@@ -226,11 +232,27 @@ class TemplateExecutor:
             if plan.status_override is Override.FAIL:
                 reason = f"Certificate has status {registration.status} already. Id: {registration.fingerprint}"
                 raise Disallowed("certificate", registration.fingerprint, reason)
-            if plan.status_override is not Override.REPLACE:
+            if plan.status_override is not Override.REPLACE and not self._decides(registration, plan):
+                self._log_kept_status(registration, plan)
                 return
         self._authorize("UpdateCertificate", registration.arn)
         reinstate = self._change.environment.reinstate_revoked
         await change_status(self._tx, registration, plan.status, self._now, reinstate=reinstate)
+
+    def _decides(self, registration: Registration, plan: CertificatePlan) -> bool:
+        """Whether the caller states what is to become of the certificate: AWS's guide names no default for that."""
+        stated = self._prepared.plan.callers and plan.stated and plan.status_override is None
+        return stated and registration.status is not Status.REVOKED
+
+    def _log_kept_status(self, registration: Registration, plan: CertificatePlan) -> None:
+        _log.warning(
+            "certificate_status_kept",
+            account=self._scope.account,
+            certificate=registration.fingerprint,
+            status=registration.status.value,
+            status_in_template=plan.status.value,
+            advice='to change it, the template needs "OverrideSettings": {"Status": "REPLACE"}',
+        )
 
     async def _policies(self, plan: Plan, certificate: Certificate | None) -> None:
         tx, scope = self._tx, self._scope

@@ -8,12 +8,13 @@ import cbor2
 import pytest
 
 from tests.tables import each_row
+from thingmint.domain.errors import InvalidParameters
 from thingmint.mqtt.payloads import (
     Unreadable,
     read_optional_text,
+    read_parameters,
     read_payload,
     read_text,
-    read_texts,
     write_payload,
 )
 
@@ -119,15 +120,27 @@ def test_a_text_is_a_text_without_nul(value: Any) -> None:
     for read in (read_text, read_optional_text):
         with pytest.raises(Unreadable):
             read({"a": value}, "a")
-    with pytest.raises(Unreadable):
-        read_texts({"a": {"b": value}}, "a")
     if value != {}:
         with pytest.raises(Unreadable):
-            read_texts({"a": value}, "a")
+            read_parameters({"parameters": value})
+
+
+def test_parameters_are_texts_or_become_such() -> None:
+    given = {"a": "x", "b": 1, "c": -2.5, "d": True, "e": 10**30, "f": ""}
+    texts, converted = read_parameters({"parameters": given})
+    assert texts == {"a": "x", "b": "1", "c": "-2.5", "d": "true", "e": "1" + "0" * 30, "f": ""}
+    assert converted == ["b", "c", "d", "e"]
+
+
+@each_row("value", [None, [], {}, ["a"], "\0", "\ud800", b"a", float("nan"), float("inf")])
+def test_other_parameters_are_refused_by_name(value: Any) -> None:
+    for name, shown in (("Serial", "Serial"), ("a b", "a parameter"), ("x" * 65, "a parameter")):
+        with pytest.raises(InvalidParameters, match=f"^The value of {shown} must be text, a number or a boolean$"):
+            read_parameters({"parameters": {"Other": "x", name: value}})
 
 
 def test_what_is_optional_can_be_left_out() -> None:
     assert read_optional_text({}, "a") is None
-    assert read_texts({}, "a") == {}
+    assert read_parameters({}) == ({}, [])
     with pytest.raises(Unreadable):
         read_text({}, "a")

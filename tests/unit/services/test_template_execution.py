@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.issuers import fingerprint, pem, rewritten
 from tests.unit import vectors
@@ -238,6 +239,38 @@ async def test_a_status_that_was_set_is_changed_as_overrides_say(
     assert await provisioning.status(made) == expected
 
 
+async def test_a_status_that_stays_is_logged_with_what_would_change_it(provisioning: Provisioning) -> None:
+    name = await provisioning.template(body())
+    made, token = await provisioning.create()
+    await provisioning.world.aws("UpdateCertificate", certificateId=made, newStatus="INACTIVE")
+    with capture_logs() as logs:
+        await provisioning.register(name, token)
+    (line,) = [line for line in logs if line["event"] == "certificate_status_kept"]
+    assert (line["certificate"], line["status"], line["status_in_template"]) == (made, "INACTIVE", "ACTIVE")
+    assert "REPLACE" in line["advice"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "before", "after"),
+    [
+        ("Active", "INACTIVE", "ACTIVE"),
+        ("INACTIVE", "ACTIVE", "INACTIVE"),
+        (None, "INACTIVE", "INACTIVE"),
+        ("Active", "REVOKED", "REVOKED"),
+    ],
+)
+async def test_a_callers_template_sets_the_status_that_it_states(
+    world: World, stated: str | None, before: str, after: str
+) -> None:
+    made = await world.certificate()
+    await world.aws("UpdateCertificate", certificateId=made, newStatus=before)
+    with capture_logs() as logs:
+        await register(world, certificate(CertificateId=made, **({"Status": stated} if stated else {})))
+    assert await world.rows("SELECT status FROM registrations") == [(after,)]
+    kept = [line["status"] for line in logs if line["event"] == "certificate_status_kept"]
+    assert kept == ([before] if before == after else [])
+
+
 async def test_a_status_that_must_not_differ_fails(provisioning: Provisioning) -> None:
     name = await provisioning.template(body(certificate={"OverrideSettings": {"Status": "FAIL"}}))
     made, token = await provisioning.create()
@@ -376,12 +409,16 @@ async def test_a_certificate_is_registered_under_its_ca(world: World, with_ca: b
 
 
 @pytest.mark.parametrize("with_ca", [True, False])
-async def test_a_certificate_that_is_registered_keeps_its_status(world: World, with_ca: bool) -> None:
+async def test_a_certificate_that_is_registered_gets_the_status_that_is_stated(world: World, with_ca: bool) -> None:
     root = issuer()
     await take(world, root)
     made, given = root.sign(), root.pem if with_ca else None
     answer = await bring(world, made, given, Status="INACTIVE")
-    assert await bring(world, made, given, Status="ACTIVE") == answer
+    for status in ("INACTIVE", "ACTIVE"):
+        assert await bring(world, made, given, Status=status) == answer
+        assert (await registered(world, made))[3] == status
+    await world.aws("UpdateCertificate", certificateId=fingerprint(made), newStatus="INACTIVE")
+    assert await bring(world, made, given) == answer
     assert (await registered(world, made))[3] == "INACTIVE"
 
 

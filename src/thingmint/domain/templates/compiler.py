@@ -77,6 +77,7 @@ class Template:
             certificate=certificates[0] if certificates else None,
             policies=tuple(policies),
             device_configuration=texts_of(self.device_configuration, scope),
+            callers=self.kind is Kind.BULK,
         )
 
 

@@ -66,13 +66,15 @@ class FromPem:
 
 @dataclass(frozen=True, slots=True)
 class CertificatePlan:
-    """``status`` is ACTIVE or INACTIVE; ``exclusive``: no other thing may have the certificate."""
+    """``status`` is ACTIVE or INACTIVE, and ``stated`` if the template says it; ``exclusive``: no other thing may have
+    the certificate."""
 
     logical_id: str
     source: Registered | FromCsr | FromPem
     status: Status
     status_override: Override | None
     exclusive: bool
+    stated: bool = False
 
     @property
     def name(self) -> str | None:
@@ -95,3 +97,5 @@ class Plan:
     certificate: CertificatePlan | None
     policies: tuple[PolicyPlan, ...]
     device_configuration: Mapping[str, str]
+    callers: bool = False
+    """Whether the template is the caller's own, rather than one that devices are provisioned by."""

@@ -171,7 +171,8 @@ class CertificateResource(Resource):
             raise InvalidTemplate(f"A certificate resource must specify one of {', '.join(_SOURCES)}")
 
     def plan(self, scope: Scope) -> Planned:
-        status = _status_of(str(self.properties["Status"].text(scope)))
+        stated = self._text("Status", scope)
+        status = _status_of("ACTIVE" if stated is None else stated)  # AWS's guide: "Defaults to ACTIVE"
         if status is None:
             raise Invalid("Status", "must be Active or Inactive")
         kind = self._text("ThingPrincipalType", scope) or "NON_EXCLUSIVE_THING"
@@ -181,7 +182,8 @@ class CertificateResource(Resource):
         source = self._source(scope)
         # Letters and digits only, so it needs no origin.
         name = authored(source.fingerprint) if isinstance(source, Registered) else None
-        return Planned(CertificatePlan(self.logical_id, source, status, override, _EXCLUSIVE[kind]), name)
+        plan = CertificatePlan(self.logical_id, source, status, override, _EXCLUSIVE[kind], stated is not None)
+        return Planned(plan, name)
 
     def _source(self, scope: Scope) -> Registered | FromCsr | FromPem:
         id = self._text("CertificateId", scope)
@@ -252,7 +254,7 @@ def _certificate(given: Mapping[str, Any], path: str) -> dict[str, Any]:
     if "CACertificatePem" in given and "CertificatePem" not in given:
         raise InvalidTemplate("CACertificatePem is only of use with CertificatePem")
     properties = {name: read_text(value, inside(path, name)) for name, value in given.items()}
-    status = properties.setdefault("Status", Literal("ACTIVE"))  # AWS's guide: "Defaults to ACTIVE"
+    status = properties.get("Status")
     if isinstance(status, Literal) and _status_of(status.value) is None:
         raise InvalidTemplate(STATUS_FLAW)
     return properties

@@ -57,7 +57,8 @@ def test_a_whole_template() -> None:
         "bills",
         ThingOverrides(Override.MERGE, Override.REPLACE, Override.DO_NOTHING, None),
     )
-    assert plan.certificate == CertificatePlan("certificate", Registered(ID), Status.ACTIVE, None, exclusive=False)
+    certificate = CertificatePlan("certificate", Registered(ID), Status.ACTIVE, None, exclusive=False, stated=True)
+    assert plan.certificate == certificate
     assert plan.policies == (PolicyPlan("policy", "for-lamp_7", None),)
     assert plan.device_configuration == {"Url": "https://example.com"}
     assert resolve(made, {"SerialNumber": "7", "Location": "OR"}).thing != plan.thing
