@@ -41,8 +41,7 @@ from thingmint.store.engine import StoreWrapper
 from thingmint.store.outbox import notices_since
 from thingmint.store.postgres import PostgresStore
 from thingmint.store.sqlite import SQLiteStore
-from thingmint.store.table import fingerprint_of, id_of
-from thingmint.store.times import from_micros
+from thingmint.store.table import fingerprint_of, from_micros, id_of
 from thingmint.yandex.contract import load
 from thingmint.yandex.operations import OPERATIONS as YANDEX_OPERATIONS
 from thingmint.yandex.operations.answering import answer

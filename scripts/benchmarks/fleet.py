@@ -23,7 +23,7 @@ from thingmint.domain.status import Status
 from thingmint.services.certificate_contents import keep_content
 from thingmint.services.certificates import REGISTRATIONS, Registration
 from thingmint.store.sqlite import SQLiteStore
-from thingmint.store.times import to_micros
+from thingmint.store.table import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,9 +18,8 @@ from thingmint.access.context import Caller
 from thingmint.domain.errors import Invalid, Unauthenticated, Unavailable
 from thingmint.domain.policies import Kind
 from thingmint.services.compiled_policies import POLICIES
-from thingmint.store.bounded_delete import STEP, BoundedDelete
 from thingmint.store.outbox import announce_access
-from thingmint.store.times import to_micros
+from thingmint.store.table import DELETED_AT_ONCE, BoundedDelete, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -185,7 +184,7 @@ class Directory:
         used, self._used = self._used, {}
         try:
             while used:
-                some = dict(islice(used.items(), STEP))
+                some = dict(islice(used.items(), DELETED_AT_ONCE))
                 await self._store.write(partial(_note_use, some))
                 used = {id: time for id, time in used.items() if id not in some}
         except Unavailable:

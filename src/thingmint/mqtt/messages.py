@@ -16,7 +16,7 @@ from thingmint.mqtt.protocol.packets import Publish
 from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 from thingmint.services.device_authentication import parts_of_session_name, session_name
 from thingmint.services.messages import Connection, RetainedMessage
-from thingmint.store.times import from_micros, to_micros
+from thingmint.store.table import from_micros, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -37,8 +37,7 @@ from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.services.templates import TEMPLATES
 from thingmint.store.outbox import announce
-from thingmint.store.table import CertificateReference, Table, fingerprint_bytes, record
-from thingmint.store.times import from_micros, to_micros
+from thingmint.store.table import CertificateReference, Table, fingerprint_bytes, from_micros, record, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,8 +17,7 @@ from thingmint.domain.arns import Scope
 from thingmint.domain.keys import key_id
 from thingmint.services.certificate_contents import drop_content
 from thingmint.services.tags import drop_tags
-from thingmint.store.table import fingerprint_bytes, id_of
-from thingmint.store.times import to_micros
+from thingmint.store.table import fingerprint_bytes, id_of, to_micros
 
 if TYPE_CHECKING:
     from datetime import datetime

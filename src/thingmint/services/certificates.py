@@ -30,8 +30,8 @@ from thingmint.store.table import (
     fingerprint_of,
     id_of,
     record,
+    to_micros,
 )
-from thingmint.store.times import to_micros
 
 if TYPE_CHECKING:
     from thingmint.domain.certificates import Certificate, Obstacle, SigningRequest

@@ -15,7 +15,7 @@ import structlog
 from thingmint.domain.errors import Unavailable
 from thingmint.store.engine import StoreWrapper
 from thingmint.store.outbox import notices_since
-from thingmint.store.times import to_micros
+from thingmint.store.table import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -11,9 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import Scope, arn
-from thingmint.store.bounded_delete import BoundedDelete
-from thingmint.store.table import Fingerprint, Table, record
-from thingmint.store.times import to_micros
+from thingmint.store.table import BoundedDelete, Fingerprint, Table, record, to_micros
 
 if TYPE_CHECKING:
     from thingmint.domain.certificates import Certificate

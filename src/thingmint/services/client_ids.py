@@ -18,9 +18,8 @@ import structlog
 
 from thingmint.domain.errors import Unavailable
 from thingmint.services.leases import PROCESS
-from thingmint.store.bounded_delete import BoundedDelete
 from thingmint.store.outbox import announce
-from thingmint.store.times import to_micros
+from thingmint.store.table import BoundedDelete, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

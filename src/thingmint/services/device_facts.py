@@ -14,8 +14,7 @@ from thingmint.services.accounts import AccountSettings
 from thingmint.services.ca_certificates import CaState, CaStatus
 from thingmint.services.policy_sets import PolicyIdentity, PolicyKey
 from thingmint.store.queries import load_queries
-from thingmint.store.table import fingerprint_bytes
-from thingmint.store.times import from_micros, to_micros
+from thingmint.store.table import fingerprint_bytes, from_micros, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -19,8 +19,7 @@ from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store.outbox import announce
 from thingmint.store.queries import load_queries
-from thingmint.store.table import Table, fetch_in_order, fingerprint_bytes, fingerprint_of, id_of, record
-from thingmint.store.times import to_micros
+from thingmint.store.table import Table, fetch_in_order, fingerprint_bytes, fingerprint_of, id_of, record, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -12,8 +12,7 @@ from thingmint.services.owners import Named, Owner
 from thingmint.services.pages import Page, page_of, size_of_texts
 from thingmint.services.quotas import check_quota, drop_count, give_back, take
 from thingmint.services.topic_aliases import drop_aliases, keep_aliases
-from thingmint.store.table import Table, record
-from thingmint.store.times import to_micros
+from thingmint.store.table import Table, record, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,8 +17,7 @@ import structlog
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
 from thingmint.services.leases import LeaseLost
-from thingmint.store.table import Table, record
-from thingmint.store.times import to_micros
+from thingmint.store.table import Table, record, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

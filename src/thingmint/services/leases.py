@@ -22,8 +22,7 @@ import structlog
 
 from thingmint.domain.errors import Unavailable
 from thingmint.store.engine import StoreWrapper
-from thingmint.store.table import Table, record
-from thingmint.store.times import to_micros
+from thingmint.store.table import Table, record, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,9 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from thingmint.domain.errors import Invalid
-from thingmint.store.bounded_delete import BoundedDelete
-from thingmint.store.table import Table, record
-from thingmint.store.times import to_micros
+from thingmint.store.table import BoundedDelete, Table, record, to_micros
 
 if TYPE_CHECKING:
     from thingmint.store.engine import Store, Transaction

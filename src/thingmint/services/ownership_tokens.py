@@ -26,8 +26,7 @@ from thingmint.services.claims import delete_expired_claims
 from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.thing_principals import is_attached
 from thingmint.store.outbox import announce
-from thingmint.store.table import Fingerprint, Table, fingerprint_bytes, id_of, record
-from thingmint.store.times import to_micros
+from thingmint.store.table import Fingerprint, Table, fingerprint_bytes, id_of, record, to_micros
 
 if TYPE_CHECKING:
     from thingmint.domain.certificates import Certificate

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from thingmint.domain.errors import LimitExceeded
-from thingmint.store.bounded_delete import BoundedDelete
+from thingmint.store.table import BoundedDelete
 
 if TYPE_CHECKING:
     from thingmint.store.engine import Store, Transaction

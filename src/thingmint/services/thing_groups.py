@@ -14,9 +14,8 @@ from thingmint.services.jobs import Job, add_job, job
 from thingmint.services.pages import Page, page_by_text
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.services.things import AFTER_NAMES, THINGS, AttributeChange, check_count, check_name, check_version
-from thingmint.store.bounded_delete import BoundedDelete
 from thingmint.store.outbox import announce
-from thingmint.store.table import Table, record
+from thingmint.store.table import BoundedDelete, Table, record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

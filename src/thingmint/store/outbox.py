@@ -7,9 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import Scope
-from thingmint.store.bounded_delete import BoundedDelete
 from thingmint.store.engine import Notice
-from thingmint.store.times import to_micros
+from thingmint.store.table import BoundedDelete, to_micros
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -2,6 +2,7 @@
 
 Hand-written SQL stays where it says something of its own. Records have fingerprints and UUIDs as text, the store has
 them as bytes; and where a record has a certificate's fingerprint, most tables have its id (``id_of``).
+Times are whole microseconds since 1970, UTC.
 """
 
 # ruff: noqa: S608 - statements are made of the code's own constants
@@ -11,7 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar, dataclass_transform
 
@@ -20,13 +21,26 @@ import orjson
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import NotFound
 from thingmint.store.engine import UnstorableText
-from thingmint.store.times import from_micros, to_micros
 
 if TYPE_CHECKING:
-    from thingmint.store.engine import Row, Transaction, Value
+    from thingmint.store.engine import Row, Store, Transaction, Value
 
 
 R = TypeVar("R")
+
+DELETED_AT_ONCE = 500
+"""Rows that one transaction deletes, which takes some milliseconds. Twice as many is what any may touch."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_micros(time: datetime) -> int:
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
 
 
 @dataclass_transform(frozen_default=True)
@@ -321,3 +335,23 @@ def _to_json(value: Any) -> str:
 
 def _tuple_of_json(text: str) -> tuple[Any, ...]:
     return tuple(orjson.loads(text))
+
+
+class BoundedDelete:
+    """Deletes the rows of ``table`` that satisfy ``condition``. ``key`` are the columns that tell them apart."""
+
+    def __init__(self, table: str, key: Sequence[str], condition: str) -> None:
+        columns = ", ".join(key)
+        self._is_there = f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1"
+        some = f"SELECT {columns} FROM {table} WHERE {condition} LIMIT {DELETED_AT_ONCE}"
+        self._delete = f"DELETE FROM {table} WHERE ({columns}) IN ({some})"
+
+    async def step(self, tx: Transaction, *parameters: Value) -> bool:
+        """Deletes up to DELETED_AT_ONCE of them. Whether any may be left."""
+        return await tx.execute(self._delete, *parameters) == DELETED_AT_ONCE
+
+    async def run(self, store: Store, *parameters: Value) -> None:
+        """Deletes all of them, in as many transactions as that takes."""
+        # A write costs a sync of the disk: none is made where there is nothing to delete.
+        while await store.read(lambda tx: tx.fetch_one(self._is_there, *parameters)):
+            await store.write(lambda tx: self.step(tx, *parameters))

@@ -21,7 +21,7 @@ from thingmint.domain.errors import Unauthenticated, Unavailable
 from thingmint.domain.policies import Allow, Request
 from thingmint.services.compiled_policies import POLICIES
 from thingmint.store import audit as audit_sql
-from thingmint.store.bounded_delete import STEP
+from thingmint.store.table import DELETED_AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -388,7 +388,7 @@ async def test_last_uses_that_the_store_did_not_take_are_tried_again(
 
 async def test_many_last_uses_are_written_in_steps(world: World) -> None:
     token = await KINDS["token"].make(world)
-    for number in range(STEP):
+    for number in range(DELETED_AT_ONCE):
         world.directory.used(f"{number}")
     await KINDS["token"].show(world, token)
     changes = world.store.writes

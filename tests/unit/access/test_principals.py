@@ -11,7 +11,7 @@ from tests.world import OURS, THEIRS, World
 from thingmint.access.administration.principals import find_principal
 from thingmint.domain.errors import AlreadyExists, Invalid, MalformedPolicy, Unauthenticated
 from thingmint.services.jobs import JobRunner
-from thingmint.store.bounded_delete import STEP
+from thingmint.store.table import DELETED_AT_ONCE
 
 KINDS: dict[str, dict[str, Any]] = {"user": {}, "service-account": {}, "role": {"trust_policy": TRUST}}
 
@@ -62,7 +62,7 @@ async def test_one_with_many_sessions_is_gone_at_once_and_they_go_step_by_step(w
         "INSERT INTO credentials (id, kind, principal, secret, status, description, created_at) "
         "SELECT id || $2, kind, principal, secret, status, description, created_at FROM credentials WHERE id = $1"
     )
-    ids = [(new["access_key_id"], f"-{number}") for number in range(2 * STEP + 1)]
+    ids = [(new["access_key_id"], f"-{number}") for number in range(2 * DELETED_AT_ONCE + 1)]
     await world.write(lambda tx: tx.execute_many(copies, ids))
     listed = await world.admin(f"{kind}.list")
 
@@ -70,12 +70,12 @@ async def test_one_with_many_sessions_is_gone_at_once_and_they_go_step_by_step(w
         assert [row["name"] for row in await world.admin(f"{kind}.list")] == [
             row["name"] for row in listed if row["name"] != "elf"
         ]
-        for id in (new["access_key_id"], f"{new['access_key_id']}-{2 * STEP}"):
+        for id in (new["access_key_id"], f"{new['access_key_id']}-{2 * DELETED_AT_ONCE}"):
             with pytest.raises(Unauthenticated):
                 await world.directory.find_access_key(id, new["session_token"])
 
     await world.admin(f"{kind}.delete", name="elf")
-    assert await world.count("credentials") == counts[0] + STEP + 2
+    assert await world.count("credentials") == counts[0] + DELETED_AT_ONCE + 2
     await check_gone()
     await world.admin(f"{kind}.create", name="elf", **KINDS[kind])
     assert await world.admin("key.list", principal=f"{kind}/elf") == []

@@ -39,7 +39,7 @@ from thingmint.mqtt.sessions import Services, Session
 from thingmint.services.device_authentication import Accepted, DeviceAuthenticator
 from thingmint.services.hostnames import HostNames
 from thingmint.store.outbox import notices_since
-from thingmint.store.times import from_micros
+from thingmint.store.table import from_micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from thingmint.domain.errors import AlreadyExists, InvalidCertificate, InvalidSt
 from thingmint.domain.issuing_ca import OwnAuthorities
 from thingmint.services import ca_owners
 from thingmint.services.ca_owners import settle_ca_owners
-from thingmint.store.times import to_micros
+from thingmint.store.table import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -27,7 +27,7 @@ from thingmint.services.device_facts import (
 )
 from thingmint.services.policy_sets import read_documents
 from thingmint.store.outbox import notices_since, prune_notices
-from thingmint.store.times import from_micros, to_micros
+from thingmint.store.table import from_micros, to_micros
 
 if TYPE_CHECKING:
     from tests.world import World

@@ -14,7 +14,7 @@ from tests.world import OURS
 from thingmint.domain.errors import Unavailable
 from thingmint.services import jobs as module
 from thingmint.services.jobs import STEPS, JobRunner, add_job
-from thingmint.store.times import to_micros
+from thingmint.store.table import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from tests.world import ABROAD, OURS, THEIRS, pages
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, NotFound, VersionConflict
 from thingmint.services.device_facts import look_up
 from thingmint.services.jobs import JobRunner
-from thingmint.store.bounded_delete import STEP
+from thingmint.store.table import DELETED_AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -249,14 +249,14 @@ async def run_jobs(world: World) -> None:
 
 async def test_a_deleted_group_of_many_members_is_gone_at_once_and_its_members_step_by_step(world: World) -> None:
     await group(world, "g")
-    await many_members(world, "g", 2 * STEP + 1)
+    await many_members(world, "g", 2 * DELETED_AT_ONCE + 1)
     statement = {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}
     document = json.dumps({"Version": "2012-10-17", "Statement": statement})
     await world.aws("CreatePolicy", policyName="p", policyDocument=document)
     await world.aws("AttachPolicy", policyName="p", target=f"{ARN}thinggroup/g")
     fingerprint = await world.certificate()
     principal = f"{ARN}cert/{fingerprint}"
-    thing = f"t{2 * STEP}"  # one of the last
+    thing = f"t{2 * DELETED_AT_ONCE}"  # one of the last
     await world.aws("AttachThingPrincipal", thingName=thing, principal=principal)
 
     async def policies() -> list[str]:
@@ -267,7 +267,7 @@ async def test_a_deleted_group_of_many_members_is_gone_at_once_and_its_members_s
 
     assert (await policies(), await groups_of(world, thing)) == (["p"], ["g"])
     await world.aws("DeleteThingGroup", thingGroupName="g")
-    assert await world.count("thing_group_members") == STEP + 1
+    assert await world.count("thing_group_members") == DELETED_AT_ONCE + 1
 
     async def nobody_is_a_member() -> None:
         assert await policies() == []
@@ -290,7 +290,7 @@ async def test_a_deleted_group_of_many_members_is_gone_at_once_and_its_members_s
 
 async def test_things_of_a_deleted_group_can_be_deleted_and_join_ten_others(world: World) -> None:
     await group(world, "g")
-    await many_members(world, "g", STEP + 2)
+    await many_members(world, "g", DELETED_AT_ONCE + 2)
     await world.aws("DeleteThingGroup", thingGroupName="g")
     left = [thing for (thing,) in await world.rows("SELECT thing FROM thing_group_members")]
     await groups(world, *((f"g{number}", None) for number in range(10)))
@@ -305,7 +305,7 @@ async def test_things_of_a_deleted_group_can_be_deleted_and_join_ten_others(worl
 async def test_a_job_removes_the_members_of_its_own_group_and_account_only(world: World) -> None:
     await groups(world, ("g", None), ("h", None))
     await group(world, "g", scope=THEIRS)
-    await many_members(world, "g", STEP + 1)
+    await many_members(world, "g", DELETED_AT_ONCE + 1)
     await member(world, "mine", "h")
     await member(world, "theirs", "g", scope=THEIRS)
     await world.aws("DeleteThingGroup", thingGroupName="g")
@@ -314,12 +314,12 @@ async def test_a_job_removes_the_members_of_its_own_group_and_account_only(world
 
 
 async def test_deleting_a_group_of_many_members_costs_no_more_than_a_step(world: World) -> None:
-    """Changes are bounded by STEP, whatever the group has."""
+    """Changes are bounded by DELETED_AT_ONCE, whatever the group has."""
     await group(world, "g")
-    await many_members(world, "g", 4 * STEP)
+    await many_members(world, "g", 4 * DELETED_AT_ONCE)
     before = await world.count("thing_group_members")
     await world.aws("DeleteThingGroup", thingGroupName="g")
-    assert before - await world.count("thing_group_members") == STEP
+    assert before - await world.count("thing_group_members") == DELETED_AT_ONCE
     assert await world.published() == [("thinggroup", "g")]
 
 

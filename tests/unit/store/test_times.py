@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thingmint.store.times import from_micros, to_micros
+from thingmint.store.table import from_micros, to_micros
 
 
 @pytest.mark.parametrize(

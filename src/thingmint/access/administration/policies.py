@@ -14,8 +14,7 @@ from thingmint.domain.policies import Kind
 from thingmint.domain.policies.managed import READY_MADE as DOCUMENTS
 from thingmint.domain.policies.managed import ROLES, role_policy
 from thingmint.services.quotas import check_quota
-from thingmint.store.table import Table, record
-from thingmint.store.times import to_micros
+from thingmint.store.table import Table, record, to_micros
 
 if TYPE_CHECKING:
     from thingmint.access.administration.declaring import AdminChange

@@ -15,8 +15,7 @@ from thingmint.domain.ids import PRINCIPAL, new_id, new_uuid
 from thingmint.domain.policies import Kind
 from thingmint.services.jobs import Job, add_job, job
 from thingmint.services.quotas import Probed, check_quota
-from thingmint.store.bounded_delete import BoundedDelete
-from thingmint.store.table import Table, record
+from thingmint.store.table import BoundedDelete, Table, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
