@@ -44,9 +44,8 @@ from thingmint.services.certificates import utc_now
 from thingmint.services.hostnames import add_hostnames, list_hostnames
 from thingmint.settings import ConfigError
 from thingmint.store.copying import UNFINISHED
-from thingmint.store.database import Database, DatabaseError
+from thingmint.store.database import Database, DatabaseError, keep_instance_keys, list_instance_keys
 from thingmint.store.disk_reserve import DiskReserve
-from thingmint.store.instance_keys import keep_instance_keys, list_instance_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thingmint.store.instance_keys import list_instance_keys
+from thingmint.store.database import list_instance_keys
 from thingmint.store.migrate import migrations, teach_sqlite
 
 if TYPE_CHECKING:

@@ -1,4 +1,7 @@
-"""Where an instance keeps its records: in a file of its own, or in a database that other processes may share."""
+"""Where an instance keeps its records: in a file of its own, or in a database that other processes may share.
+
+A store says which keys its records were made with, by their fingerprints: another data directory's do not fit.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,11 @@ from thingmint.store.migrate import MigrationError
 from thingmint.store.sqlite import SQLiteReader, SQLiteStore
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from thingmint.store.disk_reserve import DiskReserve
-    from thingmint.store.engine import Store
+    from thingmint.store.engine import Store, Transaction
+
 
 _POSTGRES = ("postgresql://", "postgres://")
 
@@ -76,3 +82,15 @@ def parse_store_url(url: str) -> str:
     if url != "sqlite:" and not url.startswith(_POSTGRES):
         raise ValueError("must be sqlite: (a file in the data directory) or postgresql://USER@HOST/DATABASE")
     return url
+
+
+async def list_instance_keys(tx: Transaction) -> dict[str, str]:
+    """Name and SHA-256, in hexadecimal digits."""
+    return dict(await tx.fetch_all("SELECT name, sha256 FROM instance_keys"))
+
+
+async def keep_instance_keys(tx: Transaction, keys: Mapping[str, str]) -> None:
+    rows = list(keys.items())
+    await tx.execute_many(
+        "INSERT INTO instance_keys (name, sha256) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", rows
+    )

@@ -8,7 +8,7 @@ import pytest
 
 from tests.world import OURS, World
 from thingmint.store.copying import UNFINISHED, CopyError, copy_store, count_rows, read_schema
-from thingmint.store.instance_keys import keep_instance_keys, list_instance_keys
+from thingmint.store.database import keep_instance_keys, list_instance_keys
 from thingmint.store.postgres import PostgresStore
 from thingmint.store.sqlite import SQLiteStore
 
