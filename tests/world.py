@@ -111,6 +111,10 @@ class RecordingStore(StoreWrapper):
     async def read(self, body: Body[T]) -> T:
         return await self._store.read(lambda tx: body(_RecordingTransaction(tx, self.statements)))
 
+    async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
+        self.statements[sql] = parameters
+        return await self._store.fetch_all(sql, *parameters)
+
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         named: list[str] = []
         notices: list[Notice] = []

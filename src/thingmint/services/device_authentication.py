@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from thingmint.services.ca_certificates import CaState
     from thingmint.services.device_facts import Dependency, DeviceFacts, DeviceRegistration, LookUp, NoHostName
     from thingmint.services.hostnames import HostNames
-    from thingmint.store.engine import Reader, Transaction
+    from thingmint.services.policy_sets import PolicyKey
+    from thingmint.store.engine import Store
 
 # Policies put a client id into patterns of ARNs, and topics are made of them. AWS does not substitute a value with one
 # of these, which turns a plain Deny on ${iot:ClientId} into nothing: such a client id is refused.
@@ -153,7 +154,7 @@ class DeviceAuthenticator:
 
     def __init__(
         self,
-        store: Reader,
+        store: Store,
         host_names: HostNames,
         clock: Callable[[], datetime],
         default_account: str | None = None,
@@ -188,32 +189,30 @@ class DeviceAuthenticator:
     async def _decide(
         self, request: AuthenticationRequest, scope: Scope | None, jit: JitRegistrar | None
     ) -> Accepted | Rejected:
-        found, policies = await self._read(request, scope)
-        for where in found.jit if jit is not None else ():
-            assert jit is not None
-            rejected = await jit(request, where)
-            if rejected is not None:
-                return rejected
-        device = found.device
-        if device is None:
-            return self._unknown(request, found.elsewhere)
-        return await self._examine(request, device, policies)
+        while True:
+            found = await self._look_up(request, scope)
+            for where in found.jit if jit is not None else ():
+                assert jit is not None
+                rejected = await jit(request, where)
+                if rejected is not None:
+                    return rejected
+            device = found.device
+            if device is None:
+                return self._unknown(request, found.elsewhere)
+            flaw, expires_at = _flaw(device, self._clock())
+            if flaw is not None:
+                return Rejected(RejectionReason.NOT_AUTHORIZED, flaw, device.scope, facts=_ca_facts(device))
+            try:
+                policies = await self._policies(device.policy_key)
+            except MalformedPolicy as error:
+                return Rejected(RejectionReason.NOT_AUTHORIZED, f"a policy cannot be read: {error}", device.scope)
+            if policies is not None:
+                return self._authorize(request, device, policies, expires_at)
 
-    async def _read(
-        self, request: AuthenticationRequest, scope: Scope | None
-    ) -> tuple[LookUp, PolicySet | Mapping[str, str] | None]:
-        """What the decision hangs on, and the device's policies or, if these are not known, their texts."""
-        fingerprint, now = request.fingerprint, self._clock()
-        assert fingerprint is not None
-
-        async def body(tx: Transaction) -> tuple[LookUp, PolicySet | Mapping[str, str] | None]:
-            found = await look_up(tx, fingerprint, scope, self._default_account, request.client_id, now)
-            if found.device is None:
-                return found, None
-            known = self._policy_sets.find(found.device.policy_key)
-            return found, known if known is not None else await read_documents(tx, found.device.policy_key)
-
-        return await self._store.read(body)
+    async def _look_up(self, request: AuthenticationRequest, scope: Scope | None) -> LookUp:
+        assert request.fingerprint is not None
+        default, client_id = self._default_account, request.client_id
+        return await look_up(self._store, request.fingerprint, scope, default, client_id, self._clock())
 
     def _unknown(self, request: AuthenticationRequest, elsewhere: Sequence[Scope]) -> Rejected:
         if not elsewhere:
@@ -222,18 +221,18 @@ class DeviceAuthenticator:
         advice = self._host_names.advice(elsewhere)
         return Rejected(RejectionReason.NOT_AUTHORIZED, f"{why}: {advice}", facts={"certificate": request.fingerprint})
 
-    async def _examine(
-        self, request: AuthenticationRequest, device: DeviceFacts, policies: PolicySet | Mapping[str, str] | None
+    async def _policies(self, key: PolicyKey) -> PolicySet | None:
+        """None if one has changed since ``key`` was read. Raises MalformedPolicy."""
+        known = self._policy_sets.find(key)
+        if known is not None:
+            return known
+        documents = await self._store.read(lambda tx: read_documents(tx, key))
+        return await self._policy_sets.compile(key, documents) if documents is not None else None
+
+    def _authorize(
+        self, request: AuthenticationRequest, device: DeviceFacts, policies: PolicySet, expires_at: datetime | None
     ) -> Accepted | Rejected:
         scope, facts = device.scope, _ca_facts(device)
-        flaw, expires_at = _flaw(device, self._clock())
-        if flaw is not None:
-            return Rejected(RejectionReason.NOT_AUTHORIZED, flaw, scope, facts=facts)
-        if not isinstance(policies, PolicySet):
-            try:
-                policies = await self._policy_sets.compile(device.policy_key, policies or {})
-            except MalformedPolicy as error:
-                return Rejected(RejectionReason.NOT_AUTHORIZED, f"a policy cannot be read: {error}", scope)
         permissions = DevicePermissions(policies, _variables(request, device, policies), self._clock)
         if request.connecting is not None and (rejected := _may_connect(request, scope, permissions, facts)):
             return rejected

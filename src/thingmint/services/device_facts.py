@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from thingmint.store.engine import Row, Transaction
+    from thingmint.store.engine import Fetcher, Row
 
 Dependency = tuple[str, str, str, str]
 """Account, region ('' for all), kind and name, as a published change has them."""
@@ -157,7 +157,7 @@ class _Place(NamedTuple):
 
 
 async def look_up(
-    tx: Transaction,
+    store: Fetcher,
     fingerprint: str,
     scope: Scope | None,
     default_account: str | None,
@@ -170,7 +170,7 @@ async def look_up(
     """
     moment, key = to_micros(now), fingerprint_bytes(fingerprint)
     host = scope or ("", "")
-    rows = await tx.fetch_all(_QUERIES["device_facts"], key, *host, default_account or "", client_id or "", moment)
+    rows = await store.fetch_all(_QUERIES["device_facts"], key, *host, default_account or "", client_id or "", moment)
     places = [_Place._make(row) for row in rows if row[0] == "place" and (row[3] is not None or row[16] is not None)]
     if scope is not None:
         device = _facts(places[0], rows, fingerprint, client_id) if places else None
@@ -180,7 +180,7 @@ async def look_up(
     proven = [(at, place) for place in places if (at := place.proven_at(moment)) is not None]
     unproven = [place for place in places if place.account == default_account and place.status is not None]
     if not proven and not unproven:
-        elsewhere = await tx.fetch_all(_QUERIES["elsewhere"], key, _MAX_TOLD)
+        elsewhere = await store.fetch_all(_QUERIES["elsewhere"], key, _MAX_TOLD)
         return LookUp(None, (NoHostName(default_account),), tuple(Scope(*row) for row in elsewhere))
     place = _home_or_only(proven) if proven else min(unproven, key=lambda place: place.position)
     if place is None:

@@ -127,11 +127,12 @@ class PolicySets:
                 del self._having[(*key.scope, policy.name)]
 
 
-async def read_documents(tx: Transaction, key: PolicyKey) -> dict[str, str]:
-    """The texts of the set's policies by their names."""
+async def read_documents(tx: Transaction, key: PolicyKey) -> dict[str, str] | None:
+    """The texts of the set's policies by their names; None if one of them is no more what ``key`` says."""
     documents: dict[str, str] = {}
-    for name, _, version in key.policies:
-        row = await tx.fetch_one(_QUERIES["document"], *key.scope, name, version)
-        assert row is not None, "the same transaction read that there is such a version"
+    for name, generation, version in key.policies:
+        row = await tx.fetch_one(_QUERIES["document"], *key.scope, name, version, generation)
+        if row is None:
+            return None
         documents[name] = row[0]
     return documents

@@ -112,6 +112,7 @@ class PostgresStore:
         pool = await asyncpg.create_pool(
             url,
             connect=connector,
+            reset=_keep_session,
             min_size=1,
             max_size=connections,
             timeout=_CONNECT_TIMEOUT,
@@ -143,6 +144,10 @@ class PostgresStore:
     async def read(self, body: Body[T]) -> T:
         self._check_open()
         return await self._run(body, "repeatable_read")
+
+    async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
+        self._check_open()
+        return await self._run(lambda tx: tx.fetch_all(sql, *parameters), None)
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         del urgent  # how the database's disk is kept from being full is its own operator's business
@@ -241,7 +246,8 @@ class PostgresStore:
                 return True
         return False
 
-    async def _run(self, body: Body[T], isolation: str, *, perhaps_kept: bool = False) -> T:
+    async def _run(self, body: Body[T], isolation: str | None, *, perhaps_kept: bool = False) -> T:
+        """Without an isolation the body is one statement that reads, and is its own transaction."""
         if not self._reached.is_set():
             raise Unavailable("The store cannot be reached")
         try:
@@ -251,12 +257,21 @@ class PostgresStore:
         lane = self._lanes.pop()  # there are as many as connections
         tx = _PostgresTransaction(connection, self._translated, lane, perhaps_kept=perhaps_kept)
         try:
+            if isolation is None:
+                return await self._run_alone(connection, tx, body)
             return await self._run_on(connection, tx, body, isolation)
         finally:
             self._lanes.append(lane)
             # A connection that is broken by now is replaced by the pool.
             with contextlib.suppress(Exception):
                 await self._pool.release(connection)
+
+    async def _run_alone(self, connection: Any, tx: Transaction, body: Body[T]) -> T:
+        try:
+            return await body(tx)
+        except asyncio.CancelledError:
+            _terminate(connection)  # the statement may be under way
+            raise
 
     async def _run_on(self, connection: Any, tx: Transaction, body: Body[T], isolation: str) -> T:
         transaction = connection.transaction(isolation=isolation, readonly=isolation == "repeatable_read")
@@ -361,6 +376,10 @@ class PostgresStore:
                 self._reached.set()
                 _log.info("store_reached")
                 return
+
+
+async def _keep_session(_connection: Any) -> None:
+    """Nothing is set for a session here, so that there is nothing to reset: that would be a round trip each time."""
 
 
 async def _touch(tx: Transaction) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thingmint.store.disk_reserve import DiskReserve
-    from thingmint.store.engine import Body
+    from thingmint.store.engine import Body, Row, Value
 
 
 T = TypeVar("T")
@@ -104,6 +104,9 @@ class SQLiteStore:
         finally:
             if self._drain_task is not None:
                 self._reader.rollback()
+
+    async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
+        return await self.read(lambda tx: tx.fetch_all(sql, *parameters))
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         del once  # a COMMIT that failed is told as unknown

@@ -55,7 +55,7 @@ class Registry:
 
     async def look_up(self, fingerprint: str, client_id: str = "c", scope: Scope | None = OURS) -> LookUp:
         now = self.world.clock()
-        return await self.world.read(lambda tx: look_up(tx, fingerprint, scope, OURS.account, client_id, now))
+        return await look_up(self.world.store, fingerprint, scope, OURS.account, client_id, now)
 
     async def notices_since(self, micros: int) -> list[Notice]:
         return await self.world.read(lambda tx: notices_since(tx, from_micros(micros)))
@@ -66,7 +66,9 @@ class Registry:
         return device
 
     async def documents(self, device: DeviceFacts) -> dict[str, str]:
-        return await self.world.read(lambda tx: read_documents(tx, device.policy_key))
+        documents = await self.world.read(lambda tx: read_documents(tx, device.policy_key))
+        assert documents is not None
+        return documents
 
     async def policy(self, name: str, *targets: str, scope: Scope = OURS, text: str | None = None) -> None:
         """Attached to the targets, which are ARNs."""

@@ -84,7 +84,8 @@ async def test_text_that_not_every_engine_can_keep_is_refused(store: OpenStore, 
         await tx.fetch_one("SELECT id FROM accounts WHERE name = $1", text)
 
     async with store() as opened:
-        for call in (opened.write(insert("a", name=text)), opened.read(look)):
+        alone = opened.fetch_all("SELECT id FROM accounts WHERE name = $1", text)
+        for call in (opened.write(insert("a", name=text)), opened.read(look), alone):
             with pytest.raises(Invalid, match="cannot be stored"):
                 await call
         assert await opened.write(insert("a")) == "a"
@@ -99,6 +100,31 @@ async def test_reads_see_every_write_that_was_answered(store: OpenStore) -> None
     async with store() as opened:
         await asyncio.gather(*(writer_and_reader(opened, name) for name in "abcd"))
         assert len(await opened.read(ids)) == 80
+
+
+async def test_one_statement_alone_sees_every_write_that_was_answered(store: OpenStore) -> None:
+    async def writer_and_reader(opened: Any, name: str) -> None:
+        for number in range(20):
+            written = await opened.write(insert(f"{name}{number}"))
+            assert await opened.fetch_all("SELECT id FROM accounts WHERE id = $1", written) == [(written,)]
+
+    async with store() as opened:
+        await asyncio.gather(*(writer_and_reader(opened, name) for name in "abcd"))
+        assert await opened.fetch_all("SELECT count(*) FROM accounts") == [(80,)]
+
+
+@pytest.mark.parametrize("patience", [0, 1, 2, 3])
+async def test_a_reader_that_goes_away_disturbs_no_other(store: OpenStore, patience: int) -> None:
+    async with store() as opened:
+        await opened.write(insert("a"))
+        leaving = [asyncio.create_task(opened.fetch_all("SELECT id FROM accounts")) for _ in range(20)]
+        for _ in range(patience):
+            await asyncio.sleep(0)
+        for task in leaving:
+            task.cancel()
+        await asyncio.wait(leaving)
+        for _ in range(20):
+            assert await opened.fetch_all("SELECT id FROM accounts") == [("a",)]
 
 
 async def test_reads_change_nothing(store: OpenStore) -> None:

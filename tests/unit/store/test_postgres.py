@@ -139,6 +139,8 @@ async def test_it_goes_on_when_the_server_is_back(server: Postgres) -> None:
         with pytest.raises(Unavailable):
             await store.read(ids)
         with pytest.raises(Unavailable):
+            await store.fetch_all("SELECT id FROM accounts")
+        with pytest.raises(Unavailable):
             await store.write(insert("b"))
         assert not store.ready
         server.start()

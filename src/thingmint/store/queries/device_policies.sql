@@ -39,7 +39,8 @@ FROM (
 WHERE p.account = $1 AND p.region = $2 AND p.name = attached.policy
 
 -- name: document
--- Of one version of a policy: account, region, policy, version.
-SELECT document
-FROM device_policy_versions
-WHERE account = $1 AND region = $2 AND policy = $3 AND version = $4
+-- Of one version of a policy: account, region, policy, version, and the policy's generation.
+SELECT v.document
+FROM device_policies AS p
+JOIN device_policy_versions AS v ON v.account = p.account AND v.region = p.region AND v.policy = p.name
+WHERE p.account = $1 AND p.region = $2 AND p.name = $3 AND p.generation = $5 AND v.version = $4
