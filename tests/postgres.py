@@ -24,14 +24,14 @@ class PostgresDatabase:
     def __init__(self, server: Postgres) -> None:
         self.kept: Any = None
         self._url = server.url("thingmint")
-        self._server_url = server.url()
+        self.server_url = server.url()
         self._tables: list[str] = []
         self._restore = ""
 
     async def emptied(self, *, kept: bool = False) -> str:
         """Its URL, once there is nothing in it but the rows that are ``kept``."""
         if not self._tables:
-            async with _connected(self._server_url) as connection:
+            async with _connected(self.server_url) as connection:
                 await connection.execute("CREATE DATABASE thingmint")
             await (await PostgresStore.open(self._url)).close()
         async with _connected(self._url) as connection:

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import random
 import secrets
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 IOT: Final = "are"  # devices, registries, brokers, their passwords, and operations on them
 PRINCIPAL: Final = "aje"  # users, service accounts, and their keys
@@ -31,6 +29,8 @@ def new_uuid() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _LANE_BITS = 4
 _LANE_AT = 59  # so that an id is positive, in 64 bits
 _FRACTION_BITS = 6  # of a microsecond
@@ -48,7 +48,7 @@ class TimeOrderedIds:
         self._last = 0
 
     def __call__(self, now: datetime) -> int:
-        micros = int(now.timestamp() * 1_000_000)
+        micros = (now - _EPOCH) // _MICROSECOND
         fraction = random.getrandbits(_FRACTION_BITS)
         self._last = max(self._last + 1, micros << _FRACTION_BITS | fraction)
         return random.randrange(self._lanes) << _LANE_AT | self._last  # noqa: S311 - it only spreads them

@@ -29,7 +29,7 @@ from thingmint.http.memory import RequestMemory
 from thingmint.http.messages import Answer
 from thingmint.metrics import Metrics
 from thingmint.store import audit as sql
-from thingmint.store.engine import StoreWrapper
+from thingmint.store.engine import StoreWrapper, UniqueViolated
 from thingmint.store.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
@@ -208,6 +208,19 @@ async def test_without_its_record_no_change_is_kept(
         await AuditedStore(store, clock).of(*one).write(insert_account)
     assert not one[1].recorded
     assert await store.read(list_accounts) == []
+
+
+async def test_a_change_is_found_by_the_call_that_made_it(store: Store, clock: FakeClock) -> None:
+    """Once, also where a call makes several changes."""
+    context, outcome = request()
+    audited = AuditedStore(store, clock).of(context, outcome)
+    assert not await store.read(lambda tx: sql.has_record_of(tx, context.id))
+    await audited.write(insert_account)
+    assert await store.read(lambda tx: sql.has_record_of(tx, context.id))
+    await audited.write(list_accounts)
+    assert len(await store.records()) == 2
+    with pytest.raises(UniqueViolated):
+        await store.write(lambda tx: sql.insert_record(tx, "00", None, "{}", context.id))
 
 
 async def test_the_servers_own_housekeeping_has_no_record(store: Store, clock: FakeClock) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from cryptography import x509
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from structlog.testing import capture_logs
 
 from tests.unit import vectors
-from tests.world import ABROAD, FINGERPRINT, OURS, THEIRS, new_world, pages
+from tests.world import ABROAD, FINGERPRINT, OURS, THEIRS, THIS_CERTIFICATE, new_world, pages
 from thingmint.domain.arns import Scope
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import (
@@ -31,6 +31,7 @@ from thingmint.domain.errors import (
 )
 from thingmint.domain.keys import OWN_KEYS
 from thingmint.domain.status import Status
+from thingmint.services.certificate_contents import drop_content
 from thingmint.services.certificates import (
     REGISTRATIONS,
     discard,
@@ -40,7 +41,7 @@ from thingmint.services.certificates import (
     was_revoked,
 )
 from thingmint.services.quotas import Quotas
-from thingmint.store.engine import ForeignKeyViolated
+from thingmint.store.engine import ForeignKeyViolated, KeyTaken
 from thingmint.store.table import fingerprint_of
 
 if TYPE_CHECKING:
@@ -494,6 +495,44 @@ async def test_a_revoked_certificate_is_known_by_fingerprint_or_by_ca_and_serial
     assert not await world.read(lambda tx: was_revoked(tx, *asked))
     await delete(world, ID)
     assert await world.read(lambda tx: was_revoked(tx, *asked)) == expected
+
+
+# -- ids ----------------------------------------------------------------------------------------------------------
+
+
+def use_ids(world: World, *ids: int) -> None:
+    left = list(ids)
+    world.environment = replace(world.environment, certificate_ids=cast("Any", lambda _: left.pop(0)))
+
+
+async def test_a_call_whose_id_is_taken_starts_again_with_fresh_ones_three_times_at_most(world: World) -> None:
+    use_ids(world, 7, 7, 7, 8, 7, 7, 7)
+    ids = [await register(world, pem=vectors.certificate_pem()) for _ in range(2)]
+    assert [row[0] for row in await world.rows("SELECT id FROM certificates ORDER BY id")] == [7, 8]
+    assert world.audit_resources() == [f"cert/{id}" for id in ids]
+    with pytest.raises(KeyTaken):
+        await register(world, pem=vectors.certificate_pem())
+    assert await world.count("certificates") == 2
+
+
+async def test_content_that_is_there_keeps_its_id(world: World) -> None:
+    use_ids(world, 7, 8)
+    for scope in (OURS, THEIRS):
+        id = await register(world, scope)
+    assert await world.rows("SELECT id FROM certificates") == [(7,)]
+    assert await world.rows("SELECT certificate FROM registrations") == [(7,), (7,)]
+    assert (await describe(world, id, THEIRS))["certificatePem"] == PEM
+
+
+async def test_a_ca_certificate_is_kept_as_long_as_something_is_registered_under_it(world: World) -> None:
+    """As what is registered refers to it; with the last one it goes."""
+    await other_content(world)
+    id = await register(world)
+    await world.execute(f"UPDATE registrations SET ca = 1, serial = '07' WHERE {THIS_CERTIFICATE}", bytes.fromhex(id))
+    await world.write(lambda tx: drop_content(tx, CA))
+    assert (await world.aws("DescribeCertificate", certificateId=id))["certificateDescription"]["caCertificateId"] == CA
+    await delete(world, id)
+    assert await world.count("certificates") == 0
 
 
 # -- accounts and regions -----------------------------------------------------------------------------------------

@@ -1,0 +1,71 @@
+"""What a device takes in the database, by the pages that it has: no time is measured."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.world import OURS
+from thingmint.access.audit import new_record_id
+from thingmint.access.audit_chain import chained
+from thingmint.domain.certificates import Certificate, fingerprint_of
+from thingmint.domain.ids import new_uuid
+from thingmint.domain.status import Status
+from thingmint.services.certificates import NewCertificate, register_new
+from thingmint.services.device_policies import Target, attach_policy
+from thingmint.services.thing_principals import attach_principal
+from thingmint.services.things import Thing, create_thing
+from thingmint.store import audit as sql
+
+if TYPE_CHECKING:
+    from tests.world import World
+    from thingmint.store.engine import Transaction
+
+COUNT = 2000
+DER = 470  # bytes, as what we issue for a P-256 key has
+RECORD = 580  # characters, as CreateCertificateFromCsr by boto3 has
+BUDGET = 2000  # bytes
+POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}]}'
+
+
+async def add_device(tx: Transaction, world: World, number: int) -> None:
+    change, rng = world.change(), random.Random(number)
+    der = rng.randbytes(DER)
+    certificate = Certificate(der, fingerprint_of(der), world.clock(), world.clock() + timedelta(days=3650))
+    made = await register_new(tx, change, NewCertificate(certificate, "csr"), Status.ACTIVE)
+    name, fingerprint = f"thing-{rng.randrange(1 << 16):04x}-{number}", certificate.fingerprint
+    await create_thing(tx, Thing.new(OURS, name, id=new_uuid(), type=None, attributes={}, now=world.clock()))
+    await attach_policy(tx, OURS, "fleet-policy", Target("cert", fingerprint), world.clock())
+    await attach_principal(tx, OURS, name, fingerprint, world.clock())
+    await tx.execute("DELETE FROM outbox")  # of which only the last ten minutes are kept
+    record = made.registration.arn.ljust(RECORD, "x")
+    await sql.insert_record(tx, new_record_id(world.clock()), OURS.account, record, new_uuid())
+
+
+async def seal(tx: Transaction) -> None:
+    end = await sql.last_sealed(tx)
+    await sql.seal_records(tx, chained(end, await sql.unsealed_records(tx, 500)))
+
+
+async def size(world: World) -> int:
+    ((pages,),), ((bytes_of_one,),) = [await world.rows(f"PRAGMA page_{what}") for what in ("count", "size")]
+    return int(pages * bytes_of_one)
+
+
+@pytest.mark.sqlite
+async def test_a_certificate_with_thing_policy_and_audit_record_takes_two_kilobytes(world: World) -> None:
+    await world.aws("CreatePolicy", policyName="fleet-policy", policyDocument=POLICY)
+    before = await size(world)
+    for start in range(0, COUNT, 100):
+
+        async def body(tx: Transaction, start: int = start) -> None:
+            for number in range(start, start + 100):
+                world.clock.advance(seconds=1)
+                await add_device(tx, world, number)
+
+        await world.write(body)
+        await world.write(seal)
+    assert BUDGET - 200 < (await size(world) - before) / COUNT <= BUDGET
