@@ -166,10 +166,10 @@ async def test_a_store_that_does_not_answer_is_unavailable(world: World, monkeyp
     async def hangs(body: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(module, "_REFRESH_TIMEOUT", 0.01)
     with monkeypatch.context() as patch:
+        patch.setattr(module, "_REFRESH_TIMEOUT", 0.01)
         patch.setattr(world.store, "read", hangs)
         with pytest.raises(Unavailable):
             await process.feed.refresh()
-    await process.feed.refresh()
+    await process.feed.poll()
     assert not process.feed.stale
