@@ -89,8 +89,7 @@ def verify(
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    from thingmint.access.audit_chain import Tampering, read_checkpoints
-    from thingmint.access.audit_verification import Verified, verify_all
+    from thingmint.access.audit_chain import Tampering, Verified, read_checkpoints, verify_all
 
     async def run() -> Verified:
         async with _reader(data_dir) as (directory, reader):

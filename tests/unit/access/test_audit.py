@@ -18,7 +18,7 @@ from tests.unit.vectors import NOW, FakeClock
 from thingmint.access import audit, repeats
 from thingmint.access.administration.accounts import ACCOUNTS, Account, list_accounts
 from thingmint.access.audit import AuditedStore, AuditTrail, event_name
-from thingmint.access.audit_verification import verify_all
+from thingmint.access.audit_chain import verify_all
 from thingmint.access.context import Caller, Outcome, RequestContext
 from thingmint.access.request_log import RequestLog
 from thingmint.access.sealing import Sealer, insert_sealed_activity

@@ -23,8 +23,17 @@ from structlog.testing import capture_logs
 from tests.unit.vectors import FakeClock
 from thingmint.access import sealing
 from thingmint.access.audit import new_record_id
-from thingmint.access.audit_chain import PRUNED, Checkpoint, Tampering, append_checkpoint, pruning, read_checkpoints
-from thingmint.access.audit_verification import Verified, verify, verify_all
+from thingmint.access.audit_chain import (
+    PRUNED,
+    Checkpoint,
+    Tampering,
+    Verified,
+    append_checkpoint,
+    pruning,
+    read_checkpoints,
+    verify,
+    verify_all,
+)
 from thingmint.access.sealing import Kept, Sealer, insert_sealed_activity
 from thingmint.domain.errors import Unavailable
 from thingmint.store import audit as sql

@@ -9,7 +9,7 @@ from tests.tables import each_row
 
 from thingmint.yandex.contract import load
 from thingmint.yandex.contract.descriptors import ContractError
-from thingmint.yandex.contract.routing import Router, parse_template
+from thingmint.yandex.contract.transcoding import Router, parse_template
 
 CONTRACT = load()
 DEVICES = "yandex.cloud.iot.devices.v1"

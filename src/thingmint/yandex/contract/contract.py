@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.yandex.contract.answers import OperationFactory, OperationTypes, StatusFactory
 from thingmint.yandex.contract.descriptors import ContractError, Descriptors
 from thingmint.yandex.contract.json_mapping import JsonWriter
-from thingmint.yandex.contract.routing import Router, parse_template
-from thingmint.yandex.contract.transcoding import RequestReader
+from thingmint.yandex.contract.transcoding import RequestReader, Router, parse_template
 from thingmint.yandex.contract.validation import InvalidRequest, compile_validator
 
 if TYPE_CHECKING:

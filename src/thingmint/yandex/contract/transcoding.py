@@ -1,9 +1,15 @@
-"""From an HTTP request's parts to the request message of a method, by its ``google.api.http`` rule."""
+"""From an HTTP request to a method and its request message, by the rules of ``google.api.http``.
+
+Routes are matched on the raw path: RFC 3986 bytes, before any percent-decoding. A template's literals are compared as
+they are, so one path has one spelling. A variable takes one whole segment of ``pchar`` without ":" (a raw colon starts
+the verb); percent-encoded, every character may be in it.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -21,7 +27,120 @@ if TYPE_CHECKING:
     from thingmint.yandex.contract.descriptors import Descriptors
 
 
+T = TypeVar("T")
+
+# RFC 3986 §3.3, pchar without ":".
+_CHARS = rb"[A-Za-z0-9\-._~!$&'()*+,;=@]"
+_SEGMENT = re.compile(_CHARS + rb"*(?:%[0-9A-Fa-f]{2}" + _CHARS + rb"*)*")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_TEMPLATE_SEGMENT = re.compile(r"([a-z0-9-]+)|\{([a-z_]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """``segments`` holds a literal as bytes and a variable as the str of its name; ``verb`` is b"" where
+    there is none.
+    """
+
+    segments: tuple[bytes | str, ...]
+    verb: bytes
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return tuple(s for s in self.segments if isinstance(s, str))
+
+
+def parse_template(template: str) -> Template:
+    """Parse the part of the template grammar that the contract uses. Raises ContractError on any other."""
+    path, _, verb = template.partition(":")
+    if not path.startswith("/") or (verb and not verb.isalpha()):
+        raise ContractError(f"cannot route {template}")
+    segments: list[bytes | str] = []
+    for text in path[1:].split("/"):
+        match = _TEMPLATE_SEGMENT.fullmatch(text)
+        if match is None:
+            raise ContractError(f"cannot route {template}")
+        literal, variable = match.groups()
+        segments.append(variable or literal.encode())
+    return Template(tuple(segments), verb.encode())
+
+
+@dataclass(slots=True)
+class _Node(Generic[T]):
+    literals: dict[bytes, _Node[T]] = field(default_factory=dict)
+    variable: _Node[T] | None = None
+    leaves: dict[tuple[str, bytes], tuple[T, tuple[str, ...]]] = field(default_factory=dict)
+
+
+class Router(Generic[T]):
+    """A tree of segments. No node has both literals and a variable, so no choice is ever taken back."""
+
+    def __init__(self) -> None:
+        self._root: _Node[T] = _Node()
+        self._depth = 0
+
+    def add(self, http_method: str, template: Template, target: T) -> None:
+        """Raises ContractError where the template would be ambiguous with an earlier one."""
+        node = self._root
+        for segment in template.segments:
+            if isinstance(segment, str):
+                if node.variable is None:
+                    node.variable = _Node()
+                child = node.variable
+            else:
+                child = node.literals.setdefault(segment, _Node())
+            if node.literals and node.variable is not None:
+                raise ContractError(f"ambiguous route at {segment!r}")
+            node = child
+        key = (http_method, template.verb)
+        if key in node.leaves:
+            raise ContractError(f"two routes for {http_method} {template}")
+        node.leaves[key] = (target, template.variables)
+        self._depth = max(self._depth, len(template.segments))
+
+    @property
+    def roots(self) -> frozenset[bytes]:
+        """First segments of all routes."""
+        return frozenset(self._root.literals)
+
+    def match(self, http_method: str, raw_path: bytes) -> tuple[T, dict[str, str]] | None:
+        """The target and its decoded variables, or None. ``raw_path`` comes without the query."""
+        segments = raw_path.split(b"/", self._depth + 1)
+        if len(segments) < 2 or len(segments) > self._depth + 1 or segments[0]:
+            return None
+        segments[-1], colon, verb = segments[-1].partition(b":")
+        if colon and not verb:
+            return None
+        node = self._root
+        values: list[str] = []
+        for segment in segments[1:]:
+            if node.variable is None:
+                child = node.literals.get(segment)
+                if child is None:
+                    return None
+                node = child
+            else:
+                value = _variable(segment)
+                if value is None:
+                    return None
+                values.append(value)
+                node = node.variable
+        leaf = node.leaves.get((http_method, verb))
+        if leaf is None:
+            return None
+        target, names = leaf
+        return target, dict(zip(names, values, strict=True))
+
+
+def _variable(segment: bytes) -> str | None:
+    """A variable's value, or None if it is empty, a dot segment, not RFC 3986 or not UTF-8."""
+    if not segment or _SEGMENT.fullmatch(segment) is None:
+        return None
+    try:
+        value = unquote_to_bytes(segment).decode() if b"%" in segment else segment.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if value in {".", ".."} else value
 
 
 class RequestReader:
@@ -71,7 +190,7 @@ class RequestReader:
             if not pair:
                 continue
             raw_key, _, raw_value = pair.partition(b"=")
-            key, text = _decode(raw_key), _decode(raw_value)
+            key, text = _form_text(raw_key), _form_text(raw_value)
             if key in self._bound:
                 raise Invalid(self._bound[key], "is given by the path already")
             reader = self._readers.get(key)
@@ -88,7 +207,7 @@ class RequestReader:
         return arguments
 
 
-def _decode(component: bytes) -> str:
+def _form_text(component: bytes) -> str:
     """A form-encoded component (a plus is a space), ASCII outside and UTF-8 inside its escapes."""
     if not component.isascii() or _BROKEN_ESCAPE.search(component):
         raise Invalid("query", "is not correctly percent-encoded")
