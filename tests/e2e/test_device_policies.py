@@ -118,7 +118,7 @@ def test_a_name_that_is_taken(iot: Any) -> None:
     ],
 )
 def test_malformed_documents(iot: Any, text: str, message: str) -> None:
-    told = (400, "MalformedPolicyException", message)
+    told = (400, "MalformedPolicyException", f"Policy document is Malformed: {message}")
     assert refusal(iot.create_policy, policyName=new_name(), policyDocument=text) == told
     name = new_policy(iot)
     assert refusal(iot.create_policy_version, policyName=name, policyDocument=text, setAsDefault=True) == told

@@ -86,7 +86,9 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
     match error:
         case errors.InvalidSigningRequest():
             return AwsError("InvalidRequestException", f"CSR violates constraints: {message}")
-        case errors.InvalidCertificate() | errors.MalformedPolicy() | errors.WrongRegistrationCode():
+        case errors.MalformedPolicy():
+            return AwsError(_INVALID[type(error)], f"Policy document is Malformed: {message}")
+        case errors.InvalidCertificate() | errors.WrongRegistrationCode():
             return AwsError(_INVALID[type(error)], message)
         case errors.Invalid():
             return AwsError("InvalidRequestException", message)

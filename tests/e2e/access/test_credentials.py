@@ -9,7 +9,8 @@ import pytest
 from yandex.cloud.iam.v1 import iam_token_service_pb2
 from yandex.cloud.operation import operation_service_pb2
 
-from tests.e2e.access.operator import Operator, allow, database, deny, document, error_of, refusal
+from tests.e2e.access.operator import Operator, allow, database, deny, document, error_of, keys_of, refusal
+from tests.e2e.conftest import iot_client
 from tests.e2e.wire import until
 from tests.e2e.yandex.clients import Cloud, GrpcWire, Refused
 from thingmint.admin import AdminError
@@ -233,3 +234,20 @@ def test_an_iam_token_ends_with_the_api_token_that_it_was_made_of(operator: Oper
         until(lambda: refused_token(native), seconds=10, what="the API token does not end")
     assert code() == "UNAUTHENTICATED"
     cloud.close()
+
+
+def test_a_region_that_an_account_lacks_is_told_to_the_operator(operator: Operator) -> None:
+    new = operator.ask("account.create", name="elsewhere")
+    arguments = {"region_name": "eu-west-3", **keys_of(new)}
+    size = operator.server.output.stat().st_size
+    iot = iot_client(operator.server, **arguments)
+    told = (403, "InvalidSignatureException", "Credential should be scoped to a valid region.")
+    assert refusal(iot.list_things) == told
+    command = f"thingmint access region add eu-west-3 --account {new['account']}"
+
+    def logged() -> bool:
+        return command.encode() in operator.server.output.read_bytes()[size:]
+
+    until(logged, seconds=20, what="the log has the command")
+    Operator(operator.server, new["account"]).run("region", "add", "eu-west-3")
+    assert iot.list_things()["things"] == []
