@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.connection import ServerConnection
     from thingmint.mqtt.protocol.events import Event
     from thingmint.mqtt.rates import RateLimit
+    from thingmint.services.change_feed import ChangeFeed
 
 
 _MAX_HELD = 16 * 1024  # bytes that wait for an event that takes time, before reading stops
@@ -38,11 +39,6 @@ class Handler(Protocol):
     @property
     def is_accepted(self) -> bool:
         """CONNECT was accepted."""
-        ...
-
-    @property
-    def is_stale(self) -> bool:
-        """What the device may do may have changed: nothing that it sends is to be handled before that is known."""
         ...
 
     def suspend(self) -> None:
@@ -80,6 +76,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_busy",
         "_ended",
+        "_feed",
         "_flushing",
         "_handler",
         "_is_turn_due",
@@ -94,8 +91,9 @@ class Connection(asyncio.Protocol):
         "mqtt",
     )
 
-    def __init__(self, mqtt: ServerConnection, rate_limit: RateLimit, handler: Handler) -> None:
+    def __init__(self, mqtt: ServerConnection, rate_limit: RateLimit, feed: ChangeFeed, handler: Handler) -> None:
         self.mqtt = mqtt
+        self._feed = feed
         self._loop = asyncio.get_running_loop()
         self._rate_limit = rate_limit
         self._handler = handler
@@ -122,7 +120,7 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         if self._rate_limit.is_on and (self._meter is not None or len(data) > _METERED):
             self._throttle(self._metered().receive(len(data), now))
-        if self._handler.is_stale:  # seen here first where the whole process stood still
+        if now > self._feed.fresh_until:  # seen here first where the whole process stood still
             self._handler.suspend()
         if self._suspended and not self._is_engaged:
             self._receive_only(data, now)

@@ -105,7 +105,7 @@ class Session:
 
     def __init__(self, services: Services, peer: Peer) -> None:
         mqtt = ServerConnection(asyncio.get_running_loop().time(), new_client_id=_new_client_id, limits=services.limits)
-        self.connection = Connection(mqtt, services.rate_limit, self)
+        self.connection = Connection(mqtt, services.rate_limit, services.feed, self)
         self._services = services
         self.peer = peer
         self._client_id = self._session_name = ""
@@ -128,10 +128,6 @@ class Session:
     @property
     def is_accepted(self) -> bool:
         return self._traffic is not None
-
-    @property
-    def is_stale(self) -> bool:
-        return self._services.feed.stale
 
     def opened(self) -> None:
         self._services.connections.follow(self, first_dependencies(self.peer.fingerprint))
@@ -208,7 +204,7 @@ class Session:
     def check_deadlines(self, now: float) -> None:
         if self._ended:
             return
-        if self.is_stale:
+        if now > self._services.feed.fresh_until:
             self.suspend()
         if self.connection.is_silent(now):
             self._close(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard in time", with_will=True)

@@ -50,13 +50,14 @@ class ChangeFeed:
         self._told: dict[str, int] = {}  # of this process, until they are found in the outbox: ids and times
         self._seen: dict[str, int] = {}
         self._polls = 0
-        self._polled_at = -math.inf
+        self.fresh_until = -math.inf
+        """By the event loop's clock: what is asked for each message is kept ready."""
         self._complete_until = clock()
 
     @property
     def stale(self) -> bool:
         """Whether changes may have been missed: nothing is decided by knowledge that old."""
-        return asyncio.get_running_loop().time() - self._polled_at > _STALE_AFTER
+        return asyncio.get_running_loop().time() > self.fresh_until
 
     def follow(self, follower: Callable[[Sequence[Notice]], None]) -> None:
         """``follower`` takes no time, and is told before the devices' sessions are."""
@@ -74,7 +75,7 @@ class ChangeFeed:
         since = min(self._complete_until, now) - overlap
         notices = await self._store.read(lambda tx: notices_since(tx, since))
         self._complete_until = now
-        self._polled_at = asyncio.get_running_loop().time()
+        self.fresh_until = asyncio.get_running_loop().time() + _STALE_AFTER
         told, seen = self._told, self._seen
         new = [each for each in notices if told.pop(each.id, None) is None and each.id not in seen]
         seen.update((notice.id, notice.created_at) for notice in notices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from tests.unit.mqtt.test_sessions import Setting, settle
@@ -105,13 +106,13 @@ async def test_what_comes_before_connect_is_bounded_for_all_together(monkeypatch
 
 async def suspended(setting: Setting) -> None:
     await setting.connect(keep_alive=30)
-    setting.feed.stale = True
+    setting.feed.stale, setting.feed.fresh_until = True, -math.inf
     setting.session.check_deadlines(0)
     assert not setting.broker.link.passes
 
 
 async def resumed(setting: Setting) -> None:
-    setting.feed.stale = False
+    setting.feed.stale, setting.feed.fresh_until = False, math.inf
     setting.connections.reauthorize_all()
     await settle(30)
 
@@ -164,7 +165,7 @@ async def test_a_suspended_device_may_leave_and_takes_its_will_with_it() -> None
     setting.authenticator.go.set()
     setting.send(Connect(5, "c", will=Will("w", b"x")))
     await settle()
-    setting.feed.stale = True
+    setting.feed.stale, setting.feed.fresh_until = True, -math.inf
     setting.session.check_deadlines(0)
     setting.send(Publish("t", b"", 0))
     setting.send(Disconnect())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,7 +38,7 @@ class Connection:
 
 class Setting:
     def __init__(self, grace: float) -> None:
-        self.feed = cast("Any", SimpleNamespace(stale=False))
+        self.feed = cast("Any", SimpleNamespace(stale=False, fresh_until=math.inf))
         self.connections, self.connection = ConnectionIndex(), Connection()
         self.connections.follow(self.connection, [("", "", "certificate", "c")])
         self.monitor = ConnectionMonitor(self.feed, self.connections, grace)

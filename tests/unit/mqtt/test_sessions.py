@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -140,7 +141,7 @@ class Setting:
         self.connections = ConnectionIndex()
         self.clients = ConnectedClients(lambda: NOW)
         self.rate_limit = RateLimit(rates)
-        self.feed: Any = SimpleNamespace(stale=False)
+        self.feed: Any = SimpleNamespace(stale=False, fresh_until=math.inf)
         quiet = SimpleNamespace(
             connected=_nothing, disconnected=_nothing, refused=_nothing, ended_early=_nothing, warn=_nothing
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from dataclasses import dataclass, field
 from itertools import product
 from types import SimpleNamespace
@@ -261,7 +262,7 @@ class Device:
             broker=cast("Any", SimpleNamespace(open=_opened)),
             connections=connections,
             clients=ConnectedClients(accounts.world.clock),
-            feed=cast("Any", SimpleNamespace(stale=False)),
+            feed=cast("Any", SimpleNamespace(stale=False, fresh_until=math.inf)),
             wills=cast("Any", wills),
             connection_log=cast("Any", quiet),
             provisioning=None,

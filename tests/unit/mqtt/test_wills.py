@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -41,7 +42,7 @@ class Setting:
         authenticator: Any = SimpleNamespace(reauthenticate=self._reauthenticate)
         broker: Any = SimpleNamespace(publish=self._publish)
         log: Any = SimpleNamespace()
-        self.feed = cast("Any", SimpleNamespace(stale=False))
+        self.feed = cast("Any", SimpleNamespace(stale=False, fresh_until=math.inf))
         self.wills = Wills(authenticator, broker, log, self.feed, WillLimits(**bounds))
 
     async def _reauthenticate(self, request: object, scope: Scope) -> Any:

@@ -120,6 +120,7 @@ async def test_it_is_stale_until_it_has_polled(world: World, monkeypatch: pytest
     await feed.poll()
     stale.append(feed.stale)
     monkeypatch.setattr(module, "_STALE_AFTER", -1)
+    await feed.poll()
     assert [*stale, feed.stale] == [True, False, True]
 
 
