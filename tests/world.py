@@ -38,7 +38,7 @@ from thingmint.services.keypool import KeyPool
 from thingmint.services.page_tokens import PageTokens
 from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.store.engine import StoreWrapper
-from thingmint.store.outbox import notices_since
+from thingmint.store.outbox import published_since
 from thingmint.store.postgres import PostgresStore
 from thingmint.store.sqlite import SQLiteStore
 from thingmint.store.table import fingerprint_of, from_micros, id_of
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from tests.postgres import PostgresDatabase
     from thingmint.access.operations import Operation
     from thingmint.domain.policies import ContextValue
-    from thingmint.store.engine import Body, Notice, Row, Store, Transaction, Value
+    from thingmint.store.engine import Body, PublishedChange, Row, Store, Transaction, Value
 
 __all__ = ["ABROAD", "FINGERPRINT", "OURS", "THEIRS", "THIS_CERTIFICATE", "World", "new_world", "pages", "unpacked"]
 
@@ -82,7 +82,7 @@ class _RecordingTransaction:
         self._tx = tx
         self._statements = statements
         self.audit_resources, self.audit_details = tx.audit_resources, tx.audit_details
-        self.notices, self.lane, self.perhaps_kept = tx.notices, tx.lane, tx.perhaps_kept
+        self.published, self.lane, self.perhaps_kept = tx.published, tx.lane, tx.perhaps_kept
         self.execute_many = tx.execute_many
 
     async def execute(self, sql: str, *parameters: Value) -> int:
@@ -105,7 +105,7 @@ class RecordingStore(StoreWrapper):
         super().__init__(store)
         self.audit_resources: list[str] = []
         self.statements: dict[str, Sequence[Value]] = {}
-        self.followers: list[Callable[[Sequence[Notice]], None]] = []
+        self.followers: list[Callable[[Sequence[PublishedChange]], None]] = []
         self.writes = 0
 
     async def read(self, body: Body[T]) -> T:
@@ -117,19 +117,19 @@ class RecordingStore(StoreWrapper):
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         named: list[str] = []
-        notices: list[Notice] = []
+        changes: list[PublishedChange] = []
 
         async def recorded(tx: Transaction) -> T:
             result = await body(_RecordingTransaction(tx, self.statements))
             named[:] = tx.audit_resources
-            notices[:] = tx.notices
+            changes[:] = tx.published
             return result
 
         result = await self._store.write(recorded, urgent=urgent, once=once)
         self.audit_resources += named
         self.writes += 1
         for follower in self.followers:
-            follower(notices)
+            follower(changes)
         return result
 
 
@@ -261,11 +261,11 @@ class World:
 
     async def published(self, scope: Scope = OURS) -> list[tuple[str, str]]:
         """Kind and name of the changes of ``scope`` that gateways were told of since this was asked last."""
-        notices = [
-            n for n in await self.read(lambda tx: notices_since(tx, from_micros(0))) if n.id not in self._published
+        changes = [
+            n for n in await self.read(lambda tx: published_since(tx, from_micros(0))) if n.id not in self._published
         ]
-        self._published |= {notice.id for notice in notices}
-        return sorted((n.kind, n.name) for n in notices if (n.account, n.region) == scope)
+        self._published |= {change.id for change in changes}
+        return sorted((n.kind, n.name) for n in changes if (n.account, n.region) == scope)
 
     async def unchanged(self) -> bool:
         """Whether nothing was changed, nor published, since these were asked last."""

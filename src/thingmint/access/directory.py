@@ -18,7 +18,7 @@ from thingmint.access.context import Caller
 from thingmint.domain.errors import Invalid, Unauthenticated, Unavailable
 from thingmint.domain.policies import Kind
 from thingmint.services.compiled_policies import POLICIES
-from thingmint.store.outbox import announce_access
+from thingmint.store.outbox import publish_access_change
 from thingmint.store.table import DELETED_AT_ONCE, BoundedDelete, to_micros
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from thingmint.access.administration.policies import Attached
     from thingmint.access.context import Outcome, RequestContext
     from thingmint.access.vault import Vault
-    from thingmint.store.engine import Notice, Store, Transaction
+    from thingmint.store.engine import PublishedChange, Store, Transaction
 
 
 _MAX_USED = 10_000  # credentials whose use is noted between two flushes
@@ -201,9 +201,9 @@ class Directory:
             raise Unauthenticated("unknown", refusal)
         return known
 
-    def changed(self, notices: Sequence[Notice]) -> None:
+    def changed(self, changes: Sequence[PublishedChange]) -> None:
         """A follower of the change feed."""
-        if any(notice.kind == "access" for notice in notices):
+        if any(change.kind == "access" for change in changes):
             self._forget()
 
     def _forget(self) -> None:
@@ -258,7 +258,7 @@ async def _revoke(tx: Transaction, id: str, expires_at: int, now: datetime) -> N
     """Refuses an IAM token from now on, and forgets of those that have ended meanwhile."""
     await _ENDED.step(tx, to_micros(now))
     await tx.execute(_REVOKE, id, expires_at)
-    await announce_access(tx, now)
+    await publish_access_change(tx, now)
 
 
 async def _principal(tx: Transaction, owner: Sequence[str], credential: str, policy: str | None = None) -> _Principal:

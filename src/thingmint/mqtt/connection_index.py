@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from thingmint.mqtt.protocol.reasons import Reason
     from thingmint.services.device_facts import Dependency
-    from thingmint.store.engine import Notice
+    from thingmint.store.engine import PublishedChange
 
 _WAIT_AT_MOST = 1.0  # seconds: by then the outbox has told every process
 _LOOK_EVERY = 0.01  # seconds, whether those that are told a few at a time are done
@@ -87,18 +87,18 @@ class ConnectionIndex:
         self._untold.pop(member, None)
         self._let_go(member, self._members.pop(member, ()))
 
-    async def close(self, notices: Sequence[Notice]) -> None:
-        """A Messages: acts on the notices of a change of this process at once."""
-        dependencies = list(concerned_by(notices))
+    async def close(self, changes: Sequence[PublishedChange]) -> None:
+        """A Messages: acts at once on what this process published."""
+        dependencies = list(concerned_by(changes))
         underway = self.changed(dependencies)
         if underway:
             await asyncio.wait(underway, timeout=_WAIT_AT_MOST)
         if self._untold or self._underway:
             await self._wait_for(_of_certificates(dependencies))
 
-    def reauthorize(self, notices: Sequence[Notice]) -> None:
+    def reauthorize(self, changes: Sequence[PublishedChange]) -> None:
         """A Messages: the same for what another process changed, without waiting."""
-        self.changed(concerned_by(notices))
+        self.changed(concerned_by(changes))
 
     async def _wait_for(self, dependencies: Sequence[Dependency]) -> None:
         """Until those who follow them are told of nothing any more, which others' changes must not draw out."""
@@ -183,9 +183,9 @@ def _of_certificates(dependencies: Iterable[Dependency]) -> list[Dependency]:
     return [each for each in dependencies if each[2] == "certificate"]
 
 
-def concerned_by(notices: Iterable[Notice]) -> Iterator[Dependency]:
-    for notice in notices:
-        yield notice.account, notice.region, notice.kind, notice.name
+def concerned_by(changes: Iterable[PublishedChange]) -> Iterator[Dependency]:
+    for change in changes:
+        yield change.account, change.region, change.kind, change.name
         # Before a connection's account is known, it follows its certificate in all of them.
-        if notice.kind == "certificate":
-            yield "", "", notice.kind, notice.name
+        if change.kind == "certificate":
+            yield "", "", change.kind, change.name

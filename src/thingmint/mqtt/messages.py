@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import Version
     from thingmint.services.client_ids import Claim
     from thingmint.services.page_tokens import Position
-    from thingmint.store.engine import Notice
+    from thingmint.store.engine import PublishedChange
 
 
 _ANSWER_TIMEOUT = 10.0  # seconds for the broker to take a message
@@ -164,11 +164,11 @@ class GatewayMessages:
         await self._connections.slices.finish(scope.account, self, _disconnect_all(members, with_will))
         return len(members)
 
-    async def close(self, notices: Sequence[Notice]) -> None:
-        await self._connections.close(notices)
+    async def close(self, changes: Sequence[PublishedChange]) -> None:
+        await self._connections.close(changes)
 
-    def reauthorize(self, notices: Sequence[Notice]) -> None:
-        self._connections.reauthorize(notices)
+    def reauthorize(self, changes: Sequence[PublishedChange]) -> None:
+        self._connections.reauthorize(changes)
 
     def _dated(self, found: Aged) -> RetainedMessage:
         message, age = found

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.services.client_ids import Claim, ClientIds
     from thingmint.services.leases import LeasedStore, LeaseKeeper
-    from thingmint.store.engine import Notice
+    from thingmint.store.engine import PublishedChange
 
 _LOOK_EVERY = 1.0  # seconds
 _TRY_AGAIN_AFTER = 0.5  # seconds, while the store cannot be read
@@ -37,12 +37,12 @@ class Takeovers:
         self._clients = clients
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def changed(self, notices: Sequence[Notice]) -> None:
+    def changed(self, changes: Sequence[PublishedChange]) -> None:
         """Follows the change feed."""
-        for notice in notices:
-            if notice.kind == "client":
+        for change in changes:
+            if change.kind == "client":
                 self.announced += 1
-                found = self._clients.get(Scope(notice.account, notice.region), notice.name)
+                found = self._clients.get(Scope(change.account, change.region), change.name)
                 if found is not None and found.claim is not None:
                     self.check(found.claim)
 

@@ -64,7 +64,7 @@ from thingmint.services.ownership_tokens import delete_unclaimed
 from thingmint.services.quotas import begin_counting
 from thingmint.services.topic_aliases import check_old_aliases
 from thingmint.settings import LISTENERS, ConfigError
-from thingmint.store.outbox import prune_notices
+from thingmint.store.outbox import prune_published_changes
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.rest import YandexRest
 
@@ -266,7 +266,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         return await as_local_admin(access.administration, reports.trail, name, given)
 
     jobs_store = LeasedStore(store, holder, JOBS_LEASE)
-    jobs = JobRunner(jobs_store, utc_now, [delete_unclaimed, forget_idempotency_keys, prune_notices])
+    jobs = JobRunner(jobs_store, utc_now, [delete_unclaimed, forget_idempotency_keys, prune_published_changes])
     stalls = StallWatch(asyncio.get_running_loop())
     watch_store(reports.metrics, instance)
     watch_issuing(reports.metrics, environment)

@@ -31,7 +31,7 @@ from thingmint.services.certificates import (
 from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.owners import OwnerKind
 from thingmint.services.thing_principals import is_attached
-from thingmint.store.outbox import announce
+from thingmint.store.outbox import publish_change
 from thingmint.store.table import CertificateReference, Fingerprint, Table, record
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ async def bind(tx: Transaction, change: Change, owner: Owner, submitted: Submitt
     if current.deactivated_by is not None:
         await set_status(tx, current, Status.ACTIVE, now)
         return binding
-    await announce(tx, scope, "certificate", fingerprint, now)
+    await publish_change(tx, scope, "certificate", fingerprint, now)
     if registered is None:
         tx.audit_resources.append(current.arn)
     if current.status is not Status.ACTIVE:
@@ -173,7 +173,7 @@ async def _unbind(tx: Transaction, change: Change, bound: BoundCertificate) -> N
         await set_status(tx, registration, Status.INACTIVE, now, deactivated_by=undone_by)
         return
     tx.audit_resources.append(registration.arn)
-    await announce(tx, scope, "certificate", fingerprint, now)
+    await publish_change(tx, scope, "certificate", fingerprint, now)
 
 
 async def _ends_with_its_binding(tx: Transaction, registration: Registration, certificate: Certificate) -> bool:

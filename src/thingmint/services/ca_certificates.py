@@ -36,7 +36,7 @@ from thingmint.services.certificates import CertificateMode
 from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.services.templates import TEMPLATES
-from thingmint.store.outbox import announce
+from thingmint.store.outbox import publish_change
 from thingmint.store.table import CertificateReference, Table, fingerprint_bytes, from_micros, record, to_micros
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ async def register_ca_certificate(tx: Transaction, change: Change, new: NewCa) -
         reason = f"At most {MAX_SAME_SUBJECT} CA certificates can have the same subject"
         raise LimitExceeded(KIND, ca.fingerprint, reason)
     await put_tags(tx, scope, ca.resource, new.tags)
-    await announce(tx, scope, "ca", ca.fingerprint, now)  # certificates may be left of an earlier registration
+    await publish_change(tx, scope, "ca", ca.fingerprint, now)  # certificates may be left of an earlier registration
     tx.audit_resources.append(ca.arn)
     return ca
 
@@ -296,7 +296,7 @@ async def update_ca_certificate(tx: Transaction, change: Change, changes: CaChan
         return
     await CA_CERTIFICATES.update(tx, replace(changed, version=current.version + 1, modified_at=change.now))
     if changed.status is not current.status:
-        await announce(tx, change.scope, "ca", current.fingerprint, change.now)
+        await publish_change(tx, change.scope, "ca", current.fingerprint, change.now)
     tx.audit_resources.append(current.arn)
 
 
@@ -309,7 +309,7 @@ async def delete_ca_certificate(tx: Transaction, change: Change, fingerprint: st
     await CA_CERTIFICATES.delete(tx, *change.scope, fingerprint)
     await release_ca(tx, change.scope, fingerprint)
     await drop_tags(tx, change.scope, current.resource)
-    await announce(tx, change.scope, "ca", fingerprint, change.now)
+    await publish_change(tx, change.scope, "ca", fingerprint, change.now)
     tx.audit_resources.append(current.arn)
 
 

@@ -21,7 +21,7 @@ from thingmint.services.ca_owners import release_ca
 from thingmint.services.certificate_contents import drop_content, keep_content, split_content, with_content
 from thingmint.services.pages import Page, page_of
 from thingmint.services.quotas import give_back, take
-from thingmint.store.outbox import announce
+from thingmint.store.outbox import publish_change
 from thingmint.store.table import (
     CertificateReference,
     Table,
@@ -306,7 +306,7 @@ async def set_status(
     """Another one than it has, whatever callers may set."""
     scope, fingerprint, version = current.scope, current.fingerprint, current.version + 1
     await tx.execute(_SET_STATUS, *scope, current.certificate, status, to_micros(now), version, deactivated_by)
-    await announce(tx, scope, "certificate", fingerprint, now)
+    await publish_change(tx, scope, "certificate", fingerprint, now)
     tx.audit_resources.append(current.arn)
     return replace(current, status=status, modified_at=now, version=version, deactivated_by=deactivated_by)
 
@@ -334,7 +334,7 @@ async def delete_certificate(tx: Transaction, change: Change, fingerprint: str, 
         reason = f"Certificate policies must be detached before deletion (arn: {current.arn})"
         raise Conflict("certificate", fingerprint, reason)
     await delete_registration(tx, current)
-    await announce(tx, change.scope, "certificate", fingerprint, change.now)
+    await publish_change(tx, change.scope, "certificate", fingerprint, change.now)
     tx.audit_resources.append(current.arn)
 
 

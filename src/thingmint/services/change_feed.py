@@ -14,7 +14,7 @@ import structlog
 
 from thingmint.domain.errors import Unavailable
 from thingmint.store.engine import StoreWrapper
-from thingmint.store.outbox import notices_since
+from thingmint.store.outbox import published_since
 from thingmint.store.table import to_micros
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.services.messages import OpenSessions
-    from thingmint.store.engine import Body, Notice, Store, Transaction
+    from thingmint.store.engine import Body, PublishedChange, Store, Transaction
 
 T = TypeVar("T")
 
 POLL_EVERY = 0.25  # seconds
-# A transaction is seen later than its notices' times say, and clocks of processes differ: look back so far. What took
+# A transaction is seen later than its changes' times say, and clocks of processes differ: look back so far. What took
 # even longer, for it waited for a standby, is found by a longer look now and then.
 _OVERLAP = timedelta(seconds=5)
 _LONG_OVERLAP = timedelta(seconds=60)
@@ -46,7 +46,7 @@ class ChangeFeed:
         self._store = store
         self._sessions = sessions
         self._clock = clock
-        self._followers: list[Callable[[Sequence[Notice]], None]] = []
+        self._followers: list[Callable[[Sequence[PublishedChange]], None]] = []
         self._told: dict[str, int] = {}  # of this process, until they are found in the outbox: ids and times
         self._seen: dict[str, int] = {}
         self._polls = 0
@@ -59,7 +59,7 @@ class ChangeFeed:
         """Whether changes may have been missed: nothing is decided by knowledge that old."""
         return asyncio.get_running_loop().time() > self.fresh_until
 
-    def follow(self, follower: Callable[[Sequence[Notice]], None]) -> None:
+    def follow(self, follower: Callable[[Sequence[PublishedChange]], None]) -> None:
         """``follower`` takes no time, and is told before the devices' sessions are."""
         self._followers.append(follower)
 
@@ -73,12 +73,12 @@ class ChangeFeed:
         self._polls += 1
         overlap = _LONG_OVERLAP if self._polls % _LONG_EVERY == 0 else _OVERLAP
         since = min(self._complete_until, now) - overlap
-        notices = await self._store.read(lambda tx: notices_since(tx, since))
+        changes = await self._store.read(lambda tx: published_since(tx, since))
         self._complete_until = now
         self.fresh_until = asyncio.get_running_loop().time() + _STALE_AFTER
         told, seen = self._told, self._seen
-        new = [each for each in notices if told.pop(each.id, None) is None and each.id not in seen]
-        seen.update((notice.id, notice.created_at) for notice in notices)
+        new = [each for each in changes if told.pop(each.id, None) is None and each.id not in seen]
+        seen.update((change.id, change.created_at) for change in changes)
         if overlap is _LONG_OVERLAP:
             for known in (told, seen):  # also of those that were found before they were told
                 for id in [id for id, created_at in known.items() if created_at < to_micros(since)]:
@@ -115,28 +115,28 @@ class ChangeFeed:
                 failing = True
             await asyncio.sleep(POLL_EVERY)
 
-    async def _tell(self, notices: Sequence[Notice]) -> None:
-        self._told.update((notice.id, notice.created_at) for notice in notices)
+    async def _tell(self, changes: Sequence[PublishedChange]) -> None:
+        self._told.update((change.id, change.created_at) for change in changes)
         for follower in self._followers:
-            follower(notices)
-        await self._sessions.close(notices)
+            follower(changes)
+        await self._sessions.close(changes)
 
 
 class _FollowedStore(StoreWrapper):
-    def __init__(self, store: Store, tell: Callable[[Sequence[Notice]], Awaitable[None]]) -> None:
+    def __init__(self, store: Store, tell: Callable[[Sequence[PublishedChange]], Awaitable[None]]) -> None:
         super().__init__(store)
         self._tell = tell
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
-        notices: Sequence[Notice] = ()
+        changes: Sequence[PublishedChange] = ()
 
         async def followed(tx: Transaction) -> T:
-            nonlocal notices
+            nonlocal changes
             result = await body(tx)
-            notices = tx.notices  # of the last run that ended, which is the one that counts
+            changes = tx.published  # of the last run that ended, which is the one that counts
             return result
 
         result = await self._store.write(followed, urgent=urgent, once=once)
-        if notices:
-            await self._tell(notices)
+        if changes:
+            await self._tell(changes)
         return result

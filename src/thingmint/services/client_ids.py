@@ -18,7 +18,7 @@ import structlog
 
 from thingmint.domain.errors import Unavailable
 from thingmint.services.leases import PROCESS
-from thingmint.store.outbox import announce
+from thingmint.store.outbox import publish_change
 from thingmint.store.table import BoundedDelete, to_micros
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ClientIds:
             assert found is not None, "it returns the row"
             epoch, taken_from = found
             if taken_from not in ("", self._process):
-                await announce(tx, scope, "client", client_id, now)
+                await publish_change(tx, scope, "client", client_id, now)
             return int(epoch)
 
         return Claim(scope, client_id, await self._store.write(body))

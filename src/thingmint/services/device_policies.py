@@ -17,7 +17,7 @@ from thingmint.domain.policies import Kind, compile_policy
 from thingmint.domain.policies.device_keys import unknown_keys
 from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
-from thingmint.store.outbox import announce
+from thingmint.store.outbox import publish_change
 from thingmint.store.queries import load_queries
 from thingmint.store.table import Table, fetch_in_order, fingerprint_bytes, fingerprint_of, id_of, record, to_micros
 
@@ -198,7 +198,7 @@ async def delete_policy(tx: Transaction, change: Change, name: str) -> None:
     await tx.execute(_DELETE_VERSIONS, *change.scope, name)
     await DEVICE_POLICIES.delete(tx, *change.scope, name)
     await drop_tags(tx, change.scope, policy.resource)
-    await announce(tx, change.scope, "policy", name, change.now)
+    await publish_change(tx, change.scope, "policy", name, change.now)
     tx.audit_resources.append(policy.arn)
 
 
@@ -257,13 +257,13 @@ async def attach_policy(tx: Transaction, scope: Scope, name: str, target: Target
         return
     if await count_attachments(tx, scope, target) > _MAX_ATTACHED:
         raise LimitExceeded(target.noun, target.name, f"A {target.noun} can have at most {_MAX_ATTACHED} policies")
-    await _announce_attachment(tx, scope, name, target, now)
+    await _publish_attachment(tx, scope, name, target, now)
 
 
 async def detach_policy(tx: Transaction, change: Change, name: str, target: Target) -> None:
     """Detaching what is not attached, or is not there, is no change."""
     if await tx.execute(f"DELETE {_OF_TARGET} AND policy = $5", *change.scope, *target.key, name):
-        await _announce_attachment(tx, change.scope, name, target, change.now)
+        await _publish_attachment(tx, change.scope, name, target, change.now)
 
 
 async def check_target(tx: Transaction, scope: Scope, target: Target) -> None:
@@ -331,10 +331,10 @@ async def _page(
 async def _update(tx: Transaction, before: DevicePolicy, after: DevicePolicy) -> None:
     await DEVICE_POLICIES.update(tx, after)
     if after.default_version != before.default_version:
-        await announce(tx, after.scope, "policy", after.name, after.modified_at)
+        await publish_change(tx, after.scope, "policy", after.name, after.modified_at)
     tx.audit_resources.append(after.arn)
 
 
-async def _announce_attachment(tx: Transaction, scope: Scope, name: str, target: Target, now: datetime) -> None:
-    await announce(tx, scope, "certificate" if target.kind == "cert" else "thinggroup", target.name, now)
+async def _publish_attachment(tx: Transaction, scope: Scope, name: str, target: Target, now: datetime) -> None:
+    await publish_change(tx, scope, "certificate" if target.kind == "cert" else "thinggroup", target.name, now)
     tx.audit_resources += [arn(scope, f"policy/{name}"), target.arn(scope)]

@@ -24,7 +24,7 @@ from thingmint.services.certificates_under_ca import registration_under
 from thingmint.services.device_facts import NoHostName
 from thingmint.services.template_execution import execute_plan, prepare_plan
 from thingmint.services.templates import compile_template, get_template
-from thingmint.store.outbox import announce
+from thingmint.store.outbox import publish_change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -266,7 +266,7 @@ async def register_candidate(
     ca = state.ca.registration
     registration = registration_under(change, ca, certificate, Status.PENDING_ACTIVATION)
     registration = await register(tx, change, registration, certificate.certificate) or registration
-    await announce(tx, scope, "certificate", certificate.fingerprint, change.now)
+    await publish_change(tx, scope, "certificate", certificate.fingerprint, change.now)
     if prepared is None:
         return registration
     await execute_plan(tx, *prepared)

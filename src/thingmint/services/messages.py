@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.domain.messages import Message
     from thingmint.services.page_tokens import Position
-    from thingmint.store.engine import Notice
+    from thingmint.store.engine import PublishedChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,15 @@ class Connection:
 
 
 class OpenSessions(Protocol):
-    async def close(self, notices: Sequence[Notice]) -> None:
-        """Closes the sessions of this process that have no access any more, now that ``notices`` hold.
+    async def close(self, changes: Sequence[PublishedChange]) -> None:
+        """Closes the sessions of this process that have no access any more, now that ``changes`` hold.
 
         Returns once that is done. What concerns many sessions at once goes on behind it. Never raises.
         """
         ...
 
-    def reauthorize(self, notices: Sequence[Notice]) -> None:
-        """The same for what other processes announced; it goes on behind the call."""
+    def reauthorize(self, changes: Sequence[PublishedChange]) -> None:
+        """The same for what other processes published; it goes on behind the call."""
         ...
 
 

@@ -25,7 +25,7 @@ from thingmint.services.certificates import (
 from thingmint.services.claims import delete_expired_claims
 from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.thing_principals import is_attached
-from thingmint.store.outbox import announce
+from thingmint.store.outbox import publish_change
 from thingmint.store.table import Fingerprint, Table, fingerprint_bytes, id_of, record, to_micros
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ async def delete_unclaimed(store: Store, now: datetime) -> int:
         for token in TOKENS.load_all(await tx.fetch_all(_EXPIRED, moment, _BATCH)):
             if (unclaimed := await _find_unclaimed(tx, token)) is not None:
                 await delete_registration(tx, unclaimed)
-                await announce(tx, token.scope, "certificate", token.fingerprint, now)
+                await publish_change(tx, token.scope, "certificate", token.fingerprint, now)
                 deleted.append(token)
             await TOKENS.delete(tx, token.sha256)
         return deleted

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.policies import Policy
-    from thingmint.store.engine import Notice, Transaction
+    from thingmint.store.engine import PublishedChange, Transaction
 
 Subject = Literal["address", "attributes", "certificate", "time"]
 
@@ -104,11 +104,11 @@ class PolicySets:
             self._keep(key, made)
         return kept
 
-    def forget(self, notices: Sequence[Notice]) -> None:
+    def forget(self, changes: Sequence[PublishedChange]) -> None:
         """Drops the sets whose policies changed."""
-        for notice in notices:
-            if notice.kind == "policy":
-                for key in tuple(self._having.get((notice.account, notice.region, notice.name), ())):
+        for change in changes:
+            if change.kind == "policy":
+                for key in tuple(self._having.get((change.account, change.region, change.name), ())):
                     self._drop(key)
 
     def _keep(self, key: PolicyKey, made: PolicySet) -> None:

@@ -14,7 +14,7 @@ from thingmint.domain.templates import Kind, parse_template
 from thingmint.services.hooks import Hook
 from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
-from thingmint.store.outbox import announce
+from thingmint.store.outbox import publish_change
 from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ async def delete_template(tx: Transaction, change: Change, name: str) -> None:
     await tx.execute(f"DELETE FROM provisioning_template_versions {_OF_TEMPLATE}", *key)
     await TEMPLATES.delete(tx, *key)
     await drop_tags(tx, change.scope, template.resource)
-    await announce(tx, change.scope, "template", name, change.now)
+    await publish_change(tx, change.scope, "template", name, change.now)
     tx.audit_resources.append(template.arn)
 
 

@@ -14,7 +14,7 @@ from thingmint.services.jobs import Job, add_job, job
 from thingmint.services.pages import Page, page_by_text
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.services.things import AFTER_NAMES, THINGS, AttributeChange, check_count, check_name, check_version
-from thingmint.store.outbox import announce
+from thingmint.store.outbox import publish_change
 from thingmint.store.table import BoundedDelete, Table, record
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ async def delete_thing_group(tx: Transaction, change: Change, name: str, expecte
     await tx.execute(_DETACH_POLICIES, *scope, name)
     await THING_GROUPS.delete(tx, *scope, name)
     await drop_tags(tx, scope, group.resource)
-    await announce(tx, scope, "thinggroup", name, change.now)
+    await publish_change(tx, scope, "thinggroup", name, change.now)
     tx.audit_resources.append(group.arn)
 
 
@@ -313,5 +313,5 @@ async def _count_children(tx: Transaction, scope: Scope, name: str) -> int:
 
 
 async def _changed(tx: Transaction, thing: Thing, group: ThingGroup, now: datetime) -> None:
-    await announce(tx, thing.scope, "thing", thing.name, now)
+    await publish_change(tx, thing.scope, "thing", thing.name, now)
     tx.audit_resources += [thing.arn, group.arn]

@@ -10,7 +10,7 @@ from thingmint.domain.errors import Disallowed, NotFound
 from thingmint.services.certificates import REGISTRATIONS
 from thingmint.services.pages import Page, page_by_text
 from thingmint.services.things import THINGS, thing_arn
-from thingmint.store.outbox import announce
+from thingmint.store.outbox import publish_change
 from thingmint.store.table import CertificateReference, Table, fingerprint_bytes, id_of, record
 
 if TYPE_CHECKING:
@@ -118,5 +118,5 @@ async def list_principal_things(
 
 
 async def _changed(tx: Transaction, scope: Scope, thing: str, fingerprint: str, now: datetime) -> None:
-    await announce(tx, scope, "certificate", fingerprint, now)
+    await publish_change(tx, scope, "certificate", fingerprint, now)
     tx.audit_resources += [thing_arn(scope, thing), arn_of(scope, fingerprint)]

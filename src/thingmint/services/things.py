@@ -17,7 +17,7 @@ from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, VersionConflict
 from thingmint.services.pages import Page, page_by_text, size_of_texts
 from thingmint.services.thing_types import check_usable, refusal_of_type
-from thingmint.store.outbox import announce
+from thingmint.store.outbox import publish_change
 from thingmint.store.table import Table, Uuid, record
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ async def update_thing(
     await THINGS.update(tx, changed)
     await tx.execute(_DELETE_ATTRIBUTES, *scope, name)
     await _insert_attributes(tx, changed)
-    await announce(tx, scope, "thing", name, now)
+    await publish_change(tx, scope, "thing", name, now)
     tx.audit_resources.append(changed.arn)
     return changed
 
@@ -183,7 +183,7 @@ async def delete_thing(
     await tx.execute(_LEAVE_GROUPS, *scope, name)
     await tx.execute(_DELETE_ATTRIBUTES, *scope, name)
     await THINGS.delete(tx, *scope, name)
-    await announce(tx, scope, "thing", name, now)
+    await publish_change(tx, scope, "thing", name, now)
     tx.audit_resources.append(thing.arn)
 
 

@@ -49,7 +49,7 @@ def storable(parameters: Sequence[Value]) -> Sequence[Value]:
 Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "template", "account", "access", "client"]
 
 
-class Notice(NamedTuple):
+class PublishedChange(NamedTuple):
     """Something about ``name`` changed. ``region`` is empty if it is about the whole account."""
 
     id: str
@@ -63,28 +63,28 @@ class Notice(NamedTuple):
 class Notes:
     """What bodies leave with their transaction, besides their statements."""
 
-    __slots__ = ("audit_details", "audit_resources", "lane", "notices", "perhaps_kept")
+    __slots__ = ("audit_details", "audit_resources", "lane", "perhaps_kept", "published")
 
     def __init__(self, lane: int = 1, *, perhaps_kept: bool = False) -> None:
         self.lane = lane
         self.perhaps_kept = perhaps_kept
         self.audit_resources: list[str] = []
         self.audit_details: dict[str, Any] = {}
-        self.notices: list[Notice] = []
+        self.published: list[PublishedChange] = []
 
 
 class Transaction(Protocol):
     """A transaction that is open. Parameters are written $1, $2, … in the SQL.
 
     Bodies add to these: ``audit_resources`` name what it changes (ARNs and the like) in the audit record, which has the
-    ``audit_details`` besides; ``notices`` are what it announced. No two that run at the same time are of one ``lane``,
-    a number above 0: where each changes the rows of its own, they do not meet. ``perhaps_kept`` tells a body that its
-    earlier run may have been kept, as its COMMIT was not answered.
+    ``audit_details`` besides; ``published`` are the changes that every process has to learn of. No two that run at the
+    same time are of one ``lane``, a number above 0: where each changes the rows of its own, they do not meet.
+    ``perhaps_kept`` tells a body that its earlier run may have been kept, as its COMMIT was not answered.
     """
 
     audit_resources: list[str]
     audit_details: dict[str, Any]
-    notices: list[Notice]
+    published: list[PublishedChange]
     lane: int
     perhaps_kept: bool
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from thingmint.domain.arns import Scope
-from thingmint.store.engine import Notice
+from thingmint.store.engine import PublishedChange
 from thingmint.store.table import BoundedDelete, to_micros
 
 if TYPE_CHECKING:
@@ -24,26 +24,26 @@ _OLD = BoundedDelete("outbox", ("id",), "created_at < $1")
 _EVERYWHERE = Scope("", "")
 
 
-async def announce_access(tx: Transaction, now: datetime) -> None:
+async def publish_access_change(tx: Transaction, now: datetime) -> None:
     """Something of principals, credentials or their policies changed: all that is known of them is looked up again."""
-    await announce(tx, _EVERYWHERE, "access", "", now)
+    await publish_change(tx, _EVERYWHERE, "access", "", now)
 
 
-async def announce(tx: Transaction, scope: Scope, kind: Kind, name: str, now: datetime) -> None:
+async def publish_change(tx: Transaction, scope: Scope, kind: Kind, name: str, now: datetime) -> None:
     """``name`` is a fingerprint for certificates and CAs, the account for accounts, else the thing's own name."""
-    notice = Notice(os.urandom(16).hex(), to_micros(now), *scope, kind, name)
-    await tx.execute(_INSERT, *notice)
-    tx.notices.append(notice)
+    change = PublishedChange(os.urandom(16).hex(), to_micros(now), *scope, kind, name)
+    await tx.execute(_INSERT, *change)
+    tx.published.append(change)
 
 
-async def notices_since(tx: Transaction, moment: datetime) -> list[Notice]:
+async def published_since(tx: Transaction, moment: datetime) -> list[PublishedChange]:
     rows = await tx.fetch_all(
         "SELECT id, created_at, account, region, kind, name FROM outbox WHERE created_at >= $1 ORDER BY created_at, id",
         to_micros(moment),
     )
-    return [Notice(*row) for row in rows]
+    return [PublishedChange(*row) for row in rows]
 
 
-async def prune_notices(store: Store, now: datetime) -> None:
+async def prune_published_changes(store: Store, now: datetime) -> None:
     """Forgets what every gateway has read by now."""
     await _OLD.run(store, to_micros(now - _KEEP))

@@ -11,7 +11,7 @@ from tests.unit.mqtt.broker.embedded.helpers import Turns
 from thingmint.mqtt import connection_index as module
 from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.slices import STEPS, Slices
-from thingmint.store.engine import Notice
+from thingmint.store.engine import PublishedChange
 
 if TYPE_CHECKING:
     from thingmint.mqtt.protocol.reasons import Reason
@@ -120,15 +120,15 @@ class Slow(Connection):
         self.done = True
 
 
-def notice(kind: Any, name: str = "a") -> Notice:
-    return Notice(f"{kind} {name}", 0, "1", "r", kind, name)
+def change(kind: Any, name: str = "a") -> PublishedChange:
+    return PublishedChange(f"{kind} {name}", 0, "1", "r", kind, name)
 
 
 @pytest.mark.parametrize("dependency", [("1", "r", "certificate", "a"), ("", "", "certificate", "a")])
 async def test_a_change_waits_until_connections_are_judged(dependency: tuple[str, str, str, str]) -> None:
     connections, slow = ConnectionIndex(), Slow(asyncio.Event())
     connections.follow(slow, [dependency])
-    closing = asyncio.create_task(connections.close([notice("certificate")]))
+    closing = asyncio.create_task(connections.close([change("certificate")]))
     await asyncio.sleep(0.01)
     assert not closing.done()
     slow.go.set()
@@ -146,7 +146,7 @@ async def test_a_change_waits_for_one_that_is_judged_already() -> None:
             return underway
 
     connections.follow(Underway(), [("1", "r", "certificate", "a")])
-    both = [asyncio.create_task(connections.close([notice("certificate")])) for _ in range(2)]
+    both = [asyncio.create_task(connections.close([change("certificate")])) for _ in range(2)]
     await asyncio.sleep(0.01)
     assert not any(each.done() for each in both)
     go.set()
@@ -160,8 +160,8 @@ async def test_a_change_does_not_wait_for_many_connections_but_for_their_own_cer
         connections.follow(slow, [("1", "r", "policy", "a")])
     own = Slow(go)
     connections.follow(own, [("1", "r", "policy", "a"), ("1", "r", "certificate", "a")])
-    await asyncio.wait_for(connections.close([notice("policy")]), 0.2)
-    closing = asyncio.create_task(connections.close([notice("policy"), notice("certificate")]))
+    await asyncio.wait_for(connections.close([change("policy")]), 0.2)
+    closing = asyncio.create_task(connections.close([change("policy"), change("certificate")]))
     await asyncio.sleep(0.01)
     assert not closing.done()
     go.set()
@@ -177,7 +177,7 @@ async def test_a_change_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "_WAIT_AT_MOST", 0.01)
     connections, slow = ConnectionIndex(), Slow(asyncio.Event())
     connections.follow(slow, [("1", "r", "certificate", "a")])
-    await connections.close([notice("certificate")])
+    await connections.close([change("certificate")])
     slow.go.set()
     await asyncio.sleep(0.01)
     assert slow.done, "nor does it end the judgement"
@@ -244,11 +244,11 @@ async def test_a_change_waits_for_all_connections_of_its_certificate_however_man
     for other in others:
         connections.follow(other, [("1", "r", "policy", "a")])
         other.go.set()
-    await connections.close([notice("policy")])
+    await connections.close([change("policy")])
     many = [Slow(asyncio.Event()) for _ in range(150)]
     for slow in many:
         connections.follow(slow, [("1", "r", "certificate", "a"), ("1", "r", "policy", "a")])
-    closing = asyncio.create_task(connections.close([notice("policy"), notice("certificate")]))
+    closing = asyncio.create_task(connections.close([change("policy"), change("certificate")]))
     for slow in many:
         assert not closing.done()
         slow.go.set()
@@ -262,13 +262,13 @@ async def test_a_change_does_not_wait_for_ever_for_many_connections(monkeypatch:
     connections, never = ConnectionIndex(), asyncio.Event()
     for _ in range(101):
         connections.follow(Slow(never), [("1", "r", "certificate", "a")])
-    await asyncio.wait_for(connections.close([notice("certificate")]), 0.5)
+    await asyncio.wait_for(connections.close([change("certificate")]), 0.5)
     never.set()
     await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(
-    ("notice", "told"),
+    ("change", "told"),
     [
         (("1", "r", "policy", "p"), 1),
         (("1", "r", "policy", "q"), 0),
@@ -283,8 +283,8 @@ async def test_a_change_does_not_wait_for_ever_for_many_connections(monkeypatch:
         (("", "", "access", ""), 0),
     ],
 )
-async def test_whom_a_notice_concerns(notice: tuple[str, str, Any, str], told: int) -> None:
+async def test_whom_a_published_change_concerns(change: tuple[str, str, Any, str], told: int) -> None:
     connections, one = ConnectionIndex(), Connection()
     connections.follow(one, [("1", "r", "policy", "p"), ("1", "", "account", "1"), ("", "", "certificate", "c")])
-    connections.reauthorize([Notice("n", 0, *notice)])
+    connections.reauthorize([PublishedChange("n", 0, *change)])
     assert (one.told, connections.generation) == (told, 1)

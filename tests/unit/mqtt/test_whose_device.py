@@ -39,7 +39,7 @@ from thingmint.mqtt.rates import NO_RATES, RateLimit
 from thingmint.mqtt.sessions import Services, Session
 from thingmint.services.device_authentication import Accepted, DeviceAuthenticator
 from thingmint.services.hostnames import HostNames
-from thingmint.store.outbox import notices_since
+from thingmint.store.outbox import published_since
 from thingmint.store.table import from_micros
 
 if TYPE_CHECKING:
@@ -301,9 +301,9 @@ async def _opened(*_: object) -> Any:
 
 async def tell(world: World, connections: ConnectionIndex, seen: set[str]) -> None:
     """What was published since, as the server does once a change is committed."""
-    notices = [each for each in await world.read(lambda tx: notices_since(tx, from_micros(0))) if each.id not in seen]
-    seen.update(notice.id for notice in notices)
-    await connections.close(notices)
+    changes = [each for each in await world.read(lambda tx: published_since(tx, from_micros(0))) if each.id not in seen]
+    seen.update(change.id for change in changes)
+    await connections.close(changes)
 
 
 async def test_open_sessions(accounts: Accounts) -> None:

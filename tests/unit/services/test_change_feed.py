@@ -13,13 +13,13 @@ from tests.world import OURS
 from thingmint.domain.errors import Unavailable
 from thingmint.services import change_feed as module
 from thingmint.services.change_feed import ChangeFeed
-from thingmint.store.outbox import announce
+from thingmint.store.outbox import publish_change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.world import World
-    from thingmint.store.engine import Body, Notice, Transaction
+    from thingmint.store.engine import Body, PublishedChange, Transaction
 
 
 class Process:
@@ -31,21 +31,21 @@ class Process:
         self.closed: list[str] = []
         self.reconsidered: list[str] = []
         self.feed = ChangeFeed(world.store, self, world.clock)
-        self.feed.follow(lambda notices: self.told.extend(notice.name for notice in notices))
+        self.feed.follow(lambda changes: self.told.extend(change.name for change in changes))
         self.store = self.feed.followed()
 
-    async def close(self, notices: Sequence[Notice]) -> None:
+    async def close(self, changes: Sequence[PublishedChange]) -> None:
         committed = [row[0] for row in await self.world.rows("SELECT id FROM outbox")]
         await asyncio.sleep(0)
-        self.closed += [notice.name for notice in notices if notice.id in committed]
+        self.closed += [change.name for change in changes if change.id in committed]
 
-    def reauthorize(self, notices: Sequence[Notice]) -> None:
-        self.reconsidered += [notice.name for notice in notices]
+    def reauthorize(self, changes: Sequence[PublishedChange]) -> None:
+        self.reconsidered += [change.name for change in changes]
 
     def announced(self, *names: str, error: Exception | None = None) -> Body[str]:
         async def change(tx: Transaction) -> str:
             for name in names:
-                await announce(tx, OURS, "certificate", name, self.world.clock())
+                await publish_change(tx, OURS, "certificate", name, self.world.clock())
             if error is not None:
                 raise error
             return "done"

@@ -26,13 +26,13 @@ from thingmint.services.device_facts import (
     look_up,
 )
 from thingmint.services.policy_sets import read_documents
-from thingmint.store.outbox import notices_since, prune_notices
+from thingmint.store.outbox import prune_published_changes, published_since
 from thingmint.store.table import from_micros, to_micros
 
 if TYPE_CHECKING:
     from tests.world import World
     from thingmint.domain.arns import Scope
-    from thingmint.store.engine import Notice
+    from thingmint.store.engine import PublishedChange
 
 UNKNOWN = "0" * 64
 ROLE = "arn:aws:iam::111111111111:role/provisioning"
@@ -57,8 +57,8 @@ class Registry:
         now = self.world.clock()
         return await look_up(self.world.store, fingerprint, scope, OURS.account, client_id, now)
 
-    async def notices_since(self, micros: int) -> list[Notice]:
-        return await self.world.read(lambda tx: notices_since(tx, from_micros(micros)))
+    async def published_since(self, micros: int) -> list[PublishedChange]:
+        return await self.world.read(lambda tx: published_since(tx, from_micros(micros)))
 
     async def facts(self, fingerprint: str, client_id: str = "c", scope: Scope | None = OURS) -> DeviceFacts:
         device = (await self.look_up(fingerprint, client_id, scope)).device
@@ -320,10 +320,10 @@ async def test_changes_are_told_from_a_time_on(registry: Registry) -> None:
         times.append(to_micros(registry.world.clock.now))
         await registry.world.aws("UpdateCertificate", certificateId=fingerprint, newStatus=status)
     for skipped in range(3):
-        notices = await registry.notices_since(times[skipped])
-        assert [notice.created_at for notice in notices] == times[skipped:]
-        assert {notice[2:] for notice in notices} == {(*OURS, "certificate", fingerprint)}
-    assert await registry.notices_since(times[-1] + 1) == []
+        changes = await registry.published_since(times[skipped])
+        assert [change.created_at for change in changes] == times[skipped:]
+        assert {change[2:] for change in changes} == {(*OURS, "certificate", fingerprint)}
+    assert await registry.published_since(times[-1] + 1) == []
 
 
 async def test_changes_that_were_pruned_are_not_told(registry: Registry) -> None:
@@ -331,9 +331,9 @@ async def test_changes_that_were_pruned_are_not_told(registry: Registry) -> None
     for status in ("INACTIVE", "ACTIVE"):
         registry.world.clock.advance(seconds=1)
         await registry.world.aws("UpdateCertificate", certificateId=fingerprint, newStatus=status)
-    await prune_notices(registry.world.store, registry.world.clock.now + timedelta(minutes=10))
-    notices = await registry.notices_since(0)
-    assert [notice.created_at for notice in notices] == [to_micros(registry.world.clock.now)]
+    await prune_published_changes(registry.world.store, registry.world.clock.now + timedelta(minutes=10))
+    changes = await registry.published_since(0)
+    assert [change.created_at for change in changes] == [to_micros(registry.world.clock.now)]
 
 
 @pytest.mark.sqlite

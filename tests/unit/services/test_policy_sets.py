@@ -9,7 +9,7 @@ import pytest
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.domain.errors import MalformedPolicy
 from thingmint.services.policy_sets import PolicyIdentity, PolicyKey, PolicySets
-from thingmint.store.engine import Notice
+from thingmint.store.engine import PublishedChange
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
@@ -23,8 +23,8 @@ def key(*names: str, scope: Scope = OURS, generation: str = "g", version: int = 
     return PolicyKey(scope, tuple(PolicyIdentity(name, generation, version) for name in names))
 
 
-def changed(name: str, scope: Scope = OURS, kind: Kind = "policy") -> Notice:
-    return Notice("id", 0, *scope, kind, name)
+def changed(name: str, scope: Scope = OURS, kind: Kind = "policy") -> PublishedChange:
+    return PublishedChange("id", 0, *scope, kind, name)
 
 
 async def compiled(sets: PolicySets, *keys: PolicyKey) -> None:

@@ -24,7 +24,7 @@ from thingmint.services.accounts import SETTINGS, get_settings, keep_setting, pa
 from thingmint.services.device_registry import FOLDERS, Folder, list_folders
 from thingmint.services.hostnames import add_hostnames
 from thingmint.services.quotas import check_quota
-from thingmint.store.outbox import announce, announce_access
+from thingmint.store.outbox import publish_access_change, publish_change
 from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ async def extend_instance(
     administrator = await find_first_user(tx)
     names, added = await add_hostnames(tx, hostnames), await add_regions(tx, administrator.account, regions)
     if added:
-        await announce_access(tx, now)
+        await publish_access_change(tx, now)
     return names, added
 
 
@@ -141,7 +141,7 @@ async def set_account_setting(tx: Transaction, change: AdminChange, given: input
     await check_account(tx, given.account)
     kept = None if switch is SETTINGS[given.name] else given.value
     await keep_setting(tx, given.account, given.name, kept)
-    await announce(tx, Scope(given.account, ""), "account", given.account, change.now)
+    await publish_change(tx, Scope(given.account, ""), "account", given.account, change.now)
     tx.audit_resources.append(f"arn:aws:iam::{given.account}:root")
     return {given.name: switch}
 

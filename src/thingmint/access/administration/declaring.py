@@ -17,7 +17,7 @@ from thingmint.domain.errors import Invalid, NotFound
 from thingmint.domain.policies import Kind, compile_policy
 from thingmint.services.change import Ids
 from thingmint.services.quotas import NO_QUOTAS, Quotas
-from thingmint.store.outbox import announce_access
+from thingmint.store.outbox import publish_access_change
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -116,7 +116,7 @@ class Command:
 async def _announced(apply: Callable[..., Awaitable[Any]], tx: Transaction, change: AdminChange, *given: Any) -> Any:
     """Every command may change who may do what, so none can forget to tell."""
     result = await apply(tx, change, *given)
-    await announce_access(tx, change.now)
+    await publish_access_change(tx, change.now)
     return result
 
 
