@@ -68,7 +68,7 @@ class _Measured:
 
 def engines(bench: Bench) -> list[Figure]:
     """On new servers, for each engine and without and with a quota; in turns with those of another checkout."""
-    figures = []
+    figures: list[Figure] = []
     for engine in ("SQLite", "PostgreSQL"):
         with contextlib.ExitStack() as stack:
             postgres = stack.enter_context(Postgres(_DURABLE)) if engine == "PostgreSQL" else None

@@ -77,7 +77,14 @@ BINDINGS = Table(Binding, "bindings", "certificate", key=("account", "fingerprin
 _STAYS = frozenset({Status.INACTIVE, Status.REVOKED, Status.PENDING_TRANSFER})
 
 _OF_OWNER = with_content(BINDINGS, "bindings") + "WHERE r.owner = $1 ORDER BY r.created_at, r.certificate"
-_COUNT = "SELECT count(*) FROM bindings WHERE owner = $1"
+# Bindings are not counted, as what several transactions read and insert around makes them conflict. An INSERT with a
+# conflict reads nothing before.
+_COUNT_UP = (
+    "INSERT INTO binding_counts (owner, bound) VALUES ($1, 1) "
+    "ON CONFLICT (owner) DO UPDATE SET bound = binding_counts.bound + 1 WHERE binding_counts.bound < $2"
+)
+_COUNT_DOWN = "UPDATE binding_counts SET bound = bound - 1 WHERE owner = $1"
+_DROP_COUNT = "DELETE FROM binding_counts WHERE owner = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +131,7 @@ async def bind(tx: Transaction, change: Change, owner: Owner, submitted: Submitt
     if not await BINDINGS.insert(tx, binding):
         raise AlreadyExists("certificate", fingerprint)
     await tell_obstacle(tx, scope.account, submitted.obstacle)
-    count = await tx.fetch_one(_COUNT, owner.id)
-    if count is not None and count[0] > _MAX_CERTIFICATES:
+    if not await tx.execute(_COUNT_UP, owner.id, _MAX_CERTIFICATES):
         raise LimitExceeded(owner.kind, owner.id, f"A {owner.kind} can have at most {_MAX_CERTIFICATES} certificates")
     if current.deactivated_by is not None:
         await set_status(tx, current, Status.ACTIVE, now)
@@ -155,13 +161,16 @@ async def unbind(tx: Transaction, change: Change, owner: Owner, fingerprint: str
 
 
 async def unbind_all(tx: Transaction, change: Change, owner: Owner) -> None:
+    """Of an owner that is deleted."""
     for bound in await list_bindings(tx, owner):
         await _unbind(tx, change, bound)
+    await tx.execute(_DROP_COUNT, owner.id)
 
 
 async def _unbind(tx: Transaction, change: Change, bound: BoundCertificate) -> None:
     scope, fingerprint, now = bound.binding.scope, bound.binding.fingerprint, change.now
     await BINDINGS.delete(tx, scope.account, fingerprint)
+    await tx.execute(_COUNT_DOWN, bound.binding.owner)
     registration = await REGISTRATIONS.get(tx, *scope, fingerprint)
     if await _ends_with_its_binding(tx, registration, bound.certificate):
         await delete_registration(tx, registration)

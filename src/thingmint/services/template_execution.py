@@ -54,7 +54,7 @@ from thingmint.services.device_policies import (
     new_policy,
 )
 from thingmint.services.thing_groups import groups_of, update_groups
-from thingmint.services.thing_principals import attach_principal
+from thingmint.services.thing_principals import attach_to_known
 from thingmint.services.things import AttributeChange, Thing, insert_thing, update_thing
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ class TemplateExecutor:
             principal = Target("cert", certificate.fingerprint).arn(scope)
             self._authorize("AttachThingPrincipal", principal, context={"iot:thingArn": new.arn})
             type: PrincipalType | None = "EXCLUSIVE_THING" if planned.exclusive else None
-            await attach_principal(tx, scope, plan.name, certificate.fingerprint, self._now, type=type)
+            await attach_to_known(tx, scope, plan.name, certificate.fingerprint, self._now, type=type)
 
     async def _change_thing(self, thing: Thing, plan: ThingPlan) -> None:
         attributes, type = None, None

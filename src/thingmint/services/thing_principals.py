@@ -48,6 +48,10 @@ _PAGE = f"{_ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND exclusive 
 _OF_THING = f"{_PAGE}AND thing = $3 AND certificate > $4 ORDER BY certificate LIMIT $5"
 _OF_CERTIFICATE = f"{_PAGE}AND certificate = {id_of('$3')} AND thing > $4 ORDER BY thing LIMIT $5"
 _ONE_OF_CERTIFICATE = f"{_ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND certificate = {id_of('$3')} LIMIT 1"
+_OTHER = (
+    "SELECT 1 FROM thing_principals WHERE account = $1 AND region = $2 AND certificate = $3 AND thing <> $4 LIMIT 1"
+)
+_OTHER_EXCLUSIVE = _OTHER.replace("LIMIT", "AND exclusive = 1 LIMIT")
 _EXCLUSIVE = {None: (0, 1), "EXCLUSIVE_THING": (1, 1), "NON_EXCLUSIVE_THING": (0, 0)}
 
 
@@ -61,18 +65,24 @@ async def attach_principal(
     Raises NotFound and Disallowed.
     """
     await THINGS.get(tx, *scope, thing)
+    await attach_to_known(tx, scope, thing, fingerprint, now, type=type)
+
+
+async def attach_to_known(
+    tx: Transaction, scope: Scope, thing: str, fingerprint: str, now: datetime, *, type: PrincipalType | None = None
+) -> None:
+    """The same for a thing that this transaction has read or made. Raises NotFound and Disallowed."""
     registration = await REGISTRATIONS.get(tx, *scope, fingerprint)
-    known = await _ATTACHMENTS.find(tx, *scope, thing, fingerprint)
-    if known is not None:
+    new = Attachment(scope, thing, registration.certificate, fingerprint, type == "EXCLUSIVE_THING", now)
+    if not await _ATTACHMENTS.insert(tx, new):
+        known = await _ATTACHMENTS.get(tx, *scope, thing, fingerprint)
         if type in (None, known.type):
             return
         # AWS has no word on this; keeping silent could leave a certificate less exclusive than its owner believes.
         raise Disallowed("thing", thing, f"The principal is attached to thing {thing} as {known.type}: detach it first")
-    new = Attachment(scope, thing, registration.certificate, fingerprint, type == "EXCLUSIVE_THING", now)
-    other = await tx.fetch_one(_ONE_OF_CERTIFICATE, *scope, fingerprint_bytes(fingerprint))
-    if other is not None and (new.exclusive or _ATTACHMENTS.load(other).exclusive):
+    excluded = _OTHER if new.exclusive else _OTHER_EXCLUSIVE
+    if await tx.fetch_one(excluded, *scope, registration.certificate, thing):
         raise Disallowed("thing", thing, "The principal is attached to another thing, and one of the two is exclusive")
-    await _ATTACHMENTS.insert(tx, new)
     await _changed(tx, scope, thing, fingerprint, now)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.store.database import list_instance_keys
-from thingmint.store.migrate import migrations, teach_sqlite
+from thingmint.store.migrate import for_sqlite, migrations, teach_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -75,7 +75,7 @@ def read_schema() -> list[TableSchema]:
         teach_sqlite(connection)
         for migration in migrations():
             for statement in migration.statements:
-                connection.execute(statement)
+                connection.execute(for_sqlite(statement))
         names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").fetchall()
         return list(_in_order({name: _table(connection, name) for (name,) in names}))
 

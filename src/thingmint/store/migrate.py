@@ -2,7 +2,8 @@
 
 The files are for both engines. Where these differ, PostgreSQL's words are used and SQLite is taught them (``decode``),
 but for how SQLite lays out a table: INTEGER PRIMARY KEY is the number that a row has there anyway, WITHOUT ROWID keeps
-the rows in the index of their key. ``for_postgres`` takes these two out.
+the rows in the index of their key. ``for_postgres`` takes these two out. And it drops no constraints: ``for_sqlite``
+leaves these statements out.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class Migration:
 
 def for_postgres(statement: str) -> str:
     return statement.replace("INTEGER PRIMARY KEY", "BIGINT PRIMARY KEY").replace(" WITHOUT ROWID", "")
+
+
+def for_sqlite(statement: str) -> str:
+    return "" if " DROP CONSTRAINT " in statement else statement
 
 
 def teach_sqlite(connection: sqlite3.Connection) -> None:

@@ -18,7 +18,7 @@ import structlog
 
 from thingmint.domain.errors import Unavailable
 from thingmint.store.disk_reserve import FULL, why_not_writable
-from thingmint.store.migrate import HISTORY_TABLE, pending, teach_sqlite
+from thingmint.store.migrate import HISTORY_TABLE, for_sqlite, pending, teach_sqlite
 from thingmint.store.plain_parameters import CONNECTION
 from thingmint.store.sqlite_transaction import SQLiteTransaction, run_body, translated
 
@@ -373,7 +373,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
         applied = connection.execute("SELECT version, sha256 FROM schema_migrations").fetchall()
         for migration in pending(applied):
             for statement in migration.statements:
-                connection.execute(statement)
+                connection.execute(for_sqlite(statement))
             connection.execute(
                 "INSERT INTO schema_migrations (version, name, sha256) VALUES (?, ?, ?)",
                 (migration.version, migration.name, migration.sha256),

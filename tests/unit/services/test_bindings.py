@@ -450,6 +450,12 @@ async def test_a_device_has_50_certificates_at_most(world: World) -> None:
         await add(world, device, one_more)
     assert await registration(world, one_more) is None
     assert len(await certificates(world, device)) == 50
+    await remove(world, device, last)
+    at_once = await asyncio.gather(*(add(world, device, pem) for pem in (last, one_more)), return_exceptions=True)
+    assert sum(isinstance(outcome, LimitExceeded) for outcome in at_once) == 1
+    assert len(await certificates(world, device)) == 50
+    await world.yandex("DeviceService.Delete", device_id=device)
+    assert await world.count("binding_counts") == 0
 
 
 async def test_of_many_that_add_one_certificate_at_once_one_succeeds(world: World) -> None:

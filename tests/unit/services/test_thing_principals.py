@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -98,6 +99,19 @@ async def test_an_exclusive_certificate_is_one_things(world: World, first: str |
     await world.aws("DetachThingPrincipal", thingName="a", principal=principal)
     await attach(world, "b", principal, second)
     assert await attached(world, "b") == [(principal, second or SHARED)]
+
+
+@pytest.mark.parametrize("type", [EXCLUSIVE, SHARED])
+async def test_of_several_at_once_one_has_it_exclusively(world: World, type: str) -> None:
+    principal = await certificate(world)
+    for name in "abcd":
+        await world.aws("CreateThing", thingName=name)
+    types = (EXCLUSIVE, type, type, type)
+    calls = (attach(world, name, principal, each) for name, each in zip("abcd", types, strict=True))
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(outcome, Disallowed) for outcome in outcomes if outcome is not None)
+    found = [each for name in "abcd" for each in await attached(world, name)]
+    assert found == [(principal, EXCLUSIVE)] or (outcomes[0] is not None and found == [(principal, SHARED)] * 3)
 
 
 async def test_a_thing_can_have_an_exclusive_certificate_and_others(world: World) -> None:

@@ -31,6 +31,7 @@ async def test_all_are_deleted_in_steps(world: World, old: int) -> None:
 # Tables of which one thing has few rows, by a rule that says how many. Everything else goes through BoundedDelete.
 _FEW = {
     "account_settings": "one row",
+    "binding_counts": "one row",
     "ca_certificates": "one row",
     "ca_owners": "one row, or those of one key in accounts that have deleted it",
     "certificates": "one row",

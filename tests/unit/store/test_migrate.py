@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from thingmint.store import sqlite
-from thingmint.store.migrate import Migration, MigrationError, migrations, pending
+from thingmint.store.migrate import Migration, MigrationError, for_postgres, for_sqlite, migrations, pending
 from thingmint.store.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ def test_histories_of_others(applied: list[tuple[int, str]], message: str) -> No
 def test_statements() -> None:
     migration = Migration(1, "x", "-- a; comment\nCREATE TABLE a (b); -- more\n\nCREATE INDEX c\n ON a (b);\n--\n")
     assert migration.statements == ["CREATE TABLE a (b)", "CREATE INDEX c\n ON a (b)"]
+
+
+def test_what_engines_do_not_know_is_left_out() -> None:
+    statement = "CREATE TABLE a (id INTEGER PRIMARY KEY) WITHOUT ROWID"
+    assert for_postgres(statement) == "CREATE TABLE a (id BIGINT PRIMARY KEY)"
+    assert for_sqlite(statement) == statement
+    assert for_sqlite("ALTER TABLE a DROP CONSTRAINT b") == ""
 
 
 async def test_opening_again_changes_nothing(database: Path) -> None:
