@@ -25,8 +25,9 @@ _EXTENSIONS: Final = 0xA3
 _ATTRIBUTES: Final = 0xA0
 _BOOLEAN: Final = 0x01
 _BASIC_CONSTRAINTS: Final = bytes.fromhex("0603551d13")
-_OF_CERTIFICATE: Final = [_INTEGER, *[der.SEQUENCE] * 5]  # serial, algorithm, issuer, validity, subject, key
-_OF_REQUEST: Final = [_INTEGER, *[der.SEQUENCE] * 2]  # version, subject, key
+_SEQUENCE: Final = der.SEQUENCE & ~der.CONSTRUCTED
+_OF_CERTIFICATE: Final = [_INTEGER, *[_SEQUENCE] * 5]  # serial, algorithm, issuer, validity, subject, key
+_OF_REQUEST: Final = [_INTEGER, *[_SEQUENCE] * 2]  # version, subject, key
 
 # RFC 5280 4.1.2.5 wants seconds and Z; X.690 11.7 and 11.8 are DER's, and BER allows all of these.
 _ZONE: Final = rb"(Z|[+-][0-9]{4}|)"
@@ -60,7 +61,7 @@ class CertificateParts:
         parts = ber.elements(signature.signed)
         if parts and parts[0][0] == _VERSION:
             del parts[0]
-        if [part[0] for part in parts[:6]] != _OF_CERTIFICATE:
+        if _tags(parts[:6]) != _OF_CERTIFICATE:
             raise ber.Malformed("not a certificate")
         serial, algorithm, issuer, validity, subject, key, *rest = parts
         if len(ber.elements(validity)) != 2:
@@ -103,9 +104,14 @@ class RequestParts:
         signature = Signature.of(ber.first(encoded))
         parts = ber.elements(signature.signed)
         # RFC 2986 4.1: attributes are [0], and not optional; some leave them out.
-        if [part[0] for part in parts[:3]] != _OF_REQUEST or any(part[0] != _ATTRIBUTES for part in parts[3:]):
+        if _tags(parts[:3]) != _OF_REQUEST or any(part[0] != _ATTRIBUTES for part in parts[3:]):
             raise ber.Malformed("not a signing request")
         return cls(subject=parts[1], key=parts[2], signature=signature)
+
+
+def _tags(parts: list[bytes]) -> list[int]:
+    """Whether they say to be constructed is not looked at, as OpenSSL does not."""
+    return [part[0] & ~der.CONSTRUCTED for part in parts]
 
 
 def as_tls_sends_it(encoded: bytes) -> bytes | None:

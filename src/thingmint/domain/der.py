@@ -8,6 +8,8 @@ BIT_STRING: Final = 0x03
 UTC_TIME: Final = 0x17
 GENERALIZED_TIME: Final = 0x18
 SEQUENCE: Final = 0x30
+CONSTRUCTED: Final = 0x20
+"""The bit of a tag whose element is made of elements."""
 
 
 def element(tag: int, content: bytes) -> bytes:

@@ -85,7 +85,10 @@ def for_issuing(subject: bytes) -> x509.Name:
             return read_name(subject)
     # X.690 11.6: the members of a set are in ascending order.
     groups_in_der = [element(_SET, b"".join(sorted(map(_as_utf8, group)))) for group in groups if group]
-    return read_name(element(SEQUENCE, b"".join(groups_in_der)))
+    try:
+        return read_name(element(SEQUENCE, b"".join(groups_in_der)))
+    except ValueError:
+        raise ValueError("with an attribute whose type cannot be read") from None
 
 
 def _groups(name: bytes) -> list[list[_Attribute]]:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 _OID: Final = 0x06
-_CONSTRUCTED: Final = 0x20
 _MAX_ALGORITHM_BYTES: Final = 256
 
 
@@ -103,7 +102,7 @@ def _bits(bit_string: bytes) -> bytes:
     """With the count of unused bits in front; X.690 8.6.4 allows it to come in pieces."""
     if bit_string[0] == der.BIT_STRING:
         return ber.content(bit_string)
-    pieces = ber.elements(bit_string) if bit_string[0] == der.BIT_STRING | _CONSTRUCTED else []
+    pieces = ber.elements(bit_string) if bit_string[0] == der.BIT_STRING | der.CONSTRUCTED else []
     if not pieces or any(piece[0] != der.BIT_STRING for piece in pieces):
         raise ber.Malformed("not a signature")
     contents = [ber.content(piece) for piece in pieces]
