@@ -51,7 +51,7 @@ check: install ## Lint, types, and the arrows between packages
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-services: ## Install what some tests use (brokers, faketime), from Debian's packages (root)
+services: ## Install what some tests use (brokers, TLS libraries, faketime), from Debian's packages (root)
 	@scripts/services.sh
 
 format: install ## Format the code, and mend what ruff can mend

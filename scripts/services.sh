@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs, from Debian's packages, the MQTT brokers that tests/e2e/upstream starts for itself, and the faketime that
-# `make test-later` runs under. It starts no broker: what a package's own script wants to start is held back by a
+# Installs, from Debian's packages, the MQTT brokers that tests/e2e/upstream starts for itself, the libraries whose
+# certificates tests/e2e/corpus tries (Go's and Java's too, where those are), and the faketime that `make test-later`
+# runs under. It starts no broker: what a package's own script wants to start is held back by a
 # policy-rc.d, as long as apt runs.
 set -euo pipefail
 
-packages=(mosquitto mosquitto-clients rabbitmq-server faketime)
+packages=(mosquitto mosquitto-clients rabbitmq-server gnutls-bin libmbedtls-dev faketime)
 policy=/usr/sbin/policy-rc.d
 aside=$policy.before-thingmint
 

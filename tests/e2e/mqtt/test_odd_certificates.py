@@ -1,0 +1,99 @@
+"""Devices whose certificates break RFC 5280 or DER connect, over both clouds' registrations."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from OpenSSL import SSL
+from OpenSSL.crypto import FILETYPE_ASN1, load_certificate
+
+from tests import odd_certificates as odd
+from tests.e2e.mqtt.conftest import ALLOW_ALL, Fleet, new_name
+from tests.e2e.mqtt.devices import Credential
+from tests.e2e.mqtt.test_connecting import Pins
+from tests.unit import vectors
+from tests.unit.vectors import to_pem
+from thingmint.domain.certificate_parts import as_tls_sends_it
+from thingmint.domain.certificates import fingerprint_of
+from thingmint.mqtt.protocol.packets import ConnAck, Connect
+from thingmint.mqtt.protocol.reasons import Reason
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.e2e.mqtt.conftest import Door
+    from thingmint.domain.keys import SigningKey
+
+CERTIFICATES = odd.certificates()
+# cryptography, which pyOpenSSL would rather be given, does not read them.
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509 objects:DeprecationWarning")
+
+LET_IN = b"\x20\2\0\0"  # CONNACK of MQTT 3.1.1
+LARGEST_OF_P256 = 600  # bytes
+BOUND = ["subject: underscore in PrintableString", "NULL parameters of ECDSA", "an extension twice", "version 4"]
+
+
+def key_of(der: bytes) -> SigningKey:
+    return vectors.rsa_key() if len(der) > LARGEST_OF_P256 else vectors.ec_key()
+
+
+def presented(folder: Path, der: bytes) -> Credential:
+    """A certificate, with the key that its device has."""
+    private = key_of(der).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    pem, file = to_pem(der, "CERTIFICATE"), folder / f"{new_name()}.pem"
+    file.write_text(private + pem)
+    return Credential(fingerprint_of(as_tls_sends_it(der) or der), pem, file)
+
+
+def connack(fleet: Fleet, der: bytes) -> bytes:
+    """What a device is answered that presents what Python's own TLS refuses to present."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.use_certificate(load_certificate(FILETYPE_ASN1, der))
+    context.use_privatekey(key_of(der))
+    with socket.create_connection(("127.0.0.1", fleet.server.ports["mqtt"])) as sock:
+        sock.settimeout(None)
+        connection = SSL.Connection(context, sock)
+        connection.set_tlsext_host_name(fleet.endpoint.encode())
+        connection.set_connect_state()
+        connection.do_handshake()
+        name = new_name().encode()
+        body = b"\0\4MQTT\4\2\0\x3c" + len(name).to_bytes(2, "big") + name
+        connection.sendall(b"\x10" + bytes([len(body)]) + body)
+        answer: bytes = connection.recv(4)
+        connection.sendall(b"\xe0\0")
+        return answer
+
+
+def test_they_connect_once_they_are_registered(mine: Fleet, tmp_path: Path) -> None:
+    policy = mine.policy(ALLOW_ALL)
+    for case, der in CERTIFICATES.items():
+        made = mine.register(presented(tmp_path, der))
+        mine.iot.attach_policy(policyName=policy, target=made.arn)
+        assert connack(mine, der) == LET_IN, case
+
+
+def test_they_connect_once_they_are_bound(door: Door, tmp_path: Path) -> None:
+    pins = Pins(door.lax)
+    try:
+        for case in BOUND:
+            pins.bind(presented(tmp_path, CERTIFICATES[case]))
+            assert connack(door.lax, CERTIFICATES[case]) == LET_IN, case
+    finally:
+        pins.cloud.close()
+
+
+def test_the_text_of_an_odd_name_counts_in_policies(mine: Fleet, tmp_path: Path) -> None:
+    """Where it is beyond doubt."""
+    only = {
+        "Effect": "Allow",
+        "Action": "iot:Connect",
+        "Resource": mine.arn("client/${iot:Certificate.Subject.CommonName}"),
+    }
+    for text, expected in ((b"device_7", Reason.SUCCESS), (b"device_7\xfc", Reason.NOT_AUTHORIZED)):
+        made = mine.register(presented(tmp_path, odd.certificate(subject=odd.common_name(odd.PRINTABLE, text))), only)
+        with mine.dial(made) as device:
+            device.send(Connect(5, text.decode("latin-1")))
+            assert device.expect(ConnAck).reason is expected
