@@ -11,6 +11,8 @@ from thingmint.services.device_authentication import AuthenticationRequest
 if TYPE_CHECKING:
     import asyncio
 
+    from thingmint.mqtt.protocol.packets import Connect
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -39,6 +41,12 @@ class Peer:
         return AuthenticationRequest(
             self.fingerprint, self.certificate, self.sni, self.address, client_id, connecting, will_topic
         )
+
+    def request_to_connect(self, packet: Connect) -> AuthenticationRequest:
+        persistent = ("PersistentConnect",) if not packet.clean_start or packet.session_expiry else ()
+        if packet.will is None:
+            return self.request(packet.client_id, persistent)
+        return self.request(packet.client_id, (*persistent, "LastWill"), packet.will.topic)
 
 
 def remote_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:

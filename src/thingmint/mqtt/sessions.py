@@ -84,19 +84,17 @@ class Session:
     __slots__ = (
         "_account",
         "_announced",
-        "_attributes",
-        "_client_id",
         "_ended",
         "_expires_at",
         "_logged",
         "_reauthorizing",
         "_refused",
+        "_request",
         "_services",
         "_session_name",
         "_stale",
         "_traffic",
         "_will",
-        "_will_topic",
         "_writable",
         "claim",
         "connection",
@@ -108,9 +106,8 @@ class Session:
         self.connection = Connection(mqtt, services.rate_limit, services.feed, self)
         self._services = services
         self.peer = peer
-        self._client_id = self._session_name = ""
-        self._attributes: tuple[str, ...] = ()  # AWS's ConnectAttributes
-        self._will_topic: str | None = None
+        self._request = peer.request("")  # until CONNECT tells more
+        self._session_name = ""
         self._traffic: Traffic | None = None  # once CONNECT was accepted
         self._expires_at: datetime | None = None
         self._will: Will | None = None
@@ -141,7 +138,7 @@ class Session:
     def failed(self, reason: Reason, why: str) -> None:
         if self._traffic is None and not self._ended:
             self.connection.mqtt.refuse(reason)
-        self._close(reason, why, with_will=True)
+        self.disconnect(reason, why, with_will=True)
 
     def lost(self) -> None:
         self._end("the connection was lost", with_will=True)
@@ -152,12 +149,16 @@ class Session:
             case ConnectRequested():
                 return self._connect(event.packet)
             case Failed():
-                self._close(event.reason, event.text, with_will=True)
+                self.disconnect(event.reason, event.text, with_will=True)
             case Disconnected():
                 self._disconnected(event)
             case _ if self._traffic is not None:
                 return self._traffic.handle(event)
         return None
+
+    @property
+    def _client_id(self) -> str:
+        return self._request.client_id or ""
 
     # What the APIs ask for, once CONNECT was accepted.
 
@@ -177,11 +178,12 @@ class Session:
     def flush(self) -> None:
         self.connection.flush()
 
-    def fail(self, reason: Reason, why: str) -> None:
-        self._close(reason, why, with_will=True)
-
     def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None:
-        self._close(reason, why, with_will=with_will)
+        if self._ended:
+            return
+        self.connection.mqtt.disconnect(reason)
+        self._end(why, with_will=with_will)
+        self.connection.close()
 
     def reauthorize(self) -> asyncio.Future[None] | None:
         self._stale = True
@@ -207,7 +209,7 @@ class Session:
         if now > self._services.feed.fresh_until:
             self.suspend()
         if self.connection.is_silent(now):
-            self._close(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard in time", with_will=True)
+            self.disconnect(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard in time", with_will=True)
         elif self._expires_at is not None and self._expires_at < self._services.clock():
             self.disconnect(Reason.NOT_AUTHORIZED, "the certificate's validity ended")
 
@@ -215,8 +217,7 @@ class Session:
 
     async def _connect(self, packet: Connect) -> None:
         services = self._services
-        self._client_id, self._attributes = packet.client_id, _attributes_of(packet)
-        self._will_topic = packet.will.topic if packet.will is not None else None
+        self._request = self.peer.request_to_connect(packet)
         accepted = await self._authenticate()
         if isinstance(accepted, Rejected):
             self._refuse(accepted, _ANSWERS[accepted.reason])
@@ -231,7 +232,8 @@ class Session:
             self._refuse(Rejected(RejectionReason.TOO_MANY, why, scope), Reason.QUOTA_EXCEEDED)
             return
         self._will, self._account = will, scope.account
-        traffic = self._traffic_of(accepted)
+        mqtt, log, provisioning = self.connection.mqtt, services.connection_log, services.provisioning
+        traffic = Traffic(self, self.peer, self._client_id, accepted, mqtt, log, provisioning)
         opening = Opening(scope, name, packet.version, packet.clean_start, expiry, packet.receive_maximum)
         link = await services.broker.open(opening, traffic)
         try:
@@ -280,11 +282,6 @@ class Session:
         if claim is not None and self._services.takeovers is not None:
             self._services.takeovers.client_ids.release(claim)
 
-    def _traffic_of(self, accepted: Accepted) -> Traffic:
-        services, mqtt = self._services, self.connection.mqtt
-        log, provisioning = services.connection_log, services.provisioning
-        return Traffic(self, self.peer, self._client_id, accepted, mqtt, log, provisioning)
-
     # Authentication.
 
     async def _authenticate(self, scope: Scope | None = None) -> Accepted | Rejected:
@@ -294,7 +291,7 @@ class Session:
         must neither be accepted nor told of again.
         """
         services, connections = self._services, self._services.connections
-        request = self.peer.request(self._client_id, self._attributes, self._will_topic)
+        request = self._request
         while True:
             if services.feed.stale:
                 await services.feed.refresh()
@@ -373,13 +370,6 @@ class Session:
             self.peer, caller, "Connect", resource, rejected.why, rejected.explain, rejected.facts
         )
 
-    def _close(self, reason: Reason, why: str, *, with_will: bool) -> None:
-        if self._ended:
-            return
-        self.connection.mqtt.disconnect(reason)
-        self._end(why, with_will=with_will)
-        self.connection.close()
-
     def _has_ended(self) -> bool:
         return self._ended  # which mypy does not expect to change at an await
 
@@ -403,12 +393,6 @@ class Session:
         services.connection_log.disconnected(self.peer, traffic.caller, self._client_id, why, logged=self._logged)
         if with_will and will is not None:
             services.wills.leave(traffic.scope, self._client_id, self.peer, will, self._session_name)
-
-
-def _attributes_of(packet: Connect) -> tuple[str, ...]:
-    """AWS's ConnectAttributes."""
-    persistent = ("PersistentConnect",) if not packet.clean_start or packet.session_expiry else ()
-    return (*persistent, "LastWill") if packet.will is not None else persistent
 
 
 def _new_client_id() -> str:

@@ -50,7 +50,7 @@ class Host(Protocol):
         """Sends what the MQTT connection has to say, soon."""
         ...
 
-    def fail(self, reason: Reason, why: str) -> None:
+    def disconnect(self, reason: Reason, why: str, *, with_will: bool) -> None:
         """Ends the connection; version 5 is told the reason."""
         ...
 
@@ -142,10 +142,10 @@ class Traffic:
         refused = [answer for answer in answers if answer is not None and answer.failed]
         if refused and self._mqtt.version == 4 and not self._settings.suback_refusals:
             # AWS closes the connection, and never answers 0x80.
-            self._host.fail(refused[0], "a subscription was refused")
+            self._host.disconnect(refused[0], "a subscription was refused", with_will=True)
             return None
         if self._refusals >= _MAX_REFUSALS:
-            self._host.fail(Reason.NOT_AUTHORIZED, "too much was refused")
+            self._host.disconnect(Reason.NOT_AUTHORIZED, "too much was refused", with_will=True)
             return None
         wanted = [
             self._subscription(request)
@@ -207,7 +207,7 @@ class Traffic:
             self._loop.call_soon(self._drop, packet_id)  # the broker is still busy with this delivery
 
     def lost(self, reason: Reason) -> None:
-        self._host.fail(reason, "the broker ended the session")
+        self._host.disconnect(reason, "the broker ended the session", with_will=True)
 
     # What changes meanwhile.
 
@@ -247,7 +247,7 @@ class Traffic:
         if packet_id is None:
             return
         if reason.failed and self._mqtt.version == 4:
-            self._host.fail(reason, "a message was not taken")  # 3.1.1 has no other word for it
+            self._host.disconnect(reason, "a message was not taken", with_will=True)  # 3.1.1 has no other word for it
             return
         self._mqtt.puback(packet_id, reason)
         self._host.flush()
@@ -263,7 +263,7 @@ class Traffic:
         if self._mqtt.version == 5 and packet.packet_id is not None and self._refusals < _MAX_REFUSALS:
             self._published(packet.packet_id, reason)
         else:
-            self._host.fail(reason, "a message was refused")
+            self._host.disconnect(reason, "a message was refused", with_will=True)
 
     def _authorize_subscription(self, request: SubscriptionRequest) -> Reason | None:
         """The answer, or None if the broker has to give it."""

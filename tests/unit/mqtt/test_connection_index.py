@@ -204,7 +204,7 @@ class Reading(Connection):
 
 
 async def test_of_many_that_depend_on_a_change_a_few_at_a_time_read_again() -> None:
-    connections, go = ConnectionIndex(), asyncio.Event()
+    connections, go = ConnectionIndex(Slices(clock=lambda: 0.0)), asyncio.Event()  # turns end by their steps alone
     members = [Reading(go) for _ in range(10_000)]
     for member in members:
         connections.follow(member, [A])
