@@ -354,3 +354,21 @@ def test_arns_travel_percent_encoded(signer: Signer, iot: Any) -> None:
     _, arn = new_certificate(iot)
     answer = signer.send("POST", f"/attached-policies/{quote(arn, safe='')}")
     assert (answer.status, answer.json()) == (200, {"policies": []})
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_policy_may_be_called_by_dots(iot: Any, name: str) -> None:
+    """Which botocore sends as they are, and signs folded away."""
+    policy = iot.create_policy(policyName=name, policyDocument=_TEXT)
+    assert policy["policyArn"].endswith(f":policy/{name}")
+    assert iot.create_policy_version(policyName=name, policyDocument=_TEXT)["policyVersionId"] == "2"
+    assert [each["versionId"] for each in iot.list_policy_versions(policyName=name)["policyVersions"]] == ["2", "1"]
+    iot.set_default_policy_version(policyName=name, policyVersionId="2")
+    iot.delete_policy_version(policyName=name, policyVersionId="1")
+    target = iot.create_keys_and_certificate()["certificateArn"]
+    iot.attach_policy(policyName=name, target=target)
+    assert iot.list_targets_for_policy(policyName=name)["targets"] == [target]
+    iot.detach_policy(policyName=name, target=target)
+    assert iot.get_policy(policyName=name)["defaultVersionId"] == "2"
+    iot.delete_policy(policyName=name)
+    assert refusal(iot.get_policy, policyName=name) == (*_MISSING, "Policy not found")

@@ -113,12 +113,35 @@ _CANNOT_CONNECT = Difference(
     _with("cannot_connect"),
 )
 
+_POLICY_NOT_FOUND = Difference(
+    "That there is no such policy is said in AWS's words.",
+    "aws",
+    ".*",
+    ".*",
+    lambda before, _: [
+        {**page, "body": {"message": "Policy not found"}}
+        if re.fullmatch("policy [^ ]+ does not exist", str(page["body"].get("message")))
+        else page
+        for page in before
+    ],
+)
+
+_MANAGED_POLICY = Difference(
+    "thingmint/ProvisioningOnly lets a template's role write the policies that the template has in it.",
+    "native",
+    ".*",
+    "POST /v1/access/policy/show",
+    lambda before, now: now if "WritePoliciesOfTemplates" in str(now) else before,
+)
+
 DIFFERENCES: dict[str, tuple[Difference, ...]] = {
     "7c4c599": (
         _BY_AGE,
         _EMPTY_MEMBERS,
         _DEVICE_STATUS,
         _CANNOT_CONNECT,
+        _POLICY_NOT_FOUND,
+        _MANAGED_POLICY,
         Difference(
             "GET /v1/certificates/{id} also tells the mode and the CA.",
             "native",
@@ -150,7 +173,14 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
             _let_in,
         ),
     ),
-    "934c105": (_BY_AGE, _EMPTY_MEMBERS, _DEVICE_STATUS, _CANNOT_CONNECT),
+    "934c105": (
+        _BY_AGE,
+        _EMPTY_MEMBERS,
+        _DEVICE_STATUS,
+        _CANNOT_CONNECT,
+        _POLICY_NOT_FOUND,
+        _MANAGED_POLICY,
+    ),
 }
 
 
