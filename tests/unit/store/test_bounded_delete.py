@@ -36,6 +36,7 @@ _FEW = {
     "ca_owners": "one row, or those of one key in accounts that have deleted it",
     "certificates": "one row",
     "connections": "one row for each parameter, of at most 500",
+    "device_aliases": "one row, of the 5 of a device",
     "device_policy_attachments": "10 policies of a target",
     "device_policy_versions": "5 of a policy",
     "instance_keys": "one row",
@@ -45,6 +46,7 @@ _FEW = {
     "tags": "50 of a resource",
     "thing_attributes": "50 of a thing",
     "thing_group_members": "10 groups of a thing",
+    "unchecked_aliases": "one row",
     "quota_shares": "those of one owner, of one kind",
 }
 
