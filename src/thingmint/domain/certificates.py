@@ -21,7 +21,7 @@ from thingmint.domain.certificate_parts import CertificateParts, RequestParts, a
 from thingmint.domain.der import BIT_STRING, SEQUENCE, element
 from thingmint.domain.distinguished_names import for_issuing
 from thingmint.domain.errors import Invalid, InvalidCertificate, InvalidSigningRequest
-from thingmint.domain.keys import OWN_KEYS
+from thingmint.domain.keys import FLEET_KEYS, OWN_KEYS
 from thingmint.domain.pem import PemKind, one_block
 from thingmint.domain.weak_keys import weakness
 
@@ -159,7 +159,7 @@ def read_certificate(
             certificate = Certificate.of(content)
             public_key: PublicKeyTypes = content.public_key()
     except _UNREADABLE:
-        certificate, public_key = _read_leniently(encoded, field, pinned=pinned)
+        certificate, public_key = _read_leniently(encoded, field, keys, pinned=pinned)
     if violation := keys.violation(public_key):
         raise InvalidCertificate(field, f"has {violation}")
     return certificate, public_key
@@ -177,7 +177,7 @@ def parse_strict_certificate(text: str, field: str, keys: KeyPolicy) -> tuple[Ce
         raise InvalidCertificate(field, "is not encoded in DER as RFC 5280 says, which is required here") from None
 
 
-def _read_leniently(encoded: bytes, field: str, *, pinned: bool) -> tuple[Certificate, PublicKeyTypes]:
+def _read_leniently(encoded: bytes, field: str, keys: KeyPolicy, *, pinned: bool) -> tuple[Certificate, PublicKeyTypes]:
     """Raises InvalidCertificate."""
     sent = as_tls_sends_it(encoded)
     try:
@@ -190,7 +190,7 @@ def _read_leniently(encoded: bytes, field: str, *, pinned: bool) -> tuple[Certif
     if not pinned and (not_before is None or not_after is None):
         raise InvalidCertificate(field, "has a validity that cannot be read")
     certificate = Certificate(parts.der, fingerprint_of(parts.der), not_before or _NEVER, not_after or _NEVER)
-    return certificate, _public_key(parts.key, field, InvalidCertificate)
+    return certificate, _public_key(parts.key, field, keys, InvalidCertificate)
 
 
 def _other_than(encoded: bytes, other: type[Any], noun: str, kind: PemKind, field: str) -> Invalid:
@@ -202,11 +202,11 @@ def _other_than(encoded: bytes, other: type[Any], noun: str, kind: PemKind, fiel
     return kind.error(field, f"holds {noun}, not a {kind.noun}")
 
 
-def _public_key(encoded: bytes, field: str, error: type[Invalid]) -> PublicKeyTypes:
+def _public_key(encoded: bytes, field: str, keys: KeyPolicy, error: type[Invalid]) -> PublicKeyTypes:
     try:
         return load_der_public_key(encoded)
     except _UNREADABLE:
-        raise error(field, "has a key that cannot be read, or that is of a type which is not supported") from None
+        raise error(field, f"has a key that cannot be read, or of another type than {keys.types}") from None
 
 
 def read_public_key(der: bytes) -> PublicKeyTypes:
@@ -219,7 +219,7 @@ def read_public_key(der: bytes) -> PublicKeyTypes:
     except _UNREADABLE:
         pass
     try:
-        return _public_key(CertificateParts.of(der).key, field, InvalidCertificate)
+        return _public_key(CertificateParts.of(der).key, field, FLEET_KEYS, InvalidCertificate)
     except Malformed:
         raise _CERTIFICATE.damaged(field) from None
 
@@ -257,7 +257,7 @@ def _parse_leniently(encoded: bytes, field: str, keys: KeyPolicy) -> SigningRequ
         subject = for_issuing(parts.subject)
     except ValueError as flaw:
         raise InvalidSigningRequest(field, f"has a subject {flaw}") from None
-    request = SigningRequest(subject, _public_key(parts.key, field, InvalidSigningRequest))
+    request = SigningRequest(subject, _public_key(parts.key, field, keys, InvalidSigningRequest))
     _check_request(request, field, keys)
     if not parts.signature.is_made_by(request.public_key):
         raise _unverified(parts, field)

@@ -20,7 +20,7 @@ _SET: Final = 0x31
 _OID: Final = 0x06
 _UTF8_STRING: Final = 0x0C
 _MAX_OID_BYTES: Final = 64
-_MAX_ATTRIBUTES: Final = 256  # that are decoded here; real names have some ten
+_MAX_BYTES: Final = 4096  # of a name that is taken apart here, and of the subject of a certificate that we issue
 
 # Tags of string types, each with the encoding of its text.
 _ENCODINGS: Final = {
@@ -61,6 +61,8 @@ def texts_of(name: bytes) -> Texts:
         return texts_in(read_name(name))
     except ValueError:
         pass
+    if len(name) > _MAX_BYTES:
+        return []
     try:
         attributes = [attribute for group in _groups(name) for attribute in group]
         if len({attribute.tag for attribute in attributes}) > 1:
@@ -76,6 +78,8 @@ def for_issuing(subject: bytes) -> x509.Name:
 
     Raises ValueError with a phrase that fits after "a subject".
     """
+    if len(subject) > _MAX_BYTES:
+        raise ValueError(f"of more than {_MAX_BYTES} bytes")
     try:
         groups = _groups(subject)
     except ValueError:
@@ -93,14 +97,10 @@ def for_issuing(subject: bytes) -> x509.Name:
 
 def _groups(name: bytes) -> list[list[_Attribute]]:
     """RFC 5280 4.1.2.4: a SEQUENCE OF SET OF SEQUENCE { type, value }. Raises ValueError."""
-    groups, count = [], 0
-    for group in ber.elements(name):
-        pairs = ber.elements(group)
-        count += len(pairs)
-        if group[0] != _SET or count > _MAX_ATTRIBUTES:
-            raise ber.Malformed("not a name, or a very long one")
-        groups.append([_attribute(pair) for pair in pairs])
-    return groups
+    groups = ber.elements(name)
+    if any(group[0] != _SET for group in groups):
+        raise ber.Malformed("not a name")
+    return [[_attribute(pair) for pair in ber.elements(group)] for group in groups]
 
 
 def _attribute(pair: bytes) -> _Attribute:

@@ -33,8 +33,6 @@ def parse_issued(
     own = change.environment.own_authorities
     issued = parse_issued_certificate(pem, field)
     own.check(issued.public_key, field)
-    if flaw := issued.parts.signature.flaw:
-        raise InvalidCertificate(field, flaw)
     if ca_pem is None:
         return issued, None
     ca = parse_ca_certificate(ca_pem, ca_field)
@@ -88,6 +86,8 @@ async def issuer_of(
         found = named[0] if named else None
     content = given.content if given is not None else found.content() if found is not None else None
     if content is not None and not is_signed_by(issued, content):
+        if flaw := issued.parts.signature.flaw:
+            raise InvalidCertificate(field, flaw)
         reason = "The signature of the certificate failed verification against the provided CA certificate."
         raise UnverifiedCertificate(field, reason)
     if found is None:

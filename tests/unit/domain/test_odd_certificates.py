@@ -154,7 +154,7 @@ TWO_STRING_TYPES = [
         (odd.common_name(odd.PRINTABLE, b"device_1\0.example"), None),
         (odd.common_name(odd.PRINTABLE, b"device_1\n"), None),
         (odd.common_name(odd.SEQUENCE, b""), None),
-        (odd.name(*[odd.attribute(odd.COMMON_NAME, odd.PRINTABLE, b"a_b")] * 300), None),
+        (odd.name(*[odd.attribute(odd.COMMON_NAME, odd.PRINTABLE, b"a_b")] * 400), None),
     ],
 )
 def test_only_unambiguous_text_gives_variables(subject: bytes, expected: str | None) -> None:
@@ -243,6 +243,7 @@ UNDERSCORE = odd.common_name(odd.PRINTABLE, b"a_b")
             odd.request(vectors.tlv(odd.SEQUENCE, vectors.tlv(odd.SET, b""))),
             "has an empty subject; give it a common name",
         ),
+        (odd.request(odd.common_name(odd.UTF8, b"a" * 4_096)), "has a subject of more than 4096 bytes"),
         (odd.request(odd.common_name(odd.SEQUENCE, b"")), "has a subject with an attribute that is not text"),
         (
             odd.request(odd.common_name(odd.PRINTABLE, b"a_\0b")),
@@ -253,7 +254,7 @@ UNDERSCORE = odd.common_name(odd.PRINTABLE, b"a_b")
         (odd.request(UNDERSCORE, public_key=RSA_1024), "has an RSA key of 1024 bits; 2048 to 4096 are accepted"),
         (
             odd.request(public_key=NO_POINT),
-            "has a key that cannot be read, or that is of a type which is not supported",
+            "has a key that cannot be read, or of another type than RSA or ECDSA",
         ),
     ],
 )

@@ -14,13 +14,14 @@ from tests.issuers import new_issuer
 from tests.unit import vectors
 from tests.unit.services.test_ca_certificates import code_of, prove, register, take
 from tests.unit.services.test_jit_registration import AUTO, Gateway
+from tests.unit.services.test_template_execution import register as provision
 from tests.unit.vectors import to_pem
 from tests.world import OURS
 from thingmint.access.audit import AuditedStore
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.domain.certificate_parts import as_tls_sends_it
 from thingmint.domain.certificates import fingerprint_of
-from thingmint.domain.errors import Disallowed, InvalidCertificate, InvalidSigningRequest
+from thingmint.domain.errors import Disallowed, InvalidCertificate, InvalidSigningRequest, ProvisioningFailed
 from thingmint.domain.status import Status
 from thingmint.services.accounts import keep_setting
 from thingmint.services.bindings import bind, parse_submitted
@@ -214,3 +215,23 @@ async def test_the_same_of_one_that_is_registered(world: World) -> None:
     reason = await told(world, lambda tx: register_new(tx, change, new, Status.ACTIVE))
     assert reason is not None
     assert reason.startswith("it is encoded as this server's TLS library does not read it")
+
+
+async def register_thing(world: World, **properties: str) -> Any:
+    return await provision(world, {"certificate": {"Type": "AWS::IoT::Certificate", "Properties": properties}})
+
+
+async def test_templates_take_what_other_operations_take(world: World) -> None:
+    await register_thing(world, CertificateSigningRequest=csr(REQUESTS["no attributes"]))
+    await register_thing(world, CertificatePem=pem(CERTIFICATES["subject: underscore in PrintableString"]))
+    # Under no CA a signature does not matter.
+    await register_thing(world, CertificatePem=pem(odd.certificate(algorithm=odd.ECDSA_SHA1)))
+    made = root()
+    await take(world, made)
+    for properties in (
+        {"CertificateSigningRequest": csr(odd.request(algorithm=odd.ECDSA_SHA1))},
+        {"CertificatePem": pem(under(made, algorithm=odd.ECDSA_SHA1)), "CACertificatePem": made.pem},
+    ):
+        with pytest.raises(ProvisioningFailed) as failed:
+            await register_thing(world, **properties)
+        assert SHA_1 in failed.value.reason
