@@ -109,6 +109,7 @@ ENDS_NOTHING = {
     "mqtt:CreateKeysAndCertificate": _NEW,
     "mqtt:CreateCertificateFromCsr": _NEW,
     "mqtt:RegisterCertificate": "a new certificate; what its template changes, RegisterThing's changes in the same way",
+    "access:region.add": "a further region takes nothing away",
     "job:credentials of a deleted principal": _OF_CALLERS,
     "job:members of a deleted thing group": "they are no members any more",
     **dict.fromkeys(
