@@ -58,6 +58,8 @@ _SETTINGS = {
     # A transaction that scans a table conflicts with every write to it, and small tables are what the planner scans.
     "enable_seqscan": "off",
     "idle_in_transaction_session_timeout": "60000",
+    # A row stays locked while its COMMIT waits for a standby, which may not come back.
+    "lock_timeout": "10000",
 }
 
 # Names are compared and listed by their bytes, as SQLite does; another order would skip rows between two pages.
@@ -227,9 +229,10 @@ class PostgresStore:
             return result
 
     async def _until_reached(self, deadline: float) -> None:
-        """Raises Unavailable if the server stays away for long."""
+        """Raises Unavailable if the server stays away until ``deadline``, or that is past."""
         try:
             async with asyncio.timeout_at(deadline):
+                await asyncio.sleep(0)  # where a deadline that is past is noticed
                 await self._reached.wait()
         except TimeoutError:
             raise Unavailable(_UNKNOWN) from None
@@ -348,6 +351,8 @@ class PostgresStore:
                 return UnstorableText()
             case asyncpg.DataError() if isinstance(error.__cause__, UnicodeEncodeError):
                 return UnstorableText()
+            case asyncpg.LockNotAvailableError():
+                return Unavailable("Another change of the same rows waits to be confirmed")
             case asyncpg.ReadOnlySQLTransactionError():
                 return Unavailable("The store cannot keep changes now")
             case asyncpg.PostgresError() if error.sqlstate is not None and error.sqlstate[:2] not in _OF_THE_SERVER:
@@ -445,6 +450,7 @@ async def _migrate(connection: Any) -> None:
     with contextlib.suppress(asyncpg.UniqueViolationError):  # another process is making the table at this moment
         await connection.execute(HISTORY_TABLE)
     async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = 0")
         await connection.execute("LOCK TABLE schema_migrations IN EXCLUSIVE MODE")
         rows = await connection.fetch("SELECT version, sha256 FROM schema_migrations")
         for migration in pending([(row[0], row[1]) for row in rows]):

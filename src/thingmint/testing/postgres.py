@@ -195,6 +195,12 @@ def _is_open_to_others(path: Path) -> bool:
 
 
 def _copied(programs: Path, folder: Path) -> Path:
-    """The programs with their libraries, where others may read them: as in a clone below a home folder."""
-    shutil.copytree(programs.parent, folder / "postgresql", symlinks=True)
-    return folder / "postgresql" / programs.name
+    """The programs with their libraries, where others may read them: as in a clone below a home folder.
+
+    A wheel has libraries of its own beside its package, and its programs look for them there.
+    """
+    package = programs.parent.parent
+    shutil.copytree(programs.parent, folder / package.name / programs.parent.name, symlinks=True)
+    if (libraries := package.with_name(f"{package.name}.libs")).is_dir():
+        shutil.copytree(libraries, folder / libraries.name)
+    return folder / package.name / programs.parent.name / programs.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import subprocess
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -12,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+import thingmint.store.postgres
 from tests.unit.store.bodies import ids, insert
 from thingmint.domain.errors import Unavailable
 from thingmint.store import postgres as module
 from thingmint.store.engine import AlreadyKept
 from thingmint.store.migrate import MigrationError, migrations
 from thingmint.store.postgres import PostgresStore
-from thingmint.testing.postgres import QUICK, NoPostgres, Postgres
+from thingmint.testing.postgres import QUICK, NoPostgres, Postgres, _copied, programs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from thingmint.store.engine import Body, Transaction
 
@@ -35,6 +38,15 @@ def server() -> Iterator[Postgres]:
         pytest.skip(f"PostgreSQL was not found: {error}")
     with own:
         yield own
+
+
+def test_the_programs_are_of_use_where_they_are_copied_to(tmp_path: Path) -> None:
+    """As they are for root, in a clone whose folder is closed to others."""
+    try:
+        copied = _copied(programs(), tmp_path)
+    except NoPostgres as error:
+        pytest.skip(f"PostgreSQL was not found: {error}")
+    subprocess.run([copied / "initdb", "--version"], check=True, stdout=subprocess.DEVNULL)
 
 
 @asynccontextmanager
@@ -273,6 +285,40 @@ async def test_a_change_that_was_kept_without_an_answer_is_answered_once_it_is_s
             await execute(server.url(), *NO_STANDBY)
             assert await asyncio.wait_for(write, 10) == "a"
             assert await store.read(ids) == ["a"]
+
+
+async def test_a_change_that_is_not_confirmed_in_time_is_told_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thingmint.store.postgres, "_WAIT_FOR_ANSWER", 2.0)
+    monkeypatch.setattr(thingmint.store.postgres, "_COMMIT_TIMEOUT", 0.5)
+    monkeypatch.setitem(thingmint.store.postgres._SETTINGS, "lock_timeout", "500")
+    with Postgres({**QUICK, **WITH_STANDBY}) as server:
+        async with opened(server.url()) as store:
+            await execute(server.url(), *STANDBY)
+            await asyncio.sleep(0.2)
+            with pytest.raises(Unavailable, match="unknown"):
+                await store.write(marked("a"), once=True)
+            await execute(server.url(), *NO_STANDBY)
+            await until_ready(store)
+            await store.write(insert("b"))
+            assert await store.read(ids) == ["a", "b"]
+
+
+async def test_a_row_that_an_unconfirmed_change_has_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(thingmint.store.postgres._SETTINGS, "lock_timeout", "300")
+    rename = "UPDATE accounts SET name = $1 WHERE id = 'a'"
+    with Postgres({**QUICK, **WITH_STANDBY}) as server:
+        async with opened(server.url()) as store:
+            await store.write(insert("a"))
+            await execute(server.url(), *STANDBY)
+            await asyncio.sleep(0.2)
+            first = asyncio.create_task(store.write(lambda tx: tx.execute(rename, "first")))
+            await asyncio.sleep(0.3)
+            with pytest.raises(Unavailable, match="waits to be confirmed"):
+                await store.write(lambda tx: tx.execute(rename, "second"))
+            await execute(server.url(), *NO_STANDBY)
+            assert await first == 1
 
 
 async def test_a_change_that_was_lost_without_an_answer_is_made_again(server: Postgres) -> None:
