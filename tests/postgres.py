@@ -31,10 +31,10 @@ class PostgresDatabase:
     async def emptied(self, *, kept: bool = False) -> str:
         """Its URL, once there is nothing in it but the rows that are ``kept``."""
         if not self._tables:
-            async with _connected(self.server_url) as connection:
+            async with connected(self.server_url) as connection:
                 await connection.execute("CREATE DATABASE thingmint")
             await (await PostgresStore.open(self._url)).close()
-        async with _connected(self._url) as connection:
+        async with connected(self._url) as connection:
             if not self._tables:
                 rows = await connection.fetch("SELECT relname FROM pg_stat_user_tables")
                 self._tables = [row[0] for row in rows if row[0] != "schema_migrations"]
@@ -46,7 +46,7 @@ class PostgresDatabase:
         return self._url
 
     async def keep(self, what: Any) -> None:
-        async with _connected(self._url) as connection:
+        async with connected(self._url) as connection:
             await connection.execute("CREATE SCHEMA kept")
             for table in self._tables:
                 if await connection.fetchval(f"SELECT count(*) FROM {table}"):
@@ -56,7 +56,7 @@ class PostgresDatabase:
 
 
 @contextlib.asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[Any]:
+async def connected(url: str) -> AsyncIterator[Any]:
     connection = await asyncpg.connect(url)
     try:
         yield connection

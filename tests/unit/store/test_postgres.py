@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 import thingmint.store.postgres
+from tests.postgres import connected
 from tests.unit.store.bodies import ids, insert
 from thingmint.domain.errors import Unavailable
 from thingmint.store import postgres as module
@@ -199,6 +200,21 @@ async def test_a_server_that_does_not_answer_is_not_waited_for(
         assert await store.read(ids) == ["a"]
 
 
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event IN ('SyncRep', 'PgSleep')"
+
+
+async def until_found(server: Postgres, query: str) -> None:
+    async with asyncio.timeout(20), connected(server.url()) as connection:
+        while not await connection.fetchval(query):  # noqa: ASYNC110 - it is the server that is asked
+            await asyncio.sleep(0.02)
+
+
+async def require_standby(server: Postgres) -> None:
+    """From now on COMMIT waits for one, and there is none."""
+    await execute(server.url(), *STANDBY)
+    await until_found(server, "SELECT current_setting('synchronous_standby_names') <> ''")
+
+
 # COMMIT waits while there is a table of that name.
 HOLD = """
 CREATE TABLE holding ();
@@ -231,10 +247,9 @@ async def test_a_commit_without_an_answer_is_never_called_a_success(settings: di
     """The server ends while COMMIT waits: for a trigger before the change is kept, or for a standby after it is."""
     with Postgres({**QUICK, **settings}) as server:
         async with opened(server.url()) as store:
-            await execute(server.url(), *(STANDBY if settings else (HOLD,)))
-            await asyncio.sleep(0.2)
+            await (require_standby(server) if settings else execute(server.url(), HOLD))
             write = asyncio.create_task(store.write(insert("a")))
-            await asyncio.sleep(0.3)
+            await until_found(server, WAITING)
             assert not write.done()
             server.stop(signal.SIGQUIT)
             with pytest.raises(Unavailable, match="unknown"):
@@ -245,10 +260,9 @@ async def test_a_commit_that_no_standby_confirmed_is_not_called_a_success() -> N
     """PostgreSQL answers COMMIT with success and a warning when its wait for the standby was ended."""
     with Postgres({**QUICK, **WITH_STANDBY}) as server:
         async with opened(server.url()) as store:
-            await execute(server.url(), *STANDBY)
-            await asyncio.sleep(0.2)
+            await require_standby(server)
             write = asyncio.create_task(store.write(insert("a")))
-            await asyncio.sleep(0.3)
+            await until_found(server, WAITING)
             cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
             await execute(server.url(), cancel)
             with pytest.raises(Unavailable, match="unknown"):
@@ -270,10 +284,9 @@ async def test_a_commit_goes_on_when_its_caller_does_not_wait(postgres: str) -> 
 async def test_a_change_that_was_kept_without_an_answer_is_answered_once_it_is_safe(once_more: bool) -> None:
     with Postgres({**QUICK, **WITH_STANDBY}) as server:
         async with opened(server.url()) as store:
-            await execute(server.url(), *STANDBY)
-            await asyncio.sleep(0.2)
+            await require_standby(server)
             write = asyncio.create_task(store.write(marked("a", loses_connection=once_more), once=True))
-            await asyncio.sleep(0.3)
+            await until_found(server, WAITING)
             await execute(
                 server.url(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
             )
@@ -293,14 +306,11 @@ async def test_a_change_that_is_not_confirmed_in_time_is_told_to_be_unknown(monk
     monkeypatch.setitem(thingmint.store.postgres._SETTINGS, "lock_timeout", "500")
     with Postgres({**QUICK, **WITH_STANDBY}) as server:
         async with opened(server.url()) as store:
-            await execute(server.url(), *STANDBY)
-            await asyncio.sleep(0.2)
+            await require_standby(server)
             with pytest.raises(Unavailable, match="unknown"):
                 await store.write(marked("a"), once=True)
             await execute(server.url(), *NO_STANDBY)
-            await until_ready(store)
-            await store.write(insert("b"))
-            assert await store.read(ids) == ["a", "b"]
+            await until_found(server, "SELECT count(*) FROM accounts")  # it was kept
 
 
 async def test_a_row_that_an_unconfirmed_change_has_is_not_waited_for_without_end(
@@ -311,10 +321,9 @@ async def test_a_row_that_an_unconfirmed_change_has_is_not_waited_for_without_en
     with Postgres({**QUICK, **WITH_STANDBY}) as server:
         async with opened(server.url()) as store:
             await store.write(insert("a"))
-            await execute(server.url(), *STANDBY)
-            await asyncio.sleep(0.2)
+            await require_standby(server)
             first = asyncio.create_task(store.write(lambda tx: tx.execute(rename, "first")))
-            await asyncio.sleep(0.3)
+            await until_found(server, WAITING)
             with pytest.raises(Unavailable, match="waits to be confirmed"):
                 await store.write(lambda tx: tx.execute(rename, "second"))
             await execute(server.url(), *NO_STANDBY)
@@ -325,7 +334,7 @@ async def test_a_change_that_was_lost_without_an_answer_is_made_again(server: Po
     async with opened(server.url()) as store:
         await execute(server.url(), HOLD)
         write = asyncio.create_task(store.write(marked("a"), once=True))
-        await asyncio.sleep(0.3)
+        await until_found(server, WAITING)
         server.stop(signal.SIGQUIT)
         server.start()
         await execute(server.url(), "DROP TABLE holding")
