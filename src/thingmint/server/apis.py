@@ -24,10 +24,10 @@ from thingmint.mqtt.provisioning import ProvisioningTopics
 from thingmint.native.app import NativeApi, NativeAuth
 from thingmint.services.certificates import utc_now
 from thingmint.services.change import Environment
+from thingmint.services.compiled_policies import PolicySets
 from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.hostnames import HostNames, list_hostnames
 from thingmint.services.page_tokens import PageTokens
-from thingmint.services.policy_sets import PolicySets
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
 from thingmint.yandex.grpc import GrpcParts

@@ -1,21 +1,44 @@
-"""Policies compiled once for each document, as thousands of devices share one."""
+"""Policies compiled once: each document, and the policies that apply to a device together, as thousands have the same.
+
+A set is known by the identities of its policies, and these are read from the store at every CONNECT. A policy that was
+made anew, or that has another default version, is another identity: a set that is kept here is never a stale one. The
+change feed drops sets whose policies changed, which no device has any more.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from thingmint.domain.errors import MalformedPolicy
-from thingmint.domain.policies import compile_policy
+from thingmint.domain.policies import Kind, compile_policy
+from thingmint.services.claims import claim_policy
+from thingmint.store.queries import load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from thingmint.domain.policies import Kind, Policy
+    from thingmint.domain.arns import Scope
+    from thingmint.domain.policies import Policy
+    from thingmint.store.engine import PublishedChange, Transaction
 
-_MAX_CHARACTERS = 2_000_000  # of all documents together; compiled they take some 20 times as many bytes
+
+Subject = Literal["address", "attributes", "certificate", "time"]
+
+_MAX_SETS = 10_000
+_MAX_CHARACTERS = 2_000_000  # of all documents, or of those of all sets; compiled they take some 20 times as many bytes
+
+# Condition keys and variables that cost something to find out or to hold, by what they are about.
+_COSTLY: Mapping[Subject, Sequence[str]] = {
+    "address": ("aws:sourceip",),
+    "attributes": ("iot:connection.thing.attributes",),
+    "certificate": ("iot:certificate",),
+    "time": ("aws:currenttime", "aws:epochtime"),
+}
+
+_QUERIES = load_queries("device_policies")
 
 
 class CompiledPolicies:
@@ -52,3 +75,103 @@ class CompiledPolicies:
 
 
 POLICIES = CompiledPolicies()
+
+
+class PolicyIdentity(NamedTuple):
+    """Of the default version of a policy: what it says never changes."""
+
+    name: str
+    generation: str
+    version: int
+
+
+class PolicyKey(NamedTuple):
+    """What a set is known by. ``template`` is that of a provisioning claim, whose holder needs no policy."""
+
+    scope: Scope
+    policies: tuple[PolicyIdentity, ...]
+    template: str | None = None
+
+
+class PolicySet:
+    """``prefix`` begins the ARNs of its account and region, ``mentions`` is what any of its policies may speak of."""
+
+    __slots__ = ("mentions", "policies", "prefix", "size")
+
+    def __init__(self, scope: Scope, documents: Sequence[tuple[str, str]]) -> None:
+        """``documents`` are names and texts. Raises MalformedPolicy."""
+        self.policies: tuple[Policy, ...] = tuple(POLICIES.get(Kind.DEVICE, *document) for document in documents)
+        self.prefix = f"arn:aws:iot:{scope.region}:{scope.account}:"
+        self.mentions: frozenset[Subject] = frozenset().union(*(_mentioned(text) for _, text in documents))
+        self.size = sum(len(text) for _, text in documents)
+
+
+def _mentioned(document: str) -> set[Subject]:
+    """Found in the text, where JSON's escapes could hide anything."""
+    text = document.lower()
+    return {subject for subject, keys in _COSTLY.items() if "\\" in text or any(key in text for key in keys)}
+
+
+class PolicySets:
+    """The least recently used go when there are more than the bounds allow."""
+
+    def __init__(self, max_sets: int = _MAX_SETS, max_characters: int = _MAX_CHARACTERS) -> None:
+        self._max_sets = max_sets
+        self._sets: OrderedDict[PolicyKey, PolicySet] = OrderedDict()
+        self._having: dict[tuple[str, str, str], set[PolicyKey]] = {}  # account, region and name of a policy
+        self._left = max_characters
+
+    def __len__(self) -> int:
+        return len(self._sets)
+
+    def find(self, key: PolicyKey) -> PolicySet | None:
+        known = self._sets.get(key)
+        if known is not None:
+            self._sets.move_to_end(key)
+        return known
+
+    async def compile(self, key: PolicyKey, documents: Mapping[str, str]) -> PolicySet:
+        """The set that ``key`` is for, with the texts of its policies. Raises MalformedPolicy."""
+        scope, policies, template = key
+        texts = [(policy.name, documents[policy.name]) for policy in policies]
+        if template is not None:
+            texts.append(claim_policy(scope, template))
+        await POLICIES.compile_ahead(Kind.DEVICE, texts)
+        made = PolicySet(scope, texts)
+        kept = self._sets.setdefault(key, made)
+        if kept is made:
+            self._keep(key, made)
+        return kept
+
+    def forget(self, changes: Sequence[PublishedChange]) -> None:
+        """Drops the sets whose policies changed."""
+        for change in changes:
+            if change.kind == "policy":
+                for key in tuple(self._having.get((change.account, change.region, change.name), ())):
+                    self._drop(key)
+
+    def _keep(self, key: PolicyKey, made: PolicySet) -> None:
+        for policy in key.policies:
+            self._having.setdefault((*key.scope, policy.name), set()).add(key)
+        self._left -= made.size
+        while self._left < 0 or len(self._sets) > self._max_sets:
+            self._drop(next(iter(self._sets)))
+
+    def _drop(self, key: PolicyKey) -> None:
+        self._left += self._sets.pop(key).size
+        for policy in key.policies:
+            having = self._having[(*key.scope, policy.name)]
+            having.discard(key)
+            if not having:
+                del self._having[(*key.scope, policy.name)]
+
+
+async def read_documents(tx: Transaction, key: PolicyKey) -> dict[str, str] | None:
+    """The texts of the set's policies by their names; None if one of them is no more what ``key`` says."""
+    documents: dict[str, str] = {}
+    for name, generation, version in key.policies:
+        row = await tx.fetch_one(_QUERIES["document"], *key.scope, name, version, generation)
+        if row is None:
+            return None
+        documents[name] = row[0]
+    return documents

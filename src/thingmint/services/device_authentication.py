@@ -19,9 +19,9 @@ from thingmint.domain.policies import Allow
 from thingmint.domain.policies.device_keys import certificate_context
 from thingmint.domain.status import Status
 from thingmint.services.ca_certificates import CaStatus
+from thingmint.services.compiled_policies import PolicySet, PolicySets, read_documents
 from thingmint.services.device_facts import look_up
 from thingmint.services.device_permissions import DevicePermissions
-from thingmint.services.policy_sets import PolicySet, PolicySets, read_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from thingmint.domain.policies import ContextValue
     from thingmint.services.accounts import AccountSettings
     from thingmint.services.ca_certificates import CaState
+    from thingmint.services.compiled_policies import PolicyKey
     from thingmint.services.device_facts import Dependency, DeviceFacts, DeviceRegistration, LookUp, NoHostName
     from thingmint.services.hostnames import HostNames
-    from thingmint.services.policy_sets import PolicyKey
     from thingmint.store.engine import Store
 
 # Policies put a client id into patterns of ARNs, and topics are made of them. AWS does not substitute a value with one

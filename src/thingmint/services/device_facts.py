@@ -12,7 +12,7 @@ from thingmint.domain.certificates import Certificate
 from thingmint.domain.status import Status
 from thingmint.services.accounts import AccountSettings
 from thingmint.services.ca_certificates import CaState, CaStatus
-from thingmint.services.policy_sets import PolicyIdentity, PolicyKey
+from thingmint.services.compiled_policies import PolicyIdentity, PolicyKey
 from thingmint.store.queries import load_queries
 from thingmint.store.table import fingerprint_bytes, from_micros, to_micros
 

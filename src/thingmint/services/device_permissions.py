@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.domain.policies import ContextValue, Decision
-    from thingmint.services.policy_sets import PolicySet
+    from thingmint.services.compiled_policies import PolicySet
 
 
 Action = Literal["Connect", "Publish", "Receive", "RetainPublish", "Subscribe"]

@@ -20,9 +20,9 @@ from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.rates import NO_RATES, RateLimit
 from thingmint.mqtt.sessions import Services, Session
 from thingmint.services.change_feed import ChangeFeed
+from thingmint.services.compiled_policies import PolicySets
 from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.hostnames import HostNames
-from thingmint.services.policy_sets import PolicySets
 from thingmint.store.engine import StoreWrapper
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rates import NO_RATES, RateLimit, Rates
 from thingmint.mqtt.sessions import Services, Session
 from thingmint.services.accounts import AccountSettings
+from thingmint.services.compiled_policies import PolicySet
 from thingmint.services.device_authentication import Accepted, Rejected, RejectionReason
 from thingmint.services.device_permissions import DevicePermissions
-from thingmint.services.policy_sets import PolicySet
 
 if TYPE_CHECKING:
     from collections.abc import Callable

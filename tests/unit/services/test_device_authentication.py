@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit import vectors
 from tests.world import OURS
+from thingmint.services.compiled_policies import PolicySets
 from thingmint.services.device_authentication import (
     Accepted,
     AuthenticationRequest,
@@ -20,7 +21,6 @@ from thingmint.services.device_authentication import (
     client_id_flaw,
 )
 from thingmint.services.hostnames import HostNames
-from thingmint.services.policy_sets import PolicySets
 from thingmint.store.engine import StoreWrapper
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from tests.world import ABROAD, OURS, THEIRS
 from thingmint.domain.status import Status
 from thingmint.services.accounts import AccountSettings
 from thingmint.services.certificates import get_registered
+from thingmint.services.compiled_policies import read_documents
 from thingmint.services.device_facts import (
     AttachedThing,
     BoundTo,
@@ -25,7 +26,6 @@ from thingmint.services.device_facts import (
     NoHostName,
     look_up,
 )
-from thingmint.services.policy_sets import read_documents
 from thingmint.store.outbox import prune_published_changes, published_since
 from thingmint.store.table import from_micros, to_micros
 

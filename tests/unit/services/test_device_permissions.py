@@ -12,8 +12,8 @@ from thingmint.domain.arns import Scope
 from thingmint.domain.errors import MalformedPolicy
 from thingmint.services import device_permissions as module
 from thingmint.services.claims import claim_policy
+from thingmint.services.compiled_policies import PolicySet
 from thingmint.services.device_permissions import DevicePermissions
-from thingmint.services.policy_sets import PolicySet
 
 SCOPE = Scope("123456789012", "eu-west-1")
 ARN = "arn:aws:iot:eu-west-1:123456789012:"

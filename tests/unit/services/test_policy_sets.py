@@ -8,7 +8,7 @@ import pytest
 
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.domain.errors import MalformedPolicy
-from thingmint.services.policy_sets import PolicyIdentity, PolicyKey, PolicySets
+from thingmint.services.compiled_policies import PolicyIdentity, PolicyKey, PolicySets
 from thingmint.store.engine import PublishedChange
 
 if TYPE_CHECKING:
