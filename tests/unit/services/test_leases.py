@@ -9,9 +9,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.unit.vectors import FakeClock
+from thingmint.access.audit import new_record_id
+from thingmint.access.sealing import insert_activity_with
 from thingmint.domain.errors import Unavailable
 from thingmint.services.jobs import JobRunner
 from thingmint.services.leases import PERIOD, RENEW_EVERY, LeasedStore, LeaseKeeper, LeaseLost, SoleHolder
+from thingmint.store.audit import AuditRow
 from thingmint.store.engine import StoreWrapper
 
 if TYPE_CHECKING:
@@ -237,3 +240,23 @@ async def test_the_process_with_the_lease_runs_the_jobs(world: World, processes:
             await each.run_due()
             await each._repeat()
     assert (done, logs) == (["first"], [])
+
+
+async def test_the_process_with_the_lease_seals_what_it_writes_and_others_leave_it_to_that(
+    world: World, processes: tuple[Process, Process]
+) -> None:
+    first, second = processes
+
+    async def sequences_after_a_record_of(process: Process) -> list[int | None]:
+        world.clock.advance(seconds=1)
+        row, insert = AuditRow(new_record_id(world.clock()), None, "{}"), insert_activity_with(process.store)
+        await process.connection.write(lambda tx: insert(tx, [row]))
+        return [number for (number,) in await world.rows("SELECT sequence FROM audit_activity ORDER BY id")]
+
+    await passes(3, first, second)
+    assert await sequences_after_a_record_of(first) == [1]
+    assert await sequences_after_a_record_of(second) == [1, None]
+    await passes(2 * PERIOD, second)
+    assert first.store.held, "it was stalled, and does not know yet"
+    assert await sequences_after_a_record_of(first) == [1, None, None]
+    assert await sequences_after_a_record_of(second) == [1, None, None, 2]
