@@ -21,7 +21,7 @@ from thingmint.domain.certificates import Certificate
 from thingmint.domain.ids import TimeOrderedIds
 from thingmint.domain.status import Status
 from thingmint.services.certificate_contents import keep_content
-from thingmint.services.certificates import REGISTRATIONS, Registration
+from thingmint.services.certificates import Registration, insert_registration
 from thingmint.store.sqlite import SQLiteStore
 from thingmint.store.table import to_micros
 
@@ -138,7 +138,7 @@ async def _insert(database: Path, scope: Scope, certificates: Sequence[Certifica
                     registration = Registration(
                         scope, id, fingerprint, Status.ACTIVE, "DEFAULT", "registered", now, now, str(uuid.uuid4())
                     )
-                    await REGISTRATIONS.insert(tx, registration)
+                    await insert_registration(tx, registration, certificate)
                     await tx.execute(_ATTACH, *scope, id, policy, to_micros(now))
 
             await store.write(body)

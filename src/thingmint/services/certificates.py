@@ -22,6 +22,7 @@ from thingmint.services.certificate_contents import drop_content, keep_content, 
 from thingmint.services.pages import Page, page_of
 from thingmint.services.quotas import give_back, take
 from thingmint.store.outbox import publish_change
+from thingmint.store.search_keys import certificate_keys
 from thingmint.store.table import (
     CertificateReference,
     Table,
@@ -96,7 +97,13 @@ class NewCertificate:
     obstacle: Obstacle | None = None
 
 
-REGISTRATIONS = Table(Registration, "registrations", "certificate", key=("account", "region", "fingerprint"))
+REGISTRATIONS = Table(
+    Registration,
+    "registrations",
+    "certificate",
+    key=("account", "region", "fingerprint"),
+    further=("not_after", "serial_key", "subject_key"),
+)
 
 
 _THIS = "account = $1 AND region = $2 AND certificate = $3"
@@ -235,11 +242,17 @@ async def register(
     id = await keep_content(tx, registration.certificate, certificate)
     if id != registration.certificate:
         registration = replace(registration, certificate=id)
-    if not await REGISTRATIONS.insert(tx, registration):
+    if not await insert_registration(tx, registration, certificate):
         return None
     await take(tx, change.environment.quotas, "certificates", registration.scope.account)
     tx.audit_resources.append(registration.arn)
     return registration
+
+
+async def insert_registration(tx: Transaction, registration: Registration, certificate: Certificate) -> bool:
+    """With what it is searched by. False if there is one."""
+    ends, keys = to_micros(certificate.not_after), certificate_keys(registration.scope, certificate.der)
+    return await REGISTRATIONS.insert(tx, registration, ends, *keys)
 
 
 def new_registration(change: Change, new: NewCertificate, status: Status) -> Registration:

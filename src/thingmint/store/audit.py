@@ -8,6 +8,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from thingmint.store.search_keys import Searched, audit_keys, search_key
 from thingmint.store.table import uuid_bytes
 
 if TYPE_CHECKING:
@@ -23,10 +24,16 @@ class Stream:
     name: str
     records: str
     checkpoints: str
+    searched: tuple[Searched, ...]
+
+    @property
+    def keys(self) -> str:
+        """The columns that records are found by."""
+        return ", ".join(f"{kind}_key" for kind in self.searched)
 
 
-CHANGES = Stream("changes", "audit_records", "audit_checkpoints")
-ACTIVITY = Stream("activity", "audit_activity", "audit_activity_checkpoints")
+CHANGES = Stream("changes", "audit_records", "audit_checkpoints", ("event", "principal", "resource"))
+ACTIVITY = Stream("activity", "audit_activity", "audit_activity_checkpoints", ("event", "principal"))
 STREAMS = (CHANGES, ACTIVITY)
 
 
@@ -41,13 +48,17 @@ class AuditRow(NamedTuple):
     stream: Stream = CHANGES
 
 
-_INSERT = "INSERT INTO audit_records (id, call, account, record) VALUES ($1, $2, $3, $4)"
+_INSERT = (
+    f"INSERT INTO audit_records (id, call, account, record, {CHANGES.keys}) "  # noqa: S608
+    "VALUES ($1, $2, $3, $4, $5, $6, $7)"
+)
 _OF_CALL = "SELECT 1 FROM audit_records WHERE call = $1"
 
 
 async def insert_record(tx: Transaction, id: str, account: str | None, record: str, call: str | None = None) -> None:
     """Of a change. ``call`` is the UUID of the request that made it, of which there is one record at most."""
-    await tx.execute(_INSERT, bytes.fromhex(id), uuid_bytes(call) if call is not None else None, account, record)
+    known = (bytes.fromhex(id), uuid_bytes(call) if call is not None else None, account, record)
+    await tx.execute(_INSERT, *known, *audit_keys(account, record, CHANGES.searched))
 
 
 async def has_record_of(tx: Transaction, call: str) -> bool:
@@ -57,8 +68,9 @@ async def has_record_of(tx: Transaction, call: str) -> bool:
 async def insert_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
     """Unsealed. Again is no harm: a batch of which it is unknown whether it was kept is written once more."""
     await tx.execute_many(
-        f"INSERT INTO {stream.records} (id, account, record) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",  # noqa: S608
-        [(bytes.fromhex(row.id), row.account, row.record) for row in rows],
+        f"INSERT INTO {stream.records} (id, account, record, {stream.keys}) "  # noqa: S608
+        f"VALUES ({_marks(3, stream)}) ON CONFLICT (id) DO NOTHING",
+        [(bytes.fromhex(row.id), *row[1:3], *audit_keys(*row[1:3], stream.searched)) for row in rows],
     )
 
 
@@ -94,8 +106,9 @@ async def seal_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream
 async def insert_sealed_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
     """New ones. One that is there already is an error, as its place in the chain would stay empty."""
     await tx.execute_many(
-        f"INSERT INTO {stream.records} (id, account, record, sequence, hash) VALUES ($1, $2, $3, $4, $5)",  # noqa: S608
-        [(bytes.fromhex(row.id), *row[1:5]) for row in rows],
+        f"INSERT INTO {stream.records} (id, account, record, sequence, hash, {stream.keys}) "  # noqa: S608
+        f"VALUES ({_marks(5, stream)})",
+        [(bytes.fromhex(row.id), *row[1:5], *audit_keys(*row[1:3], stream.searched)) for row in rows],
     )
 
 
@@ -116,6 +129,10 @@ def _row(row: Row, stream: Stream) -> AuditRow:
     return AuditRow(text, account, record, sequence, hash, stream)
 
 
+def _marks(count: int, stream: Stream) -> str:
+    return ", ".join(f"${number}" for number in range(1, count + len(stream.searched) + 1))
+
+
 def _stored(id: str) -> str | bytes:
     try:
         return bytes.fromhex(id)
@@ -134,20 +151,34 @@ async def size_of_records(tx: Transaction, after: int, through: int, stream: Str
 
 
 async def list_records(
-    tx: Transaction, *, account: str | None, before: str | None, limit: int, since: str | None = None
+    tx: Transaction,
+    *,
+    account: str | None,
+    before: str | None,
+    limit: int,
+    since: str | None = None,
+    wanted: tuple[Searched, str] | None = None,
 ) -> list[AuditRow]:
     """Of both streams, newest first, those from the id ``since`` on and before the id ``before``; of one account, or
-    of all."""
+    of all.
+
+    ``wanted`` is a text that records of the account are looked for by; once in many millions one has another.
+    """
     conditions: list[str] = []
     parameters: list[Value] = []
     first, last = (bytes.fromhex(id) if id is not None else None for id in (since, before))
-    for column, comparison, value in (("account", "=", account), ("id", "<", last), ("id", ">=", first)):
+    of: tuple[str, Value] = ("account", account)
+    if wanted is not None:
+        of = f"{wanted[0]}_key", search_key(account or "", *wanted)
+    for column, comparison, value in ((of[0], "=", of[1]), ("id", "<", last), ("id", ">=", first)):
         if value is not None:
             parameters.append(value)
             conditions.append(f"{column} {comparison} ${len(parameters) + 1}")
     where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
     found = []
     for stream in STREAMS:
+        if wanted is not None and wanted[0] not in stream.searched:
+            continue
         rows = await tx.fetch_all(
             f"SELECT id, account, record, sequence, hash FROM {stream.records} {where}ORDER BY id DESC LIMIT $1",  # noqa: S608
             limit,

@@ -28,6 +28,7 @@ from thingmint.store.engine import (
 )
 from thingmint.store.migrate import HISTORY_TABLE, MigrationError, for_postgres, pending
 from thingmint.store.primary import PrimaryConnector, Timelines
+from thingmint.store.search_keys import BACKFILLS
 from thingmint.store.write_limit import WriteLimit
 
 if TYPE_CHECKING:
@@ -456,6 +457,8 @@ async def _migrate(connection: Any) -> None:
         for migration in pending([(row[0], row[1]) for row in rows]):
             for statement in migration.statements:
                 await connection.execute(for_postgres(statement))
+            for backfill in BACKFILLS.get(migration.version, ()):
+                await backfill.run(_PostgresTransaction(connection, lambda error: error, 0, perhaps_kept=False))
             await connection.execute(
                 "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)",
                 migration.version,

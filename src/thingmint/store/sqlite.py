@@ -20,6 +20,7 @@ from thingmint.domain.errors import Unavailable
 from thingmint.store.disk_reserve import FULL, why_not_writable
 from thingmint.store.migrate import HISTORY_TABLE, for_sqlite, pending, teach_sqlite
 from thingmint.store.plain_parameters import CONNECTION
+from thingmint.store.search_keys import BACKFILLS
 from thingmint.store.sqlite_transaction import SQLiteTransaction, run_body, translated
 
 if TYPE_CHECKING:
@@ -367,6 +368,7 @@ def _open(path: Path, mode: str, *pragmas: str) -> sqlite3.Connection:
 
 def _migrate(connection: sqlite3.Connection) -> None:
     teach_sqlite(connection)
+    connection.execute("PRAGMA temp_store = FILE")  # a million rows may have to be sorted
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(HISTORY_TABLE)
@@ -374,6 +376,8 @@ def _migrate(connection: sqlite3.Connection) -> None:
         for migration in pending(applied):
             for statement in migration.statements:
                 connection.execute(for_sqlite(statement))
+            for backfill in BACKFILLS.get(migration.version, ()):
+                run_body(backfill.run, SQLiteTransaction(connection))
             connection.execute(
                 "INSERT INTO schema_migrations (version, name, sha256) VALUES (?, ?, ?)",
                 (migration.version, migration.name, migration.sha256),
@@ -382,3 +386,4 @@ def _migrate(connection: sqlite3.Connection) -> None:
     finally:
         if connection.in_transaction:
             connection.rollback()
+        connection.execute("PRAGMA temp_store = MEMORY")

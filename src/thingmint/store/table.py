@@ -128,7 +128,8 @@ class Table(Generic[R]):
     ``key`` names the fields that tell rows apart, which every statement takes in that order; a scope among them is
     passed as two values (``*scope``). ``columns`` gives a field's column another name than its own, and ``types`` the
     field another type than the record does. ``unique`` is the index that ``insert`` answers False for, where that is
-    not the key's; None if every conflict is an error. Statements are constants made at import, the same for every
+    not the key's; None if every conflict is an error. ``further`` are columns for searches, which no record has: their
+    values are given to ``insert``. Statements are constants made at import, the same for every
     engine. ``noun`` is what errors call a row.
     """
 
@@ -142,6 +143,7 @@ class Table(Generic[R]):
         columns: Mapping[str, str] | None = None,
         types: Mapping[str, Any] | None = None,
         unique: str | None = "",
+        further: Sequence[str] = (),
     ) -> None:
         hints = {**typing.get_type_hints(record, include_extras=True), **(types or {})}
         names = [field.name for field in fields(record)]  # type: ignore[arg-type]  # records are dataclasses
@@ -166,13 +168,17 @@ class Table(Generic[R]):
         stored = [(at, column) for at, column in enumerate(all_columns) if not column.derived]
         self._stored_at = [at for at, _ in stored]
         where = " AND ".join(column.equals(n) for n, column in enumerate(keys, 1))
-        marks = ", ".join(column.mark(n) for n, (_, column) in enumerate(stored, 1))
+        marks = ", ".join(
+            [column.mark(n) for n, (_, column) in enumerate(stored, 1)]
+            + [f"${n}" for n in range(len(stored) + 1, len(stored) + len(further) + 1)]
+        )
         sets = ", ".join(column.equals(n) for n, (_, column) in enumerate(rest, len(keys) + 1))
         self.select = f"SELECT {', '.join(self.reads(name))} FROM {name} "
         """Up to the table's name, for statements of a noun's own; ``load`` reads their rows."""
         self._get = f"{self.select}WHERE {where}"
         conflict = f"({', '.join(column.name for column in keys)})" if unique == "" else unique
-        self._insert = f"INSERT INTO {name} ({', '.join(column.name for _, column in stored)}) VALUES ({marks})"
+        inserted = ", ".join([*(column.name for _, column in stored), *further])
+        self._insert = f"INSERT INTO {name} ({inserted}) VALUES ({marks})"
         if conflict is not None:
             self._insert += f" ON CONFLICT {conflict} DO NOTHING"
         self._update = f"UPDATE {name} SET {sets} WHERE {where}"
@@ -200,10 +206,10 @@ class Table(Generic[R]):
             raise NotFound(self.noun, str(key[-1]))
         return found
 
-    async def insert(self, tx: Transaction, record: R) -> bool:
+    async def insert(self, tx: Transaction, record: R, *further: Value) -> bool:
         """False if there is one of that key, or of that ``unique`` index."""
         values = self.dump(record)
-        return await tx.execute(self._insert, *[values[at] for at in self._stored_at]) == 1
+        return await tx.execute(self._insert, *[values[at] for at in self._stored_at], *further) == 1
 
     async def update(self, tx: Transaction, record: R) -> bool:
         """False if there is none of that key."""

@@ -14,7 +14,7 @@ from thingmint.domain.status import Status
 from thingmint.domain.templates import CERTIFICATE_ID
 from thingmint.mqtt.provisioning import CREATE_FROM_CSR, CREATE_KEYS, REGISTER_THING, NewCertificateRequest
 from thingmint.services.certificate_contents import keep_content
-from thingmint.services.certificates import REGISTRATIONS, Registration
+from thingmint.services.certificates import Registration, insert_registration
 from thingmint.services.provisioning import EarlierAnswers, ThingRequest
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ async def let_in(world: World, claim: str, scope: Scope) -> None:
     new_id, generation = change.new_certificate_id(), change.new_id()
 
     async def body(tx: Transaction) -> None:
-        id = await keep_content(tx, new_id, Certificate(b"claim", claim, now, now))
-        known = (scope, id, claim, Status.ACTIVE)
-        await REGISTRATIONS.insert(tx, Registration(*known, "DEFAULT", "keys", now, now, generation))
+        content = Certificate(b"claim", claim, now, now)
+        id = await keep_content(tx, new_id, content)
+        registration = Registration(scope, id, claim, Status.ACTIVE, "DEFAULT", "keys", now, now, generation)
+        await insert_registration(tx, registration, content)
 
     await world.store.write(body)
 

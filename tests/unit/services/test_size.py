@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 COUNT = 2000
 DER = 470  # bytes, as what we issue for a P-256 key has
 RECORD = 580  # characters, as CreateCertificateFromCsr by boto3 has
-BUDGET = 2000  # bytes
+BUDGET = 2400  # bytes
+PRINCIPAL = "arn:aws:iam::111111111111:user/administrator"
 POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}]}'
 
 
@@ -41,7 +43,9 @@ async def add_device(tx: Transaction, world: World, number: int) -> None:
     await attach_policy(tx, OURS, "fleet-policy", Target("cert", fingerprint), world.clock())
     await attach_principal(tx, OURS, name, fingerprint, world.clock())
     await tx.execute("DELETE FROM outbox")  # of which only the last ten minutes are kept
-    record = made.registration.arn.ljust(RECORD, "x")
+    facts = {"event": "CreateCertificateFromCsr", "principal": PRINCIPAL, "resources": [made.registration.arn]}
+    agent = "x" * (RECORD - len(json.dumps({**facts, "agent": ""})))
+    record = json.dumps({**facts, "agent": agent})
     await sql.insert_record(tx, new_record_id(world.clock()), OURS.account, record, new_uuid())
 
 

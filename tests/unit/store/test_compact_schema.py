@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.unit.vectors import certificate_pem
 from thingmint.store.migrate import HISTORY_TABLE, migrations
 from thingmint.store.postgres import PostgresStore
+from thingmint.store.search_keys import certificate_keys, search_key
 from thingmint.store.sqlite import SQLiteStore
 from thingmint.store.table import fingerprint_of
 
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 A, B, C, CA, GONE, TOLD = ("a" * 64, "b" * 64, "c" * 64, "d" * 64, "e" * 64, "f" * 64)
 UUID = "01234567-89ab-4def-a123-456789abcdef"
 AUDIT = f"{1700000000000000:016x}0123456789abcdef"
+RECORD = '{"event":"e","principal":"p","resources":["r","s"]}'
+DER = x509.load_pem_x509_certificate(certificate_pem().encode()).public_bytes(Encoding.DER)
 SCHEMA = 10
 
 _REGISTRATIONS = """registrations (
@@ -38,7 +44,7 @@ _REGISTRATIONS = """registrations (
 ROWS = rf"""
 INSERT INTO accounts VALUES ('1', 'one', 1), ('2', 'two', 2);
 INSERT INTO certificates VALUES
-    ('{A}', '\x0a', 1, 2), ('{B}', '\x0b', 3, 4), ('{C}', '\x0c', 5, 6), ('{CA}', '\x0d', 7, 8);
+    ('{A}', '\x{DER.hex()}', 1, 2), ('{B}', '\x0b', 3, 4), ('{C}', '\x0c', 5, 6), ('{CA}', '\x0d', 7, 8);
 INSERT INTO {_REGISTRATIONS} VALUES
     ('1', 'r', '{A}', 'ACTIVE', 'DEFAULT', 'csr', 50, 51, '{UUID}', 3, NULL, NULL, NULL, 0),
     ('1', 'r', '{B}', 'INACTIVE', 'SNI_ONLY', 'registered', 50, 50, '{UUID}', 1, '{CA}', '0a', 'unbinding', 1),
@@ -61,7 +67,8 @@ INSERT INTO ownership_tokens VALUES ('\x02', '1', 'r', '{A}', '{TOLD}', 68, NULL
 INSERT INTO revoked_certificates VALUES
     ('1', 'r', '{TOLD}', '{CA}', '0c', 69), ('1', 'r', '{GONE}', NULL, NULL, 70);
 INSERT INTO ended_bindings VALUES ('1', 'r', '{TOLD}', 'INACTIVE');
-INSERT INTO audit_records VALUES ('{AUDIT}', '1', '{{}}', 1, '\x03'), ('{AUDIT[:-1]}0', NULL, '[]', NULL, NULL);
+INSERT INTO audit_records VALUES
+    ('{AUDIT}', '1', '{RECORD}', 1, '\x03'), ('{AUDIT[:-1]}0', NULL, '[]', NULL, NULL);
 INSERT INTO audit_activity VALUES ('{AUDIT}', '1', '{{}}', 1, '\x03')
 """
 
@@ -72,7 +79,7 @@ KEPT: dict[str, list[tuple[Any, ...]]] = {
         (64 * 8, GONE, "", 0, 0),
         (64 * 9, CA, "0d", 7, 8),
         (64 * 20, C, "0c", 5, 6),
-        (64 * 50, A, "0a", 1, 2),
+        (64 * 50, A, DER.hex(), 1, 2),
         (64 * 50 + 1, B, "0b", 3, 4),
     ],
     f"SELECT account, region, {_F}, status, mode, origin, created_at, modified_at, generation, version, "
@@ -114,7 +121,17 @@ KEPT: dict[str, list[tuple[Any, ...]]] = {
     "SELECT account, region, fingerprint, status FROM ended_bindings": [("1", "r", TOLD, "INACTIVE")],
     "SELECT id, account, record, sequence, hash FROM audit_records ORDER BY id": [
         (f"{AUDIT[:-1]}0", None, "[]", None, None),
-        (AUDIT, "1", "{}", 1, "03"),
+        (AUDIT, "1", RECORD, 1, "03"),
+    ],
+    "SELECT created_at, not_after, serial_key, subject_key FROM registrations ORDER BY created_at, certificate": [
+        (20, 6, None, None),
+        (50, 2, *certificate_keys(("1", "r"), DER)),
+        (50, 4, None, None),
+        (70, 6, None, None),
+    ],
+    "SELECT id, event_key, principal_key, resource_key FROM audit_records ORDER BY id": [
+        (f"{AUDIT[:-1]}0", None, None, None),
+        (AUDIT, search_key("1", "event", "e"), search_key("1", "principal", "p"), search_key("1", "resource", "r")),
     ],
     "SELECT id, account, record, sequence, hash FROM audit_activity": [(AUDIT, "1", "{}", 1, "03")],
 }

@@ -1,0 +1,141 @@
+"""Keys of a few bytes, by which the store finds text again that would take much more in an index.
+
+A key is made of the account, what the text is, and the text: what one account has makes no other one's search longer.
+Two texts may have one key, once in many thousand millions, so what was found is to be compared.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thingmint.store.engine import Row, Transaction, Value
+
+_ROWS_AT_ONCE = 500
+
+Searched = Literal["event", "principal", "resource"]
+"""What audit records are looked for by."""
+
+_COMMON_NAME = b"\x06\x03\x55\x04\x03"  # the OID 2.5.4.3 in DER
+
+
+def search_key(account: str, kind: str, text: str) -> int:
+    digest = hashlib.sha256(f"{account}\0{kind}\0{text}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:6], "big") >> 1  # SQLite keeps 47 bits and a sign in 6 bytes
+
+
+_frequent_key = functools.lru_cache(4096)(search_key)
+
+
+def certificate_keys(scope: tuple[str, str], der: bytes) -> tuple[int | None, int | None]:
+    """Of the serial number, in hex, and of the subject's last common name; None for what cannot be read."""
+    serial, name = _serial_and_common_name(der)
+    account = " ".join(scope)
+    return (
+        search_key(account, "serial", serial) if serial is not None else None,
+        search_key(account, "common name", name) if name is not None else None,
+    )
+
+
+def audit_keys(account: str | None, record: str, kinds: tuple[Searched, ...]) -> list[int | None]:
+    """Of the event, of the principal, of the first resource that the record names: those that are asked for."""
+    try:
+        facts = orjson.loads(record)
+        facts["resource"] = next(iter(facts.get("resources") or ()), None) or facts.get("resource")
+        texts = [facts.get(kind) for kind in kinds]
+    except (orjson.JSONDecodeError, AttributeError, TypeError):  # put there by hand
+        return [None] * len(kinds)
+    return [_audit_key(account or "", kind, text) for kind, text in zip(kinds, texts, strict=True)]
+
+
+def _audit_key(account: str, kind: Searched, text: object) -> int | None:
+    if not isinstance(text, str):
+        return None
+    return search_key(account, kind, text) if kind == "resource" else _frequent_key(account, kind, text)
+
+
+class Backfill(NamedTuple):
+    """What a migration gives the rows of a table.
+
+    ``select`` begins with the columns of the ``key``; ``values`` makes the parameters of ``update`` of its rows.
+    """
+
+    key: tuple[str, ...]
+    select: str
+    update: str
+    values: Callable[[Row], tuple[Value, ...]]
+
+    async def run(self, tx: Transaction) -> None:
+        """A bounded number of rows at a time."""
+        key, size = ", ".join(self.key), len(self.key)
+        beyond = ", ".join(f"${number}" for number in range(2, size + 2))
+        statement, after = f"{self.select} ORDER BY {key} LIMIT $1", ()
+        while rows := await tx.fetch_all(statement, _ROWS_AT_ONCE, *after):
+            await tx.execute_many(self.update, [self.values(row) for row in rows])
+            statement, after = f"{self.select} WHERE ({key}) > ({beyond}) ORDER BY {key} LIMIT $1", rows[-1][:size]
+
+
+def _certificate_values(row: Row) -> tuple[Value, ...]:
+    certificate, account, region, not_after, der = row
+    return (certificate, account, region, not_after, *certificate_keys((account, region), der))
+
+
+def _of_audit(table: str, *kinds: Searched) -> Backfill:
+    sets = ", ".join(f"{kind}_key = ${number}" for number, kind in enumerate(kinds, 2))
+    return Backfill(
+        ("id",),
+        f"SELECT id, account, record FROM {table}",  # noqa: S608
+        f"UPDATE {table} SET {sets} WHERE id = $1",  # noqa: S608
+        lambda row: (row[0], *audit_keys(row[1], row[2], kinds)),
+    )
+
+
+BACKFILLS: dict[int, tuple[Backfill, ...]] = {
+    12: (
+        Backfill(
+            ("r.certificate", "r.account", "r.region"),
+            "SELECT r.certificate, r.account, r.region, c.not_after, c.der "
+            "FROM registrations AS r JOIN certificates AS c ON c.id = r.certificate",
+            "UPDATE registrations SET not_after = $4, serial_key = $5, subject_key = $6 "
+            "WHERE certificate = $1 AND account = $2 AND region = $3",
+            _certificate_values,
+        ),
+        _of_audit("audit_records", "event", "principal", "resource"),
+        _of_audit("audit_activity", "event", "principal"),
+    )
+}
+
+
+def _serial_and_common_name(der: bytes) -> tuple[str | None, str | None]:
+    """As far as the DER can be followed (RFC 5280 4.1): version, serial, algorithm, issuer, validity, subject."""
+    try:
+        _, at, _ = _element(der, 0)
+        _, at, _ = _element(der, at)
+        tag, start, end = _element(der, at)
+        if tag == 0xA0:  # the version
+            tag, start, end = _element(der, end)
+        serial = f"{int.from_bytes(der[start:end], 'big', signed=True):x}"
+        for _ in range(4):
+            _, start, end = _element(der, end)
+        place = der.rfind(_COMMON_NAME, start, end)
+        if place < 0:
+            return serial, None
+        _, start, end = _element(der, place + len(_COMMON_NAME))
+        return serial, der[start:end].decode("utf-8", "replace")
+    except IndexError:
+        return None, None
+
+
+def _element(der: bytes, at: int) -> tuple[int, int, int]:
+    """Tag, and where the content begins and ends. Raises IndexError."""
+    size, start = der[at + 1], at + 2
+    if size & 0x80:
+        start += size & 0x7F
+        size = int.from_bytes(der[at + 2 : start], "big")
+    return der[at], start, start + size
