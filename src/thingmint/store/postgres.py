@@ -21,18 +21,16 @@ from thingmint.store.engine import (
     AlreadyKept,
     ForeignKeyViolated,
     KeyTaken,
-    Notes,
     UniqueViolated,
     UnstorableText,
-    storable,
 )
 from thingmint.store.migrate import HISTORY_TABLE, MigrationError, for_postgres, pending
+from thingmint.store.postgres_transaction import PostgresTransaction
 from thingmint.store.primary import PrimaryConnector, Timelines
 from thingmint.store.search_keys import BACKFILLS
 from thingmint.store.write_limit import WriteLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from pathlib import Path
 
     from thingmint.store.engine import Body, Row, Transaction, Value
@@ -259,7 +257,7 @@ class PostgresStore:
         except Exception as error:
             raise self._lost(error) from error
         lane = self._lanes.pop()  # there are as many as connections
-        tx = _PostgresTransaction(connection, self._translated, lane, perhaps_kept=perhaps_kept)
+        tx = PostgresTransaction(connection, self._translated, lane, perhaps_kept=perhaps_kept)
         try:
             if isolation is None:
                 return await self._run_alone(connection, tx, body)
@@ -272,10 +270,14 @@ class PostgresStore:
 
     async def _run_alone(self, connection: Any, tx: Transaction, body: Body[T]) -> T:
         try:
-            return await body(tx)
-        except asyncio.CancelledError:
-            _terminate(connection)  # the statement may be under way
-            raise
+            async with asyncio.timeout(_BODY_TIMEOUT):
+                try:
+                    return await body(tx)
+                except asyncio.CancelledError:
+                    _terminate(connection)  # the statement may be under way
+                    raise
+        except TimeoutError as error:
+            raise self._lost(error) from error
 
     async def _run_on(self, connection: Any, tx: Transaction, body: Body[T], isolation: str) -> T:
         transaction = connection.transaction(isolation=isolation, readonly=isolation == "repeatable_read")
@@ -393,39 +395,6 @@ async def _touch(tx: Transaction) -> None:
     await tx.execute("UPDATE schema_migrations SET version = version WHERE version = 1")
 
 
-class _PostgresTransaction(Notes):
-    """``translated`` makes the store's errors of the driver's, of which there are many kinds."""
-
-    __slots__ = ("_connection", "_translated")
-
-    def __init__(
-        self, connection: Any, translated: Callable[[Exception], Exception], lane: int, *, perhaps_kept: bool
-    ) -> None:
-        super().__init__(lane, perhaps_kept=perhaps_kept)
-        self._connection = connection
-        self._translated = translated
-
-    async def execute(self, sql: str, *parameters: Value) -> int:
-        status: str = await self._done(self._connection.execute(sql, *storable(parameters)))
-        return int(status.rpartition(" ")[2]) if status[-1].isdigit() else 0
-
-    async def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
-        await self._done(self._connection.executemany(sql, [storable(row) for row in rows]))
-
-    async def fetch_one(self, sql: str, *parameters: Value) -> Row | None:
-        row = await self._done(self._connection.fetchrow(sql, *storable(parameters)))
-        return None if row is None else tuple(row)
-
-    async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
-        return [tuple(row) for row in await self._done(self._connection.fetch(sql, *storable(parameters)))]
-
-    async def _done(self, work: Awaitable[Any]) -> Any:
-        try:
-            return await work
-        except Exception as error:
-            raise self._translated(error) from error
-
-
 def _look_at(task: asyncio.Future[Any]) -> None:
     """Else its error is logged as one that nothing handled."""
     if not task.cancelled():
@@ -458,7 +427,7 @@ async def _migrate(connection: Any) -> None:
             for statement in migration.statements:
                 await connection.execute(for_postgres(statement))
             for backfill in BACKFILLS.get(migration.version, ()):
-                await backfill.run(_PostgresTransaction(connection, lambda error: error, 0, perhaps_kept=False))
+                await backfill.run(PostgresTransaction(connection, lambda error: error, 0, perhaps_kept=False))
             await connection.execute(
                 "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)",
                 migration.version,

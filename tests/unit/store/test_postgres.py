@@ -200,6 +200,20 @@ async def test_a_server_that_does_not_answer_is_not_waited_for(
         assert await store.read(ids) == ["a"]
 
 
+async def test_a_statement_alone_that_is_not_answered_is_not_waited_for(
+    server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BODY_TIMEOUT", 0.3)
+    async with opened(server.url()) as store:
+        await store.write(insert("a"))
+        with server.frozen():
+            with pytest.raises(Unavailable):
+                await store.fetch_all("SELECT id FROM accounts")
+            assert not store.ready
+        await until_ready(store)
+        assert await store.fetch_all("SELECT id FROM accounts") == [("a",)]
+
+
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event IN ('SyncRep', 'PgSleep')"
 
 
