@@ -76,7 +76,7 @@ def test_beyond_the_grace_devices_are_closed(tmp_path: Path, postgres: Postgres,
         made = device(tmp_path, iot_client(server))
         with connected(server, made, "lamp") as lamp:
             with stopped(postgres):
-                closed = lamp.until_closed(30)
+                closed = lamp.until_closed(60)
                 assert closed.reason is Reason.SERVER_BUSY
             until(lambda: readiness(server) == 200, seconds=20, what="ready again")
         with connected(server, made, "lamp") as lamp:

@@ -235,14 +235,13 @@ class Session:
         mqtt, log, provisioning = self.connection.mqtt, services.connection_log, services.provisioning
         traffic = Traffic(self, self.peer, self._client_id, accepted, mqtt, log, provisioning)
         opening = Opening(scope, name, packet.version, packet.clean_start, expiry, packet.receive_maximum)
-        link = await services.broker.open(opening, traffic)
-        try:
-            await self._claim_client_id(scope)
-            if self._stale:  # something changed while the broker opened the session
+        link = await self._open(opening, traffic)
+        if self._stale:  # something changed while the broker opened the session
+            try:
                 accepted = await self._authenticate(scope)
-        except BaseException:
-            link.close()
-            raise
+            except BaseException:
+                link.close()
+                raise
         if isinstance(accepted, Rejected):
             link.close()
             self._refuse(accepted, _ANSWERS[accepted.reason])
@@ -271,11 +270,22 @@ class Session:
         )
         link.resume()
 
-    async def _claim_client_id(self, scope: Scope) -> None:
-        takeovers = self._services.takeovers
-        if takeovers is not None:
-            self._announced = takeovers.announced
-            self.claim = await takeovers.client_ids.claim(scope, self._session_name)
+    async def _open(self, opening: Opening, traffic: Traffic) -> Link:
+        """Takes the session over, also from another process where there are several."""
+        services, takeovers = self._services, self._services.takeovers
+        if takeovers is None:
+            return await services.broker.open(opening, traffic)
+        self._announced = takeovers.announced
+        async with takeovers.turn(opening.scope, opening.client_id):
+            if self._has_ended():
+                raise Unavailable("The device has gone")
+            link = await services.broker.open(opening, traffic)
+            try:
+                self.claim = await takeovers.client_ids.claim(opening.scope, opening.client_id)
+            except BaseException:
+                link.close()
+                raise
+        return link
 
     def _release_client_id(self) -> None:
         claim, self.claim = self.claim, None

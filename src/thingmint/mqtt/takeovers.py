@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -36,6 +37,15 @@ class Takeovers:
         self.announced = 0
         self._clients = clients
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turns: WeakValueDictionary[tuple[Scope, str], asyncio.Lock] = WeakValueDictionary()
+
+    def turn(self, scope: Scope, client_id: str) -> asyncio.Lock:
+        """Of two connections of this process, the one that took the session over last has to be the last to claim the
+        client id as well."""
+        lock = self._turns.get((scope, client_id))
+        if lock is None:
+            lock = self._turns[scope, client_id] = asyncio.Lock()
+        return lock
 
     def changed(self, changes: Sequence[PublishedChange]) -> None:
         """Follows the change feed."""

@@ -1,0 +1,56 @@
+"""Two connections of one client id in one process: the one that took the session over last has the client id."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from tests.unit.mqtt.test_sessions import SCOPE, Setting, Transport, settle
+from thingmint.mqtt.protocol.encoder import encode
+from thingmint.mqtt.protocol.packets import Connect
+from thingmint.mqtt.sessions import Session
+from thingmint.mqtt.takeovers import Takeovers
+from thingmint.services.client_ids import Claim
+
+if TYPE_CHECKING:
+    from thingmint.domain.arns import Scope
+
+
+class ClientIds:
+    """The first claim takes longer than any later one."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.order: list[str] = []
+        self.released: list[Claim] = []
+
+    async def claim(self, scope: Scope, client_id: str) -> Claim:
+        number = self.order.count("begun") + 1
+        self.order.append("begun")
+        if number == 1:
+            await self.go.wait()
+        self.order.append(f"claimed {number}")
+        return Claim(scope, client_id, number)
+
+    def release(self, claim: Claim) -> None:
+        self.released.append(claim)
+
+
+async def test_claims_are_made_in_the_order_in_which_the_session_was_taken_over() -> None:
+    setting, ids = Setting(), ClientIds()
+    services: Any = setting.session._services
+    object.__setattr__(services, "takeovers", Takeovers(cast("Any", ids), setting.clients))
+    second = Session(services, setting.session.peer).connection
+    second.connection_made(Transport())
+    setting.authenticator.go.set()
+    setting.send(Connect(5, "c"))
+    await settle()
+    second.data_received(encode(Connect(5, "c"), 5))
+    await settle()
+    assert (setting.broker.opened, ids.order) == (1, ["begun"])
+    ids.go.set()
+    await settle(20)
+    assert setting.broker.opened == 2
+    assert ids.order == ["begun", "claimed 1", "begun", "claimed 2"]
+    setting.connection.connection_lost(None)
+    assert ids.released == [Claim(SCOPE, "c", 1)]
