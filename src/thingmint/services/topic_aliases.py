@@ -28,7 +28,10 @@ _LAST = "\U0010ffff"  # sorts after every other character, as bytes do
 # As no alias is the beginning of another, one that is the beginning of a text is the last that sorts before it.
 _BEFORE = "SELECT alias, device FROM device_aliases WHERE registry = $1 AND alias <= $2 ORDER BY alias DESC LIMIT 1"
 _AFTER = "SELECT alias, device FROM device_aliases WHERE registry = $1 AND alias > $2 AND alias < $3 LIMIT 1"
-_INSERT = "INSERT INTO device_aliases (registry, alias, device) VALUES ($1, $2, $3)"
+# Another process may insert it at the same time: PostgreSQL then has the whole transaction run again.
+_INSERT = (
+    "INSERT INTO device_aliases (registry, alias, device) VALUES ($1, $2, $3) ON CONFLICT (registry, alias) DO NOTHING"
+)
 _DELETE = "DELETE FROM device_aliases WHERE registry = $1 AND alias = $2 AND device = $3"
 _FORGET = "DELETE FROM unchecked_aliases WHERE device = $1"
 _UNCHECKED = (
