@@ -112,7 +112,7 @@ def _function(command: Command, *, positional: bool) -> Callable[..., None]:
             if name in given:
                 given[name] = _read(name, given[name])
         if _SECRET in given:
-            given[_SECRET] = _read(_SECRET, given[_SECRET]).strip()
+            given[_SECRET] = _read(f"{_SECRET}_file", given[_SECRET]).strip()
         if "policy" in given and command.verb == "create":
             given["policy"] = _read("policy", given["policy"])
         _show(_ask(settings_for(data_dir), command.name, given), output)
