@@ -17,7 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from thingmint.domain.ber import Malformed
-from thingmint.domain.certificate_parts import CertificateParts, RequestParts, as_tls_sends_it, ca_flaw
+from thingmint.domain.certificate_parts import (
+    CertificateParts,
+    RequestParts,
+    as_tls_sends_it,
+    ca_flaw,
+    may_be_unreadable,
+)
 from thingmint.domain.der import BIT_STRING, SEQUENCE, element
 from thingmint.domain.distinguished_names import for_issuing
 from thingmint.domain.errors import Invalid, InvalidCertificate, InvalidSigningRequest
@@ -234,7 +240,9 @@ def parse_csr(text: str, field: str, keys: KeyPolicy) -> SigningRequest:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             csr = x509.load_der_x509_csr(encoded)
-            subject, public_key = for_issuing(csr.subject.public_bytes()), csr.public_key()
+            subject, public_key = csr.subject, csr.public_key()
+            if may_be_unreadable(encoded):
+                subject = for_issuing(subject.public_bytes())
     except _UNREADABLE:
         return _parse_leniently(encoded, field, keys)
     request = SigningRequest(subject, public_key)
@@ -354,6 +362,6 @@ def find_obstacle(certificate: Certificate, key: PublicKeyTypes) -> Obstacle | N
         return Obstacle(f"it has {flaw}", _rsa_flaw(key, weak_keys=True) is None)
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_TLS:
         return Obstacle(f"it has an EC key on {key.curve.name}, which TLS does not offer")
-    if as_tls_sends_it(certificate.der) is None:
+    if may_be_unreadable(certificate.der) and as_tls_sends_it(certificate.der) is None:
         return Obstacle("it is encoded as this server's TLS library does not read it, and a TLS proxy in front may")
     return None

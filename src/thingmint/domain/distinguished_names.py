@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from cryptography import x509
 
 from thingmint.domain import ber
+from thingmint.domain.certificate_parts import TLS_STRINGS
 from thingmint.domain.der import SEQUENCE, element
 from thingmint.domain.x509_pieces import read_name
 
@@ -33,10 +34,6 @@ _ENCODINGS: Final = {
     0x1C: "utf-32-be",  # UniversalString
     0x1E: "utf-16-be",  # BMPString
 }
-
-
-# The TLS library refuses certificates with others in a name, BIT STRING apart.
-_READ_BY_TLS: Final = frozenset({0x03, 0x0C, 0x12, 0x13, 0x14, 0x16, 0x1C, 0x1E})
 
 
 class _Attribute(NamedTuple):
@@ -84,7 +81,7 @@ def for_issuing(subject: bytes) -> x509.Name:
         groups = _groups(subject)
     except ValueError:
         raise ValueError("that cannot be read") from None
-    if all(attribute.tag in _READ_BY_TLS for group in groups for attribute in group):
+    if all(attribute.tag in TLS_STRINGS for group in groups for attribute in group):
         with contextlib.suppress(ValueError):
             return read_name(subject)
     # X.690 11.6: the members of a set are in ascending order.

@@ -24,6 +24,10 @@ def _primes(below: int) -> Iterator[int]:
 _SMALL: Final = math.prod(_primes(1 << 13))
 _ROUNDS: Final = 110  # of Fermat's method, as many as Let's Encrypt's Boulder tries
 
+_SQUARES_64: Final = frozenset(n * n % 64 for n in range(64))
+_SQUARES: Final = tuple((divisor, frozenset(n * n % divisor for n in range(divisor))) for divisor in (63, 65, 11))
+_SIEVE: Final = 64 * 63 * 65 * 11
+
 # Nemec et al., "The Return of Coppersmith's Attack" (2017): modulo each of the first primes, the primes of these chips
 # are powers of the generator, and so is their product. Of other keys one in 2^28 is so for the primes up to 167.
 _GENERATOR: Final = 65537
@@ -54,10 +58,13 @@ def _has_close_factors(modulus: int) -> bool:
     """Fermat: n = a^2 - b^2 with a little above the square root."""
     a = math.isqrt(modulus - 1) + 1
     rest = a * a - modulus
-    for _ in range(_ROUNDS):
-        # Of 16 last digits in hex a square has four: most numbers need no root.
-        if rest & 15 in (0, 1, 4, 9) and math.isqrt(rest) ** 2 == rest:
-            return True
-        rest += 2 * a + 1
-        a += 1
+    small_a, small_rest = a % _SIEVE, rest % _SIEVE
+    for step in range(_ROUNDS):
+        # Few numbers are squares by all of these, and most need no root.
+        if small_rest & 63 in _SQUARES_64 and all(small_rest % divisor in squares for divisor, squares in _SQUARES):
+            candidate = (a + step) ** 2 - modulus
+            if math.isqrt(candidate) ** 2 == candidate:
+                return True
+        small_rest += 2 * small_a + 1
+        small_a += 1
     return False
