@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
-from cryptography.exceptions import InvalidSignature
 
 from thingmint.store import audit as sql
 from thingmint.store.audit import CHANGES, STREAMS
@@ -23,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from thingmint.access.audit_keys import AuditKeys
     from thingmint.store.audit import AuditRow, Stream
     from thingmint.store.engine import Reader
 
@@ -80,12 +80,8 @@ class Checkpoint:
             fields |= {"stream": self.stream, "size": self.size}
         return orjson.dumps(fields).decode()
 
-    def is_signed_by(self, key: Ed25519PublicKey) -> bool:
-        try:
-            key.verify(base64.b64decode(self.signature), self._signed())
-        except (InvalidSignature, ValueError):
-            return False
-        return True
+    def is_signed_by(self, keys: AuditKeys) -> bool:
+        return keys.signed(self.signature, self._signed(), self.stream, self.sequence)
 
     def _signed(self) -> bytes:
         text = f"thingmint audit checkpoint {self.sequence} {self.hash} {self.time}"
@@ -161,14 +157,15 @@ def is_pruning(row: AuditRow) -> bool:
     return f'"event":"{PRUNED}"' in row.record
 
 
-def pruned_through(stream: Stream, row: AuditRow, key: Ed25519PublicKey) -> int:
-    fields = orjson.loads(row.record)
+def pruned_through(stream: Stream, row: AuditRow, keys: AuditKeys) -> int:
+    fields, number = orjson.loads(row.record), row.sequence or 0
     try:
         through = int(fields["through"])
-        key.verify(base64.b64decode(fields["signature"]), _signed_pruning(stream, through, fields["time"]))
-    except (InvalidSignature, KeyError, TypeError, ValueError):
-        number = row.sequence or 0
-        raise Tampering(number, f"record {number} tells of pruning, but this instance did not sign it") from None
+        signed = keys.signed(fields["signature"], _signed_pruning(stream, through, fields["time"]), stream.name, number)
+    except (KeyError, TypeError, ValueError):
+        signed = False
+    if not signed:
+        raise Tampering(number, f"record {number} tells of pruning, but this instance did not sign it")
     return through
 
 
@@ -194,12 +191,10 @@ class Verified(NamedTuple):
     unsealed: int
 
 
-async def verify(
-    store: Reader, key: Ed25519PublicKey, further: Iterable[Checkpoint], stream: Stream = CHANGES
-) -> Verified:
+async def verify(store: Reader, keys: AuditKeys, further: Iterable[Checkpoint], stream: Stream = CHANGES) -> Verified:
     """One chain. ``further`` are checkpoints kept outside. Raises Tampering."""
     lines = await store.read(partial(sql.list_checkpoints, stream=stream))
-    checkpoints = _hashes(key, [*map(Checkpoint.parse, lines), *further], stream)
+    checkpoints = _hashes(keys, [*map(Checkpoint.parse, lines), *further], stream)
     sequence, previous, last_good = 0, GENESIS, 0
     pruned = 0
     first = began_at = 0
@@ -225,7 +220,7 @@ async def verify(
         if sequence in checkpoints:
             last_good = sequence
         if is_pruning(row):
-            pruned = max(pruned, pruned_through(stream, row, key))
+            pruned = max(pruned, pruned_through(stream, row, keys))
     _check_pruned(first, began_at, pruned)
     beyond = [number for number in checkpoints if number > sequence]
     if beyond:
@@ -235,11 +230,11 @@ async def verify(
     return Verified(sequence, len(checkpoints), sequence - began_at, uncovered, unsealed)
 
 
-def _hashes(key: Ed25519PublicKey, checkpoints: Iterable[Checkpoint], stream: Stream) -> dict[int, set[str]]:
+def _hashes(keys: AuditKeys, checkpoints: Iterable[Checkpoint], stream: Stream) -> dict[int, set[str]]:
     """Those of the stream by sequence number; one that was altered has several."""
     hashes: dict[int, set[str]] = {}
     for checkpoint in checkpoints:
-        if not checkpoint.is_signed_by(key):
+        if not checkpoint.is_signed_by(keys):
             raise Tampering(
                 checkpoint.sequence, f"the checkpoint at record {checkpoint.sequence} has a false signature"
             )
@@ -257,12 +252,12 @@ def _check_pruned(first: int, began_at: int, pruned: int) -> None:
     raise Tampering(pruned + 1, f"records {pruned + 1} to {began_at} are gone, and were not pruned")
 
 
-async def verify_all(store: Reader, key: Ed25519PublicKey, further: Sequence[Checkpoint]) -> Verified:
+async def verify_all(store: Reader, keys: AuditKeys, further: Sequence[Checkpoint]) -> Verified:
     """Both chains, and the sums of what they hold. Raises Tampering."""
     found = []
     for stream in STREAMS:
         try:
-            found.append(await verify(store, key, further, stream))
+            found.append(await verify(store, keys, further, stream))
         except Tampering as error:
             if stream is CHANGES:
                 raise

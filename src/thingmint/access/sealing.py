@@ -12,6 +12,7 @@ import structlog
 
 from thingmint.access.audit import new_record_id
 from thingmint.access.audit_chain import Checkpoint, Tampering, append_checkpoint, chained, is_pruning, pruning
+from thingmint.access.audit_keys import AuditKeys
 from thingmint.domain.errors import Unavailable
 from thingmint.services.leases import LeaseLost
 from thingmint.store import audit as sql
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from thingmint.access.audit_keys import FormerKey
     from thingmint.services.leases import LeasedStore
     from thingmint.store.audit import AuditRow, Stream
     from thingmint.store.engine import Store, Transaction
@@ -70,10 +72,12 @@ class Sealer:
         clock: Callable[[], datetime],
         changes: Kept = _FOR_EVER,
         activity: Kept = _FOR_EVER,
+        former: tuple[FormerKey, ...] = (),
     ) -> None:
-        """``checkpoints`` is the file outside of the store that gets a copy of each."""
+        """``checkpoints`` is the file outside of the store that gets a copy of each. ``former`` keys were replaced."""
         self._store = store
         self._key = key
+        self._keys = AuditKeys(key.public_key(), former)
         self._checkpoints = checkpoints
         self._clock = clock
         self._kept = {CHANGES: changes, ACTIVITY: activity}
@@ -132,7 +136,7 @@ class Sealer:
 
     async def _copy(self, checkpoint: Checkpoint, stream: Stream) -> None:
         self._signed[stream] = checkpoint.sequence
-        if checkpoint.is_signed_by(self._key.public_key()):
+        if checkpoint.is_signed_by(self._keys):
             await asyncio.to_thread(append_checkpoint, self._checkpoints, checkpoint.line())
         else:
             _log.error("audit_checkpoint_not_ours", stream=stream.name, sequence=checkpoint.sequence)
@@ -221,7 +225,7 @@ class Sealer:
         is_rest = first[0].sequence == through.sequence and is_pruning(first[0])
         if is_rest or (first[0].sequence or 0) > through.sequence:
             return None
-        if not through.is_signed_by(self._key.public_key()):
+        if not through.is_signed_by(self._keys):
             _log.error("audit_checkpoint_not_ours", stream=stream.name, sequence=through.sequence)
             return None
         return through.sequence

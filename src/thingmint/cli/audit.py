@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thingmint.cli.directory import DataDirOption, settings_for
+from thingmint.cli.directory import DataDirOption, held, passphrase_for, settings_for
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -86,21 +87,18 @@ def verify(
     ] = None,
 ) -> None:
     """Recompute the chain; exit status 1 names the first record that was altered, removed, moved or cut off."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
     from thingmint.access.audit_chain import Tampering, Verified, read_checkpoints, verify_all
+    from thingmint.instance.audit_key import read_audit_keys
 
     async def run() -> Verified:
         async with _reader(data_dir) as (directory, reader):
+            keys = read_audit_keys(directory)
             try:
-                key = load_pem_public_key(directory.audit_public_key.read_bytes())
                 files = [path for path in (directory.audit_checkpoints, checkpoint) if path is not None]
                 kept = [one for path in files if path == checkpoint or path.exists() for one in read_checkpoints(path)]
             except (OSError, ValueError) as error:
                 raise ConfigError("checkpoint", f"cannot be read: {error}") from None
-            assert isinstance(key, Ed25519PublicKey), "the audit key is of that kind"
-            return await verify_all(reader, key, kept)
+            return await verify_all(reader, keys, kept)
 
     try:
         found = asyncio.run(run())
@@ -112,6 +110,40 @@ def verify(
         print(f"No checkpoint covers the last {found.uncovered} yet, so these could have been made anew.")
     if found.unsealed:
         print(f"{found.unsealed} more are not in the chain yet; a running server adds them.")
+
+
+@app.command(epilog="\b\nExample:\n  thingmint audit rekey --data-dir data")
+def rekey(data_dir: DataDirOption = None) -> None:
+    """Make a new key that signs the trail; what the old one signed stays valid. Stop the server first."""
+    from thingmint.access.audit_keys import key_text
+    from thingmint.instance.audit_key import rekey as replace_key
+    from thingmint.instance.create import check_keys, exists, open_store
+    from thingmint.instance.layout import DirectoryInUse
+    from thingmint.services.certificates import utc_now
+
+    settings = settings_for(data_dir)
+    directory, hold = held(settings)
+    passphrase = functools.cache(lambda: passphrase_for(settings))
+
+    async def run() -> tuple[str, bool]:
+        if not exists(directory):
+            raise ConfigError("data-dir", f"{directory.root} holds no instance")
+        store = await open_store(directory, settings.database())
+        try:
+            await check_keys(store, directory, besides="audit")
+            key, signed = await replace_key(store, directory, passphrase, utc_now())
+        finally:
+            await store.close()
+        return key_text(key), signed
+
+    try:
+        with hold:
+            key, signed = asyncio.run(run())
+    except DirectoryInUse:
+        raise ConfigError("data-dir", f"{directory.root} is in use: stop the server first") from None
+    print(f"The audit trail is signed by a new key from here on: {key}")
+    print("The old key signed that too." if signed else "The old key is not there, so only the new one signed that.")
+    print(f"Back up {directory.audit_key.name}, audit.pem and {directory.audit_key_changes.name}; on other hosts too.")
 
 
 def _cell(value: Any) -> Text:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,3 +43,10 @@ def held(settings: Settings) -> tuple[DataDirectory, AbstractContextManager[None
             raise ConfigError("data-dir", str(error)) from None
 
     return directory, hold()
+
+
+def passphrase_for(settings: Settings) -> bytes | None:
+    """The CA keys' passphrase: the setting, or asked for at a terminal."""
+    if (given := settings.passphrase()) is not None:
+        return given
+    return getpass.getpass("Passphrase of the CA keys: ").encode() if sys.stdin.isatty() else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import getpass
 import os
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from thingmint.admin import AdminError
 from thingmint.cli.access import app as access_app
 from thingmint.cli.audit import app as audit_app
 from thingmint.cli.bundle import bundle, join
+from thingmint.cli.directory import passphrase_for
 from thingmint.cli.store import app as store_app
 from thingmint.domain.issuing_ca import RootKeyType
 from thingmint.logs import LogFormat
@@ -240,7 +240,8 @@ async def _init(
     account: str | None = None,
 ) -> dict[str, Any]:
     from thingmint.access.administration.accounts import extend_instance, list_accounts
-    from thingmint.instance.create import DEFAULT_HOSTNAMES, DEFAULT_REGION, create, exists, is_encrypted, open_store
+    from thingmint.instance.create import DEFAULT_HOSTNAMES, DEFAULT_REGION, create, exists, open_store
+    from thingmint.instance.key_files import is_encrypted
     from thingmint.services.certificates import utc_now
 
     if not exists(directory):
@@ -287,7 +288,7 @@ def _serve(directory: DataDirectory, settings: Settings) -> None:
 
     if not exists(directory):
         asyncio.run(_init(directory, settings, (), ()))
-    passphrase = functools.cache(lambda: settings.passphrase() or _ask_passphrase())
+    passphrase = functools.cache(lambda: passphrase_for(settings))
 
     def on_ready(ready: Ready) -> None:
         if settings.log_format == "console":
@@ -315,10 +316,6 @@ def _drop_unwritten_output() -> None:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _ask_passphrase() -> bytes | None:
-    return getpass.getpass("Passphrase of the CA keys: ").encode() if sys.stdin.isatty() else None
 
 
 def _report_init(directory: DataDirectory, result: Mapping[str, Any], output: str) -> None:

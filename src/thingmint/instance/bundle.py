@@ -27,7 +27,14 @@ _NONCE_BYTES = 12
 _MAX_BYTES = 1024 * 1024
 
 _NEEDED = ("ca.key", "ca.pem", "device-ca.key", "device-ca.pem", "audit.key", "audit.pem")
-_BESIDES = ("master.key", "clients/aws.env", "clients/yandex.env", "clients/yandex-sa.json", "clients/token")
+_BESIDES = (
+    "audit-keys.jsonl",
+    "master.key",
+    "clients/aws.env",
+    "clients/yandex.env",
+    "clients/yandex-sa.json",
+    "clients/token",
+)
 
 
 class BundleError(Exception):

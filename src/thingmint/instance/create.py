@@ -17,14 +17,11 @@ from typing import TYPE_CHECKING
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
 )
 
 from thingmint.access.administration import AdminChange
@@ -38,7 +35,9 @@ from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
 from thingmint.domain.issuing_ca import CertificateAuthority, OwnAuthorities, generate_root_key, make_root
 from thingmint.domain.keys import generate_authorized_key
 from thingmint.domain.names import is_hostname, is_region
+from thingmint.instance.audit_key import make_audit_key, read_audit_key
 from thingmint.instance.clients import write_client_files
+from thingmint.instance.key_files import is_encrypted, load_key
 from thingmint.instance.layout import DataDirectory, sync_directory, write_private
 from thingmint.services.certificates import utc_now
 from thingmint.services.hostnames import add_hostnames, list_hostnames
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import KeySerializationEncryption
 
     from thingmint.domain.certificate_profiles import Profile
@@ -98,11 +97,6 @@ def exists(directory: DataDirectory) -> bool:
     return directory.ca.exists()
 
 
-def is_encrypted(directory: DataDirectory) -> bool:
-    """Whether the roots' keys can be used with a passphrase only."""
-    return b"ENCRYPTED" in directory.ca_key.read_bytes()
-
-
 def check_account_id(id: str) -> str:
     """Raises ConfigError for what is no account's number at AWS."""
     if not re.fullmatch(ACCOUNT_ID, id):
@@ -137,7 +131,7 @@ async def create(
     if master_keys is None:
         master_keys = [secrets.token_bytes(MASTER_KEY_BYTES)]
         write_master_keys(new, master_keys)
-    _write_audit_key(new, passphrase)
+    make_audit_key(new, passphrase)
     if database is None:
         write_private(new.database, b"")
     store = await _open(database or Database.in_file(new.database))
@@ -210,13 +204,6 @@ def _write_root(
     write_private(certificate_path, make_root(common_name, key, now).public_bytes(Encoding.PEM))
 
 
-def _write_audit_key(directory: DataDirectory, passphrase: bytes | None) -> None:
-    key = Ed25519PrivateKey.generate()
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    write_private(directory.audit_public_key, public)
-    write_private(directory.audit_key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, _encryption(passphrase)))
-
-
 def _encryption(passphrase: bytes | None) -> KeySerializationEncryption:
     return BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
 
@@ -281,13 +268,18 @@ async def _open(database: Database, reserve: DiskReserve | None = None, timeline
         raise ConfigError("data-dir" if database.file else "store", str(error)) from None
 
 
-async def check_keys(store: Store, directory: DataDirectory) -> None:
+async def check_keys(store: Store, directory: DataDirectory, besides: str = "") -> None:
     """Whether the directory's keys are those that the store's records were made with. Raises ConfigError.
 
-    A store of before this was kept takes the keys that it meets first.
+    A store of before this was kept takes the keys that it meets first. ``besides`` names one that is about to be
+    replaced.
     """
     files = [directory.ca, directory.device_ca, directory.audit_public_key]
-    expected = {file.stem: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.exists()}
+    expected = {
+        file.stem: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.exists() and file.stem != besides
+    }
     known = await store.read(list_instance_keys)
     if UNFINISHED in known:
         raise ConfigError("store", "holds an unfinished copy: run thingmint store copy again")
@@ -348,36 +340,17 @@ class Instance:
     def audit_key(self) -> Ed25519PrivateKey:
         """What signs the audit trail's checkpoints; an instance of before there was one gets it now."""
         if not self.directory.audit_key.exists():
-            _write_audit_key(self.directory, self._passphrase() if is_encrypted(self.directory) else None)
-        key = self._key(self.directory.audit_key)
-        if not isinstance(key, Ed25519PrivateKey):
-            raise ConfigError("data-dir", f"{self.directory.audit_key} is not an Ed25519 key")
-        return key
+            return make_audit_key(self.directory, self._passphrase() if is_encrypted(self.directory) else None)
+        return read_audit_key(self.directory, self._passphrase)
 
     def _authority(self, certificate_path: Path, key_path: Path, profile: Profile) -> CertificateAuthority:
         try:
             certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
         except (OSError, ValueError) as error:
             raise ConfigError("data-dir", f"{certificate_path} cannot be read: {error}") from None
-        key = self._key(key_path)
+        key = load_key(key_path, self._passphrase)
         if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             raise ConfigError("data-dir", f"{key_path} holds a key that is neither RSA nor EC")
         if key.public_key() != certificate.public_key():
             raise ConfigError("data-dir", f"{key_path} is not the key of {certificate_path}")
         return CertificateAuthority(certificate, key, profile)
-
-    def _key(self, path: Path) -> PrivateKeyTypes:
-        try:
-            encoded = path.read_bytes()
-            passphrase = self._passphrase() if b"ENCRYPTED" in encoded else None
-            return load_pem_private_key(encoded, passphrase)
-        except OSError as error:
-            raise ConfigError("data-dir", f"{path} cannot be read: {error.strerror}") from None
-        except TypeError:
-            raise ConfigError(
-                "ca-passphrase", f"{path} is encrypted: set THINGMINT_CA_PASSPHRASE or THINGMINT_CA_PASSPHRASE_FILE"
-            ) from None
-        except ValueError:
-            if b"ENCRYPTED" not in encoded:
-                raise ConfigError("data-dir", f"{path} does not hold a private key") from None
-            raise ConfigError("ca-passphrase", f"does not open {path}") from None

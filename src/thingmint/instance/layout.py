@@ -51,6 +51,11 @@ class DataDirectory:
         return self.root / "audit.pem"
 
     @property
+    def audit_key_changes(self) -> Path:
+        """A line for each time that the audit key was replaced."""
+        return self.root / "audit-keys.jsonl"
+
+    @property
     def audit_checkpoints(self) -> Path:
         """A copy of the checkpoints, outside of the store that they are about."""
         return self.root / "audit-checkpoints.jsonl"

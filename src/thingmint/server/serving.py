@@ -27,6 +27,7 @@ from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.http.connection_limits import AddressLimits
 from thingmint.http.listener import HttpListener
 from thingmint.http.memory import RequestMemory
+from thingmint.instance.audit_key import check_audit_key, read_audit_keys
 from thingmint.instance.clients import update_endpoints
 from thingmint.instance.create import check_keys, check_master_key
 from thingmint.instance.layout import write_private
@@ -114,7 +115,9 @@ class _Reports:
         store = LeasedStore(instance.store, holder, AUDIT_LEASE)
         trail = AuditTrail(instance.store, utc_now, insert_activity_with(store))
         checkpoints = instance.directory.audit_checkpoints
-        sealer = Sealer(store, instance.audit_key(), checkpoints, utc_now, *settings.audit_kept())
+        key = instance.audit_key()
+        former = read_audit_keys(instance.directory).former
+        sealer = Sealer(store, key, checkpoints, utc_now, *settings.audit_kept(), former)
         connections = ConnectionLog(metrics, trail, utc_now)
         return cls(metrics, trail, sealer, connections, RequestLog(metrics, trail, connections.refusals))
 
@@ -188,6 +191,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
     take_all_files()
     await check_keys(instance.store, instance.directory)
+    await check_audit_key(instance.store, instance.directory)
     await check_master_key(instance.store, instance.vault)
     slices = Slices()
     embedded = EmbeddedBroker(slices=slices)

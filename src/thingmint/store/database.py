@@ -94,3 +94,11 @@ async def keep_instance_keys(tx: Transaction, keys: Mapping[str, str]) -> None:
     await tx.execute_many(
         "INSERT INTO instance_keys (name, sha256) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", rows
     )
+
+
+async def replace_instance_key(tx: Transaction, name: str, sha256: str) -> None:
+    await tx.execute(
+        "INSERT INTO instance_keys (name, sha256) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET sha256 = $2",
+        name,
+        sha256,
+    )

@@ -19,6 +19,7 @@ from thingmint.access import audit, repeats
 from thingmint.access.administration.accounts import ACCOUNTS, Account, list_accounts
 from thingmint.access.audit import AuditedStore, AuditTrail, event_name
 from thingmint.access.audit_chain import verify_all
+from thingmint.access.audit_keys import AuditKeys
 from thingmint.access.context import Caller, Outcome, RequestContext
 from thingmint.access.request_log import RequestLog
 from thingmint.access.sealing import Sealer, insert_sealed_activity
@@ -332,7 +333,7 @@ async def test_each_record_gets_one_place_in_the_chain(store: Store, clock: Fake
     await batch()
     assert len(await store.read(lambda tx: sql.sealed_records(tx, 0, 100, sql.ACTIVITY))) >= 6, "without the sealer"
     await sealer.seal()
-    verified = await verify_all(store, key.public_key(), [])
+    verified = await verify_all(store, AuditKeys(key.public_key()), [])
     assert (verified.end, verified.checkpoints) == (13, 0)
     assert len(await store.records()) == 13
 
@@ -392,7 +393,7 @@ async def test_a_record_has_one_place_in_the_chain_when_its_commit_was_not_waite
     assert task.cancelled()
     await trail.close()
     await Sealer(store, key, Path("/dev/null"), clock).seal()
-    assert (await verify_all(store, key.public_key(), [])).end == 3
+    assert (await verify_all(store, AuditKeys(key.public_key()), [])).end == 3
 
 
 async def test_records_are_written_often_and_after_failures_too(

@@ -34,6 +34,7 @@ from thingmint.access.audit_chain import (
     verify,
     verify_all,
 )
+from thingmint.access.audit_keys import AuditKeys
 from thingmint.access.sealing import Kept, Sealer, insert_sealed_activity
 from thingmint.domain.errors import Unavailable
 from thingmint.store import audit as sql
@@ -97,7 +98,7 @@ class Trail:
         """As the command does; ``kept`` says whether the checkpoints outside the store are at hand."""
         reader = SQLiteReader(self.database)
         try:
-            return await verify(reader, KEY.public_key(), list(read_checkpoints(self.file)) if kept else [])
+            return await verify(reader, AuditKeys(KEY.public_key()), list(read_checkpoints(self.file)) if kept else [])
         finally:
             await reader.close()
 
@@ -559,7 +560,7 @@ class TestActivity:
         reader = SQLiteReader(trail.database)
         try:
             further = list(read_checkpoints(trail.file)) if kept else []
-            return await verify_all(reader, KEY.public_key(), further)
+            return await verify_all(reader, AuditKeys(KEY.public_key()), further)
         finally:
             await reader.close()
 

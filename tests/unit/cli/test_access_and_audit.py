@@ -15,6 +15,7 @@ from thingmint.access.administration import COMMANDS
 from thingmint.access.audit import new_record_id
 from thingmint.access.directory import Directory
 from thingmint.instance import create as create_module
+from thingmint.instance.audit_key import check_audit_key
 from thingmint.instance.create import Instance, read_master_keys
 from thingmint.settings import ConfigError
 from thingmint.store import audit as sql
@@ -36,7 +37,7 @@ def test_every_help_has_an_example(shell: Shell, name: str) -> None:
     assert f"thingmint access {' '.join(words)}" in shell("access", *words, "--help").partition("Example:")[2]
 
 
-@pytest.mark.parametrize("name", ["list", "export", "verify"])
+@pytest.mark.parametrize("name", ["list", "export", "verify", "rekey"])
 def test_every_help_of_audit_has_an_example(shell: Shell, name: str) -> None:
     assert f"thingmint audit {name}" in shell("audit", name, "--help").partition("Example")[2]
 
@@ -301,3 +302,96 @@ def test_the_store_is_closed_when_the_server_does_not_start(shell: Shell, monkey
     monkeypatch.setattr(server, "serve", refuse)
     assert "api-port: cannot be listened on" in shell("serve", "--data-dir", str(shell.directory.root), expect=2)
     assert [store.ready for store in stores] == [False]
+
+
+class TestRekey:
+    def lose(self, shell: Shell) -> bytes:
+        shell.access("user", "create", "alice")
+        shell.seal()
+        shell.directory.audit_key.unlink()
+        return shell.directory.audit_public_key.read_bytes()
+
+    async def start(self, directory: DataDirectory) -> None:
+        """As far as a server goes with the audit key."""
+        instance = await Instance.open(directory, lambda: None, None)
+        try:
+            await check_audit_key(instance.store, directory)
+            instance.audit_key()
+        finally:
+            await instance.store.close()
+
+    def test_a_lost_key_is_missed_and_replaced_on_demand(self, shell: Shell) -> None:
+        public = self.lose(shell)
+        with pytest.raises(ConfigError, match=r"audit\.key is missing.*thingmint audit rekey"):
+            asyncio.run(self.start(shell.directory))
+        assert shell.directory.audit_public_key.read_bytes() == public
+        assert "hold together" in shell.audit("verify")
+        assert "only the new one signed" in shell.audit("rekey")
+        asyncio.run(self.start(shell.directory))
+        shell.access("user", "create", "bob")
+        shell.seal()
+        assert shell.audit("verify").startswith("3 records and 2 checkpoints hold together")
+        records = orjson.loads(shell.audit("list", "--output", "json"))
+        assert [record["event"] for record in records] == ["CreateUser", "ReplaceAuditKey", "CreateUser"]
+
+    @pytest.mark.parametrize("name", ["audit.pem", "audit-checkpoints.jsonl"])
+    def test_it_is_missed_whatever_else_is_lost(self, shell: Shell, name: str) -> None:
+        self.lose(shell)
+        (shell.directory.root / name).unlink()
+        with pytest.raises(ConfigError, match="is missing"):
+            asyncio.run(self.start(shell.directory))
+        assert not (shell.directory.root / name).exists()
+
+    def test_a_key_that_is_there_signs_its_successor(self, shell: Shell) -> None:
+        for name in ("alice", "bob", "carol"):
+            shell.access("user", "create", name)
+            shell.seal()
+            assert "The old key signed that too" in shell.audit("rekey")
+        shell.seal()
+        assert "hold together" in shell.audit("verify")
+        assert len(shell.directory.audit_key_changes.read_text().splitlines()) == 3
+
+    def test_the_old_key_signs_nothing_any_more(self, shell: Shell) -> None:
+        shell.access("user", "create", "alice")
+        shell.seal()
+        old = shell.directory.audit_key.read_bytes()
+        shell.audit("rekey")
+        shell.access("user", "create", "bob")
+        new = shell.directory.audit_key.read_bytes()
+        shell.directory.audit_key.write_bytes(old)
+        shell.seal()
+        shell.directory.audit_key.write_bytes(new)
+        assert "has a false signature" in shell.audit("verify", expect=1)
+
+    def test_another_key_stops_the_start(self, shell: Shell) -> None:
+        shell.access("user", "create", "alice")
+        shell.seal()
+        old = shell.directory.audit_key.read_bytes()
+        shell.audit("rekey")
+        shell.directory.audit_key.write_bytes(old)
+        with pytest.raises(ConfigError, match="is not the key of"):
+            asyncio.run(self.start(shell.directory))
+        shell.audit("rekey")
+        asyncio.run(self.start(shell.directory))
+        assert "hold together" in shell.audit("verify")
+
+    def test_a_statement_that_was_altered_counts_for_nothing(self, shell: Shell) -> None:
+        self.lose(shell)
+        shell.audit("rekey")
+        changes = shell.directory.audit_key_changes
+        statement = orjson.loads(changes.read_text())
+        statement["through"]["changes"] += 1000
+        changes.write_bytes(orjson.dumps(statement) + b"\n")
+        assert "has a false signature" in shell.audit("verify", expect=1)
+
+    def test_without_the_public_half_nothing_is_replaced(self, shell: Shell) -> None:
+        self.lose(shell)
+        shell.directory.audit_public_key.unlink()
+        assert "restore it from a backup" in shell.cli.refused("audit", "rekey", "--data-dir", "data")
+        assert not shell.directory.audit_key.exists()
+
+    def test_an_instance_of_before_there_was_a_key_gets_one(self, shell: Shell) -> None:
+        shell.directory.audit_key.unlink()
+        shell.directory.audit_public_key.unlink()
+        asyncio.run(self.start(shell.directory))
+        assert shell.directory.audit_public_key.exists()

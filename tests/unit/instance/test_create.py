@@ -19,6 +19,7 @@ from thingmint.access.administration.credentials import reseal
 from thingmint.access.directory import Directory
 from thingmint.domain.certificate_profiles import DEVICE
 from thingmint.domain.issuing_ca import CertificateRequest
+from thingmint.instance import audit_key as audit_key_module
 from thingmint.instance import create as create_module
 from thingmint.instance.create import DEFAULT_HOSTNAMES, Instance, check_hostname, check_region, create, exists
 from thingmint.instance.layout import DataDirectory
@@ -190,6 +191,7 @@ class TestInterruptions:
         with monkeypatch.context() as patch:
             for module, function in (
                 (create_module, "write_private"),
+                (audit_key_module, "write_private"),
                 (create_module, "write_client_files"),
                 (create_module, "sync_directory"),
                 (shutil, "rmtree"),

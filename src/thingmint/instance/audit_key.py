@@ -1,0 +1,164 @@
+"""The key that signs the audit trail: made once, missed where it was lost, and replaced on demand."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_public_key,
+)
+
+from thingmint.access.audit import AuditedStore
+from thingmint.access.audit_chain import append_checkpoint, read_checkpoints
+from thingmint.access.audit_keys import AuditKeys, key_text, replacement
+from thingmint.access.context import Outcome
+from thingmint.access.local_admin import local_request
+from thingmint.instance.key_files import is_encrypted, load_key
+from thingmint.instance.layout import write_private
+from thingmint.settings import ConfigError
+from thingmint.store import audit as sql
+from thingmint.store.audit import STREAMS
+from thingmint.store.database import list_instance_keys, replace_instance_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from thingmint.instance.layout import DataDirectory
+    from thingmint.store.engine import Reader, Store, Transaction
+
+
+_REKEY = "or run thingmint audit rekey, which makes a new one and keeps what the old one signed valid"
+
+
+def make_audit_key(directory: DataDirectory, passphrase: bytes | None) -> Ed25519PrivateKey:
+    key = Ed25519PrivateKey.generate()
+    write_private(directory.audit_public_key, _public_pem(key))
+    _write_key(directory, key, passphrase)
+    return key
+
+
+async def check_audit_key(store: Reader, directory: DataDirectory) -> None:
+    """Raises ConfigError where the key was lost. An instance of before there was one has signed nothing."""
+    if directory.audit_key.exists() or not await _has_signed(store, directory):
+        return
+    lost = f"{directory.audit_key} is missing, which signed the audit trail: restore it from a backup"
+    raise ConfigError("data-dir", f"{lost}, {_REKEY}")
+
+
+async def _has_signed(store: Reader, directory: DataDirectory) -> bool:
+    if directory.audit_public_key.exists() or directory.audit_checkpoints.exists():
+        return True
+    if "audit" in await store.read(list_instance_keys):
+        return True
+    found = [await store.read(partial(sql.last_checkpoint, stream=stream)) for stream in STREAMS]
+    return any(found)
+
+
+def read_audit_key(directory: DataDirectory, passphrase: Callable[[], bytes | None]) -> Ed25519PrivateKey:
+    """With the public half beside it, if that is not there. Raises ConfigError."""
+    path, public = directory.audit_key, directory.audit_public_key
+    key = _load_key(directory, passphrase)
+    if not public.exists():
+        write_private(public, _public_pem(key))
+    elif _public_key(directory) != key.public_key():
+        raise ConfigError(
+            "data-dir", f"{path} is not the key of {public}: restore the one that belongs to it, {_REKEY}"
+        )
+    return key
+
+
+def read_audit_keys(directory: DataDirectory) -> AuditKeys:
+    """What signatures are checked with. Raises ConfigError."""
+    try:
+        return AuditKeys.read(_public_key(directory), directory.audit_key_changes)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("data-dir", f"{directory.audit_key_changes} cannot be read: {error}") from None
+
+
+async def rekey(
+    store: Store, directory: DataDirectory, passphrase: Callable[[], bytes | None], now: datetime
+) -> tuple[Ed25519PublicKey, bool]:
+    """Replaces the key; the new one, and whether the one before signed that too. Raises ConfigError.
+
+    Interrupted, it leaves the old key or the new one in force, or two files that do not belong together, which the next
+    start refuses; run again, it goes on from there.
+    """
+    former = _public_key(directory)
+    former_key = _load_key(directory, passphrase) if directory.audit_key.exists() else None
+    if former_key is not None and former_key.public_key() != former:
+        former_key = None
+    load_key(directory.ca_key, passphrase)  # so that the passphrase is the right one
+    secret = passphrase() if is_encrypted(directory) else None
+    new = Ed25519PrivateKey.generate()
+    statement = replacement(new, former, former_key, await _signed_through(store, directory), now)
+    append_checkpoint(directory.audit_key_changes, statement)
+    _write_key(directory, new, secret)
+    write_private(directory.audit_public_key, _public_pem(new))
+    await _record(store, former, new.public_key(), now, signed=former_key is not None)
+    return new.public_key(), former_key is not None
+
+
+async def _signed_through(store: Reader, directory: DataDirectory) -> dict[str, int]:
+    """By stream, the last record that the former key may have signed for."""
+    through = {}
+    for stream in STREAMS:
+        end = await store.read(partial(sql.last_sealed, stream=stream))
+        through[stream.name] = end[0] if end is not None else 0
+    if directory.audit_checkpoints.exists():
+        for checkpoint in read_checkpoints(directory.audit_checkpoints):
+            through[checkpoint.stream] = max(checkpoint.sequence, through.get(checkpoint.stream, 0))
+    return through
+
+
+async def _record(
+    store: Store, former: Ed25519PublicKey, new: Ed25519PublicKey, now: datetime, *, signed: bool
+) -> None:
+    details = {"former": key_text(former), "key": key_text(new), "signed_by_former": signed}
+    outcome = Outcome(details=details)
+    digest = hashlib.sha256(_public_pem(new)).hexdigest()
+
+    async def body(tx: Transaction) -> None:
+        await replace_instance_key(tx, "audit", digest)
+
+    await AuditedStore(store, lambda: now).of(local_request("ReplaceAuditKey", now), outcome).write(body)
+
+
+def _load_key(directory: DataDirectory, passphrase: Callable[[], bytes | None]) -> Ed25519PrivateKey:
+    path = directory.audit_key
+    key = load_key(path, passphrase)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError("data-dir", f"{path} is not an Ed25519 key")
+    return key
+
+
+def _public_key(directory: DataDirectory) -> Ed25519PublicKey:
+    path = directory.audit_public_key
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except OSError as error:
+        why = f"{error.strerror}: restore it from a backup, as nothing else checks what is signed"
+        raise ConfigError("data-dir", f"{path} cannot be read: {why}") from None
+    except ValueError:
+        raise ConfigError("data-dir", f"{path} does not hold a public key") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError("data-dir", f"{path} is not an Ed25519 key")
+    return key
+
+
+def _write_key(directory: DataDirectory, key: Ed25519PrivateKey, passphrase: bytes | None) -> None:
+    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    write_private(directory.audit_key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+
+
+def _public_pem(key: Ed25519PrivateKey | Ed25519PublicKey) -> bytes:
+    public = key.public_key() if isinstance(key, Ed25519PrivateKey) else key
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
