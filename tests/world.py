@@ -48,7 +48,7 @@ from thingmint.yandex.operations.answering import answer
 from thingmint.yandex.operations.declaring import YandexCall, YandexParts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -85,17 +85,18 @@ class _RecordingTransaction:
         self.published, self.lane, self.perhaps_kept = tx.published, tx.lane, tx.perhaps_kept
         self.execute_many = tx.execute_many
 
-    async def execute(self, sql: str, *parameters: Value) -> int:
+    # Plain functions, so that whose statement it is can be told from the calls that are open.
+    def execute(self, sql: str, *parameters: Value) -> Coroutine[Any, Any, int]:
         self._statements[sql] = parameters
-        return await self._tx.execute(sql, *parameters)
+        return self._tx.execute(sql, *parameters)
 
-    async def fetch_one(self, sql: str, *parameters: Value) -> Row | None:
+    def fetch_one(self, sql: str, *parameters: Value) -> Coroutine[Any, Any, Row | None]:
         self._statements[sql] = parameters
-        return await self._tx.fetch_one(sql, *parameters)
+        return self._tx.fetch_one(sql, *parameters)
 
-    async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
+    def fetch_all(self, sql: str, *parameters: Value) -> Coroutine[Any, Any, list[Row]]:
         self._statements[sql] = parameters
-        return await self._tx.fetch_all(sql, *parameters)
+        return self._tx.fetch_all(sql, *parameters)
 
 
 class RecordingStore(StoreWrapper):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import pytest_socket
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 settings.register_profile("unit", deadline=None, max_examples=60)
 settings.load_profile("unit")
@@ -20,3 +25,11 @@ def _only_unix_sockets() -> None:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Long texts and bytes may be random, and xdist wants the same names in every process."""
     return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 40) else None
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _every_statement_is_explained() -> Iterator[None]:
+    from tests.plans import UNINDEXED, Plans  # here, as it imports the engines
+
+    with Plans(UNINDEXED).looked_at():
+        yield
