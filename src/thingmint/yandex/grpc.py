@@ -43,6 +43,8 @@ _CALLS = Limits(total=2048, per_address=1536, half_open=2048, half_open_per_addr
 # Those of methods that need no token, by address.
 _OPEN_CALLS = Limits(total=256, per_address=64, half_open=256, half_open_per_address=64, reserve=0)
 
+# gRPC's clients try again by themselves only what was answered by trailers alone (gRFC A6, "committed").
+_TRIED_AGAIN = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _log = structlog.get_logger("thingmint.grpc")
@@ -56,6 +58,11 @@ class _Call:
     metadata: _Metadata
     request: RequestContext
     outcome: Outcome
+
+    @property
+    def id(self) -> tuple[tuple[str, str], ...]:
+        """As metadata."""
+        return (("x-request-id", self.request.id),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +115,10 @@ class Handlers(grpc.GenericRpcHandler):
                 now=self._api.clock(),
             )
             call = _Call(context, metadata, arrived, Outcome())
-            request_id = (("x-request-id", call.request.id),)
-            context.set_trailing_metadata(request_id)
+            context.set_trailing_metadata(call.id)
             try:
-                await context.send_initial_metadata(request_id)  # where Yandex's SDKs look for it
                 answer = await self._serve(method, call)
+                await context.send_initial_metadata(call.id)  # where Yandex's SDKs look for it
                 call.outcome.status = 200
                 return answer
             except DomainError as error:
@@ -206,11 +212,10 @@ class Handlers(grpc.GenericRpcHandler):
         status: Any = status_of(self._api.contract, error, call.request.id)
         code = Code(status.code)
         call.outcome.code, call.outcome.status = code.name, HTTP_STATUS[code]
-        await call.rpc.abort(
-            _STATUS_CODES[status.code],
-            status.message,
-            (("grpc-status-details-bin", status.SerializeToString()), ("x-request-id", call.request.id)),
-        )
+        if code not in _TRIED_AGAIN:
+            await call.rpc.send_initial_metadata(call.id)
+        details = ("grpc-status-details-bin", status.SerializeToString())
+        await call.rpc.abort(_STATUS_CODES[status.code], status.message, (details, *call.id))
         raise AssertionError("abort() raises")
 
 
