@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
+    from thingmint.domain.certificate_profiles import Profile
     from thingmint.domain.certificates import Certificate
     from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.tls_profiles import TlsProfile
@@ -46,10 +47,8 @@ class ListenerTLS:
         clock: Callable[[], datetime],
         profile: TlsProfile = TLS_PROFILES["default"],
     ) -> None:
-        self._authority = authority
+        self._authority, self._rsa_authority = _authorities(authority, authority.profile)
         self._profile = profile
-        # With static RSA clients encrypt with the key (RFC 5246 7.4.2), and some look for that in its certificate.
-        self._rsa_authority = authority.with_profile(replace(authority.profile, key_encipherment=True))
         self._scratch = scratch
         self._clock = clock
         self._certificate: Certificate | None = None
@@ -62,8 +61,10 @@ class ListenerTLS:
             self.context.set_ciphers(profile.tls12)
         self.context.set_alpn_protocols(["http/1.1"])
 
-    def renew(self, hostnames: Sequence[str]) -> None:
-        """Puts a new key and certificate for ``hostnames`` in place."""
+    def renew(self, hostnames: Sequence[str], profile: Profile | None = None) -> None:
+        """Puts a new key and certificate for ``hostnames`` in place; of another ``profile`` from here on, if given."""
+        if profile is not None:
+            self._authority, self._rsa_authority = _authorities(self._authority, profile)
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._issue(self._authority, hostnames, key.public_key())
         # For clients that know no elliptic curves.
@@ -126,6 +127,12 @@ class ListenerTLS:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostnames[0][:64])])
         request = CertificateRequest(subject, key, hostnames)
         return authority.sign(authority.prepare(request, self._clock()))
+
+
+def _authorities(authority: CertificateAuthority, profile: Profile) -> tuple[CertificateAuthority, ...]:
+    """For the certificate of the P-256 key, and for that of the RSA key."""
+    # With static RSA clients encrypt with the key (RFC 5246 7.4.2), and some look for that in its certificate.
+    return authority.with_profile(profile), authority.with_profile(replace(profile, key_encipherment=True))
 
 
 def _pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:

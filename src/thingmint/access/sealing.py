@@ -80,10 +80,14 @@ class Sealer:
         self._keys = AuditKeys(key.public_key(), former)
         self._checkpoints = checkpoints
         self._clock = clock
-        self._kept = {CHANGES: changes, ACTIVITY: activity}
+        self.keep(changes, activity)
         self._signed = dict.fromkeys(STREAMS, 0)
         self._due_at: dict[str, float] = {}
         self.activity_size = 0
+
+    def keep(self, changes: Kept, activity: Kept) -> None:
+        """From the next pruning on."""
+        self._kept = {CHANGES: changes, ACTIVITY: activity}
 
     async def run(self) -> None:
         started = asyncio.get_running_loop().time()

@@ -101,7 +101,11 @@ class FailureThrottle:
     """
 
     def __init__(self, rate: Rate | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._throttle = Throttle(rate, {}, clock)
+
+    def replace(self, rate: Rate | None) -> None:
+        self._throttle = Throttle(rate, {}, self._clock)
 
     def count(self, context: RequestContext, outcome: Outcome, error: DomainError) -> DomainError:
         """The error to answer with: ``error``, or Throttled for an address that has failed too often."""

@@ -27,7 +27,7 @@ from thingmint.logs import LogFormat
 from thingmint.settings import ConfigError, Settings, load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from thingmint.instance.layout import DataDirectory
     from thingmint.server import Ready
@@ -225,7 +225,7 @@ def serve(
     directory = DataDirectory(settings.data_dir.absolute())
     try:
         with directory.hold():
-            _serve(directory, settings)
+            _serve(directory, settings, lambda: load(flags, config))
     except DirectoryUnusable as error:
         raise ConfigError("data-dir", str(error)) from None
     except DirectoryInUse:
@@ -278,7 +278,7 @@ def _check_first(account: str, first: str) -> None:
         raise ConfigError("account-id", f"the first account of this instance is {first}; {add}")
 
 
-def _serve(directory: DataDirectory, settings: Settings) -> None:
+def _serve(directory: DataDirectory, settings: Settings, reread: Callable[[], Settings]) -> None:
     import uvloop
 
     # gRPC's own log tells of every handshake that a stranger breaks off; it reads this when it is imported.
@@ -299,7 +299,7 @@ def _serve(directory: DataDirectory, settings: Settings) -> None:
         keys, database, reserve = settings.master_keys(), settings.database(), settings.disk_reserve_bytes
         instance = await Instance.open(directory, passphrase, keys, database, reserve)
         try:
-            await serve_instance(instance, settings, on_ready)
+            await serve_instance(instance, settings, on_ready, reread)
         finally:
             await instance.store.close()
 

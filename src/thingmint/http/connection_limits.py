@@ -56,6 +56,10 @@ class AddressLimits:
         self._half_open_total = 0
         self._total = 0
 
+    def replace(self, limits: Limits) -> None:
+        """For connections that come from now on."""
+        self._limits = limits
+
     @property
     def total(self) -> int:
         return self._total

@@ -102,6 +102,10 @@ class Gateway:
         """The times that a connection was not read for a while, for it sent more than its rates allow."""
         return self._services.rate_limit.exceeded
 
+    def replace_rates(self, rates: Rates) -> None:
+        """Of connections that come from now on."""
+        self._services.rate_limit.replace(rates)
+
     async def start(self, listeners: Sequence[MqttListener]) -> None:
         await self._services.broker.start()
         await self._services.feed.poll()

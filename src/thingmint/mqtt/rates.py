@@ -30,10 +30,14 @@ class RateLimit:
     """
 
     def __init__(self, rates: Rates) -> None:
-        self.rates = rates
-        self.is_on = rates != NO_RATES
         self.exceeded = 0
         self.unaccepted = 0
+        self.replace(rates)
+
+    def replace(self, rates: Rates) -> None:
+        """For connections that come from now on."""
+        self.rates = rates
+        self.is_on = rates != NO_RATES
 
 
 class Meter:

@@ -105,18 +105,27 @@ def front(
     )
 
 
+def endpoints_of(settings: Settings) -> dict[Scope, str]:
+    """The host names that accounts are told to be theirs, by region: the first of several counts."""
+    named = reversed(settings.endpoints.items())
+    return {Scope(e.account, e.region): name for name, e in named if e.cloud == "aws"}
+
+
+def scopes_of(settings: Settings) -> dict[str, Scope]:
+    """Whose devices name which host."""
+    return {name: Scope(e.account, e.region) for name, e in settings.endpoints.items()}
+
+
 def environment_of(
     instance: Instance, settings: Settings, keys: KeyPool, hooks: HookTable, messages: Messages
 ) -> Environment:
-    named = reversed(settings.endpoints.items())  # the first name of an account and region is the one that counts
-    endpoints = {Scope(e.account, e.region): name for name, e in named if e.cloud == "aws"}
     return Environment(
         device_ca=instance.device_authority(DEVICE),
         claim_ca=instance.device_authority(CLAIM),
         own_authorities=instance.own_authorities(),
         keys=keys,
         page_tokens=PageTokens(instance.vault.derive("markers")),
-        endpoints=endpoints,
+        endpoints=endpoints_of(settings),
         hooks=hooks,
         messages=messages,
         certificate_ids=TimeOrderedIds(lanes=instance.store.spreads_keys),
@@ -151,9 +160,9 @@ def gateway_of(
     takeovers: Takeovers | None,
     feed: ChangeFeed,
     limits: AddressLimits,
+    host_names: HostNames,
 ) -> Gateway:
     roles = Roles(access.directory)
-    host_names = HostNames({name: Scope(e.account, e.region) for name, e in settings.endpoints.items()})
     jit_registration = JitRegistration(
         access.store, environment, broker, roles, jit_throttle(settings.limits), utc_now, host_names
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import resource
-import signal
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,6 @@ from thingmint.http.connection_limits import AddressLimits
 from thingmint.http.listener import HttpListener
 from thingmint.http.memory import RequestMemory
 from thingmint.instance.audit_key import check_audit_key, read_audit_keys
-from thingmint.instance.clients import update_endpoints
 from thingmint.instance.create import check_keys, check_master_key
 from thingmint.instance.layout import write_private
 from thingmint.metrics import Metrics
@@ -38,7 +36,16 @@ from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.connection_log import ConnectionLog
 from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
 from thingmint.mqtt.slices import Slices
-from thingmint.server.apis import Access, environment_of, front, gateway_of, grpc_listener, yandex_api
+from thingmint.server.apis import (
+    Access,
+    endpoints_of,
+    environment_of,
+    front,
+    gateway_of,
+    grpc_listener,
+    scopes_of,
+    yandex_api,
+)
 from thingmint.server.gauges import (
     watch_audit,
     watch_changes,
@@ -50,13 +57,14 @@ from thingmint.server.gauges import (
     watch_work,
 )
 from thingmint.server.processes import SharedStore
+from thingmint.server.reloading import Reloading, ServedNames, stop_and_reload_signals
 from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, fit_to_files, mqtt_listeners_of, take_all_files
 from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.services.certificates import utc_now
 from thingmint.services.change_feed import ChangeFeed
 from thingmint.services.hooks import HookTable
-from thingmint.services.hostnames import list_hostnames
+from thingmint.services.hostnames import HostNames, list_hostnames
 from thingmint.services.jobs import JOBS_LEASE, JobRunner
 from thingmint.services.keypool import KeyPool
 from thingmint.services.leases import LeasedStore, SoleHolder
@@ -72,10 +80,12 @@ from thingmint.yandex.rest import YandexRest
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
+    from thingmint.http.connection_limits import Limits
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.gateway import Gateway
     from thingmint.mqtt.listener import MqttListener
+    from thingmint.services.change import Environment
     from thingmint.services.leases import Holder
     from thingmint.settings import Listener, Settings
     from thingmint.store.engine import Store
@@ -128,6 +138,7 @@ class _Server:
 
     instance: Instance
     settings: Settings
+    names: ServedNames
     ready: Ready
     listeners: Mapping[str, HttpListener | GrpcListener]
     gateway: Gateway
@@ -159,7 +170,7 @@ class _Server:
             await listener.start()
         await self.gateway.start(list(self.mqtt_listeners.values()))
         await self.admin.start()
-        update_endpoints(directory, ready.hostname, api_port=ready.ports["api"], grpc_port=ready.ports["grpc"])
+        self.names.tell(ready.ports)
         _leave_out_of_collections()
         _log.info("ready", host=ready.host, dev=self.settings.dev, **ready.ports)
         write_private(directory.listeners, orjson.dumps(ready.ports) + b"\n")
@@ -183,8 +194,15 @@ class _Server:
         _log.info("stopped")
 
 
-async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Ready], None]) -> None:
+async def serve(
+    instance: Instance,
+    settings: Settings,
+    on_ready: Callable[[Ready], None],
+    reread: Callable[[], Settings] | None = None,
+) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what is in flight. Raises ConfigError before it listens.
+
+    At SIGHUP what ``reread`` gives is put in force as far as that can be done.
 
     The caller closes the instance's store.
     """
@@ -205,7 +223,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     await begin_counting(instance.store, settings.quotas_in_force())
     await settle_ca_owners(instance.store, instance.own_authorities())
     await check_old_aliases(instance.store)
-    stopping = _stop_signal()
+    stopping, reloading = stop_and_reload_signals()
 
     default_account = await _default_account(instance, settings)
     hostnames = await instance.store.read(list_hostnames)
@@ -216,11 +234,8 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         TLS_PROFILES[settings.tls_profiles().api],
     )
 
-    def served() -> list[str]:
-        """What the certificate is for: devices name their endpoints, so those too."""
-        return [*hostnames, *(name for name in settings.endpoints if name not in hostnames)]
-
-    tls.renew(served())
+    names = ServedNames(instance.store, instance.directory, tls, settings, hostnames)
+    tls.renew(names.all())
     connections, clients = ConnectionIndex(slices), ConnectedClients(utc_now)
     shared = SharedStore.of(instance.store, clients)
     holder = shared.leases if shared is not None else SoleHolder()
@@ -240,6 +255,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         "http": HttpListener(app, http_socket, limits["http"], refusals, access.memory),
         "grpc": grpc_listener(yandex, instance, access, reports.requests, grpc_socket, limits["grpc"], refusals, tls),
     }
+    host_names = HostNames(scopes_of(settings))
     gateway = gateway_of(
         instance,
         access,
@@ -254,6 +270,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         shared.takeovers if shared is not None else None,
         feed,
         limits["mqtt"],
+        host_names,
     )
 
     async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
@@ -261,8 +278,7 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         now = utc_now()
         added, regions = await store.write(lambda tx: extend_instance(tx, new_hostnames, new_regions, now))
         if added:
-            hostnames[:] = await instance.store.read(list_hostnames)
-            tls.renew(served())
+            await names.refresh(ports)
         return {"hostnames": added, "regions": regions}
 
     async def access_command(name: str, given: dict[str, Any]) -> Any:
@@ -282,9 +298,11 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
     watch_devices(reports.metrics, gateway, embedded)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: each.sock.getsockname()[1] for name, each in mqtt_listeners.items() if name != PROXY_SOCKET}
+    changes = _changes(environment, host_names, hooks, limits, gateway, access, reports)
     server = _Server(
         instance=instance,
         settings=settings,
+        names=names,
         ready=Ready(hostnames[0], settings.host, ports),
         listeners=listeners,
         gateway=gateway,
@@ -297,12 +315,13 @@ async def serve(instance: Instance, settings: Settings, on_ready: Callable[[Read
         hooks=hooks,
         stalls=stalls,
         chores=[
-            partial(tls.keep_renewed, served),
+            partial(tls.keep_renewed, names.all),
             reports.trail.run,
             reports.sealer.run,
             partial(_note_use, access.directory),
             jobs.run,
             feed.run,
+            Reloading(names, ports, reread or (lambda: settings), changes, reloading).run,
             *(shared.chores(jobs_store) if shared is not None else ()),
         ],
     )
@@ -367,18 +386,47 @@ def _leave_out_of_collections() -> None:
     gc.set_threshold(_COLLECT_AT)
 
 
-def _address_limits(settings: Settings, metrics: Metrics) -> dict[Listener, AddressLimits]:
+def _connection_limits(settings: Settings) -> Mapping[Listener, Limits]:
     configured = {listener: settings.connection_limits(listener) for listener in LISTENERS}
+    return fit_to_files(configured, upstream=settings.broker is not None)
+
+
+def _address_limits(settings: Settings, metrics: Metrics) -> dict[Listener, AddressLimits]:
     made = {}
-    for listener, limits in fit_to_files(configured, upstream=settings.broker is not None).items():
+    for listener, limits in _connection_limits(settings).items():
         made[listener] = AddressLimits(limits, partial(metrics.connection_refused, listener))
         metrics.watch_connections(listener, made[listener])
     return made
 
 
-def _stop_signal() -> asyncio.Event:
-    event = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, event.set)
-    return event
+def _changes(
+    environment: Environment,
+    host_names: HostNames,
+    hooks: HookTable,
+    limits: Mapping[Listener, AddressLimits],
+    gateway: Gateway,
+    access: Access,
+    reports: _Reports,
+) -> dict[tuple[str, ...], Callable[[Settings], None]]:
+    """How settings are put in force while the server runs."""
+
+    def endpoints(new: Settings) -> None:
+        environment.endpoints.clear()
+        environment.endpoints.update(endpoints_of(new))
+        host_names.replace(scopes_of(new))
+
+    def connections(new: Settings) -> None:
+        for listener, each in _connection_limits(new).items():
+            limits[listener].replace(each)
+
+    return {
+        ("endpoints",): endpoints,
+        ("hooks",): lambda new: hooks.replace(new.hooks),
+        ("connections",): connections,
+        ("mqtt_rates",): lambda new: gateway.replace_rates(new.rates_in_force()),
+        ("unauthenticated_rate",): lambda new: access.failures.replace(new.unauthenticated_rate_in_force()),
+        ("audit_retention", "audit_activity_retention", "audit_activity_bytes"): lambda new: reports.sealer.keep(
+            *new.audit_kept()
+        ),
+        ("listener_certificate_lifetime",): lambda new: None,  # the certificate is issued anew in any case
+    }

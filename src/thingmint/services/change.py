@@ -47,7 +47,7 @@ class Environment:
     own_authorities: OwnAuthorities
     keys: KeyPool
     page_tokens: PageTokens
-    endpoints: Mapping[Scope, str]
+    endpoints: dict[Scope, str]
     hooks: HookTable
     messages: Messages
     certificate_ids: TimeOrderedIds

@@ -65,6 +65,9 @@ class HookTable:
         self._threads = asyncio.Semaphore(_THREADS)
         self._functions: dict[str, Callable[..., Any]] = {}
 
+    def replace(self, targets: Mapping[str, str]) -> None:
+        self._targets = targets
+
     async def ask(self, hook: Hook, question: Mapping[str, object]) -> Mapping[str, str]:
         """The parameters that it wants otherwise. Raises ProvisioningRefused, in AWS's words."""
         target = hook.target_arn

@@ -44,6 +44,10 @@ class HostNames:
     def __init__(self, endpoints: Mapping[str, Scope]) -> None:
         self._endpoints = endpoints
 
+    def replace(self, endpoints: Mapping[str, Scope]) -> None:
+        """For devices that connect from now on."""
+        self._endpoints = endpoints
+
     def scope_of(self, host_name: str | None) -> Scope | None:
         return self._endpoints.get(host_name or "")
 

@@ -163,9 +163,12 @@ class Settings(BaseSettings):
         return self.tls_profile or TlsProfileSettings()
 
     def failure_throttle(self) -> FailureThrottle:
+        return FailureThrottle(self.unauthenticated_rate_in_force())
+
+    def unauthenticated_rate_in_force(self) -> Rate | None:
         """For callers without valid credentials, by address."""
         rate = self.unauthenticated_rate
-        return FailureThrottle(Rate(rate, rate * _UNAUTHENTICATED_BURST) if rate else None)
+        return Rate(rate, rate * _UNAUTHENTICATED_BURST) if rate else None
 
     def rates_in_force(self) -> Rates:
         """What ``limits`` means, but for those that are set."""
