@@ -53,8 +53,10 @@ class Probe:
         raise AssertionError("a probe refuses nothing") from error
 
 
-def probes(store: Store, metrics: Metrics) -> dict[bytes, Probe]:
-    """By raw path."""
+def probes(
+    store: Store, metrics: Metrics, broker_trouble: Callable[[], str | None] | None = None
+) -> dict[bytes, Probe]:
+    """By raw path. ``broker_trouble`` is given where the broker is another server's: why it cannot be reached."""
 
     def healthz(client: str | None) -> Answer:
         del client
@@ -62,11 +64,18 @@ def probes(store: Store, metrics: Metrics) -> dict[bytes, Probe]:
 
     def readyz(client: str | None) -> Answer:
         del client
-        if store.ready:
-            return Answer(200, _JSON, b'{"status":"ok","store":"ok"}')
-        # Reads and connected devices go on; whether such a server is to get requests is the balancer's to say.
-        state = {"status": "unavailable", "store": "unavailable", "reason": f"changes are refused: {store.trouble}"}
-        return Answer(503, _JSON, orjson.dumps(state))
+        state, reasons = {"status": "ok", "store": "ok"}, []
+        if not store.ready:
+            # Reads and connected devices go on; whether such a server is to get requests is the balancer's to say.
+            state["store"] = "unavailable"
+            reasons.append(f"changes are refused: {store.trouble}")
+        if broker_trouble is not None:
+            trouble = broker_trouble()
+            state["broker"] = "ok" if trouble is None else "unavailable"
+            reasons += [f"devices are refused: the broker cannot be used: {trouble}"] if trouble is not None else []
+        if reasons:
+            state |= {"status": "unavailable", "reason": "; ".join(reasons)}
+        return Answer(503 if reasons else 200, _JSON, orjson.dumps(state))
 
     def render_metrics(client: str | None) -> Answer:
         # How busy a fleet is concerns this machine only; a collector runs here or goes through a proxy.

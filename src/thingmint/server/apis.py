@@ -81,6 +81,7 @@ def front(
     yandex: YandexRest,
     metrics: Metrics,
     request_log: RequestLog,
+    broker: Broker,
 ) -> Front:
     sigv4 = SigV4(access.directory, utc_now)
     aws = AwsApi(load_aws_contract(), sigv4, access.throttle, access.store, environment)
@@ -95,7 +96,7 @@ def front(
             AuditRecords(access.store, PageTokens(instance.vault.derive("audit markers"))),
         ),
         yandex=yandex,
-        probes=probes(instance.store, metrics),
+        probes=probes(instance.store, metrics, None if settings.broker is None else lambda: broker.trouble),
         is_aws_route=aws.is_route,
         is_yandex_route=yandex.is_route,
         request_log=request_log,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thingmint.access.sealing import AUDIT_LEASE
+from thingmint.mqtt.broker.upstream import UpstreamBroker, UpstreamUsage
 from thingmint.services.jobs import JOBS_LEASE
 from thingmint.store.disk_reserve import free_bytes
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from thingmint.instance.create import Instance
     from thingmint.metrics import Metrics
     from thingmint.mqtt.broker.embedded import EmbeddedBroker
+    from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.gateway import Gateway
     from thingmint.server.stalls import StallWatch
     from thingmint.services.change import Environment
@@ -84,6 +86,22 @@ def watch_leases(metrics: Metrics, holder: Holder) -> None:
 def watch_changes(metrics: Metrics, feed: ChangeFeed) -> None:
     description = "1 while changes are followed; at 0, devices get and send nothing, and are not let in."
     metrics.gauge("changes_followed", description, lambda: float(not feed.stale))
+
+
+def watch_upstream(metrics: Metrics, broker: Broker) -> None:
+    def usage() -> UpstreamUsage:
+        return broker.usage if isinstance(broker, UpstreamBroker) else UpstreamUsage(0, 0, 0, 0)
+
+    description = "1 while the broker can be reached, the embedded one always; at 0 devices are not let in."
+    metrics.gauge("broker_ready", description, lambda: float(broker.trouble is None))
+    metrics.gauge("broker_upstream_connections", "Connections to the broker upstream.", lambda: usage().connections)
+    metrics.gauge(
+        "broker_upstream_messages_waiting",
+        "Messages of the server's own that the broker upstream has not taken yet.",
+        lambda: usage().waiting,
+    )
+    metrics.count("broker_upstream_messages_dropped", "Those that found no room.", lambda: usage().dropped)
+    metrics.count("broker_upstream_failures", "Failed attempts to connect to it.", lambda: usage().failures)
 
 
 def watch_devices(metrics: Metrics, gateway: Gateway, broker: EmbeddedBroker) -> None:

@@ -54,6 +54,7 @@ from thingmint.server.gauges import (
     watch_leases,
     watch_memory,
     watch_store,
+    watch_upstream,
     watch_work,
 )
 from thingmint.server.processes import SharedStore
@@ -248,7 +249,9 @@ async def serve(
     environment = environment_of(instance, settings, keys, hooks, messages)
     limits = _address_limits(settings, reports.metrics)
     yandex = yandex_api(instance, access, settings, environment)
-    app = front(instance, access, settings, keys, environment, YandexRest(yandex), reports.metrics, reports.requests)
+    app = front(
+        instance, access, settings, keys, environment, YandexRest(yandex), reports.metrics, reports.requests, broker
+    )
     refusals = reports.connections.refusals
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(app, api_socket, limits["api"], refusals, access.memory, tls.context),
@@ -296,6 +299,7 @@ async def serve(
     watch_leases(reports.metrics, holder)
     watch_changes(reports.metrics, feed)
     watch_devices(reports.metrics, gateway, embedded)
+    watch_upstream(reports.metrics, broker)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: each.sock.getsockname()[1] for name, each in mqtt_listeners.items() if name != PROXY_SOCKET}
     changes = _changes(environment, host_names, hooks, limits, gateway, access, reports)

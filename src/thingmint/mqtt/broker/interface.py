@@ -120,6 +120,11 @@ class Broker(Protocol):
     @property
     def features(self) -> Features: ...
 
+    @property
+    def trouble(self) -> str | None:
+        """Why no device can be let in; None while the broker can be reached."""
+        ...
+
     async def open(self, opening: Opening, subscriber: Subscriber) -> Link:
         """Takes the session over from any other connection of that client id. Messages that wait for it are delivered
         only once ``Link.resume`` is called for the first time, which is after the device got its CONNACK.

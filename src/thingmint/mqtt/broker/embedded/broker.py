@@ -73,6 +73,10 @@ class EmbeddedBroker:
         return Features()
 
     @property
+    def trouble(self) -> None:
+        return None
+
+    @property
     def usage(self) -> Usage:
         sessions, queued, retained = self._sessions, self._queued, self._retained
         return Usage(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -20,6 +20,7 @@ from thingmint.mqtt.broker.upstream.client import MAX_PACKET_SIZE
 from thingmint.mqtt.broker.upstream.link import UpstreamLink
 from thingmint.mqtt.broker.upstream.names import STANDARD, Dialect, Names
 from thingmint.mqtt.broker.upstream.publisher import Publisher
+from thingmint.mqtt.broker.upstream.reachability import Reachability
 from thingmint.mqtt.broker.upstream.target import Login, Target
 from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.protocol.reasons import Reason
@@ -63,6 +64,15 @@ class Upstream:
     login: Login = field(default_factory=Login)
 
 
+class UpstreamUsage(NamedTuple):
+    """``waiting`` are the gateway's own messages, of which ``dropped`` found no room."""
+
+    connections: int
+    waiting: int
+    dropped: int
+    failures: int
+
+
 class UpstreamBroker:
     def __init__(
         self,
@@ -80,6 +90,7 @@ class UpstreamBroker:
         self._purges: dict[_Key, asyncio.Task[None]] = {}
         self._dialing = asyncio.Semaphore(_MAX_DIALING)
         self._publisher = Publisher(self._open_own)
+        self._reachability = Reachability()
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
         self._complained = float("-inf")
@@ -87,6 +98,15 @@ class UpstreamBroker:
     @property
     def features(self) -> Features:
         return Features(shared_subscriptions=self._upstream.dialect.shared)
+
+    @property
+    def trouble(self) -> str | None:
+        return self._reachability.trouble(connected=self._publisher.connected)
+
+    @property
+    def usage(self) -> UpstreamUsage:
+        publisher = self._publisher
+        return UpstreamUsage(len(self._open_links), publisher.waiting, publisher.dropped, self._reachability.failures)
 
     async def open(self, opening: Opening, subscriber: Subscriber) -> UpstreamLink:
         if self._stopped:
@@ -107,6 +127,7 @@ class UpstreamBroker:
                 await self._dial(link)
         except (OSError, TimeoutError) as error:
             why = "it does not answer" if isinstance(error, TimeoutError) else str(error)
+            self._reachability.failed(why)
             self._complain(why)
             raise Unavailable("The broker cannot be reached") from error
         except Unavailable as error:
@@ -217,6 +238,7 @@ class UpstreamBroker:
         if connack.reason.failed:
             link.abandon()
             raise Unavailable(f"The broker refused the connection: {connack.reason.name}")
+        self._reachability.succeeded()
 
     def _purge_later(self, key: _Key, names: Names, former: UpstreamLink | None = None) -> None:
         if key in self._purges:
@@ -261,7 +283,11 @@ class UpstreamBroker:
             async with asyncio.timeout(self._open_timeout):
                 await self._dial(link)
         except (OSError, TimeoutError) as error:
-            raise Unavailable(str(error) or "it does not answer") from error
+            self._reachability.failed(str(error) or "it does not answer")
+            raise Unavailable(self._reachability.why) from error
+        except Unavailable as error:
+            self._reachability.failed(str(error))
+            raise
         finally:
             if not link.opened.done() or link.opened.exception() is not None:
                 link.abandon()

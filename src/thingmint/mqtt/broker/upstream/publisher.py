@@ -63,6 +63,15 @@ class Publisher:
         self._sending: asyncio.Task[None] | None = None
 
     @property
+    def connected(self) -> bool:
+        return self._link is not None
+
+    @property
+    def waiting(self) -> int:
+        """Messages that the broker has not answered for."""
+        return len(self._waiting) + len(self._sent)
+
+    @property
     def dropped(self) -> int:
         return self._budgets.total.refused
 

@@ -1,0 +1,105 @@
+"""What /readyz and /metrics are told of the broker upstream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import orjson
+import pytest
+
+from tests.unit.mqtt.broker.upstream.fake_upstream import FakeTarget, settle
+from thingmint.domain.arns import Scope
+from thingmint.domain.errors import Unavailable
+from thingmint.http.probes import probes
+from thingmint.metrics import Metrics
+from thingmint.mqtt.broker.interface import Opening
+from thingmint.mqtt.broker.upstream import Upstream, UpstreamBroker
+from thingmint.mqtt.broker.upstream.reachability import Reachability
+from thingmint.server.gauges import watch_upstream
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from thingmint.mqtt.broker.upstream.target import Target
+
+
+class Store:
+    ready = True
+    trouble = "the disk is full"
+
+
+def ready(broker: UpstreamBroker, store: Any = Store) -> tuple[int, dict[str, str]]:
+    answer = probes(store, Metrics(), lambda: broker.trouble)[b"/readyz"]._answer(None)
+    return answer.status, orjson.loads(answer.body)
+
+
+def metrics_of(broker: UpstreamBroker) -> dict[str, float]:
+    metrics = Metrics()
+    watch_upstream(metrics, broker)
+    lines = (line.split() for line in metrics.render().decode().splitlines() if line.startswith("thingmint_broker_"))
+    return {name.removeprefix("thingmint_broker_"): float(value) for name, value in lines}
+
+
+async def test_a_broker_that_is_away_and_comes_back() -> None:
+    target = FakeTarget()
+    target.down = True
+    broker = UpstreamBroker(Upstream(cast("Target", target)), open_timeout=0.2)
+    await broker.start()
+    await settle()
+    status, told = ready(broker)
+    assert (status, told["status"], told["store"], told["broker"]) == (503, "unavailable", "ok", "unavailable")
+    assert "broker" in told["reason"]
+    assert metrics_of(broker)["ready"] == 0
+    assert metrics_of(broker)["upstream_failures_total"] >= 1
+    target.down = False
+    while broker.trouble is not None:
+        await settle()
+    assert ready(broker) == (200, {"status": "ok", "store": "ok", "broker": "ok"})
+    assert metrics_of(broker)["ready"] == 1
+    assert metrics_of(broker)["upstream_connections"] == 1
+    target.down = True
+    target.transports[0].close()
+    await settle()
+    assert ready(broker)[0] == 503
+    await broker.stop()
+
+
+async def test_both_troubles_are_told() -> None:
+    class Full(Store):
+        ready = False
+
+    broker = UpstreamBroker(Upstream(cast("Target", FakeTarget())))
+    status, told = ready(broker, Full)
+    assert status == 503
+    assert told["reason"] == (
+        "changes are refused: the disk is full; "
+        "devices are refused: the broker cannot be used: there is no connection yet"
+    )
+
+
+async def test_a_device_that_gets_no_answer_is_trouble_too() -> None:
+    target = FakeTarget()
+    broker = UpstreamBroker(Upstream(cast("Target", target)), open_timeout=0.1)
+    await broker.start()
+    while broker.trouble is not None:
+        await settle()
+    target.down = True  # the own connection stands
+    opening = Opening(Scope("123456789012", "us-east-1"), "lamp", 5, clean_start=True, expiry=0, receive_maximum=10)
+    with pytest.raises(Unavailable):
+        await broker.open(opening, cast("Any", None))
+    assert broker.trouble is not None
+    await broker.stop()
+
+
+def test_an_attempt_that_failed_counts_for_a_while() -> None:
+    now = 1000.0
+    reachability = Reachability(lambda: now)
+    told = [reachability.trouble(connected=True)]
+    reachability.failed("refused")
+    told.append(reachability.trouble(connected=True))
+    now += 61
+    told.append(reachability.trouble(connected=True))
+    reachability.failed("refused")
+    reachability.succeeded()
+    told += [reachability.trouble(connected=connected) for connected in (True, False)]
+    assert told == [None, "refused", None, None, "refused"]
