@@ -88,6 +88,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_unaccepted",
         "_waiting",
+        "authenticated_after",
         "mqtt",
     )
 
@@ -104,6 +105,8 @@ class Connection(asyncio.Protocol):
         self._throttled: asyncio.TimerHandle | None = None
         self._unaccepted = 0  # bytes that came before CONNECT was accepted, or while it is suspended
         self._suspended = False
+        self.authenticated_after = -1
+        """The feed's interruptions before the device was authenticated last."""
         self._is_turn_due = False
         self._flushing = False
         self._ended = False
@@ -120,7 +123,7 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         if self._rate_limit.is_on and (self._meter is not None or len(data) > _METERED):
             self._throttle(self._metered().receive(len(data), now))
-        if now > self._feed.fresh_until:  # seen here first where the whole process stood still
+        if not self.is_current(now):  # seen here first where the whole process stood still
             self._handler.suspend()
         if self._suspended and not self._is_engaged:
             self._receive_only(data, now)
@@ -175,6 +178,11 @@ class Connection(asyncio.Protocol):
             self._suspended = False
             self._release_unaccepted()
             self._go_on()
+
+    def is_current(self, now: float) -> bool:
+        """Whether changes were followed ever since the device was authenticated."""
+        feed = self._feed
+        return now <= feed.fresh_until and self.authenticated_after == feed.interruptions
 
     @property
     def is_suspended(self) -> bool:

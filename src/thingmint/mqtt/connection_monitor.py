@@ -32,6 +32,7 @@ class ConnectionMonitor:
         self._connections = connections
         self._grace = grace
         self._stale_since: float | None = None
+        self._interruptions = feed.interruptions  # after which all were authenticated
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -46,8 +47,9 @@ class ConnectionMonitor:
 
     def _look(self, now: float) -> None:
         if not self._feed.stale:
-            if self._stale_since is not None:
-                self._stale_since = None
+            self._stale_since = None
+            if self._interruptions != self._feed.interruptions:
+                self._interruptions = self._feed.interruptions
                 _log.info("connections_resume", connections=len(self._connections))
                 self._connections.reauthorize_all()
         elif self._stale_since is None:

@@ -178,6 +178,12 @@ class Session:
     def flush(self) -> None:
         self.connection.flush()
 
+    def suspend_unless_current(self) -> bool:
+        if self._is_current:
+            return False
+        self.suspend()
+        return True
+
     def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None:
         if self._ended:
             return
@@ -199,15 +205,19 @@ class Session:
 
     def _resume(self, traffic: Traffic) -> None:
         if self.connection.is_suspended and not self._ended:
+            traffic.deliver_withheld()
             if self._writable:
                 traffic.link.resume()
             self.connection.resume()
 
+    @property
+    def _is_current(self) -> bool:
+        return self.connection.is_current(asyncio.get_running_loop().time())
+
     def check_deadlines(self, now: float) -> None:
         if self._ended:
             return
-        if now > self._services.feed.fresh_until:
-            self.suspend()
+        self.suspend_unless_current()
         if self.connection.is_silent(now):
             self.disconnect(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard in time", with_will=True)
         elif self._expires_at is not None and self._expires_at < self._services.clock():
@@ -236,7 +246,7 @@ class Session:
         traffic = Traffic(self, self.peer, self._client_id, accepted, mqtt, log, provisioning)
         opening = Opening(scope, name, packet.version, packet.clean_start, expiry, packet.receive_maximum)
         link = await self._open(opening, traffic)
-        if self._stale:  # something changed while the broker opened the session
+        if self._stale or not self._is_current:  # something changed while the broker opened the session
             try:
                 accepted = await self._authenticate(scope)
             except BaseException:
@@ -305,7 +315,7 @@ class Session:
         while True:
             if services.feed.stale:
                 await services.feed.refresh()
-            generation, self._stale = connections.generation, False
+            generation, interruptions, self._stale = connections.generation, services.feed.interruptions, False
             if scope is None:
                 decision = await services.authenticator.authenticate(request)
             else:
@@ -318,6 +328,7 @@ class Session:
             connections.follow(self, wanted)
             # Other changes are no reason: under a steady stream of them thousands would be authenticated for ever.
             if not self._stale and not unheard:
+                self.connection.authenticated_after = interruptions
                 return decision
 
     async def _reauthenticate(self, traffic: Traffic) -> None:
@@ -330,7 +341,7 @@ class Session:
                     self.suspend()  # what may have changed is not known: the gateway says for how long
                     await asyncio.sleep(_TRY_AGAIN_AFTER)
                     continue
-                if not self._stale and not self._services.feed.stale:
+                if not self._stale and self._is_current:
                     self._resume(traffic)
                     return
         except Exception:  # noqa: BLE001 - else the device would go on with what it may no longer do

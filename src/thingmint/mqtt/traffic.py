@@ -54,6 +54,10 @@ class Host(Protocol):
         """Ends the connection; version 5 is told the reason."""
         ...
 
+    def suspend_unless_current(self) -> bool:
+        """Whether nothing passes until the device was authenticated again, as changes were not followed for a while."""
+        ...
+
 
 class Traffic:
     """A Subscriber of the broker on one side, and the handler of a device's packets on the other."""
@@ -71,6 +75,7 @@ class Traffic:
         "_provisioning",
         "_refusals",
         "_settings",
+        "_withheld",
         "link",
         "permissions",
         "scope",
@@ -99,6 +104,7 @@ class Traffic:
         self._loop = asyncio.get_running_loop()
         self._filters: frozenset[str] = _NONE
         self._refusals = 0
+        self._withheld: tuple[tuple[Message, int | None, bool], ...] = ()  # one, as the link is paused then
         self._noted: frozenset[tuple[str, str]] = _NONE
 
     # What the device sends.
@@ -186,6 +192,9 @@ class Traffic:
     # What the broker sends.
 
     def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
+        if self._host.suspend_unless_current():
+            self._withheld += ((message, packet_id, again),)
+            return
         permissions = self.permissions
         if permissions.allows("Receive", message.topic):
             sent = self._mqtt.publish(
@@ -205,6 +214,12 @@ class Traffic:
             self._tell("Receive", message.topic)
         if packet_id is not None:
             self._loop.call_soon(self._drop, packet_id)  # the broker is still busy with this delivery
+
+    def deliver_withheld(self) -> None:
+        """What came as the session was suspended."""
+        withheld, self._withheld = self._withheld, ()
+        for message, packet_id, again in withheld:
+            self.deliver(message, packet_id, again=again)
 
     def lost(self, reason: Reason) -> None:
         self._host.disconnect(reason, "the broker ended the session", with_will=True)

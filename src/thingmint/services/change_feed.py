@@ -52,6 +52,8 @@ class ChangeFeed:
         self._polls = 0
         self.fresh_until = -math.inf
         """By the event loop's clock: what is asked for each message is kept ready."""
+        self.interruptions = 0
+        """The times that changes were not followed: what was decided before the last one is to be decided again."""
         self._complete_until = clock()
 
     @property
@@ -75,6 +77,7 @@ class ChangeFeed:
         since = min(self._complete_until, now) - overlap
         changes = await self._store.read(lambda tx: published_since(tx, since))
         self._complete_until = now
+        self.interruptions += self.stale
         self.fresh_until = asyncio.get_running_loop().time() + _STALE_AFTER
         told, seen = self._told, self._seen
         new = [each for each in changes if told.pop(each.id, None) is None and each.id not in seen]

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, cast
 
 from tests.unit.mqtt.test_sessions import Setting, settle
+from thingmint.domain.messages import Message
 from thingmint.mqtt import connection as module
 from thingmint.mqtt.protocol.connection import MAX_PACKETS
 from thingmint.mqtt.protocol.encoder import encode
@@ -129,6 +130,7 @@ async def suspended(setting: Setting) -> None:
 
 async def resumed(setting: Setting) -> None:
     setting.feed.stale, setting.feed.fresh_until = False, math.inf
+    setting.feed.interruptions += 1
     setting.connections.reauthorize_all()
     await settle(30)
 
@@ -198,3 +200,46 @@ async def test_a_device_that_does_not_read_stays_paused_when_it_is_resumed() -> 
     assert not setting.broker.link.passes
     setting.connection.resume_writing()
     assert setting.broker.link.passes
+
+
+async def interrupted(setting: Setting) -> None:
+    """Changes are followed again before the session was seen to be one of those to suspend."""
+    await setting.connect()
+    setting.feed.interruptions += 1
+    for id in (None, 1):
+        setting.broker.subscriber.deliver(Message("t", b"%d" % (id or 0), 1 if id else 0), id, again=False)
+    setting.send(Publish("mine", b"", 1, packet_id=1))
+    await settle()
+    assert (setting.heard()[1:], setting.broker.link.published, setting.broker.link.passes) == ([], [], False)
+
+
+async def test_after_an_interruption_nothing_passes_before_the_device_was_authenticated_again() -> None:
+    setting = Setting()
+    await interrupted(setting)
+    setting.connections.reauthorize_all()
+    await settle(30)
+    assert [(each.payload, each.packet_id) for each in setting.heard()[1:3]] == [(b"0", None), (b"1", 1)]
+    assert (setting.broker.link.published, setting.broker.link.passes) == (["mine"], True)
+
+
+async def test_after_an_interruption_nothing_passes_for_a_device_that_lost_its_access() -> None:
+    setting = Setting()
+    await interrupted(setting)
+    setting.authenticator.rejection = Rejected(RejectionReason.NOT_AUTHORIZED, "revoked")
+    setting.connections.reauthorize_all()
+    await settle(30)
+    assert setting.heard()[1:] == [Disconnect(Reason.NOT_AUTHORIZED)]
+    assert setting.broker.link.published == []
+
+
+async def test_a_device_is_authenticated_again_if_changes_were_not_followed_while_its_session_was_opened() -> None:
+    setting = Setting()
+
+    def interrupt() -> None:
+        setting.feed.interruptions += 1
+
+    setting.broker.opening = interrupt
+    await setting.connect()
+    assert setting.authenticator.asked == 2
+    setting.send(Publish("t", b"", 1, packet_id=1))
+    assert setting.broker.link.published == ["t"]

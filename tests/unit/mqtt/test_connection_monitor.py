@@ -38,7 +38,7 @@ class Connection:
 
 class Setting:
     def __init__(self, grace: float) -> None:
-        self.feed = cast("Any", SimpleNamespace(stale=False, fresh_until=math.inf))
+        self.feed = cast("Any", SimpleNamespace(stale=False, fresh_until=math.inf, interruptions=0))
         self.connections, self.connection = ConnectionIndex(), Connection()
         self.connections.follow(self.connection, [("", "", "certificate", "c")])
         self.monitor = ConnectionMonitor(self.feed, self.connections, grace)
@@ -70,9 +70,19 @@ async def test_connections_outlast_a_time_in_which_changes_cannot_be_followed(se
     await asyncio.sleep(0.01)
     assert setting.connection.seen == ["suspended"]
     setting.feed.stale = False
+    setting.feed.interruptions += 1
     await setting.sees("authenticated again")
     await asyncio.sleep(0.01)
     assert setting.connection.seen == ["suspended", "authenticated again"]
+
+
+@pytest.mark.parametrize("setting", [3600], indirect=True)
+async def test_connections_are_authenticated_again_after_a_time_that_was_not_seen(setting: Setting) -> None:
+    await asyncio.sleep(0.01)
+    setting.feed.interruptions += 1
+    await setting.sees("authenticated again")
+    await asyncio.sleep(0.01)
+    assert setting.connection.seen == ["authenticated again"]
 
 
 @pytest.mark.parametrize("setting", [0, 0.01], indirect=True)

@@ -233,7 +233,7 @@ async def test_devices_cas_and_accounts_are_throttled(gateway: Gateway) -> None:
 
 async def test_a_refusal_stands_whatever_changed_meanwhile() -> None:
     """Else a device that was just provisioned would be accepted by the very change that was published of it."""
-    feed, connections = SimpleNamespace(stale=False, fresh_until=0.0), SimpleNamespace(generation=0)
+    feed, connections = SimpleNamespace(stale=False, fresh_until=0.0, interruptions=0), SimpleNamespace(generation=0)
     rejections = [Rejected(RejectionReason.COME_AGAIN, "come again")]
 
     async def authenticate(_: object) -> Rejected:

@@ -94,9 +94,11 @@ class Broker:
     opened: int = 0
     opening: Callable[[], None] = lambda: None
     link: Any = field(default_factory=Link)
+    subscriber: Any = None
 
     async def open(self, opening: object, subscriber: object) -> Any:
         self.opened += 1
+        self.subscriber = subscriber
         self.opening()
         if self.error is not None:
             raise self.error
@@ -141,7 +143,7 @@ class Setting:
         self.connections = ConnectionIndex()
         self.clients = ConnectedClients(lambda: NOW)
         self.rate_limit = RateLimit(rates)
-        self.feed: Any = SimpleNamespace(stale=False, fresh_until=math.inf)
+        self.feed: Any = SimpleNamespace(stale=False, fresh_until=math.inf, interruptions=0)
         quiet = SimpleNamespace(
             connected=_nothing, disconnected=_nothing, refused=_nothing, ended_early=_nothing, warn=_nothing
         )

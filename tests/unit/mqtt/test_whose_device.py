@@ -262,7 +262,7 @@ class Device:
             broker=cast("Any", SimpleNamespace(open=_opened)),
             connections=connections,
             clients=ConnectedClients(accounts.world.clock),
-            feed=cast("Any", SimpleNamespace(stale=False, fresh_until=math.inf)),
+            feed=cast("Any", SimpleNamespace(stale=False, fresh_until=math.inf, interruptions=0)),
             wills=cast("Any", wills),
             connection_log=cast("Any", quiet),
             provisioning=None,

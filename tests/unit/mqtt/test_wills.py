@@ -42,7 +42,7 @@ class Setting:
         authenticator: Any = SimpleNamespace(reauthenticate=self._reauthenticate)
         broker: Any = SimpleNamespace(publish=self._publish)
         log: Any = SimpleNamespace()
-        self.feed = cast("Any", SimpleNamespace(stale=False, fresh_until=math.inf))
+        self.feed = cast("Any", SimpleNamespace(stale=False, fresh_until=math.inf, interruptions=0))
         self.wills = Wills(authenticator, broker, log, self.feed, WillLimits(**bounds))
 
     async def _reauthenticate(self, request: object, scope: Scope) -> Any:

@@ -95,6 +95,17 @@ async def test_a_change_that_is_seen_late_is_told(world: World, late: int, polls
     assert there.reconsidered == ["a"]
 
 
+async def test_a_time_without_a_look_is_an_interruption(world: World) -> None:
+    feed = Process(world).feed
+    await feed.poll()
+    before = feed.interruptions
+    await feed.poll()
+    assert feed.interruptions == before
+    feed.fresh_until = 0.0
+    await feed.poll()
+    assert feed.interruptions == before + 1
+
+
 async def test_nothing_is_missed_while_the_store_could_not_be_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
