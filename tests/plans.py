@@ -96,7 +96,7 @@ class Plans:
     def __init__(self, allowed: Mapping[str, str]) -> None:
         self._allowed = allowed
         self._seen: set[tuple[str, str]] = set()
-        self._empty = sqlite3.connect(":memory:", isolation_level=None)
+        self._empty = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         _migrate(self._empty)
         rows = self._empty.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         self._tables = {name for (name,) in rows}

@@ -132,8 +132,10 @@ def test_answers_that_are_not_read_stop_the_reading(server: RunningServer, tls: 
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_pipelined_requests_are_all_answered(server: RunningServer, tls: bool) -> None:
-    targets = [one_request("GET", f"/v1/{n}", {"host": "localhost"}) for n in range(300)]
-    assert [answer.status for answer in answers(server, b"".join(targets), tls=tls, count=300)] == [401] * 300
+    # Few of them fail, as the failures of an address are limited.
+    expected = [200 if n % 10 else 401 for n in range(300)]
+    requests = [one_request("GET", "/healthz" if n % 10 else f"/v1/{n}", {"host": "localhost"}) for n in range(300)]
+    assert [answer.status for answer in answers(server, b"".join(requests), tls=tls, count=300)] == expected
 
 
 def test_bodies_before_authentication_are_bounded(small: RunningServer) -> None:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+import uvloop
 
 from tests.e2e.access.operator import allow, document
 from tests.e2e.commands import in_process
@@ -89,10 +90,10 @@ def in_a_thread(data: Path, **further: Any) -> Iterator[tuple[RunningServer, Mes
         made.append(GatewayMessages(broker, connections, clients, clock, answer_timeout=2.0))
         return made[0]
 
-    def stop_event() -> asyncio.Event:
+    def events() -> tuple[asyncio.Event, asyncio.Event]:
         """Signals come to the main thread only."""
         started.append((asyncio.get_running_loop(), asyncio.Event()))
-        return started[0][1]
+        return started[0][1], asyncio.Event()
 
     def on_ready(ready: Ready) -> None:
         ports.append(ready)
@@ -108,9 +109,9 @@ def in_a_thread(data: Path, **further: Any) -> Iterator[tuple[RunningServer, Mes
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serving, "GatewayMessages", keep)
-        patch.setattr(serving, "_stop_signal", stop_event)
+        patch.setattr(serving, "stop_and_reload_signals", events)
         patch.setattr(serving, "_leave_out_of_collections", lambda: None)
-        thread = threading.Thread(target=lambda: asyncio.run(serve()))
+        thread = threading.Thread(target=lambda: uvloop.run(serve()))
         thread.start()
         try:
             assert is_ready.wait(PATIENCE)
