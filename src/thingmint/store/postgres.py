@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import random
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,10 +23,9 @@ from thingmint.store.engine import (
     UniqueViolated,
     UnstorableText,
 )
-from thingmint.store.migrate import HISTORY_TABLE, MigrationError, for_postgres, pending
+from thingmint.store.postgres_pool import CONNECT_TIMEOUT, open_pool
 from thingmint.store.postgres_transaction import PostgresTransaction
 from thingmint.store.primary import PrimaryConnector, Timelines
-from thingmint.store.search_keys import BACKFILLS
 from thingmint.store.write_limit import WriteLimit
 
 if TYPE_CHECKING:
@@ -40,7 +38,6 @@ T = TypeVar("T")
 
 _CONNECTIONS = 16
 _WAIT_FOR_CONNECTION = 10.0  # seconds
-_CONNECT_TIMEOUT = 5.0  # seconds
 _CLOSE_TIMEOUT = 5.0  # seconds
 _MAX_RUNS = 50  # of one body
 _MAX_PAUSE = 0.1  # seconds, between two runs
@@ -51,24 +48,7 @@ _WAIT_FOR_ANSWER = 20.0  # seconds, until a COMMIT without an answer is given up
 _LANES = 1024
 _UNKNOWN = "The store failed; whether the change was kept is unknown"
 _OF_THE_SERVER = ("08", "53", "57", "58", "XX")  # classes of errors: connection, resources, shutdown, system, internal
-_SETTINGS = {
-    "application_name": "thingmint",
-    "jit": "off",
-    # A transaction that scans a table conflicts with every write to it, and small tables are what the planner scans.
-    "enable_seqscan": "off",
-    "idle_in_transaction_session_timeout": "60000",
-    # A row stays locked while its COMMIT waits for a standby, which may not come back.
-    "lock_timeout": "10000",
-}
-
-# Names are compared and listed by their bytes, as SQLite does; another order would skip rows between two pages.
-_COLLATION = (
-    "SELECT datcollate, pg_encoding_to_char(encoding) FROM pg_database "
-    "WHERE datname = current_database() AND datlocprovider = 'c'"
-)
-
 _log = structlog.get_logger("thingmint.store")
-logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # while the server is away, a traceback every second
 
 
 class _Conflict(Exception):
@@ -110,24 +90,7 @@ class PostgresStore:
         Raises MigrationError, OSError and asyncpg.PostgresError.
         """
         connector = PrimaryConnector(url, Timelines(timelines))
-        pool = await asyncpg.create_pool(
-            url,
-            connect=connector,
-            reset=_keep_session,
-            min_size=1,
-            max_size=connections,
-            timeout=_CONNECT_TIMEOUT,
-            statement_cache_size=1000,
-            max_cached_statement_lifetime=0,
-            server_settings=_SETTINGS,
-        )
-        try:
-            async with pool.acquire() as connection:
-                await _check_collation(connection)
-                await _migrate(connection)
-        except BaseException:
-            pool.terminate()
-            raise
+        pool = await open_pool(url, connector, connections)
         return cls(pool, connector)
 
     @property
@@ -377,17 +340,13 @@ class PostgresStore:
             await asyncio.sleep(_LOOK_AGAIN_AFTER)
             try:
                 async with self._pool.acquire(timeout=_WAIT_FOR_CONNECTION) as connection:
-                    await connection.fetchval("SELECT 1", timeout=_CONNECT_TIMEOUT)
+                    await connection.fetchval("SELECT 1", timeout=CONNECT_TIMEOUT)
             except Exception as error:  # noqa: BLE001 - the driver raises errors of many kinds, and the next look may do
                 _log.warning("store_unreachable_yet", error=f"{type(error).__name__}: {error}")
             else:
                 self._reached.set()
                 _log.info("store_reached")
                 return
-
-
-async def _keep_session(_connection: Any) -> None:
-    """Nothing is set for a session here, so that there is nothing to reset: that would be a round trip each time."""
 
 
 async def _touch(tx: Transaction) -> None:
@@ -404,33 +363,3 @@ def _look_at(task: asyncio.Future[Any]) -> None:
 def _terminate(connection: Any) -> None:
     with contextlib.suppress(asyncpg.InterfaceError):  # it is closed already
         connection.terminate()
-
-
-async def _check_collation(connection: Any) -> None:
-    found = await connection.fetchrow(_COLLATION)
-    if found is None or found[0] not in ("C", "POSIX") or found[1] != "UTF8":
-        raise MigrationError(
-            "the database must be made with LC_COLLATE 'C' and UTF8: "
-            "CREATE DATABASE thingmint TEMPLATE template0 LC_COLLATE 'C' ENCODING 'UTF8'"
-        )
-
-
-async def _migrate(connection: Any) -> None:
-    """In one transaction; of several processes that start at once, the others wait for the first."""
-    with contextlib.suppress(asyncpg.UniqueViolationError):  # another process is making the table at this moment
-        await connection.execute(HISTORY_TABLE)
-    async with connection.transaction():
-        await connection.execute("SET LOCAL lock_timeout = 0")
-        await connection.execute("LOCK TABLE schema_migrations IN EXCLUSIVE MODE")
-        rows = await connection.fetch("SELECT version, sha256 FROM schema_migrations")
-        for migration in pending([(row[0], row[1]) for row in rows]):
-            for statement in migration.statements:
-                await connection.execute(for_postgres(statement))
-            for backfill in BACKFILLS.get(migration.version, ()):
-                await backfill.run(PostgresTransaction(connection, lambda error: error, 0, perhaps_kept=False))
-            await connection.execute(
-                "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)",
-                migration.version,
-                migration.name,
-                migration.sha256,
-            )

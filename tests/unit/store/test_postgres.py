@@ -18,6 +18,7 @@ from tests.postgres import connected
 from tests.unit.store.bodies import ids, insert
 from thingmint.domain.errors import Unavailable
 from thingmint.store import postgres as module
+from thingmint.store import postgres_pool
 from thingmint.store.engine import AlreadyKept
 from thingmint.store.migrate import MigrationError, migrations
 from thingmint.store.postgres import PostgresStore
@@ -317,7 +318,7 @@ async def test_a_change_that_was_kept_without_an_answer_is_answered_once_it_is_s
 async def test_a_change_that_is_not_confirmed_in_time_is_told_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thingmint.store.postgres, "_WAIT_FOR_ANSWER", 2.0)
     monkeypatch.setattr(thingmint.store.postgres, "_COMMIT_TIMEOUT", 0.5)
-    monkeypatch.setitem(thingmint.store.postgres._SETTINGS, "lock_timeout", "500")
+    monkeypatch.setitem(postgres_pool.SETTINGS, "lock_timeout", "500")
     with Postgres({**QUICK, **WITH_STANDBY}) as server:
         async with opened(server.url()) as store:
             await require_standby(server)
@@ -330,7 +331,7 @@ async def test_a_change_that_is_not_confirmed_in_time_is_told_to_be_unknown(monk
 async def test_a_row_that_an_unconfirmed_change_has_is_not_waited_for_without_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(thingmint.store.postgres._SETTINGS, "lock_timeout", "300")
+    monkeypatch.setitem(postgres_pool.SETTINGS, "lock_timeout", "300")
     rename = "UPDATE accounts SET name = $1 WHERE id = 'a'"
     with Postgres({**QUICK, **WITH_STANDBY}) as server:
         async with opened(server.url()) as store:

@@ -1,0 +1,93 @@
+"""The connections to PostgreSQL, to a database whose schema is brought up to date when they are opened."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from thingmint.store.migrate import HISTORY_TABLE, MigrationError, for_postgres, pending
+from thingmint.store.postgres_transaction import PostgresTransaction
+from thingmint.store.search_keys import BACKFILLS
+
+if TYPE_CHECKING:
+    from thingmint.store.primary import PrimaryConnector
+
+
+CONNECT_TIMEOUT = 5.0  # seconds
+SETTINGS = {
+    "application_name": "thingmint",
+    "jit": "off",
+    # A transaction that scans a table conflicts with every write to it, and small tables are what the planner scans.
+    "enable_seqscan": "off",
+    "idle_in_transaction_session_timeout": "60000",
+    # A row stays locked while its COMMIT waits for a standby, which may not come back.
+    "lock_timeout": "10000",
+}
+
+# Names are compared and listed by their bytes, as SQLite does; another order would skip rows between two pages.
+_COLLATION = (
+    "SELECT datcollate, pg_encoding_to_char(encoding) FROM pg_database "
+    "WHERE datname = current_database() AND datlocprovider = 'c'"
+)
+
+logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # while the server is away, a traceback every second
+
+
+async def open_pool(url: str, connector: PrimaryConnector, connections: int) -> asyncpg.Pool:
+    """Raises MigrationError, OSError and asyncpg.PostgresError."""
+    pool = await asyncpg.create_pool(
+        url,
+        connect=connector,
+        reset=_keep_session,
+        min_size=1,
+        max_size=connections,
+        timeout=CONNECT_TIMEOUT,
+        statement_cache_size=1000,
+        max_cached_statement_lifetime=0,
+        server_settings=SETTINGS,
+    )
+    try:
+        async with pool.acquire() as connection:
+            await _check_collation(connection)
+            await _migrate(connection)
+    except BaseException:
+        pool.terminate()
+        raise
+    return pool
+
+
+async def _keep_session(_connection: Any) -> None:
+    """Nothing is set for a session here, so that there is nothing to reset: that would be a round trip each time."""
+
+
+async def _check_collation(connection: Any) -> None:
+    found = await connection.fetchrow(_COLLATION)
+    if found is None or found[0] not in ("C", "POSIX") or found[1] != "UTF8":
+        raise MigrationError(
+            "the database must be made with LC_COLLATE 'C' and UTF8: "
+            "CREATE DATABASE thingmint TEMPLATE template0 LC_COLLATE 'C' ENCODING 'UTF8'"
+        )
+
+
+async def _migrate(connection: Any) -> None:
+    """In one transaction; of several processes that start at once, the others wait for the first."""
+    with contextlib.suppress(asyncpg.UniqueViolationError):  # another process is making the table at this moment
+        await connection.execute(HISTORY_TABLE)
+    async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = 0")
+        await connection.execute("LOCK TABLE schema_migrations IN EXCLUSIVE MODE")
+        rows = await connection.fetch("SELECT version, sha256 FROM schema_migrations")
+        for migration in pending([(row[0], row[1]) for row in rows]):
+            for statement in migration.statements:
+                await connection.execute(for_postgres(statement))
+            for backfill in BACKFILLS.get(migration.version, ()):
+                await backfill.run(PostgresTransaction(connection, lambda error: error, 0, perhaps_kept=False))
+            await connection.execute(
+                "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)",
+                migration.version,
+                migration.name,
+                migration.sha256,
+            )
