@@ -58,23 +58,26 @@ class Database:
                 return SQLiteStore(self.file, reserve)
             except (sqlite3.Error, MigrationError) as error:
                 raise DatabaseError(f"{self} cannot be opened: {error}") from None
+        return await self._open_postgres(timelines, reading=False)
+
+    async def open_to_read(self, timelines: Path | None = None) -> SQLiteReader | Store:
+        """For reading only, beside a server that may be writing. Raises DatabaseError."""
+        if self.file is None:
+            return await self._open_postgres(timelines, reading=True)
+        try:
+            return SQLiteReader(self.file)
+        except (sqlite3.Error, MigrationError) as error:
+            raise DatabaseError(f"{self} cannot be read: {error}") from None
+
+    async def _open_postgres(self, timelines: Path | None, *, reading: bool) -> Store:
         import asyncpg  # 0.1 s, which an instance with a file of its own need not wait for
 
         from thingmint.store.postgres import PostgresStore
 
         try:
-            return await PostgresStore.open(self.url, timelines=timelines)
+            return await PostgresStore.open(self.url, timelines=timelines, reading=reading)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, MigrationError, OSError, ValueError) as error:
             raise DatabaseError(f"{self} cannot be opened: {error or type(error).__name__}") from None
-
-    async def open_to_read(self, timelines: Path | None = None) -> SQLiteReader | Store:
-        """For reading only, beside a server that may be writing. Raises DatabaseError."""
-        if self.file is None:
-            return await self.open(timelines=timelines)
-        try:
-            return SQLiteReader(self.file)
-        except sqlite3.Error as error:
-            raise DatabaseError(f"{self} cannot be read: {error}") from None
 
 
 def parse_store_url(url: str) -> str:

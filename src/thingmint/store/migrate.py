@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+HISTORY = "SELECT version, sha256 FROM schema_migrations"
 HISTORY_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     version BIGINT PRIMARY KEY,
@@ -94,3 +95,12 @@ def pending(applied: Sequence[tuple[int, str]]) -> list[Migration]:
                 f"schema version {version} of the database is not the one that this version of Thingmint made"
             )
     return known[len(applied) :]
+
+
+def check_current(applied: Sequence[tuple[int, str]]) -> None:
+    """For those who only read. Raises MigrationError unless nothing is left to do."""
+    if left := pending(applied):
+        raise MigrationError(
+            f"the database is of an earlier version of Thingmint (schema {len(applied)}, this one reads schema "
+            f"{len(applied) + len(left)}): start the server, which brings it up to date"
+        )

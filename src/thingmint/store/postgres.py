@@ -84,13 +84,16 @@ class PostgresStore:
         self._looking: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, url: str, *, connections: int = _CONNECTIONS, timelines: Path | None = None) -> PostgresStore:
-        """Brings the schema up to date. ``timelines`` is the file that tells a primary which was replaced.
+    async def open(
+        cls, url: str, *, connections: int = _CONNECTIONS, timelines: Path | None = None, reading: bool = False
+    ) -> PostgresStore:
+        """Brings the schema up to date, unless it is only for ``reading``.
 
+        ``timelines`` is the file that tells a primary which was replaced.
         Raises MigrationError, OSError and asyncpg.PostgresError.
         """
         connector = PrimaryConnector(url, Timelines(timelines))
-        pool = await open_pool(url, connector, connections)
+        pool = await open_pool(url, connector, connections, reading=reading)
         return cls(pool, connector)
 
     @property

@@ -1,4 +1,4 @@
-"""The connections to PostgreSQL, to a database whose schema is brought up to date when they are opened."""
+"""The connections to PostgreSQL, and what is checked and brought up to date when they are opened."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from thingmint.store.migrate import HISTORY_TABLE, MigrationError, for_postgres, pending
+from thingmint.store.migrate import HISTORY, HISTORY_TABLE, MigrationError, check_current, for_postgres, pending
 from thingmint.store.postgres_transaction import PostgresTransaction
 from thingmint.store.search_keys import BACKFILLS
 
@@ -36,8 +36,11 @@ _COLLATION = (
 logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # while the server is away, a traceback every second
 
 
-async def open_pool(url: str, connector: PrimaryConnector, connections: int) -> asyncpg.Pool:
-    """Raises MigrationError, OSError and asyncpg.PostgresError."""
+async def open_pool(url: str, connector: PrimaryConnector, connections: int, *, reading: bool) -> asyncpg.Pool:
+    """Brings the schema up to date, unless it is only for ``reading``: servers of an earlier version may be running.
+
+    Raises MigrationError, OSError and asyncpg.PostgresError.
+    """
     pool = await asyncpg.create_pool(
         url,
         connect=connector,
@@ -52,7 +55,10 @@ async def open_pool(url: str, connector: PrimaryConnector, connections: int) -> 
     try:
         async with pool.acquire() as connection:
             await _check_collation(connection)
-            await _migrate(connection)
+            if reading:
+                check_current(await connection.fetch(HISTORY))
+            else:
+                await _migrate(connection)
     except BaseException:
         pool.terminate()
         raise
@@ -79,8 +85,7 @@ async def _migrate(connection: Any) -> None:
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = 0")
         await connection.execute("LOCK TABLE schema_migrations IN EXCLUSIVE MODE")
-        rows = await connection.fetch("SELECT version, sha256 FROM schema_migrations")
-        for migration in pending([(row[0], row[1]) for row in rows]):
+        for migration in pending(await connection.fetch(HISTORY)):
             for statement in migration.statements:
                 await connection.execute(for_postgres(statement))
             for backfill in BACKFILLS.get(migration.version, ()):

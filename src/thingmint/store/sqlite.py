@@ -18,7 +18,7 @@ import structlog
 
 from thingmint.domain.errors import Unavailable
 from thingmint.store.disk_reserve import FULL, why_not_writable
-from thingmint.store.migrate import HISTORY_TABLE, for_sqlite, pending, teach_sqlite
+from thingmint.store.migrate import HISTORY, HISTORY_TABLE, check_current, for_sqlite, pending, teach_sqlite
 from thingmint.store.plain_parameters import CONNECTION
 from thingmint.store.search_keys import BACKFILLS
 from thingmint.store.sqlite_transaction import SQLiteTransaction, run_body, translated
@@ -256,7 +256,13 @@ class SQLiteReader:
     """Reads of a database that another process may hold and write."""
 
     def __init__(self, path: Path) -> None:
+        """Raises sqlite3.Error and MigrationError."""
         self._connection = _open(path, "ro", "PRAGMA busy_timeout = 5000")
+        try:
+            check_current(self._connection.execute(HISTORY).fetchall())
+        except BaseException:
+            self._connection.close()
+            raise
         # Whoever looks for tampering has to get at what was put there, also if it is no text.
         self._connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
 
@@ -372,7 +378,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(HISTORY_TABLE)
-        applied = connection.execute("SELECT version, sha256 FROM schema_migrations").fetchall()
+        applied = connection.execute(HISTORY).fetchall()
         for migration in pending(applied):
             for statement in migration.statements:
                 connection.execute(for_sqlite(statement))

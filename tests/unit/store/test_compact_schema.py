@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.unit.vectors import certificate_pem
+from thingmint.store.database import Database, DatabaseError
 from thingmint.store.migrate import HISTORY_TABLE, migrations
 from thingmint.store.postgres import PostgresStore
 from thingmint.store.search_keys import certificate_keys, search_key
@@ -166,6 +167,10 @@ class OldDatabase:
             for statement in statements:
                 connection.execute(re.sub(r"'\\x([0-9a-f]*)'", r"x'\1'", statement))
 
+    @property
+    def database(self) -> Database:
+        return Database.in_file(self.file) if self._url is None else Database(self._url)
+
     async def open(self) -> Store:
         return SQLiteStore(self.file) if self._url is None else await PostgresStore.open(self._url)
 
@@ -199,6 +204,18 @@ async def test_every_row_is_carried_over(old: OldDatabase) -> None:
         store = await old.open()
         assert await kept(store) == KEPT
         await store.close()
+
+
+async def test_who_only_reads_leaves_a_database_of_another_version_alone(old: OldDatabase) -> None:
+    """A server of that version may be running on it."""
+    await old.make(ROWS)
+    with pytest.raises(DatabaseError, match=rf"earlier version of Thingmint \(schema {SCHEMA}, .* start the server"):
+        await old.database.open_to_read()
+    await (await old.open()).close()
+    await (await old.database.open_to_read()).close()
+    await old.execute("INSERT INTO schema_migrations VALUES (9999, 'later', '')")
+    with pytest.raises(DatabaseError, match="later version of Thingmint"):
+        await old.database.open_to_read()
 
 
 async def test_a_migration_that_fails_near_its_end_has_changed_nothing(old: OldDatabase) -> None:
