@@ -146,6 +146,17 @@ def answers(server: RunningServer) -> list[Any]:
     return [{name: value for name, value in answer.items() if name != "ResponseMetadata"} for answer in calls]
 
 
+def test_a_store_that_another_host_serves_is_not_copied(tmp_path: Path, url: str) -> None:
+    data, other = joined(tmp_path, url)
+    copy = ("store", "copy", url, "sqlite:", "--data-dir", other)
+    with served(data, url) as server:
+        refused = in_process(*copy)
+        assert (refused.returncode, "is in use by" in refused.stderr) == (2, True), refused
+        server.kill()
+    copied = in_process(*copy)
+    assert copied.returncode == 0, copied
+
+
 def test_an_instance_moves_to_postgresql_and_back(tmp_path: Path, url: str) -> None:
     data, where = tmp_path / "data", tmp_path / "store"
     where.write_text(f"{url}\n")

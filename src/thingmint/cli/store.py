@@ -80,6 +80,7 @@ async def _copy(directory: DataDirectory, source: Database, target: Database) ->
 
     from thingmint.instance.create import check_keys, exists
     from thingmint.instance.layout import write_private
+    from thingmint.services.leases import running_processes
     from thingmint.store.copying import CopyError, copy_store, count_rows
 
     if not exists(directory):
@@ -89,6 +90,8 @@ async def _copy(directory: DataDirectory, source: Database, target: Database) ->
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with _opened(directory, source) as ours, _opened(directory, target) as theirs:
         await check_keys(ours, directory)
+        if running := await running_processes(ours):
+            raise ConfigError("store", f"{source} is in use by {', '.join(running)}: stop all its servers first")
         rows = await count_rows(ours)
         with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
             task = progress.add_task("copying", total=rows)

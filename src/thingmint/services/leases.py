@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from thingmint.store.engine import Body, Store, Transaction
+    from thingmint.store.engine import Body, Reader, Store, Transaction
 
 T = TypeVar("T")
 
@@ -221,6 +221,21 @@ class LeaseKeeper:
     def _expiry(self, before: Lease) -> int:
         """Always another one than before, also where the clock was set back."""
         return max(to_micros(self._clock() + timedelta(seconds=PERIOD)), before.expires_at + 1)
+
+
+async def running_processes(store: Reader) -> list[str]:
+    """Which processes renew their leases; if none does, that takes a period to find out."""
+    before, until = await store.read(_all), time.monotonic() + PERIOD
+    while any(_is_a_process(lease) for lease in before) and time.monotonic() < until:
+        await asyncio.sleep(RENEW_EVERY / 4)
+        renewed = [lease for lease in await store.read(_all) if lease not in before]
+        if running := [lease.holder for lease in renewed if _is_a_process(lease)]:
+            return running
+    return []
+
+
+def _is_a_process(lease: Lease) -> bool:
+    return lease.name.startswith(PROCESS) and lease.holder != ""
 
 
 async def _all(tx: Transaction) -> list[Lease]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.store.database import list_instance_keys
+from thingmint.store.engine import UnstorableText
 from thingmint.store.migrate import for_sqlite, migrations, teach_sqlite
 
 if TYPE_CHECKING:
@@ -134,7 +135,13 @@ async def copy_store(source: Store, target: Store, step: Callable[[str, int], No
 async def _copy_table(source: Store, target: Store, table: TableSchema, step: Callable[[str, int], None]) -> None:
     async for rows in _pages(source, table, after=await _last_key(target, table)):
         inserted = [table.without_own(row) for row in rows]
-        await target.write(lambda tx, rows=inserted: tx.execute_many(table.insert(), rows))  # type: ignore[misc]
+        try:
+            await target.write(lambda tx, rows=inserted: tx.execute_many(table.insert(), rows))  # type: ignore[misc]
+        except UnstorableText:
+            row = next(row for row in rows if any(isinstance(value, str) and "\0" in value for value in row))
+            raise CopyError(
+                f"{table.name} has text with U+0000 in it, which cannot be copied, at {table.key_of(row)}"
+            ) from None
         step(table.name, len(rows))
     if table.own:  # once all rows are there that they may refer to
         async for rows in _pages(source, table):

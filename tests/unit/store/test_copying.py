@@ -99,6 +99,13 @@ async def test_records_without_keys_are_not_mixed_with_others(source: Store, tar
         await copy_store(source, target, lambda *_: None)
 
 
+async def test_what_cannot_be_copied_is_named(source: Store, target: Store) -> None:
+    """Earlier versions kept U+0000 on SQLite."""
+    await source.write(lambda tx: tx.execute("UPDATE tags SET value = char(0) WHERE key = $1", "k7"))
+    with pytest.raises(CopyError, match=r"tags has text with U\+0000 in it.*'thinggroup/z', 'k7'\)"):
+        await copy_store(source, target, lambda *_: None)
+
+
 async def test_a_difference_is_found(source: Store, target: Store) -> None:
     def alter(table: str, count: int) -> None:
         del count
