@@ -46,14 +46,16 @@ class Metrics:
         # Looking children up by labels costs more than counting; operations are as many as the contracts have.
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
-    def observe(self, face: str, operation: str, status: int, seconds: float) -> None:
+    def observe(self, face: str, operation: str, status: int, seconds: float | None) -> None:
+        """``seconds`` is None for what is no request with an answer, such as the end of a connection."""
         key = (face, operation, status)
         children = self._children.get(key)
         if children is None:
             children = (self._requests.labels(face, operation, str(status)), self._seconds.labels(face))
             self._children[key] = children
         children[0].inc()
-        children[1].observe(seconds)
+        if seconds is not None:
+            children[1].observe(seconds)
 
     def connection_refused(self, listener: str, reason: str) -> None:
         self._refused.labels(listener, reason).inc()

@@ -134,8 +134,30 @@ _MANAGED_POLICY = Difference(
     lambda before, now: now if "WritePoliciesOfTemplates" in str(now) else before,
 )
 
+_MORE_OF_AUDIT = ("reason", "closest", "client_id", "since", "count", "addresses")
+
+
+def _with_more_of_audit(before: Pages, now: Pages) -> Pages:
+    """Each record with the members that it did not tell of."""
+    changed = []
+    for old, new in zip(before, now, strict=True):
+        pairs = zip(old["body"]["data"]["records"], new["body"]["data"]["records"], strict=True)
+        records = [{**record, **_some(today, _MORE_OF_AUDIT)} for record, today in pairs]
+        changed.append({**old, "body": {**old["body"], "data": {**old["body"]["data"], "records": records}}})
+    return changed
+
+
+_AUDIT = Difference(
+    "GET /v1/audit also tells why a device was refused, its client id, and for how many a record stands.",
+    "native",
+    ".*",
+    "GET /v1/audit",
+    _with_more_of_audit,
+)
+
 DIFFERENCES: dict[str, tuple[Difference, ...]] = {
     "7c4c599": (
+        _AUDIT,
         _BY_AGE,
         _EMPTY_MEMBERS,
         _DEVICE_STATUS,
@@ -174,6 +196,7 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
         ),
     ),
     "934c105": (
+        _AUDIT,
         _BY_AGE,
         _EMPTY_MEMBERS,
         _DEVICE_STATUS,

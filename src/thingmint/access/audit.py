@@ -76,9 +76,11 @@ _URGENT = re.compile(
 )
 
 _OF_ONE_EVENT = frozenset({"closest"})
-_OF_ONE_ACTION = _OF_ONE_EVENT | {"source", "event", "resource", "error", "reason"}
+_OF_ONE_ACTION = _OF_ONE_EVENT | {"source", "event", "resource", "error", "reason", "clientId"}
 _OF_ONE_CALLER = _OF_ONE_ACTION | {"account", "principal", "credential", "address", "agent", "request"}
 
+DISCONNECT = "Disconnect"
+"""The event of a device's connection that ended."""
 NOT_AUTHORIZED = "NotAuthorized"
 """The code of all refusals of devices, but for those on the provisioning topics."""
 
@@ -140,7 +142,8 @@ def _kind(context: RequestContext, outcome: Outcome) -> Kind:
     """What a refusal is counted under: who, what and why. Resources are not of it, as devices choose topics."""
     caller = outcome.caller or context.caller
     # Other codes say why themselves, and the reasons beside them quote what a device sent.
-    reason = outcome.details.get("reason") if outcome.code == NOT_AUTHORIZED else None
+    has_reason = outcome.code == NOT_AUTHORIZED or context.operation == DISCONNECT
+    reason = outcome.details.get("reason") if has_reason else None
     return Kind(
         _account(context, outcome),
         caller.principal if caller else source_of(context.address or context.api),
@@ -239,11 +242,17 @@ class AuditTrail:
         """How many events were added up instead of being recorded by themselves."""
         return self._repeats.counted
 
-    def add(self, context: RequestContext, outcome: Outcome) -> bool:
-        """Once the request is answered; whether it is worth a line of its own in the log too. Costs no I/O."""
+    def add(self, context: RequestContext, outcome: Outcome, *, counted: bool = False) -> bool:
+        """Once the request is answered; whether it is worth a line of its own in the log too. Costs no I/O.
+
+        ``counted`` is for what belongs to something that was added up, and is to be added up too.
+        """
         if outcome.recorded:
             return True
         now = self._clock()
+        if counted:
+            self._count(context, outcome, now)
+            return False
         if self._is_repeated(context, outcome, now):
             return False
         if context.api != "probe":
@@ -317,14 +326,19 @@ class AuditTrail:
         )
 
     def _connects_too_often(self, context: RequestContext, outcome: Outcome, now: datetime) -> bool:
+        if context.operation == DISCONNECT:
+            return False  # of a connection that was recorded by itself
         kind = _kind(context, outcome)
         try:
             self._connections.take(kind.who or "", "Connect")
         except Throttled:
-            facts = partial(_facts, context, outcome)
-            self._repeats.is_first(kind, now, context.address, facts, counted=True)
+            self._count(context, outcome, now)
             return True
         return False
+
+    def _count(self, context: RequestContext, outcome: Outcome, now: datetime) -> None:
+        facts = partial(_facts, context, outcome)
+        self._repeats.is_first(_kind(context, outcome), now, context.address, facts, counted=True)
 
     def _append(self, account: str | None, now: datetime, record: str) -> None:
         self._pending.append(AuditRow(new_record_id(now), account, record))

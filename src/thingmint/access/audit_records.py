@@ -27,7 +27,7 @@ UNREADABLE: Mapping[str, Any] = MappingProxyType({"event": "not readable"})
 """What is shown of a record that somebody spoiled; `thingmint audit verify` says which it is."""
 
 _LISTING = "audit records"
-# Where both an event and a principal are asked for, a page ends after so many of the principal's were looked at.
+# Where more is asked for than an index has, a page ends after so many were looked at.
 _LOOK_AT = 1000
 
 
@@ -39,6 +39,16 @@ class AuditFilter:
     until: datetime | None = None
     event: str | None = None
     principal: str | None = None
+    outcome: str | None = None
+    resource: str | None = None
+    client_id: str | None = None
+    certificate: str | None = None
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether an index has all that is asked for."""
+        further = (self.outcome, self.resource, self.client_id, self.certificate)
+        return not any(further) and not (self.event and self.principal)
 
     @property
     def searched(self) -> tuple[Searched, str] | None:
@@ -48,7 +58,36 @@ class AuditFilter:
         return ("event", self.event) if self.event else None
 
     def takes(self, record: Record) -> bool:
-        return self.event in (None, record.get("event")) and self.principal in (None, record.get("principal"))
+        return (
+            self.event in (None, record.get("event"))
+            and self.principal in (None, record.get("principal"))
+            and self.outcome in (None, record.get("outcome"))
+            and (self.resource is None or self.resource in _resources(record))
+            and (self.client_id is None or _is_of_client(record, self.client_id))
+            and (self.certificate is None or _is_of_certificate(record, self.certificate.lower()))
+        )
+
+
+def _resources(record: Record) -> list[Any]:
+    """What was asked for, and what was changed."""
+    further = record.get("resources")
+    return [record.get("resource"), *(further if isinstance(further, list) else [])]
+
+
+def _is_of_client(record: Record, client_id: str) -> bool:
+    if "clientId" in record:
+        return bool(record["clientId"] == client_id)
+    # Older records have it in the resource only, on its own where the device was let in.
+    if record.get("event") != "Connect":
+        return False
+    return str(record.get("resource")).partition("client/")[2] == client_id or record.get("resource") == client_id
+
+
+def _is_of_certificate(record: Record, id: str) -> bool:
+    """What the certificate did, and what was done to it."""
+    if id in (record.get("credential"), record.get("certificate")):
+        return True
+    return any(str(resource).endswith(f"cert/{id}") for resource in _resources(record))
 
 
 def read_record(text: str) -> Record:
@@ -72,7 +111,7 @@ class AuditRecords:
         if marker:
             bounds.append(self._page_tokens.open(_LISTING, scope, marker)[1])
         since = first_record_id(wanted.since) if wanted.since else None
-        look_at = _LOOK_AT if wanted.event and wanted.principal else limit
+        look_at = limit if wanted.is_indexed else _LOOK_AT
         before = min(bounds, default=None)
         rows = await self._store.read(
             lambda tx: sql.list_records(

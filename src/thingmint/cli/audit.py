@@ -21,6 +21,7 @@ from thingmint.settings import ConfigError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from thingmint.access.audit_records import AuditFilter
     from thingmint.instance.layout import DataDirectory
     from thingmint.store.audit import AuditRow
     from thingmint.store.engine import Reader, Transaction
@@ -31,27 +32,48 @@ app = typer.Typer(help="The audit trail: who did what, when, from where.")
 _PAGE = 1000
 _WIDE = 1000  # columns
 _Account = Annotated[str | None, typer.Option(help="Only this account's records.")]
+_Event = Annotated[str | None, typer.Option(help="Only this event, such as Connect or CreateThing.")]
+_Outcome = Annotated[Literal["success", "refused"] | None, typer.Option(help="Only what ended so.")]
+_Resource = Annotated[str | None, typer.Option(help="Only what was asked of or done to this, mostly an ARN.")]
+_ClientId = Annotated[str | None, typer.Option(metavar="ID", help="Only devices of this MQTT client id.")]
+_Certificate = Annotated[
+    str | None, typer.Option(metavar="ID", help="Only what the certificate of this id did, or what was done to it.")
+]
+_Principal = Annotated[str | None, typer.Option(metavar="ARN", help="Only what this principal did.")]
 
 
 @app.command("list", epilog="\b\nExample:\n  thingmint audit list --data-dir data --limit 20")
 def list_records(
     data_dir: DataDirOption = None,
     account: _Account = None,
+    event: _Event = None,
+    outcome: _Outcome = None,
+    resource: _Resource = None,
+    client_id: _ClientId = None,
+    certificate: _Certificate = None,
+    principal: _Principal = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 50,
     output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")] = "table",
 ) -> None:
     """Show the latest records."""
-    from thingmint.access.audit_records import read_record
+    from thingmint.access.audit_records import AuditFilter
 
-    async def run() -> list[AuditRow]:
+    wanted = AuditFilter(None, None, event, principal, outcome, resource, client_id, certificate)
+
+    async def run() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
         async with _reader(data_dir) as (_, reader):
-            return await _page(reader, account, None, limit)
+            async for _, record in _chosen(reader, account, wanted):
+                found.append(record)
+                if len(found) == limit:
+                    break
+        return found
 
-    records = [read_record(row.record) for row in asyncio.run(run())]
+    records = asyncio.run(run())
     if output == "json":
         print(orjson.dumps(records, option=orjson.OPT_INDENT_2).decode())
         return
-    columns = ("time", "account", "event", "outcome", "error", "principal", "address", "resource")
+    columns = ("time", "account", "event", "outcome", "error", "reason", "principal", "address", "resource")
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -62,16 +84,27 @@ def list_records(
 
 
 @app.command(epilog="\b\nExample:\n  thingmint audit export --data-dir data > audit.jsonl")
-def export(data_dir: DataDirOption = None, account: _Account = None) -> None:
+def export(
+    data_dir: DataDirOption = None,
+    account: _Account = None,
+    event: _Event = None,
+    outcome: _Outcome = None,
+    resource: _Resource = None,
+    client_id: _ClientId = None,
+    certificate: _Certificate = None,
+    principal: _Principal = None,
+) -> None:
     """Write all records as JSON lines, newest first, each with its place in its chain."""
-    from thingmint.access.audit_records import read_record
+    from thingmint.access.audit_records import AuditFilter
+
+    wanted = AuditFilter(None, None, event, principal, outcome, resource, client_id, certificate)
 
     async def run() -> None:
         async with _reader(data_dir) as (_, reader):
-            async for row in _all(reader, account):
+            async for row, record in _chosen(reader, account, wanted):
                 hash = row.hash and row.hash.hex()
                 line = {"id": row.id, "stream": row.stream.name, "sequence": row.sequence, "hash": hash}
-                sys.stdout.write(orjson.dumps({**line, "record": read_record(row.record)}).decode() + "\n")
+                sys.stdout.write(orjson.dumps({**line, "record": record}).decode() + "\n")
 
     asyncio.run(run())
 
@@ -170,18 +203,32 @@ async def _reader(data_dir: Path | None) -> AsyncIterator[tuple[DataDirectory, R
         await reader.close()
 
 
-async def _page(reader: Reader, account: str | None, before: str | None, limit: int) -> list[AuditRow]:
+async def _page(reader: Reader, account: str | None, before: str | None, wanted: AuditFilter) -> list[AuditRow]:
+    """The records of all accounts have no index but that of time."""
     from thingmint.store import audit as sql
 
+    searched = wanted.searched if account is not None else None
+
     async def body(tx: Transaction) -> list[AuditRow]:
-        return await sql.list_records(tx, account=account, before=before, limit=limit)
+        return await sql.list_records(tx, account=account, before=before, limit=_PAGE, wanted=searched)
 
     return await reader.read(body)
 
 
-async def _all(reader: Reader, account: str | None) -> AsyncIterator[AuditRow]:
+async def _chosen(
+    reader: Reader, account: str | None, wanted: AuditFilter
+) -> AsyncIterator[tuple[AuditRow, dict[str, Any]]]:
+    from thingmint.access.audit_records import read_record
+
+    async for row in _all(reader, account, wanted):
+        record = read_record(row.record)
+        if wanted.takes(record):
+            yield row, record
+
+
+async def _all(reader: Reader, account: str | None, wanted: AuditFilter) -> AsyncIterator[AuditRow]:
     before: str | None = None
-    while rows := await _page(reader, account, before, _PAGE):
+    while rows := await _page(reader, account, before, wanted):
         for row in rows:
             yield row
         before = rows[-1].id

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from thingmint.access.audit import NOT_AUTHORIZED
+from thingmint.access.audit import DISCONNECT, NOT_AUTHORIZED
 from thingmint.access.context import Caller, Outcome, RequestContext
 from thingmint.access.request_log import RefusalLog
 from thingmint.domain.arns import arn_of
@@ -55,18 +55,29 @@ class ConnectionLog:
         self._trail = trail
         self.now = clock
 
-    def connected(self, peer: Peer, caller: Caller, client_id: str, **facts: object) -> bool:
-        """Whether the connection is logged by itself, and its end is to be; else it is counted."""
-        logged = self._record(context_of(peer.address, caller, "Connect", self.now()), Outcome(resource=client_id))
+    def connected(
+        self, peer: Peer, caller: Caller, client_id: str, resource: str, started: float, **facts: object
+    ) -> bool:
+        """Whether the connection is logged by itself, and its end is to be; else it is counted.
+
+        ``started`` is when CONNECT came.
+        """
+        seconds = time.perf_counter() - started
+        context = context_of(peer.address, caller, "Connect", self.now())
+        logged = self._record(context, Outcome(resource=resource, details={"clientId": client_id}), seconds)
         if logged:
             _log.info("connected", client_id=client_id, **_who(peer, caller), **facts)
         return logged
 
-    def disconnected(self, peer: Peer, caller: Caller, client_id: str, why: str, *, logged: bool) -> None:
-        """``logged`` is what ``connected`` returned: the lines of a connection are a pair."""
+    def disconnected(
+        self, peer: Peer, caller: Caller, client_id: str, resource: str, why: str, *, logged: bool
+    ) -> None:
+        """``logged`` is what ``connected`` returned: the lines and records of a connection are a pair."""
         if logged:
             _log.info("disconnected", client_id=client_id, why=why, **_who(peer, caller))
-        self._metrics.observe("mqtt", "Disconnect", 0, 0.0)
+        outcome = Outcome(resource=resource, details={"clientId": client_id, "reason": why})
+        self._trail.add(context_of(peer.address, caller, DISCONNECT, self.now()), outcome, counted=not logged)
+        self._metrics.observe("mqtt", DISCONNECT, 0, None)
 
     def warn(self, peer: Peer, caller: Caller, event: str, **facts: object) -> None:
         """What an operator may want to know of a device: a line at once, and then how often it was so."""
@@ -87,18 +98,20 @@ class ConnectionLog:
         why: str,
         explain: Callable[[], Sequence[str]] = tuple,
         facts: Mapping[str, object] | None = None,
+        client_id: str | None = None,
     ) -> None:
         """``action`` without ``iot:``; ``explain`` tells what denied it, or what would have allowed it.
 
         ``facts`` are told besides, in the log and in the audit record; without a caller they name a certificate that
-        is registered, but not where a device belongs that names no host.
+        is registered, but not where a device belongs that names no host. ``client_id`` is the caller's name, if not
+        given.
         """
         facts, explain = facts or {}, functools.cache(explain)  # for the record and the log, if this is not repeated
         outcome = Outcome(
             status=_STATUS,
             code=NOT_AUTHORIZED,
             resource=resource,
-            details={"reason": why, **facts},
+            details={"clientId": client_id or (caller.name if caller else None), "reason": why, **facts},
             explain=explain,
         )
         first = self._record(context_of(peer.address, caller, action, self.now()), outcome)
@@ -132,8 +145,8 @@ class ConnectionLog:
             **facts,
         )
 
-    def _record(self, context: RequestContext, outcome: Outcome) -> bool:
-        self._metrics.observe("mqtt", context.operation, outcome.status, 0.0)
+    def _record(self, context: RequestContext, outcome: Outcome, seconds: float | None = None) -> bool:
+        self._metrics.observe("mqtt", context.operation, outcome.status, seconds)
         return self._trail.add(context, outcome)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -226,7 +227,7 @@ class Session:
     # CONNECT.
 
     async def _connect(self, packet: Connect) -> None:
-        services = self._services
+        services, started = self._services, time.perf_counter()
         self._request = self.peer.request_to_connect(packet)
         accepted = await self._authenticate()
         if isinstance(accepted, Rejected):
@@ -262,9 +263,9 @@ class Session:
             link.close()
             raise Unavailable("Changes cannot be followed")
         else:
-            self._accept(packet, accepted, traffic, link)
+            self._accept(packet, accepted, traffic, link, started)
 
-    def _accept(self, packet: Connect, accepted: Accepted, traffic: Traffic, link: Link) -> None:
+    def _accept(self, packet: Connect, accepted: Accepted, traffic: Traffic, link: Link, started: float) -> None:
         services, resumed = self._services, link.session_present
         self._expires_at = accepted.expires_at
         traffic.take(accepted)
@@ -276,7 +277,13 @@ class Session:
             services.takeovers.check(self.claim)  # it may be this client id that another process took over already
         self.connection.accept(session_present=resumed)
         self._logged = services.connection_log.connected(
-            self.peer, traffic.caller, self._client_id, version=packet.version, resumed=resumed
+            self.peer,
+            traffic.caller,
+            self._client_id,
+            self._resource(accepted.scope),
+            started,
+            version=packet.version,
+            resumed=resumed,
         )
         link.resume()
 
@@ -384,12 +391,15 @@ class Session:
 
     def _tell(self, rejected: Rejected) -> None:
         scope, fingerprint = rejected.scope, self.peer.fingerprint
-        caller, resource = None, f"client/{self._client_id}"
+        caller = resource = None
         if scope is not None and fingerprint is not None:
-            caller, resource = device_caller(scope, fingerprint, self._client_id), arn(scope, resource)
+            caller, resource = device_caller(scope, fingerprint, self._client_id), self._resource(scope)
         self._services.connection_log.refused(
-            self.peer, caller, "Connect", resource, rejected.why, rejected.explain, rejected.facts
+            self.peer, caller, "Connect", resource, rejected.why, rejected.explain, rejected.facts, self._client_id
         )
+
+    def _resource(self, scope: Scope) -> str:
+        return arn(scope, f"client/{self._client_id}")
 
     def _has_ended(self) -> bool:
         return self._ended  # which mypy does not expect to change at an await
@@ -411,7 +421,10 @@ class Session:
             return
         traffic.link.close()
         services.clients.remove(traffic.scope, self._session_name, self)
-        services.connection_log.disconnected(self.peer, traffic.caller, self._client_id, why, logged=self._logged)
+        resource = self._resource(traffic.scope)
+        services.connection_log.disconnected(
+            self.peer, traffic.caller, self._client_id, resource, why, logged=self._logged
+        )
         if with_will and will is not None:
             services.wills.leave(traffic.scope, self._client_id, self.peer, will, self._session_name)
 

@@ -223,7 +223,7 @@ async def _delete_certificate(tx: Transaction, change: Change, call: Call) -> No
 async def _list_audit(call: Call) -> schemas.AuditListing:
     call.change.may("thingmint:ListAudit")
     query: schemas.AuditQuery = call.query
-    wanted = AuditFilter(query.since, query.until, query.event, query.principal)
+    wanted = AuditFilter(**query.model_dump(exclude={"page_size", "marker"}))
     page = await call.audit.list(call.change.account, wanted, limit=query.page_size, marker=query.marker)
     return schemas.AuditListing.of(page)
 

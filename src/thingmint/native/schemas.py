@@ -60,6 +60,12 @@ class AuditQuery(_Input):
     until: AwareDatetime | None = None
     event: str | None = Field(None, max_length=128)
     principal: str | None = Field(None, max_length=256, description="An ARN.")
+    outcome: Literal["success", "refused"] | None = None
+    resource: str | None = Field(None, max_length=2048, description="What was asked for or changed, mostly an ARN.")
+    client_id: str | None = Field(None, max_length=256, description="Of a device that connects over MQTT.")
+    certificate: str | None = Field(
+        None, pattern="^[0-9A-Fa-f]{64}$", description="Its id: what it did, and what was done to it."
+    )
 
 
 class NewCertificate(_Input):
@@ -193,12 +199,18 @@ class AuditRecord(BaseModel):
     parameters: dict[str, str] | None = None
     outcome: str | None = None
     error: str | None = None
+    reason: str | None = None
+    closest: list[str] | None = None
+    client_id: str | None = None
+    since: str | None = None
+    count: int | None = None
+    addresses: list[str] | None = None
     request: str | None = None
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> AuditRecord:
         try:
-            return cls.model_validate(record)
+            return cls.model_validate({**record, "client_id": record.get("clientId")})
         except pydantic.ValidationError:
             return cls.model_validate(UNREADABLE)
 

@@ -91,6 +91,18 @@ def test_filters(ours: Operator, auditor: httpx.Client) -> None:
     assert listed(auditor, since=later) == []
 
 
+def test_more_filters(ours: Operator, auditor: httpx.Client) -> None:
+    made = listed(auditor, event="CreateUser")
+    wanted = made[0]["resources"][0]
+    assert all(wanted in (record["resource"], *record["resources"]) for record in listed(auditor, resource=wanted))
+    assert made[0] in listed(auditor, resource=wanted)
+    assert listed(auditor, resource=f"{wanted}x") == []
+    assert listed(auditor, event="CreateUser", outcome="success") == made
+    assert listed(auditor, event="CreateUser", outcome="refused") == []
+    for wrong in ({"outcome": "failed"}, {"certificate": "0"}, {"client": "lamp"}):
+        assert auditor.get("/v1/audit", params=wrong).status_code == 400, wrong
+
+
 def test_a_spoiled_record_is_shown_as_not_readable(tmp_path: Path) -> None:
     spoiled = ["{", "", "[]", "5", b"\xff", "{}", '{"event": 5}']
     data = tmp_path / "data"
@@ -166,6 +178,10 @@ def test_answers_follow_the_schema(ours: Operator, auditor: httpx.Client) -> Non
         "until",
         "event",
         "principal",
+        "outcome",
+        "resource",
+        "client_id",
+        "certificate",
     }
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
     answer = auditor.get("/v1/audit").json()

@@ -304,6 +304,71 @@ def test_the_store_is_closed_when_the_server_does_not_start(shell: Shell, monkey
     assert [store.ready for store in stores] == [False]
 
 
+class TestAuditFilters:
+    CERTIFICATE = "c" * 64
+    PRINCIPAL = f"arn:aws:iot:us-east-1:123456789012:cert/{CERTIFICATE}"
+    RECORDS = (
+        {
+            "event": "Connect",
+            "outcome": "refused",
+            "clientId": "lamp",
+            "credential": CERTIFICATE,
+            "reason": "no statement allows it",
+            "resource": "arn:aws:iot:us-east-1:123456789012:client/lamp",
+        },
+        {"event": "Connect", "outcome": "success", "resource": "old"},  # as they were before there was a clientId
+        {"event": "CreateThing", "outcome": "success", "resources": ["arn:aws:iot:us-east-1:123456789012:thing/x"]},
+        {"event": "UpdateCertificate", "outcome": "success", "resources": [PRINCIPAL]},
+        {"event": "Connect", "outcome": "refused", "certificate": CERTIFICATE},
+    )
+
+    @pytest.fixture
+    def kept(self, shell: Shell) -> Shell:
+        async def work() -> None:
+            instance = await Instance.open(shell.directory, lambda: None, None)
+
+            async def body(tx: Transaction) -> None:
+                for number, record in enumerate(self.RECORDS):
+                    await sql.insert_record(tx, f"{number:032x}", "123456789012", orjson.dumps(record).decode())
+
+            await instance.store.write(body)
+            await instance.store.close()
+
+        asyncio.run(work())
+        return shell
+
+    @each_row(
+        ("filters", "found"),
+        [
+            ((), [4, 3, 2, 1, 0]),
+            (("--event", "Connect"), [4, 1, 0]),
+            (("--event", "Connect", "--account", "123456789012"), [4, 1, 0]),
+            (("--outcome", "refused"), [4, 0]),
+            (("--client-id", "lamp"), [0]),
+            (("--client-id", "old"), [1]),
+            (("--client-id", "lam"), []),
+            (("--resource", "arn:aws:iot:us-east-1:123456789012:thing/x"), [2]),
+            (("--resource", "arn:aws:iot:us-east-1:123456789012:client/lamp"), [0]),
+            (("--certificate", CERTIFICATE), [4, 3, 0]),
+            (("--certificate", CERTIFICATE.upper(), "--event", "Connect"), [4, 0]),
+            (("--principal", PRINCIPAL), []),
+        ],
+    )
+    def test_records_are_chosen_by_what_they_have(
+        self, kept: Shell, filters: tuple[str, ...], found: list[int]
+    ) -> None:
+        expected = [self.RECORDS[number] for number in found]
+        assert orjson.loads(kept.audit("list", *filters, "--output", "json")) == expected
+        exported = kept.audit("export", *filters).splitlines()
+        assert [orjson.loads(line)["record"] for line in exported] == expected
+
+    def test_the_table_has_the_reason(self, kept: Shell) -> None:
+        assert "no statement allows it" in kept.audit("list", "--client-id", "lamp")
+
+    def test_an_outcome_that_is_none(self, kept: Shell) -> None:
+        assert "--outcome" in kept.cli.refused("audit", "list", "--outcome", "failed", "--data-dir", "data")
+
+
 class TestRekey:
     def lose(self, shell: Shell) -> bytes:
         shell.access("user", "create", "alice")

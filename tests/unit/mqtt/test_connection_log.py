@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from tests.unit.mqtt.test_sessions import PEER, SCOPE
 from thingmint.access.audit import AuditTrail
@@ -29,3 +32,53 @@ async def test_only_the_first_of_repeated_refusals_is_explained(world: World) ->
     await trail.flush()
     ((record,),) = await world.rows("SELECT record FROM audit_activity")
     assert '"closest":["statement 0 of policy p: would allow it, but"]' in record
+
+
+CALLER = device_caller(SCOPE, "a" * 64, "c")
+RESOURCE = f"arn:aws:iot:{SCOPE.region}:{SCOPE.account}:client/c"
+
+
+async def records_of(world: World, trail: AuditTrail) -> list[dict[str, Any]]:
+    await trail.flush()
+    return [orjson.loads(record) for (record,) in await world.rows("SELECT record FROM audit_activity ORDER BY id")]
+
+
+async def test_the_end_of_a_connection_is_recorded_with_its_reason(world: World) -> None:
+    trail, metrics = AuditTrail(world.store, world.clock), Metrics()
+    log = ConnectionLog(metrics, trail, world.clock)
+    logged = log.connected(PEER, CALLER, "c", RESOURCE, time.perf_counter() - 0.2)
+    log.disconnected(PEER, CALLER, "c", RESOURCE, "nothing was heard in time", logged=logged)
+    came, went = sorted(await records_of(world, trail), key=lambda record: record["event"])
+    assert (came["event"], came["resource"], came["clientId"]) == ("Connect", RESOURCE, "c")
+    assert (went["event"], went["resource"], went["clientId"]) == ("Disconnect", RESOURCE, "c")
+    assert (went["reason"], went["outcome"]) == ("nothing was heard in time", "success")
+
+
+async def test_ends_are_counted_where_connections_are(world: World) -> None:
+    trail = AuditTrail(world.store, world.clock)
+    log = ConnectionLog(Metrics(), trail, world.clock)
+    for number in range(20):
+        logged = log.connected(PEER, CALLER, "c", RESOURCE, time.perf_counter())
+        why = "the device disconnected" if number % 2 else "nothing was heard in time"
+        log.disconnected(PEER, CALLER, "c", RESOURCE, why, logged=logged)
+    await trail.close()
+    records = await records_of(world, trail)
+    alone = Counter(record["event"] for record in records if "count" not in record)
+    assert alone == {"Connect": 5, "Disconnect": 5}
+    counts = {(record["event"], record.get("reason")): record["count"] for record in records if "count" in record}
+    assert counts.pop(("Connect", None)) == 15
+    assert sorted(counts) == [("Disconnect", "nothing was heard in time"), ("Disconnect", "the device disconnected")]
+    assert sum(counts.values()) == 15
+
+
+async def test_a_connection_is_observed_for_as_long_as_it_took(world: World) -> None:
+    metrics = Metrics()
+    log = ConnectionLog(metrics, AuditTrail(world.store, world.clock), world.clock)
+    logged = log.connected(PEER, CALLER, "c", RESOURCE, time.perf_counter() - 2)
+    log.disconnected(PEER, CALLER, "c", RESOURCE, "the device disconnected", logged=logged)
+    log.refused(PEER, CALLER, "Publish", RESOURCE, "no statement allows it")
+    text = metrics.render().decode()
+    assert 'thingmint_request_seconds_count{face="mqtt"} 1.0' in text
+    assert 'thingmint_request_seconds_bucket{face="mqtt",le="1.0"} 0.0' in text
+    for operation in ("Connect", "Disconnect", "Publish"):
+        assert f'operation="{operation}"' in text

@@ -33,6 +33,11 @@ def ready(broker: UpstreamBroker, store: Any = Store) -> tuple[int, dict[str, st
     return answer.status, orjson.loads(answer.body)
 
 
+async def until_ready(broker: UpstreamBroker) -> None:
+    while broker.trouble is not None:
+        await settle()
+
+
 def metrics_of(broker: UpstreamBroker) -> dict[str, float]:
     metrics = Metrics()
     watch_upstream(metrics, broker)
@@ -52,8 +57,7 @@ async def test_a_broker_that_is_away_and_comes_back() -> None:
     assert metrics_of(broker)["ready"] == 0
     assert metrics_of(broker)["upstream_failures_total"] >= 1
     target.down = False
-    while broker.trouble is not None:
-        await settle()
+    await until_ready(broker)
     assert ready(broker) == (200, {"status": "ok", "store": "ok", "broker": "ok"})
     assert metrics_of(broker)["ready"] == 1
     assert metrics_of(broker)["upstream_connections"] == 1
@@ -81,8 +85,7 @@ async def test_a_device_that_gets_no_answer_is_trouble_too() -> None:
     target = FakeTarget()
     broker = UpstreamBroker(Upstream(cast("Target", target)), open_timeout=0.1)
     await broker.start()
-    while broker.trouble is not None:
-        await settle()
+    await until_ready(broker)
     target.down = True  # the own connection stands
     opening = Opening(Scope("123456789012", "us-east-1"), "lamp", 5, clean_start=True, expiry=0, receive_maximum=10)
     with pytest.raises(Unavailable):
@@ -92,12 +95,12 @@ async def test_a_device_that_gets_no_answer_is_trouble_too() -> None:
 
 
 def test_an_attempt_that_failed_counts_for_a_while() -> None:
-    now = 1000.0
-    reachability = Reachability(lambda: now)
+    now = [1000.0]
+    reachability = Reachability(lambda: now[0])
     told = [reachability.trouble(connected=True)]
     reachability.failed("refused")
     told.append(reachability.trouble(connected=True))
-    now += 61
+    now[0] += 61
     told.append(reachability.trouble(connected=True))
     reachability.failed("refused")
     reachability.succeeded()
