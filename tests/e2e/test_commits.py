@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client, registered
-from tests.e2e.databases import readiness, served
+from tests.e2e.databases import served
 from tests.e2e.material import csr_pem
 from tests.e2e.wire import until
 from thingmint.testing.postgres import NoPostgres, Postgres
@@ -74,7 +74,7 @@ def test_a_commit_whose_wait_was_cut_off_is_answered_once_it_is_known_to_be_kept
         until(lambda: waiting(primary), seconds=15, what="what came of it is asked for")
         assert none_is_answered(calls)
         assert fetch(primary, f"SELECT pg_terminate_backend(pid) {_WAITING}"), "the connection is lost"
-        until(lambda: readiness(server) == 503, seconds=15, what="the loss is noticed")
+        until(lambda: "store_unreachable" in server.output.read_text(), seconds=15, what="the loss is noticed")
         assert none_is_answered(calls)
         standby.start()
         made = [call.result(30) for call in calls]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 import thingmint.store.postgres
 from tests.postgres import connected
@@ -25,7 +26,7 @@ from thingmint.store.postgres import PostgresStore
 from thingmint.testing.postgres import QUICK, NoPostgres, Postgres, _copied, programs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, MutableMapping
     from pathlib import Path
 
     from thingmint.store.engine import Body, Transaction
@@ -67,9 +68,15 @@ async def execute(url: str, *statements: str) -> None:
     await connection.close()
 
 
-async def until_ready(store: PostgresStore, *, ready: bool = True) -> None:
+async def until_ready(store: PostgresStore) -> None:
     async with asyncio.timeout(20):
-        while store.ready is not ready:  # noqa: ASYNC110 - nothing but the property tells
+        while not store.ready:  # noqa: ASYNC110 - nothing but the property tells
+            await asyncio.sleep(0.02)
+
+
+async def until_said(logs: list[MutableMapping[str, Any]], event: str) -> None:
+    async with asyncio.timeout(20):
+        while all(line["event"] != event for line in logs):  # noqa: ASYNC110 - nothing but the log tells
             await asyncio.sleep(0.02)
 
 
@@ -161,6 +168,15 @@ async def test_it_goes_on_when_the_server_is_back(server: Postgres) -> None:
         await until_ready(store)
         assert await store.write(insert("b")) == "b"
         assert await store.read(ids) == ["a", "b"]
+
+
+async def test_a_single_lost_connection_is_replaced_at_once(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOOK_EVERY", 3600.0)
+    async with opened(postgres) as store:
+        with pytest.raises(Unavailable):
+            await store.read(lambda tx: tx.fetch_one("SELECT pg_terminate_backend(pg_backend_pid())"))
+        await until_ready(store)
+        assert await store.write(insert("a")) == "a"
 
 
 async def read_again(store: PostgresStore) -> list[str]:
@@ -302,11 +318,11 @@ async def test_a_change_that_was_kept_without_an_answer_is_answered_once_it_is_s
             await require_standby(server)
             write = asyncio.create_task(store.write(marked("a", loses_connection=once_more), once=True))
             await until_found(server, WAITING)
-            await execute(
-                server.url(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-            )
-            await until_ready(store, ready=False)
-            await until_ready(store)
+            with capture_logs() as logs:
+                await execute(
+                    server.url(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+                )
+                await until_said(logs, "store_reached")
             await asyncio.sleep(0.5)
             assert await read_again(store) == ["a"]
             assert not write.done()  # as no standby has it yet
