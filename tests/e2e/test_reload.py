@@ -133,3 +133,44 @@ def test_a_closed_terminal_ends_the_server(tmp_path: Path) -> None:
             process.wait()
     assert not (tmp_path / "data" / "listeners.json").exists()
     assert not (tmp_path / "data" / "admin.sock").exists()
+
+
+def test_host_names_change_while_the_server_runs(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with running_server(data) as server:
+        iot = boto3.client("iot", **server.boto3_arguments())
+
+        def change(verb: str, name: str) -> None:
+            done = in_process("access", "hostname", verb, name, "--data-dir", data)
+            assert done.returncode == 0, done.stderr
+
+        def told() -> tuple[str, str, str]:
+            endpoint = iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+            url = server.environment()["AWS_ENDPOINT_URL_IOT"]
+            return endpoint, url, server.environment("yandex")["THINGMINT_YC_ENDPOINT"]
+
+        def all_of(name: str) -> tuple[str, str, str]:
+            return name, f"https://{name}:{server.ports['api']}", f"{name}:{server.ports['grpc']}"
+
+        assert told() == all_of("localhost")
+        assert in_process("init", "--hostname", "iot.example.org", "--data-dir", data).returncode == 0
+        assert told() == all_of("iot.example.org")
+        change("first", "later.example.org")
+        assert told() == all_of("later.example.org")
+        assert set(names_of(server)) == {"later.example.org", "iot.example.org", "localhost"}
+        change("remove", "later.example.org")
+        assert told() == all_of("iot.example.org")
+        assert set(names_of(server)) == {"iot.example.org", "localhost"}
+        server.stop()
+        change("first", "stopped.example.org")
+        assert server.environment()["AWS_ENDPOINT_URL_IOT"] == f"https://stopped.example.org:{server.ports['api']}"
+
+
+def test_the_files_of_clients_are_whole_before_a_server_starts(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    made = in_process("init", "--hostname", "iot.example.org", "--data-dir", data)
+    assert made.returncode == 0, made.stderr
+    text = (data / "clients" / "aws.env").read_text()
+    assert "AWS_ENDPOINT_URL_IOT=https://iot.example.org:8443\n" in text
+    assert f"AWS_CA_BUNDLE={data / 'ca.pem'}\n" in text
+    assert "THINGMINT_YC_ENDPOINT=iot.example.org:9443\n" in (data / "clients" / "yandex.env").read_text()

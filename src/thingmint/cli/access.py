@@ -43,6 +43,8 @@ _WIDE = 1000  # columns
 _EXAMPLES = {
     "account.create": "thingmint access account create staging --region eu-central-1",
     "account.set": "thingmint access account set keys_over_mqtt false",
+    "hostname.add": "thingmint access hostname add iot.example.org",
+    "hostname.first": "thingmint access hostname first 192.168.1.10",
     "region.add": "thingmint access region add eu-central-1",
     "folder.create": "thingmint access folder create sensors",
     "user.create": "thingmint access user create alice",
@@ -198,8 +200,10 @@ async def _run_here(directory: DataDirectory, settings: Settings, name: str, giv
     from thingmint.access.local_admin import Administration, as_local_admin
     from thingmint.admin import AdminError
     from thingmint.domain.errors import DomainError
+    from thingmint.instance.clients import move_endpoints
     from thingmint.instance.create import check_master_key, exists, open_store, open_vault
     from thingmint.services.certificates import utc_now
+    from thingmint.services.hostnames import list_hostnames
 
     if not exists(directory):
         raise ConfigError("data-dir", f"{directory.root} holds no instance: run thingmint init first")
@@ -210,7 +214,10 @@ async def _run_here(directory: DataDirectory, settings: Settings, name: str, giv
         await check_master_key(store, vault)
         audited = AuditedStore(store, utc_now)
         administration = Administration(audited, vault, utc_now, settings.quotas_in_force())
-        return await as_local_admin(administration, trail, name, given)
+        result = await as_local_admin(administration, trail, name, given)
+        if name.startswith("hostname."):
+            move_endpoints(directory, (await store.read(list_hostnames))[0])
+        return result
     except DomainError as error:
         raise AdminError(str(error)) from None
     finally:

@@ -126,8 +126,8 @@ def init(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A name or address that clients use; repeatable. The first that an instance was made with is the one "
-            "that it tells them (default: localhost, 127.0.0.1, ::1).",
+            help="A name or address that clients use; repeatable. The first that was given is the one that they are "
+            "told (default: localhost, 127.0.0.1, ::1); see thingmint access hostname.",
         ),
     ] = None,
     region: Annotated[
@@ -240,9 +240,11 @@ async def _init(
     account: str | None = None,
 ) -> dict[str, Any]:
     from thingmint.access.administration.accounts import extend_instance, list_accounts
-    from thingmint.instance.create import DEFAULT_HOSTNAMES, DEFAULT_REGION, create, exists, open_store
+    from thingmint.instance.clients import move_endpoints, update_endpoints
+    from thingmint.instance.create import DEFAULT_REGION, create, exists, open_store
     from thingmint.instance.key_files import is_encrypted
     from thingmint.services.certificates import utc_now
+    from thingmint.services.hostnames import DEFAULT_HOSTNAMES, list_hostnames
 
     if not exists(directory):
         await create(
@@ -257,6 +259,8 @@ async def _init(
             database=settings.database(),
             account=account,
         )
+        name = (*hostnames, *DEFAULT_HOSTNAMES)[0]
+        update_endpoints(directory, name, api_port=settings.api_port, grpc_port=settings.grpc_port)
         return {"created": True}
     if settings.passphrase() and not is_encrypted(directory):
         raise ConfigError("ca-passphrase", f"the keys in {directory.root} were made without one, and stay unencrypted")
@@ -266,6 +270,7 @@ async def _init(
         if account is not None:
             _check_first(account, (await store.read(list_accounts))[0].id)
         added = await store.write(lambda tx: extend_instance(tx, hostnames, regions, now))
+        move_endpoints(directory, (await store.read(list_hostnames))[0])
         return {"created": False, "hostnames": added[0], "regions": added[1]}
     finally:
         await store.close()

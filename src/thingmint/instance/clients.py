@@ -55,12 +55,26 @@ def write_client_files(target: DataDirectory, final: DataDirectory, new: Secrets
 
 def update_endpoints(directory: DataDirectory, hostname: str, *, api_port: int, grpc_port: int) -> None:
     """Rewrites the lines that say where this server listens and what to trust; all others stay as they are."""
-    values = {
-        "AWS_ENDPOINT_URL_IOT": f"https://{authority_of(hostname, api_port)}",
-        "AWS_CA_BUNDLE": str(directory.ca),
-        "THINGMINT_YC_ENDPOINT": authority_of(hostname, grpc_port),
-        "THINGMINT_YC_ROOT_CERTIFICATES": str(directory.ca),
-    }
+    values = {"AWS_CA_BUNDLE": str(directory.ca), "THINGMINT_YC_ROOT_CERTIFICATES": str(directory.ca)}
+    if api_port:  # else it is not known before the server listens
+        values["AWS_ENDPOINT_URL_IOT"] = f"https://{authority_of(hostname, api_port)}"
+    if grpc_port:
+        values["THINGMINT_YC_ENDPOINT"] = authority_of(hostname, grpc_port)
+    _rewrite(directory, values)
+
+
+def move_endpoints(directory: DataDirectory, hostname: str) -> None:
+    """Another host name, while no server tells its ports: those stay."""
+    ports = {"AWS_ENDPOINT_URL_IOT": 0, "THINGMINT_YC_ENDPOINT": 0}
+    for path in directory.clients.glob("*.env"):
+        for name in ports:
+            if match := re.search(rf"^{name}=.*:(\d+)'?$", path.read_text(), re.MULTILINE):
+                ports[name] = int(match[1])
+    api_port, grpc_port = ports.values()
+    update_endpoints(directory, hostname, api_port=api_port, grpc_port=grpc_port)
+
+
+def _rewrite(directory: DataDirectory, values: Mapping[str, str]) -> None:
     for path in directory.clients.glob("*.env"):
         old = path.read_text()
         new = _with_values(old, values)

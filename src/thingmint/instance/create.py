@@ -11,7 +11,6 @@ import re
 import secrets
 import shutil
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import structlog
@@ -32,15 +31,16 @@ from thingmint.access.administration.inputs import ACCOUNT_ID
 from thingmint.access.audit import AuditedStore, AuditTrail
 from thingmint.access.local_admin import local_request, recorded
 from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
+from thingmint.domain.errors import Invalid
 from thingmint.domain.issuing_ca import CertificateAuthority, OwnAuthorities, generate_root_key, make_root
 from thingmint.domain.keys import generate_authorized_key
-from thingmint.domain.names import is_hostname, is_region
+from thingmint.domain.names import is_region
 from thingmint.instance.audit_key import make_audit_key, read_audit_key
 from thingmint.instance.clients import write_client_files
 from thingmint.instance.key_files import is_encrypted, load_key
 from thingmint.instance.layout import DataDirectory, sync_directory, write_private
 from thingmint.services.certificates import utc_now
-from thingmint.services.hostnames import add_hostnames, list_hostnames
+from thingmint.services.hostnames import add_hostnames, canonical_hostname, list_hostnames
 from thingmint.settings import ConfigError
 from thingmint.store.copying import UNFINISHED
 from thingmint.store.database import Database, DatabaseError, keep_instance_keys, list_instance_keys
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("thingmint.instance")
 
-DEFAULT_HOSTNAMES = ("localhost", "127.0.0.1", "::1")
 DEFAULT_REGION = "us-east-1"
 
 # What may lie in a directory that no instance was made in yet.
@@ -72,12 +71,9 @@ _COMPLETE = "complete"
 def check_hostname(name: str) -> str:
     """The name in canonical form: an IP address, or a DNS name in lower case. Raises ConfigError."""
     try:
-        return str(ip_address(name))
-    except ValueError:
-        pass
-    if len(name) > 253 or not is_hostname(name.removeprefix("*.")):
-        raise ConfigError("hostname", f"{name!r} is neither a DNS name nor an IP address")
-    return name.lower()
+        return canonical_hostname(name)
+    except Invalid as error:
+        raise ConfigError("hostname", error.reason) from None
 
 
 def check_region(name: str) -> str:

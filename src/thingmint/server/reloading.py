@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,11 +17,11 @@ from thingmint.services.hostnames import list_hostnames
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from thingmint.instance.layout import DataDirectory
     from thingmint.settings import Settings
-    from thingmint.store.engine import Reader
+    from thingmint.store.engine import PublishedChange, Reader
     from thingmint.tls import ListenerTLS
 
 
@@ -37,10 +37,30 @@ class ServedNames:
     tls: ListenerTLS
     settings: Settings
     hostnames: list[str]
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     def all(self) -> list[str]:
         """What the certificate is for: devices name their endpoints, so those too."""
         return [*self.hostnames, *(name for name in self.settings.endpoints if name not in self.hostnames)]
+
+    def changed(self, changes: Sequence[PublishedChange]) -> None:
+        """A follower of the change feed: another process may have changed the names."""
+        if any(change.kind == "access" for change in changes):
+            self.asked.set()
+
+    async def run(self, ports: Mapping[str, int]) -> None:
+        while True:
+            await self.asked.wait()
+            self.asked.clear()
+            try:
+                await self.follow(ports)
+            except (Unavailable, OSError) as error:
+                _log.error("hostnames_not_followed", why=str(error))
+
+    async def follow(self, ports: Mapping[str, int]) -> None:
+        """Nothing happens where the names are the same."""
+        if await self.store.read(list_hostnames) != self.hostnames:
+            await self.refresh(ports)
 
     async def refresh(self, ports: Mapping[str, int]) -> None:
         """After a change of the names or settings: the certificate, and the files of clients."""

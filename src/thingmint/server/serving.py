@@ -243,6 +243,7 @@ async def serve(
     reports = _Reports.of(instance, settings, holder)
     messages = GatewayMessages(broker, connections, clients, utc_now)
     feed = ChangeFeed(instance.store, messages, utc_now)
+    feed.follow(names.changed)
     store = feed.followed()
     access = _access(instance, settings, store, feed)
     keys, hooks = KeyPool(settings.key_pool), HookTable(settings.hooks)
@@ -280,13 +281,14 @@ async def serve(
         """What `thingmint init` asks of a server that holds the directory."""
         now = utc_now()
         added, regions = await store.write(lambda tx: extend_instance(tx, new_hostnames, new_regions, now))
-        if added:
-            await names.refresh(ports)
+        await names.follow(ports)
         return {"hostnames": added, "regions": regions}
 
     async def access_command(name: str, given: dict[str, Any]) -> Any:
         """What `thingmint access` asks of a server that holds the directory."""
-        return await as_local_admin(access.administration, reports.trail, name, given)
+        result = await as_local_admin(access.administration, reports.trail, name, given)
+        await names.follow(ports)
+        return result
 
     jobs_store = LeasedStore(store, holder, JOBS_LEASE)
     jobs = JobRunner(jobs_store, utc_now, [delete_unclaimed, forget_idempotency_keys, prune_published_changes])
@@ -326,6 +328,7 @@ async def serve(
             jobs.run,
             feed.run,
             Reloading(names, ports, reread or (lambda: settings), changes, reloading).run,
+            partial(names.run, ports),
             *(shared.chores(jobs_store) if shared is not None else ()),
         ],
     )

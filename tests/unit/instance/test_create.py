@@ -21,9 +21,9 @@ from thingmint.domain.certificate_profiles import DEVICE
 from thingmint.domain.issuing_ca import CertificateRequest
 from thingmint.instance import audit_key as audit_key_module
 from thingmint.instance import create as create_module
-from thingmint.instance.create import DEFAULT_HOSTNAMES, Instance, check_hostname, check_region, create, exists
+from thingmint.instance.create import Instance, check_hostname, check_region, create, exists
 from thingmint.instance.layout import DataDirectory
-from thingmint.services.hostnames import list_hostnames
+from thingmint.services.hostnames import DEFAULT_HOSTNAMES, list_hostnames
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from thingmint.domain.ids import FOLDER, PRINCIPAL, new_id
 from thingmint.domain.names import is_region
 from thingmint.services.accounts import SETTINGS, get_settings, keep_setting, parse_switch
 from thingmint.services.device_registry import FOLDERS, Folder, list_folders
-from thingmint.services.hostnames import add_hostnames
+from thingmint.services.hostnames import give_hostnames
 from thingmint.services.quotas import check_quota
 from thingmint.store.outbox import publish_access_change, publish_change
 from thingmint.store.table import Table, record
@@ -74,7 +74,7 @@ async def extend_instance(
 ) -> tuple[list[str], list[str]]:
     """Adds host names, and regions to the first account. Those that were new."""
     administrator = await find_first_user(tx)
-    names, added = await add_hostnames(tx, hostnames), await add_regions(tx, administrator.account, regions)
+    names, added = await give_hostnames(tx, hostnames), await add_regions(tx, administrator.account, regions)
     if added:
         await publish_access_change(tx, now)
     return names, added

@@ -56,6 +56,12 @@ class Region(InAccount):
     name: str = Field(max_length=32)
 
 
+class Hostname(Input):
+    TOLD: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: str = Field(max_length=255)
+
+
 class NewAccountInput(Input):
     """``id`` is an account number that one has already, so that ARNs stay valid."""
 
