@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from thingmint.domain.errors import Invalid
 from thingmint.domain.issuing_ca import CertificateRequest
 from thingmint.domain.tls_profiles import TLS_PROFILES
 
@@ -118,6 +119,9 @@ class ListenerTLS:
                 continue
             try:
                 self.renew(hostnames())
+            except Invalid as error:  # the clock is outside of the root's validity
+                _log.error("listener_certificate_not_renewed", why=str(error), clock=self._clock().isoformat())
+                await asyncio.sleep(_RETRY_AFTER)
             except Exception:  # noqa: BLE001 - there is a third of the lifetime left for trying again
                 _log.exception("the listener certificate could not be renewed")
                 await asyncio.sleep(_RETRY_AFTER)

@@ -40,6 +40,7 @@ _BLOCK = re.compile(r"(?ms)(?:^<!-- test: (?P<directive>[^\n]*?) -->\n)?^```(?P<
 _RUNNABLE = {"sh", "python"}
 _SHOWN_ONLY = {"text", "toml", "mermaid"}
 _PROGRAMS = ("aws", "cmp", "curl", "openssl", "terraform")
+_PORTS = {"--api-port": "8443", "--http-port": "8080", "--grpc-port": "9443", "--mqtt-port": "8883"}
 _PATIENCE = 120.0  # seconds for one block
 
 
@@ -85,6 +86,7 @@ class Session:
             self._serve([])
         if block.directive == "servers are stopped":
             self.servers.close()
+            self.ports.clear()
         if block.text.strip() == "make serve":
             self._serve([])
         elif match := re.fullmatch(r"\S*thingmint serve (.*)", block.text.strip()):
@@ -95,12 +97,14 @@ class Session:
     def _serve(self, arguments: list[str]) -> None:
         flags = ("--data-dir", "--api-port", "--http-port", "--grpc-port", "--mqtt-port")
         own = {name: _popped(arguments, name) for name in flags}
+        for name in flags[1:]:
+            port = own[name] or _PORTS[name]
+            assert port not in self.ports, f"{name} {port} is another server's of this document"
         data_dir = self.folder / (own["--data-dir"] or "data")
         server: RunningServer = self.servers.enter_context(running_server(data_dir, arguments=arguments))
-        self.ports[own["--api-port"] or "8443"] = server.ports["api"]
-        self.ports[own["--http-port"] or "8080"] = server.ports["http"]
-        self.ports[own["--grpc-port"] or "9443"] = server.ports["grpc"]
-        self.ports[own["--mqtt-port"] or "8883"] = server.ports["mqtt"]
+        for name in flags[1:]:
+            listener = name.removeprefix("--").removesuffix("-port")
+            self.ports[own[name] or _PORTS[name]] = server.ports[listener]
 
     def _paste(self, block: Block) -> None:
         text = re.sub(r"\b\d{4}\b", lambda match: str(self.ports.get(match[0], match[0])), block.text)
@@ -178,6 +182,8 @@ def test_blocks_run(document: Path, session: Session, subtests: pytest.Subtests)
             if reason is not None:
                 pytest.skip(reason)
             session.run(block)
+    for path in session.folder.glob("*.db"):
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077, f"{path.name} is a backup that others may read"
 
 
 def _missing(block: Block) -> str | None:
@@ -188,6 +194,14 @@ def _missing(block: Block) -> str | None:
     if "terraform" in block.programs and not Path(os.environ.get("TF_CLI_CONFIG_FILE", "/")).is_file():
         return "terraform would download its provider: TF_CLI_CONFIG_FILE names no configuration with a mirror"
     return None
+
+
+def test_a_second_server_whose_default_port_is_taken_is_noticed(session: Session) -> None:
+    session.run(Block(1, "sh", "make serve\n", ""))
+    moved = "--api-port 8444 --http-port 8081 --grpc-port 9444"
+    with pytest.raises(AssertionError, match="--mqtt-port 8883"):
+        session.run(Block(5, "sh", f"thingmint serve --data-dir scratch {moved} --dev\n", ""))
+    session.run(Block(9, "sh", f"thingmint serve --data-dir scratch {moved} --mqtt-port 8884 --dev\n", ""))
 
 
 def test_a_block_that_fails_is_noticed(session: Session) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -62,6 +63,41 @@ def copy(
         print("Next: set store_file (or THINGMINT_STORE_FILE), and start the server.")
     else:
         print("Next: take store and store_file out of the settings, and start the server.")
+
+
+@app.command(epilog="\b\nExample:\n  thingmint store check --data-dir data")
+def check(data_dir: DataDirOption = None) -> None:
+    """Look for damage in all records, beside a running server or without; exit status 1 if there is any."""
+    from thingmint.instance.layout import DataDirectory
+    from thingmint.store.database import Database, DatabaseError
+    from thingmint.store.integrity import find_altered_certificates, find_damage
+
+    settings = settings_for(data_dir)
+    directory = DataDirectory(settings.data_dir.absolute())
+    database = settings.database() or Database.in_file(directory.database)
+    if database.file is not None and not database.file.exists():
+        raise ConfigError("data-dir", f"there is no {database.file}")
+
+    async def certificates() -> tuple[int, list[str]]:
+        reader = await database.open_to_read(directory.database_timelines)
+        try:
+            return await find_altered_certificates(reader)
+        finally:
+            await reader.close()
+
+    damage = find_damage(database.file) if database.file is not None else []
+    altered: list[str] = []
+    try:
+        count, altered = asyncio.run(certificates())
+    except (DatabaseError, sqlite3.Error) as error:
+        damage.append(str(error))
+    damage += [f"certificate {fingerprint} is not what its fingerprint says" for fingerprint in altered]
+    for line in damage:
+        print(f"thingmint: {database} is damaged: {line}", file=sys.stderr)
+    if damage:
+        print("thingmint: restore it from a backup", file=sys.stderr)
+        raise typer.Exit(1)
+    print(f"{database} is whole, and so are the {count} certificates in it. Of its records: thingmint audit verify")
 
 
 def _database(directory: DataDirectory, where: str) -> Database:

@@ -38,13 +38,14 @@ from thingmint.domain.names import is_region
 from thingmint.instance.audit_key import make_audit_key, read_audit_key
 from thingmint.instance.clients import write_client_files
 from thingmint.instance.key_files import is_encrypted, load_key
-from thingmint.instance.layout import DataDirectory, sync_directory, write_private
+from thingmint.instance.layout import DataDirectory, make_private, sync_directory, write_private
 from thingmint.services.certificates import utc_now
 from thingmint.services.hostnames import add_hostnames, canonical_hostname, list_hostnames
 from thingmint.settings import ConfigError
 from thingmint.store.copying import UNFINISHED
 from thingmint.store.database import Database, DatabaseError, keep_instance_keys, list_instance_keys
 from thingmint.store.disk_reserve import DiskReserve
+from thingmint.store.integrity import find_damage_quickly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -287,6 +288,26 @@ async def check_keys(store: Store, directory: DataDirectory, besides: str = "") 
         await store.write(lambda tx: keep_instance_keys(tx, expected))
 
 
+def _check_file(database: Database) -> None:
+    """Raises ConfigError."""
+    if database.file is None or not database.file.exists():
+        return
+    damage, whole = find_damage_quickly(database.file)
+    if damage:
+        what = f"{database.file} is damaged ({damage[0]}): restore it from a backup"
+        raise ConfigError("data-dir", f"{what}; thingmint store check tells more")
+    if not whole:
+        _log.info("database_checked_in_part", advice="it is large: thingmint store check looks at all of it")
+
+
+def _check_clock(certificate: x509.Certificate, path: Path) -> None:
+    """Raises ConfigError: what is issued has to lie within the root's validity."""
+    now, begin, end = utc_now(), certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not begin <= now < end:
+        valid = f"{path} is valid from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+        raise ConfigError("clock", f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, and {valid}: set the clock")
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Instance:
     """An instance that is open: its store and what only its data directory knows."""
@@ -312,9 +333,9 @@ class Instance:
         Raises ConfigError for what does not open, or does not belong together.
         """
         vault = open_vault(directory, master_keys)
-        if directory.root.stat().st_mode & 0o077:
-            _log.warning("the data directory was open to others; it is private again", path=str(directory.root))
-            directory.root.chmod(0o700)
+        for path in make_private(directory):
+            _log.warning("was_open_to_others", path=str(path), advice="it is private again; see who may have read it")
+        _check_file(database or Database.in_file(directory.database))
         return cls(directory, await open_store(directory, database, reserve), vault, passphrase)
 
     def listener_authority(self, profile: Profile) -> CertificateAuthority:
@@ -344,6 +365,7 @@ class Instance:
             certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
         except (OSError, ValueError) as error:
             raise ConfigError("data-dir", f"{certificate_path} cannot be read: {error}") from None
+        _check_clock(certificate, certificate_path)
         key = load_key(key_path, self._passphrase)
         if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             raise ConfigError("data-dir", f"{key_path} holds a key that is neither RSA nor EC")

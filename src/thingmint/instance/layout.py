@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,17 @@ class DataDirectory:
             yield
         finally:
             os.close(descriptor)
+
+
+def make_private(directory: DataDirectory) -> list[Path]:
+    """Takes group's and others' permissions from all that is in the directory; what had any."""
+    mended = []
+    for path in (directory.root, *sorted(directory.root.rglob("*"))):
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        if mode & 0o077 and not path.is_symlink():
+            path.chmod(mode & 0o700)
+            mended.append(path)
+    return mended
 
 
 def write_private(path: Path, content: bytes) -> None:

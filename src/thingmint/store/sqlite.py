@@ -257,7 +257,7 @@ class SQLiteReader:
 
     def __init__(self, path: Path) -> None:
         """Raises sqlite3.Error and MigrationError."""
-        self._connection = _open(path, "ro", "PRAGMA busy_timeout = 5000")
+        self._connection = connect_to_read(path)
         try:
             check_current(self._connection.execute(HISTORY).fetchall())
         except BaseException:
@@ -358,6 +358,11 @@ def _connect(path: Path, *pragmas: str) -> sqlite3.Connection:
         "PRAGMA temp_store = MEMORY",
         *pragmas,
     )
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """Beside a process that may be writing. Raises sqlite3.Error."""
+    return _open(path, "ro", "PRAGMA busy_timeout = 5000")
 
 
 def _open(path: Path, mode: str, *pragmas: str) -> sqlite3.Connection:

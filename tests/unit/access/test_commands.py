@@ -41,6 +41,10 @@ def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
         ),
         "account.set": ({"name": "keys_over_mqtt", "value": "false"}, {"keys_over_mqtt"}),
         "account.show": ({}, {"id", *SETTINGS}),
+        "hostname.add": ({"name": "a.example"}, {"name"}),
+        "hostname.first": ({"name": "b.example"}, {"name"}),
+        "hostname.list": ({}, {"name"}),
+        "hostname.remove": ({"name": "a.example"}, {"name"}),
         "region.add": ({"name": "eu-west-1"}, {"account", "regions"}),
         "region.list": ({}, {"name"}),
         "folder.create": ({"name": "f"}, {"id", "name"}),
@@ -105,6 +109,10 @@ EVENTS = {
     "account.create": "CreateAccount",
     "account.set": "UpdateAccountSettings",
     "account.show": "GetAccountSettings",
+    "hostname.add": "AddHostname",
+    "hostname.first": "SetFirstHostname",
+    "hostname.list": "ListHostnames",
+    "hostname.remove": "RemoveHostname",
     "region.add": "EnableRegion",
     "region.list": "ListRegions",
     "folder.create": "CreateFolder",
@@ -190,7 +198,8 @@ async def test_every_command_runs(world: World) -> None:
         ("thingmint", "thingmint command line", "success")
     }
     of_no_account = {r["event"] for r in records if r["account"] is None}
-    assert of_no_account == {"CreateAccount", "ListAccounts"}
+    of_hostnames = {"AddHostname", "SetFirstHostname", "ListHostnames", "RemoveHostname"}
+    assert of_no_account == {"CreateAccount", "ListAccounts", *of_hostnames}
     told = {title: record.get("parameters") for title, record in zip(table, records, strict=True)}
     assert told["user.disable"] == {"name": "elf", "status": "disabled"}
     assert told["user.enable"] == {"name": "elf", "status": "active"}
@@ -390,7 +399,7 @@ async def test_the_audit_record_names_what_was_changed(world: World) -> None:
 
 def test_nouns_are_listed_in_a_settled_order() -> None:
     nouns = dict.fromkeys(command.noun for command in COMMANDS.values())
-    assert " ".join(nouns) == "account region folder user service-account role key token session policy"
+    assert " ".join(nouns) == "account hostname region folder user service-account role key token session policy"
     assert [command.verb for command in COMMANDS.values() if command.noun == "token"] == [
         "create",
         "list",
@@ -418,4 +427,8 @@ def test_only_what_concerns_more_than_one_account_is_the_operators_alone() -> No
     assert {command.name for command in COMMANDS.values() if command.instance_wide} == {
         "account.create",
         "account.list",
+        "hostname.list",
+        "hostname.add",
+        "hostname.first",
+        "hostname.remove",
     }
