@@ -119,8 +119,11 @@ class JitRegistration:
     async def _take(self, request: AuthenticationRequest, candidate: JitCandidate, fingerprint: str) -> Rejected:
         ca = candidate.ca
         self._throttle.take(f"{ca.scope} {fingerprint}", "certificate")
-        if candidate.registration is not None:
-            self._publish(request, candidate.registration, is_new=False)
+        known = candidate.registration
+        if known is not None and known.status is Status.ACTIVE:
+            return Rejected(_COME_AGAIN, "it became ACTIVE meanwhile: it has to come again", ca.scope)
+        if known is not None:
+            self._publish(request, known, is_new=False)
             return Rejected(_COME_AGAIN, f"it waits for activation under the CA certificate {ca.fingerprint}", ca.scope)
         self._throttle.take(f"{ca.scope} {ca.fingerprint}", "authority")
         self._throttle.take(ca.scope.account, "account")

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from thingmint.services.templates import ProvisioningTemplate, TemplateVersion
     from thingmint.store.engine import Store, Transaction
 
+_JUST_REGISTERED = (Status.PENDING_ACTIVATION, Status.ACTIVE)
+
 # CA certificates of one name that are tried: a region of an account has ten at most, and names are not secret.
 _MAX_SAME_SUBJECT = 50
 
@@ -48,7 +50,8 @@ _MAX_SAME_SUBJECT = 50
 class JitCandidate:
     """A device's certificate and the account's CA certificate that signed it.
 
-    ``registration`` is there if the certificate was registered before and waits for activation.
+    ``registration`` is there if the certificate was registered before, perhaps a moment ago: it waits for activation,
+    or is ACTIVE by now.
     """
 
     certificate: IssuedCertificate
@@ -119,7 +122,7 @@ class _Search:
             return [ca] if ca is not None else [], known
 
         found, known = await self._store.read(look)
-        if known is not None and known.status is not Status.PENDING_ACTIVATION:
+        if known is not None and known.status not in _JUST_REGISTERED:
             return None
         signers = await self._signers(found)
         return JitCandidate(certificate, self._ready(signers)[-1].registration, known) if signers else None
@@ -148,7 +151,7 @@ class _Search:
     async def _of_account(self, signers: Sequence[RegisteredCa], *, only_home: bool) -> JitCandidate | None:
         """In the home region of the account that ``signers`` are of; else, with ``only_home``, in the only one.
 
-        None if it is registered there already, which only a device that names the host is let in by.
+        None if it is registered there already so that only a device that names the host is let in.
         """
         account = signers[0].registration.scope.account
         ready = self._ready([ca for ca in signers if ca.registration.scope.account == account])
@@ -165,7 +168,9 @@ class _Search:
         ca, known = await self._store.read(look)
         if ca is None:
             raise OnlyByHostName(self._certificate.fingerprint, sorted({each.registration.scope for each in ready}))
-        return JitCandidate(self._certificate, ca, None) if known is None else None
+        if known is not None and (known.status not in _JUST_REGISTERED or (only_home and known.mode != "DEFAULT")):
+            return None
+        return JitCandidate(self._certificate, ca, known)
 
     async def _signers(self, candidates: Sequence[RegisteredCa]) -> list[RegisteredCa]:
         self.has_named_issuer |= bool(candidates)

@@ -205,6 +205,19 @@ async def test_a_provisioned_device_needs_no_event(gateway: Gateway, monkeypatch
     assert (await gateway.records())[-1]["provisioned"]
 
 
+@pytest.mark.parametrize("where", [OURS, NoHostName(OURS.account)])
+async def test_a_device_that_became_active_meanwhile_has_to_come_again(
+    gateway: Gateway, where: Scope | NoHostName
+) -> None:
+    device = gateway.device()
+    await gateway.connect(device)
+    await gateway.world.store.write(lambda tx: tx.execute("UPDATE registrations SET status = 'ACTIVE'"))
+    gateway.events.clear()
+    refused = await gateway.connect(device, where)
+    assert refused is not None
+    assert (refused.reason, gateway.events) == (RejectionReason.COME_AGAIN, [])
+
+
 @pytest.mark.parametrize("failing", ["read", "write"])
 async def test_a_store_that_is_unavailable_is_no_refusal(
     gateway: Gateway, failing: str, monkeypatch: pytest.MonkeyPatch

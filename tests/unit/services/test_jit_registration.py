@@ -146,14 +146,44 @@ async def test_a_ca_that_stops_registering_refuses_those_that_wait(world: World,
     assert "does not register devices by itself" in await gateway.refusal(made)
 
 
-@pytest.mark.parametrize("status", ["ACTIVE", "INACTIVE", "REVOKED"])
-async def test_only_a_certificate_that_waits_is_a_candidate(world: World, gateway: Gateway, status: str) -> None:
+@pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
+@pytest.mark.parametrize("scope", [OURS, None])
+async def test_a_certificate_that_was_taken_out_of_use_is_no_candidate(
+    world: World, gateway: Gateway, scope: Scope | None, status: str
+) -> None:
     root = issuer()
     await take(world, root, **AUTO)
     made = root.sign()
     await gateway.connect(made)
     await set_status(world, made, status)
-    assert await gateway.find(made) is None
+    assert await gateway.find(made, scope) is None
+
+
+@pytest.mark.parametrize("status", ["PENDING_ACTIVATION", "ACTIVE"])
+@pytest.mark.parametrize("scope", [OURS, None])
+async def test_a_certificate_that_another_connection_registered_meanwhile_is_a_candidate(
+    world: World, gateway: Gateway, scope: Scope | None, status: str
+) -> None:
+    """This connection found none when it looked; it is to come again, as the other one."""
+    root = issuer()
+    await take(world, root, **AUTO)
+    made = root.sign()
+    await gateway.connect(made)
+    if status != "PENDING_ACTIVATION":
+        await set_status(world, made, status)
+    candidate = await gateway.find(made, scope)
+    assert candidate is not None
+    assert candidate.registration is not None
+    assert candidate.registration.status == status
+
+
+async def test_without_an_endpoint_what_needs_one_is_no_candidate(world: World, gateway: Gateway) -> None:
+    root = issuer()
+    await prove(world, root, **AUTO)
+    made = root.sign()
+    await gateway.connect(made)
+    await world.write(lambda tx: tx.execute("UPDATE registrations SET mode = 'SNI_ONLY'"))
+    assert await gateway.find(made, None) is None
 
 
 async def test_a_certificate_that_waits_under_no_ca_is_no_candidate(world: World, gateway: Gateway) -> None:
