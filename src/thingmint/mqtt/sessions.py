@@ -258,7 +258,6 @@ class Session:
             self._refuse(accepted, _ANSWERS[accepted.reason])
         elif self._has_ended():
             link.close()
-            self._release_client_id()
         elif services.feed.stale:
             link.close()
             raise Unavailable("Changes cannot be followed")
@@ -302,6 +301,8 @@ class Session:
             except BaseException:
                 link.close()
                 raise
+        if self._has_ended():
+            self._release_client_id()
         return link
 
     def _release_client_id(self) -> None:

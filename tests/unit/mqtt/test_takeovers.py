@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
+
 from tests.unit.mqtt.test_sessions import SCOPE, Setting, Transport, settle
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.sessions import Session
 from thingmint.mqtt.takeovers import Takeovers
 from thingmint.services.client_ids import Claim
+from thingmint.services.device_authentication import Rejected, RejectionReason
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
@@ -34,6 +37,20 @@ class ClientIds:
 
     def release(self, claim: Claim) -> None:
         self.released.append(claim)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_a_connection_that_ends_while_it_claims_keeps_no_client_id(*, changed: bool) -> None:
+    setting, ids = Setting(), ClientIds()
+    object.__setattr__(setting.session._services, "takeovers", Takeovers(cast("Any", ids), setting.clients))
+    await setting.connect()
+    assert ids.order == ["begun"]
+    setting.session._stale = changed
+    setting.authenticator.rejection = Rejected(RejectionReason.NOT_AUTHORIZED, "revoked") if changed else None
+    setting.connection.connection_lost(None)
+    ids.go.set()
+    await settle(20)
+    assert ids.released == [Claim(SCOPE, "c", 1)]
 
 
 async def test_claims_are_made_in_the_order_in_which_the_session_was_taken_over() -> None:
