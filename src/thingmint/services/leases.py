@@ -36,6 +36,7 @@ RENEW_EVERY = 1.0  # seconds
 PROCESS = "process:"
 """Before a process's own name: the lease that says that it lives."""
 PERIOD = 4.0  # seconds without a change, until a lease is taken over
+_MAX_GAP = PERIOD / 2  # seconds between two looks; what was not looked at for longer may have changed meanwhile
 _CLOCKS_AGREE = 5.0  # seconds; further apart, what one process changes the others may find late
 
 _log = structlog.get_logger("thingmint.leases")
@@ -109,6 +110,7 @@ class LeaseKeeper:
         self._held: dict[str, Lease] = {}
         self._good_until = 0.0  # of all that are held
         self._unchanged: dict[str, tuple[Lease, float]] = {}  # others', and when they were first seen so
+        self._looked_at = 0.0
         self._times_taken: Counter[str] = Counter()
         self._differing: set[str] = set()  # processes whose clocks are far from this one's
 
@@ -121,9 +123,8 @@ class LeaseKeeper:
 
     def gone(self, prefix: str) -> list[Lease]:
         """Leases that are not for this process to take, and whose holders do not renew them any more."""
-        now = self._monotonic()
         seen = [(lease, at) for name, (lease, at) in self._unchanged.items() if name.startswith(prefix)]
-        return [lease for lease, at in seen if not lease.holder or now - at >= PERIOD]
+        return [lease for lease, at in seen if not lease.holder or self._looked_at - at >= PERIOD]
 
     async def still_holds(self, tx: Transaction, name: str) -> bool:
         held = self._held.get(name)
@@ -150,6 +151,9 @@ class LeaseKeeper:
         await self._renew()
         leases = {lease.name: lease for lease in await self._store.read(_all)}
         seen_at = self._monotonic()
+        if seen_at - self._looked_at > _MAX_GAP:
+            self._unchanged.clear()
+        self._looked_at = seen_at
         self._unchanged = {name: known for name, known in self._unchanged.items() if name in leases}
         free = [name for name, lease in leases.items() if name not in self._held and self._is_free(lease, seen_at)]
         for name in self._names:

@@ -100,6 +100,23 @@ async def test_a_lease_is_taken_over_a_period_after_its_holder_is_gone(
     assert logs == [{"event": "lease_taken", "log_level": "info", **taken}]
 
 
+async def test_a_process_that_could_not_look_all_the_time_takes_nothing(
+    world: World, processes: tuple[Process, Process]
+) -> None:
+    """Its own look took long, as the holder's renewal did: neither the database nor the host answered."""
+    first, second = processes
+    await passes(3, first, second)
+    for process in processes:
+        process.monotonic += 2 * PERIOD
+    assert second.keeper.gone("work") == []
+    await second.keeper.turn()
+    assert second.keeper.gone("work") == []
+    assert (second.store.held, await lease(world)) == (False, ("first", 1))
+    await first.keeper.turn()
+    await passes(PERIOD, first, second)
+    assert (first.store.held, await lease(world)) == (True, ("first", 1))
+
+
 @pytest.mark.parametrize("minutes", [-60, 60])
 async def test_wall_clocks_that_differ_move_no_lease(
     world: World, processes: tuple[Process, Process], minutes: int
