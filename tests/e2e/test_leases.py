@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
-from tests.e2e.databases import metric, several
+from tests.e2e.databases import metric, served, several
 from tests.e2e.wire import until
 
 if TYPE_CHECKING:
@@ -59,3 +62,17 @@ def test_a_holder_that_stood_still_gives_way_and_forks_no_chain(tmp_path: Path, 
         for server in (first, second):
             done = in_process("audit", "verify", "--data-dir", server.data_dir, env={"THINGMINT_STORE": url})
             assert (done.returncode, done.stderr) == (0, ""), done
+
+
+def test_a_process_goes_on_after_an_error_that_it_did_not_expect(tmp_path: Path, url: str) -> None:
+    async def rename(table: str, name: str) -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(f"ALTER TABLE {table} RENAME TO {name}")
+        await connection.close()
+
+    with served(tmp_path / "data", url) as server:
+        asyncio.run(rename("leases", "elsewhere"))
+        until(lambda: "chore_failed" in server.output.read_text(), seconds=20, what="it failed")
+        until(lambda: holders([server]) == [], seconds=20, what="it holds nothing")
+        asyncio.run(rename("elsewhere", "leases"))
+        until(lambda: holders([server]) == [0], seconds=20, what="it has its leases again")

@@ -96,6 +96,7 @@ if TYPE_CHECKING:
 _LOOPBACK = "127.0.0.1"
 _COLLECT_AT = 10_000  # objects that may be part of a cycle
 _NOTE_USE_EVERY = 5.0  # seconds
+_BEGIN_AGAIN_AFTER = 1.0  # seconds, with a chore that failed
 _BROKER_ADVICE = "devices at other processes on this database get no messages from here: set broker to an MQTT broker"
 
 _log = structlog.get_logger("thingmint.server")
@@ -154,7 +155,7 @@ class _Server:
     chores: Sequence[Callable[[], Coroutine[Any, Any, None]]]
 
     async def run(self, stopping: asyncio.Event, on_ready: Callable[[Ready], None]) -> None:
-        chores = [asyncio.create_task(chore()) for chore in self.chores]
+        chores = [asyncio.create_task(_kept_up(chore)) for chore in self.chores]
         self.keys.start()
         try:
             await self._start()
@@ -362,6 +363,16 @@ async def _default_account(instance: Instance, settings: Settings) -> str | None
     if settings.default_account not in accounts:
         raise ConfigError("default-account", f"there is no account {settings.default_account}")
     return settings.default_account
+
+
+async def _kept_up(chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """For ever: without one the server would go on as if all was well, and seal, renew or tell nothing."""
+    while True:
+        try:
+            await chore()
+        except Exception:  # noqa: BLE001 - what it expects it deals with itself
+            _log.exception("chore_failed")
+        await asyncio.sleep(_BEGIN_AGAIN_AFTER)
 
 
 async def _note_use(directory: Directory) -> None:
