@@ -39,6 +39,7 @@ _FEW = {
     "device_aliases": "one row, of the 5 of a device",
     "device_policy_attachments": "10 policies of a target",
     "device_policy_versions": "5 of a policy",
+    "hostnames": "the names of the instance, which its operator lists",
     "instance_keys": "one row",
     "leases": "one row",
     "policy_attachments": "20 of a principal",
