@@ -36,7 +36,7 @@ def configure(log_format: LogFormat) -> None:
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
-                _without_nothing,
+                _plain,
                 structlog.dev.ConsoleRenderer(
                     colors=sys.stderr.isatty(),
                     sort_keys=False,
@@ -61,10 +61,24 @@ def _as_json(logger: object, method: str, event: EventDict) -> bytes:
     return orjson.dumps(event, default=str, option=orjson.OPT_UTC_Z)
 
 
-def _without_nothing(logger: object, method: str, event: EventDict) -> EventDict:
-    """People read what is there."""
+def _plain(logger: object, method: str, event: EventDict) -> EventDict:
+    """What is there, without anything that a terminal would obey: callers chose some of it.
+
+    The renderer shows texts with blanks and those that are no texts by repr(), which escapes; others as they are.
+    """
     del logger, method
-    return {key: value for key, value in event.items() if value is not None}
+    return {key: escaped(value) for key, value in event.items() if value is not None}
+
+
+def escaped(value: object) -> object:
+    """The same text with its control characters as backslash and code; of anything else what is in it."""
+    if isinstance(value, str):
+        if value.isprintable():
+            return value
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+    if isinstance(value, (list, tuple)):
+        return [escaped(each) for each in value]
+    return value
 
 
 class _UnfailingLogger:

@@ -53,3 +53,20 @@ def test_json_lines() -> None:
     assert lines[0]["port"] == 8443
     assert all(line["timestamp"].endswith("Z") for line in lines)
     assert "RuntimeError: what went wrong" in lines[1]["exception"]
+
+
+def test_no_terminal_obeys_what_callers_send() -> None:
+    program = """
+import structlog
+from thingmint import logs
+
+logs.configure("console")
+bad = "a\\x1b[31mb\\nc\\rd\\x9be\\u202ef"
+structlog.get_logger("thingmint").warning(bad, client_id=bad, closest=[bad, (bad,)], port=8443, name="l\\u00e4mp")
+"""
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, timeout=60, check=True
+    ).stderr.decode()
+    assert all(c.isprintable() for c in printed.removesuffix("\n")), repr(printed)
+    assert "l\u00e4mp" in printed
+    assert printed.count("x1b[31mb") >= 3

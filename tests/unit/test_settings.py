@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from datetime import timedelta
@@ -165,7 +166,7 @@ class TestMistakes:
     )
     def test_an_unknown_key(self, folder: Path, line: str, message: str) -> None:
         (folder / "thingmint.toml").write_text(line)
-        assert str(refused()) == message
+        assert str(refused()) == f"{message} (in thingmint.toml)"
 
     @pytest.mark.parametrize(
         ("variable", "message"),
@@ -501,13 +502,13 @@ class TestBroker:
     @pytest.mark.parametrize(
         ("text", "setting", "message"),
         [
-            ("{}", "broker.url", "Field required"),
-            ("x", "broker", "Input should be"),
-            ('"mqtt://b"', "broker", "Input should be"),
+            ("{}", "broker.url", "is missing"),
+            ("x", "broker", "must be"),
+            ('"mqtt://b"', "broker", "must be"),
             ('{"url": "http://b"}', "broker", "must be mqtt://HOST:PORT"),
             ('{"url": "mqtt://b:x"}', "broker", "[Pp]ort"),
-            ('{"url": "mqtt://b", "version": "4"}', "broker.version", "Input should be '5' or '3.1.1'"),
-            ('{"url": "mqtt://b", "dialect": "x"}', "broker.dialect", "Input should be"),
+            ('{"url": "mqtt://b", "version": "4"}', "broker.version", "must be 5 or 3.1.1"),
+            ('{"url": "mqtt://b", "dialect": "x"}', "broker.dialect", "must be"),
             ('{"url": "mqtt://b", "usrname": "x"}', "broker.usrname", "is not a setting; did you mean username"),
             ('{"url": "mqtt://b", "ca_file": "x"}', "broker", "for mqtts:// only"),
             ('{"url": "mqtts://b", "key_file": "x"}', "broker", "needs a certificate_file"),
@@ -522,7 +523,7 @@ class TestBroker:
 
     def test_a_table_that_is_not_json(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("THINGMINT_ENDPOINTS", "x")
-        assert str(refused()) == "endpoints: is a table: as a variable it is JSON"
+        assert str(refused()) == "endpoints: is a table or a list: as a variable it is JSON (THINGMINT_ENDPOINTS)"
 
     @pytest.mark.parametrize(
         "fields",
@@ -537,3 +538,77 @@ class TestBroker:
         (folder / "empty").touch()
         with pytest.raises(ConfigError, match="cannot be"):
             BrokerSettings(**fields).upstream()
+
+
+WRONG_TYPES = {
+    "a number": {"api_port": "must be a whole number", "key_pool": "must be a whole number"},
+    "true or false": {"dev": "must be true or false", "reinstate_revoked": "must be true or false"},
+    "a duration": dict.fromkeys(
+        ("listener_certificate_lifetime", "audit_retention", "mqtt_outage_grace"),
+        "must be a duration such as 90d, 12h, 30m or 45s",
+    ),
+    "a table": dict.fromkeys(("hooks", "endpoints", "broker", "quotas", "connections"), "must be a table"),
+    "a list": {"mqtt_proxy_edges": "must be a list"},
+    "text": {"host": "must be text", "default_account": "must be text", "ca_passphrase": "must be text"},
+    "a path": {"data_dir": "must be a path", "store_file": "must be a path"},
+}
+PYTHON = re.compile(r"True|False|None|timedelta|datetime|dictionary|instance of|<class|NoneType|unable to parse")
+
+
+@pytest.mark.parametrize(("name", "message"), [pair for each in WRONG_TYPES.values() for pair in each.items()])
+@pytest.mark.parametrize("value", ["[[1]]", "{ x = [1] }", "1979-05-27"])
+def test_wrong_types_in_the_file(folder: Path, name: str, message: str, value: str) -> None:
+    taken = {"hooks", "endpoints", "quotas", "connections", "broker"} if "{" in value else set()
+    if value == "[[1]]" and name == "mqtt_proxy_edges":
+        taken = {name}  # it is a list
+    (folder / "thingmint.toml").write_text(f"{name} = {value}")
+    error = refused()
+    assert "(in thingmint.toml)" in str(error)
+    assert not PYTHON.search(str(error)), error
+    if name not in taken:
+        assert str(error).startswith(f"{name.replace('_', '-')}: must ")
+
+
+@pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"dev", "reinstate_revoked"}))
+@pytest.mark.parametrize("source", ["flag", "file"])
+def test_true_is_no_number_and_no_text(folder: Path, source: str, name: str) -> None:
+    (folder / "thingmint.toml").write_text(f"{name} = true" if source == "file" else "")
+    error = refused({name: True} if source == "flag" else {})
+    where = f"--{name.replace('_', '-')}" if source == "flag" else "in thingmint.toml"
+    assert str(error) == f"{name.replace('_', '-')}: must not be true or false ({where})"
+
+
+@pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"data_dir", "ca_passphrase", "master_key"}))
+@pytest.mark.parametrize("value", ["\u00e9 \x07", "[1", '{"a": {"b": {"c": 1}}}', "1e999", "nan", "-0.5", "9" * 400])
+def test_variables_of_any_content(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"THINGMINT_{name.upper()}", value)
+    told = f"THINGMINT_{name.upper()}"
+    with contextlib.suppress(ConfigError):
+        load({})
+        return  # a path, or a name
+    error = str(refused())
+    assert told in error
+    assert not PYTHON.search(error), error
+
+
+def test_all_mistakes_of_a_file_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THINGMINT_HTTP_PORT", "http")
+    (folder / "thingmint.toml").write_text(
+        'api_port = "x"\nkey_pol = 1\naudit_retention = "1s"\n[mqtt_rates]\nreceived = -1'
+    )
+    assert str(refused({"limits": "some"})).split("; ") == [
+        "api-port: must be a whole number (in thingmint.toml)",
+        "http-port: must be a whole number (THINGMINT_HTTP_PORT)",
+        "limits: must be generous, aws or none (--limits)",
+        "mqtt-rates.received: must be at least 0 (in thingmint.toml)",
+        "audit-retention: must be at least 1h (in thingmint.toml)",
+        "key_pol: is not a setting",
+        "did you mean key_pool? (in thingmint.toml)",
+    ]
+
+
+@pytest.mark.parametrize("name", ["data_dir", "store_file", "ca_passphrase_file", "mqtt_proxy_socket", "host"])
+def test_paths_are_not_empty_and_have_no_zero_bytes(folder: Path, name: str) -> None:
+    for value, message in (("", "must not be empty"), ("a\\u0000b", "must not have a zero byte in it")):
+        (folder / "thingmint.toml").write_text(f'{name} = "{value}"')
+        assert message in str(refused())

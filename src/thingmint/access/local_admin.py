@@ -14,6 +14,7 @@ from thingmint.access.administration.inputs import InAccount
 from thingmint.access.context import LOCAL_ADMIN, Outcome, RequestContext
 from thingmint.access.operations import run
 from thingmint.domain.errors import Invalid, NotFound
+from thingmint.domain.validation import flaw
 from thingmint.services.quotas import NO_QUOTAS, Quotas
 
 if TYPE_CHECKING:
@@ -83,6 +84,6 @@ def _checked(command: Command, given: Mapping[str, Any]) -> Input:
     try:
         return command.input.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "input"
-        raise Invalid(field, f"is not valid: {first['msg'].removeprefix('Value error, ')}") from None
+        raise Invalid(field, flaw(first)) from None

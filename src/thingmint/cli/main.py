@@ -74,7 +74,9 @@ def run() -> NoReturn:
         sys.exit(app(standalone_mode=False) or 0)
     except _UsageError as error:
         message: str = error.format_message()  # type: ignore[attr-defined]
-        print(f"thingmint: {message.replace('Value error, ', '').rstrip('.')}; see thingmint --help", file=sys.stderr)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "thingmint"
+        print(f"thingmint: {message.replace('Value error, ', '').rstrip('.')}; see {command} --help", file=sys.stderr)
         sys.exit(2)
     except ConfigError as error:
         print(f"thingmint: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerialize
 
 from thingmint.access.audit_records import UNREADABLE
 from thingmint.domain.errors import Invalid
+from thingmint.domain.validation import flaw
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -230,6 +231,7 @@ class Result(RootModel[Any]):
     """What the command answers: an object, or a list of them."""
 
 
+_LONGEST_NAME = 64
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -238,9 +240,9 @@ def checked(model: type[M], values: object) -> M:
     try:
         return model.model_validate(values)
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        if first["type"] == "extra_forbidden":
-            raise Invalid("request", "has a parameter that is not known here") from None
+        first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "request"
-        message = first["msg"].removeprefix("Value error, ")
-        raise Invalid(field, f"is not valid: {message[:1].lower()}{message[1:]}") from None
+        if first["type"] == "extra_forbidden":
+            shown = "".join(c if c.isprintable() else "?" for c in field[:_LONGEST_NAME])
+            raise Invalid("request", f"has a parameter that is not known here: {shown}") from None
+        raise Invalid(field, flaw(first)) from None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict, SettingsError
 
+from thingmint.domain.validation import described
 from thingmint.settings.settings import PREFIX, Settings
 from thingmint.settings.tables import (
     BrokerSettings,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
 
 _FILE_NAME = "thingmint.toml"
 # Variables of this prefix that are read by others: where the file is, and what clients are told.
@@ -35,7 +37,7 @@ _FOR_CLIENTS = "THINGMINT_YC_"
 
 
 def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
-    """The settings in force; a flag that is None was not given. Raises ConfigError for the first that is wrong."""
+    """The settings in force; a flag that is None was not given. Raises ConfigError with all that are wrong."""
     _refuse_unknown_variables(os.environ)
     file = _config_file(config)
 
@@ -48,14 +50,34 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         raise ConfigError(str(file), f"is not valid TOML: {error}") from None
     except SettingsError as error:
         field = str(error).partition('"')[2].partition('"')[0]  # it has no attribute that tells
-        raise ConfigError(field.replace("_", "-") or "config", "is a table: as a variable it is JSON") from None
+        raise ConfigError(
+            field.replace("_", "-") or "config",
+            f"is a table or a list: as a variable it is JSON{_source(field, flags, file)}",
+        ) from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(part) for part in first["loc"] if part != "[key]")
-        if first["type"] == "extra_forbidden":
-            part = ListenerLimits if name.startswith("connections.") else _PARTS.get(name.partition(".")[0], Settings)
-            raise ConfigError(name, f"is not a setting{_suggestion(str(first['loc'][-1]), part)}") from None
-        raise ConfigError(name.replace("_", "-"), first["msg"].removeprefix("Value error, ")) from None
+        found = [_mistake(each, flags, file) for each in error.errors(include_url=False, include_input=False)]
+        first, *further = dict.fromkeys(found)
+        raise ConfigError(first[0], "; ".join([first[1], *(f"{name}: {what}" for name, what in further)])) from None
+
+
+def _mistake(error: ErrorDetails, flags: Mapping[str, Any], file: Path | None) -> tuple[str, str]:
+    """The setting, and what is wrong with it, wherever that is from."""
+    name = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    source = _source(str(error["loc"][0]), flags, file) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        part = ListenerLimits if name.startswith("connections.") else _PARTS.get(name.partition(".")[0], Settings)
+        return name, f"is not a setting{_suggestion(str(error['loc'][-1]), part)}{source}"
+    return name.replace("_", "-"), f"{described(error)}{source}"
+
+
+def _source(name: str, flags: Mapping[str, Any], file: Path | None) -> str:
+    if flags.get(name) is not None:
+        return f" (--{name.replace('_', '-')})"
+    variable = f"{PREFIX}{name}".upper()
+    variables = [each for each in os.environ if each.upper() == variable or each.upper().startswith(f"{variable}__")]
+    if variables:
+        return f" ({', '.join(sorted(variables))})"
+    return f" (in {file})" if file is not None else ""
 
 
 _PARTS: dict[str, type[BaseModel]] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
 
 from thingmint.access.sealing import Kept
@@ -30,6 +30,7 @@ from thingmint.settings.tables import (
     QuotaSettings,
     RateSettings,
     TlsProfileSettings,
+    check_form,
 )
 from thingmint.store.database import Database, parse_store_url
 
@@ -77,7 +78,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     store: Annotated[SecretStr, AfterValidator(_store_url)] | None = None
     store_file: Path | None = None
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     api_port: int = Field(8443, ge=0, le=65535)
     http_port: int = Field(8080, ge=0, le=65535)
     grpc_port: int = Field(9443, ge=0, le=65535)
@@ -117,6 +118,11 @@ class Settings(BaseSettings):
     audit_activity_bytes: int = Field(1024 * MIB, ge=16 * MIB)
     yandex_fingerprint: Literal["sha256", "sha1"] = "sha256"
     yandex_operations_pending: Duration = Field(timedelta(0), ge=timedelta(0), le=timedelta(minutes=10))
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_form(cls, value: object, info: ValidationInfo) -> object:
+        return check_form(cls, info.field_name, value)
 
     @classmethod
     def settings_customise_sources(

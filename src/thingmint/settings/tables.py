@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from thingmint.domain.tls_profiles import TlsProfileName
 from thingmint.http.connection_limits import Limits
@@ -22,8 +22,25 @@ class ConfigError(Exception):
         self.setting = setting
 
 
+def check_form(model: type[BaseModel], name: str | None, value: object) -> object:
+    """What a field's type alone would take, and nobody can mean. Raises ValueError."""
+    annotation = model.model_fields[name].annotation if name is not None else None
+    if isinstance(value, bool) and annotation is not bool:
+        raise ValueError("must not be true or false")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("must not have a zero byte in it")
+    if value == "" and "Path" in str(annotation):
+        raise ValueError("must not be empty")
+    return value
+
+
 class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_form(cls, value: object, info: ValidationInfo) -> object:
+        return check_form(cls, info.field_name, value)
 
 
 class Endpoint(Table):

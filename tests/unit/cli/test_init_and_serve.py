@@ -182,3 +182,17 @@ def test_help_names_every_flag_of_the_contract(cli: Cli) -> None:
     shown = cli("init", "--help")
     for flag in ("--data-dir", "--hostname", "--region"):
         assert flag in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ending"),
+    [
+        (["serve", "--api-port", "x"], "see thingmint serve --help"),
+        (["serve", "--no-such-flag"], "see thingmint serve --help"),
+        (["audit", "list", "--limit", "0"], "see thingmint audit list --help"),
+        (["access", "key", "create"], "see thingmint access key create --help"),
+        (["no-such-command"], "see thingmint --help"),
+    ],
+)
+def test_a_usage_error_names_the_help_of_its_command(cli: Cli, arguments: list[str], ending: str) -> None:
+    assert cli.refused(*arguments).endswith(ending)

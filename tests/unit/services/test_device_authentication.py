@@ -263,7 +263,7 @@ async def test_the_attributes_of_a_thing_count_at_once(device: Device) -> None:
                 policyDocument=document().replace("Allow", "Deny"),
                 setAsDefault=True,
             ),
-            "explicit deny in statement 0 of policy connect",
+            "explicit deny in statement 1 of policy connect",
         ),
     ],
 )

@@ -101,8 +101,8 @@ def test_the_operator_learns_what_would_have_allowed_it() -> None:
     assert given.explanation("Publish", "b") == [
         "statement OnlyA of policy p: would allow it, but the resource does not match"
     ]
-    assert given.why("Publish", "no") == "explicit deny in statement 1 of policy p"
-    assert given.explanation("Publish", "no")[0] == "statement 1 of policy p: denies it"
+    assert given.why("Publish", "no") == "explicit deny in statement 2 of policy p"
+    assert given.explanation("Publish", "no")[0] == "statement 2 of policy p: denies it"
     assert given.explanation("Connect", "c") == [
         f"none of the policies (p) names iot:Connect; allow it on {ARN}client/c"
     ]

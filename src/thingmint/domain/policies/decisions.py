@@ -102,7 +102,7 @@ class StatementRef:
     sid: str | None
 
     def __str__(self) -> str:
-        return f"statement {self.sid or self.index} of policy {self.policy}"
+        return f"statement {self.sid or self.index + 1} of policy {self.policy}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,7 +238,7 @@ def test_explains_an_explicit_deny() -> None:
     findings = explain([ALL, BAR, READ], get("secret"))
     assert [str(f) for f in findings] == [
         "statement Bar of policy bar: denies it",
-        "statement 0 of policy all: allows it",
+        "statement 1 of policy all: allows it",
         "statement Read of policy read: allows it",
     ]
     assert str(evaluate([ALL, BAR], get("secret"))) == "explicit deny in statement Bar of policy bar"
@@ -248,7 +248,7 @@ def test_explains_an_explicit_deny() -> None:
 def test_explains_a_principal() -> None:
     trusted = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "999999999999"}}
     [finding] = explain([policy(trusted, kind=Kind.TRUST)], Request("sts:assumerole", "r", principal=USER))
-    assert str(finding) == "statement 0 of policy p: would allow it, but the principal does not match"
+    assert str(finding) == "statement 1 of policy p: would allow it, but the principal does not match"
 
 
 def test_explaining_finds_the_deny_by_condition_that_was_not_met() -> None:

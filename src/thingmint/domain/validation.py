@@ -1,0 +1,72 @@
+"""What is wrong with an input, in words of settings and JSON instead of Python's."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NOT_A_DURATION = "must be a duration such as 90d, 12h, 30m or 45s"
+_FORMS = {
+    "bool_": "must be true or false",
+    "dict_": "must be a table",
+    "float_": "must be a number",
+    "int_": "must be a whole number",
+    "list_": "must be a list",
+    "missing": "is missing",
+    "model_": "must be a table",
+    "path_": "must be a path",
+    "string_sub_type": "must be text",
+    "string_type": "must be text",
+    "string_unicode": "must be text",
+    "time_delta_": _NOT_A_DURATION,
+}
+_PATTERNS = {
+    "^([0-9]{12}|none)$": "must be an account's 12 digits, or none",
+    "^[0-9]{12}$": "must be an account's 12 digits",
+    "^[0-9a-f]{64}$": "must be a SHA-256 fingerprint in 64 lower-case hexadecimal digits",
+}
+# pydantic tells of some bounds by their repr().
+_REPR, _PART = re.compile(r"datetime\.timedelta\((.*)\)"), re.compile(r"(\w+)=(\d+)")
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+
+
+def described(error: Mapping[str, Any]) -> str:
+    """Of one of pydantic's errors, with its context."""
+    type, context = error["type"], error.get("ctx") or {}
+    for beginning, words in _FORMS.items():
+        if type.startswith(beginning):
+            return words
+    match type:
+        case "greater_than_equal":
+            return f"must be at least {_shown(context['ge'])}"
+        case "less_than_equal":
+            return f"must be at most {_shown(context['le'])}"
+        case "literal_error":
+            return f"must be {context['expected'].replace(chr(39), '')}"
+        case "string_pattern_mismatch":
+            return _PATTERNS.get(context["pattern"], f"must have the form {context['pattern']}")
+        case "string_too_short":
+            return "must not be empty"
+        case "string_too_long":
+            return f"must have at most {context['max_length']} characters"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return message.replace("Input should be", "must be")
+
+
+def flaw(error: Mapping[str, Any]) -> str:
+    """The same as a phrase behind the field's name."""
+    return "is missing" if error["type"] == "missing" else f"is not valid: {described(error)}"
+
+
+def _shown(bound: object) -> str:
+    if isinstance(bound, str) and (match := _REPR.fullmatch(bound)):
+        bound = timedelta(**{name: int(number) for name, number in _PART.findall(match[1])})
+    if isinstance(bound, timedelta):
+        seconds = bound.total_seconds()
+        unit, size = next(((unit, size) for unit, size in _UNITS if seconds >= size and not seconds % size), ("s", 1))
+        return f"{seconds / size:g}{unit}"
+    return f"{bound:,}" if isinstance(bound, int) else str(bound)
