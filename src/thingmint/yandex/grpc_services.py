@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -42,25 +43,24 @@ class StandardServices(grpc.GenericRpcHandler):
         self._streams = AddressLimits(_STREAMS)
         self._handlers: dict[str, Any] = {
             f"/{_HEALTH}/Check": grpc.unary_unary_rpc_method_handler(
-                self._check, health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString
+                self._check, response_serializer=health_pb2.HealthCheckResponse.SerializeToString
             ),
             f"/{_REFLECTION}/ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
-                self._reflect,
-                reflection_pb2.ServerReflectionRequest.FromString,
-                reflection_pb2.ServerReflectionResponse.SerializeToString,
+                self._reflect, response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString
             ),
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         return self._handlers.get(handler_call_details.method)
 
-    async def _check(self, request: Any, context: Any) -> Any:
+    async def _check(self, received: bytes, context: Any) -> Any:
+        request = await _parse(health_pb2.HealthCheckRequest, received, context)
         if request.service not in self._known:
             await context.abort(grpc.StatusCode.NOT_FOUND, "There is no such service here")
         serving = health_pb2.HealthCheckResponse.ServingStatus
         return health_pb2.HealthCheckResponse(status=serving.SERVING if self._is_ready() else serving.NOT_SERVING)
 
-    async def _reflect(self, requests: AsyncIterator[Any], context: Any) -> None:
+    async def _reflect(self, requests: AsyncIterator[bytes], context: Any) -> None:
         place = self._streams.admit(source_of(self._relay.address_of(context.peer()) or ""))
         if isinstance(place, TooMany):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many streams of reflection; try again")
@@ -68,7 +68,7 @@ class StandardServices(grpc.GenericRpcHandler):
         try:
             async with asyncio.timeout(_STREAM_TIMEOUT):
                 left = _MAX_REQUESTS
-                async for answer in self._reflection.ServerReflectionInfo(self._named(requests), context):
+                async for answer in self._reflection.ServerReflectionInfo(self._named(requests, context), context):
                     await context.write(answer)
                     left -= 1
                     if not left:
@@ -78,10 +78,20 @@ class StandardServices(grpc.GenericRpcHandler):
         finally:
             place.closed()
 
-    async def _named(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def _named(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
         """The pool finds no files by the names of methods, so those of their services stand in for them."""
-        async for request in requests:
+        async for received in requests:
+            request = await _parse(reflection_pb2.ServerReflectionRequest, received, context)
             service = request.file_containing_symbol.rpartition(".")[0]
             if service and service in self._known:
                 request.file_containing_symbol = service
             yield request
+
+
+async def _parse(message: Any, received: bytes, context: Any) -> Any:
+    """Left to gRPC, a damaged message would be answered with UNKNOWN and the name of Python's exception."""
+    try:
+        return message.FromString(received)
+    except DecodeError:
+        reason = f"request is not a well-formed {message.DESCRIPTOR.full_name}"
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)

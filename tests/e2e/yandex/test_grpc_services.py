@@ -91,6 +91,16 @@ def test_an_address_has_sixteen_streams_of_reflection(cloud: Cloud) -> None:
         call.cancel()
 
 
+@pytest.mark.parametrize("received", [b"\xff\xff", b"\x0a\x01\xff", b"\x0a\x05"])
+@pytest.mark.parametrize("call", ["health.v1.Health/Check", "reflection.v1alpha.ServerReflection/ServerReflectionInfo"])
+def test_damaged_messages_are_named(cloud: Cloud, call: str, received: bytes) -> None:
+    stream: Any = cloud.channel.stream_stream(f"/grpc.{call}")
+    with pytest.raises(grpc.RpcError) as refused:
+        list(stream(iter([received]), timeout=20))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "request is not a well-formed grpc." in str(refused.value.details())
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_the_request_s_id_comes_first_and_last(cloud: Cloud, known: bool) -> None:
     device = cloud.device() if known else "are0"
