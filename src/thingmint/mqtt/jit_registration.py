@@ -118,7 +118,10 @@ class JitRegistration:
 
     async def _take(self, request: AuthenticationRequest, candidate: JitCandidate, fingerprint: str) -> Rejected:
         ca = candidate.ca
-        self._throttle.take(f"{ca.scope} {fingerprint}", "certificate")
+        try:
+            self._throttle.take(f"{ca.scope} {fingerprint}", "certificate")
+        except Throttled:
+            return Rejected(RejectionReason.TOO_MANY, "it tries to be registered just in time too often", ca.scope)
         known = candidate.registration
         if known is not None and known.status is Status.ACTIVE:
             return Rejected(_COME_AGAIN, "it became ACTIVE meanwhile: it has to come again", ca.scope)
