@@ -20,13 +20,18 @@ install: .venv/.installed ## Make .venv with the locked dependencies
 .venv/.installed: pyproject.toml requirements/build.txt requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Thingmint needs Python 3.11 or later: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@echo "Making .venv, once: the locked dependencies are downloaded and installed, which takes a minute or several."
 	$(PYTHON) -m venv .venv
+	@echo "1 of 3: the tools that build packages"
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.txt
+	@echo "2 of 3: $$(grep -c '==' requirements/dev.txt) packages, the longest part"
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@echo "3 of 3: Thingmint itself"
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: install ## Start servers and take a tour of them with real clients
+	@echo "A tour of about half a minute follows."
 	@$(BIN)/python scripts/demo.py
 
 serve: install ## Serve from ./data until Ctrl-C

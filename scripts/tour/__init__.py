@@ -59,7 +59,8 @@ class Tour:
         step = Step()
         started = time.perf_counter()
         try:
-            yield step
+            with self._under_way(title):
+                yield step
         except NotSo as error:
             self._fail(title, str(error))
             raise StepFailed from None
@@ -71,6 +72,15 @@ class Tour:
         milliseconds = (time.perf_counter() - started) * 1000
         mark = (f"  {self._symbol('✓', 'ok')} ", "green")
         self.console.print(Text.assemble(mark, f"{title}: {step.proved} ", (f"{milliseconds:.0f} ms", "dim")))
+
+    @contextlib.contextmanager
+    def _under_way(self, title: str) -> Iterator[None]:
+        """On a terminal, the step that takes its time."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with self.console.status(escape(title)):
+            yield
 
     def show(self, text: str) -> None:
         """Something to copy, below the step that it belongs to."""
