@@ -43,12 +43,13 @@ def test_they_take_what_an_account_may_hold_and_no_more(small: RunningServer, tl
     request = one_request("GET", "/things?maxResults=250", Signer.of(small).headers("GET", "/things?maxResults=250"))
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connected(small, tls=tls)) for _ in range(CLIENTS)]
-        for client in clients:
-            client.sendall(request)
+        clients[0].sendall(request)
         until(lambda: metric(small, HELD) > MIB, seconds=20, what="one is answered")
-        assert metric(small, HELD) <= 2 * MIB
+        for client in clients[1:]:
+            client.sendall(request)
         statuses = [read_answer(client, bytearray()).status for client in clients[1:]]
         assert statuses == [400] * (CLIENTS - 1)  # AWS's ThrottlingException
+        assert metric(small, HELD) <= 2 * MIB
         assert read_answer(clients[0], bytearray()).status == 200
         until(lambda: metric(small, HELD) == 0, seconds=20, what="what it held is given back")
         clients[1].sendall(request)

@@ -110,6 +110,10 @@ ENDS_NOTHING = {
     "mqtt:CreateCertificateFromCsr": _NEW,
     "mqtt:RegisterCertificate": "a new certificate; what its template changes, RegisterThing's changes in the same way",
     "access:region.add": "a further region takes nothing away",
+    **dict.fromkeys(
+        [f"access:hostname.{verb}" for verb in ("add", "first", "remove")],
+        "the names that are shared by all accounts say nothing of whose a device is",
+    ),
     "job:credentials of a deleted principal": _OF_CALLERS,
     "job:members of a deleted thing group": "they are no members any more",
     **dict.fromkeys(

@@ -244,6 +244,7 @@ async def require_standby(server: Postgres) -> None:
     """From now on COMMIT waits for one, and there is none."""
     await execute(server.url(), *STANDBY)
     await until_found(server, "SELECT current_setting('synchronous_standby_names') <> ''")
+    await execute(server.url(), "CHECKPOINT")  # COMMIT goes by what the checkpointer has read of it
 
 
 # COMMIT waits, until the server was ended by SIGQUIT: a table that is not logged is empty after that.
