@@ -113,7 +113,8 @@ def test_a_closed_terminal_ends_the_server(tmp_path: Path) -> None:
     command += ["--api-port=0", "--http-port=0", "--grpc-port=0", "--mqtt-port=0"]
     # A session of its own, whose terminal the first one becomes that it opens.
     terminal = f"os.setsid(); os.close(os.open({os.ttyname(theirs)!r}, os.O_RDWR))"
-    starting = f"import os, sys; {terminal}; os.execv(sys.argv[1], sys.argv[1:])"
+    heeded = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # also where the tests run under nohup
+    starting = f"import os, signal, sys; {heeded}; {terminal}; os.execv(sys.argv[1], sys.argv[1:])"
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -172,7 +172,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ('[tls_profile]\nmqtt = "tls12"', "tls-profile.mqtt: Input should be 'tls13', 'default' or 'compatible'"),
+            ('[tls_profile]\nmqtt = "tls12"', "tls-profile.mqtt: must be tls13, default or compatible"),
             ("[tls_profile]\nmqtt = 3", "tls-profile.mqtt: "),
             ("[tls_profile]\napi = true", "tls-profile.api: "),
             ('[tls_profile]\ngrpc = "tls13"', "tls_profile.grpc: is not a setting"),
@@ -190,5 +190,5 @@ class TestSettings:
     def test_a_variable_that_is_wrong(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("THINGMINT_TLS_PROFILE__MQTT", "tls12")
-        with pytest.raises(ConfigError, match=r"tls-profile\.mqtt: Input should be"):
+        with pytest.raises(ConfigError, match=r"tls-profile\.mqtt: must be"):
             load({})
