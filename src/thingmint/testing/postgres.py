@@ -131,6 +131,8 @@ class Postgres:
                 stderr=log,
                 cwd=self.folder,
                 start_new_session=True,
+                # Under faketime(1) its time-outs would not come.
+                env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
                 **self._who,
             )
         until = time.monotonic() + _START_TIMEOUT
