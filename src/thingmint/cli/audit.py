@@ -180,7 +180,7 @@ def rekey(data_dir: DataDirOption = None) -> None:
 
 
 def _cell(value: Any) -> Text:
-    """Strangers wrote some of it, so no control character reaches the terminal."""
+    """Unauthenticated callers wrote some of it, so no control character reaches the terminal."""
     text = str(value or "")
     return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 

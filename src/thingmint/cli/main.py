@@ -288,7 +288,7 @@ def _check_first(account: str, first: str) -> None:
 def _serve(directory: DataDirectory, settings: Settings, reread: Callable[[], Settings]) -> None:
     import uvloop
 
-    # gRPC's own log tells of every handshake that a stranger breaks off; it reads this when it is imported.
+    # gRPC's own log tells of every handshake that a client breaks off; it reads this when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from thingmint.instance.create import Instance, exists
     from thingmint.server import serve as serve_instance

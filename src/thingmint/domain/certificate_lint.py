@@ -83,7 +83,7 @@ class CaFacts:
 
 
 def lint(certificate: bytes, profile: Profile, ca: CaFacts) -> None:
-    """Raises LintFailed unless ``certificate`` (DER, whoever signed it) is what ``ca`` may issue under ``profile``."""
+    """Raises LintFailed unless ``certificate`` (DER, signed by any key) is what ``ca`` may issue under ``profile``."""
     if flaws := find_flaws(certificate, profile, ca):
         raise LintFailed(flaws)
 

@@ -116,7 +116,7 @@ def mqtt_listeners_of(settings: Settings) -> dict[str, MqttListener]:
 
 
 def _bind_unix(setting: str, path: Path) -> socket.socket:
-    """Only its owner may connect: whoever can is believed."""
+    """Only its owner may connect: a peer that can is believed."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:

@@ -128,7 +128,7 @@ class _Search:
         return JitCandidate(certificate, self._ready(signers)[-1].registration, known) if signers else None
 
     async def without_host_name(self, where: NoHostName) -> JitCandidate | None:
-        """The same steps as for a certificate that is registered (``Doorkeeping.look_up``)."""
+        """The same steps as for a certificate that is registered (``services/device_facts``)."""
         default, issuer = where.default_account, self._certificate.issuer
         found = await self._store.read(lambda tx: find_by_mode(tx, "DEFAULT", issuer, _MAX_SAME_SUBJECT))
         proven = await self._signers(found)

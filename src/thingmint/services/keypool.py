@@ -88,7 +88,7 @@ class KeyPool:
             raise
 
     async def close(self) -> None:
-        """Refuses whoever still waits, and lets the threads end."""
+        """Refuses callers that still wait, and lets the threads end."""
         self._closed = True
         if self._refill_later is not None:
             self._refill_later.cancel()
@@ -128,7 +128,7 @@ class KeyPool:
     def _arrived(self, future: Future[KeyPair]) -> None:
         self._under_way -= 1
         if error := future.exception():
-            # Whoever waits is told rather than kept; the next caller tries again.
+            # Callers that wait are told rather than kept; the next caller tries again.
             _log.error("a key pair could not be generated", error=type(error).__name__)
             self._refuse_all(Unavailable("Keys cannot be generated now"))
             return

@@ -1,4 +1,4 @@
-"""Ownership tokens: whoever got a certificate made over MQTT shows its token to register a thing with it.
+"""Ownership tokens: a device that got a certificate over MQTT shows its token to register a thing with it.
 
 Such a certificate is PENDING_ACTIVATION and opens nothing. Its token counts together with the claim certificate that
 it was asked for with. A certificate that nothing was registered with within the hour is deleted.

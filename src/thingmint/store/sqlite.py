@@ -263,7 +263,7 @@ class SQLiteReader:
         except BaseException:
             self._connection.close()
             raise
-        # Whoever looks for tampering has to get at what was put there, also if it is no text.
+        # A search for tampering has to get at what was put there, also if it is no text.
         self._connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
 
     async def read(self, body: Body[T]) -> T:

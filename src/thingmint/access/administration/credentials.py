@@ -118,7 +118,7 @@ async def _import_access_key(tx: Transaction, change: AdminChange, principal: st
 
 
 async def _insert(tx: Transaction, new: Credential) -> None:
-    """Raises AlreadyExists, whoever has it."""
+    """Raises AlreadyExists, whichever account has it."""
     if not await CREDENTIALS.insert(tx, new):
         raise AlreadyExists(new.kind, new.id)
 

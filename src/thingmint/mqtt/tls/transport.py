@@ -22,7 +22,7 @@ _RECORD_IN = 16 * 1024
 # For the peer to take what was sent to it and to close. Bytes that arrive on a closed socket would make the kernel
 # reset the connection, and a device would lose the answer that tells why it was refused.
 _LINGER = 2.0  # seconds
-# TLS answers some records by itself (each attempt to renegotiate). Whoever asks for such answers and reads none is cut
+# TLS answers some records by itself (each attempt to renegotiate). One that asks for them and reads none is cut
 # off here; for all else that is written, the inner protocol has pause_writing().
 _MAX_OWN_BACKLOG = 256 * 1024  # bytes
 
