@@ -38,7 +38,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 
 _BLOCK = re.compile(r"(?ms)(?:^<!-- test: (?P<directive>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$")
 _RUNNABLE = {"sh", "python"}
-_SHOWN_ONLY = {"text", "toml", "mermaid"}
+_SHOWN_ONLY = {"c", "cpp", "ini", "mermaid", "text", "toml", "yaml"}
 _PROGRAMS = ("aws", "cmp", "curl", "openssl", "terraform")
 _PORTS = {"--api-port": "8443", "--http-port": "8080", "--grpc-port": "9443", "--mqtt-port": "8883"}
 _PATIENCE = 120.0  # seconds for one block
@@ -87,7 +87,9 @@ class Session:
         if block.directive == "servers are stopped":
             self.servers.close()
             self.ports.clear()
-        if block.text.strip() == "make serve":
+        if block.directive.startswith("saved as "):
+            (self.folder / block.directive.removeprefix("saved as ")).write_text(block.text)
+        elif block.text.strip() == "make serve":
             self._serve([])
         elif match := re.fullmatch(r"\S*thingmint serve (.*)", block.text.strip()):
             self._serve(shlex.split(match[1]))

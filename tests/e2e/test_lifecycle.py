@@ -521,3 +521,14 @@ def test_a_server_that_cannot_start_says_why(data: Path) -> None:
     (data / "thesis.tex").write_text("irreplaceable")
     with pytest.raises(ServerFailed, match=r"thingmint: data-dir: .* is not empty"), running_server(data):
         pass
+
+
+def test_a_server_that_is_not_ready_in_time_is_told_apart_from_one_that_ended(data: Path) -> None:
+    def failure(code: str, start_timeout: float = 30) -> str:
+        program = (sys.executable, "-c", code)
+        with pytest.raises(ServerFailed) as failed, running_server(data, program=program, start_timeout=start_timeout):
+            pass
+        return str(failed.value)
+
+    assert "was not ready after 0.1 seconds" in failure("import time; time.sleep(3600)", start_timeout=0.1)
+    assert "ended with status 3" in failure("raise SystemExit(3)")

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+__all__ = ["RunningServer", "ServerFailed", "running_server"]
 
-_START_TIMEOUT = 30.0  # seconds
 _STOP_TIMEOUT = 40.0
 _DEFAULTS = {"THINGMINT_KEY_POOL": "2"}  # each key pair takes some 60 ms of CPU, and most tests ask for none
 
 
 class ServerFailed(Exception):
-    """The server ended, or did not become ready; the text has what it printed."""
+    """The server ended, or was not ready in time. The text says which, and has what the server printed."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class RunningServer:
     data_dir: Path
     output: Path  # what it prints, standard output and error together
     process: subprocess.Popen[bytes]
-    ports: Mapping[str, int]
+    ports: Mapping[str, int]  # of "api", "http", "grpc" and "mqtt"
 
     @property
     def api_url(self) -> str:
@@ -95,12 +95,14 @@ def running_server(
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     program: Sequence[str] = (sys.executable, "-m", "thingmint"),
+    start_timeout: float = 30.0,
 ) -> Iterator[RunningServer]:
     """Starts `thingmint serve`, and stops it at the end if it still runs.
 
-    Without ``data_dir`` a new one is made, and removed at the end. ``arguments`` are further ones of `thingmint
-    serve`, ``environment`` further variables. It keeps fewer key pairs ready than usual, unless these say how many.
-    ``program`` may be that of another version.
+    Without ``data_dir`` a new directory is made, and removed at the end with the log. With one, the log is beside it,
+    and both stay. ``arguments`` are further ones of `thingmint serve`, ``environment`` further variables; other
+    THINGMINT_* variables are not passed on. The server keeps fewer key pairs ready than usual, unless these say how
+    many. ``program`` may be that of another version. ``start_timeout`` is in seconds.
     Raises ServerFailed.
     """
     folder = Path(tempfile.mkdtemp(prefix="thingmint-")) if data_dir is None else None
@@ -123,7 +125,7 @@ def running_server(
                 env=variables,
             )
         try:
-            ports = _wait_until_ready(process, listeners, output)
+            ports = _wait_until_ready(process, listeners, output, start_timeout)
             yield RunningServer(place, output, process, ports)
         finally:
             if process.poll() is None:
@@ -138,11 +140,15 @@ def running_server(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], listeners: Path, output: Path) -> dict[str, int]:
-    deadline = time.monotonic() + _START_TIMEOUT
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], listeners: Path, output: Path, timeout: float
+) -> dict[str, int]:
+    deadline = time.monotonic() + timeout
     while not listeners.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise ServerFailed(output.read_text(errors="replace"))
+        status = process.poll()
+        if status is not None or time.monotonic() > deadline:
+            what = f"was not ready after {timeout:g} seconds" if status is None else f"ended with status {status}"
+            raise ServerFailed(f"The server {what}. It printed:\n{output.read_text(errors='replace')}")
         time.sleep(0.02)
     ports: dict[str, int] = json.loads(listeners.read_text())
     return ports
