@@ -21,7 +21,7 @@ STAGES: Sequence[Callable[[Tour], None]] = (
     native.keys_and_certificate,
     yandex.certificates,
     access.users_and_audit,
-    devices.door,
+    devices.mqtt_gateway,
     processes.sharing_a_database,
     server.stopping,
 )

@@ -1,4 +1,4 @@
-"""Write the descriptor set of the Yandex face, taken from the installed ``yandexcloud`` SDK.
+"""Write the descriptor set of the Yandex API, taken from the installed ``yandexcloud`` SDK.
 
     python scripts/extract_yandex_descriptors.py            # writes src/thingmint/yandex/contract/descriptors.binpb
     python scripts/extract_yandex_descriptors.py --check    # exit status 1 if the committed file differs
@@ -73,7 +73,7 @@ def differences(committed: bytes, extracted: FileDescriptorSet) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Extract the Yandex face's descriptor set from the SDK.")
+    parser = argparse.ArgumentParser(description="Extract the Yandex API's descriptor set from the SDK.")
     parser.add_argument("--check", action="store_true", help="compare with the committed file, write nothing")
     arguments = parser.parse_args()
     extracted = extract()

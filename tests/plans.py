@@ -115,7 +115,7 @@ class Plans:
         if self._is_new("SQLite", sql):
             statement = re.sub(r"\$(\d+)", r"?\1", sql)
             rows = self._empty.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            self._judge("SQLite", sql, list(self._unindexed([row[3] for row in rows], sql)))
+            self._check("SQLite", sql, list(self._unindexed([row[3] for row in rows], sql)))
 
     async def _postgres(self, tx: PostgresTransaction, sql: str, parameters: Sequence[Value]) -> None:
         if self._is_new("PostgreSQL", sql):
@@ -123,7 +123,7 @@ class Plans:
             await connection.execute(f"SAVEPOINT plan; {_ALONG_INDEXES}")
             (found,) = await connection.fetch(f"EXPLAIN (FORMAT JSON, COSTS OFF) {sql}", *parameters)
             await connection.execute("ROLLBACK TO SAVEPOINT plan; RELEASE SAVEPOINT plan")
-            self._judge("PostgreSQL", sql, list(_unindexed_of_postgres(orjson.loads(found[0])[0]["Plan"])))
+            self._check("PostgreSQL", sql, list(_unindexed_of_postgres(orjson.loads(found[0])[0]["Plan"])))
 
     def _is_new(self, engine: str, sql: str) -> bool:
         if (engine, sql) in self._seen:
@@ -131,7 +131,7 @@ class Plans:
         self._seen.add((engine, sql))
         return True
 
-    def _judge(self, engine: str, sql: str, unindexed: list[str]) -> None:
+    def _check(self, engine: str, sql: str, unindexed: list[str]) -> None:
         if unindexed and not any(sql.startswith(beginning) for beginning in self._allowed):
             self._seen.discard((engine, sql))
             raise Unindexed(f"{engine}: {', '.join(unindexed)}: {sql}")

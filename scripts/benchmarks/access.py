@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.signed import Signer
 from thingmint.access.audit import AuditTrail
+from thingmint.access.audit_sealer import Sealer, insert_sealed_activity
 from thingmint.access.authorization import authorize
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.directory import Directory
-from thingmint.access.sealing import Sealer, insert_sealed_activity
 from thingmint.access.sigv4 import SigV4
 from thingmint.http.messages import Request
 from thingmint.instance.create import open_vault
@@ -63,7 +63,7 @@ async def _measured(
     try:
         directory = Directory(store, open_vault(DataDirectory(server.data_dir), None), utc_now, lambda: False)
         sigv4 = SigV4(directory, utc_now)
-        caller, scope = sigv4.verify(await sigv4.judge(request), request.body)
+        caller, scope = sigv4.verify(await sigv4.authenticate_head(request), request.body)
         resource = f"arn:aws:iot:{scope.region}:{scope.account}:cert/{certificate_id}"
         context = RequestContext(
             api="aws",
@@ -79,7 +79,7 @@ async def _measured(
         token = server.token  # which reads a file
 
         async def by_signature() -> None:
-            sigv4.verify(await sigv4.judge(request), request.body)
+            sigv4.verify(await sigv4.authenticate_head(request), request.body)
 
         async def by_token() -> None:
             await directory.authenticate_token(token)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from benchmarks.access import access_costs
 from benchmarks.bare import bare_generation
-from benchmarks.door import DOOR_STEPS, door
 from benchmarks.engines import ENGINES, ENGINES_STEPS, engines
 from benchmarks.figures import Budget, Figure
 from benchmarks.hostile import HOSTILE_STEPS, hostile
@@ -20,9 +19,10 @@ from benchmarks.lint import lint_cost
 from benchmarks.load import Load
 from benchmarks.machine import resident_bytes, sync_time
 from benchmarks.measuring import POOL, mean_cost, quantile
+from benchmarks.mqtt_gateway import MQTT_STEPS, mqtt_gateway
 from benchmarks.provisioning import PROVISIONING_STEPS, provisioning
 from benchmarks.signed import Signer, bearer_get, new_csr, plain_get
-from benchmarks.yandex import WIRES, Fleet
+from benchmarks.yandex import WIRES, YandexFleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +185,7 @@ def add_certificate(wire: Wire) -> Callable[[Bench], list[Figure]]:
     def run(bench: Bench) -> list[Figure]:
         sync = sync_time(bench.server.data_dir)
         figures = []
-        with Fleet(bench.server) as fleet:
+        with YandexFleet(bench.server) as fleet:
             for connections, seconds, highest in ((32, bench.seconds(4), 3000), (1, bench.seconds(2), 1000)):
                 what = f"AddCertificate ({wire}, P-256), {connections} client{'s' * (connections > 1)}"
                 bench.step(what)
@@ -199,7 +199,7 @@ def add_certificate(wire: Wire) -> Callable[[Bench], list[Figure]]:
 
 def get_device(bench: Bench) -> list[Figure]:
     figures = []
-    with Fleet(bench.server) as fleet:
+    with YandexFleet(bench.server) as fleet:
         for wire, (connections, seconds) in itertools.product(WIRES, ((32, 4), (1, 2))):
             what = f"DeviceService.Get ({wire}), {connections} client{'s' * (connections > 1)}"
             bench.step(what)
@@ -227,7 +227,7 @@ CASES = (
     *(Case(f"add-{wire.lower()}", 2, add_certificate(wire)) for wire in WIRES),
     Case("get-device", 4, get_device),
     Case(ENGINES, ENGINES_STEPS, engines),
-    Case("door", DOOR_STEPS, door),
+    Case("mqtt", MQTT_STEPS, mqtt_gateway),
     Case("provisioning", PROVISIONING_STEPS, provisioning),
     Case("hostile", HOSTILE_STEPS, hostile),
 )

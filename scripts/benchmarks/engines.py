@@ -23,7 +23,7 @@ from benchmarks.load import Load, LoadFailed, Target
 from benchmarks.machine import family_seconds
 from benchmarks.measuring import SCRATCH, SERVE, measured
 from benchmarks.signed import Signer, new_csr
-from benchmarks.yandex import Fleet
+from benchmarks.yandex import YandexFleet
 from thingmint.testing import running_server
 from thingmint.testing.postgres import Postgres
 
@@ -170,7 +170,7 @@ def _csr(server: RunningServer, writers: int, _count: int) -> Load:
 
 def _add(wire: Wire, *, keyed: bool = False) -> Callable[[RunningServer, int, int], Load]:
     def load(server: RunningServer, writers: int, count: int) -> Load:
-        with Fleet(server) as fleet:
+        with YandexFleet(server) as fleet:
             return fleet.add(wire, writers, count, keyed=keyed)
 
     return load

@@ -1,4 +1,4 @@
-"""Mosquitto, which the devices' door is held against: its own process, with mutual TLS."""
+"""Mosquitto, which the MQTT gateway is held against: its own process, with mutual TLS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The load on the devices' door: one process that is many devices, over mutual TLS 1.3 and MQTT 3.1.1.
+"""The load on the MQTT gateway: one process that is many devices, over mutual TLS 1.3 and MQTT 3.1.1.
 
 Run as a program it takes one order per line on standard input, and writes one result per line, as ``load.py`` does.
 What a device does is a generator: it sends, and is resumed with what comes back.

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import thingmint
 from benchmarks.bench import Bench
-from benchmarks.door import visitors
 from benchmarks.load import Load
 from benchmarks.measuring import SERVE
+from benchmarks.mqtt_gateway import connecting
 from benchmarks.signed import Signer, new_csr
-from benchmarks.yandex import Fleet
+from benchmarks.yandex import YandexFleet
 from thingmint.testing import running_server
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _describe(bench: Bench) -> Load:
 
 def _add(wire: Wire) -> Callable[[Bench], Load]:
     def load(bench: Bench) -> Load:
-        with Fleet(bench.server) as fleet:
+        with YandexFleet(bench.server) as fleet:
             return fleet.add(wire, 32, _ADDED)
 
     return load
@@ -101,7 +101,7 @@ LOADS: Mapping[str, Callable[[Bench], _Load]] = {
     "describe": _describe,
     "add-grpc": _add("gRPC"),
     "add-rest": _add("REST"),
-    "door": visitors,
+    "mqtt": connecting,
 }
 
 

@@ -28,11 +28,11 @@ Written by `make bench`; do not edit. Repeat with `make bench` on a machine that
 `.venv/bin/python scripts/bench.py --help` tells how to measure less.
 
 The real server runs as its own process with `--log-format=json`, and a client of one process loads it over loopback,
-on the same cores. The requests of the AWS face are boto3's own, signed beforehand; DescribeCertificate goes round 64
-certificates. Those of the Yandex face carry an IAM token; each AddCertificate has a self-signed certificate of its own,
+on the same cores. The requests of the AWS API are boto3's own, signed beforehand; DescribeCertificate goes round 64
+certificates. Those of the Yandex API carry an IAM token; each AddCertificate has a self-signed certificate of its own,
 ten to a device, and Get goes round 64 devices. A client is a connection of its own, over gRPC as over HTTPS.
-The devices at the door are on a server of its own, and side by side with Mosquitto, each with its own usual log: one
-process is all of them, with TLS 1.3, P-256 certificates of their own and no resumption. Those that connect do so 32 at
+MQTT devices connect to a server of their own, side by side with Mosquitto, each with its own usual log: one process
+is all of them, with TLS 1.3, P-256 certificates of their own and no resumption. Those that connect do so 32 at
 a time, until CONNACK, and leave; those that publish send 100 bytes at QoS 1 and wait for the answer. The two servers
 are measured in turns, and the ratio is the median of the turns. A provisioning is a connection as a claim, two
 questions, and a connection as the new thing.

@@ -68,7 +68,7 @@ class _EmptyAnswer:
 
 
 def bearer_get(path: str, host: str, token: str) -> bytes:
-    """A GET of the native face."""
+    """A GET of the native API."""
     return f"GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\nauthorization: Bearer {token}\r\n\r\n".encode()
 
 

@@ -1,4 +1,4 @@
-"""Requests of the Yandex face, made beforehand: over gRPC, and over REST."""
+"""Requests of the Yandex API, made beforehand: over gRPC, and over REST."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from thingmint.testing import RunningServer
 
-__all__ = ["WIRES", "Fleet", "Wire", "self_signed_pems"]
+__all__ = ["WIRES", "Wire", "YandexFleet", "self_signed_pems"]
 
 Wire = Literal["gRPC", "REST"]
 WIRES: Sequence[Wire] = ("gRPC", "REST")
@@ -49,7 +49,7 @@ _IN_FLIGHT = 64
 _GOT = 64  # devices that Get goes round
 
 
-class Fleet:
+class YandexFleet:
     """A registry of its own on a server, and an IAM token to use it. Used as a context manager."""
 
     def __init__(self, server: RunningServer) -> None:
@@ -64,7 +64,7 @@ class Fleet:
             [("grpc.enable_http_proxy", 0)],
         )
 
-    def __enter__(self) -> Fleet:
+    def __enter__(self) -> YandexFleet:
         tokens: Any = IamTokenServiceStub(self._channel)
         # An API token passes for the OAuth token of a Yandex account.
         token = tokens.Create(CreateIamTokenRequest(yandex_passport_oauth_token=self._server.token)).iam_token

@@ -1,4 +1,4 @@
-"""The AWS face, as boto3 sees it."""
+"""The AWS API, as boto3 sees it."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def certificates(tour: Tour) -> None:
         step.proved = "signed a key that never left the device, with the subject that it asked for"
 
     with tour.step("A wrong secret") as step:
-        stranger = client(tour.server, aws_secret_access_key="x" * 40)
-        refusal = refused("InvalidSignatureException", stranger.create_keys_and_certificate)
+        impostor = client(tour.server, aws_secret_access_key="x" * 40)
+        refusal = refused("InvalidSignatureException", impostor.create_keys_and_certificate)
         require(_listed(iot) == [signed["certificateId"]], "was refused, and yet something changed")
         step.proved = f"{refusal}, and nothing changed"
 

@@ -1,4 +1,4 @@
-"""The devices' door, with AWS's own device SDK: a claim, an identity, a thing, messages, and the way out."""
+"""The MQTT gateway, with AWS's own device SDK: a claim, an identity, a thing, messages, and the way out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from thingmint.testing import RunningServer
     from tour import Tour
 
-__all__ = ["connected5", "door", "save"]
+__all__ = ["connected5", "mqtt_gateway", "save"]
 
 _PATIENCE = 15.0  # seconds
 
@@ -42,8 +42,8 @@ _TEMPLATE = {
 }
 
 
-def door(tour: Tour) -> None:
-    tour.stage("The devices' door, with boto3 and AWS's device SDK (MQTT over mutual TLS)")
+def mqtt_gateway(tour: Tour) -> None:
+    tour.stage("The MQTT gateway, with boto3 and AWS's device SDK (MQTT over mutual TLS)")
     iot = aws.client(tour.server)
     arn = iot.create_keys_and_certificate()["certificateArn"].partition(":cert/")[0]
     with tempfile.TemporaryDirectory(prefix="thingmint-devices-") as folder:

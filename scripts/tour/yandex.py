@@ -1,4 +1,4 @@
-"""The Yandex face, as the yandexcloud SDK sees it, and the same certificate as boto3 does."""
+"""The Yandex API, as the yandexcloud SDK sees it, and the same certificate as boto3 does."""
 
 from __future__ import annotations
 

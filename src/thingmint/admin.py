@@ -58,7 +58,7 @@ class AdminSocket:
                 writer.write(orjson.dumps(await self._answer(line)) + b"\n")
                 await writer.drain()
         except (TimeoutError, ValueError, TypeError, OSError) as error:
-            _log.warning("an admin request was dropped", error=type(error).__name__)
+            _log.warning("admin_request_dropped", error=type(error).__name__)
         finally:
             writer.close()
 
@@ -73,7 +73,7 @@ class AdminSocket:
         except DomainError as error:
             return {"error": str(error)}
         except Exception as error:  # noqa: BLE001 - the person who asked is told, and the server goes on
-            _log.exception("an admin command failed")
+            _log.exception("admin_command_failed")
             return {"error": f"the running server failed: {error}"}
 
 

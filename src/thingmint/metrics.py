@@ -24,12 +24,12 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._requests = Counter(
-            "thingmint_requests", "Requests answered.", ["face", "operation", "status"], registry=self._registry
+            "thingmint_requests", "Requests answered.", ["api", "operation", "status"], registry=self._registry
         )
         self._seconds = Histogram(
             "thingmint_request_seconds",
             "Time from a request's head to its answer, in seconds.",
-            ["face"],
+            ["api"],
             buckets=(0.0005, 0.001, 0.003, 0.005, 0.015, 0.05, 0.15, 0.5, 1, 5, 30),
             registry=self._registry,
         )
@@ -46,12 +46,12 @@ class Metrics:
         # Looking children up by labels costs more than counting; operations are as many as the contracts have.
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
-    def observe(self, face: str, operation: str, status: int, seconds: float | None) -> None:
+    def observe(self, api: str, operation: str, status: int, seconds: float | None) -> None:
         """``seconds`` is None for what is no request with an answer, such as the end of a connection."""
-        key = (face, operation, status)
+        key = (api, operation, status)
         children = self._children.get(key)
         if children is None:
-            children = (self._requests.labels(face, operation, str(status)), self._seconds.labels(face))
+            children = (self._requests.labels(api, operation, str(status)), self._seconds.labels(api))
             self._children[key] = children
         children[0].inc()
         if seconds is not None:

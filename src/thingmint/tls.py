@@ -77,7 +77,7 @@ class ListenerTLS:
         self._certificate = certificate
         # A new list, as that is what tells followers of the change.
         self._material = [(_pem_of(key), certificate.pem.encode()), (_pem_of(rsa_key), rsa_certificate.pem.encode())]
-        _log.info("listener certificate issued", names=list(hostnames), ends=certificate.not_after.isoformat())
+        _log.info("listener_certificate_issued", names=list(hostnames), ends=certificate.not_after.isoformat())
 
     def _load(self, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, certificate: Certificate) -> None:
         """ssl loads keys from files only. What it gets is encrypted with a password that dies with this call."""
@@ -123,7 +123,7 @@ class ListenerTLS:
                 _log.error("listener_certificate_not_renewed", why=str(error), clock=self._clock().isoformat())
                 await asyncio.sleep(_RETRY_AFTER)
             except Exception:  # noqa: BLE001 - there is a third of the lifetime left for trying again
-                _log.exception("the listener certificate could not be renewed")
+                _log.exception("listener_certificate_not_renewed")
                 await asyncio.sleep(_RETRY_AFTER)
 
     def _issue(self, authority: CertificateAuthority, hostnames: Sequence[str], key: PublicKeyTypes) -> Certificate:

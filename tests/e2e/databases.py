@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from tests.e2e.access.operator import allow, document
+from tests.e2e.access.local_admin import allow, document
 from tests.e2e.commands import in_process
 from tests.e2e.mqtt.devices import Device, credential
 from thingmint.testing import running_server

@@ -1,4 +1,4 @@
-"""Keys, signing requests and certificates as devices and strangers make them."""
+"""Keys, signing requests and certificates as devices and unauthenticated callers make them."""
 
 from __future__ import annotations
 

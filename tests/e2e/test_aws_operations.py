@@ -1,4 +1,4 @@
-"""The AWS face: every served operation with unmodified boto3 and the aws command, and every operation's own errors."""
+"""The AWS API: every served operation with unmodified boto3 and the aws command, and every operation's own errors."""
 
 from __future__ import annotations
 
@@ -492,7 +492,7 @@ def test_arns_in_labels_arrive_percent_encoded(iot: Any) -> None:
 # -- may they? ----------------------------------------------------------------------------------------------------
 
 
-def test_permissions_are_asked_for_by_both_faces(tmp_path: Path) -> None:
+def test_permissions_are_asked_for_by_both_apis(tmp_path: Path) -> None:
     data = tmp_path / "data"
     statement = {"Effect": "Allow", "Action": ["iot:ListCertificates", "iot:CreatePolicy"], "Resource": "*"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})

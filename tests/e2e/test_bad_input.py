@@ -1,4 +1,4 @@
-"""Bad input, to both faces: refused in the face's own form, with the cause named and the input not quoted.
+"""Bad input, to both APIs: refused in the API's own form, with the cause named and the input not quoted.
 
 After each of these the server still answers, and nothing was stored (the fixture ``unchanged``).
 """
@@ -51,8 +51,8 @@ _PARSER_TALK = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
-    """One face, seen by a caller with good credentials."""
+class Api:
+    """One API, seen by a caller with good credentials."""
 
     name: str
     server: RunningServer
@@ -77,7 +77,7 @@ class Face:
         return self.send("POST", target, json.dumps({name: pem}).encode())
 
     def refusal(self, answer: Answer, status: int = 400, aws_code: str = "InvalidRequestException") -> str:
-        """The message of a refusal in this face's own form that quotes nothing and names no parser."""
+        """The message of a refusal in this API's own form that quotes nothing and names no parser."""
         assert answer.status == status, answer
         assert answer.headers["content-type"] == "application/json"
         assert _MARK.encode() not in answer.body
@@ -97,16 +97,16 @@ class Face:
 
 
 @pytest.fixture(params=["aws", "native"])
-def face(request: pytest.FixtureRequest, server: RunningServer, signer: Signer) -> Face:
-    return Face(request.param, server, signer)
+def api(request: pytest.FixtureRequest, server: RunningServer, signer: Signer) -> Api:
+    return Api(request.param, server, signer)
 
 
 # -- parameters and ids -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", ["maybe", "1", "", "yes", "true%00", "%ff", _MARK, "a" * 5000])
-def test_set_as_active_is_true_or_false(face: Face, unchanged: Callable[[], None], value: str) -> None:
-    message = face.refusal(face.send("POST", f"/keys-and-certificate?setAsActive={value}"))
+def test_set_as_active_is_true_or_false(api: Api, unchanged: Callable[[], None], value: str) -> None:
+    message = api.refusal(api.send("POST", f"/keys-and-certificate?setAsActive={value}"))
     assert "setAsActive" in message or "query" in message
 
 
@@ -129,15 +129,15 @@ _BAD_IDS = {
 
 @pytest.mark.parametrize("id", _BAD_IDS.values(), ids=_BAD_IDS.keys())
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_malformed_ids_are_refused(face: Face, unchanged: Callable[[], None], method: str, id: str) -> None:
-    message = face.refusal(face.send(method, face.certificates(id)))
-    assert message.startswith("certificateId " if face.name == "aws" else "id "), message
+def test_malformed_ids_are_refused(api: Api, unchanged: Callable[[], None], method: str, id: str) -> None:
+    message = api.refusal(api.send(method, api.certificates(id)))
+    assert message.startswith("certificateId " if api.name == "aws" else "id "), message
 
 
 @pytest.mark.parametrize("id", ["a" * 32 + "%2F" + "a" * 31, "..%2Fcertificates", "%2e%2e%2fetc%2fpasswd"])
-def test_ids_with_an_encoded_slash(face: Face, unchanged: Callable[[], None], id: str) -> None:
-    # AWS's labels may hold one, as ARNs do; to the native face it is another path.
-    face.refusal(face.send("GET", face.certificates(id)), 400 if face.name == "aws" else 404)
+def test_ids_with_an_encoded_slash(api: Api, unchanged: Callable[[], None], id: str) -> None:
+    # AWS's labels may hold one, as ARNs do; to the native API it is another path.
+    api.refusal(api.send("GET", api.certificates(id)), 400 if api.name == "aws" else 404)
 
 
 # -- JSON ---------------------------------------------------------------------------------------------------------
@@ -161,25 +161,25 @@ _NOT_JSON = {
 
 
 @pytest.mark.parametrize("body", _NOT_JSON.values(), ids=_NOT_JSON.keys())
-def test_bodies_other_than_json_are_refused(face: Face, unchanged: Callable[[], None], body: bytes) -> None:
-    for target in ("/keys-and-certificate", "/certificates" if face.name == "aws" else "/v1/certificates"):
-        assert face.refusal(face.send("POST", target, body)) == "body is not valid JSON"
+def test_bodies_other_than_json_are_refused(api: Api, unchanged: Callable[[], None], body: bytes) -> None:
+    for target in ("/keys-and-certificate", "/certificates" if api.name == "aws" else "/v1/certificates"):
+        assert api.refusal(api.send("POST", target, body)) == "body is not valid JSON"
 
 
 @pytest.mark.parametrize("body", [b"[]", b'[{"csr": "x"}]', b'"text"', b"7", b"null", b"true"])
-def test_bodies_other_than_objects_are_refused(face: Face, unchanged: Callable[[], None], body: bytes) -> None:
-    for target in ("/keys-and-certificate", "/certificates" if face.name == "aws" else "/v1/certificates"):
-        assert face.refusal(face.send("POST", target, body)) == "body must be a JSON object"
+def test_bodies_other_than_objects_are_refused(api: Api, unchanged: Callable[[], None], body: bytes) -> None:
+    for target in ("/keys-and-certificate", "/certificates" if api.name == "aws" else "/v1/certificates"):
+        assert api.refusal(api.send("POST", target, body)) == "body must be a JSON object"
 
 
 @pytest.mark.parametrize("value", [7, 1.5, True, ["x"], {"pem": "x"}, [[[]]]])
-def test_wrong_types(face: Face, unchanged: Callable[[], None], value: object) -> None:
-    name = "certificateSigningRequest" if face.name == "aws" else "csr"
-    target = "/certificates" if face.name == "aws" else "/v1/certificates"
-    message = face.refusal(face.send("POST", target, json.dumps({name: value, "x": _MARK}).encode()))
-    # The native face takes no unknown members either, and may name that first.
+def test_wrong_types(api: Api, unchanged: Callable[[], None], value: object) -> None:
+    name = "certificateSigningRequest" if api.name == "aws" else "csr"
+    target = "/certificates" if api.name == "aws" else "/v1/certificates"
+    message = api.refusal(api.send("POST", target, json.dumps({name: value, "x": _MARK}).encode()))
+    # The native API takes no unknown members either, and may name that first.
     assert message.startswith((name, "request has a parameter"))
-    exact = face.refusal(face.send("POST", target, json.dumps({name: value}).encode()))
+    exact = api.refusal(api.send("POST", target, json.dumps({name: value}).encode()))
     assert exact.startswith(name)
 
 
@@ -220,7 +220,7 @@ def test_the_native_apis_own_rules(
     body: object,
     message: str,
 ) -> None:
-    native = Face("native", server, signer)
+    native = Api("native", server, signer)
     raw = b"" if body is None else json.dumps(body).encode()
     assert native.refusal(native.send(method, target, raw)).startswith(message)
 
@@ -280,11 +280,9 @@ _BAD_CSRS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("pem", "reason"), _BAD_CSRS.values(), ids=_BAD_CSRS.keys())
-def test_malformed_signing_requests_are_refused(
-    face: Face, unchanged: Callable[[], None], pem: str, reason: str
-) -> None:
-    name = "CSR violates constraints: certificateSigningRequest" if face.name == "aws" else "csr"
-    assert face.refusal(face.submit_csr(pem)).startswith(f"{name} {reason}")
+def test_malformed_signing_requests_are_refused(api: Api, unchanged: Callable[[], None], pem: str, reason: str) -> None:
+    name = "CSR violates constraints: certificateSigningRequest" if api.name == "aws" else "csr"
+    assert api.refusal(api.submit_csr(pem)).startswith(f"{name} {reason}")
 
 
 def _certificate_pem(public_key: Any) -> str:
@@ -308,26 +306,26 @@ _BAD_CERTIFICATES: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("pem", "reason"), _BAD_CERTIFICATES.values(), ids=_BAD_CERTIFICATES.keys())
-def test_malformed_certificates_are_refused(face: Face, unchanged: Callable[[], None], pem: str, reason: str) -> None:
-    message = face.refusal(face.submit_certificate(pem), aws_code="CertificateValidationException")
-    name = "certificatePem " if face.name == "aws" else "certificate_pem "
+def test_malformed_certificates_are_refused(api: Api, unchanged: Callable[[], None], pem: str, reason: str) -> None:
+    message = api.refusal(api.submit_certificate(pem), aws_code="CertificateValidationException")
+    name = "certificatePem " if api.name == "aws" else "certificate_pem "
     assert message.startswith(name + reason)
 
 
-def test_pem_with_a_nul(face: Face, unchanged: Callable[[], None]) -> None:
-    message = face.refusal(face.submit_certificate(self_signed_pem() + "\0"))
+def test_pem_with_a_nul(api: Api, unchanged: Callable[[], None]) -> None:
+    message = api.refusal(api.submit_certificate(self_signed_pem() + "\0"))
     assert message.endswith((" must not contain NUL", " must not contain the NUL character"))
 
 
-def test_a_submitted_private_key_is_neither_logged_nor_quoted(face: Face, unchanged: Callable[[], None]) -> None:
+def test_a_submitted_private_key_is_neither_logged_nor_quoted(api: Api, unchanged: Callable[[], None]) -> None:
     for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
         for private_key in (key("rsa2048"), key("secp256r1")):
             secret = key_pem(private_key, form)
-            message = face.refusal(face.submit_csr(secret + csr_pem()))
+            message = api.refusal(api.submit_csr(secret + csr_pem()))
             assert "replace it" in message
             line = secret.splitlines()[2]
             assert line not in message
-            assert line not in face.server.output.read_text()
+            assert line not in api.server.output.read_text()
 
 
 # -- sizes --------------------------------------------------------------------------------------------------------
@@ -340,29 +338,29 @@ def _chunked(body: bytes) -> bytes:
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("size", [_MIB + 1, 3 * _MIB])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_bodies_over_one_mib(face: Face, unchanged: Callable[[], None], size: int, chunked: bool, tls: bool) -> None:
+def test_bodies_over_one_mib(api: Api, unchanged: Callable[[], None], size: int, chunked: bool, tls: bool) -> None:
     body = b"{" + b" " * (size - 2) + b"}"
     target = "/keys-and-certificate"
-    if face.name == "aws":
-        headers = face.signer.headers("POST", target, body=body)
+    if api.name == "aws":
+        headers = api.signer.headers("POST", target, body=body)
     else:
-        headers = {"authorization": f"Bearer {face.server.token}", "host": "localhost"}
+        headers = {"authorization": f"Bearer {api.server.token}", "host": "localhost"}
     if chunked:
         raw = one_request("POST", target, headers | {"transfer-encoding": "chunked"}) + _chunked(body)
     else:
         raw = one_request("POST", target, headers, body)
-    (answer,) = answers(face.server, raw, tls=tls)
-    assert face.refusal(answer) == "body must be at most 1048576 bytes"
+    (answer,) = answers(api.server, raw, tls=tls)
+    assert api.refusal(answer) == "body must be at most 1048576 bytes"
 
 
-def test_bodies_of_one_mib_are_read(face: Face) -> None:
-    assert face.send("POST", "/keys-and-certificate", b"{" + b" " * (_MIB - 2) + b"}").status == 200
+def test_bodies_of_one_mib_are_read(api: Api) -> None:
+    assert api.send("POST", "/keys-and-certificate", b"{" + b" " * (_MIB - 2) + b"}").status == 200
 
 
 @pytest.mark.parametrize("body", [b'{"a":[' + b"[]," * 300_000 + b"[]]}", b"[" * 100_000])
-def test_bodies_of_too_many_values_are_not_parsed(face: Face, unchanged: Callable[[], None], body: bytes) -> None:
-    for target in ("/keys-and-certificate", "/certificates" if face.name == "aws" else "/v1/certificates"):
-        assert face.refusal(face.send("POST", target, body)) == "body must hold at most 10000 values"
+def test_bodies_of_too_many_values_are_not_parsed(api: Api, unchanged: Callable[[], None], body: bytes) -> None:
+    for target in ("/keys-and-certificate", "/certificates" if api.name == "aws" else "/v1/certificates"):
+        assert api.refusal(api.send("POST", target, body)) == "body must hold at most 10000 values"
 
 
 def test_ordinary_clients_can_read_why_a_large_body_was_refused(
@@ -416,7 +414,7 @@ def test_header_blocks_over_64_kib(server: RunningServer, unchanged: Callable[[]
 
 
 def check_common_refusal(answer: Answer, status: int) -> None:
-    """An answer from before any face is known: every client can read it."""
+    """An answer from before any API is known: every client can read it."""
     assert answer.status == status
     document = answer.json()
     assert set(document) == {"success", "error", "message"}

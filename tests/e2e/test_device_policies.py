@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.e2e.access.operator import Operator, allow, document, refusal
+from tests.e2e.access.local_admin import LocalAdmin, allow, document, refusal
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem
@@ -299,8 +299,8 @@ def test_pages_with_boto3s_own_paginators(iot: Any) -> None:
 
 
 def test_two_accounts(server: RunningServer, iot: Any) -> None:
-    new = Operator(server).ask("account.create", name=f"other-{secrets.token_hex(4)}")
-    with Operator(server, new["account"]).iot(new) as theirs:
+    new = LocalAdmin(server).ask("account.create", name=f"other-{secrets.token_hex(4)}")
+    with LocalAdmin(server, new["account"]).iot(new) as theirs:
         name, (id, arn) = new_policy(iot), new_certificate(iot)
         iot.attach_policy(policyName=name, target=arn)
         assert theirs.list_policies()["policies"] == []
@@ -319,7 +319,7 @@ def test_two_accounts(server: RunningServer, iot: Any) -> None:
 def test_attaching_is_allowed_by_target(iot: Any, server: RunningServer) -> None:
     """AWS's authorization reference: AttachPolicy is about the certificate or the group."""
     name, (_, arn), (_, other) = new_policy(iot), new_certificate(iot), new_certificate(iot)
-    with Operator(server).iot_of(allow(["iot:AttachPolicy", "iot:DetachPolicy"], arn)) as limited:
+    with LocalAdmin(server).iot_of(allow(["iot:AttachPolicy", "iot:DetachPolicy"], arn)) as limited:
         limited.attach_policy(policyName=name, target=arn)
         limited.detach_policy(policyName=name, target=arn)
         for call in (limited.attach_policy, limited.detach_policy):

@@ -22,7 +22,7 @@ import typer
 
 from tests.e2e.commands import bare_environment
 from thingmint.access.administration import COMMANDS
-from thingmint.access.administration.policies import READY_MADE
+from thingmint.access.administration.policies import MANAGED_POLICIES
 from thingmint.cli.main import app
 from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.mqtt.broker.limits import Bound, EmbeddedLimits, WillLimits
@@ -350,7 +350,7 @@ def test_the_table_of_metrics_is_whole(server: RunningServer) -> None:
 def test_every_policy_and_command_is_described() -> None:
     lines = (ROOT / "docs" / "access.md").read_text().splitlines()
     rows = [line for line in lines if line.startswith("|")]
-    for name in READY_MADE:
+    for name in MANAGED_POLICIES:
         assert any(f"`{name}`" in row for row in rows), name
     for command in COMMANDS.values():
         of_noun = [line for line in lines if f"`access {command.noun}`" in line]

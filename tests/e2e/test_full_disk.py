@@ -18,11 +18,11 @@ import orjson
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.access.operator import keys_of
+from tests.e2e.access.local_admin import keys_of
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem
-from tests.e2e.mqtt.conftest import opened_door
+from tests.e2e.mqtt.conftest import opened_gateway
 from tests.e2e.mqtt.devices import Closed
 from tests.e2e.wire import exchange, until
 from tests.e2e.yandex.clients import Cloud, Refused
@@ -32,7 +32,7 @@ from thingmint.testing import running_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.e2e.mqtt.conftest import Door, Fleet
+    from tests.e2e.mqtt.conftest import Devices, Gateway
     from thingmint.testing import RunningServer
 
 UNAVAILABLE = 14  # google.rpc.Code
@@ -101,11 +101,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(params=["a full disk", "no file may grow"])
-def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Door, Disk]]:
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Gateway, Disk]]:
     full = request.param == "a full disk"
     folder = request.getfixturevalue("small_disk") if full else tmp_path
-    with opened_door(folder) as door:
-        yield door, SmallDisk(folder) if full else NoFileGrows(door.server)
+    with opened_gateway(folder) as gateway:
+        yield gateway, SmallDisk(folder) if full else NoFileGrows(gateway.server)
 
 
 def metric(server: RunningServer, name: str) -> float:
@@ -123,7 +123,7 @@ def refusal(call: Callable[..., Any], **members: Any) -> str | None:
     return None
 
 
-def is_taken(mine: Fleet) -> bool:
+def is_taken(mine: Devices) -> bool:
     return refusal(mine.iot.create_thing, thingName="lamp") is None
 
 
@@ -142,9 +142,9 @@ def finished(server: RunningServer) -> list[dict[str, Any]]:
     return audited(server.data_dir)
 
 
-def test_reads_and_devices_go_on_while_nothing_can_be_written(served: tuple[Door, Disk]) -> None:
-    door, disk = served
-    server, mine = door.server, door.mine
+def test_reads_and_devices_go_on_while_nothing_can_be_written(served: tuple[Gateway, Disk]) -> None:
+    gateway, disk = served
+    server, mine = gateway.server, gateway.mine
     lamp, cloud = mine.credential(), Cloud(server)
     authorized = {"authorization": f"Bearer {server.token}", "host": "localhost"}
     device = mine.connected(lamp, "early")
@@ -187,8 +187,8 @@ def test_reads_and_devices_go_on_while_nothing_can_be_written(served: tuple[Door
 def test_access_can_be_ended_on_a_full_disk(small_disk: Path) -> None:
     """The reserve is given back for that, and made again when there is room."""
     disk = SmallDisk(small_disk)
-    with opened_door(small_disk) as door:
-        server, mine = door.server, door.mine
+    with opened_gateway(small_disk) as gateway:
+        server, mine = gateway.server, gateway.mine
         reserve = server.data_dir / "reserve"
         lamps = [mine.credential() for _ in range(3)]
         devices = [mine.connected(lamp) for lamp in lamps]
@@ -217,8 +217,8 @@ def test_access_can_be_ended_on_a_full_disk(small_disk: Path) -> None:
 
 def test_a_server_that_is_killed_on_a_full_disk_starts_again(small_disk: Path) -> None:
     disk = SmallDisk(small_disk)
-    with opened_door(small_disk) as door:
-        mine = door.mine
+    with opened_gateway(small_disk) as gateway:
+        mine = gateway.mine
         lamp = mine.credential()
         disk.fill()
         until(lambda: not is_taken(mine), seconds=10, what="changes are kept")

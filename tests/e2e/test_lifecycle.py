@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from yandex.cloud.endpoint import api_endpoint_service_pb2
 
-from tests.e2e.access.operator import database
+from tests.e2e.access.local_admin import database
 from tests.e2e.commands import thingmint
 from tests.e2e.conftest import iot_client, registered
 from tests.e2e.material import csr_pem, self_signed_pem
@@ -220,7 +220,7 @@ def test_probes_and_metrics_answer(server: RunningServer) -> None:
         assert metrics.status == 200
         assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
         text = metrics.body.decode()
-        assert 'thingmint_requests_total{face="probe",operation="healthz",status="200"}' in text
+        assert 'thingmint_requests_total{api="probe",operation="healthz",status="200"}' in text
         known = ("thingmint_key_pool_ready", "thingmint_certificates_discarded ", "thingmint_store_ready 1.0")
         for name in (*known, "process_resident_memory_bytes"):
             assert name in text
@@ -229,7 +229,7 @@ def test_probes_and_metrics_answer(server: RunningServer) -> None:
 def test_metrics_count_requests_by_operation(server: RunningServer, signer: Signer) -> None:
     def counted() -> float:
         text = exchange(server, "GET", "/metrics").body.decode()
-        name = 'thingmint_requests_total{face="aws",operation="ListJobs",status="501"} '
+        name = 'thingmint_requests_total{api="aws",operation="ListJobs",status="501"} '
         return sum(float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
 
     before = counted()

@@ -1,4 +1,4 @@
-"""The native face with curl, httpx and bytes by hand."""
+"""The native API with curl, httpx and bytes by hand."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_set_as_active(native: httpx.Client, iot: Any, query: str, status: str) 
     data = data_of(native.post(f"/keys-and-certificate{query}"))
     check_issued(data)
     assert data["status"] == status
-    # The other face sees the same registration, at once.
+    # The other API sees the same registration, at once.
     shown = iot.describe_certificate(certificateId=data["id"])["certificateDescription"]
     assert (shown["status"], shown["certificateArn"]) == (status, data["arn"])
     assert shown["certificatePem"] == data["certificate_pem"]

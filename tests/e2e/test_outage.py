@@ -50,7 +50,7 @@ def test_devices_outlast_an_outage_and_lose_nothing(
         with (
             connected(server, listener, "listener") as hears,
             connected(server, speaker, "speaker") as speaks,
-            Device(server, late) as newcomer,
+            Device(server, late) as late_device,
         ):
             hears.subscribe("t")
             with away(postgres):
@@ -59,7 +59,7 @@ def test_devices_outlast_an_outage_and_lose_nothing(
                 assert isinstance(speaks.read(), PingResp), "no PUBACK while it is cut off"
                 assert hears.nothing_comes()
                 with pytest.raises(Closed) as refused:
-                    newcomer.connect("newcomer")
+                    late_device.connect("late_device")
                 assert refused.value.reason is Reason.SERVER_UNAVAILABLE
                 time.sleep(AWAY)
                 assert hears.nothing_comes()

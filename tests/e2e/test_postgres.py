@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.access.operator import allow, document
+from tests.e2e.access.local_admin import allow, document
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client, registered
 from tests.e2e.databases import connected, device, joined, readiness, served

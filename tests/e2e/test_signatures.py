@@ -333,6 +333,6 @@ def test_header_and_query_form_exclude_each_other(signer: Signer, unchanged: Cal
 
 def test_a_bearer_token_is_not_a_signature(signer: Signer, unchanged: Callable[[], None]) -> None:
     token = {"authorization": f"Bearer {signer.server.token}"}
-    assert exchange(signer.server, "GET", "/certificates", token).status == 404  # the native face has no such path
+    assert exchange(signer.server, "GET", "/certificates", token).status == 404  # the native API has no such path
     answer = exchange(signer.server, "POST", signer.presigned("POST", _MINT) + "0", token)
     refused(answer, signer, "IncompleteSignatureException", "Only one of an Authorization header")

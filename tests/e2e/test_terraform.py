@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.access.operator import Operator
+from tests.e2e.access.local_admin import LocalAdmin
 from tests.e2e.material import csr_pem, new_issuer, self_signed_pem
 from tests.e2e.provisioning.support import TRUST
 from thingmint.testing import running_server
@@ -36,9 +36,9 @@ pytestmark = [
 
 
 def variables(server: RunningServer) -> dict[str, str]:
-    operator = Operator(server)
-    operator.ask("role.create", name="fleet", trust_policy=TRUST)
-    account = operator.ask("account.list")[0]["id"]
+    local_admin = LocalAdmin(server)
+    local_admin.ask("role.create", name="fleet", trust_policy=TRUST)
+    account = local_admin.ask("account.list")[0]["id"]
     return {
         "role": f"arn:aws:iam::{account}:role/fleet",
         "authorities": json.dumps([new_issuer().pem for _ in range(2)]),

@@ -78,7 +78,7 @@ def _new_instance(material: Material, data: Path, program: Sequence[str]) -> dic
 def _fill(server: RunningServer, material: Material) -> None:
     one, abroad, two = owners = [_owner(server, material, name) for name in _HOSTS]
     for setting, value in {"check_validity": "false", "keys_over_mqtt": "false", "suback_refusals": "true"}.items():
-        two.operator.ask("account.set", name=setting, value=value)
+        two.local_admin.ask("account.set", name=setting, value=value)
     for owner in owners:
         aws.policies(owner)
         aws.certificates(owner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.e2e.access.operator import allow, deny, document
+from tests.e2e.access.local_admin import allow, deny, document
 from tests.e2e.provisioning.support import TRUST
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ _LONG = "3650d"
 
 
 def principals(owner: Owner) -> None:
-    ask, keep, number = owner.operator.ask, owner.material, owner.account
+    ask, keep, number = owner.local_admin.ask, owner.material, owner.account
     ask("policy.put", name="lister", document=_LIST)
     ask("policy.put", name="unused", document=_LIST)
     ask("policy.put", name="gone", document=_LIST)

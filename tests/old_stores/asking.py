@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from google.protobuf import json_format
 from google.protobuf.message_factory import GetMessageClass
 
-from tests.e2e.access.operator import keys_of
+from tests.e2e.access.local_admin import keys_of
 from tests.e2e.conftest import iot_client
 from tests.e2e.mqtt.devices import Closed, Device
 from tests.e2e.yandex.clients import METHODS, Account, Cloud, Refused

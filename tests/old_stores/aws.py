@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.e2e.access.operator import allow, deny, document
+from tests.e2e.access.local_admin import allow, deny, document
 from tests.e2e.material import key_pem
 from tests.e2e.mqtt.devices import Device
 from tests.e2e.provisioning.support import CERTIFICATE, CREATE, CREATE_FROM_CSR, TRUST, template
@@ -239,7 +239,7 @@ def provisioning(owner: Owner) -> None:
 def _made_over_mqtt(owner: Owner, device: Device, name: str) -> str:
     """The ownership token of a new certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
-    if owner.operator.ask("account.show")["keys_over_mqtt"]:
+    if owner.local_admin.ask("account.show")["keys_over_mqtt"]:
         made = ask(device, f"{CREATE}/json", {})
     else:
         made = ask(device, f"{CREATE_FROM_CSR}/json", {"certificateSigningRequest": csr_for(key, name)})
@@ -265,8 +265,8 @@ def ask(device: Device, topic: str, question: Any) -> Any:
 
 
 def _role(owner: Owner, name: str) -> str:
-    owner.operator.ask("role.create", name=name, trust_policy=TRUST)
-    owner.operator.ask("policy.attach", principal=f"role/{name}", policy="thingmint/FullAccess")
+    owner.local_admin.ask("role.create", name=name, trust_policy=TRUST)
+    owner.local_admin.ask("policy.attach", principal=f"role/{name}", policy="thingmint/FullAccess")
     return f"arn:aws:iam::{owner.account}:role/{name}"
 
 

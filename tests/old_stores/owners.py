@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.e2e.access.operator import Operator, keys_of
+from tests.e2e.access.local_admin import LocalAdmin, keys_of
 from tests.e2e.conftest import iot_client
 from tests.e2e.mqtt.devices import Closed, Device
 from tests.e2e.yandex.clients import Account, Cloud
@@ -28,14 +28,14 @@ class Owner:
     region: str
     endpoint: str
     iot: Any
-    operator: Operator
+    local_admin: LocalAdmin
     cloud: Cloud
 
     @staticmethod
     def of(server: RunningServer, material: Material, told: Mapping[str, Any], region: str, endpoint: str) -> Owner:
         iot = iot_client(server, region_name=region, **keys_of(told))
         cloud = Cloud(server, Account(told["authorized_key"], told["folder"], told["token"]))
-        return Owner(server, material, told, region, endpoint, iot, Operator(server, told["account"]), cloud)
+        return Owner(server, material, told, region, endpoint, iot, LocalAdmin(server, told["account"]), cloud)
 
     @property
     def account(self) -> str:

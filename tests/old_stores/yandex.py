@@ -29,7 +29,7 @@ KEY = "5f0d9a3e-3a5e-4f5b-9d5f-2d5a1f7c1b6e"
 def devices(owner: Owner) -> None:
     grpc, rest = owner.cloud.grpc, owner.cloud.rest
     folder = owner.cloud.folder
-    second = owner.operator.ask("folder.create", name="second")["id"]
+    second = owner.local_admin.ask("folder.create", name="second")["id"]
     own = owner.material.self_signed(f"{owner.place}-registry")
     registry = _registry(
         owner, folder, "fleet", [own.pem], description="all lamps", labels={"site": "berlin", "kind": "lamps"}

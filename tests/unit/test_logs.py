@@ -27,7 +27,7 @@ logging.getLogger("another").info("chatter of a library")
 try:
     fails()
 except RuntimeError:
-    log.exception("a request failed", request_id="r-1")
+    log.exception("request_failed", request_id="r-1")
 """
 
 
@@ -49,7 +49,7 @@ def test_what_is_in_it(log_format: str) -> None:
 
 def test_json_lines() -> None:
     lines = [json.loads(line) for line in output("json").splitlines() if line.startswith("{")]
-    assert [(line["event"], line["level"]) for line in lines] == [("ready", "info"), ("a request failed", "error")]
+    assert [(line["event"], line["level"]) for line in lines] == [("ready", "info"), ("request_failed", "error")]
     assert lines[0]["port"] == 8443
     assert all(line["timestamp"].endswith("Z") for line in lines)
     assert "RuntimeError: what went wrong" in lines[1]["exception"]

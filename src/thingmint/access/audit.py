@@ -300,7 +300,7 @@ class AuditTrail:
                 await self._store.write(partial(_inserted, insert, batch), urgent=urgent)
             except Unavailable:
                 if not self._waits:
-                    _log.error("audit records wait for the store", records=len(self._pending))
+                    _log.error("audit_records_waiting", records=len(self._pending))
                 self._waits = True
                 return
             self._written(batch)

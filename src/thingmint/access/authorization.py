@@ -148,5 +148,5 @@ class Roles:
 
 
 def _refused(role: str, source: str, why: str, context: RequestContext) -> Denied:
-    _log.warning("a role cannot be assumed", role=role, source=source, why=why, request_id=context.id)
+    _log.warning("role_not_assumed", role=role, source=source, why=why, request_id=context.id)
     return Denied(role, "sts:AssumeRole", role, explicit=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.access.administration.accounts import list_regions
 from thingmint.access.administration.credentials import TOKEN_PREFIX, secret_sha256
-from thingmint.access.administration.policies import list_attached, ready_made
+from thingmint.access.administration.policies import list_attached, managed_document
 from thingmint.access.administration.principals import find_first_user, find_principal, principal_arn
 from thingmint.access.audit import AuditedStore
 from thingmint.access.context import Caller
@@ -280,7 +280,7 @@ def _document(attached: Attached) -> tuple[str, str] | None:
     """With its name. One that is gone grants nothing."""
     document = attached.document
     if document is None:
-        document = ready_made(attached.policy, attached.resource)
+        document = managed_document(attached.policy, attached.resource)
     return (attached.policy, document) if document is not None else None
 
 

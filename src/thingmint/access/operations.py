@@ -24,7 +24,7 @@ _MAX_DRAWS = 3  # of a call's ids
 class Operation:
     """``name`` is the contract's. Each part receives the input in the form that its API gives it.
 
-    - ``look(tx, change, input)`` reads the rows that say whether the caller may, and raises Denied. What it returns
+    - ``find(tx, change, input)`` reads the rows that say whether the caller may, and raises Denied. What it returns
       is handed on. Operations whose resource is known from the input have none: their API authorizes them before.
     - ``prepare(change, input, *looked)`` is awaited outside of any transaction: parsing, hashing, keys, signing, hooks.
     - ``apply(tx, change, input, *looked, *prepared)`` does the work and returns the answer. It may be run again.
@@ -37,7 +37,7 @@ class Operation:
     name: str
     apply: Callable[..., Awaitable[Any]]
     writes: bool
-    look: Callable[..., Awaitable[Any]] | None = None
+    find: Callable[..., Awaitable[Any]] | None = None
     prepare: Callable[..., Awaitable[Any]] | None = None
     discard: Callable[[Any, Any, BaseException | None], None] | None = None
     secret: bool = False
@@ -68,7 +68,7 @@ class Recorder(Protocol):
 
 async def run(operation: Operation, store: Store, change: HasIds, given: Any, recorder: Recorder | None = None) -> Any:
     """The operation's answer. Raises DomainErrors."""
-    gated = operation.look is not None or recorder is not None
+    gated = operation.find is not None or recorder is not None
     if not (gated or operation.writes or operation.prepare is not None):
         return await store.read(lambda tx: operation.apply(tx, change, given))
     prepared: tuple[Any, ...] = ()
@@ -79,12 +79,12 @@ async def run(operation: Operation, store: Store, change: HasIds, given: Any, re
         return await operation.apply(tx, change, given, *prepared)
 
     async def gate(tx: Transaction) -> tuple[tuple[Any, ...], Any | None]:
-        looked = await _look(tx, operation, change, given)
+        looked = await _find(tx, operation, change, given)
         return looked, await recorder.earlier(tx, *looked) if recorder is not None else None
 
     async def gate_and_apply(tx: Transaction) -> Any:
         nonlocal repeated
-        looked = await _look(tx, operation, change, given)
+        looked = await _find(tx, operation, change, given)
         answer = await recorder.reserve(tx, *looked) if recorder is not None else None
         repeated = answer is not None
         if repeated:
@@ -115,9 +115,9 @@ async def run(operation: Operation, store: Store, change: HasIds, given: Any, re
     return answer
 
 
-async def _look(tx: Transaction, operation: Operation, change: HasIds, given: Any) -> tuple[Any, ...]:
-    """What the operation looked up. Raises Denied and what ``look`` raises."""
-    return (await operation.look(tx, change, given),) if operation.look is not None else ()
+async def _find(tx: Transaction, operation: Operation, change: HasIds, given: Any) -> tuple[Any, ...]:
+    """What the operation looked up. Raises Denied and what ``find`` raises."""
+    return (await operation.find(tx, change, given),) if operation.find is not None else ()
 
 
 async def _write(store: Store, change: HasIds, body: Body[Any]) -> Any:

@@ -92,7 +92,7 @@ class RequestLog:
             status=outcome.status,
             code=outcome.code,
             ms=round(seconds * 1000, 2),
-            face=context.api,
+            api=context.api,
             method=context.method,
             account=caller and caller.account,
             principal=caller and caller.arn,

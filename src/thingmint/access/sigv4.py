@@ -98,7 +98,7 @@ class UnverifiedCaller:
 
 
 class SigV4:
-    """Authenticates requests to the ``iot`` service, in two steps: the head needs no body to be judged.
+    """Authenticates requests to the ``iot`` service, in two steps: the head needs no body.
 
     Every refusal is an Unauthenticated.
     """
@@ -107,7 +107,7 @@ class SigV4:
         self._directory = directory
         self._clock = clock
 
-    async def judge(self, head: RequestHead, *, dots: bool = False) -> UnverifiedCaller:
+    async def authenticate_head(self, head: RequestHead, *, dots: bool = False) -> UnverifiedCaller:
         """Finds all that is wrong with a request but its signature. ``dots``: its path's dot segments are names."""
         headers = _Headers(head.headers)
         claim = _claim(headers, _ascii(head.query, "query"))

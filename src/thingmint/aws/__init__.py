@@ -1,1 +1,1 @@
-"""The AWS face: the service model drives it, and the registry answers."""
+"""The AWS API: the service model drives it, and the registry answers."""

@@ -78,7 +78,7 @@ class AwsApi:
     async def authenticate(
         self, context: RequestContext, route: _Route | Invalid | None, incoming: Incoming
     ) -> RequestContext:
-        claim = await self._sigv4.judge(incoming, dots=_has_dots_as_names(route, incoming.raw_path))
+        claim = await self._sigv4.authenticate_head(incoming, dots=_has_dots_as_names(route, incoming.raw_path))
         return context.by(*self._sigv4.verify(claim, (await incoming.whole()).body))
 
     async def decode(

@@ -1,4 +1,4 @@
-"""How the AWS face words the domain's errors: code and message, and the few that carry more."""
+"""How the AWS API words the domain's errors: code and message, and the few that carry more."""
 
 from __future__ import annotations
 

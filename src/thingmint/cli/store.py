@@ -67,7 +67,7 @@ def copy(
 
 @app.command(epilog="\b\nExample:\n  thingmint store check --data-dir data")
 def check(data_dir: DataDirOption = None) -> None:
-    """Look for damage in all records, beside a running server or without; exit status 1 if there is any."""
+    """Find for damage in all records, beside a running server or without; exit status 1 if there is any."""
     from thingmint.instance.layout import DataDirectory
     from thingmint.store.database import Database, DatabaseError
     from thingmint.store.integrity import find_altered_certificates, find_damage

@@ -142,19 +142,19 @@ class SigningRequest:
 
 
 def parse_certificate(
-    text: str, field: str, keys: KeyPolicy, *, pinned: bool = False
+    text: str, field: str, keys: KeyPolicy, *, bound: bool = False
 ) -> tuple[Certificate, PublicKeyTypes]:
     """The one certificate in ``text``, if its key is one that ``keys`` takes, and that key.
 
     Neither validity nor chain nor signature is checked here: the device that presents the certificate later has to
-    prove that it holds its key. Of one that is ``pinned`` the validity need not even be legible.
+    prove that it holds its key. Of one that is ``bound`` the validity need not even be legible.
     Raises InvalidCertificate.
     """
-    return read_certificate(one_block(text, field, _CERTIFICATE), field, keys, pinned=pinned)
+    return read_certificate(one_block(text, field, _CERTIFICATE), field, keys, bound=bound)
 
 
 def read_certificate(
-    encoded: bytes, field: str, keys: KeyPolicy, *, pinned: bool = False
+    encoded: bytes, field: str, keys: KeyPolicy, *, bound: bool = False
 ) -> tuple[Certificate, PublicKeyTypes]:
     """The same of what is no PEM."""
     try:
@@ -165,7 +165,7 @@ def read_certificate(
             certificate = Certificate.of(content)
             public_key: PublicKeyTypes = content.public_key()
     except _UNREADABLE:
-        certificate, public_key = _read_leniently(encoded, field, keys, pinned=pinned)
+        certificate, public_key = _read_leniently(encoded, field, keys, bound=bound)
     if violation := keys.violation(public_key):
         raise InvalidCertificate(field, f"has {violation}")
     return certificate, public_key
@@ -183,7 +183,7 @@ def parse_strict_certificate(text: str, field: str, keys: KeyPolicy) -> tuple[Ce
         raise InvalidCertificate(field, "is not encoded in DER as RFC 5280 says, which is required here") from None
 
 
-def _read_leniently(encoded: bytes, field: str, keys: KeyPolicy, *, pinned: bool) -> tuple[Certificate, PublicKeyTypes]:
+def _read_leniently(encoded: bytes, field: str, keys: KeyPolicy, *, bound: bool) -> tuple[Certificate, PublicKeyTypes]:
     """Raises InvalidCertificate."""
     sent = as_tls_sends_it(encoded)
     try:
@@ -193,7 +193,7 @@ def _read_leniently(encoded: bytes, field: str, keys: KeyPolicy, *, pinned: bool
     if sent is None and not parts.has_odd_time:
         raise _CERTIFICATE.damaged(field)
     not_before, not_after = parts.period
-    if not pinned and (not_before is None or not_after is None):
+    if not bound and (not_before is None or not_after is None):
         raise InvalidCertificate(field, "has a validity that cannot be read")
     certificate = Certificate(parts.der, fingerprint_of(parts.der), not_before or _NEVER, not_after or _NEVER)
     return certificate, _public_key(parts.key, field, keys, InvalidCertificate)

@@ -1,6 +1,6 @@
 """What can be wrong with a request, in the domain's own terms.
 
-An error is raised once, where the rule lives, and carries facts as attributes. It knows no face: each face has one
+An error is raised once, where the rule lives, and carries facts as attributes. It knows no API: each API has one
 table that turns these into its own codes, statuses and wording. Texts here are safe to show: they never quote what a
 caller sent, nor what a parser said of it.
 """

@@ -152,6 +152,6 @@ CSR_KEYS = KeyPolicy(rsa_min=2048, rsa_max=4096, curves=_NIST_CURVES)
 # Certificates that devices bring with them cannot be changed any more, so larger keys are taken.
 OWN_KEYS = KeyPolicy(rsa_min=2048, rsa_max=8192, curves=_NIST_CURVES)
 
-# Yandex IoT Core took whatever parses, and fleets that come from there have keys of every kind. Taking one says nothing
-# of opening the door to it.
+# Yandex IoT Core took whatever parses, and fleets that come from there have keys of every kind. Registering one
+# does not yet let it connect.
 FLEET_KEYS = KeyPolicy(rsa_min=0, rsa_max=8192, curves=None, ed25519=True)

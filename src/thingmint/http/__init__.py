@@ -1,1 +1,1 @@
-"""What the HTTP faces share: listening, limits, bodies, answers, and which face a request is for."""
+"""What the HTTP APIs share: listening, limits, bodies, answers, and which API a request is for."""

@@ -121,7 +121,7 @@ class Front:
             outcome.code = "Cancelled"
             raise
         except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and the server goes on
-            _log.exception("a request failed", request_id=context.id, operation=context.operation)
+            _log.exception("request_failed", request_id=context.id, operation=context.operation)
             outcome.code = "Internal"
             if not outcome.status:
                 outcome.status = 500

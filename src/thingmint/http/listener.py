@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 _KEEP_ALIVE = 75  # seconds
-_GOODBYE = 2.0  # seconds, for an idle client to answer that the connection ends
+_TLS_SHUTDOWN_TIMEOUT = 2.0  # seconds, for an idle client to answer that the connection ends
 _GRACE = 30  # seconds, for requests in flight when the server stops
 
 
@@ -121,7 +121,7 @@ class HttpListener(uvicorn.Server):
                 connection,
                 ssl=self._tls,
                 ssl_handshake_timeout=HEAD_TIMEOUT if self._tls else None,
-                ssl_shutdown_timeout=_GOODBYE if self._tls else None,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT if self._tls else None,
             )
         except OSError:  # the handshake failed, or took too long
             place.closed()

@@ -28,14 +28,14 @@ class StallGuard:
     def watch(self) -> None:
         if self._timer is None:
             self._unsent = self._transport.get_write_buffer_size()
-            self._timer = self._loop.call_later(STALL_TIMEOUT, self._look)
+            self._timer = self._loop.call_later(STALL_TIMEOUT, self._find)
 
     def unwatch(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _find(self) -> None:
         self._timer = None
         if self._transport.get_write_buffer_size() > self._unsent - _MIN_TAKEN:
             self._transport.abort()

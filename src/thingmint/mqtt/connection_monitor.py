@@ -40,12 +40,12 @@ class ConnectionMonitor:
         while True:
             await asyncio.sleep(_LOOK_EVERY)
             now = loop.time()
-            self._look(now)
+            self._find(now)
             if now >= check_at:
                 check_at = now + _CHECK_EVERY
                 self._in_slices("check", self._check_deadlines(now))
 
-    def _look(self, now: float) -> None:
+    def _find(self, now: float) -> None:
         if not self._feed.stale:
             self._stale_since = None
             if self._interruptions != self._feed.interruptions:

@@ -54,7 +54,7 @@ _RATES = {"certificate": Rate(0.5, 3), "authority": Rate(50, 200), "account": Ra
 REGISTER_CERTIFICATE = Operation(
     name="RegisterCertificate",
     writes=True,
-    look=look_up_candidate,
+    find=look_up_candidate,
     prepare=prepare_registration,
     apply=register_candidate,
 )

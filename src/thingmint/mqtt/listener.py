@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.http.connection_limits import AddressLimits, Limits
-from thingmint.mqtt.tls.listener import TlsListener, pinned
+from thingmint.mqtt.tls.listener import TlsListener, fingerprint_check
 from thingmint.mqtt.tls.proxied import ProxyListener
 
 if TYPE_CHECKING:
@@ -46,6 +46,6 @@ class MqttListener:
             return await loop.create_unix_server(proxy, sock=self.sock, backlog=_BACKLOG)
         # All devices come from the edge's address here; the header tells theirs, which ``proxy`` counts.
         edge_limits = AddressLimits(Limits(per_address=_MANY, half_open_per_address=_MANY, reserve=0))
-        check = pinned(self.edges)
+        check = fingerprint_check(self.edges)
         tls = TlsListener(contexts, proxy.inside, limits=edge_limits, refusals=refusals, check=check)
         return await loop.create_server(tls, sock=self.sock, backlog=_BACKLOG)

@@ -101,7 +101,7 @@ async def _create_from_csr(
 CREATE_KEYS = Operation(
     name="CreateKeysAndCertificate",
     writes=True,
-    look=_check_keys_allowed,
+    find=_check_keys_allowed,
     prepare=_with_keys,
     apply=_create_with_keys,
     discard=discard,
@@ -116,7 +116,7 @@ CREATE_FROM_CSR = Operation(
     secret=True,
 )
 REGISTER_THING = Operation(
-    name="RegisterThing", writes=True, look=look_up_thing, prepare=prepare_thing, apply=register_thing
+    name="RegisterThing", writes=True, find=look_up_thing, prepare=prepare_thing, apply=register_thing
 )
 _OPERATIONS = {"create": CREATE_KEYS, "create-from-csr": CREATE_FROM_CSR, None: REGISTER_THING}
 

@@ -84,10 +84,10 @@ class Session:
 
     __slots__ = (
         "_account",
-        "_announced",
         "_ended",
         "_expires_at",
         "_logged",
+        "_published",
         "_reauthorizing",
         "_refused",
         "_request",
@@ -272,7 +272,7 @@ class Session:
         traffic.link = link
         self._traffic = traffic
         services.clients.add(accepted.scope, self._session_name, self)
-        if self.claim is not None and services.takeovers is not None and services.takeovers.announced > self._announced:
+        if self.claim is not None and services.takeovers is not None and services.takeovers.published > self._published:
             services.takeovers.check(self.claim)  # it may be this client id that another process took over already
         self.connection.accept(session_present=resumed)
         self._logged = services.connection_log.connected(
@@ -291,7 +291,7 @@ class Session:
         services, takeovers = self._services, self._services.takeovers
         if takeovers is None:
             return await services.broker.open(opening, traffic)
-        self._announced = takeovers.announced
+        self._published = takeovers.published
         async with takeovers.turn(opening.scope, opening.client_id):
             if self._has_ended():
                 raise Unavailable("The device has gone")

@@ -29,12 +29,12 @@ _log = structlog.get_logger("thingmint.connections")
 
 
 class Takeovers:
-    """``announced`` counts what was announced of any client id: a connection that is being opened looks whether it
+    """``published`` counts what was published of any client id: a connection that is being opened looks whether it
     was its own."""
 
     def __init__(self, client_ids: ClientIds, clients: ConnectedClients) -> None:
         self.client_ids = client_ids
-        self.announced = 0
+        self.published = 0
         self._clients = clients
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns: WeakValueDictionary[tuple[Scope, str], asyncio.Lock] = WeakValueDictionary()
@@ -51,7 +51,7 @@ class Takeovers:
         """Follows the change feed."""
         for change in changes:
             if change.kind == "client":
-                self.announced += 1
+                self.published += 1
                 found = self._clients.get(Scope(change.account, change.region), change.name)
                 if found is not None and found.claim is not None:
                     self.check(found.claim)

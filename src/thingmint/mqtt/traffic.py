@@ -271,7 +271,7 @@ class Traffic:
         if topic[0] == "$" and (topic.startswith(_EVENTS) or not topic.startswith(_RESERVED)):
             self._refused("Publish", topic, "the topic is reserved for the service itself", tuple)
             return False
-        return self._may("Publish", topic) and (not retain or self._may("RetainPublish", topic))
+        return self._allowed("Publish", topic) and (not retain or self._allowed("RetainPublish", topic))
 
     def _refuse_publish(self, packet: Publish, reason: Reason) -> None:
         # AWS: 3.1.1 has no way to say no, so the connection ends; version 5 says so in PUBACK, or DISCONNECT at QoS 0.
@@ -285,7 +285,7 @@ class Traffic:
         filter = _plain(request.filter)
         if filter.startswith("$") and not filter.startswith(_RESERVED):
             return Reason.TOPIC_FILTER_INVALID
-        if not self._may("Subscribe", filter):
+        if not self._allowed("Subscribe", filter):
             return Reason.NOT_AUTHORIZED
         if filter.startswith(_OWN_TOPICS):
             return Reason(min(request.qos, 1))
@@ -303,7 +303,7 @@ class Traffic:
     async def _provision(self, request: ProvisioningRequest, payload: bytes) -> None:
         assert self._provisioning is not None
         # Asked before anything is done: a key whose reply the device may not receive would be lost.
-        if not all(self._may("Receive", topic) for topic in request.replies):
+        if not all(self._allowed("Receive", topic) for topic in request.replies):
             return
         topic, reply = await self._provisioning.answer(
             request, payload, self._peer.address, self._client_id, self.scope, self.caller
@@ -312,7 +312,7 @@ class Traffic:
             self._warn("reply_larger_than_device_takes", topic)
         self._host.flush()
 
-    def _may(self, action: Action, name: str) -> bool:
+    def _allowed(self, action: Action, name: str) -> bool:
         if self.permissions.allows(action, name):
             return True
         self._tell(action, name)

@@ -1,1 +1,1 @@
-"""The native face: a REST API with one envelope for everything."""
+"""The native API: a REST API with one envelope for everything."""

@@ -1,4 +1,4 @@
-"""What the native face serves: one function each, which is routed to and documented by how it is declared."""
+"""What the native API serves: one function each, which is routed to and documented by how it is declared."""
 
 from __future__ import annotations
 
@@ -170,12 +170,12 @@ async def _add_certificate(tx: Transaction, change: Change, call: Call, new: New
     "ListCertificates",
     "List certificates by age",
     query=schemas.ListQuery,
-    result=schemas.Listing,
+    result=schemas.CertificatePage,
 )
-async def _list_certificates(tx: Transaction, query: Query, call: Call) -> schemas.Listing:
+async def _list_certificates(tx: Transaction, query: Query, call: Call) -> schemas.CertificatePage:
     wanted: schemas.ListQuery = call.query
     cursor = Cursor(wanted.page_size, wanted.marker, "marker")
-    return schemas.Listing.of(await list_certificates(tx, query, cursor, ascending=wanted.order == "ascending"))
+    return schemas.CertificatePage.of(await list_certificates(tx, query, cursor, ascending=wanted.order == "ascending"))
 
 
 @_serves(
@@ -220,12 +220,12 @@ async def _delete_certificate(tx: Transaction, change: Change, call: Call) -> No
     await delete_certificate(tx, change, call.certificate)
 
 
-async def _list_audit(call: Call) -> schemas.AuditListing:
+async def _list_audit(call: Call) -> schemas.AuditPage:
     call.change.may("thingmint:ListAudit")
     query: schemas.AuditQuery = call.query
     wanted = AuditFilter(**query.model_dump(exclude={"page_size", "marker"}))
     page = await call.audit.list(call.change.account, wanted, limit=query.page_size, marker=query.marker)
-    return schemas.AuditListing.of(page)
+    return schemas.AuditPage.of(page)
 
 
 def _access_endpoint(command: Command) -> Endpoint:
@@ -264,7 +264,7 @@ ENDPOINTS.append(
         "List the account's audit records, newest first",
         _list_audit,
         query=schemas.AuditQuery,
-        result=schemas.AuditListing,
+        result=schemas.AuditPage,
     )
 )
 ENDPOINTS += [_access_endpoint(command) for command in COMMANDS.values() if not command.instance_wide]

@@ -1,4 +1,4 @@
-"""How the native face words the domain's errors."""
+"""How the native API words the domain's errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The native face's OpenAPI 3.1 document, made from the table of endpoints."""
+"""The native API's OpenAPI 3.1 document, made from the table of endpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the native face takes and gives. The OpenAPI document is made from these models."""
+"""What the native API takes and gives. The OpenAPI document is made from these models."""
 
 from __future__ import annotations
 
@@ -175,12 +175,12 @@ class IssuedKeys(BaseModel):
         )
 
 
-class Listing(BaseModel):
+class CertificatePage(BaseModel):
     certificates: list[CertificateSummary]
     next_marker: str | None
 
     @classmethod
-    def of(cls, page: Page[Registration]) -> Listing:
+    def of(cls, page: Page[Registration]) -> CertificatePage:
         return cls(certificates=[CertificateSummary.of(item) for item in page.items], next_marker=page.next_token)
 
 
@@ -216,14 +216,14 @@ class AuditRecord(BaseModel):
             return cls.model_validate(UNREADABLE)
 
 
-class AuditListing(BaseModel):
+class AuditPage(BaseModel):
     """A page may hold fewer records than asked for, or none, and still have a next one."""
 
     records: list[AuditRecord]
     next_marker: str | None
 
     @classmethod
-    def of(cls, page: Page[dict[str, Any]]) -> AuditListing:
+    def of(cls, page: Page[dict[str, Any]]) -> AuditPage:
         return cls(records=[AuditRecord.of(record) for record in page.items], next_marker=page.next_token)
 
 

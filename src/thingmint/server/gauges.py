@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.access.sealing import AUDIT_LEASE
+from thingmint.access.audit_sealer import AUDIT_LEASE
 from thingmint.mqtt.broker.upstream import UpstreamBroker, UpstreamUsage
 from thingmint.services.jobs import JOBS_LEASE
 from thingmint.store.disk_reserve import free_bytes
 
 if TYPE_CHECKING:
     from thingmint.access.audit import AuditTrail
-    from thingmint.access.sealing import Sealer
+    from thingmint.access.audit_sealer import Sealer
     from thingmint.http.memory import MemoryBudget, RequestMemory
     from thingmint.instance.create import Instance
     from thingmint.metrics import Metrics

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from thingmint.access.sealing import AUDIT_LEASE
+from thingmint.access.audit_sealer import AUDIT_LEASE
 from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.takeovers import Takeovers
 from thingmint.services.certificates import utc_now

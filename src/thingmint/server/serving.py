@@ -14,10 +14,10 @@ import structlog
 
 from thingmint.access.administration.accounts import extend_instance, list_accounts
 from thingmint.access.audit import AuditedStore, AuditTrail
+from thingmint.access.audit_sealer import AUDIT_LEASE, Sealer, insert_activity_with
 from thingmint.access.directory import Directory
 from thingmint.access.local_admin import Administration, as_local_admin
 from thingmint.access.request_log import RequestLog
-from thingmint.access.sealing import AUDIT_LEASE, Sealer, insert_activity_with
 from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
 from thingmint.domain.certificate_profiles import listener_profile
@@ -162,7 +162,7 @@ class _Server:
             self.stalls.start()  # what starting takes keeps no client waiting
             on_ready(self.ready)
             await stopping.wait()
-            _log.info("stopping: requests in flight are finished first")
+            _log.info("stopping", waiting_for="requests in flight")
         finally:
             await self._stop(chores)
 
@@ -381,7 +381,7 @@ async def _note_use(directory: Directory) -> None:
         try:
             await directory.flush()
         except Unavailable:
-            _log.warning("the last use of credentials was not noted")
+            _log.warning("credential_use_not_recorded")
 
 
 async def _finish(directory: Directory, trail: AuditTrail, sealer: Sealer) -> None:
@@ -391,7 +391,7 @@ async def _finish(directory: Directory, trail: AuditTrail, sealer: Sealer) -> No
         await trail.close()
         await sealer.close()
     except (Unavailable, OSError) as error:
-        _log.error("the audit trail was not finished", error=str(error))
+        _log.error("audit_trail_not_finished", error=str(error))
 
 
 def _leave_out_of_collections() -> None:

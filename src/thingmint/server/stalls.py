@@ -49,7 +49,7 @@ class StallWatch:
     def start(self) -> None:
         self._beat_at = time.perf_counter()
         self._timer = self._loop.call_later(_EVERY, self._beat)
-        threading.Thread(target=self._look, name="stall watch", daemon=True).start()
+        threading.Thread(target=self._find, name="stall watch", daemon=True).start()
 
     def stop(self) -> None:
         self._stopped = True
@@ -69,7 +69,7 @@ class StallWatch:
                 _log.warning("event_loop_stalled", seconds=round(late, 3), busy_with=stack)
         self._timer = self._loop.call_later(_EVERY, self._beat)
 
-    def _look(self) -> None:
+    def _find(self) -> None:
         """From a thread of its own, as the loop cannot look while it is busy."""
         while not self._stopped:
             time.sleep(_LOOK_EVERY)

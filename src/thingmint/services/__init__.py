@@ -1,1 +1,1 @@
-"""The use cases: one method, one transaction. Faces translate to and from these."""
+"""The use cases: one method, one transaction. APIs translate to and from these."""

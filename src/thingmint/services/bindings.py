@@ -109,7 +109,7 @@ class BoundCertificate(NamedTuple):
 
 def parse_submitted(change: Change, pem: str, field: str) -> SubmittedCertificate:
     """Raises InvalidCertificate, naming ``field``."""
-    certificate, public_key = parse_certificate(pem, field, FLEET_KEYS, pinned=True)
+    certificate, public_key = parse_certificate(pem, field, FLEET_KEYS, bound=True)
     change.environment.own_authorities.check(public_key, field)
     return SubmittedCertificate(certificate, pem, find_obstacle(certificate, public_key))
 

@@ -30,7 +30,7 @@ from thingmint.domain.errors import (
     WrongRegistrationCode,
 )
 from thingmint.domain.templates import Kind, parse_template
-from thingmint.services.ca_owners import release_ca, take_ownership
+from thingmint.services.ca_owners import claim_default_mode, release_ca
 from thingmint.services.certificate_contents import keep_content, split_content, with_content
 from thingmint.services.certificates import CertificateMode
 from thingmint.services.pages import Page, page_of
@@ -264,7 +264,7 @@ async def register_ca_certificate(tx: Transaction, change: Change, new: NewCa) -
     kept = (scope, id, certificate.fingerprint, subject, new.status, new.mode, new.auto_registration)
     ca = CaRegistration(*kept, *_columns(new.config), change.new_id(), 1, now, now)
     # The caller has the CA's key, and so learns nothing that it may not.
-    is_anothers = new.mode == "DEFAULT" and not await take_ownership(tx, scope, ca.fingerprint, new.ca.key_id, now)
+    is_anothers = new.mode == "DEFAULT" and not await claim_default_mode(tx, scope, ca.fingerprint, new.ca.key_id, now)
     if is_anothers or not await CA_CERTIFICATES.insert(tx, ca):
         raise AlreadyExists(KIND, ca.fingerprint, arn=ca.arn)
     if await tx.fetch_one(_HAS_TOO_MANY, *scope, subject):

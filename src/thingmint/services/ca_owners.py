@@ -71,7 +71,7 @@ _DELETE_CA = f"DELETE FROM ca_certificates WHERE {_THIS}"
 _log = structlog.get_logger("thingmint.certificates")
 
 
-async def take_ownership(tx: Transaction, scope: Scope, fingerprint: str, key: str, now: datetime) -> bool:
+async def claim_default_mode(tx: Transaction, scope: Scope, fingerprint: str, key: str, now: datetime) -> bool:
     """False if the CA of that key is another account's."""
     return await _take(tx, scope, fingerprint, key, to_micros(now))
 

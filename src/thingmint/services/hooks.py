@@ -76,7 +76,7 @@ class HookTable:
                 answer = await self._answer(target, question)
             return _overrides(answer)
         except ProvisioningRefused as refused:
-            _log.warning("a hook did not let a device be provisioned", hook=target, why=refused.reason)
+            _log.warning("hook_refused_device", hook=target, why=refused.reason)
             raise
         except TimeoutError:
             raise _failed(target, f"it took longer than {self._timeout:g} s") from None
@@ -93,7 +93,7 @@ class HookTable:
         name = url.partition(":")[2] if url is not None else function[1] if function is not None else ""
         found = self._function(target, name)
         if found is None:
-            _log.warning("a hook is neither in the settings (hooks) nor an entry point", hook=target)
+            _log.warning("hook_not_found", hook=target)
             raise ProvisioningRefused("invocation", "Access denied while invoking Lambda function")
         return await self._call(target, found, dict(question))
 
@@ -114,7 +114,7 @@ class HookTable:
                     if len(body) > _MAX_ANSWER:
                         raise _unusable()
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as error:
-            _log.warning("a hook cannot be reached", hook=target, error=type(error).__name__)
+            _log.warning("hook_unreachable", hook=target, error=type(error).__name__)
             reason = "A failure occurred while invoking the provisioning hook."
             raise ProvisioningRefused("invocation", reason) from None
         if not body.strip():
@@ -147,7 +147,7 @@ class HookTable:
         except TimeoutError:
             raise
         except Exception as error:  # noqa: BLE001 - the operator's code: whatever it is, the device gets a refusal
-            _log.warning("a hook failed", hook=target, exc_info=True)
+            _log.warning("hook_failed", hook=target, exc_info=True)
             raise _failed(target, type(error).__name__) from None
 
     async def _in_thread(self, function: Callable[..., Any], question: dict[str, object]) -> object:
@@ -185,7 +185,7 @@ class HookTable:
             try:
                 self._functions[name] = found[0].load()
             except Exception as error:  # noqa: BLE001 - likewise
-                _log.warning("a hook cannot be loaded", hook=target, exc_info=True)
+                _log.warning("hook_not_loaded", hook=target, exc_info=True)
                 raise _failed(target, type(error).__name__) from None
         return self._functions[name]
 
@@ -205,7 +205,7 @@ def _overrides(answer: object) -> Mapping[str, str]:
 
 
 def _failed(target: str, why: str) -> ProvisioningRefused:
-    _log.warning("a hook failed", hook=target, why=why)
+    _log.warning("hook_failed", hook=target, why=why)
     return ProvisioningRefused("invocation", "The provisioning hook was not executed successfully.")
 
 

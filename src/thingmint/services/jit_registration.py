@@ -114,14 +114,14 @@ class _Search:
     async def within(self, scope: Scope) -> JitCandidate | None:
         certificate = self._certificate
 
-        async def look(tx: Transaction) -> tuple[Sequence[RegisteredCa], Registration | None]:
+        async def find(tx: Transaction) -> tuple[Sequence[RegisteredCa], Registration | None]:
             known = await REGISTRATIONS.find(tx, *scope, certificate.fingerprint)
             if known is None:
                 return await find_by_subject(tx, scope, certificate.issuer, MAX_SAME_SUBJECT), None
             ca = await find_registered_ca(tx, scope, known.ca) if known.ca is not None else None
             return [ca] if ca is not None else [], known
 
-        found, known = await self._store.read(look)
+        found, known = await self._store.read(find)
         if known is not None and known.status not in _JUST_REGISTERED:
             return None
         signers = await self._signers(found)
@@ -156,7 +156,7 @@ class _Search:
         account = signers[0].registration.scope.account
         ready = self._ready([ca for ca in signers if ca.registration.scope.account == account])
 
-        async def look(tx: Transaction) -> tuple[CaRegistration | None, Registration | None]:
+        async def find(tx: Transaction) -> tuple[CaRegistration | None, Registration | None]:
             regions = await regions_of(tx, account)
             ranked = sorted(ready, key=lambda ca: regions.index(ca.registration.scope.region))  # the newest last
             scope = ranked[0].registration.scope
@@ -165,7 +165,7 @@ class _Search:
             newest = [ca.registration for ca in ranked if ca.registration.scope == scope][-1]
             return newest, await REGISTRATIONS.find(tx, *scope, self._certificate.fingerprint)
 
-        ca, known = await self._store.read(look)
+        ca, known = await self._store.read(find)
         if ca is None:
             raise OnlyByHostName(self._certificate.fingerprint, sorted({each.registration.scope for each in ready}))
         if known is not None and (known.status not in _JUST_REGISTERED or (only_home and known.mode != "DEFAULT")):

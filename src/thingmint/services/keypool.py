@@ -129,7 +129,7 @@ class KeyPool:
         self._under_way -= 1
         if error := future.exception():
             # Callers that wait are told rather than kept; the next caller tries again.
-            _log.error("a key pair could not be generated", error=type(error).__name__)
+            _log.error("key_pair_not_generated", error=type(error).__name__)
             self._refuse_all(Unavailable("Keys cannot be generated now"))
             return
         self._hand_out(future.result())

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
 
-from thingmint.access.sealing import Kept
+from thingmint.access.audit_sealer import Kept
 from thingmint.access.throttle import FailureThrottle, LimitsProfile, Rate
 from thingmint.access.vault import MASTER_KEY_BYTES
 from thingmint.domain.durations import parse_duration

@@ -41,7 +41,7 @@ _WAIT_FOR_CONNECTION = 10.0  # seconds
 _CLOSE_TIMEOUT = 5.0  # seconds
 _MAX_RUNS = 50  # of one body
 _MAX_PAUSE = 0.1  # seconds, between two runs
-_LOOK_EVERY = 1.0  # seconds, at most
+_CHECK_EVERY = 1.0  # seconds, at most
 _BODY_TIMEOUT = 15.0  # seconds, for all statements of a body; a server that is gone may leave them without an answer
 _COMMIT_TIMEOUT = 10.0  # seconds, with what it waits for a standby
 _WAIT_FOR_ANSWER = 20.0  # seconds, until a COMMIT without an answer is given up
@@ -82,7 +82,7 @@ class PostgresStore:
         self._limit = WriteLimit(pool.get_max_size())
         self._writes: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
-        self._next_look = 0.0
+        self._next_check = 0.0
 
     @classmethod
     async def open(
@@ -343,8 +343,8 @@ class PostgresStore:
         loop = asyncio.get_running_loop()
         await self._pool.expire_connections()  # of a host that is gone none would say so
         while True:
-            await asyncio.sleep(self._next_look - loop.time())
-            self._next_look = loop.time() + _LOOK_EVERY
+            await asyncio.sleep(self._next_check - loop.time())
+            self._next_check = loop.time() + _CHECK_EVERY
             try:
                 async with self._pool.acquire(timeout=_WAIT_FOR_CONNECTION) as connection:
                     await connection.fetchval("SELECT 1", timeout=CONNECT_TIMEOUT)

@@ -155,12 +155,12 @@ class PrimaryConnector:
         """Asks all hosts for their timelines, as the first that answers may be one that was replaced."""
         options = options | {"timeout": _SURVEY_TIMEOUT}
 
-        async def look(host: Host) -> None:
+        async def find(host: Host) -> None:
             connection = await self._connect(host, arguments, options)
             self._prefer(host)
             connection.terminate()
 
-        await asyncio.gather(*map(look, list(self._hosts)), return_exceptions=True)
+        await asyncio.gather(*map(find, list(self._hosts)), return_exceptions=True)
         self._is_survey_due = False
 
 

@@ -158,7 +158,7 @@ class SQLiteStore:
                 job.run(self._writer)
             await asyncio.get_running_loop().run_in_executor(self._committer, self._writer.execute, "COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
-            _log.error("a batch was not committed", waiters=len(batch), error=str(error))
+            _log.error("batch_not_committed", waiters=len(batch), error=str(error))
             self._failed(batch, error)
         else:
             for job in batch:

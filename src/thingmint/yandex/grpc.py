@@ -132,7 +132,7 @@ class Handlers(grpc.GenericRpcHandler):
                 # The call's deadline passed, or its client left, before it could be told anything.
                 raise asyncio.CancelledError from None
             except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and the server goes on
-                _log.exception("a call failed", request_id=call.request.id, operation=call.request.operation)
+                _log.exception("call_failed", request_id=call.request.id, operation=call.request.operation)
                 call.outcome.code, call.outcome.status = "INTERNAL", 500
                 message = f"The server failed to answer; its log has the details under {call.request.id}"
                 await context.abort(grpc.StatusCode.INTERNAL, message)

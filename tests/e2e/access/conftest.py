@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.access.operator import Operator
+from tests.e2e.access.local_admin import LocalAdmin
 
 if TYPE_CHECKING:
     from thingmint.testing import RunningServer
 
 
 @pytest.fixture(scope="session")
-def operator(server: RunningServer) -> Operator:
-    return Operator(server)
+def local_admin(server: RunningServer) -> LocalAdmin:
+    return LocalAdmin(server)
 
 
 @pytest.fixture(scope="session")
-def account(operator: Operator) -> str:
+def account(local_admin: LocalAdmin) -> str:
     """The number of the first account."""
-    number: str = operator.ask("account.list")[0]["id"]
+    number: str = local_admin.ask("account.list")[0]["id"]
     return number

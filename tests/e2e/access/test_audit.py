@@ -15,7 +15,7 @@ import pytest
 from yandex.cloud.iam.v1 import iam_token_service_pb2
 from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 
-from tests.e2e.access.operator import Operator, allow, database, document, refusal
+from tests.e2e.access.local_admin import LocalAdmin, allow, database, document, refusal
 from tests.e2e.commands import in_process, thingmint
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem
@@ -23,7 +23,7 @@ from tests.e2e.wire import exchange, until
 from tests.e2e.yandex.certificates import certificate
 from tests.e2e.yandex.clients import Cloud, GrpcWire, Refused
 from thingmint.access.audit import new_record_id
-from thingmint.access.sealing import Sealer
+from thingmint.access.audit_sealer import Sealer
 from thingmint.instance.create import Instance
 from thingmint.instance.layout import DataDirectory
 from thingmint.store import audit as sql
@@ -70,13 +70,13 @@ class Story:
         self.data = data
         self.secrets: set[str] = set()
         with running_server(data) as server:
-            self.account = Operator(server).ask("account.list")[0]["id"]
+            self.account = LocalAdmin(server).ask("account.list")[0]["id"]
             refused = thingmint("access", "user", "delete", "nobody", "--data-dir", data)
             assert refused.returncode == 1
             self._on_aws(server)
             self._on_yandex(server)
             self._on_native(server)
-            self._strangers(server)
+            self._unauthenticated_callers(server)
         with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:  # for a second checkpoint
             iot.describe_endpoint()
         listed = in_process("access", "user", "list", "--data-dir", data)  # with no server about
@@ -86,10 +86,10 @@ class Story:
         self.records = records(data)
 
     def _on_aws(self, server: RunningServer) -> None:
-        operator = Operator(server)
-        self.user = operator.user("thingmint/ReadOnly")
-        self.key = operator.key(self.user)
-        session = operator.session(self.user)
+        local_admin = LocalAdmin(server)
+        self.user = local_admin.user("thingmint/ReadOnly")
+        self.key = local_admin.key(self.user)
+        session = local_admin.session(self.user)
         env = server.environment()
         self.secrets |= {
             self.key["secret_access_key"],
@@ -107,7 +107,7 @@ class Story:
             iot.list_certificates(pageSize=249)
             assert refusal(iot.describe_certificate, certificateId="0" * 64)[0] == 404
             iot.delete_certificate(certificateId=made["certificateId"])
-        with operator.iot(self.key) as iot:
+        with local_admin.iot(self.key) as iot:
             refusal(iot.create_keys_and_certificate)
 
     def _on_yandex(self, server: RunningServer) -> None:
@@ -122,7 +122,7 @@ class Story:
         cloud.close()
 
     def _on_native(self, server: RunningServer) -> None:
-        with Operator(server).bearer(server.token) as native:
+        with LocalAdmin(server).bearer(server.token) as native:
             native.post("/v1/certificates", json={"csr": csr_pem()})
             native.get("/v1/certificates", params={"page_size": 7, "marker": "x-secret-in-a-query"})
             token = native.post("/v1/access/token/create", json={"principal": f"user/{self.user}"}).json()["data"]
@@ -132,7 +132,7 @@ class Story:
             exchange(server, "GET", "/v1/certificates", {"authorization": "Bearer tma_guess_secretguess"})
         self.secrets.add("secretguess")
 
-    def _strangers(self, server: RunningServer) -> None:
+    def _unauthenticated_callers(self, server: RunningServer) -> None:
         for _ in range(40):
             assert exchange(server, "GET", "/things?token=x-other-secret").status == 403
         self.secrets.add("x-other-secret")
@@ -362,7 +362,7 @@ def test_old_records_are_pruned_on_an_idle_server(tmp_path: Path) -> None:
     assert in_process("init", "--data-dir", data).returncode == 0
     _as_of_two_days_ago(data)
     with running_server(data, environment={"THINGMINT_AUDIT_RETENTION": "1d"}) as server:
-        told = "audit records were pruned"
+        told = "audit_records_pruned"
         until(lambda: told in server.output.read_text(), seconds=10, what="nothing is pruned")
         assert verified(data)[0] == 0
     assert [record["event"] for record in records(data)] == ["PruneAuditTrail"]
@@ -397,7 +397,7 @@ def test_answered_changes_have_their_records_after_a_power_cut(tmp_path: Path) -
 
 
 def test_verify_while_the_server_runs(server: RunningServer) -> None:
-    with Operator(server).bearer(server.token) as native:
+    with LocalAdmin(server).bearer(server.token) as native:
         assert native.get("/v1/certificates").status_code == 200
 
     def holds() -> bool:

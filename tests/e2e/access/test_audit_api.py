@@ -10,7 +10,7 @@ import httpx
 import pytest
 from openapi_schema_validator import OAS31Validator
 
-from tests.e2e.access.operator import Operator, database, error_of
+from tests.e2e.access.local_admin import LocalAdmin, database, error_of
 from tests.e2e.commands import in_process
 from tests.e2e.wire import until
 from thingmint.testing import running_server
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def ours() -> Iterator[Operator]:
+def ours() -> Iterator[LocalAdmin]:
     """Of two accounts, in each of which a few things were done."""
     with running_server() as server:
-        operator = Operator(server)
-        other = operator.ask("account.create", name="other")
-        ours = Operator(server, operator.ask("account.list")[0]["id"])
-        theirs = Operator(server, other["account"])
+        local_admin = LocalAdmin(server)
+        other = local_admin.ask("account.create", name="other")
+        ours = LocalAdmin(server, local_admin.ask("account.list")[0]["id"])
+        theirs = LocalAdmin(server, other["account"])
         for each in (ours, theirs):
             for _ in range(3):
                 each.user()
@@ -37,7 +37,7 @@ def ours() -> Iterator[Operator]:
 
 
 @pytest.fixture(scope="module")
-def auditor(ours: Operator) -> Iterator[httpx.Client]:
+def auditor(ours: LocalAdmin) -> Iterator[httpx.Client]:
     with ours.native(ours.user("thingmint/AuditOnly")) as client:
 
         def complete() -> bool:
@@ -61,7 +61,7 @@ def listed(client: httpx.Client, **parameters: Any) -> list[dict[str, Any]]:
         parameters["marker"] = page["next_marker"]
 
 
-def test_only_the_callers_account_is_listed(ours: Operator, auditor: httpx.Client) -> None:
+def test_only_the_callers_account_is_listed(ours: LocalAdmin, auditor: httpx.Client) -> None:
     records = listed(auditor)
     assert {record["account"] for record in records} == {ours.account}
     assert [r["event"] for r in records].count("CreateUser") >= 5
@@ -77,7 +77,7 @@ def test_pages_hold_every_record_once(auditor: httpx.Client, page_size: int) -> 
         assert listed(auditor, until=now, page_size=page_size, **wanted) == expected
 
 
-def test_filters(ours: Operator, auditor: httpx.Client) -> None:
+def test_filters(ours: LocalAdmin, auditor: httpx.Client) -> None:
     made = listed(auditor, event="CreateUser")
     assert {record["event"] for record in made} == {"CreateUser"}
     [read] = listed(auditor, event="ListCertificates")
@@ -91,7 +91,7 @@ def test_filters(ours: Operator, auditor: httpx.Client) -> None:
     assert listed(auditor, since=later) == []
 
 
-def test_more_filters(ours: Operator, auditor: httpx.Client) -> None:
+def test_more_filters(ours: LocalAdmin, auditor: httpx.Client) -> None:
     made = listed(auditor, event="CreateUser")
     wanted = made[0]["resources"][0]
     assert all(wanted in (record["resource"], *record["resources"]) for record in listed(auditor, resource=wanted))
@@ -113,8 +113,8 @@ def test_a_spoiled_record_is_shown_as_not_readable(tmp_path: Path) -> None:
         ids = [row[0] for row in db.execute("SELECT id FROM audit_records WHERE account IS NOT NULL ORDER BY id")]
         db.executemany("UPDATE audit_records SET record = ? WHERE id = ?", zip(spoiled, ids, strict=False))
     with running_server(data) as server:
-        operator = Operator(server)
-        with operator.native(operator.user("thingmint/AuditOnly")) as client:
+        local_admin = LocalAdmin(server)
+        with local_admin.native(local_admin.user("thingmint/AuditOnly")) as client:
             records = listed(client)
             assert listed(client, event="CreateUser")
         document = httpx.get(f"{server.http_url}/openapi.json").json()
@@ -132,15 +132,15 @@ def test_listing_the_audit_log_is_recorded(auditor: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("policies", [[], ["thingmint/ReadOnly"], ["thingmint/FullAccess"]])
-def test_other_policies_do_not_allow_list_audit(ours: Operator, policies: list[str]) -> None:
+def test_other_policies_do_not_allow_list_audit(ours: LocalAdmin, policies: list[str]) -> None:
     with ours.native(ours.user(*policies)) as client:
         assert error_of(client.get("/v1/audit")) == (403, "PERMISSION_DENIED")
 
 
-def test_a_marker_of_another_account_is_refused(ours: Operator, auditor: httpx.Client) -> None:
+def test_a_marker_of_another_account_is_refused(ours: LocalAdmin, auditor: httpx.Client) -> None:
     marker = auditor.get("/v1/audit", params={"page_size": 1}).json()["data"]["next_marker"]
-    [other] = [each["id"] for each in Operator(ours.server).ask("account.list") if each["id"] != ours.account]
-    theirs = Operator(ours.server, other)
+    [other] = [each["id"] for each in LocalAdmin(ours.server).ask("account.list") if each["id"] != ours.account]
+    theirs = LocalAdmin(ours.server, other)
     with contextlib.closing(theirs.native(theirs.user("thingmint/AuditOnly"))) as client:
         answer = client.get("/v1/audit", params={"marker": marker})
     assert error_of(answer) == (400, "VALIDATION_ERROR")
@@ -168,7 +168,7 @@ def test_the_earliest_and_the_latest_time_are_taken(auditor: httpx.Client, momen
         assert auditor.get("/v1/audit", params={name: moment}).status_code == 200
 
 
-def test_answers_follow_the_schema(ours: Operator, auditor: httpx.Client) -> None:
+def test_answers_follow_the_schema(ours: LocalAdmin, auditor: httpx.Client) -> None:
     document = httpx.get(f"{ours.server.http_url}/openapi.json").json()
     operation = document["paths"]["/v1/audit"]["get"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {

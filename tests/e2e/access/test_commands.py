@@ -11,7 +11,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from tests.e2e.access.operator import Operator, allow, database, document, error_of, refusal
+from tests.e2e.access.local_admin import LocalAdmin, allow, database, document, error_of, refusal
 from tests.e2e.commands import in_process, thingmint
 from thingmint.access.administration import COMMANDS
 from thingmint.admin import AdminError
@@ -40,7 +40,7 @@ def test_commands_work_with_and_without_a_server(tmp_path: Path) -> None:
     key = access(data, "key", "create", "user/alice")
     with running_server(data) as server:
         assert stat.S_IMODE((data / "admin.sock").stat().st_mode) == 0o600
-        with Operator(server).iot(key) as iot:
+        with LocalAdmin(server).iot(key) as iot:
             iot.list_certificates()
             access(data, "policy", "detach", "alice", "--policy", "mint", run=thingmint)
             assert refusal(iot.list_certificates)[1] == "AccessDeniedException"
@@ -49,22 +49,22 @@ def test_commands_work_with_and_without_a_server(tmp_path: Path) -> None:
     assert access(data, "policy", "delete", "mint") == {"name": "mint", "deleted": True}
 
 
-def test_tables(operator: Operator) -> None:
-    user = operator.user("thingmint/ReadOnly")
-    words = ("--data-dir", operator.data)
+def test_tables(local_admin: LocalAdmin) -> None:
+    user = local_admin.user("thingmint/ReadOnly")
+    words = ("--data-dir", local_admin.data)
     token = in_process("access", "token", "create", user, "--description", "[/b] [red]x", *words).stdout
     assert token.startswith("token: tma_")
     listed = in_process("access", "token", "list", user, *words)
     assert (listed.returncode, listed.stderr) == (0, "")
     assert "[/b]" in listed.stdout
     assert "ReadOnly" in in_process("access", "policy", "attached", user, *words).stdout
-    assert in_process("access", "policy", "attached", operator.user(), *words).stdout == "None.\n"
+    assert in_process("access", "policy", "attached", local_admin.user(), *words).stdout == "None.\n"
 
 
-def test_tables_do_not_wrap_ids(operator: Operator) -> None:
-    user = operator.user()
-    key = operator.key(user)["access_key_id"]
-    assert key in in_process("access", "key", "list", user, "--data-dir", operator.data).stdout
+def test_tables_do_not_wrap_ids(local_admin: LocalAdmin) -> None:
+    user = local_admin.user()
+    key = local_admin.key(user)["access_key_id"]
+    assert key in in_process("access", "key", "list", user, "--data-dir", local_admin.data).stdout
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_tables_do_not_wrap_ids(operator: Operator) -> None:
         (["session", "--principal", "administrator", "--duration", "1s"], "duration must be between"),
     ],
 )
-def test_wrong_inputs_are_one_line(operator: Operator, words: list[str], named: str) -> None:
-    done = in_process("access", *words, "--data-dir", operator.data)
+def test_wrong_inputs_are_one_line(local_admin: LocalAdmin, words: list[str], named: str) -> None:
+    done = in_process("access", *words, "--data-dir", local_admin.data)
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("thingmint: ")
@@ -93,32 +93,34 @@ def test_wrong_inputs_are_one_line(operator: Operator, words: list[str], named: 
     ("content", "named"),
     [("{", "document"), (document({**allow("x"), "Effect": "Maybe"}), "Effect"), (None, "cannot be read")],
 )
-def test_malformed_documents_are_refused(operator: Operator, tmp_path: Path, content: str | None, named: str) -> None:
+def test_malformed_documents_are_refused(
+    local_admin: LocalAdmin, tmp_path: Path, content: str | None, named: str
+) -> None:
     file = tmp_path / "policy.json"
     if content is not None:
         file.write_text(content)
-    done = in_process("access", "policy", "put", "p", "--document", file, "--data-dir", operator.data)
+    done = in_process("access", "policy", "put", "p", "--document", file, "--data-dir", local_admin.data)
     assert done.returncode in (1, 2)
     assert len(done.stderr.splitlines()) == 1
     assert named.lower() in done.stderr.lower()
 
 
 @pytest.mark.parametrize("given", [{"name": "x", "region": ["Not A Region"]}, {"name": "x", "region": ["'"]}])
-def test_malformed_regions_are_refused(operator: Operator, given: dict[str, Any]) -> None:
+def test_malformed_regions_are_refused(local_admin: LocalAdmin, given: dict[str, Any]) -> None:
     with pytest.raises(AdminError, match="region"):
-        operator.ask("account.create", **given)
+        local_admin.ask("account.create", **given)
 
 
-def test_a_lifetime_out_of_range_is_refused(operator: Operator) -> None:
+def test_a_lifetime_out_of_range_is_refused(local_admin: LocalAdmin) -> None:
     with pytest.raises(AdminError, match="lifetime"):
-        operator.ask("token.create", principal="administrator", lifetime="999999999d")
+        local_admin.ask("token.create", principal="administrator", lifetime="999999999d")
 
 
-def test_a_trust_policy_can_deny_assuming_a_role(operator: Operator) -> None:
+def test_a_trust_policy_can_deny_assuming_a_role(local_admin: LocalAdmin) -> None:
     nobody = {"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
-    operator.ask("role.create", name="untrusting", trust_policy=document(nobody))
-    user = operator.user(allow("thingmint:AssumeRole"))
-    with operator.native(user) as native:
+    local_admin.ask("role.create", name="untrusting", trust_policy=document(nobody))
+    user = local_admin.user(allow("thingmint:AssumeRole"))
+    with local_admin.native(user) as native:
         answer = native.post("/v1/access/session/create", json={"principal": "role/untrusting"})
     assert error_of(answer) == (403, "PERMISSION_DENIED")
 
@@ -133,10 +135,10 @@ def test_commands_make_no_data_directory(tmp_path: Path) -> None:
 # -- the native API -----------------------------------------------------------------------------------------------
 
 
-def test_a_user_is_made_used_and_deleted_over_the_api(server: RunningServer, operator: Operator) -> None:
+def test_a_user_is_made_used_and_deleted_over_the_api(server: RunningServer, local_admin: LocalAdmin) -> None:
     document_ = httpx.get(f"{server.http_url}/openapi.json").json()
     validate(document_)
-    with operator.bearer(server.token) as native:
+    with local_admin.bearer(server.token) as native:
 
         def ask(command: str, **given: Any) -> Any:
             answer = native.post(f"/v1/access/{command}", json=given)
@@ -154,9 +156,9 @@ def test_a_user_is_made_used_and_deleted_over_the_api(server: RunningServer, ope
         key = ask("key/create", principal="over-http")
         session = ask("session/create", principal="over-http", duration="15m")
         for credentials in (key, session):
-            with operator.iot(credentials) as iot:
+            with local_admin.iot(credentials) as iot:
                 iot.list_certificates()
-        with operator.bearer(ask("token/create", principal="over-http", lifetime="1h")["token"]) as other:
+        with local_admin.bearer(ask("token/create", principal="over-http", lifetime="1h")["token"]) as other:
             assert other.get("/v1/certificates").status_code == 200
             # It may do with itself what its policies say, and no more.
             assert error_of(other.post("/v1/access/key/create", json={"principal": "over-http"}))[0] == 403
@@ -167,8 +169,8 @@ def test_a_user_is_made_used_and_deleted_over_the_api(server: RunningServer, ope
         assert "over-http" not in {user["name"] for user in ask("user/list")}
 
 
-def test_all_commands_are_served(server: RunningServer, operator: Operator) -> None:
-    with operator.bearer(server.token) as native:
+def test_all_commands_are_served(server: RunningServer, local_admin: LocalAdmin) -> None:
+    with local_admin.bearer(server.token) as native:
         for command in COMMANDS.values():
             answer = native.post(f"/v1/access/{command.noun}/{command.verb}", json={"unknown": 1})
             expected = (404, "NOT_FOUND") if command.instance_wide else (400, "VALIDATION_ERROR")
@@ -181,9 +183,9 @@ def test_all_commands_are_served(server: RunningServer, operator: Operator) -> N
 def test_rotating_the_master_key_reseals_every_secret(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running_server(data) as server:
-        operator = Operator(server)
-        user = operator.user("thingmint/ReadOnly")
-        key, session = operator.key(user), operator.session(user)
+        local_admin = LocalAdmin(server)
+        user = local_admin.user("thingmint/ReadOnly")
+        key, session = local_admin.key(user), local_admin.session(user)
         refused = in_process("access", "rotate-master-key", "--data-dir", data)
         assert refused.returncode != 0
         assert len(refused.stderr.splitlines()) == 1
@@ -203,11 +205,11 @@ def test_rotating_the_master_key_reseals_every_secret(tmp_path: Path) -> None:
             db.execute("SELECT secret FROM credentials WHERE id = ?", [i]).fetchone()[0] != s for i, s in sealed.items()
         )
     with running_server(data) as server:
-        operator = Operator(server)
+        local_admin = LocalAdmin(server)
         for credentials in (key, session):
-            with operator.iot(credentials) as iot:
+            with local_admin.iot(credentials) as iot:
                 iot.list_certificates()
-        with operator.bearer(token) as native:
+        with local_admin.bearer(token) as native:
             assert native.get("/v1/certificates").status_code == 200
 
 
@@ -218,9 +220,9 @@ def test_the_master_key_may_be_in_a_file_or_a_variable(tmp_path: Path) -> None:
     file.write_text(old + "\n")
     environment = {"THINGMINT_MASTER_KEY_FILE": str(file)}
     with running_server(data, environment=environment) as server:
-        operator = Operator(server)
-        key = operator.key(operator.user("thingmint/ReadOnly"))
-        with operator.iot(key) as iot:
+        local_admin = LocalAdmin(server)
+        key = local_admin.key(local_admin.user("thingmint/ReadOnly"))
+        with local_admin.iot(key) as iot:
             iot.list_certificates()
     assert not (data / "master.key").exists()
     for variables, named in (
@@ -241,6 +243,6 @@ def test_the_master_key_may_be_in_a_file_or_a_variable(tmp_path: Path) -> None:
     assert rotated.returncode == 0, rotated.stderr
     with (
         running_server(data, environment={"THINGMINT_MASTER_KEY": new}) as server,
-        Operator(server).iot(key) as iot,
+        LocalAdmin(server).iot(key) as iot,
     ):
         iot.list_certificates()

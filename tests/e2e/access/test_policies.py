@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.access.operator import Operator, allow, deny, document, error_of, keys_of, refusal
+from tests.e2e.access.local_admin import LocalAdmin, allow, deny, document, error_of, keys_of, refusal
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, self_signed_pem
 from thingmint.testing import running_server
@@ -47,11 +47,11 @@ def call(iot: Any, operation: str) -> str | None:
 
 
 @pytest.mark.parametrize("operation", _OPERATIONS)
-def test_a_new_user_may_do_nothing(operator: Operator, account: str, operation: str) -> None:
-    user = operator.user()
+def test_a_new_user_may_do_nothing(local_admin: LocalAdmin, account: str, operation: str) -> None:
+    user = local_admin.user()
     method, arguments, on = _OPERATIONS[operation]
     resource = on if on == "*" else f"arn:aws:iot:us-east-1:{account}:{on}"
-    with operator.iot(operator.key(user)) as iot:
+    with local_admin.iot(local_admin.key(user)) as iot:
         assert refusal(getattr(iot, method), **arguments) == (
             403,
             "AccessDeniedException",
@@ -76,10 +76,10 @@ def test_a_new_user_may_do_nothing(operator: Operator, account: str, operation: 
     ],
 )
 def test_a_new_user_may_do_nothing_over_the_native_api(
-    operator: Operator, account: str, method: str, target: str, body: dict[str, str] | None
+    local_admin: LocalAdmin, account: str, method: str, target: str, body: dict[str, str] | None
 ) -> None:
-    user = operator.user()
-    with operator.native(user) as native:
+    user = local_admin.user()
+    with local_admin.native(user) as native:
         answer = native.request(method, target, json=body)
     assert error_of(answer) == (403, "PERMISSION_DENIED")
     assert f"arn:aws:iam::{account}:user/{user} is not authorized" in answer.json()["error"]["message"]
@@ -107,19 +107,21 @@ def test_a_new_user_may_do_nothing_over_the_native_api(
         ),
     ],
 )
-def test_ready_made_policies(operator: Operator, policy: str, allowed: set[str], refused: set[str]) -> None:
-    user = operator.user(f"thingmint/{policy}")
-    with operator.iot(operator.key(user)) as iot:
+def test_managed_policies(local_admin: LocalAdmin, policy: str, allowed: set[str], refused: set[str]) -> None:
+    user = local_admin.user(f"thingmint/{policy}")
+    with local_admin.iot(local_admin.key(user)) as iot:
         assert {name for name in allowed if call(iot, name) == "AccessDeniedException"} == set()
         assert {name for name in refused if call(iot, name) != "AccessDeniedException"} == set()
-    with operator.native(user) as native:
+    with local_admin.native(user) as native:
         status = native.post("/v1/access/user/list").status_code
         assert status == (200 if policy == "Administrator" else 403)
 
 
-def test_a_policy_allows_one_certificate_only(operator: Operator, account: str, iot: Any) -> None:
+def test_a_policy_allows_one_certificate_only(local_admin: LocalAdmin, account: str, iot: Any) -> None:
     one, other = (iot.create_certificate_from_csr(certificateSigningRequest=csr_pem()) for _ in range(2))
-    with operator.iot_of(allow(["iot:DescribeCertificate", "iot:UpdateCertificate"], one["certificateArn"])) as limited:
+    with local_admin.iot_of(
+        allow(["iot:DescribeCertificate", "iot:UpdateCertificate"], one["certificateArn"])
+    ) as limited:
         id = one["certificateId"]
         assert limited.describe_certificate(certificateId=id)["certificateDescription"]["status"] == "INACTIVE"
         limited.update_certificate(certificateId=id, newStatus="ACTIVE")
@@ -131,21 +133,21 @@ def test_a_policy_allows_one_certificate_only(operator: Operator, account: str, 
         # What does not exist is refused in the same way, so ids cannot be tried out.
         assert refusal(limited.describe_certificate, certificateId=_ID)[:2] == (403, "AccessDeniedException")
         assert refusal(limited.delete_certificate, certificateId=id)[:2] == (403, "AccessDeniedException")
-    with operator.native(operator.user(allow("iot:DescribeCertificate", one["certificateArn"]))) as native:
+    with local_admin.native(local_admin.user(allow("iot:DescribeCertificate", one["certificateArn"]))) as native:
         assert native.get(f"/v1/certificates/{id}").status_code == 200
         assert error_of(native.get(f"/v1/certificates/{other['certificateId']}")) == (403, "PERMISSION_DENIED")
 
 
 @pytest.mark.parametrize("second", ["own", "same document"])
-def test_an_explicit_deny_wins(operator: Operator, account: str, second: str) -> None:
+def test_an_explicit_deny_wins(local_admin: LocalAdmin, account: str, second: str) -> None:
     no = deny("iot:CreateKeysAndCertificate", Sid="NoKeys")
     if second == "own":
-        user = operator.user("thingmint/FullAccess", no)
+        user = local_admin.user("thingmint/FullAccess", no)
     else:
-        user = operator.user()
-        operator.ask("policy.put", name="both", document=document(allow("iot:*"), no))
-        operator.attach(f"user/{user}", "both")
-    with operator.iot(operator.key(user)) as iot:
+        user = local_admin.user()
+        local_admin.ask("policy.put", name="both", document=document(allow("iot:*"), no))
+        local_admin.attach(f"user/{user}", "both")
+    with local_admin.iot(local_admin.key(user)) as iot:
         iot.list_certificates()
         assert refusal(iot.create_keys_and_certificate) == (
             403,
@@ -175,10 +177,10 @@ def test_an_explicit_deny_wins(operator: Operator, account: str, second: str) ->
     ],
 )
 def test_statements_match_by_action_and_resource(
-    operator: Operator, statement: dict[str, Any], allowed: set[str]
+    local_admin: LocalAdmin, statement: dict[str, Any], allowed: set[str]
 ) -> None:
     probes = {"ListCertificates", "DescribeEndpoint", "DeleteCertificate"}
-    with operator.iot_of(statement) as iot:
+    with local_admin.iot_of(statement) as iot:
         assert {name for name in probes if call(iot, name) != "AccessDeniedException"} == allowed
 
 
@@ -207,18 +209,18 @@ def _at(**offset: float) -> str:
         ({"Bool": {"aws:MultiFactorAuthPresent": "true"}}, False),
     ],
 )
-def test_conditions(operator: Operator, condition: dict[str, Any], allowed: bool) -> None:
-    user = operator.user(allow("iot:ListCertificates", Condition=condition))
-    with operator.iot(operator.key(user)) as iot:
+def test_conditions(local_admin: LocalAdmin, condition: dict[str, Any], allowed: bool) -> None:
+    user = local_admin.user(allow("iot:ListCertificates", Condition=condition))
+    with local_admin.iot(local_admin.key(user)) as iot:
         assert (call(iot, "ListCertificates") is None) is allowed
-    with operator.native(user) as native:
+    with local_admin.native(user) as native:
         assert (native.get("/v1/certificates").status_code == 200) is allowed
 
 
 @pytest.fixture(scope="module")
-def over_ipv6() -> Iterator[Operator]:
+def over_ipv6() -> Iterator[LocalAdmin]:
     with running_server(arguments=["--host=::1"]) as server:
-        yield Operator(server)
+        yield LocalAdmin(server)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ def over_ipv6() -> Iterator[Operator]:
         ({"NotIpAddress": {"aws:SourceIp": "::1"}}, False),
     ],
 )
-def test_conditions_on_ipv6_addresses(over_ipv6: Operator, condition: dict[str, Any], allowed: bool) -> None:
+def test_conditions_on_ipv6_addresses(over_ipv6: LocalAdmin, condition: dict[str, Any], allowed: bool) -> None:
     server = over_ipv6.server
     url = f"https://[::1]:{server.ports['api']}"
     user = over_ipv6.user(allow(["iot:ListCertificates"], Condition=condition))
@@ -254,41 +256,41 @@ def test_conditions_on_ipv6_addresses(over_ipv6: Operator, condition: dict[str, 
     ],
 )
 def test_passing_a_role_must_be_allowed(
-    operator: Operator, method: str, action: str, arguments: dict[str, str]
+    local_admin: LocalAdmin, method: str, action: str, arguments: dict[str, str]
 ) -> None:
-    with operator.iot_of(allow("iot:*")) as iot:
+    with local_admin.iot_of(allow("iot:*")) as iot:
         account = iot.create_thing(thingName="any")["thingArn"].split(":")[4]
     role = f"arn:aws:iam::{account}:role/provisioning"
     arguments = {name: role if value == "ROLE" else value for name, value in arguments.items()}
-    with operator.iot_of(allow("iot:*")) as iot:
+    with local_admin.iot_of(allow("iot:*")) as iot:
         status, code, message = refusal(getattr(iot, method), **arguments)
     assert (status, code) == (403, "AccessDeniedException")
     assert f"is not authorized to perform: iam:PassRole on resource: {role} because" in message
-    with operator.iot_of(allow("iot:*"), allow("iam:PassRole", role + "-of-others")) as iot:
+    with local_admin.iot_of(allow("iot:*"), allow("iam:PassRole", role + "-of-others")) as iot:
         assert "iam:PassRole" in refusal(getattr(iot, method), **arguments)[2]
-    with operator.iot_of(allow("iam:PassRole")) as iot:
+    with local_admin.iot_of(allow("iam:PassRole")) as iot:
         assert f"to perform: {action} on" in refusal(getattr(iot, method), **arguments)[2]
-    with operator.iot_of(allow("iot:*"), allow("iam:PassRole", role)) as iot:
+    with local_admin.iot_of(allow("iot:*"), allow("iam:PassRole", role)) as iot:
         assert refusal(getattr(iot, method), **arguments)[1] != "AccessDeniedException"
 
 
-def test_policy_changes_apply_at_once(operator: Operator) -> None:
-    user = operator.user()
-    with operator.iot(operator.key(user)) as iot:
+def test_policy_changes_apply_at_once(local_admin: LocalAdmin) -> None:
+    user = local_admin.user()
+    with local_admin.iot(local_admin.key(user)) as iot:
 
         def refused() -> bool:
             return call(iot, "ListCertificates") == "AccessDeniedException"
 
         assert refused()
-        policy = operator.attach(f"user/{user}", allow("iot:List*"))
+        policy = local_admin.attach(f"user/{user}", allow("iot:List*"))
         assert not refused()
-        operator.ask("policy.put", name=policy, document=document(allow("iot:Describe*")))
+        local_admin.ask("policy.put", name=policy, document=document(allow("iot:Describe*")))
         assert refused()
-        operator.ask("policy.put", name=policy, document=document(allow("iot:*")))
+        local_admin.ask("policy.put", name=policy, document=document(allow("iot:*")))
         assert not refused()
-        other = operator.attach(f"user/{user}", deny("iot:List*"))
+        other = local_admin.attach(f"user/{user}", deny("iot:List*"))
         assert refused()
-        operator.ask("policy.detach", principal=f"user/{user}", policy=other)
+        local_admin.ask("policy.detach", principal=f"user/{user}", policy=other)
         assert not refused()
-        operator.ask("policy.detach", principal=f"user/{user}", policy=policy)
+        local_admin.ask("policy.detach", principal=f"user/{user}", policy=policy)
         assert refused()

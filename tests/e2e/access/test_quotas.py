@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 
-from tests.e2e.access.operator import Operator, error_of, refusal
+from tests.e2e.access.local_admin import LocalAdmin, error_of, refusal
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem
@@ -35,8 +35,8 @@ def small() -> Iterator[RunningServer]:
 
 def test_certificates_have_a_quota(small: RunningServer) -> None:
     told = "The quota of 2 certificates for each account is used up"
-    operator = Operator(small)
-    with contextlib.closing(iot_client(small)) as iot, operator.bearer(small.token) as native:
+    local_admin = LocalAdmin(small)
+    with contextlib.closing(iot_client(small)) as iot, local_admin.bearer(small.token) as native:
         made = [iot.create_certificate_from_csr(certificateSigningRequest=csr_pem()) for _ in range(2)]
         for call, given in (
             (iot.create_certificate_from_csr, {"certificateSigningRequest": csr_pem()}),
@@ -84,13 +84,13 @@ def test_registries_and_devices_have_a_quota(small: RunningServer, wire: str) ->
 
 
 def test_users_and_folders_have_a_quota(small: RunningServer) -> None:
-    operator = Operator(small)
-    operator.ask("user.create", name="second")
-    operator.ask("folder.create", name="second")
+    local_admin = LocalAdmin(small)
+    local_admin.ask("user.create", name="second")
+    local_admin.ask("folder.create", name="second")
     for noun in ("user", "folder"):
         with pytest.raises(AdminError, match=f"The quota of 2 {noun}s for each account is used up"):
-            operator.ask(f"{noun}.create", name="third")
-    with operator.bearer(small.token) as native:
+            local_admin.ask(f"{noun}.create", name="third")
+    with local_admin.bearer(small.token) as native:
         assert error_of(native.post("/v1/access/user/create", json={"name": "third"})) == (409, "CONFLICT")
     done = in_process("access", "user", "create", "third", "--data-dir", small.data_dir)
     assert (done.returncode, "quota of 2 users" in done.stderr) == (1, True)

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from typer.testing import CliRunner
 from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 
-from tests.e2e.access.operator import Operator, keys_of
+from tests.e2e.access.local_admin import LocalAdmin, keys_of
 from tests.e2e.conftest import iot_client
 from tests.e2e.yandex.clients import Cloud, Refused, open_channel, path_of
 from thingmint.cli.main import app
@@ -116,13 +116,13 @@ def test_grpc_tries_again_by_itself(strict: RunningServer) -> None:
 
 def throttled(server: RunningServer) -> float:
     """How often DeviceService.List was refused by now."""
-    name = 'thingmint_requests_total{face="yandex",operation="DeviceService.List",status="429"} '
+    name = 'thingmint_requests_total{api="yandex",operation="DeviceService.List",status="429"} '
     lines = httpx.get(f"{server.http_url}/metrics").text.splitlines()
     return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
 
 def test_each_account_has_its_own_rate(strict: RunningServer) -> None:
-    other = Operator(strict).ask("account.create", name="other")
+    other = LocalAdmin(strict).ask("account.create", name="other")
     with (
         contextlib.closing(iot_client(strict)) as mine,
         contextlib.closing(iot_client(strict, **keys_of(other))) as its,

@@ -8,7 +8,7 @@ import pytest
 from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 from yandex.cloud.operation import operation_service_pb2
 
-from tests.e2e.access.operator import Operator, allow, document, error_of, refusal, service_account
+from tests.e2e.access.local_admin import LocalAdmin, allow, document, error_of, refusal, service_account
 from tests.e2e.material import csr_pem, self_signed_pem
 from tests.e2e.yandex.certificates import certificate
 from tests.e2e.yandex.clients import Account, Cloud, Refused
@@ -27,9 +27,9 @@ ds, rs, ops = device_service_pb2, registry_service_pb2, operation_service_pb2
 class Tenant:
     def __init__(self, server: RunningServer, new: dict[str, Any]) -> None:
         self.number = new["account"]
-        self.operator = Operator(server, self.number)
+        self.local_admin = LocalAdmin(server, self.number)
         self.key = {name: new[name] for name in ("access_key_id", "secret_access_key")}
-        self.native = self.operator.bearer(new["token"])
+        self.native = self.local_admin.bearer(new["token"])
         self.cloud = Cloud(server, Account(new["authorized_key"], new["folder"], new["token"]))
 
     def ask(self, command: str, **given: Any) -> httpx.Response:
@@ -41,9 +41,9 @@ class Tenant:
 
 
 @pytest.fixture(scope="module")
-def tenants(operator: Operator) -> Iterator[tuple[Tenant, Tenant]]:
-    made = operator.run("account", "create", "one"), operator.ask("account.create", name="two")
-    mine, theirs = (Tenant(operator.server, new) for new in made)
+def tenants(local_admin: LocalAdmin) -> Iterator[tuple[Tenant, Tenant]]:
+    made = local_admin.run("account", "create", "one"), local_admin.ask("account.create", name="two")
+    mine, theirs = (Tenant(local_admin.server, new) for new in made)
     yield mine, theirs
     mine.close()
     theirs.close()
@@ -54,7 +54,7 @@ Tenants = tuple[Tenant, Tenant]
 
 def test_certificates_are_apart(tenants: Tenants) -> None:
     mine, theirs = tenants
-    with mine.operator.iot(mine.key) as my_iot, theirs.operator.iot(theirs.key) as their_iot:
+    with mine.local_admin.iot(mine.key) as my_iot, theirs.local_admin.iot(theirs.key) as their_iot:
         made = their_iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
         id, unknown = made["certificateId"], "0" * 64
         for call, further in (
@@ -80,7 +80,7 @@ def test_certificates_are_apart(tenants: Tenants) -> None:
 def test_a_policy_for_a_foreign_arn_gives_nothing(tenants: Tenants) -> None:
     mine, theirs = tenants
     made = theirs.native.post("/v1/certificates", json={"csr": csr_pem()}).json()["data"]
-    with mine.operator.iot_of(allow("iot:*", made["arn"])) as iot:
+    with mine.local_admin.iot_of(allow("iot:*", made["arn"])) as iot:
         assert refusal(iot.describe_certificate, certificateId=made["id"])[:2] == (403, "AccessDeniedException")
 
 
@@ -89,7 +89,7 @@ def test_markers_of_another_account_are_refused(tenants: Tenants) -> None:
     for tenant in tenants:
         for _ in range(3):
             tenant.native.post("/v1/certificates", json={"csr": csr_pem()})
-    with mine.operator.iot(mine.key) as my_iot, theirs.operator.iot(theirs.key) as their_iot:
+    with mine.local_admin.iot(mine.key) as my_iot, theirs.local_admin.iot(theirs.key) as their_iot:
         marker = their_iot.list_certificates(pageSize=1)["nextMarker"]
         assert their_iot.list_certificates(pageSize=1, marker=marker)["certificates"]
         assert refusal(my_iot.list_certificates, pageSize=1, marker=marker)[:2] == (400, "InvalidRequestException")
@@ -123,7 +123,7 @@ def test_a_role_on_a_foreign_folder_gives_nothing(tenants: Tenants, wire: str) -
     mine, theirs = tenants
     folder, registry = theirs.cloud.folder, theirs.cloud.registry()
     grants = [("admin", "*"), ("admin", f"yandex:folder/{folder}"), ("admin", f"yandex:registry/{registry}")]
-    with service_account(mine.operator, mine.cloud.folder, *grants) as cloud:
+    with service_account(mine.local_admin, mine.cloud.folder, *grants) as cloud:
         for method, request in (
             ("RegistryService/Get", rs.GetRegistryRequest(registry_id=registry)),
             ("RegistryService/List", rs.ListRegistriesRequest(folder_id=folder)),
@@ -140,11 +140,11 @@ def test_a_role_on_a_foreign_folder_gives_nothing(tenants: Tenants, wire: str) -
 def test_access_commands_are_apart(tenants: Tenants) -> None:
     """Another account's number, its principals, credentials and policies: all as if they were not there."""
     mine, theirs = tenants
-    user = theirs.operator.user("thingmint/ReadOnly")
-    key = theirs.operator.key(user)
-    token_id = theirs.operator.ask("token.create", principal=user)["token"].split("_")[1]
-    theirs.operator.ask("policy.put", name="theirs", document=document(allow("iot:*")))
-    own = mine.operator.user()
+    user = theirs.local_admin.user("thingmint/ReadOnly")
+    key = theirs.local_admin.key(user)
+    token_id = theirs.local_admin.ask("token.create", principal=user)["token"].split("_")[1]
+    theirs.local_admin.ask("policy.put", name="theirs", document=document(allow("iot:*")))
+    own = mine.local_admin.user()
     for command, given in (
         ("user/disable", {"name": user}),
         ("user/delete", {"name": user}),
@@ -172,18 +172,18 @@ def test_access_commands_are_apart(tenants: Tenants) -> None:
         assert user not in text
         assert "theirs" not in text
         assert theirs.cloud.folder not in text
-    with theirs.operator.iot(key) as iot:
+    with theirs.local_admin.iot(key) as iot:
         iot.list_certificates()
 
 
 def test_the_operator_names_the_account(tenants: Tenants) -> None:
     mine, theirs = tenants
     for tenant in tenants:
-        tenant.operator.ask("user.create", name="same-name")
-    mine.operator.ask("user.delete", name="same-name")
-    assert "same-name" in {each["name"] for each in theirs.operator.ask("user.list")}
+        tenant.local_admin.ask("user.create", name="same-name")
+    mine.local_admin.ask("user.delete", name="same-name")
+    assert "same-name" in {each["name"] for each in theirs.local_admin.ask("user.list")}
     with pytest.raises(AdminError, match="account 999999999999 does not exist"):
-        Operator(mine.operator.server, "999999999999").ask("user.create", name="x")
+        LocalAdmin(mine.local_admin.server, "999999999999").ask("user.create", name="x")
 
 
 @pytest.mark.parametrize("command", ["account/create", "account/list", "access/rotate"])

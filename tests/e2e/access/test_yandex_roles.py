@@ -11,7 +11,7 @@ from yandex.cloud.iam.v1 import iam_token_service_pb2
 from yandex.cloud.iot.devices.v1 import device_service_pb2, device_service_pb2_grpc, registry_service_pb2
 from yandex.cloud.operation import operation_service_pb2
 
-from tests.e2e.access.operator import service_account
+from tests.e2e.access.local_admin import service_account
 from tests.e2e.yandex.certificates import certificate
 from tests.e2e.yandex.clients import Account, Cloud, GrpcWire, Refused
 from thingmint.admin import AdminError
@@ -19,7 +19,7 @@ from thingmint.admin import AdminError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.e2e.access.operator import Operator
+    from tests.e2e.access.local_admin import LocalAdmin
     from thingmint.testing import RunningServer
 
 ds, rs, ops = device_service_pb2, registry_service_pb2, operation_service_pb2
@@ -58,9 +58,9 @@ def beside(admin: Cloud) -> Place:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(admin: Cloud, operator: Operator) -> Place:
+def elsewhere(admin: Cloud, local_admin: LocalAdmin) -> Place:
     """In another folder."""
-    return place(admin, operator.ask("folder.create", name="elsewhere")["id"])
+    return place(admin, local_admin.ask("folder.create", name="elsewhere")["id"])
 
 
 _CALLS: dict[str, tuple[str, Callable[[Place], Any]]] = {
@@ -120,8 +120,8 @@ def allowed(cloud: Cloud, place: Place, wire: str) -> set[str]:
         ("iot.registries.writer", set()),
     ],
 )
-def test_roles_on_the_folder(operator: Operator, here: Place, role: str, wire: str, expected: set[str]) -> None:
-    with service_account(operator, here.folder, (role, f"yandex:folder/{here.folder}")) as cloud:
+def test_roles_on_the_folder(local_admin: LocalAdmin, here: Place, role: str, wire: str, expected: set[str]) -> None:
+    with service_account(local_admin, here.folder, (role, f"yandex:folder/{here.folder}")) as cloud:
         assert allowed(cloud, here, wire) == expected
 
 
@@ -137,7 +137,7 @@ def test_roles_on_the_folder(operator: Operator, here: Place, role: str, wire: s
     ],
 )
 def test_a_role_holds_on_its_resource_and_below(
-    operator: Operator,
+    local_admin: LocalAdmin,
     account: str,
     here: Place,
     beside: Place,
@@ -149,16 +149,16 @@ def test_a_role_holds_on_its_resource_and_below(
     in_elsewhere: set[str],
 ) -> None:
     grants = [("editor", on.format(*here, account=account))] if on else []
-    with service_account(operator, here.folder, *grants) as cloud:
+    with service_account(local_admin, here.folder, *grants) as cloud:
         assert allowed(cloud, here, wire) == in_here
         assert allowed(cloud, beside, wire) == in_beside
         assert allowed(cloud, elsewhere, wire) == in_elsewhere
 
 
-def test_a_role_cannot_be_attached_on_another_cloud(operator: Operator) -> None:
-    principal = operator.principal("service-account")
+def test_a_role_cannot_be_attached_on_another_cloud(local_admin: LocalAdmin) -> None:
+    principal = local_admin.principal("service-account")
     with pytest.raises(AdminError, match="the account's own cloud"):
-        operator.attach(principal, "yandex/viewer", "yandex:cloud/000000000000")
+        local_admin.attach(principal, "yandex/viewer", "yandex:cloud/000000000000")
 
 
 @pytest.mark.parametrize("wire", ["grpc", "rest"])
@@ -174,7 +174,7 @@ def test_a_role_cannot_be_attached_on_another_cloud(operator: Operator) -> None:
 )
 @pytest.mark.parametrize("role_elsewhere", [False, True])
 def test_a_registry_that_may_not_be_read_looks_absent(
-    operator: Operator,
+    local_admin: LocalAdmin,
     here: Place,
     elsewhere: Place,
     wire: str,
@@ -183,7 +183,7 @@ def test_a_registry_that_may_not_be_read_looks_absent(
     role_elsewhere: bool,
 ) -> None:
     grants = [("editor", f"yandex:folder/{elsewhere.folder}")] if role_elsewhere else []
-    with service_account(operator, here.folder, *grants) as cloud:
+    with service_account(local_admin, here.folder, *grants) as cloud:
         told = set()
         for registry in (here.registry, "are00000000000000000"):
             with pytest.raises(Refused) as refused:
@@ -191,53 +191,55 @@ def test_a_registry_that_may_not_be_read_looks_absent(
             check_denial(method, refused.value)
             told.add(refused.value.text.replace(registry, "ID"))
         assert len(told) == 1
-    with service_account(operator, here.folder, ("editor", "*")) as cloud, pytest.raises(Refused) as refused:
+    with service_account(local_admin, here.folder, ("editor", "*")) as cloud, pytest.raises(Refused) as refused:
         cloud.wire(wire).call(method, request_of("are00000000000000000"))
     assert refused.value.code == "NOT_FOUND"
 
 
 @pytest.mark.parametrize("wire", ["grpc", "rest"])
 @pytest.mark.parametrize("on", ["*", "yandex:folder/{0}", "yandex:registry/{1}"])
-def test_the_caller_of_a_change_may_read_its_operation(operator: Operator, here: Place, wire: str, on: str) -> None:
-    with service_account(operator, here.folder, ("editor", on.format(*here))) as cloud:
+def test_the_caller_of_a_change_may_read_its_operation(
+    local_admin: LocalAdmin, here: Place, wire: str, on: str
+) -> None:
+    with service_account(local_admin, here.folder, ("editor", on.format(*here))) as cloud:
         operation = cloud.add(here.device, certificate(), wire)
         assert cloud.operation(operation.id, wire) == operation
 
 
-def test_a_key_of_the_command_line_works_with_the_sdk(operator: Operator, here: Place) -> None:
-    principal = operator.principal("service-account")
-    operator.run(
+def test_a_key_of_the_command_line_works_with_the_sdk(local_admin: LocalAdmin, here: Place) -> None:
+    principal = local_admin.principal("service-account")
+    local_admin.run(
         "policy", "attach", principal, "--policy", "yandex/viewer", "--resource", f"yandex:folder/{here.folder}"
     )
-    key = operator.run("key", "create", principal)
+    key = local_admin.run("key", "create", principal)
     assert set(key) == {"id", "service_account_id", "created_at", "key_algorithm", "public_key", "private_key"}
-    cloud = Cloud(operator.server, Account(key, here.folder, ""))
+    cloud = Cloud(local_admin.server, Account(key, here.folder, ""))
     devices = cloud.sdk().client(device_service_pb2_grpc.DeviceServiceStub)
     assert devices.Get(ds.GetDeviceRequest(device_id=here.device)).id == here.device
     with pytest.raises(grpc.RpcError) as refused:
         devices.Delete(ds.DeleteDeviceRequest(device_id=here.device))
     error: Any = refused.value
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
-    listed = operator.ask("key.list", principal=principal)
+    listed = local_admin.ask("key.list", principal=principal)
     assert [(each["id"], each["kind"]) for each in listed] == [(key["id"], "authorized-key")]
     assert "PRIVATE" not in json.dumps(listed)
 
 
 @pytest.mark.parametrize("ending", ["key.disable", "key.delete", "service-account.disable", "service-account.delete"])
-def test_iam_tokens_end_with_the_key(operator: Operator, here: Place, ending: str) -> None:
-    with service_account(operator, here.folder, ("viewer", "*")) as cloud:
+def test_iam_tokens_end_with_the_key(local_admin: LocalAdmin, here: Place, ending: str) -> None:
+    with service_account(local_admin, here.folder, ("viewer", "*")) as cloud:
         request = ds.GetDeviceRequest(device_id=here.device)
         cloud.grpc.call("DeviceService/Get", request)
         claims = cloud.account.jwt()
         if ending.startswith("key."):
-            operator.ask(ending, id=cloud.account.key["id"])
+            local_admin.ask(ending, id=cloud.account.key["id"])
         else:
             (name,) = (
                 each["name"]
-                for each in operator.ask("service-account.list")
+                for each in local_admin.ask("service-account.list")
                 if each["id"] == cloud.account.key["service_account_id"]
             )
-            operator.ask(ending, name=name)
+            local_admin.ask(ending, name=name)
         for wire in ("grpc", "rest"):
             with pytest.raises(Refused) as refused:
                 cloud.wire(wire).call("DeviceService/Get", request)
@@ -249,8 +251,8 @@ def test_iam_tokens_end_with_the_key(operator: Operator, here: Place, ending: st
         assert refused.value.code == "UNAUTHENTICATED"
 
 
-def test_a_revoked_iam_token_is_refused(operator: Operator, here: Place) -> None:
-    with service_account(operator, here.folder, ("viewer", "*")) as cloud:
+def test_a_revoked_iam_token_is_refused(local_admin: LocalAdmin, here: Place) -> None:
+    with service_account(local_admin, here.folder, ("viewer", "*")) as cloud:
         bare = GrpcWire(cloud.channel, "")
         revoked = bare.call(
             "IamTokenService/Create", iam_token_service_pb2.CreateIamTokenRequest(jwt=cloud.account.jwt())

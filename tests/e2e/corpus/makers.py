@@ -49,7 +49,7 @@ def _run(*command: str | Path, **options: object) -> str:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class World:
     """``folder`` is a scratch folder."""
 
     folder: Path
@@ -64,31 +64,31 @@ class Workshop:
         return made
 
 
-def _openssl(workshop: Workshop) -> Iterator[str]:
+def _openssl(world: World) -> Iterator[str]:
     _needs("openssl")
     for mask in _MASKS:
-        (workshop.folder / f"{mask}.cnf").write_text(
+        (world.folder / f"{mask}.cnf").write_text(
             f"[req]\nstring_mask = {mask}\ndistinguished_name = dn\n[dn]\n"
             "[device]\nbasicConstraints = CA:FALSE\nsubjectAltName = DNS:device.example, URI:urn:x, IP:192.0.2.1\n"
         )
     commands = []
     for kind, mask, subject in product(_KINDS, _MASKS, _SUBJECTS):
-        config = workshop.folder / f"{mask}.cnf"
-        common = ["openssl", "req", "-new", "-utf8", "-config", config, "-key", workshop.keys[kind], "-subj", subject]
+        config = world.folder / f"{mask}.cnf"
+        common = ["openssl", "req", "-new", "-utf8", "-config", config, "-key", world.keys[kind], "-subj", subject]
         commands += [common, [*common, "-x509", "-days", "9000", "-extensions", "device"]]
     plain = ["openssl", "req", "-new", "-subj", "/CN=device", "-days", "9000", "-key"]
     for digest in ("sha224", "sha384", "sha512", "sha1", "md5"):
-        commands.append([*plain, workshop.keys["rsa2048"], "-x509", f"-{digest}"])
+        commands.append([*plain, world.keys["rsa2048"], "-x509", f"-{digest}"])
     pss = ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32"]
-    commands += [[*plain, workshop.keys["rsa2048"], *pss], [*plain, workshop.keys["rsa2048"], *pss, "-x509"]]
+    commands += [[*plain, world.keys["rsa2048"], *pss], [*plain, world.keys["rsa2048"], *pss, "-x509"]]
     with ThreadPoolExecutor(2) as pool:
         yield from pool.map(lambda command: _run(*command), commands)
 
 
-def _java(workshop: Workshop) -> Iterator[str]:
+def _java(world: World) -> Iterator[str]:
     _needs("keytool")
 
-    store = workshop.folder / "java.p12"
+    store = world.folder / "java.p12"
     common: list[str | Path] = ["-keystore", store, "-storepass", "secret", "-alias", "device"]
     start: list[str | Path] = ["keytool", "-J-Xshare:auto", "-J-XX:TieredStopAtLevel=1"]
     subject = "CN=device_1, O=Plant & Co, OU=датчик, C=DE"
@@ -99,40 +99,40 @@ def _java(workshop: Workshop) -> Iterator[str]:
     yield _run(*start, "-certreq", *common)
 
 
-def _gnutls(workshop: Workshop) -> Iterator[str]:
+def _gnutls(world: World) -> Iterator[str]:
     _needs("certtool")
     for number, name in enumerate(("device_1", "unit@plant", "датчик", "*.plant"), start=1):
-        template = workshop.folder / f"{number}.template"
+        template = world.folder / f"{number}.template"
         template.write_text(f'cn = "{name}"\norganization = "Plant & Co"\ncountry = DE\nserial = {number}\n')
         for kind in _KINDS:
-            common: list[str | Path] = ["--template", template, "--load-privkey", workshop.keys[kind]]
+            common: list[str | Path] = ["--template", template, "--load-privkey", world.keys[kind]]
             yield _run("certtool", "--generate-self-signed", *common)
             yield _run("certtool", "--generate-request", *common)
 
 
-def _go(workshop: Workshop) -> Iterator[str]:
+def _go(world: World) -> Iterator[str]:
     _needs("go")
-    program = workshop.folder / "go_writer"
-    home = workshop.folder
+    program = world.folder / "go_writer"
+    home = world.folder
     settings = [f"GOCACHE={home / 'cache'}", f"HOME={home}", "GO111MODULE=off", "GOFLAGS="]
     _run("env", *settings, "go", "build", "-o", program, _HERE / "go_writer.go")
     for kind in _KINDS:
-        yield _run(program, workshop.keys[kind], "device_1", "unit@plant", "датчик", "*.plant")
+        yield _run(program, world.keys[kind], "device_1", "unit@plant", "датчик", "*.plant")
 
 
-def _mbedtls(workshop: Workshop) -> Iterator[str]:
+def _mbedtls(world: World) -> Iterator[str]:
     _needs("gcc")
     if not Path("/usr/include/mbedtls/x509_crt.h").exists():
         raise Missing("mbedTLS's headers")
-    program = workshop.folder / "mbedtls_writer"
+    program = world.folder / "mbedtls_writer"
     _run("gcc", _HERE / "mbedtls_writer.c", "-o", program, "-lmbedx509", "-lmbedcrypto")
     subjects = ("CN=device_1,O=Plant & Co,C=DE", "CN=unit@plant", "CN=датчик", "CN=*.plant,serialNumber=SN_0001")
     for kind in ("secp256r1", "rsa2048"):
-        yield _run(program, workshop.keys[kind], *subjects)
+        yield _run(program, world.keys[kind], *subjects)
 
 
-def _ours(workshop: Workshop) -> Iterator[str]:
-    del workshop
+def _ours(world: World) -> Iterator[str]:
+    del world
     for der in (*odd.certificates().values(), *odd.without_seconds().values()):
         yield to_pem(der, "CERTIFICATE")
     for der in odd.requests().values():
@@ -144,7 +144,7 @@ def _needs(program: str) -> None:
         raise Missing(program)
 
 
-MAKERS: Mapping[str, Callable[[Workshop], Iterator[str]]] = {
+MAKERS: Mapping[str, Callable[[World], Iterator[str]]] = {
     "OpenSSL": _openssl,
     "mbedTLS": _mbedtls,
     "Go": _go,
@@ -156,4 +156,4 @@ MAKERS: Mapping[str, Callable[[Workshop], Iterator[str]]] = {
 
 def made_by(maker: str, folder: Path) -> list[str]:
     """Raises Missing."""
-    return [match[0] for text in MAKERS[maker](Workshop(folder)) for match in _BLOCK.finditer(text)]
+    return [match[0] for text in MAKERS[maker](World(folder)) for match in _BLOCK.finditer(text)]

@@ -129,14 +129,14 @@ def refusal_of(parse: Callable[[], object]) -> str | None:
 def check_certificate(der: bytes, *, whole: bool) -> None:
     """``whole``: it is as its maker made it."""
     read, pem = as_tls_sends_it(der), to_pem(der, "CERTIFICATE")
-    reason = refusal_of(lambda: parse_certificate(pem, "pem", FLEET_KEYS, pinned=True))
+    reason = refusal_of(lambda: parse_certificate(pem, "pem", FLEET_KEYS, bound=True))
     if reason is not None:
         assert not whole
         assert reason.startswith(_REASONS)
         # A key in a BIT STRING with unused bits is read by OpenSSL, and by nothing else.
         assert read is None or "key" in reason
         return
-    certificate, key = parse_certificate(pem, "pem", FLEET_KEYS, pinned=True)
+    certificate, key = parse_certificate(pem, "pem", FLEET_KEYS, bound=True)
     obstacle = find_obstacle(certificate, key)
     if read is None:
         assert obstacle is not None or not whole

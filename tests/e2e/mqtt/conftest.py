@@ -1,4 +1,4 @@
-"""One server for all tests of the devices' door in a worker, with three accounts whose endpoints have names."""
+"""One server for all tests of the MQTT gateway in a worker, with three accounts whose endpoints have names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.access.operator import allow, database, document, keys_of
+from tests.e2e.access.local_admin import allow, database, document, keys_of
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.mqtt.devices import Credential, Device, credential
@@ -25,8 +25,8 @@ ALLOW_ALL = allow("iot:*")
 
 
 @dataclass(frozen=True)
-class Fleet:
-    """One account's side of the door. Devices name its ``endpoint``."""
+class Devices:
+    """One account's side of the gateway. Devices name its ``endpoint``."""
 
     server: RunningServer
     iot: Any
@@ -93,7 +93,7 @@ def new_name(what: str = "device") -> str:
 
 
 @dataclass(frozen=True)
-class Door:
+class Gateway:
     """``mine``, which is the default one, and ``other`` are as accounts are; ``lax`` has every setting switched.
 
     Devices may come through an edge: ``edge_socket`` is for one on this machine, the port "mqtt-proxy" for one with
@@ -103,9 +103,9 @@ class Door:
     server: RunningServer
     edge_socket: Path
     edge: Credential
-    mine: Fleet
-    other: Fleet
-    lax: Fleet
+    mine: Devices
+    other: Devices
+    lax: Devices
 
 
 LAX = {"check_validity": "false", "weak_keys": "true", "suback_refusals": "true", "retained_on_wildcards": "true"}
@@ -118,7 +118,7 @@ def _made(*command: str | Path) -> Any:
 
 
 @contextlib.contextmanager
-def opened_door(folder: Path, **environment: str) -> Iterator[Door]:
+def opened_gateway(folder: Path, **environment: str) -> Iterator[Gateway]:
     data, edge_socket, edge = folder / "data", folder / "edge.sock", credential(folder)
     _made("init", "--data-dir", data)
     accounts: dict[str, dict[str, Any]] = {
@@ -146,13 +146,13 @@ def opened_door(folder: Path, **environment: str) -> Iterator[Door]:
         fleets = {}
         for name, made in accounts.items():
             iot = stack.enter_context(contextlib.closing(iot_client(server, **keys_of(made))))
-            fleets[name] = Fleet(server, iot, made["account"], f"{name}.iot.example.org", made, folder)
-        yield Door(server, edge_socket, edge, **fleets)
+            fleets[name] = Devices(server, iot, made["account"], f"{name}.iot.example.org", made, folder)
+        yield Gateway(server, edge_socket, edge, **fleets)
 
 
 @pytest.fixture(scope="session")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    with opened_door(tmp_path_factory.mktemp("door")) as opened:
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with opened_gateway(tmp_path_factory.mktemp("gateway")) as opened:
         yield opened
         # Whatever the tests of this worker sent, nothing surprised the server.
         log = opened.server.output.read_text(errors="replace")
@@ -161,5 +161,5 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
 
 
 @pytest.fixture
-def mine(door: Door) -> Fleet:
-    return door.mine
+def mine(gateway: Gateway) -> Devices:
+    return gateway.mine

@@ -1,4 +1,4 @@
-"""A listener of the devices' door on a port of its own, in a thread, with an inner protocol that tells all it sees."""
+"""A listener of the MQTT gateway on a port of its own, in a thread, with an inner protocol that tells all it sees."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import fingerprint
-from tests.e2e.mqtt.conftest import ALLOW_ALL, Fleet, new_name
+from tests.e2e.mqtt.conftest import ALLOW_ALL, Devices, new_name
 from tests.e2e.mqtt.devices import Closed, Credential, credential, tls_context
 from tests.e2e.wire import exchange, until
 from tests.e2e.yandex.clients import Account, Cloud
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.e2e.mqtt.conftest import Door
+    from tests.e2e.mqtt.conftest import Gateway
     from tests.e2e.mqtt.devices import Device
 
 VERSIONS = [4, 5]
 
 
-def let_in(fleet: Fleet, made: Credential | None, version: Any = 5, **options: Any) -> bool:
+def let_in(fleet: Devices, made: Credential | None, version: Any = 5, **options: Any) -> bool:
     """Whoever is not let in is answered as AWS does: 3.1.1 is closed without CONNACK."""
     with fleet.dial(made, version, **options) as device:
         device.send(Connect(version, new_name()))
@@ -56,11 +56,11 @@ def let_in(fleet: Fleet, made: Credential | None, version: Any = 5, **options: A
         return True
 
 
-def expired(fleet: Fleet, **facts: Any) -> Credential:
+def expired(fleet: Devices, **facts: Any) -> Credential:
     return fleet.credential(ends=timedelta(hours=-1), **facts)
 
 
-CASES: dict[str, tuple[Callable[[Fleet], Credential | None], bool]] = {
+CASES: dict[str, tuple[Callable[[Devices], Credential | None], bool]] = {
     "active": (lambda fleet: fleet.credential(), True),
     "RSA": (lambda fleet: fleet.credential(kind="rsa2048"), True),
     "P-384": (lambda fleet: fleet.credential(kind="secp384r1"), True),
@@ -75,13 +75,13 @@ CASES: dict[str, tuple[Callable[[Fleet], Credential | None], bool]] = {
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("case", CASES)
-def test_connecting_by_status_and_issuer(mine: Fleet, case: str, version: int) -> None:
+def test_connecting_by_status_and_issuer(mine: Devices, case: str, version: int) -> None:
     make, expected = CASES[case]
     assert let_in(mine, make(mine), version) is expected
 
 
 @pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
-def test_the_current_status_counts_at_connect(mine: Fleet, status: str) -> None:
+def test_the_current_status_counts_at_connect(mine: Devices, status: str) -> None:
     made = mine.credential()
     assert let_in(mine, made)
     mine.set_status(made, status)
@@ -89,24 +89,24 @@ def test_the_current_status_counts_at_connect(mine: Fleet, status: str) -> None:
     assert mine.log(made, "refused")[-1]["why"] == f"the certificate is {status}, not ACTIVE"
 
 
-def test_every_certificate_that_thingmint_issues(mine: Fleet) -> None:
+def test_every_certificate_that_thingmint_issues(mine: Devices) -> None:
     made = issued(mine)
     assert let_in(mine, made)
     assert let_in(mine, made, endpoint="localhost")
 
 
-def test_settings_of_an_account(door: Door) -> None:
-    assert let_in(door.lax, expired(door.lax))
-    assert let_in(door.lax, door.lax.credential(begins=timedelta(hours=1)))
+def test_settings_of_an_account(gateway: Gateway) -> None:
+    assert let_in(gateway.lax, expired(gateway.lax))
+    assert let_in(gateway.lax, gateway.lax.credential(begins=timedelta(hours=1)))
 
 
 # -- certificates of the Yandex kind ---------------------------------------------------------------------------------
 
 
-class Pins:
+class Fingerprints:
     """Certificates that are bound to devices of one account."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Devices) -> None:
         self.fleet = fleet
         keys = fleet.keys
         self.cloud = Cloud(fleet.server, Account(keys["authorized_key"], keys["folder"], keys["token"]))
@@ -129,15 +129,15 @@ class Pins:
 
 
 @pytest.fixture(scope="module")
-def pins(door: Door) -> Iterator[dict[str, Pins]]:
-    made = {"mine": Pins(door.mine), "lax": Pins(door.lax)}
+def pins(gateway: Gateway) -> Iterator[dict[str, Fingerprints]]:
+    made = {"mine": Fingerprints(gateway.mine), "lax": Fingerprints(gateway.lax)}
     yield made
     for each in made.values():
         each.cloud.close()
 
 
 @pytest.mark.parametrize("version", [4, 5])
-def test_client_ids_count_within_a_device_of_yandex_s(pins: dict[str, Pins], version: Any) -> None:
+def test_client_ids_count_within_a_device_of_yandex_s(pins: dict[str, Fingerprints], version: Any) -> None:
     mine, literal = pins["mine"].fleet, new_name("Esp8266Client")
     one, other = (pins["mine"].bind(credential(mine.folder)) for _ in range(2))
     with (
@@ -154,7 +154,7 @@ def test_client_ids_count_within_a_device_of_yandex_s(pins: dict[str, Pins], ver
         assert second.is_open
 
 
-def test_sessions_of_yandex_s_devices_are_apart(pins: dict[str, Pins]) -> None:
+def test_sessions_of_yandex_s_devices_are_apart(pins: dict[str, Fingerprints]) -> None:
     mine, literal, topic = pins["mine"].fleet, new_name("Esp8266Client"), new_name("t")
     one, other = (pins["mine"].bind(credential(mine.folder)) for _ in range(2))
     with mine.connected(one, literal, session_expiry=60) as device:
@@ -179,7 +179,7 @@ def old_rsa(folder: Path, bits: int) -> Credential:
     return Credential(fingerprint(pem), pem, file)
 
 
-def old_tls(fleet: Fleet, made: Credential) -> ssl.SSLContext:
+def old_tls(fleet: Devices, made: Credential) -> ssl.SSLContext:
     context = tls_context(fleet.server, None)
     context.set_ciphers("DEFAULT@SECLEVEL=0")
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # 1.3 signs with PSS, for which 512 bits are too few
@@ -191,7 +191,7 @@ def old_tls(fleet: Fleet, made: Credential) -> ssl.SSLContext:
     ("account", "bits", "expected"),
     [("mine", 512, False), ("lax", 512, False), ("mine", 1024, False), ("lax", 1024, True), ("lax", 1016, False)],
 )
-def test_weak_keys(pins: dict[str, Pins], account: str, bits: int, expected: bool) -> None:
+def test_weak_keys(pins: dict[str, Fingerprints], account: str, bits: int, expected: bool) -> None:
     of = pins[account]
     made = of.bind(old_rsa(of.fleet.folder, bits))
     assert let_in(of.fleet, made, tls=old_tls(of.fleet, made)) is expected
@@ -200,7 +200,7 @@ def test_weak_keys(pins: dict[str, Pins], account: str, bits: int, expected: boo
 
 
 @pytest.mark.parametrize("facts", [{"ends": timedelta(hours=-1)}, {"begins": timedelta(hours=1)}])
-def test_registered_certificates_ignore_validity(pins: dict[str, Pins], facts: Any) -> None:
+def test_registered_certificates_ignore_validity(pins: dict[str, Fingerprints], facts: Any) -> None:
     mine = pins["mine"].fleet
     made = pins["mine"].bind(credential(mine.folder, **facts))
     assert let_in(mine, made)
@@ -211,10 +211,10 @@ def test_registered_certificates_ignore_validity(pins: dict[str, Pins], facts: A
 # -- accounts and endpoints ------------------------------------------------------------------------------------------
 
 
-def shared(door: Door) -> Credential:
+def shared(gateway: Gateway) -> Credential:
     """Registered in two accounts; each allows to publish below its own name only."""
-    made = credential(door.mine.folder)
-    for name, fleet in (("mine", door.mine), ("other", door.other)):
+    made = credential(gateway.mine.folder)
+    for name, fleet in (("mine", gateway.mine), ("other", gateway.other)):
         topic = fleet.arn(f"topic/{name}/*")
         fleet.register(made, {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}, allow_publish(topic))
     return made
@@ -229,9 +229,9 @@ def may_publish(device: Device) -> list[str]:
     return [name for name in ("mine", "other") if device.publish(f"{name}/a") is Reason.NO_MATCHING_SUBSCRIBERS]
 
 
-def test_a_certificate_of_two_accounts_is_found_by_its_endpoint(door: Door) -> None:
-    made = shared(door)
-    for name, fleet in (("mine", door.mine), ("other", door.other)):
+def test_a_certificate_of_two_accounts_is_found_by_its_endpoint(gateway: Gateway) -> None:
+    made = shared(gateway)
+    for name, fleet in (("mine", gateway.mine), ("other", gateway.other)):
         with fleet.connected(made) as device:
             assert may_publish(device) == [name]
 
@@ -240,27 +240,27 @@ SHARED = pytest.mark.parametrize("endpoint", ["localhost", "127.0.0.1"])  # the 
 
 
 @SHARED
-def test_without_an_endpoint_a_certificate_is_the_default_accounts(door: Door, endpoint: str) -> None:
-    made = shared(door)
-    with door.mine.dial(made, endpoint=endpoint) as device:
+def test_without_an_endpoint_a_certificate_is_the_default_accounts(gateway: Gateway, endpoint: str) -> None:
+    made = shared(gateway)
+    with gateway.mine.dial(made, endpoint=endpoint) as device:
         device.connect(new_name())
         assert may_publish(device) == ["mine"]
 
 
 @SHARED
-def test_a_certificate_without_proof_needs_the_endpoint_of_its_account(door: Door, endpoint: str) -> None:
+def test_a_certificate_without_proof_needs_the_endpoint_of_its_account(gateway: Gateway, endpoint: str) -> None:
     """The account is not the default one, nor has it shown that the certificate is its own."""
-    other, made = door.other, door.other.credential()
-    before = len(door.server.output.read_text())
+    other, made = gateway.other, gateway.other.credential()
+    before = len(gateway.server.output.read_text())
     assert not let_in(other, made, endpoint=endpoint)
     assert let_in(other, made)
-    assert not let_in(other, made, endpoint=door.mine.endpoint)
-    told = [line for line in door.server.output.read_text()[before:].splitlines() if made.fingerprint in line]
+    assert not let_in(other, made, endpoint=gateway.mine.endpoint)
+    told = [line for line in gateway.server.output.read_text()[before:].splitlines() if made.fingerprint in line]
     assert "host_name_needed" in told[0]
     assert f"the device has to name a host (SNI): {other.endpoint} (account {other.account}" in told[0]
 
 
-def issued(fleet: Fleet) -> Credential:
+def issued(fleet: Devices) -> Credential:
     """One that Thingmint made for the account."""
     answer = fleet.iot.create_keys_and_certificate(setAsActive=True)
     file = fleet.folder / f"{secrets.token_hex(8)}.pem"
@@ -273,10 +273,10 @@ def issued(fleet: Fleet) -> Credential:
 @pytest.mark.parametrize("way", ["RegisterCertificateWithoutCA", "AddCertificate"])
 @pytest.mark.parametrize("proven", [True, False])
 def test_what_another_account_registers_changes_nothing(
-    door: Door, pins: dict[str, Pins], way: str, proven: bool
+    gateway: Gateway, pins: dict[str, Fingerprints], way: str, proven: bool
 ) -> None:
     """Neither for the account that a certificate was made for, nor for the default account."""
-    owner, taker = (door.other, pins["mine"]) if proven else (door.mine, pins["lax"])
+    owner, taker = (gateway.other, pins["mine"]) if proven else (gateway.mine, pins["lax"])
     made = issued(owner) if proven else owner.credential()
     with owner.dial(made, endpoint="localhost") as device:
         device.connect(new_name())
@@ -308,51 +308,51 @@ def test_without_a_default_account_every_device_without_proof_has_to_name_a_host
         contextlib.closing(iot_client(server)) as iot,
     ):
         account = iot.create_thing(thingName="x")["thingArn"].split(":")[4]
-        fleet = Fleet(server, iot, account, "localhost", {}, tmp_path)
+        fleet = Devices(server, iot, account, "localhost", {}, tmp_path)
         assert let_in(fleet, issued(fleet))
         assert not let_in(fleet, fleet.credential())
 
 
-def test_an_endpoint_is_found_in_any_case(door: Door) -> None:
-    made = shared(door)
-    context = tls_context(door.server, made)
+def test_an_endpoint_is_found_in_any_case(gateway: Gateway) -> None:
+    made = shared(gateway)
+    context = tls_context(gateway.server, made)
     context.check_hostname = False
-    assert let_in(door.mine, made, endpoint=door.mine.endpoint.upper(), tls=context)
+    assert let_in(gateway.mine, made, endpoint=gateway.mine.endpoint.upper(), tls=context)
 
 
 @pytest.mark.parametrize("type", ["iot:Data-ATS", "iot:Data"])
-def test_describe_endpoint(door: Door, type: str) -> None:
-    for fleet in (door.mine, door.other, door.lax):
+def test_describe_endpoint(gateway: Gateway, type: str) -> None:
+    for fleet in (gateway.mine, gateway.other, gateway.lax):
         assert fleet.iot.describe_endpoint(endpointType=type)["endpointAddress"] == fleet.endpoint
 
 
 # -- TLS -------------------------------------------------------------------------------------------------------------
 
 
-def server_certificate(door: Door, context: ssl.SSLContext, name: str = "localhost") -> x509.Certificate:
-    raw = socket.create_connection(("127.0.0.1", door.server.ports["mqtt"]), timeout=15)
+def server_certificate(gateway: Gateway, context: ssl.SSLContext, name: str = "localhost") -> x509.Certificate:
+    raw = socket.create_connection(("127.0.0.1", gateway.server.ports["mqtt"]), timeout=15)
     with raw, context.wrap_socket(raw, server_hostname=name) as tls:
         der = tls.getpeercert(binary_form=True)
     assert der is not None
     return x509.load_der_x509_certificate(der)
 
 
-def test_the_servers_certificates(door: Door) -> None:
-    ecdsa = server_certificate(door, tls_context(door.server, None), door.other.endpoint)
+def test_the_servers_certificates(gateway: Gateway) -> None:
+    ecdsa = server_certificate(gateway, tls_context(gateway.server, None), gateway.other.endpoint)
     assert isinstance(ecdsa.public_key(), ec.EllipticCurvePublicKey)
-    old = tls_context(door.server, None)
+    old = tls_context(gateway.server, None)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     old.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
-    with_rsa = server_certificate(door, old, door.other.endpoint)
+    with_rsa = server_certificate(gateway, old, gateway.other.endpoint)
     assert isinstance(with_rsa.public_key(), rsa.RSAPublicKey)
     for shown in (ecdsa, with_rsa):
         names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         covered = names.get_values_for_type(x509.DNSName)
-        assert {"localhost", door.mine.endpoint, door.other.endpoint, door.lax.endpoint} <= set(covered)
+        assert {"localhost", gateway.mine.endpoint, gateway.other.endpoint, gateway.lax.endpoint} <= set(covered)
 
 
 @pytest.mark.parametrize(("alpn", "expected"), [(["x-amzn-mqtt-ca"], True), (["mqtt"], True), (["http/1.1"], False)])
-def test_the_port_with_application_protocols(mine: Fleet, alpn: list[str], expected: bool) -> None:
+def test_the_port_with_application_protocols(mine: Devices, alpn: list[str], expected: bool) -> None:
     made = mine.credential()
     if expected:
         assert let_in(mine, made, listener="mqtt-alpn", alpn=alpn)
@@ -361,13 +361,13 @@ def test_the_port_with_application_protocols(mine: Fleet, alpn: list[str], expec
     assert let_in(mine, made, alpn=alpn)  # the usual port takes all
 
 
-def test_the_port_with_application_protocols_wants_one(mine: Fleet) -> None:
+def test_the_port_with_application_protocols_wants_one(mine: Devices) -> None:
     made = mine.credential()
     assert nobody(mine, made, listener="mqtt-alpn")
     assert mine.log(made, "connected") == []
 
 
-def nobody(fleet: Fleet, made: Credential, **options: Any) -> bool:
+def nobody(fleet: Devices, made: Credential, **options: Any) -> bool:
     """Whether TLS itself turns a device away, which it may learn of only after its side of the handshake."""
     try:
         with fleet.dial(made, **options) as device:
@@ -377,24 +377,24 @@ def nobody(fleet: Fleet, made: Credential, **options: Any) -> bool:
         return True
 
 
-def test_an_unknown_certificate_is_logged_once(mine: Fleet) -> None:
+def test_an_unknown_certificate_is_logged_once(mine: Devices) -> None:
     """However often somebody knocks who is not registered, the log has few lines of it."""
-    stranger = credential(mine.folder)
+    unknown = credential(mine.folder)
     before = len(mine.server.output.read_text())
     for _ in range(30):
-        assert not let_in(mine, stranger)
+        assert not let_in(mine, unknown)
     told = mine.server.output.read_text()[before:].count("unauthenticated_connection_refused")
     assert told <= 2
 
 
-def test_metrics_count_connections(mine: Fleet) -> None:
+def test_metrics_count_connections(mine: Devices) -> None:
     before = connections(mine)
     with mine.connected(), mine.connected():
         assert connections(mine) == before + 2
     until(lambda: connections(mine) == before, seconds=5, what="the connections are gone")
 
 
-def connections(fleet: Fleet) -> int:
+def connections(fleet: Devices) -> int:
     text = exchange(fleet.server, "GET", "/metrics").body.decode()
     line = next(line for line in text.splitlines() if line.startswith("thingmint_device_connections "))
     return int(float(line.split()[1]))

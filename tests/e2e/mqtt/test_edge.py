@@ -20,7 +20,7 @@ from thingmint.testing import ServerFailed, running_server
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.e2e.mqtt.conftest import Door
+    from tests.e2e.mqtt.conftest import Gateway
     from tests.e2e.mqtt.devices import Credential
     from thingmint.testing import RunningServer
 
@@ -43,28 +43,28 @@ def over_tls(server: RunningServer, edge: Credential, fingerprint: str) -> list[
     return []
 
 
-def test_an_edge_on_a_unix_socket(door: Door) -> None:
-    made = door.mine.credential()
-    assert stat.S_IMODE(door.edge_socket.stat().st_mode) == 0o600
+def test_an_edge_on_a_unix_socket(gateway: Gateway) -> None:
+    made = gateway.mine.credential()
+    assert stat.S_IMODE(gateway.edge_socket.stat().st_mode) == 0o600
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.connect(str(door.edge_socket))
+        sock.connect(str(gateway.edge_socket))
         [accepted] = answer(sock, made.fingerprint)
         assert isinstance(accepted, ConnAck)
         assert accepted.reason is Reason.SUCCESS
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.connect(str(door.edge_socket))
+        sock.connect(str(gateway.edge_socket))
         assert answer(sock, "0" * 64) == [ConnAck(Reason.NOT_AUTHORIZED)]
-    [line] = door.mine.log(made, "connected")
+    [line] = gateway.mine.log(made, "connected")
     assert line["client"] == "192.0.2.1"  # the device's, not the edge's
 
 
-def test_an_edge_with_a_known_certificate(door: Door) -> None:
-    made = door.mine.credential()
-    [accepted] = over_tls(door.server, door.edge, made.fingerprint)
+def test_an_edge_with_a_known_certificate(gateway: Gateway) -> None:
+    made = gateway.mine.credential()
+    [accepted] = over_tls(gateway.server, gateway.edge, made.fingerprint)
     assert isinstance(accepted, ConnAck)
     assert accepted.reason is Reason.SUCCESS
     # A device of ours is no edge: what it says of others is not believed.
-    assert over_tls(door.server, made, made.fingerprint) == []
+    assert over_tls(gateway.server, made, made.fingerprint) == []
 
 
 def test_a_port_for_edges_needs_their_certificates(tmp_path: Path) -> None:

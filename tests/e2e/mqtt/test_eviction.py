@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.e2e.access.operator import allow, deny, document
+from tests.e2e.access.local_admin import allow, deny, document
 from tests.e2e.mqtt.conftest import ALLOW_ALL, new_name
 from tests.e2e.mqtt.devices import Closed, Device, credential
 from tests.e2e.wire import until
@@ -22,7 +22,7 @@ from thingmint.mqtt.protocol.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.e2e.mqtt.conftest import Door, Fleet
+    from tests.e2e.mqtt.conftest import Devices, Gateway
 
 SECOND = 1.0
 # The rule is one second; what a machine that is busy with other tests adds is its own.
@@ -33,7 +33,7 @@ NEWS_IS_OLD = 0.6  # seconds, in which every gateway has looked twice
 class Case:
     """A thing that may do everything: by its certificate's policy if ``own``, else only as a member of a group."""
 
-    def __init__(self, fleet: Fleet, *, own: bool = True) -> None:
+    def __init__(self, fleet: Devices, *, own: bool = True) -> None:
         self.fleet = fleet
         self.iot = fleet.iot
         self.name = new_name("thing")
@@ -111,22 +111,22 @@ CASES: dict[str, tuple[bool, Callable[[Case], Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def subjects(door: Door) -> Iterator[dict[str, tuple[Case, Device]]]:
+def subjects(gateway: Gateway) -> Iterator[dict[str, tuple[Case, Device]]]:
     """A case of its own for each, with its device. What was announced while they were made is over by now, so that a
     connection is not judged again because of that."""
     with contextlib.ExitStack() as stack:
         made = {}
         for name, (own, _) in CASES.items():
-            case = Case(door.mine, own=own)
+            case = Case(gateway.mine, own=own)
             will = Will(f"wills/{case.name}", b"last words")
-            made[name] = (case, stack.enter_context(door.mine.connected(case.made, case.name, will=will)))
+            made[name] = (case, stack.enter_context(gateway.mine.connected(case.made, case.name, will=will)))
         time.sleep(NEWS_IS_OLD)
         yield made
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_change_ends_the_connection(
-    mine: Fleet, subjects: dict[str, tuple[Case, Device]], case: str, latencies: list[float]
+    mine: Devices, subjects: dict[str, tuple[Case, Device]], case: str, latencies: list[float]
 ) -> None:
     subject, device = subjects[case]
     _, change = CASES[case]
@@ -155,7 +155,7 @@ def latencies() -> Iterator[list[float]]:
 
 
 @pytest.mark.parametrize("version", [4, 5])
-def test_a_changed_attribute_ends_the_connection(mine: Fleet, version: Any, latencies: list[float]) -> None:
+def test_a_changed_attribute_ends_the_connection(mine: Devices, version: Any, latencies: list[float]) -> None:
     case = Case(mine)
     variable = "topicfilter/${iot:Connection.Thing.Attributes[site]}/#"
     case.replace_policy(allow("iot:Connect"), allow("iot:Subscribe", mine.arn(variable)))
@@ -169,7 +169,7 @@ def test_a_changed_attribute_ends_the_connection(mine: Fleet, version: Any, late
         assert latencies[-1] < ALLOWED
 
 
-def test_a_change_that_leaves_enough_rights_ends_nothing(mine: Fleet) -> None:
+def test_a_change_that_leaves_enough_rights_ends_nothing(mine: Devices) -> None:
     """A connection goes on with its new rights, and gets and sends what they allow from then on."""
     case = Case(mine)
     with mine.connected() as other, mine.connected(case.made, case.name) as device:
@@ -189,7 +189,7 @@ def test_a_change_that_leaves_enough_rights_ends_nothing(mine: Fleet) -> None:
         assert device.receive().payload == b"again"
 
 
-def test_many_connections_end_at_once(mine: Fleet, latencies: list[float]) -> None:
+def test_many_connections_end_at_once(mine: Devices, latencies: list[float]) -> None:
     """All that hang on one policy, while others are changed all the time."""
     case, bystander = Case(mine), Case(mine)
     with contextlib.ExitStack() as stack:
@@ -212,7 +212,7 @@ def test_many_connections_end_at_once(mine: Fleet, latencies: list[float]) -> No
     assert latencies[-1] < ALLOWED
 
 
-def test_connections_of_others_stay(mine: Fleet) -> None:
+def test_connections_of_others_stay(mine: Devices) -> None:
     first, second = Case(mine), Case(mine)
     with mine.connected(first.made, first.name) as one, mine.connected(second.made, second.name) as two:
         mine.set_status(first.made, "INACTIVE")
@@ -221,7 +221,7 @@ def test_connections_of_others_stay(mine: Fleet) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 5])
-def test_a_connection_ends_with_its_certificate(mine: Fleet, version: Any) -> None:
+def test_a_connection_ends_with_its_certificate(mine: Devices, version: Any) -> None:
     made = mine.credential(ends=timedelta(seconds=3))
     ends = datetime.now(UTC) + timedelta(seconds=3)
     with mine.connected(made, version=version) as device:
@@ -237,7 +237,7 @@ def enough(devices: list[tuple[Device, float]]) -> bool:
     return len(devices) >= 3
 
 
-def test_a_deactivation_during_connect_is_noticed(mine: Fleet) -> None:
+def test_a_deactivation_during_connect_is_noticed(mine: Devices) -> None:
     """Once the call has returned nobody new is let in; and within a second nobody is who was let in before."""
     longest = 0.0
     case = Case(mine)
@@ -247,7 +247,7 @@ def test_a_deactivation_during_connect_is_noticed(mine: Fleet) -> None:
         stop = threading.Event()
         accidents: list[BaseException] = []
 
-        def knock(
+        def call(
             stop: threading.Event = stop,
             devices: list[tuple[Device, float]] = devices,
             accidents: list[BaseException] = accidents,
@@ -266,16 +266,16 @@ def test_a_deactivation_during_connect_is_noticed(mine: Fleet) -> None:
                 else:
                     devices.append((device, began))
 
-        knockers = [threading.Thread(target=knock) for _ in range(3)]
-        for knocker in knockers:
-            knocker.start()
+        callers = [threading.Thread(target=call) for _ in range(3)]
+        for caller in callers:
+            caller.start()
         until(partial(enough, devices), seconds=20, what="some have come in")
         mine.set_status(case.made, "INACTIVE")
         returned = time.monotonic()
         time.sleep(0.05)
         stop.set()
-        for knocker in knockers:
-            knocker.join()
+        for caller in callers:
+            caller.join()
         assert accidents == []
         assert [began - returned for _, began in devices if began > returned] == []
         for device, _ in devices:

@@ -1,4 +1,4 @@
-"""Devices and strangers that mean harm: each is refused in the protocol's own way, and the server goes on."""
+"""Hostile devices and unauthenticated callers: each is refused in the protocol's own way, and the server goes on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from thingmint.mqtt.protocol.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.e2e.mqtt.conftest import Fleet
+    from tests.e2e.mqtt.conftest import Devices
     from tests.e2e.mqtt.devices import Credential
 
 VERSIONS: list[Any] = [4, 5]
@@ -31,20 +31,20 @@ MIB = 2**20
 
 
 @pytest.fixture(scope="module")
-def made(door: Any) -> Credential:
-    credential: Credential = door.mine.credential()
+def made(gateway: Any) -> Credential:
+    credential: Credential = gateway.mine.credential()
     return credential
 
 
 @pytest.fixture(autouse=True)
-def others_are_served(mine: Fleet, made: Credential) -> Iterator[None]:
+def others_are_served(mine: Devices, made: Credential) -> Iterator[None]:
     """Somebody who was there before, and somebody who comes afterwards. The log stays short."""
     before = mine.server.output.stat().st_size
     topic = new_name("t")
     with mine.connected(made) as old:
         old.subscribe(topic)
         yield
-        with until(lambda: newcomer(mine, made), seconds=20, what="somebody is let in") as new:
+        with until(lambda: new_connection(mine, made), seconds=20, what="somebody is let in") as new:
             assert new.publish(topic, b"still here") is Reason.SUCCESS
             assert old.receive().payload == b"still here"
     assert mine.server.process.poll() is None
@@ -53,14 +53,14 @@ def others_are_served(mine: Fleet, made: Credential) -> Iterator[None]:
     assert "Traceback" not in log
 
 
-def newcomer(fleet: Fleet, made: Credential) -> Device | None:
+def new_connection(fleet: Devices, made: Credential) -> Device | None:
     try:
         return fleet.connected(made)
     except (OSError, Closed):
         return None
 
 
-def rss(fleet: Fleet) -> int:
+def rss(fleet: Devices) -> int:
     """Bytes that the server has in memory."""
     pages = int(Path(f"/proc/{fleet.server.process.pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
@@ -120,7 +120,7 @@ CONNECT = encode(Connect(5, "c"), 5)
     ],
     ids=repr,
 )
-def test_a_malformed_connect_is_refused(mine: Fleet, made: Credential, data: bytes) -> None:
+def test_a_malformed_connect_is_refused(mine: Devices, made: Credential, data: bytes) -> None:
     with mine.dial(made) as device:
         device.send_bytes(data)
         assert end_of(device)
@@ -159,7 +159,7 @@ MALFORMED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_malformed_packets_end_the_connection(mine: Fleet, made: Credential, case: str) -> None:
+def test_malformed_packets_end_the_connection(mine: Devices, made: Credential, case: str) -> None:
     with mine.connected(made) as device:
         device.send_bytes(MALFORMED[case])
         closed = device.until_closed()
@@ -171,7 +171,7 @@ def test_malformed_packets_end_the_connection(mine: Fleet, made: Credential, cas
 @pytest.mark.parametrize(
     "topic", [b"a\0b", b"\0", b"\xed\xa0\x80", b"a\xff", b"\xc0\x80", b"a/+", b"#", b"a/b/c/d/e/f/g/h/i", b"x" * 257]
 )
-def test_malformed_topics_are_refused(mine: Fleet, made: Credential, version: Any, topic: bytes) -> None:
+def test_malformed_topics_are_refused(mine: Devices, made: Credential, version: Any, topic: bytes) -> None:
     with mine.connected(made, version=version) as device:
         device.send_bytes(publish(topic, version))
         closed = device.until_closed()
@@ -187,7 +187,7 @@ def test_malformed_topics_are_refused(mine: Fleet, made: Credential, version: An
         *(b"$share/g/$share/g/a", b"$", b"$aw", b"x" * 257, b"/" * 8),
     ],
 )
-def test_malformed_filters_are_refused(mine: Fleet, made: Credential, version: Any, filter: bytes) -> None:
+def test_malformed_filters_are_refused(mine: Devices, made: Credential, version: Any, filter: bytes) -> None:
     with mine.connected(made, version=version) as device:
         device.send_bytes(subscribe(filter, version))
         if version == 5 and b"\0" not in filter and filter.isascii():
@@ -198,7 +198,7 @@ def test_malformed_filters_are_refused(mine: Fleet, made: Credential, version: A
             assert (device.until_closed().reason is not None) == (version == 5)
 
 
-def test_the_largest_message(mine: Fleet, made: Credential) -> None:
+def test_the_largest_message(mine: Devices, made: Credential) -> None:
     topic = new_name("t")
     with mine.connected(made) as device:
         device.subscribe(topic)
@@ -208,7 +208,7 @@ def test_the_largest_message(mine: Fleet, made: Credential) -> None:
         assert device.until_closed().reason is Reason.PACKET_TOO_LARGE
 
 
-def test_more_under_way_than_the_receive_maximum(mine: Fleet, made: Credential) -> None:
+def test_more_under_way_than_the_receive_maximum(mine: Devices, made: Credential) -> None:
     with mine.connected(made) as device:
         device.send(*(Publish("a", b"x", 1, packet_id=number) for number in range(1, 102)))
         assert device.until_closed().reason is Reason.RECEIVE_MAXIMUM_EXCEEDED
@@ -218,7 +218,7 @@ def test_more_under_way_than_the_receive_maximum(mine: Fleet, made: Credential) 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_51st_subscription_is_refused(mine: Fleet, made: Credential, version: Any) -> None:
+def test_the_51st_subscription_is_refused(mine: Devices, made: Credential, version: Any) -> None:
     with mine.connected(made, version=version) as device:
         for number in range(50):
             assert device.subscribe(f"a/{number}") == [Reason.GRANTED_QOS_1]
@@ -232,7 +232,7 @@ def test_the_51st_subscription_is_refused(mine: Fleet, made: Credential, version
             assert device.until_closed().packets == []
 
 
-def test_subscriptions_beyond_the_quota_in_one_packet(mine: Fleet, made: Credential) -> None:
+def test_subscriptions_beyond_the_quota_in_one_packet(mine: Devices, made: Credential) -> None:
     with mine.connected(made) as device:
         for start in range(0, 48, 8):
             device.subscribe(*(f"a/{number}" for number in range(start, start + 8)))
@@ -241,7 +241,7 @@ def test_subscriptions_beyond_the_quota_in_one_packet(mine: Fleet, made: Credent
         assert device.subscribe(*(f"c/{number}" for number in range(9))) == [Reason.QUOTA_EXCEEDED] * 9
 
 
-def test_a_subscribe_flood_is_bounded(mine: Fleet, made: Credential) -> None:
+def test_a_subscribe_flood_is_bounded(mine: Devices, made: Credential) -> None:
     before = rss(mine)
     with mine.connected(made) as device:
         filters = [f"flood/{number}/" + "x" * 200 for number in range(4000)]
@@ -256,7 +256,7 @@ def test_a_subscribe_flood_is_bounded(mine: Fleet, made: Credential) -> None:
     assert rss(mine) - before < 20 * MIB
 
 
-def test_garbage_costs_no_memory_and_few_log_lines(mine: Fleet, made: Credential) -> None:
+def test_garbage_costs_no_memory_and_few_log_lines(mine: Devices, made: Credential) -> None:
     before, size = rss(mine), mine.server.output.stat().st_size
     for number in range(300):
         with socket.create_connection(("127.0.0.1", mine.server.ports["mqtt"]), timeout=15) as sock:
@@ -269,7 +269,7 @@ def test_garbage_costs_no_memory_and_few_log_lines(mine: Fleet, made: Credential
     assert mine.server.output.stat().st_size - size < 10_000
 
 
-def test_many_connections_from_one_address(mine: Fleet, made: Credential) -> None:
+def test_many_connections_from_one_address(mine: Devices, made: Credential) -> None:
     before = rss(mine)
     with contextlib.ExitStack() as stack:
         devices = [stack.enter_context(mine.connected(made)) for _ in range(200)]
@@ -278,14 +278,14 @@ def test_many_connections_from_one_address(mine: Fleet, made: Credential) -> Non
         assert devices[-1].is_open
 
 
-def small_buffers(fleet: Fleet, made: Credential, version: Any = 5) -> Device:
+def small_buffers(fleet: Devices, made: Credential, version: Any = 5) -> Device:
     device = fleet.connected(made, version=version)
     device.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     return device
 
 
 @pytest.mark.parametrize("qos", [0, 1])
-def test_a_device_that_never_reads(mine: Fleet, made: Credential, qos: int) -> None:
+def test_a_device_that_never_reads(mine: Devices, made: Credential, qos: int) -> None:
     """At QoS 0 it misses messages; at QoS 1 there is an end to what waits for it, and the sender learns of it."""
     topic = new_name("t")
     payload = bytes(100 * 1024)
@@ -303,7 +303,7 @@ def test_a_device_that_never_reads(mine: Fleet, made: Credential, qos: int) -> N
 
 
 @pytest.mark.parametrize("what", ["ping", "publish", "subscribe"])
-def test_a_device_that_asks_and_never_reads(mine: Fleet, made: Credential, what: str) -> None:
+def test_a_device_that_asks_and_never_reads(mine: Devices, made: Credential, what: str) -> None:
     """Its answers do not pile up here, and it does not keep the server from others meanwhile."""
     flood, enough = {
         "ping": (encode(PingReq(), 4) * 30_000, 12 * MIB),
@@ -321,7 +321,7 @@ def test_a_device_that_asks_and_never_reads(mine: Fleet, made: Credential, what:
         assert rss(mine) - before < 5 * MIB
 
 
-def test_a_connect_flood_with_a_good_certificate(mine: Fleet, made: Credential) -> None:
+def test_a_connect_flood_with_a_good_certificate(mine: Devices, made: Credential) -> None:
     """Everybody takes over from everybody else; nobody is left behind."""
     name = new_name()
     with contextlib.ExitStack() as stack:
@@ -340,7 +340,7 @@ def survives(device: Device) -> bool:
         return False
 
 
-def test_log_lines_hold_no_line_breaks(mine: Fleet, made: Credential) -> None:
+def test_log_lines_hold_no_line_breaks(mine: Devices, made: Credential) -> None:
     """What a device chose cannot make a line of its own."""
     with mine.connected(made) as device:
         device.publish('$aws/x\n{"event":"forged"}')

@@ -11,9 +11,9 @@ from OpenSSL import SSL
 from OpenSSL.crypto import FILETYPE_ASN1, load_certificate
 
 from tests import odd_certificates as odd
-from tests.e2e.mqtt.conftest import ALLOW_ALL, Fleet, new_name
+from tests.e2e.mqtt.conftest import ALLOW_ALL, Devices, new_name
 from tests.e2e.mqtt.devices import Credential
-from tests.e2e.mqtt.test_connecting import Pins
+from tests.e2e.mqtt.test_connecting import Fingerprints
 from tests.unit import vectors
 from tests.unit.vectors import to_pem
 from thingmint.domain.certificate_parts import as_tls_sends_it
@@ -24,7 +24,7 @@ from thingmint.mqtt.protocol.reasons import Reason
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.e2e.mqtt.conftest import Door
+    from tests.e2e.mqtt.conftest import Gateway
     from thingmint.domain.keys import SigningKey
 
 CERTIFICATES = odd.certificates()
@@ -48,7 +48,7 @@ def presented(folder: Path, der: bytes) -> Credential:
     return Credential(fingerprint_of(as_tls_sends_it(der) or der), pem, file)
 
 
-def connack(fleet: Fleet, der: bytes) -> bytes:
+def connack(fleet: Devices, der: bytes) -> bytes:
     """What a device is answered that presents what Python's own TLS refuses to present."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.use_certificate(load_certificate(FILETYPE_ASN1, der))
@@ -67,7 +67,7 @@ def connack(fleet: Fleet, der: bytes) -> bytes:
         return answer
 
 
-def test_they_connect_once_they_are_registered(mine: Fleet, tmp_path: Path) -> None:
+def test_they_connect_once_they_are_registered(mine: Devices, tmp_path: Path) -> None:
     policy = mine.policy(ALLOW_ALL)
     for case, der in CERTIFICATES.items():
         made = mine.register(presented(tmp_path, der))
@@ -75,17 +75,17 @@ def test_they_connect_once_they_are_registered(mine: Fleet, tmp_path: Path) -> N
         assert connack(mine, der) == LET_IN, case
 
 
-def test_they_connect_once_they_are_bound(door: Door, tmp_path: Path) -> None:
-    pins = Pins(door.lax)
+def test_they_connect_once_they_are_bound(gateway: Gateway, tmp_path: Path) -> None:
+    pins = Fingerprints(gateway.lax)
     try:
         for case in BOUND:
             pins.bind(presented(tmp_path, CERTIFICATES[case]))
-            assert connack(door.lax, CERTIFICATES[case]) == LET_IN, case
+            assert connack(gateway.lax, CERTIFICATES[case]) == LET_IN, case
     finally:
         pins.cloud.close()
 
 
-def test_the_text_of_an_odd_name_counts_in_policies(mine: Fleet, tmp_path: Path) -> None:
+def test_the_text_of_an_odd_name_counts_in_policies(mine: Devices, tmp_path: Path) -> None:
     """Where it is beyond doubt."""
     only = {
         "Effect": "Allow",

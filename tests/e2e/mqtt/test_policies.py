@@ -1,4 +1,4 @@
-"""What policies allow and forbid at the door, how a refusal is told, and what the operator learns of it."""
+"""What policies allow and forbid at the gateway, how a refusal is told, and what the operator learns of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.access.operator import allow, deny
+from tests.e2e.access.local_admin import allow, deny
 from tests.e2e.commands import thingmint
 from tests.e2e.mqtt.conftest import ALLOW_ALL, new_name
 from tests.e2e.mqtt.devices import Closed, credential
@@ -17,7 +17,7 @@ from thingmint.mqtt.protocol.packets import Disconnect, PubAck, Publish, SubAck,
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
-    from tests.e2e.mqtt.conftest import Door, Fleet
+    from tests.e2e.mqtt.conftest import Devices, Gateway
     from tests.e2e.mqtt.devices import Credential, Device
 
 VERSIONS: list[Any] = [4, 5]
@@ -75,7 +75,7 @@ def subscribe(filter: str) -> Subscribe:
     ],
     ids=lambda value: getattr(value, "topic", None) or str(value),
 )
-def test_refusals_are_answered_by_packet_and_version(mine: Fleet, version: Any, packet: Any, expected: Any) -> None:
+def test_refusals_are_answered_by_packet_and_version(mine: Devices, version: Any, packet: Any, expected: Any) -> None:
     made = mine.credential(
         ALLOW_ALL,
         deny("iot:*", [mine.arn("topic/no"), mine.arn("topicfilter/no")]),
@@ -87,7 +87,7 @@ def test_refusals_are_answered_by_packet_and_version(mine: Fleet, version: Any, 
             assert device.is_open  # version 5 goes on
 
 
-def test_events_cannot_be_forged(mine: Fleet) -> None:
+def test_events_cannot_be_forged(mine: Devices) -> None:
     with mine.connected() as listener, mine.connected() as forger:
         assert listener.subscribe("$aws/events/#", "#") == [Reason.GRANTED_QOS_1] * 2
         for topic in ("$aws/events/presence/connected/x", "$aws/events/x"):
@@ -95,9 +95,9 @@ def test_events_cannot_be_forged(mine: Fleet) -> None:
         assert listener.nothing_comes()
 
 
-def test_suback_refusals_by_setting(door: Door) -> None:
+def test_suback_refusals_by_setting(gateway: Gateway) -> None:
     """Those of one packet together, and the connection goes on."""
-    lax = door.lax
+    lax = gateway.lax
     made = lax.credential(ALLOW_ALL, deny("iot:Subscribe", lax.arn("topicfilter/no")))
     with lax.connected(made, version=4) as device:
         answers = device.subscribe("yes", "no", "as well")
@@ -106,7 +106,7 @@ def test_suback_refusals_by_setting(door: Door) -> None:
         assert device.receive().topic == "yes"
 
 
-def test_refusals_among_other_subscriptions(mine: Fleet) -> None:
+def test_refusals_among_other_subscriptions(mine: Devices) -> None:
     made = mine.credential(ALLOW_ALL, deny("iot:Subscribe", mine.arn("topicfilter/no")))
     with mine.connected(made) as device:
         assert device.subscribe("yes", "no", "$share/g/no", "a/#/b", "$share/g/yes") == [
@@ -143,13 +143,13 @@ def test_refusals_among_other_subscriptions(mine: Fleet) -> None:
         ("A/b", "a/b", False),
     ],
 )
-def test_wildcards(mine: Fleet, allowed: str, asked: str, expected: bool) -> None:
+def test_wildcards(mine: Devices, allowed: str, asked: str, expected: bool) -> None:
     made = mine.credential(allow("iot:Connect"), allow("iot:Subscribe", mine.arn(f"topicfilter/{allowed}")))
     with mine.connected(made) as device:
         assert device.subscribe(asked) == [Reason.GRANTED_QOS_1 if expected else NOT_AUTHORIZED]
 
 
-def test_receive_is_asked_at_each_message(mine: Fleet) -> None:
+def test_receive_is_asked_at_each_message(mine: Devices) -> None:
     """Publish with the right to subscribe is no right to receive, retained messages or live ones."""
     made = mine.credential(ALLOW_ALL, deny("iot:Receive", mine.arn("topic/*/secret")))
     root = new_name("t")
@@ -171,7 +171,7 @@ def test_receive_is_asked_at_each_message(mine: Fleet) -> None:
     assert [line["resource"] for line in mine.log(made, "refused")] == [mine.arn(f"topic/{root}/secret")]  # once
 
 
-def test_deny_wins_in_every_policy(mine: Fleet) -> None:
+def test_deny_wins_in_every_policy(mine: Devices) -> None:
     made = mine.credential(deny("iot:Publish", mine.arn("topic/no")))
     mine.attach(made, ALLOW_ALL)
     with mine.connected(made) as device:
@@ -184,7 +184,7 @@ def test_deny_wins_in_every_policy(mine: Fleet) -> None:
     ("fields", "refused"),
     [({}, False), ({"session_expiry": 60}, True), ({"clean_start": False}, True)],
 )
-def test_connect_attributes_can_be_denied(mine: Fleet, version: Any, fields: Any, refused: bool) -> None:
+def test_connect_attributes_can_be_denied(mine: Devices, version: Any, fields: Any, refused: bool) -> None:
     if version == 4 and "session_expiry" in fields:
         pytest.skip("3.1.1 has no expiry")
     attributes = {"iot:ConnectAttributes": ["PersistentConnect"]}
@@ -197,7 +197,7 @@ def test_connect_attributes_can_be_denied(mine: Fleet, version: Any, fields: Any
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_topic_of_a_will_can_be_denied(mine: Fleet, version: Any) -> None:
+def test_the_topic_of_a_will_can_be_denied(mine: Devices, version: Any) -> None:
     admin = {"ArnLike": {"iot:LastWillTopic": mine.arn("topic/admin/*")}}
     made = mine.credential(allow("iot:*"), deny("iot:Connect", Condition=admin))
     mine.connected(made, version=version).drop()
@@ -206,7 +206,7 @@ def test_the_topic_of_a_will_can_be_denied(mine: Fleet, version: Any) -> None:
         mine.connected(made, version=version, will=Will("admin/x", b"gone"))
 
 
-def test_an_allow_for_a_will_s_topic_needs_that_will(mine: Fleet) -> None:
+def test_an_allow_for_a_will_s_topic_needs_that_will(mine: Devices) -> None:
     own = {"ArnEquals": {"iot:LastWillTopic": mine.arn("topic/s/${iot:ClientId}")}}
     made, name = mine.credential(allow("iot:Connect", Condition=own)), new_name("c")
     for will in (None, Will("s/another", b"gone")):
@@ -215,7 +215,7 @@ def test_an_allow_for_a_will_s_topic_needs_that_will(mine: Fleet) -> None:
     mine.connected(made, name, will=Will(f"s/{name}", b"gone")).drop()
 
 
-def test_an_open_connection_is_asked_again_with_its_will(mine: Fleet) -> None:
+def test_an_open_connection_is_asked_again_with_its_will(mine: Devices) -> None:
     made = mine.credential(allow("iot:*"))
     with mine.connected(made, will=Will("admin/x", b"gone")) as device:
         denied = {"ArnLike": {"iot:LastWillTopic": mine.arn("topic/admin/*")}}
@@ -224,7 +224,7 @@ def test_an_open_connection_is_asked_again_with_its_will(mine: Fleet) -> None:
             device.receive()
 
 
-def test_the_host_name_is_a_condition_of_connecting(mine: Fleet) -> None:
+def test_the_host_name_is_a_condition_of_connecting(mine: Devices) -> None:
     made = mine.credential(allow("iot:Connect", Condition={"StringEquals": {"iot:DomainName": mine.endpoint}}))
     mine.connected(made).drop()
     other = mine.credential(allow("iot:Connect", Condition={"StringNotEquals": {"iot:DomainName": mine.endpoint}}))
@@ -232,7 +232,7 @@ def test_the_host_name_is_a_condition_of_connecting(mine: Fleet) -> None:
         mine.connected(other)
 
 
-def test_variables_of_the_client_and_its_certificate(mine: Fleet) -> None:
+def test_variables_of_the_client_and_its_certificate(mine: Devices) -> None:
     name = new_name("c")
     serial = "${iot:Certificate.Subject.CommonName}/${iot:Certificate.Subject.Organization}"
     made = mine.credential(
@@ -249,14 +249,14 @@ def test_variables_of_the_client_and_its_certificate(mine: Fleet) -> None:
         assert device.publish("${iot:ClientId}/a") is NOT_AUTHORIZED
 
 
-def thing(fleet: Fleet, made: Credential, **facts: Any) -> str:
+def thing(fleet: Devices, made: Credential, **facts: Any) -> str:
     name = new_name("thing")
     fleet.iot.create_thing(thingName=name, **facts)
     fleet.iot.attach_thing_principal(thingName=name, principal=made.arn)
     return name
 
 
-def test_variables_of_the_thing(mine: Fleet) -> None:
+def test_variables_of_the_thing(mine: Devices) -> None:
     type = new_name("type")
     mine.iot.create_thing_type(thingTypeName=type)
     variables = (
@@ -272,7 +272,7 @@ def test_variables_of_the_thing(mine: Fleet) -> None:
         assert device.publish(f"{name}/{type}/berlin") is NOT_AUTHORIZED
 
 
-def test_thing_variables_need_an_attached_thing(mine: Fleet) -> None:
+def test_thing_variables_need_an_attached_thing(mine: Devices) -> None:
     attached = {"Bool": {"iot:Connection.Thing.IsAttached": "true"}}
     made = mine.credential(allow("iot:Connect", Condition=attached))
     name = thing(mine, made)
@@ -285,14 +285,14 @@ def test_thing_variables_need_an_attached_thing(mine: Fleet) -> None:
 
 
 @pytest.mark.parametrize("client_id", ["a*", "a$b", "a+", "a?", "a#", "\u202ea", "a\x07"])
-def test_client_ids_with_the_characters_of_patterns_are_refused(mine: Fleet, client_id: str) -> None:
+def test_client_ids_with_the_characters_of_patterns_are_refused(mine: Devices, client_id: str) -> None:
     made = mine.credential()
     with pytest.raises(Closed) as caught:
         mine.connected(made, client_id)
     assert caught.value.reason in (Reason.CLIENT_IDENTIFIER_NOT_VALID, Reason.MALFORMED_PACKET)
 
 
-def test_policies_of_groups(mine: Fleet) -> None:
+def test_policies_of_groups(mine: Devices) -> None:
     """Of a thing's groups, and of those above them; not of those below, nor for another client id."""
     top, middle, leaf = new_name("g"), new_name("g"), new_name("g")
     arns = {}
@@ -317,9 +317,9 @@ def test_policies_of_groups(mine: Fleet) -> None:
 # -- what the operator learns ----------------------------------------------------------------------------------------
 
 
-def test_each_refusal_is_logged(door: Door) -> None:
+def test_each_refusal_is_logged(gateway: Gateway) -> None:
     """One line of log and one audit record, with the statement, and with what would have allowed it."""
-    mine = door.mine
+    mine = gateway.mine
     made = mine.credential(
         ALLOW_ALL,
         deny("iot:Publish", mine.arn("topic/denied"), Sid="NoSuchTopic"),
@@ -354,7 +354,7 @@ def test_each_refusal_is_logged(door: Door) -> None:
 
     def audited() -> Any:
         done = thingmint(
-            "audit", "list", "--data-dir", door.server.data_dir, "--account", mine.account, "--output", "json"
+            "audit", "list", "--data-dir", gateway.server.data_dir, "--account", mine.account, "--output", "json"
         )
         assert done.returncode == 0, done.stderr
         records = [r for r in json.loads(done.stdout) if r["credential"] in (c for c, *_ in expected)]
@@ -372,7 +372,7 @@ def test_each_refusal_is_logged(door: Door) -> None:
 
 
 @pytest.mark.parametrize("what", ["publish", "subscribe"])
-def test_refusals_of_one_device_are_logged_once_whatever_it_asks_for(mine: Fleet, what: str) -> None:
+def test_refusals_of_one_device_are_logged_once_whatever_it_asks_for(mine: Devices, what: str) -> None:
     """And the connection is closed after some: nobody fills log or audit trail by trying."""
     made = mine.credential(allow("iot:Connect"))
     answered = 0
@@ -389,7 +389,7 @@ def test_refusals_of_one_device_are_logged_once_whatever_it_asks_for(mine: Fleet
     assert refused["closest"]
 
 
-def test_disconnect_names_the_reason(mine: Fleet) -> None:
+def test_disconnect_names_the_reason(mine: Devices) -> None:
     made = mine.credential(allow("iot:Connect"))
     with mine.connected(made) as device:
         device.publish("no", qos=0)

@@ -24,7 +24,7 @@ with warnings.catch_warnings():
     from tlslite.x509 import X509  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
-    from tests.e2e.mqtt.conftest import Fleet
+    from tests.e2e.mqtt.conftest import Devices
 
 VERSIONS = {"TLSv1.2": (3, 3), "TLSv1.3": (3, 4)}
 OTHER_KEYS = {
@@ -70,10 +70,10 @@ def test_a_certificate_without_its_key_fails_tls(version: str, kind: str) -> Non
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", OTHER_KEYS)
-def test_a_certificate_without_its_key_does_not_connect(mine: Fleet, version: str, kind: str) -> None:
+def test_a_certificate_without_its_key_does_not_connect(mine: Devices, version: str, kind: str) -> None:
     made = mine.credential(kind=kind)
-    door, hello = Port(mine.server.ports["mqtt"]), encode(Connect(5, f"proof-{kind}-{version}"), 5)
-    assert show(door, version, made.pem, material.key_pem(material.key(kind)), hello)[0] == 0x20  # CONNACK
+    gateway, hello = Port(mine.server.ports["mqtt"]), encode(Connect(5, f"proof-{kind}-{version}"), 5)
+    assert show(gateway, version, made.pem, material.key_pem(material.key(kind)), hello)[0] == 0x20  # CONNACK
     with pytest.raises((TLSError, ConnectionError)):
-        show(door, version, made.pem, material.key_pem(OTHER_KEYS[kind]), hello)
+        show(gateway, version, made.pem, material.key_pem(OTHER_KEYS[kind]), hello)
     assert len(mine.log(made, "connected")) == 1

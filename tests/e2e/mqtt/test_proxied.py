@@ -18,7 +18,7 @@ from tests.e2e.mqtt.served import PATIENCE, Served, client_context, connect, con
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.http.connection_limits import AddressLimits, Limits
 from thingmint.mqtt.peer import Peer
-from thingmint.mqtt.tls.listener import TlsListener, pinned
+from thingmint.mqtt.tls.listener import TlsListener, fingerprint_check
 from thingmint.mqtt.tls.proxied import ProxyListener
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def test_an_edge_behind_tls() -> None:
     fingerprint = fingerprint_of(edge.public_bytes(Encoding.DER))
 
     def make(server: Served) -> TlsListener:
-        return TlsListener(contexts(), ProxyListener(server.inner).inside, check=pinned({fingerprint}))
+        return TlsListener(contexts(), ProxyListener(server.inner).inside, check=fingerprint_check({fingerprint}))
 
     with served(make) as server:
         with tls_client(server, client_context(edge, material.key("secp256r1"))) as client:
@@ -142,8 +142,8 @@ def test_an_edge_behind_tls() -> None:
             client.shutdown()
             assert [inner.next(), inner.next()] == [("eof", None), ("lost", None)]
         # Somebody else, and nobody, who say the same.
-        for stranger in (client_context(material.self_signed(), material.key("secp256r1")), client_context()):
-            with pytest.raises(SSL.Error), tls_client(server, stranger) as client:
+        for unknown in (client_context(material.self_signed(), material.key("secp256r1")), client_context()):
+            with pytest.raises(SSL.Error), tls_client(server, unknown) as client:
                 answer_to(client, header() + b"hello")
             assert server.nobody_came()
         with connect(server) as sock:

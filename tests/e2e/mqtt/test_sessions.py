@@ -12,7 +12,7 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from tests.e2e.access.operator import deny
+from tests.e2e.access.local_admin import deny
 from tests.e2e.mqtt.conftest import ALLOW_ALL, new_name
 from tests.e2e.mqtt.devices import Closed
 from tests.e2e.wire import until
@@ -21,7 +21,7 @@ from thingmint.mqtt.protocol.packets import ConnAck, Connect, PubAck, Publish, S
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
-    from tests.e2e.mqtt.conftest import Door, Fleet
+    from tests.e2e.mqtt.conftest import Devices, Gateway
 
 VERSIONS: list[Any] = [4, 5]
 NOBODY = Reason.NO_MATCHING_SUBSCRIBERS
@@ -35,7 +35,7 @@ def lasting(version: int) -> dict[str, Any]:
 # -- CONNECT and CONNACK ---------------------------------------------------------------------------------------------
 
 
-def test_connack_names_the_limits(mine: Fleet) -> None:
+def test_connack_names_the_limits(mine: Devices) -> None:
     with mine.dial(mine.credential()) as device:
         told = device.connect(new_name(), keep_alive=60, session_expiry=100_000)
         assert told == ConnAck(
@@ -50,12 +50,12 @@ def test_connack_names_the_limits(mine: Fleet) -> None:
 
 
 @pytest.mark.parametrize(("asked", "told"), [(0, 1200), (1, 30), (30, 30), (1200, 1200), (65_535, 1200)])
-def test_the_keep_alive_that_holds(mine: Fleet, asked: int, told: int) -> None:
+def test_the_keep_alive_that_holds(mine: Devices, asked: int, told: int) -> None:
     with mine.dial(mine.credential()) as device:
         assert device.connect(new_name(), keep_alive=asked).server_keep_alive == told
 
 
-def test_a_client_without_a_name(mine: Fleet) -> None:
+def test_a_client_without_a_name(mine: Devices) -> None:
     made = mine.credential()
     names = set()
     for _ in range(2):
@@ -67,14 +67,14 @@ def test_a_client_without_a_name(mine: Fleet) -> None:
         assert device.is_open
 
 
-def test_user_names_are_ignored(mine: Fleet) -> None:
+def test_user_names_are_ignored(mine: Devices) -> None:
     """AWS's SDKs send metrics in them."""
     with mine.connected(username="?SDK=IoTDeviceSDK/Python&Platform=Unix", password=b"") as device:
         assert device.is_open
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_session_lasts_as_long_as_it_asked(mine: Fleet, version: Any) -> None:
+def test_a_session_lasts_as_long_as_it_asked(mine: Devices, version: Any) -> None:
     made, name = mine.credential(), new_name()
 
     def present(**fields: Any) -> bool:
@@ -90,7 +90,7 @@ def test_a_session_lasts_as_long_as_it_asked(mine: Fleet, version: Any) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_messages_wait_for_a_device_that_is_away(mine: Fleet, version: Any) -> None:
+def test_messages_wait_for_a_device_that_is_away(mine: Devices, version: Any) -> None:
     made, name, topic = mine.credential(), new_name(), new_name("t")
     with mine.connected(made, name, version=version, **lasting(version)) as device:
         device.subscribe(topic)
@@ -108,7 +108,7 @@ def test_messages_wait_for_a_device_that_is_away(mine: Fleet, version: Any) -> N
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_unacknowledged_messages_come_again(mine: Fleet, version: Any) -> None:
+def test_unacknowledged_messages_come_again(mine: Devices, version: Any) -> None:
     made, name, topic = mine.credential(), new_name(), new_name("t")
     with mine.connected() as sender, mine.connected(made, name, version=version, **lasting(version)) as device:
         device.subscribe(topic)
@@ -130,7 +130,7 @@ def test_unacknowledged_messages_come_again(mine: Fleet, version: Any) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_client_id_is_taken_over(mine: Fleet, version: Any) -> None:
+def test_a_client_id_is_taken_over(mine: Devices, version: Any) -> None:
     name = new_name()
     made, another = mine.credential(), mine.credential()
     with mine.connected(made, name, version=version) as first, mine.connected(another, name) as second:
@@ -138,7 +138,7 @@ def test_a_client_id_is_taken_over(mine: Fleet, version: Any) -> None:
         assert second.is_open
 
 
-def test_expiry_is_changed_by_disconnect(mine: Fleet) -> None:
+def test_expiry_is_changed_by_disconnect(mine: Devices) -> None:
     made, name = mine.credential(), new_name()
     with mine.connected(made, name, session_expiry=600) as device:
         device.disconnect(session_expiry=0)
@@ -149,28 +149,28 @@ def test_expiry_is_changed_by_disconnect(mine: Fleet) -> None:
 # -- accounts --------------------------------------------------------------------------------------------------------
 
 
-def test_accounts_are_apart(door: Door) -> None:
+def test_accounts_are_apart(gateway: Gateway) -> None:
     """Client ids, topics, sessions, retained messages and shared subscriptions are each account's own."""
     name, topic = new_name(), new_name("t")
-    mine, other = door.mine, door.other
+    mine, other = gateway.mine, gateway.other
     made, theirs = mine.credential(), other.credential()
-    with mine.connected(made, name, session_expiry=60) as device, other.connected(theirs, name) as twin:
+    with mine.connected(made, name, session_expiry=60) as device, other.connected(theirs, name) as other_device:
         assert device.is_open  # not taken over
         device.subscribe("#", f"$share/g/{topic}")
-        assert twin.publish(topic, b"theirs", retain=True) is NOBODY
-        twin.subscribe(f"$share/g/{topic}", topic)
+        assert other_device.publish(topic, b"theirs", retain=True) is NOBODY
+        other_device.subscribe(f"$share/g/{topic}", topic)
         for _ in range(4):
             assert device.publish(topic, b"mine") is Reason.SUCCESS
         for _ in range(8):  # as a direct subscriber, and as the only member of its group
             assert device.receive().payload == b"mine"
         assert device.nothing_comes()
-        assert twin.receive().payload == b"theirs"  # what it retained itself
-        assert twin.nothing_comes()
+        assert other_device.receive().payload == b"theirs"  # what it retained itself
+        assert other_device.nothing_comes()
         device.disconnect()
-        twin.disconnect()
-    with other.dial(theirs) as twin:
-        assert not twin.connect(name, clean_start=False).session_present
-        twin.publish(topic, b"", retain=True)
+        other_device.disconnect()
+    with other.dial(theirs) as other_device:
+        assert not other_device.connect(name, clean_start=False).session_present
+        other_device.publish(topic, b"", retain=True)
     mine.connected(made, name, clean_start=True).drop()  # "#" would answer for other tests' topics
 
 
@@ -180,7 +180,7 @@ def test_accounts_are_apart(door: Door) -> None:
 @pytest.mark.parametrize("sender_version", VERSIONS)
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(("qos", "granted", "got"), [(0, 1, 0), (1, 0, 0), (1, 1, 1)])
-def test_between_versions(mine: Fleet, sender_version: Any, version: Any, qos: int, granted: int, got: int) -> None:
+def test_between_versions(mine: Devices, sender_version: Any, version: Any, qos: int, granted: int, got: int) -> None:
     topic = new_name("t") + "/b/c"
     with (
         mine.connected(version=sender_version) as sender,
@@ -193,12 +193,12 @@ def test_between_versions(mine: Fleet, sender_version: Any, version: Any, qos: i
         assert not message.retain
 
 
-def test_a_subscription_at_qos_2_is_granted_1(mine: Fleet) -> None:
+def test_a_subscription_at_qos_2_is_granted_1(mine: Devices) -> None:
     with mine.connected() as device:
         assert device.subscribe("a", qos=2) == [Reason.GRANTED_QOS_1]
 
 
-def test_hash_does_not_take_its_parent(mine: Fleet) -> None:
+def test_hash_does_not_take_its_parent(mine: Devices) -> None:
     """As on AWS IoT, other than in the standard."""
     root = new_name("t")
     with mine.connected() as device:
@@ -210,7 +210,7 @@ def test_hash_does_not_take_its_parent(mine: Fleet) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_retained_messages(mine: Fleet, version: Any) -> None:
+def test_retained_messages(mine: Devices, version: Any) -> None:
     topic = new_name("t")
     with mine.connected() as sender, mine.connected(version=version) as device:
         sender.publish(topic, b"kept", retain=True)
@@ -228,9 +228,9 @@ def test_retained_messages(mine: Fleet, version: Any) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_retained_messages_for_wildcards(door: Door, version: Any) -> None:
+def test_retained_messages_for_wildcards(gateway: Gateway, version: Any) -> None:
     """As at AWS they come to exact filters only; an account may choose MQTT's rule."""
-    for fleet, comes in ((door.mine, False), (door.lax, True)):
+    for fleet, comes in ((gateway.mine, False), (gateway.lax, True)):
         name = new_name("t")
         with fleet.connected() as sender, fleet.connected(version=version) as device:
             sender.publish(f"{name}/a", b"kept", retain=True)
@@ -246,7 +246,7 @@ def test_retained_messages_for_wildcards(door: Door, version: Any) -> None:
             sender.publish(f"{name}/a", b"", retain=True)
 
 
-def test_subscription_options(mine: Fleet) -> None:
+def test_subscription_options(mine: Devices) -> None:
     topic = new_name("t")
     with mine.connected() as device:
         device.publish(topic, b"kept", retain=True)
@@ -260,7 +260,7 @@ def test_subscription_options(mine: Fleet) -> None:
         assert device.nothing_comes()
 
 
-def test_shared_subscriptions(mine: Fleet) -> None:
+def test_shared_subscriptions(mine: Devices) -> None:
     topic = new_name("t")
     with mine.connected() as one, mine.connected() as two, mine.connected() as sender:
         for device in (one, two):
@@ -272,7 +272,7 @@ def test_shared_subscriptions(mine: Fleet) -> None:
         assert sorted(m.payload for share in shares for m in share) == [str(number).encode() for number in range(10)]
 
 
-def test_properties_travel(mine: Fleet) -> None:
+def test_properties_travel(mine: Devices) -> None:
     topic = new_name("t")
     sent = MessageProperties(
         payload_is_utf8=True,
@@ -287,7 +287,7 @@ def test_properties_travel(mine: Fleet) -> None:
         assert device.receive().properties == sent
 
 
-def test_message_expiry(mine: Fleet) -> None:
+def test_message_expiry(mine: Devices) -> None:
     made, name, topic = mine.credential(), new_name(), new_name("t")
     with mine.connected(made, name, session_expiry=60) as device, mine.connected() as sender:
         device.subscribe(topic)
@@ -302,7 +302,7 @@ def test_message_expiry(mine: Fleet) -> None:
             assert again.nothing_comes()
 
 
-def test_topic_aliases_both_ways(mine: Fleet) -> None:
+def test_topic_aliases_both_ways(mine: Devices) -> None:
     topic = new_name("t") + "/" + "x" * 100
     with mine.connected(topic_alias_maximum=2) as device:
         device.subscribe(topic)
@@ -318,7 +318,7 @@ def test_topic_aliases_both_ways(mine: Fleet) -> None:
 
 
 @pytest.mark.parametrize("alias", [0, 9])
-def test_topic_aliases_beyond_the_maximum(mine: Fleet, alias: int) -> None:
+def test_topic_aliases_beyond_the_maximum(mine: Devices, alias: int) -> None:
     with mine.connected() as device:
         device.send(Publish("a", b"x", topic_alias=alias))
         with pytest.raises(Closed) as caught:
@@ -326,7 +326,7 @@ def test_topic_aliases_beyond_the_maximum(mine: Fleet, alias: int) -> None:
         assert caught.value.reason is Reason.TOPIC_ALIAS_INVALID
 
 
-def test_an_alias_does_not_get_around_a_policy(mine: Fleet) -> None:
+def test_an_alias_does_not_get_around_a_policy(mine: Devices) -> None:
     made = mine.credential(ALLOW_ALL, deny("iot:Publish", mine.arn("topic/no")))
     with mine.connected(made) as device, mine.connected() as listener:
         listener.subscribe("no")
@@ -335,7 +335,7 @@ def test_an_alias_does_not_get_around_a_policy(mine: Fleet) -> None:
         assert listener.nothing_comes()
 
 
-def test_the_clients_receive_maximum(mine: Fleet) -> None:
+def test_the_clients_receive_maximum(mine: Devices) -> None:
     topic = new_name("t")
     with mine.connected(receive_maximum=2) as device, mine.connected() as sender:
         device.subscribe(topic)
@@ -349,7 +349,7 @@ def test_the_clients_receive_maximum(mine: Fleet) -> None:
         assert device.nothing_comes()
 
 
-def test_the_clients_maximum_packet_size(mine: Fleet) -> None:
+def test_the_clients_maximum_packet_size(mine: Devices) -> None:
     topic = new_name("t")
     with mine.connected(maximum_packet_size=200) as device, mine.connected() as sender:
         device.subscribe(topic)
@@ -359,7 +359,7 @@ def test_the_clients_maximum_packet_size(mine: Fleet) -> None:
         assert device.nothing_comes()
 
 
-def test_quality_of_service_2(mine: Fleet) -> None:
+def test_quality_of_service_2(mine: Devices) -> None:
     with mine.connected() as device:
         device.send(Publish("a", b"x", 2, packet_id=1))
         with pytest.raises(Closed) as caught:
@@ -367,7 +367,7 @@ def test_quality_of_service_2(mine: Fleet) -> None:
         assert caught.value.reason is Reason.QOS_NOT_SUPPORTED
 
 
-def test_packets_behind_connect_are_handled_in_order(mine: Fleet) -> None:
+def test_packets_behind_connect_are_handled_in_order(mine: Devices) -> None:
     """A device need not wait for CONNACK (MQTT 5, 3.1.4)."""
     topic = new_name("t")
     with mine.dial(mine.credential()) as device:
@@ -385,7 +385,7 @@ def test_packets_behind_connect_are_handled_in_order(mine: Fleet) -> None:
 
 
 @pytest.mark.parametrize("version", [MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5])
-def test_paho(mine: Fleet, version: MQTTProtocolVersion) -> None:
+def test_paho(mine: Devices, version: MQTTProtocolVersion) -> None:
     made, topic = mine.credential(), new_name("t")
     client = Client(CallbackAPIVersion.VERSION2, new_name(), protocol=version)
     client.tls_set_context(_paho_context(mine, made.file))
@@ -409,7 +409,7 @@ def test_paho(mine: Fleet, version: MQTTProtocolVersion) -> None:
         client.loop_stop()
 
 
-def _paho_context(fleet: Fleet, file: Any) -> ssl.SSLContext:
+def _paho_context(fleet: Devices, file: Any) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(fleet.server.ca))
     context.load_cert_chain(file)
     return context
@@ -417,7 +417,7 @@ def _paho_context(fleet: Fleet, file: Any) -> ssl.SSLContext:
 
 @pytest.mark.skipif(shutil.which("mosquitto_sub") is None, reason="mosquitto-clients is not installed")
 @pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
-def test_mosquitto_clients(mine: Fleet, version: str) -> None:
+def test_mosquitto_clients(mine: Devices, version: str) -> None:
     made, topic = mine.credential(), new_name("t")
     common = ["-h", "localhost", "-p", str(mine.server.ports["mqtt"]), "--cafile", str(mine.server.ca)]
     common += ["--cert", str(made.file), "--key", str(made.file), "-V", version, "-q", "1", "-t", topic]

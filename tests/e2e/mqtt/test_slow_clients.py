@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import iot_client, registered
-from tests.e2e.mqtt.conftest import new_name, opened_door
+from tests.e2e.mqtt.conftest import new_name, opened_gateway
 from tests.e2e.test_bad_input import check_common_refusal
 from tests.e2e.wire import connected, one_request, read_answer, until
 from thingmint.http import messages, protocol
@@ -31,18 +31,18 @@ from thingmint.yandex import relay
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.e2e.mqtt.conftest import Door
+    from tests.e2e.mqtt.conftest import Gateway
 
 _RATES = {"publishes": 50, "subscribes": 20, "received": 100_000}
 _HEAD, _BODY, _HANDSHAKE, _CONNECT = 2.0, 5.0, 3.0, 3.0  # seconds
 
 
 @pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     path = [str(Path(__file__).parents[1] / "impatient"), *filter(None, [os.environ.get("PYTHONPATH")])]
     limits = f"{_HEAD} {_BODY} {_HANDSHAKE} {_CONNECT}"
     variables = {"PYTHONPATH": os.pathsep.join(path), "IMPATIENT": limits, "THINGMINT_MQTT_RATES": json.dumps(_RATES)}
-    with opened_door(tmp_path_factory.mktemp("door"), **variables) as opened:
+    with opened_gateway(tmp_path_factory.mktemp("gateway"), **variables) as opened:
         yield opened
         log = opened.server.output.read_text(errors="replace")
         assert "Traceback" not in log
@@ -55,7 +55,7 @@ def test_the_limits_of_other_servers() -> None:
     assert inspect.signature(ServerConnection).parameters["connect_timeout"].default == 10
 
 
-def test_slow_requests(impatient: Door) -> None:
+def test_slow_requests(impatient: Gateway) -> None:
     """A head that does not end, a body that does not, and nothing at all, all at the same time."""
     server = impatient.server
     with contextlib.ExitStack() as stack:
@@ -101,7 +101,7 @@ def test_slow_requests(impatient: Door) -> None:
         assert registered(iot) == before
 
 
-def test_connections_to_the_grpc_port_that_say_nothing(impatient: Door) -> None:
+def test_connections_to_the_grpc_port_that_say_nothing(impatient: Gateway) -> None:
     address = ("127.0.0.1", impatient.server.ports["grpc"])
     with contextlib.ExitStack() as stack:
         began = time.monotonic()
@@ -114,7 +114,7 @@ def test_connections_to_the_grpc_port_that_say_nothing(impatient: Door) -> None:
         assert 0.9 * _HANDSHAKE < time.monotonic() - began < 2 * _HANDSHAKE
 
 
-def test_half_open_handshakes_and_silent_devices(impatient: Door) -> None:
+def test_half_open_handshakes_and_silent_devices(impatient: Gateway) -> None:
     """So many sockets from one address, and for so long; the same for clients that never send CONNECT."""
     mine = impatient.mine
     made, address = mine.credential(), ("127.0.0.1", mine.server.ports["mqtt"])
@@ -149,7 +149,7 @@ def test_half_open_handshakes_and_silent_devices(impatient: Door) -> None:
 
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("what", ["publishes", "subscribes", "received"])
-def test_a_device_beyond_its_rates_waits_and_loses_nothing(impatient: Door, version: Any, what: str) -> None:
+def test_a_device_beyond_its_rates_waits_and_loses_nothing(impatient: Gateway, version: Any, what: str) -> None:
     """A second's worth may come at once, and another one takes a second; others do not wait for it."""
     floods: dict[str, list[Any]] = {
         "publishes": [Publish("a", b"x", 1, packet_id=number) for number in range(1, 100)],

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.access.operator import keys_of
+from tests.e2e.access.local_admin import keys_of
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
-from tests.e2e.mqtt.conftest import Fleet, new_name, opened_door
+from tests.e2e.mqtt.conftest import Devices, new_name, opened_gateway
 from tests.e2e.mqtt.devices import Closed, Device
 from thingmint.mqtt.protocol.packets import Will
 from thingmint.mqtt.protocol.reasons import Reason
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 def test_interrupted_and_killed_with_devices_connected(tmp_path: Path) -> None:
-    with opened_door(tmp_path) as door:
-        mine, name, topic = door.mine, new_name(), new_name("t")
+    with opened_gateway(tmp_path) as gateway:
+        mine, name, topic = gateway.mine, new_name(), new_name("t")
         made, doomed = mine.credential(), mine.credential()
         keeper = mine.connected(made)
         keeper.subscribe(topic)
@@ -33,7 +33,7 @@ def test_interrupted_and_killed_with_devices_connected(tmp_path: Path) -> None:
         old = mine.connected(made, version=4)
         silent = mine.dial(made)
         began = time.monotonic()
-        door.server.process.send_signal(signal.SIGINT)
+        gateway.server.process.send_signal(signal.SIGINT)
         assert five.until_closed().reason is Reason.SERVER_SHUTTING_DOWN
         closed = keeper.until_closed()
         assert closed.reason is Reason.SERVER_SHUTTING_DOWN
@@ -43,15 +43,15 @@ def test_interrupted_and_killed_with_devices_connected(tmp_path: Path) -> None:
             device.drop()
         for device in (five, keeper):
             device.drop()
-        assert door.server.process.wait(20) == 0
+        assert gateway.server.process.wait(20) == 0
         assert time.monotonic() - began < 10
-        log = door.server.output.read_text()
+        log = gateway.server.output.read_text()
         assert "Traceback" not in log
         assert '"level":"error"' not in log
         assert log.splitlines()[-1].find('"stopped"') > 0
-        assert not door.edge_socket.exists()
+        assert not gateway.edge_socket.exists()
     # On the same directory, with the same certificate; what only the embedded broker knew is gone.
-    data, default = door.server.data_dir, {"THINGMINT_DEFAULT_ACCOUNT": mine.account}
+    data, default = gateway.server.data_dir, {"THINGMINT_DEFAULT_ACCOUNT": mine.account}
     with (
         running_server(data, arguments=["--log-format=json"], environment=default) as server,
         Device(server, made) as device,
@@ -93,7 +93,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         contextlib.closing(iot_client(server)) as iot,
     ):
         assert iot.describe_endpoint()["endpointAddress"] == "iot.example.org"
-        fleet = Fleet(server, iot, number, "iot.example.org", {}, tmp_path)
+        fleet = Devices(server, iot, number, "iot.example.org", {}, tmp_path)
         for endpoint in ("iot.example.org", "y.example.org", "localhost"):
             with fleet.dial(fleet.credential(), endpoint=endpoint) as device:
                 device.connect(new_name())

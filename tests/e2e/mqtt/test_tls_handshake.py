@@ -32,7 +32,7 @@ from thingmint.access.request_log import RefusalLog
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.http.connection_limits import AddressLimits, Limits
 from thingmint.mqtt.tls.contexts import Contexts, ServerIdentity, build_context
-from thingmint.mqtt.tls.listener import TlsListener, pinned
+from thingmint.mqtt.tls.listener import TlsListener, fingerprint_check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -342,10 +342,10 @@ def test_the_alert_of_a_missing_protocol() -> None:
 def test_only_pinned_certificates_are_let_in() -> None:
     mine, other = (material.self_signed() for _ in range(2))
     expected = {fingerprint_of(der(mine))}
-    with served(lambda each: TlsListener(contexts(), each.inner, check=pinned(expected))) as server:
+    with served(lambda each: TlsListener(contexts(), each.inner, check=fingerprint_check(expected))) as server:
         peer_of(server, client_context(mine, material.key("secp256r1")))
         refused(server, client_context(other, material.key("secp256r1")), "not a certificate that is expected here")
-    with served(lambda each: TlsListener(contexts(), each.inner, check=pinned(expected))) as server:
+    with served(lambda each: TlsListener(contexts(), each.inner, check=fingerprint_check(expected))) as server:
         refused(server, client_context(), "not a certificate that is expected here")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.access.operator import deny
+from tests.e2e.access.local_admin import deny
 from tests.e2e.mqtt.conftest import ALLOW_ALL, new_name
 from tests.e2e.mqtt.devices import Closed, Device
 from tests.e2e.wire import until
@@ -18,11 +18,11 @@ from thingmint.mqtt.protocol.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.e2e.mqtt.conftest import Door, Fleet
+    from tests.e2e.mqtt.conftest import Devices, Gateway
 
 
 @pytest.fixture
-def witness(mine: Fleet) -> Iterator[Device]:
+def witness(mine: Devices) -> Iterator[Device]:
     with mine.connected() as device:
         device.subscribe("wills/#")
         yield device
@@ -50,7 +50,7 @@ def heard(witness: Device, topic: str, patience: float = 3.0) -> bytes | None:
         ("disconnect with will", True),
     ],
 )
-def test_when_a_will_is_published(mine: Fleet, witness: Device, version: Any, end: str, expected: bool) -> None:
+def test_when_a_will_is_published(mine: Devices, witness: Device, version: Any, end: str, expected: bool) -> None:
     if version == 4 and end == "disconnect with will":
         pytest.skip("3.1.1 knows no reasons")
     topic = new_name("wills/a")
@@ -71,7 +71,7 @@ def test_when_a_will_is_published(mine: Fleet, witness: Device, version: Any, en
             assert witness.nothing_comes()
 
 
-def test_a_retained_will_needs_retain_publish(mine: Fleet, witness: Device) -> None:
+def test_a_retained_will_needs_retain_publish(mine: Devices, witness: Device) -> None:
     topic = new_name("wills/a")
     mine.connected(will=Will(topic, b"kept", retain=True)).drop()
     assert heard(witness, topic) == b"kept"
@@ -84,7 +84,7 @@ def test_a_retained_will_needs_retain_publish(mine: Fleet, witness: Device) -> N
         late.publish(topic, b"", retain=True)
 
 
-def test_a_will_is_authorized_when_it_is_published(mine: Fleet, witness: Device) -> None:
+def test_a_will_is_authorized_when_it_is_published(mine: Devices, witness: Device) -> None:
     topic = new_name("wills/a")
     made = mine.credential(ALLOW_ALL, deny("iot:Publish", mine.arn(f"topic/{topic}")))
     mine.connected(made, will=Will(topic, b"no")).drop()
@@ -94,7 +94,7 @@ def test_a_will_is_authorized_when_it_is_published(mine: Fleet, witness: Device)
 
 
 @pytest.mark.parametrize("topic", ["$aws/events/presence/connected/x", "$aws/certificates/create/json/accepted", "$x"])
-def test_a_will_cannot_use_reserved_topics(mine: Fleet, topic: str) -> None:
+def test_a_will_cannot_use_reserved_topics(mine: Devices, topic: str) -> None:
     with mine.connected() as listener:
         listener.subscribe("$aws/#", "$aws/events/#", "$aws/+/create/json/accepted")
         made = mine.credential()
@@ -104,7 +104,7 @@ def test_a_will_cannot_use_reserved_topics(mine: Fleet, topic: str) -> None:
         assert listener.nothing_comes()
 
 
-def test_a_will_waits_for_its_delay(mine: Fleet, witness: Device) -> None:
+def test_a_will_waits_for_its_delay(mine: Devices, witness: Device) -> None:
     topic, made, name = new_name("wills/a"), mine.credential(), new_name()
     will = Will(topic, b"late", delay=1)
     lasting: dict[str, Any] = {"session_expiry": 60, "clean_start": False}
@@ -119,7 +119,7 @@ def test_a_will_waits_for_its_delay(mine: Fleet, witness: Device) -> None:
 
 
 @pytest.mark.parametrize("how", ["new session", "session ends", "expiry is shorter"])
-def test_a_will_delay_ends_with_the_session(mine: Fleet, witness: Device, how: str) -> None:
+def test_a_will_delay_ends_with_the_session(mine: Devices, witness: Device, how: str) -> None:
     """MQTT 5, 3.1.3.2.2: when the delay has passed or the session ends, whichever comes first."""
     topic, made, name = new_name("wills/a"), mine.credential(), new_name()
     will = Will(topic, b"now", delay=600)
@@ -134,22 +134,22 @@ def test_a_will_delay_ends_with_the_session(mine: Fleet, witness: Device, how: s
         assert heard(witness, topic) == b"now"
 
 
-def test_a_take_over_publishes_the_will(mine: Fleet, witness: Device) -> None:
+def test_a_take_over_publishes_the_will(mine: Devices, witness: Device) -> None:
     topic, made, name = new_name("wills/a"), mine.credential(), new_name()
     with mine.connected(made, name, will=Will(topic, b"taken over")), mine.connected(made, name):
         assert heard(witness, topic) == b"taken over"
 
 
-def test_a_deactivated_certificates_will_is_not_published(mine: Fleet, witness: Device) -> None:
+def test_a_deactivated_certificates_will_is_not_published(mine: Devices, witness: Device) -> None:
     topic, made = new_name("wills/a"), mine.credential()
     mine.connected(made, will=Will(topic, b"late", delay=1), session_expiry=60).drop()
     mine.set_status(made, "INACTIVE")
     assert heard(witness, topic, 2) is None
 
 
-def test_a_certificate_that_moved_to_another_account_leaves_no_will(door: Door, witness: Device) -> None:
+def test_a_certificate_that_moved_to_another_account_leaves_no_will(gateway: Gateway, witness: Device) -> None:
     """What it may do in its new account is no right in the old one."""
-    topic, mine, other = new_name("wills/a"), door.mine, door.other
+    topic, mine, other = new_name("wills/a"), gateway.mine, gateway.other
     made = mine.credential()
     with mine.dial(made, endpoint="localhost") as device:
         device.connect(new_name(), will=Will(topic, b"late", delay=1), session_expiry=60)
@@ -159,7 +159,7 @@ def test_a_certificate_that_moved_to_another_account_leaves_no_will(door: Door, 
     assert heard(witness, topic, 2) is None
 
 
-def test_a_refused_connect_leaves_no_will(mine: Fleet, witness: Device) -> None:
+def test_a_refused_connect_leaves_no_will(mine: Devices, witness: Device) -> None:
     """A CONNECT that is refused leaves no will."""
     topic = new_name("wills/a")
     made = mine.credential(deny("iot:Connect"), ALLOW_ALL)

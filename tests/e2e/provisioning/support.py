@@ -16,7 +16,7 @@ import cbor2
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from tests.e2e.access.operator import Operator, allow, document
+from tests.e2e.access.local_admin import LocalAdmin, allow, document
 from tests.e2e.material import csr_pem, key, key_pem
 
 if TYPE_CHECKING:
@@ -200,21 +200,21 @@ class Fleet:
     server: RunningServer
     iot: Any
     folder: Path
-    operator: Operator
+    local_admin: LocalAdmin
     account: str
     role: str
     claim: Identity
 
     @staticmethod
     def of(server: RunningServer, iot: Any, folder: Path) -> Fleet:
-        operator = Operator(server)
-        operator.ask("role.create", name="fleet", trust_policy=TRUST)
-        operator.ask("policy.attach", principal="role/fleet", policy="thingmint/FullAccess")
-        account: str = operator.ask("account.list")[0]["id"]
+        local_admin = LocalAdmin(server)
+        local_admin.ask("role.create", name="fleet", trust_policy=TRUST)
+        local_admin.ask("policy.attach", principal="role/fleet", policy="thingmint/FullAccess")
+        account: str = local_admin.ask("account.list")[0]["id"]
         statements = [allow(["iot:Connect", "iot:Publish", "iot:Receive", "iot:Subscribe"], "*")]
         for name in ("fleet-claim", "fleet-device"):
             iot.create_policy(policyName=name, policyDocument=document(*statements))
-        fleet = Fleet(server, iot, folder, operator, account, f"arn:aws:iam::{account}:role/fleet", None)  # type: ignore[arg-type]
+        fleet = Fleet(server, iot, folder, local_admin, account, f"arn:aws:iam::{account}:role/fleet", None)  # type: ignore[arg-type]
         fleet.claim = fleet.new_claim()
         return fleet
 

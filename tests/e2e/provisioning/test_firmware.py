@@ -1,4 +1,4 @@
-"""What fleets bring along from AWS: its own template under the ready-made policy, and firmware that is not exact."""
+"""What fleets bring along from AWS: its own template under the managed policy, and firmware that is not exact."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ AWS_TEMPLATE = {
 }
 
 
-def test_the_ready_made_policy_runs_aws_s_own_template(fleet: Fleet) -> None:
+def test_the_managed_policy_runs_aws_s_own_template(fleet: Fleet) -> None:
     role = f"r-{serial()}"
-    fleet.operator.ask("role.create", name=role, trust_policy=TRUST)
-    fleet.operator.ask("policy.attach", principal=f"role/{role}", policy="thingmint/ProvisioningOnly")
+    fleet.local_admin.ask("role.create", name=role, trust_policy=TRUST)
+    fleet.local_admin.ask("policy.attach", principal=f"role/{role}", policy="thingmint/ProvisioningOnly")
     arn = f"arn:aws:iam::{fleet.account}:role/{role}"
     name, thing = fleet.new_template(json.dumps(AWS_TEMPLATE), provisioningRoleArn=arn), f"lamp-{serial()}"
     with fleet.device() as device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from tests.e2e.access.operator import database
+from tests.e2e.access.local_admin import database
 from tests.e2e.commands import thingmint
 from tests.e2e.conftest import iot_client
 from tests.e2e.provisioning.support import CREATE, Fleet, refusing, serial, wait_until
@@ -30,7 +30,7 @@ def own_fleet(tmp_path: Path, known: Fleet | None = None) -> Iterator[Fleet]:
             yield Fleet.of(server, iot, tmp_path)
         else:
             known.server, known.iot = server, iot
-            known.operator = type(known.operator)(server)
+            known.local_admin = type(known.local_admin)(server)
             yield known
 
 
@@ -91,7 +91,7 @@ def test_an_account_can_forbid_keys_over_mqtt(tmp_path: Path) -> None:
         words = ("access", "account", "set", "keys_over_mqtt")
         done = thingmint(*words, "false", "--data-dir", fleet.server.data_dir)
         assert (done.returncode, done.stdout) == (0, "keys_over_mqtt: False\n"), done.stderr
-        assert fleet.operator.ask("account.show")["keys_over_mqtt"] is False
+        assert fleet.local_admin.ask("account.show")["keys_over_mqtt"] is False
         accepted, reply = device.ask(f"{CREATE}/json")
         assert not accepted
         assert reply == {
@@ -101,7 +101,7 @@ def test_an_account_can_forbid_keys_over_mqtt(tmp_path: Path) -> None:
         }
         assert device.certificate()["certificateId"]
         assert fleet.iot.create_keys_and_certificate()["certificateId"], "the control plane's keys are another matter"
-        fleet.operator.ask("account.set", name="keys_over_mqtt", value="true")
+        fleet.local_admin.ask("account.set", name="keys_over_mqtt", value="true")
         assert device.ask(f"{CREATE}/json")[0]
     with database(tmp_path / "data") as db:
         assert db.execute("SELECT count(*) FROM account_settings").fetchone() == (0,)

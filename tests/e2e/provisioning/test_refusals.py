@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cbor2
 import pytest
 
-from tests.e2e.access.operator import Operator, allow, document, keys_of
+from tests.e2e.access.local_admin import LocalAdmin, allow, document, keys_of
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem
@@ -91,8 +91,8 @@ def test_a_token_is_good_once_and_for_its_own_claim(fleet: Fleet) -> None:
 
 def test_a_token_counts_in_one_account(fleet: Fleet) -> None:
     """The very same claim, registered in both: the token is still the first one's."""
-    new = fleet.operator.ask("account.create", name=f"other-{serial()}")
-    other = Operator(fleet.server, new["account"])
+    new = fleet.local_admin.ask("account.create", name=f"other-{serial()}")
+    other = LocalAdmin(fleet.server, new["account"])
     other.ask("role.create", name="fleet", trust_policy=TRUST)
     other.ask("policy.attach", principal="role/fleet", policy="thingmint/FullAccess")
     iot = iot_client(fleet.server, **keys_of(new))
@@ -183,11 +183,11 @@ def test_a_parameter_is_no_part_of_a_policys_text(fleet: Fleet, device: Device, 
 
 def test_what_a_role_lacks_is_told_to_the_operator_only(fleet: Fleet, device: Device) -> None:
     number, role, lacking = serial(), f"r-{serial()}", "AttachThingPrincipal"
-    fleet.operator.ask("role.create", name=role, trust_policy=TRUST)
-    fleet.operator.ask("policy.attach", principal=f"role/{role}", policy="thingmint/FullAccess")
+    fleet.local_admin.ask("role.create", name=role, trust_policy=TRUST)
+    fleet.local_admin.ask("policy.attach", principal=f"role/{role}", policy="thingmint/FullAccess")
     deny = {"Effect": "Deny", "Action": f"iot:{lacking}", "Resource": "*"}
-    fleet.operator.ask("policy.put", name=role, document=document(deny))
-    fleet.operator.ask("policy.attach", principal=f"role/{role}", policy=role)
+    fleet.local_admin.ask("policy.put", name=role, document=document(deny))
+    fleet.local_admin.ask("policy.attach", principal=f"role/{role}", policy=role)
     arn = f"arn:aws:iam::{fleet.account}:role/{role}"
     name = fleet.new_template(provisioningRoleArn=arn)
     size = fleet.server.output.stat().st_size
@@ -197,21 +197,23 @@ def test_what_a_role_lacks_is_told_to_the_operator_only(fleet: Fleet, device: De
     (line,) = [line for line in fleet.log_since(size) if line["event"] == "refused"]
     assert (line["action"], line["principal"]) == (f"iot:{lacking}", arn)
     assert line["resource"].startswith(f"arn:aws:iot:us-east-1:{fleet.account}:")
-    fleet.operator.ask("policy.detach", principal=f"role/{role}", policy=role)
+    fleet.local_admin.ask("policy.detach", principal=f"role/{role}", policy=role)
     token = device.certificate()["certificateOwnershipToken"]
     assert device.register(name, token, SerialNumber=number)[0]
 
 
 def test_a_role_that_cannot_be_assumed_is_told_to_the_operator_only(fleet: Fleet, device: Device) -> None:
     role = f"r-{serial()}"
-    fleet.operator.ask("role.create", name=role, trust_policy=TRUST.replace("iot.amazonaws.com", "ec2.amazonaws.com"))
-    fleet.operator.ask("policy.attach", principal=f"role/{role}", policy="thingmint/FullAccess")
+    fleet.local_admin.ask(
+        "role.create", name=role, trust_policy=TRUST.replace("iot.amazonaws.com", "ec2.amazonaws.com")
+    )
+    fleet.local_admin.ask("policy.attach", principal=f"role/{role}", policy="thingmint/FullAccess")
     arn = f"arn:aws:iam::{fleet.account}:role/{role}"
     size = fleet.server.output.stat().st_size
     reason, status, _ = failing(device, fleet.new_template(provisioningRoleArn=arn), SerialNumber=serial())
     assert status == "403"
     assert arn not in reason
-    (line,) = [line for line in fleet.log_since(size) if line["event"] == "a role cannot be assumed"]
+    (line,) = [line for line in fleet.log_since(size) if line["event"] == "role_not_assumed"]
     assert line["role"] == arn
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.access.operator import allow, deny, document, keys_of, refusal
+from tests.e2e.access.local_admin import allow, deny, document, keys_of, refusal
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import csr_pem, fingerprint, self_signed_pem
 from tests.e2e.provisioning.support import serial
@@ -128,13 +128,13 @@ EFFECTS = [
 @pytest.mark.parametrize(("action", "resource"), EFFECTS)
 def test_effects_are_authorized_as_the_callers_own(fleet: Fleet, action: str, resource: str) -> None:
     """As the caller's own: RegisterThing alone allows nothing."""
-    user, name, group = fleet.operator.user("thingmint/FullAccess"), f"rest-{serial()}", f"g-{serial()}"
+    user, name, group = fleet.local_admin.user("thingmint/FullAccess"), f"rest-{serial()}", f"g-{serial()}"
     fleet.iot.create_thing_group(thingGroupName=group)
     kind = resource.format(name=name, group=group)
     refused = kind if kind == "*" else arn(fleet, kind)
-    fleet.operator.ask("policy.put", name=name, document=document(deny(f"iot:{action}", refused)))
-    fleet.operator.ask("policy.attach", principal=user, policy=name)
-    key = fleet.operator.ask("key.create", principal=user)
+    fleet.local_admin.ask("policy.put", name=name, document=document(deny(f"iot:{action}", refused)))
+    fleet.local_admin.ask("policy.attach", principal=user, policy=name)
+    key = fleet.local_admin.ask("key.create", principal=user)
     client = iot_client(fleet.server, **keys_of(key))
     written = {"Version": "2012-10-17", "Statement": [allow("iot:Connect", f"arn:aws:iot:*:*:client/{name}")]}
     given = body(
@@ -146,16 +146,16 @@ def test_effects_are_authorized_as_the_callers_own(fleet: Fleet, action: str, re
     assert (status, code) == (403, "AccessDeniedException")
     assert f"is not authorized to perform: iot:{action} on resource: {refused.removesuffix('*') or '*'}" in message
     assert name not in things(fleet)
-    fleet.operator.ask("policy.detach", principal=user, policy=name)
+    fleet.local_admin.ask("policy.detach", principal=user, policy=name)
     assert client.register_thing(templateBody=given, parameters={"Name": name})["resourceArns"]
     client.close()
 
 
 def test_register_thing_alone_allows_nothing(fleet: Fleet) -> None:
     name = f"rest-{serial()}"
-    fleet.operator.ask("policy.put", name=name, document=document(allow("iot:RegisterThing")))
-    user = fleet.operator.user(name)
-    client = iot_client(fleet.server, **keys_of(fleet.operator.ask("key.create", principal=user)))
+    fleet.local_admin.ask("policy.put", name=name, document=document(allow("iot:RegisterThing")))
+    user = fleet.local_admin.user(name)
+    client = iot_client(fleet.server, **keys_of(fleet.local_admin.ask("key.create", principal=user)))
     told = refusal(client.register_thing, templateBody=body(None), parameters={"Name": name})
     assert told[1] == "AccessDeniedException"
     assert "iot:CreateThing" in told[2]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.empty_pb2 import Empty
 
-from tests.e2e.access.operator import allow, document
+from tests.e2e.access.local_admin import allow, document
 from tests.e2e.mqtt.devices import Credential, Device, credential
 from tests.e2e.provisioning.support import template
 from tests.e2e.yandex.clients import METHODS, done

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e import material
-from tests.e2e.access.operator import allow, deny, document
+from tests.e2e.access.local_admin import allow, deny, document
 from tests.e2e.conftest import iot_client
 from tests.e2e.mqtt.devices import Closed, Credential, Device, credential
 from tests.e2e.provisioning.support import Fleet
@@ -171,7 +171,7 @@ def apis(tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[], dict[
     ):
         fleet = Fleet.of(server, stack.enter_context(contextlib.closing(iot_client(server))), folder)
         cloud = stack.enter_context(contextlib.closing(Cloud(server)))
-        native = stack.enter_context(fleet.operator.bearer(server.token))
+        native = stack.enter_context(fleet.local_admin.bearer(server.token))
         yield AllApis(fleet, cloud, native, folder)
         log = server.output.read_text(errors="replace")
         assert "Traceback" not in log
@@ -335,7 +335,7 @@ def _delete_provisioning_template(apis: AllApis) -> Any:
 
 def _of_ca(apis: AllApis) -> tuple[Connected, str]:
     """A device whose certificate is registered under that CA, in an account that has CAs gate their devices."""
-    apis.fleet.operator.ask("account.set", name="ca_status_gates_devices", value="true")
+    apis.fleet.local_admin.ask("account.set", name="ca_status_gates_devices", value="true")
     issuer = new_issuer(new_name("root"), now=datetime.now(UTC))
     ca = apis.iot.register_ca_certificate(caCertificate=issuer.pem, setAsActive=True, certificateMode="SNI_ONLY")
     made = issued(apis, issuer)
@@ -410,9 +410,9 @@ def _native_update(apis: AllApis) -> Any:
 
 @ends("access:account.set")
 def _set_account_setting(apis: AllApis) -> Any:
-    apis.fleet.operator.ask("account.set", name="check_validity", value="false")
+    apis.fleet.local_admin.ask("account.set", name="check_validity", value="false")
     expired = apis.connected(begins=timedelta(days=-9), ends=timedelta(days=-1))
-    return expired, lambda: apis.fleet.operator.ask("account.set", name="check_validity", value="true")
+    return expired, lambda: apis.fleet.local_admin.ask("account.set", name="check_validity", value="true")
 
 
 @ends("mqtt:RegisterThing")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.access.operator import Operator, keys_of
+from tests.e2e.access.local_admin import LocalAdmin, keys_of
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import self_signed_pem
 from tests.e2e.signing import Signer
@@ -42,7 +42,7 @@ def new_tenant(server: RunningServer) -> Iterator[Callable[[], Tenant]]:
     with contextlib.ExitStack() as stack:
 
         def make() -> Tenant:
-            new = Operator(server).ask("account.create", name=f"things-{secrets.token_hex(4)}")
+            new = LocalAdmin(server).ask("account.create", name=f"things-{secrets.token_hex(4)}")
             iot = stack.enter_context(contextlib.closing(iot_client(server, **keys_of(new))))
             signer = Signer(server, new["access_key_id"], new["secret_access_key"], "us-east-1")
             return Tenant(new["account"], iot, signer)

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tests.e2e.access.operator import refusal
+from tests.e2e.access.local_admin import refusal
 from tests.e2e.things.support import CONFLICT, INVALID, NOT_FOUND, answer, exists, pages, sent
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from tests.e2e.access.operator import Operator, allow, refusal
+from tests.e2e.access.local_admin import LocalAdmin, allow, refusal
 from tests.e2e.things.support import CONFLICT, HOSTILE, INVALID, NOT_FOUND, answer, exists, pages, sent
 
 if TYPE_CHECKING:
@@ -243,10 +243,10 @@ def test_accounts_know_nothing_of_one_another(new_tenant: Callable[[], Tenant]) 
 
 
 def test_policies_are_about_the_thing(server: RunningServer) -> None:
-    operator = Operator(server)
-    account = operator.ask("account.list")[0]["id"]
+    local_admin = LocalAdmin(server)
+    account = local_admin.ask("account.list")[0]["id"]
     own = f"arn:aws:iot:us-east-1:{account}:thing/policy-test-*"
-    with operator.iot_of(allow(["iot:CreateThing", "iot:DescribeThing", "iot:DeleteThing"], own)) as iot:
+    with local_admin.iot_of(allow(["iot:CreateThing", "iot:DescribeThing", "iot:DeleteThing"], own)) as iot:
         iot.create_thing(thingName="policy-test-1")
         assert iot.describe_thing(thingName="policy-test-1")["version"] == 1
         for call in (iot.create_thing, iot.describe_thing, iot.delete_thing):

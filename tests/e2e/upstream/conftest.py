@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.access.operator import Operator, allow, document
+from tests.e2e.access.local_admin import LocalAdmin, allow, document
 from tests.e2e.conftest import iot_client
 from tests.e2e.upstream.brokers import mosquitto, rabbitmq
 from tests.e2e.upstream.device import Device, Identity, connect
@@ -42,8 +42,8 @@ class BrokeredServer:
         if name is None:
             iot = iot_client(self.server)
         else:
-            new = Operator(self.server).ask("account.create", name=name)
-            iot = self.clients.enter_context(Operator(self.server, new["account"]).iot(new))
+            new = LocalAdmin(self.server).ask("account.create", name=name)
+            iot = self.clients.enter_context(LocalAdmin(self.server, new["account"]).iot(new))
         iot.create_policy(policyName=self.policy, policyDocument=document(allow("iot:*")))
         return iot
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.access.operator import Operator
+from tests.e2e.access.local_admin import LocalAdmin
 from tests.e2e.upstream.device import Closed, Identity
 from thingmint.domain.messages import MessageProperties
 from thingmint.mqtt.protocol.packets import Disconnect, PubAck, Publish, UnsubAck, Unsubscribe
@@ -87,7 +87,7 @@ def test_retained(brokered: BrokeredServer, identity: Identity, name: str) -> No
 
 def test_retained_by_wildcard(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     """Not by default, as at AWS, also where the broker sends them."""
-    operator = Operator(brokered.server)
+    local_admin = LocalAdmin(brokered.server)
     device = brokered.device(identity, name)
     device.publish(f"{name}/a/b", b"kept", retain=True)
     device.subscribe(f"{name}/#")
@@ -96,13 +96,13 @@ def test_retained_by_wildcard(brokered: BrokeredServer, identity: Identity, name
     assert device.message().payload == b"kept"
     if brokered.kind == "rabbitmq":
         return  # which keeps them by exact topic only, as docs/brokers.md says
-    operator.ask("account.set", name="retained_on_wildcards", value="true")
+    local_admin.ask("account.set", name="retained_on_wildcards", value="true")
     try:
         other = brokered.device(identity, f"{name}-other")
         other.subscribe(f"{name}/#")
         assert other.message().payload == b"kept"
     finally:
-        operator.ask("account.set", name="retained_on_wildcards", value="false")
+        local_admin.ask("account.set", name="retained_on_wildcards", value="false")
     device.publish(f"{name}/a/b", b"", retain=True)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import uvloop
 
-from tests.e2e.access.operator import allow, document
+from tests.e2e.access.local_admin import allow, document
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.upstream.brokers import mosquitto

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.e2e import material
-from tests.e2e.access.operator import allow, document
+from tests.e2e.access.local_admin import allow, document
 from tests.e2e.conftest import iot_client
 from tests.e2e.upstream.brokers import free_port, mosquitto, program
 from tests.e2e.upstream.device import Identity, connect

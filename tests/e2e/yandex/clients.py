@@ -1,4 +1,4 @@
-"""Clients of the Yandex face: the SDK, and one call over either wire, both from the SDK's own descriptors."""
+"""Clients of the Yandex API: the SDK, and one call over either wire, both from the SDK's own descriptors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no REST client should send: refused in the face's form, and nothing is stored."""
+"""What no REST client should send: refused in the API's form, and nothing is stored."""
 
 from __future__ import annotations
 

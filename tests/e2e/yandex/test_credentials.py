@@ -1,4 +1,4 @@
-"""Who gets an IAM token, and which tokens open the face; each refusal over both wires."""
+"""Who gets an IAM token, and which tokens open the API; each refusal over both wires."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from thingmint.access.administration.accounts import ACCOUNTS, Account, list_acc
 from thingmint.access.audit import AuditedStore, AuditTrail, event_name
 from thingmint.access.audit_chain import verify_all
 from thingmint.access.audit_keys import AuditKeys
+from thingmint.access.audit_sealer import Sealer, insert_sealed_activity
 from thingmint.access.context import Caller, Outcome, RequestContext
 from thingmint.access.request_log import RequestLog
-from thingmint.access.sealing import Sealer, insert_sealed_activity
 from thingmint.access.throttle import FailureThrottle
 from thingmint.domain.errors import NotFound, Unavailable
 from thingmint.http.front import Front
@@ -303,7 +303,7 @@ async def test_records_that_the_store_could_not_take_wait_in_order(store: Store,
     store.fails = fails
     with capture_logs() as logs:
         await trail.flush()
-    assert [(line["event"], line["records"]) for line in logs] == [("audit records wait for the store", 3)]
+    assert [(line["event"], line["records"]) for line in logs] == [("audit_records_waiting", 3)]
     trail.add(*request(resource="arn:3"))
     store.fails = None
     await trail.flush()

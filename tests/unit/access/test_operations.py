@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Parts:
-    """The parts of an operation, which note when they run. ``denied`` look-ups and ``failing`` changes are refused."""
+    """The parts of an operation, which note when they run. ``denied`` lookups and ``failing`` changes are refused."""
 
     def __init__(self) -> None:
         self.steps: list[str] = []
@@ -24,15 +24,15 @@ class Parts:
         self.ids: list[list[str]] = []
         self.discarded: list[Any] = []
 
-    async def look(self, _tx: Transaction, _change: Change, _given: object) -> str:
-        self.steps.append("look")
+    async def find(self, _tx: Transaction, _change: Change, _given: object) -> str:
+        self.steps.append("find")
         if self.denied:
             raise Denied("somebody", "iot:Do", "*", explicit=False)
-        return "looked"
+        return "found"
 
-    async def prepare(self, _change: Change, given: str, *looked: str) -> str:
+    async def prepare(self, _change: Change, given: str, *found: str) -> str:
         self.steps.append("prepare")
-        return " ".join((given, *looked, "prepared"))
+        return " ".join((given, *found, "prepared"))
 
     async def apply(self, tx: Transaction, change: Change, given: str, *further: str) -> str:
         self.steps.append("apply")
@@ -57,15 +57,15 @@ class Repeats:
         self._asked = 0
         self.kept: list[str] = []
 
-    async def earlier(self, _tx: Transaction, *_looked: object) -> str | None:
+    async def earlier(self, _tx: Transaction, *_found: object) -> str | None:
         self._asked += 1
         return "earlier answer" if self._asked >= self._since else None
 
     reserve = earlier
 
-    async def record(self, _tx: Transaction, result: str, *looked: str) -> str:
+    async def record(self, _tx: Transaction, result: str, *found: str) -> str:
         self.kept.append(result)
-        return " / ".join((result, *looked))
+        return " / ".join((result, *found))
 
 
 class Rerunning:
@@ -87,11 +87,11 @@ class Rerunning:
 
 async def test_a_change_is_gated_prepared_gated_again_and_applied(world: World) -> None:
     parts, recorder = Parts(), Repeats(since=9)
-    operation = parts.operation("look", "prepare", "discard")
+    operation = parts.operation("find", "prepare", "discard")
     answer = await run(operation, world.store, world.change(), "input", recorder)
-    assert parts.steps == ["look", "prepare", "look", "apply"]
-    assert answer == "input | looked | input looked prepared / looked"
-    assert recorder.kept == ["input | looked | input looked prepared"]
+    assert parts.steps == ["find", "prepare", "find", "apply"]
+    assert answer == "input | found | input found prepared / found"
+    assert recorder.kept == ["input | found | input found prepared"]
     assert parts.discarded == []
 
 
@@ -99,21 +99,21 @@ async def test_nothing_is_prepared_for_a_caller_who_may_not(world: World) -> Non
     parts = Parts()
     parts.denied = True
     with pytest.raises(Denied):
-        await run(parts.operation("look", "prepare", "discard"), world.store, world.change(), "input")
-    assert (parts.steps, parts.discarded) == (["look"], [])
+        await run(parts.operation("find", "prepare", "discard"), world.store, world.change(), "input")
+    assert (parts.steps, parts.discarded) == (["find"], [])
 
 
 async def test_a_change_that_is_run_again_uses_what_was_prepared_and_the_same_ids(world: World) -> None:
     parts = Parts()
     store: Any = Rerunning(world)
-    await run(parts.operation("look", "prepare"), store, world.change(), "input")
-    assert parts.steps == ["look", "prepare", "look", "apply", "look", "apply"]
+    await run(parts.operation("find", "prepare"), store, world.change(), "input")
+    assert parts.steps == ["find", "prepare", "find", "apply", "find", "apply"]
     first, second = parts.ids
     assert first == second
     assert len(set(first)) == 2
 
 
-@pytest.mark.parametrize("names", [("prepare", "discard"), ("look", "prepare", "discard")])
+@pytest.mark.parametrize("names", [("prepare", "discard"), ("find", "prepare", "discard")])
 async def test_what_was_prepared_for_a_change_that_failed_is_discarded(world: World, names: tuple[str, ...]) -> None:
     parts = Parts()
     parts.failing = True
@@ -125,14 +125,14 @@ async def test_what_was_prepared_for_a_change_that_failed_is_discarded(world: Wo
 
 async def test_a_repeated_call_is_answered_without_being_prepared(world: World) -> None:
     parts, recorder = Parts(), Repeats(since=1)
-    operation = parts.operation("look", "prepare", "discard")
+    operation = parts.operation("find", "prepare", "discard")
     assert await run(operation, world.store, world.change(), "input", recorder) == "earlier answer"
-    assert (parts.steps, parts.discarded, recorder.kept) == (["look"], [], [])
+    assert (parts.steps, parts.discarded, recorder.kept) == (["find"], [], [])
 
 
 async def test_what_was_prepared_is_discarded_if_the_same_call_was_answered_meanwhile(world: World) -> None:
     parts, recorder = Parts(), Repeats(since=2)
-    operation = parts.operation("look", "prepare", "discard")
+    operation = parts.operation("find", "prepare", "discard")
     assert await run(operation, world.store, world.change(), "input", recorder) == "earlier answer"
-    assert parts.steps == ["look", "prepare", "look"]
-    assert parts.discarded == [("input looked prepared", None)]
+    assert parts.steps == ["find", "prepare", "find"]
+    assert parts.discarded == [("input found prepared", None)]

@@ -1,4 +1,4 @@
-"""Policies, the ready-made ones, and attaching them."""
+"""Policies, the managed ones, and attaching them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.administrator import POLICY, TRUST
 from tests.world import OURS, THEIRS, World
-from thingmint.access.administration.policies import READY_MADE
+from thingmint.access.administration.policies import MANAGED_POLICIES
 from thingmint.domain.errors import Conflict, Invalid, LimitExceeded, MalformedPolicy, NotFound
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ ADMINISTRATOR = {"principal": "administrator"}
 
 
 async def own_policies(world: World) -> list[dict[str, Any]]:
-    return [row for row in await world.admin("policy.list") if not row["ready_made"]]
+    return [row for row in await world.admin("policy.list") if not row["managed"]]
 
 
 async def attached(world: World, principal: str = "administrator") -> list[str]:
@@ -33,7 +33,7 @@ async def test_a_policy_is_put_again_with_another_document(world: World) -> None
     other = POLICY.replace("iot:*", "iot:Get*")
     assert await world.admin("policy.put", name="p", document=other) == {"name": "p"}
     assert await world.admin("policy.show", name="p") == {"name": "p", "document": other}
-    listed = {"name": "p", "ready_made": False, "modified_at": "2026-11-21T12:00:01+00:00"}
+    listed = {"name": "p", "managed": False, "modified_at": "2026-11-21T12:00:01+00:00"}
     assert await own_policies(world) == [listed]
     [row] = await world.rows("SELECT created_at, modified_at FROM policies")
     assert row == (int(created.timestamp() * 1_000_000), int(world.clock.now.timestamp() * 1_000_000))
@@ -81,8 +81,8 @@ async def test_a_document_has_to_be_a_policy(world: World, document: str) -> Non
     assert world.dump() == before
 
 
-@pytest.mark.parametrize("name", READY_MADE)
-async def test_a_ready_made_policy_is_shown_and_attached_but_not_changed(world: World, name: str) -> None:
+@pytest.mark.parametrize("name", MANAGED_POLICIES)
+async def test_a_managed_policy_is_shown_and_attached_but_not_changed(world: World, name: str) -> None:
     orjson.loads((await world.admin("policy.show", name=name))["document"])
     await world.admin("user.create", name="elf")
     await world.admin("policy.attach", principal="elf", policy=name)
@@ -97,7 +97,7 @@ async def test_a_ready_made_policy_is_shown_and_attached_but_not_changed(world: 
         await world.admin("policy.delete", name=name)
 
 
-async def test_a_ready_made_policy_that_is_not_there_is_not_found(world: World) -> None:
+async def test_a_managed_policy_that_is_not_there_is_not_found(world: World) -> None:
     for name in ("thingmint/Missing", "yandex/missing", "other/x"):
         with pytest.raises(NotFound):
             await world.admin("policy.show", name=name)

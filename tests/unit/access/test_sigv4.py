@@ -128,7 +128,7 @@ async def authenticate(sent: Sent, now: datetime = NOW) -> tuple[Caller, Scope]:
 
 
 async def verified(sigv4: SigV4, sent: Sent) -> tuple[Caller, Scope]:
-    return sigv4.verify(await sigv4.judge(sent), sent.body)
+    return sigv4.verify(await sigv4.authenticate_head(sent), sent.body)
 
 
 async def refused(sent: Sent, now: datetime = NOW) -> Unauthenticated:
@@ -281,7 +281,7 @@ async def test_names_of_dots_are_signed_folded_or_as_they_are(path: str, signer:
     assert sent.raw_path == path.encode()
     directory: Any = Keys()
     sigv4 = SigV4(directory, FakeClock(NOW))
-    assert sigv4.verify(await sigv4.judge(sent, dots=True), sent.body)[0] is CALLER
+    assert sigv4.verify(await sigv4.authenticate_head(sent, dots=True), sent.body)[0] is CALLER
     assert str(await refused(sent)) == PATH
 
 

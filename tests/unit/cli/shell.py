@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.unit.vectors import FakeClock
-from thingmint.access.sealing import Sealer
+from thingmint.access.audit_sealer import Sealer
 from thingmint.cli import main
 from thingmint.instance.create import Instance
 

@@ -204,10 +204,10 @@ def test_an_ecdsa_signature_has_two_forms() -> None:
     """Of many, as lengths of r and s differ."""
     for _ in range(40):
         made = ISSUER.sign()
-        twin = rewritten(made)
-        twin.verify_directly_issued_by(ISSUER.certificate)
-        assert fingerprint(twin) != fingerprint(made)
-        for one, other in ((made, twin), (twin, made)):
+        re_signed = rewritten(made)
+        re_signed.verify_directly_issued_by(ISSUER.certificate)
+        assert fingerprint(re_signed) != fingerprint(made)
+        for one, other in ((made, re_signed), (re_signed, made)):
             issued = read_issued_certificate(one.public_bytes(Encoding.DER))
             assert re_signed_fingerprint(issued, ISSUER.certificate) == fingerprint(other)
 

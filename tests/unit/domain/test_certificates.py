@@ -1,4 +1,4 @@
-"""What strangers send as certificates and requests: what is taken, what is refused, and in whose words."""
+"""Certificates and requests of unauthenticated callers: what is taken, what is refused, and in whose words."""
 
 from __future__ import annotations
 

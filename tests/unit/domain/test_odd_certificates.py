@@ -67,7 +67,7 @@ def test_openssl_reads_each_of_them() -> None:
 def test_a_certificate_is_known_by_the_bytes_that_tls_yields(case: str) -> None:
     der = CERTIFICATES[case]
     for keys in (OWN_KEYS, FLEET_KEYS):
-        certificate, key = parse_certificate(pem(der), "pem", keys, pinned=keys is FLEET_KEYS)
+        certificate, key = parse_certificate(pem(der), "pem", keys, bound=keys is FLEET_KEYS)
         assert certificate.der == as_tls_sends_it(der)
         assert certificate.fingerprint == fingerprint_of(certificate.der)
         assert key == read_public_key(certificate.der)
@@ -91,8 +91,8 @@ def test_a_time_that_is_none_matters_unless_the_certificate_is_a_pin(text: bytes
     with pytest.raises(InvalidCertificate) as refused:
         parse_certificate(pem(der), "pem", OWN_KEYS)
     assert refused.value.reason == "has a validity that cannot be read"
-    pinned = parse_certificate(pem(der), "pem", FLEET_KEYS, pinned=True)[0]
-    assert pinned.not_after.year == 1970, "it ends before it begins"
+    bound = parse_certificate(pem(der), "pem", FLEET_KEYS, bound=True)[0]
+    assert bound.not_after.year == 1970, "it ends before it begins"
 
 
 @each_row("kind", list(odd.NAMES))
@@ -366,7 +366,7 @@ def test_work_grows_with_the_length_of_each_oddity_and_not_with_its_square(kind:
     assert 40_000 < len(text) <= MAX_PEM_BYTES
     request = to_pem(der, "CERTIFICATE REQUEST")
     for work in (
-        lambda: parse_certificate(text, "pem", FLEET_KEYS, pinned=True),
+        lambda: parse_certificate(text, "pem", FLEET_KEYS, bound=True),
         lambda: parse_issued_certificate(text, "pem").flaw(vectors.NOW),
         lambda: certificate_context(der),
         lambda: parse_csr(request, "csr", CSR_KEYS),

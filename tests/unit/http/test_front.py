@@ -109,7 +109,7 @@ async def test_what_the_log_says() -> None:
     with capture_logs() as logs:
         await ask(front(), "GET", b"/secret-path", b"X-Amz-Signature=secret", [(b"x", b"secret")])
     [line] = logs
-    assert (line["event"], line["face"], line["operation"], line["status"]) == ("request", "aws", "Operation", 200)
+    assert (line["event"], line["api"], line["operation"], line["status"]) == ("request", "aws", "Operation", 200)
     assert (line["client"], line["code"], line["account"]) == ("127.0.0.1", None, None)
     assert "secret" not in repr(line)
 
@@ -123,7 +123,7 @@ async def test_an_api_that_fails_is_answered_for() -> None:
     assert answer["error"]["code"] == "INTERNAL"
     assert answer["message"] == answer["error"]["message"]
     assert "secret" not in answer["message"]
-    assert logs[0]["event"] == "a request failed"
+    assert logs[0]["event"] == "request_failed"
     assert logs[0]["request_id"] in answer["message"]
     assert (logs[1]["status"], logs[1]["code"]) == (500, "Internal")
 
@@ -169,8 +169,8 @@ async def test_requests_are_counted() -> None:
     for _ in range(3):
         await ask(app, headers=SIGNED)
     text = metrics.render().decode()
-    assert 'thingmint_requests_total{face="aws",operation="Operation",status="200"} 3.0' in text
-    assert 'thingmint_request_seconds_count{face="aws"} 3.0' in text
+    assert 'thingmint_requests_total{api="aws",operation="Operation",status="200"} 3.0' in text
+    assert 'thingmint_request_seconds_count{api="aws"} 3.0' in text
 
 
 class FakeStore:

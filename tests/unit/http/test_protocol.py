@@ -164,7 +164,7 @@ async def connection() -> AsyncIterator[Connection]:
 
 
 def check(connection: Connection, status: int, message: str, aws_code: str = "InvalidRequestException") -> None:
-    """Both faces' clients can read it."""
+    """Clients of both APIs can read it."""
     got, headers, body = connection.refusal()
     assert got == status
     assert headers["content-type"] == "application/json"

@@ -141,16 +141,18 @@ class TestCreate:
         await make(directory)
         assert {path: path.read_bytes() for path in directory.root.rglob("*") if path.is_file()} == before
 
-    @pytest.mark.parametrize("stranger", ["notes.txt", "thingmint.db", "ca.key", ".hidden"])
-    async def test_not_in_a_directory_that_holds_something_else(self, directory: DataDirectory, stranger: str) -> None:
-        (directory.root / stranger).write_text("mine")
+    @pytest.mark.parametrize("other_file", ["notes.txt", "thingmint.db", "ca.key", ".hidden"])
+    async def test_not_in_a_directory_that_holds_something_else(
+        self, directory: DataDirectory, other_file: str
+    ) -> None:
+        (directory.root / other_file).write_text("mine")
         with pytest.raises(
-            ConfigError, match=f"is not empty \\({stranger}\\) and holds no Thingmint instance"
+            ConfigError, match=f"is not empty \\({other_file}\\) and holds no Thingmint instance"
         ) as refused:
             await make(directory)
         assert refused.value.setting == "data-dir"
-        assert [path.name for path in directory.root.iterdir()] == [stranger]
-        assert (directory.root / stranger).read_text() == "mine"
+        assert [path.name for path in directory.root.iterdir()] == [other_file]
+        assert (directory.root / other_file).read_text() == "mine"
 
     @pytest.mark.parametrize("file", ["lock", "thingmint.toml"])
     async def test_what_may_lie_there(self, directory: DataDirectory, file: str) -> None:

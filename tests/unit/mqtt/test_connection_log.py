@@ -78,7 +78,7 @@ async def test_a_connection_is_observed_for_as_long_as_it_took(world: World) -> 
     log.disconnected(PEER, CALLER, "c", RESOURCE, "the device disconnected", logged=logged)
     log.refused(PEER, CALLER, "Publish", RESOURCE, "no statement allows it")
     text = metrics.render().decode()
-    assert 'thingmint_request_seconds_count{face="mqtt"} 1.0' in text
-    assert 'thingmint_request_seconds_bucket{face="mqtt",le="1.0"} 0.0' in text
+    assert 'thingmint_request_seconds_count{api="mqtt"} 1.0' in text
+    assert 'thingmint_request_seconds_bucket{api="mqtt",le="1.0"} 0.0' in text
     for operation in ("Connect", "Disconnect", "Publish"):
         assert f'operation="{operation}"' in text

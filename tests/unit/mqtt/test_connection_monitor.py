@@ -36,7 +36,7 @@ class Connection:
         self.checked += 1
 
 
-class Setting:
+class World:
     def __init__(self, grace: float) -> None:
         self.feed = cast("Any", SimpleNamespace(stale=False, fresh_until=math.inf, interruptions=0))
         self.connections, self.connection = ConnectionIndex(), Connection()
@@ -50,43 +50,43 @@ class Setting:
 
 
 @pytest.fixture
-async def setting(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> AsyncIterator[Setting]:
+async def world(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     monkeypatch.setattr(module, "_LOOK_EVERY", 0)
     monkeypatch.setattr(module, "_CHECK_EVERY", 0)
-    made = Setting(request.param)
+    made = World(request.param)
     task = asyncio.create_task(made.monitor.run())
     yield made
     task.cancel()
     await asyncio.wait([task])
 
 
-@pytest.mark.parametrize("setting", [3600], indirect=True)
-async def test_connections_outlast_a_time_in_which_changes_cannot_be_followed(setting: Setting) -> None:
+@pytest.mark.parametrize("world", [3600], indirect=True)
+async def test_connections_outlast_a_time_in_which_changes_cannot_be_followed(world: World) -> None:
     await asyncio.sleep(0.01)
-    assert setting.connection.checked > 0
-    assert setting.connection.seen == []
-    setting.feed.stale = True
-    await setting.sees("suspended")
+    assert world.connection.checked > 0
+    assert world.connection.seen == []
+    world.feed.stale = True
+    await world.sees("suspended")
     await asyncio.sleep(0.01)
-    assert setting.connection.seen == ["suspended"]
-    setting.feed.stale = False
-    setting.feed.interruptions += 1
-    await setting.sees("authenticated again")
+    assert world.connection.seen == ["suspended"]
+    world.feed.stale = False
+    world.feed.interruptions += 1
+    await world.sees("authenticated again")
     await asyncio.sleep(0.01)
-    assert setting.connection.seen == ["suspended", "authenticated again"]
+    assert world.connection.seen == ["suspended", "authenticated again"]
 
 
-@pytest.mark.parametrize("setting", [3600], indirect=True)
-async def test_connections_are_authenticated_again_after_a_time_that_was_not_seen(setting: Setting) -> None:
+@pytest.mark.parametrize("world", [3600], indirect=True)
+async def test_connections_are_authenticated_again_after_a_time_that_was_not_seen(world: World) -> None:
     await asyncio.sleep(0.01)
-    setting.feed.interruptions += 1
-    await setting.sees("authenticated again")
+    world.feed.interruptions += 1
+    await world.sees("authenticated again")
     await asyncio.sleep(0.01)
-    assert setting.connection.seen == ["authenticated again"]
+    assert world.connection.seen == ["authenticated again"]
 
 
-@pytest.mark.parametrize("setting", [0, 0.01], indirect=True)
-async def test_connections_are_closed_when_it_takes_longer(setting: Setting) -> None:
-    setting.feed.stale = True
-    await setting.sees(Reason.SERVER_BUSY)
-    assert setting.connection.seen[0] == "suspended"
+@pytest.mark.parametrize("world", [0, 0.01], indirect=True)
+async def test_connections_are_closed_when_it_takes_longer(world: World) -> None:
+    world.feed.stale = True
+    await world.sees(Reason.SERVER_BUSY)
+    assert world.connection.seen[0] == "suspended"

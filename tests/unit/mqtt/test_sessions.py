@@ -136,7 +136,7 @@ class Transport(asyncio.Transport):
         self.closed = True
 
 
-class Setting:
+class World:
     def __init__(self, rates: Rates = NO_RATES) -> None:
         self.authenticator = Authenticator(asyncio.Event())
         self.broker = Broker()
@@ -185,165 +185,165 @@ async def settle(turns: int = 10) -> None:
 
 
 async def test_a_peer_that_goes_while_it_is_authenticated_is_forgotten() -> None:
-    setting = Setting()
-    setting.send(Connect(5, "c"))
+    world = World()
+    world.send(Connect(5, "c"))
     await settle()
-    assert (len(setting.connections), setting.authenticator.asked) == (1, 1)
-    setting.connection.connection_lost(None)
-    setting.authenticator.go.set()
+    assert (len(world.connections), world.authenticator.asked) == (1, 1)
+    world.connection.connection_lost(None)
+    world.authenticator.go.set()
     await settle()
-    assert len(setting.connections) == 0
-    assert setting.broker.opened == 0  # and takes no session over
+    assert len(world.connections) == 0
+    assert world.broker.opened == 0  # and takes no session over
 
 
 async def test_a_change_that_comes_before_it_is_followed_is_seen() -> None:
     """What was read is read again if anything at all changed meanwhile."""
 
-    setting = Setting()
-    setting.send(Connect(5, "c"))
+    world = World()
+    world.send(Connect(5, "c"))
     await settle()
-    setting.connections.generation += 1
-    setting.authenticator.go.set()
+    world.connections.generation += 1
+    world.authenticator.go.set()
     await settle()
-    assert setting.authenticator.asked == 2
+    assert world.authenticator.asked == 2
 
 
 async def test_a_change_of_a_dependency_authenticates_again() -> None:
-    setting = Setting()
-    await setting.connect()
-    assert setting.authenticator.asked == 1
-    setting.connections.changed([ACCOUNT])
+    world = World()
+    await world.connect()
+    assert world.authenticator.asked == 1
+    world.connections.changed([ACCOUNT])
     await settle()
-    assert setting.authenticator.asked == 2
+    assert world.authenticator.asked == 2
 
 
 async def test_a_device_whose_access_ends_while_its_session_is_opened_is_refused() -> None:
-    setting, closed = Setting(), []
-    setting.broker.link.close = lambda: closed.append(True)
+    world, closed = World(), []
+    world.broker.link.close = lambda: closed.append(True)
 
     def end_access() -> None:
-        setting.authenticator.rejection = Rejected(RejectionReason.NOT_AUTHORIZED, "revoked")
-        setting.connections.changed([ACCOUNT])
+        world.authenticator.rejection = Rejected(RejectionReason.NOT_AUTHORIZED, "revoked")
+        world.connections.changed([ACCOUNT])
 
-    setting.broker.opening = end_access
-    await setting.connect()
-    assert setting.heard() == [ConnAck(Reason.NOT_AUTHORIZED)]
-    assert (closed, len(setting.connections)) == ([True], 0)
+    world.broker.opening = end_access
+    await world.connect()
+    assert world.heard() == [ConnAck(Reason.NOT_AUTHORIZED)]
+    assert (closed, len(world.connections)) == ([True], 0)
 
 
 async def test_a_session_is_closed_if_its_device_cannot_be_authenticated() -> None:
-    setting, closed = Setting(), []
-    setting.broker.link.close = lambda: closed.append(True)
+    world, closed = World(), []
+    world.broker.link.close = lambda: closed.append(True)
 
     def fail() -> None:
-        setting.authenticator.error = Unavailable("The store is gone")
-        setting.connections.changed([ACCOUNT])
+        world.authenticator.error = Unavailable("The store is gone")
+        world.connections.changed([ACCOUNT])
 
-    setting.broker.opening = fail
-    await setting.connect()
-    assert setting.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
+    world.broker.opening = fail
+    await world.connect()
+    assert world.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
     assert closed == [True]
 
 
 async def test_other_changes_are_no_reason_to_authenticate_again() -> None:
     """Else it would never end while others are changed all the time."""
 
-    setting = Setting()
-    await setting.connect()
-    setting.authenticator.go.clear()
-    setting.connections.changed([ACCOUNT])
+    world = World()
+    await world.connect()
+    world.authenticator.go.clear()
+    world.connections.changed([ACCOUNT])
     await settle()
-    setting.connections.generation += 1
-    setting.authenticator.go.set()
+    world.connections.generation += 1
+    world.authenticator.go.set()
     await settle()
-    assert setting.authenticator.asked == 2
+    assert world.authenticator.asked == 2
 
 
 async def test_a_change_while_it_is_authenticated_again() -> None:
-    setting = Setting()
-    await setting.connect()
-    setting.authenticator.go.clear()
-    setting.connections.changed([ACCOUNT])
+    world = World()
+    await world.connect()
+    world.authenticator.go.clear()
+    world.connections.changed([ACCOUNT])
     await settle()
-    setting.connections.changed([ACCOUNT])
-    setting.authenticator.go.set()
+    world.connections.changed([ACCOUNT])
+    world.authenticator.go.set()
     await settle()
-    assert setting.authenticator.asked == 3
+    assert world.authenticator.asked == 3
 
 
 async def test_a_device_that_cannot_be_authenticated_again_is_disconnected() -> None:
-    setting = Setting()
-    await setting.connect()
-    setting.authenticator.error = KeyError("a bug")
-    setting.connections.changed([ACCOUNT])
+    world = World()
+    await world.connect()
+    world.authenticator.error = KeyError("a bug")
+    world.connections.changed([ACCOUNT])
     await settle()
-    assert setting.heard()[-1] == Disconnect(Reason.UNSPECIFIED_ERROR)
-    assert setting.transport.closed
+    assert world.heard()[-1] == Disconnect(Reason.UNSPECIFIED_ERROR)
+    assert world.transport.closed
 
 
 async def test_nothing_passes_a_device_that_cannot_be_authenticated_again_until_it_can(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_TRY_AGAIN_AFTER", 0)
-    setting = Setting()
-    await setting.connect()
-    setting.authenticator.error = Unavailable("The store is gone")
-    setting.connections.changed([ACCOUNT])
+    world = World()
+    await world.connect()
+    world.authenticator.error = Unavailable("The store is gone")
+    world.connections.changed([ACCOUNT])
     await settle()
-    setting.send(Publish("t", b"", 1, packet_id=1))
-    passed = [(setting.broker.link.passes, len(setting.broker.link.published))]
-    setting.authenticator.error = None
+    world.send(Publish("t", b"", 1, packet_id=1))
+    passed = [(world.broker.link.passes, len(world.broker.link.published))]
+    world.authenticator.error = None
     await settle()
-    passed.append((setting.broker.link.passes, len(setting.broker.link.published)))
+    passed.append((world.broker.link.passes, len(world.broker.link.published)))
     assert passed == [(False, 0), (True, 1)]
-    assert setting.heard()[1:] == [PubAck(1)]
-    assert not setting.transport.closed
+    assert world.heard()[1:] == [PubAck(1)]
+    assert not world.transport.closed
 
 
 async def test_keep_alive() -> None:
-    setting = Setting()
-    await setting.connect(keep_alive=60)
+    world = World()
+    await world.connect(keep_alive=60)
     now = asyncio.get_running_loop().time()
-    setting.session.check_deadlines(now + 89)
-    assert setting.heard()[1:] == []
-    setting.session.check_deadlines(now + 91)
-    assert setting.transport.closed
-    assert setting.heard()[-1] == Disconnect(Reason.KEEP_ALIVE_TIMEOUT)
+    world.session.check_deadlines(now + 89)
+    assert world.heard()[1:] == []
+    world.session.check_deadlines(now + 91)
+    assert world.transport.closed
+    assert world.heard()[-1] == Disconnect(Reason.KEEP_ALIVE_TIMEOUT)
 
 
 async def test_a_gateway_that_cannot_follow_changes_refuses_connects() -> None:
     async def refresh() -> None:
         raise Unavailable("The store is gone")
 
-    setting = Setting()
-    setting.feed.stale, setting.feed.refresh = True, refresh
-    await setting.connect()
-    assert setting.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
-    assert (setting.broker.opened, len(setting.connections)) == (0, 0)
+    world = World()
+    world.feed.stale, world.feed.refresh = True, refresh
+    await world.connect()
+    assert world.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
+    assert (world.broker.opened, len(world.connections)) == (0, 0)
 
 
 async def test_a_gateway_that_was_held_up_polls_first() -> None:
     async def refresh() -> None:
-        setting.feed.stale = False
+        world.feed.stale = False
 
-    setting = Setting()
-    setting.feed.stale, setting.feed.refresh = True, refresh
-    await setting.connect()
-    assert setting.broker.opened == 1
+    world = World()
+    world.feed.stale, world.feed.refresh = True, refresh
+    await world.connect()
+    assert world.broker.opened == 1
 
 
 async def test_a_broker_that_is_full() -> None:
-    setting = Setting()
-    setting.broker.error = Throttled("Too many sessions")
-    await setting.connect()
-    assert setting.heard() == [ConnAck(Reason.SERVER_BUSY)]
-    assert setting.transport.closed
-    assert len(setting.connections) == 0
+    world = World()
+    world.broker.error = Throttled("Too many sessions")
+    await world.connect()
+    assert world.heard() == [ConnAck(Reason.SERVER_BUSY)]
+    assert world.transport.closed
+    assert len(world.connections) == 0
 
 
 async def test_a_will_for_which_there_is_no_room() -> None:
-    setting = Setting()
-    setting.session._services.wills.take = lambda *_: False  # type: ignore[method-assign]
-    await setting.connect(will=Will("w", b"x"))
-    assert setting.heard() == [ConnAck(Reason.QUOTA_EXCEEDED)]
-    assert setting.broker.opened == 0
+    world = World()
+    world.session._services.wills.take = lambda *_: False  # type: ignore[method-assign]
+    await world.connect(will=Will("w", b"x"))
+    assert world.heard() == [ConnAck(Reason.QUOTA_EXCEEDED)]
+    assert world.broker.opened == 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.unit.mqtt.test_sessions import SCOPE, Setting, Transport, settle
+from tests.unit.mqtt.test_sessions import SCOPE, Transport, World, settle
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.sessions import Session
@@ -41,33 +41,33 @@ class ClientIds:
 
 @pytest.mark.parametrize("changed", [False, True])
 async def test_a_connection_that_ends_while_it_claims_keeps_no_client_id(*, changed: bool) -> None:
-    setting, ids = Setting(), ClientIds()
-    object.__setattr__(setting.session._services, "takeovers", Takeovers(cast("Any", ids), setting.clients))
-    await setting.connect()
+    world, ids = World(), ClientIds()
+    object.__setattr__(world.session._services, "takeovers", Takeovers(cast("Any", ids), world.clients))
+    await world.connect()
     assert ids.order == ["begun"]
-    setting.session._stale = changed
-    setting.authenticator.rejection = Rejected(RejectionReason.NOT_AUTHORIZED, "revoked") if changed else None
-    setting.connection.connection_lost(None)
+    world.session._stale = changed
+    world.authenticator.rejection = Rejected(RejectionReason.NOT_AUTHORIZED, "revoked") if changed else None
+    world.connection.connection_lost(None)
     ids.go.set()
     await settle(20)
     assert ids.released == [Claim(SCOPE, "c", 1)]
 
 
 async def test_claims_are_made_in_the_order_in_which_the_session_was_taken_over() -> None:
-    setting, ids = Setting(), ClientIds()
-    services: Any = setting.session._services
-    object.__setattr__(services, "takeovers", Takeovers(cast("Any", ids), setting.clients))
-    second = Session(services, setting.session.peer).connection
+    world, ids = World(), ClientIds()
+    services: Any = world.session._services
+    object.__setattr__(services, "takeovers", Takeovers(cast("Any", ids), world.clients))
+    second = Session(services, world.session.peer).connection
     second.connection_made(Transport())
-    setting.authenticator.go.set()
-    setting.send(Connect(5, "c"))
+    world.authenticator.go.set()
+    world.send(Connect(5, "c"))
     await settle()
     second.data_received(encode(Connect(5, "c"), 5))
     await settle()
-    assert (setting.broker.opened, ids.order) == (1, ["begun"])
+    assert (world.broker.opened, ids.order) == (1, ["begun"])
     ids.go.set()
     await settle(20)
-    assert setting.broker.opened == 2
+    assert world.broker.opened == 2
     assert ids.order == ["begun", "claimed 1", "begun", "claimed 2"]
-    setting.connection.connection_lost(None)
+    world.connection.connection_lost(None)
     assert ids.released == [Claim(SCOPE, "c", 1)]

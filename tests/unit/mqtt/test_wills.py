@@ -29,7 +29,7 @@ SIZE = size_of(Message("w", b"x" * 100))
 PLENTY = Bound(1_000, 1_000_000)
 
 
-class Setting:
+class World:
     """``go`` lets what is being authorized go on."""
 
     def __init__(self, **limits: Bound) -> None:
@@ -69,105 +69,105 @@ class Setting:
 
 
 async def test_delayed_wills_without_room_are_published_at_once() -> None:
-    setting = Setting(waiting_per_account=Bound(1_000, 3 * SIZE))
+    world = World(waiting_per_account=Bound(1_000, 3 * SIZE))
     with capture_logs() as logs:
-        assert all(setting.leave(str(number), 600) for number in range(5))
+        assert all(world.leave(str(number), 600) for number in range(5))
         await settle()
-    assert setting.published == ["3", "4"]
-    assert setting.wills.held == Bound(3, 3 * SIZE)
-    assert setting.wills.published_early == 2
+    assert world.published == ["3", "4"]
+    assert world.wills.held == Bound(3, 3 * SIZE)
+    assert world.wills.published_early == 2
     assert [line["event"] for line in logs] == ["will_published_without_its_delay"] * 2
-    assert setting.leave("other", 600, OTHER)
+    assert world.leave("other", 600, OTHER)
     await settle()
-    assert setting.published == ["3", "4"]  # another account has room of its own
-    await setting.wills.close()
+    assert world.published == ["3", "4"]  # another account has room of its own
+    await world.wills.close()
 
 
 @pytest.mark.parametrize("which", ["open", "open_per_account"])
 async def test_open_connections_wills_are_bounded(which: str) -> None:
-    setting = Setting(**{which: Bound(1_000, 2 * SIZE)})
+    world = World(**{which: Bound(1_000, 2 * SIZE)})
     wills = [Will(Message("w", b"x" * 100), 0)] * 3
-    assert [setting.wills.take(SCOPE.account, will) for will in wills] == [True, True, False]
-    assert setting.wills.take(OTHER.account, wills[0]) is (which == "open_per_account")
-    setting.wills.forget(SCOPE.account, wills[0])
-    assert setting.wills.take(SCOPE.account, wills[0])
+    assert [world.wills.take(SCOPE.account, will) for will in wills] == [True, True, False]
+    assert world.wills.take(OTHER.account, wills[0]) is (which == "open_per_account")
+    world.wills.forget(SCOPE.account, wills[0])
+    assert world.wills.take(SCOPE.account, wills[0])
 
 
 async def test_many_that_are_due_at_once_are_published_a_few_at_a_time_and_by_turns() -> None:
-    setting = Setting()
-    setting.go.clear()
+    world = World()
+    world.go.clear()
     for number in range(200):
-        assert setting.leave(f"mine {number}")
-    assert setting.leave("other", scope=OTHER)
+        assert world.leave(f"mine {number}")
+    assert world.leave("other", scope=OTHER)
     await settle()
-    assert setting.most == 16
-    assert setting.wills.held.count == 201
-    setting.go.set()
+    assert world.most == 16
+    assert world.wills.held.count == 201
+    world.go.set()
     await settle(300)
-    assert setting.most == 16
-    assert len(setting.published) == 201
-    assert setting.published.index("other") <= 20
-    assert setting.wills.held == Bound(0, 0)
+    assert world.most == 16
+    assert len(world.published) == 201
+    assert world.published.index("other") <= 20
+    assert world.wills.held == Bound(0, 0)
 
 
 @pytest.mark.parametrize("resumed", [False, True])
 async def test_a_device_that_comes_back(resumed: bool) -> None:
-    setting = Setting()
-    setting.leave("c", 600)
-    setting.wills.came_back(SCOPE, "c", resumed=resumed)
-    setting.wills.came_back(SCOPE, "c", resumed=resumed)
+    world = World()
+    world.leave("c", 600)
+    world.wills.came_back(SCOPE, "c", resumed=resumed)
+    world.wills.came_back(SCOPE, "c", resumed=resumed)
     await settle()
-    assert setting.published == ([] if resumed else ["c"])
-    assert setting.wills.held == Bound(0, 0)
+    assert world.published == ([] if resumed else ["c"])
+    assert world.wills.held == Bound(0, 0)
 
 
 async def test_a_will_comes_after_its_delay() -> None:
-    setting = Setting()
-    setting.leave("c", 0.05)
+    world = World()
+    world.leave("c", 0.05)
     await settle()
-    assert setting.published == []
+    assert world.published == []
     await asyncio.sleep(0.1)
-    assert setting.published == ["c"]
-    assert setting.wills.held == Bound(0, 0)
+    assert world.published == ["c"]
+    assert world.wills.held == Bound(0, 0)
 
 
 async def test_one_that_cannot_be_published_keeps_none_from_it() -> None:
-    setting = Setting()
-    setting.error = KeyError("a bug")
+    world = World()
+    world.error = KeyError("a bug")
     with capture_logs() as logs:
-        setting.leave("first")
+        world.leave("first")
         await settle()
-    setting.error = None
-    setting.leave("second")
+    world.error = None
+    world.leave("second")
     await settle()
-    assert setting.published == ["second"]
+    assert world.published == ["second"]
     assert len(logs) == 1
-    assert setting.wills.held == Bound(0, 0)
+    assert world.wills.held == Bound(0, 0)
 
 
 async def test_wills_wait_until_it_is_known_what_their_devices_may(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TRY_AGAIN_AFTER", 0)
-    setting = Setting()
-    setting.error = Unavailable("gone")
+    world = World()
+    world.error = Unavailable("gone")
     for number in range(40):  # more than are published at once
-        setting.leave(str(number))
+        world.leave(str(number))
     await settle(20)
-    setting.error, setting.feed.stale = None, True
+    world.error, world.feed.stale = None, True
     await settle(20)
-    assert (setting.published, setting.wills.held.count) == ([], 40)
-    setting.feed.stale = False
+    assert (world.published, world.wills.held.count) == ([], 40)
+    world.feed.stale = False
     await settle(100)
-    assert sorted(setting.published, key=int) == [str(number) for number in range(40)]
-    assert setting.wills.held == Bound(0, 0)
+    assert sorted(world.published, key=int) == [str(number) for number in range(40)]
+    assert world.wills.held == Bound(0, 0)
 
 
 async def test_close() -> None:
-    setting = Setting()
-    setting.go.clear()
-    setting.leave("due")
-    setting.leave("delayed", 0.01)
+    world = World()
+    world.go.clear()
+    world.leave("due")
+    world.leave("delayed", 0.01)
     await asyncio.sleep(0)
-    await setting.wills.close()
-    setting.go.set()
+    await world.wills.close()
+    world.go.set()
     await asyncio.sleep(0.05)
-    assert setting.published == []
+    assert world.published == []

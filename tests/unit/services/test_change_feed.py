@@ -29,7 +29,7 @@ class Process:
         self.world = world
         self.told: list[str] = []
         self.closed: list[str] = []
-        self.reconsidered: list[str] = []
+        self.reauthorized: list[str] = []
         self.feed = ChangeFeed(world.store, self, world.clock)
         self.feed.follow(lambda changes: self.told.extend(change.name for change in changes))
         self.store = self.feed.followed()
@@ -40,9 +40,9 @@ class Process:
         self.closed += [change.name for change in changes if change.id in committed]
 
     def reauthorize(self, changes: Sequence[PublishedChange]) -> None:
-        self.reconsidered += [change.name for change in changes]
+        self.reauthorized += [change.name for change in changes]
 
-    def announced(self, *names: str, error: Exception | None = None) -> Body[str]:
+    def published(self, *names: str, error: Exception | None = None) -> Body[str]:
         async def change(tx: Transaction) -> str:
             for name in names:
                 await publish_change(tx, OURS, "certificate", name, self.world.clock())
@@ -55,27 +55,27 @@ class Process:
 
 async def test_a_change_returns_once_the_process_follows_it(world: World) -> None:
     process = Process(world)
-    assert await process.store.write(process.announced("a", "b")) == "done"
-    assert (process.told, process.closed, process.reconsidered) == (["a", "b"], ["a", "b"], [])
+    assert await process.store.write(process.published("a", "b")) == "done"
+    assert (process.told, process.closed, process.reauthorized) == (["a", "b"], ["a", "b"], [])
 
 
 async def test_nothing_is_told_of_a_change_that_failed(world: World) -> None:
     process = Process(world)
     with pytest.raises(KeyError):
-        await process.store.write(process.announced("a", error=KeyError()))
+        await process.store.write(process.published("a", error=KeyError()))
     await process.store.write(lambda tx: tx.execute("DELETE FROM outbox"))
     await process.feed.poll()
-    assert (process.told, process.closed, process.reconsidered) == ([], [], [])
+    assert (process.told, process.closed, process.reauthorized) == ([], [], [])
 
 
 async def test_each_process_is_told_once(world: World) -> None:
     here, there = Process(world), Process(world)
-    await here.store.write(here.announced("a"))
+    await here.store.write(here.published("a"))
     for _ in range(module._LONG_EVERY + 1):
         for process in (here, there):
             await process.feed.poll()
-    assert (here.told, here.closed, here.reconsidered) == (["a"], ["a"], [])
-    assert (there.told, there.closed, there.reconsidered) == (["a"], [], ["a"])
+    assert (here.told, here.closed, here.reauthorized) == (["a"], ["a"], [])
+    assert (there.told, there.closed, there.reauthorized) == (["a"], [], ["a"])
 
 
 @pytest.mark.parametrize(("late", "polls"), [(4, 1), (50, module._LONG_EVERY)])
@@ -83,7 +83,7 @@ async def test_a_change_that_is_seen_late_is_told(world: World, late: int, polls
     """Its time is that at which it began; its COMMIT may have waited for a standby."""
     here, there = Process(world), Process(world)
     await there.feed.poll()
-    body = here.announced("a")
+    body = here.published("a")
     world.clock.advance(seconds=late)
     await there.feed.poll()
     began = world.clock()
@@ -92,7 +92,7 @@ async def test_a_change_that_is_seen_late_is_told(world: World, late: int, polls
     world.clock.now = began
     for _ in range(polls):
         await there.feed.poll()
-    assert there.reconsidered == ["a"]
+    assert there.reauthorized == ["a"]
 
 
 async def test_a_time_without_a_look_is_an_interruption(world: World) -> None:
@@ -111,7 +111,7 @@ async def test_nothing_is_missed_while_the_store_could_not_be_read(
 ) -> None:
     here, there = Process(world), Process(world)
     await there.feed.poll()
-    await here.store.write(here.announced("a"))
+    await here.store.write(here.published("a"))
     world.clock.advance(minutes=5)
 
     async def fails(body: object) -> None:
@@ -122,7 +122,7 @@ async def test_nothing_is_missed_while_the_store_could_not_be_read(
         with pytest.raises(Unavailable):
             await there.feed.poll()
     await there.feed.poll()
-    assert there.reconsidered == ["a"]
+    assert there.reauthorized == ["a"]
 
 
 async def test_it_is_stale_until_it_has_polled(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

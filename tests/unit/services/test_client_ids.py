@@ -27,7 +27,7 @@ class Processes:
         rows = await self.world.rows("SELECT client_id, process FROM connections ORDER BY account, client_id")
         return [(client_id, process) for client_id, process in rows]
 
-    async def announced(self) -> list[str]:
+    async def published(self) -> list[str]:
         return [name for kind, name in await self.world.published() if kind == "client"]
 
 
@@ -38,9 +38,9 @@ def both(world: World) -> Processes:
 
 async def test_the_newest_connection_has_the_client_id(both: Processes) -> None:
     first = await both.a.claim(OURS, "lamp")
-    assert (await both.a.lost([first]), await both.announced()) == ([], [])
+    assert (await both.a.lost([first]), await both.published()) == ([], [])
     second = await both.b.claim(OURS, "lamp")
-    assert await both.announced() == ["lamp"]
+    assert await both.published() == ["lamp"]
     assert await both.a.lost([first]) == [first]
     assert await both.b.lost([second]) == []
     assert second.epoch > first.epoch
@@ -49,13 +49,13 @@ async def test_the_newest_connection_has_the_client_id(both: Processes) -> None:
 
 async def test_a_process_that_has_the_client_id_itself_tells_none(both: Processes) -> None:
     first, second = await both.a.claim(OURS, "lamp"), await both.a.claim(OURS, "lamp")
-    assert await both.announced() == []
+    assert await both.published() == []
     assert await both.a.lost([first, second]) == [first]
 
 
 async def test_client_ids_of_two_accounts_are_two(both: Processes) -> None:
     ours, theirs = await both.a.claim(OURS, "lamp"), await both.b.claim(THEIRS, "lamp")
-    assert (await both.a.lost([ours]), await both.b.lost([theirs]), await both.announced()) == ([], [], [])
+    assert (await both.a.lost([ours]), await both.b.lost([theirs]), await both.published()) == ([], [], [])
 
 
 async def test_a_connection_that_ends_late_ends_no_later_one(both: Processes) -> None:
@@ -122,7 +122,7 @@ async def test_a_process_that_was_only_cut_off_writes_its_rows_again(world: Worl
     (lease,) = here.keeper.gone(PROCESS)
     await forget_process(LeasedStore(world.store, SoleHolder(), "jobs"), lease)
     await both.b.claim(OURS, "lost")
-    assert await both.announced() == []  # the row of the former was deleted
+    assert await both.published() == []  # the row of the former was deleted
     await passes(2, cut_off)
     assert cut_off.keeper.times_taken(PROCESS + "a") == 2
     await both.a.restore([kept, lost])

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from tests.unit.vectors import FakeClock
 from thingmint.access.audit import new_record_id
-from thingmint.access.sealing import insert_activity_with
+from thingmint.access.audit_sealer import insert_activity_with
 from thingmint.domain.errors import Unavailable
 from thingmint.services.jobs import JobRunner
 from thingmint.services.leases import PERIOD, RENEW_EVERY, LeasedStore, LeaseKeeper, LeaseLost, SoleHolder

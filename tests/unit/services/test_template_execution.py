@@ -423,14 +423,14 @@ async def test_a_certificate_that_is_registered_gets_the_status_that_is_stated(w
 
 
 async def test_a_ca_certificate_that_did_not_sign_is_refused(world: World) -> None:
-    root, twin, other = issuer(), issuer(), issuer("Another")
+    root, re_signed, other = issuer(), issuer(), issuer("Another")
     made, unknown = root.sign(), "No CA certificate exists for the given certificate"
     assert await failure(bring(world, made, root.pem)) == unknown
     await take(world, root, THEIRS)
     assert await failure(bring(world, made, root.pem)) == unknown
     ca = await take(world, root)
     assert "did not match the subject" in await failure(bring(world, made, other.pem))
-    assert "failed verification" in await failure(bring(world, made, twin.pem))
+    assert "failed verification" in await failure(bring(world, made, re_signed.pem))
     assert "is not that of a certificate authority" in await failure(bring(world, made, pem(made)))
     assert "CACertificatePem" in await failure(bring(world, made, "x"))
     await update(world, ca, newStatus="INACTIVE")

@@ -80,12 +80,12 @@ async def test_what_a_row_refers_to_must_be_there(store: OpenStore) -> None:
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
 async def test_text_that_not_every_engine_can_keep_is_refused(store: OpenStore, text: str) -> None:
-    async def look(tx: Transaction) -> None:
+    async def find(tx: Transaction) -> None:
         await tx.fetch_one("SELECT id FROM accounts WHERE name = $1", text)
 
     async with store() as opened:
         alone = opened.fetch_all("SELECT id FROM accounts WHERE name = $1", text)
-        for call in (opened.write(insert("a", name=text)), opened.read(look), alone):
+        for call in (opened.write(insert("a", name=text)), opened.read(find), alone):
             with pytest.raises(Invalid, match="cannot be stored"):
                 await call
         assert await opened.write(insert("a")) == "a"

@@ -171,7 +171,7 @@ async def test_it_goes_on_when_the_server_is_back(server: Postgres) -> None:
 
 
 async def test_a_single_lost_connection_is_replaced_at_once(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOOK_EVERY", 3600.0)
+    monkeypatch.setattr(module, "_CHECK_EVERY", 3600.0)
     async with opened(postgres) as store:
         with pytest.raises(Unavailable):
             await store.read(lambda tx: tx.fetch_one("SELECT pg_terminate_backend(pg_backend_pid())"))

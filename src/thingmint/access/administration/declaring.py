@@ -96,7 +96,7 @@ class Command:
         writes = self.verb not in ("attached", "list", "show")
         apply = partial(self.apply, **self.fixed)
         return Operation(
-            name=self.name, apply=partial(_announced, apply) if writes else apply, prepare=self.prepare, writes=writes
+            name=self.name, apply=partial(_publishing, apply) if writes else apply, prepare=self.prepare, writes=writes
         )
 
     def event(self, given: Input | None = None) -> str:
@@ -113,7 +113,7 @@ class Command:
         return told | {"status": self.fixed["status"]} if "status" in self.fixed else told
 
 
-async def _announced(apply: Callable[..., Awaitable[Any]], tx: Transaction, change: AdminChange, *given: Any) -> Any:
+async def _publishing(apply: Callable[..., Awaitable[Any]], tx: Transaction, change: AdminChange, *given: Any) -> Any:
     """Every command may change who may do what, so none can forget to tell."""
     result = await apply(tx, change, *given)
     await publish_access_change(tx, change.now)

@@ -1,4 +1,4 @@
-"""Policies of an account, the ready-made ones (thingmint/NAME, and yandex/ROLE on a resource), and attaching them."""
+"""Policies of an account, the managed ones (thingmint/NAME, and yandex/ROLE on a resource), and attaching them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from thingmint.access.administration.declaring import Json, check_account, check
 from thingmint.access.administration.principals import get_principal
 from thingmint.domain.errors import Conflict, Invalid, LimitExceeded, NotFound
 from thingmint.domain.policies import Kind
-from thingmint.domain.policies.managed import READY_MADE as DOCUMENTS
+from thingmint.domain.policies.managed import MANAGED_POLICIES as DOCUMENTS
 from thingmint.domain.policies.managed import ROLES, role_policy
 from thingmint.services.quotas import check_quota
 from thingmint.store.table import Table, record, to_micros
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _OURS = "thingmint/"
 _YANDEX = "yandex/"
 
-READY_MADE = (*(f"{_OURS}{name}" for name in DOCUMENTS), *(f"{_YANDEX}{role}" for role in ROLES))
+MANAGED_POLICIES = (*(f"{_OURS}{name}" for name in DOCUMENTS), *(f"{_YANDEX}{role}" for role in ROLES))
 
 _POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _MAX_ATTACHMENTS = 20
@@ -40,7 +40,7 @@ class Policy:
 
 @record
 class Attachment:
-    """``principal`` is an id, ``policy`` the name of one of its account's, or of a ready-made one."""
+    """``principal`` is an id, ``policy`` the name of one of its account's, or of a managed one."""
 
     principal: str
     policy: str
@@ -49,7 +49,7 @@ class Attachment:
 
 
 class Attached(NamedTuple):
-    """``document`` is None for a ready-made policy."""
+    """``document`` is None for a managed policy."""
 
     policy: str
     resource: str
@@ -73,12 +73,12 @@ _ATTACHED = (
 )
 
 
-def is_ready_made(name: str) -> bool:
+def is_managed(name: str) -> bool:
     """No account's own policy can be named so: their names have no slash."""
     return "/" in name
 
 
-def ready_made(name: str, resource: str) -> str | None:
+def managed_document(name: str, resource: str) -> str | None:
     """The document, or None if there is no such policy. Raises Invalid for a resource that no role is granted on."""
     if name.startswith(_OURS):
         return DOCUMENTS.get(name.removeprefix(_OURS))
@@ -108,9 +108,9 @@ async def put_policy(tx: Transaction, change: AdminChange, given: inputs.PolicyD
 
 @command("policy.show", "Show a policy", inputs.Named, "GetPolicy")
 async def show_policy(tx: Transaction, _change: AdminChange, given: inputs.Named) -> Json:
-    """Also a ready-made one."""
-    if is_ready_made(given.name):
-        document = ready_made(given.name, "*")
+    """Also a managed one."""
+    if is_managed(given.name):
+        document = managed_document(given.name, "*")
         if document is None:
             raise NotFound("policy", given.name)
     else:
@@ -118,12 +118,12 @@ async def show_policy(tx: Transaction, _change: AdminChange, given: inputs.Named
     return {"name": given.name, "document": document}
 
 
-@command("policy.list", "List the policies, ready-made ones too", inputs.InAccount, "ListPolicies")
+@command("policy.list", "List the policies, managed ones too", inputs.InAccount, "ListPolicies")
 async def list_policies(tx: Transaction, _change: AdminChange, given: inputs.InAccount) -> list[Json]:
     own = POLICIES.load_all(await tx.fetch_all(_OF_ACCOUNT, given.account))
     return [
-        *({"name": row.name, "ready_made": False, "modified_at": shown(row.modified_at)} for row in own),
-        *({"name": name, "ready_made": True, "modified_at": None} for name in READY_MADE),
+        *({"name": row.name, "managed": False, "modified_at": shown(row.modified_at)} for row in own),
+        *({"name": name, "managed": True, "modified_at": None} for name in MANAGED_POLICIES),
     ]
 
 
@@ -142,14 +142,14 @@ async def attach_policy(tx: Transaction, change: AdminChange, given: inputs.Atta
     """Only a role of Yandex's takes a resource."""
     kind, name = given.parsed
     policy, resource = given.policy, given.resource
-    if is_ready_made(policy) and ready_made(policy, resource) is None:
+    if is_managed(policy) and managed_document(policy, resource) is None:
         raise NotFound("policy", policy)
     if resource != "*" and not policy.startswith(_YANDEX):
         raise Invalid("resource", "can be given for a role of Yandex's only")
     if resource.startswith("yandex:cloud/") and resource != f"yandex:cloud/{given.account}":
         raise Invalid("resource", "must be the account's own cloud")
     principal = await get_principal(tx, given.account, kind, name)
-    if not is_ready_made(policy):
+    if not is_managed(policy):
         await POLICIES.get(tx, given.account, policy)
     await ATTACHMENTS.insert(tx, Attachment(principal.id, policy, resource, change.now))
     if len(await list_attached(tx, principal.id)) > _MAX_ATTACHMENTS:

@@ -33,13 +33,13 @@ def reads(name: str) -> Callable[[_Apply], _Apply]:
 def writes(
     name: str,
     *,
-    look: Callable[[Any, Any, Members], Awaitable[Any]] | None = None,
+    find: Callable[[Any, Any, Members], Awaitable[Any]] | None = None,
     prepare: Callable[..., Awaitable[Any]] | None = None,
     discard: Callable[[Any, Any, BaseException | None], None] | None = None,
     secret: bool = False,
 ) -> Callable[[_Apply], _Apply]:
     """See Operation for what the parts are."""
-    return _declare(name, writes=True, look=look, prepare=prepare, discard=discard, secret=secret)
+    return _declare(name, writes=True, find=find, prepare=prepare, discard=discard, secret=secret)
 
 
 def _declare(name: str, **parts: Any) -> Callable[[_Apply], _Apply]:

@@ -106,7 +106,7 @@ async def _parse_body(_change: Change, members: Members, template: ProvisioningT
     parse_template(members["templateBody"], template.kind)
 
 
-@writes("CreateProvisioningTemplateVersion", look=_template, prepare=_parse_body)
+@writes("CreateProvisioningTemplateVersion", find=_template, prepare=_parse_body)
 async def create_version_(
     tx: Transaction, change: Change, members: Members, template: ProvisioningTemplate, _: None
 ) -> Result:
@@ -139,7 +139,7 @@ async def _issue_claim(change: Change, _members: Members, _template: Provisionin
     return await issue_with_keys(change, change.environment.claim_ca)
 
 
-@writes("CreateProvisioningClaim", look=_template, prepare=_issue_claim, discard=discard, secret=True)
+@writes("CreateProvisioningClaim", find=_template, prepare=_issue_claim, discard=discard, secret=True)
 async def create_claim_(
     tx: Transaction, change: Change, _members: Members, template: ProvisioningTemplate, new: NewCertificate
 ) -> Result:

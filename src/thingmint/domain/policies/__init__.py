@@ -1,4 +1,4 @@
-"""The AWS policy language, once for everybody: control planes, roles and the devices' door.
+"""The AWS policy language, once for everybody: control planes, roles and the MQTT gateway.
 
 ``compile_policy`` reads a document once; ``evaluate`` and its kin answer ``Allow | Deny``; ``explain`` says what
 decided, or what would have allowed it.

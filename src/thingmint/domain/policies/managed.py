@@ -1,4 +1,4 @@
-"""Policies that can be attached as they are: ready-made documents, and Yandex's roles.
+"""Policies that can be attached as they are: managed documents, and Yandex's roles.
 
 A role is a policy over actions spelled ``yandex:<Service>.<Method>``. What each may do is Yandex's page "Access
 management in Yandex IoT Core": an auditor sees metadata, a viewer every resource, an editor changes them; publishing as
@@ -58,7 +58,7 @@ PROVISIONING_ONLY = _document(
 )
 AUDIT_ONLY = _document([_allow("ReadIoT", _READS - _BEYOND_AUDIT), _allow("ReadAudit", ["thingmint:ListAudit"])])
 
-READY_MADE = {
+MANAGED_POLICIES = {
     "Administrator": ADMINISTRATOR,
     "FullAccess": FULL_ACCESS,
     "ReadOnly": READ_ONLY,

@@ -79,7 +79,7 @@ def _plain(name: str) -> bool:
 Effect = Literal["Allow", "Deny"]
 
 _MAX_FAILED = 5  # conditions that a finding tells
-_REMEMBERED = 256  # actions for each policy; the operations of all faces are fewer
+_REMEMBERED = 256  # actions for each policy; the operations of all APIs are fewer
 
 
 class Kind(StrEnum):

@@ -71,7 +71,7 @@ class TlsListener:
         return TlsProtocol(self)
 
 
-def pinned(fingerprints: Collection[str]) -> Check:
+def fingerprint_check(fingerprints: Collection[str]) -> Check:
     """Lets only these certificates in; looked up at each handshake, so the collection may change."""
 
     def check(peer: Peer) -> str | None:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class ProxyListener:
     """What the connections of one such listener have in common; called, it makes the protocol of a new one.
 
-    It believes every header, so who can reach it decides who can be anybody. Put it on a Unix socket whose directory is
-    the edge's and ours alone, or inside TLS: ``TlsListener(contexts, proxy_listener.inside, check=pinned({...}))``
-    with the SHA-256 of the edge's own certificates. ``limits`` count the addresses that headers name.
+    It trusts every header, so everything that can reach it can pose as any device. Put it on a Unix socket in a
+    directory that only the edge and this server can open, or inside TLS with a check of the edge's certificate:
+    ``TlsListener(contexts, proxy_listener.inside, check=fingerprint_check({...}))``. ``limits`` count the addresses
+    that headers name.
     """
 
     def __init__(

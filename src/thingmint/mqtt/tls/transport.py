@@ -161,9 +161,9 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def _fail(self, error: SSL.Error) -> None:
         """OpenSSL has written an alert already."""
         self._error = ConnectionAbortedError(f"TLS failed: {reason_of(error)}")
-        self._say_goodbye()
+        self._send_close_notify()
 
-    def _say_goodbye(self) -> None:
+    def _send_close_notify(self) -> None:
         self._is_closing = True
         self._flush()
         if self._is_paused:
@@ -197,7 +197,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             return
         with contextlib.suppress(SSL.Error):
             self._connection.shutdown()
-        self._say_goodbye()
+        self._send_close_notify()
 
     def abort(self) -> None:
         self._is_closing = True

@@ -60,7 +60,7 @@ async def answer(
             return result
 
         note_refusal(result.refusal)
-        refusing = Operation(name=operation.name, apply=apply, writes=True, look=operation.look)
+        refusing = Operation(name=operation.name, apply=apply, writes=True, find=operation.find)
         built = await run(refusing, store, change, call, recorder)
     return built
 

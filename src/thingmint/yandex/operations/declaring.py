@@ -1,7 +1,7 @@
 """How a method of Yandex Cloud is declared: by its full name, as a small function with the transaction.
 
 ``async def get(tx, query, call, named)`` returns the response's fields by their names in the contract. ``named`` is
-what ``look`` found; with ``prepare``, what that returned is the last argument.
+what ``find`` found; with ``prepare``, what that returned is the last argument.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ R = TypeVar("R", bound=InFolder)
 _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 1000  # rows that are read and written at once; where more are asked for, the next page has them
 
-Look = Callable[..., Awaitable[Any]]
+Find = Callable[..., Awaitable[Any]]
 Prepare = Callable[..., Awaitable[Any]]
 _Apply = Callable[..., Awaitable[Any]]
 _Open = Callable[["YandexCall", "RequestContext", "Outcome"], Awaitable[Fields]]
@@ -60,7 +60,7 @@ class YandexCall:
     """The input of an operation. ``request`` keeps the contract's rules.
 
     ``principal`` is the caller's id; empty where the method is open to all. ``port`` is the listener's. ``allowed`` are
-    the resources on which the caller was found to be allowed, so that a second look at the same rows costs little.
+    the resources on which the caller was found to be allowed, so that a second read of the same rows costs little.
     """
 
     parts: YandexParts
@@ -97,7 +97,7 @@ def authorize(query: Query, call: YandexCall, *resources: str) -> None:
         call.allowed.add(resources)
 
 
-def by_id(table: Table[R]) -> Look:
+def by_id(table: Table[R]) -> Find:
     """Finds what the request's device_id, registry_id or the like names, and authorizes on it.
 
     It is authorized alike whether it exists or not, so that who may not see it does not learn that.
@@ -105,13 +105,13 @@ def by_id(table: Table[R]) -> Look:
     noun = table.noun
     id_field = f"{noun}_id"
 
-    async def look(tx: Transaction, query: Query, call: YandexCall) -> Named[R]:
+    async def find(tx: Transaction, query: Query, call: YandexCall) -> Named[R]:
         id = getattr(call.request, id_field)
         found = await table.find(tx, query.account, id)
         authorize(query, call, *(found.resources if found is not None else (f"yandex:{noun}/{id}",)))
         return Named(noun, id, found)
 
-    return look
+    return find
 
 
 def cursor(request: Any) -> Cursor:
@@ -128,9 +128,9 @@ def open_to_all(name: str) -> Callable[[_Open], _Open]:
     return declare
 
 
-def reads(name: str, *, look: Look) -> Callable[[_Apply], _Apply]:
+def reads(name: str, *, find: Find) -> Callable[[_Apply], _Apply]:
     def declare(apply: _Apply) -> _Apply:
-        OPERATIONS[f"/{name}"] = Operation(name=name, apply=apply, writes=False, look=look)
+        OPERATIONS[f"/{name}"] = Operation(name=name, apply=apply, writes=False, find=find)
         return apply
 
     return declare
@@ -144,7 +144,7 @@ def writes(
     name: str,
     description: str,
     *,
-    look: Look,
+    find: Find,
     prepare: Prepare | None = None,
     metadata: Callable[..., Fields] = id_of,
 ) -> Callable[[_Apply], _Apply]:
@@ -163,7 +163,7 @@ def writes(
                 raise Refusal(Result(description, metadata(call, named, *prepared), None, refusal)) from refusal
             return Result(description, metadata(call, named, *prepared), response)
 
-        OPERATIONS[f"/{name}"] = Operation(name=name, apply=apply, writes=True, look=look, prepare=prepare)
+        OPERATIONS[f"/{name}"] = Operation(name=name, apply=apply, writes=True, find=find, prepare=prepare)
         return function
 
     return declare

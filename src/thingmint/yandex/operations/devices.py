@@ -39,12 +39,12 @@ _device, _registry = by_id(DEVICES), by_id(REGISTRIES)
 _PARENTS = {"registry_id": _registry, "folder_id": by_id(FOLDERS)}
 
 
-@reads(f"{_SERVICE}/Get", look=_device)
+@reads(f"{_SERVICE}/Get", find=_device)
 async def get(tx: Transaction, query: Query, call: YandexCall, device: Named[Device]) -> Fields:
     return _fields(device.get())
 
 
-@reads(f"{_SERVICE}/GetByName", look=_registry)
+@reads(f"{_SERVICE}/GetByName", find=_registry)
 async def get_by_name(tx: Transaction, query: Query, call: YandexCall, registry: Named[DeviceRegistry]) -> Fields:
     return _fields(await get_device_by_name(tx, registry.get(), call.request.device_name))
 
@@ -54,7 +54,7 @@ async def _parent(tx: Transaction, query: Query, call: YandexCall) -> _Parent:
     return parent
 
 
-@reads(f"{_SERVICE}/List", look=_parent)
+@reads(f"{_SERVICE}/List", find=_parent)
 async def list_(tx: Transaction, query: Query, call: YandexCall, parent: _Parent) -> Fields:
     page = await list_devices(tx, query, parent, cursor(call.request))
     return {"devices": [_fields(device) for device in page.items], "next_page_token": page.next_token}
@@ -67,7 +67,7 @@ async def _new(change: Change, call: YandexCall, registry: Named[DeviceRegistry]
     return device, initial_certificates(change, call.request)
 
 
-@writes(f"{_SERVICE}/Create", "Create device", look=_registry, prepare=_new, metadata=id_of_new)
+@writes(f"{_SERVICE}/Create", "Create device", find=_registry, prepare=_new, metadata=id_of_new)
 async def create(
     tx: Transaction, change: Change, call: YandexCall, registry: Named[DeviceRegistry], new: _New
 ) -> Fields:
@@ -76,7 +76,7 @@ async def create(
     return _fields(device)
 
 
-@writes(f"{_SERVICE}/Delete", "Delete device", look=_device)
+@writes(f"{_SERVICE}/Delete", "Delete device", find=_device)
 async def delete(tx: Transaction, change: Change, call: YandexCall, device: Named[Device]) -> Fields:
     await delete_device(tx, change, device.get())
     return {}

@@ -73,7 +73,7 @@ async def _list(tx: Transaction, query: Query, call: YandexCall, named: Named[Ow
     }
 
 
-async def _submitted(change: Change, call: YandexCall, named: Named[Owner]) -> SubmittedCertificate:
+async def _parse_submitted(change: Change, call: YandexCall, named: Named[Owner]) -> SubmittedCertificate:
     return parse_submitted(change, call.request.certificate_data, "certificate_data")
 
 
@@ -114,10 +114,10 @@ def _fields(named: Named[Owner], fingerprint: str, pem: str, created_at: datetim
 
 
 for _service, _table in _OWNERS.items():
-    _look, _noun = by_id(_table), _table.noun
-    reads(f"{_service}/ListCertificates", look=_look)(_list)
+    _find, _noun = by_id(_table), _table.noun
+    reads(f"{_service}/ListCertificates", find=_find)(_list)
     _adding = writes(
-        f"{_service}/AddCertificate", f"Add {_noun} certificate", look=_look, prepare=_submitted, metadata=_added
+        f"{_service}/AddCertificate", f"Add {_noun} certificate", find=_find, prepare=_parse_submitted, metadata=_added
     )
     _adding(_add)
-    writes(f"{_service}/DeleteCertificate", f"Delete {_noun} certificate", look=_look, metadata=_deleted)(_delete)
+    writes(f"{_service}/DeleteCertificate", f"Delete {_noun} certificate", find=_find, metadata=_deleted)(_delete)

@@ -37,8 +37,8 @@ async def _operation(tx: Transaction, query: Query, call: YandexCall) -> Any:
     return operation
 
 
-@reads(f"{_OPERATIONS}/Get", look=_operation)
-@reads(f"{_OPERATIONS}/Cancel", look=_operation)
+@reads(f"{_OPERATIONS}/Get", find=_operation)
+@reads(f"{_OPERATIONS}/Cancel", find=_operation)
 async def get_operation(tx: Transaction, query: Query, call: YandexCall, operation: Message) -> Message:
     """Get; and Cancel, which changes nothing: an operation is either finished or about to be."""
     return operation

@@ -34,12 +34,12 @@ _ACTIVE = 2  # Registry.Status.ACTIVE
 _folder, _registry = by_id(FOLDERS), by_id(REGISTRIES)
 
 
-@reads(f"{_SERVICE}/Get", look=_registry)
+@reads(f"{_SERVICE}/Get", find=_registry)
 async def get(tx: Transaction, query: Query, call: YandexCall, registry: Named[DeviceRegistry]) -> Fields:
     return _fields(registry.get())
 
 
-@reads(f"{_SERVICE}/List", look=_folder)
+@reads(f"{_SERVICE}/List", find=_folder)
 async def list_(tx: Transaction, query: Query, call: YandexCall, folder: Named[Folder]) -> Fields:
     page = await list_registries(tx, query, folder, cursor(call.request))
     return {"registries": [_fields(registry) for registry in page.items], "next_page_token": page.next_token}
@@ -52,14 +52,14 @@ async def _new(change: Change, call: YandexCall, folder: Named[Folder]) -> _New:
     return registry, initial_certificates(change, request)
 
 
-@writes(f"{_SERVICE}/Create", "Create device registry", look=_folder, prepare=_new, metadata=id_of_new)
+@writes(f"{_SERVICE}/Create", "Create device registry", find=_folder, prepare=_new, metadata=id_of_new)
 async def create(tx: Transaction, change: Change, call: YandexCall, folder: Named[Folder], new: _New) -> Fields:
     folder.get()
     await create_registry(tx, change, *new)
     return _fields(new[0])
 
 
-@writes(f"{_SERVICE}/Delete", "Delete device registry", look=_registry)
+@writes(f"{_SERVICE}/Delete", "Delete device registry", find=_registry)
 async def delete(tx: Transaction, change: Change, call: YandexCall, registry: Named[DeviceRegistry]) -> Fields:
     await delete_registry(tx, change, registry.get())
     return {}

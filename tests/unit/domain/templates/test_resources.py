@@ -408,7 +408,7 @@ def test_resources_wait_for_each_other() -> None:
         ({"Properties": {"ThingName": {"Ref": "thing"}}}, "Resources must not depend on each other in a circle"),
     ],
 )
-def test_circles_and_strangers(changes: dict[str, object], flaw: str) -> None:
+def test_circles_and_unauthenticated_callers(changes: dict[str, object], flaw: str) -> None:
     resources = {"thing": thing() | changes, "policy": resource("Policy", {"PolicyDocument": {"a": {"Ref": "thing"}}})}
     with pytest.raises(InvalidTemplate) as caught:
         template(resources)

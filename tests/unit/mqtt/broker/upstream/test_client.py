@@ -332,7 +332,7 @@ def test_what_is_never_answered() -> None:
 
 
 @pytest.mark.parametrize(("expiry", "new", "said"), [(0, 5, None), (10, 5, 5), (10, 0, 0), (10, None, None)])
-def test_saying_goodbye(expiry: int, new: int | None, said: int | None) -> None:
+def test_disconnect_is_sent_with_the_session_expiry(expiry: int, new: int | None, said: int | None) -> None:
     conversation = Conversation(session_expiry=expiry)
     conversation.client.disconnect(session_expiry=new)
     assert conversation.said() == [Disconnect(session_expiry=said)]

@@ -105,7 +105,7 @@ class Sealer:
             except (Unavailable, OSError, Tampering) as error:
                 if str(error) != failing:
                     failing = str(error)
-                    _log.error("the audit trail cannot be sealed now", error=failing)
+                    _log.error("audit_trail_not_sealed", error=failing)
 
     async def _turn(self) -> None:
         await self.seal()
@@ -190,18 +190,18 @@ class Sealer:
         """Forgets what is older than the retention, or beyond the size, as far as a checkpoint that the rest can be
         verified from."""
         for stream in STREAMS:
-            pruned, announced = 0, 0
+            pruned, recorded = 0, 0
             while through := await self._prunable(stream):
                 now = self._clock()
-                announcement = pruning(stream, through, now, self._key) if through != announced else None
-                row = sql.AuditRow(new_record_id(now), None, announcement) if announcement is not None else None
-                announced = through
+                notice = pruning(stream, through, now, self._key) if through != recorded else None
+                row = sql.AuditRow(new_record_id(now), None, notice) if notice is not None else None
+                recorded = through
                 deleted = await self._store.write(partial(_prune, stream, through, row))
                 pruned += deleted
                 if not deleted:
                     break
             if pruned:
-                _log.info("audit records were pruned", stream=stream.name, records=pruned)
+                _log.info("audit_records_pruned", stream=stream.name, records=pruned)
 
     async def _prunable(self, stream: Stream) -> int | None:
         """The last of the oldest checkpoints up to which records are to go, if there are any to go."""
@@ -247,11 +247,11 @@ async def _seal(stream: Stream, tx: Transaction) -> int:
     return len(records)
 
 
-async def _prune(stream: Stream, through: int, announcement: AuditRow | None, tx: Transaction) -> int:
-    """How many records were deleted. Before the first of them goes, ``announcement`` is in the chain: while more of
+async def _prune(stream: Stream, through: int, notice: AuditRow | None, tx: Transaction) -> int:
+    """How many records were deleted. Before the first of them goes, ``notice`` is in the chain: while more of
     them go, a gap is never without one."""
-    if announcement is not None:
-        await insert_sealed(tx, [announcement], stream)
+    if notice is not None:
+        await insert_sealed(tx, [notice], stream)
     return await sql.delete_records(tx, through, _PRUNE_AT_ONCE, stream)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.access.operator import allow, deny, refusal
+from tests.e2e.access.local_admin import allow, deny, refusal
 from tests.e2e.material import new_issuer
 from tests.issuers import fingerprint, pem, rewritten
 from tests.unit.services.test_ca_certificates import JITP_BODY
@@ -17,7 +17,7 @@ from tests.unit.services.test_ca_certificates import JITP_BODY
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from tests.e2e.authorities.conftest import Owner
+    from tests.e2e.ca_certificates.conftest import Owner
 
 UNKNOWN = "0" * 64
 DAY = timedelta(days=1)
@@ -168,13 +168,13 @@ def test_handing_a_role_over_takes_a_right(owner: Owner) -> None:
     role = f"arn:aws:iam::{owner.number}:role/provisions"
     config = {"templateBody": JITP_BODY, "roleArn": role}
     given = {"caCertificate": new_issuer().pem, "certificateMode": "SNI_ONLY"}
-    with owner.operator.iot_of(allow("iot:*")) as iot:
+    with owner.local_admin.iot_of(allow("iot:*")) as iot:
         status, kind, message = refusal(iot.register_ca_certificate, **given, registrationConfig=config)
         assert (status, kind) == (403, "AccessDeniedException")
         assert "iam:PassRole" in message
         ca = iot.register_ca_certificate(**given)["certificateId"]
         assert refusal(iot.update_ca_certificate, certificateId=ca, registrationConfig=config)[0] == 403
-    with owner.operator.iot_of(allow("iot:*"), allow("iam:PassRole", role)) as iot:
+    with owner.local_admin.iot_of(allow("iot:*"), allow("iam:PassRole", role)) as iot:
         iot.update_ca_certificate(certificateId=ca, registrationConfig=config)
 
 
@@ -292,7 +292,7 @@ def test_registering_things_with_leaves(owner: Owner, with_ca: bool) -> None:
         "ResourceRegistrationFailureException",
         f"A certificate of that CA and serial number is registered already. Id: {fingerprint(leaf)}",
     )
-    with owner.operator.iot_of(allow("iot:*"), deny("iot:RegisterCertificate")) as iot:
+    with owner.local_admin.iot_of(allow("iot:*"), deny("iot:RegisterCertificate")) as iot:
         status, kind, message = refusal(iot.register_thing, **ask(issuer.sign()))
         assert (status, kind) == (403, "AccessDeniedException")
         assert "iot:RegisterCertificate on" in message

@@ -16,16 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from tests.e2e.access.operator import document
-from tests.e2e.authorities.devices import ACCEPTED, PATIENCE, REFUSED, SILENCE, closed_within
+from tests.e2e.access.local_admin import document
+from tests.e2e.ca_certificates.devices import ACCEPTED, PATIENCE, REFUSED, SILENCE, closed_within
 from tests.e2e.material import new_issuer
 from tests.issuers import fingerprint, name, pem, rewritten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.e2e.authorities.conftest import Owner
-    from tests.e2e.authorities.devices import Identity
+    from tests.e2e.ca_certificates.conftest import Owner
+    from tests.e2e.ca_certificates.devices import Identity
     from tests.issuers import Issuer
 
 ALLOW_ALL = {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}
@@ -105,8 +105,8 @@ SERVICE = {"Effect": "Allow", "Principal": {"Service": "iot.amazonaws.com"}, "Ac
 def role(owner: Owner, statement: Any) -> str:
     """The ARN of a new one that AWS IoT may assume."""
     made = f"jitp-{secrets.token_hex(4)}"
-    owner.operator.ask("role.create", name=made, trust_policy=document(SERVICE))
-    owner.operator.attach(f"role/{made}", statement)
+    owner.local_admin.ask("role.create", name=made, trust_policy=document(SERVICE))
+    owner.local_admin.attach(f"role/{made}", statement)
     return f"arn:aws:iam::{owner.number}:role/{made}"
 
 
@@ -199,19 +199,19 @@ def test_a_certificate_that_was_revoked_and_deleted_is_refused(owner: Owner) -> 
     identity = devices.identity(issuer)
     assert devices.connect(identity) is SILENCE
     key = identity.file
-    twin = rewritten(identity.certificate)
-    assert fingerprint(twin) != identity.fingerprint
+    re_signed = rewritten(identity.certificate)
+    assert fingerprint(re_signed) != identity.fingerprint
     secret, begin, _ = key.read_text().partition("-----BEGIN CERTIFICATE-----")
     assert begin
-    other_file = key.with_suffix(".twin")
-    other_file.write_text(secret + pem(twin))
-    as_twin = type(identity)(twin, other_file)
-    assert devices.connect(as_twin) == REFUSED, "the same certificate under another fingerprint"
+    other_file = key.with_suffix(".re_signed")
+    other_file.write_text(secret + pem(re_signed))
+    with_re_signed = type(identity)(re_signed, other_file)
+    assert devices.connect(with_re_signed) == REFUSED, "the same certificate under another fingerprint"
     owner.iot.update_certificate(certificateId=identity.fingerprint, newStatus="REVOKED")
-    for each in (identity, as_twin):
+    for each in (identity, with_re_signed):
         assert devices.connect(each) == REFUSED
     owner.iot.delete_certificate(certificateId=identity.fingerprint)
-    for each in (identity, as_twin):
+    for each in (identity, with_re_signed):
         assert devices.connect(each) == REFUSED
     assert owner.iot.list_certificates_by_ca(caCertificateId=issuer.fingerprint)["certificates"] == []
 
@@ -245,9 +245,9 @@ def test_just_in_time_registration_is_audited(owner: Owner) -> None:
 @pytest.fixture
 def gating(owner: Owner) -> Iterator[None]:
     """While the status of CA certificates counts for devices that are registered."""
-    owner.operator.ask("account.set", name="ca_status_gates_devices", value="true")
+    owner.local_admin.ask("account.set", name="ca_status_gates_devices", value="true")
     yield
-    owner.operator.ask("account.set", name="ca_status_gates_devices", value="false")
+    owner.local_admin.ask("account.set", name="ca_status_gates_devices", value="false")
 
 
 def end(owner: Owner, issuer: Issuer, how: str) -> None:
@@ -304,11 +304,11 @@ def test_the_switch_is_followed_at_once(owner: Owner) -> None:
     identity = active(owner, issuer)
     end(owner, issuer, "INACTIVE")
     with devices.connected(identity) as sock:
-        owner.operator.ask("account.set", name="ca_status_gates_devices", value="true")
+        owner.local_admin.ask("account.set", name="ca_status_gates_devices", value="true")
         try:
             assert closed_within(sock, 1.0)
         finally:
-            owner.operator.ask("account.set", name="ca_status_gates_devices", value="false")
+            owner.local_admin.ask("account.set", name="ca_status_gates_devices", value="false")
     assert devices.connect(identity) == ACCEPTED
 
 

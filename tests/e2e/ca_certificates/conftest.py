@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.e2e.access.operator import Operator, keys_of
-from tests.e2e.authorities.devices import Devices
+from tests.e2e.access.local_admin import LocalAdmin, keys_of
+from tests.e2e.ca_certificates.devices import Devices
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.material import new_issuer
@@ -30,12 +30,12 @@ class Owner:
     number: str
     endpoint: str
     devices: Devices
-    operator: Operator
+    local_admin: LocalAdmin
     token: str
 
     def native(self, path: str) -> Any:
         """What the native API's GET answers."""
-        url = f"http://127.0.0.1:{self.operator.server.ports['http']}{path}"
+        url = f"http://127.0.0.1:{self.local_admin.server.ports['http']}{path}"
         answer = httpx.get(url, headers={"authorization": f"Bearer {self.token}"}).json()
         assert answer["success"], answer
         return answer["data"]
@@ -58,13 +58,13 @@ class Owner:
 
     def audit(self, word: str) -> list[dict[str, Any]]:
         """The records that have it in them."""
-        done = in_process("audit", "export", "--data-dir", self.operator.data)
+        done = in_process("audit", "export", "--data-dir", self.local_admin.data)
         assert done.returncode == 0, done.stderr
         return [json.loads(line)["record"] for line in done.stdout.splitlines() if word in line]
 
     def log(self, fingerprint: str, event: str) -> list[dict[str, Any]]:
         """The server's lines of that kind about a certificate."""
-        lines = self.operator.server.output.read_text(errors="replace").splitlines()
+        lines = self.local_admin.server.output.read_text(errors="replace").splitlines()
         return [told for line in lines if fingerprint in line and (told := json.loads(line))["event"] == event]
 
     def status(self, fingerprint: str) -> str:
@@ -98,7 +98,9 @@ def owners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Owner, Ow
             number = new["account"]
             endpoint = f"{number}.iot.example.org"
             found.append(
-                Owner(iot, number, endpoint, Devices(server, endpoint, folder), Operator(server, number), new["token"])
+                Owner(
+                    iot, number, endpoint, Devices(server, endpoint, folder), LocalAdmin(server, number), new["token"]
+                )
             )
         yield found[0], found[1]
         log = server.output.read_text(errors="replace")

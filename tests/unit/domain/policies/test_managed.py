@@ -1,4 +1,4 @@
-"""Ready-made documents and Yandex's roles: what each lets through."""
+"""Managed documents and Yandex's roles: what each lets through."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from thingmint.domain.errors import Invalid
 from thingmint.domain.policies import Allow, Kind, Request, compile_policy, evaluate, evaluate_any
 from thingmint.domain.policies.actions import CONTROL_PLANE_ACTIONS
-from thingmint.domain.policies.managed import READY_MADE, ROLES, role_policy
+from thingmint.domain.policies.managed import MANAGED_POLICIES, ROLES, role_policy
 
 NAMES = ["Administrator", "FullAccess", "ReadOnly", "ProvisioningOnly", "AuditOnly"]
 
@@ -35,9 +35,9 @@ def lets(text: str, action: str, resource: str = "*") -> bool:
         ("yandex:DeviceService.Get", "Administrator"),
     ],
 )
-def test_ready_made(action: str, allowed: str) -> None:
-    assert list(READY_MADE) == NAMES
-    assert [name for name, text in READY_MADE.items() if lets(text, action)] == allowed.split()
+def test_managed_policies(action: str, allowed: str) -> None:
+    assert list(MANAGED_POLICIES) == NAMES
+    assert [name for name, text in MANAGED_POLICIES.items() if lets(text, action)] == allowed.split()
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def test_ready_made(action: str, allowed: str) -> None:
     ],
 )
 def test_a_policy_is_written_for_templates_only(source: str | None, allowed: bool) -> None:
-    given = compile_policy(READY_MADE["ProvisioningOnly"], kind=Kind.IDENTITY)
+    given = compile_policy(MANAGED_POLICIES["ProvisioningOnly"], kind=Kind.IDENTITY)
     request = Request("iot:CreatePolicy", "arn:aws:iot:us-east-1:123456789012:policy/p", {"aws:SourceArn": source})
     assert isinstance(evaluate([given], request), Allow) is allowed
 
 
-def test_ready_made_actions_exist_and_readers_change_nothing() -> None:
+def test_managed_actions_exist_and_readers_change_nothing() -> None:
     for name in ("ReadOnly", "AuditOnly", "ProvisioningOnly"):
-        for statement in json.loads(READY_MADE[name])["Statement"]:
+        for statement in json.loads(MANAGED_POLICIES[name])["Statement"]:
             for action in statement["Action"]:
                 vendor, _, operation = action.partition(":")
                 if vendor != "thingmint":

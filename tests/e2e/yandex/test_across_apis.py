@@ -1,4 +1,4 @@
-"""One registry behind two faces: what one does with a certificate, the other sees at once."""
+"""One registry behind two APIs: what one does with a certificate, the other sees at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.both_engines
 
 
 def minted(iot: Any, *, active: bool) -> tuple[str, str]:
-    """(certificate id, PEM) of a certificate that the AWS face made."""
+    """(certificate id, PEM) of a certificate that the AWS API made."""
     created = iot.create_keys_and_certificate(setAsActive=active)
     return created["certificateId"], created["certificatePem"]
 

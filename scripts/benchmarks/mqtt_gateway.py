@@ -1,4 +1,4 @@
-"""The devices' door: what connecting, publishing and being there cost the server, side by side with Mosquitto."""
+"""The MQTT gateway: what connecting, publishing and being there cost the server, side by side with Mosquitto."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from benchmarks.load import Outcome
     from thingmint.testing import RunningServer
 
-__all__ = ["DOOR_STEPS", "door", "visitors"]
+__all__ = ["MQTT_STEPS", "connecting", "mqtt_gateway"]
 
-DOOR_STEPS = 5
+MQTT_STEPS = 5
 
 _NO_RATES = {f"THINGMINT_MQTT_RATES__{name}": "0" for name in ("PUBLISHES", "SUBSCRIBES", "RECEIVED")}
 _AT_ONCE = 32  # devices that connect at the same time
@@ -64,16 +64,16 @@ class _Visitors(Devices):
         return self.visit(_AT_ONCE, seconds)
 
 
-def visitors(bench: Bench) -> _Visitors:
+def connecting(bench: Bench) -> _Visitors:
     """The load of connects, on any server."""
-    fleet = make_fleet(Path(tempfile.mkdtemp(prefix="door-", dir=bench.server.data_dir.parent)) / "fleet", 1_000)
+    fleet = make_fleet(Path(tempfile.mkdtemp(prefix="mqtt-", dir=bench.server.data_dir.parent)) / "fleet", 1_000)
     register(bench.server, fleet)
     return _Visitors(bench.server.ports["mqtt"], bench.server.ca, fleet.identities)
 
 
-def door(bench: Bench) -> list[Figure]:
+def mqtt_gateway(bench: Bench) -> list[Figure]:
     """On a server of its own, so that its memory is that of devices and of nothing before them."""
-    folder = Path(tempfile.mkdtemp(prefix="door-", dir=bench.server.data_dir.parent))
+    folder = Path(tempfile.mkdtemp(prefix="mqtt-", dir=bench.server.data_dir.parent))
     try:
         with contextlib.ExitStack() as stack:
             fleet = make_fleet(folder / "fleet", 1_000 if bench.quick else 5_000)
@@ -101,7 +101,7 @@ def _subjects(
 
 
 def _absent() -> Figure:
-    return Figure("door", "Servers to compare with: Mosquitto is not on this machine", 0, "")
+    return Figure("mqtt", "Servers to compare with: Mosquitto is not on this machine", 0, "")
 
 
 def _memory(bench: Bench, subjects: Sequence[_Subject]) -> list[Figure]:
@@ -118,7 +118,7 @@ def _memory(bench: Bench, subjects: Sequence[_Subject]) -> list[Figure]:
             time.sleep(_SETTLE)
             each = (resident_bytes(subject.pid) - before) / count / 1e3
         budget = Budget(35, at_most=True) if subject is subjects[0] else None
-        figures.append(Figure("door", f"Memory of an idle device, of {count:,}, {subject.name}", each, "KB", budget))
+        figures.append(Figure("mqtt", f"Memory of an idle device, of {count:,}, {subject.name}", each, "KB", budget))
     return figures
 
 
@@ -154,7 +154,7 @@ def _compared(
     budget: Budget | None = None,
 ) -> list[Figure]:
     """In turns, so that what else the machine does falls on all alike."""
-    bench.step(f"door: {what}")
+    bench.step(f"mqtt: {what}")
     with contextlib.ExitStack() as stack:
         loads = [(subject.pid, stack.enter_context(subject.devices())) for subject in subjects]
         for _, devices in loads:
@@ -168,17 +168,17 @@ def _compared(
         ratios = sorted(other.server / own.server for (_, own), (_, other) in turns)
         spread = f" ({ratios[0]:.2f} to {ratios[-1]:.2f})" if len(ratios) > 1 else ""
         text = f"{what}, per CPU-second against Mosquitto{spread}"
-        figures.append(Figure("door", text, statistics.median(ratios), "ratio", budget))
+        figures.append(Figure("mqtt", text, statistics.median(ratios), "ratio", budget))
     for subject, outcomes in zip(subjects, zip(*turns, strict=True), strict=True):
         rate = statistics.mean(rate for rate, _ in outcomes)
         cost = mean_cost([cost for _, cost in outcomes])
-        figures.append(Figure("door", f"{what}, {subject.name}", rate, "/s", cost=cost))
+        figures.append(Figure("mqtt", f"{what}, {subject.name}", rate, "/s", cost=cost))
     return figures
 
 
 def _evictions(bench: Bench, server: RunningServer, subject: _Subject) -> list[Figure]:
     """From the answer that a certificate is INACTIVE until its connection is closed."""
-    bench.step("door: evictions")
+    bench.step("mqtt: evictions")
     client: Any = boto3.session.Session().client("iot", **server.boto3_arguments())
     certificates = dict(zip(subject.fleet.identities, subject.fleet.certificates, strict=True))
     answered = []
@@ -193,6 +193,6 @@ def _evictions(bench: Bench, server: RunningServer, subject: _Subject) -> list[F
     latencies = sorted(max(0.0, end - start) * 1e3 for start, end in zip(answered, closed, strict=True))
     what = "From a certificate's deactivation to its connection's end"
     return [
-        Figure("door", f"{what}, p50", quantile(latencies, 0.5), "ms"),
-        Figure("door", f"{what}, the slowest of {_EVICTED}", latencies[-1], "ms", Budget(1000, at_most=True)),
+        Figure("mqtt", f"{what}, p50", quantile(latencies, 0.5), "ms"),
+        Figure("mqtt", f"{what}, the slowest of {_EVICTED}", latencies[-1], "ms", Budget(1000, at_most=True)),
     ]

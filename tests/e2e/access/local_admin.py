@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from thingmint.testing import RunningServer
 
-__all__ = ["Operator", "allow", "database", "deny", "document", "error_of", "keys_of", "refusal", "service_account"]
+__all__ = ["LocalAdmin", "allow", "database", "deny", "document", "error_of", "keys_of", "refusal", "service_account"]
 
 Json = dict[str, Any]
 
@@ -73,7 +73,7 @@ def database(data: Path) -> Iterator[sqlite3.Connection]:
 
 
 @dataclass(frozen=True)
-class Operator:
+class LocalAdmin:
     """``account`` is what commands are about; the first without it."""
 
     server: RunningServer
@@ -148,13 +148,13 @@ _TRUST = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRol
 
 
 @contextlib.contextmanager
-def service_account(operator: Operator, folder: str, *grants: tuple[str, str]) -> Iterator[Cloud]:
+def service_account(local_admin: LocalAdmin, folder: str, *grants: tuple[str, str]) -> Iterator[Cloud]:
     """A new one with these roles on these resources, ready to call."""
-    principal = operator.principal("service-account")
+    principal = local_admin.principal("service-account")
     for role, resource in grants:
-        operator.attach(principal, f"yandex/{role}", resource)
-    key = operator.key(principal)
-    cloud = Cloud(operator.server, Account(key, folder, ""))
+        local_admin.attach(principal, f"yandex/{role}", resource)
+    key = local_admin.key(principal)
+    cloud = Cloud(local_admin.server, Account(key, folder, ""))
     try:
         yield cloud
     finally:

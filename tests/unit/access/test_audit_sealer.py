@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
 from tests.unit.vectors import FakeClock
-from thingmint.access import sealing
+from thingmint.access import audit_sealer
 from thingmint.access.audit import new_record_id
 from thingmint.access.audit_chain import (
     PRUNED,
@@ -35,7 +35,7 @@ from thingmint.access.audit_chain import (
     verify_all,
 )
 from thingmint.access.audit_keys import AuditKeys
-from thingmint.access.sealing import Kept, Sealer, insert_sealed_activity
+from thingmint.access.audit_sealer import Kept, Sealer, insert_sealed_activity
 from thingmint.domain.errors import Unavailable
 from thingmint.store import audit as sql
 from thingmint.store.audit import AuditRow
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-KEY, STRANGER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+KEY, OTHER_KEY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 
 
 class Trail:
@@ -300,8 +300,8 @@ EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
         1,
         "a record from 1 to 5 was altered and chained anew",
     ),
-    "chained anew and signed by a stranger": (
-        all_of(lambda c: alter(c, 7), rechain, lambda c: sign_anew(c, STRANGER)),
+    "chained anew and signed with another key": (
+        all_of(lambda c: alter(c, 7), rechain, lambda c: sign_anew(c, OTHER_KEY)),
         5,
         "the checkpoint at record 5 has a false signature",
     ),
@@ -383,7 +383,7 @@ async def test_a_tail_that_was_cut_off_and_grew_again(trail: Trail) -> None:
     [
         ("{", 0, "a checkpoint is not readable"),
         ('{"sequence":"x","hash":"","time":"","signature":""}', 0, "a checkpoint is not readable"),
-        (Checkpoint.sign(5, bytes(32), FakeClock()(), STRANGER).line(), 5, "the checkpoint at record 5 has a false"),
+        (Checkpoint.sign(5, bytes(32), FakeClock()(), OTHER_KEY).line(), 5, "the checkpoint at record 5 has a false"),
         (Checkpoint.sign(20, bytes(32), FakeClock()(), KEY).line(), 18, "the trail was cut off: records 18 to 20"),
         (Checkpoint.sign(12, bytes(32), FakeClock()(), KEY).line(), 11, "a record from 11 to 12 was altered"),
     ],
@@ -524,7 +524,7 @@ async def test_a_process_that_does_not_seal_keeps_copies_of_the_checkpoints(trai
             await follower.follow()
         await follower.follow()
         assert list(read_checkpoints(other)) == list(read_checkpoints(trail.file))[2:]
-        false = Checkpoint.sign(22, b"x" * 32, trail.clock(), STRANGER)
+        false = Checkpoint.sign(22, b"x" * 32, trail.clock(), OTHER_KEY)
         await store.write(lambda tx: sql.insert_checkpoint(tx, 22, false.line()))
         with capture_logs() as logs:
             await follower.follow()
@@ -600,7 +600,7 @@ class TestActivity:
         self, busy: Trail, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """And between these the trail holds together, for a server that is killed then too."""
-        monkeypatch.setattr(sealing, "_PRUNE_AT_ONCE", 70)
+        monkeypatch.setattr(audit_sealer, "_PRUNE_AT_ONCE", 70)
         async with busy.opened() as (store, _):
             deleted: list[int] = []
 
@@ -734,7 +734,7 @@ class TestSealer:
         assert await trail.verify() == (17, 4)
 
     async def test_it_goes_on_after_a_failure(self, trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sealing, "_SEAL_EVERY", 0.001)
+        monkeypatch.setattr(audit_sealer, "_SEAL_EVERY", 0.001)
         async with trail.opened() as (store, _):
             failing = FailingStore(store, failures=2)
             await trail.add(store, 1)
@@ -744,7 +744,7 @@ class TestSealer:
                     await asyncio.sleep(0.001)
                 task.cancel()
                 await asyncio.wait([task])
-            assert [line["event"] for line in logs] == ["the audit trail cannot be sealed now"]
+            assert [line["event"] for line in logs] == ["audit_trail_not_sealed"]
         assert (await trail.verify())[0] == 18
 
 
