@@ -74,6 +74,10 @@ mutants: install ## Draw mutants of src and run the tests on each (hours; goes o
 faults: install ## Kill the server under load, again and again (an hour; goes on where it was stopped)
 	@$(BIN)/python scripts/faults.py --kills $(KILLS) build/faults
 
+.PHONY: served
+served: install ## Write the tables of what is served (README.md, docs/served.md) from the code
+	@$(BIN)/python scripts/served.py
+
 lock: install ## Compile the requirements files anew from pyproject.toml
 	$(BIN)/python scripts/lock.py
 

@@ -1,4 +1,4 @@
-"""What the documentation says is what happens: its blocks run, its tables are whole, its links lead somewhere."""
+"""What the documentation says is what happens: its blocks run, and its tables are whole."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import pytest
 import typer
 
 from tests.e2e.commands import bare_environment
+from tests.markdown import ROOT, Block, blocks_of, documents
 from thingmint.access.administration import COMMANDS
 from thingmint.access.administration.policies import MANAGED_POLICIES
 from thingmint.cli.main import app
@@ -33,41 +34,13 @@ from thingmint.testing import RunningServer, running_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = documents()
 
-_BLOCK = re.compile(r"(?ms)(?:^<!-- test: (?P<directive>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$")
 _RUNNABLE = {"sh", "python"}
 _SHOWN_ONLY = {"c", "cpp", "ini", "mermaid", "text", "toml", "yaml"}
-_PROGRAMS = ("aws", "cmp", "curl", "openssl", "terraform")
+_PROGRAMS = ("aws", "cmp", "curl", "mosquitto_pub", "openssl", "terraform")
 _PORTS = {"--api-port": "8443", "--http-port": "8080", "--grpc-port": "9443", "--mqtt-port": "8883"}
 _PATIENCE = 120.0  # seconds for one block
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A fenced block, and what the comment above it tells this test."""
-
-    line: int
-    language: str
-    text: str
-    directive: str
-
-    @property
-    def reason_to_skip(self) -> str | None:
-        return self.directive.removeprefix("skip because ") if self.directive.startswith("skip because ") else None
-
-    @property
-    def programs(self) -> list[str]:
-        used = re.findall(rf"(?m)(?:^|[|;&(])\s*({'|'.join(_PROGRAMS)})\s", self.text) if self.language == "sh" else []
-        return list(dict.fromkeys(used))
-
-
-def blocks_of(text: str) -> list[Block]:
-    return [
-        Block(text.count("\n", 0, match.start()) + 1, match["language"], match["text"], match["directive"] or "")
-        for match in _BLOCK.finditer(text)
-    ]
 
 
 @dataclass(slots=True)
@@ -137,6 +110,11 @@ class Session:
         return "".join(lines), True
 
 
+def _programs_of(block: Block) -> list[str]:
+    used = re.findall(rf"(?m)(?:^|[|;&(])\s*({'|'.join(_PROGRAMS)})\s", block.text) if block.language == "sh" else []
+    return list(dict.fromkeys(used))
+
+
 def _popped(arguments: list[str], name: str) -> str | None:
     if name not in arguments:
         return None
@@ -171,7 +149,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_blocks_run(document: Path, session: Session, subtests: pytest.Subtests) -> None:
     for block in blocks_of(document.read_text()):
         assert block.language in _RUNNABLE | _SHOWN_ONLY, f"line {block.line}: what is ```{block.language}?"
@@ -190,10 +168,10 @@ def test_blocks_run(document: Path, session: Session, subtests: pytest.Subtests)
 
 def _missing(block: Block) -> str | None:
     path = f"{sys.prefix}/bin:{os.environ['PATH']}"
-    for program in block.programs:
+    for program in _programs_of(block):
         if shutil.which(program, path=path) is None:
             return f"{program} is not there"
-    if "terraform" in block.programs and not Path(os.environ.get("TF_CLI_CONFIG_FILE", "/")).is_file():
+    if "terraform" in _programs_of(block) and not Path(os.environ.get("TF_CLI_CONFIG_FILE", "/")).is_file():
         return "terraform would download its provider: TF_CLI_CONFIG_FILE names no configuration with a mirror"
     return None
 
@@ -212,30 +190,6 @@ def test_a_block_that_fails_is_noticed(session: Session) -> None:
         session.run(Block(5, "sh", "false\ntrue\n", ""))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_have_targets(document: Path) -> None:
-    text = re.sub(r"(?ms)^```.*?^```$", "", document.read_text())
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
-    for link in links:
-        name, _, anchor = link.partition("#")
-        target = document.parent / name if name else document
-        assert target.exists(), f"{document.name}: {link} leads nowhere"
-        if anchor:
-            headings = re.findall(r"(?m)^#+ (.*)$", target.read_text())
-            assert anchor in map(_anchor, headings), f"{document.name}: there is no heading for {link}"
-
-
-def _anchor(heading: str) -> str:
-    """As GitHub derives it."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-def test_every_page_is_reached_from_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for page in DOCUMENTS[1:]:
-        assert f"]({page.relative_to(ROOT)})" in readme, page
-
-
 def test_the_picture_shows_the_arrows_that_are_checked() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
@@ -248,8 +202,6 @@ def test_the_picture_shows_the_arrows_that_are_checked() -> None:
 def test_the_modules_that_architecture_names_are_there() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     package = ROOT / "src" / "thingmint"
-    for name in re.findall(r"`([a-z_]+(?:/\w+(?:\.\w+)?)+)`", text):
-        assert any((folder / f"{name}{suffix}").exists() for folder in (package, ROOT) for suffix in ("", ".py")), name
     modules = {path.stem for path in (package / "access").iterdir() if not path.name.startswith("__")}
     table = text.partition("these are the modules of `access`")[2].partition("\n\n")[2].partition("\n\n")[0]
     assert modules == {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
@@ -386,5 +338,3 @@ def test_the_help_names_every_target() -> None:
     targets = re.findall(r"(?m)^([a-z-]+):.*## ", (ROOT / "Makefile").read_text())
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, check=True, encoding="utf-8")
     assert all(f"make {target} " in done.stdout for target in targets)
-    for mentioned in re.findall(r"`make ([a-z-]+)[^`]*`", "".join(path.read_text() for path in DOCUMENTS)):
-        assert mentioned in targets

@@ -1,4 +1,4 @@
-"""Requests signed by botocore as clients do, and each way in which one can be wrong (aws-iot.md 5)."""
+"""Requests that botocore signs as clients do, and each way in which one can be wrong."""
 
 from __future__ import annotations
 

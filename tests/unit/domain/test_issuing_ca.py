@@ -1,4 +1,4 @@
-"""What we sign: the shape of AWS's device certificate field by field (aws-iot.md 2.1), and what we never sign."""
+"""What we sign: the shape of AWS's device certificate, field by field, and what we never sign."""
 
 from __future__ import annotations
 
@@ -332,7 +332,7 @@ def verified_as_server(certificate: x509.Certificate, trusted: CertificateAuthor
 
 
 class TestADeviceCannotPoseAsTheServer:
-    """DESIGN.md, "Two roots": a device chooses its subject, and its certificate has no extended key usage."""
+    """Why there are two roots: a device chooses its subject, and its certificate has no extended key usage."""
 
     def device_certificate(self, authority: CertificateAuthority) -> x509.Certificate:
         parsed = parse_csr(vectors.csr_pem(subject=vectors.name("localhost")), "csr", CSR_KEYS)

@@ -11,7 +11,7 @@ from thingmint.domain.errors import InvalidState
 from thingmint.domain.status import Status, check_initial, check_update
 
 SETTABLE = ("ACTIVE", "INACTIVE", "REVOKED")
-# What a caller may set, by the status that there is. aws-iot.md 2.3.
+# What a caller may set, by the status that there is.
 ALLOWED = {
     "ACTIVE": SETTABLE,
     "INACTIVE": SETTABLE,
