@@ -29,7 +29,7 @@ async def test_an_account_begins_with_a_folder_and_two_administrators(world: Wor
         attached = await world.admin("policy.attached", principal=f"{kind}/administrator")
         assert attached == [{"policy": "thingmint/Administrator", "resource": "*"}]
     assert await world.admin("role.list") == []
-    assert [policy for policy in await world.admin("policy.list") if not policy["managed"]] == []
+    assert [policy for policy in await world.admin("policy.list") if not policy["ready_made"]] == []
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
         "session.create of an elf": ({"principal": "elf"}, {"session_token", "expires_at", *keys}),
         "policy.put": ({"name": "p", "document": POLICY}, {"name"}),
         "policy.show": ({"name": "p"}, {"name", "document"}),
-        "policy.list": ({}, {"name", "managed", "modified_at"}),
+        "policy.list": ({}, {"name", "ready_made", "modified_at"}),
         "policy.attach": ({"principal": "elf", "policy": "p"}, {"principal", "policy", "resource"}),
         "policy.attach to a role": ({"principal": "role/hat", "policy": "p"}, {"principal", "policy", "resource"}),
         "policy.attach to a robot": (
@@ -347,7 +347,7 @@ async def test_the_same_is_done_within_the_account(world: World, title: str) -> 
 async def test_an_account_that_is_not_there_has_nothing_and_gets_nothing(world: World) -> None:
     for noun in ("folder", "user", "service-account", "role"):
         assert await world.admin(f"{noun}.list", NOWHERE) == []
-    assert all(row["managed"] for row in await world.admin("policy.list", NOWHERE))
+    assert all(row["ready_made"] for row in await world.admin("policy.list", NOWHERE))
     before = world.dump()
     for command, given in (
         ("folder.create", {"name": "f"}),

@@ -19,7 +19,7 @@ ADMINISTRATOR = {"principal": "administrator"}
 
 
 async def own_policies(world: World) -> list[dict[str, Any]]:
-    return [row for row in await world.admin("policy.list") if not row["managed"]]
+    return [row for row in await world.admin("policy.list") if not row["ready_made"]]
 
 
 async def attached(world: World, principal: str = "administrator") -> list[str]:
@@ -33,7 +33,7 @@ async def test_a_policy_is_put_again_with_another_document(world: World) -> None
     other = POLICY.replace("iot:*", "iot:Get*")
     assert await world.admin("policy.put", name="p", document=other) == {"name": "p"}
     assert await world.admin("policy.show", name="p") == {"name": "p", "document": other}
-    listed = {"name": "p", "managed": False, "modified_at": "2026-11-21T12:00:01+00:00"}
+    listed = {"name": "p", "ready_made": False, "modified_at": "2026-11-21T12:00:01+00:00"}
     assert await own_policies(world) == [listed]
     [row] = await world.rows("SELECT created_at, modified_at FROM policies")
     assert row == (int(created.timestamp() * 1_000_000), int(world.clock.now.timestamp() * 1_000_000))

@@ -122,8 +122,8 @@ async def show_policy(tx: Transaction, _change: AdminChange, given: inputs.Named
 async def list_policies(tx: Transaction, _change: AdminChange, given: inputs.InAccount) -> list[Json]:
     own = POLICIES.load_all(await tx.fetch_all(_OF_ACCOUNT, given.account))
     return [
-        *({"name": row.name, "managed": False, "modified_at": shown(row.modified_at)} for row in own),
-        *({"name": name, "managed": True, "modified_at": None} for name in MANAGED_POLICIES),
+        *({"name": row.name, "ready_made": False, "modified_at": shown(row.modified_at)} for row in own),
+        *({"name": name, "ready_made": True, "modified_at": None} for name in MANAGED_POLICIES),
     ]
 
 
