@@ -1,1 +1,1 @@
-"""The AWS API: the service model drives it, and the registry answers."""
+"""The AWS API: botocore's service model defines its operations, ``thingmint.services`` carries them out."""

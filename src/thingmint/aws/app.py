@@ -36,7 +36,7 @@ _JSON = (b"content-type", b"application/json")
 
 
 class _Unserved(DomainError):
-    """An answer that only this API has."""
+    """An error that only the AWS API returns."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ class _Unserved(DomainError):
 
 
 class AwsApi:
-    """An HttpApi. A route is the operation and the labels in its path, the error of a label, or None."""
+    """An HttpApi. A route is an operation with its path labels, the error of an invalid label, or None (no match)."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class AwsApi:
         self._environment = environment
 
     def is_route(self, method: str, raw_path: bytes) -> bool:
-        """True if AWS has an operation there, even when a label in the path is invalid."""
+        """True if AWS has an operation at this method and path, even when a label in the path is invalid."""
         try:
             return self._contract.match(method, raw_path) is not None
         except Invalid:
@@ -97,7 +97,7 @@ class AwsApi:
         except Invalid as error:
             if operation.name in OPERATIONS:
                 raise
-            return context, error  # whether it is served comes before what it is given
+            return context, error  # serve() refuses the operation, whatever its input is
 
     async def serve(self, context: RequestContext, outcome: Outcome, route: _Route, given: Any) -> Answer:
         operation, scope = route[0], context.scope
@@ -122,7 +122,7 @@ class AwsApi:
 
 
 def _has_dots_as_names(route: _Route | Invalid | None, raw_path: bytes) -> bool:
-    """True if all dot segments of the path are labels: policies may be called ``.`` and ``..``."""
+    """True if every dot segment of the path is a label: a policy can be named ``.`` or ``..``."""
     if b"/." not in raw_path or not isinstance(route, tuple):
         return False
     labels = sum(label in (".", "..") for label in route[1])
@@ -130,7 +130,7 @@ def _has_dots_as_names(route: _Route | Invalid | None, raw_path: bytes) -> bool:
 
 
 def _authorize(authorize: Authorize, scope: Scope, operation: str, members: Mapping[str, Any]) -> None:
-    """The operation itself on every resource that it names, and handing over a role where it does."""
+    """Authorizes the operation on every resource that the input names, and iam:PassRole on the role that it passes."""
     conditions = request_context(operation, members, scope)
     for resource in resource_arns(operation, members, scope):
         authorize(f"iot:{operation}", (resource,), conditions)
@@ -143,7 +143,7 @@ def _authorize(authorize: Authorize, scope: Scope, operation: str, members: Mapp
 def _refuse_unserved(
     authorize: Authorize, scope: Scope, operation: str, given: Mapping[str, Any] | Invalid
 ) -> NoReturn:
-    """Says so to callers who may do it, and hand over the role that it names."""
+    """Raises NotImplementedException, or Denied if the caller is not allowed to perform the operation anyway."""
     if isinstance(given, Invalid) or operation not in CONTROL_PLANE_ACTIONS:
         authorize(f"iot:{operation}", ("*",), {})
     else:

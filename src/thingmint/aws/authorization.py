@@ -1,4 +1,4 @@
-"""What an operation of AWS IoT is authorized on, by the names of its input's members.
+"""The resources on which each AWS IoT operation is authorized, found by the names of the input's members.
 
 From AWS's Service Authorization Reference, "Actions, resources, and condition keys for AWS IoT".
 """
@@ -24,7 +24,7 @@ _ARN = re.compile(r"\s*arn:[^:]*:[^:]*:[^:]*:([0-9]{12}):", re.ASCII | re.IGNORE
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A resource type and the input members that may name it: one by name (or a list of names), others by ARN."""
+    """A resource type and the input members that can name it: ``names`` by a name or a list, ``arns`` by an ARN."""
 
     type: str
     required: bool = True
@@ -123,10 +123,10 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 
 
 def resource_arns(operation: str, members: Mapping[str, Any], scope: Scope) -> tuple[str, ...]:
-    """The ARNs that a caller has to be allowed on, all of them; ``*`` if the input names none.
+    """The ARNs on which the caller must be allowed (on all of them); ``*`` if the input names none.
 
-    The ARN of a domain configuration ends in an id that the input lacks: give it as ``domainConfigurationId``, else it
-    stands as ``*``. Raises Invalid for an input without a required name.
+    The ARN of a domain configuration ends in an id that the input does not contain. Add it to the input as
+    ``domainConfigurationId``; otherwise the ARN ends in ``*``. Raises Invalid if a required name is missing.
     """
     targets = TARGETS.get(operation)
     if targets is None:
@@ -145,7 +145,7 @@ def _named(target: Target, members: Mapping[str, Any], scope: Scope) -> Iterator
         value = members.get(member) or ()
         for name in (value,) if isinstance(value, str) else value:
             if target.type in ("cert", "cacert"):
-                name = name.lower()  # noqa: PLW2901 - an id's hex digits may come in either case
+                name = name.lower()  # noqa: PLW2901 - clients send an id's hex digits in either case
             elif target.type == "domainconfiguration":
                 name = f"{name}/{members.get('domainConfigurationId', '*')}"  # noqa: PLW2901
             yield arn(scope, f"{target.type}/{name}")
@@ -162,7 +162,7 @@ def _named(target: Target, members: Mapping[str, Any], scope: Scope) -> Iterator
 
 
 def request_context(operation: str, members: Mapping[str, Any], scope: Scope) -> dict[str, ContextValue]:
-    """The condition keys that the input itself gives: tags, ``iot:thingArn`` and ``iot:DomainName``."""
+    """The condition keys whose values are in the input: tags, ``iot:thingArn`` and ``iot:DomainName``."""
     context: dict[str, ContextValue] = {}
     tags = members.get("tags") or ()
     keys = [tag["Key"] for tag in tags] or list(members.get("tagKeys") or ())
@@ -178,7 +178,7 @@ def request_context(operation: str, members: Mapping[str, Any], scope: Scope) ->
 
 
 def passed_role(operation: str, members: Mapping[str, Any]) -> str | None:
-    """The ARN of the role that the input hands over."""
+    """The ARN of the role that the input passes to AWS IoT, or None."""
     path = ROLES.get(operation)
     if path is None:
         return None
@@ -189,6 +189,6 @@ def passed_role(operation: str, members: Mapping[str, Any]) -> str | None:
 
 
 def is_own_role(role: str, scope: Scope) -> bool:
-    """Whether it names no other account, in an ARN of whatever form. What is no ARN of a role cannot be assumed."""
+    """False if ``role`` is an ARN of another account. Text that is not an ARN passes: it cannot name a role."""
     match = _ARN.match(role)
     return match is None or match[1] == scope.account

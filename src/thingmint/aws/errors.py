@@ -1,4 +1,4 @@
-"""How the AWS API words the domain's errors: code and message, and the few that carry more."""
+"""Domain errors as the AWS API returns them: code, message and, for one of them, further members."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FLAWS: Mapping[errors.Unauthenticated.Flaw, str] = {
     "expired": "ExpiredTokenException",
 }
 
-# What is invalid in a way that has a code of its own.
+# Invalid input that has a more specific code than InvalidRequestException.
 _INVALID: Mapping[type[errors.Invalid], str] = {
     errors.InvalidCertificate: "CertificateValidationException",
     errors.MalformedPolicy: "MalformedPolicyException",
@@ -42,14 +42,14 @@ _INVALID: Mapping[type[errors.Invalid], str] = {
     errors.WrongRegistrationCode: "RegistrationCodeValidationException",
 }
 
-# What the caller could do nothing about.
+# Errors that the caller cannot correct.
 _UNSERVED: Mapping[type[errors.DomainError], str] = {
     errors.Throttled: "ThrottlingException",
     errors.Unavailable: "ServiceUnavailableException",
     errors.Unsupported: "NotImplementedException",
 }
 
-# Those whose reason is the whole message.
+# Errors whose message is the reason alone.
 _REASONED: Mapping[type[errors.DomainError], str] = {
     errors.Ambiguous: "CertificateConflictException",
     errors.Conflict: "DeleteConflictException",
@@ -59,13 +59,13 @@ _REASONED: Mapping[type[errors.DomainError], str] = {
 }
 
 
-# Kinds of which too many is a code of its own.
+# Kinds of resources whose limit has a more specific code than LimitExceededException.
 _LIMITS: Mapping[str, str] = {
     "policy version": "VersionsLimitExceededException",
     "provisioning template version": "VersionsLimitExceededException",
 }
 
-# AWS's own wording, by kind, where it is known.
+# AWS's own wording by kind of resource, as far as we know it.
 _NOT_FOUND: Mapping[str, Callable[[str], str]] = {
     "policy": lambda _: "Policy not found",
     "provisioning template": "Unable to find template named {}".format,
@@ -74,7 +74,7 @@ _NOT_FOUND: Mapping[str, Callable[[str], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class AwsError:
-    """``members`` are what the code's shape in the model has besides its message."""
+    """``members`` are the members of the error's shape in the model, other than ``message``."""
 
     code: str
     message: str
@@ -102,7 +102,7 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
             text = _NOT_FOUND[error.kind](error.id) if error.kind in _NOT_FOUND else message
             return AwsError("ResourceNotFoundException", text)
         case errors.AlreadyExists():
-            assert scope is not None, "only a caller who is known can meet what exists"
+            assert scope is not None, "callers are authenticated before anything is looked up"
             members = {"resourceId": error.id, "resourceArn": error.arn or arn_of(scope, error.id)}
             reason = error.reason or f"The {error.kind} already exists."
             return AwsError("ResourceAlreadyExistsException", reason, members)
@@ -121,7 +121,7 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
         case errors.Throttled() | errors.Unsupported() | errors.Unavailable():
             return AwsError(_UNSERVED[type(error)], message)
         case _:
-            raise AssertionError(f"{type(error).__name__} has no place in the table")
+            raise AssertionError(f"{type(error).__name__} is not mapped to an error of AWS")
 
 
 def _denial(error: errors.Denied) -> str:

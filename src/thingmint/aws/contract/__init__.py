@@ -1,4 +1,4 @@
-"""AWS IoT's control plane as botocore's service model states it, compiled once at start."""
+"""AWS IoT's control plane as botocore's service model describes it, compiled once at start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the members of an operation's input travel: labels, query, headers and body, read into one dict."""
+"""Parsers that read an operation's input from path labels, query, headers and body into one dict."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Parse = Callable[[tuple[str, ...], bytes, Mapping[bytes, bytes], bytes], dict[st
 
 
 def bind_input(shape: Shape, labels: Sequence[str], shapes: Mapping[str, Shape], compiler: InputCompiler) -> Parse:
-    """Compiles the reader of one operation's requests; it raises Invalid and nothing else.
+    """The parser of one operation's requests, which raises Invalid and nothing else.
 
-    The wire name of a member is the field of its Invalid, or ``body``. Raises ValueError for a model that needs what
-    is not implemented here: lists or maps outside the body, header prefixes, payloads that are not structures.
+    The field of an Invalid is the member's name on the wire, or ``body``. Raises ValueError if the model has something
+    that is not implemented here: lists or maps outside the body, header prefixes, payloads that are not structures.
     """
     located = _by_location(shape, shapes, compiler)
     by_label = {field[0]: field for field in located["uri"]}
@@ -67,12 +67,12 @@ def _by_location(shape: Shape, shapes: Mapping[str, Shape], compiler: InputCompi
             decode = scalar_decoder(shapes[reference["shape"]], text=True)
             located[location].append((wire, member, member in shape.get("required", ()), decode))
         else:
-            raise ValueError(f"{member}: the location {location} is not known")
+            raise ValueError(f"{member}: the location {location} is not supported")
     return located
 
 
 def _header_text(raw: bytes) -> str:
-    """HTTP says octets (RFC 9110 section 5.5): UTF-8 is what new clients send, Latin-1 what http.client does."""
+    """A header's text. RFC 9110 section 5.5 leaves the encoding open: new clients send UTF-8, http.client Latin-1."""
     raw = raw.strip(b" \t")
     try:
         return raw.decode()
@@ -138,5 +138,5 @@ def _body_reader(shape: Shape, fields: Sequence[Field]) -> Callable[[bytes], dic
 
 
 def _no_members(body: bytes) -> dict[str, Any]:
-    load_body(body)  # what is there must still be a JSON object
+    load_body(body)  # if there is a body, it must still be a JSON object
     return {}

@@ -1,4 +1,4 @@
-"""Input shapes: from a request's body to checked Python values keyed by member names (rest-json)."""
+"""Input shapes: decode a request's body into checked Python values, keyed by member names (rest-json)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHOWABLE_KEY: Final = re.compile(r"[A-Za-z0-9_.:/@#-]{1,128}")
 
 
 def load_body(body: bytes) -> dict[str, Any]:
-    """The JSON object that ``body`` is, or an empty one if there is no body. Raises Violation."""
+    """``body`` parsed as a JSON object; an empty one if there is no body. Raises Violation."""
     if not body:
         return {}
     if has_too_many_values(body):
@@ -64,7 +64,7 @@ class InputCompiler:
         known = self._decoders.get(name)
         if known is not None:
             return known
-        if name in self._open:  # a shape that holds itself
+        if name in self._open:  # the shape is recursive
             return lambda value: self._decoders[name](value)  # noqa: PLW0108 - not compiled yet
         self._open.add(name)
         decoder = self._decoders[name] = self._compile(self._shapes[name], name)
@@ -80,7 +80,7 @@ class InputCompiler:
     def _compile(self, shape: Shape, name: str) -> Decoder:
         unknown = {"union", "document", "streaming", "eventstream", "timestampFormat", "jsonvalue"} & shape.keys()
         if unknown:
-            raise ValueError(f"{name}: the traits {sorted(unknown)} are not known")
+            raise ValueError(f"{name}: the traits {sorted(unknown)} are not supported")
         if shape["type"] == "structure":
             if any("location" in reference for reference in shape["members"].values()):
                 raise ValueError(f"{name}: a nested structure cannot have members outside the body")
@@ -151,7 +151,7 @@ def _map(shape: Shape, decode_key: Decoder, decode_value: Decoder) -> Decoder:
             try:
                 out[checked] = decode_value(item)
             except Violation as violation:
-                # A key is the caller's text: it may name the place only if it is a plain one.
+                # The key is the caller's text: the error shows it only if its characters are harmless.
                 violation.path.append(f".{key}" if _SHOWABLE_KEY.fullmatch(key) else ".*")
                 raise
         return out

@@ -1,4 +1,4 @@
-"""Output shapes: from a result keyed by member names to the reply's JSON (rest-json)."""
+"""Output shapes: encode a result, keyed by member names, as the response's JSON (rest-json)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import orjson
 Encode = Callable[[Mapping[str, Any]], bytes]
 _Encoder = Callable[[Any], Any]
 
-# Anything that orjson would write in a form of its own is a mistake of the caller's here.
+# orjson would write dates and dataclasses in its own formats. A result that contains one is a bug: raise TypeError.
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 _PLAIN: Final = frozenset(("string", "boolean", "integer", "long", "float", "double"))
 
@@ -26,16 +26,16 @@ class OutputCompiler:
         self._open: set[str] = set()
 
     def body(self, name: str | None) -> Encode:
-        """The encoder of an operation's reply. Without an output shape it is empty, as botocore's parser allows.
+        """The encoder of an operation's response body. Without an output shape it is empty: botocore accepts that.
 
-        The result is keyed by member names; None members are left out. An unknown member raises KeyError, a value of a
-        type that has no JSON form, or a naive datetime, TypeError. Members outside the body are left out too.
+        The result is keyed by member names. Members that are None or belong outside the body are left out. The encoder
+        raises KeyError for an unknown member, TypeError for a naive datetime or a value that has no JSON form.
         """
         if name is None:
             return _empty
         shape = self._shapes[name]
         if "payload" in shape:
-            raise ValueError(f"{name}: payload outputs are not known")
+            raise ValueError(f"{name}: payload outputs are not supported")
         encode = self._structure(shape)
 
         def document(result: Mapping[str, Any]) -> bytes:
@@ -44,7 +44,7 @@ class OutputCompiler:
         return document
 
     def _encoder(self, name: str) -> _Encoder | None:
-        """None for a shape whose values are their own JSON form."""
+        """The encoder of the shape ``name``; None if its values go into the JSON unchanged."""
         if name in self._encoders:
             return self._encoders[name]
         if name in self._open:
@@ -72,13 +72,13 @@ class OutputCompiler:
             return _epoch_seconds
         if kind == "blob":
             return _base64
-        raise ValueError(f"{name}: the type {kind} is not known")
+        raise ValueError(f"{name}: the type {kind} is not supported")
 
     def _structure(self, shape: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         fields: dict[str, tuple[str | None, _Encoder | None]] = {}
         for member, reference in shape["members"].items():
             if reference.get("location") not in (None, "statusCode"):
-                raise ValueError(f"{member}: header outputs are not known")
+                raise ValueError(f"{member}: header outputs are not supported")
             wire = None if "location" in reference else reference.get("locationName", member)
             fields[member] = wire, self._encoder(reference["shape"])
 
@@ -110,7 +110,7 @@ def _mapping(encode: _Encoder | None) -> _Encoder:
 
 
 def _epoch_seconds(value: object) -> float:
-    """Seconds, and microseconds as the fraction if there are any (rest-json's default for bodies)."""
+    """Seconds since 1970, with a fraction if there are microseconds (rest-json's default for bodies)."""
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise TypeError("a timestamp must be an aware datetime")
     seconds = value.timestamp()

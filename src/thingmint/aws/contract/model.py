@@ -1,4 +1,4 @@
-"""AWS IoT's control plane as botocore's service model states it, compiled once: routes, inputs, outputs, errors."""
+"""AWS IoT's control plane as botocore's service model describes it, compiled once: routes, inputs, outputs, errors."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _MODEL: Final = "iot/2015-05-28/service-2"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Operation:
-    """One operation. Every success is answered with status 200.
+    """One operation. Every successful response has status 200.
 
-    ``parse(labels, query, headers, body)`` gives the members that were sent, by member name; it raises Invalid and
-    nothing else. ``encode(result)`` gives the reply's body; a result that the model does not know is a programming
-    error (KeyError, TypeError). ``errors`` are the codes that the model declares.
+    ``parse(labels, query, headers, body)`` returns the members of the request by name; it raises Invalid and nothing
+    else. ``encode(result)`` returns the response body; a result that does not fit the model is a programming error
+    (KeyError, TypeError). ``errors`` are the codes that the model declares.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Operation:
 
 
 class Contract:
-    """All operations of a service model, and the way to them."""
+    """All operations of a service model, and their routes."""
 
     def __init__(
         self, operations: Mapping[str, Operation], error_status: Mapping[str, int], router: Router[Operation]
@@ -51,7 +51,7 @@ class Contract:
 
 
 def load_contract() -> Contract:
-    """Compiles the model that the installed botocore brings; takes some tens of milliseconds."""
+    """Compiles the model of the installed botocore, which takes some tens of milliseconds."""
     # Only botocore's own directory: a model in ~/.aws/models must not change what this server accepts.
     loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
     return compile_contract(loader.load_data(_MODEL))
@@ -60,7 +60,7 @@ def load_contract() -> Contract:
 def compile_contract(model: Mapping[str, Any]) -> Contract:
     """Raises ValueError for a construct of the model that is not implemented here."""
     if model["metadata"]["protocol"] != "rest-json":
-        raise ValueError(f"the protocol {model['metadata']['protocol']} is not known")
+        raise ValueError(f"the protocol {model['metadata']['protocol']} is not supported")
     shapes: Mapping[str, Shape] = model["shapes"]
     status = {
         _error_code(name, shape): shape["error"]["httpStatusCode"]
@@ -72,7 +72,7 @@ def compile_contract(model: Mapping[str, Any]) -> Contract:
     operations: dict[str, Operation] = {}
     for name, spec in model["operations"].items():
         if spec["http"].get("responseCode", 200) != 200:
-            raise ValueError(f"{name}: success codes other than 200 are not known")
+            raise ValueError(f"{name}: success codes other than 200 are not supported")
         uri = spec["http"]["requestUri"]
         operation = operations[name] = Operation(
             name=name,

@@ -32,7 +32,7 @@ def decode(raw: bytes, field: str) -> str:
 
 
 def query_values(query: bytes, names: Mapping[bytes, str]) -> dict[str, str]:
-    """The values of those parameters that ``names`` knows, by name; all others are ignored, undecoded.
+    """The values of the parameters in ``names``, by name. Other parameters are ignored and not decoded.
 
     A plus sign is a space, as in HTML forms; botocore sends a space as %20 and a plus sign as %2B, so both agree.
     """

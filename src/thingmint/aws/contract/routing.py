@@ -1,6 +1,6 @@
-"""Which operation a method and a raw path mean: one trie per method, over the undecoded segments.
+"""Finds the operation of a method and a raw path: one trie per method, over the undecoded segments.
 
-ARNs arrive in labels with their slashes percent-encoded, so a path may be decoded only after it has been split.
+Labels can contain ARNs with percent-encoded slashes, so a path must be split before it is decoded.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ def label_names(template: str) -> tuple[str, ...]:
 
 
 class Router(Generic[T]):
-    """Finds the target of a request; literals win over labels, labels over a greedy label."""
+    """Finds the target of a request. A literal takes precedence over a label, a label over a greedy label."""
 
     def __init__(self) -> None:
         self._roots: dict[str, _Node[T]] = {}
 
     def add(self, method: str, template: str, target: T) -> None:
-        """Raises ValueError if a route with this method and this shape is there already.
+        """Adds a route. Raises ValueError if there is one with this method and this shape.
 
-        A template that ends in a slash is matched with and without it, any other one only without.
+        A template that ends in a slash matches paths with and without it; any other template only paths without it.
         """
         names = iter(label_names(template))
         node = self._roots.setdefault(method, _Node())
@@ -89,10 +89,10 @@ class Router(Generic[T]):
             node.slash_leaf = node.leaf
 
     def match(self, method: str, raw_path: bytes) -> tuple[T, tuple[str, ...]] | None:
-        """The target and its decoded labels, in the template's order; None where no route leads.
+        """The target and its decoded labels, in the template's order; None if no route matches.
 
-        A path with an empty segment matches nothing. Nothing is folded away: policies may be called ``.`` and ``..``. A
-        label that is not valid percent-encoded UTF-8, or holds NUL, raises Invalid with the label's name.
+        A path with an empty segment matches nothing. Dot segments are kept: a policy can be named ``.`` or ``..``. A
+        label that is not valid percent-encoded UTF-8, or contains NUL, raises Invalid with the label's name.
         """
         root = self._roots.get(method)
         segments = raw_path.split(b"/")
@@ -114,7 +114,7 @@ class Router(Generic[T]):
 
 
 def _first(node: _Node[T], segments: Sequence[bytes], slash: bool) -> _Leaf[T] | None:
-    """The leaf that the first choice at every segment leads to; what `_find` begins with, at a third of its cost."""
+    """The leaf that the first choice at every segment leads to. `_find` would find it too, at three times the cost."""
     for segment in segments:
         child = node.static.get(segment) or node.label
         if child is None:

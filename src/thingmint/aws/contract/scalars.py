@@ -1,8 +1,8 @@
 r"""Scalar input shapes: from a JSON value, or the text of a label, parameter or header, to a checked Python value.
 
-Patterns are Java's regular expressions, matched in full. What the IoT model uses of the dialect: ASCII
-``\w \d \s \S``, ``\p{...}`` classes, ``\x20``, and a ``.`` that stops at all of Java's line terminators. A construct
-that is not known here raises ValueError when the model is compiled.
+Patterns are Java regular expressions and must match the whole text. The IoT model uses these parts of the dialect:
+ASCII ``\w \d \s \S``, ``\p{...}`` classes, ``\x20``, and a ``.`` that stops at all of Java's line terminators. Any
+other construct raises ValueError when the model is compiled.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BRACKETS: Final = re.compile(r"\[(?:\\.|[^\]\\])*\]|\\.")
 
 
 def compile_pattern(pattern: str) -> Predicate | None:
-    """None for a pattern that every text matches."""
+    """The predicate of a pattern; None if every text matches it."""
     if pattern == r"[\s\S]*":
         return None
     if pattern == r"[^\p{C}]*":
@@ -55,12 +55,13 @@ def compile_pattern(pattern: str) -> Predicate | None:
 
 
 def is_superlinear(pattern: str) -> bool:
-    """Whether failing to match may cost more than linear time, so that the text's length needs a bound."""
+    """True if a failing match can take more than linear time: the length of the text then needs a limit."""
     return len(_OPEN_ENDED.findall(_BRACKETS.sub("x", pattern))) > 1
 
 
 def _has_no_other(text: str) -> bool:
-    # str.isprintable is "neither category C nor Z, except the space": what is left of C once Z is taken out.
+    # str.isprintable() is False for text with characters of categories C and Z (except the space). With all of Z
+    # removed, only category C is left to make it False.
     return text.isprintable() or text.translate(_WITHOUT_SEPARATORS).isprintable()
 
 
@@ -83,7 +84,7 @@ def _translate(pattern: str) -> tuple[str, re.RegexFlag]:
             out.append(text)
         elif inside:
             if text == "[" or pattern.startswith("&&", token.start()):
-                raise ValueError(f"set operations are not known: {pattern}")
+                raise ValueError(f"set operations are not supported: {pattern}")
             inside = text != "]"
             out.append(text)
         elif text == ".":
@@ -91,7 +92,7 @@ def _translate(pattern: str) -> tuple[str, re.RegexFlag]:
         else:
             following = pattern[position : position + 1]
             if (text == "(" and following == "?") or (text == ")" and following in ("*", "+", "{")):
-                raise ValueError(f"group extensions and repeated groups are not known: {pattern}")
+                raise ValueError(f"group extensions and repeated groups are not supported: {pattern}")
             inside = text == "["
             out.append(text)
     return "".join(out), flags
@@ -99,13 +100,13 @@ def _translate(pattern: str) -> tuple[str, re.RegexFlag]:
 
 def _property(name: str, pattern: str, *, inside: bool) -> str:
     if name in ("L", "N"):
-        # Together with the underscore these two are exactly Python's Unicode \w, which spares a table of 700 ranges.
+        # \p{L}, \p{N} and the underscore together are exactly Python's Unicode \w. Any other use needs 700 ranges.
         letters_numbers = inside and all(part in pattern for part in (r"\p{L}", r"\p{N}", "_"))
         if not letters_numbers or re.search(r"\\[wdsS]", pattern) or pattern.count("[") != 1:
-            raise ValueError(f"\\p{{{name}}} alone is not known: {pattern}")
+            raise ValueError(f"\\p{{{name}}} alone is not supported: {pattern}")
         return r"\w"
     if name not in _CLASSES:
-        raise ValueError(f"\\p{{{name}}} is not known: {pattern}")
+        raise ValueError(f"\\p{{{name}}} is not supported: {pattern}")
     return _CLASSES[name] if inside else f"[{_CLASSES[name]}]"
 
 
@@ -119,7 +120,7 @@ _ISO_8601: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})?"
 )
 _BITS: Final = {"integer": 31, "long": 63}
-_MOST_NAMED = 12  # of an enum's values, in a refusal
+_MOST_NAMED = 12  # values of an enum that an error message lists
 _SUPERLINEAR_LENGTH = 256  # characters; the service documents no limit for these
 
 
@@ -137,7 +138,10 @@ class Violation(Exception):
 
 
 def scalar_decoder(shape: Shape, *, text: bool) -> Decoder:
-    """``text`` tells a label's, parameter's or header's text from a JSON value. Raises ValueError for other types."""
+    """A decoder of the text of a label, parameter or header if ``text``, of a JSON value otherwise.
+
+    Raises ValueError if the type is not supported.
+    """
     kind: str = shape["type"]
     if kind == "string":
         return _enum(shape["enum"]) if "enum" in shape else _string(shape)
@@ -151,7 +155,7 @@ def scalar_decoder(shape: Shape, *, text: bool) -> Decoder:
         return _timestamp_text if text else _timestamp
     if kind == "blob" and not text:
         return _blob(shape)
-    raise ValueError(f"the type {kind} is not known {'outside' if text else 'in'} a body")
+    raise ValueError(f"the type {kind} is not supported {'outside' if text else 'in'} a body")
 
 
 def length_bounds(shape: Shape) -> Callable[[int], None]:
@@ -178,9 +182,9 @@ def _string(shape: Shape) -> Decoder:
     def decode(value: object) -> str:
         if type(value) is not str:
             raise Violation("must be a string")
-        if not low <= len(value) <= high:  # before the pattern: its cost depends on it
+        if not low <= len(value) <= high:  # before the pattern, whose cost depends on the length
             check_length(len(value))
-        if "\0" in value:  # PostgreSQL cannot keep it, and no name or document needs it
+        if "\0" in value:  # PostgreSQL cannot store it, and no name or document needs it
             raise Violation("must not contain the NUL character")
         if matches is not None and not matches(value):
             raise Violation(f"must satisfy regular expression pattern: {pattern}")
@@ -233,7 +237,7 @@ def _integer(shape: Shape, bits: int, *, text: bool) -> Decoder:
     check_range = _range({"min": max(shape.get("min", -limit), -limit), "max": min(shape.get("max", limit), limit - 1)})
 
     def decode(value: object) -> int:
-        if type(value) is not int:  # bool is a subclass, and no number here
+        if type(value) is not int:  # not isinstance(): bool is a subclass of int
             raise Violation("must be an integer")
         check_range(value)
         return value

@@ -1,4 +1,4 @@
-"""What the served operations of AWS IoT mean."""
+"""The operations of AWS IoT that Thingmint serves."""
 
 from __future__ import annotations
 

@@ -92,7 +92,8 @@ async def _changes(_change: Change, members: Members) -> CaChanges:
         members.get("removeAutoRegistration", False),
     )
     if changes.remove_registration and (config is not None or changes.auto_registration):
-        raise Invalid("removeAutoRegistration", "contradicts what else is asked for")
+        reason = "must not be given together with registrationConfig or newAutoRegistrationStatus ENABLE"
+        raise Invalid("removeAutoRegistration", reason)
     check_config(config)
     return changes
 

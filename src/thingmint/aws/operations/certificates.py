@@ -131,7 +131,7 @@ def _issued_status(members: Members) -> Status:
 
 
 def _registered_status(members: Members) -> Status:
-    # AWS's guide calls setAsActive deprecated, and does not say which counts: the one that is more to the point.
+    # AWS's guide calls setAsActive deprecated, and does not say which of the two counts. Here it is status.
     return Status(members.get("status", _issued_status(members)))
 
 

@@ -1,7 +1,7 @@
-"""How an operation of AWS IoT is declared: by its name in the model, as a small function with the transaction.
+"""Decorators that declare an operation of AWS IoT by its name in the model.
 
-``async def create(tx, change, members)`` takes the input by the model's member names and returns the output by them.
-With ``prepare``, what that returned is the last argument.
+The function, such as ``async def create(tx, change, members)``, runs in the transaction. Its input and output are keyed
+by the model's member names. The results of ``find`` and ``prepare``, if they are given, are its last arguments.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from thingmint.services.things import AttributeChange
 Members = Mapping[str, Any]
 Result = dict[str, Any]
 
-# AWS's guide: pages hold 25 items unless pageSize or maxResults says otherwise.
+# AWS's guide: a page has 25 items if the request has no pageSize or maxResults.
 _PAGE_SIZE = 25
 
 OPERATIONS: dict[str, Operation] = {}
-"""The served ones, by name."""
+"""The served operations, by name."""
 
 _Apply = Callable[..., Awaitable[Result]]
 
 
 def reads(name: str) -> Callable[[_Apply], _Apply]:
+    """Declares an operation that only reads."""
     return _declare(name, writes=False)
 
 
@@ -38,7 +39,7 @@ def writes(
     discard: Callable[[Any, Any, BaseException | None], None] | None = None,
     secret: bool = False,
 ) -> Callable[[_Apply], _Apply]:
-    """See Operation for what the parts are."""
+    """Declares an operation that changes something. See Operation for the parts."""
     return _declare(name, writes=True, find=find, prepare=prepare, discard=discard, secret=secret)
 
 
@@ -52,28 +53,28 @@ def _declare(name: str, **parts: Any) -> Callable[[_Apply], _Apply]:
 
 
 def cursor(members: Members) -> Cursor:
-    """For the operations whose pages are told by nextToken and maxResults."""
+    """The cursor of a list that is paged by nextToken and maxResults."""
     return Cursor(members.get("maxResults", _PAGE_SIZE), members.get("nextToken"))
 
 
 def marker_cursor(members: Members) -> Cursor:
-    """For the operations whose pages are told by marker and pageSize."""
+    """The cursor of a list that is paged by marker and pageSize."""
     return Cursor(members.get("pageSize", _PAGE_SIZE), members.get("marker"), "marker")
 
 
 def attribute_change(payload: Mapping[str, Any] | None) -> AttributeChange | None:
-    """None if the payload has no attributes, not even an empty map of them."""
+    """The change that the payload asks for; None if it has no map of attributes. An empty map is a change."""
     if payload is None or "attributes" not in payload:
         return None
     return AttributeChange(payload["attributes"], merge=payload.get("merge", False))
 
 
 def new_attributes(payload: Mapping[str, Any] | None) -> Mapping[str, str]:
-    """Where there is nothing yet to merge with."""
+    """The attributes of a new thing or group, which has no earlier ones to merge with."""
     attributes: Mapping[str, str] = (payload or {}).get("attributes", {})
     return attributes
 
 
 def new_tags(members: Mapping[str, Any]) -> dict[str, str]:
-    """A tag without a value has an empty one. Raises Invalid."""
+    """The tags of a new resource; a tag without a value gets an empty one. Raises Invalid."""
     return check_tags(((tag["Key"], tag.get("Value", "")) for tag in members.get("tags", ())), "tags")

@@ -1,4 +1,4 @@
-"""Device policies, their versions, and what they are attached to (17 operations)."""
+"""Device policies, their versions and attachments (17 operations)."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ async def attach(tx: Transaction, change: Change, members: Members) -> Result:
 async def detach(tx: Transaction, change: Change, members: Members) -> Result:
     try:
         target = _target(change, members)
-    except NotFound:  # of another account or region: not attached, which the model has no error for
+    except NotFound:  # it is of another account or region, so not attached; the model has no error for that
         return {}
     await policies.detach_policy(tx, change, members["policyName"], target)
     return {}
@@ -128,7 +128,7 @@ async def detach(tx: Transaction, change: Change, members: Members) -> Result:
 
 @writes("DetachPrincipalPolicy")
 async def detach_principal(tx: Transaction, change: Change, members: Members) -> Result:
-    # Unlike DetachPolicy it has an error for a policy or a principal that is not there.
+    # Unlike DetachPolicy, this operation has an error for a policy or a principal that does not exist.
     name, target = members["policyName"], _target(change, members)
     await policies.DEVICE_POLICIES.get(tx, *change.scope, name)
     await policies.check_target(tx, change.scope, target)
@@ -164,7 +164,7 @@ async def list_policy_principals(tx: Transaction, query: Query, members: Members
 
 
 def _target(query: Query, members: Members) -> Target:
-    """Operations that name a principal are for certificates only, and deprecated."""
+    """The target that the input names. ``principal`` is of the deprecated operations, which take certificates only."""
     if "principal" in members:
         return policies.parse_target(members["principal"], query.scope, "x-amzn-iot-principal", "cert")
     return policies.parse_target(members["target"], query.scope, "target", "cert", "thinggroup")

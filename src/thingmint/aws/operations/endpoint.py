@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from thingmint.services.change import Query
     from thingmint.store.engine import Transaction
 
-# The documented endpoint types, and what is meant without one.
+# The documented endpoint types, and the default.
 _ENDPOINT_TYPES = frozenset({"iot:Data", "iot:Data-ATS", "iot:CredentialProvider", "iot:Jobs"})
 _DEFAULT_ENDPOINT_TYPE = "iot:Data"
 

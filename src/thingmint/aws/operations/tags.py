@@ -29,7 +29,7 @@ async def untag(tx: Transaction, change: Change, members: Members) -> Result:
 @reads("ListTagsForResource")
 async def list_(tx: Transaction, query: Query, members: Members) -> Result:
     if members.get("nextToken"):
-        raise Invalid("nextToken", "is not one that this list returned")  # which is one page, always
+        raise Invalid("nextToken", "is not one that this list returned")  # the list is always one page
     tags = await get_tags(tx, query.scope, *_resource(query, members))
     return {"tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
 

@@ -1,4 +1,4 @@
-"""Provisioning templates, their versions, claims for them, and registering a thing by one (eleven operations)."""
+"""Provisioning templates, their versions, claim certificates, and RegisterThing (eleven operations)."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def create_claim_(
 
 
 def _fields(members: Members) -> dict[str, Any]:
-    """Those of the record that are given."""
+    """The fields of the record that the input sets."""
     fields = {field: members[name] for name, field in _FIELDS.items() if members.get(name) is not None}
     given = members.get("preProvisioningHook")
     if given is not None:

@@ -1,4 +1,4 @@
-"""Thing groups, and the things in them (ten operations). There are no groups by query ("dynamic" ones)."""
+"""Thing groups and their members (ten operations). Dynamic groups, which are made by a query, are not served."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def describe(tx: Transaction, query: Query, members: Members) -> Result:
     return {
         **_identified(group),
         "version": group.version,
-        # What a group has none of is left out, as AWS does: Terraform takes an empty payload for a difference.
+        # Empty members are left out, as AWS does: Terraform reports an empty payload as a difference.
         "thingGroupProperties": {
             "thingGroupDescription": group.description,
             "attributePayload": {"attributes": group.attributes} if group.attributes else None,
@@ -89,8 +89,8 @@ async def delete(tx: Transaction, change: Change, members: Members) -> Result:
 @reads("ListThingGroups")
 async def list_(tx: Transaction, query: Query, members: Members) -> Result:
     parent, prefix = members.get("parentGroup"), members.get("namePrefixFilter", "")
-    # The model's flag has no default. In AWS's guide the bare list has every group, and that of a parent only those
-    # directly below it.
+    # The model has no default for this flag. In AWS's guide a list without a parent has every group, and a list with a
+    # parent only the groups directly below it.
     recursive = members.get("recursive", parent is None)
     return _listed(query, await list_thing_groups(tx, query, parent, prefix, cursor(members), recursive=recursive))
 
@@ -134,14 +134,14 @@ def _group_and_thing(change: Change, members: Members) -> tuple[str, str]:
 
 
 def _name(change: Change, members: Members, kind: str, by_name: str, by_arn: str) -> str:
-    """The name that one of the two members gives; that neither is there was refused before."""
+    """The resource's name, which the input gives as a name, as an ARN or as both."""
     name: str | None = members.get(by_name)
     if (text := members.get(by_arn)) is None:
-        assert name is not None, "an operation is authorized on what it names"
+        assert name is not None, "authorization refuses an input with neither"
         return name
     of_arn = check_name(parse_arn(change.scope, text, by_arn, kind)[1], by_arn)
     if name not in (None, of_arn):
-        raise Invalid(by_arn, f"must be of what {by_name} names")
+        raise Invalid(by_arn, f"must be the ARN of the resource that {by_name} names")
     return of_arn
 
 

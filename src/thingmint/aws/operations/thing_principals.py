@@ -1,4 +1,4 @@
-"""Principals of things, which are certificates (six operations)."""
+"""The principals of things: certificates (six operations)."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ async def detach(tx: Transaction, change: Change, members: Members) -> Result:
 @reads("ListThingPrincipals")
 async def list_principals(tx: Transaction, query: Query, members: Members) -> Result:
     page = await _of_thing(tx, query, members)
-    return {"principals": [one.principal for one in page.items], "nextToken": page.next_token}
+    return {"principals": [attachment.principal for attachment in page.items], "nextToken": page.next_token}
 
 
 @reads("ListThingPrincipalsV2")
 async def list_principals_v2(tx: Transaction, query: Query, members: Members) -> Result:
     page = await _of_thing(tx, query, members)
-    found = [{"principal": one.principal, "thingPrincipalType": one.type} for one in page.items]
+    found = [{"principal": each.principal, "thingPrincipalType": each.type} for each in page.items]
     return {"thingPrincipalObjects": found, "nextToken": page.next_token}
 
 
 @reads("ListPrincipalThings")
 async def list_things(tx: Transaction, query: Query, members: Members) -> Result:
     page = await _of_certificate(tx, query, members)
-    return {"things": [one.thing for one in page.items], "nextToken": page.next_token}
+    return {"things": [attachment.thing for attachment in page.items], "nextToken": page.next_token}
 
 
 @reads("ListPrincipalThingsV2")
 async def list_things_v2(tx: Transaction, query: Query, members: Members) -> Result:
     page = await _of_certificate(tx, query, members)
-    found = [{"thingName": one.thing, "thingPrincipalType": one.type} for one in page.items]
+    found = [{"thingName": each.thing, "thingPrincipalType": each.type} for each in page.items]
     return {"principalThingObjects": found, "nextToken": page.next_token}
 
 
@@ -72,6 +72,6 @@ async def _of_certificate(tx: Transaction, query: Query, members: Members) -> Pa
 
 
 def _fingerprint(query: Query, members: Members) -> str:
-    """Amazon Cognito's identities, the other kind of principals, are not served."""
+    """The fingerprint of the certificate. The other kind of principal, an Amazon Cognito identity, is not served."""
     _, name = parse_arn(query.scope, members["principal"], "principal", "cert")
     return parse_fingerprint(name, "principal")

@@ -69,7 +69,7 @@ async def delete(tx: Transaction, change: Change, members: Members) -> Result:
 def _properties(members: Members) -> Members:
     properties: Members = members.get("thingTypeProperties", {})
     if properties.get("mqtt5Configuration", {}).get("propagatingAttributes"):
-        # No message gets user properties of a thing here, and callers who ask for them should know.
+        # Thingmint adds no user properties to messages. Ignoring the setting would hide that from the caller.
         raise Invalid("thingTypeProperties.mqtt5Configuration", "is not served by Thingmint")
     return properties
 

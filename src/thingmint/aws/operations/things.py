@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @writes("CreateThing")
 async def create(tx: Transaction, change: Change, members: Members) -> Result:
     if (billing_group := members.get("billingGroupName")) is not None:
-        raise NotFound("billing group", billing_group)  # there are none
+        raise NotFound("billing group", billing_group)  # billing groups are not served
     name, type = members["thingName"], members.get("thingTypeName")
     attributes = new_attributes(members.get("attributePayload"))
     thing = Thing.new(change.scope, name, id=change.new_id(), type=type, attributes=attributes, now=change.now)
