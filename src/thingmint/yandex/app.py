@@ -1,4 +1,4 @@
-"""The Yandex API, whichever wire a call came over: authenticate, validate, authorize, do, answer."""
+"""The Yandex API for both gRPC and REST: authenticates, validates, authorizes, executes and answers each call."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 _ENDPOINT_SERVICE = "yandex.cloud.endpoint.ApiEndpointService"
-# How a client finds its way and gets its first token, so before it can have one.
+# Clients call these before they have a token: to find the services, and to get a token.
 _OPEN_SERVICES = frozenset({_ENDPOINT_SERVICE, "yandex.cloud.iam.v1.IamTokenService"})
 
 
 class YandexApi:
-    """One implementation for both wires: gRPC and REST differ in how a request is read and an answer written."""
+    """Serves the calls of both protocols, which differ only in how a request is read and an answer written."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class YandexApi:
     async def authenticate(
         self, context: RequestContext, method: Method, headers: Iterable[tuple[bytes, bytes]]
     ) -> RequestContext:
-        """The context with the caller, where the method needs one. Raises Unauthenticated."""
+        """The context, with the caller if the method needs one. Raises Unauthenticated."""
         if method.service in _OPEN_SERVICES:
             return context
         token = bearer_token(headers)
@@ -74,7 +74,7 @@ class YandexApi:
         port: int,
         idempotency_key: str | None,
     ) -> Message:
-        """The answer to a request whose caller was established. Raises DomainErrors."""
+        """The answer to a request with the context that ``authenticate`` returned. Raises DomainErrors."""
         caller, scope = context.caller, context.scope
         if caller is not None:
             self._throttle.take(caller.account, context.operation)
@@ -91,7 +91,7 @@ class YandexApi:
         if open_method is not None:
             return method.response_class(**await open_method(call, context, outcome))
         assert operation is not None
-        assert scope is not None, "only methods that are open to all have no caller"
+        assert scope is not None, "only methods in OPEN have no caller"
 
         def note_refusal(error: DomainError) -> None:
             outcome.code = code_of(error).name

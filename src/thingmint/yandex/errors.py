@@ -1,4 +1,4 @@
-"""How the Yandex API words the domain's errors: one google.rpc.Status for each, over gRPC and REST alike."""
+"""Domain errors as the Yandex API returns them: one google.rpc.Status each, the same over gRPC and REST."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Unimplemented(errors.Unsupported):
-    """The contract has it, and it is not served yet."""
+    """A part of the contract that is not served yet."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} is not served by Thingmint yet")
@@ -46,7 +46,7 @@ def code_of(error: errors.DomainError) -> Code:
         case errors.Unsupported():
             return Code.UNIMPLEMENTED
         case _:
-            raise AssertionError(f"{type(error).__name__} has no place in the table")
+            raise AssertionError(f"{type(error).__name__} is not mapped to a status code")
 
 
 def status_of(contract: Contract, error: errors.DomainError, request_id: str) -> Message:
@@ -55,7 +55,7 @@ def status_of(contract: Contract, error: errors.DomainError, request_id: str) ->
 
 
 def _violations_of(error: errors.DomainError) -> Sequence[FieldViolation]:
-    """What BadRequest details name."""
+    """The violations for the details of a BadRequest."""
     match error:
         case InvalidRequest():
             return error.violations

@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     _Metadata = Sequence[tuple[str, str | bytes]]
 
 MESSAGE_TIMEOUT = 30.0  # seconds
-ANSWER_TIMEOUT = 120.0  # seconds, until it is taken; then the connection ends
-_COPIES = 2  # of an answer that is not taken, in gRPC and here
+ANSWER_TIMEOUT = 120.0  # seconds for a client to read its answer; then the connection is closed
+_COPIES = 2  # of an answer that the client has not read yet: in gRPC and here
 _MAX_AGENT = 256  # characters of a user agent's name that are kept
-# Calls under way, by account: each may wait for its message.
+# Calls in progress, by account. Each may still be waiting for its message.
 _CALLS = Limits(total=2048, per_address=1536, half_open=2048, half_open_per_address=2048, reserve=256)
-# Those of methods that need no token, by address.
+# Calls in progress of methods that need no token, by address.
 _OPEN_CALLS = Limits(total=256, per_address=64, half_open=256, half_open_per_address=64, reserve=0)
 
-# gRPC's clients try again by themselves only what was answered by trailers alone (gRFC A6, "committed").
-_TRIED_AGAIN = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
+# gRPC clients retry a call only if its answer has trailers and no initial metadata (gRFC A6, "committed").
+_RETRIED = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _log = structlog.get_logger("thingmint.grpc")
@@ -52,7 +52,7 @@ _log = structlog.get_logger("thingmint.grpc")
 
 @dataclass(slots=True)
 class _Call:
-    """One RPC: gRPC's side of it, and the request as far as it is understood."""
+    """One RPC: gRPC's context and metadata, our RequestContext and Outcome."""
 
     rpc: Any
     metadata: _Metadata
@@ -61,13 +61,13 @@ class _Call:
 
     @property
     def id(self) -> tuple[tuple[str, str], ...]:
-        """As metadata."""
+        """The request's id, as metadata."""
         return (("x-request-id", self.request.id),)
 
 
 @dataclass(frozen=True, slots=True)
 class GrpcParts:
-    """What calls are answered with."""
+    """The parts of the server that calls need."""
 
     api: YandexApi
     request_log: RequestLog
@@ -77,9 +77,9 @@ class GrpcParts:
 
 
 class Handlers(grpc.GenericRpcHandler):
-    """Every method of the contract; for any other path gRPC itself answers UNIMPLEMENTED.
+    """Handlers of every method of the contract. For other paths, gRPC itself answers UNIMPLEMENTED.
 
-    ``relay`` knows the client behind what gRPC calls a peer.
+    ``relay`` finds the client's address by gRPC's name of the peer.
     """
 
     def __init__(self, parts: GrpcParts, port: int, relay: Relay) -> None:
@@ -91,9 +91,9 @@ class Handlers(grpc.GenericRpcHandler):
         self._open_calls = AddressLimits(_OPEN_CALLS)
         self._port = port
         self._relay = relay
-        # As methods whose requests are streams, so that the message is read when the caller is known; on the wire it is
-        # the same. Without (de)serialisers the handlers get and give bytes, and a malformed message can be answered in
-        # form.
+        # Declared as methods with streams of requests (which look the same on the wire), so that the message is read
+        # after the caller is authenticated. Without (de)serialisers the handlers receive and return bytes, and can
+        # answer a malformed message with a proper status.
         self._handlers: dict[str, Any] = {
             path: grpc.stream_unary_rpc_method_handler(self._handler(method))
             for path, method in parts.api.contract.methods.items()
@@ -118,7 +118,7 @@ class Handlers(grpc.GenericRpcHandler):
             context.set_trailing_metadata(call.id)
             try:
                 answer = await self._serve(method, call)
-                await context.send_initial_metadata(call.id)  # where Yandex's SDKs look for it
+                await context.send_initial_metadata(call.id)  # Yandex's SDKs read the request id there
                 call.outcome.status = 200
                 return answer
             except DomainError as error:
@@ -129,9 +129,9 @@ class Handlers(grpc.GenericRpcHandler):
             except grpc.aio.AbortError:
                 raise
             except grpc.aio.InternalError:
-                # The call's deadline passed, or its client left, before it could be told anything.
+                # The call's deadline passed, or the client disconnected, before the answer was sent.
                 raise asyncio.CancelledError from None
-            except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and the server goes on
+            except Exception:  # noqa: BLE001 - after any error the client gets an answer and the server goes on
                 _log.exception("call_failed", request_id=call.request.id, operation=call.request.operation)
                 call.outcome.code, call.outcome.status = "INTERNAL", 500
                 message = f"The server failed to answer; its log has the details under {call.request.id}"
@@ -151,7 +151,7 @@ class Handlers(grpc.GenericRpcHandler):
         key = dict(call.metadata).get("idempotency-key")
         call.request = await self._api.authenticate(call.request, method, credentials)
         held = ExitStack()
-        call.rpc.add_done_callback(lambda _: held.close())  # when the answer is taken
+        call.rpc.add_done_callback(lambda _: held.close())  # when the client has read the answer
         lease = self._lease(call.request, held)
         message = await self._message(method, call, lease)
         built = await self._api.serve(
@@ -163,13 +163,13 @@ class Handlers(grpc.GenericRpcHandler):
             idempotency_key=_bytes(key).decode("latin-1") if key is not None else None,
         )
         answer = built.SerializeToString()
-        # The answer to a change is given in any case: the change is made.
+        # The answer to a change is always sent, because the change has been made.
         if not lease.resize(_COPIES * len(answer)) and method.operation is None:
             del answer, built  # the error's traceback would keep them
             raise Throttled("Too many large answers are not read; try again")
         if call.request.caller is None:
-            held.close()  # the answer is small, and there are few places for such calls
-        self._expect_taken(call.rpc)
+            held.close()  # the answer is small, and few such calls are admitted
+        self._abort_if_unread(call.rpc)
         return answer
 
     async def _message(self, method: Method, call: _Call, lease: Lease) -> Message:
@@ -189,7 +189,7 @@ class Handlers(grpc.GenericRpcHandler):
             raise Invalid("request", f"is not a well-formed {method.request_class.DESCRIPTOR.full_name}") from None
 
     def _lease(self, request: RequestContext, held: ExitStack) -> Lease:
-        """``held`` gives back what the call holds. Raises Throttled."""
+        """A lease of memory for the call. Closing ``held`` releases it, and the call's place. Raises Throttled."""
         if request.caller is not None:
             limits, budget, source = self._calls, self._memory.authenticated, request.caller.account
         else:
@@ -202,8 +202,11 @@ class Handlers(grpc.GenericRpcHandler):
         held.callback(lease.release)
         return lease
 
-    def _expect_taken(self, rpc: Any) -> None:
-        """gRPC keeps an answer while the client's flow control does not let it go, also when the call is cancelled."""
+    def _abort_if_unread(self, rpc: Any) -> None:
+        """Closes the connection if the client does not read its answer within ANSWER_TIMEOUT.
+
+        gRPC keeps an answer in memory until the client's flow control lets it pass, even if the call is cancelled.
+        """
         timer = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT, self._relay.abort, rpc.peer())
         rpc.add_done_callback(lambda _: timer.cancel())
 
@@ -212,7 +215,7 @@ class Handlers(grpc.GenericRpcHandler):
         status: Any = status_of(self._api.contract, error, call.request.id)
         code = Code(status.code)
         call.outcome.code, call.outcome.status = code.name, HTTP_STATUS[code]
-        if code not in _TRIED_AGAIN:
+        if code not in _RETRIED:
             await call.rpc.send_initial_metadata(call.id)
         details = ("grpc-status-details-bin", status.SerializeToString())
         await call.rpc.abort(_STATUS_CODES[status.code], status.message, (details, *call.id))

@@ -1,4 +1,4 @@
-"""The gRPC port: connections within limits by address, and grpcio behind them."""
+"""The gRPC port: accepts connections within limits by address, and relays them to grpcio."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from thingmint.yandex.grpc import GrpcParts
 
 
-# As over REST. The largest request that the contract has a use for, a device with 50 certificates, takes some 100 KiB.
+# As over REST. The largest useful request of the contract, a device with 50 certificates, has about 100 KiB.
 _MAX_MESSAGE_BYTES = 1024 * 1024
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
@@ -32,23 +32,23 @@ _OPTIONS = (
     ("grpc.absolute_max_metadata_size", 16 * 1024),
     ("grpc.max_concurrent_streams", 256),
     ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_TIMEOUT * 1000)),
-    # What a client may send before it is read stays at 64 KiB a call, however fast its network seems.
+    # A client can send 64 KiB a call before the server reads them; do not raise that for fast networks.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.max_connection_idle_ms", 5 * 60_000),
-    # A client that vanished is noticed.
+    # Detects clients that disappeared without closing the connection.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
-_MAX_CONCURRENT_RPCS = 4096  # the calls' own limits are lower
-_MAX_SOCKET_PATH = 80  # bytes, with room for a number behind it
+_MAX_CONCURRENT_RPCS = 4096  # the limits of calls in grpc.py are lower
+_MAX_SOCKET_PATH = 80  # bytes, with room for a number after it
 _GRACE = 30.0  # seconds, for calls in flight when the server stops
 
 
 class GrpcListener:
-    """``certificates`` gives pairs of (key, chain) in PEM when they changed since it was last asked, else None.
+    """``certificates`` returns pairs of (key, chain) in PEM if they changed since its last call, else None.
 
-    The first of them is used. grpcio has no limits on connections, so it listens on a Unix socket at ``path``, in a
-    private folder, and the port's connections are relayed to it.
+    The first pair is used. grpcio cannot limit connections, so it listens on a Unix socket at ``path``, in a private
+    folder, and the connections of the port are relayed to it.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class GrpcListener:
         path.unlink(missing_ok=True)
         self._folder, target = _short(path)
         self._relay = Relay(target)
-        # A traceback for each answer that its client did not take; what goes wrong in a call, Handlers tell.
+        # It logs a traceback for each answer that its client did not read. Handlers logs the errors in calls.
         logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
         standard = StandardServices(parts.api.contract, self._relay, parts.is_ready)
@@ -86,7 +86,7 @@ class GrpcListener:
         self._acceptor.start()
 
     async def stop(self) -> None:
-        """Accepts nothing more, and returns when the calls in flight are answered."""
+        """Stops accepting connections, and returns when the calls in progress are answered."""
         if self._acceptor is not None:
             self._acceptor.close()
         await self._server.stop(_GRACE)
@@ -96,7 +96,7 @@ class GrpcListener:
 
 
 def _short(path: Path) -> tuple[int, str]:
-    """A name for ``path`` that fits into the 108 bytes of sockaddr_un while the descriptor is open."""
+    """The open folder of ``path``, and a name of ``path`` in it that fits into the 108 bytes of sockaddr_un."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     if len(os.fsencode(path)) < _MAX_SOCKET_PATH or not Path("/proc/self/fd").is_dir():
         return folder, str(path)
@@ -105,7 +105,7 @@ def _short(path: Path) -> tuple[int, str]:
 
 def _credentials(certificates: Callable[[], Sequence[tuple[bytes, bytes]] | None]) -> grpc.ServerCredentials:
     initial = certificates()
-    assert initial is not None, "the first certificate is always news"
+    assert initial is not None, "the first call returns the certificates"
 
     def fetch() -> Any:
         changed = certificates()

@@ -1,6 +1,6 @@
 """The services that gRPC itself defines: health checking, and reflection for tools such as grpcurl.
 
-They ask for no token, and are no calls of the API: neither log nor audit trail has them.
+They need no token. Their calls are not calls of the API, so the request log and the audit trail omit them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_REQUESTS = 1_000  # of one stream
 
 
 class StandardServices(grpc.GenericRpcHandler):
-    """``is_ready`` is what health tells. Health.Watch is not served, which clients take for healthy."""
+    """Health.Check answers with ``is_ready``. Health.Watch is not served; clients then assume a healthy server."""
 
     def __init__(self, contract: Contract, relay: Relay, is_ready: Callable[[], bool]) -> None:
         services = {method.service for method in contract.methods.values()}
@@ -79,7 +79,7 @@ class StandardServices(grpc.GenericRpcHandler):
             place.closed()
 
     async def _named(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
-        """The pool finds no files by the names of methods, so those of their services stand in for them."""
+        """The requests, with the service in place of a method: the pool cannot find a file by a method's name."""
         async for received in requests:
             request = await _parse(reflection_pb2.ServerReflectionRequest, received, context)
             service = request.file_containing_symbol.rpartition(".")[0]
@@ -89,7 +89,10 @@ class StandardServices(grpc.GenericRpcHandler):
 
 
 async def _parse(message: Any, received: bytes, context: Any) -> Any:
-    """Left to gRPC, a damaged message would be answered with UNKNOWN and the name of Python's exception."""
+    """The parsed message; aborts the call with INVALID_ARGUMENT if it is malformed.
+
+    If gRPC parsed it, the status would be UNKNOWN with the name of Python's exception.
+    """
     try:
         return message.FromString(received)
     except DecodeError:

@@ -1,7 +1,7 @@
-"""Relays the connections of the gRPC port to grpcio, which cannot be told whom to accept.
+"""Relays the connections of the gRPC port to grpcio, which cannot limit connections itself.
 
-TLS is between the client and grpcio: what passes here is encrypted. grpcio sees the name of a relay's socket in place
-of the client's address, and the relay knows which is whose.
+TLS is between the client and grpcio: the relay passes encrypted data. grpcio sees the name of the relay's socket
+instead of the client's address; the relay maps the name to the address.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Relay:
         self._connections: dict[str, Connection] = {}
 
     def address_of(self, peer: str) -> str | None:
-        """The address of the client behind a peer, as gRPC names it; None when it has gone."""
+        """The client's address, by gRPC's name of the peer; None if the client has disconnected."""
         connection = self._connection_of(peer)
         return connection.address if connection is not None else None
 
     def abort(self, peer: str) -> None:
-        """Ends the connection of a peer, and with it all of its calls."""
+        """Closes the connection of a peer, which ends all of its calls."""
         connection = self._connection_of(peer)
         if connection is not None:
             connection.abort()
@@ -49,7 +49,7 @@ class Relay:
         return self._connections.get(peer.rpartition("-")[2])
 
     async def connect(self, client: socket.socket, place: Place, address: str) -> None:
-        """Takes over an accepted connection."""
+        """Relays an accepted connection."""
         loop = asyncio.get_running_loop()
         number = str(next(self._numbers))
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -83,7 +83,7 @@ class Relay:
 
 
 class Connection:
-    """The two ends of a relayed connection. Whatever ends the one, ends the other."""
+    """The two ends of a relayed connection. When one end is closed, so is the other."""
 
     def __init__(self, address: str, place: Place, forget: Callable[[], object]) -> None:
         self.address = address
@@ -103,7 +103,7 @@ class Connection:
         self.ended()
 
     def ended(self) -> None:
-        """One of the ends is lost."""
+        """Called when the connection of either end is closed."""
         self.is_over = True
         self._timer.cancel()
         self._place.closed()
@@ -114,7 +114,7 @@ class Connection:
             self._records.read(data)
 
     def _server_sent(self, data: bytes) -> None:
-        # grpcio answers a client's first encrypted record only when the handshake is complete; else it closes.
+        # grpcio answers the client's first encrypted record only if the handshake is complete; otherwise it closes.
         if self._records is not None and self._records.has_application_data:
             self._records = None
             self._timer.cancel()
@@ -122,7 +122,7 @@ class Connection:
 
 
 class _Records:
-    """Reads the headers of TLS records until the first with application data, which the client's Finished is in 1.3."""
+    """Reads the headers of TLS records until one has application data (in TLS 1.3 the client's Finished does)."""
 
     def __init__(self) -> None:
         self.has_application_data = False
@@ -144,7 +144,7 @@ class _Records:
 
 
 class _End(asyncio.Protocol):
-    """Passes on what it reads to the other end, and reads no faster than that takes it."""
+    """Writes the data that it reads to the other end, and reads no faster than the other end sends."""
 
     other: _End
 
@@ -182,7 +182,7 @@ class _End(asyncio.Protocol):
         self.other.close()
 
     def close(self) -> None:
-        """What was passed on is still sent."""
+        """Closes the end after the data that was written to it is sent."""
         if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
             self._guard.watch()

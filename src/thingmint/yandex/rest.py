@@ -24,14 +24,14 @@ _JSON = (b"content-type", b"application/json")
 
 
 class YandexRest:
-    """An HttpApi. A route is the method with what the path binds, or None."""
+    """An HttpApi. A route is a method with its path variables, or None (no match)."""
 
     def __init__(self, api: YandexApi) -> None:
         self._api = api
         self._contract = api.contract
 
     def is_route(self, raw_path: bytes) -> bool:
-        """True if the path is one of this API's, even when it leads nowhere."""
+        """True if the path belongs to this API, even if it matches no method."""
         return raw_path[1:].partition(b"/")[0].partition(b":")[0] in self._contract.roots
 
     def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, _Route | None]:

@@ -1,4 +1,4 @@
-"""What answers are made of: google.rpc.Status, and Operations with exactly the types that a method's options name."""
+"""Builds google.rpc.Status messages, and Operations with exactly the types that a method's options name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Code(IntEnum):
-    """google.rpc.Code, which are gRPC's status codes."""
+    """google.rpc.Code: the status codes of gRPC."""
 
     OK = 0
     CANCELLED = 1
@@ -64,9 +64,7 @@ HTTP_STATUS: Final[Mapping[Code, int]] = MappingProxyType(
 
 
 class StatusFactory:
-    """Builds Status messages of the private pool; ``SerializeToString`` of one is
-    ``grpc-status-details-bin``.
-    """
+    """Builds Status messages of the private pool. Serialized, one is the metadata ``grpc-status-details-bin``."""
 
     def __init__(self, descriptors: Descriptors) -> None:
         classes: Mapping[str, Any] = descriptors.messages
@@ -87,7 +85,7 @@ class StatusFactory:
         metadata: Mapping[str, str] | None = None,
         request_id: str | None = None,
     ) -> Message:
-        """Details in this order, each if given: BadRequest, ErrorInfo (``reason`` makes one), RequestInfo."""
+        """A Status. Its details, in this order and if given: BadRequest, ErrorInfo (for a ``reason``), RequestInfo."""
         status = self._status(code=int(code), message=message)
         found = [self._violation(field=v.field, description=v.description) for v in violations]
         if found:
@@ -101,7 +99,7 @@ class StatusFactory:
 
 
 Fields = Mapping[str, Any]
-"""Of a message, by the contract's names; messages within are fields too."""
+"""The fields of a message, by their names in the contract. The value of a nested message is its Fields."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
@@ -109,7 +107,7 @@ _SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class OperationTypes:
-    """What the method's Operation carries, from the option ``yandex.cloud.api.operation``."""
+    """The types of metadata and response in a method's Operation, from the option ``yandex.cloud.api.operation``."""
 
     metadata_class: type[Message]
     response_class: type[Message]
@@ -133,9 +131,9 @@ class OperationFactory:
         response: Fields | None = None,
         error: Message | None = None,
     ) -> Any:
-        """An operation that is done, with a response or an error (a ``google.rpc.Status``).
+        """A finished Operation with a response or an error (a ``google.rpc.Status``).
 
-        Its times are cut to milliseconds.
+        Its times are rounded down to milliseconds.
         """
         time = timestamp(created_at.replace(microsecond=created_at.microsecond // 1000 * 1000))
         operation = self.message_class(
@@ -150,6 +148,6 @@ class OperationFactory:
 
 
 def timestamp(time: datetime) -> Fields:
-    """A google.protobuf.Timestamp. ``time`` is aware; its microseconds are kept."""
+    """The fields of a google.protobuf.Timestamp, to the microsecond. ``time`` must be aware."""
     since = time - _EPOCH
     return {"seconds": since // _SECOND, "nanos": since.microseconds * 1000}

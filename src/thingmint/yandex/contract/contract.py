@@ -1,7 +1,6 @@
-"""The published contract of the Yandex API: its methods, and what goes in and out of them.
+"""The published contract of the Yandex API: its methods, their requests and responses.
 
-Everything is read from the descriptors once, by :func:`load`; nothing walks a descriptor for a request that
-is right.
+:func:`load` compiles the descriptors once. Serving a valid request reads no descriptor.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from thingmint.yandex.contract.validation import Validator
 
 
-# The descriptors publish GET for this one, the API's design guide POST.
+# The descriptors have GET for this method; Yandex Cloud's API design guide has POST.
 _FURTHER_BINDINGS = {"/yandex.cloud.operation.OperationService/Cancel": ("POST", "/operations/{operation_id}:cancel")}
 
 
@@ -41,9 +40,9 @@ class HttpBinding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Method:
-    """One of the 54 methods. ``path`` is gRPC's, ``service`` the service's full name.
+    """One of the contract's 54 methods. ``path`` is gRPC's, ``service`` the full name of its service.
 
-    ``label`` is what policies and the audit trail call it: DeviceService.Get.
+    ``label`` is its name in policies and in the audit trail, such as DeviceService.Get.
     """
 
     path: str
@@ -71,9 +70,7 @@ class Method:
 
 
 class Contract:
-    """``methods`` are by gRPC path, ``messages`` are the classes by full name, ``roots`` the first path
-    segments.
-    """
+    """``methods`` are by gRPC path, ``messages`` (classes) by full name. ``roots`` are the paths' first segments."""
 
     def __init__(self, descriptors: Descriptors) -> None:
         self.pool = descriptors.pool
@@ -90,16 +87,14 @@ class Contract:
         self.roots: frozenset[bytes] = self._router.roots
 
     def match(self, http_method: str, raw_path: bytes) -> tuple[Method, dict[str, str]] | None:
-        """The method and its path variables. ``raw_path`` is neither decoded nor normalised, and has no
-        query.
-        """
+        """The method and its path variables, or None. ``raw_path`` is as the client sent it, without the query."""
         return self._router.match(http_method, raw_path)
 
     def response_to_json(self, message: Message) -> bytes:
         return self._writer.write(message)
 
     def status_to_json(self, status: Message) -> bytes:
-        """The body of a refusal over HTTP, which is the bare Status."""
+        """The body of an HTTP error: only the Status."""
         return self._writer.write(status)
 
 
@@ -119,7 +114,7 @@ def _method(descriptors: Descriptors, method: MethodDescriptor) -> Method:
     reader = None
     if bindings:
         if len({(b.body, parse_template(b.template).variables) for b in bindings}) != 1:
-            raise ContractError(f"the bindings of {path} take different things")
+            raise ContractError(f"the bindings of {path} differ in variables or body")
         variables = parse_template(bindings[0].template).variables
         reader = RequestReader(descriptors, method.input_type, variables, whole_body=bindings[0].body == "*")
     return Method(

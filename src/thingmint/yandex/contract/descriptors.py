@@ -1,7 +1,7 @@
-"""The committed descriptor set, loaded into a pool of its own.
+"""Loads the descriptor set in ``descriptors.binpb`` into a private pool.
 
-The pool is private so that the SDK's generated classes, which register the same names in the default pool,
-can live in the same process. ``descriptors.binpb`` is written by ``scripts/extract_yandex_descriptors.py``.
+The SDK's generated classes register the same names in the default pool. With a private pool, one process can use both.
+``descriptors.binpb`` is written by ``scripts/extract_yandex_descriptors.py``.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ if TYPE_CHECKING:
 
 
 class ContractError(Exception):
-    """The descriptor set says something that this code has no rule for. Raised at load time only."""
+    """The descriptor set has something that this code does not support. Raised at load time only."""
 
 
 class Descriptors:
     """Message classes, services and options of one descriptor set.
 
-    Options come back with this pool's extensions readable: what ``GetOptions`` gives belongs to the default
-    pool, which does not know them.
+    Read options with ``option``: the result of ``GetOptions`` belongs to the default pool, which lacks the extensions.
     """
 
     def __init__(self, serialized: bytes) -> None:
@@ -63,7 +62,7 @@ class Descriptors:
 
     @classmethod
     def load(cls) -> Descriptors:
-        """Read the set that comes with this package."""
+        """The set that comes with this package."""
         return cls(Path(__file__).with_name("descriptors.binpb").read_bytes())
 
     def is_map(self, field: FieldDescriptor) -> bool:
@@ -71,8 +70,8 @@ class Descriptors:
 
     def option(
         self, of: FieldDescriptor | MethodDescriptor | OneofDescriptor, name: str
-    ) -> Any | None:  # a scalar or a message, as the extension says
-        """The value of the option ``name`` (an extension's full name), or None where it is not set."""
+    ) -> Any | None:  # a scalar or a message, depending on the extension
+        """The value of the option ``name`` (an extension's full name), or None if it is not set."""
         if not of.has_options:
             return None
         options = of.GetOptions()
@@ -82,7 +81,7 @@ class Descriptors:
         return own.Extensions[extension] if own.HasExtension(extension) else None
 
     def resolve(self, name: str, package: str) -> type[Message]:
-        """The class of a message named as in a .proto file of ``package``: relative to it, else in full."""
+        """The class of the message that ``name`` means in a .proto file of ``package``: relative to it, or in full."""
         for candidate in (f"{package}.{name}", name):
             if candidate in self.messages:
                 return self.messages[candidate]

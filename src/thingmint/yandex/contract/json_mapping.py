@@ -1,9 +1,9 @@
-"""The proto3 JSON mapping: values to protobuf messages, compiled once for each type of message, and messages to JSON.
+"""The proto3 JSON mapping: reads JSON values into protobuf messages, and writes messages as JSON.
 
-``json_format`` is not used for reading: it takes ``[]`` for an empty message, drops what is not base64 from bytes,
-reads ``1_000`` and ``1.5`` as integers or enum values, and tells what is wrong only in texts that quote the input.
-Errors are :class:`Invalid` with the path of proto field names. Replies are in camelCase, with defaults left out and an
-indent of one space.
+Readers are compiled once for each type of message. ``json_format`` is not used for reading: it accepts ``[]`` as an
+empty message, drops characters that are not base64 from bytes, reads ``1_000`` and ``1.5`` as integers or enum values,
+and its error messages quote the input. Our errors are :class:`Invalid` with the path of proto field names. Written JSON
+is in camelCase, without default values, and indented by one space.
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ _FromText: TypeAlias = Callable[[str, str], Any]
 
 @dataclass(frozen=True, slots=True)
 class FieldReader:
-    """How one field is read: ``convert`` from a JSON value, ``from_text`` from a query parameter where that
-    can be.
-    """
+    """Reads one field: ``convert`` from a JSON value, ``from_text`` from a query parameter (None if not possible)."""
 
     name: str
     oneof: str | None
@@ -84,7 +82,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def compile_fields(descriptors: Descriptors, message: Descriptor) -> Mapping[str, FieldReader]:
-    """Readers by JSON name and by proto name. Raises ContractError on a type that no request had so far."""
+    """Readers by JSON name and by proto name. Raises ContractError for a type that is not supported."""
     readers: dict[str, FieldReader] = {}
     for field in message.fields:
         reader = _field_reader(descriptors, field)
@@ -93,7 +91,7 @@ def compile_fields(descriptors: Descriptors, message: Descriptor) -> Mapping[str
 
 
 def read_fields(readers: Mapping[str, FieldReader], value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Keyword arguments for the message class. A null is an absent field. Raises Invalid."""
+    """Keyword arguments for the message class. A null counts as an absent field. Raises Invalid."""
     arguments: dict[str, Any] = {}
     oneofs: set[str] = set()
     seen: set[str] = set()
@@ -155,7 +153,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}|[A-Za-z0-9_-]*={0,2}")
 
 
 def _bytes(value: Any, path: str) -> bytes:
-    """Base64 of either alphabet, padded or not, as the proto3 JSON mapping has it."""
+    """Bytes from base64 of either alphabet, padded or not, as the proto3 JSON mapping allows."""
     if not isinstance(value, str):
         raise Invalid(path, "must be a string of base64")
     digits = value.rstrip("=")
@@ -196,7 +194,7 @@ def _integer(bits: int) -> tuple[_Convert, _FromText]:
 
 
 def _enum(enum: EnumDescriptor) -> tuple[_Convert, _FromText]:
-    """Names, or numbers that the contract knows."""
+    """Readers of an enum value, given by its name or by a number that the contract defines."""
     numbers = {value.name: value.number for value in enum.values}
     known = frozenset(numbers.values())
     by_text = numbers | {str(number): number for number in known}
@@ -241,7 +239,7 @@ _MASK_PATH = re.compile(r"[a-z][A-Za-z0-9_]*(?:\.[a-z][A-Za-z0-9_]*)*")
 
 
 def _mask_paths(value: Any, path: str) -> list[str]:
-    """Comma-separated paths in lowerCamelCase; proto names, which some clients send, mean themselves."""
+    """The paths of a field mask: comma-separated, in lowerCamelCase or, as some clients send them, as proto names."""
     if not isinstance(value, str):
         raise Invalid(path, "must be a string of field names with commas between them")
     if not value:
@@ -288,7 +286,7 @@ _OPERATION = "yandex.cloud.operation.Operation"
 
 
 class JsonWriter:
-    """Prints messages of one pool. ``done`` of an Operation is printed when it is false, too."""
+    """Writes messages of one pool as JSON. ``done`` of an Operation is written even if it is false."""
 
     def __init__(self, descriptors: Descriptors) -> None:
         self._pool = descriptors.pool
@@ -300,7 +298,7 @@ class JsonWriter:
         }
 
     def write(self, message: Message) -> bytes:
-        """UTF-8. Raises TypeError where an Any holds a type that is not of the pool."""
+        """JSON in UTF-8. Raises TypeError if an Any contains a type that is not in the pool."""
         value: dict[str, Any] = MessageToDict(message, descriptor_pool=self._pool)
         name = message.DESCRIPTOR.full_name
         if name == _OPERATION:
@@ -311,10 +309,10 @@ class JsonWriter:
         return _halved(orjson.dumps(value, option=orjson.OPT_INDENT_2))
 
 
-# No text in JSON has a line break of its own, so every blank after one is indentation.
+# Strings in JSON contain no raw line breaks, so every space after a line break is indentation.
 _INDENTATION = re.compile(rb"\n((?:  )+)")
 
 
 def _halved(printed: bytes) -> bytes:
-    """The same with an indent of one space; the standard library, which can print that, takes twice as long."""
+    """``printed`` with an indent of one space. The standard library can write that, but takes twice as long."""
     return _INDENTATION.sub(lambda found: b"\n" + found[1][::2], printed)

@@ -1,8 +1,8 @@
-"""From an HTTP request to a method and its request message, by the rules of ``google.api.http``.
+"""Turns an HTTP request into a method and its request message, by the rules of ``google.api.http``.
 
-Routes are matched on the raw path: RFC 3986 bytes, before any percent-decoding. A template's literals are compared as
-they are, so one path has one spelling. A variable takes one whole segment of ``pchar`` without ":" (a raw colon starts
-the verb); percent-encoded, every character may be in it.
+Routes are matched on the raw path: RFC 3986 bytes, before any percent-decoding. A template's literals are compared byte
+by byte, so a path has only one spelling. A variable takes one whole segment of ``pchar`` without ":", because a raw
+colon starts the verb. Percent-encoded, the segment can contain any character.
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ _TEMPLATE_SEGMENT = re.compile(r"([a-z0-9-]+)|\{([a-z_]+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """``segments`` holds a literal as bytes and a variable as the str of its name; ``verb`` is b"" where
-    there is none.
-    """
+    """``segments`` are literals (bytes) and names of variables (str); ``verb`` is b"" if there is none."""
 
     segments: tuple[bytes | str, ...]
     verb: bytes
@@ -51,7 +49,7 @@ class Template:
 
 
 def parse_template(template: str) -> Template:
-    """Parse the part of the template grammar that the contract uses. Raises ContractError on any other."""
+    """The parsed template. Raises ContractError for grammar that the contract does not use."""
     path, _, verb = template.partition(":")
     if not path.startswith("/") or (verb and not verb.isalpha()):
         raise ContractError(f"cannot route {template}")
@@ -73,14 +71,14 @@ class _Node(Generic[T]):
 
 
 class Router(Generic[T]):
-    """A tree of segments. No node has both literals and a variable, so no choice is ever taken back."""
+    """A tree of segments. No node has both literals and a variable, so matching needs no backtracking."""
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
         self._depth = 0
 
     def add(self, http_method: str, template: Template, target: T) -> None:
-        """Raises ContractError where the template would be ambiguous with an earlier one."""
+        """Adds a route. Raises ContractError if it is ambiguous with an earlier one."""
         node = self._root
         for segment in template.segments:
             if isinstance(segment, str):
@@ -104,7 +102,7 @@ class Router(Generic[T]):
         return frozenset(self._root.literals)
 
     def match(self, http_method: str, raw_path: bytes) -> tuple[T, dict[str, str]] | None:
-        """The target and its decoded variables, or None. ``raw_path`` comes without the query."""
+        """The target and its decoded variables, or None. ``raw_path`` does not include the query."""
         segments = raw_path.split(b"/", self._depth + 1)
         if len(segments) < 2 or len(segments) > self._depth + 1 or segments[0]:
             return None
@@ -144,7 +142,7 @@ def _variable(segment: bytes) -> str | None:
 
 
 class RequestReader:
-    """Reads the requests of one method. ``whole_body`` tells ``body: "*"`` from a rule without body."""
+    """Reads the requests of one method. ``whole_body`` is True for a rule with ``body: "*"``, False for one without."""
 
     def __init__(
         self, descriptors: Descriptors, message: Descriptor, variables: Collection[str], *, whole_body: bool
@@ -160,9 +158,10 @@ class RequestReader:
         self._whole_body = whole_body
 
     def read(self, bindings: Mapping[str, str], query: bytes, body: bytes) -> Message:
-        """The body is JSON, whatever its content type: Yandex's own guide has curl send its default, that of forms.
+        """The request message. The body is read as JSON, whatever its content type.
 
-        A method that takes no body may be sent an empty object. Raises Invalid of the field, of ``body`` or ``query``.
+        The curl commands in Yandex's guide send JSON with curl's default content type, which is that of forms. For a
+        method without a body, an empty object is accepted. Raises Invalid for a field, for ``body`` or for ``query``.
         """
         if self._whole_body:
             if query:
@@ -208,7 +207,7 @@ class RequestReader:
 
 
 def _form_text(component: bytes) -> str:
-    """A form-encoded component (a plus is a space), ASCII outside and UTF-8 inside its escapes."""
+    """The text of a form-encoded component: a plus is a space, escapes are UTF-8, the rest is ASCII."""
     if not component.isascii() or _BROKEN_ESCAPE.search(component):
         raise Invalid("query", "is not correctly percent-encoded")
     try:

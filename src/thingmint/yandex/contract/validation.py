@@ -1,8 +1,8 @@
-"""The ``yandex.cloud`` field options, compiled once to closures that take a request message.
+"""The ``yandex.cloud`` field options, compiled once into functions that check a request message.
 
-Every rule holds for empty values too, as the contract's own patterns assume (they name the empty alternative
-where it is meant to pass); only a member of a oneof that is not set is passed over. ``length`` counts
-characters of a string and bytes of a bytes field.
+Every rule applies to empty values too: the contract's patterns have an empty alternative where an empty value is
+allowed. Only the members of a oneof that are not set are skipped. ``length`` counts the characters of a string and the
+bytes of a bytes field.
 """
 
 from __future__ import annotations
@@ -28,16 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """``field`` is a path of proto field names; a map's keys and values are ``labels.key`` and
-    ``labels.value``.
-    """
+    """``field`` is a path of proto field names; a map's keys and values are ``labels.key`` and ``labels.value``."""
 
     field: str
     description: str
 
 
 class InvalidRequest(DomainError):
-    """A request breaks these rules of the contract, all of them."""
+    """A request breaks rules of the contract; ``violations`` has all of them."""
 
     def __init__(self, violations: Iterable[FieldViolation]) -> None:
         self.violations = tuple(violations)
@@ -49,7 +47,7 @@ _Test: TypeAlias = Callable[[Any], bool]
 _Rule: TypeAlias = tuple[_Test, FieldViolation]
 _Check: TypeAlias = Callable[[Any, list[FieldViolation]], None]
 
-# The contract calls a fingerprint a SHA-256 and gives its hexadecimal form, which has 64 characters, 50.
+# The contract describes a fingerprint as a SHA-256, which has 64 hexadecimal digits, but limits it to 50 characters.
 _RELAXED_LENGTH = {("fingerprint", "<=50"): "<=64"}
 
 _INTEGERS = {FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64}
@@ -60,8 +58,9 @@ _NUMBER = re.compile(r"-?\d+")
 
 
 def compile_bounds(spec: str) -> Callable[[int], bool]:
-    """``<=N``, ``>=N``, ``<N``, ``>N``, ``A-B`` (inclusive), ``N``, or a list of the last two. Raises
-    ContractError.
+    """A test for ``<=N``, ``>=N``, ``<N``, ``>N``, ``A-B`` (inclusive), ``N``, or a list of the last two.
+
+    Raises ContractError.
     """
     if match := _COMPARISON.fullmatch(spec):
         operator, limit = match[1], int(match[2])
@@ -87,9 +86,7 @@ def compile_bounds(spec: str) -> Callable[[int], bool]:
 
 
 def compile_validator(descriptors: Descriptors, message: Descriptor) -> Validator:
-    """A function that lists what a message of this type violates. Raises ContractError on a rule it cannot
-    hold.
-    """
+    """A function that lists the violations in a message of this type. Raises ContractError for an unsupported rule."""
     checks = _checks(descriptors, message, "", (message.full_name,))
 
     def validate(request: Any) -> list[FieldViolation]:
@@ -150,7 +147,7 @@ def _field_check(
 def _scalar_check(
     field: FieldDescriptor, required: FieldViolation | None, sizes: Sequence[_Rule], rules: Sequence[_Rule]
 ) -> _Check:
-    """``rules`` are not looked at beyond ``sizes``: of a map they cost time for each entry."""
+    """A check of the rules. ``rules`` are checked only within ``sizes``: on a map they take time for each entry."""
     get = attrgetter(field.name)
     optional_member = field.name if field.containing_oneof is not None else None
 
@@ -202,9 +199,7 @@ def _message_check(
 
 
 def _map_rules(descriptors: Descriptors, field: FieldDescriptor, path: str) -> list[_Rule]:
-    """Rules of a map with string keys; ``pattern``, ``length`` and ``value`` of the field are about its
-    values.
-    """
+    """The rules of a map with string keys. ``pattern``, ``length`` and ``value`` of the field apply to its values."""
     assert field.message_type is not None
     key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
     rules: list[_Rule] = []
@@ -241,9 +236,7 @@ def _size_rules(descriptors: Descriptors, field: FieldDescriptor, path: str) -> 
 
 
 def _value_rules(descriptors: Descriptors, declared: FieldDescriptor, field: FieldDescriptor, path: str) -> list[_Rule]:
-    """Rules that ``declared`` sets for one value of ``field`` (the same, or the value field of its map
-    entry).
-    """
+    """The rules that ``declared`` has for a value of ``field``: the same field, or the value field of its map entry."""
     rules: list[_Rule] = []
     pattern = descriptors.option(declared, "yandex.cloud.pattern")
     if pattern is not None:

@@ -1,4 +1,4 @@
-"""What the served methods of Yandex Cloud mean."""
+"""The methods of Yandex Cloud that Thingmint serves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers a call: reads with the response, changes with an Operation that is recorded in their transaction."""
+"""Answers a call: a read with its response, a change with an Operation that is recorded in the same transaction."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ async def answer(
 ) -> Message:
     """The response, or the Operation. Raises DomainErrors.
 
-    While operations are kept pending, what the change itself was refused for is told by its Operation: it is noted,
-    and then recorded.
+    If operations stay pending, a refusal of the change itself is not raised: its Operation reports it later, and
+    ``note_refusal`` receives it now.
     """
     if not operation.writes:
         found = await run(operation, store, change, call)
@@ -66,7 +66,7 @@ async def answer(
 
 
 class _Recorder:
-    """Finds the Operation of the same request made before, and records that of a change."""
+    """Records the Operation of a change, and finds the Operation of an earlier call with the same idempotency key."""
 
     def __init__(self, call: YandexCall, change: Change, key: str | None) -> None:
         self._call = call
@@ -84,7 +84,7 @@ class _Recorder:
         key = self._idempotency(named)
         if key is None:
             return None
-        # Of what is gone the folder is unknown, so that the key alone does not tell.
+        # The folder of a deleted resource is unknown, so reserve_key() would not find the earlier call's key.
         earlier = await self.earlier(tx, named) if key.folder is None else None
         if earlier is not None or await reserve_key(tx, key, self._id, self._change.now):
             return earlier
@@ -93,7 +93,7 @@ class _Recorder:
     async def record(self, tx: Transaction, result: Result, _named: Named[InFolder]) -> Message:
         call, change, refusal = self._call, self._change, result.refusal
         contract = call.parts.contract
-        assert call.method.operation is not None, "only methods that answer operations are declared as writes"
+        assert call.method.operation is not None, "only methods that return operations are declared as writes"
         operation: Message = contract.operations.build(
             call.method.operation,
             id=self._id,
@@ -123,7 +123,7 @@ class _Recorder:
 
 
 def as_of(now: datetime, recorded: RecordedOperation, call: YandexCall) -> Any:
-    """A recorded Operation as callers see it at that time."""
+    """A recorded Operation as callers see it at the time ``now``."""
     operation = call.parts.contract.operations.message_class.FromString(recorded.answer)
     return _unfinished(operation) if recorded.finishes_at > now else operation
 

@@ -1,7 +1,8 @@
-"""How a method of Yandex Cloud is declared: by its full name, as a small function with the transaction.
+"""Decorators that declare a method of Yandex Cloud by its full name.
 
-``async def get(tx, query, call, named)`` returns the response's fields by their names in the contract. ``named`` is
-what ``find`` found; with ``prepare``, what that returned is the last argument.
+The function, such as ``async def get(tx, query, call, named)``, runs in the transaction and returns the response's
+fields by their names in the contract. ``named`` is the result of ``find``. The result of ``prepare``, if it is given,
+is the last argument.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=InFolder)
 
 _PAGE_SIZE = 100
-_MAX_PAGE_SIZE = 1000  # rows that are read and written at once; where more are asked for, the next page has them
+_MAX_PAGE_SIZE = 1000  # rows that one call reads; a client that asks for more gets the rest in the next page
 
 Find = Callable[..., Awaitable[Any]]
 Prepare = Callable[..., Awaitable[Any]]
@@ -41,12 +42,12 @@ OPERATIONS: dict[str, Operation] = {}
 """The served methods, by gRPC path."""
 
 OPEN: dict[str, _Open] = {}
-"""Those that need no caller, and no transaction of their own."""
+"""The served methods that need no authentication and no transaction, by gRPC path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YandexParts:
-    """``pending`` keeps operations unfinished for that long, for tests of clients."""
+    """``pending`` is how long operations stay unfinished, for tests of clients."""
 
     contract: Contract
     tokens: IamTokens
@@ -57,10 +58,10 @@ class YandexParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YandexCall:
-    """The input of an operation. ``request`` keeps the contract's rules.
+    """The input of an operation. ``request`` is validated.
 
-    ``principal`` is the caller's id; empty where the method is open to all. ``port`` is the listener's. ``allowed`` are
-    the resources on which the caller was found to be allowed, so that a second read of the same rows costs little.
+    ``principal`` is the caller's id, empty if the method needs no authentication. ``port`` is the listener's.
+    ``allowed`` has the resources on which the call is authorized, so that a second read of the same rows costs little.
     """
 
     parts: YandexParts
@@ -74,7 +75,7 @@ class YandexCall:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an Operation tells of a change that was made, or of one that was refused."""
+    """The contents of the Operation of a change, which has a ``response``, or a ``refusal`` if it was refused."""
 
     description: str
     metadata: Fields
@@ -83,7 +84,7 @@ class Result:
 
 
 class Refusal(Exception):
-    """Ends the transaction of a change whose refusal is told by an Operation later."""
+    """Rolls back the transaction of a change whose refusal an Operation reports later."""
 
     def __init__(self, result: Result) -> None:
         super().__init__(str(result.refusal))
@@ -91,16 +92,19 @@ class Refusal(Exception):
 
 
 def authorize(query: Query, call: YandexCall, *resources: str) -> None:
-    """``resources`` are one thing and all that contain it but the cloud, the narrowest first. Raises Denied."""
+    """Authorizes the call on ``resources``: a resource and all its parents except the cloud, in that order.
+
+    Raises Denied.
+    """
     if resources not in call.allowed:
         query.may(f"yandex:{call.method.label}", *resources, f"yandex:cloud/{query.account}")
         call.allowed.add(resources)
 
 
 def by_id(table: Table[R]) -> Find:
-    """Finds what the request's device_id, registry_id or the like names, and authorizes on it.
+    """A function that finds the resource of the request's device_id, registry_id or folder_id, and authorizes on it.
 
-    It is authorized alike whether it exists or not, so that who may not see it does not learn that.
+    The check does not depend on whether the resource exists, so that an unauthorized caller cannot learn that.
     """
     noun = table.noun
     id_field = f"{noun}_id"
@@ -119,7 +123,7 @@ def cursor(request: Any) -> Cursor:
 
 
 def open_to_all(name: str) -> Callable[[_Open], _Open]:
-    """For what clients need before they have a token."""
+    """Declares a method without authentication: clients call it before they have a token."""
 
     def declare(answer: _Open) -> _Open:
         OPEN[f"/{name}"] = answer
@@ -148,9 +152,10 @@ def writes(
     prepare: Prepare | None = None,
     metadata: Callable[..., Fields] = id_of,
 ) -> Callable[[_Apply], _Apply]:
-    """``metadata(call, named, *prepared)`` is that of the Operation, also if the change is refused.
+    """Declares a method that changes something and answers with an Operation.
 
-    ``prepare`` refuses what is wrong with the request itself, which is told at once.
+    ``metadata(call, named, *prepared)`` returns the Operation's metadata, also if the change is refused. ``prepare``
+    checks the request itself: its errors are the answer to the call, without an Operation.
     """
 
     def declare(function: _Apply) -> _Apply:

@@ -1,4 +1,4 @@
-"""yandex.cloud.iot.devices.v1.DeviceService: what its served methods mean, certificates aside."""
+"""yandex.cloud.iot.devices.v1.DeviceService: its served methods, except those of certificates (``owners``)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _SERVICE = "yandex.cloud.iot.devices.v1.DeviceService"
 
-_ACTIVE = 2  # Device.Status.ACTIVE, "Device is ready to use": all are, as soon as they are made
+_ACTIVE = 2  # Device.Status.ACTIVE, "Device is ready to use": true for every device from its creation
 
 _device, _registry = by_id(DEVICES), by_id(REGISTRIES)
 _PARENTS = {"registry_id": _registry, "folder_id": by_id(FOLDERS)}

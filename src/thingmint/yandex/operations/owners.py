@@ -1,4 +1,4 @@
-"""What is the same for every kind of owner: fields, and the three methods of its certificates."""
+"""The fields that all kinds of owners share, and the three methods of an owner's certificates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OWNERS = {"yandex.cloud.iot.devices.v1.DeviceService": DEVICES}
 
 
 def new_fields(change: Change, request: Any) -> dict[str, Any]:
-    """What the Create of each kind gives to a record. Raises Invalid."""
+    """The fields of a new record of any kind. Raises Invalid."""
     return {
         "id": new_id(IOT),
         "account": change.account,
@@ -39,12 +39,12 @@ def new_fields(change: Change, request: Any) -> dict[str, Any]:
 
 
 def id_of_new(call: YandexCall, parent: Named[Any], new: tuple[Owner, Any]) -> Fields:
-    """The metadata of Create."""
+    """The metadata of the Operation of Create."""
     return {f"{new[0].kind}_id": new[0].id}
 
 
 def common_fields(owner: Owner) -> dict[str, Any]:
-    """What the message of each kind has."""
+    """The fields of a message of any kind."""
     return {
         "id": owner.id,
         "created_at": timestamp(owner.created_at),
@@ -55,7 +55,7 @@ def common_fields(owner: Owner) -> dict[str, Any]:
 
 
 def initial_certificates(change: Change, request: Any) -> list[SubmittedCertificate]:
-    """Those that Create brings along. A password is refused rather than forgotten."""
+    """The certificates in a Create request. Raises Unimplemented for a password, which would otherwise be lost."""
     if request.password:
         raise Unimplemented("Creating with a password")
     return [
@@ -100,7 +100,7 @@ def _deleted(call: YandexCall, named: Named[Owner]) -> Fields:
 
 
 def _shown(call: YandexCall, certificate: Certificate) -> str:
-    """The fingerprint that this instance shows."""
+    """The fingerprint in the form that this instance is configured to show."""
     return certificate.sha1 if call.parts.sha1_fingerprints else certificate.fingerprint
 
 

@@ -1,4 +1,4 @@
-"""Operations, endpoints and IAM tokens: what a client of Yandex Cloud needs beside the service that it is after."""
+"""Operations, endpoints and IAM tokens: services that clients of every Yandex Cloud service need."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _OPERATIONS = "yandex.cloud.operation.OperationService"
 _ENDPOINTS = "yandex.cloud.endpoint.ApiEndpointService"
 _TOKENS = "yandex.cloud.iam.v1.IamTokenService"
 
-# The SDKs of several languages know the services by different ids. All of them are served at one address.
+# The SDKs use different ids for the services, depending on their language. All services have the same address.
 _ENDPOINT_IDS = ("broker-data", "endpoint", "iam", "iot-broker", "iot-data", "iot-devices", "iotbroker", "operation")
 
 
 async def _operation(tx: Transaction, query: Query, call: YandexCall) -> Any:
     recorded = await RECORDED_OPERATIONS.get(tx, query.account, call.request.operation_id)
     operation = as_of(query.now, recorded, call)
-    # Who was allowed to begin it may see how it ends.
+    # The caller that started the operation needs no further permission.
     if operation.created_by != call.principal:
         authorize(query, call)
     return operation
@@ -40,7 +40,7 @@ async def _operation(tx: Transaction, query: Query, call: YandexCall) -> Any:
 @reads(f"{_OPERATIONS}/Get", find=_operation)
 @reads(f"{_OPERATIONS}/Cancel", find=_operation)
 async def get_operation(tx: Transaction, query: Query, call: YandexCall, operation: Message) -> Message:
-    """Get; and Cancel, which changes nothing: an operation is either finished or about to be."""
+    """Get and Cancel. Cancel changes nothing: the operation's change was made before the operation was returned."""
     return operation
 
 

@@ -1,4 +1,4 @@
-"""yandex.cloud.iot.devices.v1.RegistryService: what its served methods mean."""
+"""yandex.cloud.iot.devices.v1.RegistryService: its served methods."""
 
 from __future__ import annotations
 
