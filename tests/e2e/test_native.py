@@ -265,7 +265,7 @@ def test_registering_one_that_exists(native: httpx.Client) -> None:
 
 def test_what_keeps_a_certificate_from_connecting_is_told(native: httpx.Client) -> None:
     [usual, odd] = [certificate(), without_seconds()["no time zone"]]
-    why = "it is encoded as this server's TLS library does not read it, and a TLS proxy in front may"
+    why = "this server's TLS library cannot read it; a TLS proxy in front of the server may"
     for der, expected in ((usual, None), (odd, why)):
         made = data_of(native.post("/v1/certificates", json={"certificate_pem": to_pem(der, "CERTIFICATE")}))
         assert made["cannot_connect"] == expected

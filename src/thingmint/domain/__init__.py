@@ -1,1 +1,1 @@
-"""What is true of certificates, keys and authorities. Pure: no I/O, no framework, no clock of its own."""
+"""The rules for certificates, keys, policies and templates. Pure: no I/O, no framework, and callers pass the time."""

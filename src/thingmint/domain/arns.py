@@ -1,4 +1,4 @@
-"""An account and region, and the ARNs of what they have in AWS IoT."""
+"""The account and region that a resource belongs to, and AWS IoT's ARNs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import NamedTuple
 
 from thingmint.domain.errors import Invalid, NotFound
 
-# Every character that a name in AWS IoT can have.
+# The last group allows every character that a name in AWS IoT can have.
 _ARN = re.compile(r"arn:aws:iot:([a-z0-9-]{1,63}):([0-9]{12}):([a-z]{1,32})/([A-Za-z0-9_+=,.@:-]{1,128})")
 
 
 class Scope(NamedTuple):
-    """Ids are unique, and seen, within an account and region only."""
+    """An account and region. Ids are unique and visible only within one of them."""
 
     account: str
     region: str
 
 
 def arn(scope: Scope, resource: str) -> str:
-    """``resource`` is the kind and the name, with a slash between."""
+    """Return the ARN of ``resource``, which is written kind/name."""
     return f"arn:aws:iot:{scope.region}:{scope.account}:{resource}"
 
 
@@ -29,10 +29,10 @@ def arn_of(scope: Scope, fingerprint: str) -> str:
 
 
 def parse_arn(scope: Scope, text: str, field: str, *kinds: str) -> tuple[str, str]:
-    """The kind, one of ``kinds``, and the name.
+    """Return the kind, which is one of ``kinds``, and the name.
 
-    Raises Invalid for what is no such ARN, and NotFound for one of another account or region, whether that exists or
-    not.
+    Raises Invalid if ``text`` is not such an ARN. Raises NotFound if the ARN is in another account or region, even if
+    the resource exists there.
     """
     match = _ARN.fullmatch(text)
     if match is None or match[3] not in kinds:

@@ -1,6 +1,6 @@
-"""BER (X.690) as pieces of bytes: what encoders write that do not keep to DER.
+"""Splits BER (X.690) into elements, for input that is not DER.
 
-Work is bounded by the length of the input: no function looks at a byte twice, and none calls itself.
+The work is bounded by the length of the input: no function reads a byte twice, and none calls itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _END: Final = b"\0\0"
 
 
 class Malformed(ValueError):
-    """Bytes are not the elements that they have to be."""
+    """The bytes are not the expected elements."""
 
 
 def first(data: bytes) -> bytes:
@@ -32,7 +32,7 @@ def elements(element: bytes) -> list[bytes]:
     inside = content(element)
     found, at, size = [], 0, len(inside)
     while at < size:
-        # Most are short, and of those the end is plain to see.
+        # Fast path: most elements are short, with a tag and a length of one byte each.
         end = at + 2 + inside[at + 1] if at + 1 < size and inside[at + 1] < 0x80 and ~inside[at] & 0x1F else size + 1
         if end > size:
             end = _end(inside, at)
@@ -42,7 +42,7 @@ def elements(element: bytes) -> list[bytes]:
 
 
 def _header(data: bytes, at: int) -> tuple[int, int | None]:
-    """Where the content of the element at ``at`` starts, and its size: None if it lasts until its end is marked."""
+    """Return the start and the size of the content of the element at ``at``. The size is None for indefinite length."""
     try:
         tag, length, at = data[at], data[at + 1], at + 2
         if tag & 0x1F == 0x1F:

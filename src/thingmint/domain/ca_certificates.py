@@ -1,4 +1,4 @@
-"""CA certificates that accounts register: what makes one, and what shows that its key is the account's."""
+"""CA certificates that accounts register, and the proof that an account has the CA's private key."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _ROLE = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASC
 
 @dataclass(frozen=True, slots=True)
 class RegistrationConfig:
-    """How devices are provisioned that come with a certificate of the CA: by a template's text or name.
+    """How to provision devices that connect with a certificate of the CA: by a template's text or by its name.
 
-    Without ``role_arn`` it is done as the named template's own role. Raises Invalid.
+    Without ``role_arn``, provisioning uses the role of the named template. Raises Invalid.
     """
 
     template_body: str | None = None
@@ -55,7 +55,7 @@ class RegistrationConfig:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaCertificate:
-    """``subject`` is the DER of its name, ``key_id`` that of its public key."""
+    """``subject`` is the DER of the subject's name; ``key_id`` identifies the public key (``keys.key_id``)."""
 
     certificate: Certificate
     content: x509.Certificate
@@ -64,7 +64,10 @@ class CaCertificate:
 
 
 def parse_ca_certificate(text: str, field: str, now: datetime | None = None) -> CaCertificate:
-    """The one CA certificate in ``text``; with ``now``, one that is valid then. Raises InvalidCertificate."""
+    """Return the one CA certificate in ``text``. If ``now`` is given, it must be valid then.
+
+    Raises InvalidCertificate.
+    """
     certificate, content = parse_strict_certificate(text, field, OWN_KEYS)
     key = content.public_key()
     if isinstance(key, rsa.RSAPublicKey) and key.public_numbers().e > _MAX_EXPONENT:
@@ -89,9 +92,9 @@ def parse_ca_certificate(text: str, field: str, now: datetime | None = None) -> 
 
 
 def read_verification(text: str, ca: CaCertificate) -> bytes:
-    """The registration code for which the key of ``ca`` signed the one certificate in ``text``: its common name.
+    """Return the registration code: the common name of the verification certificate in ``text``.
 
-    Raises InvalidCertificate.
+    Raises InvalidCertificate unless the key of ``ca`` signed that certificate.
     """
     field = "verificationCertificate"
     issued = parse_issued_certificate(text, field, FLEET_KEYS)
@@ -112,13 +115,13 @@ def _may_sign_certificates(content: x509.Certificate, field: str) -> bool:
     try:
         if not extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             return False
-        # RFC 5280 4.2.1.3: where the key's use is told, it has to be this one.
+        # RFC 5280 4.2.1.3: if keyUsage is present, it must include keyCertSign.
         return extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
     except x509.ExtensionNotFound as missing:
         return missing.oid == x509.KeyUsage.oid
 
 
 def _common_name(subject: bytes) -> bytes:
-    """Empty unless there is exactly one."""
+    """Return the common name, or nothing if the subject has none or several."""
     names = [text for oid, text in texts_of(subject) if oid == NameOID.COMMON_NAME]
     return names[0].encode() if len(names) == 1 else b""

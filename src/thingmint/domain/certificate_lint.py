@@ -1,7 +1,7 @@
 """Checks a certificate against its profile, its CA and RFC 5280 before the CA's key signs it.
 
-The lint reads the DER alone. What prepares certificates checks the request first, so a flaw that is found here is a
-defect of this program and never the caller's fault.
+The lint reads only the DER. `issuing_ca` checks the request before, so a flaw that the lint finds is a defect of this
+program, not a mistake of the caller.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from thingmint.domain.keys import SigningKey
 
 
-# AlgorithmIdentifiers of what our CAs sign with. ecdsa-with-SHA256 has no parameters (RFC 5758 3.2), and those of
+# The AlgorithmIdentifiers that our CAs sign with. ecdsa-with-SHA256 has no parameters (RFC 5758 3.2); the parameters of
 # sha256WithRSAEncryption are NULL (RFC 4055 5).
 _ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 _SHA256_WITH_RSA = bytes.fromhex("300d06092a864886f70d01010b0500")
 
-# Tags of version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo and extensions: what is in a
-# version 3 certificate (RFC 5280 4.1) without unique identifiers, which conforming CAs leave out (4.1.2.8). Where a
-# version is given, the strict reader takes no other than 3.
+# Tags of version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo and extensions: the parts of
+# a version 3 certificate (RFC 5280 4.1) without unique identifiers, which conforming CAs do not generate (4.1.2.8).
+# The version's value needs no check here: the strict reader refuses an explicit version other than 3.
 _PARTS = [0xA0, 0x02, 0x30, 0x30, 0x30, 0x30, 0x30, 0xA3]
 
 _NO_NAME = der.element(der.SEQUENCE, b"")
@@ -43,7 +43,7 @@ _FIRST_GENERALIZED_YEAR = 2050
 
 
 class LintFailed(Exception):
-    """A certificate must not be signed as it was prepared. Not a DomainError, as the caller cannot mend it."""
+    """A prepared certificate must not be signed. Not a DomainError, because the caller cannot correct it."""
 
     def __init__(self, flaws: Sequence[str]) -> None:
         super().__init__(f"the certificate was not signed: {'; '.join(flaws)}")
@@ -52,7 +52,7 @@ class LintFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CaFacts:
-    """What certificates of one CA have to agree with. ``subject`` and ``algorithm`` are DER.
+    """The CA's values that its certificates must match. ``subject`` and ``algorithm`` are DER.
 
     ``key_identifier`` is None for the CA's own certificate, which has no authorityKeyIdentifier (RFC 5280 4.2.1.1
     allows that where it is self-signed).
@@ -66,10 +66,13 @@ class CaFacts:
 
     @classmethod
     def of(cls, certificate: x509.Certificate, private_key: SigningKey) -> CaFacts:
-        """Those of the CA that has this certificate and key. Raises ExtensionNotFound without subjectKeyIdentifier."""
+        """Return the facts of the CA with this certificate and key.
+
+        Raises ExtensionNotFound if the certificate has no subjectKeyIdentifier.
+        """
         to_be_signed = der.elements(certificate.public_bytes(Encoding.DER))[0]
         return cls(
-            # As it is encoded: decoded and encoded again, it need not be the same bytes.
+            # The original bytes: decoding and encoding again can change them.
             subject=der.elements(to_be_signed)[5],
             algorithm=cls.algorithm_of(private_key),
             key_identifier=certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest,
@@ -83,13 +86,13 @@ class CaFacts:
 
 
 def lint(certificate: bytes, profile: Profile, ca: CaFacts) -> None:
-    """Raises LintFailed unless ``certificate`` (DER, signed by any key) is what ``ca`` may issue under ``profile``."""
+    """Raise LintFailed unless ``ca`` may issue ``certificate`` (DER, signed by any key) under ``profile``."""
     if flaws := find_flaws(certificate, profile, ca):
         raise LintFailed(flaws)
 
 
 def find_flaws(certificate: bytes, profile: Profile, ca: CaFacts) -> list[str]:
-    """Every way in which ``certificate`` is not what ``ca`` may issue under ``profile``."""
+    """Return every reason why ``ca`` must not issue ``certificate`` under ``profile``."""
     try:
         parsed = x509.load_der_x509_certificate(certificate)
         public_key = parsed.public_key()
@@ -129,7 +132,7 @@ def find_flaws(certificate: bytes, profile: Profile, ca: CaFacts) -> list[str]:
 
 
 def _is_serial(number: bytes) -> bool:
-    """RFC 5280 4.1.2.2: a positive integer of at most 20 octets, which are those of its encoding."""
+    """True for a positive integer whose encoding has at most 20 octets (RFC 5280 4.1.2.2)."""
     return len(number) <= _LONGEST_SERIAL and number[0] < 0x80 and any(number)
 
 
@@ -171,7 +174,7 @@ def _flaws_of_extensions(
 def _fixed_extensions(
     profile: Profile, ca: CaFacts
 ) -> Iterator[tuple[str, x509.ObjectIdentifier, bool, x509.ExtensionType]]:
-    """Those that are the same in all certificates of a profile and CA: name, OID, whether critical, value."""
+    """Yield the extensions that all certificates of a profile and CA share: name, OID, whether critical, value."""
     if ca.key_identifier is not None:
         value = x509.AuthorityKeyIdentifier(ca.key_identifier, None, None)
         # RFC 5280 4.2.1.1: "Conforming CAs MUST mark this extension as non-critical."
@@ -183,10 +186,10 @@ def _fixed_extensions(
 
 
 def _identifies(identifier: x509.ExtensionType, key: bytes) -> bool:
-    """Whether ``identifier`` was made of ``key`` (SubjectPublicKeyInfo) in one of the ways that the RFCs name."""
+    """True if ``identifier`` is derived from ``key`` (SubjectPublicKeyInfo) by a method of RFC 5280 or RFC 7093."""
     assert isinstance(identifier, x509.SubjectKeyIdentifier)
     bits = der.content(der.elements(key)[1])[1:]  # without the count of unused bits
-    # RFC 5280 4.2.1.2 (1), which is what we use.
+    # RFC 5280 4.2.1.2 (1), which this program uses.
     if identifier.digest == hashlib.sha1(bits, usedforsecurity=False).digest():
         return True
     hashes = (hashlib.sha256, hashlib.sha384, hashlib.sha512)

@@ -1,7 +1,8 @@
-"""The parts of a certificate or signing request, however it is encoded: the lenient reader.
+"""The lenient reader: the parts of a certificate or signing request in BER.
 
-The strict reader, cryptography's, comes first. It keeps to DER and to RFC 5280, and so refuses what OpenSSL, mbedTLS
-and Go read. What is only compared byte for byte needs no more than this.
+The strict reader, which is cryptography's, comes first. It accepts only DER that follows RFC 5280, and refuses some
+certificates that OpenSSL, mbedTLS and Go read. The lenient reader is enough for parts that are only compared byte by
+byte.
 """
 
 from __future__ import annotations
@@ -29,27 +30,28 @@ _SEQUENCE: Final = der.SEQUENCE & ~der.CONSTRUCTED
 _OF_CERTIFICATE: Final = [_INTEGER, *[_SEQUENCE] * 5]  # serial, algorithm, issuer, validity, subject, key
 _OF_REQUEST: Final = [_INTEGER, *[_SEQUENCE] * 2]  # version, subject, key
 
-# RFC 5280 4.1.2.5 wants seconds and Z; X.690 11.7 and 11.8 are DER's, and BER allows all of these.
+# RFC 5280 4.1.2.5 requires seconds and Z, as DER does (X.690 11.7 and 11.8). BER allows all of these forms.
 _ZONE: Final = rb"(Z|[+-][0-9]{4}|)"
 _UTC_TIME: Final = re.compile(rb"([0-9]{2})([0-9]{8}(?:[0-9]{2})?)" + _ZONE)
 _GENERALIZED_TIME: Final = re.compile(rb"([0-9]{4})([0-9]{6}(?:[0-9]{2}){0,2})(?:[.,][0-9]{1,9})?" + _ZONE)
 _WITHOUT_SECONDS: Final = {der.UTC_TIME: 10, der.GENERALIZED_TIME: 12}
-"""How many digits a time has then, at the most."""
-# The first attribute of a set in a name, with a type of 3 to 12 bytes: tag and length of its value.
+"""By tag: how many digits a time without seconds has, at most."""
+# Finds the first attribute of each set in a name, if its type has 3 to 12 bytes. Groups: tag and length of the value.
 _TYPES: Final = b"|".join(b"\\x%02x.{%d}" % (size, size) for size in range(3, 13))
 _LENGTH: Final = rb"(?:[\x00-\x7f]|\x81.|\x82..)"
 _ATTRIBUTE: Final = re.compile(rb"\x31%s\x30%s\x06(?:%s)(.)(.)" % (_LENGTH, _LENGTH, _TYPES), re.DOTALL)
 _SHORT_TIME: Final = re.compile(rb"\x17[\x00-\x0c][0-9]{4}|\x18[\x00-\x0e][0-9]{4}")
 _UTF8_STRING: Final = 0x0C
-_SHORT: Final = 0x7F  # bytes, whose number is told in one
-# Tags of what the TLS library reads in a name.
+_SHORT: Final = 0x7F  # the most bytes whose length is encoded in one byte
+# Tags of the string types that the TLS library reads in a name.
 TLS_STRINGS: Final = frozenset({0x03, 0x0C, 0x12, 0x13, 0x14, 0x16, 0x1C, 0x1E})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CertificateParts:
-    """``der`` is all of it. The parts that are bytes are encoded as they came; ``algorithm`` is the signature's, as
-    it was signed.
+    """``der`` is the whole certificate. The other parts of type bytes keep their original encoding.
+
+    ``algorithm`` is the signature algorithm inside the signed part.
     """
 
     der: bytes
@@ -64,7 +66,7 @@ class CertificateParts:
 
     @classmethod
     def of(cls, encoded: bytes) -> CertificateParts:
-        """Bytes behind the certificate are no part of it. Raises ber.Malformed."""
+        """Read a certificate, and ignore the bytes after it. Raises ber.Malformed."""
         whole = ber.first(encoded)
         signature = Signature.of(whole)
         parts = ber.elements(signature.signed)
@@ -89,19 +91,19 @@ class CertificateParts:
 
     @property
     def period(self) -> tuple[datetime | None, datetime | None]:
-        """From when until when it is valid; None for a time that cannot be read."""
+        """The first and the last time of the validity; None for a time that cannot be read."""
         begin, end = ber.elements(self.validity)
         return _time(begin), _time(end)
 
     @property
     def has_odd_time(self) -> bool:
-        """Whether one is written as the TLS library does not read it, though others do."""
+        """True if a time of the validity has a form that the TLS library cannot read, although other libraries can."""
         return any(map(_is_odd, ber.elements(self.validity)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestParts:
-    """``subject`` and ``key`` are encoded as they came."""
+    """``subject`` and ``key`` keep their original encoding."""
 
     subject: bytes
     key: bytes
@@ -112,21 +114,21 @@ class RequestParts:
         """Raises ber.Malformed."""
         signature = Signature.of(ber.first(encoded))
         parts = ber.elements(signature.signed)
-        # RFC 2986 4.1: attributes are [0], and not optional; some leave them out.
+        # RFC 2986 4.1: attributes are [0] and required, but some encoders leave them out.
         if _tags(parts[:3]) != _OF_REQUEST or any(part[0] != _ATTRIBUTES for part in parts[3:]):
             raise ber.Malformed("not a signing request")
         return cls(subject=parts[1], key=parts[2], signature=signature)
 
 
 def _tags(parts: list[bytes]) -> list[int]:
-    """Whether they say to be constructed is not looked at, as OpenSSL does not."""
+    """Return the tags without the bit for constructed elements, which OpenSSL ignores too."""
     return [part[0] & ~der.CONSTRUCTED for part in parts]
 
 
 def may_be_unreadable(encoded: bytes) -> bool:
-    """Whether a certificate or request that the strict reader takes holds what the TLS library might refuse.
+    """True if the TLS library might refuse a certificate or request that the strict reader accepts.
 
-    Asking it takes ten times as long.
+    A quick first check: calling the TLS library takes ten times as long.
     """
     for attribute in _ATTRIBUTE.finditer(encoded):
         tag, size = attribute[1][0], attribute[2][0]
@@ -137,9 +139,9 @@ def may_be_unreadable(encoded: bytes) -> bool:
 
 
 def as_tls_sends_it(encoded: bytes) -> bytes | None:
-    """The bytes of a certificate as the TLS library gives them to us in a handshake; None if it cannot read them.
+    """Return a certificate's bytes as the TLS library passes them on after a handshake; None if it cannot read them.
 
-    What was signed stays as it came, and what is around that is DER.
+    The signed part keeps its original encoding, and the TLS library encodes the rest in DER.
     """
     try:
         return dump_certificate(FILETYPE_ASN1, load_certificate(FILETYPE_ASN1, encoded))
@@ -148,9 +150,9 @@ def as_tls_sends_it(encoded: bytes) -> bytes | None:
 
 
 def ca_flaw(extensions: bytes | None) -> str | None:
-    """Whether they make a certificate that of an authority, as a phrase that fits after "it", or None.
+    """Return a phrase that fits after "it" if the extensions make the certificate a CA's or are unreadable, else None.
 
-    Each basicConstraints counts, should there be several.
+    If there are several basicConstraints, each of them counts.
     """
     try:
         values = [value for oid, value in _extensions(extensions) if oid == _BASIC_CONSTRAINTS]
@@ -163,7 +165,7 @@ def ca_flaw(extensions: bytes | None) -> str | None:
 
 
 def _extensions(extensions: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-    """The type and the value of each, encoded. Raises ber.Malformed and IndexError."""
+    """Yield the encoded type and value of each extension. Raises ber.Malformed and IndexError."""
     if extensions is None:
         return
     for extension in ber.elements(ber.elements(extensions)[0]):
@@ -172,14 +174,14 @@ def _extensions(extensions: bytes | None) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _is_odd(time: bytes) -> bool:
-    """Without seconds or without a time zone."""
+    """True for a time without seconds or without a time zone."""
     text = ber.content(time)
     digits = len(text) - len(text.lstrip(b"0123456789"))
     return digits <= _WITHOUT_SECONDS.get(time[0], 0) or digits == len(text)
 
 
 def _time(encoded: bytes) -> datetime | None:
-    """None for what is no time."""
+    """Return the time, or None if it cannot be read."""
     is_utc_time = encoded[0] == der.UTC_TIME
     match = (_UTC_TIME if is_utc_time else _GENERALIZED_TIME).fullmatch(ber.content(encoded))
     if match is None:

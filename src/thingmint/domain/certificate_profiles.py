@@ -1,4 +1,4 @@
-"""What each kind of certificate that we issue may contain, and how long it lasts."""
+"""The profiles of the certificates that we issue: their contents and lifetimes."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _SERVER_AUTH = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What one kind of certificate may contain and how long it lasts: a fixed end, or a lifetime from now.
+    """The contents of one kind of certificate, and its validity: until ``not_after``, or for ``lifetime`` from now.
 
-    A profile with ``server_auth`` has a subjectAltName, and no other has one.
+    Only certificates with ``server_auth`` have a subjectAltName.
     """
 
     keys: KeyPolicy
@@ -71,16 +71,16 @@ class Profile:
 DEVICE = Profile(keys=CSR_KEYS, backdate=timedelta(minutes=2), not_after=datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC))
 
 
-# What a trusted user gets for a device: AWS's CreateProvisioningClaim makes certificates that last five minutes.
+# Claim certificates that trusted users request for devices: those of AWS's CreateProvisioningClaim last five minutes.
 CLAIM = Profile(keys=CSR_KEYS, backdate=timedelta(minutes=2), lifetime=timedelta(minutes=5))
 
 
-# A root outlives every device certificate, and the certificates that it signs cannot be those of CAs.
+# A root is valid for longer than every device certificate, and must not sign CA certificates (pathLenConstraint 0).
 ROOT = Profile(
     keys=CSR_KEYS, backdate=timedelta(hours=1), not_after=datetime(2059, 12, 31, 23, 59, 59, tzinfo=UTC), ca=True
 )
 
 
 def listener_profile(lifetime: timedelta) -> Profile:
-    """A TLS server's certificate for our own listeners."""
+    """Return the profile of the TLS server certificates for our own listeners."""
     return Profile(keys=CSR_KEYS, backdate=timedelta(minutes=2), lifetime=lifetime, server_auth=True)

@@ -1,4 +1,4 @@
-"""Certificates and certificate signing requests, as they come from outside and as we keep them."""
+"""Reads certificates and certificate signing requests that callers send, and finds what is wrong with them."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ _CURVES_OF_TLS = frozenset(
 )
 
 _UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
-"""What the strict reader raises."""
+"""The exceptions of the strict reader."""
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""Stands for a time that cannot be read: a certificate with one is never within its validity."""
+"""Replaces a time that cannot be read, so that the certificate is never within its validity."""
 
 _FINGERPRINT = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
 
@@ -63,7 +63,7 @@ def fingerprint_of(der: bytes) -> str:
 
 
 def parse_fingerprint(text: str, field: str) -> str:
-    """The canonical form of a fingerprint that a caller wrote (upper case and AWS's 0x prefix are folded)."""
+    """Return the fingerprint in ``text`` in lower case and without AWS's 0x prefix. Raises Invalid."""
     match = _FINGERPRINT.fullmatch(text)
     if match is None:
         raise Invalid(field, "must be 64 hexadecimal digits, the SHA-256 of the certificate's DER")
@@ -72,7 +72,7 @@ def parse_fingerprint(text: str, field: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """An X.509 certificate: the DER and what we need to know of it."""
+    """An X.509 certificate: its DER, fingerprint and validity."""
 
     der: bytes
     fingerprint: str
@@ -85,7 +85,7 @@ class Certificate:
 
     @property
     def sha1(self) -> str:
-        """The SHA-1 fingerprint, which some fleets know their certificates by. Never used as proof of anything."""
+        """The SHA-1 fingerprint, by which some fleets list their certificates. Never used as proof of anything."""
         return hashlib.sha1(self.der, usedforsecurity=False).hexdigest()
 
     @classmethod
@@ -101,7 +101,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IssuedCertificate:
-    """One as its issuer knows it, by name and serial number."""
+    """A certificate with its issuer's name and its serial number."""
 
     certificate: Certificate
     public_key: PublicKeyTypes
@@ -114,7 +114,7 @@ class IssuedCertificate:
 
     @property
     def issuer(self) -> bytes:
-        """The name of who is said to have signed it, encoded as it came."""
+        """The name of the issuer in its original encoding. The signature is not verified."""
         return self.parts.issuer
 
     @property
@@ -123,7 +123,7 @@ class IssuedCertificate:
         return f"{self.parts.serial:x}"
 
     def flaw(self, now: datetime) -> str | None:
-        """Why it is not registered just in time, as a phrase that fits after "it", or None."""
+        """Return why the certificate is not registered just in time, as a phrase that fits after "it", or None."""
         if flaw := ca_flaw(self.parts.extensions):
             return flaw
         if now < self.certificate.not_before:
@@ -135,7 +135,7 @@ class IssuedCertificate:
 
 @dataclass(frozen=True, slots=True)
 class SigningRequest:
-    """A PKCS#10 request whose signature was verified: the sender holds the private key."""
+    """A PKCS#10 request whose signature was verified, which proves that the sender has the private key."""
 
     subject: x509.Name
     public_key: PublicKeyTypes
@@ -144,10 +144,10 @@ class SigningRequest:
 def parse_certificate(
     text: str, field: str, keys: KeyPolicy, *, bound: bool = False
 ) -> tuple[Certificate, PublicKeyTypes]:
-    """The one certificate in ``text``, if its key is one that ``keys`` takes, and that key.
+    """Return the one certificate in ``text`` and its public key, which ``keys`` must accept.
 
-    Neither validity nor chain nor signature is checked here: the device that presents the certificate later has to
-    prove that it holds its key. Of one that is ``bound`` the validity need not even be legible.
+    The validity, the chain and the signature are not checked here: the device that presents the certificate later must
+    prove that it has the private key. The validity of a ``bound`` certificate may even be unreadable.
     Raises InvalidCertificate.
     """
     return read_certificate(one_block(text, field, _CERTIFICATE), field, keys, bound=bound)
@@ -156,10 +156,10 @@ def parse_certificate(
 def read_certificate(
     encoded: bytes, field: str, keys: KeyPolicy, *, bound: bool = False
 ) -> tuple[Certificate, PublicKeyTypes]:
-    """The same of what is no PEM."""
+    """Do the same as `parse_certificate` for DER or BER."""
     try:
         with warnings.catch_warnings():
-            # Negative serial numbers and over-long names break RFC 5280, and fleets have them all the same.
+            # Fleets have certificates with negative serial numbers or overlong names, which RFC 5280 forbids.
             warnings.simplefilter("ignore")
             content = x509.load_der_x509_certificate(encoded)
             certificate = Certificate.of(content)
@@ -172,7 +172,10 @@ def read_certificate(
 
 
 def parse_strict_certificate(text: str, field: str, keys: KeyPolicy) -> tuple[Certificate, x509.Certificate]:
-    """One whose content is relied on, and that content."""
+    """Return the one certificate in ``text`` if the strict reader accepts it, and its content.
+
+    For callers that rely on the content, such as extensions. Raises InvalidCertificate.
+    """
     encoded = one_block(text, field, _CERTIFICATE)
     certificate, _ = read_certificate(encoded, field, keys)
     try:
@@ -200,7 +203,7 @@ def _read_leniently(encoded: bytes, field: str, keys: KeyPolicy, *, bound: bool)
 
 
 def _other_than(encoded: bytes, other: type[Any], noun: str, kind: PemKind, field: str) -> Invalid:
-    """The error of a block that holds ``other`` in place of ``kind``, or something else."""
+    """Return the error for a block that is not a ``kind``, and say so if it is an ``other``."""
     try:
         other.of(encoded)
     except Malformed:
@@ -216,7 +219,7 @@ def _public_key(encoded: bytes, field: str, keys: KeyPolicy, error: type[Invalid
 
 
 def read_public_key(der: bytes) -> PublicKeyTypes:
-    """That of a certificate which was registered. Raises InvalidCertificate."""
+    """Return the public key of a registered certificate. Raises InvalidCertificate."""
     field = "certificate"
     try:
         with warnings.catch_warnings():
@@ -231,9 +234,9 @@ def read_public_key(der: bytes) -> PublicKeyTypes:
 
 
 def parse_csr(text: str, field: str, keys: KeyPolicy) -> SigningRequest:
-    """The one signing request in ``text``, once its key is one that ``keys`` takes and its signature is right.
+    """Return the one signing request in ``text``.
 
-    Raises InvalidSigningRequest.
+    Raises InvalidSigningRequest, also if ``keys`` refuses the key or the signature is wrong.
     """
     encoded = one_block(text, field, _SIGNING_REQUEST)
     try:
@@ -274,9 +277,9 @@ def _parse_leniently(encoded: bytes, field: str, keys: KeyPolicy) -> SigningRequ
 
 def _check_request(request: SigningRequest, field: str, keys: KeyPolicy) -> None:
     if not request.subject.rdns:
-        # RFC 5280 4.1.2.6: such a certificate needs a subjectAltName, which those of AWS IoT have not either.
+        # RFC 5280 4.1.2.6: such a certificate needs a subjectAltName. Ours have none, as AWS IoT's.
         raise InvalidSigningRequest(field, "has an empty subject; give it a common name")
-    # The size comes first: verifying with a huge key would be work done for nothing.
+    # Check the key's size before the signature: verifying with a huge key takes long.
     if violation := keys.violation(request.public_key) or weakness(request.public_key):
         raise InvalidSigningRequest(field, f"has {violation}")
 
@@ -287,7 +290,7 @@ def _unverified(parts: RequestParts, field: str) -> InvalidSigningRequest:
 
 
 def parse_issued_certificate(text: str, field: str, keys: KeyPolicy = OWN_KEYS) -> IssuedCertificate:
-    """The one certificate in ``text``. Raises InvalidCertificate."""
+    """Return the one certificate in ``text``. Raises InvalidCertificate."""
     return _issued(*parse_certificate(text, field, keys))
 
 
@@ -302,26 +305,27 @@ def _issued(certificate: Certificate, public_key: PublicKeyTypes) -> IssuedCerti
 
 
 def is_signed_by(issued: IssuedCertificate, ca: x509.Certificate) -> bool:
-    """Whether ``ca`` is named as the issuer and its key made the signature, over no weaker digest than SHA-224.
+    """True if the issuer is ``ca`` and its key made the signature, over SHA-224 or a stronger digest.
 
-    Nothing else is looked at.
+    Nothing else is checked.
     """
     parts = issued.parts
-    # RFC 5280 4.1.1.2: both "MUST" be the same. Only one is signed, so with another there would be more fingerprints.
+    # RFC 5280 4.1.1.2: both algorithms "MUST" be the same. Only one of them is signed: if the other could differ, one
+    # signed certificate would have several fingerprints.
     is_consistent = parts.algorithm == parts.signature.algorithm
     return is_consistent and parts.issuer == subject_of(ca) and parts.signature.is_made_by(ca.public_key())
 
 
 def subject_of(certificate: x509.Certificate) -> bytes:
-    """The DER of its name: decoded and encoded again, it need not be the same bytes."""
+    """Return the original bytes of the subject's name: decoding and encoding again can change them."""
     return CertificateParts.of(certificate.public_bytes(Encoding.DER)).subject
 
 
 def re_signed_fingerprint(issued: IssuedCertificate, ca: x509.Certificate) -> str | None:
-    """The fingerprint of the other certificate that can be made of this one without any key, if there is one.
+    """Return the fingerprint of the variant of this certificate that can be made without any key, or None.
 
-    Of an ECDSA signature (r, s), (r, n - s) is one too (SEC 1 4.1.4 verifies both), so the same content has two
-    fingerprints. Other signatures that we verify have one form.
+    If (r, s) is an ECDSA signature, (r, n - s) is one too (SEC 1 4.1.4 verifies both), so the same content has two
+    fingerprints. The other signatures that we verify have only one form.
     """
     key, signature = ca.public_key(), issued.parts.signature
     if not isinstance(key, ec.EllipticCurvePublicKey) or signature.value is None:
@@ -333,7 +337,7 @@ def re_signed_fingerprint(issued: IssuedCertificate, ca: x509.Certificate) -> st
 
 
 def key_flaw(der: bytes, *, weak_keys: bool) -> str | None:
-    """What is wrong with a certificate's key, as a phrase that fits after "has", or None."""
+    """Return what is wrong with a certificate's key, as a phrase that fits after "has", or None."""
     try:
         key = read_public_key(der)
     except InvalidCertificate:
@@ -345,23 +349,23 @@ def _rsa_flaw(key: PublicKeyTypes, *, weak_keys: bool) -> str | None:
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size >= _WEAK_RSA:
         return None
     if key.key_size < _BROKEN_RSA:
-        return f"an RSA key of {key.key_size} bits, which anybody can break"
-    return None if weak_keys else f"an RSA key of {key.key_size} bits; the account's setting weak_keys would let it in"
+        return f"an RSA key of {key.key_size} bits, which can be broken easily"
+    return None if weak_keys else f"an RSA key of {key.key_size} bits; the account's setting weak_keys would allow it"
 
 
 class Obstacle(NamedTuple):
-    """What keeps devices with a certificate from connecting, unless the account's switch ``weak_keys`` removes it."""
+    """Why devices with a certificate cannot connect. The account's setting ``weak_keys`` can remove some obstacles."""
 
     reason: str
     weak_keys_remove_it: bool = False
 
 
 def find_obstacle(certificate: Certificate, key: PublicKeyTypes) -> Obstacle | None:
-    """What there is about the certificate itself, whatever is true of its registration."""
+    """Return the obstacle that the certificate itself has, whatever the state of its registration, or None."""
     if flaw := _rsa_flaw(key, weak_keys=False):
         return Obstacle(f"it has {flaw}", _rsa_flaw(key, weak_keys=True) is None)
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_TLS:
         return Obstacle(f"it has an EC key on {key.curve.name}, which TLS does not offer")
     if may_be_unreadable(certificate.der) and as_tls_sends_it(certificate.der) is None:
-        return Obstacle("it is encoded as this server's TLS library does not read it, and a TLS proxy in front may")
+        return Obstacle("this server's TLS library cannot read it; a TLS proxy in front of the server may")
     return None

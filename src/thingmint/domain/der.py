@@ -1,4 +1,4 @@
-"""DER as pieces of bytes (X.690), where it matters how something is encoded, or that it stays as it is."""
+"""Splits and builds DER (X.690) where the exact bytes matter."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ UTC_TIME: Final = 0x17
 GENERALIZED_TIME: Final = 0x18
 SEQUENCE: Final = 0x30
 CONSTRUCTED: Final = 0x20
-"""The bit of a tag whose element is made of elements."""
+"""The bit that is set in the tag of an element that consists of elements."""
 
 
 def element(tag: int, content: bytes) -> bytes:
-    """One element: tag, length in the shortest form, content."""
+    """Return one element: tag, length in the shortest form, content."""
     size = len(content)
     if size < 0x80:
         return bytes((tag, size)) + content
@@ -22,12 +22,12 @@ def element(tag: int, content: bytes) -> bytes:
 
 
 def content(element: bytes) -> bytes:
-    """What is inside the one element, which a strict parser has read before."""
+    """Return the content of an element, which a strict parser must have accepted before."""
     return element[2 + (element[1] & 0x7F) :] if element[1] & 0x80 else element[2:]
 
 
 def elements(element: bytes) -> list[bytes]:
-    """The elements inside the one element, each with tag and length. A strict parser has read it before."""
+    """Return the elements inside an element, each with tag and length. A strict parser must have accepted it before."""
     inside = content(element)
     found = []
     start = 0

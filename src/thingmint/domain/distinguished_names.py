@@ -1,6 +1,6 @@
-"""Distinguished names whose encoding the strict reader refuses: their text, where that is beyond doubt or does no harm.
+"""The text of distinguished names, also of those whose encoding the strict reader refuses.
 
-Makers write "_", "@", "*" and "&" into PrintableString, UTF-8 into anything, and sets in any order.
+Manufacturers write "_", "@", "*" and "&" into PrintableString, UTF-8 into strings of any type, and sets in any order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SET: Final = 0x31
 _OID: Final = 0x06
 _UTF8_STRING: Final = 0x0C
 _MAX_OID_BYTES: Final = 64
-_MAX_BYTES: Final = 4096  # of a name that is taken apart here, and of the subject of a certificate that we issue
+_MAX_BYTES: Final = 4096  # of a name that the lenient reader reads, and of the subject of a certificate that we issue
 
 # Tags of string types, each with the encoding of its text.
 _ENCODINGS: Final = {
@@ -49,10 +49,10 @@ def texts_in(name: x509.Name) -> Texts:
 
 
 def texts_of(name: bytes) -> Texts:
-    """The attributes of a name that are text, for deciding on.
+    """Return the attributes of a name that are text. They are safe to base decisions on.
 
-    Of a name that the strict reader refuses, all of them or none: none unless they are all of one string type, and hold
-    neither NUL nor other control characters.
+    If the strict reader refuses the name, the result is all attributes or none. It is all of them only if they have one
+    string type and contain no control characters such as NUL.
     """
     try:
         return texts_in(read_name(name))
@@ -71,7 +71,7 @@ def texts_of(name: bytes) -> Texts:
 
 
 def for_issuing(subject: bytes) -> x509.Name:
-    """A name as it came, or in UTF8String where the strict reader or the TLS library does not read it.
+    """Return the name unchanged, or in UTF8String if the strict reader or the TLS library cannot read it.
 
     Raises ValueError with a phrase that fits after "a subject".
     """

@@ -10,9 +10,10 @@ _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd]?)")
 
 
 def parse_duration(value: object) -> object:
-    """Seconds, or a number with a unit (90d, 12h, 30m, 45s), as a timedelta; what else it may be is left as it is.
+    """Return seconds, or a number with a unit (90d, 12h, 30m, 45s), as a timedelta.
 
-    For pydantic, which itself reads ISO 8601 (P90D). Raises ValueError for other text.
+    Returns ISO 8601 text (P90D), which pydantic itself reads, and values that are not text unchanged. Raises ValueError
+    for other text.
     """
     if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
         return timedelta(**{_UNITS[match[2] or "s"]: float(match[1])})

@@ -1,8 +1,8 @@
-"""What can be wrong with a request, in the domain's own terms.
+"""The errors that a request can end with, independent of any API.
 
-An error is raised once, where the rule lives, and carries facts as attributes. It knows no API: each API has one
-table that turns these into its own codes, statuses and wording. Texts here are safe to show: they never quote what a
-caller sent, nor what a parser said of it.
+The code that implements a rule raises the error, with the facts as attributes. Each API has one table that turns these
+errors into its codes, statuses and texts. The texts here are safe to show to callers: they never quote the caller's
+input or a parser's message.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Literal
 
 
 class DomainError(Exception):
-    """The root of all refusals that a caller can be told about."""
+    """Base class of all errors that are reported to callers."""
 
 
 class Invalid(DomainError):
-    """An input breaks a rule. ``field`` is the domain's name of it, ``reason`` a phrase that fits after it."""
+    """An input breaks a rule. ``field`` is its name in the domain; ``reason`` is a phrase that fits after the name."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field} {reason}")
@@ -24,18 +24,18 @@ class Invalid(DomainError):
 
 
 class InvalidCertificate(Invalid):
-    """What was sent as a certificate is none that is taken."""
+    """The input is not an acceptable certificate."""
 
 
 class UnverifiedCertificate(InvalidCertificate):
-    """A certificate is good in itself, and not what it has to be to another. ``reason`` is the whole sentence."""
+    """The certificate is well formed, but the required CA did not sign it. ``reason`` is the whole sentence."""
 
     def __str__(self) -> str:
         return self.reason
 
 
 class WrongRegistrationCode(Invalid):
-    """A verification certificate is not made for this account. ``reason`` is the whole sentence."""
+    """The verification certificate was not made for this account. ``reason`` is the whole sentence."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("verificationCertificate", reason)
@@ -45,15 +45,15 @@ class WrongRegistrationCode(Invalid):
 
 
 class InvalidSigningRequest(Invalid):
-    """What was sent as a certificate signing request is none that is taken."""
+    """The input is not an acceptable certificate signing request."""
 
 
 class MalformedPolicy(Invalid):
-    """What was sent as a policy is no policy document. ``field`` is a path in it, such as ``Statement[0].Action``."""
+    """The input is not a valid policy document. ``field`` is a path in it, such as ``Statement[0].Action``."""
 
 
 class InvalidTemplate(Invalid):
-    """What was sent as a provisioning template is none. ``flaw`` is worded as AWS words it where that is known."""
+    """The input is not a valid provisioning template. ``flaw`` uses AWS's words where they are known."""
 
     def __init__(self, flaw: str) -> None:
         super().__init__("The template body", f"is invalid: {flaw}")
@@ -61,7 +61,7 @@ class InvalidTemplate(Invalid):
 
 
 class InvalidParameters(Invalid):
-    """A template has no meaning with the parameters that were given. ``reason`` is the whole sentence."""
+    """A template cannot be resolved with the given parameters. ``reason`` is the whole sentence."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("parameters", reason)
@@ -80,9 +80,9 @@ class NotFound(DomainError):
 
 
 class AlreadyExists(DomainError):
-    """A ``kind`` with that ``id`` is there already, in this account and region.
+    """A ``kind`` with that ``id`` already exists in this account and region.
 
-    ``arn`` is its ARN if it has one, and ``reason`` says more where being there alone would be no reason.
+    ``arn`` is its ARN, if it has one. ``reason`` explains the refusal if existing alone does not.
     """
 
     def __init__(self, kind: str, id: str, *, arn: str | None = None, reason: str | None = None) -> None:
@@ -94,7 +94,7 @@ class AlreadyExists(DomainError):
 
 
 class Ambiguous(DomainError):
-    """Several of a ``kind`` could be meant; ``reason`` says how to tell which."""
+    """The request matches several of a ``kind``; ``reason`` says how to select one of them."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
@@ -103,7 +103,7 @@ class Ambiguous(DomainError):
 
 
 class Conflict(DomainError):
-    """``id`` is still in use by something that has to go first; ``reason`` says by what."""
+    """``id`` is still in use; ``reason`` says by what, and that must be removed first."""
 
     def __init__(self, kind: str, id: str, reason: str) -> None:
         super().__init__(reason)
@@ -113,7 +113,7 @@ class Conflict(DomainError):
 
 
 class Disallowed(DomainError):
-    """What there is besides ``id`` does not allow this: ``reason`` says what, and what would have to go first."""
+    """Another resource than ``id`` prevents this; ``reason`` says which, and what must be removed first."""
 
     def __init__(self, kind: str, id: str, reason: str) -> None:
         super().__init__(reason)
@@ -123,7 +123,7 @@ class Disallowed(DomainError):
 
 
 class VersionConflict(DomainError):
-    """The caller knows another version of ``id`` than the one that there is."""
+    """The caller expects another version of ``id`` than the current one."""
 
     def __init__(self, kind: str, id: str, *, expected: int, version: int) -> None:
         super().__init__(f"{kind} {id} has version {version}, not {expected}")
@@ -134,7 +134,7 @@ class VersionConflict(DomainError):
 
 
 class InvalidState(DomainError):
-    """The status that ``id`` is in, or is asked to take, does not allow this."""
+    """The current or the requested status of ``id`` does not allow this."""
 
     def __init__(self, kind: str, id: str, reason: str) -> None:
         super().__init__(reason)
@@ -144,9 +144,9 @@ class InvalidState(DomainError):
 
 
 class Unauthenticated(DomainError):
-    """Who is calling could not be established. ``flaw`` says what of the credentials is wrong, in kind.
+    """The caller could not be authenticated. ``flaw`` is the kind of fault in the credentials.
 
-    ``advice`` is for the operator's log: what to do if the caller is right.
+    ``advice`` is for the operator's log: what to do if the caller should have access.
     """
 
     Flaw = Literal["missing", "malformed", "unknown", "wrong", "expired"]
@@ -159,7 +159,10 @@ class Unauthenticated(DomainError):
 
 
 class Denied(DomainError):
-    """The caller is known, and may not. ``principal`` is who asked (an ARN); ``explicit``: a policy forbids it."""
+    """The caller is authenticated but not authorized.
+
+    ``principal`` is the caller's ARN. ``explicit`` is true if a policy forbids the action.
+    """
 
     def __init__(self, principal: str, action: str, resource: str, *, explicit: bool) -> None:
         super().__init__(f"{principal} is not authorized to perform {action} on {resource}")
@@ -170,14 +173,14 @@ class Denied(DomainError):
 
 
 class CrossAccountRole(Denied):
-    """A role of another account than the caller's was to be handed over, which no policy can allow."""
+    """The caller passes a role of another account, which no policy can allow."""
 
     def __init__(self, role: str) -> None:
         super().__init__("The caller", "iam:PassRole", role, explicit=True)
 
 
 class LimitExceeded(DomainError):
-    """A ``kind`` holds as many as it may; ``reason`` says of what."""
+    """A quota of the ``kind`` is used up; ``reason`` says which."""
 
     def __init__(self, kind: str, id: str, reason: str) -> None:
         super().__init__(reason)
@@ -187,7 +190,7 @@ class LimitExceeded(DomainError):
 
 
 class Throttled(DomainError):
-    """Too much at once. ``retry_after`` is in seconds."""
+    """Too many requests. ``retry_after`` is in seconds."""
 
     def __init__(self, reason: str, retry_after: float = 1.0) -> None:
         super().__init__(reason)
@@ -196,10 +199,11 @@ class Throttled(DomainError):
 
 
 class ProvisioningRefused(DomainError):
-    """A device is not provisioned, and nothing was done. ``reason`` is in AWS's words where those are known.
+    """A device is not provisioned, and nothing was changed. ``reason`` uses AWS's words where they are known.
 
-    ``step`` is where it ended: at the key (the account has none made over MQTT), at the template, at the ownership
-    token, or at the pre-provisioning hook, which said no, could not be asked, or gave no usable answer.
+    ``step`` is the step that failed: ``key`` (the account does not allow keys to be made over MQTT), ``template``,
+    ``token`` (the ownership token), or the pre-provisioning hook: it refused the device (``denied``), could not be
+    called (``invocation``), or gave no usable answer (``result``).
     """
 
     Step = Literal["key", "template", "token", "denied", "invocation", "result"]
@@ -211,7 +215,7 @@ class ProvisioningRefused(DomainError):
 
 
 class ProvisioningFailed(DomainError):
-    """An effect of a template cannot be had, for ``cause``; the others were taken back."""
+    """A change that a template asks for failed because of ``cause``; its other changes were rolled back."""
 
     def __init__(self, cause: DomainError) -> None:
         super().__init__(str(cause))
@@ -225,11 +229,11 @@ class ProvisioningFailed(DomainError):
 
 
 class Unsupported(DomainError):
-    """This server, as it is set up, cannot do it. The text says what to do instead."""
+    """This server's configuration does not support the operation. The text says what to do instead."""
 
 
 class Unavailable(DomainError):
     """The store or the broker cannot answer now.
 
-    Whether a change took effect may be unknown; asking again is safe for reads.
+    A change may have taken effect or not. Reads can be retried safely.
     """

@@ -1,5 +1,7 @@
-"""Ids: UUIDs, those of Yandex Cloud, a prefix of three characters that tells the kind and 17 of base32hex, and the
-store's own for certificates, which sort by time."""
+"""Makes ids: UUIDs, ids of Yandex Cloud's form, and the store's time-ordered ids for certificates.
+
+An id of Yandex Cloud is a prefix of three characters for the kind and 17 characters of base32hex.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,14 @@ _RANDOM_LENGTH = 17
 
 
 def new_id(prefix: str) -> str:
-    """A new id of 20 characters, 85 bits of them random."""
+    """Return a new id of 20 characters, with 85 random bits."""
     if len(prefix) != 3:
         raise ValueError("a prefix has three characters")
     return prefix + secrets.token_bytes(_RANDOM_LENGTH).translate(_DIGIT_OF_BYTE).decode()
 
 
 def new_uuid() -> str:
-    """A UUID of version 4 (RFC 9562 5.4), at a quarter of what the standard library takes for it."""
+    """Return a UUID of version 4 (RFC 9562 5.4), in a quarter of the standard library's time."""
     digits = secrets.token_bytes(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
@@ -37,10 +39,11 @@ _FRACTION_BITS = 6  # of a microsecond
 
 
 class TimeOrderedIds:
-    """Makes ids of 63 bits: the time in 1/64 microseconds, the last bits by chance, behind the number of a lane.
+    """Makes ids of 63 bits: the number of a lane, then the time in 1/64 microseconds, whose last 6 bits are random.
 
-    One maker never makes an id twice. Two may, within a microsecond; the index of the ids tells. With ``lanes`` the
-    first 4 bits are a random lane, so that writers who come at the same time do not meet on one page of an index.
+    One instance never makes an id twice. Two instances can make the same id within one microsecond, which the unique
+    index of the ids refuses. With ``lanes`` the first 4 bits are a random lane, so that concurrent writers write to
+    different pages of an index.
     """
 
     def __init__(self, *, lanes: bool) -> None:

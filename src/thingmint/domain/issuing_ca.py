@@ -1,8 +1,8 @@
-"""Certificate authorities: a profile holds the policy, an authority holds the key.
+"""Our certificate authorities. A profile has the rules for a certificate; an authority has the key.
 
-Issuing takes two steps. `prepare` decides and checks everything about a request, and drafts the certificate under the
-signature of a throw-away key. `sign` takes the draft once, lints it, and signs those very bytes. Nothing that was not
-checked is ever given to the real key.
+Issuing takes two steps. `prepare` checks everything about a request, and drafts the certificate with the signature of a
+throw-away key. `sign` takes the draft once, lints it, and signs exactly those bytes. The real key signs only checked
+bytes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DEVICE_SUBJECT = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "AWS IoT Cer
 
 @dataclass(frozen=True, slots=True)
 class CertificateRequest:
-    """What is asked for. ``names`` are DNS names and IP addresses, only for server certificates."""
+    """The contents of a certificate to issue. ``names`` (DNS names, IP addresses) are for server certificates only."""
 
     subject: x509.Name
     public_key: PublicKeyTypes
@@ -58,9 +58,9 @@ class CertificateRequest:
 
 
 class PreparedCertificate:
-    """A certificate that was checked against its profile and lacks only the signature, which it gets once.
+    """A certificate that was checked against its profile and can be signed once.
 
-    ``draft`` is all of it in DER, under the signature of a throw-away key.
+    ``draft`` is the whole certificate in DER, with the signature of a throw-away key.
     """
 
     __slots__ = ("_unsigned", "authority")
@@ -70,19 +70,19 @@ class PreparedCertificate:
         self._unsigned = [draft]
 
     def take(self) -> bytes:
-        """The draft, the first time. Raises RuntimeError afterwards.
+        """Return the draft at the first call. Raises RuntimeError at later calls.
 
-        RFC 5280 4.1.2.2: a serial number "MUST be unique for each certificate issued by a given CA", and every
-        signature would make another certificate.
+        RFC 5280 4.1.2.2: a serial number "MUST be unique for each certificate issued by a given CA", and a second
+        signature would make a second certificate with the same number.
         """
         try:
-            return self._unsigned.pop()  # one step, so that of two threads one gets it
+            return self._unsigned.pop()  # atomic: only one of two threads gets the draft
         except IndexError:
             raise RuntimeError("a prepared certificate was to be signed a second time") from None
 
 
 class CertificateAuthority:
-    """A root and its private key, both parsed once."""
+    """A root certificate and its private key, both parsed once."""
 
     def __init__(self, certificate: x509.Certificate, private_key: SigningKey, profile: Profile) -> None:
         self.certificate = certificate
@@ -99,7 +99,7 @@ class CertificateAuthority:
         return CertificateAuthority(self.certificate, self._private_key, profile)
 
     def prepare(self, request: CertificateRequest, now: datetime) -> PreparedCertificate:
-        """Decides and checks everything but the signature. Raises Invalid for what the caller can mend."""
+        """Check the request and draft the certificate. Raises Invalid for what the caller can correct."""
         profile = self.profile
         if violation := profile.keys.violation(request.public_key):
             raise Invalid("public key", f"is refused: it is {violation}")
@@ -109,7 +109,7 @@ class CertificateAuthority:
             raise Invalid("subject", "cannot be encoded") from None
         if subject_size > _MAX_SUBJECT_BYTES:
             raise Invalid("subject", f"must be at most {_MAX_SUBJECT_BYTES} bytes")
-        # X.509 knows no fractions of a second.
+        # X.509 has no fractions of a second.
         not_before = (now - profile.backdate).replace(microsecond=0)
         not_after = profile.end(now).replace(microsecond=0)
         root = self.certificate
@@ -132,14 +132,14 @@ class CertificateAuthority:
             builder = builder.add_extension(profile.extended_key_usage, critical=False)
         if profile.server_auth:
             names = x509.SubjectAlternativeName(_general_names(request.names))
-            # RFC 5280 4.1.2.6: critical where it is all that names the subject.
+            # RFC 5280 4.1.2.6: critical if the subject is empty.
             builder = builder.add_extension(names, critical=not request.subject.rdns)
         return PreparedCertificate(self, _draft(builder, self._throw_away_key))
 
     def sign(self, prepared: PreparedCertificate) -> Certificate:
-        """Signs what this very authority prepared, once.
+        """Sign a certificate that this same authority prepared, once.
 
-        Raises LintFailed for what must not be signed, and signs nothing then.
+        Raises LintFailed, without signing, if the certificate must not be signed.
         """
         if prepared.authority is not self:
             raise ValueError("prepared by another authority")
@@ -186,21 +186,21 @@ def _draft(builder: x509.CertificateBuilder, throw_away: SigningKey) -> bytes:
 
 
 def _sign(draft: bytes, private_key: SigningKey, profile: Profile, facts: CaFacts) -> bytes:
-    """The draft with the signature replaced: what is signed is byte for byte what was linted."""
+    """Return the draft with its signature replaced. The signed bytes are exactly the bytes that were linted."""
     lint(draft, profile, facts)
     to_be_signed, algorithm, _ = der.elements(draft)
     if isinstance(private_key, rsa.RSAPrivateKey):
         signature = private_key.sign(to_be_signed, _PKCS1, _HASH)
     else:
         signature = private_key.sign(to_be_signed, _ECDSA)
-    # RFC 5280 4.1: Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue BIT STRING }, the
-    # latter behind the count of bits that it leaves unused.
+    # RFC 5280 4.1: Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue BIT STRING }. A BIT
+    # STRING begins with the number of its unused bits.
     whole = to_be_signed + algorithm + der.element(der.BIT_STRING, b"\0" + signature)
     return der.element(der.SEQUENCE, whole)
 
 
 def _random_serial() -> int:
-    """20 bytes, as AWS's are: 158 random bits, and the highest that leaves the number positive (RFC 5280 4.1.2.2)."""
+    """Return a number of 20 bytes, as AWS's are: 158 random bits behind a 1, and positive (RFC 5280 4.1.2.2)."""
     return x509.random_serial_number() | 1 << 158
 
 
@@ -216,7 +216,10 @@ def _general_name(name: str) -> GeneralName:
 
 
 class OwnAuthorities:
-    """Made of their certificates, former ones included. A key is the same in whatever certificate and encoding."""
+    """The names and keys of this server's own CAs, current and former.
+
+    A key counts as the same key in every certificate and encoding.
+    """
 
     def __init__(self, certificates: Iterable[x509.Certificate]) -> None:
         certificates = list(certificates)
@@ -224,16 +227,19 @@ class OwnAuthorities:
         self._names = {_comparable(certificate.subject) for certificate in certificates}
 
     def has_key(self, key: PublicKeyTypes) -> bool:
-        """Keys are compared as numbers: an EC point may be compressed, RSA written as RSA-PSS."""
+        """True if ``key`` belongs to one of our CAs.
+
+        Keys are compared as numbers, because an EC point can be compressed and RSA can be written as RSA-PSS.
+        """
         return any(key == own for own in self._keys)
 
     def check(self, key: PublicKeyTypes, field: str) -> None:
-        """Raises InvalidCertificate for one of these keys, also in a certificate that another key signed."""
+        """Raise InvalidCertificate if ``key`` belongs to one of our CAs, even if another key signed the certificate."""
         if self.has_key(key):
             raise InvalidCertificate(field, "has the key of one of this server's own certificate authorities")
 
     def check_request(self, subject: x509.Name, key: PublicKeyTypes, field: str) -> None:
-        """Raises InvalidSigningRequest for one of their names or keys: the certificate would look like an issuer's."""
+        """Raise InvalidSigningRequest for the name or key of one of our CAs: the certificate would look like a CA's."""
         if _comparable(subject) in self._names:
             reason = "has a subject that is the name of one of this server's own certificate authorities"
             raise InvalidSigningRequest(field, reason)
@@ -241,12 +247,15 @@ class OwnAuthorities:
             raise InvalidSigningRequest(field, "has the key of one of this server's own certificate authorities")
 
     def issued(self, signature: Signature) -> bool:
-        """Whether one of these keys made the signature. The issuer's name proves nothing."""
+        """True if the key of one of our CAs made the signature. The issuer's name proves nothing."""
         return any(signature.is_made_by(key) for key in self._keys)
 
 
 def _comparable(name: x509.Name) -> tuple[frozenset[tuple[str, str | bytes]], ...]:
-    """Names that RFC 5280 7.1 calls equal are: case, white space and the type of strings do not matter."""
+    """Return a form of ``name`` that is equal for names that RFC 5280 7.1 calls equal.
+
+    Case, white space and the types of strings do not matter.
+    """
     return tuple(frozenset((each.oid.dotted_string, _folded(each.value)) for each in group) for group in name.rdns)
 
 

@@ -1,4 +1,4 @@
-"""Key pairs that we make, and which public keys we take."""
+"""Makes key pairs, and decides which public keys are accepted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 @dataclass(frozen=True, slots=True, repr=False)
 class KeyPair:
-    """A device's new key pair, both forms ready to be sent. It lives in memory until the reply is written."""
+    """A device's new key pair, both halves ready to be sent. It stays in memory until the reply is written."""
 
     public_key: rsa.RSAPublicKey
     public_pem: str  # SubjectPublicKeyInfo
@@ -31,7 +31,7 @@ class KeyPair:
 
 
 def generate_key_pair() -> KeyPair:
-    """RSA-2048. Costs about 55 ms of CPU, most of it with the GIL released."""
+    """Make an RSA-2048 key pair. Takes about 55 ms of CPU, most of it with the GIL released."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = key.public_key()
     return KeyPair(
@@ -42,7 +42,7 @@ def generate_key_pair() -> KeyPair:
 
 
 def generate_authorized_key() -> tuple[str, str]:
-    """A service account's key pair (RSA-2048): the private half in PKCS#8, and the public half, both PEM."""
+    """Make a service account's key pair (RSA-2048): the private half in PKCS#8 and the public half, both in PEM."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     public_pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -50,7 +50,7 @@ def generate_authorized_key() -> tuple[str, str]:
 
 
 def throw_away_key(like: SigningKey) -> SigningKey:
-    """A key of the kind of ``like`` whose signatures prove nothing. Made once for each kind in a process."""
+    """Return a key of the type of ``like`` whose signatures prove nothing. Made once per type and process."""
     if isinstance(like, rsa.RSAPrivateKey):
         return _throw_away_rsa(like.key_size)
     return _throw_away_ec(type(like.curve))
@@ -67,9 +67,9 @@ def _throw_away_rsa(bits: int) -> rsa.RSAPrivateKey:
 
 
 class _ThrowAwayRSA(rsa.RSAPrivateKey):
-    """Signs one message, and gives that signature for everything that it is asked to sign.
+    """Returns the same signature, of an empty message, for every message.
 
-    An RSA signature costs a third of issuing a certificate, and all signatures of one key look alike.
+    An RSA signature is a third of the cost of issuing a certificate. A draft needs only a signature of the right form.
     """
 
     def __init__(self, key: rsa.RSAPrivateKey) -> None:
@@ -95,11 +95,11 @@ class _ThrowAwayRSA(rsa.RSAPrivateKey):
     def _refuse(self, *_: object) -> Never:
         raise NotImplementedError
 
-    decrypt = private_numbers = private_bytes = _refuse  # type: ignore[assignment]  # they take nothing that counts
+    decrypt = private_numbers = private_bytes = _refuse  # type: ignore[assignment]  # whatever their arguments
 
 
 def key_id(key: PublicKeyTypes) -> str:
-    """SHA-256 over the numbers of an RSA or EC key, in hex: the same however the key was encoded."""
+    """Return the SHA-256 of the numbers of an RSA or EC key, in hex. It does not depend on the key's encoding."""
     match key:
         case rsa.RSAPublicKey():
             modulus = key.public_numbers()
@@ -114,7 +114,7 @@ def key_id(key: PublicKeyTypes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeyPolicy:
-    """Which public keys are taken. RSA sizes are in bits; without ``curves`` any named curve will do."""
+    """Which public keys are accepted. RSA sizes are in bits; without ``curves`` every named curve is accepted."""
 
     rsa_min: int
     rsa_max: int
@@ -122,7 +122,7 @@ class KeyPolicy:
     ed25519: bool = False
 
     def violation(self, key: PublicKeyTypes) -> str | None:
-        """Why ``key`` is refused, as a phrase that fits after "has", or None when it is taken."""
+        """Return why ``key`` is refused, as a phrase that fits after "has", or None if it is accepted."""
         match key:
             case rsa.RSAPublicKey():
                 if self.rsa_min <= key.key_size <= self.rsa_max:
@@ -139,19 +139,19 @@ class KeyPolicy:
 
     @property
     def types(self) -> str:
-        """The types of keys that are taken, in words."""
+        """The accepted types of keys, in words."""
         return "RSA, ECDSA or Ed25519" if self.ed25519 else "RSA or ECDSA"
 
 
 _NIST_CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 
 # AWS IoT, CreateCertificateFromCsr: "RSA key with a length of at least 2048 bits or an ECC key from NIST P-256,
-# P-384, or P-521"; the upper bound is ours, as signing and verifying grow with the cube of the size.
+# P-384, or P-521". The upper bound is ours, because the time to sign and verify grows with the cube of the size.
 CSR_KEYS = KeyPolicy(rsa_min=2048, rsa_max=4096, curves=_NIST_CURVES)
 
-# Certificates that devices bring with them cannot be changed any more, so larger keys are taken.
+# Certificates that devices already have cannot be changed, so larger keys are accepted.
 OWN_KEYS = KeyPolicy(rsa_min=2048, rsa_max=8192, curves=_NIST_CURVES)
 
-# Yandex IoT Core took whatever parses, and fleets that come from there have keys of every kind. Registering one
-# does not yet let it connect.
+# Yandex IoT Core accepts every certificate that it can parse, so fleets that move from there have keys of every kind.
+# A device with a weak key can be registered, but may be unable to connect (certificates.find_obstacle).
 FLEET_KEYS = KeyPolicy(rsa_min=0, rsa_max=8192, curves=None, ed25519=True)

@@ -1,4 +1,4 @@
-"""Messages of devices and to devices, whichever way they are published."""
+"""Messages from and to devices, published over MQTT or through an API."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 QoS = Literal[0, 1]
-"""The qualities of service that there are; 2 is MQTT's alone, and AWS IoT has none either."""
+"""The qualities of service that are supported. MQTT also has 2, which AWS IoT does not support either."""
 
 UserProperties = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MessageProperties:
-    """The properties of a message that travel with it (MQTT 5, 3.3.2.3); none of them in 3.1.1.
+    """The properties that are forwarded with a message (MQTT 5, 3.3.2.3). MQTT 3.1.1 has none of them.
 
     ``message_expiry`` is in seconds.
     """
@@ -31,7 +31,7 @@ NO_PROPERTIES = MessageProperties()
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """``retain`` as the publisher set it, or, towards a subscriber, as the subscription asked for it to be shown."""
+    """A message. ``retain`` is the publisher's flag or, in a message to a subscriber, the flag to send to it."""
 
     topic: str
     payload: bytes

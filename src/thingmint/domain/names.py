@@ -1,11 +1,11 @@
-"""Host names and addresses, as they stand in URLs."""
+"""Host names, IP addresses and region names."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 
-_IPV6_PREFIX = 64  # bits: what one household or one machine is given (RFC 6177), and can choose addresses within
+_IPV6_PREFIX = 64  # bits: one site or machine can use all addresses of its /64 (RFC 6177)
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -13,12 +13,12 @@ _REGION = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
 def authority_of(host: str, port: int) -> str:
-    """host:port, with the brackets that an IPv6 address needs in a URL (RFC 3986 3.2.2)."""
+    """Return host:port, with the brackets that an IPv6 address needs in a URL (RFC 3986 3.2.2)."""
     return f"[{host}]:{port}" if _version(host) == 6 else f"{host}:{port}"
 
 
 def is_hostname(name: str) -> bool:
-    """Whether it is a DNS name. One whose last label is digits only would be read as an IPv4 address (WHATWG URL)."""
+    """True for a DNS name whose last label is not a number: URL parsers read such names as IPv4 (WHATWG URL)."""
     return len(name) <= 253 and _HOSTNAME.fullmatch(name) is not None and not name.rpartition(".")[2].isdigit()
 
 
@@ -27,12 +27,12 @@ def is_loopback(host: str) -> bool:
 
 
 def is_region(name: str) -> bool:
-    """Whether AWS's SDKs would take it for a region's name."""
+    """True if AWS's SDKs accept ``name`` as the name of a region."""
     return len(name) <= 63 and _REGION.fullmatch(name) is not None
 
 
 def plain_address(address: str) -> str:
-    """Without a zone, and IPv4 as IPv4 even on a socket that takes both: policies compare addresses."""
+    """Return an address in the form in which policies compare addresses: without a zone, IPv4-mapped IPv6 as IPv4."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
@@ -40,7 +40,10 @@ def plain_address(address: str) -> str:
 
 
 def source_of(address: str) -> str:
-    """What an address is counted under: itself, or the /64 of an IPv6 one. Other texts than addresses stay as given."""
+    """Return the source that an address is counted under: an IPv4 address itself, the /64 of an IPv6 address.
+
+    Returns text that is not an address unchanged.
+    """
     if ":" not in address:
         return address
     try:

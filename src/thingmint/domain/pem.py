@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 MAX_PEM_BYTES = 64 * 1024
 
 _BEGIN = re.compile(r"-----BEGIN ([^-\r\n]{1,64})-----")
-# Looser than RFC 7468 on purpose: a key with a mangled boundary is still a key that must not be kept. Two patterns, as
-# one that begins with the boundary would try up to 60 characters from each dash of the text.
+# Looser than RFC 7468 on purpose: a private key with a damaged boundary must not be stored either. Two patterns,
+# because a single pattern that begins with the boundary would try up to 60 characters from each dash of the text.
 _PRIVATE_KEY = re.compile(r"PRIVATE[\W_]*+KEY", re.IGNORECASE)
 _BOUNDARY = re.compile(r"(?:BEGIN|END|--)[^\r\n]*\Z", re.IGNORECASE)
 _BOUNDARY_LENGTH = 65  # characters before the words
-# RFC 1421 4.4: the lines of headers, which end with an empty one.
+# RFC 1421 4.4: header lines, followed by an empty line.
 _HEADERS = re.compile(r"\s*(?:[A-Za-z0-9-]+:[^\n]*\n)+\r?\n")
 _WHITE_SPACE = str.maketrans("", "", " \t\r\n\f\v")
 
 
 @dataclass(frozen=True, slots=True)
 class PemKind:
-    """What is expected: its name, the labels it may have (the usual one first), and the error when it is not there."""
+    """The expected kind of block: its name, its labels (the usual one first), and the error for other input."""
 
     noun: str
     labels: tuple[str, ...]
@@ -38,9 +38,9 @@ class PemKind:
 
 
 def one_block(text: str, field: str, kind: PemKind) -> bytes:
-    """What the PEM block in ``text`` holds, of which there has to be exactly one, and that of ``kind``.
+    """Return the content of the PEM block in ``text``, which must have exactly one block, of ``kind``.
 
-    Text around the block is allowed, as `openssl x509 -text` writes it. Raises the kind's error, naming ``field``.
+    Text around the block is allowed, as `openssl x509 -text` writes it. Raises the kind's error, which names ``field``.
     """
     if not text.strip():
         raise kind.error(field, "must not be empty")

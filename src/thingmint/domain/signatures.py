@@ -1,4 +1,4 @@
-"""Signatures on certificates and signing requests, over the bytes as they came (X.509's SIGNED)."""
+"""Verifies signatures of certificates and signing requests over the original bytes (X.509's SIGNED)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OID: Final = 0x06
 _MAX_ALGORITHM_BYTES: Final = 256
 
 
-# RFC 5758 3.2 and RFC 4055 5: the contents of the object identifiers. None over a weaker digest than SHA-224.
+# RFC 5758 3.2 and RFC 4055 5: the contents of the object identifiers. SHA-224 is the weakest digest.
 _ECDSA: Final = "2a8648ce3d0403{:02x}"
 _RSA: Final = "2a864886f70d0101{:02x}"
 _SCHEMES: Final = {
@@ -50,7 +50,7 @@ _BROKEN: Final = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signature:
-    """``algorithm`` is an AlgorithmIdentifier, encoded; ``value`` is None where it does not consist of whole bytes."""
+    """``algorithm`` is an encoded AlgorithmIdentifier; ``value`` is None if it does not consist of whole bytes."""
 
     signed: bytes
     algorithm: bytes
@@ -58,7 +58,7 @@ class Signature:
 
     @classmethod
     def of(cls, whole: bytes) -> Signature:
-        """That of a certificate or signing request. Raises ber.Malformed."""
+        """Return the signature of a certificate or signing request. Raises ber.Malformed."""
         parts = ber.elements(whole)
         if len(parts) != 3 or parts[0][0] != der.SEQUENCE or parts[1][0] != der.SEQUENCE:
             raise ber.Malformed("not signed")
@@ -67,7 +67,7 @@ class Signature:
 
     @property
     def broken_digest(self) -> str | None:
-        """The name of the digest that was signed, if other content with the same one can be found."""
+        """The name of the signed digest if it is broken: an attacker can find other content with the same digest."""
         identifier = _identifier(self.algorithm)
         if identifier == _RSASSA_PSS:
             scheme = _scheme(self.algorithm)
@@ -76,13 +76,13 @@ class Signature:
 
     @property
     def flaw(self) -> str | None:
-        """Why it proves nothing, as a phrase that fits after "it" or a field's name, or None."""
+        """Why the signature proves nothing, as a phrase that fits after "it" or a field's name, or None."""
         if (digest := self.broken_digest) is None:
             return None
         return f"is signed with {digest}, which is broken; sign it with SHA-256"
 
     def is_made_by(self, key: PublicKeyTypes) -> bool:
-        """Over no weaker digest than SHA-224."""
+        """True if ``key`` made this signature over SHA-224 or a stronger digest."""
         scheme = _scheme(self.algorithm)
         if scheme is None or self.value is None or isinstance(scheme.digest, hashes.SHA1):
             return False
@@ -99,7 +99,7 @@ class Signature:
 
 
 def _bits(bit_string: bytes) -> bytes:
-    """With the count of unused bits in front; X.690 8.6.4 allows it to come in pieces."""
+    """Return the content of a BIT STRING, the number of unused bits first. X.690 8.6.4 allows several segments."""
     if bit_string[0] == der.BIT_STRING:
         return ber.content(bit_string)
     pieces = ber.elements(bit_string) if bit_string[0] == der.BIT_STRING | der.CONSTRUCTED else []
@@ -118,7 +118,7 @@ def _identifier(algorithm: bytes) -> bytes:
 
 
 def _scheme(algorithm: bytes) -> Scheme | None:
-    """None for what is not supported."""
+    """Return the scheme of a signature algorithm, or None if it is not supported."""
     identifier = _identifier(algorithm)
     if identifier == _RSASSA_PSS and len(algorithm) <= _MAX_ALGORITHM_BYTES:
         return read_pss(algorithm)

@@ -1,4 +1,4 @@
-"""The one state machine of a registration (AWS IoT's certificate statuses; Yandex's are a subset)."""
+"""The state machine of a registration (AWS IoT's certificate statuses; Yandex's are a subset)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _SETTABLE = frozenset({Status.ACTIVE, Status.INACTIVE, Status.REVOKED})
 
 
 def check_initial(status: Status) -> None:
-    """Whether a caller may register a certificate with that status. Raises InvalidState."""
+    """Raise InvalidState unless callers may register a certificate with that status."""
     if status not in _SETTABLE:
         raise InvalidState("certificate", "", f"Not allowed to register certificate with {status} status")
 
 
 def check_update(fingerprint: str, current: Status, new: Status, *, reinstate: bool) -> None:
-    """Whether a caller may set ``new``. Setting the current status again is allowed. Raises InvalidState.
+    """Raise InvalidState unless callers may change ``current`` to ``new``, which may be the same.
 
-    AWS's guide says that a revoked certificate "can't be used again"; ``reinstate`` lifts that.
+    AWS's guide says that a revoked certificate "can't be used again"; with ``reinstate`` it can.
     """
     if new not in _SETTABLE:
         raise InvalidState("certificate", fingerprint, f"Status {new} can only be set by the service itself")

@@ -1,4 +1,4 @@
-"""JSON that is read with care: how much of it at once, and, where it decides who may do what, as RFC 8259 has it."""
+"""Limits the size of JSON that callers send, and reads policies and templates strictly by RFC 8259."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import json
 from typing import Any
 
 MAX_VALUES = 10_000
-"""About as many as are parsed and checked in 10 ms. The largest documents that an API has a use for have some 2,000."""
+"""About as many values as are parsed and checked in 10 ms. The largest useful documents have some 2,000."""
 
 
 def has_too_many_values(body: bytes) -> bool:
-    """Whether ``body`` may hold more than MAX_VALUES. What looks like JSON within its texts is counted too."""
-    if len(body) <= MAX_VALUES:  # one value takes a byte at least, and most bodies are small
+    """True if ``body`` may have more than MAX_VALUES values. Commas and brackets inside strings are counted too."""
+    if len(body) <= MAX_VALUES:  # each value takes at least one byte, and most bodies are small
         return False
     return body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_VALUES
 
 
 class RepeatedName(ValueError):
-    """An object has a name twice, and readers differ in which of the two counts."""
+    """An object has a name twice. JSON parsers differ in which of the two values counts."""
 
 
 def load(text: str) -> Any:
-    """Raises ValueError: JSONDecodeError, RepeatedName, or another for huge integers and for deep nesting."""
+    """Return the parsed JSON.
+
+    Raises JSONDecodeError, RepeatedName, or another ValueError for huge integers and deep nesting.
+    """
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Which versions and cipher suites of TLS a listener offers."""
+"""The TLS versions and cipher suites that a listener can offer."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _STATIC_RSA: Final = (
 
 @dataclass(frozen=True, slots=True)
 class TlsProfile:
-    """``tls12`` is the list of suites for TLS 1.2, as OpenSSL has it; without one TLS 1.3 is all there is.
+    """``tls12`` is the cipher list for TLS 1.2 in OpenSSL's syntax; if it is None, only TLS 1.3 is offered.
 
-    ``static_rsa``: some of them need a certificate with an RSA key.
+    ``static_rsa`` is true if some of the suites need a server certificate with an RSA key.
     """
 
     tls12: str | None
@@ -39,8 +39,9 @@ class TlsProfile:
 TLS_PROFILES: Final[dict[TlsProfileName, TlsProfile]] = {
     # AWS IoT's IoTSecurityPolicy_TLS13_1_3_2022_10.
     "tls13": TlsProfile(None),
-    # Suites with forward secrecy and AEAD (RFC 9325 4.2); the finite-field ones cost a server too much. AES-128 first:
-    # it is the cheapest on both sides, and what small devices have hardware for. No policy of AWS's has just these.
+    # Suites with forward secrecy and AEAD (RFC 9325 4.2). Those with finite-field DH are left out: they cost a server
+    # too much. AES-128 comes first: it is the cheapest on both sides, and small devices have hardware for it. None of
+    # AWS's security policies has exactly this list.
     "default": TlsProfile("ECDHE+AES128+AESGCM:ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM:!aNULL"),
     # AWS IoT's own default, IoTSecurityPolicy_TLS13_1_2_2022_10, suite for suite: CBC and static RSA too.
     "compatible": TlsProfile(
@@ -55,5 +56,5 @@ TLS_PROFILES: Final[dict[TlsProfileName, TlsProfile]] = {
     ),
 }
 
-# The same in each profile.
+# All profiles have these suites.
 TLS13_SUITES: Final = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"

@@ -1,4 +1,4 @@
-"""What is wrong with an input, in words of settings and JSON instead of Python's."""
+"""Describes pydantic's errors in the words of settings and JSON instead of Python's."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _PATTERNS = {
     "^[0-9]{12}$": "must be an account's 12 digits",
     "^[0-9a-f]{64}$": "must be a SHA-256 fingerprint in 64 lower-case hexadecimal digits",
 }
-# pydantic tells of some bounds by their repr().
+# pydantic reports some bounds by their repr().
 _REPR, _PART = re.compile(r"datetime\.timedelta\((.*)\)"), re.compile(r"(\w+)=(\d+)")
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
 def described(error: Mapping[str, Any]) -> str:
-    """Of one of pydantic's errors, with its context."""
+    """Return the description of one of pydantic's errors: what the value must be."""
     type, context = error["type"], error.get("ctx") or {}
     for beginning, words in _FORMS.items():
         if type.startswith(beginning):
@@ -58,7 +58,7 @@ def described(error: Mapping[str, Any]) -> str:
 
 
 def flaw(error: Mapping[str, Any]) -> str:
-    """The same as a phrase behind the field's name."""
+    """Return the description as a phrase that fits after the field's name."""
     return "is missing" if error["type"] == "missing" else f"is not valid: {described(error)}"
 
 

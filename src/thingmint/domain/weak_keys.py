@@ -1,4 +1,4 @@
-"""RSA keys that are long enough and can be factored all the same."""
+"""Finds RSA keys that are long enough but can be factored."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ def _primes(below: int) -> Iterator[int]:
 
 
 _SMALL: Final = math.prod(_primes(1 << 13))
-_ROUNDS: Final = 110  # of Fermat's method, as many as Let's Encrypt's Boulder tries
+_ROUNDS: Final = 110  # of Fermat's method, as in Let's Encrypt's Boulder
 
 _SQUARES_64: Final = frozenset(n * n % 64 for n in range(64))
 _SQUARES: Final = tuple((divisor, frozenset(n * n % divisor for n in range(divisor))) for divisor in (63, 65, 11))
 _SIEVE: Final = 64 * 63 * 65 * 11
 
-# Nemec et al., "The Return of Coppersmith's Attack" (2017): modulo each of the first primes, the primes of these chips
-# are powers of the generator, and so is their product. Of other keys one in 2^28 is so for the primes up to 167.
+# Nemec et al., "The Return of Coppersmith's Attack" (2017): modulo each of the first primes, the prime factors that the
+# faulty chips make are powers of the generator, and so is their product. Of other keys, one in 2^28 has this property
+# for the primes up to 167.
 _GENERATOR: Final = 65537
 
 
@@ -41,7 +42,7 @@ _FINGERPRINT: Final = tuple((prime, _powers(prime)) for prime in _primes(168) if
 
 
 def weakness(key: PublicKeyTypes) -> str | None:
-    """Why the key can be broken, as a phrase that fits after "has", or None."""
+    """Return why the key can be broken, as a phrase that fits after "has", or None."""
     if not isinstance(key, rsa.RSAPublicKey):
         return None
     modulus = key.public_numbers().n
@@ -55,12 +56,12 @@ def weakness(key: PublicKeyTypes) -> str | None:
 
 
 def _has_close_factors(modulus: int) -> bool:
-    """Fermat: n = a^2 - b^2 with a little above the square root."""
+    """True if Fermat's method factors the modulus: n = a^2 - b^2 with a close to the square root of n."""
     a = math.isqrt(modulus - 1) + 1
     rest = a * a - modulus
     small_a, small_rest = a % _SIEVE, rest % _SIEVE
     for step in range(_ROUNDS):
-        # Few numbers are squares by all of these, and most need no root.
+        # Few numbers pass all of these tests for squares, so the slow square root is rarely computed.
         if small_rest & 63 in _SQUARES_64 and all(small_rest % divisor in squares for divisor, squares in _SQUARES):
             candidate = (a + step) ** 2 - modulus
             if math.isqrt(candidate) ** 2 == candidate:

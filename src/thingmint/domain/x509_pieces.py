@@ -1,6 +1,6 @@
-"""Pieces of certificates, each read by the strict reader on its own.
+"""Reads single parts of certificates with the strict reader.
 
-The reader takes whole certificates only, so a piece is put into one whose other parts are plain.
+The strict reader accepts only whole certificates, so this module puts the part into an otherwise simple certificate.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _SERIAL: Final = bytes.fromhex("020101")
 _ECDSA_WITH_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
 _NO_NAME: Final = element(SEQUENCE, b"")
 _VALIDITY: Final = element(SEQUENCE, element(0x17, b"200101000000Z") * 2)
-# Ed25519, which is the shortest; nothing looks at the key.
+# Ed25519, which is the shortest. The key is never used.
 _KEY: Final = bytes.fromhex("302a300506032b6570032100") + bytes(32)
 
 
 UNREADABLE_EXTENSIONS: Final = (x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
-"""What the strict reader raises besides ValueError."""
+"""What the strict reader raises, in addition to ValueError, for extensions."""
 
 
 class Scheme(NamedTuple):
@@ -38,17 +38,17 @@ class Scheme(NamedTuple):
 
 
 def read_name(name: bytes) -> x509.Name:
-    """Raises ValueError."""
+    """Return the name. Raises ValueError."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a country of three letters is a name still
+            warnings.simplefilter("ignore")  # names with a country of three letters are accepted
             return _read(subject=name).subject
     except TypeError as error:  # text in a BIT STRING
         raise ValueError(str(error)) from None
 
 
 def read_extensions(extensions: bytes) -> x509.Extensions:
-    """``extensions`` is with its tag [3]. Raises ValueError."""
+    """Return the extensions. ``extensions`` begins with the tag [3]. Raises ValueError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -58,7 +58,7 @@ def read_extensions(extensions: bytes) -> x509.Extensions:
 
 
 def read_pss(algorithm: bytes) -> Scheme | None:
-    """The scheme of an AlgorithmIdentifier with id-RSASSA-PSS; None for what is not supported."""
+    """Return the scheme of an AlgorithmIdentifier with id-RSASSA-PSS, or None if it is not supported."""
     try:
         read = _read(algorithm=algorithm)
         digest, parameters = read.signature_hash_algorithm, read.signature_algorithm_parameters

@@ -40,10 +40,10 @@ def der_of(key: ec.EllipticCurvePrivateKey, *attributes: x509.NameAttribute[str]
     ("bits", "weak_keys", "flaw"),
     [
         (2048, False, None),
-        (1536, False, "an RSA key of 1536 bits; the account's setting weak_keys would let it in"),
+        (1536, False, "an RSA key of 1536 bits; the account's setting weak_keys would allow it"),
         (1536, True, None),
         (1024, True, None),
-        (512, True, "an RSA key of 512 bits, which anybody can break"),
+        (512, True, "an RSA key of 512 bits, which can be broken easily"),
     ],
 )
 def test_the_strength_of_keys(bits: int, weak_keys: bool, flaw: str | None) -> None:

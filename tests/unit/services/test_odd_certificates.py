@@ -179,10 +179,10 @@ async def told(world: World, body: Callable[[Transaction], Awaitable[Any]]) -> s
         (
             certificate(rsa_spki(1536)),
             False,
-            "it has an RSA key of 1536 bits; the account's setting weak_keys would let it in",
+            "it has an RSA key of 1536 bits; the account's setting weak_keys would allow it",
         ),
         (certificate(rsa_spki(1536)), True, None),
-        (certificate(rsa_spki(512)), True, "it has an RSA key of 512 bits, which anybody can break"),
+        (certificate(rsa_spki(512)), True, "it has an RSA key of 512 bits, which can be broken easily"),
         (
             pem(odd.certificate(vectors.ec_key("secp256k1"))),
             False,
@@ -191,7 +191,7 @@ async def told(world: World, body: Callable[[Transaction], Awaitable[Any]]) -> s
         (
             pem(WITHOUT_SECONDS),
             False,
-            "it is encoded as this server's TLS library does not read it, and a TLS proxy in front may",
+            "this server's TLS library cannot read it; a TLS proxy in front of the server may",
         ),
     ],
 )
@@ -214,7 +214,7 @@ async def test_the_same_of_one_that_is_registered(world: World) -> None:
     new = prepare_own(change, pem(WITHOUT_SECONDS), Status.ACTIVE, "pem")
     reason = await told(world, lambda tx: register_new(tx, change, new, Status.ACTIVE))
     assert reason is not None
-    assert reason.startswith("it is encoded as this server's TLS library does not read it")
+    assert reason.startswith("this server's TLS library cannot read it")
 
 
 async def register_thing(world: World, **properties: str) -> Any:

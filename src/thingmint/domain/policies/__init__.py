@@ -1,7 +1,7 @@
-"""The AWS policy language, once for everybody: control planes, roles and the MQTT gateway.
+"""The AWS policy language, for the control planes, for roles and for the MQTT gateway.
 
-``compile_policy`` reads a document once; ``evaluate`` and its kin answer ``Allow | Deny``; ``explain`` says what
-decided, or what would have allowed it.
+``compile_policy`` reads a document once. ``evaluate``, ``evaluate_all`` and ``evaluate_any`` return ``Allow | Deny``.
+``explain`` returns the statements that decided, or that would have allowed the request.
 """
 
 from thingmint.domain.policies.compiler import MAX_LENGTH, compile_policy, document_size

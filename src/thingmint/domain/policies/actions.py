@@ -65,4 +65,4 @@ _NAMES: dict[Access, str] = {
 CONTROL_PLANE_ACTIONS: Mapping[str, Access] = MappingProxyType(
     {name: access for access, names in _NAMES.items() for name in names.split()}
 )
-"""By the operation's name, which with ``iot:`` in front is the action."""
+"""By the name of the operation; the action is ``iot:`` and this name."""

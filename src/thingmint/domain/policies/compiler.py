@@ -1,7 +1,7 @@
-"""From a policy document's text to a compiled Policy, or MalformedPolicy.
+"""Compiles the text of a policy document to a Policy.
 
-The grammar is IAM's ("Grammar of the IAM JSON policy language"). What a document says is checked here once and for
-all; nothing of the caller's text gets into an error.
+The grammar is IAM's ("Grammar of the IAM JSON policy language"). A document is checked completely here, and only here.
+Errors never quote the caller's text.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ _IAM_SID = re.compile(r"[A-Za-z0-9]*", re.ASCII)
 
 
 def compile_policy(text: str | bytes, *, kind: Kind, name: str = "", max_size: int | None = None) -> Policy:
-    """``name`` is what decisions call the policy; ``max_size`` limits ``document_size``. Raises MalformedPolicy."""
+    """Return the compiled policy. Raises MalformedPolicy.
+
+    Decisions refer to the policy by ``name``. ``max_size`` limits ``document_size``.
+    """
     document = _load(text, max_size)
     _check_elements(document, _DOCUMENT, "document")
     version = document.get("Version", "2008-10-17")  # IAM's default
@@ -77,7 +80,7 @@ def compile_policy(text: str | bytes, *, kind: Kind, name: str = "", max_size: i
 
 
 def document_size(text: str) -> int:
-    """Characters that are not white space, which is what AWS's limits count."""
+    """Return the number of characters that are not white space: AWS's limits count these."""
     return len(text) - sum(map(text.count, _WHITE_SPACE))
 
 
@@ -168,7 +171,7 @@ class _Reader:
         raise MalformedPolicy(f"{self._path}.Effect", "must be Allow or Deny")
 
     def _one_of(self, plain: str) -> tuple[str, bool]:
-        """Which of an element and its negation is given, and whether that is the negation."""
+        """Return which of an element and its negation is given, and True if that is the negation."""
         negation = f"Not{plain}"
         if plain in self._given and negation in self._given:
             raise MalformedPolicy(self._path, f"must not have both {plain} and {negation}")
@@ -210,7 +213,7 @@ class _Reader:
             return None
         element, negated = self._one_of("Principal")
         path = f"{self._path}.{element}"
-        if negated and effect == "Allow":  # it would let in everybody else, without credentials too
+        if negated and effect == "Allow":  # it would allow all other callers, even unauthenticated ones
             raise MalformedPolicy(path, "is only allowed with Deny")
         given = self._given[element]
         if given == "*":
@@ -254,7 +257,7 @@ class _Reader:
 
 
 def _values(value: object, path: str) -> list[Json]:
-    """None at all are taken, and match nothing: AWS's guide has ``"iot:ConnectAttributes": []``."""
+    """Return the values. An empty list, as ``"iot:ConnectAttributes": []`` in AWS's guide, matches nothing."""
     items = [] if value == [] else _items(value, path)
     if any(not isinstance(item, str | int | float) or len(str(item)) > _MAX_STRING for item in items):
         raise MalformedPolicy(path, f"must be text of at most {_MAX_STRING} characters, numbers or booleans")

@@ -1,9 +1,9 @@
 """The condition operators.
 
-Of one condition: several values are alternatives (none of them may match for a negated operator); of a block: all keys
-and all operators have to hold. A key that the request lacks makes an operator false, a negated one true and an
-``...IfExists`` one true; ``ForAllValues:`` is then true and ``ForAnyValue:`` false (IAM user guide, "Condition
-operators" and "Set operators for multivalued context keys").
+A condition is met if one of its values matches; with a negated operator, if none matches. A condition block is met if
+all of its conditions are. If the request lacks the key, an operator is false, a negated operator true, an
+``...IfExists`` operator true, ``ForAllValues:`` true and ``ForAnyValue:`` false (IAM user guide, "Condition operators"
+and "Set operators for multivalued context keys").
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Condition:
                 return matches(actual[0], request) is not negated
             return any(matches(value, request) for value in actual) is not negated
         if op.quantifier == "ForAllValues:":
-            # "Null data sets", of which the guide names the empty string, count as no values.
+            # The guide's "null data sets", such as an empty string, count as no values.
             return all(value == "" for value in actual) or all(matches(v, request) is not negated for v in actual)
         if not actual:
             return op.if_exists
@@ -67,7 +67,7 @@ class Condition:
 
 
 class Presence:
-    """The Null operator: whether the key is absent."""
+    """The Null operator: true if the key is absent (or, for the value false, present)."""
 
     __slots__ = ("_absent", "_folded", "key", "operator")
 
@@ -100,14 +100,14 @@ class Operator:
         self._compile = compile
 
     def condition(self, key: str, given: Sequence[Json], dialect: Dialect, *, cautious: bool) -> Condition | Presence:
-        """Raises ValueError with a phrase that does not quote the values."""
+        """Return the compiled condition. Raises ValueError with a phrase that does not quote the values."""
         if self._compile is None:
             return Presence(key, read_all(read_bool, given, "must be true or false"))
         return Condition(self, key, self._compile(given, dialect), cautious=cautious)
 
 
 def read_operator(name: str) -> Operator | None:
-    """None if there is no such operator. Names are case-sensitive, and Null takes neither prefix nor suffix."""
+    """Return the operator, or None if it does not exist. Names are case-sensitive; Null has no prefix and no suffix."""
     if name == "Null":
         return Operator(name, None)
     base = name

@@ -1,4 +1,4 @@
-"""What a policy is asked (one action on one resource, and what is known of the request), and what that comes to."""
+"""The request that policies are evaluated for, the decision, and its explanation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PrincipalKind = Literal["AWS", "Service", "Federated", "CanonicalUser"]
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls, for the policies that name principals.
+    """The caller, for policies that name principals.
 
-    ``names`` are all that it may be called by: for a role's session, the session's ARN and the role's.
+    ``names`` are all names of the caller: for a role's session, the ARNs of the session and of the role.
     """
 
     kind: PrincipalKind
@@ -32,14 +32,15 @@ MAX_STEPS = 400_000
 
 
 class TooManySteps(Exception):
-    """Policies make more work for one request than it may."""
+    """Evaluating the policies takes more steps than the request has left."""
 
 
 @dataclass(slots=True)
 class Request:
-    """Keys of ``context`` are case-insensitive; an absent key, None and an empty collection are the same.
+    """One action on one resource, with the condition keys in ``context``.
 
-    ``steps`` are left of the work that evaluating it may make; each takes some 10 ns.
+    Keys are case-insensitive; an absent key, None and an empty collection are the same. ``steps`` is how much work its
+    evaluation may still take; a step takes some 10 ns.
     """
 
     action: str
@@ -50,13 +51,13 @@ class Request:
     _folded: dict[str, tuple[Scalar, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def spend(self, steps: int) -> None:
-        """Before as much work is done. Raises TooManySteps."""
+        """Count work before it is done. Raises TooManySteps."""
         self.steps -= steps
         if self.steps < 0:
             raise TooManySteps
 
     def values(self, key: str) -> tuple[Scalar, ...]:
-        """The values of a key that is spelled in lower case; nothing if it is absent."""
+        """Return the values of a key, which must be in lower case; empty if it is absent."""
         folded = self._folded
         if not folded and self.context:
             folded.update((name.lower(), _values(value)) for name, value in self.context.items())
@@ -64,7 +65,7 @@ class Request:
 
 
 def _values(value: ContextValue) -> tuple[Scalar, ...]:
-    if isinstance(value, str):  # most are
+    if isinstance(value, str):  # the usual case, first for speed
         return (value,)
     if value is None:
         return ()
@@ -74,7 +75,7 @@ def _values(value: ContextValue) -> tuple[Scalar, ...]:
 
 
 def text_of(value: Scalar) -> str:
-    """A context value as a policy spells it."""
+    """Return a context value as a policy writes it."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -95,7 +96,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StatementRef:
-    """``policy`` is the name given when the document was compiled, ``index`` counts its statements from 0."""
+    """``policy`` is the name that was given to ``compile_policy``; ``index`` counts its statements from 0."""
 
     policy: str
     index: int
@@ -112,7 +113,10 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """``statement`` denied explicitly; ``group`` is the one of several groups of policies that denied or lacks."""
+    """``statement`` is the one that denies explicitly, if any.
+
+    ``group`` is the index of the group of policies that denies, or does not allow (``evaluate_all``).
+    """
 
     reason: Reason
     statement: StatementRef | None = None
@@ -133,8 +137,8 @@ Decision = Allow | Deny
 class FailedCondition:
     operator: str
     key: str
-    present: bool  # whether the request has the key at all
-    unresolved: tuple[str, ...]  # variables in the values that have none
+    present: bool  # whether the request has the key
+    unresolved: tuple[str, ...]  # variables in the condition's values that have no usable value
 
     def __str__(self) -> str:
         if self.unresolved:
@@ -144,7 +148,7 @@ class FailedCondition:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A statement that names the action, and what kept it from applying. Nothing did if ``applies``."""
+    """A statement that names the action, and why it does or does not apply."""
 
     statement: StatementRef
     effect: Literal["Allow", "Deny"]

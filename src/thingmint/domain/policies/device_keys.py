@@ -1,8 +1,8 @@
 """The condition keys and policy variables that have values for devices (AWS IoT's guide, "Policy variables").
 
-What a device's certificate gives, ``iot:Certificate.*``, is from the same guide ("X.509 certificate AWS IoT Core policy
-variables"): where a field occurs several times, the bare name is its first value, ``.1`` the second, and ``.List``
-stands for all of them; there are five at most.
+The keys from a device's certificate, ``iot:Certificate.*``, are described in the same guide ("X.509 certificate AWS IoT
+Core policy variables"). If a field occurs several times, the name alone is its first value, ``.1`` the second, and
+``.List`` all of them, at most five.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ FIELDS = {
 
 
 class _Content(NamedTuple):
-    """What variables are made of. ``extensions`` is None where one is there twice, or cannot be read."""
+    """The parts of a certificate that keys are made from.
+
+    ``extensions`` is None if an extension occurs twice or cannot be read.
+    """
 
     serial: int
     subject: Texts
@@ -61,7 +64,7 @@ class _Content(NamedTuple):
 
 
 def certificate_context(der: bytes) -> Mapping[str, ContextValue]:
-    """Condition keys and policy variables; what cannot be read in the certificate has no value, so selects nothing."""
+    """Return the condition keys of a certificate. A field that cannot be read has no value, so it matches nothing."""
     try:
         content = _read(der)
     except Malformed:
@@ -81,7 +84,7 @@ def certificate_context(der: bytes) -> Mapping[str, ContextValue]:
 def _read(der: bytes) -> _Content:
     """Raises Malformed."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fleets have serial numbers and names that break RFC 5280
+        warnings.simplefilter("ignore")  # fleets have serial numbers and names that RFC 5280 forbids
         try:
             certificate = x509.load_der_x509_certificate(der)
             names = texts_in(certificate.subject), texts_in(certificate.issuer)
@@ -143,9 +146,10 @@ _KNOWN = re.compile(
 
 
 def unknown_keys(policy: Policy) -> list[str]:
-    """The keys and variables of a device policy that never have a value, so that what depends on them never applies.
+    """Return the keys and variables of a device policy that never have a value.
 
-    AWS takes such policies, which may be meant for what is not served here.
+    Conditions and resources that depend on them never match. AWS accepts such policies: they can be meant for AWS
+    features that this server does not have.
     """
     named = dict.fromkeys(name for statement in policy.statements for name in _named(statement))
     return [name for name in named if not _KNOWN.fullmatch(name)]

@@ -1,4 +1,4 @@
-"""The decision. An explicit Deny wins; without one, some statement has to allow; else it is denied."""
+"""Decides a request. An explicit Deny wins; otherwise the request is allowed if a statement allows it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 MAX_FINDINGS = 5
-"""What a refusal is explained with at most."""
+"""How many findings explain a refusal, at most."""
 
-_MAX_EXPLAINED = 50  # statements that are looked at for that
+_MAX_EXPLAINED = 50  # statements that are examined for the explanation
 _EXPLAIN_STEPS = MAX_STEPS // 5
 
 _NOTHING_ALLOWS = Deny(Reason.IMPLICIT)
@@ -27,7 +27,7 @@ _TOO_COSTLY = Deny(Reason.COST)
 
 
 def evaluate(policies: Iterable[Policy], request: Request) -> Decision:
-    """Denied if it would take more steps than the request has left."""
+    """Return the decision. It is Deny if evaluating takes more steps than the request has left."""
     try:
         return _evaluate(policies, request)
     except TooManySteps:
@@ -52,9 +52,10 @@ def _evaluate(policies: Iterable[Policy], request: Request) -> Decision:
 
 
 def evaluate_all(groups: Iterable[Iterable[Policy]], request: Request) -> Decision:
-    """Allowed only if every group allows, and none denies: a user's policies, its boundary, its session's policies.
+    """Allow a request only if each group of policies allows it.
 
-    The Allow is the first group's. An explicit Deny of a later group is told before what an earlier one lacks.
+    The groups are, for example, a user's policies, its permissions boundary and its session's policies. The Allow is
+    the first group's. An explicit Deny, even of a later group, comes before a group that does not allow.
     """
     allowed: Decision = _NOTHING_ALLOWS
     lacking: Deny | None = None
@@ -70,7 +71,10 @@ def evaluate_all(groups: Iterable[Iterable[Policy]], request: Request) -> Decisi
 
 
 def evaluate_any(policies: Iterable[Policy], requests: Iterable[Request]) -> Decision:
-    """One request put to a resource and to all that contain it: what is granted, or denied, on any of them counts."""
+    """Evaluate the same request for a resource and for all that contain it.
+
+    An explicit Deny for one of them denies; otherwise an Allow for one of them allows.
+    """
     policies = tuple(policies)
     allowed: Decision = _NOTHING_ALLOWS
     for request in requests:
@@ -84,9 +88,9 @@ def evaluate_any(policies: Iterable[Policy], requests: Iterable[Request]) -> Dec
 
 
 def explain(policies: Iterable[Policy], request: Request) -> list[Finding]:
-    """What bears on a decision: the Denies that apply, then the Allows of this action, closest first.
+    """Return findings: the Deny statements that apply, then the Allow statements for this action, best match first.
 
-    The first statements that name the action are looked at, and no more of them than are quickly done.
+    Only the first statements that name the action are examined, within a limit of work.
     """
     request = replace(request, steps=_EXPLAIN_STEPS)
     denying: list[Finding] = []
@@ -103,7 +107,7 @@ def explain(policies: Iterable[Policy], request: Request) -> list[Finding]:
 
 
 def _naming(policies: Iterable[Policy], request: Request) -> Iterator[Statement]:
-    """Their statements that name the action."""
+    """Yield the statements that name the action."""
     action = request.action.lower()
     for policy in policies:
         for statements in policy.naming(action, request):

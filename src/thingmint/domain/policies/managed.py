@@ -1,8 +1,8 @@
-"""Policies that can be attached as they are: managed documents, and Yandex's roles.
+"""The managed policies, and the policies of Yandex's roles.
 
-A role is a policy over actions spelled ``yandex:<Service>.<Method>``. What each may do is Yandex's page "Access
-management in Yandex IoT Core": an auditor sees metadata, a viewer every resource, an editor changes them; publishing as
-a device or a registry is a role of its own.
+A role is a policy with actions of the form ``yandex:<Service>.<Method>``. The actions of each role follow Yandex's page
+"Access management in Yandex IoT Core": an auditor reads metadata, a viewer reads every resource, an editor also changes
+them. There are separate roles to publish as a device or as a registry.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def _document(statements: Sequence[dict[str, Any]]) -> str:
 
 _READS = frozenset(f"iot:{name}" for name, access in CONTROL_PLANE_ACTIONS.items() if access in ("Read", "List"))
 
-# Reads that do something, or give away something to act with: registration codes prove that one owns a CA.
+# Reads with an effect, or that return secrets: with a registration code, a CA's owner proves that it has the CA's key.
 _BEYOND_AUDIT = {"iot:GetRegistrationCode", "iot:TestInvokeAuthorizer", "iot:GetThingConnectivityData"}
 
-# A factory's or a provisioning service's work. It attaches policies that are there. It writes one only where a
-# provisioning template, or one of a CA certificate, says so: AWS's own fleet template has a policy in it.
+# The work of a factory or a provisioning service. It attaches existing policies. It creates a policy only if a
+# provisioning template or a CA certificate's template contains one, as AWS's own fleet template does.
 _PROVISIONING = (
     "CreateKeysAndCertificate CreateCertificateFromCsr RegisterCertificate RegisterCertificateWithoutCA RegisterThing "
     "CreateProvisioningClaim UpdateCertificate DescribeCertificate "
@@ -65,7 +65,7 @@ MANAGED_POLICIES = {
     "ProvisioningOnly": PROVISIONING_ONLY,
     "AuditOnly": AUDIT_ONLY,
 }
-"""By the name to list them under."""
+"""The documents by the name under which they are listed."""
 
 _RESOURCE = re.compile(r"\*|yandex:(folder|registry)/[A-Za-z0-9._-]{1,50}|yandex:cloud/\d{12}", re.ASCII)
 
@@ -111,9 +111,10 @@ ROLES: dict[str, frozenset[str]] = {
 
 
 def role_policy(role: str, resource: str) -> str:
-    """The document of a role granted on a folder, a registry or a cloud, as ``yandex:folder/<id>``; ``*`` is any cloud.
+    """Return the document of a role that is granted on a folder, a registry or a cloud (``yandex:folder/<id>``).
 
-    A request is put to the resource and to all that contain it (``evaluate_any``). Raises Invalid.
+    ``*`` is any cloud. Requests are evaluated for a resource and for all that contain it (``evaluate_any``). Raises
+    Invalid.
     """
     if role not in ROLES:
         raise Invalid("role", "is not known")

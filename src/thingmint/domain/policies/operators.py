@@ -1,8 +1,7 @@
-"""The families of condition operators: what the values given for one key match.
+"""The families of condition operators: they match a request's value with the values that a document lists for a key.
 
-Every operator of a family differs in a comparison at most; negation is left to the condition. The Arn operators match
-each of an ARN's six parts on its own, so that no wildcard reaches over a colon; the last part is the rest, with
-whatever colons it holds.
+The operators of a family differ only in the comparison; the condition does the negation. The Arn operators match each
+of an ARN's six parts separately, so a wildcard does not match beyond a colon. The last part may contain colons.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class ArnValues:
-    """Raises ValueError for a pattern that can be no ARN. A lone ``*`` stands for any ARN."""
+    """Patterns of ARNs; ``*`` alone matches every ARN. Raises ValueError for a pattern that cannot match an ARN."""
 
     __slots__ = ("_static", "_templates", "variable")
 
@@ -79,7 +78,7 @@ class ArnValues:
 
 
 def _of_arn(tokens: Sequence[str | Wildcard]) -> Sequence[str | Wildcard] | None:
-    """None for what has not as many parts as an ARN."""
+    """Return the pattern, or None if it has fewer parts than an ARN."""
     if tuple(tokens) == (Wildcard.RUN,):
         return (Wildcard.RUN, *((":", Wildcard.RUN) * (ARN_PARTS - 1)))
     colons = sum(token.count(":") for token in tokens if isinstance(token, str))
@@ -89,11 +88,11 @@ def _of_arn(tokens: Sequence[str | Wildcard]) -> Sequence[str | Wildcard] | None
 V = TypeVar("V")
 
 Json = str | int | float | bool
-"""What a document may give as a value."""
+"""The types of values in a document."""
 
 
 class Values(Protocol):
-    """The values that a document gives for one key. ``variable``: some of them depend on the request."""
+    """The values that a document lists for one key. ``variable`` is true if some of them depend on the request."""
 
     @property
     def variable(self) -> bool: ...
@@ -106,7 +105,7 @@ class Values(Protocol):
 
 
 class Compiler(Protocol):
-    """Raises ValueError with a phrase that does not quote the values."""
+    """Compiles the values for one key. Raises ValueError with a phrase that does not quote them."""
 
     def __call__(self, given: Sequence[Json], dialect: Dialect, /) -> Values: ...
 
@@ -240,7 +239,7 @@ def _instants(compare: Callable[[int, int], bool]) -> Compiler:
     return instants
 
 
-OPERATORS: dict[str, tuple[Compiler, bool]] = {  # and whether it is negated
+OPERATORS: dict[str, tuple[Compiler, bool]] = {  # the bool: whether the operator is negated
     "StringEquals": (_texts, False),
     "StringNotEquals": (_texts, True),
     "StringEqualsIgnoreCase": (_texts_ignoring_case, False),

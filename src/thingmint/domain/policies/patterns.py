@@ -1,9 +1,9 @@
-"""Patterns with wildcards and policy variables, and sets of them made for fast refusal.
+"""Patterns with wildcards and policy variables, and sets of patterns that refuse quickly.
 
-The cost of matching is bounded by the lengths of pattern and text, whatever they are. ``*`` is any run of characters,
-``/`` and ``:`` too, and ``?`` is exactly one; everything else stands for itself, MQTT's ``+`` and ``#`` included.
+The lengths of pattern and text bound the cost of matching. ``*`` matches any run of characters, including ``/`` and
+``:``; ``?`` matches exactly one character; every other character matches itself, including MQTT's ``+`` and ``#``.
 
-Variables expand in documents of version 2012-10-17 only. A substituted value is literal: its ``*`` and ``?`` match
+Variables expand only in documents of version 2012-10-17. A substituted value is literal: its ``*`` and ``?`` match
 themselves. A pattern with a variable that has no value matches nothing (IAM user guide, "Using policy variables
 without values").
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ARN_PARTS = 6
 
-_MAX_MASKS = 64  # characters that a machine has met and remembers; ARNs have hardly more
+_MAX_MASKS = 64  # characters whose masks a machine caches; ARNs have hardly more different ones
 
 
 class Wildcard(Enum):
@@ -35,7 +35,7 @@ class Wildcard(Enum):
 
 
 def segments_of(tokens: Iterable[str | Wildcard]) -> tuple[str, ...]:
-    """The texts between the runs of a pattern without holes."""
+    """Return the texts between the ``*`` of a pattern without ``?``."""
     segments = [""]
     for token in tokens:
         if isinstance(token, str):
@@ -46,9 +46,9 @@ def segments_of(tokens: Iterable[str | Wildcard]) -> tuple[str, ...]:
 
 
 def match_segments(segments: Sequence[str], text: str) -> bool:
-    """Whether ``text`` is the segments in order with any run between each two of them.
+    """True if ``text`` consists of the segments in order, with any characters between two of them.
 
-    The leftmost place for each inner segment is as good as any later one, so there is nothing to go back to.
+    Each inner segment takes its leftmost match, which leaves the most text for the others, so there is no backtracking.
     """
     if len(segments) == 1:
         return text == segments[0]
@@ -64,16 +64,16 @@ def match_segments(segments: Sequence[str], text: str) -> bool:
 
 
 class Machine:
-    """Patterns of which one has to match: all positions of all of them at once, one bit each.
+    """Matches a text with several patterns at the same time. The state has one bit for each position in each pattern.
 
-    It takes one step for each character of the text, none of which is taken back. ``in_parts``: as in ARNs, no wildcard
-    reaches over one of the first five colons.
+    It takes one step for each character of the text, without backtracking. With ``in_parts``, as for ARNs, a wildcard
+    does not match beyond one of the first five colons.
     """
 
     __slots__ = ("_bounded", "_cells", "_ends", "_masks", "_ones", "_runs", "_starts", "_width")
 
     def __init__(self, patterns: Iterable[Iterable[str | Wildcard]], *, in_parts: bool = False) -> None:
-        # A cell for each character that a pattern takes, and one behind its last: that is reached when it has matched.
+        # A cell for each character that a pattern matches, and one at its end, which is reached by a match.
         cells: list[str] = []
         here = 0
         starts, ends, ones, runs, bounded = [], [], [], [], []
@@ -104,8 +104,8 @@ class Machine:
         self._width = here
 
     def matches(self, text: str, request: Request) -> bool:
-        """Raises TooManySteps."""
-        cost = 8 + self._width // 128  # of a character: integers of many digits take longer
+        """True if one of the patterns matches the whole text. Raises TooManySteps."""
+        cost = 8 + self._width // 128  # per character: integers of many digits take longer
         most = request.steps // cost
         characters = iter(text if len(text) <= most else text[:most])
         masks, state = self._masks, self._starts
@@ -121,7 +121,7 @@ class Machine:
         return False
 
     def _mask(self, character: str) -> tuple[int, int]:
-        """The positions that the character passes, and those that it leaves where they are."""
+        """Return the positions that move on by the character, and those that stay because they are at a ``*``."""
         cells, found, position = self._cells, [], self._cells.find(character)
         while position >= 0:
             found.append(position)
@@ -146,7 +146,7 @@ _GUARDED = frozenset("*$+?#")
 _GUARDED_LENGTH = 1024
 
 _WILDCARD, _VARIABLE = "[*?]", r"\$\{[^}]*\}?"
-_SPECIAL = {  # by whether there are variables, and wildcards
+_SPECIAL = {  # by (has variables, has wildcards)
     (False, False): re.compile(r"(?!)"),
     (False, True): re.compile(_WILDCARD),
     (True, False): re.compile(_VARIABLE),
@@ -158,8 +158,8 @@ _SPECIAL = {  # by whether there are variables, and wildcards
 class Dialect:
     """How the strings of one document are read.
 
-    ``guarded``: as AWS IoT does for devices, a value that holds one of ``* $ + ? #`` or is longer than 1024 characters
-    is not substituted.
+    With ``guarded``, a value that contains one of ``* $ + ? #`` or is longer than 1024 characters is not substituted,
+    as AWS IoT does for devices.
     """
 
     variables: bool
@@ -177,7 +177,7 @@ class Variable:
         values = request.values(self.key)
         if not values:
             return self.default
-        if len(values) != 1:  # AWS takes single-valued keys only
+        if len(values) != 1:  # AWS substitutes single-valued keys only
             return None
         text = text_of(values[0])
         if self.guarded and (len(text) > _GUARDED_LENGTH or not _GUARDED.isdisjoint(text)):
@@ -189,7 +189,7 @@ Token = str | Wildcard | Variable
 
 
 def read_tokens(text: str, dialect: Dialect, *, wildcards: bool) -> tuple[Token, ...]:
-    """Raises ValueError with a phrase that does not quote ``text``."""
+    """Split ``text`` into literals, wildcards and variables. Raises ValueError with a phrase that does not quote it."""
     tokens: list[Token] = []
     literal, position = "", 0
     for found in _SPECIAL[dialect.variables, wildcards].finditer(text):
@@ -223,7 +223,7 @@ def _read_variable(written: str, dialect: Dialect) -> str | Variable:
 
 
 def resolve_tokens(tokens: Iterable[Token], request: Request) -> list[str | Wildcard] | None:
-    """None if a variable has no value."""
+    """Replace the variables by their values. Returns None if a variable has no value."""
     out: list[str | Wildcard] = []
     for token in tokens:
         if isinstance(token, Variable):
@@ -237,13 +237,13 @@ def resolve_tokens(tokens: Iterable[Token], request: Request) -> list[str | Wild
 
 
 def unresolved(tokens: Sequence[Token], request: Request) -> tuple[str, ...]:
-    """The names of the variables without a value. Raises TooManySteps."""
+    """Return the names of the variables without a value. Raises TooManySteps."""
     request.spend(32 * len(tokens))
     return tuple(t.name for t in tokens if isinstance(t, Variable) and t.resolve(request) is None)
 
 
 def match_once(tokens: Sequence[str | Wildcard], text: str, request: Request, *, in_parts: bool = False) -> bool:
-    """By a pattern with holes that is made for this request alone. Raises TooManySteps."""
+    """Match ``text`` with a pattern that is used for this request only. Raises TooManySteps."""
     shortest = sum(len(token) if isinstance(token, str) else token is Wildcard.ONE for token in tokens)
     if shortest > len(text):
         return False
@@ -252,9 +252,9 @@ def match_once(tokens: Sequence[str | Wildcard], text: str, request: Request, *,
 
 
 class PatternSet:
-    """Several patterns, one of which has to match the whole of a text. ``fold`` ignores case.
+    """Several patterns, one of which must match the whole text. ``fold`` ignores case.
 
-    How much work that is, is told to the request before it is done.
+    The request counts the work before it is done (``Request.spend``).
     """
 
     __slots__ = ("_exact", "_fold", "_machine", "_prefixes", "_segmented", "_templates", "variable")
@@ -308,7 +308,7 @@ class PatternSet:
 
 
 class _Template:
-    """A pattern with variables: what is literal in front is compared before anything is substituted."""
+    """A pattern with variables. Its literal beginning is compared before variables are substituted."""
 
     __slots__ = ("_fold", "_holes", "_lead", "_segments", "tokens")
 

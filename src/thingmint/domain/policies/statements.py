@@ -1,4 +1,4 @@
-"""A compiled document: its statements with their principals, and the way from an action to those that name it."""
+"""A compiled policy: its statements and their principals. Statements are found by the action that they name."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ _UNIQUE_ID = re.compile(r"A[A-Z0-9]{15,127}", re.ASCII)
 
 
 class PrincipalSet:
-    """An account, or its root, stands for everybody in it. ``*`` is everybody, without credentials too.
+    """The principals of a statement. An account, or its root, selects all principals of the account.
 
-    Raises ValueError for a name that its kind cannot have: a part of a name is never a wildcard.
+    ``*`` selects all callers, even unauthenticated ones. Raises ValueError for a name that its kind cannot have; a
+    wildcard inside a name is not allowed.
     """
 
-    __slots__ = ("_accounts", "_everybody", "_named", "_negated")
+    __slots__ = ("_accounts", "_all_callers", "_named", "_negated")
 
     def __init__(self, named: Mapping[str, Iterable[str]], *, negated: bool) -> None:
         accounts: set[str] = set()
@@ -46,7 +47,7 @@ class PrincipalSet:
                     own.add(_check(kind, name))
             by_kind[kind] = frozenset(own)
         self._accounts = frozenset(accounts)
-        self._everybody = "*" in by_kind.get("AWS", ())
+        self._all_callers = "*" in by_kind.get("AWS", ())
         self._named = by_kind
         self._negated = negated
 
@@ -54,7 +55,7 @@ class PrincipalSet:
         return self._names(principal) is not self._negated
 
     def _names(self, principal: Principal | None) -> bool:
-        if self._everybody:
+        if self._all_callers:
             return True
         if principal is None:
             return False
@@ -78,26 +79,26 @@ def _plain(name: str) -> bool:
 
 Effect = Literal["Allow", "Deny"]
 
-_MAX_FAILED = 5  # conditions that a finding tells
-_REMEMBERED = 256  # actions for each policy; the operations of all APIs are fewer
+_MAX_FAILED = 5  # conditions that a finding lists
+_REMEMBERED = 256  # actions that each policy caches; all APIs together have fewer operations
 
 
 class Kind(StrEnum):
-    """What a document is for, which decides what it may hold."""
+    """The use of a document, which decides the elements that are allowed in it."""
 
     IDENTITY = "identity"  # IAM: attached to a user, role or group; permission boundaries too
-    SESSION = "session"  # the same, handed over when a session is made
+    SESSION = "session"  # the same, passed as an argument when a session is made
     DEVICE = "device"  # AWS IoT: attached to certificates and thing groups
     TRUST = "trust"  # who may assume a role: names principals and no resources
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Action or NotAction, Resource or NotResource: patterns, and whether they are meant the other way round."""
+    """The patterns of Action or Resource, or with ``negated``, of NotAction or NotResource."""
 
     patterns: PatternSet
     negated: bool
-    cautious: bool = False  # a variable without a value makes even a negated one select nothing
+    cautious: bool = False  # if a variable has no value, select nothing, even if negated
 
     def selects(self, text: str, request: Request) -> bool:
         if self.cautious and self.patterns.unresolved(request):
@@ -120,7 +121,7 @@ class Statement:
         object.__setattr__(self, "decision", decision)
 
     def applies(self, request: Request) -> bool:
-        """Whether everything but the action fits. Raises TooManySteps."""
+        """True if resource, principal and conditions match; the action is not checked. Raises TooManySteps."""
         if self.resources is not None and not self.resources.selects(request.resource, request):
             return False
         if self.principals is not None and not self.principals.selects(request.principal):
@@ -151,12 +152,12 @@ class Statement:
 
 
 Candidates = tuple[tuple[Statement, ...], tuple[Statement, ...]]
-"""Those that deny, then those that allow."""
+"""The statements that deny, and those that allow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Policy:
-    """A document, compiled. ``id`` is its own Id element."""
+    """A compiled document. ``id`` is its Id element."""
 
     name: str
     kind: Kind
@@ -166,7 +167,7 @@ class Policy:
     _by_action: dict[str, Candidates] = field(default_factory=dict, init=False, repr=False)
 
     def naming(self, action: str, request: Request) -> Candidates:
-        """The statements that name an action, which is spelled in lower case. Found once for each action."""
+        """Return the statements that name ``action``, which must be in lower case. The result is cached."""
         known = self._by_action.get(action)
         if known is None:
             named = [s for s in self.statements if s.actions.selects(action, request)]

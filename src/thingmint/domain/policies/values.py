@@ -1,6 +1,6 @@
 """The typed values of conditions: read once from a document, and from a request's context when they are compared.
 
-A reader answers None for what is no value of its type; a context value of the wrong type then equals nothing.
+A reader returns None if the value does not have its type. A context value of the wrong type matches nothing.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def read_number(value: Scalar) -> int | float | None:
 
 
 def read_instant(value: Scalar) -> int | None:
-    """Microseconds since 1970, from a date, a W3C date text (a mere year is a year) or epoch seconds."""
+    """Return microseconds since 1970 from a datetime, a W3C date text (four digits are a year) or epoch seconds."""
     if isinstance(value, datetime):
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
         return (aware - _EPOCH) // _MICROSECOND
@@ -91,7 +91,7 @@ def _instant_of(match: re.Match[str]) -> int | None:
 
 
 def read_network(value: Scalar) -> Network | None:
-    """An address or a CIDR range; IPv4 written inside IPv6 is IPv4."""
+    """Return the network of an address or a CIDR range. IPv4-mapped IPv6 counts as IPv4."""
     if not isinstance(value, str) or len(value) > _LONGEST or "%" in value:
         return None
     try:
@@ -106,13 +106,13 @@ def read_network(value: Scalar) -> Network | None:
 
 
 def read_address(value: Scalar) -> tuple[int, int] | None:
-    """IP version and number. A listener on both stacks reports IPv4 peers as ``::ffff:a.b.c.d``: those are IPv4."""
+    """Return the IP version and number. ``::ffff:a.b.c.d`` counts as IPv4: dual-stack listeners report it for peers."""
     if isinstance(value, str):
         return _parse_address(value) if len(value) <= _LONGEST else None
     return _address_of(value) if isinstance(value, IPv4Address | IPv6Address) else None
 
 
-@lru_cache(maxsize=1024)  # one request puts the same address to every policy
+@lru_cache(maxsize=1024)  # a request compares the same address in every policy
 def _parse_address(text: str) -> tuple[int, int] | None:
     try:
         return _address_of(ip_address(text))

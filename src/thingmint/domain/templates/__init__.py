@@ -1,4 +1,4 @@
-"""Provisioning templates: from a body's text to what a device is to become."""
+"""Provisioning templates: parses a template's body, and resolves it with parameters to a plan for a device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a body's text to a Template, or InvalidTemplate; from a Template and parameters to a Plan."""
+"""Parses a template's body to a Template, and resolves a Template with parameters to a Plan."""
 
 from __future__ import annotations
 
@@ -22,23 +22,26 @@ if TYPE_CHECKING:
     from thingmint.domain.templates.values import Value
 
 
-# Characters that all functions of one resolution may give together. With what pieces cost, it is some 10 ms of work.
+# Characters that all functions of one resolution may return together. With the cost of pieces, this is some 10 ms.
 _BUDGET = 262_144
 
 _Mappings = dict[str, dict[str, dict[str, str | tuple[str, ...]]]]
 
 
 class Kind(StrEnum):
-    """Who provisions by the template. The values of the first two are AWS IoT's TemplateType."""
+    """Who uses the template. The values of the first two are AWS IoT's TemplateType."""
 
-    FLEET = "FLEET_PROVISIONING"  # devices that hold a claim
+    FLEET = "FLEET_PROVISIONING"  # devices with a claim certificate
     JITP = "JITP"  # devices with a certificate of a registered CA, when they connect for the first time
-    BULK = "BULK"  # who calls RegisterThing, or starts a bulk registration
+    BULK = "BULK"  # callers of RegisterThing or StartThingRegistrationTask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Template:
-    """``parameters`` are the declared ones and their defaults; ``resources`` stand behind those that they refer to."""
+    """A parsed template. ``parameters`` are the declared ones and their defaults.
+
+    ``resources`` are in the order of their references: each comes after the resources that it refers to.
+    """
 
     kind: Kind
     parameters: Mapping[str, str | None]
@@ -47,13 +50,13 @@ class Template:
     device_configuration: Mapping[str, Text]
 
     def resolve(self, parameters: Mapping[str, str], context: Mapping[str, str]) -> Plan:
-        """What to make of a device.
+        """Return the plan for a device.
 
-        ``context`` holds the values that nobody may choose, by their names (AWS::IoT::Certificate::Id and so on): they
-        alone count, unless the template is of the kind BULK, whose caller is trusted with everything anyway.
+        ``context`` has the values that this server sets (AWS::IoT::Certificate::Id and others), by name. Only with the
+        kind BULK, whose callers are trusted, can ``parameters`` give such a value too.
 
-        Raises InvalidParameters if a value is missing or a function has none, and Invalid, with the property's name as
-        its field, if what came out cannot be that property.
+        Raises InvalidParameters if a reference or a function has no value. Raises Invalid, with the property's name as
+        its field, if a property's value is not allowed.
         """
         scope = _Resolution(self, parameters, context)
         if self.kind is Kind.JITP:
@@ -82,7 +85,7 @@ class Template:
 
 
 class _Resolution:
-    """A Scope: what the names of one resolution stand for. ``resources`` are those planned so far."""
+    """The Scope of one resolution: the values of names. ``resources`` are the references planned so far."""
 
     def __init__(self, template: Template, parameters: Mapping[str, str], context: Mapping[str, str]) -> None:
         self.resources: dict[str, Value | None] = {}
@@ -125,7 +128,7 @@ class _Resolution:
 
 
 def parse_template(text: str, kind: Kind) -> Template:
-    """Raises InvalidTemplate."""
+    """Return the parsed template. Raises InvalidTemplate."""
     document = load_document(text)
     parameters = _parameters(document.get("Parameters"))
     resources = {
@@ -154,7 +157,7 @@ def parse_template(text: str, kind: Kind) -> Template:
 
 
 def _section(document: Mapping[str, Any], name: str) -> object:
-    """A section that is missing or null is an empty one."""
+    """Return a section of the template; empty if it is missing or null."""
     given = document.get(name)
     return {} if given is None else given
 
@@ -202,7 +205,10 @@ def _device_configuration(given: object) -> dict[str, Text]:
 
 
 def _in_order(resources: Mapping[str, Resource], parameters: Mapping[str, Any]) -> tuple[Resource, ...]:
-    """Each behind those that it refers to or waits for, so that a long chain of them needs no deep recursion."""
+    """Return the resources, each after those that it refers to or depends on.
+
+    In this order, resolving a long chain of references needs no deep recursion.
+    """
     waiting: dict[str, set[str]] = {}
     for logical_id, resource in resources.items():
         if any(name not in resources for name in resource.after):
@@ -216,6 +222,6 @@ def _in_order(resources: Mapping[str, Resource], parameters: Mapping[str, Any]) 
             raise InvalidTemplate("Resources must not depend on each other in a circle")
         for logical_id in ready:
             del waiting[logical_id]
-        # Policies first: what may not be used in one is refused as such, even where it is no thing's name either.
+        # Policies first: a value that is invalid both in a policy and as a thing's name then gets the policy's error.
         order += sorted((resources[one] for one in ready), key=lambda one: not isinstance(one, PolicyResource))
     return tuple(order)

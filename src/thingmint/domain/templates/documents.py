@@ -1,4 +1,4 @@
-"""A template's body as JSON, within bounds: whatever is read from here on has a modest size and depth."""
+"""Reads a template's body as JSON, and limits its size and depth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWABLE = re.compile(r"[A-Za-z0-9_:.-]{1,64}", re.ASCII)
 
 
 def load_document(text: str) -> dict[str, Any]:
-    """Raises InvalidTemplate."""
+    """Return the JSON object in ``text``. Raises InvalidTemplate."""
     if len(text) > MAX_LENGTH:
         raise InvalidTemplate(f"It must have at most {MAX_LENGTH} characters")
     try:
@@ -33,17 +33,17 @@ def load_document(text: str) -> dict[str, Any]:
 
 
 def is_storable(text: str) -> bool:
-    """Whether every store and every wire can carry it: JSON can escape NUL and halves of surrogate pairs."""
+    """True if every store and every protocol accepts ``text``. JSON can escape NUL and halves of surrogate pairs."""
     return _UNSTORABLE.search(text) is None
 
 
 def inside(path: str, key: str) -> str:
-    """The path of an element. A key that is not plain stands as *, as it is the caller's own text."""
+    """Return the path of an element. A key with other than simple characters is shown as *: it is the caller's text."""
     return f"{path}.{key if _SHOWABLE.fullmatch(key) else '*'}"
 
 
 def entries(given: object, path: str) -> dict[str, Any]:
-    """``given`` if it is an object with names for keys."""
+    """Return ``given`` if it is an object whose keys are names. Raises InvalidTemplate."""
     if not isinstance(given, dict):
         raise InvalidTemplate(f"{path} must be an object")
     for key in given:

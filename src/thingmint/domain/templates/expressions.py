@@ -1,4 +1,4 @@
-"""The functions of the template language: read from JSON, and what they give once names have values."""
+"""The functions of the template language: reads them from JSON, and evaluates them in a scope."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Scope(Protocol):
     def find(self, mapping: str, key: str, name: str) -> str | tuple[str, ...]: ...
 
     def spend(self, cost: int) -> None:
-        """Tells how much an expression is about to give: functions can multiply what they are given."""
+        """Count the size of a result before it is made: functions can multiply the size of their arguments."""
         ...
 
 
 class Expression(Protocol):
     def references(self) -> Iterator[str]:
-        """Every name that a value is needed for."""
+        """Yield every name whose value is needed."""
         ...
 
 
@@ -68,7 +68,7 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """A list that is written out."""
+    """A literal list."""
 
     items: tuple[Text, ...]
 
@@ -156,9 +156,9 @@ class FindInMap:
 
 @dataclass(frozen=True, slots=True)
 class Sub:
-    """``pieces`` are literal text and, in turn, the name of a variable: text, name, text, …, text.
+    """``pieces`` alternate between literal text and the name of a variable: text, name, text, …, text.
 
-    A variable of its own is evaluated once, however often it occurs: nested ones would else multiply.
+    Each of ``variables`` is evaluated once, however often it occurs. Otherwise nested calls would multiply the work.
     """
 
     pieces: tuple[str, ...]
@@ -180,7 +180,7 @@ class Sub:
 
 
 def evaluate(tree: Any, scope: Scope) -> Any:
-    """``tree`` is JSON with expressions at some of its leaves; the same with a Value or Values in place of each."""
+    """Return ``tree``, which is JSON with expressions in it, with a Value or Values in place of each expression."""
     if isinstance(tree, dict):
         return {key: evaluate(value, scope) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -206,13 +206,13 @@ def references_in(tree: Any) -> Iterator[str]:
         yield from expression.references()
 
 
-# ${Name}, and ${!Name} for what shall stand as ${Name} (AWS CloudFormation, Fn::Sub).
+# ${Name} is a variable; ${!Name} is the literal text ${Name} (AWS CloudFormation, Fn::Sub).
 _VARIABLE = re.compile(r"\$\{(?!!)([^}]*)\}")
 _ESCAPE = "${!"
 
 
 def read_literal(given: object) -> str | None:
-    """A scalar's text, or None for anything else. Numbers and booleans count as the text that JSON writes."""
+    """Return a scalar's text, or None for other values. Numbers and booleans become the text that JSON writes."""
     if isinstance(given, str):
         return given
     if isinstance(given, bool):
@@ -221,7 +221,7 @@ def read_literal(given: object) -> str | None:
 
 
 def read_text(given: object, path: str) -> Text:
-    """Raises InvalidTemplate for what cannot be text."""
+    """Return the expression in ``given``. Raises InvalidTemplate if it cannot be text."""
     literal = read_literal(given)
     if literal is not None:
         return Literal(literal)
@@ -232,7 +232,7 @@ def read_text(given: object, path: str) -> Text:
 
 
 def read_texts(given: object, path: str) -> Texts:
-    """Raises InvalidTemplate for what cannot be a list of texts."""
+    """Return the expression in ``given``. Raises InvalidTemplate if it cannot be a list of texts."""
     if isinstance(given, list):
         return Several(tuple(read_text(item, f"{path}[{index}]") for index, item in enumerate(given)))
     name, argument = _function(given)
@@ -242,7 +242,7 @@ def read_texts(given: object, path: str) -> Texts:
 
 
 def read_tree(given: Any, path: str) -> Any:
-    """JSON of any form, with an expression in place of every function."""
+    """Return JSON of any form with an expression in place of every function."""
     name, _ = _function(given)
     if name is not None:
         return read_texts(given, path) if name == "Fn::Split" else read_text(given, path)
@@ -254,7 +254,7 @@ def read_tree(given: Any, path: str) -> Any:
 
 
 def _function(given: object) -> tuple[str | None, object]:
-    """The name and the argument of the function that ``given`` calls. One that does not exist is a function too."""
+    """Return the name and the argument of the function that ``given`` calls, even if no such function exists."""
     if isinstance(given, dict) and len(given) == 1:
         ((name, argument),) = given.items()
         if name == "Ref" or name.startswith("Fn::"):

@@ -1,4 +1,4 @@
-"""What a template asks for once its parameters are known."""
+"""The plan that a template and its parameters give: the thing, certificate and policies of a device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Override(StrEnum):
-    """What becomes of a property of something that is there already."""
+    """What to do with a property of a resource that already exists."""
 
     DO_NOTHING = "DO_NOTHING"
     REPLACE = "REPLACE"
@@ -23,7 +23,7 @@ class Override(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ThingOverrides:
-    """None where the template does not say."""
+    """The overrides for a thing. None if the template does not set one."""
 
     attributes: Override | None = None
     type: Override | None = None
@@ -33,7 +33,7 @@ class ThingOverrides:
 
 @dataclass(frozen=True, slots=True)
 class ThingPlan:
-    """``attributes`` and ``groups`` are None, rather than empty, where the template does not mention them."""
+    """``attributes`` and ``groups`` are None, not empty, if the template does not have them."""
 
     logical_id: str
     name: str
@@ -46,7 +46,7 @@ class ThingPlan:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A certificate that is registered already."""
+    """A certificate that is already registered."""
 
     fingerprint: str
 
@@ -58,7 +58,7 @@ class FromCsr:
 
 @dataclass(frozen=True, slots=True)
 class FromPem:
-    """A certificate of a registered CA; ``ca_pem`` says which, where several have the same subject."""
+    """A certificate of a registered CA. ``ca_pem`` selects the CA if several have the same subject."""
 
     pem: str
     ca_pem: str | None
@@ -66,8 +66,8 @@ class FromPem:
 
 @dataclass(frozen=True, slots=True)
 class CertificatePlan:
-    """``status`` is ACTIVE or INACTIVE, and ``stated`` if the template says it; ``exclusive``: no other thing may have
-    the certificate."""
+    """``status`` is ACTIVE or INACTIVE; ``stated`` is true if the template sets it. With ``exclusive``, the certificate
+    must not be attached to another thing."""
 
     logical_id: str
     source: Registered | FromCsr | FromPem
@@ -78,13 +78,13 @@ class CertificatePlan:
 
     @property
     def name(self) -> str | None:
-        """What a Ref to it gives: not known before it is made."""
+        """The value of a Ref to the certificate; None for a certificate that does not exist yet."""
         return self.source.fingerprint if isinstance(self.source, Registered) else None
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyPlan:
-    """A policy that is there already, or one to be made of ``document``, whose name comes from it."""
+    """An existing policy, or a new one with ``document``, whose name is derived from the document."""
 
     logical_id: str
     name: str
@@ -98,4 +98,4 @@ class Plan:
     policies: tuple[PolicyPlan, ...]
     device_configuration: Mapping[str, str]
     callers: bool = False
-    """Whether the template is the caller's own, rather than one that devices are provisioned by."""
+    """True if the caller gave the template (RegisterThing, bulk registration); false if devices provision with it."""

@@ -1,7 +1,7 @@
-"""A policy's document, where a parameter's value stays a value.
+"""Writes a policy document with parameters' values in it, safely.
 
-It cannot become an element, a statement, an effect, a wildcard or a policy variable, whatever is in it. What the
-template's author wrote is not restricted.
+A parameter's value cannot become an element, a statement, an effect, a wildcard or a policy variable, whatever
+characters it has. The text of the template's author is not restricted.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from thingmint.domain.templates.values import Value, Values, authored, concat
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Wildcards of policies and of MQTT's filters, and what policy variables are made of.
+# The wildcards of policies and of MQTT's topic filters, and the characters of policy variables.
 _SPECIAL = frozenset("*?${}+#")
 _PATTERNS = frozenset({"Action", "NotAction", "Resource", "NotResource"})
 _LABELS = frozenset({"Id", "Sid"})
 
-# Around the number of a parameter's piece, while the text that it stands in is read. These halves of surrogate pairs
-# are in no template, and where JSON has one outside of a string, or in the middle of an escape, it is no JSON.
+# While a text with parameters is parsed as JSON, these two characters and a number replace each parameter's piece. They
+# are halves of surrogate pairs, which templates cannot contain. Outside of a JSON string, or inside an escape sequence,
+# they make the text invalid JSON, so a parameter cannot be there.
 _MARK, _END = "\ud800", "\udbff"
 _MARKED = re.compile(f"({_MARK}[0-9]+{_END})", re.ASCII)
 
 
 def write_document(tree: Any) -> str:
-    """The document's text; ``tree`` is JSON, or a text that holds JSON, with a Value or Values for each function.
+    """Return the document's text. ``tree`` is JSON, or text of JSON, with a Value or Values for each function.
 
-    Raises InvalidParameters if a parameter stands where it may not, or holds what it may not, and MalformedPolicy.
+    Raises InvalidParameters if a parameter is in a place where none is allowed, or has characters that are not allowed.
+    Raises MalformedPolicy.
     """
     if isinstance(tree, str):
         return tree
@@ -40,7 +42,7 @@ def write_document(tree: Any) -> str:
         return json.dumps(tree, ensure_ascii=False, separators=(",", ":"), default=_plain)
     if tree.parameter is not None:
         _check_document(_read(tree))
-    # Character for character what the author wrote: the hash of it is the policy's name.
+    # Keep the author's text unchanged: its hash is the policy's name.
     return "".join(text if parameter is None else _escaped(text) for text, parameter in tree.pieces)
 
 
@@ -53,7 +55,7 @@ def _plain(value: Value | Values) -> str | tuple[Value, ...]:
 
 
 def _read(text: Value) -> Any:
-    """What the text holds, with a Value for each string."""
+    """Parse JSON, with a Value for each string."""
     marks = [f"{_MARK}{number}{_END}" for number in range(len(text.pieces))]
     marked = "".join(
         piece.text if piece.parameter is None else mark for piece, mark in zip(text.pieces, marks, strict=True)
@@ -117,7 +119,10 @@ def _check_keys(keys: Any) -> None:
 
 
 def _elements(node: Any) -> Iterator[tuple[str, Any]]:
-    """Of an object: none of their names is a parameter's. What should be an object and is none holds no parameter."""
+    """Yield the names and values of an object, once no name is from a parameter.
+
+    A node that should be an object but is something else must not contain a parameter.
+    """
     if not isinstance(node, dict):
         _check_authored(node)
         return
@@ -139,7 +144,7 @@ def _check_values(values: Any) -> None:
 
 
 def _check_value(value: Value) -> None:
-    """A policy variable that the author wrote is not to be made another one by a parameter within it."""
+    """Refuse special characters in a parameter, and parameters inside of a policy variable, which they would change."""
     in_variable = False
     for text, parameter in value.pieces:
         if parameter is None:

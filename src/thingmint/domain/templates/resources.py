@@ -1,4 +1,4 @@
-"""The three kinds of resources of a template: what they may hold, and their part of the plan."""
+"""The three kinds of resources of a template: their properties, and their part of the plan."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ STATUS_FLAW = 'A certificate resource must specify a Status of either "Active" o
 
 
 def _checked_name(value: str, field: str) -> str:
-    """A thing's, a type's or a group's name. Raises Invalid."""
+    """Return the name of a thing, a thing type or a group. Raises Invalid."""
     if not _NAME.fullmatch(value):
         raise Invalid(field, "must be 1 to 128 of the characters a-z A-Z 0-9 : _ -")
     return value
@@ -73,12 +73,12 @@ def _checked_attributes(given: Mapping[str, str], field: str) -> dict[str, str]:
 
 
 def _status_of(text: str) -> Status | None:
-    """The case does not matter."""
+    """Return the status that ``text`` names in any case, or None."""
     return _STATUSES.get(text.lower())
 
 
 _ELEMENTS = frozenset({"Type", "Properties", "OverrideSettings", "DependsOn"})
-# PackageVersions is for a catalogue that is not served: it is taken, and has no effect.
+# PackageVersions is for AWS's software package catalog, which this server does not have: accepted without effect.
 _THING = frozenset({"ThingName", "AttributePayload", "ThingTypeName", "ThingGroups", "BillingGroup", "PackageVersions"})
 _SOURCES = ("CertificateId", "CertificateSigningRequest", "CertificatePem")
 _CERTIFICATE = frozenset({*_SOURCES, "CACertificatePem", "Status", "ThingPrincipalType"})
@@ -93,7 +93,7 @@ _THING_OVERRIDES = {
     "ThingGroups": _MERGEABLE,
     "BillingGroup": _REPLACEABLE,
 }
-# The developer guide lists these spellings and uses the others.
+# AWS's developer guide lists these spellings, but its examples use the others.
 _ALIASES = {
     "ATTRIBUTE_PAYLOAD": "AttributePayload",
     "THING_TYPE_NAME": "ThingTypeName",
@@ -102,7 +102,7 @@ _ALIASES = {
 
 
 class Planned(NamedTuple):
-    """``reference`` is what a Ref to the resource gives, or None if that is not known before it is made."""
+    """``reference`` is the value of a Ref to the resource; None for a certificate that does not exist yet."""
 
     plan: ThingPlan | CertificatePlan | PolicyPlan
     reference: Value | None
@@ -110,7 +110,7 @@ class Planned(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resource(ABC):
-    """``properties`` is JSON with expressions in it, ``after`` the resources that it names in DependsOn."""
+    """``properties`` is JSON with expressions in it; ``after`` lists the resources in its DependsOn."""
 
     logical_id: str
     properties: Mapping[str, Any]
@@ -119,7 +119,7 @@ class Resource(ABC):
 
     @abstractmethod
     def plan(self, scope: Scope) -> Planned:
-        """Raises InvalidParameters, and Invalid for a property that came out wrong."""
+        """Return the resource's part of the plan. Raises InvalidParameters, and Invalid for a property's value."""
 
     def references(self) -> Iterator[str]:
         return references_in(self.properties)
@@ -164,7 +164,10 @@ class ThingResource(Resource):
 @dataclass(frozen=True, slots=True, eq=False)
 class CertificateResource(Resource):
     def check_source(self, *, provisioned: bool) -> None:
-        """``provisioned``: it must be the one that is being provisioned, and no other. Raises InvalidTemplate."""
+        """Raise InvalidTemplate unless the resource names one certificate.
+
+        With ``provisioned``, it must be the certificate that is being provisioned.
+        """
         if provisioned and self.properties.get("CertificateId") != Ref(CERTIFICATE_ID):
             raise InvalidTemplate(f"CertificateId must contain a reference to {CERTIFICATE_ID}")
         if sum(source in self.properties for source in _SOURCES) != 1:
@@ -180,7 +183,7 @@ class CertificateResource(Resource):
             raise Invalid("ThingPrincipalType", f"must be one of {', '.join(_EXCLUSIVE)}")
         override = self.overrides.get("Status")
         source = self._source(scope)
-        # Letters and digits only, so it needs no origin.
+        # A fingerprint has letters and digits only, so it is safe in a policy, as authored text is.
         name = authored(source.fingerprint) if isinstance(source, Registered) else None
         plan = CertificatePlan(self.logical_id, source, status, override, _EXCLUSIVE[kind], stated is not None)
         return Planned(plan, name)
@@ -209,7 +212,7 @@ class PolicyResource(Resource):
 
 
 def read_resource(logical_id: str, given: object, path: str) -> Resource:
-    """Raises InvalidTemplate."""
+    """Return the parsed resource. Raises InvalidTemplate."""
     resource = entries(given, path)
     _check_known(resource, _ELEMENTS, path)
     kind = resource.get("Type")

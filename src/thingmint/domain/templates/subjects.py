@@ -1,4 +1,4 @@
-"""The parameters that a certificate itself gives to the template it is provisioned by."""
+"""The template parameters that come from the provisioned certificate."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ATTRIBUTES: Final = {
 
 
 def subject_parameters(certificate: CertificateParts) -> dict[str, str]:
-    """The id, and what there is of the subject: of several values the first."""
+    """Return the certificate's id and the attributes of its subject. The first of several values counts."""
     texts: dict[x509.ObjectIdentifier, str] = {}
     for oid, text in texts_of(certificate.subject):
         texts.setdefault(oid, text)

@@ -1,4 +1,4 @@
-"""Values that know their origin: which of their characters the template's author wrote, and which are a parameter's."""
+"""Text values that record the origin of each character: the template's author, or a parameter."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 PIECE_COST = 64
-"""What a piece, or an item of a list, takes besides its text, in characters."""
+"""The cost of a piece or of a list item in addition to its text, in characters."""
 
 
 class Piece(NamedTuple):
-    """``parameter`` is the name of the one whose value the text is from, or None: the template's author wrote it."""
+    """``parameter`` is the name of the parameter that the text is from, or None for the template author's text."""
 
     text: str
     parameter: str | None
@@ -24,7 +24,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """No piece is empty, and no two neighbours have one origin, so there are at most as many as characters."""
+    """A text in pieces. No piece is empty, and neighbours have different origins."""
 
     pieces: tuple[Piece, ...]
 
@@ -37,20 +37,20 @@ class Value:
 
     @property
     def parameter(self) -> str | None:
-        """The first one that any of it is from."""
+        """The name of the first parameter in the value, or None."""
         return next((piece.parameter for piece in self.pieces if piece.parameter is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """A list. ``divided_by`` is the parameter whose value decides how many items there are."""
+    """A list. ``divided_by`` is the parameter whose value decides the number of items, if any."""
 
     items: tuple[Value, ...]
     divided_by: str | None = None
 
 
 def authored(text: str) -> Value:
-    """What the author of the template wrote."""
+    """Return the value of text that the template's author wrote."""
     return _value([Piece(text, None)])
 
 
@@ -63,14 +63,14 @@ def concat(values: Iterable[Value]) -> Value:
 
 
 def join(delimiter: str, values: Values) -> Value:
-    """Where a parameter decides how many items there are, the delimiters between them are from it too."""
+    """Join the items. If a parameter decided the number of items, the delimiters count as text of that parameter."""
     between = _value([Piece(delimiter, values.divided_by)])
     parts = [part for item in values.items for part in (between, item)]
     return concat(parts[1:])
 
 
 def split(value: Value, delimiter: str) -> Values:
-    """Gives an item more than the text has delimiters."""
+    """Split the text at each delimiter."""
     ends = list(accumulate(len(piece.text) for piece in value.pieces))
     items, start, divided_by = [], 0, None
     for part in str(value).split(delimiter):
@@ -82,7 +82,10 @@ def split(value: Value, delimiter: str) -> Values:
 
 
 def _cut(value: Value, ends: Sequence[int], start: int, end: int) -> Value:
-    """The characters from ``start`` to ``end``; ``ends`` are where the pieces end. Takes as long as what is cut out."""
+    """Return the characters from ``start`` to ``end``. ``ends`` are the ends of the pieces.
+
+    The time it takes depends on the size of the result only.
+    """
     pieces = []
     position = bisect_right(ends, start)
     while position < len(ends) and start < end:
