@@ -24,24 +24,26 @@ _SHOWN = (0, 1, 2, 3, 4, 8)  # of those, on a terminal
 _INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench`; do not edit. Repeat with `make bench` on a machine that does nothing else;
-`.venv/bin/python scripts/bench.py --help` tells how to measure less.
+`make bench` writes this page; do not edit it. Repeat it on a machine that does nothing else.
+`.venv/bin/python scripts/bench.py --help` says how to measure less.
 
-The real server runs as its own process with `--log-format=json`, and a client of one process loads it over loopback,
-on the same cores. The requests of the AWS API are boto3's own, signed beforehand; DescribeCertificate goes round 64
-certificates. Those of the Yandex API carry an IAM token; each AddCertificate has a self-signed certificate of its own,
-ten to a device, and Get goes round 64 devices. A client is a connection of its own, over gRPC as over HTTPS.
-MQTT devices connect to a server of their own, side by side with Mosquitto, each with its own usual log: one process
-is all of them, with TLS 1.3, P-256 certificates of their own and no resumption. Those that connect do so 32 at
-a time, until CONNACK, and leave; those that publish send 100 bytes at QoS 1 and wait for the answer. The two servers
-are measured in turns, and the ratio is the median of the turns. A provisioning is a connection as a claim, two
-questions, and a connection as the new thing.
-Authentication, authorization, the audit trail and the request log are on. "Of that" are parts of access control by
-themselves, run again and again in one process: the CPU time of authenticating, authorizing and recording one
-DescribeCertificate. "Server CPU" and "client CPU" are what one request costs each
-of them; "per server core" is how many requests one CPU-second of the server answers, which depends least on what else
-runs; p50 and p99 are what the client saw; "elsewhere" is the share of the machine that other processes took meanwhile:
-where it is more than a few percent, rates are too low.
+The server is a real one, in a process of its own, with `--log-format=json`. One client process loads it over loopback,
+on the same cores. Authentication, authorization, the audit log and the request log are on.
+
+- The requests of the AWS API are boto3's own, signed beforehand. DescribeCertificate asks for 64 certificates in turn.
+- The requests of the Yandex API carry an IAM token. Each AddCertificate has a new self-signed certificate, ten for each
+  device. Get asks for 64 devices in turn. Each client has a connection of its own, over gRPC as over HTTPS.
+- MQTT devices connect to a separate server, and to Mosquitto for comparison, each with its usual log. One process plays
+  all devices, with TLS 1.3, a P-256 certificate for each and no resumption. Devices that connect do so 32 at a time,
+  until CONNACK, and disconnect. Devices that publish send 100 bytes at QoS 1 and wait for the answer. The two servers
+  are measured in turns, and the ratio is the median of the turns.
+- A provisioning is a connection with a claim, two requests, and a connection as the new thing.
+
+In the table, "server CPU" and "client CPU" are what one request costs each of them. "Per server core" is how many
+requests one CPU-second of the server answers; it depends least on what else runs. p50 and p99 are what the client saw.
+"Elsewhere" is the share of the machine that other processes took meanwhile: if it is more than a few percent, rates are
+too low. Rows that begin with "of that" are parts of access control by themselves, repeated in one process: the CPU time
+of authenticating, authorizing or recording one DescribeCertificate.
 """
 
 _HOSTILE, _ENGINES = "hostile", "engines"
@@ -50,18 +52,17 @@ _BY_MEASURE = {_ENGINES: "call", _HOSTILE: "attack"}
 _ON_BOTH = """
 ## Both engines
 
-A fixed number of requests by so many writers at once, on servers of their own whose database was empty at first.
-PostgreSQL runs on the same cores, on a socket, with its usual settings: every answer is on disk. "Retries" are times
-that a change was made again since it met another one, those of the sealer and of background jobs included; the ratio,
-where there is one, is to the server of another checkout in the same run (`--against`).
+A fixed number of requests by the given number of writers, on new servers with empty databases. PostgreSQL runs on the
+same cores, on a socket, with its usual settings: every answer is on disk. "Retries" counts the changes that were made
+again because they conflicted with another one, including those of the sealer and of background jobs. A ratio compares
+with the server of another checkout in the same run (`--against`).
 
 """
 _ATTACKS = """
 ## Under attack
 
-Each attack is on a server of its own, lasts a few seconds and comes from 127.0.0.2. Meanwhile a client at 127.0.0.1
-asks for `/healthz` all the time, and what it waited longest is told with its budget. What the attackers themselves take
-of the cores is in it.
+Each attack has a new server, lasts a few seconds and comes from 127.0.0.2. Meanwhile a client at 127.0.0.1 requests
+`/healthz` all the time. Its longest wait is shown with its budget; it includes what the attackers take of the cores.
 
 """
 
