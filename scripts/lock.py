@@ -35,6 +35,8 @@ def compile_requirements(name: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
+    # What the other files pin agrees with dev.txt, which the tests run with.
     compile_requirements("dev.txt", "--group=dev", "pyproject.toml")
     compile_requirements("runtime.txt", "--constraint=requirements/dev.txt", "pyproject.toml")
-    compile_requirements("build.txt", "--group=build")
+    for group in ("clients", "build", "audit"):
+        compile_requirements(f"{group}.txt", "--constraint=requirements/dev.txt", f"--group={group}")

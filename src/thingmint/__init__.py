@@ -1,3 +1,3 @@
 """Thingmint: the identity half of an IoT cloud, on your own machines."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
