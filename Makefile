@@ -6,11 +6,13 @@ WORKERS ?= 2
 SEED ?= 9
 MUTANTS ?= 100
 KILLS ?= 1000
+TESTS ?= tests
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-quick test-later test-pythons check services format bench mutants faults lock clean
+.PHONY: help install demo serve test test-quick test-later test-pythons coverage check audit services format bench mutants \
+	faults lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,11 +52,22 @@ test-later: install ## Run the unit tests as on a day 400 days from now
 test-pythons: install ## Run the unit tests on every Python from 3.11 to 3.14 that this machine has
 	@$(BIN)/python scripts/test_pythons.py --numprocesses $(WORKERS) --dist worksteal tests/unit
 
-check: install ## Lint, types, and the arrows between packages
+coverage: install ## Run the tests (TESTS=tests) and say which lines they do not reach
+	$(BIN)/coverage erase
+	$(PYTEST) --cov --cov-report=term --cov-report=html $(TESTS)
+	@echo "Line by line: build/coverage/html/index.html"
+
+check: install ## Lint, spelling, types, imports between packages, licences
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell *.md Makefile pyproject.toml docs scripts src tests
+	$(BIN)/validate-pyproject pyproject.toml
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/licences.py
+
+audit: install ## Look up known vulnerabilities of the locked packages (needs the package index)
+	@$(BIN)/python scripts/audit.py
 
 services: ## Install what some tests use (brokers, TLS libraries, faketime), from Debian's packages (root)
 	@scripts/services.sh

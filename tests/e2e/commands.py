@@ -55,8 +55,8 @@ def in_process(*arguments: str | Path, env: Mapping[str, str] | None = None) -> 
 
 
 def bare_environment(**variables: str) -> dict[str, str]:
-    """Hardly anything of the tests' own environment: where programs are, and what time it is to be for them."""
+    """The few variables that a program needs: where programs are, the time to run at, how to measure coverage."""
     kept = ("PATH", "PYTHONPATH", "TMPDIR", "LD_PRELOAD")
     return {
-        name: value for name, value in os.environ.items() if name in kept or name.startswith("FAKETIME")
+        name: value for name, value in os.environ.items() if name in kept or name.startswith(("FAKETIME", "COVERAGE_"))
     } | variables

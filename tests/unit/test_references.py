@@ -242,7 +242,7 @@ def test_the_tables_of_what_is_served_are_what_the_code_serves() -> None:
 @pytest.mark.parametrize(
     ("code", "problem"),
     [
-        ("thingmint acces user list", "thingmint has no command acces"),
+        ("thingmint acces user list", "thingmint has no command acces"),  # codespell:ignore
         ("thingmint access user lst", "thingmint access user has no command lst"),
         ("thingmint serve --data-dirs data", "thingmint serve has no --data-dirs"),
         ("FOO=1 thingmint init --host=x", "thingmint init has no --host"),
