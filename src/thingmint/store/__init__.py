@@ -1,1 +1,1 @@
-"""How the registry is kept: SQL that both engines take, and the engines. Nothing here decides anything."""
+"""The database: SQL that both engines accept, and the engines. Nothing here makes decisions."""

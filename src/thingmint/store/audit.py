@@ -1,4 +1,4 @@
-"""The audit trail in SQL: changes, and apart from them reads and refusals, each chained for itself."""
+"""The audit trail in SQL: one stream of changes, one of reads and refusals, each with its own hash chain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A part of the trail with a chain of its own."""
+    """A part of the audit trail with its own hash chain."""
 
     name: str
     records: str
@@ -28,7 +28,7 @@ class Stream:
 
     @property
     def keys(self) -> str:
-        """The columns that records are found by."""
+        """The columns by which records are searched."""
         return ", ".join(f"{kind}_key" for kind in self.searched)
 
 
@@ -56,7 +56,7 @@ _OF_CALL = "SELECT 1 FROM audit_records WHERE call = $1"
 
 
 async def insert_record(tx: Transaction, id: str, account: str | None, record: str, call: str | None = None) -> None:
-    """Of a change. ``call`` is the UUID of the request that made it, of which there is one record at most."""
+    """Inserts the record of a change. ``call`` is the UUID of its request, which has at most one record."""
     known = (bytes.fromhex(id), uuid_bytes(call) if call is not None else None, account, record)
     await tx.execute(_INSERT, *known, *audit_keys(account, record, CHANGES.searched))
 
@@ -66,7 +66,7 @@ async def has_record_of(tx: Transaction, call: str) -> bool:
 
 
 async def insert_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
-    """Unsealed. Again is no harm: a batch of which it is unknown whether it was kept is written once more."""
+    """Inserts unsealed records that are not there yet. A batch is repeated if its commit was not answered."""
     await tx.execute_many(
         f"INSERT INTO {stream.records} (id, account, record, {stream.keys}) "  # noqa: S608
         f"VALUES ({_marks(3, stream)}) ON CONFLICT (id) DO NOTHING",
@@ -79,7 +79,7 @@ async def insert_activity(tx: Transaction, rows: Iterable[AuditRow]) -> None:
 
 
 async def last_sealed(tx: Transaction, stream: Stream = CHANGES) -> tuple[int, bytes] | None:
-    """The chain's end: sequence number and hash."""
+    """The sequence number and hash of the last record in the chain."""
     row = await tx.fetch_one(
         f"SELECT sequence, hash FROM {stream.records} WHERE sequence IS NOT NULL ORDER BY sequence DESC LIMIT 1"  # noqa: S608
     )
@@ -87,7 +87,7 @@ async def last_sealed(tx: Transaction, stream: Stream = CHANGES) -> tuple[int, b
 
 
 async def unsealed_records(tx: Transaction, limit: int, stream: Stream = CHANGES) -> list[AuditRow]:
-    """The oldest of them."""
+    """The oldest unsealed records."""
     rows = await tx.fetch_all(
         f"SELECT id, account, record FROM {stream.records} WHERE sequence IS NULL ORDER BY id LIMIT $1",  # noqa: S608
         limit,
@@ -96,7 +96,7 @@ async def unsealed_records(tx: Transaction, limit: int, stream: Stream = CHANGES
 
 
 async def seal_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
-    """Those that are there already."""
+    """Sets the sequence number and hash of records that are in the table."""
     await tx.execute_many(
         f"UPDATE {stream.records} SET sequence = $2, hash = $3 WHERE id = $1",  # noqa: S608
         [(_stored(row.id), row.sequence, row.hash) for row in rows],
@@ -104,7 +104,7 @@ async def seal_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream
 
 
 async def insert_sealed_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
-    """New ones. One that is there already is an error, as its place in the chain would stay empty."""
+    """Inserts sealed records. A record that is there already is an error: its place in the chain would stay empty."""
     await tx.execute_many(
         f"INSERT INTO {stream.records} (id, account, record, sequence, hash, {stream.keys}) "  # noqa: S608
         f"VALUES ({_marks(5, stream)})",
@@ -113,7 +113,7 @@ async def insert_sealed_records(tx: Transaction, rows: Iterable[AuditRow], strea
 
 
 async def sealed_records(tx: Transaction, after: int, limit: int, stream: Stream = CHANGES) -> list[AuditRow]:
-    """In the chain's order, beyond the sequence number ``after``."""
+    """The records after the sequence number ``after``, in the chain's order."""
     rows = await tx.fetch_all(
         f"SELECT id, account, record, sequence, hash FROM {stream.records} "  # noqa: S608
         "WHERE sequence > $1 ORDER BY sequence LIMIT $2",
@@ -125,7 +125,7 @@ async def sealed_records(tx: Transaction, after: int, limit: int, stream: Stream
 
 def _row(row: Row, stream: Stream) -> AuditRow:
     id, account, record, sequence, hash = row
-    text = id.hex() if isinstance(id, bytes) else id  # SQLite keeps what was put there by hand in any form
+    text = id.hex() if isinstance(id, bytes) else id  # in SQLite an id that was inserted by hand can be text
     return AuditRow(text, account, record, sequence, hash, stream)
 
 
@@ -141,7 +141,7 @@ def _stored(id: str) -> str | bytes:
 
 
 async def size_of_records(tx: Transaction, after: int, through: int, stream: Stream) -> int:
-    """The characters of the sealed records of a range."""
+    """The number of characters in the sealed records after ``after``, up to and including ``through``."""
     row = await tx.fetch_one(
         f"SELECT sum(length(record)) FROM {stream.records} WHERE sequence > $1 AND sequence <= $2",  # noqa: S608
         after,
@@ -159,10 +159,10 @@ async def list_records(
     since: str | None = None,
     wanted: tuple[Searched, str] | None = None,
 ) -> list[AuditRow]:
-    """Of both streams, newest first, those from the id ``since`` on and before the id ``before``; of one account, or
-    of all.
+    """The records of both streams, newest first: from the id ``since`` on, before ``before``, of one or all accounts.
 
-    ``wanted`` is a text that records of the account are looked for by; once in many millions one has another.
+    ``wanted`` is a kind and a text by which records of the account are searched. One result in many millions has
+    another text with the same key.
     """
     conditions: list[str] = []
     parameters: list[Value] = []
@@ -197,7 +197,7 @@ async def insert_checkpoint(tx: Transaction, sequence: int, checkpoint: str, str
 
 
 async def list_checkpoints(tx: Transaction, stream: Stream = CHANGES, after: int = 0, limit: int = -1) -> list[str]:
-    """In order, those beyond ``after``; all of them without a ``limit``."""
+    """The checkpoints after the sequence number ``after``, in order; all of them if ``limit`` is negative."""
     rows = await tx.fetch_all(
         f"SELECT checkpoint FROM {stream.checkpoints} WHERE sequence > $1 ORDER BY sequence"  # noqa: S608
         + (" LIMIT $2" if limit >= 0 else ""),
@@ -217,9 +217,10 @@ async def count_unsealed(tx: Transaction, stream: Stream = CHANGES) -> int:
 
 
 async def delete_records(tx: Transaction, through: int, limit: int, stream: Stream = CHANGES) -> int:
-    """Prunes the beginning of the chain, at most ``limit`` records of it, up to a checkpoint.
+    """Deletes up to ``limit`` records from the beginning of the chain, and returns how many it deleted.
 
-    That stays as the new beginning; of those before it, as many go.
+    ``through`` is the sequence number of a checkpoint, which stays as the new beginning of the chain. Up to ``limit``
+    earlier checkpoints are deleted too.
     """
     for table, bound in ((stream.checkpoints, through - 1), (stream.records, through)):
         deleted = await tx.execute(

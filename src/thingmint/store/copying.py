@@ -1,6 +1,6 @@
-"""Copying all records of one store into another, of whichever engine, and comparing the two.
+"""Copies all records of one store into another, of the same or the other engine, and compares the two.
 
-The schema is read from the migrations themselves, in a database in memory, so a table that is new is copied too.
+The schema is read from the migrations, which are run in a database in memory. So a new table is copied too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.store.database import list_instance_keys
 from thingmint.store.engine import UnstorableText
-from thingmint.store.migrate import for_sqlite, migrations, teach_sqlite
+from thingmint.store.migrate import add_functions_to_sqlite, for_sqlite, migrations
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE = 500
 UNFINISHED = "unfinished-copy"
-"""The name of a key that no instance has: no server starts on a store with it."""
+"""The name of an instance key that marks an unfinished copy. No instance has it, so no server starts with the store."""
 
 
 class CopyError(Exception):
-    """The copy cannot be made, or is not the same as what it was made of."""
+    """The copy cannot be made, or differs from the original."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """``own`` are columns that refer to rows of the same table."""
+    """``own`` are the columns that refer to rows of the same table, which are copied in a second pass."""
 
     name: str
     columns: tuple[str, ...]
@@ -39,7 +39,7 @@ class TableSchema:
     own: frozenset[str]
 
     def select(self) -> str:
-        """A page after a key, in the order of keys."""
+        """SQL that reads a page of rows after a key, in the order of keys."""
         key = ", ".join(self.key)
         after = ", ".join(f"${number}" for number in range(2, len(self.key) + 2))
         columns = ", ".join(self.columns)
@@ -54,7 +54,7 @@ class TableSchema:
         return f"INSERT INTO {self.name} ({columns}) VALUES ({values}) ON CONFLICT ({', '.join(self.key)}) DO NOTHING"  # noqa: S608
 
     def update_own(self) -> str:
-        """Sets the columns that refer to the same table; parameters as for ``insert``."""
+        """SQL that sets the columns in ``own``; its parameters are the values of ``own_of``."""
         number = {column: f"${n}" for n, column in enumerate([*sorted(self.own), *self.key], 1)}
         changes = ", ".join(f"{column} = {number[column]}" for column in sorted(self.own))
         return f"UPDATE {self.name} SET {changes} WHERE {' AND '.join(f'{c} = {number[c]}' for c in self.key)}"  # noqa: S608
@@ -71,9 +71,9 @@ class TableSchema:
 
 
 def read_schema() -> list[TableSchema]:
-    """All tables but the history of migrations, each after those that it refers to."""
+    """All tables except the history of migrations. Each comes after the tables that it refers to."""
     with closing(sqlite3.connect(":memory:")) as connection:
-        teach_sqlite(connection)
+        add_functions_to_sqlite(connection)
         for migration in migrations():
             for statement in migration.statements:
                 connection.execute(for_sqlite(statement))
@@ -95,7 +95,7 @@ def _in_order(tables: dict[str, TableSchema]) -> Iterator[TableSchema]:
     done: set[str] = set()
     while left := [table for name, table in tables.items() if name not in done]:
         ready = [table for table in left if table.refers_to <= done]
-        assert ready, "no circle of tables"
+        assert ready, "tables refer to each other in a circle"
         for table in ready:
             done.add(table.name)
             yield table
@@ -110,10 +110,11 @@ async def count_rows(store: Store) -> int:
 
 
 async def copy_store(source: Store, target: Store, step: Callable[[str, int], None]) -> None:
-    """Copies what is not there yet, so a copy that was broken off goes on; ``step`` gets a table and a number of rows.
+    """Copies the rows that are not copied yet, so that an interrupted copy can continue. Then compares the stores.
 
-    Neither may be in use, and the source has to know its keys (instance.create.check_keys). Raises CopyError if the
-    target holds anything else, or is not the same in the end.
+    ``step`` is called with a table and a number of rows. No process may use either store, and the source must have the
+    fingerprints of its keys (instance.create.check_keys). Raises CopyError if the target has other records, or if the
+    two differ in the end.
     """
     keys, there = await source.read(list_instance_keys), await target.read(list_instance_keys)
     if UNFINISHED in keys:
@@ -143,7 +144,7 @@ async def _copy_table(source: Store, target: Store, table: TableSchema, step: Ca
                 f"{table.name} has text with U+0000 in it, which cannot be copied, at {table.key_of(row)}"
             ) from None
         step(table.name, len(rows))
-    if table.own:  # once all rows are there that they may refer to
+    if table.own:  # in a second pass, when all rows that they can refer to are there
         async for rows in _pages(source, table):
             referring = [table.own_of(row) for row in rows]
             await target.write(lambda tx, rows=referring: tx.execute_many(table.update_own(), rows))  # type: ignore[misc]
@@ -156,7 +157,7 @@ async def _compare_table(source: Store, target: Store, table: TableSchema) -> No
         there: list[Row] = await anext(theirs, [])
         if here != there:
             different = next((row for row in here if row not in there), None) or next(iter(there), None)
-            raise CopyError(f"{table.name} is not the same in both, first at {table.key_of(different or ())}")
+            raise CopyError(f"{table.name} differs between the two stores, first at {table.key_of(different or ())}")
         if not here:
             return
 
@@ -174,7 +175,7 @@ async def _pages(
 
 
 async def _last_key(target: Store, table: TableSchema) -> Sequence[str | int | bytes] | None:
-    """Rows are copied in the order of keys, so all before the last one are there."""
+    """The last key in the target, or None. Rows are copied in the order of keys, so all earlier rows are there."""
     descending = ", ".join(f"{column} DESC" for column in table.key)
     statement = f"SELECT {', '.join(table.key)} FROM {table.name} ORDER BY {descending} LIMIT 1"  # noqa: S608
     return await target.read(lambda tx: tx.fetch_one(statement))

@@ -1,6 +1,6 @@
-"""Where an instance keeps its records: in a file of its own, or in a database that other processes may share.
+"""The database of an instance: a SQLite file for one process, or a PostgreSQL database that processes can share.
 
-A store says which keys its records were made with, by their fingerprints: another data directory's do not fit.
+A store has the fingerprints of the instance's keys, so that the keys of another data directory are refused.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _POSTGRES = ("postgresql://", "postgres://")
 
 
 class DatabaseError(Exception):
-    """The database cannot be opened; the text names it, and has no password."""
+    """The database cannot be opened. The text names the database, without its password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """``url`` is ``sqlite:`` with the path of a file behind it, or a PostgreSQL URL, which may hold a password."""
+    """``url`` is ``sqlite:`` followed by the path of a file, or a PostgreSQL URL, which can contain a password."""
 
     url: str = field(repr=False)
 
@@ -49,9 +49,9 @@ class Database:
         return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     async def open(self, reserve: DiskReserve | None = None, timelines: Path | None = None) -> Store:
-        """Brings the schema up to date; ``reserve`` is for a file, and ``timelines`` one for PostgreSQL's.
+        """The store, with its schema brought up to date. Raises DatabaseError.
 
-        Raises DatabaseError.
+        ``reserve`` is used for SQLite. ``timelines`` is a file that is used for PostgreSQL (see ``primary``).
         """
         if self.file is not None:
             try:
@@ -61,7 +61,7 @@ class Database:
         return await self._open_postgres(timelines, reading=False)
 
     async def open_to_read(self, timelines: Path | None = None) -> SQLiteReader | Store:
-        """For reading only, beside a server that may be writing. Raises DatabaseError."""
+        """The store for reading only, while a server may be writing. Raises DatabaseError."""
         if self.file is None:
             return await self._open_postgres(timelines, reading=True)
         try:
@@ -70,7 +70,7 @@ class Database:
             raise DatabaseError(f"{self} cannot be read: {error}") from None
 
     async def _open_postgres(self, timelines: Path | None, *, reading: bool) -> Store:
-        import asyncpg  # 0.1 s, which an instance with a file of its own need not wait for
+        import asyncpg  # takes 0.1 s, which an instance with SQLite does not need
 
         from thingmint.store.postgres import PostgresStore
 
@@ -81,14 +81,14 @@ class Database:
 
 
 def parse_store_url(url: str) -> str:
-    """Raises ValueError for what is neither ``sqlite:`` (the data directory's own file) nor a PostgreSQL URL."""
+    """The URL unchanged. Raises ValueError unless it is ``sqlite:`` (a file in the data directory) or PostgreSQL's."""
     if url != "sqlite:" and not url.startswith(_POSTGRES):
         raise ValueError("must be sqlite: (a file in the data directory) or postgresql://USER@HOST/DATABASE")
     return url
 
 
 async def list_instance_keys(tx: Transaction) -> dict[str, str]:
-    """Name and SHA-256, in hexadecimal digits."""
+    """The SHA-256 of each of the instance's keys, in hexadecimal digits, by the key's name."""
     return dict(await tx.fetch_all("SELECT name, sha256 FROM instance_keys"))
 
 

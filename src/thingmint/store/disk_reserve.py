@@ -1,4 +1,4 @@
-"""A file that takes up room beside the database, and is given back when the disk is full."""
+"""The disk reserve: a file beside the database that is deleted when the disk is full, to free its space."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# What has to be free besides the reserve before it is made again: or the next change would find the disk full.
+# Space that must stay free when the reserve is made. Without it, the disk would be full at the next change.
 _MARGIN = 2 * 1024 * 1024  # bytes
 _LOW = 1024 * 1024  # bytes
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -23,7 +23,7 @@ FULL = "the disk is full"
 
 @dataclass(frozen=True, slots=True)
 class DiskReserve:
-    """``size`` is in bytes. The file is removed to give the room back."""
+    """``size`` is in bytes."""
 
     path: Path
     size: int
@@ -34,19 +34,19 @@ class DiskReserve:
 
     @property
     def low(self) -> bool:
-        """Whether so little is free that the next changes may not fit."""
+        """True if so little space is free that the next changes may not fit."""
         return free_bytes(self.path.parent) < _LOW
 
     def make(self) -> bool:
-        """Takes the room, unless there is too little. Raises OSError for other reasons."""
+        """Makes the file if it is missing. False if there is too little space; other failures raise OSError."""
         if self.held:
             return True
         if free_bytes(self.path.parent) < self.size + _MARGIN:
-            return False  # asking for more than there is would take all of it for a moment
+            return False  # an attempt would fill the disk for a moment
         temporary = self.path.with_name(f".{self.path.name}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            # Allocated and not only counted: quotas limit what statvfs calls free.
+            # Allocate the margin too, to be sure: quotas can allow less than statvfs reports as free.
             os.posix_fallocate(descriptor, 0, self.size + _MARGIN)
             os.ftruncate(descriptor, self.size)
             temporary.rename(self.path)
@@ -60,7 +60,7 @@ class DiskReserve:
         return True
 
     def release(self) -> bool:
-        """Whether it was held."""
+        """Deletes the file; True if there was one."""
         if not self.path.exists():
             return False
         self.path.unlink()
@@ -68,13 +68,13 @@ class DiskReserve:
 
 
 def free_bytes(directory: Path) -> int:
-    """What this process may still write to the disk of ``directory``; some of it may be for root alone."""
+    """The space that this process can use on the disk of ``directory``. Disks can have space that only root can use."""
     disk = os.statvfs(directory)
     return (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
 
 
 def why_not_writable(file: Path) -> str | None:
-    """Why ``file`` cannot grow, found out with another one in its directory; None if that can be written."""
+    """The reason why ``file`` cannot grow, or None. Writes to a temporary file in the same directory to find out."""
     try:
         end = file.stat().st_size if file.exists() else 0
         with tempfile.TemporaryFile(dir=file.parent) as probe:

@@ -1,4 +1,4 @@
-"""What the registry asks of an engine, whichever it is."""
+"""The interface that both database engines implement."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ Row = tuple[Any, ...]
 
 
 class ConstraintViolated(Exception):
-    """A row that is there, or one that is missing, does not allow the change; the body's changes are taken back."""
+    """An existing or a missing row does not allow the change. The body's changes are rolled back."""
 
 
 class UniqueViolated(ConstraintViolated): ...
 
 
 class KeyTaken(UniqueViolated):
-    """There is a row of that primary key, which the statement did not expect: with fresh ids the change can be made."""
+    """A row with the same primary key exists, which the statement did not expect. With new ids the change works."""
 
 
 class ForeignKeyViolated(ConstraintViolated): ...
 
 
 class AlreadyKept(Exception):
-    """A body finds that an earlier run of its own was kept."""
+    """A body found that its earlier run was committed."""
 
 
 class UnstorableText(Invalid):
-    """Not every engine can keep text with U+0000 or half of a surrogate pair in it, so none does."""
+    """PostgreSQL cannot store text with U+0000 or half of a surrogate pair, so SQLite refuses it too."""
 
     def __init__(self) -> None:
         super().__init__("text", "has a character that cannot be stored, U+0000 or a lone surrogate")
 
 
 def storable(parameters: Sequence[Value]) -> Sequence[Value]:
-    """Before they are sent, as an error may end the transaction. Raises UnstorableText for U+0000."""
+    """The parameters unchanged. Raises UnstorableText for U+0000: an error of the engine could end the transaction."""
     for parameter in parameters:
         if isinstance(parameter, str) and "\0" in parameter:
             raise UnstorableText
@@ -50,7 +50,7 @@ Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "template",
 
 
 class PublishedChange(NamedTuple):
-    """Something about ``name`` changed. ``region`` is empty if it is about the whole account."""
+    """The resource ``name`` changed. ``region`` is empty if the change is about the whole account."""
 
     id: str
     created_at: int  # microseconds since 1970
@@ -61,7 +61,7 @@ class PublishedChange(NamedTuple):
 
 
 class Notes:
-    """What bodies leave with their transaction, besides their statements."""
+    """The attributes of a Transaction, apart from its statements."""
 
     __slots__ = ("audit_details", "audit_resources", "lane", "perhaps_kept", "published")
 
@@ -74,12 +74,14 @@ class Notes:
 
 
 class Transaction(Protocol):
-    """A transaction that is open. Parameters are written $1, $2, … in the SQL.
+    """An open transaction. Parameters are written $1, $2, … in the SQL.
 
-    Bodies add to these: ``audit_resources`` name what it changes (ARNs and the like) in the audit record, which has the
-    ``audit_details`` besides; ``published`` are the changes that every process has to learn of. No two that run at the
-    same time are of one ``lane``, a number above 0: where each changes the rows of its own, they do not meet.
-    ``perhaps_kept`` tells a body that its earlier run may have been kept, as its COMMIT was not answered.
+    Bodies add to ``audit_resources`` (the ARNs, or other names, of what they change) and ``audit_details``, both for
+    the audit record, and to ``published``: the changes that every process must learn of.
+
+    ``lane`` is a number above 0. Transactions of one process that run at the same time have different lanes, and do not
+    conflict if each writes only to the rows of its lane. ``perhaps_kept``: an earlier run of the body may have been
+    committed, because its COMMIT was not answered.
     """
 
     audit_resources: list[str]
@@ -89,11 +91,11 @@ class Transaction(Protocol):
     perhaps_kept: bool
 
     async def execute(self, sql: str, *parameters: Value) -> int:
-        """The number of rows that changed."""
+        """Runs a statement, and returns the number of rows that it changed."""
         ...
 
     async def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
-        """The same statement for each row of parameters."""
+        """Runs a statement once for each row of parameters."""
         ...
 
     async def fetch_one(self, sql: str, *parameters: Value) -> Row | None: ...
@@ -101,59 +103,58 @@ class Transaction(Protocol):
     async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]: ...
 
 
-# A body may be run more than once, and only awaits its transaction: ids, keys and times are made before it.
+# A body can be run more than once, so ids, keys and times are made before it. It awaits only its transaction.
 Body = Callable[[Transaction], Awaitable[T]]
 
 
 class Fetcher(Protocol):
-    """A transaction, or a store, for what is read by one statement at a time."""
+    """A transaction or a store, for callers that read with single statements."""
 
     async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]: ...
 
 
 class Reader(Protocol):
     async def read(self, body: Body[T]) -> T:
-        """What ``body`` returns, from one consistent state that holds every write answered before."""
+        """The result of ``body``, which reads one consistent state with every write that was answered before."""
         ...
 
 
 class Store(Reader, Protocol):
     @property
     def is_shared(self) -> bool:
-        """Whether other processes may use the same records at the same time."""
+        """True if other processes can use the same records at the same time."""
         ...
 
     @property
     def ready(self) -> bool:
-        """Whether all changes can be kept at the moment."""
+        """True if the store accepts all changes at the moment."""
         ...
 
     @property
     def trouble(self) -> str | None:
-        """Why changes are refused at the moment, for operators; None if they are kept. Reads go on meanwhile."""
+        """The reason, for operators, why changes are refused at the moment; None if they are accepted."""
         ...
 
     @property
     def retries(self) -> int:
-        """How often a body was run again since its transaction met another one."""
+        """How often a body was run again because its transaction conflicted with another one."""
         ...
 
     @property
     def spreads_keys(self) -> bool:
-        """Whether keys that follow one another make writers meet, so that they are to be made in several lanes."""
+        """True if writers of consecutive keys conflict, so that keys should be spread over several lanes."""
         ...
 
     async def fetch_all(self, sql: str, *parameters: Value) -> list[Row]:
-        """What one statement reads, in a transaction of its own: on PostgreSQL one round trip instead of three."""
+        """The rows of one statement in its own transaction: on PostgreSQL one round trip instead of three."""
         ...
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
-        """What ``body`` returns or raises, told only after its transaction is durable.
+        """Runs ``body`` in a transaction; returns or raises what it does, after the transaction is durable.
 
-        ``urgent`` changes are taken on a full disk too, as long as its reserve lasts. With ``once`` the body raises
-        AlreadyKept where an earlier run was kept that perhaps was, so that it can be run again after a COMMIT without
-        an answer.
-        Raises Unavailable when the engine failed; the change may then have been kept or not.
+        ``urgent`` changes are accepted on a full disk too, as long as the disk reserve lasts. ``once``: the body raises
+        AlreadyKept if it finds that its earlier run was committed, so it can be run again after a COMMIT without an
+        answer. Raises Unavailable if the engine failed; the change may have been made or not.
         """
         ...
 
@@ -161,7 +162,7 @@ class Store(Reader, Protocol):
 
 
 class StoreWrapper:
-    """A Store that is another one in all that is not said otherwise: the base of those that add something."""
+    """A Store that passes all calls to another one. Base class of stores that add something."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

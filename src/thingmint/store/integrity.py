@@ -1,4 +1,4 @@
-"""Finding damage in the records: of the file that SQLite keeps, and of certificates, which name their own hash."""
+"""Finds damaged records: errors in SQLite's file, and certificates whose DER does not match their fingerprint."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Reader, Row, Transaction
 
 _QUICK = 2.0  # seconds
-_STEPS = 10_000  # of SQLite's machine, between two looks at the clock
-_TOLD = 10  # findings
+_STEPS = 10_000  # of SQLite's virtual machine, between two checks of the time
+_MAX_FINDINGS = 10
 _ROWS_AT_ONCE = 500
 
 _CERTIFICATES = "SELECT id, fingerprint, der FROM certificates WHERE id > $1 ORDER BY id LIMIT $2"
 
 
 def find_damage_quickly(path: Path) -> tuple[list[str], bool]:
-    """What is damaged in the file, and whether there was time to look at all of it: 2 s."""
+    """The damage found in the file within 2 s, and True if the check was finished by then."""
     return _check(path, "PRAGMA quick_check", _QUICK)
 
 
 def find_damage(path: Path) -> list[str]:
-    """With indexes held against their tables, which takes a minute for each 5 GB or so."""
+    """The damage in the file. Also compares indexes with their tables, which takes about a minute for each 5 GB."""
     return _check(path, "PRAGMA integrity_check", float("inf"))[0]
 
 
@@ -41,7 +41,7 @@ def _check(path: Path, pragma: str, seconds: float) -> tuple[list[str], bool]:
         return [str(error)], True
     try:
         connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
-        found = [row[0] for row in connection.execute(f"{pragma}({_TOLD})")]
+        found = [row[0] for row in connection.execute(f"{pragma}({_MAX_FINDINGS})")]
         return [line for line in found if line != "ok"], True
     except sqlite3.OperationalError as error:
         if time.monotonic() <= until:
@@ -54,7 +54,7 @@ def _check(path: Path, pragma: str, seconds: float) -> tuple[list[str], bool]:
 
 
 async def find_altered_certificates(store: Reader) -> tuple[int, list[str]]:
-    """How many there are, and the fingerprints of those whose DER is another; the first 10."""
+    """The number of certificates, and the first 10 fingerprints of those whose DER was altered."""
     altered: list[str] = []
     count, after = 0, -1
 
@@ -64,7 +64,7 @@ async def find_altered_certificates(store: Reader) -> tuple[int, list[str]]:
     while rows := await store.read(partial(page, after=after)):
         for id, fingerprint, der in rows:
             count, after = count + 1, id
-            # The DER of a CA certificate that was deleted is empty.
-            if der and hashlib.sha256(der).digest() != fingerprint and len(altered) < _TOLD:
+            # A deleted CA certificate has an empty DER.
+            if der and hashlib.sha256(der).digest() != fingerprint and len(altered) < _MAX_FINDINGS:
                 altered.append(bytes(fingerprint).hex())
     return count, altered

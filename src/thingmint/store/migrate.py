@@ -1,9 +1,11 @@
-"""Numbered migrations: which there are, and which of them a database still lacks.
+"""The numbered migrations of the schema, and those that a database still needs.
 
-The files are for both engines. Where these differ, PostgreSQL's words are used and SQLite is taught them (``decode``),
-but for how SQLite lays out a table: INTEGER PRIMARY KEY is the number that a row has there anyway, WITHOUT ROWID keeps
-the rows in the index of their key. ``for_postgres`` takes these two out. And it drops no constraints: ``for_sqlite``
-leaves these statements out.
+Both engines run the same files. Where their SQL differs, the files have PostgreSQL's, with these exceptions:
+
+- ``add_functions_to_sqlite`` adds functions that only PostgreSQL has (``decode``).
+- ``for_postgres`` removes SQLite's table layouts: INTEGER PRIMARY KEY makes a column the row number that SQLite has
+  anyway, WITHOUT ROWID stores the rows in the index of their key.
+- ``for_sqlite`` omits DROP CONSTRAINT, which SQLite does not have.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 
 
 class MigrationError(Exception):
-    """The database was not made by this program, or by a later one."""
+    """The database was made by another program, or by a later version of this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,8 @@ def for_sqlite(statement: str) -> str:
     return "" if " DROP CONSTRAINT " in statement else statement
 
 
-def teach_sqlite(connection: sqlite3.Connection) -> None:
-    """The functions of PostgreSQL that migrations call."""
+def add_functions_to_sqlite(connection: sqlite3.Connection) -> None:
+    """Adds the functions of PostgreSQL that migrations call."""
     connection.create_function("decode", 2, _decode, deterministic=True)
 
 
@@ -82,7 +84,7 @@ def migrations() -> list[Migration]:
 
 
 def pending(applied: Sequence[tuple[int, str]]) -> list[Migration]:
-    """What is left to do, given the (version, sha256) of what was done. Raises MigrationError."""
+    """The migrations that a database needs, given (version, sha256) of those that it has. Raises MigrationError."""
     known = migrations()
     if len(applied) > len(known):
         raise MigrationError(
@@ -98,7 +100,7 @@ def pending(applied: Sequence[tuple[int, str]]) -> list[Migration]:
 
 
 def check_current(applied: Sequence[tuple[int, str]]) -> None:
-    """For those who only read. Raises MigrationError unless nothing is left to do."""
+    """Raises MigrationError if a database needs migrations; for readers, which cannot run them."""
     if left := pending(applied):
         raise MigrationError(
             f"the database is of an earlier version of Thingmint (schema {len(applied)}, this one reads schema "

@@ -1,4 +1,4 @@
-"""What every gateway process has to learn of a change, written in the change's own transaction."""
+"""Published changes: every server process must learn of them, so they are written in the change's own transaction."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _EVERYWHERE = Scope("", "")
 
 
 async def publish_access_change(tx: Transaction, now: datetime) -> None:
-    """Something of principals, credentials or their policies changed: all that is known of them is looked up again."""
+    """Publishes that principals, credentials or their policies changed. Every process then discards what it cached."""
     await publish_change(tx, _EVERYWHERE, "access", "", now)
 
 
 async def publish_change(tx: Transaction, scope: Scope, kind: Kind, name: str, now: datetime) -> None:
-    """``name`` is a fingerprint for certificates and CAs, the account for accounts, else the thing's own name."""
+    """``name`` is a fingerprint for certificates and CAs, the account for accounts, else the name of the resource."""
     change = PublishedChange(os.urandom(16).hex(), to_micros(now), *scope, kind, name)
     await tx.execute(_INSERT, *change)
     tx.published.append(change)
@@ -45,5 +45,5 @@ async def published_since(tx: Transaction, moment: datetime) -> list[PublishedCh
 
 
 async def prune_published_changes(store: Store, now: datetime) -> None:
-    """Forgets what every gateway has read by now."""
+    """Deletes changes that are so old that every process has read them."""
     await _OLD.run(store, to_micros(now - _KEEP))

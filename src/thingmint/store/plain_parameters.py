@@ -1,7 +1,7 @@
-"""A connection that spells ?1 as ?, for the Pythons that warn of ?1.
+"""A SQLite connection that replaces ?1 by ?, for versions of Python that warn about ?1.
 
-With parameters in a sequence, as SQLite takes them, Python 3.12.0 to 3.12.3 raise a DeprecationWarning for each ?1 that
-they bind (CPython issue 117995). Ubuntu 24.04 has 3.12.3. Remove this module when Thingmint needs Python 3.13.
+Python 3.12.0 to 3.12.3 raise a DeprecationWarning for each ?1 whose parameter comes from a sequence (CPython issue
+117995). Ubuntu 24.04 has 3.12.3. Remove this module when Thingmint needs Python 3.13.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CONNECTION = PlainParameters if (3, 12) <= sys.version_info < (3, 12, 4) else sq
 def _plain(sql: str) -> tuple[str, Callable[[Sequence[Any]], Sequence[Any]] | None]:
     """The statement with ? for each ?1, and the function that arranges its parameters; None if they stay as they are.
 
-    Statements are constants: few.
+    Cached: statements are constants, so there are few.
     """
     order = [int(number) - 1 for number in _NUMBERED.findall(sql)]
     statement = _NUMBERED.sub("?", sql)

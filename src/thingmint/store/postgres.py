@@ -1,7 +1,7 @@
-"""PostgreSQL through asyncpg: each body in a SERIALIZABLE transaction of its own, run again after a conflict.
+"""PostgreSQL through asyncpg: each body runs in its own SERIALIZABLE transaction, and again after a conflict.
 
-Bodies, statements and migrations are those of the embedded engine. What it costs is round trips: one for BEGIN, for
-each statement and for COMMIT.
+Bodies, statements and migrations are the same as for SQLite. The cost is in round trips: one each for BEGIN, for every
+statement and for COMMIT.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _CLOSE_TIMEOUT = 5.0  # seconds
 _MAX_RUNS = 50  # of one body
 _MAX_PAUSE = 0.1  # seconds, between two runs
 _CHECK_EVERY = 1.0  # seconds, at most
-_BODY_TIMEOUT = 15.0  # seconds, for all statements of a body; a server that is gone may leave them without an answer
-_COMMIT_TIMEOUT = 10.0  # seconds, with what it waits for a standby
-_WAIT_FOR_ANSWER = 20.0  # seconds, until a COMMIT without an answer is given up
+_BODY_TIMEOUT = 15.0  # seconds, for all statements of a body; a server that is gone may never answer them
+_COMMIT_TIMEOUT = 10.0  # seconds, including the wait for a standby
+_WAIT_FOR_ANSWER = 20.0  # seconds to find out what became of a COMMIT without an answer
 _LANES = 1024
 _UNKNOWN = "The store failed; whether the change was kept is unknown"
 _OF_THE_SERVER = ("08", "53", "57", "58", "XX")  # classes of errors: connection, resources, shutdown, system, internal
@@ -52,11 +52,11 @@ _log = structlog.get_logger("thingmint.store")
 
 
 class _Conflict(Exception):
-    """The transaction met another one: it has changed nothing, and is run again."""
+    """The transaction conflicted with another one. It has changed nothing, and is run again."""
 
 
 class _OutcomeUnknown(Unavailable):
-    """Whether COMMIT was done cannot be told; ``result`` is what the body returned."""
+    """It is unknown whether the transaction was committed; ``result`` is what the body returned."""
 
     def __init__(self, result: Any) -> None:
         super().__init__(_UNKNOWN)
@@ -64,7 +64,7 @@ class _OutcomeUnknown(Unavailable):
 
 
 class PostgresStore:
-    """A Store in a database of PostgreSQL 15 or later, which other processes may use at the same time."""
+    """A Store in a database of PostgreSQL 15 or later, which other processes can use at the same time."""
 
     spreads_keys = True
 
@@ -73,7 +73,7 @@ class PostgresStore:
         self._pool = pool
         self._connector = connector
         connector.replaced = pool.expire_connections
-        # By chance, as further processes have lanes too.
+        # Random, so that other processes probably have other lanes.
         self._lanes = random.sample(range(1, _LANES + 1), pool.get_max_size())
         self._reached = asyncio.Event()
         self._reached.set()
@@ -81,16 +81,16 @@ class PostgresStore:
         self._reruns = asyncio.Lock()
         self._limit = WriteLimit(pool.get_max_size())
         self._writes: set[asyncio.Task[Any]] = set()
-        self._looking: asyncio.Task[None] | None = None
+        self._reconnecting: asyncio.Task[None] | None = None
         self._next_check = 0.0
 
     @classmethod
     async def open(
         cls, url: str, *, connections: int = _CONNECTIONS, timelines: Path | None = None, reading: bool = False
     ) -> PostgresStore:
-        """Brings the schema up to date, unless it is only for ``reading``.
+        """The store. Its schema is brought up to date, unless the store is only for ``reading``.
 
-        ``timelines`` is the file that tells a primary which was replaced.
+        ``timelines`` is the file by which a replaced primary is recognised (see ``primary``).
         Raises MigrationError, OSError and asyncpg.PostgresError.
         """
         connector = PrimaryConnector(url, Timelines(timelines))
@@ -118,26 +118,26 @@ class PostgresStore:
         return await self._run(lambda tx: tx.fetch_all(sql, *parameters), None)
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
-        del urgent  # how the database's disk is kept from being full is its own operator's business
+        del urgent  # the operator of the database has to watch its disk
         self._check_open()
-        # Only the caller's own wait can be cancelled: a cancelled COMMIT may be answered as if it had been kept.
+        # Cancelling ends only the caller's wait: the answer to a cancelled COMMIT can be success.
         task = asyncio.create_task(self._write(body, once=once))
         self._writes.add(task)
         task.add_done_callback(self._written)
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Waits for the writes under way, though not for a standby to confirm what was kept."""
+        """Waits for the writes in progress, but not for a standby to confirm what was committed."""
         self._closed = True
         while self._writes:
             await asyncio.wait(self._writes)
         self._reached.clear()
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.wait([self._reconnecting])
         try:
             await asyncio.wait_for(self._pool.close(), _CLOSE_TIMEOUT)
-        except TimeoutError:  # a server that does not answer keeps no process from stopping
+        except TimeoutError:  # a server that does not answer must not keep the process from stopping
             self._pool.terminate()
 
     def _check_open(self) -> None:
@@ -146,7 +146,7 @@ class PostgresStore:
 
     def _written(self, task: asyncio.Task[Any]) -> None:
         self._writes.discard(task)
-        _look_at(task)  # its error was told to the caller, if that is still there
+        _retrieve_error(task)  # if the caller did not: its wait may have been cancelled
 
     async def _write(self, body: Body[T], *, once: bool) -> T:
         unknown: _OutcomeUnknown | None = None
@@ -164,8 +164,8 @@ class PostgresStore:
                 unknown = error
                 await self._until_reached(deadline)
             except AlreadyKept:
-                assert unknown is not None, "only a body that was run before finds itself"
-                # With a standby that has to confirm: what was kept is safe once a later commit was confirmed.
+                assert unknown is not None, "the body was run before"
+                # If a standby has to confirm commits, the earlier run is safe when a later commit is confirmed.
                 if not await self._is_confirmed(deadline):
                     raise unknown from None
                 result: T = unknown.result
@@ -174,14 +174,15 @@ class PostgresStore:
                 if unknown is None and not isinstance(error, _Conflict):
                     raise
                 self.retries += 1
-                turn = self._reruns  # one after the other: all that met would meet again
-                # The other may be of another process, or itself, still under way: longer each time.
+                turn = self._reruns  # one after the other: together they would conflict again
+                # The other transaction may belong to another process, or be this body's earlier run, and still be in
+                # progress: wait longer each time.
                 await asyncio.sleep(random.uniform(0, min(_MAX_PAUSE, 0.001 * 2**run)))  # noqa: S311
             except Unavailable:
                 if unknown is None:
                     raise
                 await asyncio.sleep(_MAX_PAUSE)
-                await self._until_reached(deadline)  # it was lost once more, while it was asked
+                await self._until_reached(deadline)  # the connection was lost again during the rerun
         raise unknown or Unavailable("Too many changes of the same rows are under way")
 
     async def _run_limited(self, body: Body[T], *, perhaps_kept: bool) -> T:
@@ -189,22 +190,22 @@ class PostgresStore:
             try:
                 result = await self._run(body, "serializable", perhaps_kept=perhaps_kept)
             except _Conflict:
-                limit.met()
+                limit.conflicted()
                 raise
-            limit.passed()
+            limit.succeeded()
             return result
 
     async def _until_reached(self, deadline: float) -> None:
-        """Raises Unavailable if the server stays away until ``deadline``, or that is past."""
+        """Waits for the server. Raises Unavailable at ``deadline``, also if that is in the past."""
         try:
             async with asyncio.timeout_at(deadline):
-                await asyncio.sleep(0)  # where a deadline that is past is noticed
+                await asyncio.sleep(0)  # raises if the deadline is in the past
                 await self._reached.wait()
         except TimeoutError:
             raise Unavailable(_UNKNOWN) from None
 
     async def _is_confirmed(self, deadline: float) -> bool:
-        """Whether a commit after those that are visible was confirmed, by a standby too if there has to be one."""
+        """True if a commit later than all visible ones was confirmed, also by a standby if one is required."""
         while not self._closed and asyncio.get_running_loop().time() < deadline:
             try:
                 await self._run(_touch, "serializable")
@@ -216,14 +217,14 @@ class PostgresStore:
         return False
 
     async def _run(self, body: Body[T], isolation: str | None, *, perhaps_kept: bool = False) -> T:
-        """Without an isolation the body is one statement that reads, and is its own transaction."""
+        """The result of ``body``. Without ``isolation`` the body is one reading statement without BEGIN and COMMIT."""
         if not self._reached.is_set():
             raise Unavailable("The store cannot be reached")
         try:
             connection = await self._pool.acquire(timeout=_WAIT_FOR_CONNECTION)
         except Exception as error:
             raise self._lost(error) from error
-        lane = self._lanes.pop()  # there are as many as connections
+        lane = self._lanes.pop()  # there is one for each connection
         tx = PostgresTransaction(connection, self._translated, lane, perhaps_kept=perhaps_kept)
         try:
             if isolation is None:
@@ -231,7 +232,7 @@ class PostgresStore:
             return await self._run_on(connection, tx, body, isolation)
         finally:
             self._lanes.append(lane)
-            # A connection that is broken by now is replaced by the pool.
+            # The pool replaces a broken connection.
             with contextlib.suppress(Exception):
                 await self._pool.release(connection)
 
@@ -241,7 +242,7 @@ class PostgresStore:
                 try:
                     return await body(tx)
                 except asyncio.CancelledError:
-                    _terminate(connection)  # the statement may be under way
+                    _terminate(connection)  # the statement may still be in progress
                     raise
         except TimeoutError as error:
             raise self._lost(error) from error
@@ -267,24 +268,24 @@ class PostgresStore:
         try:
             return await body(tx)
         except asyncio.CancelledError:
-            _terminate(connection)  # a statement may be under way
+            _terminate(connection)  # a statement may still be in progress
             raise
         except BaseException:
             try:
                 await transaction.rollback()
-            except Exception:  # noqa: BLE001 - then the connection is of no use, and the server rolls back by itself
+            except Exception:  # noqa: BLE001 - the connection is useless then, and the server rolls back when it ends
                 _terminate(connection)
             raise
 
     async def _commit(self, connection: Any, transaction: Any, result: object) -> None:
-        """Raises _OutcomeUnknown unless it is known that the change was kept, and _Conflict if it was not."""
+        """Commits. Raises _Conflict if the change was not made, _OutcomeUnknown if it may have been."""
         warnings: list[Any] = []
 
         def note(_: Any, message: Any) -> None:
             warnings.append(message)
 
         connection.add_log_listener(note)
-        # Never cancelled: a server that is told to cancel stops waiting for the standby, and answers with success.
+        # Never cancelled: on a cancel request, the server stops waiting for the standby and answers with success.
         commit = asyncio.ensure_future(transaction.commit())
         try:
             await asyncio.wait([commit], timeout=_COMMIT_TIMEOUT)
@@ -293,18 +294,18 @@ class PostgresStore:
             await commit
         except asyncio.CancelledError:
             _terminate(connection)
-            commit.add_done_callback(_look_at)
+            commit.add_done_callback(_retrieve_error)
             raise
         except asyncpg.SerializationError as error:
             raise _Conflict from error
         except Exception as error:
-            _terminate(connection)  # nothing that it says from now on is about this transaction
+            _terminate(connection)  # a later answer on it could not be assigned to this transaction
             self._lost(error)
             raise _OutcomeUnknown(result) from error
         finally:
             with contextlib.suppress(asyncpg.InterfaceError):  # the connection is gone
                 connection.remove_log_listener(note)
-        if warnings:  # such as that the standby was not waited for
+        if warnings:  # such as: the server did not wait for the standby
             _log.error("change_unconfirmed", warning=str(warnings[0]))
             raise _OutcomeUnknown(result)
 
@@ -330,25 +331,25 @@ class PostgresStore:
         return self._lost(error)
 
     def _lost(self, error: Exception) -> Unavailable:
-        """The server cannot be reached, or cannot go on: until it can, nothing waits for it."""
+        """Starts to reconnect; returns the error to raise. Until the server answers, calls fail without waiting."""
         if self._reached.is_set() and not self._closed:
             self._reached.clear()
             self._connector.lost()
             _log.error("store_unreachable", error=f"{type(error).__name__}: {error}")
-            self._looking = asyncio.create_task(self._look_again())
+            self._reconnecting = asyncio.create_task(self._reconnect())
         return Unavailable("The store cannot be reached")
 
-    async def _look_again(self) -> None:
-        """At once where a single connection was lost; what is lost again and again is looked at every second."""
+    async def _reconnect(self) -> None:
+        """Tries to reach the server, immediately after the first loss and then at most once a second."""
         loop = asyncio.get_running_loop()
-        await self._pool.expire_connections()  # of a host that is gone none would say so
+        await self._pool.expire_connections()  # connections to a host that is gone show no error
         while True:
             await asyncio.sleep(self._next_check - loop.time())
             self._next_check = loop.time() + _CHECK_EVERY
             try:
                 async with self._pool.acquire(timeout=_WAIT_FOR_CONNECTION) as connection:
                     await connection.fetchval("SELECT 1", timeout=CONNECT_TIMEOUT)
-            except Exception as error:  # noqa: BLE001 - the driver raises errors of many kinds, and the next look may do
+            except Exception as error:  # noqa: BLE001 - the driver raises errors of many kinds; try again
                 _log.warning("store_unreachable_yet", error=f"{type(error).__name__}: {error}")
             else:
                 self._reached.set()
@@ -357,16 +358,16 @@ class PostgresStore:
 
 
 async def _touch(tx: Transaction) -> None:
-    """A change without an effect, which has to be confirmed like any other."""
+    """A change without an effect. Its commit is confirmed like any other."""
     await tx.execute("UPDATE schema_migrations SET version = version WHERE version = 1")
 
 
-def _look_at(task: asyncio.Future[Any]) -> None:
-    """Else its error is logged as one that nothing handled."""
+def _retrieve_error(task: asyncio.Future[Any]) -> None:
+    """Retrieves the task's error, as asyncio logs errors that were never retrieved."""
     if not task.cancelled():
         task.exception()
 
 
 def _terminate(connection: Any) -> None:
-    with contextlib.suppress(asyncpg.InterfaceError):  # it is closed already
+    with contextlib.suppress(asyncpg.InterfaceError):  # the connection is closed already
         connection.terminate()

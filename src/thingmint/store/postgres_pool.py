@@ -1,4 +1,4 @@
-"""The connections to PostgreSQL, and what is checked and brought up to date when they are opened."""
+"""The pool of connections to PostgreSQL. Opening it checks the database and brings its schema up to date."""
 
 from __future__ import annotations
 
@@ -20,24 +20,26 @@ CONNECT_TIMEOUT = 5.0  # seconds
 SETTINGS = {
     "application_name": "thingmint",
     "jit": "off",
-    # A transaction that scans a table conflicts with every write to it, and small tables are what the planner scans.
+    # A transaction that scans a table conflicts with every write to it, and the planner prefers to scan small tables.
     "enable_seqscan": "off",
     "idle_in_transaction_session_timeout": "60000",
-    # A row stays locked while its COMMIT waits for a standby, which may not come back.
+    # A row stays locked while its COMMIT waits for a standby, which may never answer.
     "lock_timeout": "10000",
 }
 
-# Names are compared and listed by their bytes, as SQLite does; another order would skip rows between two pages.
+# Names must be compared by their bytes, as SQLite does. With another order, lists would skip rows between two pages.
 _COLLATION = (
     "SELECT datcollate, pg_encoding_to_char(encoding) FROM pg_database "
     "WHERE datname = current_database() AND datlocprovider = 'c'"
 )
 
-logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # while the server is away, a traceback every second
+logging.getLogger("asyncpg.pool").setLevel(
+    logging.ERROR
+)  # or it logs a traceback every second while the server is down
 
 
 async def open_pool(url: str, connector: PrimaryConnector, connections: int, *, reading: bool) -> asyncpg.Pool:
-    """Brings the schema up to date, unless it is only for ``reading``: servers of an earlier version may be running.
+    """The pool. Brings the schema up to date, except for ``reading``: servers of an earlier version may be running.
 
     Raises MigrationError, OSError and asyncpg.PostgresError.
     """
@@ -66,7 +68,7 @@ async def open_pool(url: str, connector: PrimaryConnector, connections: int, *, 
 
 
 async def _keep_session(_connection: Any) -> None:
-    """Nothing is set for a session here, so that there is nothing to reset: that would be a round trip each time."""
+    """Does nothing. Thingmint changes no settings of a session, and to reset them would cost a round trip each time."""
 
 
 async def _check_collation(connection: Any) -> None:
@@ -79,7 +81,7 @@ async def _check_collation(connection: Any) -> None:
 
 
 async def _migrate(connection: Any) -> None:
-    """In one transaction; of several processes that start at once, the others wait for the first."""
+    """Runs the migrations in one transaction. If several processes start together, the others wait for the first."""
     with contextlib.suppress(asyncpg.UniqueViolationError):  # another process is making the table at this moment
         await connection.execute(HISTORY_TABLE)
     async with connection.transaction():

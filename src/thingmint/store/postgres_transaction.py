@@ -1,4 +1,4 @@
-"""A transaction of PostgreSQL, as bodies see it."""
+"""The Transaction of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class PostgresTransaction(Notes):
-    """``translated`` makes the store's errors of the driver's, of which there are many kinds."""
+    """``translated`` turns errors of the driver into errors of the store."""
 
     __slots__ = ("_connection", "_translated")
 

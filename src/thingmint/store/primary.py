@@ -1,9 +1,9 @@
-"""Connecting to the primary of a PostgreSQL cluster, and never again to one that was replaced.
+"""Connects to the primary of a PostgreSQL cluster, and never to a primary that was replaced.
 
-A primary that was replaced and comes back accepts connections: it is not in recovery, so target_session_attrs does not
-keep anything from it. What it says is old, and what it is told nothing else will know. But each promotion begins a new
-timeline, so the highest that was seen tells which primary was replaced; it is kept in the data directory, for a process
-that starts and can reach only that one.
+A replaced primary that comes back accepts connections: it is not in recovery, so target_session_attrs does not exclude
+it. Its data is old, and changes made on it are lost to the other servers. But each promotion starts a new timeline, so
+a server with a timeline below the highest known one was replaced. The highest timeline is stored in the data directory,
+for a process that starts when it can reach only the replaced primary.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class NotPrimary(ConnectionError):
 
 
 class Timelines:
-    """The highest timeline seen of each cluster, by its system identifier; kept in ``file`` if there is one."""
+    """The highest known timeline of each cluster, by its system identifier; stored in ``file`` if that is given."""
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
@@ -51,7 +51,10 @@ class Timelines:
                 self._highest = orjson.loads(file.read_bytes())
 
     def note(self, system: str, timeline: int | None) -> bool:
-        """Whether it is higher than one before. Raises NotPrimary for a lower one, and for None, a standby's."""
+        """True if the timeline is higher than the highest known one of the cluster, False if none is known yet.
+
+        Raises NotPrimary for a lower one, and for None, which a standby has.
+        """
         if timeline is None:
             raise NotPrimary("it is a standby")
         highest = self._highest.get(system, 0)
@@ -79,9 +82,9 @@ class Timelines:
 
 
 class PrimaryConnector:
-    """What a pool of asyncpg connects by: tries the hosts of ``url`` in turn, the one that was the primary first.
+    """The ``connect`` of an asyncpg pool: tries the hosts of ``url`` one by one, the last known primary first.
 
-    ``replaced`` is awaited when a primary took another's place: connections to that one are to be given up.
+    ``replaced`` is awaited when a new primary is found, so that connections to the earlier one can be closed.
     """
 
     def __init__(self, url: str, timelines: Timelines) -> None:
@@ -90,14 +93,14 @@ class PrimaryConnector:
         self._timelines = timelines
         self._has_timelines = True
         self._is_survey_due = True
-        self._refused: dict[Host | None, str] = {}  # what the log was told last
+        self._refused: dict[Host | None, str] = {}  # the reason that was logged last
 
     def lost(self) -> None:
-        """A connection broke: the next one is to the host with the highest timeline that can be reached."""
+        """Called when a connection is lost. The next connection is to the reachable host with the highest timeline."""
         self._is_survey_due = True
 
     async def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """Raises what the last host raised."""
+        """A connection to the primary. Raises the error of the last host."""
         if len(self._hosts) < 2:
             return await self._connect(None, arguments, options)
         if self._is_survey_due:
@@ -130,11 +133,11 @@ class PrimaryConnector:
         return connection
 
     async def _check(self, connection: Any, host: Host | None) -> None:
-        """Raises NotPrimary."""
+        """Raises NotPrimary if the server is a standby or a replaced primary."""
         try:
             file, system = await connection.fetchrow(_TIMELINE)
         except _NO_TIMELINES as error:
-            self._has_timelines = False  # not PostgreSQL itself: what is distributed has no old primary
+            self._has_timelines = False  # another product: a distributed database has no replaced primary
             _log.info("timelines_unknown", reason=str(error))
             return
         name = ":".join(str(part) for part in host or () if part is not None) or "the server"
@@ -152,7 +155,7 @@ class PrimaryConnector:
                 await self.replaced()
 
     async def _survey(self, arguments: Any, options: Any) -> None:
-        """Asks all hosts for their timelines, as the first that answers may be one that was replaced."""
+        """Asks all hosts for their timelines, because the first that answers may be a replaced primary."""
         options = options | {"timeout": _SURVEY_TIMEOUT}
 
         async def find(host: Host) -> None:
@@ -165,7 +168,7 @@ class PrimaryConnector:
 
 
 def hosts_of(url: str) -> list[Host]:
-    """Those that a PostgreSQL URL names, with their ports; none if that is left to the environment."""
+    """The hosts in a PostgreSQL URL with their ports; empty if the environment names the hosts."""
     parts = urlsplit(url)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     named = unquote(parts.netloc.rpartition("@")[2]) or query.get("host", "")
@@ -173,7 +176,7 @@ def hosts_of(url: str) -> list[Host]:
     found: list[Host] = []
     for number, each in enumerate(named.split(",") if named else []):
         host, colon, port = each.rpartition(":")
-        if not colon or each.startswith("/") or each.endswith("]"):  # a folder with a socket; an IPv6 address
+        if not colon or each.startswith("/") or each.endswith("]"):  # no port: a socket's folder, or an IPv6 address
             host, port = each, ports[min(number, len(ports) - 1)]
         found.append((host.strip("[]"), int(port) if port else None))
     return found

@@ -1,7 +1,7 @@
-"""Keys of a few bytes, by which the store finds text again that would take much more in an index.
+"""Search keys: numbers of a few bytes, which take less space in an index than the text that they stand for.
 
-A key is made of the account, what the text is, and the text: what one account has makes no other one's search longer.
-Two texts may have one key, once in many thousand millions, so what was found is to be compared.
+A key is a hash of the account, the kind of text and the text. So the records of one account do not slow down the search
+of another. Two texts have the same key once in many thousand millions, so a search must compare the text that it finds.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 500
 
 Searched = Literal["event", "principal", "resource"]
-"""What audit records are looked for by."""
+"""The parts of an audit record that can be searched."""
 
 _COMMON_NAME = b"\x06\x03\x55\x04\x03"  # the OID 2.5.4.3 in DER
 
 
 def search_key(account: str, kind: str, text: str) -> int:
     digest = hashlib.sha256(f"{account}\0{kind}\0{text}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:6], "big") >> 1  # SQLite keeps 47 bits and a sign in 6 bytes
+    return int.from_bytes(digest[:6], "big") >> 1  # SQLite stores 47 bits and a sign in 6 bytes
 
 
 _frequent_key = functools.lru_cache(4096)(search_key)
 
 
 def certificate_keys(scope: tuple[str, str], der: bytes) -> tuple[int | None, int | None]:
-    """Of the serial number, in hex, and of the subject's last common name; None for what cannot be read."""
+    """The keys of the serial number (in hex) and of the subject's last common name; None if one cannot be read."""
     serial, name = _serial_and_common_name(der)
     account = " ".join(scope)
     return (
@@ -44,12 +44,12 @@ def certificate_keys(scope: tuple[str, str], der: bytes) -> tuple[int | None, in
 
 
 def audit_keys(account: str | None, record: str, kinds: tuple[Searched, ...]) -> list[int | None]:
-    """Of the event, of the principal, of the first resource that the record names: those that are asked for."""
+    """The keys of the given kinds in an audit record: its event, its principal, its first resource."""
     try:
         facts = orjson.loads(record)
         facts["resource"] = next(iter(facts.get("resources") or ()), None) or facts.get("resource")
         texts = [facts.get(kind) for kind in kinds]
-    except (orjson.JSONDecodeError, AttributeError, TypeError):  # put there by hand
+    except (orjson.JSONDecodeError, AttributeError, TypeError):  # inserted by hand
         return [None] * len(kinds)
     return [_audit_key(account or "", kind, text) for kind, text in zip(kinds, texts, strict=True)]
 
@@ -61,9 +61,9 @@ def _audit_key(account: str, kind: Searched, text: object) -> int | None:
 
 
 class Backfill(NamedTuple):
-    """What a migration gives the rows of a table.
+    """Fills new columns of existing rows during a migration.
 
-    ``select`` begins with the columns of the ``key``; ``values`` makes the parameters of ``update`` of its rows.
+    ``select`` begins with the columns of the ``key``. ``values`` turns one of its rows into parameters of ``update``.
     """
 
     key: tuple[str, ...]
@@ -72,7 +72,7 @@ class Backfill(NamedTuple):
     values: Callable[[Row], tuple[Value, ...]]
 
     async def run(self, tx: Transaction) -> None:
-        """A bounded number of rows at a time."""
+        """Updates all rows, a bounded number at a time."""
         key, size = ", ".join(self.key), len(self.key)
         beyond = ", ".join(f"${number}" for number in range(2, size + 2))
         statement, after = f"{self.select} ORDER BY {key} LIMIT $1", ()
@@ -113,7 +113,10 @@ BACKFILLS: dict[int, tuple[Backfill, ...]] = {
 
 
 def _serial_and_common_name(der: bytes) -> tuple[str | None, str | None]:
-    """As far as the DER can be followed (RFC 5280 4.1): version, serial, algorithm, issuer, validity, subject."""
+    """The serial number in hex, and the subject's last common name; None for what cannot be read.
+
+    The DER has, in this order: version, serial, algorithm, issuer, validity, subject (RFC 5280 section 4.1).
+    """
     try:
         _, at, _ = _element(der, 0)
         _, at, _ = _element(der, at)
@@ -133,7 +136,7 @@ def _serial_and_common_name(der: bytes) -> tuple[str | None, str | None]:
 
 
 def _element(der: bytes, at: int) -> tuple[int, int, int]:
-    """Tag, and where the content begins and ends. Raises IndexError."""
+    """The tag of the element at ``at``, and where its content begins and ends. Raises IndexError."""
     size, start = der[at + 1], at + 2
     if size & 0x80:
         start += size & 0x7F

@@ -1,8 +1,8 @@
 """The embedded engine: SQLite in WAL mode, with group commit.
 
-Bodies run on the event loop, each to its end in one step and inside a savepoint of the current batch. The batch's
-COMMIT, which waits for the disk, runs in a thread while the next batch gathers. Reads have a connection of their own
-and see what was committed; they go on while nothing can be written, on a full disk for one.
+Each body runs on the event loop in one step, inside a savepoint of the current batch. The batch's COMMIT, which waits
+for the disk, runs in a thread while the next batch is collected. Reads use a separate connection and see committed
+changes. They work even while nothing can be written, for example on a full disk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 
 from thingmint.domain.errors import Unavailable
 from thingmint.store.disk_reserve import FULL, why_not_writable
-from thingmint.store.migrate import HISTORY, HISTORY_TABLE, check_current, for_sqlite, pending, teach_sqlite
+from thingmint.store.migrate import HISTORY, HISTORY_TABLE, add_functions_to_sqlite, check_current, for_sqlite, pending
 from thingmint.store.plain_parameters import CONNECTION
 from thingmint.store.search_keys import BACKFILLS
 from thingmint.store.sqlite_transaction import SQLiteTransaction, run_body, translated
@@ -35,17 +35,17 @@ T = TypeVar("T")
 
 _MAX_BATCH = 64
 _RETRY_AFTER = 1.0  # seconds
-_LOOK_EVERY = 1.0  # seconds, at the free space
-_MAKE_EVERY = 60.0  # seconds, the reserve where it could not be made
+_CHECK_SPACE_EVERY = 1.0  # seconds
+_MAKE_RESERVE_EVERY = 60.0  # seconds, after it could not be made
 
-_log = structlog.get_logger("thingmint.storage")
+_log = structlog.get_logger("thingmint.store")
 
 
 class SQLiteStore:
-    """A Store in one file. The file must exist, so that its mode is the maker's choice; SQLite's others inherit it.
+    """A Store in one file. The file must exist: its creator sets its mode, which SQLite copies to its other files.
 
-    It is in one of three states: all changes are taken; urgent ones only, while the reserve is given back; or none,
-    until a fresh connection has shown that it can write.
+    The store has three states. It accepts all changes; or only urgent ones, while the disk reserve is released; or
+    none, until a new connection has written successfully.
     """
 
     spreads_keys = False
@@ -62,20 +62,20 @@ class SQLiteStore:
                 raise
             _log.warning("disk_reserve_released", error=str(error))
             self._writer, self._reader = _open_both(path)
-        if not self._holds_reserve():
-            self._trouble = FULL  # until the first change looks again
+        if not self._make_reserve():
+            self._trouble = FULL  # until the first change checks again
         self._writable = True
         self._closed = False
         self._queue: deque[_Job] = deque()
-        self._again: list[_Job] = []  # urgent ones that wait for a fresh connection
+        self._again: list[_Job] = []  # urgent jobs that are run again on a new connection
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._drain_task: asyncio.Task[None] | None = None
         self._recovery: asyncio.Task[None] | None = None
-        self._looked_at = 0.0
+        self._space_checked_at = 0.0
 
     @property
     def is_shared(self) -> bool:
-        return False  # the data directory is held
+        return False  # this process has locked the data directory
 
     @property
     def ready(self) -> bool:
@@ -87,13 +87,13 @@ class SQLiteStore:
 
     @property
     def retries(self) -> int:
-        return 0  # one body runs after the other
+        return 0  # bodies run one after the other
 
     async def read(self, body: Body[T]) -> T:
         if self._closed:
             raise Unavailable("The store is closed")
-        # Reads between two writes share one snapshot, since opening one costs more than a look-up. None is kept while
-        # a commit is under way: its checkpoint could not go past it.
+        # Reads between two writes share one snapshot, because opening one costs more than a look-up. It is not kept
+        # during a commit: the checkpoint could not go past it.
         if not self._reader.in_transaction:
             self._reader.execute("BEGIN")
         try:
@@ -110,18 +110,18 @@ class SQLiteStore:
         return await self.read(lambda tx: tx.fetch_all(sql, *parameters))
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
-        del once  # a COMMIT that failed is told as unknown
+        del once  # a COMMIT that failed is not repeated, but reported as unknown
         self._check_space()
         if not self._writable or self._closed or (self._trouble is not None and not urgent):
             raise Unavailable("The store cannot keep changes now")
         job = _Job(body, asyncio.get_running_loop().create_future(), urgent=urgent)
         self._enqueue([job])
-        # Only the caller's own wait can be cancelled, never a commit that others wait for.
+        # Cancelling ends only this caller's wait, never a commit that other callers wait for.
         result: T = await job.outcome
         return result
 
     async def close(self) -> None:
-        """Waits for the writes under way. The last connection to close folds the WAL into the database file."""
+        """Waits for the writes in progress. Closing the last connection moves the WAL into the database file."""
         while self._drain_task is not None:
             await asyncio.wait([self._drain_task])
         self._closed = True
@@ -157,7 +157,7 @@ class SQLiteStore:
             for job in batch:
                 job.run(self._writer)
             await asyncio.get_running_loop().run_in_executor(self._committer, self._writer.execute, "COMMIT")
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
+        except Exception as error:  # noqa: BLE001 - after any error, all callers must get an answer
             _log.error("batch_not_committed", waiters=len(batch), error=str(error))
             self._failed(batch, error)
         else:
@@ -165,7 +165,7 @@ class SQLiteStore:
                 job.answer()
 
     def _failed(self, batch: list[_Job], error: Exception) -> None:
-        """Takes no changes until a fresh connection could write. Urgent ones wait for that, and are run once more."""
+        """Refuses changes until a new connection can write. Urgent ones wait for that, and are run again once."""
         self._writable = False
         self._again += [job for job in batch if job.urgent and not job.repeated]
         for job in batch:
@@ -180,19 +180,19 @@ class SQLiteStore:
         self._refuse_changes(FULL if full else why_not_writable(self._path) or f"the database failed: {error}")
 
     def _check_space(self) -> None:
-        """Gives the reserve back before a change finds the disk full."""
+        """Releases the disk reserve before a change fails on a full disk."""
         now = time.monotonic()
-        if self._reserve is None or self._recovery is not None or now - self._looked_at < _LOOK_EVERY:
+        if self._reserve is None or self._recovery is not None or now - self._space_checked_at < _CHECK_SPACE_EVERY:
             return
-        self._looked_at = now
+        self._space_checked_at = now
         if self._trouble is not None or (self._reserve.held and self._reserve.low):
             self._refuse_changes(FULL)
         elif not self._reserve.held:
-            self._looked_at = now + _MAKE_EVERY
+            self._space_checked_at = now + _MAKE_RESERVE_EVERY
             self._recovery = asyncio.create_task(self._recover())
 
     def _refuse_changes(self, why: str) -> None:
-        """All but urgent ones, until they can be kept again."""
+        """Refuses all changes except urgent ones until the store has recovered."""
         if self._trouble != why:
             _log.error("changes_refused", reason=why, reads="go on")
         self._trouble = why
@@ -202,8 +202,8 @@ class SQLiteStore:
             self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
-        """Until changes can be kept, and there is room for the reserve again."""
-        loop, said = asyncio.get_running_loop(), ""
+        """Runs until changes can be written and there is space for the disk reserve again."""
+        loop, logged = asyncio.get_running_loop(), ""
         try:
             while True:
                 try:
@@ -214,7 +214,7 @@ class SQLiteStore:
                         self._writable = True
                         again, self._again = self._again, []
                         self._enqueue([job for job in again if job.repeat()])
-                    if await loop.run_in_executor(self._committer, self._holds_reserve) and self._writable:
+                    if await loop.run_in_executor(self._committer, self._make_reserve) and self._writable:
                         break
                 except sqlite3.Error as error:
                     if self._reserve is not None:
@@ -222,9 +222,9 @@ class SQLiteStore:
                     for job in self._again:
                         job.fail(Unavailable("The store failed"))
                     self._again.clear()
-                    if str(error) != said:
-                        said = str(error)
-                        _log.error("store_not_writable_yet", error=said)
+                    if str(error) != logged:
+                        logged = str(error)
+                        _log.error("store_not_writable_yet", error=logged)
                 await asyncio.sleep(_RETRY_AFTER)
             if self._trouble is not None:
                 self._renew_reader()
@@ -233,8 +233,8 @@ class SQLiteStore:
         finally:
             self._recovery = None
 
-    def _holds_reserve(self) -> bool:
-        """Makes the reserve if there is room for it; True also where there is to be none."""
+    def _make_reserve(self) -> bool:
+        """Makes the disk reserve if it is configured. False if there is too little space; other failures are logged."""
         try:
             return self._reserve is None or self._reserve.make()
         except OSError as error:
@@ -242,7 +242,7 @@ class SQLiteStore:
             return True
 
     def _renew_reader(self) -> None:
-        """A connection that saw errors may hold to them. It has served until here, so a failure leaves it in place."""
+        """Replaces the reading connection, which may repeat earlier errors. If that fails, the old one stays in use."""
         try:
             reader = _open_reader(self._path)
         except sqlite3.Error as error:
@@ -253,7 +253,7 @@ class SQLiteStore:
 
 
 class SQLiteReader:
-    """Reads of a database that another process may hold and write."""
+    """Reads a database while another process may be writing to it."""
 
     def __init__(self, path: Path) -> None:
         """Raises sqlite3.Error and MigrationError."""
@@ -263,7 +263,7 @@ class SQLiteReader:
         except BaseException:
             self._connection.close()
             raise
-        # A search for tampering has to get at what was put there, also if it is no text.
+        # The search for tampering must be able to read values that are not valid text.
         self._connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
 
     async def read(self, body: Body[T]) -> T:
@@ -307,13 +307,13 @@ class _Job:
         connection.execute("RELEASE job")
 
     def repeat(self) -> bool:
-        """Whether it is still to be run, after a commit of which a fresh connection has shown that it was not kept."""
+        """Prepares another run, after a new connection showed that the commit failed. False if the caller is gone."""
         self.repeated = True
         self._error = None
         return not self.outcome.done()
 
     def answer(self) -> None:
-        if self.outcome.done():  # the caller went away
+        if self.outcome.done():  # the caller was cancelled
             return
         if self._error is not None:
             self.outcome.set_exception(self._error)
@@ -332,7 +332,7 @@ def _try_writing(connection: sqlite3.Connection) -> None:
 
 
 def _open_both(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-    """One to write, after the migrations, and one to read."""
+    """A connection that writes, after the migrations, and one that reads."""
     writer = _connect(path)
     try:
         _migrate(writer)
@@ -354,14 +354,14 @@ def _connect(path: Path, *pragmas: str) -> sqlite3.Connection:
         "PRAGMA synchronous = FULL",
         "PRAGMA foreign_keys = ON",
         "PRAGMA busy_timeout = 5000",
-        # Sorting and savepoints need no disk, which may be full.
+        # Sorting and savepoints must work on a full disk too.
         "PRAGMA temp_store = MEMORY",
         *pragmas,
     )
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """Beside a process that may be writing. Raises sqlite3.Error."""
+    """A connection that reads while another process may be writing. Raises sqlite3.Error."""
     return _open(path, "ro", "PRAGMA busy_timeout = 5000")
 
 
@@ -378,7 +378,7 @@ def _open(path: Path, mode: str, *pragmas: str) -> sqlite3.Connection:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    teach_sqlite(connection)
+    add_functions_to_sqlite(connection)
     connection.execute("PRAGMA temp_store = FILE")  # a million rows may have to be sorted
     connection.execute("BEGIN IMMEDIATE")
     try:

@@ -1,4 +1,4 @@
-"""SQLite's side of a transaction: statements as our SQL writes them, bodies that run in one step, errors translated."""
+"""The Transaction of SQLite, the running of bodies in one step, and the translation of SQLite's errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Row, Value
 
 
-# The engine itself failed (disk full, I/O, memory, a broken file): nothing that the caller could mend.
+# The engine itself failed (disk full, I/O, memory, a broken file), which the caller cannot correct.
 _ENGINE_FAILURES = frozenset(
     {
         sqlite3.SQLITE_CANTOPEN,
@@ -67,12 +67,12 @@ def run_body(body: Callable[[Any], Any], tx: SQLiteTransaction) -> Any:
     except StopIteration as stop:
         return stop.value
     coroutine.close()
-    raise RuntimeError("a transaction's body waited for something else than its transaction")
+    raise RuntimeError("a transaction's body awaited something other than its transaction")
 
 
 @functools.cache
 def _statement(sql: str) -> str:
-    """With SQLite's spelling of numbered parameters. Statements are constants: few."""
+    """The statement with ?1 for $1. Cached: statements are constants, so there are few."""
     return re.sub(r"\$(\d+)", r"?\1", sql)
 
 

@@ -1,8 +1,8 @@
-"""One table as one frozen record: the statements that every noun needs, written once.
+"""Maps a table to a frozen record, and writes the statements that most tables need.
 
-Hand-written SQL stays where it says something of its own. Records have fingerprints and UUIDs as text, the store has
-them as bytes; and where a record has a certificate's fingerprint, most tables have its id (``id_of``).
-Times are whole microseconds since 1970, UTC.
+Other statements are written by hand. Records have fingerprints and UUIDs as text, the store has them as bytes. For a
+certificate's fingerprint in a record, most tables have the certificate's id (``id_of``). Times are whole microseconds
+since 1970, UTC.
 """
 
 # ruff: noqa: S608 - statements are made of the code's own constants
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 DELETED_AT_ONCE = 500
-"""Rows that one transaction deletes, which takes some milliseconds. Twice as many is what any may touch."""
+"""Rows that one transaction deletes, in some milliseconds. No transaction may touch more than twice as many."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -45,14 +45,14 @@ def from_micros(micros: int) -> datetime:
 
 @dataclass_transform(frozen_default=True)
 def record(cls: type[R]) -> type[R]:
-    """Makes a frozen dataclass of a class whose annotations a Table reads; ruff knows it by this name."""
+    """A decorator that makes a class a frozen dataclass for a Table. The configuration of ruff names it."""
     return dataclass(frozen=True, slots=True)(cls)
 
 
 class _Form(NamedTuple):
-    """How a value is kept: what makes it of the record's, and the record's of it; None where they are the same.
+    """How a field is stored: ``dump`` turns the record's value into the column's, ``load`` the reverse.
 
-    ``refers``: the value is a certificate's fingerprint, the column has that certificate's id.
+    None if both are the same. ``refers``: the field is a certificate's fingerprint, the column its id.
     """
 
     dump: Callable[[Any], Any] | None = None
@@ -61,7 +61,7 @@ class _Form(NamedTuple):
 
     @property
     def dump_key(self) -> Callable[[Any], Any] | None:
-        """The same for a value that is part of a key; all others come as the column has them."""
+        """``dump`` for a key part that is a fingerprint or a UUID. Callers give other parts as the column has them."""
         return self.dump if self.load in (bytes.hex, _uuid_text) else None
 
 
@@ -75,7 +75,7 @@ def _uuid_text(content: bytes) -> str:
 
 
 def fingerprint_bytes(text: str) -> bytes:
-    """Of the 64 lower-case digits; empty, as no certificate's is, for any other text."""
+    """The bytes of lower-case hexadecimal digits. For other text they are empty, which matches no certificate."""
     try:
         content = bytes.fromhex(text)
     except ValueError:
@@ -84,20 +84,20 @@ def fingerprint_bytes(text: str) -> bytes:
 
 
 Fingerprint = Annotated[str, _Form(fingerprint_bytes, bytes.hex)]
-"""In hex; in the store 32 bytes."""
+"""Hexadecimal digits in the record, 32 bytes in the store."""
 CertificateReference = Annotated[str, _Form(fingerprint_bytes, bytes.hex, refers=True)]
-"""The fingerprint of a certificate that has a row of its own. ``fingerprint`` is kept as the record's ``certificate``,
-its id; any other such field under its own name."""
+"""The fingerprint of a certificate in the table ``certificates``; the column has the certificate's id. The field
+``fingerprint`` is read through the column ``certificate``; a field with another name has a column of that name."""
 Uuid = Annotated[str, _Form(uuid_bytes, _uuid_text)]
 
 
 def id_of(parameter: str) -> str:
-    """In SQL: the id of the certificate whose fingerprint, as bytes, the parameter is."""
+    """SQL for a certificate's id. The parameter is its fingerprint, as bytes."""
     return f"(SELECT id FROM certificates WHERE fingerprint = {parameter})"
 
 
 def fingerprint_of(column: str) -> str:
-    """In SQL: the fingerprint, as bytes, of the certificate whose id is in the column."""
+    """SQL for a certificate's fingerprint, as bytes. The column has its id."""
     return f"(SELECT fingerprint FROM certificates WHERE id = {column})"
 
 
@@ -108,7 +108,7 @@ class _Column(NamedTuple):
 
     @property
     def derived(self) -> bool:
-        """Whether another field is what is written."""
+        """True for ``fingerprint``, which is only read: the field ``certificate`` is written to the column."""
         return self.form.refers and self.field == "fingerprint"
 
     def read(self, table: str) -> str:
@@ -123,14 +123,13 @@ class _Column(NamedTuple):
 
 
 class Table(Generic[R]):
-    """The columns are the record's fields in order, a ``scope`` being account and region.
+    """The columns are the record's fields in order; a ``scope`` is two columns, account and region.
 
-    ``key`` names the fields that tell rows apart, which every statement takes in that order; a scope among them is
-    passed as two values (``*scope``). ``columns`` gives a field's column another name than its own, and ``types`` the
-    field another type than the record does. ``unique`` is the index that ``insert`` answers False for, where that is
-    not the key's; None if every conflict is an error. ``further`` are columns for searches, which no record has: their
-    values are given to ``insert``. Statements are constants made at import, the same for every
-    engine. ``noun`` is what errors call a row.
+    ``key`` has the fields that identify a row. Every statement takes them in this order, a scope as two values
+    (``*scope``). ``columns`` maps fields to columns with other names, ``types`` maps fields to other types than the
+    record's. ``insert`` returns False for a conflict in the index ``unique``, by default that of the key; if it is
+    None, every conflict is an error. ``further`` are columns for searches, which no record has: ``insert`` takes their
+    values. ``noun`` is the name of a row in errors. Statements are constants made at import, the same for both engines.
     """
 
     def __init__(
@@ -174,7 +173,7 @@ class Table(Generic[R]):
         )
         sets = ", ".join(column.equals(n) for n, (_, column) in enumerate(rest, len(keys) + 1))
         self.select = f"SELECT {', '.join(self.reads(name))} FROM {name} "
-        """Up to the table's name, for statements of a noun's own; ``load`` reads their rows."""
+        """SELECT … FROM the table, for statements written by hand; ``load`` reads their rows."""
         self._get = f"{self.select}WHERE {where}"
         conflict = f"({', '.join(column.name for column in keys)})" if unique == "" else unique
         inserted = ", ".join([*(column.name for _, column in stored), *further])
@@ -189,40 +188,40 @@ class Table(Generic[R]):
         self._page = f"{self.select}WHERE {before}{last} > ${len(keys)} ORDER BY {last} LIMIT ${len(keys) + 1}"
 
     def reads(self, table: str) -> list[str]:
-        """What ``load`` takes, in SQL, where the table is called so."""
+        """The SQL expressions of the columns that ``load`` takes; ``table`` is the table's name in the statement."""
         return [column.read(table) for column in self._columns.values()]
 
     async def find(self, tx: Transaction, *key: Value) -> R | None:
         try:
             row = await tx.fetch_one(self._get, *self._dump_key(key))
         except UnstorableText:
-            return None  # nothing is kept under such a key
+            return None  # no row can have such a key
         return self.load(row) if row is not None else None
 
     async def get(self, tx: Transaction, *key: Value) -> R:
-        """Raises NotFound, with the last part of the key."""
+        """The record with this key. Raises NotFound with the last part of the key."""
         found = await self.find(tx, *key)
         if found is None:
             raise NotFound(self.noun, str(key[-1]))
         return found
 
     async def insert(self, tx: Transaction, record: R, *further: Value) -> bool:
-        """False if there is one of that key, or of that ``unique`` index."""
+        """False if a row has the same key, or conflicts in the index ``unique``."""
         values = self.dump(record)
         return await tx.execute(self._insert, *[values[at] for at in self._stored_at], *further) == 1
 
     async def update(self, tx: Transaction, record: R) -> bool:
-        """False if there is none of that key."""
+        """False if no row has this key."""
         values = self.dump(record)
         ordered = [values[at] for at in self._key_at] + [values[at] for at in self._rest_at]
         return await tx.execute(self._update, *ordered) == 1
 
     async def delete(self, tx: Transaction, *key: Value) -> bool:
-        """False if there is none of that key."""
+        """False if no row has this key."""
         return await tx.execute(self._delete, *self._dump_key(key)) == 1
 
     async def page(self, tx: Transaction, *owner: Value, after: str, limit: int) -> list[R]:
-        """Up to ``limit`` rows of one owner, in order of the last part of the key and beyond ``after``."""
+        """Up to ``limit`` records of one owner, in order of the last part of the key, after the value ``after``."""
         return self.load_all(await tx.fetch_all(self._page, *owner, after, limit))
 
     async def page_by_age(
@@ -234,8 +233,11 @@ class Table(Generic[R]):
         ascending: bool,
         **only: Value,
     ) -> list[R]:
-        """The same by age: in order of ``created_at``, in microseconds, and the last part of the key, and beyond such
-        a pair; certificates by their id. ``only`` are fields and the values that they have."""
+        """Up to ``limit`` records of one owner, in order of ``created_at`` and the last part of the key.
+
+        ``after`` is such a pair: microseconds, and the key (for certificates the id). ``only`` are fields with the
+        values that they must have.
+        """
         columns = [*self._owner, *(self._columns[field] for field in only)]
         conditions = [column.equals(n) for n, column in enumerate(columns, 1)]
         statement = f"{self.select}WHERE {' AND '.join(conditions)}"
@@ -254,7 +256,7 @@ class Table(Generic[R]):
         return values
 
     def load(self, row: Row) -> R:
-        """The record of a row that ``select`` begins with."""
+        """The record of a row with the columns of ``select``."""
         values = list(row)
         for at, of in self._loads:
             values[at] = of(values[at])
@@ -286,7 +288,7 @@ async def fetch_in_order(
 ) -> list[Row]:
     """Up to ``limit`` rows of ``statement``, which ends in a condition, in order of ``columns``.
 
-    Beyond the values of these in ``after``, or from the first row on if it is empty.
+    Starts after the values ``after`` of these columns, or with the first row if that is empty.
     """
     comparison, direction = (">", "ASC") if ascending else ("<", "DESC")
     marks = [f"${n}" for n in range(len(parameters) + 1, len(parameters) + len(after) + 2)]
@@ -306,7 +308,7 @@ def _dumped(form: _Form, value: Any) -> Any:
 
 
 def _form(hint: Any) -> _Form:
-    """How a field of that type becomes a column and comes back."""
+    """The _Form of a field with this type."""
     origin = typing.get_origin(hint) or hint
     if origin is Annotated:
         (form,) = hint.__metadata__
@@ -344,7 +346,7 @@ def _tuple_of_json(text: str) -> tuple[Any, ...]:
 
 
 class BoundedDelete:
-    """Deletes the rows of ``table`` that satisfy ``condition``. ``key`` are the columns that tell them apart."""
+    """Deletes the rows of ``table`` that satisfy ``condition``. ``key`` are the columns that identify a row."""
 
     def __init__(self, table: str, key: Sequence[str], condition: str) -> None:
         columns = ", ".join(key)
@@ -353,11 +355,11 @@ class BoundedDelete:
         self._delete = f"DELETE FROM {table} WHERE ({columns}) IN ({some})"
 
     async def step(self, tx: Transaction, *parameters: Value) -> bool:
-        """Deletes up to DELETED_AT_ONCE of them. Whether any may be left."""
+        """Deletes up to DELETED_AT_ONCE rows. True if some may be left."""
         return await tx.execute(self._delete, *parameters) == DELETED_AT_ONCE
 
     async def run(self, store: Store, *parameters: Value) -> None:
-        """Deletes all of them, in as many transactions as that takes."""
-        # A write costs a sync of the disk: none is made where there is nothing to delete.
+        """Deletes all rows, in as many transactions as needed."""
+        # Read first: a write would cost a sync of the disk even if there is nothing to delete.
         while await store.read(lambda tx: tx.fetch_one(self._is_there, *parameters)):
             await store.write(lambda tx: self.step(tx, *parameters))

@@ -1,7 +1,7 @@
-"""How many transactions that write may run at once, found out by how often they meet.
+"""Limits how many writing transactions run at the same time. The limit adapts to how often they conflict.
 
-What they read and write lies closer together the smaller the tables are: of an empty one all of it, so that any two
-meet. Running again costs more than having waited.
+The smaller the tables are, the closer together are the rows that transactions read and write: in an empty table any two
+conflict. Running a transaction again costs more than waiting.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import asyncio
 from collections import deque
 from typing import Self
 
-_FIRST = 4.0  # until it is known better
-# Both together: as many as let 1.4 of 100 meet.
-_WHERE_ONE_MET = 0.5
-_WHERE_NONE_DID = 1.01
+_FIRST_LIMIT = 4.0
+# Together these two let about 1.4 of 100 transactions conflict.
+_AFTER_CONFLICT = 0.5
+_AFTER_SUCCESS = 1.01
 
 
 class WriteLimit:
-    """Used as a context manager around each run of a body, whose end ``passed`` or ``met`` are told."""
+    """A context manager around each run of a body. Call ``succeeded`` or ``conflicted`` at the end of the run."""
 
     def __init__(self, most: int) -> None:
         self._most = float(most)
-        self._limit = min(_FIRST, self._most)
+        self._limit = min(_FIRST_LIMIT, self._most)
         self._running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._ignored = 0  # what met was let in before the limit was lowered
+        self._ignored = 0  # results to ignore: of runs that started before the limit was lowered
 
     async def __aenter__(self) -> Self:
         if self._running < int(self._limit):
@@ -35,7 +35,7 @@ class WriteLimit:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it was let in just then
+            if not turn.cancelled():  # its turn came at the same moment
                 self._leave()
             raise
         return self
@@ -43,21 +43,21 @@ class WriteLimit:
     async def __aexit__(self, *_: object) -> None:
         self._leave()
 
-    def passed(self) -> None:
-        self._limit = min(self._most, self._limit * _WHERE_NONE_DID)
+    def succeeded(self) -> None:
+        self._limit = min(self._most, self._limit * _AFTER_SUCCESS)
         self._ignored = max(0, self._ignored - 1)
 
-    def met(self) -> None:
+    def conflicted(self) -> None:
         if self._ignored:
             self._ignored -= 1
         else:
-            self._limit = max(1.0, self._limit * _WHERE_ONE_MET)
+            self._limit = max(1.0, self._limit * _AFTER_CONFLICT)
             self._ignored = self._running - 1
 
     def _leave(self) -> None:
         self._running -= 1
         while self._waiting and self._running < int(self._limit):
             turn = self._waiting.popleft()
-            if not turn.done():  # its caller waits still
+            if not turn.done():  # its caller is still waiting
                 self._running += 1
                 turn.set_result(None)

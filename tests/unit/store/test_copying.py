@@ -115,6 +115,6 @@ async def test_a_difference_is_found(source: Store, target: Store) -> None:
     with pytest.raises(KeyboardInterrupt):
         await copy_store(source, target, alter)
     await target.write(lambda tx: tx.execute("UPDATE accounts SET name = $1", "altered"))
-    with pytest.raises(CopyError, match=r"accounts is not the same in both, first at \('111111111111',\)"):
+    with pytest.raises(CopyError, match=r"accounts differs between the two stores, first at \('111111111111',\)"):
         await copy_store(source, target, lambda *_: None)
     assert set(await target.read(list_instance_keys)) == {UNFINISHED}

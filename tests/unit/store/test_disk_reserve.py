@@ -51,8 +51,8 @@ class Reserve:
 
 @pytest.fixture
 def reserve(monkeypatch: pytest.MonkeyPatch) -> Reserve:
-    monkeypatch.setattr(sqlite, "_LOOK_EVERY", 0)
-    monkeypatch.setattr(sqlite, "_MAKE_EVERY", 0)
+    monkeypatch.setattr(sqlite, "_CHECK_SPACE_EVERY", 0)
+    monkeypatch.setattr(sqlite, "_MAKE_RESERVE_EVERY", 0)
     monkeypatch.setattr(sqlite, "_RETRY_AFTER", 0)
     return Reserve()
 

@@ -189,7 +189,7 @@ class TestGroupCommit:
         )
         assert (outcomes[0], outcomes[2]) == ("a", "b")
         assert isinstance(outcomes[1], RuntimeError)
-        with pytest.raises(RuntimeError, match="waited for something else"):
+        with pytest.raises(RuntimeError, match="awaited something other"):
             await store.read(suspends_in_read)
         assert await store.read(ids) == ["a", "b"]
         await store.close()

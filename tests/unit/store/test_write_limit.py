@@ -35,7 +35,7 @@ async def meet(limit: WriteLimit, count: int) -> None:
     for _ in range(count):
         await limit.__aenter__()
     for _ in range(count):
-        limit.met()
+        limit.conflicted()
         await limit.__aexit__()
 
 
@@ -43,14 +43,14 @@ async def test_it_begins_with_few_and_grows_where_none_meet() -> None:
     limit = WriteLimit(16)
     assert await let_in(limit) == 4
     for _ in range(500):
-        limit.passed()
+        limit.succeeded()
     assert await let_in(limit) == 16
 
 
 async def test_those_who_met_at_the_same_time_count_once() -> None:
     limit = WriteLimit(16)
     for _ in range(500):
-        limit.passed()
+        limit.succeeded()
     await meet(limit, 16)
     assert await let_in(limit) == 8
     await meet(limit, 2)

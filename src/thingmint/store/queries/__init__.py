@@ -1,4 +1,4 @@
-"""Statements that are too long to be read in Python: each file is of one noun, each statement has a name."""
+"""SQL statements that are too long for Python code: one file for each noun, with a name for each statement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COMMENT = re.compile(r"--[^\n]*")
 
 
 def load_queries(noun: str) -> Mapping[str, str]:
-    """The statements of ``noun``.sql by their names, on one line each."""
+    """The statements of ``noun``.sql by name, each on one line."""
     text = (resources.files(__name__) / f"{noun}.sql").read_text("utf-8")
     _, *parts = _HEADER.split(text)
     return {name: " ".join(_COMMENT.sub("", sql).split()) for name, sql in zip(parts[::2], parts[1::2], strict=True)}

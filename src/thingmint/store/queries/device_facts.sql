@@ -1,12 +1,13 @@
--- All that decides about a device when it connects, in one statement, so that it is of one moment and costs one round
--- trip. Of policies only their identity is read: what a version of one says never changes.
+-- Everything that decides whether a device can connect, in one statement: it is consistent, and costs one round trip.
+-- Only the identity of policies is read, because the document of a policy version never changes.
 
 -- name: device_facts
--- $1 is the certificate's fingerprint. $2 and $3 are the account and region of the host that the device named, empty if
--- it named no account's; $4 is then the default account, empty if there is none. $5 is the client id, $6 the time.
--- A row for each place that the certificate is in, one for each setting of its account, one for each policy of the
--- certificate and of its thing's groups and all above. A group without policies has a row too, since what is attached
--- to it later has to be heard of.
+-- $1 is the certificate's fingerprint. $2 and $3 are the account and region of the host name that the device sent,
+-- empty if the name belongs to no account; then $4 is the default account, empty if there is none. $5 is the client
+-- id, $6 the time.
+-- Returns a row for each account and region ("place") that has the certificate, for each setting of such an account,
+-- and for each policy of the certificate, of its thing's groups and of their ancestors. A group without policies has a
+-- row too, because the gateway must notice when a policy is attached to it later.
 WITH RECURSIVE places (account, region, position, certificate) AS (
     SELECT r.account, r.region, 0, r.certificate
     FROM registrations AS r
@@ -17,7 +18,7 @@ WITH RECURSIVE places (account, region, position, certificate) AS (
     FROM provisioning_claims AS c
     WHERE $2 <> '' AND c.account = $2 AND c.region = $3 AND c.fingerprint = $1
     UNION
-    -- Registrations without proof (SNI_ONLY) of other accounts than the default one are never looked at.
+    -- Registrations without proof of possession (SNI_ONLY) count only in the default account.
     SELECT r.account, r.region, a.position, r.certificate
     FROM registrations AS r CROSS JOIN account_regions AS a
     WHERE $2 = '' AND r.certificate = (SELECT id FROM certificates WHERE fingerprint = $1)
@@ -28,7 +29,7 @@ WITH RECURSIVE places (account, region, position, certificate) AS (
     FROM provisioning_claims AS c CROSS JOIN account_regions AS a
     WHERE $2 = '' AND c.fingerprint = $1 AND c.expires_at > $6 AND a.account = c.account AND a.region = c.region
 ),
--- A certificate that is one thing's exclusively is attached to no other.
+-- A certificate that is exclusive to one thing is attached to no other thing.
 devices (account, region, position, certificate, thing) AS (
     SELECT account, region, position, certificate, coalesce(
         (
@@ -50,7 +51,7 @@ devices (account, region, position, certificate, thing) AS (
     )
     FROM places
 ),
--- UNION and not UNION ALL: groups have ancestors in common, and a circle, should there ever be one, ends.
+-- UNION and not UNION ALL: groups can have the same ancestors, and the recursion ends even if groups form a circle.
 lineage (account, region, name, parent) AS (
     SELECT g.account, g.region, g.name, g.parent
     FROM devices AS d CROSS JOIN thing_group_members AS m CROSS JOIN thing_groups AS g
@@ -65,7 +66,7 @@ SELECT
     'place' AS row_kind, d.account, d.region, r.status, r.mode, b.kind, d.position, r.created_at, b.owner,
     (SELECT fingerprint FROM certificates WHERE id = r.ca), s.status, i.not_before, i.not_after, c.der, c.not_before, c.not_after, t.name, p.expires_at, p.created_at, h.name, h.type,
     h.attributes, (
-        -- Whether a CA in DEFAULT mode of another account registers devices by itself.
+        -- 1 if a CA certificate of another account, in DEFAULT mode, has automatic registration.
         SELECT count(*)
         FROM (
             SELECT 1
@@ -85,7 +86,7 @@ LEFT JOIN bindings AS b ON b.account = d.account AND b.region = d.region AND b.c
 LEFT JOIN ca_certificates AS s ON s.account = d.account AND s.region = d.region AND s.certificate = r.ca
 LEFT JOIN certificates AS i ON i.id = s.certificate
 LEFT JOIN provisioning_claims AS p ON p.account = d.account AND p.region = d.region AND p.fingerprint = $1
--- A claim is good as long as its template is there, and is of no later one of its name.
+-- A claim certificate is valid as long as its template exists. A later template with the same name does not count.
 LEFT JOIN provisioning_templates AS t
     ON t.account = d.account AND t.region = d.region AND t.name = p.template AND t.generation = p.template_generation
 LEFT JOIN things AS h ON h.account = d.account AND h.region = d.region AND h.name = d.thing
@@ -112,7 +113,8 @@ LEFT JOIN device_policy_attachments AS a
 LEFT JOIN device_policies AS p ON p.account = l.account AND p.region = l.region AND p.name = a.policy
 
 -- name: elsewhere
--- Accounts and regions that have the certificate, in whatever mode, or as a claim: fingerprint, how many at most.
+-- The accounts and regions that have the certificate, in any mode or as a claim certificate. Parameters: fingerprint,
+-- limit.
 SELECT account, region FROM registrations WHERE certificate = (SELECT id FROM certificates WHERE fingerprint = $1)
 UNION
 SELECT c.account, c.region

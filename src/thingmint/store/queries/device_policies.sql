@@ -1,8 +1,10 @@
--- Which policies apply. UNION and not UNION ALL where groups are followed upwards: they have ancestors in common, and
--- a circle, should there ever be one, ends. CROSS JOINs tell SQLite where to begin: with what is few.
+-- The policies that apply to a certificate or a thing group. Ancestors of groups are found with UNION, not UNION ALL:
+-- groups can have the same ancestors, and the recursion ends even if groups form a circle. CROSS JOIN makes SQLite
+-- start with the table on the left, which has the fewest matching rows.
 
 -- name: attached
--- To one certificate or thing group itself: account, region, fingerprint, name of the group, of which one is empty.
+-- Policies attached directly to a certificate or thing group. Parameters: account, region, fingerprint, name of the
+-- group; one of the last two is empty.
 SELECT p.created_at, p.name
 FROM device_policy_attachments AS a CROSS JOIN device_policies AS p
 WHERE a.account = $1 AND a.region = $2
@@ -10,7 +12,7 @@ WHERE a.account = $1 AND a.region = $2
     AND p.account = $1 AND p.region = $2 AND p.name = a.policy
 
 -- name: inherited
--- To it, or to a group above it: above a certificate are the groups of its things.
+-- The same, and policies attached to ancestors: those of a certificate are the groups of its things.
 WITH RECURSIVE lineage (name, parent) AS (
     SELECT g.name, g.parent
     FROM thing_principals AS p CROSS JOIN thing_group_members AS m CROSS JOIN thing_groups AS g
@@ -39,7 +41,7 @@ FROM (
 WHERE p.account = $1 AND p.region = $2 AND p.name = attached.policy
 
 -- name: document
--- Of one version of a policy: account, region, policy, version, and the policy's generation.
+-- The document of a policy version. Parameters: account, region, policy, version, the policy's generation.
 SELECT v.document
 FROM device_policies AS p
 JOIN device_policy_versions AS v ON v.account = p.account AND v.region = p.region AND v.policy = p.name
