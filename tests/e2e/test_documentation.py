@@ -25,10 +25,7 @@ from tests.markdown import ROOT, Block, blocks_of, documents
 from thingmint.access.administration import COMMANDS
 from thingmint.access.administration.policies import MANAGED_POLICIES
 from thingmint.cli.main import app
-from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.mqtt.broker.limits import Bound, EmbeddedLimits, WillLimits
-from thingmint.settings import LISTENERS, BrokerSettings, Settings, load
-from thingmint.settings.tables import ListenerLimits, QuotaSettings, RateSettings
 from thingmint.testing import RunningServer, running_server
 
 if TYPE_CHECKING:
@@ -217,44 +214,6 @@ def _tables(document: Path) -> list[list[list[str]]]:
 def _rows(document: Path) -> list[list[str]]:
     """The cells of the document's first table, without its head."""
     return _tables(document)[0][1:]
-
-
-def test_the_table_of_settings_is_whole() -> None:
-    rows = {row[2].strip("`"): row for row in _rows(ROOT / "docs" / "settings.md")}
-    assert list(rows) == list(Settings.model_fields)
-    serve_and_init = _help("serve") + _help("init")
-    for name, (flag, variable, _, default, _) in rows.items():
-        assert variable == f"`THINGMINT_{name.upper()}`"
-        expected_flag = f"--{name.replace('_', '-')}"
-        assert flag == (f"`{expected_flag}`" if re.search(rf"{expected_flag}\s", serve_and_init) else "")
-        assert default.strip("`") == _default(name)
-
-
-def test_the_tables_of_parts_of_settings_are_whole() -> None:
-    quotas, connections, profiles, rates, broker = _tables(ROOT / "docs" / "settings.md")[1:]
-
-    def keys(table: list[list[str]]) -> list[str]:
-        return [key for row in table[1:] for key in re.findall(r"`(\w+)`", row[0])]
-
-    assert keys(quotas) == list(QuotaSettings.model_fields)
-    assert keys(broker) == list(BrokerSettings.model_fields)
-    settings = load({})
-    assert connections[0][2:] == [f"`{listener}`" for listener in LISTENERS]
-    assert keys(connections) == list(ListenerLimits.model_fields)
-    for row in connections[1:]:
-        limits = [getattr(settings.connection_limits(listener), row[0].strip("`")) for listener in LISTENERS]
-        assert row[2:] == [f"{limit:,}" for limit in limits]
-    assert keys(profiles) == list(TLS_PROFILES)
-    assert keys(rates) == list(RateSettings.model_fields)
-    for key, _, default in rates[1:]:
-        assert default.partition(", ")[0] == f"{getattr(settings.rates_in_force(), key.strip('`')):,}"
-
-
-def _default(name: str) -> str:
-    value = load({}).model_dump(mode="json")[name]
-    if value in (None, {}, []):
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def test_the_table_of_bounds_has_the_limits_of_the_code() -> None:

@@ -31,6 +31,7 @@ app = typer.Typer(help="The audit trail: who did what, when, from where.")
 
 _PAGE = 1000
 _WIDE = 1000  # columns
+_MOST = 10_000  # records that one command lists
 _Account = Annotated[str | None, typer.Option(help="Only this account's records.")]
 _Event = Annotated[str | None, typer.Option(help="Only this event, such as Connect or CreateThing.")]
 _Outcome = Annotated[Literal["success", "refused"] | None, typer.Option(help="Only what ended so.")]
@@ -40,6 +41,13 @@ _Certificate = Annotated[
     str | None, typer.Option(metavar="ID", help="Only what the certificate of this id did, or what was done to it.")
 ]
 _Principal = Annotated[str | None, typer.Option(metavar="ARN", help="Only what this principal did.")]
+
+
+def _count(flag: str, text: str) -> int:
+    """Raises ConfigError."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST):
+        raise ConfigError(flag, f"must be a whole number from 1 to {_MOST}, for example 50 (--{flag})")
+    return int(text)
 
 
 @app.command("list", epilog="\b\nExample:\n  thingmint audit list --data-dir data --limit 20")
@@ -52,12 +60,13 @@ def list_records(
     client_id: _ClientId = None,
     certificate: _Certificate = None,
     principal: _Principal = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 50,
+    limit: Annotated[str, typer.Option(metavar="N", help=f"How many, newest first; at most {_MOST}.")] = "50",
     output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")] = "table",
 ) -> None:
     """Show the latest records."""
     from thingmint.access.audit_records import AuditFilter
 
+    most = _count("limit", limit)
     wanted = AuditFilter(None, None, event, principal, outcome, resource, client_id, certificate)
 
     async def run() -> list[dict[str, Any]]:
@@ -65,7 +74,7 @@ def list_records(
         async with _reader(data_dir) as (_, reader):
             async for _, record in _chosen(reader, account, wanted):
                 found.append(record)
-                if len(found) == limit:
+                if len(found) == most:
                     break
         return found
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thingmint.settings import ConfigError, Settings, load
+from thingmint.settings.reference import help_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from thingmint.instance.layout import DataDirectory
 
 
-DataDirOption = Annotated[
-    Path | None, typer.Option("--data-dir", metavar="D", help="Where everything is kept (default: data).")
-]
+DataDirOption = Annotated[Path | None, typer.Option("--data-dir", metavar="D", help=help_of("data_dir"))]
 
 
 def settings_for(data_dir: Path | None) -> Settings:

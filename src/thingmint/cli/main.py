@@ -15,16 +15,14 @@ import typer
 from rich.console import Console
 
 from thingmint import __version__
-from thingmint.access.throttle import LimitsProfile
 from thingmint.admin import AdminError
 from thingmint.cli.access import app as access_app
 from thingmint.cli.audit import app as audit_app
 from thingmint.cli.bundle import bundle, join
-from thingmint.cli.directory import passphrase_for
+from thingmint.cli.directory import DataDirOption, passphrase_for
 from thingmint.cli.store import app as store_app
-from thingmint.domain.issuing_ca import RootKeyType
-from thingmint.logs import LogFormat
 from thingmint.settings import ConfigError, Settings, load
+from thingmint.settings.reference import help_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,17 +46,13 @@ app = typer.Typer(
 )
 _out = Console(highlight=False, soft_wrap=True)
 
-_DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", metavar="D", help="Where everything is kept (default: data).")
-]
-_Store = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Where records are kept: sqlite: (in the data directory) or postgresql://USER@HOST/DATABASE; with a "
-        "password better as THINGMINT_STORE or THINGMINT_STORE_FILE (default: in the data directory).",
-    ),
-]
+
+def _setting(name: str, metavar: str) -> Any:
+    """The flag of a setting. Its value stays text: the settings themselves check it, whatever it comes from."""
+    return typer.Option(f"--{name.replace('_', '-')}", metavar=metavar, help=help_of(name))
+
+
+_Store = Annotated[str | None, _setting("store", "URL")]
 _Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings file (default: thingmint.toml).")
 ]
@@ -71,7 +65,7 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 def run() -> NoReturn:
     """The console script: whatever is wrong with the command or the settings is one line, and exit status 2."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(prog_name="thingmint", standalone_mode=False) or 0)
     except _UsageError as error:
         message: str = error.format_message()  # type: ignore[attr-defined]
         context = getattr(error, "ctx", None)
@@ -122,7 +116,7 @@ def thingmint(
     )
 )
 def init(
-    data_dir: _DataDir = None,
+    data_dir: DataDirOption = None,
     store: _Store = None,
     hostname: Annotated[
         list[str] | None,
@@ -144,7 +138,7 @@ def init(
             metavar="ID", help="The number of the first account, if you have one: ARNs stay valid (default: a new one)."
         ),
     ] = None,
-    ca_key: Annotated[RootKeyType | None, typer.Option(help="The two roots' keys (default: p256).")] = None,
+    ca_key: Annotated[str | None, _setting("ca_key", "p256|rsa2048")] = None,
     output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")] = "table",
     config: _Config = None,
 ) -> None:
@@ -180,26 +174,17 @@ def init(
     )
 )
 def serve(
-    data_dir: _DataDir = None,
+    data_dir: DataDirOption = None,
     store: _Store = None,
-    host: Annotated[
-        str | None, typer.Option(help="Where HTTPS listens; plain HTTP is loopback only (default: 127.0.0.1).")
-    ] = None,
-    api_port: Annotated[int | None, typer.Option(help="HTTPS; 0 picks a free one (default: 8443).")] = None,
-    http_port: Annotated[int | None, typer.Option(help="Plain HTTP; 0 picks a free one (default: 8080).")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="gRPC; 0 picks a free one (default: 9443).")] = None,
-    mqtt_port: Annotated[
-        int | None, typer.Option(help="MQTT with TLS, for devices; 0 picks a free one (default: 8883).")
-    ] = None,
-    key_pool: Annotated[int | None, typer.Option(help="RSA keys kept ready in memory (default: 32).")] = None,
-    log_format: Annotated[LogFormat | None, typer.Option(help="On standard error (default: console).")] = None,
-    limits: Annotated[
-        LimitsProfile | None, typer.Option(help="How many calls an account may make (default: generous).")
-    ] = None,
-    dev: Annotated[
-        bool | None,
-        typer.Option("--dev", help="Let the native API in without credentials, from this machine only."),
-    ] = None,
+    host: Annotated[str | None, _setting("host", "ADDRESS")] = None,
+    api_port: Annotated[str | None, _setting("api_port", "PORT")] = None,
+    http_port: Annotated[str | None, _setting("http_port", "PORT")] = None,
+    grpc_port: Annotated[str | None, _setting("grpc_port", "PORT")] = None,
+    mqtt_port: Annotated[str | None, _setting("mqtt_port", "PORT")] = None,
+    key_pool: Annotated[str | None, _setting("key_pool", "N")] = None,
+    log_format: Annotated[str | None, _setting("log_format", "console|json")] = None,
+    limits: Annotated[str | None, _setting("limits", "generous|aws|none")] = None,
+    dev: Annotated[bool | None, typer.Option("--dev", help=help_of("dev"))] = None,
     config: _Config = None,
 ) -> None:
     """Serve the APIs, after making the data directory if it is empty. Ctrl-C stops."""

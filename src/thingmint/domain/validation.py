@@ -6,6 +6,8 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from thingmint.domain.durations import written
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,7 +33,6 @@ _PATTERNS = {
 }
 # pydantic reports some bounds by their repr().
 _REPR, _PART = re.compile(r"datetime\.timedelta\((.*)\)"), re.compile(r"(\w+)=(\d+)")
-_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
 def described(error: Mapping[str, Any]) -> str:
@@ -66,7 +67,5 @@ def _shown(bound: object) -> str:
     if isinstance(bound, str) and (match := _REPR.fullmatch(bound)):
         bound = timedelta(**{name: int(number) for name, number in _PART.findall(match[1])})
     if isinstance(bound, timedelta):
-        seconds = bound.total_seconds()
-        unit, size = next(((unit, size) for unit, size in _UNITS if seconds >= size and not seconds % size), ("s", 1))
-        return f"{seconds / size:g}{unit}"
+        return written(bound)
     return f"{bound:,}" if isinstance(bound, int) else str(bound)

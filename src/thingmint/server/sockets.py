@@ -104,11 +104,13 @@ def mqtt_listeners_of(settings: Settings) -> dict[str, MqttListener]:
     if (port := settings.mqtt_alpn_port) is not None:
         found["mqtt-alpn"] = MqttListener(bind("mqtt-alpn-port", settings.host, port), alpn_required=True)
     if (port := settings.mqtt_proxy_port) is not None:
-        if not settings.mqtt_proxy_edges:
+        if not settings.mqtt_proxy_fingerprints:
             raise ConfigError(
-                "mqtt-proxy-edges", "must name the edges' certificates: their word is taken for everybody's"
+                "mqtt-proxy-fingerprints",
+                "must list the fingerprints of the proxies' certificates: the gateway trusts the identities that they "
+                "forward",
             )
-        edges = frozenset(settings.mqtt_proxy_edges)
+        edges = frozenset(settings.mqtt_proxy_fingerprints)
         found["mqtt-proxy"] = MqttListener(bind("mqtt-proxy-port", settings.host, port), proxied=True, edges=edges)
     if (path := settings.mqtt_proxy_socket) is not None:
         found[PROXY_SOCKET] = MqttListener(_bind_unix("mqtt-proxy-socket", path), proxied=True)

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict, SettingsError
 
 from thingmint.domain.validation import described
+from thingmint.settings.reference import FORMER_NAMES, bounds_of, example_of, field_at, kind_of
 from thingmint.settings.settings import PREFIX, Settings
 from thingmint.settings.tables import (
+    NOT_A_SWITCH,
     BrokerSettings,
     ConfigError,
     ConnectionSettings,
@@ -25,7 +27,7 @@ from thingmint.settings.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
@@ -50,10 +52,8 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         raise ConfigError(str(file), f"is not valid TOML: {error}") from None
     except SettingsError as error:
         field = str(error).partition('"')[2].partition('"')[0]  # it has no attribute that tells
-        raise ConfigError(
-            field.replace("_", "-") or "config",
-            f"is a table or a list: as a variable it is JSON{_source(field, flags, file)}",
-        ) from None
+        words = f"must be a table or a list, written as JSON{_example((field,), in_file=False)}"
+        raise ConfigError(field.replace("_", "-") or "config", f"{words}{_source(field, flags, file)}") from None
     except ValidationError as error:
         found = [_mistake(each, flags, file) for each in error.errors(include_url=False, include_input=False)]
         first, *further = dict.fromkeys(found)
@@ -65,9 +65,29 @@ def _mistake(error: ErrorDetails, flags: Mapping[str, Any], file: Path | None) -
     name = ".".join(str(part) for part in error["loc"] if part != "[key]")
     source = _source(str(error["loc"][0]), flags, file) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
+        if new_name := FORMER_NAMES.get(name):
+            return name, f"is now called {new_name}{source}"
         part = ListenerLimits if name.startswith("connections.") else _PARTS.get(name.partition(".")[0], Settings)
         return name, f"is not a setting{_suggestion(str(error['loc'][-1]), part)}{source}"
-    return name.replace("_", "-"), f"{described(error)}{source}"
+    return name.replace("_", "-"), f"{_accepted(error, in_file=source.startswith(' (in '))}{source}"
+
+
+def _accepted(error: ErrorDetails, *, in_file: bool) -> str:
+    """What the value must be, with an example."""
+    words, field = described(error), field_at(error["loc"])
+    if field is None or error["type"] == "missing":
+        return words
+    if words == NOT_A_SWITCH:
+        words = kind_of(field)
+    elif error["type"].startswith(("int_", "time_delta_")):
+        words += bounds_of(field)
+    return words if "such as" in words else f"{words}{_example(error['loc'], in_file=in_file)}"
+
+
+def _example(path: Sequence[int | str], *, in_file: bool) -> str:
+    field = field_at(path)
+    example = example_of(field, in_file=in_file) if field is not None else None
+    return f", for example {example}" if example is not None else ""
 
 
 def _source(name: str, flags: Mapping[str, Any], file: Path | None) -> str:
@@ -117,6 +137,8 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
         for part in variable.removeprefix(PREFIX).lower().split("__"):
             if model is None:
                 raise ConfigError(variable, "is not a setting")
+            if new_name := FORMER_NAMES.get(part):
+                raise ConfigError(variable, f"is now called {PREFIX}{new_name.upper()}")
             if part not in model.model_fields:
                 raise ConfigError(variable, f"is not a setting{_suggestion(part, model)}")
             model = _SET_BY_VARIABLES.get((model, part))

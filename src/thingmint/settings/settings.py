@@ -48,6 +48,7 @@ _AWS_QUOTAS = Quotas(users=5000, roles=1000, policies=1500)
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 def _endpoint_name(name: str) -> str:
@@ -75,49 +76,193 @@ def _hook_target(url: str) -> str:
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    data_dir: Path = Path("data")
-    store: Annotated[SecretStr, AfterValidator(_store_url)] | None = None
-    store_file: Path | None = None
-    host: str = Field("127.0.0.1", min_length=1)
-    api_port: int = Field(8443, ge=0, le=65535)
-    http_port: int = Field(8080, ge=0, le=65535)
-    grpc_port: int = Field(9443, ge=0, le=65535)
-    mqtt_port: int = Field(8883, ge=0, le=65535)
-    mqtt_alpn_port: int | None = Field(None, ge=0, le=65535)
-    mqtt_proxy_socket: Path | None = None
-    mqtt_proxy_port: int | None = Field(None, ge=0, le=65535)
-    mqtt_proxy_edges: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
-    endpoints: dict[Annotated[str, AfterValidator(_endpoint_name)], Endpoint] = {}
-    default_account: Annotated[str, Field(pattern="^([0-9]{12}|none)$")] | None = None
-    hooks: dict[str, Annotated[str, AfterValidator(_hook_target)]] = {}
-    broker: BrokerSettings | None = None
-    key_pool: int = Field(32, ge=0, le=4096)
-    log_format: LogFormat = "console"
-    dev: bool = False
-    ca_key: RootKeyType = "p256"
-    ca_passphrase: SecretStr | None = None
-    ca_passphrase_file: Path | None = None
-    master_key: SecretStr | None = None
-    master_key_file: Path | None = None
-    listener_certificate_lifetime: Duration = Field(
-        timedelta(days=90), ge=timedelta(seconds=2), le=timedelta(days=3650)
+    data_dir: Path = Field(
+        Path("data"),
+        description="The data directory, relative to the working directory.",
+        examples=["/var/lib/thingmint"],
     )
-    reinstate_revoked: bool = False
-    limits: LimitsProfile = "generous"
-    quotas: QuotaSettings | None = None
-    connections: ConnectionSettings | None = None
-    tls_profile: TlsProfileSettings | None = None
-    mqtt_rates: RateSettings | None = None
-    mqtt_outage_grace: Duration = Field(timedelta(seconds=60), ge=timedelta(0), le=timedelta(hours=1))
-    unauthenticated_request_bytes: int = Field(32 * MIB, ge=4 * MIB)
-    authenticated_request_bytes: int = Field(256 * MIB, ge=4 * MIB)
-    unauthenticated_rate: int = Field(50, ge=0, le=1_000_000)
-    disk_reserve_bytes: int = Field(8 * MIB, ge=0, le=1024 * MIB)
-    audit_retention: Duration | None = Field(None, ge=timedelta(hours=1))
-    audit_activity_retention: Duration = Field(timedelta(days=90), ge=timedelta(hours=1))
-    audit_activity_bytes: int = Field(1024 * MIB, ge=16 * MIB)
-    yandex_fingerprint: Literal["sha256", "sha1"] = "sha256"
-    yandex_operations_pending: Duration = Field(timedelta(0), ge=timedelta(0), le=timedelta(minutes=10))
+    store: Annotated[SecretStr, AfterValidator(_store_url)] | None = Field(
+        None,
+        description="The database for records: sqlite: (a file in the data directory) or "
+        "postgresql://USER@HOST/DATABASE.",
+        examples=["postgresql://thingmint@db.example.org/thingmint"],
+    )
+    store_file: Path | None = Field(
+        None,
+        description="A file that contains the URL of the database; use it when the URL has a password.",
+        examples=["/run/secrets/thingmint-store"],
+    )
+    disk_reserve_bytes: int = Field(
+        8 * MIB,
+        ge=0,
+        le=1024 * MIB,
+        description="Disk space to reserve; the server frees it when the disk is full. 0 reserves nothing.",
+    )
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="The address on which HTTPS, gRPC and MQTT listen. Plain HTTP always listens on 127.0.0.1.",
+        examples=["0.0.0.0"],  # noqa: S104 - not listened on
+    )
+    api_port: Port = Field(8443, description="The HTTPS port. 0 picks a free port.")
+    http_port: Port = Field(8080, description="The port for plain HTTP. 0 picks a free port.")
+    grpc_port: Port = Field(9443, description="The port for gRPC with TLS. 0 picks a free port.")
+    mqtt_port: Port = Field(8883, description="The port for devices (MQTT with TLS). 0 picks a free port.")
+    mqtt_alpn_port: Port | None = Field(
+        None,
+        description="A second port for devices, where each client must offer the ALPN protocol x-amzn-mqtt-ca or mqtt.",
+        examples=[443],
+    )
+    mqtt_proxy_socket: Path | None = Field(
+        None,
+        description="A Unix socket for a proxy that terminates the devices' TLS and sends PROXY v2 headers.",
+        examples=["/run/thingmint/mqtt.sock"],
+    )
+    mqtt_proxy_port: Port | None = Field(
+        None,
+        description="A TLS port for such proxies. It needs mqtt_proxy_fingerprints.",
+        examples=[8884],
+    )
+    mqtt_proxy_fingerprints: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(
+        [],
+        description="The SHA-256 fingerprints of the proxies' certificates (of the DER, in lower-case hexadecimal).",
+        examples=['["' + "3f" * 32 + '"]'],
+    )
+    tls_profile: TlsProfileSettings | None = Field(
+        None,
+        description="The TLS versions and cipher suites that the listeners offer.",
+        examples=['{mqtt = "compatible"}'],
+    )
+    listener_certificate_lifetime: Duration = Field(
+        timedelta(days=90),
+        ge=timedelta(seconds=2),
+        le=timedelta(days=3650),
+        description="The lifetime of the listeners' certificate. The running server renews it after two thirds of it.",
+        examples=["90d"],
+    )
+    ca_key: RootKeyType = Field(
+        "p256", description="The key type of the two root CAs, for a new data directory only: p256 or rsa2048."
+    )
+    ca_passphrase: SecretStr | None = Field(
+        None,
+        description="Encrypts the CA keys and the audit key of a new data directory, and opens them at each start.",
+    )
+    ca_passphrase_file: Path | None = Field(
+        None,
+        description="A file that contains this passphrase. White space around it is ignored.",
+        examples=["/run/secrets/thingmint-ca"],
+    )
+    master_key: SecretStr | None = Field(
+        None,
+        description="The master key as 64 hexadecimal digits, if it is not kept in the data directory. Older keys may "
+        "follow it.",
+    )
+    master_key_file: Path | None = Field(
+        None,
+        description="A file that contains the master key.",
+        examples=["/run/secrets/thingmint-master-key"],
+    )
+    key_pool: int = Field(
+        32, ge=0, le=4096, description="The number of RSA key pairs that the server prepares in memory."
+    )
+    reinstate_revoked: bool = Field(False, description="Allow a REVOKED certificate to be activated again.")
+    endpoints: dict[Annotated[str, AfterValidator(_endpoint_name)], Endpoint] = Field(
+        {},
+        description="Host names by which devices choose an account and a region.",
+        examples=['{"iot.example.org" = {account = "123456789012", region = "us-east-1"}}'],
+    )
+    default_account: Annotated[str, Field(pattern="^([0-9]{12}|none)$")] | None = Field(
+        None,
+        description="The account of devices that name no endpoint and whose certificate no account has proven to own: "
+        "12 digits, or none. Without it, the first account.",
+        examples=["123456789012"],
+    )
+    hooks: dict[str, Annotated[str, AfterValidator(_hook_target)]] = Field(
+        {},
+        description="The URL or Python function to call for each pre-provisioning hook's ARN.",
+        examples=[
+            '{"arn:aws:lambda:us-east-1:123456789012:function:check" = "https://provisioning.example.org/check"}'
+        ],
+    )
+    mqtt_rates: RateSettings | None = Field(
+        None, description="The packets and bytes that one device may send in a second.", examples=["{publishes = 500}"]
+    )
+    mqtt_outage_grace: Duration = Field(
+        timedelta(seconds=60),
+        ge=timedelta(0),
+        le=timedelta(hours=1),
+        description="How long devices stay connected while the database cannot be read. 0 disconnects them at once.",
+        examples=["60s"],
+    )
+    broker: BrokerSettings | None = Field(
+        None,
+        description="An external MQTT broker for the devices' messages, in place of the embedded broker.",
+        examples=['{url = "mqtts://broker.example.org"}'],
+    )
+    limits: LimitsProfile = Field(
+        "generous",
+        description="The request rates and quotas of an account: generous, aws (AWS's published limits) or none.",
+    )
+    quotas: QuotaSettings | None = Field(
+        None,
+        description="The number of users, devices, certificates and so on, where it differs from what limits means.",
+        examples=["{users = 200}"],
+    )
+    connections: ConnectionSettings | None = Field(
+        None,
+        description="The number of connections to each listener, in all and from one address.",
+        examples=["{mqtt = {total = 100000}}"],
+    )
+    unauthenticated_rate: int = Field(
+        50,
+        ge=0,
+        le=1_000_000,
+        description="The requests without valid credentials that one address may send in a second, in bursts of 20 "
+        "times as many. 0 sets no limit.",
+    )
+    unauthenticated_request_bytes: int = Field(
+        32 * MIB,
+        ge=4 * MIB,
+        description="Memory for requests whose credentials are not verified yet. One address may use half of it.",
+    )
+    authenticated_request_bytes: int = Field(
+        256 * MIB,
+        ge=4 * MIB,
+        description="Memory for requests of authenticated callers, and for answers that they do not read. One account "
+        "may use half of it.",
+    )
+    dev: bool = Field(
+        False, description="Allow the native API without credentials, from this machine only. For development."
+    )
+    audit_retention: Duration | None = Field(
+        None,
+        ge=timedelta(hours=1),
+        description="How long audit records are kept. Without it, records of changes are kept forever.",
+        examples=["400d"],
+    )
+    audit_activity_retention: Duration = Field(
+        timedelta(days=90),
+        ge=timedelta(hours=1),
+        description="How long audit records of reads and refusals are kept, never longer than audit_retention.",
+        examples=["90d"],
+    )
+    audit_activity_bytes: int = Field(
+        1024 * MIB, ge=16 * MIB, description="Space in the database for audit records of reads and refusals."
+    )
+    yandex_fingerprint: Literal["sha256", "sha1"] = Field(
+        "sha256",
+        description="The form of certificate fingerprints in answers of the Yandex API. Requests may use both forms.",
+    )
+    yandex_operations_pending: Duration = Field(
+        timedelta(0),
+        ge=timedelta(0),
+        le=timedelta(minutes=10),
+        description="How long operations of the Yandex API stay unfinished. For tests of clients.",
+        examples=["2s"],
+    )
+    log_format: LogFormat = Field(
+        "console", description="The format of the log on standard error: console for people, json for programs."
+    )
 
     @field_validator("*", mode="before")
     @classmethod

@@ -22,11 +22,14 @@ class ConfigError(Exception):
         self.setting = setting
 
 
+NOT_A_SWITCH = "must not be true or false"
+
+
 def check_form(model: type[BaseModel], name: str | None, value: object) -> object:
     """What a field's type alone would take, and nobody can mean. Raises ValueError."""
     annotation = model.model_fields[name].annotation if name is not None else None
     if isinstance(value, bool) and annotation is not bool:
-        raise ValueError("must not be true or false")
+        raise ValueError(NOT_A_SWITCH)
     if isinstance(value, str) and "\0" in value:
         raise ValueError("must not have a zero byte in it")
     if value == "" and "Path" in str(annotation):
@@ -46,9 +49,11 @@ class Table(BaseModel):
 class Endpoint(Table):
     """Whom a host name stands for: devices that name it (SNI) are this account's."""
 
-    account: str = Field(pattern=r"^[0-9]{12}$")
-    region: str = Field(min_length=1)
-    cloud: Literal["aws", "yandex"] = "aws"
+    account: str = Field(pattern=r"^[0-9]{12}$", description="The account's 12 digits.", examples=["123456789012"])
+    region: str = Field(min_length=1, description="One of the account's regions.", examples=["us-east-1"])
+    cloud: Literal["aws", "yandex"] = Field(
+        default="aws", description="The cloud whose devices use this name: their topics and client ids differ."
+    )
 
 
 _Probed = Annotated[int, Field(ge=1, le=MAX_PROBED)] | None
@@ -59,14 +64,18 @@ _Rate = Annotated[int, Field(ge=0)] | None
 class QuotaSettings(Table):
     """Those that differ from what ``limits`` means."""
 
-    users: _Probed = None
-    roles: _Probed = None
-    service_accounts: _Probed = None
-    policies: _Probed = None
-    folders: _Probed = None
-    registries: _Probed = None
-    devices: _Counted = None
-    certificates: _Counted = None
+    users: _Probed = Field(default=None, description="Users in an account.", examples=[200])
+    roles: _Probed = Field(default=None, description="Roles in an account.", examples=[200])
+    service_accounts: _Probed = Field(default=None, description="Service accounts in an account.", examples=[200])
+    policies: _Probed = Field(
+        default=None, description="An account's own policies for users and roles.", examples=[200]
+    )
+    folders: _Probed = Field(default=None, description="Folders in an account.", examples=[20])
+    registries: _Probed = Field(default=None, description="Device registries in a folder.", examples=[100])
+    devices: _Counted = Field(default=None, description="Devices in a device registry.", examples=[100_000])
+    certificates: _Counted = Field(
+        default=None, description="Certificates in all regions of an account.", examples=[1_000_000]
+    )
 
 
 _MOST_CONNECTIONS = 1_000_000
@@ -86,11 +95,15 @@ LISTENERS = tuple(_CONNECTION_LIMITS)
 class ListenerLimits(Table):
     """Those that differ from the usual ones."""
 
-    total: _Connections = None
-    per_address: _Connections = None
-    half_open: _Connections = None
-    half_open_per_address: _Connections = None
-    reserve: Annotated[int, Field(ge=0, le=_MOST_CONNECTIONS)] | None = None
+    total: _Connections = Field(default=None, description="All connections.", examples=[8192])
+    per_address: _Connections = Field(default=None, description="Connections from one address.", examples=[6144])
+    half_open: _Connections = Field(default=None, description="TLS handshakes in progress.", examples=[1000])
+    half_open_per_address: _Connections = Field(
+        default=None, description="TLS handshakes in progress from one address.", examples=[200]
+    )
+    reserve: Annotated[int, Field(ge=0, le=_MOST_CONNECTIONS)] | None = Field(
+        default=None, description="Connections kept for addresses that have fewer than 32.", examples=[512]
+    )
 
 
 class ConnectionSettings(Table):
@@ -117,29 +130,54 @@ class ConnectionSettings(Table):
 class TlsProfileSettings(Table):
     """What the listeners offer, by listener. grpcio has no choice."""
 
-    api: TlsProfileName = "default"
-    mqtt: TlsProfileName = "default"
+    api: TlsProfileName = Field(default="default", description="HTTPS.")
+    mqtt: TlsProfileName = Field(default="default", description="All listeners for devices that use TLS.")
 
 
 class RateSettings(Table):
     """What one device may send in a second. Those that differ from what ``limits`` means; 0 is no limit."""
 
-    publishes: _Rate = None
-    subscribes: _Rate = None
-    received: _Rate = None
+    publishes: _Rate = Field(default=None, description="PUBLISH packets of one connection.", examples=[500])
+    subscribes: _Rate = Field(
+        default=None, description="SUBSCRIBE and UNSUBSCRIBE packets of one connection.", examples=[100]
+    )
+    received: _Rate = Field(default=None, description="Bytes from one connection.", examples=[1_048_576])
 
 
 class BrokerSettings(Table):
     """An MQTT broker that carries the devices' messages, in place of the embedded one."""
 
-    url: str
-    version: Annotated[Literal["5", "3.1.1"], BeforeValidator(str)] = "5"
-    dialect: Literal["standard", "rabbitmq"] = "standard"
-    username: str | None = None
-    password_file: Path | None = None
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
+    url: str = Field(
+        description="mqtt://HOST:PORT (default port 1883), mqtts://HOST:PORT (8883) or unix:///PATH.",
+        examples=["mqtts://broker.example.org:8883"],
+    )
+    version: Annotated[Literal["5", "3.1.1"], BeforeValidator(str)] = Field(
+        default="5", description="The MQTT version that the broker speaks: 5 or 3.1.1. Devices may use either version."
+    )
+    dialect: Literal["standard", "rabbitmq"] = Field(
+        default="standard", description="rabbitmq for RabbitMQ, which treats dots and asterisks in topics as special."
+    )
+    username: str | None = Field(default=None, description="The user name for all connections.", examples=["thingmint"])
+    password_file: Path | None = Field(
+        default=None,
+        description="A file that contains the password. White space around it is ignored.",
+        examples=["/run/secrets/broker-password"],
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        description="The CA certificates that verify the broker's certificate, in PEM. Without it, the system's.",
+        examples=["/etc/thingmint/broker-ca.pem"],
+    )
+    certificate_file: Path | None = Field(
+        default=None,
+        description="A client certificate for the broker, in PEM.",
+        examples=["/etc/thingmint/broker-client.pem"],
+    )
+    key_file: Path | None = Field(
+        default=None,
+        description="The client certificate's private key, in PEM and not encrypted.",
+        examples=["/etc/thingmint/broker-client.key"],
+    )
 
     @model_validator(mode="after")
     def _is_consistent(self) -> BrokerSettings:

@@ -137,7 +137,7 @@ def opened_gateway(folder: Path, **environment: str) -> Iterator[Gateway]:
         "THINGMINT_MQTT_ALPN_PORT": "0",
         "THINGMINT_MQTT_PROXY_SOCKET": str(edge_socket),
         "THINGMINT_MQTT_PROXY_PORT": "0",
-        "THINGMINT_MQTT_PROXY_EDGES": json.dumps([edge.fingerprint]),
+        "THINGMINT_MQTT_PROXY_FINGERPRINTS": json.dumps([edge.fingerprint]),
         "THINGMINT_MQTT_RATES": json.dumps({"publishes": 0, "subscribes": 0, "received": 0}),  # floods are for tests
         **environment,
     }

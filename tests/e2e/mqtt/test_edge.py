@@ -69,7 +69,7 @@ def test_an_edge_with_a_known_certificate(gateway: Gateway) -> None:
 
 def test_a_port_for_edges_needs_their_certificates(tmp_path: Path) -> None:
     with (
-        pytest.raises(ServerFailed, match="mqtt-proxy-edges: must name the edges' certificates"),
+        pytest.raises(ServerFailed, match="mqtt-proxy-fingerprints: must list the fingerprints"),
         running_server(tmp_path / "data", environment={"THINGMINT_MQTT_PROXY_PORT": "0"}),
     ):
         pass

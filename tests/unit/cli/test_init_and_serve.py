@@ -8,6 +8,8 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from tests.tables import each_row
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -187,12 +189,30 @@ def test_help_names_every_flag_of_the_contract(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "ending"),
     [
-        (["serve", "--api-port", "x"], "see thingmint serve --help"),
+        (["serve", "extra"], "see thingmint serve --help"),
         (["serve", "--no-such-flag"], "see thingmint serve --help"),
-        (["audit", "list", "--limit", "0"], "see thingmint audit list --help"),
+        (["audit", "list", "--output", "x"], "see thingmint audit list --help"),
         (["access", "key", "create"], "see thingmint access key create --help"),
         (["no-such-command"], "see thingmint --help"),
     ],
 )
 def test_a_usage_error_names_the_help_of_its_command(cli: Cli, arguments: list[str], ending: str) -> None:
     assert cli.refused(*arguments).endswith(ending)
+
+
+@each_row(
+    ("arguments", "message"),
+    [
+        ("serve --api-port x", "api-port: must be a whole number from 0 to 65535, for example 8443 (--api-port)"),
+        ("serve --mqtt-port 1.5", "mqtt-port: must be a whole number from 0 to 65535, for example 8883 (--mqtt-port)"),
+        ("serve --grpc-port 65536", "grpc-port: must be at most 65,535, for example 9443 (--grpc-port)"),
+        ("serve --key-pool many", "key-pool: must be a whole number from 0 to 4096, for example 32 (--key-pool)"),
+        ("serve --log-format xml", "log-format: must be console or json (--log-format)"),
+        ("serve --limits azure", "limits: must be generous, aws or none (--limits)"),
+        ("init --ca-key rsa1024", "ca-key: must be p256 or rsa2048 (--ca-key)"),
+        ("audit list --limit 0", "limit: must be a whole number from 1 to 10000, for example 50 (--limit)"),
+        ("audit list --limit x", "limit: must be a whole number from 1 to 10000, for example 50 (--limit)"),
+    ],
+)
+def test_a_flag_of_a_wrong_type_says_what_is_accepted(cli: Cli, arguments: str, message: str) -> None:
+    assert cli.refused(*arguments.split()) == message
