@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _FENCED = r"(?ms)(?:^<!-- test: (?P<directive>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$"
 _BLOCK = re.compile(_FENCED)
-_GENERATED = {".git", ".venv", ".venvs", "build", "data", "dist", "node_modules"}
+GENERATED = re.compile(r"\.git|\.venvs?|\..*_cache|\.hypothesis|build|data|dist|.*\.egg-info|__pycache__")
+"""Folders that are not part of the repository."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,23 @@ class Block:
 
 def documents() -> list[Path]:
     """All Markdown files of the repository."""
-    found = (path for path in ROOT.rglob("*.md") if not _GENERATED & set(path.relative_to(ROOT).parts))
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(ROOT).parts[:-1]))
+    return files("*.md")
+
+
+def files(*patterns: str) -> list[Path]:
+    """The files of the repository whose names match."""
+    found = {path for folder in folders() for pattern in patterns for path in folder.rglob(pattern)}
+    found |= {path for pattern in patterns for path in ROOT.glob(pattern)}
+    return sorted(path for path in found if path.is_file() and not _is_generated(path))
+
+
+def folders() -> list[Path]:
+    """Those at the top of the repository."""
+    return [path for path in ROOT.iterdir() if path.is_dir() and not GENERATED.fullmatch(path.name)]
+
+
+def _is_generated(path: Path) -> bool:
+    return any(GENERATED.fullmatch(part) for part in path.relative_to(ROOT).parts)
 
 
 def blocks_of(text: str) -> list[Block]:

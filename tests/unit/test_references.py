@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import typer
 
-from tests.markdown import ROOT, anchors_of, blocks_of, documents, links_of, prose_of, spans_of
+from tests.markdown import ROOT, anchors_of, blocks_of, documents, files, folders, links_of, prose_of, spans_of
 from thingmint.access.administration.policies import MANAGED_POLICIES
 from thingmint.cli.main import app
 
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 PACKAGE = ROOT / "src" / "thingmint"
 DOCUMENTS = documents()
-SOURCES = sorted(path for folder in ("src", "tests", "scripts") for path in (ROOT / folder).rglob("*.py"))
-TOOLING = [ROOT / name for name in ("Makefile", "pyproject.toml", ".ci/run", ".pre-commit-config.yaml", ".gitignore")]
-TOOLING += sorted((ROOT / "scripts").glob("*.sh"))
+SOURCES = files("*.py")
+OTHERS = [*files("*.toml", "*.yaml", "*.yml", "*.sh", "*.sql", "*.service"), ROOT / "Makefile", ROOT / ".ci/run"]
 
 # Hosts that are reserved for examples, are this machine, or are the addresses that real clients have built in.
 KNOWN_HOSTS = re.compile(
@@ -36,7 +35,7 @@ KNOWN_HOSTS = re.compile(
     r"|iot\.us-east-1\.amazonaws\.com|(?:[\w-]+\.)*api\.cloud\.yandex\.net"
 )
 # Folders whose files documents name by their paths in the repository.
-TOP = {"docs", "tests", "scripts", "src", "requirements", ".ci"}
+TOP = {folder.name for folder in folders()}
 _FILE = re.compile(r"(?:[\w.-]+/)*[\w.-]+\.(?:py|md|toml|sql|sh|txt|binpb|yaml)")
 
 
@@ -67,8 +66,9 @@ def test_every_page_is_linked_in_the_index() -> None:
     assert "docs/README.md" in links_of((ROOT / "README.md").read_text())
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=_names)
+@pytest.mark.parametrize("document", [*DOCUMENTS, *OTHERS], ids=_names)
 def test_addresses_are_known(document: Path) -> None:
+    """A new host has to be added to those above after a look whether it exists."""
     urls = re.findall(r"\b(?:https?|mqtts?|wss?|grpcs?)://[^\s`'\"<>)|]+", document.read_text())
     hosts = {urlsplit(url).hostname for url in urls if not re.search(r"://[A-Z$]", url)}  # a placeholder in capitals
     assert {host for host in hosts if host and not KNOWN_HOSTS.fullmatch(host)} == set()
@@ -191,7 +191,7 @@ def test_files_that_comments_name_exist() -> None:
     for source in SOURCES:
         for line, text in _comments_and_docstrings(source):
             wrong += [f"{_names(source)}:{line}: {name}" for name in _missing_files(text, source)]
-    for file in TOOLING:
+    for file in OTHERS:
         wrong += [f"{_names(file)}: {name}" for name in _missing_files(_comments_of_lines(file), file)]
     assert wrong == []
 
@@ -216,7 +216,8 @@ def _is_page(name: str) -> bool:
 
 
 def _comments_of_lines(file: Path) -> str:
-    return "\n".join(re.findall(r"(?m)#(.*)$", file.read_text()))
+    mark = "--" if file.suffix == ".sql" else "#"
+    return "\n".join(re.findall(rf"(?m){mark}(.*)$", file.read_text()))
 
 
 def _comments_and_docstrings(source: Path) -> Iterator[tuple[int, str]]:
