@@ -1,4 +1,4 @@
-"""What /metrics tells, in Prometheus' text format."""
+"""The metrics of requests and connections, and /metrics in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -24,22 +24,28 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._requests = Counter(
-            "thingmint_requests", "Requests answered.", ["api", "operation", "status"], registry=self._registry
+            "thingmint_requests",
+            "Requests that were answered.",
+            ["api", "operation", "status"],
+            registry=self._registry,
         )
         self._seconds = Histogram(
             "thingmint_request_seconds",
-            "Time from a request's head to its answer, in seconds.",
+            "Time from a request's head to its answer.",
             ["api"],
             buckets=(0.0005, 0.001, 0.003, 0.005, 0.015, 0.05, 0.15, 0.5, 1, 5, 30),
             registry=self._registry,
         )
         self._connections = Gauge("thingmint_connections", "Open connections.", ["listener"], registry=self._registry)
         self._handshakes = Gauge(
-            "thingmint_handshakes", "Connections whose handshake is under way.", ["listener"], registry=self._registry
+            "thingmint_handshakes",
+            "Connections whose TLS handshake is in progress.",
+            ["listener"],
+            registry=self._registry,
         )
         self._refused = Counter(
             "thingmint_connections_refused",
-            "Connections that were closed unread, as there were too many.",
+            "Connections that were closed at once because of a limit.",
             ["listener", "reason"],
             registry=self._registry,
         )
@@ -47,7 +53,7 @@ class Metrics:
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def observe(self, api: str, operation: str, status: int, seconds: float | None) -> None:
-        """``seconds`` is None for what is no request with an answer, such as the end of a connection."""
+        """``seconds`` is None for an event that has no answer, such as the end of a connection."""
         key = (api, operation, status)
         children = self._children.get(key)
         if children is None:
@@ -68,7 +74,7 @@ class Metrics:
         Gauge(f"thingmint_{name}", description, registry=self._registry).set_function(read)
 
     def count(self, name: str, description: str, read: Callable[[], float]) -> None:
-        """A counter that is kept elsewhere; its name ends in ``_total``."""
+        """Adds a counter whose value is kept elsewhere; its name will end in ``_total``."""
         self._registry.register(_Count(f"thingmint_{name}", description, read))
 
     def render(self) -> bytes:

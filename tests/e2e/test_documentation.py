@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 import typer
 
@@ -241,21 +240,6 @@ def test_the_table_of_files_is_whole(server: RunningServer) -> None:
     assert found | later == documented
     for path in [server.data_dir, *server.data_dir.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
-
-
-def test_the_table_of_metrics_is_whole(server: RunningServer) -> None:
-    documented = {}
-    for name, type, _ in _rows(ROOT / "docs" / "metrics.md"):
-        metric, _, labels = name.strip("`").partition("{")
-        documented[metric] = (type, set(re.findall(r"\w+", labels)))
-    httpx.get(f"{server.http_url}/healthz")  # so that requests are counted
-    text = httpx.get(f"{server.http_url}/metrics").text
-    told = re.findall(r"(?m)^# TYPE (thingmint_\w+) (\w+)$", text)
-    types = {name: type for name, type in told if not name.endswith("_created")}  # when it was first counted
-    assert types == {name: type for name, (type, _) in documented.items()}
-    for name, labels in re.findall(r"(?m)^(thingmint_\w+?)(?:_bucket)?\{(.*)\} ", text):
-        if name in documented:
-            assert set(re.findall(r'(\w+)="', labels)) - {"le"} == documented[name][1], name
 
 
 def test_every_policy_and_command_is_described() -> None:
