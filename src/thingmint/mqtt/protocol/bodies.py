@@ -1,4 +1,4 @@
-"""The bodies of control packets, read. What a server and what a client receives, for both versions."""
+"""Reads the bodies of control packets, of both versions, as a server or a client receives them."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 
 
 MAX_FILTERS: Final = 256
-"""Of one packet."""
+"""In one packet."""
 
-_PROTOCOL_NAMES = {"MQTT", "MQIsdp"}  # the latter is MQTT 3.1's
+_PROTOCOL_NAMES = {"MQTT", "MQIsdp"}  # MQIsdp: MQTT 3.1
 
 _TWO = {PacketType.PUBREL, PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE}
 FLAGS: dict[int, int] = {kind: 2 if kind in _TWO else 0 for kind in PacketType if kind is not PacketType.PUBLISH}
-"""The lower half of a packet's first byte, which is fixed for all but PUBLISH (2.1.3)."""
+"""The lower half of a packet's first byte, which is fixed for all packets except PUBLISH (2.1.3)."""
 
 
 def read_level(reader: Reader) -> int:
-    """The protocol level that CONNECT offers; 3 is MQTT 3.1."""
+    """Returns the protocol level of a CONNECT; 3 is MQTT 3.1."""
     name = reader.text()
     if name not in _PROTOCOL_NAMES:
         raise ProtocolError(Reason.UNSUPPORTED_PROTOCOL_VERSION, "the protocol is not MQTT")
@@ -56,7 +56,7 @@ def read_level(reader: Reader) -> int:
 
 
 def read_connect(reader: Reader, version: Version) -> Connect:
-    """The rest of CONNECT, behind its protocol level."""
+    """Reads the rest of CONNECT, after the protocol level."""
     flags = reader.u8()
     if flags & 0x01:
         raise malformed("a reserved flag of CONNECT is set")  # MQTT-3.1.2-3
@@ -86,21 +86,21 @@ def _read_will(reader: Reader, version: Version, flags: int) -> Will | None:
     qos: Any = flags >> 3 & 3
     if not flags & 0x04:
         if flags & 0x38:
-            raise malformed("a will's options without a will")  # MQTT-3.1.2-11, -13
+            raise malformed("options of a will without a will")  # MQTT-3.1.2-11, -13
         return None
     if qos == 3:
         raise malformed("a will's quality of service is 3")  # MQTT-3.1.2-12
     fields = read_properties(reader, tables.WILL) if version == 5 else {}
     topic = reader.text()
     if not is_topic_name(topic):
-        raise malformed("a will's topic is no topic name")
+        raise malformed("the topic of a will is not a topic name")
     payload = reader.binary()
     delay = fields.pop("delay", 0)
     return Will(topic, payload, qos, bool(flags & 0x20), delay, _message_properties(fields))
 
 
 def read_message_properties(reader: Reader) -> tuple[MessageProperties, int | None, tuple[int, ...]]:
-    """PUBLISH's: those of the message, the topic alias and the subscription identifiers."""
+    """Reads the properties of PUBLISH: those of the message, the topic alias and the subscription identifiers."""
     fields = read_properties(reader, tables.PUBLISH)
     alias = fields.pop("topic_alias", None)
     ids = fields.pop("subscription_ids", ())
@@ -114,12 +114,12 @@ def _message_properties(fields: dict[str, Any]) -> MessageProperties:
 def _reason(reader: Reader, kind: PacketType) -> Reason:
     reason = ALLOWED[kind].get(reader.u8())
     if reason is None:
-        raise malformed("a reason code is none of this packet's")
+        raise malformed("a reason code is not allowed in this packet")
     return reason
 
 
 def _tail(reader: Reader, kind: PacketType, table: Table) -> dict[str, Any]:
-    """A reason code and properties at a packet's end, either of which may be cut off (3.4.2.1, 3.14.2.1)."""
+    """Reads a reason code and properties at a packet's end; both are optional (3.4.2.1, 3.14.2.1)."""
     if not reader.left:
         return {}
     reason = _reason(reader, kind)
@@ -138,11 +138,11 @@ def _read_connack(reader: Reader, version: Version) -> ConnAck:
     else:
         known = FROM_RETURN_CODE.get(reader.u8())
         if known is None:
-            raise malformed("a return code is not known")
+            raise malformed("an unknown return code")
         reason, fields = known, {}
     reader.done()
     if flags and reason:
-        raise ProtocolError(Reason.PROTOCOL_ERROR, "a refusal with a session")  # MQTT-3.2.2-6
+        raise ProtocolError(Reason.PROTOCOL_ERROR, "a refusal with session present")  # MQTT-3.2.2-6
     return ConnAck(reason, bool(flags), **fields)
 
 
@@ -170,7 +170,7 @@ def _read_subscribe(reader: Reader, version: Version) -> Subscribe:
 
 
 def _check_count(filters: Sized) -> None:
-    """What a server has to say about each, it says of few; a packet has room for tens of thousands."""
+    """Limits the filters of a packet, which has room for tens of thousands: each one needs an answer."""
     if len(filters) > MAX_FILTERS:
         raise ProtocolError(Reason.QUOTA_EXCEEDED, "a packet has too many filters")
 
@@ -199,10 +199,10 @@ def _read_suback(reader: Reader, version: Version) -> SubAck:
 def _reasons(reader: Reader, known: Any) -> tuple[Reason, ...]:
     codes = reader.rest()
     if not codes:
-        raise ProtocolError(Reason.PROTOCOL_ERROR, "an answer to no filter")
+        raise ProtocolError(Reason.PROTOCOL_ERROR, "an answer without a reason code")
     reasons = tuple(map(known.get, codes))
     if None in reasons:
-        raise malformed("a reason code is none of this packet's")
+        raise malformed("a reason code is not allowed in this packet")
     return reasons
 
 
@@ -263,4 +263,4 @@ READERS: dict[int, Callable[[Reader, Version], Packet]] = {
     PacketType.DISCONNECT: _read_disconnect,
     PacketType.AUTH: _read_auth,
 }
-"""By the number of the packet's type; CONNECT and PUBLISH are the decoder's own."""
+"""By packet type. The decoder reads CONNECT and PUBLISH itself."""

@@ -1,4 +1,4 @@
-"""The server's end of one network connection: bytes in, events out, and back. It opens no socket and reads no clock."""
+"""The server's side of the MQTT protocol, sans I/O: bytes in, events out; answers in, bytes out."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds
-# That are taken in one call, as the smallest have two bytes. More than the receive maximum, so that a client that
-# exceeds it is told.
+# Per call: the smallest packets have two bytes. More than the receive maximum, so that a client that exceeds it gets
+# the reason.
 MAX_PACKETS: Final = 128
 _KEEP_ALIVE_FACTOR = 1.5  # MQTT-3.1.2-22
 _CONNACK_3_1_1 = (encode(ConnAck(), 4), encode(ConnAck(session_present=True), 4))
 _PINGRESP = encode(PingResp(), 5)
-_NO_ALIASES = InboundAliases(0)  # it never keeps any, and nor do clients of 3.1.1
-_NONE: set[int] = set()  # of a client of 3.1.1, whose messages are not counted
+_NO_ALIASES = InboundAliases(0)  # shared: it never stores any
+_NONE: set[int] = set()  # shared: messages of MQTT 3.1.1 clients are not counted
 
 
 class _State(Enum):
@@ -62,14 +62,14 @@ class _State(Enum):
 
 
 class ServerConnection:
-    """Moments are seconds of any clock that does not jump, the same one in each call.
+    """Times are seconds of a monotonic clock, the same one in each call.
 
-    Once a Failed or Disconnected came out, or ``refuse`` or ``disconnect`` was called, the connection is over: send
-    what ``outgoing`` has and close. Everything that is called after that does nothing.
+    The connection is over after the event Failed or Disconnected, and after ``refuse`` or ``disconnect``: send the rest
+    of ``outgoing`` and close. Further calls do nothing.
 
-    ``has_more`` is whether packets are left that came with earlier data: ``receive`` nothing to get them.
-    ``new_client_id`` names the clients that come without a name. ``connack_refusals``: clients of 3.1.1 are told of a
-    refusal in CONNACK, where AWS IoT just closes.
+    ``has_more``: packets of earlier data are left; call ``receive`` with no data to get them. ``new_client_id`` returns
+    an id for clients that send none. ``connack_refusals``: answer refused MQTT 3.1.1 clients with CONNACK and a return
+    code; AWS IoT closes without an answer.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class ServerConnection:
         self._decoder = Decoder(limits.maximum_packet_size)
         self._sender = Sender()
         self._deadline: float | None = now + connect_timeout
-        self._silence = 0.0  # how long the client may be quiet
+        self._silence = 0.0  # seconds without a packet from the client that are allowed
         self._version: Version = 4
         self._connect: Connect | None = None  # until it is answered
-        self._is_lasting = False  # the session, by the client's wish
+        self._is_lasting = False  # CONNECT asked for a session that outlives the connection
         self._assigned = False
         self.has_more = False
         self._unanswered = _NONE  # QoS 1 messages of a client of MQTT 5
@@ -99,7 +99,7 @@ class ServerConnection:
 
     @property
     def version(self) -> Version | None:
-        """None until CONNECT told."""
+        """None until CONNECT is read."""
         return self._decoder.version
 
     @property
@@ -108,37 +108,37 @@ class ServerConnection:
 
     @property
     def deadline(self) -> float | None:
-        """When to look at ``expired`` next; None until CONNECT is answered. It moves with every ``receive``."""
+        """When to check ``expired`` next; None while CONNECT is not answered. Each ``receive`` moves it."""
         return self._deadline
 
     def expired(self, now: float) -> bool:
-        """Whether CONNECT did not come, or the client was quiet, for too long. ``disconnect`` it then."""
+        """True if CONNECT, or any packet within the keep-alive, did not come in time. Call ``disconnect`` then."""
         return self._deadline is not None and now >= self._deadline
 
     def heard(self, now: float) -> None:
-        """The client may have said something that was not received: its silence begins anew."""
+        """Restarts the time-out: the client may have sent bytes that were not read."""
         if self._state is _State.OPEN:
             self._deadline = now + self._silence
 
     @property
     def held(self) -> int:
-        """Bytes that were received and not taken yet."""
+        """The number of bytes that were received, but not returned as events yet."""
         return self._decoder.held
 
     def hold(self, data: bytes) -> None:
-        """Keeps ``data`` for the next ``receive``."""
+        """Stores ``data`` for the next ``receive``."""
         if self._state is not _State.CLOSED:
             self._decoder.feed(data)
             self.has_more = True
 
     def outgoing(self) -> bytes:
-        """What is to be sent, given out once."""
+        """Returns the bytes to send, once."""
         return self._sender.drain()
 
     def receive(self, data: bytes, now: float) -> list[Event]:
-        """What up to MAX_PACKETS packets say.
+        """Returns the events of up to MAX_PACKETS packets.
 
-        Until CONNECT is answered all is held back, up to a packet's maximum size: ``accept`` goes on with it.
+        Until CONNECT is answered, data is stored, up to the maximum packet size. ``accept`` returns its events.
         """
         if self._state is _State.CLOSED:
             return []
@@ -158,9 +158,9 @@ class ServerConnection:
         keep_alive: int | None = None,
         session_expiry: int | None = None,
     ) -> list[Event]:
-        """Answers CONNECT, and gives what the client sent behind it.
+        """Answers CONNECT. Returns the events of packets that the client sent after CONNECT.
 
-        ``keep_alive`` and ``session_expiry``, in seconds, are what the limits make of the client's wishes unless given.
+        ``keep_alive`` and ``session_expiry``, in seconds: by default the client's values within the limits.
         """
         if self._state is _State.CLOSED:
             return []
@@ -187,7 +187,7 @@ class ServerConnection:
         return self._take(self._decoder.feed(b""), now)
 
     def refuse(self, reason: Reason, reason_string: str | None = None) -> None:
-        """Answers CONNECT."""
+        """Answers CONNECT with a failure."""
         if self._state is not _State.CLOSED:
             self._sender.refuse(self._decoder.version, reason, reason_string, in_old=self._connack_refusals)
             self._close()
@@ -202,16 +202,16 @@ class ServerConnection:
         dup: bool = False,
         properties: MessageProperties = NO_PROPERTIES,
     ) -> bool:
-        """QoS 1 with a packet identifier, else 0. False: the message is larger than the client takes, and was not sent.
+        """Sends a message, with QoS 1 if it has a packet identifier, else 0.
 
-        It counts as delivered then (MQTT-3.1.2-25).
+        False if the message is larger than the client accepts. It is not sent and counts as delivered (MQTT-3.1.2-25).
         """
         if self._state is not _State.OPEN:
-            return True  # not False, for which the caller would acknowledge a message that never left
+            return True  # not False: the caller would acknowledge a message that was never sent
         return self._sender.publish(topic, payload, packet_id, retain, dup, properties)
 
     def puback(self, packet_id: int, reason: Reason = Reason.SUCCESS, reason_string: str | None = None) -> None:
-        """3.1.1 has no word for a failure, so nothing is sent for one: the caller closes, or says SUCCESS."""
+        """Answers PUBLISH. MQTT 3.1.1 cannot report a failure, so none is sent: close the connection then."""
         if self._state is not _State.OPEN:
             return
         self._unanswered.discard(packet_id)
@@ -224,17 +224,17 @@ class ServerConnection:
             self._sender.send(PubAck(packet_id, reason, reason_string))
 
     def suback(self, packet_id: int, reasons: Sequence[Reason], reason_string: str | None = None) -> None:
-        """A reason for each request, in their order. Every failure is 0x80 in 3.1.1."""
+        """Answers SUBSCRIBE, with a reason for each request, in order. In MQTT 3.1.1 each failure is 0x80."""
         if self._state is _State.OPEN:
             self._sender.send(SubAck(packet_id, tuple(reasons), reason_string))
 
     def unsuback(self, packet_id: int, reasons: Sequence[Reason], reason_string: str | None = None) -> None:
-        """A reason for each filter, in their order. 3.1.1 has none."""
+        """Answers UNSUBSCRIBE, with a reason for each filter, in order. MQTT 3.1.1 sends no reasons."""
         if self._state is _State.OPEN:
             self._sender.send(UnsubAck(packet_id, tuple(reasons), reason_string))
 
     def disconnect(self, reason: Reason, reason_string: str | None = None) -> None:
-        """3.1.1 has no DISCONNECT from a server, nor has MQTT 5 one before CONNACK: nothing is sent then."""
+        """Sends DISCONNECT, if the protocol allows it: not in MQTT 3.1.1, and not before CONNACK."""
         if self._state is _State.OPEN and self._version == 5:
             self._sender.disconnect(reason, reason_string)
         self._close()
@@ -245,7 +245,7 @@ class ServerConnection:
         try:
             for number, packet in enumerate(packets, 1):
                 if self._state is _State.OPEN:
-                    self._deadline = now + self._silence  # whole packets count: a trickle of bytes is silence
+                    self._deadline = now + self._silence  # only whole packets restart the time-out
                     self._handle(packet, events)
                 else:
                     events.append(self._on_connect(packet))
@@ -273,10 +273,10 @@ class ServerConnection:
             case Disconnect():
                 events.append(self._on_disconnect(packet))
             case _:
-                raise ProtocolError(Reason.PROTOCOL_ERROR, "a packet that a client does not send")
+                raise ProtocolError(Reason.PROTOCOL_ERROR, "a packet that a client must not send")
 
     def _on_connect(self, packet: Packet) -> Event:
-        assert isinstance(packet, Connect)  # the decoder lets nothing else come first
+        assert isinstance(packet, Connect)  # the decoder refuses other first packets
         self._version = packet.version
         self._sender.obey(packet)
         check_connect(packet, self._limits)
@@ -296,7 +296,7 @@ class ServerConnection:
         if counted and len(self._unanswered) >= self._limits.receive_maximum:
             raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "the receive maximum is exceeded")  # 3.3.4
         check_publish(packet, self._limits)
-        if not self._limits.takes_topic(packet.topic):  # before it could get an alias, which would keep it in memory
+        if not self._limits.takes_topic(packet.topic):  # first: an alias would keep the topic in memory
             if packet_id is None or not counted:
                 raise ProtocolError(Reason.TOPIC_NAME_INVALID, "a topic is beyond the limits")
             self._sender.send(PubAck(packet_id, Reason.TOPIC_NAME_INVALID))
@@ -313,7 +313,7 @@ class ServerConnection:
         if packet.server_reference is not None:
             raise ProtocolError(Reason.PROTOCOL_ERROR, "a client's DISCONNECT has a server reference")  # 3.14.2.2.5
         if expiry and not self._is_lasting:
-            raise ProtocolError(Reason.PROTOCOL_ERROR, "a session that was to end is to outlive now")  # 3.14.2.2.2
+            raise ProtocolError(Reason.PROTOCOL_ERROR, "DISCONNECT sets an expiry, but CONNECT's was 0")  # 3.14.2.2.2
         self._close()
         if expiry is not None:
             expiry = min(expiry, self._limits.session_expiry)

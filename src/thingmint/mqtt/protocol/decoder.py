@@ -1,4 +1,4 @@
-"""Bytes of a connection in, packets out."""
+"""Decodes the bytes of a connection into packets."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _LARGEST_PACKET = MAX_REMAINING_LENGTH + 5
 
 
 class Decoder:
-    """Cuts one direction of a connection into packets.
+    """Decodes one direction of a connection.
 
-    ``version`` is given at a client's end; at a server's, CONNECT tells it, and nothing else may come first.
+    ``version``: given for a client. For a server, the first packet must be CONNECT, which has the version.
     ``max_packet_size`` is in bytes and counts the whole packet (MQTT 5, 3.1.2.11.4); it may change between packets.
     """
 
@@ -35,19 +35,19 @@ class Decoder:
         self.version = version
         self._data = b""
         self._position = 0
-        self._tail = bytearray()  # what came since ``_data``, or its incomplete end
-        self._need = 0  # how much of it there must be before looking again is of use
+        self._tail = bytearray()  # bytes that came after ``_data``, or its incomplete end
+        self._need = 0  # the length of ``_tail`` from which the next packet may be complete
         self._failure: ProtocolError | None = None
 
     @property
     def held(self) -> int:
-        """Bytes that were fed and not yet given back as packets."""
+        """The number of bytes that were fed, but not returned as packets yet."""
         return len(self._data) - self._position + len(self._tail)
 
     def feed(self, data: bytes) -> Iterator[Packet]:
-        """The packets that are complete now. Those not taken from the iterator are the next call's.
+        """Returns an iterator of the complete packets. Packets not taken from it come with the next call.
 
-        The iterator raises ProtocolError at the first packet that is wrong, and again at every call from then on.
+        The iterator raises ProtocolError at the first invalid packet, and at each later call.
         """
         if self._failure is None and data:
             if self._position < len(self._data):
@@ -60,7 +60,7 @@ class Decoder:
         return self._packets()
 
     def _keep_rest(self) -> None:
-        # The tail can't hold anything yet: it is joined to ``_data`` before any packet is taken.
+        # The tail is empty here: it is moved to ``_data`` before a packet is read.
         self._tail += memoryview(self._data)[self._position :]
         self._data = b""
         self._position = 0
@@ -95,7 +95,7 @@ class Decoder:
         self._tail.clear()
 
     def _next(self) -> Packet | None:
-        """One packet, or None if ``_data`` ends within it."""
+        """Returns the next packet, or None if it is incomplete."""
         data, start = self._data, self._position
         size = len(data)
         first = data[start]
@@ -140,16 +140,16 @@ class Decoder:
         if self.version is not None:
             raise ProtocolError(Reason.PROTOCOL_ERROR, "a second CONNECT")  # MQTT-3.1.0-2
         level = read_level(reader)
-        # Known before the rest is read, so that a refusal is in the form that the client expects.
+        # Set before the rest is read, so that a refusal has the form that the client expects.
         version: Version = 5 if level >= 5 else 4
         self.version = version
         if level != version:
-            raise ProtocolError(Reason.UNSUPPORTED_PROTOCOL_VERSION, "the protocol's level is neither 4 nor 5")
+            raise ProtocolError(Reason.UNSUPPORTED_PROTOCOL_VERSION, "the protocol level must be 4 or 5")
         return read_connect(reader, version)
 
 
 def _length_end(data: bytes, start: int) -> int:
-    """Where the remaining length that starts there ends; 0 if ``data`` ends within it."""
+    """Returns the end of the "remaining length" that begins at ``start``; 0 if it is incomplete."""
     for position in range(start, min(start + 4, len(data))):
         if data[position] < 0x80:
             return position + 1
@@ -157,7 +157,7 @@ def _length_end(data: bytes, start: int) -> int:
 
 
 def _read_publish(data: bytes, first: int, position: int, end: int, version: Version | None) -> Publish:
-    """PUBLISH is what most packets are, so it is read with as few steps as possible."""
+    """Reads PUBLISH, the most frequent packet, in as few steps as possible."""
     qos: Any = first >> 1 & 3
     start = position + 2
     position = start + (data[position] << 8 | data[position + 1]) if start <= end else end + 1
@@ -185,12 +185,12 @@ def _read_publish(data: bytes, first: int, position: int, end: int, version: Ver
     ids: tuple[int, ...] = ()
     if version == 5:
         if position < end and not data[position]:
-            position += 1  # the length of no properties
+            position += 1  # the length 0: no properties
         else:
             reader = Reader(data, position, end)
             properties, alias, ids = read_message_properties(reader)
             position = end - reader.left
     if not topic and alias is None:
-        raise ProtocolError(Reason.PROTOCOL_ERROR, "neither a topic nor an alias of one")  # MQTT-4.7.3-1, 3.3.2.1
+        raise ProtocolError(Reason.PROTOCOL_ERROR, "a PUBLISH without topic and topic alias")  # MQTT-4.7.3-1, 3.3.2.1
     payload = data[position:end]
     return Publish(topic, payload, qos, bool(first & 1), bool(first & 8), packet_id, properties, alias, ids)

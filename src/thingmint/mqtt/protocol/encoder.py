@@ -1,6 +1,7 @@
-"""Packets as bytes.
+"""Encodes packets.
 
-ValueError is for what can't be encoded at all, such as a text above 65,535 bytes: our own mistake, never a peer's.
+Raises ValueError for what cannot be encoded, such as a text above 65,535 bytes. That is a mistake of the caller, never
+of a peer.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import Packet, Version
 
 
-_NONE = b"\x00"  # the length of no properties
-_FAILURE_3 = 0x80  # the one failure that SUBACK of 3.1.1 knows
+_NONE = b"\x00"  # the length 0: no properties
+_FAILURE_3 = 0x80  # the only failure code of SUBACK in MQTT 3.1.1
 
 
 def encode(packet: Packet, version: Version) -> bytes:
-    """What 3.1.1 has no place for is left out. CONNECT's version is its own."""
+    """Encodes a packet, without the fields that ``version`` does not have. A Connect has its own version."""
     if isinstance(packet, Publish):
         return encode_publish(
             version,
@@ -81,7 +82,7 @@ def encode_publish(
     head = write_text(topic)
     if qos:
         if not packet_id:
-            raise ValueError("a PUBLISH above QoS 0 has a packet identifier")
+            raise ValueError("a PUBLISH above QoS 0 needs a packet identifier")
         head += packet_id.to_bytes(2, "big")
     if version == 5:
         if properties is NO_PROPERTIES and topic_alias is None and not subscription_ids:
@@ -96,7 +97,7 @@ def encode_publish(
 
 
 def encode_puback(packet_id: int) -> bytes:
-    """A plain one, which is the same in both versions."""
+    """Encodes a PUBACK with SUCCESS, which is the same in both versions."""
     return b"\x40\x02" + packet_id.to_bytes(2, "big")
 
 
@@ -119,7 +120,7 @@ def _connect(packet: Connect, version: Version) -> bytes:
         out += write_text(packet.username)
     if packet.password is not None:
         if version == 4 and packet.username is None:
-            raise ValueError("3.1.1 has no password without a user name")
+            raise ValueError("MQTT 3.1.1 allows no password without a user name")
         flags |= 0x40
         out += write_binary(packet.password)
     own = write_properties((tables.CONNECT, packet)) if version == 5 else b""
@@ -131,7 +132,7 @@ def _connack(packet: ConnAck, version: Version) -> bytes:
         return b"%c%c%b" % (packet.session_present, packet.reason, write_properties((tables.CONNACK, packet)))
     code = TO_RETURN_CODE.get(packet.reason)
     if code is None:
-        raise ValueError("3.1.1 has no return code for this reason")
+        raise ValueError("MQTT 3.1.1 has no return code for this reason")
     return b"%c%c" % (packet.session_present, code)
 
 
@@ -140,7 +141,7 @@ def _publish_answer(packet: PubAck | PubRec | PubRel | PubComp, version: Version
 
 
 def _tail(packet: Any, version: Version, table: tables.Table) -> bytes:
-    """Cut off where it says nothing (3.4.2.1, 3.14.2.1)."""
+    """Writes reason code and properties; leaves both out if they are the defaults (3.4.2.1, 3.14.2.1)."""
     if version == 4:
         return b""
     own = write_properties((table, packet))
@@ -190,7 +191,7 @@ def _disconnect(packet: Disconnect, version: Version) -> bytes:
 
 def _auth(packet: Auth, version: Version) -> bytes:
     if version != 5:
-        raise ValueError("3.1.1 has no AUTH")
+        raise ValueError("MQTT 3.1.1 has no AUTH")
     return _tail(packet, version, tables.AUTH)
 
 

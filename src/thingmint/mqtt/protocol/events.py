@@ -1,6 +1,6 @@
-"""What a client wants of the server, once its packets have passed the protocol's own rules.
+"""Events: requests of a client, after its packets were checked against the protocol's rules.
 
-PUBLISH and PUBACK are events as they are: a topic alias in them is already resolved.
+Publish and PubAck are events too. The topic alias of a Publish is already resolved.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConnectRequested:
-    """To be answered with ``accept`` or ``refuse``; nothing else happens before.
+    """Answer with ``accept`` or ``refuse``. There is no other event before that.
 
-    ``assigned``: the client came without an id, and ``packet`` has the one that it gets.
+    ``assigned``: the client sent no id, and the id in ``packet`` is the one that the server assigns.
     """
 
     packet: Connect
@@ -27,9 +27,9 @@ class ConnectRequested:
 
 @dataclass(frozen=True, slots=True)
 class SubscribeRequested:
-    """To be answered with ``suback``. ``refusals`` has a reason where the request at that place can't be granted.
+    """Answer with ``suback``. ``refusals`` has a reason for each request that the limits forbid, else None.
 
-    The quality of service is one that there is.
+    The quality of service is already reduced to the maximum.
     """
 
     packet_id: int
@@ -39,7 +39,7 @@ class SubscribeRequested:
 
 @dataclass(frozen=True, slots=True)
 class UnsubscribeRequested:
-    """To be answered with ``unsuback``; ``refusals`` as for SubscribeRequested."""
+    """Answer with ``unsuback``. ``refusals`` as for SubscribeRequested."""
 
     packet_id: int
     filters: tuple[str, ...]
@@ -48,9 +48,9 @@ class UnsubscribeRequested:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The client has ended the connection properly. ``will``: its will is to be published.
+    """The client sent DISCONNECT. ``will``: publish its will.
 
-    ``session_expiry`` in seconds, within the limits; None leaves it as it was (MQTT 5, 3.14.2.2.2).
+    ``session_expiry`` is in seconds, within the limits; None: unchanged (MQTT 5, 3.14.2.2.2).
     """
 
     reason: Reason
@@ -60,9 +60,9 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The client broke the protocol or a limit. What it may be told of that is in ``outgoing``; then close.
+    """The client broke the protocol or a limit. Send ``outgoing``, then close.
 
-    After CONNECT was accepted its will is to be published. ``text`` is safe to log.
+    If CONNECT was accepted, publish the will. ``text`` is safe to log.
     """
 
     reason: Reason

@@ -1,6 +1,6 @@
-"""What a server takes of a client's packets, and tells a client of MQTT 5 in CONNACK.
+"""The limits of a server for packets of a client. CONNACK tells them to MQTT 5 clients.
 
-What ends the connection raises ProtocolError; filters are refused one by one where that can be told.
+Raises ProtocolError if the connection must end. In MQTT 5, topic filters are refused one by one.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _KIB = 1024
 class Limits:
     """The defaults are AWS IoT's. Times are in seconds, sizes in bytes.
 
-    ``receive_maximum`` bounds the QoS 1 messages of a client of MQTT 5 that wait for their PUBACK. Subscription
-    identifiers are never taken. ``topic_*`` hold for topic filters too (see ``topics.within``).
+    ``receive_maximum`` limits the QoS 1 messages of an MQTT 5 client that wait for PUBACK. Subscription identifiers are
+    always refused. ``topic_*`` also apply to topic filters (see ``topics.within``).
     """
 
     session_expiry: int = 3600
@@ -53,12 +53,12 @@ class Limits:
     topic_slashes: int = 7
 
     def keep_alive_for(self, connect: Connect) -> int:
-        """The interval that holds. A client that asks for none gets the longest there is."""
+        """Returns the keep-alive to use: the client's within the limits; the longest if the client asks for none."""
         asked = connect.keep_alive or self.keep_alive_max
         return min(max(asked, self.keep_alive_min), self.keep_alive_max)
 
     def session_expiry_for(self, connect: Connect) -> int:
-        """How long the session outlives the connection: in 3.1.1 as long as can be, unless it is a clean one."""
+        """Returns how long the session outlives the connection. MQTT 3.1.1: the maximum, or 0 for a clean session."""
         if connect.version == 4:
             return 0 if connect.clean_start else self.session_expiry
         return min(connect.session_expiry, self.session_expiry)
@@ -66,7 +66,7 @@ class Limits:
     def connack(
         self, session_present: bool, session_expiry: int, keep_alive: int, assigned_client_id: str | None
     ) -> ConnAck:
-        """The one that lets a client in."""
+        """Returns the CONNACK for an accepted client."""
         return ConnAck(
             session_present=session_present,
             session_expiry=session_expiry,
@@ -90,7 +90,7 @@ AWS_LIMITS = Limits()
 
 
 _RESERVED = "$"
-_ASSIGNED = "$GEN/"  # a client may come back with the name that it was given
+_ASSIGNED = "$GEN/"  # prefix of client ids that AWS assigns: a client may reconnect with such an id
 
 
 def check_connect(packet: Connect, limits: Limits) -> None:
@@ -102,15 +102,15 @@ def check_connect(packet: Connect, limits: Limits) -> None:
     if len(client_id.encode()) > limits.client_id_bytes:
         raise ProtocolError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "the client id is too long")
     if client_id.startswith(_RESERVED) and not client_id.startswith(_ASSIGNED):
-        raise ProtocolError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "the client id is a reserved one")
+        raise ProtocolError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "the client id is reserved")
     if packet.will is not None:
         _check_message(packet.will, limits)
         if not limits.takes_topic(packet.will.topic):
-            raise ProtocolError(Reason.TOPIC_NAME_INVALID, "the will's topic is beyond the limits")
+            raise ProtocolError(Reason.TOPIC_NAME_INVALID, "the topic of the will is too long or has too many levels")
 
 
 def check_publish(packet: Publish, limits: Limits) -> None:
-    """All but the topic's limits, which only end the connection where there is no gentler answer."""
+    """Checks everything except the limits of the topic, which can be refused without ending the connection."""
     _check_message(packet, limits)
     if packet.subscription_ids:
         raise ProtocolError(Reason.PROTOCOL_ERROR, "a client's PUBLISH has a subscription identifier")  # MQTT-3.3.4-6
@@ -148,7 +148,7 @@ def request_unsubscribe(packet: Unsubscribe, limits: Limits, version: Version) -
 
 
 def _lowered(request: SubscriptionRequest, limits: Limits) -> SubscriptionRequest:
-    """A server takes a request for any quality of service, and grants what it has (MQTT-3.2.2-10)."""
+    """Reduces the quality of service to the maximum: the server must not refuse the request (MQTT-3.2.2-10)."""
     return replace(request, qos=limits.maximum_qos) if request.qos > limits.maximum_qos else request
 
 
@@ -158,7 +158,7 @@ def _refusal(request: SubscriptionRequest, limits: Limits) -> Reason | None:
         return Reason.TOPIC_FILTER_INVALID
     if parse_shared(filter) is not None:
         if request.no_local:
-            raise ProtocolError(Reason.PROTOCOL_ERROR, "a shared subscription is not to be local")  # MQTT-3.8.3-4
+            raise ProtocolError(Reason.PROTOCOL_ERROR, "a shared subscription with No Local")  # MQTT-3.8.3-4
         if not limits.shared_available:
             return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
     if not limits.wildcard_available and ("+" in filter or "#" in filter):
@@ -167,7 +167,7 @@ def _refusal(request: SubscriptionRequest, limits: Limits) -> Reason | None:
 
 
 def _close_old(refusals: tuple[Reason | None, ...], version: Version) -> None:
-    """In 3.1.1 AWS closes the connection rather than refuse a filter."""
+    """Ends the connection of an MQTT 3.1.1 client if a filter is refused, as AWS does."""
     if version == 4:
         for reason in refusals:
             if reason is not None:

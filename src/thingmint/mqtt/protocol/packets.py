@@ -1,7 +1,7 @@
-"""What MQTT's control packets hold.
+"""MQTT's control packets, one class per packet for both versions.
 
-One class per packet for both versions: what 3.1.1 lacks has its default there, and is left out when it is encoded.
-Secrets and payloads (a provisioning reply holds a private key) are not shown by ``repr``.
+Fields that MQTT 3.1.1 lacks have their default there, and are not encoded. ``repr`` does not show secrets and payloads:
+a provisioning reply has a private key.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ class Will:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """``keep_alive`` and ``session_expiry`` are in seconds; 0 is none at all.
+    """``keep_alive`` and ``session_expiry`` are in seconds; 0 means none.
 
-    ``clean_start`` is 3.1.1's clean session, whose other half (the end of the session) only ``version`` tells.
+    ``clean_start`` is also MQTT 3.1.1's "clean session", which means in addition that the session ends with the
+    connection: check ``version``.
     """
 
     version: Version
@@ -58,7 +59,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class ConnAck:
-    """``session_expiry`` and ``server_keep_alive`` in seconds; None is what the client asked for."""
+    """``session_expiry`` and ``server_keep_alive`` are in seconds; None means the value that the client asked for."""
 
     reason: Reason = Reason.SUCCESS
     session_present: bool = False
@@ -83,7 +84,7 @@ class ConnAck:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """``packet_id`` is None at QoS 0. ``topic`` is empty where ``topic_alias`` stands for it."""
+    """``packet_id`` is None at QoS 0. ``topic`` is empty if ``topic_alias`` replaces it."""
 
     topic: str
     payload: bytes = field(repr=False)
@@ -126,7 +127,7 @@ class PubComp(_PublishAnswer):
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRequest:
-    """``filter`` as it was sent. The options behind ``qos`` are MQTT 5's (3.8.3.1)."""
+    """``filter`` as it was sent. The fields after ``qos`` are only in MQTT 5 (3.8.3.1)."""
 
     filter: str
     qos: QoS = 0
@@ -160,7 +161,7 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class UnsubAck:
-    """``reasons`` is empty in 3.1.1, which has none."""
+    """``reasons`` is empty in MQTT 3.1.1."""
 
     packet_id: int
     reasons: tuple[Reason, ...] = ()
@@ -180,7 +181,7 @@ class PingResp:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """``session_expiry`` in seconds; None leaves it as it was."""
+    """``session_expiry`` is in seconds; None: unchanged."""
 
     reason: Reason = Reason.SUCCESS
     session_expiry: int | None = None

@@ -1,4 +1,4 @@
-"""The properties of MQTT 5 (2.2.2): which of them a packet may have, their types, and how they are named here."""
+"""The properties of MQTT 5 (2.2.2): the properties that each packet may have, their types, and their names here."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """``name`` is the packet's field, ``default`` what it has where the property is absent.
+    """``name`` is the packet's field, ``default`` its value if the property is absent.
 
-    ``many``: it may stand more than once, and the field is a tuple.
+    ``many``: the property may be repeated, and the field is a tuple.
     """
 
     id: int
@@ -53,7 +53,7 @@ def _protocol_error(text: str) -> ProtocolError:
 def _read_bit(reader: Reader) -> int:
     value = reader.u8()
     if value > 1:
-        raise _protocol_error("a property is neither 0 nor 1")
+        raise _protocol_error("a property must be 0 or 1")
     return value
 
 
@@ -69,7 +69,7 @@ def _not_zero(read: Callable[[Reader], int]) -> Callable[[Reader], int]:
     def read_positive(reader: Reader) -> int:
         value = read(reader)
         if not value:
-            raise _protocol_error("a property that must not be is zero")
+            raise _protocol_error("a property must not be 0")
         return value
 
     return read_positive
@@ -85,7 +85,7 @@ def _read_alias(reader: Reader) -> int:
 def _read_topic(reader: Reader) -> str:
     topic = reader.text()
     if not is_topic_name(topic):
-        raise _protocol_error("a response topic is no topic name")  # MQTT-3.3.2-14
+        raise _protocol_error("a response topic is not a topic name")  # MQTT-3.3.2-14
     return topic
 
 
@@ -135,7 +135,7 @@ MESSAGE: Final = Table(
     _binary(0x09, "correlation_data"),
     _USER,
 )
-"""Those of ``MessageProperties``, which PUBLISH and a will have in common."""
+"""The fields of ``MessageProperties``, for PUBLISH and wills."""
 
 WILL_ONLY: Final = Table(_u32(0x18, "delay", 0))
 WILL: Final = Table(*MESSAGE.entries, *WILL_ONLY.entries)
@@ -179,18 +179,18 @@ CONNACK: Final = Table(
 SUBSCRIBE: Final = Table(Property(0x0B, "subscription_id", _read_id, write_varint), _USER)
 UNSUBSCRIBE: Final = Table(_USER)
 ANSWER: Final = Table(_REASON_STRING, _USER)
-"""Of PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK and UNSUBACK."""
+"""For PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK and UNSUBACK."""
 
 DISCONNECT: Final = Table(_EXPIRY, _REASON_STRING, _SERVER_REFERENCE, _USER)
 AUTH: Final = Table(*_AUTHENTICATION, _REASON_STRING, _USER)
 
 
 MAX_REPEATED: Final = 256
-"""User properties of one packet: each is written again to every subscriber."""
+"""User properties in one packet. Limited, as each one is sent to each subscriber."""
 
 
 def read_properties(reader: Reader, table: Table) -> dict[str, Any]:
-    """The fields that are there, by name."""
+    """Returns the present fields by name."""
     size = reader.varint()
     if not size:
         return {}
@@ -198,9 +198,9 @@ def read_properties(reader: Reader, table: Table) -> dict[str, Any]:
     part = reader.part(size)
     fields: dict[str, Any] = {}
     while part.left:
-        property = known.get(part.u8())  # a variable byte integer, but all there are fit in one byte
+        property = known.get(part.u8())  # a variable byte integer, but all identifiers fit in one byte
         if property is None:
-            raise malformed("a property does not belong in this packet")  # 2.2.2.2
+            raise malformed("a property is not allowed in this packet")  # 2.2.2.2
         value = property.read(part)
         if property.many:
             values = fields.setdefault(property.name, [])
@@ -208,7 +208,7 @@ def read_properties(reader: Reader, table: Table) -> dict[str, Any]:
             if len(values) > MAX_REPEATED:
                 raise ProtocolError(Reason.QUOTA_EXCEEDED, "a packet has too many user properties")
         elif property.name in fields:
-            raise _protocol_error("a property stands twice")
+            raise _protocol_error("a property occurs twice")
         else:
             fields[property.name] = value
     for name, value in fields.items():
@@ -218,7 +218,7 @@ def read_properties(reader: Reader, table: Table) -> dict[str, Any]:
 
 
 def write_properties(*parts: tuple[Table, object]) -> bytes:
-    """Each part is a table and what has the fields that it names."""
+    """Each part is a table, and an object with the fields of the table."""
     out = bytearray()
     for table, packet in parts:
         for property in table.entries:

@@ -1,4 +1,4 @@
-"""Reason codes (MQTT 5, 2.4), which are used for both versions inside the gateway, and the error that carries one."""
+"""Reason codes (MQTT 5, 2.4), used for both versions inside the gateway, and the error with a reason code."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Reason(IntEnum):
 
 
 class ProtocolError(Exception):
-    """The peer broke the protocol or a limit, so the connection has to end. The text never quotes its input."""
+    """The peer broke the protocol or a limit, so the connection has to end. The text never quotes the peer's bytes."""
 
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)

@@ -1,4 +1,4 @@
-"""The outbound half of a server's connection: packets in, bytes out, within what the client takes."""
+"""The outbound half of a server's connection: encodes packets within the limits of the client."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import Connect, Packet, Version
 
 
-_NO_ALIASES = OutboundAliases(0)  # it never keeps any
+_NO_ALIASES = OutboundAliases(0)  # shared: it never stores any
 _EXPLAINED = (Auth, ConnAck, Disconnect, PubAck, SubAck, UnsubAck)
 
-# MQTT-3.1.2-2, and MQTT-3.1.3-8 and -9: 3.1.1's server has to send CONNACK 0x01 and 0x02.
+# MQTT-3.1.2-2, and MQTT-3.1.3-8 and -9: in MQTT 3.1.1 a server must send CONNACK 0x01 and 0x02.
 _ALWAYS_ANSWERED = frozenset({Reason.UNSUPPORTED_PROTOCOL_VERSION, Reason.CLIENT_IDENTIFIER_NOT_VALID})
 
 
 class Sender:
-    """Until CONNECT is known the client is told no more than it must be."""
+    """Before ``obey``, sends no reason strings: the limits of the client are unknown."""
 
     __slots__ = ("_aliases", "_limit", "_out", "_problem_information", "_version")
 
@@ -52,13 +52,13 @@ class Sender:
         return data
 
     def raw(self, data: bytes) -> None:
-        """A packet of a few bytes that every client takes."""
+        """Sends a packet of a few bytes, which is within the limits of all clients."""
         self._out.append(data)
 
     def send(self, packet: Packet, version: Version | None = None) -> None:
-        """Leaves out the reason string if the client did not ask for it or the packet were too large with it.
+        """Sends a packet. Without the reason string if the client refuses it, or if the packet would be too large.
 
-        A packet that is too large even so is not sent (MQTT-3.1.2-24, -25).
+        A packet that is still too large is not sent (MQTT-3.1.2-24, -25).
         """
         version = version or self._version
         if isinstance(packet, _EXPLAINED) and packet.reason_string is not None:
@@ -72,14 +72,14 @@ class Sender:
             self._out.append(data)
 
     def refuse(self, version: Version | None, reason: Reason, reason_string: str | None, *, in_old: bool) -> None:
-        """Answers CONNECT. ``in_old``: 3.1.1 is answered too, and not only what MQTT leaves no choice about."""
+        """Answers CONNECT. ``in_old``: in MQTT 3.1.1 send CONNACK for all reasons, not only where it is mandatory."""
         if version == 5:
-            self.send(ConnAck(_sayable(PacketType.CONNACK, reason), reason_string=reason_string), 5)
+            self.send(ConnAck(_allowed(PacketType.CONNACK, reason), reason_string=reason_string), 5)
         elif version == 4 and (reason in _ALWAYS_ANSWERED or (in_old and reason in TO_RETURN_CODE)):
             self.send(ConnAck(reason), 4)
 
     def disconnect(self, reason: Reason, reason_string: str | None) -> None:
-        self.send(Disconnect(_sayable(PacketType.DISCONNECT, reason), reason_string=reason_string))
+        self.send(Disconnect(_allowed(PacketType.DISCONNECT, reason), reason_string=reason_string))
 
     def publish(
         self,
@@ -90,7 +90,7 @@ class Sender:
         dup: bool,
         properties: MessageProperties,
     ) -> bool:
-        """False if it is too large."""
+        """Sends a message. False if it is too large for the client."""
         alias = self._aliases.known(topic)
         if alias is None:
             new = self._aliases.next()
@@ -127,6 +127,6 @@ class Sender:
         return True
 
 
-def _sayable(kind: PacketType, reason: Reason) -> Reason:
-    """Some reasons have no place in some packets (2.4)."""
+def _allowed(kind: PacketType, reason: Reason) -> Reason:
+    """Returns ``reason``, or UNSPECIFIED_ERROR if the packet may not have it (2.4)."""
     return ALLOWED[kind].get(reason, Reason.UNSPECIFIED_ERROR)

@@ -1,4 +1,4 @@
-"""Topic names, topic filters (MQTT 5, 4.7) as AWS IoT takes them, and topic aliases (3.3.2.3.4)."""
+"""Topic names and filters (MQTT 5, 4.7) by the rules of AWS IoT, and topic aliases (3.3.2.3.4)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class SharedFilter:
 
 
 def is_topic_name(topic: str) -> bool:
-    """Whether it is one to publish to: not empty, and without wildcards."""
+    """True for a topic to publish to: not empty, without wildcards."""
     return bool(topic) and "+" not in topic and "#" not in topic and "\0" not in topic
 
 
 def is_topic_filter(filter: str) -> bool:
-    """Whether it is well-formed, also where it is shared (4.7.1, 4.8.2)."""
+    """True for a well-formed filter, also a shared one (4.7.1, 4.8.2)."""
     if filter.startswith(_SHARE):
         shared = parse_shared(filter)
         return shared is not None and _is_plain_filter(shared.filter)
@@ -43,7 +43,7 @@ def _is_plain_filter(filter: str) -> bool:
 
 
 def parse_shared(filter: str) -> SharedFilter | None:
-    """``$share/GROUP/FILTER`` in its parts, or None where it is not of that form. Does not look at FILTER itself."""
+    """Parses ``$share/GROUP/FILTER``; None if ``filter`` has another form. Does not check FILTER."""
     if not filter.startswith(_SHARE):
         return None
     group, slash, inner = filter[len(_SHARE) :].partition("/")
@@ -53,10 +53,10 @@ def parse_shared(filter: str) -> SharedFilter | None:
 
 
 def matches(filter: str, topic: str) -> bool:
-    """Whether a well-formed filter, without ``$share/GROUP/``, takes a topic name.
+    """True if a well-formed filter, without ``$share/GROUP/``, matches a topic name.
 
-    As on AWS IoT, ``a/#`` does not take ``a`` itself, other than in 4.7.1.2. A wildcard at the start takes no topic
-    that starts with ``$`` (MQTT-4.7.2-1).
+    ``a/#`` does not match ``a``: as at AWS IoT, but not as in MQTT 5, 4.7.1.2. A wildcard at the start does not match a
+    topic that begins with ``$`` (MQTT-4.7.2-1).
     """
     if "#" not in filter and "+" not in filter:
         return filter == topic
@@ -73,18 +73,17 @@ def matches(filter: str, topic: str) -> bool:
 
 
 def count_slashes(topic: str) -> int:
-    """The slashes that AWS's limit on them counts, in a topic name or filter.
+    """Returns the number of slashes in a topic name or filter, as AWS's limit counts them.
 
-    Not those of ``$aws/rules/RULE/``, of ``$share/GROUP/``, and none at all in AWS's other reserved topics, which have
-    as many as they were designed with.
+    The slashes of ``$aws/rules/RULE/`` and ``$share/GROUP/`` do not count. Other reserved topics count as 0.
     """
     topic = _without_prefix(topic)
     return 0 if topic.startswith(_RESERVED) else topic.count("/")
 
 
 def within(topic: str, *, max_bytes: int, max_slashes: int) -> bool:
-    """Whether a topic name or filter keeps to AWS's limits, of which those prefixes use up nothing. Bytes are UTF-8."""
-    # No character has more than four bytes, so most topics need not be looked at closely.
+    """True if a topic name or filter is within AWS's limits, which do not count these prefixes. Bytes are UTF-8."""
+    # A fast check for most topics: a character has at most four bytes.
     if len(topic) * 4 <= max_bytes and topic.count("/") <= max_slashes:
         return True
     return len(_without_prefix(topic).encode()) <= max_bytes and count_slashes(topic) <= max_slashes
@@ -100,7 +99,7 @@ def _without_prefix(topic: str) -> str:
 
 
 class InboundAliases:
-    """Those that the client sets."""
+    """The topic aliases that the client sets."""
 
     __slots__ = ("_maximum", "_topics")
 
@@ -109,20 +108,20 @@ class InboundAliases:
         self._topics: dict[int, str] = {}
 
     def resolve(self, topic: str, alias: int) -> str:
-        """The topic that is meant. Raises ProtocolError."""
+        """Returns the topic of a PUBLISH with an alias, and stores new aliases. Raises ProtocolError."""
         if alias > self._maximum:
             raise ProtocolError(Reason.TOPIC_ALIAS_INVALID, "a topic alias is above the maximum")  # MQTT-3.3.2-9
         if not topic:
             known = self._topics.get(alias)
             if known is None:
-                raise ProtocolError(Reason.PROTOCOL_ERROR, "a topic alias stands for nothing")
+                raise ProtocolError(Reason.PROTOCOL_ERROR, "an unknown topic alias")
             return known
         self._topics[alias] = topic
         return topic
 
 
 class OutboundAliases:
-    """Those that we set: the first topics get them, and keep them."""
+    """The topic aliases that the server sets: the first topics get one, and keep it."""
 
     __slots__ = ("_maximum", "_numbers")
 
@@ -134,7 +133,7 @@ class OutboundAliases:
         return self._numbers.get(topic)
 
     def next(self) -> int | None:
-        """One that is free. It is taken only by ``keep``, once the client was told."""
+        """Returns a free alias, if any. Call ``keep`` after it was sent to the client."""
         number = len(self._numbers) + 1
         return number if number <= self._maximum else None
 

@@ -1,4 +1,4 @@
-"""MQTT's data types (MQTT 5, 1.5), the numbers of its control packets (2.1.2), and which codes each may carry (2.4)."""
+"""MQTT's data types (MQTT 5, 1.5), the numbers of the control packets (2.1.2), and the codes each may have (2.4)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def malformed(text: str) -> ProtocolError:
 
 
 class Reader:
-    """Reads a packet's body from ``position`` up to ``end``. What is malformed raises ProtocolError."""
+    """Reads a packet's body from ``position`` to ``end``. Raises ProtocolError for malformed data."""
 
     __slots__ = ("_data", "_end", "_position")
 
@@ -64,7 +64,7 @@ class Reader:
         return self.take(self.left)
 
     def part(self, size: int) -> Reader:
-        """The next ``size`` bytes as a reader of their own."""
+        """Returns a reader of the next ``size`` bytes."""
         start = self._position
         if size > self.left:
             raise malformed("the packet ends inside a field")
@@ -103,7 +103,7 @@ class Reader:
 
     def text(self) -> str:
         text = _decode(self.binary())
-        # Raised here, not where decoding failed: that error would be this one's context, and it holds the input.
+        # Not raised in _decode: the UnicodeDecodeError would be the context of this error, and it contains the input.
         if text is None:
             raise malformed("a text is not well-formed UTF-8")  # MQTT-1.5.4-1
         if "\0" in text:
@@ -118,12 +118,12 @@ class Reader:
 
     def done(self) -> None:
         if self._position != self._end:
-            raise malformed("the packet goes on behind its last field")
+            raise malformed("the packet has bytes after its last field")
 
 
 def _decode(data: bytes) -> str | None:
     try:
-        return data.decode()  # strict: neither surrogates nor overlong forms
+        return data.decode()  # strict: no surrogates, no overlong forms
     except UnicodeDecodeError:
         return None
 
@@ -137,7 +137,7 @@ def write_u32(value: int) -> bytes:
 
 
 def write_varint(value: int) -> bytes:
-    """Raises ValueError where four bytes are too few."""
+    """Raises ValueError if the value needs more than four bytes."""
     if value < 0x80:
         return value.to_bytes(1, "big")
     if value > MAX_REMAINING_LENGTH:
@@ -158,7 +158,7 @@ def write_binary(value: bytes) -> bytes:
 
 
 def write_text(value: str) -> bytes:
-    """Raises ValueError for what no MQTT text may hold: a null character, a surrogate, more than 65,535 bytes."""
+    """Raises ValueError for a null character, a surrogate, or more than 65,535 bytes."""
     if "\0" in value:
         raise ValueError("a text has a null character")
     return write_binary(value.encode())
@@ -211,4 +211,4 @@ TO_RETURN_CODE: Final[Mapping[Reason, int]] = MappingProxyType(
         Reason.SERVER_SHUTTING_DOWN: 3,
     }
 )
-"""For the others 3.1.1 has no word: the connection is closed without one."""
+"""MQTT 3.1.1 has no return code for other reasons: the connection is closed without CONNACK."""
