@@ -1,1 +1,1 @@
-"""Where devices' messages go: one interface, and the brokers behind it."""
+"""The brokers that carry the devices' messages, and their common interface."""

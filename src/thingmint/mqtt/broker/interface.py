@@ -1,8 +1,8 @@
-"""What the gateway asks of a broker, whichever it is.
+"""The interface between the gateway and a broker.
 
-The gateway has authenticated the device, and authorizes every message before it calls here. Wills stay with the
-gateway: it publishes them as ordinary messages. Everything is keyed by scope: one account's client ids, topics,
-retained messages and shared subscriptions do not exist for another.
+The gateway authenticates devices and authorizes each message before it calls a broker. It keeps the wills, and
+publishes them as ordinary messages. Everything belongs to a scope (account and region): client ids, topics, retained
+messages and shared subscriptions of one scope are invisible in all others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _log = structlog.get_logger("thingmint.gateway")
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """``filter`` as it was sent, with ``$share/GROUP/`` in front where it is shared (MQTT 5, 3.8.3.1 for options)."""
+    """``filter`` as the device sent it, with the ``$share/GROUP/`` of a shared one. Options: MQTT 5, 3.8.3.1."""
 
     filter: str
     qos: QoS
@@ -37,9 +37,9 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A connection that was accepted. ``expiry`` is how many seconds the session outlives it; 0 is not at all.
+    """A connection that the gateway accepts. The session ends ``expiry`` seconds after it.
 
-    ``receive_maximum`` bounds the QoS 1 messages under way to the device.
+    ``receive_maximum`` limits the unacknowledged QoS 1 messages to the device.
     """
 
     scope: Scope
@@ -51,67 +51,67 @@ class Opening:
 
 
 Aged = tuple["Message", float]
-"""A retained message, and how many seconds ago it was published."""
+"""A retained message, and its age in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What devices are told that there is, or is not."""
+    """The optional MQTT features of a broker, which CONNACK tells the device."""
 
     shared_subscriptions: bool = True
 
 
 class Subscriber(Protocol):
-    """The device's end. Its methods return at once and never raise; they may call back, even ``Link.close``."""
+    """The device, for the broker. Methods return quickly and never raise; they may call the Link, also ``close``."""
 
     def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
-        """``packet_id`` is None for QoS 0, else given back in ``Link.acknowledge``; ``again`` is MQTT's DUP."""
+        """``packet_id`` is None at QoS 0, else for ``Link.acknowledge``. ``again``: a repeated delivery (MQTT: DUP)."""
         ...
 
     def lost(self, reason: Reason) -> None:
-        """The broker ended this link (another connection took the session over, or the broker is gone)."""
+        """The broker ended this link: another connection took the session over, or the broker is unreachable."""
         ...
 
 
 class Link(Protocol):
-    """One device's connection to the broker. ``done`` may be called before the method returns, and is called once."""
+    """A device's connection to the broker. ``done`` is called once, maybe before the method returns."""
 
     @property
     def session_present(self) -> bool: ...
 
     def publish(self, message: Message, done: Callable[[Reason], None]) -> None:
-        """``done`` once the broker answers for the message; at QoS 0 when it was handed over."""
+        """Calls ``done`` when the broker acknowledges the message; at QoS 0 when it is sent."""
         ...
 
     def subscribe(self, subscriptions: Sequence[Subscription], done: Callable[[Sequence[Reason]], None]) -> None:
-        """``done`` before any retained message is delivered."""
+        """Calls ``done`` before any retained message is delivered."""
         ...
 
     def unsubscribe(self, filters: Sequence[str], done: Callable[[Sequence[Reason]], None]) -> None: ...
 
     def congestion(self) -> Coroutine[Any, Any, None] | None:
-        """None, or what to wait for before more is published or subscribed: what is sent regardless may be refused."""
+        """Returns None, or a coroutine to await before the next request. Without that, requests may be refused."""
         ...
 
     def acknowledge(self, packet_id: int) -> None: ...
 
     def pause(self) -> None:
-        """The device does not read: QoS 0 is dropped and QoS 1 waits, within bounds, until ``resume``."""
+        """Stops delivery until ``resume``: QoS 0 messages are dropped, QoS 1 messages wait, up to a limit."""
         ...
 
     def resume(self) -> None: ...
 
     def set_expiry(self, seconds: int) -> None:
-        """The device changed its mind in DISCONNECT (MQTT 5, 3.14.2.2.2)."""
+        """Replaces the expiry of ``Opening``, as the device asked in DISCONNECT (MQTT 5, 3.14.2.2.2)."""
         ...
 
     def close(self, *, discard: bool = False) -> None:
-        """The connection ended; nothing is delivered from now on. ``discard``: the session ends with it."""
+        """Ends delivery: the connection has ended. ``discard``: the session ends too."""
         ...
 
 
 def log_refusal(reason: Reason) -> None:
-    """For a message whose sender does nothing about it."""
+    """Logs the refusal of a message whose sender does not handle it."""
     if reason.failed:
         _log.error("publication_refused", reason=reason.name)
 
@@ -122,34 +122,34 @@ class Broker(Protocol):
 
     @property
     def trouble(self) -> str | None:
-        """Why no device can be let in; None while the broker can be reached."""
+        """Why the broker cannot be reached, and so no device accepted; None if it can."""
         ...
 
     async def open(self, opening: Opening, subscriber: Subscriber) -> Link:
-        """Takes the session over from any other connection of that client id. Messages that wait for it are delivered
-        only once ``Link.resume`` is called for the first time, which is after the device got its CONNACK.
+        """Opens a session, or takes it over from another connection of the same client id.
 
-        Raises Unavailable, and Throttled when it holds as much as it may.
+        Waiting messages are delivered after the first ``Link.resume``, which the gateway calls after it sent CONNACK.
+        Raises Unavailable, or Throttled if the broker has too many sessions.
         """
         ...
 
     def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = log_refusal) -> None:
-        """A message that comes from no device: a will, an event, one that was published over an API.
+        """Publishes a message of the gateway: a will, an event, or a message from an API.
 
-        ``done`` is called once, when the broker has taken it or refused it, or when it was given up.
+        ``done`` is called once: when the broker has accepted or refused the message, or the attempt was given up.
         """
         ...
 
     def retained_message(self, scope: Scope, topic: str) -> Aged | None:
-        """Raises Unsupported where the broker cannot be asked."""
+        """Raises Unsupported if the broker cannot return retained messages."""
         ...
 
     def retained_after(self, scope: Scope, topic: str, limit: int) -> list[Aged]:
-        """Those of the topics beyond ``topic``, in their order. Raises Unsupported where the broker cannot be asked."""
+        """Returns messages in order of topic, those after ``topic``. Raises Unsupported as above."""
         ...
 
     def discard(self, scope: Scope, client_id: str) -> None:
-        """Ends the session of a client that is not connected here; this may go on behind the call."""
+        """Ends the session of a client that is not connected to this process. May return before that is done."""
         ...
 
     async def start(self) -> None: ...

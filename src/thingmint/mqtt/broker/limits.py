@@ -1,4 +1,4 @@
-"""How much the embedded broker holds, so that no device and no account can fill the memory."""
+"""Limits of the memory that messages, sessions and wills take, so that no device and no account can exhaust it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """``size`` is in bytes, of memory rather than of payload."""
+    """``size`` is in bytes of memory, not of payload."""
 
     count: int
     size: int
@@ -17,28 +17,27 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedLimits:
-    """What waits and what is under way to a device are counted together, as ``queued``.
+    """``queued`` counts the messages that wait for a device, and those that it has not acknowledged.
 
-    An account's bounds are well below those of all, so that one that is full leaves room for others.
+    The limits of an account are well below the total, so that an account at its limit leaves room for others.
     """
 
-    expiry: int = 3600  # seconds that a session outlives its connection at most; AWS's own default
+    expiry: int = 3600  # seconds: the longest life of a session after its connection; AWS's default
     sessions: int = 100_000
     sessions_per_account: int = 50_000
     subscriptions_per_session: int = 50
-    levels: int = 128  # of a filter or a retained topic: each costs memory or time
+    levels: int = 128  # of a filter or a retained topic: each level costs memory and time
     queued: Bound = Bound(1_000_000, 256 * _MIB)
     queued_per_account: Bound = Bound(250_000, 64 * _MIB)
     queued_per_session: Bound = Bound(5_000, 16 * _MIB)  # all retained messages of an account fit, by their number
-    unsent_per_scope: int = 1_000  # messages of the gateway's own that are not yet given out
+    unsent_per_scope: int = 1_000  # messages of the gateway that are not delivered to the subscribers yet
     retained: Bound = Bound(50_000, 128 * _MIB)
     retained_per_account: Bound = Bound(5_000, 32 * _MIB)
 
 
 @dataclass(frozen=True, slots=True)
 class WillLimits:
-    """What the gateway keeps of wills. ``open`` are those of open connections, and of ended ones until they are
-    published; ``waiting`` are delayed."""
+    """``open``: wills of open connections, and of ended ones until they are published. ``waiting``: delayed wills."""
 
     open: Bound = Bound(100_000, 128 * _MIB)
     open_per_account: Bound = Bound(50_000, 32 * _MIB)
@@ -47,7 +46,7 @@ class WillLimits:
 
 
 class Budget:
-    """What is held against a bound, and against those of ``parent`` and its parents."""
+    """Counts against a bound, and against the bounds of ``parent`` and its parents."""
 
     __slots__ = ("chain", "count", "max_count", "max_size", "refused", "size")
 
@@ -60,7 +59,7 @@ class Budget:
         self.chain: tuple[Budget, ...] = (self,) if parent is None else (self, *parent.chain)
 
     def take(self, size: int) -> bool:
-        """Whether there was room for one more of ``size``, which is then held."""
+        """Counts one more item of ``size``. False, and no change, if there is no room."""
         for budget in self.chain:
             if budget.count >= budget.max_count or budget.size + size > budget.max_size:
                 self.chain[-1].refused += 1
@@ -71,14 +70,14 @@ class Budget:
         return True
 
     def give_back(self, size: int, count: int = 1) -> None:
-        """``size`` is that of all ``count`` together."""
+        """``size`` is the sum of all ``count`` items."""
         for budget in self.chain:
             budget.count -= count
             budget.size -= size
 
 
 class AccountBudgets:
-    """Those of the accounts that hold anything, each a part of ``total``."""
+    """A budget for each account that uses any, each a part of ``total``."""
 
     def __init__(self, bound: Bound, per_account: Bound) -> None:
         self.total = Budget(bound)

@@ -1,4 +1,4 @@
-"""What becomes of a message on its way through the broker."""
+"""Size, expiry, QoS and retain flag of messages in a broker."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Subscription
 
 
-_OVERHEAD = 300  # the objects that hold it and its place in a queue, roughly
+_OVERHEAD = 300  # bytes, roughly: the objects of a message and its place in a queue
 
 
 def size_of(message: Message) -> int:
-    """The bytes of memory that are counted for it."""
+    """Returns the bytes of memory that are counted for a message."""
     size = _OVERHEAD + len(message.topic) + len(message.payload)
     properties = message.properties
     if properties is not NO_PROPERTIES:
@@ -28,9 +28,9 @@ def size_of(message: Message) -> int:
 
 
 def shown(message: Message, subscription: Subscription) -> Message:
-    """A live message as a subscription gets it."""
+    """Returns a message, which is not from the retained ones, as a subscription gets it."""
     if message.qos <= subscription.qos and not message.retain:
-        return message  # nearly always
+        return message  # the usual case
     return shown_as(
         message, min(message.qos, subscription.qos), retain=message.retain and subscription.retain_as_published
     )
@@ -48,7 +48,7 @@ def expires_at(message: Message, now: float) -> float | None:
 
 
 def with_remaining_expiry(message: Message, at: float | None, now: float) -> Message:
-    """MQTT 5, 3.3.2.3.3: what it waited is taken off. Rounded up, so 0 means that it has expired."""
+    """Subtracts the waiting time from the expiry (MQTT 5, 3.3.2.3.3). Rounds up, so 0 means that it has expired."""
     if at is None:
         return message
     remaining = max(0, math.ceil(at - now))

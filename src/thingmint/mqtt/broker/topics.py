@@ -1,8 +1,8 @@
-"""A tree of topic levels: which filters match a topic.
+"""A tree of topic levels, which finds the filters that match a topic.
 
-The wildcards are MQTT's (5, 4.7), but as at AWS ``a/#`` does not match ``a``. Topics and filters that come here are
-valid. No walk recurses, and none costs more than the nodes that it can reach: for a topic of n levels fewer than 2^n,
-which are 511 within AWS's limit of 7 slashes.
+The wildcards are those of MQTT 5, 4.7, except that ``a/#`` does not match ``a``, as at AWS. All topics and filters
+here are valid. No walk recurses. A walk visits each reachable node at most once: for a topic of n levels fewer than 2^n
+nodes, which is 511 within AWS's limit of 7 slashes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ _SHARED = "$share/"
 
 
 def is_wildcard(filter: str) -> bool:
-    return "#" in filter or "+" in filter  # in a valid filter they stand for nothing else (MQTT 5, 4.7.1)
+    return "#" in filter or "+" in filter  # in a valid filter both are always wildcards (MQTT 5, 4.7.1)
 
 
 def split_shared(filter: str) -> tuple[str | None, str]:
-    """The group, if any, and the filter that topics are held against (MQTT 5, 4.8.2)."""
+    """Returns the group, if the filter is shared, and the filter that topics must match (MQTT 5, 4.8.2)."""
     if not filter.startswith(_SHARED):
         return None, filter
     _, group, shared = filter.split("/", 2)
@@ -35,7 +35,7 @@ class _Node(Generic[T]):
 
 
 class _Levels(Generic[T]):
-    """A map from names of several levels to values, which keeps no node that leads to none."""
+    """A map from names of several levels to values. It deletes nodes that lead to no value."""
 
     __slots__ = ("root",)
 
@@ -76,12 +76,12 @@ class _Levels(Generic[T]):
 
 
 class FilterTree(Generic[T]):
-    """A map from filters to values, asked by topic."""
+    """A map from filters to values. ``matching`` looks values up by topic."""
 
     __slots__ = ("_exact", "_wild")
 
     def __init__(self) -> None:
-        self._exact: dict[str, T] = {}  # most filters have no wildcard, and need no walk
+        self._exact: dict[str, T] = {}  # filters without a wildcard: most filters, found without a walk
         self._wild: _Levels[T] = _Levels()
 
     def get(self, filter: str) -> T | None:

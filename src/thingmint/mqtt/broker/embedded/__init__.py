@@ -1,4 +1,4 @@
-"""The broker inside the process: enough for provisioning, tests and small fleets."""
+"""A broker inside this process, for provisioning, tests and small fleets."""
 
 from thingmint.mqtt.broker.embedded.broker import EmbeddedBroker
 

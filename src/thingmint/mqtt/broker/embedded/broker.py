@@ -1,4 +1,4 @@
-"""The embedded broker: in this process and in its memory, for tests and small fleets."""
+"""The embedded broker: it runs in this process and keeps everything in memory. For tests and small fleets."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Aged, Link, Opening, Subscriber
 
 
-_TICK = 1.0  # seconds; what expires is given in whole ones
+_TICK = 1.0  # seconds; MQTT gives expiries in whole seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What is held now, sizes in bytes; ``refused`` counts what found no room since the start."""
+    """Current use of memory, sizes in bytes. ``refused`` counts what was refused for lack of room since the start."""
 
     sessions: int
     queued: Bound
@@ -44,8 +44,8 @@ class Usage:
 class EmbeddedBroker:
     """A Broker whose sessions, messages and retained messages end with the process.
 
-    It runs on the event loop's thread. A call that concerns few sessions or messages is answered before it returns;
-    the work of any other is done in ``slices``. What may call back while it is being called is said at Session.
+    It runs on the event loop's thread. A call that concerns few sessions or messages is done before it returns; longer
+    work is done in ``slices``. Subscribers may call back while they are called: see Session.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class EmbeddedBroker:
         self._sessions = Budget(Bound(self._limits.sessions, 0))
         self._queued = Budget(self._limits.queued)
         self._retained = Budget(self._limits.retained)
-        self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()  # as long as a router has them
+        self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()  # the routers own the accounts
 
     @property
     def features(self) -> Features:
@@ -88,7 +88,7 @@ class EmbeddedBroker:
 
     @property
     def unfinished(self) -> int:
-        """The sessions and scopes whose work waits for its next slice."""
+        """The number of sessions and scopes whose work waits for its next slice."""
         return self._slices.waiting
 
     async def open(self, opening: Opening, subscriber: Subscriber) -> Link:
@@ -137,7 +137,7 @@ class EmbeddedBroker:
         await self._slices.finish("", self, (step for router in routers for step in router.stop()))
 
     def expire(self, now: float) -> Iterator[None]:
-        """Ends the sessions and the retained messages whose time has come, one in each step."""
+        """Ends the sessions and removes the retained messages that have expired, one in each step."""
         for action in self._deadlines.due(now):
             action()
             yield

@@ -1,4 +1,4 @@
-"""What is to happen at a time."""
+"""Actions that are due at a given time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 class Deadlines:
-    """One deadline per key; setting it anew moves it. Times are of the caller's clock.
+    """One deadline per key; ``set`` replaces it. Times are of the caller's clock.
 
-    Kept by the second, to which ``due`` rounds them up, so that nothing here takes longer the more deadlines there are.
+    Deadlines are grouped by second, and ``due`` rounds them up to it. So the cost of a call does not grow with the
+    number of deadlines.
     """
 
     __slots__ = ("_due_at", "_next", "_seconds")
@@ -21,7 +22,7 @@ class Deadlines:
     def __init__(self) -> None:
         self._seconds: dict[int, OrderedDict[Hashable, Callable[[], None]]] = {}
         self._due_at: dict[Hashable, float] = {}
-        self._next = 0  # no deadline is before this second
+        self._next = 0  # there is no deadline before this second
 
     def __len__(self) -> int:
         return len(self._due_at)
@@ -45,7 +46,7 @@ class Deadlines:
         return self._due_at.get(key, math.inf) <= now
 
     def due(self, now: float) -> Iterator[Callable[[], None]]:
-        """The actions whose time has come, the earliest first; each is given once."""
+        """Yields the actions that are due, the earliest first, each once."""
         while self._due_at and self._next <= now:
             actions = self._seconds.get(self._next)
             if actions is None:

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class EmbeddedLink:
-    """Once it is closed or lost, what it is asked for fails with UNSPECIFIED_ERROR and changes nothing.
+    """Implements Link. After the link is closed or lost, requests fail with UNSPECIFIED_ERROR and change nothing.
 
-    It is congested while a message of its device's is given out: so they keep their order, and few of them wait.
+    The link is congested while a message of the device is delivered to the subscribers. So the device's messages keep
+    their order, and few of them wait.
     """
 
     __slots__ = ("_answered", "_router", "_session", "_session_present", "_unanswered")
@@ -34,7 +35,7 @@ class EmbeddedLink:
 
     @classmethod
     def open(cls, router: Router, opening: Opening, subscriber: Subscriber) -> EmbeddedLink:
-        """Takes the session over from the connection that it has, if any. Raises Throttled."""
+        """Opens a session, or takes it over from its current connection. Raises Throttled."""
         former = router.subscriber(opening.client_id)
         session, present = router.session_for(opening)
         link = cls(router, session, session_present=present)

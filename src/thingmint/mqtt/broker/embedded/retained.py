@@ -1,4 +1,4 @@
-"""One scope's retained messages."""
+"""The retained messages of one scope."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.limits import Budget
 
 
-_OVERHEAD = 400  # bytes of its places in here, roughly
+_OVERHEAD = 400  # bytes, roughly: the entries of a message in these collections
 _SLACK = 64
-_BLOCK = 16  # messages that are held against a filter in one step
+_BLOCK = 16  # messages that are compared with a filter in one step
 
 _number = attrgetter("number")
 _first = itemgetter(0)
@@ -32,18 +32,18 @@ _first = itemgetter(0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Retained:
-    """``number`` grows from one that was kept to the next."""
+    """``number`` grows with each message that is kept."""
 
     message: Message
     size: int
     kept_at: float
     expires_at: float | None
-    publisher: str | None  # its client id, or None for the gateway's own
+    publisher: str | None  # the client id; None for a message of the gateway
     number: int
 
 
 class RetainedMessages:
-    """``emptied`` is called when the last one has expired; ``deadlines`` ends them."""
+    """``emptied`` is called when the last message has expired. ``deadlines`` removes expired messages."""
 
     __slots__ = ("_budget", "_by_age", "_by_topic", "_deadlines", "_emptied", "_levels", "_number")
 
@@ -53,7 +53,7 @@ class RetainedMessages:
         self._levels = levels
         self._emptied = emptied
         self._by_topic: dict[str, Retained] = {}
-        self._by_age: list[tuple[int, str]] = []  # numbers and topics, the oldest first; of some that are gone, too
+        self._by_age: list[tuple[int, str]] = []  # numbers and topics, the oldest first; also of removed messages
         self._number = 0
 
     def __len__(self) -> int:
@@ -61,17 +61,17 @@ class RetainedMessages:
 
     @property
     def newest(self) -> int:
-        """The number of the last one that was kept."""
+        """The number of the last message that was kept."""
         return self._number
 
     def keep(self, message: Message, now: float, publisher: str | None) -> bool:
-        """In place of the topic's former one, which an empty payload only removes (MQTT 5, 3.3.1.3).
+        """Replaces the retained message of the topic. An empty payload only removes it (MQTT 5, 3.3.1.3).
 
-        False if there is no room; the former one is kept then.
+        Returns False, and changes nothing, if there is no room.
         """
         topic = message.topic
         former = self._by_topic.get(topic)
-        if not message.payload or message.properties.message_expiry == 0:  # which is over as soon as it is kept
+        if not message.payload or message.properties.message_expiry == 0:  # 0: it would expire immediately
             if former is not None:
                 self._remove(former)
             return True
@@ -90,7 +90,7 @@ class RetainedMessages:
         until = expires_at(message, now)
         retained = self._by_topic[topic] = Retained(message, size, now, until, publisher, self._number)
         self._by_age.append((self._number, topic))
-        self._forget_gone()
+        self._compact()
         if until is not None:
             self._deadlines.set(retained, until, partial(self._remove_expired, retained))
         return True
@@ -100,16 +100,16 @@ class RetainedMessages:
         return None if retained is None or not _is_alive(retained, now) else _aged(retained, now)
 
     def after(self, topic: str, limit: int, now: float) -> list[Aged]:
-        """In order of their topics. An account has few enough for one step."""
+        """Returns the messages after ``topic``, in order of topic. An account has few enough for one step."""
         topics = sorted(name for name in self._by_topic if name > topic)
         alive = (each for name in topics if _is_alive(each := self._by_topic[name], now))
         return [_aged(retained, now) for retained in islice(alive, limit)]
 
     def matching(self, filter: str, newest: int, now: Callable[[], float]) -> Iterator[Retained | None]:
-        """Those that ``filter`` matches, the oldest first; None now and then, so that no step takes long.
+        """Yields the messages that match ``filter``, the oldest first, and None after each block to end a step.
 
-        What is kept, replaced or removed between two steps is neither skipped nor given twice. Those beyond the number
-        ``newest`` are left out: a subscriber gets them as live messages.
+        Messages may be kept, replaced or removed between two steps: no message is skipped or yielded twice. Messages
+        with a number above ``newest`` are left out: the subscriber gets them when they are published.
         """
         if not is_wildcard(filter):
             exact = self._by_topic.get(filter)
@@ -132,14 +132,14 @@ class RetainedMessages:
                     yield retained
             yield None
 
-    def _forget_gone(self) -> None:
+    def _compact(self) -> None:
         if len(self._by_age) > 2 * len(self._by_topic) + _SLACK:
             kept = sorted(self._by_topic.values(), key=_number)
             self._by_age = [(retained.number, retained.message.topic) for retained in kept]
 
     def _remove(self, retained: Retained) -> None:
         del self._by_topic[retained.message.topic]
-        self._forget_gone()
+        self._compact()
         self._budget.give_back(retained.size)
         self._deadlines.clear(retained)
 

@@ -1,4 +1,4 @@
-"""One scope of the embedded broker: its sessions, its subscriptions and its retained messages."""
+"""One scope of the embedded broker: sessions, subscriptions and retained messages."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.limits import Budget
 
 
-_FEW = 4  # subscribers, so that no more is done at once than a device's turn allows
+_FEW = 4  # subscribers that a message is delivered to without slices: that fits into a device's turn
 
 
 class Account:
-    """What an account holds, in all its regions, and what its sessions share."""
+    """The budgets of an account in all its regions, and the objects that its sessions share."""
 
     __slots__ = ("__weakref__", "parts", "retained", "sessions")
 
@@ -37,9 +37,9 @@ class Account:
 
 
 class Router:
-    """``emptied`` is called when it holds nothing any more.
+    """``emptied`` is called when there are no sessions, retained messages or unfinished work.
 
-    Messages are given out one after the other, each in slices where it has many subscribers.
+    Messages are delivered one after the other; a message with many subscribers is delivered in slices.
     """
 
     def __init__(self, account: Account, emptied: Callable[[], None]) -> None:
@@ -51,9 +51,9 @@ class Router:
         parts = self._parts
         self._retained = RetainedMessages(account.retained, parts.deadlines, parts.limits.levels, self.settle)
         self._published = 0  # messages, since the start
-        self._fan_out: FanOut | None = None  # the one that is under way
-        self._unfinished = 0  # messages that are given out, or wait for that
-        self._unsent = 0  # of the gateway's own
+        self._fan_out: FanOut | None = None  # the delivery that is under way
+        self._unfinished = 0  # messages that are being delivered, or wait for it
+        self._unsent = 0  # messages of the gateway among them
 
     def settle(self) -> None:
         parts = self._parts
@@ -61,7 +61,7 @@ class Router:
             self._emptied()
 
     def session_for(self, opening: Opening) -> tuple[Session, bool]:
-        """The session of a new connection, without one, and whether it was there before. Raises Throttled."""
+        """Returns the session for a new connection, detached, and True if it existed before. Raises Throttled."""
         client_id = opening.client_id
         known = self._sessions.get(client_id)
         if known is not None and self._lasts(known) and not opening.clean_start:
@@ -76,14 +76,14 @@ class Router:
         return session, False
 
     def subscriber(self, client_id: str) -> Subscriber | None:
-        """Of the connection that the session has now."""
+        """Returns the subscriber of the session's current connection, if any."""
         session = self._sessions.get(client_id)
         return None if session is None else session.subscriber
 
     def _lasts(self, session: Session) -> bool:
-        """Whether it outlives the connection that it has (MQTT 5, 3.1.2.11.2), or had."""
-        is_over = self._parts.deadlines.is_due(session, self._parts.clock())  # and only not swept yet
-        return not is_over and (session.subscriber is None or session.expiry > 0)
+        """True if a session outlives its last or current connection (MQTT 5, 3.1.2.11.2)."""
+        has_expired = self._parts.deadlines.is_due(session, self._parts.clock())  # but is not removed yet
+        return not has_expired and (session.subscriber is None or session.expiry > 0)
 
     def discard(self, client_id: str) -> None:
         session = self._sessions.get(client_id)
@@ -101,7 +101,7 @@ class Router:
         self._parts.deadlines.set(session, self._parts.clock() + session.expiry, partial(self._end, session))
 
     def stop(self) -> Iterator[None]:
-        """Ends every connection; nothing is handed on."""
+        """Ends all connections. Messages of shared subscriptions are not passed to other members."""
         while self._sessions:
             _, session = self._sessions.popitem()
             subscriber = session.subscriber
@@ -112,7 +112,7 @@ class Router:
             yield
 
     def publish_at_once(self, message: Message, publisher: Session) -> Reason | None:
-        """As ``publish`` does, where that is little work and none is under way; None if it was not done."""
+        """Publishes without slices if that is little work. Returns None if ``publish`` has to do it."""
         if self._unfinished or message.retain:
             return None
         matching = self._filters.matching(message.topic)
@@ -125,12 +125,15 @@ class Router:
         return fan_out.answer
 
     def publish(self, message: Message, publisher: Session | None, done: Callable[[Reason], None]) -> None:
-        """``done`` with QUOTA_EXCEEDED if it could not be retained, and no subscriber got it, or if none had room."""
+        """Publishes in slices. Calls ``done`` with QUOTA_EXCEEDED if the message could not be retained.
+
+        Then no subscriber gets it. The reason is the same if there are subscribers, but none of them has room.
+        """
         self._unfinished += 1
         self._run(self._publish(message, publisher, done))
 
     def publish_own(self, message: Message, done: Callable[[Reason], None]) -> None:
-        """A message of the gateway's, which nothing holds back: beyond a bound it is refused."""
+        """Publishes a message of the gateway. It has no flow control: with too many messages, the rest is refused."""
         if self._unsent >= self._parts.limits.unsent_per_scope:
             done(Reason.QUOTA_EXCEEDED)
             return
@@ -173,9 +176,9 @@ class Router:
     def subscribe(
         self, session: Session, subscriptions: Sequence[Subscription]
     ) -> tuple[Sequence[Reason], Iterator[None]]:
-        """With the work of sending the retained messages."""
+        """Returns the reasons, and the work that sends the retained messages."""
         if self._fan_out is not None:
-            self._fan_out.reach(session)  # it was published before
+            self._fan_out.reach(session)  # the message was published before this SUBSCRIBE
         reasons = []
         wanted = []
         limits = self._parts.limits
@@ -216,21 +219,21 @@ class Router:
     def _send_retained(
         self, session: Session, link: object, wanted: Sequence[Subscription], newest: int
     ) -> Iterator[None]:
-        """Until the link is closed or the filter unsubscribed; another SUBSCRIBE of it begins anew."""
+        """Sends retained messages until the link is closed, or the filter is unsubscribed or subscribed again."""
         for subscription in wanted:
             filter = subscription.filter
             for retained in self._retained.matching(filter, newest, self._parts.clock):
                 if session.link is not link or session.subscriptions.get(filter) is not subscription:
                     break
                 if retained is not None and not (subscription.no_local and retained.publisher == session.client_id):
-                    # Shown as retained whatever the subscription says of live ones (MQTT 5, 3.3.1.3).
+                    # The retain flag stays set, whatever "retain as published" says (MQTT 5, 3.3.1.3).
                     message = shown_as(retained.message, min(retained.message.qos, subscription.qos), retain=True)
                     message = with_remaining_expiry(message, retained.expires_at, self._parts.clock())
                     session.send(message, retained.size, retained.expires_at, retained=True)
                 yield
 
     def run_for(self, session: Session, work: Iterator[None]) -> None:
-        """In slices, fairly between the account's sessions."""
+        """Runs ``work`` in slices, fairly between the account's sessions."""
         self._parts.slices.run(self._parts.account, session, work)
 
     def _run(self, work: Iterator[None]) -> None:
@@ -248,18 +251,18 @@ class Router:
             self.unsubscribe(session, filter)
         shared = [pending for pending in session.end() if pending.share is not None]
         if shared:
-            self._run(self._hand_on(shared))
+            self._run(self._redistribute(shared))
 
-    def _hand_on(self, shared: Sequence[Pending]) -> Iterator[None]:
-        """What one member of a group did not acknowledge is for another (MQTT 5, 4.8.2)."""
+    def _redistribute(self, shared: Sequence[Pending]) -> Iterator[None]:
+        """Sends messages that a member of a group did not acknowledge to another member (MQTT 5, 4.8.2)."""
         for pending in shared:
             if pending.expires_at is None or pending.expires_at > self._parts.clock():
                 assert pending.share is not None
-                self._hand_on_one(pending.share, pending)
+                self._send_to_group(pending.share, pending)
             yield
         self.settle()
 
-    def _hand_on_one(self, share: Share, pending: Pending) -> None:
+    def _send_to_group(self, share: Share, pending: Pending) -> None:
         group, topics = split_shared(share.filter)
         subscribers = self._filters.get(topics)
         if group is not None and subscribers is not None and group in subscribers.groups:

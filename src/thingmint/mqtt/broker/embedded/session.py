@@ -1,4 +1,4 @@
-"""A session: what waits for one client id, and what is under way to it."""
+"""A session: the messages that wait for one client id, and those that it has not acknowledged."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 _MAX_PACKET_ID = 65_535
-_SWEEP_INTERVAL = 30.0  # seconds for which what has expired may still take room
+_SWEEP_INTERVAL = 30.0  # seconds; expired messages take memory until the next sweep
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What all sessions of an account share. Work in slices is ``account``'s."""
+    """The objects that all sessions of an account share."""
 
     account: str
     limits: EmbeddedLimits
@@ -36,14 +36,14 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Where a message that was given to one member of a group came from: the shared ``filter``, ``$share`` and all."""
+    """The origin of a message that one member of a group got. ``filter`` has its ``$share/GROUP/`` prefix."""
 
     filter: str
     published: Message
 
 
 class Pending:
-    """A message on its way to one session. It has a ``packet_id`` from the first time that it was delivered."""
+    """A message for one session. It has a ``packet_id`` from its first delivery on."""
 
     __slots__ = ("expires_at", "message", "packet_id", "share", "size")
 
@@ -56,19 +56,19 @@ class Pending:
 
 
 class Follower(Protocol):
-    """Depends on whether messages flow to a session."""
+    """Has to know whether messages flow to a session."""
 
     def flow_changed(self, session: Session) -> None:
-        """They begin to flow, or cease to."""
+        """Messages begin to flow to ``session``, or stop."""
         ...
 
 
 class Session:
-    """``expiry`` is how long it outlives its connection, in seconds.
+    """The session ends ``expiry`` seconds after its connection.
 
-    A message that finds no room is refused, as in Mosquitto and VerneMQ: what was taken stays in order and without
-    gaps, and the publisher can be told. The subscriber may call back from ``deliver``: whatever has to hold then is
-    in place before each call of it.
+    If there is no room for a message, it is refused, as in Mosquitto and VerneMQ: accepted messages stay in order and
+    without gaps, and the publisher can be informed. The subscriber may call back from ``deliver``, so the state must be
+    consistent before each call of it.
     """
 
     __slots__ = (
@@ -95,26 +95,26 @@ class Session:
     def __init__(self, client_id: str, parts: Parts) -> None:
         self.client_id = client_id
         self.subscriptions: dict[str, Subscription] = {}
-        self.groups: tuple[Follower, ...] = ()  # those that it is a member of
-        self.reached = 0  # the number of the last message that was given out to subscribers as far as this one
+        self.groups: tuple[Follower, ...] = ()  # the groups of its shared subscriptions
+        self.reached = 0  # the number of the last FanOut that reached this session
         self.expiry = 0
         self.ended = False
-        self.link: object | None = None  # the connection that it has now
+        self.link: object | None = None  # the current connection
         self.subscriber: Subscriber | None = None
         self.flowing = False  # connected, resumed and not paused
         self._budget = Budget(parts.limits.queued_per_session, parts.queued)
         self._parts = parts
-        # Lists, as what waits is bounded, and nearly always nothing does: an empty deque takes 760 bytes.
-        self._waiting: list[Pending] = []  # QoS 1; those that were delivered before come first
-        self._unnumbered: list[Pending] = []  # retained messages of QoS 0, which no window holds back
-        self._in_flight: dict[int, Pending] = {}  # delivered on this connection, in that order
+        # Lists are bounded here, and nearly always empty. An empty deque takes 760 bytes.
+        self._waiting: list[Pending] = []  # QoS 1; messages that were delivered before come first
+        self._unnumbered: list[Pending] = []  # QoS 0, mostly retained messages: the window does not limit them
+        self._in_flight: dict[int, Pending] = {}  # delivered on this connection, in this order
         self._last_id = 0
         self._window = 0
         self._pumping = False
-        self._sweeping = False  # whether there is a deadline for it
+        self._sweeping = False  # True while the next sweep has a deadline
 
     def attach(self, link: object, subscriber: Subscriber, window: int) -> None:
-        """A new connection, to which nothing flows before ``resume``."""
+        """Sets a new connection. Nothing is delivered to it before ``resume``."""
         self.link = link
         self.subscriber = subscriber
         self._window = min(window, _MAX_PACKET_ID)
@@ -128,7 +128,7 @@ class Session:
         self._unnumbered.clear()
 
     def end(self) -> list[Pending]:
-        """Forgets everything, and gives back what was not acknowledged."""
+        """Ends the session, and returns the messages that were not acknowledged."""
         self.detach()
         self.ended = True
         self._parts.deadlines.clear((self, "sweep"))
@@ -145,9 +145,10 @@ class Session:
         *,
         retained: bool = False,
     ) -> bool:
-        """False if it was refused for lack of room. A live message of QoS 0 is dropped where nothing flows.
+        """Delivers or queues a message. False if there is no room.
 
-        ``size`` is that of ``size_of``, and may be 0 at QoS 0.
+        A QoS 0 message is dropped if no messages flow now, unless it is ``retained``. ``size`` is the result of
+        ``size_of``; 0 is allowed at QoS 0.
         """
         if message.qos == 0:
             return self._send_unnumbered(message, size, expires_at, retained=retained)
@@ -200,7 +201,7 @@ class Session:
         return True
 
     def _pump(self) -> None:
-        """Delivers what may be delivered. Once at a time: the work goes on with what was freed meanwhile."""
+        """Delivers waiting messages. Runs once at a time: the work also delivers what becomes possible meanwhile."""
         if not self._pumping and (self._waiting or self._unnumbered):
             self._pumping = True
             self._parts.slices.run(self._parts.account, self, self._deliver_waiting())
@@ -224,7 +225,7 @@ class Session:
         message = pending.message
         if pending.expires_at is not None:
             now = self._parts.clock()
-            # One that was delivered before is delivered again, expired or not (MQTT 5, 4.4).
+            # A message that was delivered before is delivered again, even if it has expired (MQTT 5, 4.4).
             if pending.expires_at <= now and pending.packet_id is None:
                 if message.qos:
                     self._budget.give_back(pending.size)
@@ -266,7 +267,7 @@ class Session:
             self._sweep_later()
 
     def _free_id(self) -> int:
-        # Those to be delivered again stand at the head of the line, so no id of theirs is taken before it is in flight.
+        # Messages to be delivered again are first in the queue. So their packet ids are in flight, and not used here.
         packet_id = self._last_id
         while True:
             packet_id = packet_id % _MAX_PACKET_ID + 1

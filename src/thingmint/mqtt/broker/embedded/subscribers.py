@@ -1,4 +1,4 @@
-"""Who is subscribed to one filter, and giving a message to all of them, however many they are."""
+"""The subscribers of one filter, and the delivery of a message to all of them."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ class Subscribers:
 
 
 class ShareGroup:
-    """A shared subscription: each message goes to one member. The one whose turn it is stands first.
+    """A shared subscription: each message goes to one member. The first in the queue is next.
 
-    Members to which messages flow stand apart from those for which they would wait, so that none has to be looked for.
+    There are two queues, so that no search is needed: members to which messages flow, and members for which messages
+    would wait.
     """
 
     __slots__ = ("_flowing", "_members", "_waiting")
@@ -56,7 +57,7 @@ class ShareGroup:
     def __init__(self) -> None:
         self._members: dict[Session, Subscription] = {}
         self._flowing: OrderedDict[Session, None] = OrderedDict()
-        self._waiting: OrderedDict[Session, None] = OrderedDict()  # those subscribed at QoS 1
+        self._waiting: OrderedDict[Session, None] = OrderedDict()  # only members with QoS 1
 
     def __bool__(self) -> bool:
         return bool(self._members)
@@ -82,12 +83,15 @@ class ShareGroup:
             place.pop(session, None)
 
     def send(self, published: Message, size: int, expires_at: float | None) -> bool:
-        """To a member that it flows to, else at QoS 1 to one whom it waits for. False if no member had room."""
+        """Sends to a member to which messages flow. If there is none, queues for a member with QoS 1.
+
+        False if no member had room.
+        """
         refused = False
         attempts = _MAX_ATTEMPTS
         for members in (self._flowing, self._waiting) if published.qos else (self._flowing,):
             for _ in range(min(len(members), attempts)):
-                if not members:  # the last one ceased to take messages, or left, over this one
+                if not members:  # the last member paused or left while it got this message
                     break
                 session = next(iter(members))
                 members.move_to_end(session)
@@ -102,9 +106,10 @@ class ShareGroup:
 
 
 class FanOut:
-    """``number`` is another one than that of any message of the scope before it.
+    """Delivers a message to the subscribers. ``number`` is unique in the scope, and grows.
 
-    Each session gets one copy, for the subscriptions that it had when this began: ``reach`` it before it gets another.
+    Each session gets one copy, for the subscriptions that it had at the start: call ``reach`` before a session
+    subscribes to more.
     """
 
     __slots__ = ("_expires_at", "_matching", "_message", "_number", "_publisher", "_refused", "_size", "_taken")
@@ -116,21 +121,21 @@ class FanOut:
         self._number = number
         self._matching = matching
         self._publisher = publisher
-        self._size = size_of(message) if message.qos else 0  # at QoS 0 hardly ever needed
+        self._size = size_of(message) if message.qos else 0  # at QoS 0 rarely needed
         self._expires_at = expires_at(message, now)
         self._taken = self._refused = False
 
     @property
     def answer(self) -> Reason:
-        """QUOTA_EXCEEDED if there were subscribers, and none of them had room."""
+        """QUOTA_EXCEEDED if there were subscribers, but none had room."""
         if self._taken or not self._message.qos:
             return Reason.SUCCESS
         return Reason.QUOTA_EXCEEDED if self._refused else Reason.NO_MATCHING_SUBSCRIBERS
 
     def run(self) -> Iterator[None]:
-        """A step for each session and each group."""
+        """Runs with one step for each session and each group."""
         for subscribers in self._matching:
-            # As they are now: who is subscribed may change between two steps, and through a delivery.
+            # A copy: the subscribers may change between two steps, and during a delivery.
             for session in tuple(subscribers.direct):
                 if session in subscribers.direct:
                     self.reach(session)
@@ -141,7 +146,7 @@ class FanOut:
                 yield
 
     def run_for(self, few: Iterable[tuple[Session, Subscription]]) -> None:
-        """At once, to all who have subscribed with the only filter that matches."""
+        """Delivers without slices to ``few`` sessions, if only one filter matches."""
         for session, subscription in few:
             if not (subscription.no_local and session is self._publisher):
                 self._count(session.send(shown(self._message, subscription), self._size, self._expires_at))
@@ -162,7 +167,7 @@ class FanOut:
 
 
 def _joined(matching: Sequence[Subscribers], session: Session, publisher: Session | None) -> Subscription | None:
-    """By what a session that is not of a group gets a message: one copy, however many filters match (MQTT 5, 3.3.4)."""
+    """Merges the subscriptions of a session that match: it gets one copy of a message (MQTT 5, 3.3.4)."""
     found: Subscription | None = None
     for subscribers in matching:
         subscription = subscribers.direct.get(session)

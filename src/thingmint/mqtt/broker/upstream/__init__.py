@@ -1,4 +1,4 @@
-"""An existing MQTT broker or cluster behind the gateway."""
+"""Connects the gateway to an existing MQTT broker or cluster."""
 
 from thingmint.mqtt.broker.upstream.broker import Upstream, UpstreamBroker, UpstreamUsage
 from thingmint.mqtt.broker.upstream.names import RABBITMQ, STANDARD

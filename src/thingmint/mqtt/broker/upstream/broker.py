@@ -1,7 +1,7 @@
-"""An existing MQTT broker behind the gateway. Devices are authenticated and authorized before it is asked.
+"""An existing MQTT broker behind the gateway. The gateway authenticates and authorizes the devices.
 
-Each device has a connection of its own there, so sessions, queues, retained messages and shared subscriptions are the
-broker's. 3.1.1 cannot say everything: see docs/brokers.md.
+Each device has a separate connection to the broker, which keeps sessions, queues, retained messages and shared
+subscriptions. What does not work with a broker of MQTT 3.1.1: see docs/brokers.md.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _MAX_PURGES = 10_000
 _COMPLAIN_EVERY = 30.0
 _STOP_TIMEOUT = 3.0
 
-_RETAINED_THERE = (
-    "Retained messages are kept by the MQTT broker behind this server, which MQTT cannot ask for them: "
-    "subscribe to their topics, or use the broker's own tools"
+_NOT_READABLE = (
+    "Retained messages are kept by the MQTT broker behind this server, and MQTT has no request to list them: "
+    "subscribe to their topics, or use the broker's tools"
 )
-_OWN = Scope("thingmint", "gateway")  # no account's: those are twelve digits
+_OWN = Scope("thingmint", "gateway")  # cannot be the scope of an account: account ids have twelve digits
 
 _log = structlog.get_logger("thingmint.gateway")
 
@@ -56,7 +56,7 @@ _Key = tuple[Scope, str]
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Which broker it is, and how it is spoken to."""
+    """The address of the broker, and the protocol and login to use."""
 
     target: Target
     version: Version = 5
@@ -65,7 +65,7 @@ class Upstream:
 
 
 class UpstreamUsage(NamedTuple):
-    """``waiting`` are the gateway's own messages, of which ``dropped`` found no room."""
+    """``waiting`` and ``dropped`` count messages of the gateway; they are dropped for lack of room."""
 
     connections: int
     waiting: int
@@ -85,7 +85,7 @@ class UpstreamBroker:
         self._upstream = upstream
         self._tick = tick
         self._open_timeout = open_timeout
-        self._links: dict[_Key, UpstreamLink] = {}  # the newest of each client id, until its connection is gone
+        self._links: dict[_Key, UpstreamLink] = {}  # the newest of each client id, until its connection is closed
         self._open_links: set[UpstreamConnection] = set()
         self._purges: dict[_Key, asyncio.Task[None]] = {}
         self._dialing = asyncio.Semaphore(_MAX_DIALING)
@@ -120,8 +120,8 @@ class UpstreamBroker:
             former.end(Reason.SESSION_TAKEN_OVER)
         try:
             async with asyncio.timeout(self._open_timeout):
-                await self._make_way(key, former)
-                # A device of MQTT 5 may want a new session that lasts, which 3.1.1 has only in two steps.
+                await self._wait_for_former(key, former)
+                # MQTT 5 can start a new session that is kept. MQTT 3.1.1 needs two steps: end the old one, start one.
                 if self._upstream.version == 4 and opening.clean_start and opening.expiry:
                     await self._purge(opening.client_id, names)
                 await self._dial(link)
@@ -142,7 +142,7 @@ class UpstreamBroker:
         return link
 
     def publish(self, scope: Scope, message: Message, done: Callable[[Reason], None] = log_refusal) -> None:
-        """The bounds of what waits for the broker are the publisher's."""
+        """Publishes a message of the gateway. Publisher limits how many wait."""
         names = Names(scope, self._upstream.dialect)
         topic = names.topic(message.topic)
         if topic is None:
@@ -153,10 +153,10 @@ class UpstreamBroker:
             self._publisher.publish(scope.account, topic, message, names, done)
 
     def retained_message(self, scope: Scope, topic: str) -> Aged | None:
-        raise Unsupported(_RETAINED_THERE)
+        raise Unsupported(_NOT_READABLE)
 
     def retained_after(self, scope: Scope, topic: str, limit: int) -> list[Aged]:
-        raise Unsupported(_RETAINED_THERE)
+        raise Unsupported(_NOT_READABLE)
 
     def discard(self, scope: Scope, client_id: str) -> None:
         key = (scope, client_id)
@@ -185,7 +185,8 @@ class UpstreamBroker:
 
     def _connect_for(self, opening: Opening, names: Names) -> Connect:
         version = self._upstream.version
-        # 3.1.1's flag is both: a session that was to be resumed now and to end afterwards is discarded in the end.
+        # In MQTT 3.1.1 one flag means both "start clean" and "end with the connection". A session that is resumed now
+        # and ends afterwards is not opened clean, but discarded at the end.
         clean = opening.clean_start and (version == 5 or opening.expiry == 0)
         return self._connect(names.client_id(opening.client_id), clean, opening.expiry, opening.receive_maximum)
 
@@ -219,8 +220,8 @@ class UpstreamBroker:
         link = UpstreamLink(connect, names, subscriber, on_gone, must_discard=discard)
         return link
 
-    async def _make_way(self, key: _Key, former: UpstreamLink | None) -> None:
-        """Until the broker is done with the connection before this one: it may take two at once in any order."""
+    async def _wait_for_former(self, key: _Key, former: UpstreamLink | None) -> None:
+        """Waits until the former connection is closed: a broker may handle two connections in any order."""
         if former is not None:
             await former.gone.wait()
         purge = self._purges.get(key)
@@ -261,7 +262,7 @@ class UpstreamBroker:
         self._purges[key] = asyncio.create_task(purge())
 
     async def _purge(self, client_id: str, names: Names) -> None:
-        """3.1.1 ends a session by beginning a clean one (3.1.2.4)."""
+        """Ends a session by starting a clean one, the only way in MQTT 3.1.1 (3.1.2.4)."""
         link = UpstreamLink(
             self._connect(names.client_id(client_id), True), names, _NoSubscriber(), self._open_links.discard
         )
@@ -273,7 +274,7 @@ class UpstreamBroker:
             if not link.ended:
                 link.abandon()
 
-    # The gateway's own connection, and chores.
+    # The gateway's own connection, and regular tasks.
 
     async def _open_own(self) -> UpstreamLink:
         names = Names(_OWN, self._upstream.dialect)
@@ -317,7 +318,7 @@ class UpstreamBroker:
 
 
 class _NoSubscriber:
-    """For connections that take no messages."""
+    """For connections that receive no messages."""
 
     def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
         pass

@@ -1,4 +1,4 @@
-"""The client's end of a connection to a broker: bytes in, events out, and back. It opens no socket, reads no clock."""
+"""The client's side of the MQTT protocol, sans I/O: bytes in, events out; requests in, bytes out."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 Done = Callable[[Sequence[Reason]], None]
-"""Is called once, with a reason for each message or filter of a request."""
+"""Called once, with a reason for each message or filter of a request."""
 
 MAX_PACKET_SIZE: Final = 256 * 1024  # bytes; devices take and send no packet above 146 KiB
-_WINDOW = 100  # QoS 1 messages that wait for the broker's answer at most, whatever it would take
-_MAX_UNANSWERED = 200  # with those that are not sent yet, and subscriptions
+_WINDOW = 100  # unacknowledged QoS 1 messages at most, even if the broker allows more
+_MAX_UNANSWERED = 200  # requests: unacknowledged messages, messages that are not sent yet, and subscriptions
 _MAX_WAITING_BYTES = 256 * 1024
 _PING_TIMEOUT = 20.0  # seconds
 _MAX_PACKET_ID = 65_535
@@ -43,7 +43,7 @@ _PINGREQ = encode(PingReq(), 5)
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """``done`` as it was given with the request, to be called with ``reasons``."""
+    """The answer to a request: call ``done``, the function given with the request, with ``reasons``."""
 
     done: Done
     reasons: Sequence[Reason]
@@ -60,9 +60,9 @@ class _Request:
 
 
 class ClientConnection:
-    """Moments are seconds of any clock that does not jump.
+    """Times are seconds of a monotonic clock.
 
-    What is asked for while it is ``congested`` is refused, so a caller looks at that first.
+    Requests made while ``congested`` is True are refused: check it first.
     """
 
     def __init__(self, connect: Connect, now: float) -> None:
@@ -72,8 +72,8 @@ class ClientConnection:
         self._connect = connect
         self._open = False
         self._requests: dict[int, _Request] = {}
-        self._in_flight = 0  # of them, those that the broker's receive maximum bounds
-        self._waiting: dict[int, tuple[bytes, _Request]] = {}  # until there is room in the window, in order
+        self._in_flight = 0  # requests that the broker's receive maximum limits
+        self._waiting: dict[int, tuple[bytes, _Request]] = {}  # in order, until there is room in the window
         self._waiting_bytes = 0
         self._last_id = 0
         self._unacknowledged: set[int] = set()
@@ -90,7 +90,7 @@ class ClientConnection:
         return unanswered >= _MAX_UNANSWERED or self._waiting_bytes >= _MAX_WAITING_BYTES
 
     def outgoing(self, now: float) -> bytes:
-        """What is to be sent, given out once."""
+        """Returns the bytes to send, once."""
         if not self._out:
             return b""
         data = b"".join(self._out)
@@ -99,7 +99,7 @@ class ClientConnection:
         return data
 
     def receive(self, data: bytes) -> Iterator[Event]:
-        """Events not taken from the iterator are the next call's. It raises ProtocolError for what is wrong."""
+        """Returns an iterator of events. Events not taken come with the next call. It raises ProtocolError."""
         self._pinged = None if data else self._pinged
         return self._events(self._decoder.feed(data))
 
@@ -113,7 +113,7 @@ class ClientConnection:
         properties: MessageProperties,
         done: Done,
     ) -> None:
-        """``done`` is called at once for what is refused and for QoS 0, else it comes back in Answered."""
+        """Sends a message. ``done`` is called now if it is refused or of QoS 0; else it comes back in Answered."""
         if retain and not self._retain:
             done((Reason.IMPLEMENTATION_SPECIFIC_ERROR,))
             return
@@ -145,14 +145,14 @@ class ClientConnection:
             self._out.append(encode_puback(packet_id))
 
     def disconnect(self, reason: Reason = Reason.SUCCESS, session_expiry: int | None = None) -> None:
-        """``session_expiry``, in seconds, replaces CONNECT's; 3.1.1 says neither."""
+        """``session_expiry``, in seconds, replaces CONNECT's. MQTT 3.1.1 sends neither argument."""
         if not self._connect.session_expiry:
-            session_expiry = None  # what was to end with the connection cannot be kept (MQTT 5, 3.14.2.2.2)
+            session_expiry = None  # DISCONNECT cannot set an expiry if CONNECT's was 0 (MQTT 5, 3.14.2.2.2)
         if self._open:
             self._out.append(encode(Disconnect(reason, session_expiry), self._version))
 
     def abandoned(self) -> list[Answered]:
-        """The connection is over: what was not answered, and never will be."""
+        """Returns failures for all unanswered requests: the connection has ended."""
         requests = [*self._requests.values(), *(request for _, request in self._waiting.values())]
         self._requests.clear()
         self._waiting.clear()
@@ -160,11 +160,11 @@ class ClientConnection:
         return [Answered(request.done, (Reason.UNSPECIFIED_ERROR,) * request.count) for request in requests]
 
     def tick(self, now: float, *, reading: bool) -> bool:
-        """To be called every few seconds. False: the broker was asked for a sign of life, and gave none in time."""
+        """Sends PINGREQ when due; call it every few seconds. False if PINGRESP did not come in time."""
         if not self._open or not self._interval:
             return True
         if self._pinged is not None and not reading:
-            self._pinged = now  # the answer may be there, unread
+            self._pinged = now  # the answer may have arrived, but is not read
         if self._pinged is not None and now - self._pinged >= _PING_TIMEOUT:
             return False
         if now - self._sent >= self._interval:
@@ -189,7 +189,7 @@ class ClientConnection:
                 case Disconnect() if self._version == 5:
                     yield packet
                 case _:
-                    raise ProtocolError(Reason.PROTOCOL_ERROR, "a packet that a broker does not send")
+                    raise ProtocolError(Reason.PROTOCOL_ERROR, "a packet that a broker must not send")
 
     def _on_connack(self, packet: Packet) -> ConnAck:
         if not isinstance(packet, ConnAck):
@@ -197,9 +197,9 @@ class ClientConnection:
         if packet.reason.failed:
             return packet
         if packet.session_present and self._connect.clean_start:
-            raise ProtocolError(Reason.PROTOCOL_ERROR, "a session is there after a clean start")  # MQTT-3.2.2-2
+            raise ProtocolError(Reason.PROTOCOL_ERROR, "session present after a clean start")  # MQTT-3.2.2-2
         if packet.maximum_qos < 1:
-            raise ProtocolError(Reason.QOS_NOT_SUPPORTED, "the broker does not know QoS 1")
+            raise ProtocolError(Reason.QOS_NOT_SUPPORTED, "the broker does not support QoS 1")
         self._open = True
         self._window = min(packet.receive_maximum, _WINDOW)
         self._limit = min(packet.maximum_packet_size or self._limit, self._limit)
@@ -210,14 +210,14 @@ class ClientConnection:
 
     def _is_new(self, packet: Publish) -> bool:
         if packet.topic_alias is not None:
-            raise ProtocolError(Reason.TOPIC_ALIAS_INVALID, "an alias, of which none were allowed")
+            raise ProtocolError(Reason.TOPIC_ALIAS_INVALID, "a topic alias, but the topic alias maximum is 0")
         if packet.qos > 1:
             raise ProtocolError(Reason.QOS_NOT_SUPPORTED, "a quality of service above that of every subscription")
         if packet.packet_id is None:
             return True
         if packet.packet_id in self._unacknowledged:
             if packet.dup and self._version == 4:
-                return False  # 3.1.1 lets a server send again what is already on its way (4.4)
+                return False  # MQTT 3.1.1 lets a server repeat a message that is not acknowledged yet (4.4)
             raise ProtocolError(Reason.PACKET_IDENTIFIER_IN_USE, "a packet identifier is in use")
         if self._version == 5 and len(self._unacknowledged) >= self._connect.receive_maximum:
             raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "the receive maximum is exceeded")
@@ -227,12 +227,12 @@ class ClientConnection:
     def _on_answer(self, packet: PubAck | SubAck | UnsubAck) -> Answered:
         request = self._requests.get(packet.packet_id)
         if request is None or request.answer is not type(packet):
-            raise ProtocolError(Reason.PROTOCOL_ERROR, "an answer to what was not asked")
+            raise ProtocolError(Reason.PROTOCOL_ERROR, "an answer without a request")
         reasons = (packet.reason,) if isinstance(packet, PubAck) else packet.reasons
         if isinstance(packet, UnsubAck) and self._version == 4:
             reasons = (Reason.SUCCESS,) * request.count
         if len(reasons) != request.count or Reason.GRANTED_QOS_2 in reasons:
-            raise ProtocolError(Reason.PROTOCOL_ERROR, "an answer that does not fit the question")
+            raise ProtocolError(Reason.PROTOCOL_ERROR, "an answer that does not match the request")
         del self._requests[packet.packet_id]
         if isinstance(packet, PubAck):
             self._in_flight -= 1

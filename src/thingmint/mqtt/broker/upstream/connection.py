@@ -1,4 +1,4 @@
-"""A connection to an upstream broker: the shell around ClientConnection, with back-pressure both ways."""
+"""A connection to an upstream broker: ClientConnection on an asyncio transport, with back-pressure both ways."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import Connect
 
 
-_LINGER = 2.0  # seconds for the broker to close a connection that we are done with
-_TURN = 0.005  # seconds for what the broker sent, before it is the others' turn
-# DISCONNECT has no word for "unavailable" (MQTT 5, 3.14.2.1); to this one clients wait before they come back.
+_LINGER = 2.0  # seconds for the broker to close the connection after DISCONNECT
+_TURN = 0.005  # seconds for the events of one connection; then other connections get their turn
+# DISCONNECT has no reason code "unavailable" (MQTT 5, 3.14.2.1). After this one, clients wait before they reconnect.
 _BROKER_GONE = Reason.SERVER_BUSY
 
 _log = structlog.get_logger("thingmint.gateway")
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """``opened`` has the broker's CONNACK, or Unavailable; ``accepted`` is whether it let us in. ``gone`` is set, and
-    ``on_gone`` called, when there is no connection any more; ``ended`` from the moment on that it is of no more use.
+    """``opened`` gets the broker's CONNACK, or Unavailable. ``accepted``: CONNACK accepted the connection.
 
-    Nothing is read behind CONNACK until ``resume``, and nothing while paused: what waits, waits at the broker.
+    ``ended`` is True as soon as the connection must not be used any more. When it is closed, ``gone`` is set and
+    ``on_gone`` is called. Between CONNACK and ``resume``, and while paused, nothing is read: messages wait at the
+    broker.
     """
 
     def __init__(self, connect: Connect, on_gone: Callable[[UpstreamConnection], None]) -> None:
@@ -56,17 +57,17 @@ class UpstreamConnection(asyncio.Protocol):
         self.opened: asyncio.Future[ConnAck] = self._loop.create_future()
         self.gone = asyncio.Event()
 
-    # For what is built on it.
+    # The interface for subclasses.
 
     def _on_publish(self, packet: Publish) -> None:
         raise NotImplementedError
 
     def _on_end(self, reason: Reason | None) -> None:
-        """``reason`` is None if it was asked for."""
+        """``reason`` is None if this side ended the connection."""
         raise NotImplementedError
 
     def _catch_up(self) -> bool:
-        """Before more is read; whether more is to be."""
+        """Called before more is read. Returns whether more may be read."""
         return True
 
     @property
@@ -93,12 +94,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._process(b"")
 
     def abandon(self) -> None:
-        """It was not opened in time."""
+        """Aborts the connection: it was not opened in time."""
         self.ended = True
         if self._transport is not None:
             self._transport.abort()
         else:
-            self._be_gone()
+            self._closed()
 
     def tick(self, now: float) -> None:
         if self.ended:
@@ -108,7 +109,7 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._lose(_BROKER_GONE, "the broker is silent")
 
-    # The transport's.
+    # The interface for the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -130,14 +131,14 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._linger is not None:
             self._linger.cancel()
-        self._be_gone()
+        self._closed()
         self._lose(_BROKER_GONE, "the broker closed the connection")
 
     def _process(self, data: bytes) -> None:
-        """Takes events one by one: any of them may pause or close this link."""
+        """Handles events one by one: each may pause or close this link."""
         if self.ended and self.opened.done():
             return
-        if self._processing:  # called from inside: the loop below goes on with what changed
+        if self._processing:  # called from inside the loop below, which continues with the new state
             return
         self._processing = True
         try:
@@ -190,11 +191,11 @@ class UpstreamConnection(asyncio.Protocol):
     # The end.
 
     def end(self, reason: Reason | None = None) -> None:
-        """DISCONNECT, and then the broker is to close. ``reason`` is None if this was asked for."""
+        """Sends DISCONNECT; the broker then closes. ``reason`` is None if the device's connection ended."""
         if self.ended:
             return
         self.ended = True
-        if self.opened.done():  # else who waits for it does this: the broker may have the CONNECT already
+        if self.opened.done():  # else UpstreamBroker.open does this: the broker may have received CONNECT already
             self.finish()
         self._on_end(reason)
         self._fail_all()
@@ -203,7 +204,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._client.disconnect(session_expiry=self._expiry)
         self._flush_now()
         if self._transport is None:
-            self._be_gone()
+            self._closed()
             return
         self._abort_later(self._transport)
         self._read_if_wanted()
@@ -212,7 +213,7 @@ class UpstreamConnection(asyncio.Protocol):
         opened = self.opened.done()
         if not opened:
             self.opened.set_exception(Unavailable(why))
-            self.opened.exception()  # the one that waited may have given up
+            self.opened.exception()  # marks it as retrieved: the caller may have given up waiting
         if self.ended:
             return
         self.ended = True
@@ -227,13 +228,13 @@ class UpstreamConnection(asyncio.Protocol):
         if self._linger is None and not self.gone.is_set():
             self._linger = self._loop.call_later(_LINGER, transport.abort)
 
-    def _be_gone(self) -> None:
+    def _closed(self) -> None:
         if not self.gone.is_set():
             self.gone.set()
             self._on_gone(self)
 
     def _fail_all(self) -> None:
-        """After the device was told: a failure would have it drop what it should send again."""
+        """Fails all requests. Called after the device is disconnected: it must repeat them, not see them refused."""
         for answered in self._client.abandoned():
             answered.done(answered.reasons)
         self._wake()

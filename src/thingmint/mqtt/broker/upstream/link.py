@@ -1,4 +1,4 @@
-"""One device's connection to an upstream broker: a socket of its own, under a client id of its own."""
+"""One device's connection to an upstream broker. Each device has a separate socket and client id there."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ _log = structlog.get_logger("thingmint.gateway")
 
 
 class Deliveries:
-    """What is under way from the broker to one device.
+    """The messages under way from the broker to one device.
 
-    ``maximum`` is the device's receive maximum. What comes above it, as 3.1.1 cannot tell the broker, is held.
+    ``maximum`` is the device's receive maximum. MQTT 3.1.1 cannot tell it to the broker, so messages above it are held
+    here.
     """
 
     __slots__ = ("_held", "_maximum", "_names", "_subscriber", "_under_way")
@@ -47,11 +48,11 @@ class Deliveries:
 
     @property
     def full(self) -> bool:
-        """Nothing more is to be read from the broker."""
+        """True if nothing more must be read from the broker."""
         return len(self._held) >= _MAX_HELD
 
     def take(self, packet: Publish) -> bool:
-        """False if it is of no topic of this device's scope, and goes nowhere."""
+        """Delivers or holds a message. False, and nothing is delivered, if the topic is not in the device's scope."""
         topic, packet_id = self._names.local(packet.topic), packet.packet_id
         if topic is None:
             return False
@@ -66,14 +67,14 @@ class Deliveries:
         return True
 
     def hand_over(self) -> bool:
-        """Delivers one of those that were held; False if none is to be delivered now."""
+        """Delivers one held message. False if none can be delivered now."""
         if not self._held or len(self._under_way) >= self._maximum:
             return False
         self._deliver(*self._held.popleft())
         return True
 
     def acknowledge(self, packet_id: int) -> bool:
-        """Whether it was under way."""
+        """Returns True if the message was under way."""
         if packet_id not in self._under_way:
             return False
         self._under_way.remove(packet_id)
@@ -88,10 +89,9 @@ class Deliveries:
 
 
 class UpstreamLink(UpstreamConnection):
-    """Once it is closed or lost, what it is asked for fails with UNSPECIFIED_ERROR.
+    """Implements Link. After the link is closed or lost, requests fail with UNSPECIFIED_ERROR.
 
-    ``must_discard``: the session is to end with this link, and 3.1.1 has no other way to say so than a clean one
-    after it.
+    ``must_discard``: the session ends with this link. In MQTT 3.1.1 that takes a clean session after it.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class UpstreamLink(UpstreamConnection):
         self._subscriber = subscriber
         self._deliveries = Deliveries(subscriber, names, connect.receive_maximum)
         self.must_discard = must_discard
-        self._retain_handling: dict[str, int] = {}  # by filter, where the broker speaks 3.1.1 and is not told
+        self._retain_handling: dict[str, int] = {}  # by filter, for MQTT 3.1.1, which has no such option
 
     def publish(self, message: Message, done: Callable[[Reason], None]) -> None:
         topic = self._names.topic(message.topic)
@@ -118,7 +118,7 @@ class UpstreamLink(UpstreamConnection):
             self.send(topic, message, self._names, lambda reasons: done(reasons[0]))
 
     def send(self, topic: str, message: Message, names: Names, done: Callable[[Sequence[Reason]], None]) -> None:
-        """``topic`` is the broker's name for the message's."""
+        """``topic`` is the name of the message's topic at the broker."""
         properties = names.outward(message.properties) if self._connect.version == 5 else NO_PROPERTIES
         if self.ended:
             done((Reason.UNSPECIFIED_ERROR,))
@@ -179,7 +179,7 @@ class UpstreamLink(UpstreamConnection):
             self._client.acknowledge(packet.packet_id)
 
     def _is_unwanted(self, name: str) -> bool:
-        """Of a retained message, of which 3.1.1 sends each that matches: whether no subscription is to get any."""
+        """True if the device asked for no retained messages of the topic. A broker of MQTT 3.1.1 sends them anyway."""
         topic = self._names.local(name)
         if topic is None:
             return False
@@ -192,7 +192,7 @@ class UpstreamLink(UpstreamConnection):
             self._subscriber.lost(reason)
 
     def _catch_up(self) -> bool:
-        """Delivers what was held."""
+        """Delivers held messages."""
         while self._flowing and not self.ended and self._deliveries.hand_over():
             pass
         return self._takes_more()
@@ -209,8 +209,8 @@ class UpstreamLink(UpstreamConnection):
         done: Callable[[Sequence[Reason]], None],
     ) -> None:
         def answered(reasons: Sequence[Reason]) -> None:
-            theirs = iter(reasons)
-            done([next(theirs) if refusal is None else refusal for refusal in refusals])
+            from_broker = iter(reasons)
+            done([next(from_broker) if refusal is None else refusal for refusal in refusals])
 
         if self.ended:
             answered([Reason.UNSPECIFIED_ERROR] * len(wanted))

@@ -1,7 +1,7 @@
-"""What client ids, topics and groups are called at a broker that all accounts share.
+"""The names of client ids, topics and groups at a broker that all accounts share.
 
-``ACCOUNT/REGION/TOPIC``, and ``ACCOUNT/REGION$aws/...`` for the reserved ones, which no wildcard of a device reaches
-by accident and which do not begin with ``$`` there. Two names of any two scopes never become one.
+Topics are ``ACCOUNT/REGION/TOPIC``. Reserved topics are ``ACCOUNT/REGION$aws/...``: no wildcard of a device matches
+them, and at the broker they do not begin with ``$``. Different names, or the same name in two scopes, stay different.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _UNACCEPTABLE = re.compile(f"[\0-\x1f\x7f-\x9f\ufdd0-\ufdef{_PLANE_ENDS}]")
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What a broker makes of names. ``escaped`` are the characters that it would read as something else.
+    """The rules of a broker for names. ``escaped``: characters with a special meaning there.
 
-    Lengths are in bytes. ``shared`` is whether it knows shared subscriptions.
+    Lengths are in bytes. ``shared``: the broker supports shared subscriptions.
     """
 
     escaped: str = ""
@@ -42,15 +42,15 @@ class Dialect:
 
 STANDARD = Dialect()
 RABBITMQ = Dialect(
-    escaped="%.*",  # a dot parts levels in AMQP, an asterisk stands for one of them, and % is what we escape with
-    topic_bytes=255,  # a routing key's
+    escaped="%.*",  # in AMQP a dot separates levels, and an asterisk matches one; % is the escape character
+    topic_bytes=255,  # the length of a routing key
     client_id_bytes=255 - len("mqtt-subscription-qos1"),  # it names a queue by the client id
     shared=False,
 )
 
 
 class Names:
-    """One scope's names, in a dialect. What has no name at the broker is None."""
+    """The names of one scope, in a dialect. Methods return None for what cannot be named at the broker."""
 
     __slots__ = ("_dialect", "_escaped", "_id", "_prefix", "_unescaped")
 
@@ -63,7 +63,7 @@ class Names:
         self._prefix = f"{account}/{region}".translate(self._escaped)
 
     def client_id(self, client_id: str) -> str:
-        """Of a long one its digest, which no other client id has for a name: a colon is quoted in those."""
+        """A long client id becomes its digest after a second colon; other names have colons only quoted."""
         name = self._id + quote(client_id, safe="")
         if len(name) <= self._dialect.client_id_bytes:
             return name
@@ -77,7 +77,7 @@ class Names:
         return name if self._fits(name) else None
 
     def filter(self, filter: str) -> str | None:
-        """``a/#`` becomes ``a/+/#``: as on AWS it is not to match ``a`` itself, which at a broker it would."""
+        """``a/#`` becomes ``a/+/#``: at a broker ``a/#`` matches ``a``, but not at AWS."""
         group, topics = split_shared(filter)
         name = self.topic(topics)
         if name is None or (group is not None and not self._dialect.shared):
@@ -89,7 +89,7 @@ class Names:
         return name if group is None else f"$share/{self._id}{quote(group, safe='')}/{name}"
 
     def local(self, name: str) -> str | None:
-        """The topic of which ``name`` is the name; None if it is of no topic of this scope."""
+        """Returns the topic of a name at the broker; None if it is not a topic of this scope."""
         size = len(self._prefix)
         if not name.startswith(self._prefix) or name[size : size + 1] not in ("/", "$"):
             return None
@@ -101,13 +101,13 @@ class Names:
         return topic or None
 
     def why_not(self, filter: str) -> Reason:
-        """The reason for a filter that has no name."""
+        """Returns the reason code for a filter that ``filter`` cannot name."""
         if split_shared(filter)[0] is not None and not self._dialect.shared:
             return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
         return Reason.TOPIC_FILTER_INVALID
 
     def outward(self, properties: MessageProperties) -> MessageProperties | None:
-        """With the response topic's name; None if the broker might close the connection for these."""
+        """Translates the response topic. None if the broker might close the connection because of the properties."""
         if properties is NO_PROPERTIES:
             return properties
         texts = [properties.content_type or "", *(text for pair in properties.user_properties for text in pair)]
@@ -128,5 +128,5 @@ class Names:
 
 
 def is_acceptable(text: str) -> bool:
-    """Whether a broker takes it as part of a packet."""
+    """True if all brokers accept the text in a packet."""
     return (text.isascii() and text.isprintable()) or _UNACCEPTABLE.search(text) is None

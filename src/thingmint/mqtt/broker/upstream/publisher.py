@@ -1,4 +1,4 @@
-"""Messages of the gateway's own (wills, events) on their way to an upstream broker, over one shared connection."""
+"""Publishes the gateway's messages (wills, events) to an upstream broker, over one shared connection."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.upstream.names import Names
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.25, 30.0  # seconds between attempts to connect
-_MAX_ATTEMPTS = 3  # to send a message, during each of which the connection ended
+_MAX_ATTEMPTS = 3  # to send a message, if the connection ends each time
 _BOUND = Bound(10_000, 16 * 2**20)
 _BOUND_PER_ACCOUNT = Bound(2_500, 4 * 2**20)
 
@@ -44,9 +44,9 @@ class _Item:
 
 
 class Publisher:
-    """Keeps what it is given until the broker has it, within bounds: what comes after that is refused, and counted.
+    """Keeps messages until the broker acknowledges them. If there are too many, refuses and counts the rest.
 
-    ``dial`` opens the connection, and raises Unavailable; ``lost`` is to be called when it ended.
+    ``dial`` opens the connection, and raises Unavailable. Call ``lost`` when the connection has ended.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Publisher:
 
     @property
     def waiting(self) -> int:
-        """Messages that the broker has not answered for."""
+        """The number of messages that the broker has not acknowledged."""
         return len(self._waiting) + len(self._sent)
 
     @property
@@ -101,7 +101,7 @@ class Publisher:
 
     def lost(self) -> None:
         self._link = None
-        # What was on its way goes first, and once more only so often: the broker may have closed because of it.
+        # Messages that were sent go first. The attempts are limited: a message may be why the broker closed.
         for item in reversed(self._sent):
             if item.attempts < _MAX_ATTEMPTS:
                 self._waiting[item] = None

@@ -1,4 +1,4 @@
-"""Whether the upstream broker answers, as the attempts to connect to it show."""
+"""Finds out from attempts to connect whether the upstream broker can be reached."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Reachability:
         self._failed_at = float("-inf")
 
     def trouble(self, *, connected: bool) -> str | None:
-        """What keeps devices out; ``connected`` is whether the gateway's own connection stands.
+        """Why devices cannot be accepted, or None. ``connected``: the gateway's own connection is open.
 
-        That one notices a broker that hangs only after a while: devices that try to connect do so before.
+        The gateway's connection notices late that a broker hangs; new connections of devices notice it first.
         """
         if connected and self._clock() - self._failed_at > _RECENT:
             return None

@@ -1,4 +1,4 @@
-"""Where a broker is, and how it is reached: TCP, TLS, or a Unix socket."""
+"""The address of a broker: TCP, TLS, or a Unix socket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TLS_TIMEOUT = 5.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What the gateway shows the broker; devices have no names of their own there."""
+    """The gateway's user name and password at the broker, used for all devices."""
 
     username: str | None = None
     password: bytes | None = field(default=None, repr=False)
@@ -27,7 +27,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """``path`` is a Unix socket's. ``secure`` asks for TLS, with the system's authorities unless ``tls`` has others."""
+    """``path``: a Unix socket. ``secure``: use TLS, with the system's CA certificates unless ``tls`` has others."""
 
     host: str = ""
     port: int = 0
@@ -37,7 +37,7 @@ class Target:
 
     @classmethod
     def of(cls, url: str) -> Target:
-        """``mqtt://HOST[:PORT]``, ``mqtts://HOST[:PORT]`` or ``unix:///PATH``. Raises ValueError for anything else."""
+        """Parses ``mqtt://HOST[:PORT]``, ``mqtts://HOST[:PORT]`` or ``unix:///PATH``. Raises ValueError."""
         parts = urlsplit(url)
         rest = parts.query or parts.fragment or parts.username is not None or parts.password is not None
         if parts.scheme == "unix" and not parts.netloc and parts.path.startswith("/") and not rest:
@@ -67,7 +67,7 @@ class Target:
 
 
 def tls_context(ca_file: Path | None, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
-    """The system's authorities without ``ca_file``. Raises OSError; ssl.SSLError, which is one, for what is no PEM."""
+    """Uses the system's CA certificates without ``ca_file``. Raises OSError; its subclass ssl.SSLError for bad PEM."""
     context = ssl.create_default_context(cafile=ca_file)
     if certificate is not None:
         context.load_cert_chain(certificate, key, password=_no_passphrase)
@@ -75,5 +75,5 @@ def tls_context(ca_file: Path | None, certificate: Path | None = None, key: Path
 
 
 def _no_passphrase() -> str:
-    """Without it OpenSSL would ask at the terminal."""
+    """Raises: without this callback OpenSSL would ask at the terminal."""
     raise ssl.SSLError("the key is encrypted")

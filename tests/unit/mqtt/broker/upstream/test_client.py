@@ -95,7 +95,7 @@ def test_messages_are_answered(version: Version) -> None:
     assert conversation.answers == [(Reason.SUCCESS,)]
     events = conversation.hear(PubAck(2), PubAck(1))
     assert events == [Answered(conversation.done, (Reason.SUCCESS,))] * 2
-    with pytest.raises(ProtocolError, match="not asked"):
+    with pytest.raises(ProtocolError, match="without a request"):
         conversation.hear(PubAck(1))
 
 
@@ -251,7 +251,7 @@ def test_an_answer_to_something_else() -> None:
 def test_an_answer_that_does_not_fit(reasons: tuple[Reason, ...]) -> None:
     conversation = Conversation()
     conversation.client.subscribe([SubscriptionRequest("a")], conversation.done)
-    with pytest.raises(ProtocolError, match="does not fit"):
+    with pytest.raises(ProtocolError, match="does not match the request"):
         conversation.hear(SubAck(1, reasons))
 
 
