@@ -79,7 +79,7 @@ def test_a_health_check(path: tuple[Served, str]) -> None:
     ("sent", "reason"),
     [
         (b"\x10\x13\x00\x04MQTT", "no PROXY protocol header"),
-        (header(digest=b"short"), "a fingerprint that is no SHA-256"),
+        (header(digest=b"short"), "a fingerprint that is not a SHA-256"),
         (header()[:-1], "timed out"),
         (b"", "timed out"),
     ],
@@ -90,7 +90,7 @@ def test_no_header(path: tuple[Served, str], sent: bytes, reason: str) -> None:
         sock.sendall(sent)
         assert read_all(sock) == b""
         assert server.nobody_came()
-    assert [(line["event"], line["reason"]) for line in logs] == [("PROXY header refused", reason)]
+    assert [(line["event"], line["reason"]) for line in logs] == [("proxy_header_refused", reason)]
 
 
 def test_limits_are_of_the_devices_addresses(path: tuple[Served, str]) -> None:

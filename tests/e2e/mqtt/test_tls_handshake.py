@@ -128,7 +128,7 @@ def test_too_much_before_the_end_of_the_handshake(server: Served) -> None:
     context = client_context(material.self_signed(), material.key("secp256r1"))
     for _ in range(250):
         context.add_extra_chain_cert(material.self_signed("secp256r1"))
-    refused(server, context, "too many bytes before its end")
+    refused(server, context, "the peer sent too many bytes")
 
 
 def refused(server: Served, context: SSL.Context, reason: str) -> None:
@@ -344,9 +344,13 @@ def test_only_pinned_certificates_are_let_in() -> None:
     expected = {fingerprint_of(der(mine))}
     with served(lambda each: TlsListener(contexts(), each.inner, check=fingerprint_check(expected))) as server:
         peer_of(server, client_context(mine, material.key("secp256r1")))
-        refused(server, client_context(other, material.key("secp256r1")), "not a certificate that is expected here")
+        refused(
+            server,
+            client_context(other, material.key("secp256r1")),
+            "the certificate is not in the list of accepted ones",
+        )
     with served(lambda each: TlsListener(contexts(), each.inner, check=fingerprint_check(expected))) as server:
-        refused(server, client_context(), "not a certificate that is expected here")
+        refused(server, client_context(), "the certificate is not in the list of accepted ones")
 
 
 def test_connections_beyond_the_limit_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""The TLS contexts of the devices' listeners, which differ only in the server's certificate."""
+"""The TLS contexts of the devices' listeners. They differ only in the server's certificate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from thingmint.domain.tls_profiles import TlsProfile
 
 
-# What AWS's clients offer on port 443: with a client certificate, and without one. In the order of our preference.
+# What AWS's clients offer on port 443: with a client certificate, and without one. In the server's order of preference.
 MQTT_ALPN = ("x-amzn-mqtt-ca", "mqtt")
 
 _OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | SSL.OP_CIPHER_SERVER_PREFERENCE
@@ -28,7 +28,7 @@ _OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | 
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """A server's certificate and its key. ``chain`` is what clients are sent after it; the root needs no sending."""
+    """A server's certificate and its key. ``chain``: further certificates to send; the root is not needed."""
 
     certificate: x509.Certificate
     key: SigningKey = field(repr=False)
@@ -36,7 +36,7 @@ class ServerIdentity:
 
     @classmethod
     def from_pem(cls, key: bytes, certificates: bytes) -> ServerIdentity:
-        """An unencrypted key, and the certificate with its chain behind it. Raises ValueError."""
+        """Reads an unencrypted key, and the certificate followed by its chain. Raises ValueError."""
         private_key = load_pem_private_key(key, None)
         if not isinstance(private_key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             raise ValueError("a server's key must be an elliptic curve or an RSA key")  # noqa: TRY004 - of the PEM
@@ -46,7 +46,7 @@ class ServerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Negotiation:
-    """What the callbacks of a handshake go by; each connection has its listener's as app data."""
+    """A listener's settings for the callbacks of a handshake. Each connection has them as app data."""
 
     contexts: Contexts
     alpn: tuple[bytes, ...]
@@ -54,13 +54,14 @@ class Negotiation:
 
 
 class NoCommonProtocol(Exception):
-    """The client offered application protocols, and none of ours, where one is required (RFC 7301 3.2)."""
+    """The client offered application protocols, but none of the required ones (RFC 7301, section 3.2)."""
 
 
 class Contexts:
-    """Which context a connection gets: the one of the name that the client asks for (SNI), else the default.
+    """Chooses a connection's context by the client's server name (SNI), else the default.
 
-    Names are whole, in lower case. One may serve several listeners, and replacing leaves open connections alone.
+    Names are in lower case, without wildcards. Several listeners may share an instance. ``replace`` does not affect
+    open connections.
     """
 
     def __init__(self, default: SSL.Context, by_name: Mapping[str, SSL.Context] | None = None) -> None:
@@ -75,17 +76,17 @@ class Contexts:
         return by_name.get(name, default) if name else default
 
     def replace(self, default: SSL.Context, by_name: Mapping[str, SSL.Context] | None = None) -> None:
-        """Handshakes that begin from now on get these."""
+        """Sets the contexts of new handshakes."""
         self._current = (default, dict(by_name or {}))
 
 
 def build_context(
     identity: ServerIdentity, *more: ServerIdentity, profile: TlsProfile = TLS_PROFILES["default"]
 ) -> SSL.Context:
-    """A server's context that asks for a client certificate and takes any, or none, as long as the key is proven.
+    """Returns a server's context. It requests a client certificate, and accepts any, or none, if the key is proven.
 
-    ``more`` are certificates for other kinds of keys, for clients that cannot use the first (RSA beside P-256): one of
-    each kind, with one chain for all. Raises ValueError.
+    ``more``: certificates with other kinds of keys, for clients that cannot use the first (RSA in addition to P-256).
+    At most one of each kind, all with the same chain. Raises ValueError.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION if profile.tls12 is None else SSL.TLS1_2_VERSION)
@@ -94,11 +95,11 @@ def build_context(
     if profile.tls12 is not None:
         context.set_cipher_list(profile.tls12.encode())
     context.set_tls13_ciphersuites(TLS13_SUITES.encode())
-    # An idle connection then holds no record buffers, which is 34 KiB less.
+    # Frees the record buffers of idle connections: 34 KiB less for each.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    # The chain does not count here, but OpenSSL verifies what it can before it asks. At depth 0 that is one
-    # signature at most, however many certificates with huge keys a client sends.
+    # The chain is ignored, but OpenSSL verifies it as far as possible before it calls the callback. With depth 0 it
+    # verifies one signature at most, even if a client sends many certificates with huge keys.
     context.set_verify_depth(0)
     context.set_verify(SSL.VERIFY_PEER, _take_any_certificate)
     context.set_tlsext_servername_callback(_choose_context)
@@ -113,14 +114,14 @@ def build_context(
             context.use_certificate(each.certificate)
             context.use_privatekey(each.key)
     except SSL.Error:
-        raise ValueError("the private key is not the certificate's") from None
+        raise ValueError("the private key does not belong to the certificate") from None
     for certificate in identity.chain:
         context.add_extra_chain_cert(certificate)
     return context
 
 
 def _take_any_certificate(connection: SSL.Connection, certificate: object, error: int, depth: int, ok: int) -> bool:
-    """Which certificates may come in is decided from the registry. OpenSSL goes on to check the proof of the key."""
+    """Accepts any certificate: the store decides at CONNECT. OpenSSL still checks that the client has the key."""
     del connection, certificate, error, depth, ok
     return True
 

@@ -1,6 +1,6 @@
 """TLS for devices, over OpenSSL's memory BIOs: the handshake of a server's connection.
 
-asyncio's own TLS cannot ask for a client certificate without demanding that it be one from a known authority.
+asyncio's TLS can request a client certificate only together with a check of its issuer against known CA certificates.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds
-_MAX_HANDSHAKE_BYTES = 64 * 1024  # from the peer; a usual one sends 2 to 4 KiB
-_MAX_CHAIN = 8  # certificates after the peer's own
+_MAX_HANDSHAKE_BYTES = 64 * 1024  # from the peer; usual are 2 to 4 KiB
+_MAX_CHAIN = 8  # certificates after that of the peer
 _MAX_CHAIN_BYTES = 32 * 1024
 _READ_BUFFER_BYTES = 64 * 1024
 
@@ -39,11 +39,11 @@ Check = Callable[[Peer], str | None]
 
 
 class TlsListener:
-    """What the connections of one listener have in common; called, it makes the protocol of a new one.
+    """Makes the protocol of each new connection of one listener. A listener belongs to one event loop.
 
-    ``inner`` makes the protocol that speaks inside TLS, once the handshake is done and ``check`` has found nothing to
-    say against the peer (it returns why not, or None). With ``alpn_required`` a client that did not offer one of
-    ``alpn`` is refused, as AWS does on port 443; else it goes on without. A listener belongs to one event loop.
+    ``check`` returns why a peer is refused, or None. ``inner`` makes the protocol inside TLS, after the handshake and
+    the check. With ``alpn_required``, a client that offers no protocol of ``alpn`` is refused, as AWS does on port 443;
+    else ALPN is optional.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class TlsListener:
         self.refusals = refusals or RefusalLog()
         self.check = check
         self.handshake_timeout = handshake_timeout
-        # Shared by all: whatever is read into it is taken out before the event loop goes on.
+        # Shared by all connections: data read into it is consumed before the event loop runs another callback.
         self.buffer = memoryview(bytearray(_READ_BUFFER_BYTES))
 
     def __call__(self) -> TlsProtocol:
@@ -72,10 +72,10 @@ class TlsListener:
 
 
 def fingerprint_check(fingerprints: Collection[str]) -> Check:
-    """Lets only these certificates in; looked up at each handshake, so the collection may change."""
+    """Returns a check that accepts only these certificates. The collection may change between handshakes."""
 
     def check(peer: Peer) -> str | None:
-        return None if peer.fingerprint in fingerprints else "not a certificate that is expected here"
+        return None if peer.fingerprint in fingerprints else "the certificate is not in the list of accepted ones"
 
     return check
 
@@ -87,7 +87,7 @@ class _Handshake(Enum):
 
 
 class TlsProtocol(asyncio.BufferedProtocol):
-    """One connection until its handshake is done. From then on a TlsTransport is in its place."""
+    """One connection until its handshake is done. Then a TlsTransport replaces it."""
 
     __slots__ = (
         "_address",
@@ -103,7 +103,7 @@ class TlsProtocol(asyncio.BufferedProtocol):
 
     def __init__(self, listener: TlsListener) -> None:
         self._listener = listener
-        self._connection: SSL.Connection | None = None  # made when something arrives: port scanners cost less so
+        self._connection: SSL.Connection | None = None  # made at the first byte: port scanners cost less
         self._address = ("", 0)
         self._place: Place | None = None
         self._received = 0
@@ -150,7 +150,7 @@ class TlsProtocol(asyncio.BufferedProtocol):
             if state is not _Handshake.UNDER_WAY:
                 return
             if self._received > _MAX_HANDSHAKE_BYTES:
-                self._fail("too many bytes before its end")
+                self._fail("the peer sent too many bytes")
                 return
 
     def eof_received(self) -> bool:
@@ -158,7 +158,7 @@ class TlsProtocol(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._is_over and self._received:
-            self._note("the peer went away")
+            self._note("the peer disconnected")
         self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
@@ -202,13 +202,13 @@ class TlsProtocol(asyncio.BufferedProtocol):
         TlsTransport(connection, self._context, self._transport, inner, listener.buffer, place).start(rest)
 
     def _peer(self, connection: SSL.Connection) -> Peer | None:
-        """None for one whose chain is absurd."""
+        """Returns None if the certificate chain is too long."""
         certificate = connection.get_peer_certificate()
         der = None
         chain: tuple[bytes, ...] = ()
         if certificate is not None:
             der = dump_certificate(FILETYPE_ASN1, certificate)
-            others = connection.get_peer_cert_chain() or []  # on a server's side without its own
+            others = connection.get_peer_cert_chain() or []  # at a server, without the peer's certificate
             if len(others) > _MAX_CHAIN:
                 return None
             chain = tuple(dump_certificate(FILETYPE_ASN1, other) for other in others)

@@ -1,4 +1,4 @@
-"""Connections that come through an edge: a PROXY header, then what the client says."""
+"""Connections from a TLS proxy: a PROXY header, then the bytes of the device."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class ProxyListener:
-    """What the connections of one such listener have in common; called, it makes the protocol of a new one.
+    """Makes the protocol of each new connection of one listener.
 
-    It trusts every header, so everything that can reach it can pose as any device. Put it on a Unix socket in a
-    directory that only the edge and this server can open, or inside TLS with a check of the edge's certificate:
-    ``TlsListener(contexts, proxy_listener.inside, check=fingerprint_check({...}))``. ``limits`` count the addresses
-    that headers name.
+    It trusts every header: a client that can connect to it can pretend to be any device. Use it on a Unix socket in a
+    directory that only the proxy and this server can open, or inside TLS with a check of the proxy's certificate:
+    ``TlsListener(contexts, proxy_listener.inside, check=fingerprint_check({...}))``. ``limits`` count the addresses in
+    the headers.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class ProxyListener:
     def __call__(self) -> ProxyProtocol:
         return ProxyProtocol(self)
 
-    def inside(self, edge: Peer) -> ProxyProtocol:
-        """For a TlsListener, whose check has let the edge in."""
-        del edge
+    def inside(self, proxy: Peer) -> ProxyProtocol:
+        """Makes the protocol inside a TlsListener, which has checked the proxy's certificate."""
+        del proxy
         return ProxyProtocol(self)
 
 
 class ProxyProtocol(asyncio.Protocol):
-    """Reads the header, then passes everything on to the inner protocol, which has the plain transport."""
+    """Reads the header, then passes all data to the inner protocol, which writes to the transport directly."""
 
     __slots__ = ("_header", "_inner", "_is_over", "_listener", "_place", "_timer", "_transport")
 
@@ -100,7 +100,7 @@ class ProxyProtocol(asyncio.Protocol):
         try:
             parsed = parse_header(self._header, self._listener.types)
         except ProxyError as error:
-            self._refuse("PROXY header refused", self._real()[0], str(error))
+            self._refuse("proxy_header_refused", self._real()[0], str(error))
             return
         if parsed is None:
             return
@@ -124,7 +124,7 @@ class ProxyProtocol(asyncio.Protocol):
         return remote_address(self._transport) or ("", 0)
 
     def _timed_out(self) -> None:
-        self._refuse("PROXY header refused", self._real()[0], "timed out")
+        self._refuse("proxy_header_refused", self._real()[0], "timed out")
 
     def _refuse(self, event: str, address: str, reason: str) -> None:
         self._is_over = True

@@ -1,7 +1,7 @@
-"""The PROXY protocol's version 2, by which an edge that ends TLS hands over who its client is. Sans I/O.
+"""Version 2 of the PROXY protocol, with which a TLS proxy forwards the identity of a client. Sans I/O.
 
-The format is HAProxy's proxy-protocol.txt, section 2.2. Only a listener that the edge alone can reach may read it: who
-writes such a header says which certificate was proven.
+The format is HAProxy's proxy-protocol.txt, section 2.2. Only a listener that no client but the proxy can reach may use
+it: the sender of the header decides which certificate counts as proven.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-MAX_HEADER_BYTES = 16 * 1024  # HAProxy's own buffer; a certificate's DER is 0.5 to 4 KiB
+MAX_HEADER_BYTES = 16 * 1024  # the size of HAProxy's buffer; a certificate's DER is 0.5 to 4 KiB
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _PREFIX = struct.Struct("!12sBBH")
@@ -32,25 +32,25 @@ _ALPN, _AUTHORITY, _CRC32C, _UNIQUE_ID, _TLS = 0x01, 0x02, 0x03, 0x05, 0x20
 _TLS_VERSION, _TLS_COMMON_NAME, _TLS_CLIENT_CERTIFICATE = 0x21, 0x22, 0x28
 _CLIENT_TLS, _CLIENT_CERTIFICATE_NOW, _CLIENT_CERTIFICATE_SESSION = 0x01, 0x02, 0x04
 
-# By address family and transport: how long the addresses are, and how long the first of them is.
+# By address family and transport: the length of all addresses, and the length of the first one.
 _IPV4_BYTES, _IPV6_BYTES = 4, 16
 _STREAMS = {0x00: (0, 0), 0x11: (12, _IPV4_BYTES), 0x21: (36, _IPV6_BYTES), 0x31: (216, 108)}
 
 _HEX_DIGEST = re.compile(rb"[0-9a-fA-F]{64}")
 _DIGEST_BYTES = 32
-_NO_CERTIFICATE = (b"", b"-")  # what HAProxy's log formats make of a certificate that is not there
+_NO_CERTIFICATE = (b"", b"-")  # what HAProxy's log formats write for a missing certificate
 
 
 class ProxyError(ValueError):
-    """Not a header, or one that cannot be trusted to say what it seems to. The text quotes nothing of it."""
+    """There is no header, or it is invalid or contradictory. The text quotes nothing of the input."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlvTypes:
-    """Where the edge puts the client certificate: its SHA-256 (hex, or 32 bytes), its DER, or both.
+    """The TLVs with the client certificate: its SHA-256 (hex, or 32 bytes), its DER, or both.
 
-    HAProxy 2.6 can only put a text into the unique id (0x05); 0xE0 and 0xE1 are our own, from the range for that.
-    ``nested_certificate`` is the type, inside the SSL TLV, of a DER that some edges write there.
+    HAProxy 2.6 can set only the unique id (0x05) to a custom text. 0xE0 and 0xE1 are Thingmint's, from the range for
+    custom types. ``nested_certificate``: the type of a DER inside the SSL TLV, where some proxies write it.
     """
 
     fingerprint: tuple[int, ...] = (_UNIQUE_ID, 0xE0)
@@ -60,8 +60,11 @@ class TlvTypes:
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeader:
-    """``address`` is None where the header names none: the edge's own connection (LOCAL, its health checks), or one
-    whose family it does not tell. ``verified`` is what the edge makes of the chain, None if it does not say."""
+    """The content of a header.
+
+    ``address`` is None if the header has none: for LOCAL, the proxy's own connections (health checks), and for an
+    unspecified address family. ``verified``: the proxy's verdict on the certificate chain, if any.
+    """
 
     address: str | None
     port: int
@@ -75,7 +78,7 @@ class ProxyHeader:
     tls_version: str | None = None
 
     def peer(self, real: tuple[str, int]) -> Peer:
-        """``real`` is the other end of the connection itself."""
+        """``real`` is the address and port of the connection itself, used if the header has none."""
         address, port = real if self.address is None else (self.address, self.port)
         return Peer(
             address=address,
@@ -89,7 +92,7 @@ class ProxyHeader:
 
 
 def parse_header(data: bytes | bytearray, types: TlvTypes) -> tuple[ProxyHeader, int] | None:
-    """The header that ``data`` begins with and its length in bytes; None while it is not all there.
+    """Returns the header at the start of ``data`` and its length in bytes; None while it is incomplete.
 
     Raises ProxyError, as soon as ``data`` cannot become a header of at most MAX_HEADER_BYTES.
     """
@@ -145,11 +148,11 @@ def _with_tlvs(header: bytes, start: int, address: str | None, port: int, types:
     if certificate is not None:
         proven = fingerprint_of(certificate)
         if fingerprint not in (None, proven):
-            raise ProxyError("the fingerprint is not the certificate's")
+            raise ProxyError("the fingerprint does not match the certificate")
         fingerprint = proven
     shown = client is None or client & (_CLIENT_CERTIFICATE_NOW | _CLIENT_CERTIFICATE_SESSION)
     if fingerprint is not None and not shown:
-        raise ProxyError("a certificate of a client that showed none")
+        raise ProxyError("a certificate, but the header says that the client sent none")
     return ProxyHeader(
         address,
         port,
@@ -164,7 +167,7 @@ def _with_tlvs(header: bytes, start: int, address: str | None, port: int, types:
 
 
 def _tlvs(data: bytes, start: int) -> Iterator[tuple[int, int, bytes]]:
-    """Type, where the value begins, and the value."""
+    """Yields type, start of the value, and value of each TLV."""
     while start < len(data):
         if len(data) - start < _TLV.size:
             raise ProxyError("a TLV is cut short")
@@ -177,14 +180,14 @@ def _tlvs(data: bytes, start: int) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _add(tlvs: dict[int, bytes], type: int, value: bytes) -> None:
-    """Of two TLVs of a type that says who the client is, which one holds? We do not guess."""
+    """Refuses a repeated type: it would be ambiguous which value identifies the client."""
     if type in tlvs and type != 0x04:  # padding
-        raise ProxyError("a TLV is there twice")
+        raise ProxyError("a TLV occurs twice")
     tlvs[type] = value
 
 
 def _tls(value: bytes | None) -> tuple[int | None, int | None, Mapping[int, bytes]]:
-    """The SSL TLV: what the client did, what its verification came to, and the TLVs within."""
+    """Parses the SSL TLV: the client's flags, the result of the verification, and the nested TLVs."""
     if value is None:
         return None, None, {}
     if len(value) < _SSL.size:
@@ -194,7 +197,7 @@ def _tls(value: bytes | None) -> tuple[int | None, int | None, Mapping[int, byte
     for type, _, inner in _tlvs(value, _SSL.size):
         _add(nested, type, inner)
     if nested and not client & _CLIENT_TLS:
-        raise ProxyError("details of TLS for a client without TLS")
+        raise ProxyError("TLS details, but the header says that the client did not use TLS")
     return client, verify, nested
 
 
@@ -219,7 +222,7 @@ def _digest(value: bytes) -> str:
         return value.hex()
     if _HEX_DIGEST.fullmatch(value):
         return value.decode("ascii").lower()
-    raise ProxyError("a fingerprint that is no SHA-256")
+    raise ProxyError("a fingerprint that is not a SHA-256")
 
 
 def _text(value: bytes | None) -> str | None:
@@ -232,24 +235,24 @@ def _text(value: bytes | None) -> str | None:
 
 
 def _tls_version(value: bytes | None) -> str | None:
-    """As OpenSSL writes it, though some edges write ``TLS 1.3``."""
+    """Returns the version as OpenSSL writes it: ``TLSv1.3``. Some proxies write ``TLS 1.3``."""
     text = _text(value)
     return text and text.replace(" ", "v")
 
 
 def _check_crc32c(header: bytes, at: int, value: bytes) -> None:
-    """Section 2.2.3: of the whole header, with zeros in the checksum's own place."""
+    """Section 2.2.3: the checksum covers the whole header, with zeros in place of the checksum."""
     if len(value) != 4 or _crc32c(header[:at] + bytes(4) + header[at + 4 :]) != int.from_bytes(value, "big"):
         raise ProxyError("the checksum is wrong")
 
 
 @functools.cache
 def _crc32c_table() -> tuple[int, ...]:
-    """Of Castagnoli's polynomial (RFC 3720 12.1), which zlib does not have."""
+    """The table for Castagnoli's polynomial (RFC 3720, section 12.1), which zlib does not offer."""
     table = []
     for byte in range(256):
         for _ in range(8):
-            byte = byte >> 1 ^ 0x82F63B78 * (byte & 1)  # noqa: PLW2901 - it is shifted out
+            byte = byte >> 1 ^ 0x82F63B78 * (byte & 1)  # noqa: PLW2901 - shifted bit by bit
         table.append(byte)
     return tuple(table)
 

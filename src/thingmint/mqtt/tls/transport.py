@@ -1,4 +1,4 @@
-"""TLS for devices: what a connection is once its handshake is done, towards the protocol that speaks inside it."""
+"""TLS for devices: the transport of the inner protocol, after the handshake."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     from thingmint.http.connection_limits import Place
 
 
-# OpenSSL's memory BIOs never shrink. What goes through them in small pieces leaves them small when a device that sent
-# or received much is idle again (measured: 41 KiB for each, against 72 KiB with pieces of 16 KiB).
+# OpenSSL's memory BIOs never shrink, so data passes through them in small pieces. Then a device that sent or received
+# much, and is idle again, takes less memory (measured: 41 KiB, against 72 KiB with pieces of 16 KiB).
 PIECE = 4 * 1024
-_RECORD_OUT = PIECE + 1024  # a piece as a record (RFC 8446 5.2), and room for one of TLS's own
+_RECORD_OUT = PIECE + 1024  # a piece as a TLS record (RFC 8446, section 5.2), and room for a record of TLS itself
 _RECORD_IN = 16 * 1024
-# For the peer to take what was sent to it and to close. Bytes that arrive on a closed socket would make the kernel
-# reset the connection, and a device would lose the answer that tells why it was refused.
+# Time for the peer to read the last bytes and to close. If the socket were closed earlier, further bytes of the peer
+# would make the kernel reset the connection, and the device could lose the answer with the reason of a refusal.
 _LINGER = 2.0  # seconds
-# TLS answers some records by itself (each attempt to renegotiate). One that asks for them and reads none is cut
-# off here; for all else that is written, the inner protocol has pause_writing().
+# OpenSSL answers some records itself (each attempt to renegotiate). A peer that causes such answers and does not read
+# them is disconnected at this limit. All other writes are limited by the inner protocol, with pause_writing().
 _MAX_OWN_BACKLOG = 256 * 1024  # bytes
 
 
 class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
-    """The inner protocol's transport, and the protocol of the transport underneath.
+    """The transport of the inner protocol, and the protocol of the TCP transport.
 
-    What is written while the inner protocol handles data is sent as one piece when it has returned. A peer that ends
-    TLS properly (close_notify) makes ``eof_received``, then ``connection_lost(None)``; one that only ends TCP makes
+    Data that the inner protocol writes while it handles received data is sent together, after it returns. If the peer
+    ends TLS properly (close_notify), ``eof_received`` and ``connection_lost(None)`` are called; if it only ends TCP,
     ``connection_lost(ConnectionAbortedError)``. There are no half-closed connections.
     """
 
@@ -60,20 +60,20 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         place: Place | None,
     ) -> None:
         self._connection = connection
-        self._context = context  # the one it began with: OpenSSL still points at its callbacks
+        self._context = context  # the first context must stay alive: OpenSSL still points at its callbacks
         self._transport = transport
         self._inner = inner
         self._buffer = buffer
         self._place = place
         self._error: Exception | None = None
         self._linger: asyncio.TimerHandle | None = None
-        self._held = 0  # bytes, before encryption, that were written and not yet flushed
+        self._held = 0  # bytes before encryption, written and not yet flushed
         self._corked = False
         self._is_closing = False
         self._is_paused = False
 
     def start(self, already: memoryview) -> None:
-        """Takes over from the handshake; ``already`` is what arrived behind it."""
+        """Starts after the handshake. ``already``: bytes that arrived together with its end."""
         self._transport.set_protocol(self)
         self._corked = True
         try:
@@ -83,7 +83,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             raise
         self._take(already)
 
-    # towards the transport underneath
+    # The interface for the TCP transport.
 
     def get_buffer(self, sizehint: int) -> memoryview:
         del sizehint
@@ -104,7 +104,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._place is not None:
             self._place.closed()
         inner = self._inner
-        del self._inner, self._connection  # and with them every cycle
+        del self._inner, self._connection  # breaks the reference cycles
         inner.connection_lost(self._error or exc)
 
     def pause_writing(self) -> None:
@@ -114,7 +114,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._inner.resume_writing()
 
     def _take(self, data: memoryview) -> None:
-        """Decrypts and delivers; while reading is paused, only keeps."""
+        """Decrypts and delivers. While reading is paused, only stores."""
         if self._is_closing:
             return
         self._corked = True
@@ -126,7 +126,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._uncork()
 
     def _deliver(self) -> bool:
-        """Whether the connection is open still."""
+        """Delivers decrypted data. Returns True if the connection is still open."""
         while not (self._is_paused or self._is_closing):
             try:
                 data = self._connection.recv(_RECORD_IN)
@@ -159,7 +159,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         return flush(self._connection, self._transport)
 
     def _fail(self, error: SSL.Error) -> None:
-        """OpenSSL has written an alert already."""
+        """Ends the connection after an error of OpenSSL, which has written an alert already."""
         self._error = ConnectionAbortedError(f"TLS failed: {reason_of(error)}")
         self._send_close_notify()
 
@@ -170,10 +170,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._transport.resume_reading()
         self._linger = end_writing(self._transport)
 
-    # towards the inner protocol
+    # The interface for the inner protocol.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Of what is written after the end, nothing is sent."""
+        """Encrypts and sends. After ``close`` nothing is sent."""
         view = memoryview(data)
         for start in range(0, len(view), PIECE):
             if self._is_closing:
@@ -192,7 +192,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self.write(b"".join(list_of_data))
 
     def close(self) -> None:
-        """Sends what was written, then close_notify, and nothing after it (RFC 8446 6.1)."""
+        """Sends the written data, then close_notify, and nothing after it (RFC 8446, section 6.1)."""
         if self._is_closing:
             return
         with contextlib.suppress(SSL.Error):
@@ -229,7 +229,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         return False
 
     def write_eof(self) -> None:
-        raise NotImplementedError("TLS knows no half-closed connection here")
+        raise NotImplementedError("half-closed TLS connections are not supported")
 
     def get_write_buffer_size(self) -> int:
         return self._held + self._transport.get_write_buffer_size()
@@ -251,7 +251,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
 
 def flush(connection: SSL.Connection, transport: asyncio.Transport) -> bool:
-    """Sends what OpenSSL has written. Whether there was anything."""
+    """Sends the output of OpenSSL. Returns True if there was any."""
     sent = False
     while True:
         try:
@@ -265,7 +265,7 @@ def flush(connection: SSL.Connection, transport: asyncio.Transport) -> bool:
 
 
 def end_writing(transport: asyncio.Transport) -> asyncio.TimerHandle | None:
-    """Sends FIN behind what was written. The transport closes when the peer does the same, or soon anyway."""
+    """Sends FIN after the written data. The transport closes when the peer closes, or after a short time."""
     try:
         transport.write_eof()
     except (OSError, RuntimeError, NotImplementedError):
@@ -275,10 +275,10 @@ def end_writing(transport: asyncio.Transport) -> asyncio.TimerHandle | None:
 
 
 def reason_of(error: SSL.Error) -> str:
-    """OpenSSL's name of what went wrong: a text of its own, with nothing in it that a peer chose."""
+    """Returns OpenSSL's name of the error. It has no text from the peer."""
     if isinstance(error, SSL.SysCallError):
-        return "the peer went away"
+        return "the peer disconnected"
     queue = error.args[0] if error.args else []
-    # Below TLS's own reason there may be one of the cipher's or the key's, and above it one that says less.
+    # The queue may have more than TLS's reason: one of the cipher or the key below it, and a general one above it.
     reasons = [reason for library, _, reason in queue if library == "SSL routines"]
     return next(iter(reasons), "") or "unknown"
