@@ -1,4 +1,4 @@
-"""The bytes of one device's connection: events come out in order, in turns, and no faster than its rates allow."""
+"""Turns the bytes of one device's connection into events: in order, at most at its rates, fairly between devices."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from thingmint.services.change_feed import ChangeFeed
 
 
-_MAX_HELD = 16 * 1024  # bytes that wait for an event that takes time, before reading stops
-_MAX_UNREAD = 256 * 1024  # bytes of answers that the device does not take, before reading stops
-_TURN = 0.005  # seconds for the events of one device, before it is the others' turn
-_MAX_UNACCEPTED = 32 * 2**20  # bytes from all connections whose CONNECT was not accepted, while one of them holds more
-_FEW_UNACCEPTED = 4 * 1024  # than these
+_MAX_HELD = 16 * 1024  # bytes that wait while an event is handled; with more, reading stops
+_MAX_UNREAD = 256 * 1024  # bytes of answers that the device does not read; with more, reading stops
+_TURN = 0.005  # seconds for the events of one device; then other devices get their turn
+_MAX_UNACCEPTED = 32 * 2**20  # bytes from all connections without an accepted CONNECT
+_FEW_UNACCEPTED = 4 * 1024  # bytes that each of these connections may send even if the total is exceeded
 _METERED = 1024  # bytes: a device that sends less at a time, and no messages, needs no meter
 
 _log = structlog.get_logger("thingmint.gateway")
 
 
 class Handler(Protocol):
-    """What the events of a connection are for."""
+    """Handles the events of a connection."""
 
     @property
     def is_accepted(self) -> bool:
-        """CONNECT was accepted."""
+        """True if CONNECT was accepted."""
         ...
 
     def suspend(self) -> None:
@@ -46,31 +46,31 @@ class Handler(Protocol):
         ...
 
     def opened(self) -> None:
-        """The transport is there."""
+        """The transport is connected."""
         ...
 
     def handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
-        """What is left to be waited for before the next one, if anything is."""
+        """Returns None, or a coroutine to await before the next event."""
         ...
 
     def writable(self, *, is_writable: bool) -> None:
-        """The device takes, or does not take, what is sent to it."""
+        """The device reads again, or has stopped reading."""
         ...
 
     def failed(self, reason: Reason, why: str) -> None:
-        """The connection has to end."""
+        """The handler has to end the connection."""
         ...
 
     def lost(self) -> None:
-        """The transport is gone; nothing is called any more."""
+        """The transport is closed. This is the last call."""
         ...
 
 
 class Connection(asyncio.Protocol):
-    """Packets are handled in order. While one takes time (a CONNECT that is authenticated, a provisioning) others wait.
-    While more waits than may, or more came than the rates allow, the device is not read; nothing is dropped.
+    """Handles packets in order. While one takes time (authentication, provisioning), the next packets wait.
 
-    While the connection is suspended PINGREQ is answered, and all other packets wait, but for the device's DISCONNECT.
+    While too much waits, or the device exceeds its rates, the device is not read; nothing is dropped.
+    While the connection is suspended, PINGREQ is answered, DISCONNECT is handled, and all other packets wait.
     """
 
     __slots__ = (
@@ -103,15 +103,15 @@ class Connection(asyncio.Protocol):
         self._busy: asyncio.Task[None] | None = None
         self._meter: Meter | None = None
         self._throttled: asyncio.TimerHandle | None = None
-        self._unaccepted = 0  # bytes that came before CONNECT was accepted, or while it is suspended
+        self._unaccepted = 0  # bytes that came before CONNECT was accepted, or while the connection is suspended
         self._suspended = False
         self.authenticated_after = -1
-        """The feed's interruptions before the device was authenticated last."""
+        """The change feed's number of interruptions when the device was last authenticated."""
         self._is_turn_due = False
         self._flushing = False
         self._ended = False
 
-    # What the transport calls.
+    # The interface for the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         if self._rate_limit.is_on and (self._meter is not None or len(data) > _METERED):
             self._throttle(self._metered().receive(len(data), now))
-        if not self.is_current(now):  # seen here first where the whole process stood still
+        if not self.is_current(now):  # if the whole process was stopped, ConnectionMonitor has not run yet
             self._handler.suspend()
         if self._suspended and not self._is_engaged:
             self._receive_only(data, now)
@@ -136,7 +136,7 @@ class Connection(asyncio.Protocol):
         elif not self._hold_unaccepted(len(data)):
             self._handler.failed(Reason.QUOTA_EXCEEDED, "connections that were not accepted hold too much memory")
             return
-        self._flushing = True  # once, at the end, also where handling an event asks for it
+        self._flushing = True  # so that handlers do not flush: it is done once, below
         self._waiting.extend(self.mqtt.receive(data, now))
         self._pump()
         self._flush_now()
@@ -152,35 +152,35 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._handler.lost()
         self._transport = None
-        del self._handler  # and with it every cycle
+        del self._handler  # breaks the reference cycles
 
-    # What the handler calls.
+    # The interface for the handler.
 
     def flush(self) -> None:
-        """Sends what the MQTT connection has to say, soon."""
+        """Sends the MQTT connection's outgoing bytes soon."""
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush_now)
 
     def accept(self, *, session_present: bool) -> None:
-        """Answers CONNECT. What the device sent behind it is handled before anything that came later."""
+        """Answers CONNECT. Packets that the device sent together with CONNECT are handled before later ones."""
         self._release_unaccepted()
         self._waiting[:0] = self.mqtt.accept(self._loop.time(), session_present=session_present)
         self._flush_now()
 
     def suspend(self) -> None:
-        """From now on nothing that the device says has any effect."""
+        """Holds the packets of the device, except PINGREQ and DISCONNECT, until ``resume``."""
         self._suspended = True
 
     def resume(self) -> None:
-        """What came meanwhile is handled, in order."""
+        """Handles the packets that came meanwhile, in order."""
         if self._suspended and not self._ended:
             self._suspended = False
             self._release_unaccepted()
             self._go_on()
 
     def is_current(self, now: float) -> bool:
-        """Whether changes were followed ever since the device was authenticated."""
+        """True if changes were followed without a gap since the device was last authenticated."""
         feed = self._feed
         return now <= feed.fresh_until and self.authenticated_after == feed.interruptions
 
@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
         return self._suspended
 
     def is_silent(self, now: float) -> bool:
-        """Whether CONNECT did not come, or nothing was heard, in time. A device that is not read is not silent."""
+        """True if CONNECT, or any packet within the keep-alive, did not come in time; not while reading is stopped."""
         if not self.mqtt.expired(now):
             return False
         if self._handler.is_accepted and (self._busy is not None or self._throttled is not None or self._suspended):
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def stop(self) -> None:
-        """Nothing that came, or comes, is handled."""
+        """Handles no more packets, also those that wait."""
         self._ended = True
         self._waiting.clear()
         self._release_unaccepted()
@@ -206,7 +206,7 @@ class Connection(asyncio.Protocol):
             self._throttled.cancel()
 
     def close(self) -> None:
-        """Sends what is left to be said, and closes."""
+        """Sends the remaining bytes and closes."""
         self._flush_now()
         if self._transport is not None:
             self._transport.close()
@@ -215,19 +215,19 @@ class Connection(asyncio.Protocol):
 
     @property
     def _is_occupied(self) -> bool:
-        """Whether what comes now has to wait for what came before."""
+        """True if new packets have to wait for earlier ones."""
         return bool(self._waiting) or self._is_engaged
 
     @property
     def _is_engaged(self) -> bool:
-        """Whether what comes now cannot even be looked at."""
+        """True if new bytes cannot even be decoded now."""
         return self.mqtt.has_more or self._busy is not None or self._throttled is not None
 
     def _receive_only(self, data: bytes, now: float) -> None:
         self._hold_unaccepted(len(data))
         for event in self.mqtt.receive(data, now):
             if isinstance(event, Disconnected | Failed):
-                self._waiting.clear()  # nothing of it was acknowledged
+                self._waiting.clear()  # none of these packets was acknowledged
                 self._handler.handle(event)
                 return
             self._waiting.append(event)
@@ -288,13 +288,13 @@ class Connection(asyncio.Protocol):
         try:
             await work
         except Unavailable as error:
-            # DISCONNECT has no word for it (MQTT 5, 3.14.2.1).
+            # SERVER_UNAVAILABLE is not a reason code of DISCONNECT (MQTT 5, 3.14.2.1).
             self._fail(Reason.SERVER_BUSY if self._has_accepted else Reason.SERVER_UNAVAILABLE, str(error))
         except Throttled as error:
             self._fail(Reason.SERVER_BUSY, str(error))
-        except Exception:  # noqa: BLE001 - else the device would wait for an answer for ever
+        except Exception:  # noqa: BLE001 - else the device would wait for an answer forever
             _log.exception("connection_failed")
-            self._fail(Reason.UNSPECIFIED_ERROR, "of an error of our own")
+            self._fail(Reason.UNSPECIFIED_ERROR, "an internal error")
         finally:
             self._busy = None
             if not self._ended:
@@ -305,7 +305,7 @@ class Connection(asyncio.Protocol):
         return not self._ended and self._handler.is_accepted
 
     def _fail(self, reason: Reason, why: str) -> None:
-        if not self._ended:  # else the device may have gone, and the handler with it
+        if not self._ended:  # else the connection may be lost, and the handler deleted
             self._handler.failed(reason, why)
 
     # Rates, and memory.
@@ -333,7 +333,7 @@ class Connection(asyncio.Protocol):
         self._take_turn()
 
     def _hold_unaccepted(self, size: int) -> bool:
-        """Whether there is room. A certificate may be anyone's until CONNECT is accepted."""
+        """Counts bytes that wait until the device is authenticated. False if there is no room for them."""
         self._unaccepted += size
         self._rate_limit.unaccepted += size
         return self._has_room

@@ -1,5 +1,7 @@
-"""What is told of devices: a line of log for each connection's beginning and end, and for each refusal; the refusals
-and connections in the audit trail too, with what would have allowed what was refused."""
+"""Logs the beginning and the end of each device's connection, and each refusal.
+
+The audit trail gets a record of each as well; the record of a refusal names the closest policy statements.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,13 @@ if TYPE_CHECKING:
     from thingmint.mqtt.peer import Peer
 
 
-_STATUS = 0x87  # MQTT 5, 2.4: the reason code
+_STATUS = 0x87  # the reason code "Not authorized" (MQTT 5, 2.4)
 
 _log = structlog.get_logger("thingmint.gateway")
 
 
 def device_caller(scope: Scope, fingerprint: str, client_id: str) -> Caller:
-    """A device as the audit trail knows it. Its policies are not asked for the operations of an API."""
+    """Returns a device as a caller of the audit trail. It has no policies for the operations of an API."""
     return Caller(
         account=scope.account,
         regions=(scope.region,),
@@ -44,7 +46,7 @@ def device_caller(scope: Scope, fingerprint: str, client_id: str) -> Caller:
 
 
 def context_of(address: str, caller: Caller | None, operation: str, now: datetime) -> RequestContext:
-    """Something that a device does, as the audit record tells of it."""
+    """Returns the context of an operation of a device, for its audit record."""
     return RequestContext(api="mqtt", method="MQTT", operation=operation, address=address, caller=caller, now=now)
 
 
@@ -58,9 +60,9 @@ class ConnectionLog:
     def connected(
         self, peer: Peer, caller: Caller, client_id: str, resource: str, started: float, **facts: object
     ) -> bool:
-        """Whether the connection is logged by itself, and its end is to be; else it is counted.
+        """Returns True if the connection got its own log line and record; False if it was only counted.
 
-        ``started`` is when CONNECT came.
+        ``started`` is the time when CONNECT came.
         """
         seconds = time.perf_counter() - started
         context = context_of(peer.address, caller, "Connect", self.now())
@@ -72,7 +74,7 @@ class ConnectionLog:
     def disconnected(
         self, peer: Peer, caller: Caller, client_id: str, resource: str, why: str, *, logged: bool
     ) -> None:
-        """``logged`` is what ``connected`` returned: the lines and records of a connection are a pair."""
+        """``logged``: the result of ``connected``. A connection has lines for its beginning and its end, or none."""
         if logged:
             _log.info("disconnected", client_id=client_id, why=why, **_who(peer, caller))
         outcome = Outcome(resource=resource, details={"clientId": client_id, "reason": why})
@@ -80,13 +82,13 @@ class ConnectionLog:
         self._metrics.observe("mqtt", DISCONNECT, 0, None)
 
     def warn(self, peer: Peer, caller: Caller, event: str, **facts: object) -> None:
-        """What an operator may want to know of a device: a line at once, and then how often it was so."""
+        """Logs a warning about a device. Repetitions are only counted, and the count is logged later."""
         facts |= _who(peer, caller)
         if not self._trail.is_repeated(caller, event, peer.address, self.now(), facts):
             _log.warning(event, **facts)
 
     def ended_early(self, peer: Peer, why: str) -> None:
-        """A connection that ended before it was accepted or refused."""
+        """Logs a connection that ended before it was accepted or refused."""
         self.refusals.note("connection_closed_before_connect", source_of(peer.address), why)
 
     def refused(
@@ -100,13 +102,13 @@ class ConnectionLog:
         facts: Mapping[str, object] | None = None,
         client_id: str | None = None,
     ) -> None:
-        """``action`` without ``iot:``; ``explain`` tells what denied it, or what would have allowed it.
+        """Logs a refused action. ``action`` has no ``iot:`` prefix. ``client_id``: by default the caller's name.
 
-        ``facts`` are told besides, in the log and in the audit record; without a caller they name a certificate that
-        is registered, but not where a device belongs that names no host. ``client_id`` is the caller's name, if not
-        given.
+        ``explain`` returns the policy statements that denied the action, or that come closest to allowing it.
+        ``facts`` go into the log and the audit record. Facts without a caller mean: the certificate is registered, but
+        only for devices that send a host name (SNI).
         """
-        facts, explain = facts or {}, functools.cache(explain)  # for the record and the log, if this is not repeated
+        facts, explain = facts or {}, functools.cache(explain)  # called for the record and for the log line
         outcome = Outcome(
             status=_STATUS,
             code=NOT_AUTHORIZED,
@@ -124,14 +126,14 @@ class ConnectionLog:
             _log.warning("refused", action=f"iot:{action}", resource=resource, why=why, closest=explain(), **who)
 
     def provisioned(self, context: RequestContext, outcome: Outcome, **facts: object) -> None:
-        """A request on a provisioning topic that was answered, in whichever way."""
+        """Logs a request on a provisioning topic, accepted or rejected."""
         seconds = time.perf_counter() - context.started
         caller = context.caller
         self._metrics.observe("mqtt", context.operation, outcome.status, seconds)
         if not self._trail.add(context, outcome):
             return
-        tell = _log.info if outcome.code is None else _log.warning
-        tell(
+        log = _log.info if outcome.code is None else _log.warning
+        log(
             "provisioning",
             operation=context.operation,
             status=outcome.status,

@@ -1,4 +1,4 @@
-"""Looks after the connections that are open: what only time changes about them, and what they may not go on without."""
+"""Checks open connections for time-outs and expired certificates, and suspends them while changes are not followed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.services.change_feed import ChangeFeed
 
-_LOOK_EVERY = 0.1  # seconds, whether changes are followed
-_CHECK_EVERY = 0.5  # seconds, for time-outs and validities: these are to be followed within one
+_FEED_CHECK_EVERY = 0.1  # seconds
+_DEADLINES_CHECK_EVERY = 0.5  # seconds: time-outs and the end of a certificate's validity take effect within 1 s
 
 _log = structlog.get_logger("thingmint.gateway")
 
 
 class ConnectionMonitor:
-    """While the feed is stale all connections are suspended, for ``grace`` seconds at most: then they are closed.
+    """Suspends all connections while the change feed is stale, and closes them after ``grace`` seconds.
 
-    Once changes are followed again, each is authenticated anew before anything passes.
+    When changes are followed again, each device is authenticated again before its connection resumes.
     """
 
     def __init__(self, feed: ChangeFeed, connections: ConnectionIndex, grace: float) -> None:
@@ -32,20 +32,20 @@ class ConnectionMonitor:
         self._connections = connections
         self._grace = grace
         self._stale_since: float | None = None
-        self._interruptions = feed.interruptions  # after which all were authenticated
+        self._interruptions = feed.interruptions  # all devices were authenticated after so many
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        check_at = loop.time() + _CHECK_EVERY
+        check_at = loop.time() + _DEADLINES_CHECK_EVERY
         while True:
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_FEED_CHECK_EVERY)
             now = loop.time()
-            self._find(now)
+            self._check_feed(now)
             if now >= check_at:
-                check_at = now + _CHECK_EVERY
+                check_at = now + _DEADLINES_CHECK_EVERY
                 self._in_slices("check", self._check_deadlines(now))
 
-    def _find(self, now: float) -> None:
+    def _check_feed(self, now: float) -> None:
         if not self._feed.stale:
             self._stale_since = None
             if self._interruptions != self._feed.interruptions:
@@ -60,7 +60,7 @@ class ConnectionMonitor:
             self._in_slices("disconnect", self._disconnect_all())
 
     def _in_slices(self, name: str, work: Iterator[None]) -> None:
-        """Unless the same is still being done."""
+        """Starts ``work``, unless the last work of this name is not done yet."""
         if not self._connections.slices.has_waiting("", (self, name)):
             self._connections.slices.run("", (self, name), work)
 

@@ -1,4 +1,4 @@
-"""The MQTT gateway as a whole: its listeners, and what all connections share."""
+"""The MQTT gateway: its listeners, and the objects that all connections share."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from thingmint.services.device_authentication import DeviceAuthenticator
 
 
-_FOLLOW_EVERY = 1.0  # seconds, for a renewed certificate
+_RENEWAL_CHECK_EVERY = 1.0  # seconds
 
 
 class Gateway:
-    """``renewed`` gives the listeners' keys and certificates in PEM, then None until there are new ones.
+    """``renewed`` returns the listeners' keys and certificates in PEM, then None until they are renewed.
 
-    ``takeovers`` is None where this process is the only one. ``outage_grace`` is how many seconds connections stay open
-    while changes cannot be followed.
+    ``takeovers`` is None if no other process uses the store. ``outage_grace``: for how many seconds connections stay
+    open while changes cannot be followed.
     """
 
     def __init__(
@@ -99,24 +99,24 @@ class Gateway:
 
     @property
     def throttled(self) -> int:
-        """The times that a connection was not read for a while, for it sent more than its rates allow."""
+        """How often a connection was not read for a while, because it exceeded its rates."""
         return self._services.rate_limit.exceeded
 
     def replace_rates(self, rates: Rates) -> None:
-        """Of connections that come from now on."""
+        """Sets the rates of new connections."""
         self._services.rate_limit.replace(rates)
 
     async def start(self, listeners: Sequence[MqttListener]) -> None:
         await self._services.broker.start()
         await self._services.feed.poll()
-        self._chores = [asyncio.create_task(self._monitor.run()), asyncio.create_task(self._follow())]
+        self._chores = [asyncio.create_task(self._monitor.run()), asyncio.create_task(self._follow_renewals())]
         refusals = self._services.connection_log.refusals
         for listener in listeners:
             server = await listener.open(self._contexts, self._connection, self._address_limits, refusals)
             self._servers.append(server)
 
     async def stop(self) -> None:
-        """Closes listeners and connections; version 5 is told why, and wills are not published."""
+        """Closes listeners and connections. MQTT 5 clients get the reason. Wills are not published."""
         for server in self._servers:
             server.close()
         await self._services.slices.finish("", self, self._disconnect_all())
@@ -135,9 +135,9 @@ class Gateway:
     def _connection(self, peer: Peer) -> Connection:
         return Session(self._services, peer).connection
 
-    async def _follow(self) -> None:
+    async def _follow_renewals(self) -> None:
         while True:
-            await asyncio.sleep(_FOLLOW_EVERY)
+            await asyncio.sleep(_RENEWAL_CHECK_EVERY)
             material = self._renewed()
             if material is not None:
                 self._contexts.replace(_context(material, self._tls_profile))

@@ -1,4 +1,4 @@
-"""Just-in-time registration of devices that connect with a certificate of a CA that their account registered."""
+"""Just-in-time registration of devices whose certificate was issued by a CA that their account registered."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     from thingmint.services.jit_registration import JitCandidate
 
 
-# Devices that wait and connect again and again are told of now and then; a fleet that is switched on has to get
-# through, and a stolen CA key must not fill the registry faster than its owner can look.
+# Per certificate: a device that waits for activation and reconnects again and again publishes few events. Per CA
+# certificate and account: enough for a whole fleet that is switched on, but a stolen CA key must not register devices
+# faster than its owner can notice.
 _RATES = {"certificate": Rate(0.5, 3), "authority": Rate(50, 200), "account": Rate(100, 400)}
 
 REGISTER_CERTIFICATE = Operation(
@@ -69,8 +70,7 @@ def jit_throttle(profile: LimitsProfile, clock: Callable[[], float] = time.monot
 
 
 class JitRegistration:
-    """What the DeviceAuthenticator asks about a certificate that is unknown, or that waits for activation under a CA
-    certificate.
+    """Registers a certificate that is unknown; publishes an event for one that waits for activation.
 
     After registering the device, close without a CONNACK (as AWS does); the device reconnects.
     """
@@ -94,13 +94,13 @@ class JitRegistration:
         self._host_names = host_names
 
     async def __call__(self, request: AuthenticationRequest, where: Scope | NoHostName) -> Rejected | None:
-        """None if no account has the CA certificate there. Raises Unavailable."""
-        if request.certificate is None:  # an edge handed only the fingerprint over
+        """Returns None if no account in ``where`` has the CA certificate. Raises Unavailable."""
+        if request.certificate is None:  # a TLS proxy forwarded only the fingerprint
             return None
         try:
             certificate = read_issued_certificate(request.certificate)
         except InvalidCertificate as error:
-            return Rejected(_NOT_AUTHORIZED, f"{error}; nor is {request.fingerprint} registered")
+            return Rejected(_NOT_AUTHORIZED, f"{error}; no certificate {request.fingerprint} is registered")
         try:
             own = self._environment.own_authorities
             candidate = await find_candidate(self._store, own, where, certificate, self._clock())
@@ -121,10 +121,10 @@ class JitRegistration:
         try:
             self._throttle.take(f"{ca.scope} {fingerprint}", "certificate")
         except Throttled:
-            return Rejected(RejectionReason.TOO_MANY, "it tries to be registered just in time too often", ca.scope)
+            return Rejected(RejectionReason.TOO_MANY, "it attempts just-in-time registration too often", ca.scope)
         known = candidate.registration
         if known is not None and known.status is Status.ACTIVE:
-            return Rejected(_COME_AGAIN, "it became ACTIVE meanwhile: it has to come again", ca.scope)
+            return Rejected(_COME_AGAIN, "it became ACTIVE meanwhile: the device has to reconnect", ca.scope)
         if known is not None:
             self._publish(request, known, is_new=False)
             return Rejected(_COME_AGAIN, f"it waits for activation under the CA certificate {ca.fingerprint}", ca.scope)
@@ -142,7 +142,7 @@ class JitRegistration:
         )
         if registration.status is Status.PENDING_ACTIVATION:
             self._publish(request, registration, is_new=True)
-        why = f"it was registered just in time and is {registration.status}: it has to come again"
+        why = f"it was registered just in time and is {registration.status}: the device has to reconnect"
         return Rejected(_COME_AGAIN, why, ca.scope)
 
     async def _register(
@@ -165,7 +165,7 @@ class JitRegistration:
         return registration
 
     def _publish(self, request: AuthenticationRequest, registration: Registration, *, is_new: bool) -> None:
-        """AWS's guide, "Just-in-time registration": the event's topic and members."""
+        """Publishes the event of the AWS IoT guide, "Just-in-time registration"."""
         registered_at = None if is_new else str(_milliseconds(registration.created_at))
         event = {
             "certificateId": registration.fingerprint,

@@ -1,4 +1,4 @@
-"""The sockets that devices connect to, and what speaks first on each: TLS, or an edge's PROXY header."""
+"""The sockets that devices connect to. A connection begins with TLS, or with a TLS proxy's PROXY header."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from thingmint.mqtt.tls.contexts import Contexts
     from thingmint.mqtt.tls.listener import InnerFactory
 
-_MANY = 1_000_000  # so that other limits decide
-_BACKLOG = 1024  # connections that the kernel holds while we are busy with handshakes
+_MANY = 1_000_000  # in effect no limit
+_BACKLOG = 1024  # connections that wait in the kernel while the process is busy with handshakes
 
 
 @dataclass(frozen=True, slots=True)
 class MqttListener:
     """A bound socket that devices connect to.
 
-    ``alpn_required``: clients have to offer an application protocol. ``proxied``: an edge has done TLS with the device,
-    and says in a PROXY header who it is; over TCP it comes with a certificate whose SHA-256 is one of ``edges``.
+    ``alpn_required``: clients have to offer an application protocol. ``proxied``: a TLS proxy terminates the TLS of the
+    devices, and forwards each device's identity in a PROXY header. Over TCP the proxy authenticates with a certificate
+    whose SHA-256 is in ``edges``.
     """
 
     sock: socket.socket
@@ -36,7 +37,7 @@ class MqttListener:
     async def open(
         self, contexts: Contexts, connection: InnerFactory, limits: AddressLimits, refusals: RefusalLog
     ) -> asyncio.Server:
-        """``connection`` makes the protocol of a device, ``limits`` count devices by their address."""
+        """Starts to listen. ``connection`` makes the protocol of a device; ``limits`` count devices by address."""
         loop = asyncio.get_running_loop()
         if not self.proxied:
             tls = TlsListener(contexts, connection, limits=limits, refusals=refusals, alpn_required=self.alpn_required)
@@ -44,7 +45,7 @@ class MqttListener:
         proxy = ProxyListener(connection, limits=limits, refusals=refusals)
         if self.sock.family is socket.AF_UNIX:
             return await loop.create_unix_server(proxy, sock=self.sock, backlog=_BACKLOG)
-        # All devices come from the edge's address here; the header tells theirs, which ``proxy`` counts.
+        # All connections come from the proxy's address. ``proxy`` counts the devices' addresses, from the headers.
         edge_limits = AddressLimits(Limits(per_address=_MANY, half_open_per_address=_MANY, reserve=0))
         check = fingerprint_check(self.edges)
         tls = TlsListener(contexts, proxy.inside, limits=edge_limits, refusals=refusals, check=check)

@@ -1,4 +1,4 @@
-"""What the APIs may do with messages and connections, done with a broker and this process's connections."""
+"""Implements the APIs' operations on messages and connections, with a broker and this process's connections."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _WHY = "an administrator closed the connection"
 
 
 class Connected(Protocol):
-    """The connection of a device that was accepted."""
+    """The connection of an accepted device."""
 
     @property
     def peer(self) -> Peer: ...
@@ -53,20 +53,20 @@ class Connected(Protocol):
 
     @property
     def claim(self) -> Claim | None:
-        """Its hold on the client id, where several processes share the store."""
+        """The row that claims the client id for this connection, if several processes share the store."""
         ...
 
     def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None: ...
 
 
-_Place = tuple[int, str, Connected]  # when it was connected, in microseconds since 1970, which no two have in common
+_Place = tuple[int, str, Connected]  # the time of CONNECT in microseconds since 1970 (unique), the session's name
 _micros = itemgetter(0)
 
 
 class ConnectedClients:
-    """The connections of this process by their sessions' names, the oldest first.
+    """The connections of this process by session name, the oldest first.
 
-    With several processes on one store each knows its own; what is to find all of them reads a table instead.
+    With several processes on one store, read the table of client ids to find the connections of all processes.
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -77,11 +77,11 @@ class ConnectedClients:
     def add(self, scope: Scope, name: str, connection: Connected) -> None:
         self._last = max(to_micros(self._clock()), self._last + 1)
         clients = self._scopes.setdefault(scope, {})
-        clients.pop(name, None)  # it takes its place at the end
+        clients.pop(name, None)  # so that the new entry goes to the end
         clients[name] = self._last, name, connection
 
     def remove(self, scope: Scope, name: str, connection: Connected) -> None:
-        """Unless another connection has the name by now."""
+        """Removes the connection, unless the name belongs to a newer one."""
         if self.get(scope, name) is connection:
             del self._scopes[scope][name]
             if not self._scopes[scope]:
@@ -92,19 +92,19 @@ class ConnectedClients:
         return None if place is None else place[2]
 
     def claims(self) -> list[Claim]:
-        """Of all connections that have one."""
+        """The claims of all connections that have one."""
         places = [place for clients in self._scopes.values() for place in clients.values()]
         return [claim for _, _, connection in places if (claim := connection.claim) is not None]
 
     def after(self, scope: Scope, micros: int, limit: int) -> list[Connection]:
-        """Copies the account's list: of 50,000 that takes less than a millisecond."""
+        """Returns connections made after ``micros``. Copies the account's list: under 1 ms for 50,000 connections."""
         places = list(self._scopes.get(scope, {}).values())
         start = bisect_right(places, micros, key=_micros)
         return [_described(place) for place in places[start : start + limit]]
 
 
 class GatewayMessages:
-    """A Messages."""
+    """Implements Messages (services/messages.py)."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class GatewayMessages:
         answered: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
 
         def done(reason: Reason) -> None:
-            if not answered.done():  # given up
+            if not answered.done():  # else the time-out cancelled it
                 answered.set_result(reason)
 
         self._broker.publish(scope, message, done)
@@ -176,7 +176,7 @@ class GatewayMessages:
 
 
 def _check(message: Message) -> None:
-    """Raises Invalid for what a device could not publish either."""
+    """Raises Invalid for a message that a device could not publish."""
     if message.topic.startswith(_RESERVED):
         raise Invalid("topic", "is reserved for the service itself")
     packet = Publish(
@@ -193,14 +193,14 @@ def _check(message: Message) -> None:
             check_publish(read, AWS_LIMITS)
     except ProtocolError as error:
         raise Invalid("message", f"cannot be published: {error}") from None
-    except (OverflowError, ValueError):  # a text with a null character or too long, an expiry beyond four bytes
+    except (OverflowError, ValueError):  # text with a null character, text that is too long, an expiry over four bytes
         raise Invalid("message", "has a text or a number that MQTT cannot carry") from None
     if not AWS_LIMITS.takes_topic(message.topic):
         raise Invalid("topic", "is longer, or has more levels, than one that devices may use")
 
 
 def _refusal(reason: Reason) -> DomainError:
-    """What the broker's answer means to a caller."""
+    """Returns the error that the API reports for the broker's answer."""
     match reason:
         case Reason.TOPIC_NAME_INVALID:
             return Invalid("topic", "is not one that the broker takes")

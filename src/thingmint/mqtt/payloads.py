@@ -1,6 +1,6 @@
-"""Payloads of the provisioning topics, in JSON and in CBOR: what devices send, and what they are answered.
+"""Reads and writes the payloads of the provisioning topics, in JSON and in CBOR.
 
-Refusals are worded as AWS documents them, and as the service was seen to.
+The texts of rejections are those of AWS's documents, or those that the service was observed to send.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Format = Literal["json", "cbor"]
 
 _MAX_SIZE = 65_536  # bytes
 _SHOWABLE = re.compile(r"[A-Za-z0-9_:.-]{1,64}", re.ASCII)
-_MAX_DEPTH = 4  # of CBOR; what is asked for has two
+_MAX_DEPTH = 4  # of CBOR; requests have two levels
 
 
 class Unreadable(Exception):
-    """The payload is none that a device may send. Says nothing of what was in it."""
+    """The payload is invalid. The error has no text: nothing of the payload must get into logs or replies."""
 
 
 def read_payload(payload: bytes, format: Format) -> Mapping[str, Any]:
-    """Raises Unreadable unless it is one map, with texts for keys and none of them twice."""
+    """Reads one map with text keys. Raises Unreadable for anything else, and for a repeated key."""
     if len(payload) > _MAX_SIZE:
         raise Unreadable
     document = _read_json(payload) if format == "json" else _read_cbor(payload)
@@ -43,7 +43,7 @@ def read_payload(payload: bytes, format: Format) -> Mapping[str, Any]:
 
 
 def write_payload(document: Mapping[str, object], format: Format) -> bytes:
-    """CBOR has definite lengths, as readers for small devices know no others."""
+    """Writes CBOR with definite lengths: parsers for small devices read no others."""
     return orjson.dumps(document) if format == "json" else cbor2.dumps(document)
 
 
@@ -60,10 +60,10 @@ def read_optional_text(document: Mapping[str, Any], name: str) -> str | None:
 
 
 def read_parameters(document: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
-    """A template's parameters, which may be left out, and the names of those that were numbers or booleans.
+    """Returns the template's parameters, if any, and the names of those that were converted from numbers or booleans.
 
-    AWS's documents have texts only; firmware sends numbers, whose text is what a template can use. Raises
-    InvalidParameters, naming the parameter.
+    AWS documents only text. Some firmware sends numbers: a template uses their JSON text. Raises InvalidParameters,
+    which names the parameter.
     """
     value = document.get("parameters", {})
     if not isinstance(value, dict) or not all(map(_is_text, value)):
@@ -82,7 +82,7 @@ def read_parameters(document: Mapping[str, Any]) -> tuple[dict[str, str], list[s
 
 
 def _is_text(value: object) -> bool:
-    """JSON can escape halves of surrogate pairs and NUL, which neither CBOR nor a store can carry."""
+    """True for text without NUL and lone surrogates. JSON can escape these, but CBOR and the stores refuse them."""
     return isinstance(value, str) and "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
@@ -105,7 +105,7 @@ def _refuse(*_: object) -> NoReturn:
 
 
 class _EveryTag(dict[int, Any]):
-    """For the tags that the library knows itself: shared references, rational numbers, regular expressions and more."""
+    """Refuses the tags that the library decodes: shared references, rational numbers, regular expressions and more."""
 
     def __missing__(self, key: int) -> Any:
         return _refuse
@@ -151,7 +151,7 @@ class Rejection:
 
 
 def rejection_of(error: Exception, request_id: str) -> Rejection:
-    """Of an unexpected error the device learns nothing but the request's id, by which the log can be searched."""
+    """Returns the reply for an error. For an unexpected error it has only the request id, to be found in the log."""
     match error:
         case Unreadable():
             return Rejection(400, "InvalidPayload", "Message cannot be parsed")
@@ -167,8 +167,8 @@ def rejection_of(error: Exception, request_id: str) -> Rejection:
         case errors.Invalid():
             return Rejection(400, "InvalidRequest", str(error))
         case errors.LimitExceeded():
-            # AWS has no such quota, so neither words for it: the control plane's LimitExceededException, as they name
-            # errors here.
+            # AWS has no such quota, and so no code. This is the control plane's LimitExceededException, named as the
+            # other codes here are.
             return Rejection(410, "LimitExceeded", error.reason)
         case errors.Throttled():
             return Rejection(429, "Throttling", "Rate exceeded")
@@ -179,14 +179,14 @@ def rejection_of(error: Exception, request_id: str) -> Rejection:
 
 
 def why(error: Exception) -> str:
-    """For the audit trail."""
+    """Returns the reason for the audit trail."""
     if isinstance(error, Unreadable):
         return "the payload cannot be parsed"
     return str(error) if isinstance(error, errors.DomainError) else type(error).__name__
 
 
 def _failure(failed: errors.ProvisioningFailed, request_id: str) -> str:
-    """In the form of AWS's own. What a role lacks is the operator's business, and in the log."""
+    """Returns the message in AWS's form. It does not name the permission that the role lacks; the log does."""
     status, code, message = 400, "ResourceRegistrationFailureException", failed.reason
     if isinstance(failed.cause, errors.Denied):
         status, code = 403, "AccessDeniedException"

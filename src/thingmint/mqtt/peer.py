@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, as far as TLS or an edge in front of us can tell."""
+"""The peer of a connection, as TLS or a TLS proxy identifies it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What the handshake proved: that the peer holds the key of ``certificate``. Not that the certificate is known or
-    good, nor even that its DER can be read.
+    """A peer that proved in the TLS handshake to have the key of ``certificate``.
 
-    ``fingerprint`` is there without ``certificate`` when an edge handed only that over, and both are None for a peer
-    without one. ``chain`` is what the peer sent after it, which is unchecked. ``sni`` is in lower case and has no
-    trailing dot. ``tls_version`` is ``TLSv1.2`` or ``TLSv1.3``, or what an edge says; None if it says nothing.
-    ``address`` is empty, and ``port`` 0, for a peer on a Unix socket.
+    The certificate may be unregistered or invalid; its DER may even be unreadable. ``certificate`` is None if a TLS
+    proxy forwarded only the ``fingerprint``; both are None if the peer has no certificate. ``chain``: further
+    certificates that the peer sent, unchecked. ``sni``: in lower case, without a trailing dot. ``tls_version``:
+    ``TLSv1.2``, ``TLSv1.3``, or the text that a TLS proxy forwarded, if any. On a Unix socket ``address`` is empty and
+    ``port`` is 0.
     """
 
     address: str
@@ -37,7 +37,7 @@ class Peer:
     def request(
         self, client_id: str, connecting: tuple[str, ...] | None = None, will_topic: str | None = None
     ) -> AuthenticationRequest:
-        """For a client id of this peer, with the iot:ConnectAttributes and its will's topic if it asks to connect."""
+        """Returns a request for a client id of this peer. ``connecting``: the iot:ConnectAttributes of a CONNECT."""
         return AuthenticationRequest(
             self.fingerprint, self.certificate, self.sni, self.address, client_id, connecting, will_topic
         )
@@ -50,7 +50,7 @@ class Peer:
 
 
 def remote_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
-    """The other end's address and port, empty and 0 on a Unix socket; None when it has gone already."""
+    """Returns the peer's address and port, ("", 0) on a Unix socket; None if the peer has disconnected already."""
     name = transport.get_extra_info("peername")
     if isinstance(name, tuple):
         return plain_address(name[0]), name[1]
@@ -58,7 +58,7 @@ def remote_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
 
 
 def server_name(raw: bytes | None) -> str | None:
-    """A server name (RFC 6066 3) as text. What is not ASCII comes out with backslashes, so that it matches nothing."""
+    """Returns a server name (RFC 6066, section 3) as text. Bytes that are not ASCII are escaped, and match no name."""
     if not raw:
         return None
     return raw.decode("ascii", "backslashreplace").lower().removesuffix(".") or None

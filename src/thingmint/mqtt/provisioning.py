@@ -1,4 +1,4 @@
-"""Fleet provisioning's topics (AWS IoT: "Device provisioning MQTT API"): which they are, and who answers them."""
+"""Answers requests on the topics of fleet provisioning (AWS IoT: "Device provisioning MQTT API")."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ if TYPE_CHECKING:
 _TOPIC = re.compile(
     r"\$aws/(?:certificates/(create|create-from-csr)|provisioning-templates/([0-9A-Za-z_-]{1,36})/provision)/(json|cbor)"
 )
-_TOPICS = "mqtt:"  # in front of an operation's name: AWS counts these apart from the control plane's calls
+_TOPICS = "mqtt:"  # prefix of an operation's name: AWS throttles these apart from the control plane's calls
 _MAX_SHOWN = 256  # characters of parameters' names in the log
-_FAULT = 500  # from this status on the fault is ours
+_FAULT = 500  # this status and higher ones are the server's errors
 
 _log = structlog.get_logger("thingmint.gateway")
 
 
 class NewCertificateRequest(NamedTuple):
-    """``claim`` is the fingerprint of the certificate that the device came with."""
+    """``claim`` is the fingerprint of the certificate that the device connected with."""
 
     claim: str
     csr: str = ""
@@ -132,21 +132,21 @@ class ProvisioningRequest:
 
     @property
     def bare(self) -> bool:
-        """Whether the payload need not say anything."""
+        """True if the payload may be empty."""
         return self.operation is CREATE_KEYS
 
     def resource(self, scope: Scope) -> str | None:
-        """The ARN of what it is about."""
+        """The ARN of the provisioning template, if the request names one."""
         return arn(scope, f"provisioningtemplate/{self.template}") if self.template is not None else None
 
     @property
     def replies(self) -> tuple[str, str]:
-        """The topics of what may be answered: accepted, and rejected."""
+        """The topics of the two possible replies: accepted, rejected."""
         return f"{self.topic}/accepted", f"{self.topic}/rejected"
 
 
 def provisioning_request(topic: str) -> ProvisioningRequest | None:
-    """What a message to ``topic`` asks for; None if that is no request."""
+    """Parses ``topic``; None if it is not a topic of a provisioning request."""
     match = _TOPIC.fullmatch(topic)
     if match is None:
         return None
@@ -155,7 +155,7 @@ def provisioning_request(topic: str) -> ProvisioningRequest | None:
 
 
 class ProvisioningTopics:
-    """Answers what devices ask on the topics; the session makes sure that only the device reads the answer."""
+    """Answers provisioning requests. The caller sends the reply to the device that asked, and to no other."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class ProvisioningTopics:
     async def answer(
         self, request: ProvisioningRequest, payload: bytes, address: str, client_id: str, scope: Scope, caller: Caller
     ) -> tuple[str, bytes]:
-        """Topic and payload of the reply. Never raises but for cancellation."""
+        """Returns topic and payload of the reply. Raises nothing, except when cancelled."""
         name = request.operation.name
         context = context_of(address, caller, name, self._connection_log.now())
         outcome = Outcome(resource=request.resource(scope), details={"clientId": client_id})
@@ -183,7 +183,7 @@ class ProvisioningTopics:
             reply = await self._serve(context, outcome, request, payload, client_id, scope, caller)
             outcome.status = 200
             return accepted, write_payload(reply, request.format)
-        except Exception as error:  # noqa: BLE001 - a device is told something, whatever happens
+        except Exception as error:  # noqa: BLE001 - the device gets a reply for every error
             rejection = rejection_of(error, context.id)
             if rejection.status >= _FAULT and not isinstance(error, Unavailable):
                 _log.exception("provisioning_not_answered", operation=name, request_id=context.id)
@@ -205,10 +205,10 @@ class ProvisioningTopics:
     ) -> dict[str, object]:
         claim = caller.credential
         self._throttle.take(scope.account, f"{_TOPICS}{request.operation.name}")
-        if request.format == "json" and payload.endswith(b"\0"):  # firmware that sends the end of a C string, too
+        if request.format == "json" and payload.endswith(b"\0"):  # some firmware sends a C string with its NUL
             payload = payload[:-1]
-            outcome.details = {**outcome.details, "note": "a NUL behind the payload was ignored"}
-        # Devices send nothing, or an empty map, where there is nothing to say.
+            outcome.details = {**outcome.details, "note": "a NUL after the payload was ignored"}
+        # CreateKeysAndCertificate has no parameters: devices send no payload, or an empty map.
         document = {} if not payload and request.bare else read_payload(payload, request.format)
         change = Change(scope, context.now, self._environment, authorize_nothing(caller))
         store = self._store.of(context, outcome)

@@ -1,18 +1,18 @@
-"""How much one connection may send in a second."""
+"""The rates at which one connection may send."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_BURST = 1.0  # seconds' worth of a rate that may come at once
+_BURST = 1.0  # seconds: a burst may have as much as the rate allows in this time
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Each by the second; None is as much as there is. ``subscribes`` counts UNSUBSCRIBE too, ``received`` bytes.
+    """Limits per second; None is unlimited. ``subscribes`` counts UNSUBSCRIBE too. ``received`` counts bytes.
 
-    100 messages and 512 KiB are AWS IoT's quotas of a connection. SUBSCRIBE it counts by account (500 a second); here
-    a connection may send as many in a second as it may hold subscriptions.
+    100 messages and 512 KiB are AWS IoT's quotas for a connection. AWS limits SUBSCRIBE by account (500 a second). Here
+    the limit is by connection: as many a second as a connection may have subscriptions.
     """
 
     publishes: float | None = 100
@@ -24,9 +24,10 @@ NO_RATES = Rates(None, None, None)
 
 
 class RateLimit:
-    """Of all connections. ``exceeded`` counts the times that one was not read for a while.
+    """The rates and counters that all connections share.
 
-    ``unaccepted`` are the bytes that came from those whose CONNECT was not accepted yet.
+    ``exceeded`` counts how often a connection was not read for a while, because it exceeded a rate. ``unaccepted`` is
+    the number of bytes in memory from connections whose CONNECT is not accepted yet.
     """
 
     def __init__(self, rates: Rates) -> None:
@@ -35,15 +36,15 @@ class RateLimit:
         self.replace(rates)
 
     def replace(self, rates: Rates) -> None:
-        """For connections that come from now on."""
+        """Sets the rates of new connections. Open connections keep theirs."""
         self.rates = rates
         self.is_on = rates != NO_RATES
 
 
 class Meter:
-    """What one connection has sent. Moments are seconds of any clock that does not jump.
+    """Measures what one connection sends. Times are seconds of a monotonic clock.
 
-    Each is the time until which what came so far would have kept the connection busy at its rate.
+    Each attribute is the time at which the data so far would end, if it came exactly at the rate.
     """
 
     __slots__ = ("_publishes", "_rates", "_received", "_subscribes")
@@ -53,7 +54,7 @@ class Meter:
         self._publishes = self._subscribes = self._received = 0.0
 
     def publish(self, now: float) -> float:
-        """The excess, as of all of these."""
+        """Counts a PUBLISH; returns ``excess``."""
         if self._rates.publishes is not None:
             self._publishes = max(self._publishes, now) + 1 / self._rates.publishes
         return self.excess(now)
@@ -69,5 +70,5 @@ class Meter:
         return self.excess(now)
 
     def excess(self, now: float) -> float:
-        """For how many seconds nothing more is to be taken."""
+        """Returns for how many seconds the connection must not be read."""
         return max(self._publishes, self._subscribes, self._received) - now - _BURST

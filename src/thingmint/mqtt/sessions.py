@@ -1,4 +1,4 @@
-"""A device's session on one connection, from its CONNECT to its end: who the device is, and whether it still may."""
+"""A device's session on one connection: authenticates the device at CONNECT, and again after each change."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from thingmint.services.device_authentication import Accepted, DeviceAuthenticator
 
 
-# None closes without an answer, whatever the version, as AWS does.
+# None: close without an answer, in both MQTT versions, as AWS does.
 _ANSWERS: Mapping[RejectionReason, Reason | None] = {
     RejectionReason.NOT_AUTHORIZED: Reason.NOT_AUTHORIZED,
     RejectionReason.CLIENT_ID: Reason.CLIENT_IDENTIFIER_NOT_VALID,
@@ -54,14 +54,14 @@ _ANSWERS: Mapping[RejectionReason, Reason | None] = {
     RejectionReason.COME_AGAIN: None,
 }
 
-_TRY_AGAIN_AFTER = 0.5  # seconds, to authenticate a connected device while the store cannot be read
+_RETRY_AFTER = 0.5  # seconds, to authenticate a connected device while the store cannot be read
 
 _log = structlog.get_logger("thingmint.gateway")
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What all connections share."""
+    """The objects that all connections share."""
 
     authenticator: DeviceAuthenticator
     broker: Broker
@@ -76,11 +76,11 @@ class Services:
     slices: Slices
     clock: Callable[[], datetime]
     takeovers: Takeovers | None = None
-    """None where this process is the only one on its store."""
+    """None if no other process uses the store."""
 
 
 class Session:
-    """A Handler of its ``connection``, and a Member of the ConnectionIndex."""
+    """Implements Handler for its ``connection``, and Member for the ConnectionIndex."""
 
     __slots__ = (
         "_account",
@@ -107,21 +107,21 @@ class Session:
         self.connection = Connection(mqtt, services.rate_limit, services.feed, self)
         self._services = services
         self.peer = peer
-        self._request = peer.request("")  # until CONNECT tells more
+        self._request = peer.request("")  # until CONNECT names the client id
         self._session_name = ""
-        self._traffic: Traffic | None = None  # once CONNECT was accepted
+        self._traffic: Traffic | None = None  # set when CONNECT is accepted
         self._expires_at: datetime | None = None
         self._will: Will | None = None
         self._account = ""
         self._reauthorizing: asyncio.Task[None] | None = None
-        self._stale = False  # something changed since the last authentication began
+        self._stale = False  # a dependency changed since the last authentication began
         self._refused = False
         self.claim: Claim | None = None
         self._logged = True
         self._writable = True
         self._ended = False
 
-    # What the connection calls.
+    # The interface for the connection.
 
     @property
     def is_accepted(self) -> bool:
@@ -143,7 +143,7 @@ class Session:
 
     def lost(self) -> None:
         self._end("the connection was lost", with_will=True)
-        self._traffic = None  # and with it every cycle
+        self._traffic = None  # breaks the reference cycles
 
     def handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
         match event:
@@ -161,7 +161,7 @@ class Session:
     def _client_id(self) -> str:
         return self._request.client_id or ""
 
-    # What the APIs ask for, once CONNECT was accepted.
+    # The interface for the APIs, once CONNECT was accepted.
 
     @property
     def certificate_id(self) -> str:
@@ -174,7 +174,7 @@ class Session:
         assert version is not None
         return version
 
-    # What the traffic and the connection index call.
+    # The interface for the traffic and the connection index.
 
     def flush(self) -> None:
         self.connection.flush()
@@ -199,7 +199,7 @@ class Session:
         return self._reauthorizing
 
     def suspend(self) -> None:
-        """Nothing passes in either direction until the device was authenticated again."""
+        """Stops all traffic, in both directions, until the device is authenticated again."""
         if self._traffic is not None and not self._ended and not self.connection.is_suspended:
             self.connection.suspend()
             self._traffic.link.pause()
@@ -233,7 +233,7 @@ class Session:
         if isinstance(accepted, Rejected):
             self._refuse(accepted, _ANSWERS[accepted.reason])
             return
-        if self._has_ended():  # the peer has gone meanwhile, and takes no session over
+        if self._has_ended():  # the peer disconnected meanwhile: it must not take a session over
             return
         scope, expiry = accepted.scope, services.limits.session_expiry_for(packet)
         self._session_name = name = accepted.session_name(self._client_id)
@@ -247,7 +247,7 @@ class Session:
         traffic = Traffic(self, self.peer, self._client_id, accepted, mqtt, log, provisioning)
         opening = Opening(scope, name, packet.version, packet.clean_start, expiry, packet.receive_maximum)
         link = await self._open(opening, traffic)
-        if self._stale or not self._is_current:  # something changed while the broker opened the session
+        if self._stale or not self._is_current:  # a dependency changed while the broker opened the session
             try:
                 accepted = await self._authenticate(scope)
             except BaseException:
@@ -268,12 +268,12 @@ class Session:
         services, resumed = self._services, link.session_present
         self._expires_at = accepted.expires_at
         traffic.take(accepted)
-        services.wills.came_back(accepted.scope, self._session_name, resumed=resumed)
+        services.wills.reconnected(accepted.scope, self._session_name, resumed=resumed)
         traffic.link = link
         self._traffic = traffic
         services.clients.add(accepted.scope, self._session_name, self)
         if self.claim is not None and services.takeovers is not None and services.takeovers.published > self._published:
-            services.takeovers.check(self.claim)  # it may be this client id that another process took over already
+            services.takeovers.check(self.claim)  # another process may have taken this client id over already
         self.connection.accept(session_present=resumed)
         self._logged = services.connection_log.connected(
             self.peer,
@@ -287,7 +287,7 @@ class Session:
         link.resume()
 
     async def _open(self, opening: Opening, traffic: Traffic) -> Link:
-        """Takes the session over, also from another process where there are several."""
+        """Opens the session at the broker. Takes it over from any other connection, also of another process."""
         services, takeovers = self._services, self._services.takeovers
         if takeovers is None:
             return await services.broker.open(opening, traffic)
@@ -313,10 +313,10 @@ class Session:
     # Authentication.
 
     async def _authenticate(self, scope: Scope | None = None) -> Accepted | Rejected:
-        """Authenticates again if what the decision depends on changed meanwhile, or may have before it was followed.
+        """Authenticates until no dependency of the decision changed while it was made.
 
-        ``scope`` is where the device was accepted before. A rejection stands: a device that was registered just in time
-        must neither be accepted nor told of again.
+        ``scope`` is the account and region that accepted the device before. A rejection is never evaluated again: a
+        device registered just in time has to reconnect, and its registration must be published only once.
         """
         services, connections = self._services, self._services.connections
         request = self._request
@@ -329,32 +329,34 @@ class Session:
             else:
                 decision = await services.authenticator.reauthenticate(request, scope)
             if self._has_ended() or isinstance(decision, Rejected):
-                return decision  # what has ended follows nothing
-            # From here on its own account is followed, and what others do with its certificate is not heard any more.
+                return decision
+            # From here on the session follows the device's own account. It no longer follows what other accounts do
+            # with the same certificate.
             wanted = set(decision.dependencies)
-            unheard = not wanted.issubset(connections.followed_by(self)) and connections.generation != generation
+            missed = not wanted.issubset(connections.followed_by(self)) and connections.generation != generation
             connections.follow(self, wanted)
-            # Other changes are no reason: under a steady stream of them thousands would be authenticated for ever.
-            if not self._stale and not unheard:
+            # Ignore changes to anything else: under a steady stream of them, thousands of connections would be
+            # authenticated again without end.
+            if not self._stale and not missed:
                 self.connection.authenticated_after = interruptions
                 return decision
 
     async def _reauthenticate(self, traffic: Traffic) -> None:
-        """Until nothing has changed meanwhile."""
+        """Authenticates again until nothing changed meanwhile, then resumes the connection."""
         try:
             while not self._has_ended():
                 try:
                     await self._reauthenticate_once(traffic)
                 except Unavailable:
-                    self.suspend()  # what may have changed is not known: the gateway says for how long
-                    await asyncio.sleep(_TRY_AGAIN_AFTER)
+                    self.suspend()  # any permission may have changed; ConnectionMonitor limits how long this lasts
+                    await asyncio.sleep(_RETRY_AFTER)
                     continue
                 if not self._stale and self._is_current:
                     self._resume(traffic)
                     return
-        except Exception:  # noqa: BLE001 - else the device would go on with what it may no longer do
+        except Exception:  # noqa: BLE001 - else the device would keep permissions that it may have lost
             _log.exception("connection_not_reauthenticated")
-            self.disconnect(Reason.UNSPECIFIED_ERROR, "of an error of our own")
+            self.disconnect(Reason.UNSPECIFIED_ERROR, "an internal error")
         finally:
             self._reauthorizing = None
 
@@ -362,7 +364,7 @@ class Session:
         decision = await self._authenticate(traffic.scope)
         if isinstance(decision, Rejected):
             if decision.scope is not None and not self._has_ended():
-                self._tell(decision)
+                self._log_rejection(decision)
             self.disconnect(_ANSWERS[decision.reason] or Reason.NOT_AUTHORIZED, decision.why)
             return
         self._expires_at = decision.expires_at
@@ -382,15 +384,15 @@ class Session:
         self.connection.close()
 
     def _refuse(self, rejected: Rejected, answer: Reason | None) -> None:
-        """None closes without an answer."""
-        self._tell(rejected)
+        """Sends ``answer``, unless it is None, and closes."""
+        self._log_rejection(rejected)
         self._refused = True
         if answer is not None:
             self.connection.mqtt.refuse(answer)
         self._end(rejected.why, with_will=False)
         self.connection.close()
 
-    def _tell(self, rejected: Rejected) -> None:
+    def _log_rejection(self, rejected: Rejected) -> None:
         scope, fingerprint = rejected.scope, self.peer.fingerprint
         caller = resource = None
         if scope is not None and fingerprint is not None:
@@ -403,7 +405,7 @@ class Session:
         return arn(scope, f"client/{self._client_id}")
 
     def _has_ended(self) -> bool:
-        return self._ended  # which mypy does not expect to change at an await
+        return self._ended  # as a method: mypy does not expect the attribute to change at an await
 
     def _end(self, why: str, *, with_will: bool) -> None:
         if self._ended:
@@ -427,9 +429,9 @@ class Session:
             self.peer, traffic.caller, self._client_id, resource, why, logged=self._logged
         )
         if with_will and will is not None:
-            services.wills.leave(traffic.scope, self._client_id, self.peer, will, self._session_name)
+            services.wills.connection_ended(traffic.scope, self._client_id, self.peer, will, self._session_name)
 
 
 def _new_client_id() -> str:
-    """For a device that has none."""
+    """Returns a client id for a device that sent none."""
     return str(uuid.uuid4())

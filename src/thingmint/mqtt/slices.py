@@ -1,7 +1,7 @@
-"""Long work on the event loop, in slices: between two of them everything else gets its turn.
+"""Runs long work on the event loop in slices, so that other callbacks run in between.
 
-Work is an iterator, each step of which is short and bounded. What is small is done at once, in the call that asks for
-it; what is left after that goes on in turns of the event loop, fairly between accounts, and between the owners in one.
+Work is an iterator; each step is short and bounded. Small work is done in the call that starts it. The rest is done in
+later turns of the event loop, fairly between accounts, and between the owners in an account.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
 
-STEPS: Final = 64  # of all work together, in one turn; what they write is encrypted and sent in the same turn
-SECONDS: Final = 0.005  # the same turn ends after this time, should its steps be long ones
-_QUANTUM = 16  # steps of one owner, before the next one's
+STEPS: Final = 64  # of all work together in one turn; their output is encrypted and sent in the same turn
+SECONDS: Final = 0.005  # a turn ends after this time even if fewer steps are done
+_QUANTUM = 16  # steps of one owner, before the next owner's
 _NONE: OrderedDict[Hashable, deque[Iterator[None]]] = OrderedDict()
 
 _log = structlog.get_logger("thingmint.gateway")
@@ -30,7 +30,7 @@ def _call_soon(callback: Callable[[], None]) -> None:
 
 
 class Slices:
-    """The work of one owner is done in the order in which it was given, one after the other.
+    """Runs the work of one owner in the order in which it was given, one after the other.
 
     ``later`` calls a function in the next turn of the event loop.
     """
@@ -45,20 +45,20 @@ class Slices:
         self._accounts: OrderedDict[str, OrderedDict[Hashable, deque[Iterator[None]]]] = OrderedDict()
         self._running: Hashable = None
         self._left = STEPS
-        self._ends = 0.0  # the turn, by the clock
+        self._ends = 0.0  # when the turn ends, by the clock
         self._is_turn_due = False
 
     @property
     def waiting(self) -> int:
-        """The owners whose work is not done."""
+        """The number of owners whose work is not done."""
         return sum(map(len, self._accounts.values()))
 
     def has_waiting(self, account: str, owner: Hashable) -> bool:
-        """Whether work of its waits, besides what is being done."""
+        """True if work of ``owner`` waits, apart from the work that runs now."""
         return bool(self._accounts.get(account, _NONE).get(owner))
 
     def run(self, account: str, owner: Hashable, work: Iterator[None]) -> None:
-        """Begins ``work`` at once, unless other work of its owner is under way or this turn's steps are used up."""
+        """Starts ``work`` now, unless other work of ``owner`` is under way or this turn's steps are used up."""
         self._expect_turn()
         is_free = owner is not self._running and owner not in self._accounts.get(account, _NONE)
         if is_free and self._left > 0 and self._advance(owner, work, self._left):
@@ -106,7 +106,7 @@ class Slices:
                     del self._accounts[account]
 
     def _advance(self, owner: Hashable, work: Iterator[None], steps: int) -> bool:
-        """Whether ``work`` is done."""
+        """Runs up to ``steps`` steps. True if ``work`` is done."""
         before, self._running = self._running, owner
         try:
             for _ in work:
@@ -116,9 +116,9 @@ class Slices:
                     self._left = 0
                 if steps <= 0 or self._left <= 0:
                     return False
-        except Exception:  # noqa: BLE001 - other work, and other accounts', goes on
+        except Exception:  # noqa: BLE001 - other work, also of other accounts, must go on
             _log.exception("work_in_slices_failed")
         finally:
             self._running = before
-        self._left -= 1  # its end is a step too
+        self._left -= 1  # the end counts as a step
         return True

@@ -22,15 +22,18 @@ if TYPE_CHECKING:
     from thingmint.services.leases import LeasedStore, LeaseKeeper
     from thingmint.store.engine import PublishedChange
 
-_LOOK_EVERY = 1.0  # seconds
-_TRY_AGAIN_AFTER = 0.5  # seconds, while the store cannot be read
+_CHECK_EVERY = 1.0  # seconds
+_RETRY_AFTER = 0.5  # seconds, while the store cannot be read
 
 _log = structlog.get_logger("thingmint.connections")
 
 
 class Takeovers:
-    """``published`` counts what was published of any client id: a connection that is being opened looks whether it
-    was its own."""
+    """Closes connections of this process whose client id another process has claimed.
+
+    ``published`` counts the published changes of all client ids. If it grows while a connection opens, the connection
+    checks its own claim.
+    """
 
     def __init__(self, client_ids: ClientIds, clients: ConnectedClients) -> None:
         self.client_ids = client_ids
@@ -40,15 +43,17 @@ class Takeovers:
         self._turns: WeakValueDictionary[tuple[Scope, str], asyncio.Lock] = WeakValueDictionary()
 
     def turn(self, scope: Scope, client_id: str) -> asyncio.Lock:
-        """Of two connections of this process, the one that took the session over last has to be the last to claim the
-        client id as well."""
+        """Returns the lock of a client id. While it is held, a connection takes the session over and claims the id.
+
+        So if two connections of this process compete, the same one is the last to do both.
+        """
         lock = self._turns.get((scope, client_id))
         if lock is None:
             lock = self._turns[scope, client_id] = asyncio.Lock()
         return lock
 
     def changed(self, changes: Sequence[PublishedChange]) -> None:
-        """Follows the change feed."""
+        """Checks the connections that changes of the change feed concern."""
         for change in changes:
             if change.kind == "client":
                 self.published += 1
@@ -57,19 +62,20 @@ class Takeovers:
                     self.check(found.claim)
 
     def check(self, *claims: Claim) -> None:
-        """Closes those whose client id another connection has by now; it goes on behind the call."""
+        """Closes connections whose client id now belongs to another connection. Returns before that is done."""
         task = asyncio.create_task(self._end_lost(claims))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def run(self, leases: LeaseKeeper, store: LeasedStore) -> None:
-        """For ever: restores this process's rows after it was taken for gone, and deletes those of others that are.
+        """Maintains the table of client ids, forever.
 
-        ``store`` is for the one process that does the latter.
+        Restores this process's rows after another process deleted them, because this one seemed to have ended. Deletes
+        the rows of processes that have ended; one process does this, the one that holds the lease of ``store``.
         """
         own, taken = PROCESS + leases.process, 0
         while True:
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_CHECK_EVERY)
             try:
                 if leases.times_taken(own) != taken:
                     await self._restore(is_first=taken == 0)
@@ -95,7 +101,7 @@ class Takeovers:
                 lost = await self.client_ids.lost(claims)
                 break
             except Unavailable:
-                await asyncio.sleep(_TRY_AGAIN_AFTER)
+                await asyncio.sleep(_RETRY_AFTER)
         for claim in lost:
             found = self._clients.get(claim.scope, claim.client_id)
             if found is not None and found.claim == claim:

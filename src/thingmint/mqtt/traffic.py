@@ -1,4 +1,4 @@
-"""What a device sends and gets once it was accepted: each message and subscription is put to its policies first."""
+"""Messages and subscriptions of an accepted device. Each is authorized by the device's policies first."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ if TYPE_CHECKING:
 
 
 _MAX_SUBSCRIPTIONS = 50  # AWS IoT's quota for one connection
-_MAX_REFUSALS = 100  # of one connection, before it is closed, so that none fills the audit trail by trying
-_MAX_NOTED = 64  # topics of which it was told that messages are withheld, or that they are not served
+_MAX_REFUSALS = 100  # of one connection; then it is closed, so that no device fills the audit trail with refusals
+_MAX_NOTED = 64  # topics per connection with a warning in the log: not served, not delivered
 
-# Answered by the gateway itself, to the connection that asked and to no other: never subscribed to at a broker.
+# The gateway answers requests on these topics, only to the connection that asked. The broker gets no subscription.
 _OWN_TOPICS = ("$aws/certificates/", "$aws/provisioning-templates/")
 _EVENTS = "$aws/events/"
 _RESERVED = "$aws/"
 
-_NONE: frozenset[Any] = frozenset()  # which an idle device needs no sets of its own for, of 216 bytes each
+_NONE: frozenset[Any] = frozenset()  # shared by idle devices: an empty set takes 216 bytes
 
 
 class Host(Protocol):
-    """The session that the traffic is of."""
+    """The session that the traffic belongs to."""
 
     def flush(self) -> None:
-        """Sends what the MQTT connection has to say, soon."""
+        """Sends the MQTT connection's outgoing bytes soon."""
         ...
 
     def disconnect(self, reason: Reason, why: str, *, with_will: bool) -> None:
-        """Ends the connection; version 5 is told the reason."""
+        """Ends the connection. MQTT 5 clients get ``reason``."""
         ...
 
     def suspend_unless_current(self) -> bool:
-        """Whether nothing passes until the device was authenticated again, as changes were not followed for a while."""
+        """True if the connection is suspended now, because changes were not followed since the last authentication."""
         ...
 
 
 class Traffic:
-    """A Subscriber of the broker on one side, and the handler of a device's packets on the other."""
+    """Implements Subscriber for the broker, and handles the packets of the device."""
 
     __slots__ = (
         "_client_id",
@@ -104,13 +104,13 @@ class Traffic:
         self._loop = asyncio.get_running_loop()
         self._filters: frozenset[str] = _NONE
         self._refusals = 0
-        self._withheld: tuple[tuple[Message, int | None, bool], ...] = ()  # one, as the link is paused then
+        self._withheld: tuple[tuple[Message, int | None, bool], ...] = ()  # at most one: the link is paused then
         self._noted: frozenset[tuple[str, str]] = _NONE
 
-    # What the device sends.
+    # From the device.
 
     def handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
-        """What is left to be waited for before the next one, if anything is."""
+        """Returns None, or a coroutine to await before the next event."""
         match event:
             case Publish():
                 return self.publish(event)
@@ -123,7 +123,7 @@ class Traffic:
         return None
 
     def publish(self, packet: Publish) -> Coroutine[Any, Any, None] | None:
-        """What is left to be waited for before the next packet, if anything is."""
+        """Returns None, or a coroutine to await before the next event."""
         topic = packet.topic
         if not self._may_publish(topic, retain=packet.retain):
             self._refuse_publish(packet, Reason.NOT_AUTHORIZED)
@@ -147,25 +147,25 @@ class Traffic:
         ]
         refused = [answer for answer in answers if answer is not None and answer.failed]
         if refused and self._mqtt.version == 4 and not self._settings.suback_refusals:
-            # AWS closes the connection, and never answers 0x80.
+            # AWS closes the connection, and never sends the return code 0x80.
             self._host.disconnect(refused[0], "a subscription was refused", with_will=True)
             return None
         if self._refusals >= _MAX_REFUSALS:
             self._host.disconnect(Reason.NOT_AUTHORIZED, "too much was refused", with_will=True)
             return None
-        wanted = [
+        allowed = [
             self._subscription(request)
             for request, answer in zip(event.requests, answers, strict=True)
             if answer is None
         ]
 
         def done(reasons: Sequence[Reason]) -> None:
-            theirs = iter(reasons)
-            self._mqtt.suback(event.packet_id, [next(theirs) if answer is None else answer for answer in answers])
+            from_broker = iter(reasons)
+            self._mqtt.suback(event.packet_id, [next(from_broker) if answer is None else answer for answer in answers])
             self._host.flush()
 
-        if wanted:
-            self.link.subscribe(wanted, done)
+        if allowed:
+            self.link.subscribe(allowed, done)
         else:
             done(())
         return self.link.congestion()
@@ -175,21 +175,22 @@ class Traffic:
             Reason.SUCCESS if refusal is None and filter.startswith(_OWN_TOPICS) else refusal
             for filter, refusal in zip(event.filters, event.refusals, strict=True)
         ]
-        wanted = [filter for filter, answer in zip(event.filters, answers, strict=True) if answer is None]
-        self._filters = self._filters.difference(wanted)
+        filters = [filter for filter, answer in zip(event.filters, answers, strict=True) if answer is None]
+        self._filters = self._filters.difference(filters)
 
         def done(reasons: Sequence[Reason]) -> None:
-            theirs = iter(reasons)
-            self._mqtt.unsuback(event.packet_id, [next(theirs) if answer is None else answer for answer in answers])
+            from_broker = iter(reasons)
+            answered = [next(from_broker) if answer is None else answer for answer in answers]
+            self._mqtt.unsuback(event.packet_id, answered)
             self._host.flush()
 
-        if wanted:
-            self.link.unsubscribe(wanted, done)
+        if filters:
+            self.link.unsubscribe(filters, done)
         else:
             done(())
         return self.link.congestion()
 
-    # What the broker sends.
+    # From the broker.
 
     def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
         if self._host.suspend_unless_current():
@@ -211,12 +212,12 @@ class Traffic:
             if self._note("too large", message.topic):
                 self._warn("message_larger_than_device_takes", message.topic)
         elif self._note("Receive", message.topic):
-            self._tell("Receive", message.topic)
+            self._log_denial("Receive", message.topic)
         if packet_id is not None:
-            self._loop.call_soon(self._drop, packet_id)  # the broker is still busy with this delivery
+            self._loop.call_soon(self._drop, packet_id)  # not now: the broker has not finished this delivery
 
     def deliver_withheld(self) -> None:
-        """What came as the session was suspended."""
+        """Delivers the message that arrived when the session was suspended."""
         withheld, self._withheld = self._withheld, ()
         for message, packet_id, again in withheld:
             self.deliver(message, packet_id, again=again)
@@ -224,17 +225,17 @@ class Traffic:
     def lost(self, reason: Reason) -> None:
         self._host.disconnect(reason, "the broker ended the session", with_will=True)
 
-    # What changes meanwhile.
+    # Changes of the device's permissions.
 
     def take(self, accepted: Accepted) -> None:
-        """From now on ``accepted`` says what the device may do."""
+        """Authorizes with ``accepted`` from now on."""
         self.scope = accepted.scope
         self.permissions = accepted.permissions
         self._fingerprint = accepted.fingerprint
         self._settings = accepted.settings
 
     async def recheck_subscriptions(self, slices: Slices) -> str | None:
-        """Why the connection cannot go on with the policies that it has by now, or None."""
+        """Returns why the connection must be closed: the policies now deny a subscription. None if they allow all."""
         permissions = self.permissions
         refused: list[str] = []
 
@@ -248,7 +249,7 @@ class Traffic:
         await slices.finish(self.scope.account, self, check_filters())
         if not refused:
             return None
-        self._tell("Subscribe", _plain(refused[0]))
+        self._log_denial("Subscribe", _plain(refused[0]))
         return f"the policies no longer allow to subscribe to {refused[0]}"
 
     @property
@@ -262,7 +263,8 @@ class Traffic:
         if packet_id is None:
             return
         if reason.failed and self._mqtt.version == 4:
-            self._host.disconnect(reason, "a message was not taken", with_will=True)  # 3.1.1 has no other word for it
+            # MQTT 3.1.1 has no reason codes in PUBACK.
+            self._host.disconnect(reason, "the broker refused a message", with_will=True)
             return
         self._mqtt.puback(packet_id, reason)
         self._host.flush()
@@ -274,14 +276,15 @@ class Traffic:
         return self._allowed("Publish", topic) and (not retain or self._allowed("RetainPublish", topic))
 
     def _refuse_publish(self, packet: Publish, reason: Reason) -> None:
-        # AWS: 3.1.1 has no way to say no, so the connection ends; version 5 says so in PUBACK, or DISCONNECT at QoS 0.
+        # As AWS does: MQTT 3.1.1 cannot refuse a message, so the connection is closed. MQTT 5 gets PUBACK with the
+        # reason, or DISCONNECT at QoS 0.
         if self._mqtt.version == 5 and packet.packet_id is not None and self._refusals < _MAX_REFUSALS:
             self._published(packet.packet_id, reason)
         else:
             self._host.disconnect(reason, "a message was refused", with_will=True)
 
     def _authorize_subscription(self, request: SubscriptionRequest) -> Reason | None:
-        """The answer, or None if the broker has to give it."""
+        """Returns the reason code for SUBACK, or None if the broker decides."""
         filter = _plain(request.filter)
         if filter.startswith("$") and not filter.startswith(_RESERVED):
             return Reason.TOPIC_FILTER_INVALID
@@ -291,18 +294,18 @@ class Traffic:
             return Reason(min(request.qos, 1))
         if request.filter not in self._filters and len(self._filters) >= _MAX_SUBSCRIPTIONS:
             return Reason.QUOTA_EXCEEDED
-        self._filters |= {request.filter}  # at once: the next one of this packet counts too
+        self._filters |= {request.filter}  # before the next filter of this packet is counted
         return None
 
     def _subscription(self, request: SubscriptionRequest) -> Subscription:
         r = request
-        silent = is_wildcard(r.filter) and not self._settings.retained_on_wildcards
-        handling = 2 if silent else r.retain_handling  # 2 is none at all (MQTT 5, 3.8.3.1)
+        no_retained = is_wildcard(r.filter) and not self._settings.retained_on_wildcards
+        handling = 2 if no_retained else r.retain_handling  # 2: no retained messages (MQTT 5, 3.8.3.1)
         return Subscription(r.filter, 1 if r.qos else 0, r.no_local, r.retain_as_published, handling)
 
     async def _provision(self, request: ProvisioningRequest, payload: bytes) -> None:
         assert self._provisioning is not None
-        # Asked before anything is done: a key whose reply the device may not receive would be lost.
+        # Checked first: if the device may not receive the reply, a new key would be lost.
         if not all(self._allowed("Receive", topic) for topic in request.replies):
             return
         topic, reply = await self._provisioning.answer(
@@ -315,10 +318,10 @@ class Traffic:
     def _allowed(self, action: Action, name: str) -> bool:
         if self.permissions.allows(action, name):
             return True
-        self._tell(action, name)
+        self._log_denial(action, name)
         return False
 
-    def _tell(self, action: Action, name: str) -> None:
+    def _log_denial(self, action: Action, name: str) -> None:
         permissions = self.permissions
         self._refused(action, name, permissions.why(action, name), partial(permissions.explanation, action, name))
 
@@ -331,7 +334,7 @@ class Traffic:
         self._connection_log.warn(self._peer, self.caller, event, topic=topic, client_id=self._client_id)
 
     def _note(self, kind: str, topic: str) -> bool:
-        """Whether it was not told of before."""
+        """True if this was not logged before for this connection."""
         if (kind, topic) in self._noted or len(self._noted) >= _MAX_NOTED:
             return False
         self._noted |= {(kind, topic)}
@@ -339,5 +342,5 @@ class Traffic:
 
 
 def _plain(filter: str) -> str:
-    """The filter that is authorized: of a shared subscription AWS authorizes what follows the group."""
+    """Returns the filter to authorize. AWS authorizes a shared subscription by the part after the group."""
     return filter.split("/", 2)[2] if filter.startswith("$share/") else filter

@@ -1,4 +1,7 @@
-"""Wills: published after a device is gone, if it still may (MQTT 5, 3.1.2.5; delays: 3.1.3.2.2)."""
+"""Wills: published after a device has disconnected, if its policies still allow it.
+
+MQTT 5, 3.1.2.5; the delay: 3.1.3.2.2.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("thingmint.gateway")
 
-_AT_ONCE = 16  # wills that are being authorized and published
-_TRY_AGAIN_AFTER = 0.5  # seconds, while the store cannot be read
-_RESERVED = "$"  # as the first character: topics of the service's own, which devices have no say in
+_AT_ONCE = 16  # wills that are authorized and published at the same time
+_RETRY_AFTER = 0.5  # seconds, while the store cannot be read
+_RESERVED = "$"  # the first character of reserved topics, to which no device may publish a will
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Will:
 
 
 def will_of(packet: Connect, expiry: int) -> Will | None:
-    """The will in a CONNECT whose session outlives the connection for ``expiry`` seconds at most."""
+    """Returns the will of a CONNECT whose session ends ``expiry`` seconds after the connection."""
     will = packet.will
     if will is None:
         return None
@@ -55,8 +58,8 @@ def will_of(packet: Connect, expiry: int) -> Will | None:
 
 
 @dataclass(slots=True, eq=False)
-class _Left:
-    """The will of a connection that has ended. ``budgets`` have room for it until it is published."""
+class _Pending:
+    """The will of a connection that has ended. ``budgets`` count its memory until it is published."""
 
     scope: Scope
     client_id: str
@@ -68,7 +71,7 @@ class _Left:
 
 
 class Wills:
-    """They are published a few at a time, and the accounts take turns, however many connections end at once."""
+    """Publishes wills: a few at a time, the accounts in turns, even if many connections end at the same time."""
 
     def __init__(
         self,
@@ -85,60 +88,63 @@ class Wills:
         self._connection_log = connection_log
         self._open = AccountBudgets(limits.open, limits.open_per_account)
         self._delayed = AccountBudgets(limits.waiting, limits.waiting_per_account)
-        self._waiting: dict[tuple[Scope, str], _Left] = {}
-        self._due: OrderedDict[str, deque[_Left]] = OrderedDict()  # by account
+        self._waiting: dict[tuple[Scope, str], _Pending] = {}
+        self._due: OrderedDict[str, deque[_Pending]] = OrderedDict()  # by account
         self._tasks: set[asyncio.Task[None]] = set()
         self.published_early = 0  # for lack of room
 
     @property
     def held(self) -> Bound:
-        """What open connections and delayed wills take now."""
+        """The number and the size of the wills in memory."""
         totals = (self._open.total, self._delayed.total)
         return Bound(sum(each.count for each in totals), sum(each.size for each in totals))
 
     def take(self, account: str, will: Will) -> bool:
-        """Whether there is room for a new connection's will. It is held until ``forget`` or ``leave``."""
+        """Reserves memory for a new connection's will. False if there is no room.
+
+        ``forget`` or ``connection_ended`` has to follow.
+        """
         return self._open.take(account, size_of(will.message))
 
     def forget(self, account: str, will: Will) -> None:
-        """The connection was not accepted after all, or took its will back."""
+        """Releases the memory: the connection was not accepted, or its DISCONNECT removed the will."""
         self._open.give_back(account, size_of(will.message))
 
-    def leave(self, scope: Scope, client_id: str, peer: Peer, will: Will, session: str) -> None:
-        """The connection ended without a DISCONNECT that takes the will back.
+    def connection_ended(self, scope: Scope, client_id: str, peer: Peer, will: Will, session: str) -> None:
+        """Publishes the will, after its delay: the connection ended without a DISCONNECT that removes the will.
 
-        One for whose delay there is no room is published at once, as if its session had ended: that comes too early,
-        but if it was dropped, nothing would ever tell that the device is gone.
+        If there is no room to wait for the delay, the will is published at once, as if the session had ended. That is
+        too early, but a dropped will would never be published at all.
         """
-        left = _Left(scope, client_id, session, peer, will.message, self._open)
+        pending = _Pending(scope, client_id, session, peer, will.message, self._open)
         if will.delay > 0:
             if self._delayed.take(scope.account, size_of(will.message)):
                 self._open.give_back(scope.account, size_of(will.message))
-                left.budgets = self._delayed
-                left.timer = asyncio.get_running_loop().call_later(will.delay, self._delay_ended, left)
-                self._waiting[scope, session] = left
+                pending.budgets = self._delayed
+                pending.timer = asyncio.get_running_loop().call_later(will.delay, self._delay_ended, pending)
+                self._waiting[scope, session] = pending
                 return
             self.published_early += 1
             _log.warning("will_published_without_its_delay", account=scope.account, client_id=client_id)
-        self._publish_soon(left)
+        self._publish_soon(pending)
 
-    def came_back(self, scope: Scope, session: str, *, resumed: bool) -> None:
-        """The device is there again. Unless it ``resumed`` its session, that has ended, and its will is due."""
-        left = self._waiting.pop((scope, session), None)
-        if left is None:
+    def reconnected(self, scope: Scope, session: str, *, resumed: bool) -> None:
+        """Ends the delay: the device connected again. If it ``resumed`` the session, the will is not published."""
+        pending = self._waiting.pop((scope, session), None)
+        if pending is None:
             return
-        assert left.timer is not None
-        left.timer.cancel()
+        assert pending.timer is not None
+        pending.timer.cancel()
         if resumed:
-            self._settle(left)
+            self._settle(pending)
         else:
-            self._publish_soon(left)
+            self._publish_soon(pending)
 
     async def close(self) -> None:
-        """Nothing is published any more."""
-        for left in self._waiting.values():
-            assert left.timer is not None
-            left.timer.cancel()
+        """Stops publishing; drops the wills that wait."""
+        for pending in self._waiting.values():
+            assert pending.timer is not None
+            pending.timer.cancel()
         self._waiting.clear()
         self._due.clear()
         for task in self._tasks:
@@ -146,12 +152,12 @@ class Wills:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _delay_ended(self, left: _Left) -> None:
-        del self._waiting[left.scope, left.session]
-        self._publish_soon(left)
+    def _delay_ended(self, pending: _Pending) -> None:
+        del self._waiting[pending.scope, pending.session]
+        self._publish_soon(pending)
 
-    def _publish_soon(self, left: _Left) -> None:
-        self._due.setdefault(left.scope.account, deque()).append(left)
+    def _publish_soon(self, pending: _Pending) -> None:
+        self._due.setdefault(pending.scope.account, deque()).append(pending)
         if len(self._tasks) < _AT_ONCE:
             task = asyncio.create_task(self._publish_due())
             self._tasks.add(task)
@@ -159,37 +165,37 @@ class Wills:
 
     async def _publish_due(self) -> None:
         while self._due:
-            account, lefts = next(iter(self._due.items()))
+            account, queue = next(iter(self._due.items()))
             self._due.move_to_end(account)
-            left = lefts.popleft()
-            if not lefts:
+            pending = queue.popleft()
+            if not queue:
                 del self._due[account]
             try:
-                await self._publish_when_possible(left)
-            except Exception:  # noqa: BLE001 - the others are published all the same
-                _log.exception("will_not_published", client_id=left.client_id)
+                await self._publish_when_possible(pending)
+            except Exception:  # noqa: BLE001 - the other wills must still be published
+                _log.exception("will_not_published", client_id=pending.client_id)
             finally:
-                self._settle(left)
+                self._settle(pending)
 
-    def _settle(self, left: _Left) -> None:
-        left.budgets.give_back(left.scope.account, size_of(left.message))
+    def _settle(self, pending: _Pending) -> None:
+        pending.budgets.give_back(pending.scope.account, size_of(pending.message))
 
-    async def _publish_when_possible(self, left: _Left) -> None:
-        """As long as changes cannot be followed, a will waits: what its device may do is not known."""
+    async def _publish_when_possible(self, pending: _Pending) -> None:
+        """Waits while changes cannot be followed: the device's permissions are unknown until then."""
         while True:
             if not self._feed.stale:
                 with contextlib.suppress(Unavailable):
-                    await self._publish(left)
+                    await self._publish(pending)
                     return
-            await asyncio.sleep(_TRY_AGAIN_AFTER)
+            await asyncio.sleep(_RETRY_AFTER)
 
-    async def _publish(self, left: _Left) -> None:
-        # Authenticated now and not when the device connected: one that was deactivated meanwhile has no last word.
-        scope, message, peer = left.scope, left.message, left.peer
-        accepted = await self._authenticator.reauthenticate(peer.request(left.client_id), scope)
+    async def _publish(self, pending: _Pending) -> None:
+        # Authenticate now, not at CONNECT: the will of a device that was deactivated meanwhile is not published.
+        scope, message, peer = pending.scope, pending.message, pending.peer
+        accepted = await self._authenticator.reauthenticate(peer.request(pending.client_id), scope)
         if isinstance(accepted, Rejected):
             return
-        permissions, caller = accepted.permissions, device_caller(scope, accepted.fingerprint, left.client_id)
+        permissions, caller = accepted.permissions, device_caller(scope, accepted.fingerprint, pending.client_id)
         if message.topic.startswith(_RESERVED):
             resource = permissions.resource("Publish", message.topic)
             why = "the topic is reserved for the service itself"
@@ -209,9 +215,9 @@ class Wills:
         published: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
 
         def done(reason: Reason) -> None:
-            if not published.done():  # close() gave it up
+            if not published.done():  # else close() cancelled it
                 published.set_result(reason)
 
         self._broker.publish(scope, message, done)
         if (reason := await published).failed:
-            _log.error("will_refused_by_broker", reason=reason.name, client_id=left.client_id)
+            _log.error("will_refused_by_broker", reason=reason.name, client_id=pending.client_id)

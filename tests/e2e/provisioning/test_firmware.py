@@ -120,4 +120,4 @@ def test_the_nul_at_the_end_of_a_c_string_is_ignored(fleet: Fleet) -> None:
         assert device.ask(f"{CREATE}/json", b"\0")[0]
         assert device.ask(f"{CREATE}/json", b"{}\0")[0]
     notes = [line["note"] for line in fleet.log_since(size) if "note" in line]
-    assert notes == ["a NUL behind the payload was ignored"] * 4
+    assert notes == ["a NUL after the payload was ignored"] * 4

@@ -179,7 +179,7 @@ async def test_a_suspended_device_that_lost_its_access_gets_and_sends_nothing_mo
 
 async def test_a_suspended_device_may_leave_and_takes_its_will_with_it() -> None:
     world, left = World(), []
-    world.session._services.wills.leave = lambda *_: left.append(True)  # type: ignore[method-assign]
+    world.session._services.wills.connection_ended = lambda *_: left.append(True)  # type: ignore[method-assign]
     world.authenticator.go.set()
     world.send(Connect(5, "c", will=Will("w", b"x")))
     await settle()

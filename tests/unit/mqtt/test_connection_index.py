@@ -218,7 +218,7 @@ async def test_of_many_that_depend_on_a_change_a_few_at_a_time_read_again() -> N
     go.set()
     for _ in range(100_000):  # a slow machine has more turns, as each is bounded by time too
         await asyncio.sleep(0)
-        if not connections._untold:
+        if not connections._queued:
             break
     assert Reading.most <= 33
     assert members[-2].told == 0

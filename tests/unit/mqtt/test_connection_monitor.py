@@ -51,8 +51,8 @@ class World:
 
 @pytest.fixture
 async def world(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    monkeypatch.setattr(module, "_LOOK_EVERY", 0)
-    monkeypatch.setattr(module, "_CHECK_EVERY", 0)
+    monkeypatch.setattr(module, "_FEED_CHECK_EVERY", 0)
+    monkeypatch.setattr(module, "_DEADLINES_CHECK_EVERY", 0)
     made = World(request.param)
     task = asyncio.create_task(made.monitor.run())
     yield made

@@ -62,7 +62,7 @@ class Process:
             connections=self.connections,
             clients=ConnectedClients(world.clock),
             feed=self.feed,
-            wills=cast("Any", SimpleNamespace(came_back=_nothing, leave=_nothing, forget=_nothing)),
+            wills=cast("Any", SimpleNamespace(reconnected=_nothing, connection_ended=_nothing, forget=_nothing)),
             connection_log=cast("Any", SimpleNamespace(**dict.fromkeys(names, _nothing))),
             provisioning=None,
             limits=AWS_LIMITS,

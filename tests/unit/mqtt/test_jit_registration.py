@@ -238,7 +238,7 @@ async def test_devices_cas_and_accounts_are_throttled(gateway: Gateway) -> None:
     answers = [await throttled.refuse(device) for _ in range(10)]
     told, throttled_since = [RejectionReason.COME_AGAIN] * 3, [RejectionReason.TOO_MANY] * 7
     assert [answer.reason for answer in answers] == told + throttled_since
-    assert {answer.why for answer in answers[3:]} == {"it tries to be registered just in time too often"}
+    assert {answer.why for answer in answers[3:]} == {"it attempts just-in-time registration too often"}
     assert len(throttled.events) == 3
     others = [await throttled.refuse(throttled.device()) for _ in range(210)]
     assert others[-1].why == "too many just-in-time registrations at once"

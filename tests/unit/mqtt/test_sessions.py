@@ -147,7 +147,7 @@ class World:
         quiet = SimpleNamespace(
             connected=_nothing, disconnected=_nothing, refused=_nothing, ended_early=_nothing, warn=_nothing
         )
-        wills = SimpleNamespace(came_back=_nothing, leave=_nothing, take=lambda *_: True, forget=_nothing)
+        wills = SimpleNamespace(reconnected=_nothing, connection_ended=_nothing, take=lambda *_: True, forget=_nothing)
         services: dict[str, Any] = {
             "authenticator": self.authenticator,
             "broker": self.broker,
@@ -284,7 +284,7 @@ async def test_a_device_that_cannot_be_authenticated_again_is_disconnected() -> 
 async def test_nothing_passes_a_device_that_cannot_be_authenticated_again_until_it_can(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_TRY_AGAIN_AFTER", 0)
+    monkeypatch.setattr(module, "_RETRY_AFTER", 0)
     world = World()
     await world.connect()
     world.authenticator.error = Unavailable("The store is gone")

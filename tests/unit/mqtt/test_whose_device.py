@@ -256,7 +256,7 @@ class Device:
         quiet = SimpleNamespace(
             **dict.fromkeys(("connected", "disconnected", "refused", "ended_early", "warn"), _nothing)
         )
-        wills = SimpleNamespace(came_back=_nothing, leave=_nothing, take=_nothing, forget=_nothing)
+        wills = SimpleNamespace(reconnected=_nothing, connection_ended=_nothing, take=_nothing, forget=_nothing)
         services: Any = Services(
             authenticator=accounts.authenticator(default),
             broker=cast("Any", SimpleNamespace(open=_opened)),

@@ -64,7 +64,7 @@ class World:
         will = Will(Message(name, b"x" * (101 - len(name))), delay)
         if not self.wills.take(scope.account, will):
             return False
-        self.wills.leave(scope, name, PEER, will, name)
+        self.wills.connection_ended(scope, name, PEER, will, name)
         return True
 
 
@@ -114,8 +114,8 @@ async def test_many_that_are_due_at_once_are_published_a_few_at_a_time_and_by_tu
 async def test_a_device_that_comes_back(resumed: bool) -> None:
     world = World()
     world.leave("c", 600)
-    world.wills.came_back(SCOPE, "c", resumed=resumed)
-    world.wills.came_back(SCOPE, "c", resumed=resumed)
+    world.wills.reconnected(SCOPE, "c", resumed=resumed)
+    world.wills.reconnected(SCOPE, "c", resumed=resumed)
     await settle()
     assert world.published == ([] if resumed else ["c"])
     assert world.wills.held == Bound(0, 0)
@@ -146,7 +146,7 @@ async def test_one_that_cannot_be_published_keeps_none_from_it() -> None:
 
 
 async def test_wills_wait_until_it_is_known_what_their_devices_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TRY_AGAIN_AFTER", 0)
+    monkeypatch.setattr(module, "_RETRY_AFTER", 0)
     world = World()
     world.error = Unavailable("gone")
     for number in range(40):  # more than are published at once
