@@ -220,7 +220,7 @@ class Session:
             return
         self.suspend_unless_current()
         if self.connection.is_silent(now):
-            self.disconnect(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard in time", with_will=True)
+            self.disconnect(Reason.KEEP_ALIVE_TIMEOUT, "no packet came in time", with_will=True)
         elif self._expires_at is not None and self._expires_at < self._services.clock():
             self.disconnect(Reason.NOT_AUTHORIZED, "the certificate's validity ended")
 

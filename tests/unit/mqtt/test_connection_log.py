@@ -47,11 +47,11 @@ async def test_the_end_of_a_connection_is_recorded_with_its_reason(world: World)
     trail, metrics = AuditTrail(world.store, world.clock), Metrics()
     log = ConnectionLog(metrics, trail, world.clock)
     logged = log.connected(PEER, CALLER, "c", RESOURCE, time.perf_counter() - 0.2)
-    log.disconnected(PEER, CALLER, "c", RESOURCE, "nothing was heard in time", logged=logged)
+    log.disconnected(PEER, CALLER, "c", RESOURCE, "no packet came in time", logged=logged)
     came, went = sorted(await records_of(world, trail), key=lambda record: record["event"])
     assert (came["event"], came["resource"], came["clientId"]) == ("Connect", RESOURCE, "c")
     assert (went["event"], went["resource"], went["clientId"]) == ("Disconnect", RESOURCE, "c")
-    assert (went["reason"], went["outcome"]) == ("nothing was heard in time", "success")
+    assert (went["reason"], went["outcome"]) == ("no packet came in time", "success")
 
 
 async def test_ends_are_counted_where_connections_are(world: World) -> None:
@@ -59,7 +59,7 @@ async def test_ends_are_counted_where_connections_are(world: World) -> None:
     log = ConnectionLog(Metrics(), trail, world.clock)
     for number in range(20):
         logged = log.connected(PEER, CALLER, "c", RESOURCE, time.perf_counter())
-        why = "the device disconnected" if number % 2 else "nothing was heard in time"
+        why = "the device disconnected" if number % 2 else "no packet came in time"
         log.disconnected(PEER, CALLER, "c", RESOURCE, why, logged=logged)
     await trail.close()
     records = await records_of(world, trail)
@@ -67,7 +67,7 @@ async def test_ends_are_counted_where_connections_are(world: World) -> None:
     assert alone == {"Connect": 5, "Disconnect": 5}
     counts = {(record["event"], record.get("reason")): record["count"] for record in records if "count" in record}
     assert counts.pop(("Connect", None)) == 15
-    assert sorted(counts) == [("Disconnect", "nothing was heard in time"), ("Disconnect", "the device disconnected")]
+    assert sorted(counts) == [("Disconnect", "no packet came in time"), ("Disconnect", "the device disconnected")]
     assert sum(counts.values()) == 15
 
 
