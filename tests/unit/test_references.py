@@ -66,6 +66,10 @@ def test_every_page_is_linked_in_the_index() -> None:
     assert "docs/README.md" in links_of((ROOT / "README.md").read_text())
 
 
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
 @pytest.mark.parametrize("document", [*DOCUMENTS, *OTHERS], ids=_names)
 def test_addresses_are_known(document: Path) -> None:
     """A new host has to be added to those above after a look whether it exists."""
@@ -135,8 +139,13 @@ def _problems(code: str, *, whole: bool) -> Iterator[str]:
         yield from _problems_of(match[1], whole=whole)
 
 
+@cache
+def _cli() -> Any:
+    return typer.main.get_command(app)
+
+
 def _problems_of(arguments: str, *, whole: bool) -> Iterator[str]:
-    command: Any = typer.main.get_command(app)
+    command = _cli()
     path = ["thingmint"]
     flags: list[str] = []
     for word in _words(arguments):
@@ -178,7 +187,7 @@ def test_flags_in_prose_exist(document: Path) -> None:
 @cache
 def _all_flags() -> frozenset[str]:
     found = {"--help"}
-    waiting: list[Any] = [typer.main.get_command(app)]
+    waiting = [_cli()]
     while waiting:
         command = waiting.pop()
         found.update(option for parameter in command.params for option in parameter.opts)
@@ -222,6 +231,8 @@ def _comments_of_lines(file: Path) -> str:
 
 def _comments_and_docstrings(source: Path) -> Iterator[tuple[int, str]]:
     text = source.read_text()
+    if _FILE.search(text) is None:
+        return
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
