@@ -1,13 +1,28 @@
 #!/usr/bin/env bash
-# Installs, from Debian's packages, the MQTT brokers that tests/e2e/upstream starts for itself, the libraries whose
-# certificates tests/e2e/corpus tries (Go's and Java's too, where those are), and the faketime that `make test-later`
-# runs under. It starts no broker: what a package's own script wants to start is held back by a
-# policy-rc.d, as long as apt runs.
+# Installs Debian packages that some tests need: the MQTT brokers of tests/e2e/upstream, the TLS libraries of
+# tests/e2e/corpus and tests/e2e/mqtt, and faketime for `make test-later`. It starts no broker: while apt runs, a
+# policy-rc.d keeps the packages' own scripts from starting one.
+# With --missing it installs nothing, and prints a line for each program that is not there.
 set -euo pipefail
 
-packages=(mosquitto mosquitto-clients rabbitmq-server gnutls-bin libmbedtls-dev faketime)
+packages=(mosquitto mosquitto-clients rabbitmq-server gnutls-bin libmbedtls-dev gcc libc6-dev faketime)
 policy=/usr/sbin/policy-rc.d
 aside=$policy.before-thingmint
+
+report_missing() { # report_missing PROGRAM-OR-FILE WHAT-IS-SKIPPED
+    [ -e "$1" ] || PATH="$PATH:/usr/sbin" command -v "$1" >/dev/null || echo "$1 is missing. Skipped: $2"
+}
+
+if [ "${1:-}" = --missing ]; then
+    report_missing mosquitto "the tests with Mosquitto in tests/e2e/upstream"
+    report_missing mosquitto_sub "the test with mosquitto_sub in tests/e2e/mqtt/test_sessions.py"
+    report_missing rabbitmq-server "the tests with RabbitMQ in tests/e2e/upstream"
+    report_missing certtool "the certificates of GnuTLS in tests/e2e/corpus"
+    report_missing gcc "the tests with Mbed TLS in tests/e2e/corpus and tests/e2e/mqtt/test_boards.py"
+    report_missing /usr/include/mbedtls/ssl.h "the same tests with Mbed TLS"
+    report_missing faketime "make test-later"
+    exit 0
+fi
 
 is_installed() {
     [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
