@@ -1,1 +1,1 @@
-"""The use cases: one method, one transaction. APIs translate to and from these."""
+"""The operations of all APIs: functions that take a transaction. An API converts its requests and results."""

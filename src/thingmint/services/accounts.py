@@ -1,4 +1,4 @@
-"""What services ask about an account: its regions, and its switches."""
+"""An account's settings and regions."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _REGIONS = "SELECT region FROM account_regions WHERE account = $1 ORDER BY posit
 
 @dataclass(frozen=True, slots=True)
 class AccountSettings:
-    """An account's switches. AWS IoT's behaviour is the default where AWS has one."""
+    """An account's settings. The defaults are AWS IoT's behaviour, where AWS has a corresponding one."""
 
     check_validity: bool = True
-    """Refuse certificates outside their validity; that of one bound to a Yandex device or registry is never asked."""
+    """Refuse certificates outside their validity. Certificates bound to a Yandex device or registry are not checked."""
     weak_keys: bool = False
     """Accept RSA keys of 1024 to 2047 bits."""
     keys_over_mqtt: bool = True
-    """Make key pairs for devices that ask over MQTT; without it they have to send a signing request."""
+    """Make key pairs for devices that ask for one over MQTT; if false, they must send a signing request."""
     ca_status_gates_devices: bool = False
-    """Refuse devices whose CA certificate is INACTIVE, deleted or not valid now, where AWS goes by their own alone."""
+    """Refuse devices whose CA certificate is INACTIVE, deleted or not valid now. AWS ignores the CA's status."""
     suback_refusals: bool = False
-    """MQTT 3.1.1: answer a refused subscription with 0x80, where AWS closes the connection."""
+    """MQTT 3.1.1: answer a refused subscription with 0x80. AWS closes the connection instead."""
     retained_on_wildcards: bool = False
-    """Send retained messages to filters with a wildcard, as MQTT says; AWS sends them to exact filters only."""
+    """Send retained messages to filters with a wildcard, as MQTT requires. AWS sends them to exact filters only."""
 
     @classmethod
     def of(cls, stored: Mapping[str, str]) -> AccountSettings:
-        """The same object for the same switches, as each connection holds on to one."""
+        """Return the settings. Equal settings share one object, because each connection keeps one in memory."""
         if not stored:
             return _DEFAULTS
         return _shared(cls(**{name: value == "true" for name, value in stored.items() if name in SETTINGS}))
@@ -52,7 +52,7 @@ SETTINGS: Mapping[str, bool] = {field: getattr(_DEFAULTS, field) for field in Ac
 
 
 def parse_switch(name: str, value: str) -> bool:
-    """A setting's value as it was written. Raises Invalid."""
+    """Return the value of the setting ``name``. Raises Invalid."""
     if name not in SETTINGS:
         raise Invalid("name", f"must be one of {', '.join(SETTINGS)}")
     if value not in ("true", "false"):
@@ -66,7 +66,7 @@ async def get_settings(tx: Transaction, account: str) -> AccountSettings:
 
 
 async def keep_setting(tx: Transaction, account: str, name: str, value: str | None) -> None:
-    """None is for its default, which is not kept."""
+    """Store the value of a setting; None restores its default, which is not stored."""
     await tx.execute("DELETE FROM account_settings WHERE account = $1 AND name = $2", account, name)
     if value is not None:
         await tx.execute(
@@ -75,5 +75,5 @@ async def keep_setting(tx: Transaction, account: str, name: str, value: str | No
 
 
 async def regions_of(tx: Transaction, account: str) -> list[str]:
-    """The first is its home."""
+    """Return the account's regions; the first is its home region."""
     return [region for (region,) in await tx.fetch_all(_REGIONS, account)]

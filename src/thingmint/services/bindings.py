@@ -1,9 +1,9 @@
-"""Which device, registry or broker a certificate is bound to.
+"""Binds certificates to the devices, registries and brokers of Yandex IoT Core.
 
-The certificate is the same registration that the other APIs see. Binding takes one that exists and is unbound, or makes
-one that is ACTIVE. Unbinding ends its access: what binding made and nothing else holds is deleted, and every other one
-becomes INACTIVE. Binding it again makes it ACTIVE again; the status that anything else gave it stays, also if the
-registration was deleted meanwhile.
+The other APIs see the same registration. Binding uses the existing registration of an unbound certificate, or makes a
+new one that is ACTIVE. Unbinding ends the certificate's access: a registration that binding made, and that nothing else
+references, is deleted; every other registration becomes INACTIVE. Binding the certificate again makes it ACTIVE again.
+A status that AWS IoT or an operator set stays, even if the registration was deleted in the meantime.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from thingmint.services.certificates import (
     NewCertificate,
     delete_registration,
     new_registration,
+    record_obstacle,
     register,
     set_status,
-    tell_obstacle,
 )
 from thingmint.services.device_policies import Target, count_attachments
 from thingmint.services.owners import OwnerKind
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
     from thingmint.services.owners import Owner
     from thingmint.store.engine import Transaction
 
-# Lists of certificates are not paged, so their length has to be bounded.
+# Lists of certificates are not paged, so their length is limited.
 _MAX_CERTIFICATES = 50
 
 
 @record
 class Binding:
-    """A certificate is bound once in its account, in the account's home region.
+    """A certificate can be bound once in its account, in the account's home region.
 
-    ``submitted_pem`` is the text that was sent where that is not the canonical PEM.
+    ``submitted_pem`` is the caller's text if it is not the canonical PEM.
     """
 
     scope: Scope
@@ -63,7 +63,7 @@ class Binding:
 
 @record
 class EndedBinding:
-    """What AWS IoT or an operator had made of a certificate whose registration ended with its binding."""
+    """The status that AWS IoT or an operator set for a certificate whose registration was deleted by unbinding."""
 
     scope: Scope
     fingerprint: Fingerprint
@@ -73,12 +73,12 @@ class EndedBinding:
 ENDED = Table(EndedBinding, "ended_bindings", "certificate", key=("account", "region", "fingerprint"))
 BINDINGS = Table(Binding, "bindings", "certificate", key=("account", "fingerprint"))
 
-# What AWS IoT or an operator decided outlives the binding.
+# Statuses that AWS IoT or an operator set. Unbinding does not change them.
 _STAYS = frozenset({Status.INACTIVE, Status.REVOKED, Status.PENDING_TRANSFER})
 
 _OF_OWNER = with_content(BINDINGS, "bindings") + "WHERE r.owner = $1 ORDER BY r.created_at, r.certificate"
-# Bindings are not counted, as what several transactions read and insert around makes them conflict. An INSERT with a
-# conflict reads nothing before.
+# Transactions that count the same rows and insert others conflict with each other. So the count is a row, changed by an
+# INSERT ... ON CONFLICT, which reads nothing before.
 _COUNT_UP = (
     "INSERT INTO binding_counts (owner, bound) VALUES ($1, 1) "
     "ON CONFLICT (owner) DO UPDATE SET bound = binding_counts.bound + 1 WHERE binding_counts.bound < $2"
@@ -89,7 +89,7 @@ _DROP_COUNT = "DELETE FROM binding_counts WHERE owner = $1"
 
 @dataclass(frozen=True, slots=True)
 class SubmittedCertificate:
-    """A certificate, and the text that it came in, byte for byte."""
+    """A certificate, and the exact text that the caller sent."""
 
     certificate: Certificate
     pem: str
@@ -102,20 +102,20 @@ class BoundCertificate(NamedTuple):
 
     @property
     def pem(self) -> str:
-        """As it was sent."""
+        """The text that the caller sent."""
         submitted = self.binding.submitted_pem
         return submitted if submitted is not None else self.certificate.pem
 
 
 def parse_submitted(change: Change, pem: str, field: str) -> SubmittedCertificate:
-    """Raises InvalidCertificate, naming ``field``."""
+    """Return the certificate in ``pem``. Raises InvalidCertificate, which names ``field``."""
     certificate, public_key = parse_certificate(pem, field, FLEET_KEYS, bound=True)
     change.environment.own_authorities.check(public_key, field)
     return SubmittedCertificate(certificate, pem, find_obstacle(certificate, public_key))
 
 
 async def bind(tx: Transaction, change: Change, owner: Owner, submitted: SubmittedCertificate) -> Binding:
-    """Raises AlreadyExists (bound in this account already) and LimitExceeded."""
+    """Bind a certificate to ``owner``. Raises AlreadyExists (already bound in this account) and LimitExceeded."""
     certificate, scope = submitted.certificate, change.scope
     fingerprint = certificate.fingerprint
     now = change.now
@@ -130,7 +130,7 @@ async def bind(tx: Transaction, change: Change, owner: Owner, submitted: Submitt
     binding = Binding(scope, current.certificate, fingerprint, owner.kind, owner.id, pem, now)
     if not await BINDINGS.insert(tx, binding):
         raise AlreadyExists("certificate", fingerprint)
-    await tell_obstacle(tx, scope.account, submitted.obstacle)
+    await record_obstacle(tx, scope.account, submitted.obstacle)
     if not await tx.execute(_COUNT_UP, owner.id, _MAX_CERTIFICATES):
         raise LimitExceeded(owner.kind, owner.id, f"A {owner.kind} can have at most {_MAX_CERTIFICATES} certificates")
     if current.deactivated_by is not None:
@@ -145,13 +145,13 @@ async def bind(tx: Transaction, change: Change, owner: Owner, submitted: Submitt
 
 
 async def list_bindings(tx: Transaction, owner: Owner) -> list[BoundCertificate]:
-    """The oldest first."""
+    """Return the certificates bound to ``owner``, the oldest first."""
     found = [split_content(row) for row in await tx.fetch_all(_OF_OWNER, owner.id)]
     return [BoundCertificate(BINDINGS.load(own), certificate) for own, certificate in found]
 
 
 async def unbind(tx: Transaction, change: Change, owner: Owner, fingerprint: str) -> None:
-    """``fingerprint`` is the SHA-256 or the SHA-1 of the DER, in lower-case hex. Raises NotFound."""
+    """Unbind a certificate. ``fingerprint`` is the SHA-256 or SHA-1 of its DER in lower-case hex. Raises NotFound."""
     for bound in await list_bindings(tx, owner):
         if fingerprint in (bound.certificate.fingerprint, bound.certificate.sha1):
             await _unbind(tx, change, bound)
@@ -161,7 +161,7 @@ async def unbind(tx: Transaction, change: Change, owner: Owner, fingerprint: str
 
 
 async def unbind_all(tx: Transaction, change: Change, owner: Owner) -> None:
-    """Of an owner that is deleted."""
+    """Unbind all certificates of an owner that is deleted."""
     for bound in await list_bindings(tx, owner):
         await _unbind(tx, change, bound)
     await tx.execute(_DROP_COUNT, owner.id)
@@ -177,7 +177,7 @@ async def _unbind(tx: Transaction, change: Change, bound: BoundCertificate) -> N
         if registration.status is not Status.ACTIVE:
             await ENDED.insert(tx, EndedBinding(scope, fingerprint, registration.status))
     elif registration.status not in _STAYS:
-        # What had no access before gets none from being bound again.
+        # Only a certificate that was ACTIVE becomes ACTIVE again when it is bound again.
         undone_by: Literal["unbinding"] | None = "unbinding" if registration.status is Status.ACTIVE else None
         await set_status(tx, registration, Status.INACTIVE, now, deactivated_by=undone_by)
         return
@@ -190,12 +190,15 @@ async def _ends_with_its_binding(tx: Transaction, registration: Registration, ce
 
 
 async def _is_held(tx: Transaction, scope: Scope, certificate: Certificate) -> bool:
-    """By a thing or a policy of AWS IoT; or by a CA certificate of any region, which might register it just in time."""
+    """True if a thing or a policy of AWS IoT references the certificate, or a CA certificate might have issued it.
+
+    CA certificates of every region of the account count, because they might register the certificate just in time.
+    """
     fingerprint = certificate.fingerprint
     if await is_attached(tx, scope, fingerprint) or await count_attachments(tx, scope, Target("cert", fingerprint)):
         return True
     try:
         issuer = read_issued_certificate(certificate.der).issuer
     except InvalidCertificate:
-        return False  # nor is it registered just in time
+        return False  # it cannot be registered just in time
     return bool(await find_of_account(tx, scope.account, issuer, limit=1))

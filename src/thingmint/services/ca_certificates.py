@@ -1,4 +1,4 @@
-"""CA certificates that accounts register, the codes that verify them, and what is registered under them."""
+"""CA certificates that accounts register, and the registration codes for their verification."""
 
 # ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
@@ -67,7 +67,7 @@ class RegistrationCode:
 
 @record
 class CaRegistration:
-    """``subject`` is the DER of its name. ``generation`` and ``version`` are as a Registration has them."""
+    """``subject`` is the DER of the subject's name. ``generation`` and ``version`` are as in Registration."""
 
     scope: Scope
     certificate: int
@@ -104,14 +104,14 @@ class RegisteredCa(NamedTuple):
     certificate: Certificate
 
     def content(self) -> x509.Certificate:
-        """Costs some 10 µs."""
+        """Parse the certificate, which takes some 10 µs."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return x509.load_der_x509_certificate(self.certificate.der)
 
 
 class CaState(NamedTuple):
-    """What the devices with certificates of the CA depend on."""
+    """The state of a CA certificate that the access of its devices can depend on."""
 
     status: CaStatus
     not_before: datetime
@@ -120,7 +120,7 @@ class CaState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NewCa:
-    """``code`` is the registration code that the verification certificate was made for, if there is one."""
+    """``code`` is the registration code in the verification certificate; None without such a certificate."""
 
     ca: CaCertificate
     code: bytes | None
@@ -133,7 +133,10 @@ class NewCa:
 
 @dataclass(frozen=True, slots=True)
 class CaChanges:
-    """None leaves a property as it is. ``remove_registration`` takes away that, and how, devices are registered."""
+    """The properties to change; None keeps a property.
+
+    ``remove_registration`` turns automatic registration off and removes its configuration.
+    """
 
     fingerprint: str
     status: CaStatus | None
@@ -147,7 +150,8 @@ CA_CERTIFICATES = Table(CaRegistration, "ca_certificates", KIND, key=("account",
 
 _REGISTERED = with_content(CA_CERTIFICATES, "ca_certificates")
 _THIS = "WHERE r.account = $1 AND r.region = $2 AND c.fingerprint = $3"
-# Of each account the oldest first, and the accounts in turn: none can fill the list with names that others have.
+# Round-robin over the accounts, each account's oldest first. So no account can fill the list with CA certificates that
+# copy the subjects of other accounts' CAs.
 _AGE = "r.created_at, r.account, r.region, r.certificate"
 _IN_TURN = f"ORDER BY row_number() OVER (PARTITION BY r.account ORDER BY {_AGE}), {_AGE} LIMIT $2"
 _STATE = (
@@ -161,7 +165,7 @@ _HAS_TOO_MANY = (
 
 
 async def get_code(tx: Transaction, change: Change) -> str:
-    """The account's registration code, which stays the same until it is deleted."""
+    """Return the account's registration code. It stays the same until it is deleted."""
     known = await CODES.find(tx, *change.scope)
     if known is None:
         known = RegistrationCode(change.scope, change.new_id(lambda: secrets.token_hex(32)))
@@ -170,7 +174,7 @@ async def get_code(tx: Transaction, change: Change) -> str:
 
 
 async def delete_code(tx: Transaction, change: Change) -> None:
-    """Verification certificates with it are of no use any more. Raises NotFound."""
+    """Delete the code; verification certificates with it become useless. Raises NotFound."""
     if not await CODES.delete(tx, *change.scope):
         raise NotFound("registration code of account", change.account)
 
@@ -194,17 +198,17 @@ async def find_ca_state(tx: Transaction, scope: Scope, fingerprint: str) -> CaSt
 
 
 async def find_by_subject(tx: Transaction, scope: Scope, subject: bytes, limit: int) -> list[RegisteredCa]:
-    """Up to ``limit`` of them, the oldest first."""
+    """Return up to ``limit`` CA certificates with that subject, the oldest first."""
     return await _find_by_subject(tx, "r.account = $3 AND r.region = $4", subject, limit, *scope)
 
 
 async def find_of_account(tx: Transaction, account: str, subject: bytes, limit: int) -> list[RegisteredCa]:
-    """The same in all of its regions."""
+    """Return CA certificates with that subject from all regions of the account."""
     return await _find_by_subject(tx, "r.account = $3", subject, limit, account)
 
 
 async def find_by_mode(tx: Transaction, mode: CertificateMode, subject: bytes, limit: int) -> list[RegisteredCa]:
-    """The same of all accounts, in turn."""
+    """Return CA certificates with that subject and mode from all accounts, round-robin."""
     return await _find_by_subject(tx, "r.mode = $3", subject, limit, mode)
 
 
@@ -218,7 +222,10 @@ async def _find_by_subject(
 async def list_ca_certificates(
     tx: Transaction, query: Query, cursor: Cursor, *, ascending: bool, template: str | None
 ) -> Page[CaRegistration]:
-    """By age, newest first unless ``ascending``; with ``template`` those that provision by it. Raises Invalid."""
+    """Return a page by age, newest first unless ``ascending``. Raises Invalid.
+
+    With ``template``, only the CA certificates that provision with that template.
+    """
     only = {} if template is None else {"template_name": template}
 
     async def fetch(after: Position | None, limit: int) -> list[CaRegistration]:
@@ -233,7 +240,10 @@ async def list_ca_certificates(
 def parse_new_ca(
     change: Change, pem: str, verification: str | None, mode: CertificateMode
 ) -> tuple[CaCertificate, bytes | None]:
-    """The CA certificate and what its verification certificate was made for. Raises Disallowed, InvalidCertificate."""
+    """Return the CA certificate, and the registration code in its verification certificate if there is one.
+
+    Raises Disallowed and InvalidCertificate.
+    """
     if mode == "DEFAULT" and verification is None:
         what = "Need to provide verification certificate for registering CA Certificates in DEFAULT mode"
         raise Disallowed(KIND, "", what)
@@ -246,13 +256,13 @@ def parse_new_ca(
 
 
 def check_config(config: RegistrationConfig | None) -> None:
-    """As far as that can be done without the store. Raises InvalidTemplate."""
+    """Check what can be checked without the store. Raises InvalidTemplate."""
     if config is not None and config.template_body is not None:
         parse_template(config.template_body, Kind.JITP)
 
 
 async def register_ca_certificate(tx: Transaction, change: Change, new: NewCa) -> CaRegistration:
-    """Raises WrongRegistrationCode, NotFound, Invalid, AlreadyExists and LimitExceeded."""
+    """Register a CA certificate. Raises WrongRegistrationCode, NotFound, Invalid, AlreadyExists and LimitExceeded."""
     scope, now, certificate, subject = change.scope, change.now, new.ca.certificate, new.ca.subject
     if new.code is not None:
         known = await CODES.find(tx, *scope)
@@ -263,7 +273,8 @@ async def register_ca_certificate(tx: Transaction, change: Change, new: NewCa) -
     id = await keep_content(tx, change.new_certificate_id(), certificate)
     kept = (scope, id, certificate.fingerprint, subject, new.status, new.mode, new.auto_registration)
     ca = CaRegistration(*kept, *_columns(new.config), change.new_id(), 1, now, now)
-    # The caller has the CA's key, and so learns nothing that it may not.
+    # AlreadyExists tells the caller that another account has registered the CA. The caller has the CA's key, so it may
+    # know that.
     is_anothers = new.mode == "DEFAULT" and not await claim_default_mode(tx, scope, ca.fingerprint, new.ca.key_id, now)
     if is_anothers or not await CA_CERTIFICATES.insert(tx, ca):
         raise AlreadyExists(KIND, ca.fingerprint, arn=ca.arn)
@@ -271,13 +282,13 @@ async def register_ca_certificate(tx: Transaction, change: Change, new: NewCa) -
         reason = f"At most {MAX_SAME_SUBJECT} CA certificates can have the same subject"
         raise LimitExceeded(KIND, ca.fingerprint, reason)
     await put_tags(tx, scope, ca.resource, new.tags)
-    await publish_change(tx, scope, "ca", ca.fingerprint, now)  # certificates may be left of an earlier registration
+    await publish_change(tx, scope, "ca", ca.fingerprint, now)  # there may be certificates of an earlier registration
     tx.audit_resources.append(ca.arn)
     return ca
 
 
 async def update_ca_certificate(tx: Transaction, change: Change, changes: CaChanges) -> None:
-    """A change to what is so already is none. Raises NotFound and Invalid."""
+    """Change properties of a CA certificate. Without a difference, nothing is written. Raises NotFound and Invalid."""
     current = await CA_CERTIFICATES.get(tx, *change.scope, changes.fingerprint)
     await _check_template(tx, change.scope, changes.config)
     automatic, config = changes.auto_registration, changes.config or current.config
@@ -301,7 +312,7 @@ async def update_ca_certificate(tx: Transaction, change: Change, changes: CaChan
 
 
 async def delete_ca_certificate(tx: Transaction, change: Change, fingerprint: str) -> None:
-    """What was registered under it stays. Raises NotFound, and InvalidState while ACTIVE."""
+    """Delete a CA certificate; certificates registered under it stay. Raises NotFound, InvalidState while ACTIVE."""
     current = await CA_CERTIFICATES.get(tx, *change.scope, fingerprint)
     if current.status is CaStatus.ACTIVE:
         reason = f"CA Certificate must be deactivated (not ACTIVE) before deletion. Id: {fingerprint}"

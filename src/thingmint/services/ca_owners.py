@@ -1,7 +1,8 @@
-"""Which account a CA belongs to: one of the whole instance, the first that showed to have its key (DEFAULT mode).
+"""The account that owns a CA: the first account of this instance that proved to have the CA's key (DEFAULT mode).
 
-AWS says "per Region"; here all accounts and regions share one gateway, and a device that names no host is found by its
-CA alone. So what is registered in DEFAULT mode under one CA is in one account, also once the CA was deleted.
+AWS allows one account per region. Here all accounts and regions share one MQTT gateway, and the account of a device
+that sends no host name is found by the device's CA alone. So all certificates that are registered in DEFAULT mode under
+one CA are in one account, even after the CA certificate was deleted.
 """
 
 # ruff: noqa: S608 - statements are made of the code's own constants
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 _BATCH = 1_000  # rows that one transaction changes
 
 _THIS = f"account = $1 AND region = $2 AND certificate = {id_of('$3')}"
-# A key is known by its id; that of a CA certificate which was deleted before ids were kept, by the certificate.
+# $1 is the key's id. $2 replaces it for a CA certificate that was deleted before older versions stored key ids; it is
+# made of the certificate's fingerprint.
 _KEY = "key_id IN ($1, $2) AND account <> $3"
 _UNDER_IT = (
     "SELECT 1 FROM registrations AS r WHERE r.account = o.account AND r.region = o.region AND r.ca = o.certificate"
@@ -72,12 +74,12 @@ _log = structlog.get_logger("thingmint.certificates")
 
 
 async def claim_default_mode(tx: Transaction, scope: Scope, fingerprint: str, key: str, now: datetime) -> bool:
-    """False if the CA of that key is another account's."""
+    """Make the account the owner of the CA with that key. False if another account owns it."""
     return await _take(tx, scope, fingerprint, key, to_micros(now))
 
 
 async def release_ca(tx: Transaction, scope: Scope, fingerprint: str) -> None:
-    """Once the CA certificate, or what was registered under it, is deleted. Until both are, it stays the account's."""
+    """Call after deleting the CA certificate or a certificate under it. Once all are deleted, no account owns the CA."""
     await tx.execute(_FORGET_UNUSED, *scope, fingerprint_bytes(fingerprint))
     await drop_content(tx, fingerprint)
 
@@ -113,10 +115,10 @@ class _Unsettled(NamedTuple):
 
 
 async def settle_ca_owners(store: Store, own: OwnAuthorities) -> None:
-    """Settles, once, whose the CAs are that were registered when several accounts could have one in DEFAULT mode.
+    """Find the owners of CAs from older versions, in which several accounts could register a CA in DEFAULT mode. Once.
 
-    The first account keeps it; what others have becomes SNI_ONLY, and the log says so. Our own authorities, which any
-    account could register then, belong to no account: their registration is deleted.
+    The first account keeps the CA. The certificates of the other accounts become SNI_ONLY, which is logged. This
+    server's own CAs, which every account could register then, belong to no account: their registrations are deleted.
     """
     while rows := await store.read(lambda tx: tx.fetch_all(_UNSETTLED)):
         for row in rows:
@@ -144,7 +146,7 @@ async def _settle(store: Store, own: OwnAuthorities, ca: _Unsettled) -> None:
 
 
 async def _demote(store: Store, ca: _Unsettled) -> int:
-    """The CA certificate and what is registered under it become SNI_ONLY; how many certificates those are."""
+    """Make the CA certificate and the certificates under it SNI_ONLY. Returns the number of those certificates."""
     await store.write(lambda tx: tx.execute(_DEMOTE_CA, *ca.key))
     count, after = 0, (0, 0)
 

@@ -1,5 +1,4 @@
-"""The content of certificates: kept once for all the accounts and regions that have registered it, and no longer than
-anything refers to it."""
+"""Stores the content of each certificate once for all accounts and regions, as long as a row references it."""
 
 # ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
@@ -20,7 +19,7 @@ _INSERT = (
     "INSERT INTO certificates (id, der, fingerprint, not_before, not_after) VALUES ($1, $2, $3, $4, $5) "
     "ON CONFLICT (fingerprint) DO NOTHING"
 )
-# Of a CA certificate that an older version deleted while something was registered under it.
+# Older versions deleted the content of CA certificates that certificates were registered under.
 _COMPLETE = (
     "UPDATE certificates SET der = $1, not_before = $3, not_after = $4 WHERE fingerprint = $2 AND length(der) = 0"
 )
@@ -38,7 +37,7 @@ _DROP = "DELETE FROM certificates WHERE fingerprint = $1" + "".join(
 
 
 def with_content(table: Table[Any], name: str) -> str:
-    """A SELECT of the rows of ``table``, called r, each with its certificate, c; ``split_content`` takes them apart."""
+    """Return a SELECT of the rows of ``table`` (r), each joined with its certificate (c), for ``split_content``."""
     known = {fingerprint_of("r.certificate"): "c.fingerprint"}
     own = [known.get(column, column) for column in table.reads("r")]
     joined = f"FROM {name} AS r JOIN certificates AS c ON c.id = r.certificate "
@@ -50,7 +49,7 @@ def split_content(row: Row) -> tuple[Row, Certificate]:
 
 
 async def keep_content(tx: Transaction, id: int, certificate: Certificate) -> int:
-    """The id that the certificate is known by: ``id``, which is a new one, unless it is there already."""
+    """Store a certificate. Returns its id in the store: ``id``, which must be new, or the existing one."""
     content = CERTIFICATES.dump(certificate)
     if await tx.execute(_INSERT, id, *content) == 1:
         return id
@@ -62,5 +61,5 @@ async def keep_content(tx: Transaction, id: int, certificate: Certificate) -> in
 
 
 async def drop_content(tx: Transaction, fingerprint: str) -> None:
-    """Unless anything refers to it."""
+    """Delete the content of a certificate unless a row still references it."""
     await tx.execute(_DROP, fingerprint_bytes(fingerprint))

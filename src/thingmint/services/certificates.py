@@ -1,4 +1,4 @@
-"""Certificates: what an account has registered, in which status, and how it gets there."""
+"""Registrations of certificates: issuing, registering, changing the status, deleting."""
 
 # ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 CertificateMode = Literal["DEFAULT", "SNI_ONLY"]
 
 Origin = Literal["keys", "csr", "registered"]
-"""How a certificate came to us: with keys that we made, signed by us from a CSR, or brought along."""
+"""Where a certificate is from: issued for keys that we made, issued for a CSR, or issued elsewhere."""
 
 _log = structlog.get_logger("thingmint.certificates")
 
@@ -57,9 +57,9 @@ def utc_now() -> datetime:
 
 @record
 class Registration:
-    """An account's claim, in one region, on a certificate that others may have registered too.
+    """The registration of a certificate in one account and region. Other accounts may have registered it too.
 
-    ``certificate`` is the id that the store knows the certificate by.
+    ``certificate`` is the store's id of the certificate.
     """
 
     scope: Scope
@@ -70,12 +70,12 @@ class Registration:
     origin: Origin
     created_at: datetime
     modified_at: datetime
-    generation: Uuid  # differs when the same certificate was deleted and registered again
+    generation: Uuid  # a new one if the same certificate is deleted and registered again
     version: int = 1  # counts changes
-    ca: CertificateReference | None = None  # the registered CA certificate that it was registered under
-    serial: str | None = None  # and its serial number, in hex
-    deactivated_by: Literal["unbinding"] | None = None  # what made it INACTIVE, where that is to be undone by itself
-    made_by_binding: bool = False  # to a Yandex device or registry
+    ca: CertificateReference | None = None  # the CA certificate under which it is registered
+    serial: str | None = None  # the certificate's serial number in hex, if it has a ca
+    deactivated_by: Literal["unbinding"] | None = None  # why it is INACTIVE, if binding again makes it ACTIVE
+    made_by_binding: bool = False  # made when the certificate was bound to a Yandex device or registry
 
     @property
     def arn(self) -> str:
@@ -89,7 +89,7 @@ class RegisteredCertificate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NewCertificate:
-    """One that is to be registered. ``keys`` are here and nowhere else."""
+    """A certificate to register. ``keys`` are in memory only."""
 
     certificate: Certificate
     origin: Origin
@@ -124,7 +124,7 @@ _POLICIES = f"FROM device_policy_attachments WHERE {_THIS}"
 _REMEMBER_REVOKED = (
     "INSERT INTO revoked_certificates (account, region, fingerprint, ca, serial, revoked_at) "
     f"VALUES ($1, $2, $3, {id_of('$4')}, $5, $6) ON CONFLICT (account, region, fingerprint) DO UPDATE SET "
-    # It may have come back without its CA certificate, under which it must stay known as revoked.
+    # If it was registered again without its CA certificate, keep the CA: the certificate must stay revoked under it.
     "ca = coalesce(excluded.ca, revoked_certificates.ca), "
     "serial = coalesce(excluded.serial, revoked_certificates.serial)"
 )
@@ -152,13 +152,13 @@ async def get_registered(tx: Transaction, scope: Scope, fingerprint: str) -> Reg
 
 
 async def find_by_serial(tx: Transaction, scope: Scope, ca: str, serial: str) -> str | None:
-    """The fingerprint of what is registered under that CA certificate with that serial number."""
+    """Return the fingerprint of the certificate that is registered under that CA with that serial number, or None."""
     row = await tx.fetch_one(_FIND_BY_SERIAL, *scope, fingerprint_bytes(ca), serial)
     return row[0].hex() if row else None
 
 
 async def was_revoked(tx: Transaction, scope: Scope, ca: str, serial: str, fingerprint: str, other: str) -> bool:
-    """Whether what is known by the CA and its serial number, or by a fingerprint, was deleted as REVOKED."""
+    """True if a certificate with that CA and serial number, or with one of the fingerprints, was deleted as REVOKED."""
     keys = fingerprint_bytes(ca), serial, fingerprint_bytes(fingerprint), fingerprint_bytes(other)
     return await tx.fetch_one(_WAS_REVOKED, *scope, *keys) is not None
 
@@ -166,7 +166,7 @@ async def was_revoked(tx: Transaction, scope: Scope, ca: str, serial: str, finge
 async def list_certificates(
     tx: Transaction, query: Query, cursor: Cursor, *, ascending: bool, ca: str | None = None
 ) -> Page[Registration]:
-    """By age, newest first unless ``ascending``; with ``ca`` those under that CA certificate. Raises Invalid."""
+    """Return a page by age, newest first unless ``ascending``; with ``ca``, those under that CA. Raises Invalid."""
     listing = f"registrations-{'ascending' if ascending else 'descending'}"
     only = {}
     if ca is not None:
@@ -182,27 +182,30 @@ async def list_certificates(
 
 
 def issue_for_csr(change: Change, csr: str, field: str) -> NewCertificate:
-    """For the key and the subject in ``csr`` (PEM). The same one twice gives two certificates.
+    """Issue a certificate for the key and the subject in ``csr`` (PEM). The same CSR twice gives two certificates.
 
-    Raises InvalidSigningRequest, naming ``field``, and Invalid.
+    Raises InvalidSigningRequest, which names ``field``, and Invalid.
     """
     return issue_for_request(change, parse_csr(csr, field, CSR_KEYS), field)
 
 
 def issue_for_request(change: Change, csr: SigningRequest, field: str) -> NewCertificate:
-    """Raises InvalidSigningRequest, naming ``field``, and Invalid."""
+    """Issue a certificate for a parsed CSR. Raises InvalidSigningRequest, which names ``field``, and Invalid."""
     change.environment.own_authorities.check_request(csr.subject, csr.public_key, field)
     return NewCertificate(_sign(change, CertificateRequest(csr.subject, csr.public_key)), "csr")
 
 
 async def issue_with_keys(change: Change, ca: CertificateAuthority | None = None) -> NewCertificate:
-    """For a new key pair. Raises Throttled when too many callers wait for one."""
+    """Issue a certificate for a new key pair. Raises Throttled if too many callers wait for keys."""
     keys = await change.environment.keys.take(change.account)
     return NewCertificate(_sign(change, CertificateRequest(DEVICE_SUBJECT, keys.public_key), ca), "keys", keys)
 
 
 def prepare_own(change: Change, pem: str, status: Status, field: str) -> NewCertificate:
-    """One that the device has already. Raises InvalidState and InvalidCertificate, naming ``field``."""
+    """Return the certificate in ``pem``, which the device already has, for registration.
+
+    Raises InvalidState and InvalidCertificate, which names ``field``.
+    """
     check_initial(status)
     certificate, public_key = parse_certificate(pem, field, OWN_KEYS)
     change.environment.own_authorities.check(public_key, field)
@@ -215,9 +218,9 @@ def _sign(change: Change, request: CertificateRequest, ca: CertificateAuthority 
 
 
 def discard(change: Change, new: NewCertificate, error: BaseException | None) -> None:
-    """Leaves a trace of what was signed and came to nothing: it is never answered, nor registered later.
+    """Log and count a certificate that was signed but neither registered nor returned to the caller.
 
-    After Unavailable or CancelledError it may have been registered all the same.
+    If ``error`` is Unavailable or CancelledError, it may have been registered.
     """
     if new.origin == "registered":
         return
@@ -235,9 +238,9 @@ def discard(change: Change, new: NewCertificate, error: BaseException | None) ->
 async def register(
     tx: Transaction, change: Change, registration: Registration, certificate: Certificate
 ) -> Registration | None:
-    """As it is kept: where the content is there already, with the id of that. Raises LimitExceeded.
+    """Register a certificate. Returns the stored registration, with the store's id of the certificate.
 
-    None if the certificate is registered in that scope already, and stays as it is.
+    Returns None, without a change, if the certificate is already registered in that scope. Raises LimitExceeded.
     """
     id = await keep_content(tx, registration.certificate, certificate)
     if id != registration.certificate:
@@ -250,13 +253,13 @@ async def register(
 
 
 async def insert_registration(tx: Transaction, registration: Registration, certificate: Certificate) -> bool:
-    """With what it is searched by. False if there is one."""
+    """Insert a registration with its search keys. False if there already is one."""
     ends, keys = to_micros(certificate.not_after), certificate_keys(registration.scope, certificate.der)
     return await REGISTRATIONS.insert(tx, registration, ends, *keys)
 
 
 def new_registration(change: Change, new: NewCertificate, status: Status) -> Registration:
-    """One under no CA certificate of the account's."""
+    """Return a new registration without a CA certificate."""
     scope, now, fingerprint = change.scope, change.now, new.certificate.fingerprint
     mode: CertificateMode = "SNI_ONLY" if new.origin == "registered" else "DEFAULT"
     return Registration(
@@ -265,29 +268,29 @@ def new_registration(change: Change, new: NewCertificate, status: Status) -> Reg
 
 
 async def register_new(tx: Transaction, change: Change, new: NewCertificate, status: Status) -> RegisteredCertificate:
-    """Raises AlreadyExists and LimitExceeded."""
+    """Register a new certificate. Raises AlreadyExists and LimitExceeded."""
     registration = await register(tx, change, new_registration(change, new, status), new.certificate)
     if registration is None:
         raise AlreadyExists("certificate", new.certificate.fingerprint)
-    await tell_obstacle(tx, change.account, new.obstacle)
+    await record_obstacle(tx, change.account, new.obstacle)
     return RegisteredCertificate(registration, new.certificate)
 
 
-async def tell_obstacle(tx: Transaction, account: str, obstacle: Obstacle | None) -> None:
-    """In the log and the audit record of what registers a certificate."""
+async def record_obstacle(tx: Transaction, account: str, obstacle: Obstacle | None) -> None:
+    """Add to the log and to the audit record why devices cannot connect with the registered certificate, if so."""
     if reason := await remaining_obstacle(tx, account, obstacle):
         tx.audit_details["cannot_connect"] = reason
 
 
 async def remaining_obstacle(tx: Transaction, account: str, obstacle: Obstacle | None) -> str | None:
-    """Why devices of the account cannot connect with the certificate."""
+    """Return why devices of the account cannot connect with the certificate, or None."""
     if obstacle is None or (obstacle.weak_keys_remove_it and (await get_settings(tx, account)).weak_keys):
         return None
     return obstacle.reason
 
 
 async def update_status(tx: Transaction, change: Change, fingerprint: str, status: Status) -> Registration:
-    """Raises NotFound and InvalidState."""
+    """Set the status of a registration. Raises NotFound and InvalidState."""
     current = await REGISTRATIONS.get(tx, *change.scope, fingerprint)
     return await change_status(tx, current, status, change.now, reinstate=change.environment.reinstate_revoked)
 
@@ -295,9 +298,9 @@ async def update_status(tx: Transaction, change: Change, fingerprint: str, statu
 async def change_status(
     tx: Transaction, current: Registration, status: Status, now: datetime, *, reinstate: bool
 ) -> Registration:
-    """Setting the status that it has is no change, but to what unbinding set: it stays INACTIVE then.
+    """Set the status of a registration, if it is another one. Raises InvalidState.
 
-    Raises InvalidState.
+    Setting INACTIVE after unbinding did is a change: binding the certificate again does not make it ACTIVE then.
     """
     check_update(current.fingerprint, current.status, status, reinstate=reinstate)
     if current.status is not status:
@@ -316,7 +319,7 @@ async def set_status(
     *,
     deactivated_by: Literal["unbinding"] | None = None,
 ) -> Registration:
-    """Another one than it has, whatever callers may set."""
+    """Set another status, also one that callers cannot set."""
     scope, fingerprint, version = current.scope, current.fingerprint, current.version + 1
     await tx.execute(_SET_STATUS, *scope, current.certificate, status, to_micros(now), version, deactivated_by)
     await publish_change(tx, scope, "certificate", fingerprint, now)
@@ -325,10 +328,10 @@ async def set_status(
 
 
 async def delete_certificate(tx: Transaction, change: Change, fingerprint: str, *, force: bool = False) -> None:
-    """With ``force`` its policies are detached first.
+    """Delete a registration. With ``force``, its policies are detached first.
 
-    Raises NotFound, InvalidState while it is active or being transferred, and Conflict while it is bound or things, or
-    policies, are attached.
+    Raises NotFound, InvalidState while the certificate is active or being transferred, and Conflict while it is bound,
+    or attached to things or policies.
     """
     current = await REGISTRATIONS.get(tx, *change.scope, fingerprint)
     key = (*change.scope, current.certificate)
@@ -352,7 +355,10 @@ async def delete_certificate(tx: Transaction, change: Change, fingerprint: str, 
 
 
 async def delete_registration(tx: Transaction, registration: Registration) -> None:
-    """With the content, if nothing else refers to it. What was REVOKED is remembered as such."""
+    """Delete a registration, and the certificate's content if no other row references it.
+
+    A REVOKED certificate is recorded as revoked.
+    """
     scope, fingerprint = registration.scope, registration.fingerprint
     if registration.status is Status.REVOKED:
         ca = fingerprint_bytes(registration.ca) if registration.ca is not None else None

@@ -1,4 +1,4 @@
-"""Devices' own certificates that are registered under a CA certificate of the account: which one, and as what."""
+"""Registers devices' own certificates under the account's CA certificate that issued them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thingmint.services.ca_certificates import (
     find_by_subject,
     find_registered_ca,
 )
-from thingmint.services.certificates import Registration, find_by_serial, register, tell_obstacle
+from thingmint.services.certificates import Registration, find_by_serial, record_obstacle, register
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def parse_issued(
     change: Change, pem: str, field: str, ca_pem: str | None, ca_field: str
 ) -> tuple[IssuedCertificate, CaCertificate | None]:
-    """A certificate that is to be registered under a CA certificate, which may be given. Raises InvalidCertificate."""
+    """Return the certificate to register, and its CA certificate if ``ca_pem`` is given. Raises InvalidCertificate."""
     own = change.environment.own_authorities
     issued = parse_issued_certificate(pem, field)
     own.check(issued.public_key, field)
@@ -43,7 +43,7 @@ def parse_issued(
 async def register_under_ca(
     tx: Transaction, change: Change, issued: IssuedCertificate, given: CaCertificate | None, status: Status
 ) -> Registration:
-    """Raises AlreadyExists, LimitExceeded, and what ``issuer_of`` does."""
+    """Register ``issued`` under its CA certificate. Raises AlreadyExists, LimitExceeded, and as ``issuer_of``."""
     ca = await issuer_of(tx, change.scope, issued, given)
     registration = registration_under(change, ca, issued, status)
     known = await find_by_serial(tx, change.scope, ca.fingerprint, issued.serial)
@@ -52,12 +52,12 @@ async def register_under_ca(
     kept = await register(tx, change, registration, issued.certificate)
     if kept is None:
         raise AlreadyExists("certificate", issued.fingerprint)
-    await tell_obstacle(tx, change.account, issued.obstacle)
+    await record_obstacle(tx, change.account, issued.obstacle)
     return kept
 
 
 def registration_under(change: Change, ca: CaRegistration, issued: IssuedCertificate, status: Status) -> Registration:
-    """A new one, which has the CA's mode (AWS's RegisterCACertificate)."""
+    """Return a new registration. It has the CA's mode (AWS's RegisterCACertificate)."""
     id, now, generation = change.new_certificate_id(), change.now, change.new_id()
     scope, fingerprint, serial = ca.scope, issued.fingerprint, issued.serial
     return Registration(
@@ -68,7 +68,7 @@ def registration_under(change: Change, ca: CaRegistration, issued: IssuedCertifi
 async def issuer_of(
     tx: Transaction, scope: Scope, issued: IssuedCertificate, given: CaCertificate | None
 ) -> CaRegistration:
-    """The account's CA certificate whose key signed ``issued``; ``given`` says which, where several have the same name.
+    """Return the account's CA certificate whose key signed ``issued``; ``given`` selects one of several.
 
     Raises UnverifiedCertificate, Ambiguous, and InvalidState if it is not registered or not ACTIVE.
     """
@@ -99,7 +99,7 @@ async def issuer_of(
 
 
 async def sole_issuer_of(tx: Transaction, scope: Scope, issued: IssuedCertificate) -> CaRegistration | None:
-    """The account's ACTIVE one whose key signed ``issued``; None if there is none, or more than one."""
+    """Return the account's only ACTIVE CA certificate whose key signed ``issued``; None if there is none or several."""
     named = await find_by_subject(tx, scope, issued.issuer, limit=MAX_SAME_SUBJECT)
     signers = [
         ca.registration

@@ -1,6 +1,6 @@
-"""What a call hands to the services: where and when it happens, what its caller may do, and the parts of the server.
+"""The context of a call to the services: account and region, time, authorization, and the parts of the server.
 
-``access`` makes these from the request; the services know no request.
+``access`` makes it from the request. The services do not depend on requests.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Authorize = Callable[[str, Sequence[str], Mapping[str, "ContextValue"]], None]
-"""Action, a resource with all that contain it (the narrowest first), and what is known besides. Raises Denied."""
+"""Arguments: action; resource and all that contain it, the narrowest first; further condition keys. Raises Denied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """The parts of the server that operations use, made once at start.
 
-    ``device_ca`` and ``claim_ca`` sign the certificates of devices and of provisioning claims; ``own_authorities``
-    knows the keys of all CAs that this server has or had. ``endpoints`` are the host names of accounts and regions that
-    have one of their own. ``certificate_ids`` makes the store's ids of certificates. ``reinstate_revoked`` lets REVOKED
-    certificates become ACTIVE again. ``counts`` is what operations count for /metrics.
+    ``device_ca`` and ``claim_ca`` sign device certificates and claim certificates; ``own_authorities`` has the keys of
+    this server's current and former CAs. ``endpoints`` has the host names that are assigned to an account and region.
+    ``certificate_ids`` makes the store's ids of certificates. ``reinstate_revoked`` allows REVOKED certificates to
+    become ACTIVE again. ``counts`` are counters for /metrics.
     """
 
     device_ca: CertificateAuthority
@@ -57,8 +57,8 @@ class Environment:
 
 
 class Ids:
-    """What one call makes up: ids above all. A body that is run again draws the same ones of a kind in the same
-    order."""
+    """The random values, such as ids, of one call. If the transaction's body runs again, it draws the same values of
+    each kind in the same order."""
 
     __slots__ = ("_left", "_made")
 
@@ -67,11 +67,11 @@ class Ids:
         self._left: dict[str, list[Any]] = {}
 
     def restart(self) -> None:
-        """Before each run of the body."""
+        """Call before each run of the transaction's body."""
         self._left = {kind: made[::-1] for kind, made in self._made.items()}
 
     def renew(self) -> None:
-        """Forgets them all, as one of them was taken."""
+        """Drop all values, because another row already has one of them."""
         self._made, self._left = {}, {}
 
     def draw(self, make: Callable[[], T], kind: str = "") -> T:
@@ -85,7 +85,7 @@ class Ids:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a call that reads knows. ``now`` is when it came, by the instance's clock."""
+    """The context of a call that reads. ``now`` is the time of the call by the instance's clock."""
 
     scope: Scope
     now: datetime
@@ -97,18 +97,21 @@ class Query:
         return self.scope.account
 
     def may(self, action: str, *resources: str, context: Mapping[str, ContextValue] | None = None) -> None:
-        """Raises Denied unless the caller may, on the first of ``resources`` or on any further one that contains it."""
+        """Raise Denied unless the caller is allowed ``action`` on the first of ``resources``.
+
+        The further ``resources`` contain the first; an Allow on one of them is enough.
+        """
         self.authorize(action, resources or ("*",), context or {})
 
 
 @dataclass(frozen=True, slots=True)
 class Change(Query):
-    """What a call that writes knows. Everything in it is made before the transaction, so a body can be run again."""
+    """The context of a call that writes. It does not change when the transaction's body runs again."""
 
     ids: Ids = field(default_factory=Ids)
 
     def new_id(self, make: Callable[[], str] = new_uuid) -> str:
-        """An id, a UUID unless ``make`` makes another kind; the same one if the body is run again."""
+        """Return a new id, by default a UUID; the same one if the body runs again."""
         return self.ids.draw(make)
 
     def new_certificate_id(self) -> int:

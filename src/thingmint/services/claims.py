@@ -1,6 +1,6 @@
-"""Provisioning claims: certificates that a trusted user gets a device provisioned with, in the next few minutes.
+"""Claim certificates that a trusted user requests for a device, to provision it in the next few minutes.
 
-They are not registered: no list shows them, and nothing can be attached to them.
+These certificates are not registered: no list contains them, and nothing can be attached to them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _EXPIRED = BoundedDelete("provisioning_claims", _KEY, "expires_at <= $1")
 
 @record
 class Claim:
-    """One of a template that was deleted since, which ``template_generation`` tells, is good for nothing."""
+    """A claim is invalid once its template was deleted. ``template_generation`` shows if another has its name now."""
 
     scope: Scope
     fingerprint: Fingerprint
@@ -40,20 +40,20 @@ CLAIMS = Table(Claim, "provisioning_claims", "claim", key=_KEY)
 async def create_claim(
     tx: Transaction, change: Change, template: str, generation: str, certificate: Certificate
 ) -> None:
-    """For the template of that name and generation."""
+    """Store a claim certificate for the template of that name and generation."""
     fingerprint, expires_at = certificate.fingerprint, certificate.not_after
     await CLAIMS.insert(tx, Claim(change.scope, fingerprint, template, generation, expires_at, change.now))
     tx.audit_resources.append(arn(change.scope, f"provisioningtemplate/{template}"))
 
 
 async def delete_expired_claims(store: Store, now: datetime) -> None:
-    """To be called now and then."""
+    """Delete expired claims. The job runner calls this periodically."""
     await _EXPIRED.run(store, to_micros(now))
 
 
 @functools.lru_cache(maxsize=1024)
 def claim_policy(scope: Scope, template: str) -> tuple[str, str]:
-    """Name and text of a policy that is good for provisioning by one template, under any client id."""
+    """Return the name and the document of the policy of a claim: provisioning with one template, with any client id."""
     arn = f"arn:aws:iot:{scope.region}:{scope.account}:"
     topics = (
         "$aws/certificates/create/*",

@@ -1,10 +1,10 @@
-"""Which process has the connection of a client id, where several processes share one store.
+"""Records which process has the connection of a client id, if several processes share one store.
 
-Each CONNECT writes a row of its own, so none waits for another's. The newest connection has the client id: the process
-that had it before is told through the outbox, and reads the row. Rows of a process that is gone are deleted once its
-lease has ended; one that was only cut off writes those of its connections again.
+Each CONNECT writes its own row, so no CONNECT waits for another. The newest connection has the client id: the process
+that had it before gets a change through the outbox, and reads the row. The rows of a process that ended are deleted
+when its lease has expired. A process that was only cut off from the store writes the rows of its connections again.
 
-``Messages.connections_after`` tells of one process; what is to tell of all reads this table.
+``Messages.connections_after`` lists the connections of one process; this table has those of all processes.
 """
 
 # ruff: noqa: S608 - statements are made of the code's own constants
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from thingmint.services.leases import Lease, LeasedStore
     from thingmint.store.engine import Store, Transaction
 
-_FLUSH_EVERY = 0.25  # seconds, for connections that ended
-AT_ONCE = 500  # rows of a transaction
+_FLUSH_EVERY = 0.25  # seconds between deletions of the rows of closed connections
+AT_ONCE = 500  # rows per transaction
 
 _COLUMNS = "account, region, client_id, process, epoch, taken_from, connected_at"
-# One statement that reads no page which others write: connections of one moment meet in no transaction.
+# One statement that reads no page which other transactions write, so simultaneous connections do not conflict.
 _CLAIM = (
     f"INSERT INTO connections ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, '', $5) "
     "ON CONFLICT (account, region, client_id) DO UPDATE SET "
@@ -57,7 +57,7 @@ _log = structlog.get_logger("thingmint.connections")
 
 
 class Claim(NamedTuple):
-    """A connection's hold on its client id; a later one has a higher ``epoch``."""
+    """A connection's claim on its client id. A later claim has a higher ``epoch``."""
 
     scope: Scope
     client_id: str
@@ -65,7 +65,7 @@ class Claim(NamedTuple):
 
 
 class ClientIds:
-    """Those of the connections of one process."""
+    """The client ids of the connections of one process."""
 
     def __init__(self, store: Store, process: str, clock: Callable[[], datetime]) -> None:
         self._store = store
@@ -74,7 +74,7 @@ class ClientIds:
         self._released: list[Claim] = []
 
     async def claim(self, scope: Scope, client_id: str) -> Claim:
-        """The client id is this connection's until another one claims it. Raises Unavailable."""
+        """Take the client id for a connection, until another connection claims it. Raises Unavailable."""
         now = self._clock()
         row = (*scope, client_id, self._process, to_micros(now))
 
@@ -89,11 +89,11 @@ class ClientIds:
         return Claim(scope, client_id, await self._store.write(body))
 
     def release(self, claim: Claim) -> None:
-        """The connection has ended; its row is deleted soon."""
+        """Note that the connection has ended. Its row is deleted soon."""
         self._released.append(claim)
 
     async def lost(self, claims: Sequence[Claim]) -> list[Claim]:
-        """Those whose client id another connection has. Raises Unavailable."""
+        """Return the claims whose client id another connection has now. Raises Unavailable."""
 
         async def body(tx: Transaction) -> list[Claim]:
             found = [await tx.fetch_one(_FIND, *claim.scope, claim.client_id) for claim in claims]
@@ -102,13 +102,13 @@ class ClientIds:
         return await self._store.read(body)
 
     async def restore(self, claims: Sequence[Claim]) -> None:
-        """Writes again what was deleted while this process was taken for gone. Raises Unavailable."""
+        """Write rows again that other processes deleted because this one seemed to have ended. Raises Unavailable."""
         rows = [(*claim.scope, claim.client_id, self._process, claim.epoch) for claim in claims]
         for at in range(0, len(rows), AT_ONCE):
             await self._store.write(partial(_restored, rows[at : at + AT_ONCE]))
 
     async def run(self) -> None:
-        """For ever."""
+        """Flush until cancelled."""
         while True:
             await asyncio.sleep(_FLUSH_EVERY)
             try:
@@ -118,7 +118,7 @@ class ClientIds:
                 await asyncio.sleep(_FLUSH_EVERY)
 
     async def flush(self) -> None:
-        """Deletes the rows of connections that ended. Raises Unavailable."""
+        """Delete the rows of closed connections. Raises Unavailable."""
         while self._released:
             ended = self._released[:AT_ONCE]
             rows = [(*claim.scope, claim.client_id, self._process, claim.epoch) for claim in ended]
@@ -126,7 +126,7 @@ class ClientIds:
             del self._released[: len(ended)]
 
     async def close(self) -> None:
-        """Deletes all rows of this process, which stops. Raises Unavailable."""
+        """Delete all rows of this process when it stops. Raises Unavailable."""
         self._released.clear()
         await _OF_PROCESS.run(self._store, self._process)
 
@@ -140,10 +140,10 @@ async def _released(rows: Sequence[tuple[str | int, ...]], tx: Transaction) -> N
 
 
 async def forget_process(store: LeasedStore, gone: Lease) -> None:
-    """Deletes the rows of a process whose own lease has ended. Raises Unavailable and LeaseLost.
+    """Delete the rows of a process whose lease has expired. Raises Unavailable and LeaseLost.
 
-    The lease is ended first: a process that comes back finds that, and writes its rows again. While they are deleted,
-    each transaction sees that it has not come back.
+    The lease is ended first. If the process continues, it finds that out and writes its rows again. Each transaction
+    that deletes rows checks that the process has not taken its lease again.
     """
     process, epoch = gone.name.removeprefix(PROCESS), gone.epoch
     if gone.holder:

@@ -1,8 +1,8 @@
-"""Policies compiled once: each document, and the policies that apply to a device together, as thousands have the same.
+"""Caches compiled policies: each document, and the set of policies of a device, which thousands of devices can share.
 
-A set is known by the identities of its policies, and these are read from the store at every CONNECT. A policy that was
-made anew, or that has another default version, is another identity: a set that is kept here is never a stale one. The
-change feed drops sets whose policies changed, which no device has any more.
+The key of a set is the identities of its policies, which are read from the store at every CONNECT. A policy that was
+created again, or has another default version, has another identity, so a cached set is never out of date. The change
+feed drops the sets of changed policies, because no device uses them any more.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 Subject = Literal["address", "attributes", "certificate", "time"]
 
 _MAX_SETS = 10_000
-_MAX_CHARACTERS = 2_000_000  # of all documents, or of those of all sets; compiled they take some 20 times as many bytes
+_MAX_CHARACTERS = 2_000_000  # of all cached documents, or of all cached sets; compiled, 20 times as many bytes
 
-# Condition keys and variables that cost something to find out or to hold, by what they are about.
+# Condition keys and variables whose values take time to find or memory to keep, by subject.
 _COSTLY: Mapping[Subject, Sequence[str]] = {
     "address": ("aws:sourceip",),
     "attributes": ("iot:connection.thing.attributes",),
@@ -42,14 +42,14 @@ _QUERIES = load_queries("device_policies")
 
 
 class CompiledPolicies:
-    """The least recently used go when the documents have more than ``max_characters`` together."""
+    """A cache of compiled documents. Drops the least recently used when all have more than ``max_characters``."""
 
     def __init__(self, max_characters: int = _MAX_CHARACTERS) -> None:
         self._policies: OrderedDict[tuple[Kind, str, str], Policy] = OrderedDict()
         self._left = max_characters
 
     def get(self, kind: Kind, name: str, document: str) -> Policy:
-        """Raises MalformedPolicy."""
+        """Return the compiled document. Raises MalformedPolicy."""
         key = (kind, name, document)
         known = self._policies.get(key)
         if known is not None:
@@ -63,9 +63,9 @@ class CompiledPolicies:
         return policy
 
     async def compile_ahead(self, kind: Kind, documents: Iterable[tuple[str, str]]) -> None:
-        """Compiles documents (after their names) that are not known, and lets others run after each.
+        """Compile the (name, document) pairs that are not cached, and let other tasks run after each.
 
-        One takes milliseconds, and a principal can have many. What is malformed is left to ``get``.
+        A document takes milliseconds, and a principal can have many. A malformed document is skipped; ``get`` raises.
         """
         for name, document in documents:
             if (kind, name, document) not in self._policies:
@@ -78,7 +78,7 @@ POLICIES = CompiledPolicies()
 
 
 class PolicyIdentity(NamedTuple):
-    """Of the default version of a policy: what it says never changes."""
+    """Identifies the default version of a policy. The document of an identity never changes."""
 
     name: str
     generation: str
@@ -86,7 +86,7 @@ class PolicyIdentity(NamedTuple):
 
 
 class PolicyKey(NamedTuple):
-    """What a set is known by. ``template`` is that of a provisioning claim, whose holder needs no policy."""
+    """The key of a set. ``template`` is set for a claim certificate, whose permissions come from its template."""
 
     scope: Scope
     policies: tuple[PolicyIdentity, ...]
@@ -94,7 +94,7 @@ class PolicyKey(NamedTuple):
 
 
 class PolicySet:
-    """``prefix`` begins the ARNs of its account and region, ``mentions`` is what any of its policies may speak of."""
+    """``prefix`` is the beginning of ARNs in its account and region; ``mentions`` are the costly keys it may use."""
 
     __slots__ = ("mentions", "policies", "prefix", "size")
 
@@ -107,13 +107,13 @@ class PolicySet:
 
 
 def _mentioned(document: str) -> set[Subject]:
-    """Found in the text, where JSON's escapes could hide anything."""
+    """Return the subjects that may occur in the document; all of them if it has escapes, which could hide a key."""
     text = document.lower()
     return {subject for subject, keys in _COSTLY.items() if "\\" in text or any(key in text for key in keys)}
 
 
 class PolicySets:
-    """The least recently used go when there are more than the bounds allow."""
+    """A cache of sets. Drops the least recently used above either limit."""
 
     def __init__(self, max_sets: int = _MAX_SETS, max_characters: int = _MAX_CHARACTERS) -> None:
         self._max_sets = max_sets
@@ -131,7 +131,7 @@ class PolicySets:
         return known
 
     async def compile(self, key: PolicyKey, documents: Mapping[str, str]) -> PolicySet:
-        """The set that ``key`` is for, with the texts of its policies. Raises MalformedPolicy."""
+        """Return the set for ``key``, compiled from its policies' ``documents``. Raises MalformedPolicy."""
         scope, policies, template = key
         texts = [(policy.name, documents[policy.name]) for policy in policies]
         if template is not None:
@@ -144,7 +144,7 @@ class PolicySets:
         return kept
 
     def forget(self, changes: Sequence[PublishedChange]) -> None:
-        """Drops the sets whose policies changed."""
+        """Drop the sets of changed policies."""
         for change in changes:
             if change.kind == "policy":
                 for key in tuple(self._having.get((change.account, change.region, change.name), ())):
@@ -167,7 +167,7 @@ class PolicySets:
 
 
 async def read_documents(tx: Transaction, key: PolicyKey) -> dict[str, str] | None:
-    """The texts of the set's policies by their names; None if one of them is no more what ``key`` says."""
+    """Return the documents of the set's policies by name; None if a policy has changed since ``key`` was read."""
     documents: dict[str, str] = {}
     for name, generation, version in key.policies:
         row = await tx.fetch_one(_QUERIES["document"], *key.scope, name, version, generation)

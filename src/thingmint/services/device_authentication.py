@@ -1,7 +1,7 @@
-"""Whether a device may come in, decided alike for every listener that devices reach.
+"""Authenticates devices, in the same way for all listeners.
 
-Whose device it is, whether its certificate is good, and whether its policies allow it to connect. A listener says what
-it knows of the device in an AuthenticationRequest, and makes its protocol's answer of what comes back.
+The decision has three parts: which account has the device, whether its certificate is valid, and whether its policies
+allow it to connect. A listener passes an AuthenticationRequest, and converts the result to an answer in its protocol.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ if TYPE_CHECKING:
     from thingmint.services.hostnames import HostNames
     from thingmint.store.engine import Store
 
-# Policies put a client id into patterns of ARNs, and topics are made of them. AWS does not substitute a value with one
-# of these, which turns a plain Deny on ${iot:ClientId} into nothing: such a client id is refused.
+# Policies substitute the client id in patterns of ARNs and topics. AWS does not substitute a value with one of these
+# characters, so a Deny on ${iot:ClientId} would not apply to it. Such a client id is refused.
 _UNUSABLE = frozenset("*$+?#")
 
 
 class RejectionReason(Enum):
-    """Why a device is refused, as far as a listener's answer depends on it."""
+    """Why a device is refused: the reasons for which a listener's answer differs."""
 
     NOT_AUTHORIZED = auto()
-    """Its certificate is unknown, or not good; or its policies do not allow it."""
+    """The certificate is unknown or not valid, or the policies do not allow the connection."""
     CLIENT_ID = auto()
     TOO_MANY = auto()
-    """Of its kind at once: it may come again later."""
+    """Too many such requests: the device can try again later."""
     COME_AGAIN = auto()
-    """It was registered just in time, or waits to be activated. AWS closes the connection without an answer."""
+    """The device was registered just in time, or waits for activation. AWS closes the connection without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationRequest:
-    """What a listener knows of a device.
+    """A listener's data about a device.
 
-    ``fingerprint`` is of the certificate whose key the device has proven to hold, and ``certificate`` its DER, if the
-    listener has it. ``host_name`` is the one that the device named (SNI). ``address`` is empty on a Unix socket. There
-    is no ``client_id`` where the protocol has none. ``connecting`` are AWS's iot:ConnectAttributes; None if the device
-    does not open a session, so that its policies are not asked for iot:Connect. ``will_topic`` is that of its will.
+    ``fingerprint`` is that of the certificate whose private key the device has proven to have; ``certificate`` is its
+    DER, if the listener has it. ``host_name`` is the one in the device's SNI. ``address`` is empty on a Unix socket.
+    ``client_id`` is None if the protocol has none. ``connecting`` are AWS's iot:ConnectAttributes; None if the device
+    does not open a session, so that iot:Connect is not checked. ``will_topic`` is the topic of the device's will.
     """
 
     fingerprint: str | None
@@ -75,11 +75,10 @@ class AuthenticationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A device that may come in, until ``expires_at``.
+    """An authenticated device. It has access until ``expires_at``.
 
-    ``dependencies`` are what the decision hangs on: it has to be made again when one of them changes. ``facts`` are for
-    the log and the audit trail, should it be refused then. ``owner`` is the Yandex device or registry that the
-    certificate is bound to.
+    The decision must be made again when one of its ``dependencies`` changes. ``facts`` are for the log and the audit
+    log, if that decision is a refusal. ``owner`` is the Yandex device or registry that the certificate is bound to.
     """
 
     scope: Scope
@@ -98,25 +97,25 @@ class Accepted:
 
 
 def session_name(client_id: str, owner: str | None) -> str:
-    """What the sessions of an account go by.
+    """Return the name of a session, which is unique in its account.
 
-    Client ids count within the device for those of Yandex's, whose samples have the same one in all. No client id has #
-    in it.
+    For Yandex devices, client ids are unique only within the device: Yandex's samples use the same one for all devices.
+    No client id contains #.
     """
     return client_id if owner is None else f"{client_id}#{owner}"
 
 
 def parts_of_session_name(name: str) -> tuple[str, str | None]:
-    """Its client id and owner."""
+    """Return the client id and the owner in the name of a session."""
     client_id, _, owner = name.partition("#")
     return client_id, owner or None
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """``why``, ``explain`` and ``facts`` are for the operator; the device learns ``reason`` at most.
+    """A refused device. It learns at most ``reason``; ``why``, ``explain`` and ``facts`` are for the operator.
 
-    ``scope`` is where the device belongs, if that could be established.
+    ``scope`` is the device's account and region, if they are known.
     """
 
     reason: RejectionReason
@@ -128,28 +127,28 @@ class Rejected:
 
 class JitRegistrar(Protocol):
     async def __call__(self, request: AuthenticationRequest, where: Scope | NoHostName) -> Rejected | None:
-        """None if it has nothing to do with the certificate. Raises Unavailable."""
+        """Return the refusal; None if the certificate is not registered just in time. Raises Unavailable."""
         ...
 
 
 def client_id_flaw(client_id: str) -> str | None:
-    """What is wrong with it, as a phrase, or None."""
+    """Return what is wrong with the client id, as a phrase, or None."""
     if not client_id.isprintable():
         return "has characters that cannot be printed"
     if not _UNUSABLE.isdisjoint(client_id):
-        return "has one of * $ + ? #, which policy variables cannot hold"
+        return "has one of * $ + ? #, which policy variables cannot contain"
     return None
 
 
 def first_dependencies(fingerprint: str | None) -> Sequence[Dependency]:
-    """What a decision may hang on until it is known whose certificate it is."""
+    """Return the dependencies of a decision before the certificate's account is known."""
     return [("", "", "certificate", fingerprint)] if fingerprint is not None else []
 
 
 class DeviceAuthenticator:
-    """``default_account`` has the devices that name no account's host, and whose certificates no account has proven to
-    be its own. ``jit_registration`` is asked about certificates that may be registered just in time, or that wait for
-    activation. ``policy_sets`` follow the change feed.
+    """``default_account`` gets the devices that send no account's host name and whose certificates no account has
+    proven to own. ``jit_registration`` handles certificates that may be registered just in time, or that wait for
+    activation. ``policy_sets`` must follow the change feed.
     """
 
     def __init__(
@@ -169,17 +168,17 @@ class DeviceAuthenticator:
         self._jit_registration = jit_registration
 
     async def authenticate(self, request: AuthenticationRequest) -> Accepted | Rejected:
-        """A device that comes to a listener, and that may be registered just in time. Raises Unavailable."""
-        return self._cannot_be(request) or await self._decide(
+        """Authenticate a device that connects, and register it just in time if possible. Raises Unavailable."""
+        return self._check_request(request) or await self._decide(
             request, self._host_names.scope_of(request.host_name), self._jit_registration
         )
 
     async def reauthenticate(self, request: AuthenticationRequest, scope: Scope) -> Accepted | Rejected:
-        """A device that was accepted in ``scope``, where it stays whatever other accounts do. Raises Unavailable."""
+        """Authenticate a connected device again, in ``scope``, whatever other accounts do. Raises Unavailable."""
         return await self._decide(request, scope, None)
 
-    def _cannot_be(self, request: AuthenticationRequest) -> Rejected | None:
-        """What can be told without the store."""
+    def _check_request(self, request: AuthenticationRequest) -> Rejected | None:
+        """Check what can be checked without the store."""
         if request.fingerprint is None:
             return Rejected(RejectionReason.NOT_AUTHORIZED, "no client certificate was presented")
         if request.client_id is not None and (flaw := client_id_flaw(request.client_id)):
@@ -222,7 +221,7 @@ class DeviceAuthenticator:
         return Rejected(RejectionReason.NOT_AUTHORIZED, f"{why}: {advice}", facts={"certificate": request.fingerprint})
 
     async def _policies(self, key: PolicyKey) -> PolicySet | None:
-        """None if one has changed since ``key`` was read. Raises MalformedPolicy."""
+        """Return the policies; None if one has changed since ``key`` was read. Raises MalformedPolicy."""
         known = self._policy_sets.find(key)
         if known is not None:
             return known
@@ -234,7 +233,7 @@ class DeviceAuthenticator:
     ) -> Accepted | Rejected:
         scope, facts = device.scope, _ca_facts(device)
         permissions = DevicePermissions(policies, _variables(request, device, policies), self._clock)
-        if request.connecting is not None and (rejected := _may_connect(request, scope, permissions, facts)):
+        if request.connecting is not None and (rejected := _reject_connect(request, scope, permissions, facts)):
             return rejected
         return Accepted(
             scope,
@@ -250,17 +249,17 @@ class DeviceAuthenticator:
         )
 
 
-def _may_connect(
+def _reject_connect(
     request: AuthenticationRequest, scope: Scope, permissions: DevicePermissions, facts: Mapping[str, object] | None
 ) -> Rejected | None:
-    """Whether the policies allow iot:Connect on the client id."""
+    """Return the refusal unless the policies allow iot:Connect on the client id."""
     will_topic, client_id = request.will_topic, request.client_id
     further: dict[str, ContextValue] = {
         "iot:ConnectAttributes": request.connecting,
         "iot:LastWillTopic": None if will_topic is None else permissions.resource("Publish", will_topic),
         "iot:DomainName": request.host_name,
     }
-    assert client_id is not None, "what connects has one"
+    assert client_id is not None, "a device that opens a session has a client id"
     decision = permissions.decide("Connect", client_id, further)
     if isinstance(decision, Allow):
         return None
@@ -269,7 +268,7 @@ def _may_connect(
 
 
 def _flaw(device: DeviceFacts, now: datetime) -> tuple[str | None, datetime | None]:
-    """What is wrong with the certificate, if anything is; and else until when it is good."""
+    """Return what is wrong with the certificate, or None and the time when its validity ends."""
     if device.registration is None:
         assert device.claim is not None
         ended = device.claim.expires_at <= now
@@ -313,20 +312,20 @@ def _dependencies(device: DeviceFacts) -> Sequence[Dependency]:
 
 
 def _ca_facts(device: DeviceFacts) -> Mapping[str, object] | None:
-    """What the log of a refusal tells of the certificate's CA certificate, whether or not that is why."""
+    """Return the facts about the CA certificate for the log of a refusal, even if the CA is not the reason."""
     if device.registration is None or device.registration.ca is None:
         return None
     status = device.ca_state.status.value if device.ca_state is not None else "DELETED"
     return _facts(status, device.settings.ca_status_gates_devices)
 
 
-@functools.cache  # a few in all, which many connections share
+@functools.cache  # only a few different ones, which many connections share
 def _facts(status: str, gates: bool) -> Mapping[str, object]:
     return MappingProxyType({"ca_status": status, "ca_status_gates_devices": gates})
 
 
 def _variables(request: AuthenticationRequest, device: DeviceFacts, policies: PolicySet) -> Mapping[str, ContextValue]:
-    """Of what costs something to find out, those that the policies may speak of."""
+    """Return the values of policy variables. Costly ones are included only if the policies may use them."""
     thing, mentions = device.thing, policies.mentions
     variables: dict[str, ContextValue] = {"iot:Connection.Thing.IsAttached": thing is not None}
     if request.client_id is not None:

@@ -1,4 +1,4 @@
-"""What is read about a device when it is authenticated: whose it is, and all that decides what it may do."""
+"""Reads the facts about a device for its authentication: its account, registration, thing, policies and settings."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Fetcher, Row
 
 Dependency = tuple[str, str, str, str]
-"""Account, region ('' for all), kind and name, as a published change has them."""
+"""Account, region ('' for all), kind and name, as in a published change."""
 
-_MAX_TOLD = 5  # accounts and regions that the log names of one certificate
+_MAX_ELSEWHERE = 5  # accounts and regions with the certificate that the log lists
 
 _QUERIES = load_queries("device_facts")
 
 
 class DeviceRegistration(NamedTuple):
-    """``ca`` is the fingerprint of the CA certificate that it was registered under, if any."""
+    """``ca`` is the fingerprint of the CA certificate under which the certificate is registered, if any."""
 
     status: Status
     ca: str | None
@@ -39,7 +39,7 @@ class DeviceRegistration(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AttachedThing:
-    """The one that the certificate is for alone, else the one that the client id names if it is attached."""
+    """The thing that the certificate is attached to exclusively, else the attached thing that the client id names."""
 
     name: str
     type: str | None
@@ -58,11 +58,11 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """What was true of one certificate, in one scope and for one client id, at one moment.
+    """The facts about one certificate in one scope, for one client id, at one time.
 
-    A certificate that is only the claim of a provisioning template has no ``registration``, and its content need not
-    be kept either. ``ca_state`` is that of the CA certificate that it was registered under, if any; None also once that
-    was deleted. Whether dates have come or gone is for the reader, who has the clock.
+    A claim certificate has no ``registration``, and its content may not be stored. ``ca_state`` is the state of the CA
+    certificate under which the certificate is registered; None without one or after it was deleted. The caller compares
+    the times with the clock.
     """
 
     scope: Scope
@@ -83,7 +83,7 @@ class DeviceFacts:
 
     @property
     def waits_under_ca(self) -> bool:
-        """Whether it was registered just in time, and was not activated yet."""
+        """True if the certificate was registered just in time and is not activated yet."""
         registration = self.registration
         return (
             registration is not None
@@ -94,10 +94,10 @@ class DeviceFacts:
 
 @dataclass(frozen=True, slots=True)
 class NoHostName:
-    """Where a certificate may be registered just in time whose device names no account's host.
+    """The accounts in which a certificate may be registered just in time if its device sends no account's host name.
 
-    Under a CA in DEFAULT mode, of whichever account; else under one of ``default_account``, unless ``registered`` says
-    that this has registered the certificate already, without a proof that it is its own.
+    First the account that has the CA in DEFAULT mode; else ``default_account``. ``registered`` is true if the default
+    account has already registered the certificate, without a proof of ownership.
     """
 
     default_account: str | None
@@ -106,10 +106,11 @@ class NoHostName:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """What is known of a certificate where its device belongs.
+    """The result of looking up a certificate.
 
-    ``jit`` is where it may be registered just in time, in this order, before anything else is made of it. Without a
-    ``device``, ``elsewhere`` are accounts and regions that have it, which the device has to choose by a host name.
+    ``jit`` lists where just-in-time registration is to be tried, in this order, before ``device`` is used. If
+    ``device`` is None, ``elsewhere`` lists accounts and regions that have the certificate: the device must select one
+    by a host name.
     """
 
     device: DeviceFacts | None
@@ -118,7 +119,7 @@ class LookUp:
 
 
 class _Place(NamedTuple):
-    """A row of the statement: where a certificate is registered or a claim, and what it is there."""
+    """A row of the statement: an account and region that has the certificate, as a registration or as a claim."""
 
     kind: str
     account: str
@@ -142,18 +143,21 @@ class _Place(NamedTuple):
     thing: str | None
     thing_type: str | None
     attributes: str
-    others_register: int  # 1 if a CA in DEFAULT mode of another account registers devices by itself
+    others_register: int  # 1 if another account has a CA in DEFAULT mode with automatic registration
 
     @property
     def scope(self) -> Scope:
         return Scope(self.account, self.region)
 
     def proven_at(self, now: int) -> int | None:
-        """When the account proved that the certificate is its own, if it has: by its CA, ours, or a lasting claim."""
+        """Return when the account proved that it owns the certificate, or None.
+
+        The proof is its CA, our CA, or a claim that has not expired.
+        """
         times = [self.registered_at] if self.mode == "DEFAULT" else []
         if self.template is not None and self.claim_expires_at > now:
             times.append(self.claimed_at)
-        return min(times, default=None)  # type: ignore[type-var]  # what has a mode has a time
+        return min(times, default=None)  # type: ignore[type-var]  # a place with a mode has a time
 
 
 async def look_up(
@@ -164,9 +168,9 @@ async def look_up(
     client_id: str | None,
     now: datetime,
 ) -> LookUp:
-    """``scope`` is that of the host that the device names, if it is an account's.
+    """Look up a certificate. ``scope`` is that of the host name that the device sent, if it is an account's.
 
-    ``default_account`` has the devices that name none, and whose certificates no account has proven to be its own.
+    ``default_account`` gets the devices that send none and whose certificates no account has proven to own.
     """
     moment, key = to_micros(now), fingerprint_bytes(fingerprint)
     host = scope or ("", "")
@@ -175,12 +179,12 @@ async def look_up(
     if scope is not None:
         device = _facts(places[0], rows, fingerprint, client_id) if places else None
         return LookUp(device, (scope,) if device is None or device.waits_under_ca else ())
-    # Of other accounts than the default one only what is proven counts: so no account can change, by what it registers,
-    # which devices another one has.
+    # For accounts other than the default one, only proven certificates count. So no account can take devices from
+    # another account by registering their certificates.
     proven = [(at, place) for place in places if (at := place.proven_at(moment)) is not None]
     unproven = [place for place in places if place.account == default_account and place.status is not None]
     if not proven and not unproven:
-        elsewhere = await store.fetch_all(_QUERIES["elsewhere"], key, _MAX_TOLD)
+        elsewhere = await store.fetch_all(_QUERIES["elsewhere"], key, _MAX_ELSEWHERE)
         return LookUp(None, (NoHostName(default_account),), tuple(Scope(*row) for row in elsewhere))
     place = _home_or_only(proven) if proven else min(unproven, key=lambda place: place.position)
     if place is None:
@@ -193,9 +197,9 @@ async def look_up(
 
 
 def _home_or_only(proven: Sequence[tuple[int, _Place]]) -> _Place | None:
-    """Of the one account that they are of: its home region, else the only one; None if there are several.
+    """Return the place in the account's home region, else its only place, or None if it has several.
 
-    The oldest counts: should two accounts ever have one certificate as proven, what came later changes nothing.
+    If several accounts have proven to own the certificate, the first proof counts, so later ones change nothing.
     """
     if len(proven) == 1:
         return proven[0][1]
@@ -231,7 +235,7 @@ def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str 
             (*scope, "certificate", fingerprint),
             *[(*scope, "policy", name) for name in policies],
             *[(*scope, "thinggroup", name) for name in groups],
-            # The client id's thing also while it is not attached or does not exist: it may be by the time of a change.
+            # The thing that the client id names, even if it is not attached or does not exist: a change can attach it.
             *[(*scope, "thing", name) for name in {client_id, place.thing} if name is not None],
             *[(*scope, "ca", name) for name in (ca,) if name is not None],
             *[(*scope, "template", name) for name in (place.template,) if name is not None],

@@ -1,4 +1,4 @@
-"""What a connected device may do: its policies, and what is known of its connection."""
+"""The permissions of a connected device: its policies, evaluated with the facts about its connection."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _RESOURCES: Mapping[Action, str] = {
 
 _MAX_REMEMBERED = 64 * 1024  # bytes of memory for the decisions of one connection
 _MAX_REMEMBERED_BY_ALL = 64 * 2**20
-_REMEMBERED_OVERHEAD = 200  # bytes of a decision's places, besides the name
+_REMEMBERED_OVERHEAD = 200  # bytes that a cached decision takes in addition to the name
 
 
 class DevicePermissions:
-    """Decisions are remembered, as a device does the same things for ever; not those that hang on the time.
+    """Caches decisions, because a device repeats the same actions. Decisions that depend on the time are not cached.
 
-    ``remembered_by_all`` are the bytes that they take.
+    ``remembered_by_all`` is the size in bytes of the caches of all connections.
     """
 
     __slots__ = ("_clock", "_context", "_remembered", "_set", "_size")
@@ -47,7 +47,7 @@ class DevicePermissions:
         self._size = 0
 
     def __del__(self) -> None:
-        """A connection ends in many ways, and takes on new permissions in others; all give back what it remembered."""
+        """Subtract the size of this cache, however the connection ends or gets new permissions."""
         type(self).remembered_by_all -= self._size
 
     def resource(self, action: Action, name: str) -> str:
@@ -57,7 +57,7 @@ class DevicePermissions:
         return isinstance(self.decide(action, name, further), Allow)
 
     def decide(self, action: Action, name: str, further: Mapping[str, ContextValue] | None = None) -> Decision:
-        """``name`` is a client id, topic or filter, ``further`` what only this request has."""
+        """Return the decision. ``name`` is a client id, topic or filter; ``further`` are keys of this request only."""
         key = (action, name)
         if further is None and (known := self._remembered.get(key)) is not None:
             return known
@@ -78,12 +78,12 @@ class DevicePermissions:
             self._remembered[key] = decision
 
     def explanation(self, action: Action, name: str, further: Mapping[str, ContextValue] | None = None) -> list[str]:
-        """For the operator: what denied it, or which statements come closest to allowing it and what they lack."""
+        """Return an explanation for the operator: what denied the action, or which statements almost allow it."""
         findings = explain(self._set.policies, self._request(action, name, further))
         if findings:
             return [str(finding) for finding in findings[:MAX_FINDINGS]]
         if not self._set.policies:
-            return [f"no policy is attached; one has to allow iot:{action} on {self.resource(action, name)}"]
+            return [f"no policy is attached; one must allow iot:{action} on {self.resource(action, name)}"]
         names = ", ".join(policy.name for policy in self._set.policies[:MAX_FINDINGS])
         return [f"none of the policies ({names}) names iot:{action}; allow it on {self.resource(action, name)}"]
 

@@ -1,4 +1,4 @@
-"""Device policies: documents in numbered versions that say what devices may do, and what they are attached to."""
+"""Device policies: documents in numbered versions, and the certificates and thing groups they are attached to."""
 
 # ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MAX_VERSIONS = 5
 
 _MAX_SHOWN = 10  # of the keys in a warning
 
-_MAX_DIGITS = 18  # of the number of a version that can exist: engines keep 64 bits
+_MAX_DIGITS = 18  # of a version's number, which the engines store in 64 bits
 
 _log = structlog.get_logger("thingmint.policies")
 
@@ -74,8 +74,8 @@ class DevicePolicy:
     scope: Scope
     name: str
     default_version: int
-    last_version: int  # the highest number that a version ever had: numbers are not used again
-    generation: str  # a UUID: differs when a policy was deleted and made again
+    last_version: int  # the highest number that a version has had: numbers are not used again
+    generation: str  # a UUID: a new one if the policy is deleted and created again
     created_at: datetime
     modified_at: datetime
 
@@ -93,7 +93,7 @@ class PolicyVersion:
     scope: Scope
     policy: str
     number: int
-    document: str  # what was sent, character for character
+    document: str  # the caller's exact text
     generation: str
     created_at: datetime
 
@@ -124,14 +124,14 @@ class Target(NamedTuple):
 
     @property
     def key(self) -> tuple[bytes, str]:
-        """A certificate's fingerprint and a group's name, of which one is empty."""
+        """The certificate's fingerprint and the group's name; one of them is empty."""
         return (fingerprint_bytes(self.name), "") if self.kind == "cert" else (b"", self.name)
 
 
 def parse_target(arn: str, scope: Scope, field: str, *kinds: TargetKind) -> Target:
-    """A target of one of those ``kinds``, which need not exist.
+    """Return the target, of one of the ``kinds``. It need not exist.
 
-    Raises Invalid, and NotFound for one that is not of ``scope``: what lies elsewhere is no different from nothing.
+    Raises Invalid. Raises NotFound for a target outside ``scope``, as for one that does not exist.
     """
     match = _TARGET.fullmatch(arn)
     kind: TargetKind = "cert" if match and match[3] else "thinggroup"
@@ -144,7 +144,7 @@ def parse_target(arn: str, scope: Scope, field: str, *kinds: TargetKind) -> Targ
 
 
 def check_document(scope: Scope, name: str, document: str) -> None:
-    """Warns of keys that never have a value, as AWS takes them. Raises MalformedPolicy."""
+    """Raise MalformedPolicy for an invalid document. Log a warning for keys without a value, which AWS accepts too."""
     policy = compile_policy(document, kind=Kind.DEVICE, name=name, max_size=_MAX_SIZE)
     if keys := unknown_keys(policy):
         advice = "no request has such a key, and a pattern with such a variable never matches"
@@ -160,7 +160,7 @@ def new_policy(
 
 
 async def insert_policy(tx: Transaction, policy: DevicePolicy, version: PolicyVersion) -> bool:
-    """False if there is one of that name."""
+    """Insert a policy. False if the name is taken."""
     if not await DEVICE_POLICIES.insert(tx, policy):
         return False
     await VERSIONS.insert(tx, version)
@@ -171,7 +171,7 @@ async def insert_policy(tx: Transaction, policy: DevicePolicy, version: PolicyVe
 async def create_policy(
     tx: Transaction, change: Change, name: str, document: str, tags: Mapping[str, str]
 ) -> DevicePolicy:
-    """With ``document`` as version 1. Raises AlreadyExists."""
+    """Create a policy with ``document`` as version 1. Raises AlreadyExists."""
     policy, version = new_policy(change.scope, name, document, change.now, change.new_id)
     if not await insert_policy(tx, policy, version):
         reason = f"Policy cannot be created - name already exists (name={name})"
@@ -181,13 +181,13 @@ async def create_policy(
 
 
 async def list_policies(tx: Transaction, query: Query, cursor: Cursor, *, ascending: bool) -> Page[str]:
-    """Names by age, the newest first unless ``ascending``. Raises Invalid for a token of another list."""
+    """Return a page of names by age, newest first unless ``ascending``. Raises Invalid for a token of another list."""
     rows = await _page(tx, query, cursor, "device policies", _LIST, query.scope, ("created_at", "name"), ascending)
     return Page([name for _, name in rows.items], rows.next_token)
 
 
 async def delete_policy(tx: Transaction, change: Change, name: str) -> None:
-    """Raises NotFound, and Conflict while the policy is attached or has further versions."""
+    """Delete a policy. Raises NotFound, and Conflict while the policy is attached or has further versions."""
     policy = await DEVICE_POLICIES.get(tx, *change.scope, name)
     if await tx.fetch_one(f"SELECT 1 {_OF_POLICY} LIMIT 1", *change.scope, name):
         reason = "The policy cannot be deleted as the policy is attached to one or more principals"
@@ -205,7 +205,7 @@ async def delete_policy(tx: Transaction, change: Change, name: str) -> None:
 async def create_version(
     tx: Transaction, change: Change, name: str, document: str, *, default: bool
 ) -> tuple[DevicePolicy, PolicyVersion]:
-    """Raises NotFound and LimitExceeded."""
+    """Create a version of a policy. Raises NotFound and LimitExceeded."""
     policy = await DEVICE_POLICIES.get(tx, *change.scope, name)
     if len(await list_versions(tx, policy)) >= _MAX_VERSIONS:
         raise LimitExceeded("policy version", name, f"A policy can have at most {_MAX_VERSIONS} versions (name={name})")
@@ -219,7 +219,7 @@ async def create_version(
 
 
 async def get_version(tx: Transaction, query: Query, name: str, number: str) -> tuple[DevicePolicy, PolicyVersion]:
-    """``number`` as the caller wrote it. Raises NotFound."""
+    """Return a version of a policy. ``number`` is the caller's text. Raises NotFound."""
     policy = await DEVICE_POLICIES.get(tx, *query.scope, name)
     known = len(number) <= _MAX_DIGITS and not number.startswith("0")
     version = await VERSIONS.find(tx, *query.scope, name, int(number)) if known else None
@@ -229,12 +229,12 @@ async def get_version(tx: Transaction, query: Query, name: str, number: str) -> 
 
 
 async def list_versions(tx: Transaction, policy: DevicePolicy) -> list[PolicyVersion]:
-    """The newest first."""
+    """Return all versions, the newest first."""
     return VERSIONS.load_all(await tx.fetch_all(_LIST_VERSIONS, *policy.scope, policy.name))
 
 
 async def delete_version(tx: Transaction, change: Change, name: str, number: str) -> None:
-    """Raises NotFound, and Disallowed for the default version."""
+    """Delete a version. Raises NotFound, and Disallowed for the default version."""
     policy, version = await get_version(tx, change, name, number)
     if version.number == policy.default_version:
         raise Disallowed("policy version", name, "Cannot delete the default version of a policy")
@@ -243,14 +243,14 @@ async def delete_version(tx: Transaction, change: Change, name: str, number: str
 
 
 async def set_default_version(tx: Transaction, change: Change, name: str, number: str) -> None:
-    """Setting the one that is the default is no change. Raises NotFound."""
+    """Set the default version. Nothing changes if it is the default already. Raises NotFound."""
     policy, version = await get_version(tx, change, name, number)
     if version.number != policy.default_version:
         await _update(tx, policy, replace(policy, default_version=version.number, modified_at=change.now))
 
 
 async def attach_policy(tx: Transaction, scope: Scope, name: str, target: Target, now: datetime) -> None:
-    """Attaching what is attached is no change. Raises NotFound and LimitExceeded."""
+    """Attach a policy. Nothing changes if it is already attached. Raises NotFound and LimitExceeded."""
     await DEVICE_POLICIES.get(tx, *scope, name)
     await check_target(tx, scope, target)
     if not await tx.execute(_ATTACH, *scope, *target.key, name, to_micros(now)):
@@ -261,20 +261,20 @@ async def attach_policy(tx: Transaction, scope: Scope, name: str, target: Target
 
 
 async def detach_policy(tx: Transaction, change: Change, name: str, target: Target) -> None:
-    """Detaching what is not attached, or is not there, is no change."""
+    """Detach a policy. Nothing changes if it is not attached, or if policy or target do not exist."""
     if await tx.execute(f"DELETE {_OF_TARGET} AND policy = $5", *change.scope, *target.key, name):
         await _publish_attachment(tx, change.scope, name, target, change.now)
 
 
 async def check_target(tx: Transaction, scope: Scope, target: Target) -> None:
-    """Raises NotFound."""
+    """Raise NotFound unless the target exists."""
     certificate, group = target.key
     if not await tx.fetch_one(_EXISTS[target.kind], *scope, certificate or group):
         raise NotFound(target.noun, target.name)
 
 
 async def count_attachments(tx: Transaction, scope: Scope, target: Target) -> int:
-    """Of the target's own policies."""
+    """Return the number of policies attached to the target itself."""
     row = await tx.fetch_one(f"SELECT count(*) {_OF_TARGET}", *scope, *target.key)
     return int(row[0]) if row else 0
 
@@ -282,7 +282,10 @@ async def count_attachments(tx: Transaction, scope: Scope, target: Target) -> in
 async def list_attached(
     tx: Transaction, query: Query, target: Target, cursor: Cursor, *, inherited: bool, ascending: bool
 ) -> Page[str]:
-    """The names of its policies by age, with those of all groups above if ``inherited``. Raises NotFound."""
+    """Return a page of the names of the target's policies by age. Raises NotFound.
+
+    With ``inherited``, the policies of all groups above it are included.
+    """
     listing = f"policies of {target.kind}/{target.name}{' and above' if inherited else ''}"
     statement, given = _QUERIES["inherited" if inherited else "attached"], (*query.scope, *target.key)
     rows = await _page(tx, query, cursor, listing, statement, given, ("p.created_at", "p.name"), ascending)
@@ -293,7 +296,7 @@ async def list_attached(
 async def list_targets(
     tx: Transaction, query: Query, name: str, cursor: Cursor, *, kind: TargetKind | None = None, ascending: bool
 ) -> Page[Target]:
-    """What the policy itself is attached to, by when it was; of one kind, or of any. Raises NotFound."""
+    """Return a page of the policy's targets by the time of attachment; of one kind, or of both. Raises NotFound."""
     listing, order = f"attachments of {name} {kind or ''}", ("attached_at", "thing_group", "certificate")
     statement = f"SELECT {', '.join(order)}, {fingerprint_of('certificate')} {_OF_POLICY}{_OF_KIND[kind]}"
     rows = await _page(tx, query, cursor, listing, statement, (*query.scope, name), order, ascending)
@@ -315,7 +318,10 @@ async def _page(
     columns: Sequence[str],
     ascending: bool,
 ) -> Page[Row]:
-    """In order of ``columns``, which ``statement`` selects: a time, names without slashes, ids of certificates."""
+    """Return a page in order of ``columns``: a time, then names without slashes or ids of certificates.
+
+    ``statement`` must select these columns first.
+    """
 
     async def fetch(after: Position | None, limit: int) -> list[Row]:
         beyond: list[Value] = []

@@ -1,4 +1,4 @@
-"""Device registries of Yandex IoT Core: the folders that hold them, and the devices that they hold."""
+"""The folders, registries and devices of Yandex IoT Core."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Folder:
 
 @record
 class DeviceRegistry(Owner):
-    """``log_options`` are kept for their owner and mean nothing here."""
+    """``log_options`` are stored and returned, but have no effect."""
 
     kind = "registry"
 
@@ -64,7 +64,7 @@ class Device(Owner):
 _KEY = ("account", "id")
 
 FOLDERS = Table(Folder, "folders", "folder", key=_KEY, unique=None)
-# Names are unique where they are given at all.
+# Names are optional, and unique if given.
 REGISTRIES = Table(DeviceRegistry, "registries", "registry", key=_KEY, unique="(folder, name) WHERE name <> ''")
 DEVICES = Table(Device, "devices", "device", key=_KEY, unique="(registry, name) WHERE name <> ''")
 
@@ -83,7 +83,7 @@ async def list_folders(tx: Transaction, account: str) -> list[Folder]:
 async def create_registry(
     tx: Transaction, change: Change, registry: DeviceRegistry, certificates: Sequence[SubmittedCertificate]
 ) -> None:
-    """In a folder that exists. Raises AlreadyExists (name, certificate) and LimitExceeded."""
+    """Create a registry in an existing folder. Raises AlreadyExists (name, certificate) and LimitExceeded."""
     if not await REGISTRIES.insert(tx, registry):
         raise AlreadyExists("registry", registry.name)
     await check_quota(tx, change.environment.quotas, "registries", registry.folder)
@@ -91,7 +91,7 @@ async def create_registry(
 
 
 async def list_registries(tx: Transaction, query: Query, folder: Named[Folder], cursor: Cursor) -> Page[DeviceRegistry]:
-    """The oldest first. Raises Invalid (page token) and NotFound."""
+    """Return a page of registries, the oldest first. Raises Invalid (page token) and NotFound."""
 
     async def fetch(after: Position | None, limit: int) -> list[DeviceRegistry]:
         rows = await tx.fetch_all(_REGISTRIES_OF_FOLDER, folder.get().id, *(after or _FIRST), limit)
@@ -101,7 +101,7 @@ async def list_registries(tx: Transaction, query: Query, folder: Named[Folder], 
 
 
 async def delete_registry(tx: Transaction, change: Change, registry: DeviceRegistry) -> None:
-    """Raises Conflict while it has devices."""
+    """Delete a registry. Raises Conflict while it has devices."""
     if await tx.fetch_one(_HAS_DEVICES, registry.id):
         raise Conflict("registry", registry.id, f"Registry {registry.id} still has devices: delete them first")
     await unbind_all(tx, change, registry)
@@ -113,7 +113,10 @@ async def delete_registry(tx: Transaction, change: Change, registry: DeviceRegis
 async def create_device(
     tx: Transaction, change: Change, device: Device, certificates: Sequence[SubmittedCertificate]
 ) -> None:
-    """In a registry that exists. Raises AlreadyExists (name, topic alias, certificate) and LimitExceeded."""
+    """Create a device in an existing registry.
+
+    Raises AlreadyExists (name, topic alias, certificate) and LimitExceeded.
+    """
     if not await DEVICES.insert(tx, device):
         raise AlreadyExists("device", device.name)
     await keep_aliases(tx, device.registry, device.id, device.topic_aliases)
@@ -122,7 +125,7 @@ async def create_device(
 
 
 async def get_device_by_name(tx: Transaction, registry: DeviceRegistry, name: str) -> Device:
-    """Raises NotFound."""
+    """Return the device of that name. Raises NotFound."""
     row = await tx.fetch_one(_BY_NAME, registry.id, name)
     if row is None:
         raise NotFound("device", name)
@@ -132,7 +135,7 @@ async def get_device_by_name(tx: Transaction, registry: DeviceRegistry, name: st
 async def list_devices(
     tx: Transaction, query: Query, parent: Named[DeviceRegistry] | Named[Folder], cursor: Cursor
 ) -> Page[Device]:
-    """Those of a registry, or of all registries of a folder, the oldest first. Raises Invalid and NotFound."""
+    """Return a page of the devices of a registry or folder, the oldest first. Raises Invalid and NotFound."""
 
     async def fetch(after: Position | None, limit: int) -> list[Device]:
         rows = await tx.fetch_all(_DEVICES_OF[parent.noun], parent.get().id, *(after or _FIRST), limit)

@@ -1,7 +1,7 @@
-"""Pre-provisioning hooks: somebody else's word on whether a device is provisioned, and with which parameters.
+"""Pre-provisioning hooks, which decide whether a device is provisioned, and with which parameters.
 
-AWS invokes a Lambda function. Here its ARN stands for a URL, to which the question is posted, or for a Python function
-that an installed package offers under the entry point group ``thingmint.hooks``.
+AWS invokes a Lambda function. Here the function's ARN is mapped to a URL, to which the question is sent with POST, or
+to a Python function that an installed package provides in the entry point group ``thingmint.hooks``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _log = structlog.get_logger("thingmint.provisioning")
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """What is asked before a device is provisioned. Raises Invalid unless ``target_arn`` is an ARN."""
+    """The pre-provisioning hook of a template. Raises Invalid unless ``target_arn`` is an ARN."""
 
     target_arn: str
     payload_version: str = PAYLOAD_VERSION
@@ -56,7 +56,7 @@ class Hook:
 
 
 class HookTable:
-    """``targets`` are URLs by ARN. A Lambda function that is not in it may be an entry point of its name."""
+    """Calls hooks. ``targets`` has URLs by ARN. A Lambda function without one may be an entry point of its name."""
 
     def __init__(self, targets: Mapping[str, str], *, timeout: float = _TIMEOUT) -> None:
         self._targets = targets
@@ -69,7 +69,7 @@ class HookTable:
         self._targets = targets
 
     async def ask(self, hook: Hook, question: Mapping[str, object]) -> Mapping[str, str]:
-        """The parameters that it wants otherwise. Raises ProvisioningRefused, in AWS's words."""
+        """Return the parameters that the hook overrides. Raises ProvisioningRefused, in AWS's words."""
         target = hook.target_arn
         try:
             async with asyncio.timeout(self._timeout):
@@ -106,7 +106,7 @@ class HookTable:
             async with self._http().stream("POST", url, json=question) as response:
                 if response.status_code in (401, 403):
                     raise ProvisioningRefused("invocation", "Access denied while invoking Lambda function")
-                if response.status_code != 200:  # a redirect too: the question is for nobody else
+                if response.status_code != 200:  # also a redirect: send the question to no other host
                     raise _failed(target, f"it answered with status {response.status_code}")
                 body = bytearray()
                 async for piece in response.aiter_raw():
@@ -129,9 +129,9 @@ class HookTable:
 
         if self._client is None:
             self._client = httpx.AsyncClient(
-                headers={"accept-encoding": "identity"},  # nothing that unpacks to more than was read
+                headers={"accept-encoding": "identity"},  # no compressed answer, which could expand beyond the limit
                 limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
-                timeout=None,  # noqa: S113 - ask() keeps the time of all of it
+                timeout=None,  # noqa: S113 - ask() limits the time of the whole call
                 trust_env=False,
                 verify=ssl.create_default_context(),
             )
@@ -146,12 +146,12 @@ class HookTable:
             return await self._in_thread(function, question)
         except TimeoutError:
             raise
-        except Exception as error:  # noqa: BLE001 - the operator's code: whatever it is, the device gets a refusal
+        except Exception as error:  # noqa: BLE001 - the operator's code: the device is refused, whatever the error is
             _log.warning("hook_failed", hook=target, exc_info=True)
             raise _failed(target, type(error).__name__) from None
 
     async def _in_thread(self, function: Callable[..., Any], question: dict[str, object]) -> object:
-        """One that never returns keeps its thread, and not the server from stopping, as one of a pool would."""
+        """Run a function in a daemon thread. Unlike a pool's thread, it cannot keep the server from stopping."""
         await self._threads.acquire()
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[object] = loop.create_future()
@@ -169,9 +169,9 @@ class HookTable:
             result, failure = None, None
             try:
                 result = function(question)
-            except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            except Exception as error:  # noqa: BLE001 - raised in the task that awaits the outcome
                 failure = error
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed: no task waits any more
                 loop.call_soon_threadsafe(arrived, result, failure)
 
         threading.Thread(target=run, name="hook", daemon=True).start()
@@ -184,7 +184,7 @@ class HookTable:
                 return None
             try:
                 self._functions[name] = found[0].load()
-            except Exception as error:  # noqa: BLE001 - likewise
+            except Exception as error:  # noqa: BLE001 - the operator's code, as above
                 _log.warning("hook_not_loaded", hook=target, exc_info=True)
                 raise _failed(target, type(error).__name__) from None
         return self._functions[name]

@@ -1,4 +1,4 @@
-"""The host names that clients reach this instance by."""
+"""The host names under which clients reach this instance."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _LONGEST_NAME = 253
 _INSERT = "INSERT INTO hostnames (name, position) VALUES ($1, $2)"
 
 ListHostnames = Callable[[], Awaitable[list[str]]]
-"""list_hostnames in a transaction of its own."""
+"""Calls list_hostnames in its own transaction."""
 
 
 async def list_hostnames(tx: Transaction) -> list[str]:
-    """The first is the one that clients are told."""
+    """Return the host names. The first is the one that the APIs return to clients."""
     return [name for (name,) in await tx.fetch_all("SELECT name FROM hostnames ORDER BY position")]
 
 
 def canonical_hostname(name: str) -> str:
-    """An IP address, or a DNS name in lower case, which may begin with a wildcard. Raises Invalid."""
+    """Return the canonical form of an IP address or a DNS name, which may begin with a wildcard. Raises Invalid."""
     try:
         return str(ip_address(name))
     except ValueError:
@@ -42,7 +42,7 @@ def canonical_hostname(name: str) -> str:
 
 
 async def add_hostnames(tx: Transaction, names: Sequence[str]) -> list[str]:
-    """Those of ``names`` that were new."""
+    """Add host names. Returns the new ones."""
     known = await list_hostnames(tx)
     new = [name for name in dict.fromkeys(names) if name not in known]
     for position, name in enumerate(new, start=len(known)):
@@ -51,7 +51,7 @@ async def add_hostnames(tx: Transaction, names: Sequence[str]) -> list[str]:
 
 
 async def give_hostnames(tx: Transaction, names: Sequence[str]) -> list[str]:
-    """Adds them, before the defaults if nothing else was ever given; those that were new."""
+    """Add host names, in front of the defaults if there are only defaults. Returns the new ones."""
     known = await list_hostnames(tx)
     if not names or set(known) - set(DEFAULT_HOSTNAMES) or names[0].startswith("*"):
         return await add_hostnames(tx, names)
@@ -60,7 +60,7 @@ async def give_hostnames(tx: Transaction, names: Sequence[str]) -> list[str]:
 
 
 async def put_hostnames(tx: Transaction, names: Sequence[str]) -> None:
-    """These, in this order, and no others. Raises Invalid where clients could not be told the first."""
+    """Replace all host names by ``names``, in this order. Raises Invalid if clients could not connect to the first."""
     if not names:
         raise Invalid("hostname", "cannot be removed: it is the last one")
     if names[0].startswith("*"):
@@ -70,30 +70,30 @@ async def put_hostnames(tx: Transaction, names: Sequence[str]) -> None:
 
 
 async def endpoint_of(tx: Transaction, query: Query) -> str:
-    """The name that the devices of the account and region connect to: one of its own, else the instance's first."""
+    """Return the host name for devices of the account and region: its assigned one, else the instance's first."""
     return query.environment.endpoints.get(query.scope) or (await list_hostnames(tx))[0]
 
 
 class HostNames:
-    """Those by which devices choose an account and region.
+    """The host names by which devices select an account and region.
 
-    ``endpoints`` are those that were given to an account and region; all others stand for none."""
+    ``endpoints`` are the names that are assigned to an account and region. Other names select none."""
 
     def __init__(self, endpoints: Mapping[str, Scope]) -> None:
         self._endpoints = endpoints
 
     def replace(self, endpoints: Mapping[str, Scope]) -> None:
-        """For devices that connect from now on."""
+        """Replace the names for devices that connect later."""
         self._endpoints = endpoints
 
     def scope_of(self, host_name: str | None) -> Scope | None:
         return self._endpoints.get(host_name or "")
 
     def advice(self, scopes: Sequence[Scope]) -> str:
-        """What the device has to do, for the operator's eyes: it tells of accounts."""
-        return f"the device has to name a host (SNI): {'; '.join(self._told(scope) for scope in scopes)}"
+        """Return what the device must do. For operators only, because it names accounts."""
+        return f"the device must send a host name (SNI): {'; '.join(self._described(scope) for scope in scopes)}"
 
-    def _told(self, scope: Scope) -> str:
+    def _described(self, scope: Scope) -> str:
         names = [name for name, of in self._endpoints.items() if of == scope]
-        told = " or ".join(names) if names else "one that the setting endpoints has yet to give to"
-        return f"{told} (account {scope.account}, {scope.region})"
+        shown = " or ".join(names) if names else "one that you must first assign in the setting endpoints"
+        return f"{shown} (account {scope.account}, {scope.region})"

@@ -1,4 +1,4 @@
-"""Just-in-time registration: of devices' own certificates, under a CA certificate that an account registered."""
+"""Just-in-time registration of devices' own certificates under a CA certificate that an account registered."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 _JUST_REGISTERED = (Status.PENDING_ACTIVATION, Status.ACTIVE)
 
-# CA certificates of one name that are tried: a region of an account has ten at most, and names are not secret.
+# How many CA certificates with one subject are tried. A region of an account has ten at most. Subjects are not secret,
+# so many accounts could register CA certificates with the same one.
 _MAX_SAME_SUBJECT = 50
 
 
@@ -50,8 +51,8 @@ _MAX_SAME_SUBJECT = 50
 class JitCandidate:
     """A device's certificate and the account's CA certificate that signed it.
 
-    ``registration`` is there if the certificate was registered before, perhaps a moment ago: it waits for activation,
-    or is ACTIVE by now.
+    ``registration`` is set if the certificate was registered before, perhaps a moment ago. Its status is
+    PENDING_ACTIVATION or ACTIVE.
     """
 
     certificate: IssuedCertificate
@@ -67,7 +68,7 @@ class JitRequest:
 
 @dataclass(frozen=True, slots=True)
 class JitState:
-    """``known`` is the certificate's registration, if it has one by now; ``template`` is that of the CA's name."""
+    """``known`` is the certificate's registration, if it has one now; ``template`` is the one that the CA names."""
 
     ca: RegisteredCa
     known: Registration | None
@@ -75,7 +76,7 @@ class JitState:
 
 
 class OnlyByHostName(Disallowed):
-    """Accounts without proof have the CA certificate: the device has to choose one of ``scopes`` by its host name."""
+    """The CA certificate is only in accounts without proof: the device must select one of ``scopes`` by a host name."""
 
     def __init__(self, fingerprint: str, scopes: Sequence[Scope]) -> None:
         super().__init__("certificate", fingerprint, "its CA certificate is registered, but not in DEFAULT mode")
@@ -85,23 +86,23 @@ class OnlyByHostName(Disallowed):
 async def find_candidate(
     store: Store, own: OwnAuthorities, where: Scope | NoHostName, certificate: IssuedCertificate, now: datetime
 ) -> JitCandidate | None:
-    """None if no account has its CA certificate, or if this server issued it.
+    """Return the candidate; None if no account has the CA certificate, or if this server issued the certificate.
 
-    Raises Disallowed where one has it, and does not want the certificate registered.
+    Raises Disallowed if an account has the CA certificate but the certificate must not be registered.
     """
     search = _Search(store, certificate, now)
     found = await (search.without_host_name(where) if isinstance(where, NoHostName) else search.within(where))
     flaw = certificate.parts.signature.flaw
     is_elsewhere = isinstance(where, NoHostName) and where.registered
     if found is None and flaw and search.has_named_issuer and not is_elsewhere:
-        # The signature proves nothing, so it is not known whether the CA made it; but an operator has to know why.
+        # The weak signature does not prove that the CA made it, but the operator needs the reason in the log.
         raise Disallowed("certificate", certificate.fingerprint, f"it {flaw}")
-    # Last, as most certificates that are not registered are of no CA that is registered.
+    # Checked last: usually no account has the CA of an unregistered certificate, and no candidate was found.
     return None if found is None or own.issued(certificate.parts.signature) else found
 
 
 class _Search:
-    """For the CA certificate under which a certificate is registered. Each key is tried once."""
+    """Searches the CA certificate that issued a certificate. Each CA's key is tried once."""
 
     def __init__(self, store: Store, certificate: IssuedCertificate, now: datetime) -> None:
         self._store = store
@@ -109,7 +110,7 @@ class _Search:
         self._now = now
         self._verdicts: dict[str, bool] = {}
         self.has_named_issuer = False
-        """Whether a CA certificate has the name of the certificate's issuer."""
+        """True if a registered CA certificate has the name of the certificate's issuer."""
 
     async def within(self, scope: Scope) -> JitCandidate | None:
         certificate = self._certificate
@@ -128,12 +129,12 @@ class _Search:
         return JitCandidate(certificate, self._ready(signers)[-1].registration, known) if signers else None
 
     async def without_host_name(self, where: NoHostName) -> JitCandidate | None:
-        """The same steps as for a certificate that is registered (``services/device_facts``)."""
+        """Search in the same order of accounts as for a registered certificate (``services/device_facts``)."""
         default, issuer = where.default_account, self._certificate.issuer
         found = await self._store.read(lambda tx: find_by_mode(tx, "DEFAULT", issuer, _MAX_SAME_SUBJECT))
         proven = await self._signers(found)
         if where.registered:
-            # What the default account has stays so, unless another is about to register its own.
+            # The certificate stays in the default account, unless another account, which owns the CA, registers it.
             proven = [ca for ca in proven if ca.registration.scope.account != default and self._is_ready(ca)]
             if not proven or self._certificate.flaw(self._now):
                 return None
@@ -149,16 +150,18 @@ class _Search:
         return None
 
     async def _of_account(self, signers: Sequence[RegisteredCa], *, only_home: bool) -> JitCandidate | None:
-        """In the home region of the account that ``signers`` are of; else, with ``only_home``, in the only one.
+        """Return the candidate in the first region, the home region first, of the account that has ``signers``.
 
-        None if it is registered there already so that only a device that names the host is let in.
+        With ``only_home``, a region other than the home region must be the only one; raises OnlyByHostName otherwise.
+        Returns None if the certificate is already registered there in a way that requires a host name.
         """
         account = signers[0].registration.scope.account
         ready = self._ready([ca for ca in signers if ca.registration.scope.account == account])
 
         async def find(tx: Transaction) -> tuple[CaRegistration | None, Registration | None]:
             regions = await regions_of(tx, account)
-            ranked = sorted(ready, key=lambda ca: regions.index(ca.registration.scope.region))  # the newest last
+            # Within a region, the newest stays last.
+            ranked = sorted(ready, key=lambda ca: regions.index(ca.registration.scope.region))
             scope = ranked[0].registration.scope
             if only_home and scope.region != regions[0] and len({ca.registration.scope for ca in ready}) > 1:
                 return None, None
@@ -182,7 +185,7 @@ class _Search:
         return [candidate for candidate in candidates if self._verdicts[candidate.certificate.fingerprint]]
 
     def _ready(self, signers: Sequence[RegisteredCa]) -> list[RegisteredCa]:
-        """Those that register devices by themselves, at least one. Raises Disallowed."""
+        """Return the CA certificates with automatic registration, at least one. Raises Disallowed."""
         ready = [ca for ca in signers if self._is_ready(ca)]
         if not ready:
             last = signers[-1]
@@ -197,23 +200,23 @@ class _Search:
 
 
 def _why_not_ready(ca: RegisteredCa, now: datetime) -> str | None:
-    """A phrase that fits after "it"; None for a CA certificate that registers devices by itself now."""
+    """Return a phrase that fits after "it"; None if the CA certificate registers devices automatically now."""
     registration, certificate = ca
     if registration.status is not CaStatus.ACTIVE:
-        return f"is {registration.status}, and does not register devices by itself"
+        return f"is {registration.status}, and does not register devices automatically"
     if not registration.auto_registration:
-        return "does not register devices by itself"
+        return "does not register devices automatically"
     if not certificate.not_before <= now <= certificate.not_after:
-        return "is not valid now, and does not register devices by itself"
+        return "is not valid now, and does not register devices automatically"
     return None
 
 
 async def look_up_candidate(tx: Transaction, change: Change, request: JitRequest) -> JitState:
-    """Raises Disallowed if the CA certificate, or its template, is not as it has to be."""
+    """Read the current state. Raises Disallowed if the CA certificate was changed or its template is not enabled."""
     ca, scope = request.candidate.ca, change.scope
     current = await find_registered_ca(tx, scope, ca.fingerprint)
     if current is None or current.registration != ca:
-        raise Disallowed("CA certificate", ca.fingerprint, "it was changed meanwhile")
+        raise Disallowed("CA certificate", ca.fingerprint, "it was changed in the meantime")
     known = await REGISTRATIONS.find(tx, *scope, request.candidate.certificate.fingerprint)
     if ca.template_name is None or known is not None:
         return JitState(current, known, None)
@@ -224,7 +227,7 @@ async def look_up_candidate(tx: Transaction, change: Change, request: JitRequest
 
 
 class EarlierRegistration:
-    """A Recorder: what is registered stays as it is."""
+    """A Recorder: an existing registration stays unchanged."""
 
     async def earlier(self, _tx: Transaction, state: JitState) -> Registration | None:
         return state.known
@@ -238,7 +241,7 @@ class EarlierRegistration:
 async def prepare_registration(
     _change: Change, request: JitRequest, state: JitState
 ) -> tuple[Change, PreparedPlan] | None:
-    """The plan of the CA's template, and the change as its role makes it; None if it does not provision devices."""
+    """Return the plan of the CA's template, with the change as the template's role; None if the CA has no template."""
     ca, role, source = request.candidate.ca, request.candidate.ca.role_arn, request.candidate.ca.arn
     if state.template is not None:
         template, version = state.template
@@ -250,7 +253,7 @@ async def prepare_registration(
         return None
     assert role is not None, "a configuration with a body has a role"
     plan = compiled.resolve({}, subject_parameters(request.candidate.certificate.parts))
-    # A plan is of no use without the right to each of its effects.
+    # The plan runs with the permissions of the role.
     change = await request.as_role(role, source)
     return change, await prepare_plan(change, plan)
 
@@ -262,9 +265,9 @@ async def register_candidate(
     state: JitState,
     prepared: tuple[Change, PreparedPlan] | None,
 ) -> Registration:
-    """PENDING_ACTIVATION unless the CA provisions devices.
+    """Register the certificate as PENDING_ACTIVATION, or as the CA's template says.
 
-    Raises Disallowed for what is not to be registered, LimitExceeded, and what its provisioning raises.
+    Raises Disallowed if it must not be registered, LimitExceeded, and what provisioning raises.
     """
     certificate, scope = request.candidate.certificate, change.scope
     await _check_unknown(tx, state.ca, certificate)
@@ -279,9 +282,10 @@ async def register_candidate(
 
 
 async def _check_unknown(tx: Transaction, registered: RegisteredCa, certificate: IssuedCertificate) -> None:
-    """Raises Disallowed for a certificate that was revoked, or is registered under another fingerprint.
+    """Raise Disallowed for a certificate that was revoked, or is registered under another fingerprint.
 
-    What was registered without a CA is known by its fingerprint alone, so both possible ones are looked for.
+    A certificate that was registered without a CA is found only by its fingerprint, so both possible fingerprints are
+    looked up.
     """
     scope, ca = registered.registration.scope, registered.registration.fingerprint
     re_signed = re_signed_fingerprint(certificate, registered.content())
@@ -293,5 +297,5 @@ async def _check_unknown(tx: Transaction, registered: RegisteredCa, certificate:
     if other is None and re_signed is not None and await REGISTRATIONS.find(tx, *scope, re_signed) is not None:
         other = re_signed
     if other is not None:
-        reason = f"the authority's certificate of that serial number is registered as {other}"
+        reason = f"another certificate of the same CA and serial number is registered: {other}"
         raise Disallowed("certificate", certificate.fingerprint, reason)

@@ -1,6 +1,6 @@
-"""Background jobs: work that would touch too many rows for one transaction, and work that comes up again and again.
+"""Background jobs: work that changes too many rows for one transaction, and periodic work.
 
-A job is added by the transaction that makes it necessary, and is a row until it is done: it survives a kill.
+A job is added by the transaction that makes it necessary, and is a row until it is done, so it survives a kill.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Store, Transaction
 
 JOBS_LEASE = "jobs"
-"""Of the process that runs them."""
+"""The name of the lease of the process that runs the jobs."""
 
 _LOOK_EVERY = 1.0  # seconds
 _REPEAT_EVERY = 60.0  # seconds
-_PAUSE = 0.005  # seconds between two steps, which are for callers
-_HELD_FOR = timedelta(seconds=5)  # by a process, without a step: one that was killed holds a job no longer
+_PAUSE = 0.005  # seconds between two steps, so that callers can use the store
+_HELD_FOR = timedelta(seconds=5)  # how long a process keeps a job without a step, for example when it was killed
 _LONGEST_PAUSE = timedelta(minutes=5)  # after a failure
 
 _log = structlog.get_logger("thingmint.jobs")
@@ -38,7 +38,7 @@ _log = structlog.get_logger("thingmint.jobs")
 
 @record
 class Job:
-    """``due_at`` is when it may be run: later while a process has it, and after ``failures`` in a row."""
+    """``due_at`` is when the job may run next. It is moved while a process runs the job, and after ``failures``."""
 
     scope: Scope
     id: str
@@ -55,10 +55,10 @@ _DUE = f"{JOBS.select}WHERE due_at <= $1 ORDER BY due_at, id LIMIT 1"
 _COUNT = "SELECT count(*), coalesce(sum(CASE WHEN failures > 0 THEN 1 ELSE 0 END), 0) FROM jobs"
 
 Step = Callable[["Transaction", Job], Awaitable[bool]]
-"""Touches a bounded number of rows, and returns whether anything is left to do. May be run again."""
+"""Changes a bounded number of rows. Returns True if there is more to do. Can run again."""
 
 STEPS: dict[str, Step] = {}
-"""By kind; filled by the nouns that jobs are about."""
+"""By kind; the modules that add jobs register their steps with ``job``."""
 
 
 def job(kind: str) -> Callable[[Step], Step]:
@@ -71,16 +71,16 @@ def job(kind: str) -> Callable[[Step], Step]:
 
 
 async def add_job(tx: Transaction, scope: Scope, id: str, kind: str, payload: Mapping[str, Any], now: datetime) -> None:
-    """For the runner to begin with within a second. ``id`` is a new one."""
+    """Add a job, which the runner starts within a second. ``id`` must be new."""
     assert kind in STEPS, kind
     await JOBS.insert(tx, Job(scope, id, kind, payload, 0, now, now))
 
 
 class JobRunner:
-    """Runs the jobs one after the other, and every minute what is ``repeated``.
+    """Runs the jobs one after the other, and the functions in ``repeated`` every minute.
 
-    Several processes may each have one; with a LeasedStore, that of the process with the lease works. ``waiting`` is
-    the number of jobs, ``failing`` that of those whose last run failed.
+    If several processes have a runner with a LeasedStore, only the process with the lease works. ``waiting`` is the
+    number of jobs, ``failing`` the number of jobs whose last run failed.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class JobRunner:
         self._repeated = repeated
 
     async def run(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         await asyncio.gather(_keep(self.run_due, _LOOK_EVERY), _keep(self._repeat, _REPEAT_EVERY))
 
     async def run_due(self) -> None:
-        """Runs those that are due, each to its end unless it fails. Raises Unavailable."""
+        """Run the due jobs, each to its end unless it fails. Raises Unavailable."""
         with contextlib.suppress(LeaseLost):
             while await self._store.read(lambda tx: _find_due(tx, self._clock())):  # a write costs a sync of the disk
                 taken = await self._take()
@@ -109,7 +109,7 @@ class JobRunner:
         self.waiting, self.failing = await self._store.read(_count)
 
     async def _take(self) -> Job | None:
-        """None if another process was faster."""
+        """Take a due job; None if another process was faster."""
         now = self._clock()
 
         async def body(tx: Transaction) -> Job | None:
@@ -134,7 +134,7 @@ class JobRunner:
             _log.info("job_done", **about)
 
     async def _step(self, held: Job) -> Job | None:
-        """The job as it is held from now on; None once it is done, or another process's."""
+        """Run one step. Returns the job, held for longer; None if it is done or another process has it."""
         now = self._clock()
 
         async def body(tx: Transaction) -> Job | None:
@@ -162,7 +162,7 @@ class JobRunner:
                 raise
             except LeaseLost:
                 return
-            except Exception:  # noqa: BLE001 - nor must this
+            except Exception:  # noqa: BLE001 - a failure must not stop the other work
                 _log.exception("job_failed", kind=getattr(work, "__name__", str(work)))
 
 
@@ -187,6 +187,6 @@ async def _hold(tx: Transaction, job: Job, now: datetime) -> Job:
 
 
 async def _count(tx: Transaction) -> tuple[int, int]:
-    """All jobs, and those that failed the last time."""
+    """Return the number of jobs, and of jobs whose last run failed."""
     row = await tx.fetch_one(_COUNT)
     return (int(row[0]), int(row[1])) if row is not None else (0, 0)

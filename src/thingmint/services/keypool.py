@@ -1,8 +1,8 @@
-"""Key pairs made ahead of time, because an RSA key costs 55 ms and a caller should not have to wait for it.
+"""A pool of key pairs made in advance, because an RSA key takes 55 ms and callers should not wait for it.
 
-Threads generate at low priority (PyCA releases the GIL meanwhile), so the event loop never waits. Keys lie in memory
-only. When the pool is empty callers queue, each account in a queue of its own, and new keys go to the accounts in
-turn; when the queue is full, the account that has most waiters gives way.
+Threads with low priority make the keys (PyCA releases the GIL meanwhile), so the event loop never waits. Keys are in
+memory only. If the pool is empty, callers wait in one queue per account, and new keys go to the accounts round-robin.
+If too many callers wait, one of the account with the most waiting callers is refused.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 _NICENESS = 10
-# Seconds for which a pool that is not empty is left alone: the threads would compete with the burst that empties it.
+# Seconds after a take before a pool that is not empty is refilled: the threads would slow down the burst of callers.
 _BURST = 0.05
 
 _log = structlog.get_logger("thingmint.keys")
 
 
 class KeyPool:
-    """``size`` keys are kept ready; at most ``queue_limit`` callers wait for one."""
+    """Keeps ``size`` keys ready; at most ``queue_limit`` callers wait for one."""
 
     def __init__(
         self,
@@ -63,12 +63,12 @@ class KeyPool:
         return sum(map(len, self._waiting.values()))
 
     def start(self) -> None:
-        """Begins to fill the pool; needs the running event loop, and must come after any fork."""
+        """Start to fill the pool. Call in the running event loop, after any fork."""
         self._loop = asyncio.get_running_loop()
         self._refill()
 
     async def take(self, account: str) -> KeyPair:
-        """A key pair that nobody else gets. Raises Throttled when too many wait already."""
+        """Return a key pair for one caller only. Raises Throttled if too many callers wait already."""
         if self._closed:
             raise Unavailable("The server is stopping")
         if self._ready:
@@ -82,13 +82,13 @@ class KeyPool:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._hand_out(waiter.result())  # it arrived too late for this caller, but not for the next
+                self._hand_out(waiter.result())  # too late for this caller: give the key to another
             elif waiter in self._waiting.get(account, ()):
                 self._waiting[account].remove(waiter)
             raise
 
     async def close(self) -> None:
-        """Refuses callers that still wait, and lets the threads end."""
+        """Refuse the callers that still wait, and end the threads."""
         self._closed = True
         if self._refill_later is not None:
             self._refill_later.cancel()
@@ -100,7 +100,7 @@ class KeyPool:
         if self.waiting >= self._queue_limit:
             longest = max(self._waiting, key=lambda name: len(self._waiting[name]))
             if len(self._waiting[longest]) <= len(self._waiting.get(account, ())) + 1:
-                raise Throttled("Rate exceeded: keys are generated more slowly than they are asked for")
+                raise Throttled("Rate exceeded: callers ask for keys faster than this server can make them")
             _refuse(self._waiting[longest].pop(), Throttled("Rate exceeded: other accounts are waiting for keys too"))
         waiter: asyncio.Future[KeyPair] = self._loop.create_future()
         self._waiting.setdefault(account, deque()).append(waiter)
@@ -111,7 +111,7 @@ class KeyPool:
         self._refill()
 
     def _refill(self) -> None:
-        # Two for each thread: one under way, and one so that the thread need not wait for the event loop.
+        # Two for each thread: one in progress, and one queued so that the thread does not wait for the event loop.
         while (
             not self._closed
             and self._under_way < 2 * self._threads
@@ -122,13 +122,13 @@ class KeyPool:
 
     def _generated(self, future: Future[KeyPair]) -> None:
         if not future.cancelled():
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants the key any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed: no caller needs the key any more
                 self._loop.call_soon_threadsafe(self._arrived, future)
 
     def _arrived(self, future: Future[KeyPair]) -> None:
         self._under_way -= 1
         if error := future.exception():
-            # Callers that wait are told rather than kept; the next caller tries again.
+            # Refuse the waiting callers instead of keeping them; the next caller starts a new attempt.
             _log.error("key_pair_not_generated", error=type(error).__name__)
             self._refuse_all(Unavailable("Keys cannot be generated now"))
             return
@@ -161,6 +161,6 @@ def _refuse(waiter: asyncio.Future[KeyPair], error: Exception) -> None:
 
 
 def _lower_priority() -> None:
-    # On Linux a thread has a niceness of its own; elsewhere this would lower the whole process.
+    # On Linux each thread has its own niceness; elsewhere this would lower the priority of the whole process.
     if hasattr(os, "sched_getscheduler"):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

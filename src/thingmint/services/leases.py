@@ -1,12 +1,12 @@
-"""Leases: which of several processes does what only one may do at a time.
+"""Leases: select one of several processes for work that only one process at a time must do.
 
-A lease is a row that its holder changes every second. Another process takes it over when the row has not changed for a
-whole period by that process's own monotonic clock, in which it could read the row all the time: wall clocks of hosts
-differ, and one that is a minute ahead would take every lease from holders that are well. A holder stops by its own
-monotonic clock, a period after it began to renew, which is before any other process can have taken over.
+A lease is a row that its holder changes every second. Another process takes the lease when the row has not changed for
+a whole period, measured by that process's monotonic clock, while it could read the row all the time. Wall clocks of
+hosts differ: a host whose clock is a minute ahead would take every lease from healthy holders. A holder stops by its
+own monotonic clock, one period after it began its last renewal. No other process can have taken the lease by then.
 
-A process that was stalled may not know that yet. So what it writes as the holder reads the lease's epoch in the same
-transaction, and changes nothing once another process has the lease.
+A stalled process may not have noticed that its lease expired. So each write as the holder also reads the lease's epoch
+in the same transaction, and changes nothing if another process has the lease.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ T = TypeVar("T")
 
 RENEW_EVERY = 1.0  # seconds
 PROCESS = "process:"
-"""Before a process's own name: the lease that says that it lives."""
+"""This and the name of a process are the name of the lease that shows that the process is running."""
 PERIOD = 4.0  # seconds without a change, until a lease is taken over
-_MAX_GAP = PERIOD / 2  # seconds between two looks; what was not looked at for longer may have changed meanwhile
-_CLOCKS_AGREE = 5.0  # seconds; further apart, what one process changes the others may find late
+_MAX_GAP = PERIOD / 2  # seconds between two reads; after a longer gap, all leases count as changed in the meantime
+_CLOCKS_AGREE = 5.0  # seconds; with a larger difference, processes may find each other's changes late
 
 _log = structlog.get_logger("thingmint.leases")
 
 
 class LeaseLost(Exception):
-    """This process does not have the lease, or not any more: nothing was changed."""
+    """This process does not have the lease (any more). Nothing was changed."""
 
 
 @record
@@ -72,12 +72,12 @@ class Holder(Protocol):
     def holds(self, name: str) -> bool: ...
 
     async def still_holds(self, tx: Transaction, name: str) -> bool:
-        """Whether this process has the lease until the transaction ends."""
+        """True if this process has the lease until the transaction ends."""
         ...
 
 
 class SoleHolder:
-    """The only process on its store: it has every lease, at no cost."""
+    """The only process on its store. It has every lease, at no cost."""
 
     def holds(self, name: str) -> bool:
         del name
@@ -89,9 +89,9 @@ class SoleHolder:
 
 
 class LeaseKeeper:
-    """A process that takes leases of ``names`` when they are free, and renews them.
+    """Takes the leases in ``names`` for this process when they are free, and renews them.
 
-    ``process`` tells it from all others, and from itself before a restart.
+    ``process`` is a unique name; it must differ from the name before a restart.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class LeaseKeeper:
         self._clock = clock
         self._monotonic = monotonic
         self._held: dict[str, Lease] = {}
-        self._good_until = 0.0  # of all that are held
-        self._unchanged: dict[str, tuple[Lease, float]] = {}  # others', and when they were first seen so
+        self._good_until = 0.0  # for all held leases
+        self._unchanged: dict[str, tuple[Lease, float]] = {}  # other processes' leases, and when first read unchanged
         self._looked_at = 0.0
         self._times_taken: Counter[str] = Counter()
         self._differing: set[str] = set()  # processes whose clocks are far from this one's
@@ -118,11 +118,11 @@ class LeaseKeeper:
         return name in self._held and self._monotonic() < self._good_until
 
     def times_taken(self, name: str) -> int:
-        """More than once for a lease that was lost meanwhile."""
+        """Return how often this process has taken the lease: more than once if it lost the lease in between."""
         return self._times_taken[name]
 
     def gone(self, prefix: str) -> list[Lease]:
-        """Leases that are not for this process to take, and whose holders do not renew them any more."""
+        """Return other processes' leases that begin with ``prefix`` and are not renewed any more."""
         seen = [(lease, at) for name, (lease, at) in self._unchanged.items() if name.startswith(prefix)]
         return [lease for lease, at in seen if not lease.holder or self._looked_at - at >= PERIOD]
 
@@ -131,14 +131,14 @@ class LeaseKeeper:
         return held is not None and await tx.fetch_one(_IS_CURRENT, name, self.process, held.epoch) is not None
 
     async def run(self) -> None:
-        """For ever."""
+        """Take and renew leases until cancelled."""
         failing = False
         while True:
             try:
                 await self.turn()
                 failing = False
             except Unavailable as error:
-                # What could not be looked at all the time counts as changed meanwhile: nothing is taken over for it.
+                # After a gap in reading, all leases count as changed, so that none is taken over because of the gap.
                 self._unchanged.clear()
                 if not failing:
                     _log.warning("leases_wait_for_the_store", error=str(error))
@@ -146,7 +146,7 @@ class LeaseKeeper:
             await asyncio.sleep(RENEW_EVERY)
 
     async def turn(self) -> None:
-        """Renews what is held, looks at the others, and takes those that are free. Raises Unavailable."""
+        """Renew the held leases, read the others, and take the free ones. Raises Unavailable."""
         began = self._monotonic()
         await self._renew()
         leases = {lease.name: lease for lease in await self._store.read(_all)}
@@ -162,7 +162,7 @@ class LeaseKeeper:
         self._good_until = began + PERIOD
 
     async def release(self) -> None:
-        """Gives all back, so that others need not wait. Raises Unavailable."""
+        """Release all leases, so that other processes need not wait for a period. Raises Unavailable."""
         held, self._held = self._held, {}
 
         async def body(tx: Transaction) -> None:
@@ -200,7 +200,7 @@ class LeaseKeeper:
         return not lease.holder or seen_at - known[1] >= PERIOD
 
     def _compare_clocks(self, renewed: Lease) -> None:
-        """With that of a process that has just renewed its lease."""
+        """Compare the clock with that of a process that has just renewed its lease, and log a large difference."""
         ahead = (renewed.expires_at - to_micros(self._clock())) / 1_000_000 - PERIOD
         differs = abs(ahead) > _CLOCKS_AGREE
         if differs and renewed.holder not in self._differing:
@@ -223,12 +223,12 @@ class LeaseKeeper:
             _log.info("lease_taken", lease=name, process=self.process, epoch=taken.epoch, taken_from=before or None)
 
     def _expiry(self, before: Lease) -> int:
-        """Always another one than before, also where the clock was set back."""
+        """Return a new expiry, later than the one before even if the clock was set back."""
         return max(to_micros(self._clock() + timedelta(seconds=PERIOD)), before.expires_at + 1)
 
 
 async def running_processes(store: Reader) -> list[str]:
-    """Which processes renew their leases; if none does, that takes a period to find out."""
+    """Return the processes that renew their leases. If there are none, this takes a whole period."""
     before, until = await store.read(_all), time.monotonic() + PERIOD
     while any(_is_a_process(lease) for lease in before) and time.monotonic() < until:
         await asyncio.sleep(RENEW_EVERY / 4)
@@ -247,7 +247,7 @@ async def _all(tx: Transaction) -> list[Lease]:
 
 
 class LeasedStore(StoreWrapper):
-    """A Store whose writes change nothing, and raise LeaseLost, unless this process has the lease ``name``."""
+    """A Store that writes only while this process has the lease ``name``; otherwise writes raise LeaseLost."""
 
     def __init__(self, store: Store, holder: Holder, name: str) -> None:
         super().__init__(store)

@@ -1,8 +1,8 @@
-"""What the APIs may ask of the devices' messages and sessions, without knowing MQTT.
+"""The interface through which the APIs use devices' messages and sessions, without a dependency on MQTT.
 
-The MQTT gateway implements it, and the server hands it in with the Environment. Who may ask is settled before. Every
-call is of one account and region, and sees or touches nothing of another's. What it publishes and retains counts
-against the same bounds of the account as what its devices do.
+The MQTT gateway implements it, and the server passes it in the Environment. Callers are authorized before. Every call
+is for one account and region, and cannot read or change another's data. Messages that it publishes or retains count
+for the same limits of the account as its devices' messages.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class RetainedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A device that is connected. ``address`` is empty, and ``port`` 0, where it is not known.
+    """A connected device. ``address`` is empty, and ``port`` 0, if not known.
 
-    ``owner`` is the Yandex device or registry that the certificate is bound to, within which client ids count.
+    ``owner`` is the Yandex device or registry that the certificate is bound to; client ids are unique within it.
     """
 
     client_id: str
@@ -45,50 +45,51 @@ class Connection:
 
 class OpenSessions(Protocol):
     async def close(self, changes: Sequence[PublishedChange]) -> None:
-        """Closes the sessions of this process that have no access any more, now that ``changes`` hold.
+        """Close the sessions of this process that lose access by ``changes``.
 
-        Returns once that is done. What concerns many sessions at once goes on behind it. Never raises.
+        Returns when that is done. A change that affects many sessions is handled in the background. Never raises.
         """
         ...
 
     def reauthorize(self, changes: Sequence[PublishedChange]) -> None:
-        """The same for what other processes published; it goes on behind the call."""
+        """Do the same for changes of other processes, in the background."""
         ...
 
 
 class Messages(OpenSessions, Protocol):
-    """Connections are those of this process."""
+    """The messages of an account's devices, and the connections of this process."""
 
     async def publish(self, scope: Scope, message: Message) -> None:
-        """Returns once the broker has taken the message. An empty payload that is retained only removes the one before.
+        """Publish a message. Returns when the broker has accepted it.
 
-        Raises Invalid for what a device could not publish either, Throttled while too many messages of the account
-        wait, and Unavailable without the broker's answer: the message may be delivered all the same.
+        A retained message with an empty payload only removes the topic's retained message. Raises Invalid if a device
+        could not publish the message either, Throttled while too many messages of the account wait, and Unavailable if
+        the broker does not answer; the message may still be delivered then.
         """
         ...
 
     async def retained_message(self, scope: Scope, topic: str) -> RetainedMessage:
-        """Raises NotFound, and Unsupported where a broker of the operator's keeps them."""
+        """Return a retained message. Raises NotFound, and Unsupported if the operator's own broker stores them."""
         ...
 
     async def retained_after(self, scope: Scope, topic: str, limit: int) -> list[RetainedMessage]:
-        """Those of the topics beyond ``topic``, in their order, as page_by_text asks. Raises Unsupported as above."""
+        """Return the retained messages of topics after ``topic``, by topic, for page_by_text. Raises Unsupported."""
         ...
 
     async def connections_after(self, scope: Scope, position: Position | None, limit: int) -> list[Connection]:
-        """Those beyond ``position``, the oldest first, as page_of asks."""
+        """Return the connections after ``position``, the oldest first, for page_of."""
         ...
 
     async def close_client(
         self, scope: Scope, client_id: str, owner: str | None = None, *, with_will: bool = True, discard: bool = False
     ) -> bool:
-        """Closes the connection of a client id, of that owner if any, and returns whether there was one.
+        """Close the connection of a client id, of that owner if given. Returns True if there was one.
 
-        ``discard`` ends the session too, also of a client that is not connected. MQTT 5 is told that this is an
-        administrative action.
+        ``discard`` also ends the session, even of a client that is not connected. MQTT 5 clients get the reason code
+        for an administrative action.
         """
         ...
 
     async def close_certificate(self, scope: Scope, certificate_id: str, *, with_will: bool = True) -> int:
-        """Closes the connections that were made with a certificate, and returns how many these were."""
+        """Close the connections with a certificate, and return their number."""
         ...

@@ -1,6 +1,6 @@
-"""Recorded operations, by which a caller can ask for a change's outcome again, and the keys of repeated requests.
+"""Recorded operations, so that callers can ask for the result of a change later, and idempotency keys.
 
-A record is written in its change's own transaction. What it says is the API's business: bytes are kept here.
+A record is written in the transaction of its change. Its content is bytes that only the API interprets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _IDEMPOTENCY_WINDOW = timedelta(hours=24)
 
 @record
 class RecordedOperation:
-    """``answer`` is what the API made of it. Before ``finishes_at`` the operation counts as not done."""
+    """``answer`` is the API's encoded result. Before ``finishes_at`` the operation counts as not done."""
 
     id: str
     account: str
@@ -41,7 +41,7 @@ _FORGET = BoundedDelete("idempotency_keys", ("caller", "method", "key", "folder"
 _RESERVE = (
     "INSERT INTO idempotency_keys (caller, folder, method, key, request_sha256, operation, created_at) "
     "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (caller, method, key, folder) "
-    # One that is too old to be recognised, and not forgotten yet.
+    # Replaces a key that is too old to be recognised but not deleted yet.
     "DO UPDATE SET request_sha256 = excluded.request_sha256, operation = excluded.operation, "
     "created_at = excluded.created_at WHERE idempotency_keys.created_at <= $8"
 )
@@ -49,9 +49,9 @@ _RESERVE = (
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """A request is the same one for the same caller, folder and method only, and only with the same content.
+    """A repeated request has the same caller, folder, method and content.
 
-    Without ``folder``, because what the request names is gone, an earlier one is found by its content.
+    ``folder`` is None if the resource that the request names no longer exists; the content identifies the request then.
     """
 
     caller: str
@@ -62,7 +62,7 @@ class IdempotencyKey:
 
 
 async def earlier_operation(tx: Transaction, key: IdempotencyKey, now: datetime) -> RecordedOperation | None:
-    """What the very same request made before. Raises Invalid for a key that was used for another request."""
+    """Return the operation of an identical earlier request. Raises Invalid if the key was used for another request."""
     since = to_micros(now - _IDEMPOTENCY_WINDOW)
     for *row, folder, request_sha256 in await tx.fetch_all(_EARLIER, key.caller, key.method, key.key, since):
         if request_sha256 == key.request_sha256 and key.folder in (folder, None):
@@ -73,9 +73,10 @@ async def earlier_operation(tx: Transaction, key: IdempotencyKey, now: datetime)
 
 
 async def reserve_key(tx: Transaction, key: IdempotencyKey, operation: str, now: datetime) -> bool:
-    """False if the key was used already. ``operation`` is the id of the operation that this transaction will record.
+    """Reserve an idempotency key. False if it was used already.
 
-    Keys are not looked for before: what several transactions read and insert around makes them conflict.
+    ``operation`` is the id of the operation that this transaction will record. Keys are not read before, because
+    transactions that read the same rows and insert others conflict with each other.
     """
     identity = (key.caller, key.folder or "", key.method, key.key)
     times = (to_micros(now), to_micros(now - _IDEMPOTENCY_WINDOW))
@@ -83,5 +84,5 @@ async def reserve_key(tx: Transaction, key: IdempotencyKey, operation: str, now:
 
 
 async def forget_idempotency_keys(store: Store, now: datetime) -> None:
-    """Those that are recognised no longer. To be called now and then."""
+    """Delete idempotency keys that are too old. The job runner calls this periodically."""
     await _FORGET.run(store, to_micros(now - _IDEMPOTENCY_WINDOW))

@@ -1,6 +1,6 @@
-"""Owners of certificates: what devices, registries and brokers of Yandex IoT Core have in common.
+"""Owners of bound certificates: the common base of devices, registries and brokers of Yandex IoT Core.
 
-There is no table of brokers yet.
+Brokers have no table yet.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Owner:
 
     @property
     def resources(self) -> tuple[str, ...]:
-        """As policies name it and all that contain it, the narrowest first; the cloud is left out."""
+        """The owner and what contains it, but not the cloud, as policies name them; the narrowest first."""
         return self.resource, f"yandex:folder/{self.folder}"
 
 
@@ -53,10 +53,10 @@ R_co = TypeVar("R_co", bound=InFolder, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Named(Generic[R_co]):
-    """What a call names by its id, which may not exist.
+    """A resource that a call names by its id. It may not exist.
 
-    That is an error only once the caller may know, and once no earlier call with the same idempotency key is found: a
-    repeated deletion is answered although its device is gone.
+    NotFound is raised only after the caller is authorized, and after a search for an earlier call with the same
+    idempotency key: a repeated deletion succeeds although the device no longer exists.
     """
 
     noun: str
@@ -64,14 +64,14 @@ class Named(Generic[R_co]):
     found: R_co | None
 
     def get(self) -> R_co:
-        """Raises NotFound."""
+        """Return the resource. Raises NotFound."""
         if self.found is None:
             raise NotFound(self.noun, self.id)
         return self.found
 
 
 def check_text(value: str, field: str) -> str:
-    """Text without rules of its own. NUL is the one character that not every store can keep. Raises Invalid."""
+    """Return text that has no other rules. Raises Invalid for NUL, which not every store can keep."""
     if "\0" in value:
         raise Invalid(field, "must not contain NUL")
     return value

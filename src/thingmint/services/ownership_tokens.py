@@ -1,7 +1,7 @@
-"""Ownership tokens: a device that got a certificate over MQTT shows its token to register a thing with it.
+"""Ownership tokens: a device that got a certificate over MQTT presents its token to register a thing with it.
 
-Such a certificate is PENDING_ACTIVATION and opens nothing. Its token counts together with the claim certificate that
-it was asked for with. A certificate that nothing was registered with within the hour is deleted.
+Such a certificate is PENDING_ACTIVATION and gives no access. Its token is valid only together with the claim
+certificate with which the device requested it. A certificate is deleted if it is not used within an hour.
 """
 
 # ruff: noqa: S608 - statements are made of the code's own constants
@@ -43,7 +43,7 @@ _log = structlog.get_logger("thingmint.provisioning")
 
 @record
 class OwnershipToken:
-    """Only its hash is kept. ``claim`` is the fingerprint of the certificate that the device came with."""
+    """Only the token's hash is stored. ``claim`` is the fingerprint of the claim certificate of the device."""
 
     scope: Scope
     sha256: bytes
@@ -51,7 +51,7 @@ class OwnershipToken:
     claim: Fingerprint
     expires_at: datetime
     request: bytes | None = None  # the hash of the one request that succeeded
-    answer: str | None = None  # what it was answered, in JSON
+    answer: str | None = None  # the answer to that request, in JSON
 
 
 TOKENS = Table(
@@ -64,7 +64,7 @@ TOKENS = Table(
 
 _EXPIRED = f"{TOKENS.select}WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2"
 _BOUND = f"SELECT 1 FROM bindings WHERE account = $1 AND region = $2 AND certificate = {id_of('$3')}"
-# A claim is good as long as its template is there, and is of no later one of its name.
+# A claim is valid as long as its template exists. A later template of the same name has another generation.
 _MAY_CONNECT = (
     "SELECT 1 FROM registrations "
     f"WHERE account = $1 AND region = $2 AND certificate = {id_of('$3')} AND status = 'ACTIVE' "
@@ -75,7 +75,7 @@ _MAY_CONNECT = (
 
 
 async def register_with_token(tx: Transaction, change: Change, claim: str, new: NewCertificate) -> str:
-    """The token, which is nowhere else. Raises LimitExceeded."""
+    """Register a new certificate. Returns its token, which is not stored. Raises LimitExceeded."""
     await register_new(tx, change, new, Status.PENDING_ACTIVATION)
     # AWS's demos for small devices keep 512 bytes for it.
     token = change.new_id(lambda: f"tmo_{secrets.token_urlsafe(32)}")
@@ -87,9 +87,10 @@ async def register_with_token(tx: Transaction, change: Change, claim: str, new: 
 async def find_current_token(
     tx: Transaction, query: Query, claim: str, token: str
 ) -> tuple[OwnershipToken, Certificate] | None:
-    """The token and its certificate, if it is ``claim``'s, in time, and the certificate still to be had.
+    """Return the token and its certificate, or None.
 
-    ``claim`` has to be good still: it may have been revoked since its device asked, while a hook was waited for.
+    The token must belong to ``claim`` and must not have expired; the certificate must not be revoked or in transfer.
+    ``claim`` must still be valid: it can be revoked while the server waits for a hook.
     """
     found = await TOKENS.find(tx, _hash(token))
     if found is None or (found.scope, found.claim) != (query.scope, claim) or found.expires_at <= query.now:
@@ -103,9 +104,9 @@ async def find_current_token(
 
 
 async def delete_unclaimed(store: Store, now: datetime) -> int:
-    """Deletes the tokens and claims that have expired, and the certificates that nothing was registered with.
+    """Delete expired tokens and claims, and the unused certificates of these tokens.
 
-    One that was activated, or that anything was attached to, meanwhile is kept. Returns how many were deleted.
+    A certificate that was activated, attached or bound is kept. Returns the number of deleted certificates.
     """
     await delete_expired_claims(store, now)
     moment = to_micros(now)
@@ -130,7 +131,7 @@ async def delete_unclaimed(store: Store, now: datetime) -> int:
 
 
 async def _may_connect(tx: Transaction, query: Query, fingerprint: str) -> bool:
-    """Whether the certificate is ACTIVE, or a claim that lasts."""
+    """True if the certificate is ACTIVE, or a claim that has not expired."""
     return (
         await tx.fetch_one(_MAY_CONNECT, *query.scope, fingerprint_bytes(fingerprint), to_micros(query.now)) is not None
     )
@@ -141,7 +142,7 @@ def _hash(token: str) -> bytes:
 
 
 async def _find_unclaimed(tx: Transaction, token: OwnershipToken) -> Registration | None:
-    """The registration of the token's certificate, if nothing came of it."""
+    """Return the registration of the token's certificate if it was never used."""
     scope, fingerprint = token.scope, token.fingerprint
     registration = await REGISTRATIONS.find(tx, *scope, fingerprint)
     if registration is None or registration.status is not Status.PENDING_ACTIVATION:

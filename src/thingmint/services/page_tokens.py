@@ -1,4 +1,4 @@
-"""Where the next page of a list begins, as a sealed token that only its own list takes back."""
+"""Page tokens: the position at which the next page begins, sealed so that only the same list accepts the token."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
 
 Position = tuple[int, str]
-"""Where a row stands in its list: microseconds (0 in lists that have no times), and a name or id."""
+"""The position of a row in its list: microseconds (0 in lists without times), and a name or id."""
 
 _MICROS = struct.Struct(">q")
 _MAC_BYTES = 16
 
 
 class PageTokens:
-    """Seals positions with a key of the instance: a token of one account, region or list is useless in another.
+    """Seals positions with a key of the instance. A token is valid only for its account, region and list.
 
     The alphabet is that of AWS's Marker shape: standard base64.
     """
@@ -35,7 +35,7 @@ class PageTokens:
         return base64.b64encode(packed + self._mac(listing, scope, packed)).decode()
 
     def open(self, listing: str, scope: Scope, token: str, field: str = "marker") -> Position:
-        """The position sealed in ``token``. Raises Invalid, naming ``field``, for any other text."""
+        """Return the position in ``token``. Raises Invalid, which names ``field``, for any other text."""
         try:
             sealed = base64.b64decode(token, validate=True)
         except (binascii.Error, ValueError):

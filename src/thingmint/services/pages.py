@@ -1,6 +1,6 @@
-"""Lists a page at a time, by keyset: a page begins beyond the last row of the one before.
+"""Lists in pages, by keyset pagination: a page begins after the last row of the page before.
 
-Clients are told where it begins by a sealed token.
+A sealed token, which is returned to the client, has that position.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_SIZE = 1_000_000
-"""Characters in the items of a page: with the item that reaches it, a page ends before it is full."""
+"""Characters in the items of a page. A page ends with the item that reaches this size, even below its limit."""
 
-_BATCH = 100  # large rows that are read at once: no more than needed when they end the page
+_BATCH = 100  # large rows that one query reads: few, because their size can end the page
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """The page that a caller asks for: at most ``limit`` items, from the token in the input's ``field``.
 
-    An empty token means the first page, as none does: callers begin their loops with one.
+    An empty token means the first page, as no token does: clients start their loops with an empty one.
     """
 
     limit: int
@@ -50,9 +50,9 @@ async def page_of(
     position: Callable[[T], Position],
     size: Callable[[T], int] | None = None,
 ) -> Page[T]:
-    """A page of the list that ``listing`` names, in which everything stands that tells it from others: filters too.
+    """Return a page. ``listing`` is a unique name of the list; it must include the filters.
 
-    ``fetch(after, limit)`` gives the rows beyond a position, or the first ones. ``size`` is needed where items can be
+    ``fetch(after, limit)`` returns the rows after a position, or the first rows. ``size`` is required if items can be
     large. Raises Invalid for a token of another list.
     """
     tokens, scope = query.environment.page_tokens, query.scope
@@ -80,7 +80,7 @@ async def page_by_text(
     position: Callable[[T], str],
     size: Callable[[T], int] | None = None,
 ) -> Page[T]:
-    """page_of for lists in order of a text, such as a name. ``after`` is empty for the first page."""
+    """Do the same as page_of for lists that are sorted by text, such as a name. ``after`` is empty at first."""
     return await page_of(
         query,
         cursor,

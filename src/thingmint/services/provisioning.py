@@ -1,4 +1,4 @@
-"""RegisterThing over MQTT: what a device with an ownership token is registered as, by a fleet provisioning template."""
+"""RegisterThing over MQTT: registers a device that has an ownership token with a fleet provisioning template."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _IS_ACCOUNT = "SELECT 1 FROM accounts WHERE id = $1"
 
 @dataclass(frozen=True, slots=True)
 class ThingRequest:
-    """What a device asks for. ``claim`` is the fingerprint of the certificate that it came with."""
+    """A device's request. ``claim`` is the fingerprint of the certificate with which the device is connected."""
 
     claim: str
     client_id: str
@@ -57,7 +57,7 @@ class ThingToRegister:
 
 
 async def look_up_thing(tx: Transaction, query: Query, request: ThingRequest) -> ThingToRegister:
-    """Raises ProvisioningRefused."""
+    """Read the template and the token's certificate. Raises ProvisioningRefused."""
     name = request.template
     try:
         template, version = await get_template(tx, query.scope, name)
@@ -73,20 +73,20 @@ async def look_up_thing(tx: Transaction, query: Query, request: ThingRequest) ->
     if found is None:
         raise _invalid_token()
     if template.hook_arn is not None and await _is_another_accounts(tx, query, template.hook_arn):
-        # At AWS the policy of the other account's function says so.
+        # At AWS, the policy of the other account's function would refuse it.
         raise ProvisioningRefused("invocation", "Access denied while invoking Lambda function")
     return ThingToRegister(template, version, *found)
 
 
 class EarlierAnswers:
-    """A Recorder: a token is good for one success, whose answer an identical request gets again."""
+    """A Recorder: a token allows one successful request. An identical request gets the same answer again."""
 
     def __init__(self, request: ThingRequest) -> None:
         content = orjson.dumps([request.template, request.parameters], option=orjson.OPT_SORT_KEYS)
         self._digest = hashlib.sha256(content).digest()
 
     async def earlier(self, _tx: Transaction, found: ThingToRegister) -> ProvisionedThing | None:
-        """Raises ProvisioningRefused for a token that another request succeeded with."""
+        """Return the earlier answer. Raises ProvisioningRefused if the token was used for another request."""
         if found.token.answer is None:
             return None
         if found.token.request != self._digest:
@@ -103,10 +103,10 @@ class EarlierAnswers:
 
 
 async def prepare_thing(change: Change, request: ThingRequest, found: ThingToRegister) -> tuple[Change, PreparedPlan]:
-    """The template's plan, and the change as its role makes it.
+    """Return the template's plan, with the change as the template's role.
 
-    AWS's order: template, token, hook, parameters, effects. Raises ProvisioningRefused, InvalidParameters and
-    ProvisioningFailed.
+    The order of checks is AWS's: template, token, hook, parameters, effects. Raises ProvisioningRefused,
+    InvalidParameters and ProvisioningFailed.
     """
     template, parameters = found.template, request.parameters
     if template.hook is not None:
@@ -133,9 +133,9 @@ async def register_thing(
     found: ThingToRegister,
     prepared: tuple[Change, PreparedPlan],
 ) -> ProvisionedThing:
-    """Everything that the template says, or nothing. Raises ProvisioningRefused and ProvisioningFailed."""
+    """Execute the plan, completely or not at all. Raises ProvisioningRefused and ProvisioningFailed."""
     change, plan = prepared
-    if found.token.expires_at <= change.now:  # the hook has taken until then
+    if found.token.expires_at <= change.now:  # the token expired during the call of the hook
         raise _invalid_token()
     with provisioning_failures():
         executed = await execute_plan(tx, change, plan)
@@ -143,7 +143,7 @@ async def register_thing(
 
 
 async def _is_another_accounts(tx: Transaction, query: Query, hook_arn: str) -> bool:
-    """Whether it names another account of this instance; hooks brought along from AWS name accounts there."""
+    """True if the hook's ARN is in another account of this instance. Hooks moved from AWS have accounts of AWS."""
     account = hook_arn.split(":", 5)[4]
     return account != query.account and await tx.fetch_one(_IS_ACCOUNT, account) is not None
 

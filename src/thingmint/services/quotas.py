@@ -1,10 +1,10 @@
-"""How many of a kind there may be.
+"""Quotas: limits on the number of resources of a kind.
 
-There are two ways to find out, as counting rows costs more the more there are. Whether a small quota is used up is
-found by stepping over as many entries of an index. For what there may be millions of, rows keep what is left of the
-quota: one of the owner's, and further ones of lanes, to which it is handed out by the dozen. Transactions that run at
-the same time are of different lanes, so they change different rows, and meet only where a lane asks for more. What is
-left in one lane is taken by others when there is no more, so that the quota is exact.
+Counting rows takes longer the more there are, so there are two ways to check a quota. For a small quota, a query steps
+over as many entries of an index. For kinds with millions of resources, rows have what is left of the quota: one row of
+the owner, and further rows for lanes, which take shares from it. Concurrent transactions use different lanes, so they
+change different rows, and conflict only when a lane takes another share. When the owner's row is used up, lanes take
+from each other, so the quota is exact.
 """
 
 # ruff: noqa: S608 - statements are made of the code's own constants
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Store, Transaction
 
 MAX_PROBED = 100_000
-"""Above this, stepping through an index takes more than milliseconds."""
+"""The largest quota for which stepping through an index takes only milliseconds."""
 
 Probed = Literal["users", "roles", "service_accounts", "policies", "folders", "registries"]
 Counted = Literal["certificates", "devices"]
@@ -38,18 +38,18 @@ _COUNTED: dict[str, tuple[str, str]] = {
     "certificates": ("accounts", "registrations WHERE account"),
     "devices": ("registries", "devices WHERE registry"),
 }
-"""The table of those that have some, and what they have."""
+"""The table of owners, and the table and column by which their resources are counted."""
 
 _SHARE = "kind = $1 AND owner = $2 AND lane"
-# What is changed by these alone, INSERT and ON CONFLICT, is not read before: as reading an index conflicts with every
-# insert beside it, an UPDATE would make transactions meet.
+# INSERT ... ON CONFLICT changes a row without reading before. An UPDATE reads the index, which conflicts with every
+# insert next to the row, so concurrent transactions would conflict.
 _GIVEN = "INSERT INTO quota_shares (kind, owner, lane, room, quota) VALUES"
 _IF_LEFT = "ON CONFLICT (kind, owner, lane) DO UPDATE SET room = quota_shares.room"
 _TAKE = f"{_GIVEN} ($1, $2, $3, -1, $4) {_IF_LEFT} - 1 WHERE quota_shares.room > 0 RETURNING room"
 _HAND_OUT = f"{_GIVEN} ($1, $2, 0, -1, $4) {_IF_LEFT} - $3 WHERE quota_shares.room >= $3 RETURNING room"
 _FILL = f"{_GIVEN} ($1, $2, $3, $4, $5) {_IF_LEFT} + excluded.room"
 _COUNT_ON = f"UPDATE quota_shares SET room = room - 1 WHERE {_SHARE} = 0"
-# First what there is too much, since the quota was lowered; else to the lane, if it has a share.
+# If more is used than a lowered quota allows, to the owner's row; else to the lane, if it has a share.
 _GIVE_BACK = (
     f"UPDATE quota_shares SET room = room + 1 WHERE {_SHARE} = coalesce("
     f"(SELECT 0 FROM quota_shares WHERE {_SHARE} = 0 AND room < 0), "
@@ -66,18 +66,19 @@ _FOLD = (
 )
 _FORGET = BoundedDelete("quota_shares", ("kind", "owner", "lane"), "kind = $1")
 _PARTS = 32
-"""Of a quota, at most one of these is handed out at once."""
+"""A share is at most this fraction of the quota."""
 _MOST_AT_ONCE = 64
 
 _HOLDERS = {"registries": "folder", "devices": "registry"}
-"""What the quota is for each of, where that is not the account."""
+"""The kind of owner that has the quota, if it is not the account."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """None is no quota. The defaults only keep a runaway script from filling the disk with principals.
+    """The quotas of each owner; None means no quota.
 
-    Devices and certificates have none by default: a fleet's size is what the operator has the machine for.
+    The defaults only keep a faulty script from filling the disk. Devices and certificates have no quota by default,
+    because the operator chooses the machine for the size of the fleet.
     """
 
     users: int | None = 10_000
@@ -94,11 +95,11 @@ NO_QUOTAS = Quotas(None, None, None, None, None, None, None, None)
 
 
 async def begin_counting(store: Store, quotas: Quotas) -> None:
-    """At start. Takes as long as a scan of an index when such a quota is set for the first time, and nothing later."""
+    """Call at start. Scans an index when such a quota is set for the first time; later calls are fast."""
     for kind, (owners, owned) in _COUNTED.items():
         quota: int | None = getattr(quotas, kind)
         if quota is None:
-            await _FORGET.run(store, kind)  # counted anew should there be a quota again
+            await _FORGET.run(store, kind)  # if a quota is set again, resources are counted again
         else:
             await store.write(partial(_settle, kind=kind, quota=quota, owners=owners, owned=owned))
 
@@ -112,20 +113,20 @@ async def _settle(tx: Transaction, *, kind: str, quota: int, owners: str, owned:
         quota,
     )
     await tx.execute(_CHANGE_QUOTA, kind, quota)
-    for (owner,) in await tx.fetch_all(_EXCEEDED, kind):  # whose lanes must not let in any more
+    for (owner,) in await tx.fetch_all(_EXCEEDED, kind):  # remove the shares of their lanes
         await tx.execute(_FOLD, kind, owner)
         await tx.execute(f"DELETE FROM quota_shares WHERE {_SHARE} > 0", kind, owner)
 
 
 async def check_quota(tx: Transaction, quotas: Quotas, kind: Probed, owner: str) -> None:
-    """Once ``owner`` has another one. Raises LimitExceeded."""
+    """Call after adding a resource of ``owner``. Raises LimitExceeded."""
     quota: int | None = getattr(quotas, kind)
     if quota is not None and await tx.fetch_one(_PROBES[kind], owner, quota) is not None:
         raise _exceeded(quota, kind, owner)
 
 
 async def take(tx: Transaction, quotas: Quotas, kind: Counted, owner: str) -> None:
-    """Once ``owner`` has another one. Raises LimitExceeded."""
+    """Call after adding a resource of ``owner``. Raises LimitExceeded."""
     quota: int | None = getattr(quotas, kind)
     if quota is None:
         await tx.execute(_COUNT_ON, kind, owner)
@@ -136,21 +137,21 @@ async def take(tx: Transaction, quotas: Quotas, kind: Counted, owner: str) -> No
 
 
 async def give_back(tx: Transaction, kind: Counted, owner: str) -> None:
-    """After every delete."""
+    """Call after deleting a resource of ``owner``."""
     await tx.execute(_GIVE_BACK, kind, owner, tx.lane)
 
 
 async def drop_count(tx: Transaction, kind: Counted, owner: str) -> None:
-    """Once the owner is deleted."""
+    """Call after deleting the owner."""
     await tx.execute("DELETE FROM quota_shares WHERE kind = $1 AND owner = $2", kind, owner)
 
 
 async def _refill(tx: Transaction, kind: str, owner: str, quota: int, *, missing: int) -> None:
-    """``missing`` is what the lane lacks yet besides what it owes."""
+    """Take another share for the lane. ``missing`` is 1 if the lane has no row that counted the new resource yet."""
     for amount in dict.fromkeys((max(1, min(quota // _PARTS, _MOST_AT_ONCE)), 1)):
         left = await tx.fetch_one(_HAND_OUT, kind, owner, amount, quota)
         if left is not None:
-            is_new = left[0] < 0  # an owner who was not there when the server started
+            is_new = left[0] < 0  # an owner that was created after the server started
             if is_new:
                 await _count(tx, kind, owner, quota)
             await tx.execute(_FILL, kind, owner, tx.lane, (1 if is_new else amount) - missing, quota)
@@ -163,9 +164,9 @@ async def _refill(tx: Transaction, kind: str, owner: str, quota: int, *, missing
 
 
 async def _count(tx: Transaction, kind: str, owner: str, quota: int) -> None:
-    """What there is already, with what this transaction adds. Raises LimitExceeded."""
+    """Count the owner's resources, including the new one of this transaction. Raises LimitExceeded."""
     row = await tx.fetch_one(f"SELECT count(*) FROM {_COUNTED[kind][1]} = $1", owner)
-    assert row is not None, "a count is a row"
+    assert row is not None, "a count returns a row"
     if row[0] > quota:
         raise _exceeded(quota, kind, owner)
     await tx.execute(_FILL, kind, owner, 0, quota - row[0] + 1, quota)

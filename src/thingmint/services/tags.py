@@ -1,4 +1,4 @@
-"""Tags: what an account notes on its resources, which are named as in ARNs: by kind, a slash and a name."""
+"""Tags of an account's resources. A resource is written kind/name, as in ARNs."""
 
 # ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _MAX_TAGS = 50  # of one resource
-_RESERVED = "aws:"  # for AWS's own, in upper or lower case, at the beginning of keys and of values
+_RESERVED = "aws:"  # for AWS's own tags, in upper or lower case, at the beginning of keys and of values
 
 _TABLES = {
     "thingtype": ("thing_types", "name"),
@@ -38,7 +38,7 @@ _OF_RESOURCE = "WHERE account = $1 AND region = $2 AND resource = $3"
 
 
 def check_tags(tags: Iterable[tuple[str, str]], field: str) -> dict[str, str]:
-    """Keys and values of one request, whose characters and lengths the model has checked. Raises Invalid."""
+    """Return the tags of one request. The model has checked their characters and lengths. Raises Invalid."""
     checked: dict[str, str] = {}
     for key, value in tags:
         if key.lower().startswith(_RESERVED) or value.lower().startswith(_RESERVED):
@@ -52,7 +52,7 @@ def check_tags(tags: Iterable[tuple[str, str]], field: str) -> dict[str, str]:
 
 
 async def get_tags(tx: Transaction, scope: Scope, kind: str, name: str) -> dict[str, str]:
-    """In order of their keys. Raises NotFound for a resource that does not exist."""
+    """Return a resource's tags, sorted by key. Raises NotFound for a resource that does not exist."""
     table, column = _TABLES[kind]
     key, mark = (fingerprint_bytes(name), id_of("$3")) if column == "certificate" else (name, "$3")
     found = f"SELECT 1 FROM {table} WHERE account = $1 AND region = $2 AND {column} = {mark}"
@@ -63,7 +63,7 @@ async def get_tags(tx: Transaction, scope: Scope, kind: str, name: str) -> dict[
 
 
 async def add_tags(tx: Transaction, change: Change, kind: str, name: str, tags: Mapping[str, str]) -> None:
-    """Keys that are there get new values. ``tags`` were checked. Raises NotFound and LimitExceeded."""
+    """Add checked tags; existing keys get new values. Raises NotFound and LimitExceeded."""
     if len({**await get_tags(tx, change.scope, kind, name), **tags}) > _MAX_TAGS:
         raise LimitExceeded(kind, name, f"A resource can have at most {_MAX_TAGS} tags")
     await put_tags(tx, change.scope, f"{kind}/{name}", tags)
@@ -71,7 +71,7 @@ async def add_tags(tx: Transaction, change: Change, kind: str, name: str, tags: 
 
 
 async def remove_tags(tx: Transaction, change: Change, kind: str, name: str, keys: Iterable[str]) -> None:
-    """Ignores keys that are not there. Raises NotFound."""
+    """Remove tags; unknown keys are ignored. Raises NotFound."""
     there = set(keys) & (await get_tags(tx, change.scope, kind, name)).keys()
     if there:
         rows = [(*change.scope, f"{kind}/{name}", key) for key in there]
@@ -80,10 +80,10 @@ async def remove_tags(tx: Transaction, change: Change, kind: str, name: str, key
 
 
 async def put_tags(tx: Transaction, scope: Scope, resource: str, tags: Mapping[str, str]) -> None:
-    """For services that create a resource: on one that is new, checked tags are not too many."""
+    """Store checked tags of a new resource, which cannot exceed the limit."""
     await tx.execute_many(_PUT, [(*scope, resource, key, value) for key, value in tags.items()])
 
 
 async def drop_tags(tx: Transaction, scope: Scope, resource: str) -> None:
-    """For services that delete a resource: a later one of its name has no tags."""
+    """Delete all tags of a deleted resource, so that a later one of the same name has none."""
     await tx.execute(f"DELETE FROM tags {_OF_RESOURCE}", *scope, resource)

@@ -1,6 +1,6 @@
-"""Executes what a provisioning template asks for: every effect in one transaction, and each one authorized.
+"""Executes the plan of a provisioning template: all effects in one transaction, each of them authorized.
 
-``prepare_plan`` does what needs no look at the store, before the transaction; ``execute_plan`` is the rest, within it.
+``prepare_plan`` does the work that needs no store, before the transaction. ``execute_plan`` does the rest in it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from thingmint.services.certificates import (
     get_registered,
     issue_for_request,
     new_registration,
+    record_obstacle,
     register,
-    tell_obstacle,
 )
 from thingmint.services.certificates_under_ca import (
     issuer_of,
@@ -75,7 +75,7 @@ _CSR = "CertificateSigningRequest"
 _log = structlog.get_logger("thingmint.provisioning")
 
 AsRole = Callable[[str, str], Awaitable["Change"]]
-"""The change as a role makes it, at the time of the call, by the ARNs of the role and of what names it.
+"""Returns the change with the permissions of a role. Arguments: the ARNs of the role and of the template or CA.
 
 Raises Denied if the role cannot be assumed.
 """
@@ -83,9 +83,9 @@ Raises Denied if the role cannot be assumed.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedPlan:
-    """``new`` is a certificate to be registered: signed here, or ``issued`` by a CA that may be ``given`` with it.
+    """``new`` is a certificate to register: signed here, or ``issued`` by another CA, which may be ``given``.
 
-    ``thing`` and ``policies`` are to be made unless they exist.
+    ``thing`` and ``policies`` are created unless they exist.
     """
 
     plan: Plan
@@ -98,7 +98,7 @@ class PreparedPlan:
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """What a plan came to; ``arns`` by the resources' names in the template."""
+    """The result of a plan. ``arns`` are by the resources' names in the template."""
 
     thing: str | None
     certificate: Certificate | None
@@ -108,7 +108,7 @@ class Executed:
 
 @contextlib.contextmanager
 def provisioning_failures(*passed: type[DomainError]) -> Iterator[None]:
-    """Raises ProvisioningFailed for what an effect is refused for; what is ``passed`` is raised as it is."""
+    """Convert the errors of effects to ProvisioningFailed. Errors in ``passed`` are raised unchanged."""
     unchanged: tuple[type[DomainError], ...] = (InvalidParameters, Throttled, Unavailable, *passed)
     try:
         yield
@@ -119,11 +119,11 @@ def provisioning_failures(*passed: type[DomainError]) -> Iterator[None]:
 
 
 async def prepare_plan(change: Change, plan: Plan) -> PreparedPlan:
-    """Raises Denied, Invalid and its kinds, and NotFound."""
+    """Prepare a plan. Raises Denied, Invalid and its subclasses, and NotFound."""
     thing, planned = None, plan.thing
     if planned is not None:
         if planned.billing_group is not None:
-            raise NotFound("billing group", planned.billing_group)  # there are none
+            raise NotFound("billing group", planned.billing_group)  # this server has no billing groups
         id, attributes = str(uuid.uuid4()), planned.attributes or {}
         thing = Thing.new(change.scope, planned.name, id=id, type=planned.type, attributes=attributes, now=change.now)
     new = request = issued = given = None
@@ -140,27 +140,26 @@ async def prepare_plan(change: Change, plan: Plan) -> PreparedPlan:
             check_document(change.scope, policy.name, policy.document)
             made = new_policy(change.scope, policy.name, policy.document, change.now, lambda: str(uuid.uuid4()))
             policies.append(made)
-            await asyncio.sleep(0)  # checking one takes milliseconds, and a template may have a hundred
+            await asyncio.sleep(0)  # checking a document takes milliseconds, and a template can have a hundred
     if request is not None:
-        new = issue_for_request(change, request, _CSR)  # last, as what was refused is not to be signed
+        new = issue_for_request(change, request, _CSR)  # last, so that nothing is signed for a refused plan
     return PreparedPlan(plan=plan, thing=thing, new=new, issued=issued, given=given, policies=tuple(policies))
 
 
 def discard_plan(change: Change, prepared: PreparedPlan, error: BaseException | None) -> None:
-    """Of a plan that was not executed."""
+    """Log and count the certificate of a plan that was not executed."""
     if prepared.new is not None:
         discard(change, prepared.new, error)
 
 
 async def execute_plan(tx: Transaction, change: Change, prepared: PreparedPlan) -> Executed:
-    """Everything or, as the transaction is given up then, nothing.
+    """Execute a plan. If it raises, the transaction is rolled back, so the plan has no effect.
 
-    A registered certificate may be in any status, and comes out in the plan's if it is PENDING_ACTIVATION; else the
-    plan's override decides. Without one its status stays, which is logged: no device undoes what an operator did. But a
-    caller's own template that states a status sets it, unless the certificate was revoked. A thing that is there has to
-    be as the template says, unless an override says otherwise. A certificate that a device brings along is registered
-    under the CA whose certificate is given with it; without that under the account's only ACTIVE one that signed it, if
-    there is one.
+    A registered certificate that is PENDING_ACTIVATION gets the plan's status. For another status, the plan's override
+    decides. Without an override, the status stays, which is logged: a device must not undo an operator's change. But if
+    a caller's own template sets a status, it is set, unless the certificate was revoked. An existing thing must match
+    the template, unless an override says otherwise. A device's own certificate is registered under the given CA
+    certificate; if none is given, under the account's only ACTIVE CA certificate that signed it, if there is one.
 
     Raises Denied, NotFound, Disallowed, InvalidState, LimitExceeded and Invalid.
     """
@@ -191,27 +190,27 @@ class TemplateExecutor:
             registration = await self._new_registration(new, plan.status)
             if await register(tx, self._change, registration, new.certificate):
                 self._arns[plan.logical_id] = registration.arn
-                await tell_obstacle(tx, self._change.account, new.obstacle)
+                await record_obstacle(tx, self._change.account, new.obstacle)
                 return new.certificate
         fingerprint = new.certificate.fingerprint if new is not None else plan.name
-        assert fingerprint is not None, "what is not new has a name"
+        assert fingerprint is not None, "an existing certificate has a name"
         registration, certificate = await get_registered(tx, self._scope, fingerprint)
         self._arns[plan.logical_id] = registration.arn
         await self._set_status(registration, plan)
         return certificate
 
     async def _new_registration(self, new: NewCertificate, status: Status) -> Registration:
-        """The registration that ``new`` gets unless it has one."""
+        """Return the registration for ``new``, which is used unless the certificate already has one."""
         tx, scope, issued, given = self._tx, self._scope, self._prepared.issued, self._prepared.given
         if issued is None:
             return new_registration(self._change, new, status)
         if given is not None:
-            # Before anything is looked up: callers who may not register are not told which CAs there are.
+            # Authorize before the search: unauthorized callers must not learn which CAs are registered.
             self._authorize("RegisterCertificate")
             ca = await issuer_of(tx, scope, issued, given)
         else:
-            # AWS does not say which of the two RegisterThing does. Where the CA is known and beyond doubt, its devices
-            # are to be found under it, however they were registered.
+            # AWS does not document which of the two RegisterThing does. If the CA is certain, the certificate is
+            # registered under it, so that ListCertificatesByCA finds it.
             found = await sole_issuer_of(tx, scope, issued)
             self._authorize("RegisterCertificate" if found is not None else "RegisterCertificateWithoutCA")
             if found is None:
@@ -224,7 +223,7 @@ class TemplateExecutor:
         return registration_under(self._change, ca, issued, status)
 
     async def _set_status(self, registration: Registration, plan: CertificatePlan) -> None:
-        # To replace INACTIVE by INACTIVE is a decision where unbinding had set it: it stays so then.
+        # If unbinding set INACTIVE, replacing it by INACTIVE is a change: binding again does not make it ACTIVE then.
         replaces = plan.status_override is Override.REPLACE and registration.deactivated_by is not None
         if registration.status is plan.status and not replaces:
             return
@@ -240,7 +239,7 @@ class TemplateExecutor:
         await change_status(self._tx, registration, plan.status, self._now, reinstate=reinstate)
 
     def _decides(self, registration: Registration, plan: CertificatePlan) -> bool:
-        """Whether the caller states what is to become of the certificate: AWS's guide names no default for that."""
+        """True if the caller's own template sets the status. AWS's guide has no default for a missing override."""
         stated = self._prepared.plan.callers and plan.stated and plan.status_override is None
         return stated and registration.status is not Status.REVOKED
 
@@ -269,7 +268,7 @@ class TemplateExecutor:
 
     async def _thing(self, plan: ThingPlan, certificate: Certificate | None) -> None:
         tx, scope, new = self._tx, self._scope, self._prepared.thing
-        assert new is not None, "a thing that is planned was prepared"
+        assert new is not None, "prepare_plan prepares every planned thing"
         existing = await insert_thing(tx, new, lambda: self._authorize("CreateThing", new.arn))
         if existing is not None:
             await self._change_thing(existing, plan)
@@ -305,7 +304,7 @@ class TemplateExecutor:
         override = plan.overrides.groups if existing else None
         known = [group.name for group in await groups_of(self._tx, self._scope, plan.name)]
         add = [group for group in plan.groups if group not in known]
-        # Without a word on it, what AddThingToThingGroup does to a thing that is in groups already: one more.
+        # Without an override, the groups are added to the thing's other groups, as AddThingToThingGroup does.
         remove = [group for group in known if group not in plan.groups] if override is Override.REPLACE else []
         if override is Override.FAIL and set(known) != set(plan.groups):
             raise Disallowed("thing", plan.name, f"Thing {plan.name} already exists with another ThingGroups")
@@ -319,15 +318,15 @@ class TemplateExecutor:
         await update_groups(self._tx, self._scope, plan.name, self._now, add=add, remove=remove)
 
     def _authorize(self, action: str, resource: str = "*", context: Mapping[str, ContextValue] | None = None) -> None:
-        """As if AWS IoT's operation of that name were called by itself. Raises Denied."""
+        """Authorize as if AWS IoT's operation of that name were called. Raises Denied."""
         self._change.may(f"iot:{action}", resource, context=context)
 
 
 def _is_to_change(property: str, thing: Thing, override: Override | None, *, differs: bool) -> bool:
-    """Raises Disallowed where a difference is not to be."""
+    """True if the property is to be changed. Raises Disallowed if a difference is not allowed."""
     if not differs or override is Override.DO_NOTHING:
         return False
     if override in (None, Override.FAIL):
-        # AWS names no default. CreateThing refuses another configuration than the one that there is, and so do we.
+        # AWS documents no default. CreateThing refuses a configuration that differs, so this does too.
         raise Disallowed("thing", thing.name, f"Thing {thing.name} already exists with another {property}")
     return True

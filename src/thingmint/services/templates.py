@@ -1,4 +1,4 @@
-"""Provisioning templates and their versions: what devices are provisioned by."""
+"""Provisioning templates and their versions."""
 
 # ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OF_TEMPLATE = "WHERE account = $1 AND region = $2 AND template = $3"
 _IS_USED = "SELECT 1 FROM ca_certificates WHERE account = $1 AND region = $2 AND template_name = $3 LIMIT 1"
 
 compile_template = lru_cache(maxsize=256)(parse_template)
-"""Parses what devices are provisioned by once, not for every device."""
+"""Caches parsed templates, so that a body is not parsed for every device."""
 
 
 @record
@@ -48,8 +48,8 @@ class ProvisioningTemplate:
     hook_arn: str | None = None
     hook_payload_version: str | None = None
     default_version: int = 1
-    last_version: int = 1  # no version gets the number of an earlier one, deleted or not
-    generation: str = ""  # a UUID: differs when a template was deleted and made again; older ones have none
+    last_version: int = 1  # the highest number so far: numbers of deleted versions are not used again
+    generation: str = ""  # a UUID: a new one if the template is deleted and created again; old templates have none
 
     @property
     def resource(self) -> str:
@@ -90,7 +90,7 @@ _WITH_DEFAULT = (
 
 
 def check_template(template: ProvisioningTemplate, body: str) -> None:
-    """Raises Invalid and InvalidTemplate."""
+    """Raise Invalid or InvalidTemplate for an invalid template."""
     _check_hook(template)
     parse_template(body, template.kind)
 
@@ -98,7 +98,7 @@ def check_template(template: ProvisioningTemplate, body: str) -> None:
 async def create_template(
     tx: Transaction, new: ProvisioningTemplate, body: str, tags: Mapping[str, str]
 ) -> ProvisioningTemplate:
-    """With ``body`` as its version 1. Raises AlreadyExists."""
+    """Create a template with ``body`` as its version 1. Raises AlreadyExists."""
     if not await TEMPLATES.insert(tx, new):
         reason = f"Template with name {new.name} already exists"
         raise AlreadyExists(_KIND, new.name, arn=new.arn, reason=reason)
@@ -109,7 +109,7 @@ async def create_template(
 
 
 async def get_template(tx: Transaction, scope: Scope, name: str) -> tuple[ProvisioningTemplate, TemplateVersion]:
-    """With the default version. Raises NotFound."""
+    """Return a template and its default version. Raises NotFound."""
     row = await tx.fetch_one(_WITH_DEFAULT, *scope, name)
     if row is None:
         raise NotFound(_KIND, name)
@@ -118,7 +118,7 @@ async def get_template(tx: Transaction, scope: Scope, name: str) -> tuple[Provis
 
 
 async def list_templates(tx: Transaction, query: Query, cursor: Cursor) -> Page[ProvisioningTemplate]:
-    """By name. Raises Invalid."""
+    """Return a page of templates by name. Raises Invalid."""
 
     async def fetch(after: Position | None, limit: int) -> list[ProvisioningTemplate]:
         return await TEMPLATES.page(tx, *query.scope, after=after[1] if after else "", limit=limit)
@@ -127,7 +127,7 @@ async def list_templates(tx: Transaction, query: Query, cursor: Cursor) -> Page[
 
 
 async def update_template(tx: Transaction, change: Change, name: str, fields: Mapping[str, Any]) -> None:
-    """Sets those fields. Raises NotFound, for the default version as well, and Invalid."""
+    """Set fields of a template. Raises NotFound, also for an unknown default version, and Invalid."""
     changed = replace(await TEMPLATES.get(tx, *change.scope, name), modified_at=change.now, **fields)
     _check_hook(changed)
     await get_version(tx, changed, changed.default_version)
@@ -136,9 +136,9 @@ async def update_template(tx: Transaction, change: Change, name: str, fields: Ma
 
 
 async def delete_template(tx: Transaction, change: Change, name: str) -> None:
-    """With its versions and tags; its claims end.
+    """Delete a template, its versions and tags. Its claims become invalid.
 
-    Raises NotFound, and Conflict while a CA certificate provisions by it.
+    Raises NotFound, and Conflict while a CA certificate uses the template.
     """
     key = (*change.scope, name)
     template = await TEMPLATES.get(tx, *key)
@@ -154,7 +154,7 @@ async def delete_template(tx: Transaction, change: Change, name: str) -> None:
 async def create_version(
     tx: Transaction, change: Change, template: ProvisioningTemplate, body: str, *, default: bool
 ) -> ProvisioningTemplate:
-    """The template as it is then, with the new version as its last. Raises LimitExceeded."""
+    """Create a version. Returns the changed template, whose last version it is. Raises LimitExceeded."""
     if len(await _list_versions(tx, template.scope, template.name)) >= _MAX_VERSIONS:
         reason = f"Template {template.name} has {_MAX_VERSIONS} versions already"
         raise LimitExceeded(_VERSION, template.name, reason)
@@ -169,7 +169,7 @@ async def create_version(
 
 
 async def get_version(tx: Transaction, template: ProvisioningTemplate, number: int) -> TemplateVersion:
-    """Raises NotFound."""
+    """Return a version of the template. Raises NotFound."""
     version = await VERSIONS.find(tx, *template.scope, template.name, number)
     if version is None:
         raise NotFound(_VERSION, f"{template.name}:{number}")
@@ -179,7 +179,7 @@ async def get_version(tx: Transaction, template: ProvisioningTemplate, number: i
 async def list_versions(
     tx: Transaction, query: Query, name: str, cursor: Cursor
 ) -> tuple[ProvisioningTemplate, Page[TemplateVersion]]:
-    """The newest first, with their template. Raises NotFound and Invalid."""
+    """Return a template and a page of its versions, the newest first. Raises NotFound and Invalid."""
 
     async def fetch(before: Position | None, limit: int) -> list[TemplateVersion]:
         versions = await _list_versions(tx, query.scope, name)
@@ -191,7 +191,7 @@ async def list_versions(
 
 
 async def delete_version(tx: Transaction, change: Change, name: str, number: int) -> None:
-    """Raises NotFound, and Invalid for the default version."""
+    """Delete a version. Raises NotFound, and Invalid for the default version."""
     template = await TEMPLATES.get(tx, *change.scope, name)
     if number == template.default_version:
         raise Invalid("versionId", "is that of the default version, which cannot be deleted")
@@ -206,6 +206,6 @@ def _check_hook(template: ProvisioningTemplate) -> None:
 
 
 async def _list_versions(tx: Transaction, scope: Scope, name: str) -> list[TemplateVersion]:
-    """All of them, which are few, the newest first."""
+    """Return all versions, which are few, the newest first."""
     rows = await tx.fetch_all(f"{VERSIONS.select}{_OF_TEMPLATE} ORDER BY version DESC", *scope, name)
     return VERSIONS.load_all(rows)

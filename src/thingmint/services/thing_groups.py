@@ -1,4 +1,4 @@
-"""Thing groups: hierarchies of them, and which things are in them. See things.py for how text has to sort."""
+"""Thing groups: their hierarchies and members. See things.py for how text must sort."""
 
 # ruff: noqa: S608 - statements are made of the code's own constants
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 _MAX_GROUPS = 10  # that a thing is in
 _MAX_CHILDREN = 100  # directly below a group
-_MAX_DEPTH = 7  # levels of groups, the root counted
-_AFTER_SLASH = chr(ord("/") + 1)  # no name has a slash, so all paths below x lie between x/ and x0
+_MAX_DEPTH = 7  # levels of groups, including the root
+_AFTER_SLASH = chr(ord("/") + 1)  # names contain no slash, so all paths below x sort between x/ and x0
 
 
 @record
 class ThingGroup:
-    """``path`` holds the names from the root of its hierarchy to its own, with slashes between. A group never moves."""
+    """``path`` is the names from the root of the hierarchy to the group, separated by slashes. A group never moves."""
 
     scope: Scope
     name: str
@@ -55,7 +55,7 @@ class ThingGroup:
 
     @property
     def ancestors(self) -> list[str]:
-        """From the root to the parent."""
+        """The names of the groups that contain it, from the root to the parent."""
         return self.path.split("/")[:-1]
 
     @property
@@ -69,7 +69,7 @@ class ThingGroup:
 
 @record
 class Member:
-    """``group`` is its id. Members of a group that was deleted may be left for a while; no reader sees them."""
+    """``group`` is the group's id. Members of a deleted group are deleted later; no query returns them."""
 
     scope: Scope
     group: str
@@ -96,7 +96,7 @@ _MEMBERS_OF_DELETED = "members of a deleted thing group"
 _DETACH_POLICIES = (
     "DELETE FROM device_policy_attachments WHERE account = $1 AND region = $2 AND certificate = 0 AND thing_group = $3"
 )
-# Where a page begins is excluded by a condition of its own, so that the index is entered there in every case.
+# The row at which a page begins is excluded by a separate condition (<>), so that the index is always entered there.
 _NAMED = f"{THING_GROUPS.select}WHERE account = $1 AND region = $2 AND name >= $4 AND name <> $5 AND name < $6 "
 _ALL = f"{_NAMED}ORDER BY name LIMIT $3"
 _ROOTS = f"{_NAMED}AND parent IS NULL ORDER BY name LIMIT $3"
@@ -128,9 +128,9 @@ async def create_thing_group(
     attributes: Mapping[str, str],
     tags: Mapping[str, str],
 ) -> ThingGroup:
-    """The group, or the one of the same parent and properties that exists.
+    """Create a group. Returns it, or the existing group of that name if it has the same parent and properties.
 
-    Raises Invalid (an unknown parent too: AWS's model has no better word for it here), AlreadyExists, Disallowed.
+    Raises Invalid, AlreadyExists, Disallowed. An unknown parent is Invalid, because AWS's model has no NotFound here.
     """
     path = name
     if parent is not None:
@@ -140,7 +140,7 @@ async def create_thing_group(
         path = f"{above.path}/{name}"
     check_name(name, "thingGroupName")
     if path.count("/") >= _MAX_DEPTH:
-        raise Invalid("parentGroupName", f"is at the bottom of a hierarchy of {_MAX_DEPTH} levels already")
+        raise Invalid("parentGroupName", f"is on level {_MAX_DEPTH} of its hierarchy, which is the last one allowed")
     given = AttributeChange(attributes).applied({})
     check_count(given)
     new = ThingGroup(change.scope, name, change.new_id(), parent, path, description, given, 1, change.now)
@@ -162,9 +162,10 @@ async def create_thing_group(
 async def list_thing_groups(
     tx: Transaction, query: Query, parent: str | None, prefix: str, cursor: Cursor, *, recursive: bool
 ) -> Page[ThingGroup]:
-    """Those directly below ``parent`` (without one: the roots), or all below. Raises NotFound for the parent.
+    """Return a page of the groups directly below ``parent`` (None: the roots) or, if ``recursive``, of all below.
 
-    Their names begin with ``prefix``; they come by name, or by path if they are all those below one.
+    Their names begin with ``prefix``. They are sorted by name; all groups below a parent by path. Raises NotFound for
+    the parent.
     """
     by_path = recursive and parent is not None
 
@@ -194,7 +195,7 @@ async def update_thing_group(
     attributes: AttributeChange | None,
     expected_version: int | None,
 ) -> ThingGroup:
-    """What is None stays as it is, and what changes nothing makes no new version.
+    """Change a group. None keeps a property. Without a difference, the version stays the same.
 
     Raises NotFound, VersionConflict, Invalid.
     """
@@ -215,7 +216,7 @@ async def update_thing_group(
 
 
 async def delete_thing_group(tx: Transaction, change: Change, name: str, expected_version: int | None) -> None:
-    """Does nothing if there is none. Its members stay, its policies are detached: a later group of the name has none.
+    """Delete a group if it exists. Its things stay; its policies are detached, so a later group of that name has none.
 
     Raises VersionConflict, and Disallowed while there are groups below it.
     """
@@ -242,12 +243,12 @@ async def _drop_members_of_deleted(tx: Transaction, job: Job) -> bool:
 
 
 async def groups_of(tx: Transaction, scope: Scope, thing: str) -> list[ThingGroup]:
-    """The groups that the thing is in itself, by name. They are few."""
+    """Return the groups that the thing is directly in, by name. They are few."""
     return THING_GROUPS.load_all(await tx.fetch_all(_GROUPS_OF, *scope, thing))
 
 
 async def list_groups_of(tx: Transaction, query: Query, thing: str, cursor: Cursor) -> Page[ThingGroup]:
-    """The same, a page at a time. Raises NotFound."""
+    """Return a page of the groups that the thing is directly in. Raises NotFound."""
 
     async def fetch(after: str, limit: int) -> list[ThingGroup]:
         await THINGS.get(tx, *query.scope, thing)
@@ -257,9 +258,10 @@ async def list_groups_of(tx: Transaction, query: Query, thing: str, cursor: Curs
 
 
 async def list_members(tx: Transaction, query: Query, group: str, cursor: Cursor, *, recursive: bool) -> Page[str]:
-    """The names of the things in the group, and in all below it if ``recursive``, by path and name. Raises NotFound.
+    """Return a page of names of the things in the group, and if ``recursive`` in all groups below it. Raises NotFound.
 
-    No thing comes twice, as none is in two groups of one hierarchy.
+    They are sorted by the group's path and the thing's name. A thing is in one group of a hierarchy only, so no name
+    is returned twice.
     """
 
     async def fetch(after: str, limit: int) -> list[tuple[str, str]]:
@@ -279,9 +281,9 @@ async def list_members(tx: Transaction, query: Query, group: str, cursor: Cursor
 async def update_groups(
     tx: Transaction, scope: Scope, thing: str, now: datetime, *, add: Sequence[str] = (), remove: Sequence[str] = ()
 ) -> None:
-    """Removes first, so that a thing can move within a hierarchy; what is so already is no change.
+    """Remove a thing from groups, then add it to others, so that it can move within a hierarchy.
 
-    Raises NotFound and Disallowed.
+    Nothing changes for groups that the thing is already in, or not in. Raises NotFound and Disallowed.
     """
     member = await THINGS.get(tx, *scope, thing)
     for name in remove:
@@ -298,7 +300,7 @@ async def update_groups(
 
 
 def _check_addable(thing: str, group: ThingGroup, known: Sequence[ThingGroup]) -> None:
-    """AWS's guide: a thing is in 10 groups at most, and never in two that share a parent, near or far."""
+    """Raise Disallowed if the thing cannot join the group. AWS's guide: at most 10 groups, and one per hierarchy."""
     for one in known:
         if one.root == group.root:
             reason = f"Thing {thing} is in thing group {one.name}, which is in the same hierarchy as {group.name}"

@@ -1,4 +1,4 @@
-"""Principals of things: the certificates attached to them. A device that shows one is that thing."""
+"""The principals of things: the certificates attached to them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PrincipalType = Literal["EXCLUSIVE_THING", "NON_EXCLUSIVE_THING"]
 
 @record
 class Attachment:
-    """An exclusive certificate is no other thing's."""
+    """The attachment of a certificate to a thing. An exclusive certificate is attached to no other thing."""
 
     scope: Scope
     thing: str
@@ -58,11 +58,10 @@ _EXCLUSIVE = {None: (0, 1), "EXCLUSIVE_THING": (1, 1), "NON_EXCLUSIVE_THING": (0
 async def attach_principal(
     tx: Transaction, scope: Scope, thing: str, fingerprint: str, now: datetime, *, type: PrincipalType | None = None
 ) -> None:
-    """Does nothing if it is attached; without a type it stays as it was, or is not exclusive.
+    """Attach a certificate to a thing, by default not exclusively. Nothing changes if it is already attached.
 
-    A certificate that is one thing's exclusively is no other's, and to become so it has to be no other's before.
-
-    Raises NotFound and Disallowed.
+    An exclusive certificate cannot be attached to another thing, and a certificate attached to another thing cannot
+    become exclusive. Raises NotFound and Disallowed.
     """
     await THINGS.get(tx, *scope, thing)
     await attach_to_known(tx, scope, thing, fingerprint, now, type=type)
@@ -71,14 +70,14 @@ async def attach_principal(
 async def attach_to_known(
     tx: Transaction, scope: Scope, thing: str, fingerprint: str, now: datetime, *, type: PrincipalType | None = None
 ) -> None:
-    """The same for a thing that this transaction has read or made. Raises NotFound and Disallowed."""
+    """Do the same for a thing that this transaction has read or created. Raises NotFound and Disallowed."""
     registration = await REGISTRATIONS.get(tx, *scope, fingerprint)
     new = Attachment(scope, thing, registration.certificate, fingerprint, type == "EXCLUSIVE_THING", now)
     if not await _ATTACHMENTS.insert(tx, new):
         known = await _ATTACHMENTS.get(tx, *scope, thing, fingerprint)
         if type in (None, known.type):
             return
-        # AWS has no word on this; keeping silent could leave a certificate less exclusive than its owner believes.
+        # AWS does not document this. Ignoring it could leave a certificate less exclusive than its owner expects.
         raise Disallowed("thing", thing, f"The principal is attached to thing {thing} as {known.type}: detach it first")
     excluded = _OTHER if new.exclusive else _OTHER_EXCLUSIVE
     if await tx.fetch_one(excluded, *scope, registration.certificate, thing):
@@ -87,7 +86,7 @@ async def attach_to_known(
 
 
 async def detach_principal(tx: Transaction, scope: Scope, thing: str, fingerprint: str, now: datetime) -> None:
-    """Raises NotFound, for a principal that is not attached too."""
+    """Detach a certificate from a thing. Raises NotFound, also if it is not attached."""
     await THINGS.get(tx, *scope, thing)
     if not await _ATTACHMENTS.delete(tx, *scope, thing, fingerprint):
         raise NotFound("principal", fingerprint)
@@ -95,14 +94,14 @@ async def detach_principal(tx: Transaction, scope: Scope, thing: str, fingerprin
 
 
 async def is_attached(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
-    """Whether the certificate is attached to any thing."""
+    """True if the certificate is attached to a thing."""
     return await tx.fetch_one(_ONE_OF_CERTIFICATE, *scope, fingerprint_bytes(fingerprint)) is not None
 
 
 async def list_thing_principals(
     tx: Transaction, query: Query, thing: str, type: PrincipalType | None, cursor: Cursor
 ) -> Page[Attachment]:
-    """The oldest certificate first; of one type only, if it is given. Raises NotFound."""
+    """Return a page of a thing's certificates, the oldest first; with ``type``, only of that type. Raises NotFound."""
 
     async def fetch(after: str, limit: int) -> list[Attachment]:
         await THINGS.get(tx, *query.scope, thing)
@@ -116,7 +115,7 @@ async def list_thing_principals(
 async def list_principal_things(
     tx: Transaction, query: Query, fingerprint: str, type: PrincipalType | None, cursor: Cursor
 ) -> Page[Attachment]:
-    """By the thing's name; of one type only, if it is given. Raises NotFound."""
+    """Return a page of a certificate's things by name; with ``type``, only of that type. Raises NotFound."""
 
     async def fetch(after: str, limit: int) -> list[Attachment]:
         await REGISTRATIONS.get(tx, *query.scope, fingerprint)

@@ -1,4 +1,4 @@
-"""Thing types: what things of a kind have in common."""
+"""Thing types."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ async def create_thing_type(
     searchable: Sequence[str],
     tags: Mapping[str, str],
 ) -> ThingType:
-    """The type, or the one of the same properties that exists. Raises Invalid and AlreadyExists."""
+    """Create a type. Returns it, or the existing type of that name if it has the same properties.
+
+    Raises Invalid and AlreadyExists.
+    """
     new = ThingType(change.scope, name, change.new_id(), description, _check_searchable(searchable), None, change.now)
     if await THING_TYPES.insert(tx, new):
         await put_tags(tx, change.scope, new.resource, tags)
@@ -74,7 +77,7 @@ async def create_thing_type(
 
 
 async def list_thing_types(tx: Transaction, query: Query, name: str | None, cursor: Cursor) -> Page[ThingType]:
-    """By name; with ``name`` that one alone, or none."""
+    """Return a page of types by name; with ``name``, only that type if it exists."""
 
     async def fetch(after: str, limit: int) -> list[ThingType]:
         if name is None:
@@ -88,7 +91,7 @@ async def list_thing_types(tx: Transaction, query: Query, name: str | None, curs
 async def update_thing_type(
     tx: Transaction, change: Change, name: str, description: str | None, searchable: Sequence[str] | None
 ) -> None:
-    """What is None stays as it is. Raises Invalid and NotFound."""
+    """Change a type. None keeps a property. Raises Invalid and NotFound."""
     checked = None if searchable is None else _check_searchable(searchable)
     type = await THING_TYPES.get(tx, *change.scope, name)
     changed = replace(
@@ -100,16 +103,15 @@ async def update_thing_type(
 
 
 async def deprecate_thing_type(tx: Transaction, change: Change, name: str, *, undo: bool) -> None:
-    """Things that have the type keep it, and no other takes it. Raises NotFound."""
+    """Deprecate a type. Things with the type keep it; no other thing can get it. Raises NotFound."""
     type = await THING_TYPES.get(tx, *change.scope, name)
     await _update(tx, type, replace(type, deprecated_at=None if undo else type.deprecated_at or change.now))
 
 
 async def delete_thing_type(tx: Transaction, change: Change, name: str) -> None:
-    """Raises NotFound, and Disallowed unless the type is deprecated and no thing has it.
+    """Delete a type. Raises NotFound, and Disallowed unless the type is deprecated and no thing has it.
 
-    AWS makes its callers wait for five minutes after the deprecation, until all of its servers know of it. Here all
-    know at once.
+    At AWS, callers must wait for five minutes after the deprecation. Here it takes effect immediately.
     """
     type = await THING_TYPES.get(tx, *change.scope, name)
     if type.deprecated_at is None:
@@ -122,14 +124,14 @@ async def delete_thing_type(tx: Transaction, change: Change, name: str) -> None:
 
 
 async def check_usable(tx: Transaction, scope: Scope, name: str) -> None:
-    """Raises NotFound, and Disallowed if the type is deprecated: no thing can take it then."""
+    """Raise NotFound or Disallowed unless things can get the type: it must exist and not be deprecated."""
     refusal = await refusal_of_type(tx, scope, name)
     if refusal is not None:
         raise refusal
 
 
 async def refusal_of_type(tx: Transaction, scope: Scope, name: str) -> NotFound | Disallowed | None:
-    """What ``check_usable`` raises."""
+    """Return the error that ``check_usable`` raises, or None."""
     type = await THING_TYPES.find(tx, *scope, name)
     if type is None:
         return NotFound(THING_TYPES.noun, name)

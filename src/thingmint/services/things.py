@@ -1,7 +1,6 @@
-"""Things: devices by name, with a type and attributes. Patterns are those of AWS's model, counts of its limits' page.
+"""Things: named devices with a type and attributes. Patterns are from AWS's model, limits from its page of quotas.
 
-Prefixes are looked up as ranges, so text has to sort by its bytes, as it does in SQLite and in PostgreSQL's collation
-``C``.
+Queries look up prefixes as ranges, so text must sort by its bytes, as in SQLite and in PostgreSQL's collation ``C``.
 """
 
 # ruff: noqa: S608 - statements are made of the code's own constants
@@ -37,13 +36,13 @@ _ATTRIBUTE_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")
 
 @dataclass(frozen=True, slots=True)
 class AttributeChange:
-    """An attribute whose value is empty is removed: none is ever kept without a value."""
+    """New attributes, or with ``merge``, changes to attributes. An empty value removes an attribute."""
 
     values: Mapping[str, str]
     merge: bool = False
 
     def applied(self, before: Mapping[str, str], field: str = "attributes") -> dict[str, str]:
-        """Raises Invalid."""
+        """Return the attributes after the change. Raises Invalid."""
         for name, value in self.values.items():
             if not _ATTRIBUTE_NAME.fullmatch(name):
                 raise Invalid(field, f"has a name that does not satisfy the pattern: {_ATTRIBUTE_NAME.pattern}")
@@ -67,7 +66,7 @@ class Thing:
     def new(
         cls, scope: Scope, name: str, *, id: str, type: str | None, attributes: Mapping[str, str], now: datetime
     ) -> Thing:
-        """The first version of one. Raises Invalid."""
+        """Return the first version of a new thing. Raises Invalid."""
         check_name(name, "thingName")
         if type is not None:
             check_name(type, "thingTypeName")
@@ -96,7 +95,7 @@ _LEAVE_GROUPS = "DELETE FROM thing_group_members WHERE account = $1 AND region =
 
 
 async def create_thing(tx: Transaction, thing: Thing) -> Thing:
-    """The thing, or the one of the same configuration that exists.
+    """Create a thing. Returns it, or the existing thing of that name if it has the same configuration.
 
     Raises AlreadyExists for another configuration, NotFound for an unknown type, Disallowed for a deprecated one.
     """
@@ -110,9 +109,10 @@ async def create_thing(tx: Transaction, thing: Thing) -> Thing:
 
 
 async def insert_thing(tx: Transaction, thing: Thing, allow: Callable[[], None] = lambda: None) -> Thing | None:
-    """The thing of that name that exists, if there is one. ``allow`` is called before anything about a new one is told.
+    """Insert a thing. Returns None, or the existing thing of that name.
 
-    Whether there is one is not read before: what several transactions read and insert around makes them conflict.
+    ``allow`` authorizes the creation. It is called before an error shows whether the type exists. The thing is not read
+    before the insert, because transactions that read the same rows and insert others conflict with each other.
 
     Raises NotFound for an unknown type, Disallowed for a deprecated one, and what ``allow`` raises.
     """
@@ -126,7 +126,7 @@ async def insert_thing(tx: Transaction, thing: Thing, allow: Callable[[], None] 
     if existing is not None:
         return existing
     allow()
-    assert refusal is not None, "what is not there can be inserted"
+    assert refusal is not None, "a thing that does not exist can be inserted"
     raise refusal
 
 
@@ -141,7 +141,7 @@ async def update_thing(
     attributes: AttributeChange | None = None,
     expected_version: int | None = None,
 ) -> Thing:
-    """What is None stays as it is, and what changes nothing makes no new version.
+    """Change a thing. None keeps a property. Without a difference, the version stays the same.
 
     Raises NotFound, VersionConflict, Invalid, Disallowed.
     """
@@ -172,7 +172,7 @@ async def update_thing(
 async def delete_thing(
     tx: Transaction, scope: Scope, name: str, now: datetime, *, expected_version: int | None = None
 ) -> None:
-    """Does nothing if there is none. Raises VersionConflict, and Disallowed while it has principals."""
+    """Delete a thing if it exists. Raises VersionConflict, and Disallowed while it has principals."""
     thing = await THINGS.find(tx, *scope, name)
     if thing is None:
         return
@@ -189,7 +189,10 @@ async def delete_thing(
 
 @dataclass(frozen=True, slots=True)
 class ThingFilter:
-    """By type or by attribute. ``value`` is the attribute's, or with ``prefix`` its beginning; none is empty."""
+    """Selects things by type or by attribute.
+
+    ``value`` is the attribute's value, or with ``prefix`` its beginning. No attribute has an empty value.
+    """
 
     type: str | None = None
     attribute: str | None = None
@@ -198,7 +201,7 @@ class ThingFilter:
 
     @property
     def listing(self) -> str:
-        # None of these can have a space in it.
+        # None of these contains a space.
         return f"things {self.type or ''} {self.attribute or ''} {self.value} {self.prefix}"
 
     def position(self, thing: Thing) -> str:
@@ -206,7 +209,7 @@ class ThingFilter:
 
 
 async def list_things(tx: Transaction, query: Query, wanted: ThingFilter, cursor: Cursor) -> Page[Thing]:
-    """By name, or by the value of the attribute that is asked for."""
+    """Return a page of things, sorted by name or by the value of the filter's attribute."""
 
     async def fetch(after: str, limit: int) -> list[Thing]:
         if wanted.attribute is not None:
@@ -230,20 +233,20 @@ def thing_arn(scope: Scope, name: str) -> str:
 
 
 def check_name(name: str, field: str) -> str:
-    """``name``, if things, types and groups can have it. Raises Invalid."""
+    """Return ``name`` if it is valid for things, types and groups. Raises Invalid."""
     if not _NAME.fullmatch(name):
         raise Invalid(field, f"must satisfy regular expression pattern: {_NAME.pattern}")
     return name
 
 
 def check_count(attributes: Mapping[str, str], most: int = _MAX_ATTRIBUTES) -> None:
-    """Raises Invalid."""
+    """Raise Invalid if there are too many attributes."""
     if len(attributes) > most:
         raise Invalid("attributes", f"must be at most {most}")
 
 
 def check_version(kind: str, name: str, expected: int | None, version: int) -> None:
-    """Raises VersionConflict, unless nothing is expected."""
+    """Raise VersionConflict if a version is expected and it is another one."""
     if expected is not None and expected != version:
         raise VersionConflict(kind, name, expected=expected, version=version)
 

@@ -1,7 +1,7 @@
-"""Topic aliases of Yandex devices: names of their own for the beginnings of their topics.
+"""Topic aliases of Yandex devices: short names for the beginnings of their topics.
 
-The rules are those of Yandex's page "Topics": the target holds the device's id, $me and $monitoring have no aliases,
-and none is the beginning of another one in the registry, so that a topic begins with one alias at most.
+The rules are from Yandex's page "Topics": the target contains the device's id, and $me and $monitoring have no aliases.
+No alias is the beginning of another in the same registry, so that a topic begins with at most one alias.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Store, Transaction
 
 _FIELD = "topic_aliases"
-_MAX_ALIASES = 5  # of a device, Yandex's quota
-_MAX_TOPIC = 1024  # characters, Yandex's limit of a topic
-_LAST = "\U0010ffff"  # sorts after every other character, as bytes do
+_MAX_ALIASES = 5  # per device, Yandex's quota
+_MAX_TOPIC = 1024  # characters, Yandex's limit for a topic
+_LAST = "\U0010ffff"  # sorts after every other character, in a comparison of bytes too
 
-# As no alias is the beginning of another, one that is the beginning of a text is the last that sorts before it.
+# No alias is the beginning of another. So the only alias that can be the beginning of a text is the last one that sorts
+# before the text.
 _BEFORE = "SELECT alias, device FROM device_aliases WHERE registry = $1 AND alias <= $2 ORDER BY alias DESC LIMIT 1"
 _AFTER = "SELECT alias, device FROM device_aliases WHERE registry = $1 AND alias > $2 AND alias < $3 LIMIT 1"
-# Another process may insert it at the same time: PostgreSQL then has the whole transaction run again.
+# If another process inserts a colliding alias at the same time, PostgreSQL makes the whole transaction run again.
 _INSERT = (
     "INSERT INTO device_aliases (registry, alias, device) VALUES ($1, $2, $3) ON CONFLICT (registry, alias) DO NOTHING"
 )
@@ -48,7 +49,7 @@ _log = structlog.get_logger("thingmint.devices")
 
 
 def parse_aliases(aliases: Mapping[str, str], device: str) -> dict[str, str]:
-    """A device's topics by their aliases; {id} in them stands for the device's id. Raises Invalid."""
+    """Return a device's topics by their aliases, with {id} replaced by the device's id. Raises Invalid."""
     if len(aliases) > _MAX_ALIASES:
         raise Invalid(_FIELD, f"must have at most {_MAX_ALIASES} entries")
     given = {
@@ -61,7 +62,7 @@ def parse_aliases(aliases: Mapping[str, str], device: str) -> dict[str, str]:
 
 
 async def keep_aliases(tx: Transaction, registry: str, device: str, aliases: Mapping[str, str]) -> None:
-    """Of a new device. Raises AlreadyExists if one collides with one of another device."""
+    """Store the aliases of a new device. Raises AlreadyExists if one collides with an alias of another device."""
     if (flaw := await _collision(tx, registry, aliases)) is not None:
         raise AlreadyExists("topic alias", device, reason=flaw)
     for alias in aliases:
@@ -76,7 +77,7 @@ async def drop_aliases(tx: Transaction, registry: str, device: str, aliases: Map
 
 
 async def check_old_aliases(store: Store) -> None:
-    """Looks at the devices from before aliases were checked, once, and warns at each start of what is wrong."""
+    """Check, once, the aliases that older versions stored unchecked. Logs a warning for faulty ones at each start."""
 
     async def body(tx: Transaction) -> None:
         for device, registry, text in await tx.fetch_all(_UNCHECKED):
@@ -95,7 +96,7 @@ async def check_old_aliases(store: Store) -> None:
 
 
 async def _collision(tx: Transaction, registry: str, aliases: Mapping[str, str]) -> str | None:
-    """Where another device has an alias that is the beginning of one of these, or begins with it."""
+    """Return a reason if an alias of another device is the beginning of one of these, or begins with it; else None."""
     for alias in aliases:
         other = await tx.fetch_one(_BEFORE, registry, alias)
         if other is None or not alias.startswith(other[0]):
@@ -115,7 +116,7 @@ def _flaws(aliases: Mapping[str, str], device: str) -> Iterator[str]:
         if not {"+", "#"}.isdisjoint(alias + target):
             yield "must not have wildcards: + or #"
         if alias.startswith("$"):
-            yield "must not have aliases that begin with $: $me, $monitoring and the like are the service's own"
+            yield "must not have aliases that begin with $: topics such as $me and $monitoring are the service's own"
         if target != own and not target.startswith(f"{own}/"):
             yield f"must stand for topics of the device itself: $devices/{{id}}/..., which is {own}/..."
     ordered = sorted(aliases)

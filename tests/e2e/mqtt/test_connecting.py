@@ -257,7 +257,7 @@ def test_a_certificate_without_proof_needs_the_endpoint_of_its_account(gateway: 
     assert not let_in(other, made, endpoint=gateway.mine.endpoint)
     told = [line for line in gateway.server.output.read_text()[before:].splitlines() if made.fingerprint in line]
     assert "host_name_needed" in told[0]
-    assert f"the device has to name a host (SNI): {other.endpoint} (account {other.account}" in told[0]
+    assert f"the device must send a host name (SNI): {other.endpoint} (account {other.account}" in told[0]
 
 
 def issued(fleet: Devices) -> Credential:

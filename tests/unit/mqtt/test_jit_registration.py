@@ -179,7 +179,7 @@ async def test_the_operator_is_told_which_host_the_device_has_to_name(gateway: G
     refused = await gateway.connect(device, NoHostName(None))
     assert refused is not None
     assert (refused.reason, refused.scope) == (RejectionReason.NOT_AUTHORIZED, None)
-    assert "the device has to name a host (SNI): iot.example (account 111111111111, us-east-1)" in refused.why
+    assert "the device must send a host name (SNI): iot.example (account 111111111111, us-east-1)" in refused.why
     assert refused.facts == {"certificate": device.fingerprint}
     assert await gateway.world.count("registrations") == 0
 

@@ -108,7 +108,7 @@ def test_the_operator_learns_what_would_have_allowed_it() -> None:
     ]
     nothing = DevicePermissions(PolicySet(SCOPE, []), {}, lambda: NOW)
     assert nothing.explanation("Connect", "c") == [
-        f"no policy is attached; one has to allow iot:Connect on {ARN}client/c"
+        f"no policy is attached; one must allow iot:Connect on {ARN}client/c"
     ]
 
 

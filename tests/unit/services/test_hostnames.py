@@ -58,6 +58,6 @@ def test_a_name_stands_for_one_account_and_region(name: str | None, expected: ob
 def test_the_operator_is_told_the_names() -> None:
     told = NAMES.advice([OURS, ABROAD])
     assert told == (
-        "the device has to name a host (SNI): iot.example or y.example (account 111111111111, us-east-1); "
-        "one that the setting endpoints has yet to give to (account 111111111111, eu-central-1)"
+        "the device must send a host name (SNI): iot.example or y.example (account 111111111111, us-east-1); "
+        "one that you must first assign in the setting endpoints (account 111111111111, eu-central-1)"
     )

@@ -143,7 +143,7 @@ async def test_a_ca_that_stops_registering_refuses_those_that_wait(world: World,
     made = root.sign()
     await gateway.connect(made)
     await update(world, ca, newAutoRegistrationStatus="DISABLE")
-    assert "does not register devices by itself" in await gateway.refusal(made)
+    assert "does not register devices automatically" in await gateway.refusal(made)
 
 
 @pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
@@ -204,7 +204,7 @@ async def test_a_ca_that_does_not_register_by_itself_refuses(
 ) -> None:
     root = issuer()
     await update(world, await prove(world, root, **AUTO), **members)
-    assert "does not register devices by itself" in await gateway.refusal(root.sign(), scope)
+    assert "does not register devices automatically" in await gateway.refusal(root.sign(), scope)
 
 
 @pytest.mark.parametrize("scope", [OURS, None])
@@ -337,7 +337,7 @@ async def test_a_revoked_certificate_is_refused_under_another_fingerprint(
     await register_somehow(world, gateway, made, registered)
     await set_status(world, made, "REVOKED")
     assert await gateway.find(made) is None
-    assert f"registered as {fingerprint(made)}" in await gateway.refusal(rewritten(made))
+    assert f"number is registered: {fingerprint(made)}" in await gateway.refusal(rewritten(made))
 
 
 async def test_what_one_account_revoked_another_registers(world: World, gateway: Gateway) -> None:
@@ -384,7 +384,7 @@ async def test_a_serial_number_is_registered_once(world: World, gateway: Gateway
     first = root.sign(serial=7)
     await gateway.connect(first)
     for again in (root.sign(serial=7), rewritten(first)):
-        assert f"registered as {fingerprint(first)}" in await gateway.refusal(again)
+        assert f"number is registered: {fingerprint(first)}" in await gateway.refusal(again)
     assert await world.count("registrations") == 1
 
 
@@ -394,10 +394,10 @@ async def test_a_ca_certificate_that_changes_meanwhile_registers_nothing(world: 
     candidate = await gateway.find(root.sign())
     assert candidate is not None
     await update(world, ca, newStatus="INACTIVE")
-    with pytest.raises(Disallowed, match="changed meanwhile"):
+    with pytest.raises(Disallowed, match="changed in the meantime"):
         await gateway.register(candidate)
     await delete(world, ca)
-    with pytest.raises(Disallowed, match="changed meanwhile"):
+    with pytest.raises(Disallowed, match="changed in the meantime"):
         await gateway.register(candidate)
 
 
