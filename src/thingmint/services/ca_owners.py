@@ -79,7 +79,7 @@ async def claim_default_mode(tx: Transaction, scope: Scope, fingerprint: str, ke
 
 
 async def release_ca(tx: Transaction, scope: Scope, fingerprint: str) -> None:
-    """Call after deleting the CA certificate or a certificate under it. Once all are deleted, no account owns the CA."""
+    """Call after deleting the CA certificate or a certificate under it. Once all are deleted, the CA has no owner."""
     await tx.execute(_FORGET_UNUSED, *scope, fingerprint_bytes(fingerprint))
     await drop_content(tx, fingerprint)
 
