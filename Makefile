@@ -32,8 +32,8 @@ install: .venv/.installed ## Make .venv with the locked dependencies
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: install ## Start servers and take a tour of them with real clients
-	@echo "A tour of about half a minute follows."
+demo: install ## Start servers and use them with real clients, step by step
+	@echo "The demo takes about half a minute."
 	@$(BIN)/python scripts/demo.py
 
 serve: install ## Serve from ./data until Ctrl-C

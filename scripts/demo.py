@@ -1,4 +1,4 @@
-"""Starts a server and takes a tour of it with real clients. Exit status 0 means that every step held."""
+"""Starts servers and checks them step by step with real clients. Exit status 0 means that every step passed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tour import StepFailed, Tour, access, aws, devices, native, processes, serv
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# In this order. Stages after `stopping` find no server any more.
+# In this order: `stopping` stops the server, so it is the last stage.
 STAGES: Sequence[Callable[[Tour], None]] = (
     server.listening,
     aws.certificates,
@@ -36,7 +36,7 @@ def main(stages: Sequence[Callable[[Tour], None]] = STAGES) -> int:
         with running_server() as running:
             tour = Tour(console, running)
             grpc = f"port {running.ports['grpc']}"
-            console.print(escape(f"It listens on {running.api_url}, {running.http_url} and, with gRPC, on {grpc}."))
+            console.print(escape(f"It listens on {running.api_url}, on {running.http_url} and, for gRPC, on {grpc}."))
             try:
                 for stage in stages:
                     stage(tour)
@@ -48,9 +48,9 @@ def main(stages: Sequence[Callable[[Tour], None]] = STAGES) -> int:
         _show_log(console, str(error))
         return 1
     except KeyboardInterrupt:
-        console.print("\nInterrupted; the server is stopped and its data removed.")
+        console.print("\nInterrupted. The server is stopped and its data deleted.")
         return 130
-    console.print(f"\n[bold green]All {tour.steps} steps held.[/] Next: make serve, which keeps its data in ./data.")
+    console.print(f"\n[bold green]All {tour.steps} steps passed.[/] Next: make serve, which keeps its data in ./data.")
     return 0
 
 

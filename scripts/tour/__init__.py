@@ -1,4 +1,4 @@
-"""A tour of a running server: steps that each prove something, in stages that are modules of this package."""
+"""The stages of the demo. Each module has steps that check something on a running server."""
 
 from __future__ import annotations
 
@@ -17,65 +17,65 @@ if TYPE_CHECKING:
 
     from thingmint.testing import RunningServer
 
-__all__ = ["NotSo", "Step", "StepFailed", "Tour", "require"]
+__all__ = ["CheckFailed", "Step", "StepFailed", "Tour", "require"]
 
 
-class NotSo(Exception):
-    """What a step set out to prove does not hold."""
+class CheckFailed(Exception):
+    """A check in a step failed."""
 
 
 class StepFailed(Exception):
-    """A step failed, and that was shown already."""
+    """A step failed, and the console shows why."""
 
 
 def require(condition: object, otherwise: str) -> None:
-    """Raises unless ``condition`` holds; ``otherwise`` says what is the case instead."""
+    """Raises CheckFailed with the text ``otherwise`` unless ``condition`` is true."""
     if not condition:
-        raise NotSo(otherwise)
+        raise CheckFailed(otherwise)
 
 
 @dataclass(slots=True)
 class Step:
-    """``proved`` is what its line says once it held."""
+    """``result`` is what the step's line shows if the step passed."""
 
-    proved: str = ""
+    result: str = ""
 
 
 @dataclass(slots=True)
 class Tour:
-    """Where the tour goes, and what later steps need of earlier ones."""
+    """The console and the server of the tour, and what later steps need from earlier ones."""
 
     console: Console
     server: RunningServer
     steps: int = 0
-    private_keys: list[str] = field(default_factory=list)  # all that the server gave out, in PEM
+    private_keys: list[str] = field(default_factory=list)  # all that the server returned, in PEM
 
     def stage(self, title: str) -> None:
         self.console.print(f"\n[bold]{escape(title)}[/]")
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Step]:
-        """One line: a check mark and what was proved, or a cross and what was wrong. Raises StepFailed."""
+        """Prints one line: a check mark and the result, or a cross and the problem. Raises StepFailed."""
         step = Step()
         started = time.perf_counter()
         try:
-            with self._under_way(title):
+            with self._status(title):
                 yield step
-        except NotSo as error:
+        except CheckFailed as error:
             self._fail(title, str(error))
             raise StepFailed from None
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, the person is told which step it was
+        except Exception as error:  # noqa: BLE001 - after any error, the console shows which step failed
             self._fail(title, f"{type(error).__name__}: {error}")
             raise StepFailed from None
-        assert step.proved, f"{title} does not say what it proved"
+        assert step.result, f"{title} has no result"
         self.steps += 1
         milliseconds = (time.perf_counter() - started) * 1000
         mark = (f"  {self._symbol('✓', 'ok')} ", "green")
-        self.console.print(Text.assemble(mark, f"{title}: {step.proved} ", (f"{milliseconds:.0f} ms", "dim")))
+        self.console.print(Text.assemble(mark, f"{title}: {step.result} ", (f"{milliseconds:.0f} ms", "dim")))
 
     @contextlib.contextmanager
-    def _under_way(self, title: str) -> Iterator[None]:
-        """On a terminal, the step that takes its time."""
+    def _status(self, title: str) -> Iterator[None]:
+        """On a terminal, shows the title while the step runs."""
         if not self.console.is_terminal:
             yield
             return
@@ -83,7 +83,7 @@ class Tour:
             yield
 
     def show(self, text: str) -> None:
-        """Something to copy, below the step that it belongs to."""
+        """Prints a text to copy, below the step that it belongs to."""
         self.console.print(Text(f"      {text}", style="cyan"))
 
     def _fail(self, title: str, problem: str) -> None:

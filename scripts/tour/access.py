@@ -1,4 +1,4 @@
-"""Who may do what: a user without and with a policy, and an audit trail that shows who touched it."""
+"""Access control: a user without and with a policy. The audit trail: a changed record is detected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tour import NotSo, aws, require
+from tour import CheckFailed, aws, require
 from tour.commands import access, thingmint
 
 if TYPE_CHECKING:
@@ -30,33 +30,35 @@ def users_and_audit(tour: Tour) -> None:
         access(tour, "user", "create", "alice")
         key = access(tour, "key", "create", "user/alice")
         credentials = {"aws_access_key_id": key["access_key_id"], "aws_secret_access_key": key["secret_access_key"]}
-        hers = aws.client(tour.server, **credentials)
-        step.proved = f"a user with the access key {key['access_key_id']}, and no policy"
-    with tour.step("Her ListCertificates") as step:
-        refusal = aws.refused("AccessDeniedException", hers.list_certificates)
-        step.proved = f"{refusal}, as nothing allows it"
+        alice = aws.client(tour.server, **credentials)
+        step.result = f"created the user alice, with the access key {key['access_key_id']} and no policy"
+    with tour.step("ListCertificates by alice") as step:
+        refusal = aws.refused("AccessDeniedException", alice.list_certificates)
+        step.result = f"{refusal}, because no policy allows it"
     with tour.step("thingmint access policy attach --policy thingmint/ReadOnly") as step:
         access(tour, "policy", "attach", "user/alice", "--policy", "thingmint/ReadOnly")
-        hers.list_certificates()
-        refusal = aws.refused("AccessDeniedException", hers.create_keys_and_certificate)
-        step.proved = f"lets her list at once; her CreateKeysAndCertificate is still {refusal}"
+        alice.list_certificates()
+        refusal = aws.refused("AccessDeniedException", alice.create_keys_and_certificate)
+        step.result = f"allows ListCertificates immediately; CreateKeysAndCertificate is still {refusal}"
 
     with tour.step("thingmint audit verify") as step:
         sequence = _sealed_refusal(tour, key["access_key_id"])
         done = thingmint("audit", "verify", "--data-dir", str(tour.server.data_dir))
-        require(done.returncode == 0, f"says: {done.stderr.strip()}")
-        step.proved = done.stdout.splitlines()[0].rstrip(".")
-    with tour.step("Her refusal made a success by hand, in a copy of the database") as step:
+        require(done.returncode == 0, f"failed: {done.stderr.strip()}")
+        step.result = done.stdout.splitlines()[0].rstrip(".")
+    with tour.step(
+        "thingmint audit verify, after that refusal was changed to a success in a copy of the database"
+    ) as step:
         with tempfile.TemporaryDirectory(prefix="thingmint-forged-") as folder:
             _forge(tour, Path(folder), sequence)
             done = thingmint("audit", "verify", "--data-dir", folder)
-        require(done.returncode == 1, f"left audit verify with exit status {done.returncode}: {done.stdout.strip()}")
-        require(f"record {sequence} " in done.stderr, f"is not what audit verify found: {done.stderr.strip()}")
-        step.proved = f"caught: {done.stderr.strip().removeprefix('thingmint: ')}"
+        require(done.returncode == 1, f"ended with exit status {done.returncode}: {done.stdout.strip()}")
+        require(f"record {sequence} " in done.stderr, f"did not report record {sequence}: {done.stderr.strip()}")
+        step.result = f"detected it: {done.stderr.strip().removeprefix('thingmint: ')}"
 
 
 def _sealed_refusal(tour: Tour, credential: str) -> int:
-    """The number of the refusal's record, once the server has chained it."""
+    """The sequence number of the refusal's record. Waits until the server has sealed the record."""
     deadline = time.monotonic() + _PATIENCE
     with closing(sqlite3.connect(tour.server.data_dir / "thingmint.db")) as database:
         while time.monotonic() < deadline:
@@ -67,11 +69,11 @@ def _sealed_refusal(tour: Tour, credential: str) -> int:
                 if (record.get("credential"), record["event"]) == (credential, "CreateKeysAndCertificate"):
                     return int(sequence)
             time.sleep(_POLL)
-    raise NotSo(f"has no record of the refusal after {_PATIENCE:.0f} seconds")
+    raise CheckFailed(f"there is no record of the refusal after {_PATIENCE:.0f} seconds")
 
 
 def _forge(tour: Tour, folder: Path, sequence: int) -> None:
-    """What somebody would do who can write to the data directory, and has not the key for checkpoints."""
+    """Changes the record as an attacker would who can write to the data directory but lacks the key of checkpoints."""
     for path in tour.server.data_dir.glob("audit*"):
         if path.suffix != ".key":
             shutil.copy(path, folder)
@@ -83,5 +85,5 @@ def _forge(tour: Tour, folder: Path, sequence: int) -> None:
         statement = (
             "UPDATE audit_activity SET record = replace(record, '\"refused\"', '\"success\"') WHERE sequence = ?"
         )
-        require(copy.execute(statement, (sequence,)).rowcount == 1, "has no such record")
+        require(copy.execute(statement, (sequence,)).rowcount == 1, "there is no such record")
         copy.commit()

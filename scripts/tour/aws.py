@@ -1,4 +1,4 @@
-"""The AWS API, as boto3 sees it."""
+"""The AWS API, with boto3."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from tour import NotSo, require
+from tour import CheckFailed, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,39 +35,39 @@ def certificates(tour: Tour) -> None:
         id_ = created["certificateId"]
         private_pem = created["keyPair"]["PrivateKey"]
         tour.private_keys.append(private_pem)
-        step.proved = f"an identity, {created['certificateArn']}"
+        step.result = f"created the certificate {created['certificateArn']}"
     with tour.step("The private key") as step:
         certificate = x509.load_pem_x509_certificate(created["certificatePem"].encode())
         private_key = load_pem_private_key(private_pem.encode(), None)
-        require(private_key.public_key() == certificate.public_key(), "is not the one that the certificate is for")
-        step.proved = "fits the certificate"
+        require(private_key.public_key() == certificate.public_key(), "does not belong to the certificate")
+        step.result = "belongs to the certificate"
     with tour.step("The certificate") as step:
         certificate.verify_directly_issued_by(device_ca)
         digest = certificate.fingerprint(hashes.SHA256()).hex()
         require(id_ == digest, f"has the id {id_} and the SHA-256 {digest}")
-        step.proved = "chains to device-ca.pem, and its SHA-256 is the certificateId"
+        step.result = "is issued by device-ca.pem, and its SHA-256 is the certificateId"
     with tour.step("DescribeCertificate") as step:
         described = iot.describe_certificate(certificateId=id_)["certificateDescription"]
-        require(described["status"] == "ACTIVE", f"calls it {described['status']}")
-        require(described["certificatePem"] == created["certificatePem"], "gives another certificate")
+        require(described["status"] == "ACTIVE", f"returned the status {described['status']}")
+        require(described["certificatePem"] == created["certificatePem"], "returned another certificate")
         ends = described["validity"]["notAfter"].date()
-        step.proved = f"it is {described['status']}, until {ends}"
+        step.result = f"the certificate is {described['status']}, and valid until {ends}"
     with tour.step("ListCertificates") as step:
         listed = _listed(iot)
-        require(listed == [id_], f"lists {listed}")
-        step.proved = "lists it, and nothing else"
+        require(listed == [id_], f"returned {listed}")
+        step.result = "returned this certificate and no other"
 
-    with tour.step("DeleteCertificate while it is active") as step:
-        step.proved = refused("CertificateStateException", lambda: iot.delete_certificate(certificateId=id_))
+    with tour.step("DeleteCertificate of an active certificate") as step:
+        step.result = refused("CertificateStateException", lambda: iot.delete_certificate(certificateId=id_))
     with tour.step("UpdateCertificate(newStatus=INACTIVE)") as step:
         iot.update_certificate(certificateId=id_, newStatus="INACTIVE")
         status = iot.describe_certificate(certificateId=id_)["certificateDescription"]["status"]
-        require(status == "INACTIVE", f"left it {status}")
-        step.proved = "deactivated it"
+        require(status == "INACTIVE", f"the status is {status}")
+        step.result = "deactivated the certificate"
     with tour.step("DeleteCertificate") as step:
         iot.delete_certificate(certificateId=id_)
         after = refused("ResourceNotFoundException", lambda: iot.describe_certificate(certificateId=id_))
-        step.proved = f"removed it; to describe it is now {after}"
+        step.result = f"deleted the certificate; DescribeCertificate is now {after}"
 
     with tour.step("CreateCertificateFromCsr (P-256)") as step:
         own_key = ec.generate_private_key(ec.SECP256R1())
@@ -76,19 +76,19 @@ def certificates(tour: Tour) -> None:
         signed = iot.create_certificate_from_csr(certificateSigningRequest=csr.public_bytes(Encoding.PEM).decode())
         certificate = x509.load_pem_x509_certificate(signed["certificatePem"].encode())
         certificate.verify_directly_issued_by(device_ca)
-        require(certificate.public_key() == own_key.public_key(), "certified another key")
-        require(certificate.subject == subject, f"certified {certificate.subject.rfc4514_string()}")
-        step.proved = "signed a key that never left the device, with the subject that it asked for"
+        require(certificate.public_key() == own_key.public_key(), "issued a certificate for another key")
+        require(certificate.subject == subject, f"issued it for {certificate.subject.rfc4514_string()}")
+        step.result = "issued a certificate with the CSR's key and subject; the private key never left the client"
 
-    with tour.step("A wrong secret") as step:
+    with tour.step("CreateKeysAndCertificate with a wrong secret access key") as step:
         impostor = client(tour.server, aws_secret_access_key="x" * 40)
         refusal = refused("InvalidSignatureException", impostor.create_keys_and_certificate)
-        require(_listed(iot) == [signed["certificateId"]], "was refused, and yet something changed")
-        step.proved = f"{refusal}, and nothing changed"
+        require(_listed(iot) == [signed["certificateId"]], "was refused, but the list of certificates changed")
+        step.result = f"{refusal}, and created nothing"
 
 
 def client(server: RunningServer, **overrides: Any) -> Any:
-    # Nobody's own profile, proxy or endpoint may lead the tour to a real cloud.
+    # The user's own profile, proxy or endpoint must not lead the tour to a real cloud.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
@@ -103,11 +103,11 @@ def _listed(iot: Any) -> list[str]:
 
 
 def refused(code: str, call: Callable[[], object]) -> str:
-    """How ``call`` was refused, which has to be with ``code``."""
+    """A text that says how ``call`` was refused. Raises CheckFailed unless it was refused with ``code``."""
     try:
         call()
     except ClientError as error:
         got, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
         require(got == code, f"was refused with {got} ({status}), not {code}: {error}")
         return f"refused with {got} ({status})"
-    raise NotSo(f"was not refused with {code}")
+    raise CheckFailed(f"was not refused with {code}")

@@ -17,7 +17,7 @@ __all__ = ["access", "thingmint"]
 
 
 def access(tour: Tour, *arguments: str) -> Any:
-    """What `thingmint access ...` printed as JSON. Raises NotSo."""
+    """The JSON that `thingmint access ...` printed. Raises CheckFailed."""
     done = thingmint("access", *arguments, "--data-dir", str(tour.server.data_dir), "--output", "json")
     require(done.returncode == 0, f"failed: {done.stderr.strip()}")
     return json.loads(done.stdout)

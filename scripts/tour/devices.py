@@ -1,4 +1,4 @@
-"""The MQTT gateway, with AWS's own device SDK: a claim, an identity, a thing, messages, and the way out."""
+"""The MQTT gateway, with AWS's device SDK: fleet provisioning, messages, and a deactivated certificate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from awscrt import mqtt, mqtt5
 from awscrt.mqtt_request_response import ClientOptions
 from awsiot import iotidentity, mqtt5_client_builder, mqtt_connection_builder
 
-from tour import NotSo, aws, require
+from tour import CheckFailed, aws, require
 from tour.commands import access
 
 if TYPE_CHECKING:
@@ -62,55 +62,55 @@ def _walk(tour: Tour, iot: Any, arn: str, folder: Path) -> None:
             provisioningRoleArn=f"arn:aws:iam::{account}:role/fleet",
             enabled=True,
         )
-        step.proved = "what a lamp may do, and how one is made"
+        step.result = "created a policy for lamps, and a template that provisions lamps"
     with tour.step("CreateProvisioningClaim") as step:
         claim = iot.create_provisioning_claim(templateName="lamps")
         tour.private_keys.append(claim["keyPair"]["PrivateKey"])
         claim_files = save(folder, "claim", claim["certificatePem"], claim["keyPair"]["PrivateKey"])
-        step.proved = f"a certificate that is good for that until {claim['expiration']:%H:%M:%S}"
+        step.result = f"created a claim certificate, valid until {claim['expiration']:%H:%M:%S}"
 
-    with tour.step("A device with the claim, MQTT 5: CreateKeysAndCertificate, RegisterThing") as step:
+    with tour.step("Fleet provisioning with the claim certificate, over MQTT 5") as step:
         first, name, greeting = _provision(tour, connected5(tour.server, claim_files, "claiming-5"), "0001", folder)
-        require((name, greeting) == ("lamp-0001", "hello, 0001"), f"made {name}, and told it {greeting!r}")
-        step.proved = f"it got a key, became {name}, and was told {greeting!r}"
-    with tour.step("Another one, MQTT 3.1.1") as step:
+        require((name, greeting) == ("lamp-0001", "hello, 0001"), f"made {name}, with the configuration {greeting!r}")
+        step.result = f"the device {name} received its own key and certificate, and its configuration {greeting!r}"
+    with tour.step("Fleet provisioning with the claim certificate, over MQTT 3.1.1") as step:
         second, name, _ = _provision(tour, _connected3(tour.server, claim_files, "claiming-3"), "0002", folder)
         require(name == "lamp-0002", f"made {name}")
-        step.proved = f"became {name}"
+        step.result = f"the device {name} received its own key and certificate"
 
     received: queue.Queue[tuple[str, bytes]] = queue.Queue()
     closed: Future[str] = Future()
-    with tour.step("lamp-0001 comes back as itself, and subscribes") as step:
+    with tour.step("lamp-0001 connects over MQTT 5 and subscribes") as step:
         lamp = connected5(tour.server, first.files, "lamp-0001", received, closed)
         lamp.subscribe(
             mqtt5.SubscribePacket([mqtt5.Subscription("lamps/lamp-0001/#", mqtt5.QoS.AT_LEAST_ONCE)])
         ).result(_PATIENCE)
-        step.proved = "on MQTT 5, with the certificate that it was given"
-    with tour.step("lamp-0002 as well, and tells lamp-0001 something") as step:
+        step.result = "accepted with its own certificate"
+    with tour.step("lamp-0002 connects over MQTT 3.1.1 and publishes") as step:
         other = _connected3(tour.server, second.files, "lamp-0002")
         other.publish("lamps/lamp-0001/set", b"on", mqtt.QoS.AT_LEAST_ONCE)[0].result(_PATIENCE)
         topic, payload = received.get(timeout=_PATIENCE)
-        require((topic, payload) == ("lamps/lamp-0001/set", b"on"), f"brought {payload!r} on {topic}")
+        require((topic, payload) == ("lamps/lamp-0001/set", b"on"), f"lamp-0001 received {payload!r} on {topic}")
         other.disconnect().result(_PATIENCE)
-        step.proved = f"on MQTT 3.1.1; {payload.decode()!r} came on {topic}"
+        step.result = f"lamp-0001 received {payload.decode()!r} on {topic}"
     with tour.step("UpdateCertificate(newStatus=INACTIVE) of lamp-0001") as step:
         iot.update_certificate(certificateId=first.id, newStatus="INACTIVE")
         started = time.perf_counter()
         why = closed.result(_PATIENCE)
         took = time.perf_counter() - started
         lamp.stop()
-        step.proved = f"its connection ended after {took:.1f} s: {why}"
-    with tour.step("lamp-0001 tries again") as step:
+        step.result = f"the server closed the connection of lamp-0001 after {took:.1f} s: {why}"
+    with tour.step("lamp-0001 connects again") as step:
         try:
             connected5(tour.server, first.files, "lamp-0001").stop()
-        except NotSo as refused:
-            step.proved = str(refused)
+        except CheckFailed as refused:
+            step.result = str(refused)
         else:
-            raise NotSo("was let in")
+            raise CheckFailed("the server accepted the connection")
 
 
 class _Identity:
-    """A device's own certificate, as it was given one."""
+    """A device's certificate: its id, and the files with the certificate and the key."""
 
     def __init__(self, id: str, files: tuple[str, str]) -> None:
         self.id = id
@@ -151,7 +151,7 @@ def connected5(
     def failed(data: Any) -> None:
         if not up.done():
             code = data.connack_packet.reason_code.name if data.connack_packet else str(data.exception)
-            up.set_exception(NotSo(f"it is refused: {code}"))
+            up.set_exception(CheckFailed(f"refused with {code}"))
 
     client = mqtt5_client_builder.mtls_from_path(
         *files,
@@ -171,7 +171,7 @@ def connected5(
     client.start()
     try:
         up.result(_PATIENCE)
-    except NotSo:
+    except CheckFailed:
         client.stop()
         raise
     return client
@@ -206,7 +206,7 @@ def _trust(folder: Path) -> str:
 
 
 def _lamps(arn: str) -> str:
-    """A lamp may connect as itself, hear what is said to it, and say anything to lamps."""
+    """The policy of lamps: connect under its thing's name, receive its own messages, publish to all lamps."""
     own = "${iot:Connection.Thing.ThingName}"
     statements = [
         {"Effect": "Allow", "Action": "iot:Connect", "Resource": f"{arn}:client/{own}"},

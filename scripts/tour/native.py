@@ -1,4 +1,4 @@
-"""The native API: one plain request, as published examples for AWS IoT write it."""
+"""The native API: one plain request, as in published examples for AWS IoT."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HEADERS = {"accept": "application/json", "content-type": "application/json"}
 
 def keys_and_certificate(tour: Tour) -> None:
     curl = shutil.which("curl")
-    tour.stage(f"The native API, with {'curl' if curl else 'plain HTTP (there is no curl here)'}")
+    tour.stage(f"The native API, with {'curl' if curl else 'plain HTTP (curl is not installed)'}")
 
     with tour.step(f"POST http://{_HOST}{_PATH}") as step:
         headers = {**_HEADERS, "authorization": f"Bearer {tour.server.token}"}
@@ -40,17 +40,17 @@ def keys_and_certificate(tour: Tour) -> None:
         certificate = x509.load_pem_x509_certificate(data["certificate_pem"].encode())
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(tour.server.device_ca.read_bytes()))
         private_key = load_pem_private_key(data["private_key"].encode(), None)
-        require(private_key.public_key() == certificate.public_key(), "gave a key that does not fit its certificate")
-        require(data["arn"].startswith("arn:aws:iot:us-east-1:"), f"made {data['arn']}, in another region")
-        step.proved = "an identity in the region that the host names; its key fits, and it chains to device-ca.pem"
-    tour.show("# that request as a curl line; with make serve the port is 8080, and TOKEN=$(cat data/clients/token)")
+        require(private_key.public_key() == certificate.public_key(), "returned the key of another certificate")
+        require(data["arn"].startswith("arn:aws:iot:us-east-1:"), f"created {data['arn']}, in another region")
+        step.result = "created a certificate in the host name's region; the private key belongs to it"
+    tour.show("# The same request with curl. After make serve, use port 8080 and TOKEN=$(cat data/clients/token):")
     tour.show(_curl_line(tour))
 
-    with tour.step("The same without a token") as step:
+    with tour.step("The same request without a token") as step:
         status, answer = _curl(tour, curl, _HEADERS) if curl else _http(tour, _HEADERS)
         code = answer["error"]["code"]
         require((status, code) == (401, "UNAUTHENTICATED"), f"was answered with {code} ({status})")
-        step.proved = f"refused with {code} ({status})"
+        step.result = f"refused with {code} ({status})"
 
 
 def _arguments(tour: Tour) -> list[str]:
@@ -64,7 +64,7 @@ def _curl_line(tour: Tour) -> str:
 
 
 def _curl(tour: Tour, curl: str, headers: Mapping[str, str]) -> tuple[int, Any]:
-    """Status and answer. The headers go in on standard input: other users of this machine can read arguments."""
+    """Status and answer. curl reads the headers from standard input: other users of the machine can read arguments."""
     quiet = ["--disable", "--silent", "--show-error", "--write-out", "\n%{http_code}"]
     done = subprocess.run(
         [curl, *quiet, *_arguments(tour), "--header", "@-"],

@@ -1,4 +1,4 @@
-"""The server itself: whom its TLS satisfies, and what it leaves behind when it stops."""
+"""The server itself: its TLS certificate, and the files that it leaves when it stops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from tour import NotSo, require
+from tour import CheckFailed, require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,33 +20,33 @@ __all__ = ["listening", "stopping"]
 
 
 def listening(tour: Tour) -> None:
-    tour.stage("The listener")
+    tour.stage("TLS")
     with tour.step("A TLS client that trusts ca.pem") as step:
         version = _handshake(tour, tour.server.ca)
-        step.proved = f"is satisfied with the server's certificate for localhost ({version})"
+        step.result = f"accepts the server's certificate for localhost ({version})"
     with tour.step("A TLS client that trusts device-ca.pem") as step:
         try:
             _handshake(tour, tour.server.device_ca)
         except ssl.SSLCertVerificationError as error:
-            step.proved = f"is not ({error.verify_message}): the two roots vouch for different things"
+            step.result = f"rejects it ({error.verify_message}): this root is only for devices"
         else:
-            raise NotSo("took the server for genuine")
+            raise CheckFailed("accepted the server's certificate")
 
 
 def stopping(tour: Tour) -> None:
-    tour.stage("The end")
+    tour.stage("Stopping the server")
     with tour.step("SIGTERM") as step:
         status = tour.server.stop()
-        require(status == 0, f"ended the server with exit status {status}, not 0")
-        step.proved = "ended the server with exit status 0"
-    with tour.step("The private keys that were given out") as step:
+        require(status == 0, f"the server stopped with exit status {status}, not 0")
+        step.result = "the server stopped with exit status 0"
+    with tour.step("The private keys that the server returned") as step:
         searched = [path for path in tour.server.data_dir.rglob("*") if path.is_file()] + [tour.server.output]
-        require(tour.private_keys, "none was, so there is nothing to look for")
+        require(tour.private_keys, "there are none to look for")
         forms = [form for pem in tour.private_keys for form in _forms(pem)]
         for path in searched:
             content = path.read_bytes()
             require(not any(form in content for form in forms), f"one is in {path}")
-        step.proved = f"are in none of the {len(searched)} files that the server leaves, its log included"
+        step.result = f"are in none of the {len(searched)} files that the server left, its log included"
 
 
 def _handshake(tour: Tour, trusted: Path) -> str:
@@ -59,7 +59,7 @@ def _handshake(tour: Tour, trusted: Path) -> str:
 
 
 def _forms(pem: str) -> list[bytes]:
-    """What a key would look like in a file: a line of its PEM, and both its DER forms plain, in base64 and in hex."""
+    """The forms that a key can have in a file: a line of its PEM; both DER forms, each raw, in base64 and in hex."""
     key = load_pem_private_key(pem.encode(), None)
     ders = [
         key.private_bytes(Encoding.DER, form, NoEncryption())

@@ -1,4 +1,4 @@
-"""The Yandex API, as the yandexcloud SDK sees it, and the same certificate as boto3 does."""
+"""The Yandex API, with the yandexcloud SDK; and the same certificate over the AWS API, with boto3."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Both are read when gRPC is imported or connects: nobody's proxy stands between the tour and this machine.
+# Read when gRPC is imported or connects: the tour must not use the user's proxy to reach this machine.
 os.environ["GRPC_VERBOSITY"] = "NONE"
 os.environ["no_grpc_proxy"] = "localhost,127.0.0.1"  # noqa: SIM112 - gRPC's own spelling
 
@@ -49,7 +49,7 @@ from yandex.cloud.iot.devices.v1.registry_service_pb2 import (
 from yandex.cloud.iot.devices.v1.registry_service_pb2_grpc import RegistryServiceStub
 from yandexcloud import SDK  # type: ignore[attr-defined]  # re-exported without saying so
 
-from tour import NotSo, aws, require
+from tour import CheckFailed, aws, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -82,8 +82,8 @@ def _certificates(tour: Tour, certificate_of_the_guide: Callable[[], tuple[str, 
         registries, devices = sdk.client(RegistryServiceStub), sdk.client(DeviceServiceStub)
         create = CreateRegistryRequest(folder_id=environment["THINGMINT_YC_FOLDER_ID"], name="boilers")
         registry = _wait(sdk, registries.Create(create), Registry, CreateRegistryMetadata).response
-        require(registry.status == Registry.ACTIVE, f"made one that is {Registry.Status.Name(registry.status)}")
-        step.proved = f"the service account's key got an IAM token, and that a registry, {registry.id}"
+        require(registry.status == Registry.ACTIVE, f"the registry is {Registry.Status.Name(registry.status)}")
+        step.result = f"got an IAM token for the service account's key, and created the registry {registry.id}"
     with tour.step("DeviceService.Create") as step:
         made = _wait(
             sdk,
@@ -92,67 +92,67 @@ def _certificates(tour: Tour, certificate_of_the_guide: Callable[[], tuple[str, 
             CreateDeviceMetadata,
         )
         device = made.response.id
-        require(made.response.registry_id == registry.id, "made a device of another registry")
-        step.proved = f"a device in it, {device}"
-    with tour.step("A certificate as Yandex's guide makes them") as step:
+        require(made.response.registry_id == registry.id, "created a device in another registry")
+        step.result = f"created the device {device} in the registry"
+    with tour.step("A certificate made as in Yandex's guide") as step:
         pem, maker = certificate_of_the_guide()
         certificate = x509.load_pem_x509_certificate(pem.encode())
         require(certificate.subject == certificate.issuer, "is not self-signed")
         fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
-        step.proved = f"RSA-4096, self-signed, {certificate.subject.rfc4514_string()}, made by {maker}"
+        step.result = f"RSA-4096, self-signed, {certificate.subject.rfc4514_string()}, made with {maker}"
     with tour.step("DeviceService.AddCertificate") as step:
         add = AddDeviceCertificateRequest(device_id=device, certificate_data=pem)
         started = devices.AddCertificate(add)
         added = _wait(sdk, started, DeviceCertificate, AddDeviceCertificateMetadata)
         expected = AddDeviceCertificateMetadata(device_id=device, fingerprint=fingerprint)
-        require(added.meta == expected, f"tells of {added.meta}")
-        require(added.response.certificate_data == pem, "gives back another certificate")
-        step.proved = f"the SDK waited for operation {started.id}; the fingerprint is the SHA-256 of the DER"
-    with tour.step("ListCertificates") as step:
+        require(added.meta == expected, f"returned the metadata {added.meta}")
+        require(added.response.certificate_data == pem, "returned another certificate")
+        step.result = f"added it (operation {started.id}); its fingerprint is the SHA-256 of the DER"
+    with tour.step("DeviceService.ListCertificates") as step:
         _check_listed(devices, device, [fingerprint])
-        step.proved = "lists it, and nothing else"
+        step.result = "returned this certificate and no other"
 
     iot = aws.client(tour.server)
-    with tour.step("The same certificate over AWS's API") as step:
+    with tour.step("DescribeCertificate of the AWS API") as step:
         described = iot.describe_certificate(certificateId=fingerprint)["certificateDescription"]
-        require(described["status"] == "ACTIVE", f"is {described['status']}")
-        require(_der(described["certificatePem"]) == _der(pem), "is another one")
-        step.proved = f"the fingerprint is its certificateId, and it is {described['status']}"
-    with tour.step("UpdateCertificate(newStatus=INACTIVE) there") as step:
+        require(described["status"] == "ACTIVE", f"returned the status {described['status']}")
+        require(_der(described["certificatePem"]) == _der(pem), "returned another certificate")
+        step.result = f"returned the same certificate, as {described['status']}; its certificateId is the fingerprint"
+    with tour.step("UpdateCertificate(newStatus=INACTIVE) of the AWS API") as step:
         iot.update_certificate(certificateId=fingerprint, newStatus="INACTIVE")
         status = iot.describe_certificate(certificateId=fingerprint)["certificateDescription"]["status"]
-        require(status == "INACTIVE", f"left it {status}")
+        require(status == "INACTIVE", f"the status is {status}")
         _check_listed(devices, device, [fingerprint])
-        step.proved = "deactivated it; the device keeps it"
-    with tour.step("AddCertificate once more") as step:
-        step.proved = _refused(grpc.StatusCode.ALREADY_EXISTS, lambda: devices.AddCertificate(add))
-    with tour.step("AWS's DeleteCertificate while it is a device's") as step:
-        step.proved = aws.refused("DeleteConflictException", lambda: iot.delete_certificate(certificateId=fingerprint))
+        step.result = "deactivated the certificate; the device still has it"
+    with tour.step("DeviceService.AddCertificate a second time") as step:
+        step.result = _refused(grpc.StatusCode.ALREADY_EXISTS, lambda: devices.AddCertificate(add))
+    with tour.step("DeleteCertificate of the AWS API, while the device has the certificate") as step:
+        step.result = aws.refused("DeleteConflictException", lambda: iot.delete_certificate(certificateId=fingerprint))
 
     with tour.step("The same device over REST") as step:
-        # An API token passes for the OAuth token of a Yandex account.
+        # The server accepts an API token as the OAuth token of a Yandex account.
         oauth = {"yandexPassportOauthToken": tour.server.token}
         token = _rest(tour, "POST", "/iam/v1/tokens", oauth)["iamToken"]
         path = f"/iot-devices/v1/devices/{device}/certificates"
         listed = _rest(tour, "GET", path, token=token)["certificates"]
-        require([one["fingerprint"] for one in listed] == [fingerprint], f"has the certificates {listed}")
+        require([each["fingerprint"] for each in listed] == [fingerprint], f"has the certificates {listed}")
         require(listed[0]["certificateData"] == pem, "has another certificate")
-        step.proved = "an IAM token for the API token, and with it the same certificate as JSON"
-    with tour.step("DeleteCertificate, and Delete of device and registry") as step:
+        step.result = "got an IAM token for the API token, and the same certificate as JSON"
+    with tour.step("DeleteCertificate, and Delete of the device and the registry") as step:
         remove = DeleteDeviceCertificateRequest(device_id=device, fingerprint=fingerprint)
         _wait(sdk, devices.DeleteCertificate(remove), Empty, DeleteDeviceCertificateMetadata)
         _wait(sdk, devices.Delete(DeleteDeviceRequest(device_id=device)), Empty, DeleteDeviceMetadata)
         _wait(sdk, registries.Delete(DeleteRegistryRequest(registry_id=registry.id)), Empty, DeleteRegistryMetadata)
         gone = aws.refused("ResourceNotFoundException", lambda: iot.describe_certificate(certificateId=fingerprint))
-        step.proved = f"removed them; to describe the certificate over AWS's API is now {gone}"
+        step.result = f"deleted all three; DescribeCertificate of the AWS API is now {gone}"
 
 
 @contextlib.contextmanager
 def _certificate_of_the_guide() -> Iterator[Callable[[], tuple[str, str]]]:
-    """What gives the certificate in PEM, and says what made it. openssl looks for primes from the beginning on."""
+    """A function that returns the certificate in PEM and what made it. openssl starts to search primes immediately."""
     openssl = shutil.which("openssl")
     if openssl is None:
-        yield lambda: (_self_signed(), "cryptography (there is no openssl here)")
+        yield lambda: (_self_signed(), "cryptography (openssl is not installed)")
         return
     with tempfile.TemporaryDirectory(prefix="thingmint-guide-") as folder:
         process = subprocess.Popen(
@@ -187,7 +187,7 @@ def _self_signed() -> str:
 
 
 def _wait(sdk: Any, operation: Any, response_type: type[Any], meta_type: type[Any]) -> Any:
-    """With the SDK's own waiter, which asks OperationService.Get."""
+    """The result of an operation, from the SDK's own waiter, which calls OperationService.Get."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of the SDK, about itself
         return sdk.wait_operation_and_get_result(operation, response_type=response_type, meta_type=meta_type)
@@ -195,19 +195,19 @@ def _wait(sdk: Any, operation: Any, response_type: type[Any], meta_type: type[An
 
 def _check_listed(devices: Any, device: str, expected: list[str]) -> None:
     listed = devices.ListCertificates(ListDeviceCertificatesRequest(device_id=device)).certificates
-    fingerprints = [one.fingerprint for one in listed]
+    fingerprints = [certificate.fingerprint for certificate in listed]
     require(fingerprints == expected, f"the device has {fingerprints}")
 
 
 def _refused(code: grpc.StatusCode, call: Callable[[], object]) -> str:
-    """How ``call`` was refused, which has to be with ``code``."""
+    """A text that says how ``call`` was refused. Raises CheckFailed unless it was refused with ``code``."""
     try:
         call()
     except grpc.RpcError as error:
         got = error.code()
         require(got is code, f"was refused with {got.name}, not {code.name}: {error}")
         return f"refused with {got.name}"
-    raise NotSo(f"was not refused with {code.name}")
+    raise CheckFailed(f"was not refused with {code.name}")
 
 
 def _rest(tour: Tour, method: str, path: str, body: Mapping[str, str] | None = None, token: str | None = None) -> Any:
