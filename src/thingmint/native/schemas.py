@@ -185,7 +185,7 @@ class CertificatePage(BaseModel):
 
 
 class AuditRecord(BaseModel):
-    """docs/access.md says what each field holds. One that somebody spoiled has the event "not readable" alone."""
+    """docs/audit.md says what each field holds. A record that was made unreadable has the event "not readable" alone."""
 
     time: str | None = None
     source: str | None = None
