@@ -1,4 +1,4 @@
-"""ARNs: how they are formed, and what callers may send."""
+"""Formatting ARNs, and parsing those that callers send."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OURS = "arn:aws:iot:us-east-1:123456789012:"
 
 
 @given(st.sampled_from(["thing", "thinggroup"]), st.from_regex(r"[a-zA-Z0-9:_-]{1,128}", fullmatch=True))
-def test_an_arn_is_parsed_into_what_it_was_formed_of(kind: str, name: str) -> None:
+def test_formatted_arns_are_parsed(kind: str, name: str) -> None:
     assert parse_arn(SCOPE, arn(SCOPE, f"{kind}/{name}"), "f", "thing", "thinggroup") == (kind, name)
 
 
@@ -40,7 +40,7 @@ def test_an_arn_is_parsed_into_what_it_was_formed_of(kind: str, name: str) -> No
         "arn:aws:iot:us-east-1:\u066123456789012:thing/x",
     ],
 )
-def test_other_texts_are_refused(text: str) -> None:
+def test_texts_that_are_not_arns_are_refused(text: str) -> None:
     with pytest.raises(Invalid) as refused:
         parse_arn(SCOPE, text, "resourceArn", "thing", "thinggroup")
     assert str(refused.value) == "resourceArn must be the ARN of a thing or thinggroup"

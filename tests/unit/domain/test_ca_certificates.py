@@ -1,4 +1,4 @@
-"""Which certificates are CA certificates, what shows whose they are, and what their keys signed."""
+"""Parsing CA certificates and verification certificates, and verifying the certificates that a CA issued."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_ca_certificate_is_parsed() -> None:
         ((CA,), vectors.ec_key("secp256k1"), "an EC key on another curve"),
     ],
 )
-def test_certificates_that_may_not_sign_others_are_refused(
+def test_certificates_without_ca_extensions_are_refused(
     extensions: Sequence[x509.ExtensionType], key: object, reason: str
 ) -> None:
     with pytest.raises(InvalidCertificate, match=reason):
@@ -64,8 +64,8 @@ def test_certificates_that_may_not_sign_others_are_refused(
 
 
 @pytest.mark.parametrize(("exponent", "taken"), [(3, True), (65537, True), (2**32 - 1, True), (2**32 + 1, False)])
-def test_an_rsa_exponent_of_choice_is_refused(exponent: int, taken: bool) -> None:
-    """With one, another key than the CA's own verifies what that signed."""
+def test_large_rsa_exponents_are_refused(exponent: int, taken: bool) -> None:
+    """With a chosen exponent, another key than the CA's can verify the CA's signatures."""
     key = rsa.RSAPublicNumbers(exponent, vectors.rsa_key().public_key().public_numbers().n).public_key()
     inner = vectors.inner_elements(ISSUER.certificate.public_bytes(Encoding.DER))
     inner[6] = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -78,7 +78,7 @@ def test_an_rsa_exponent_of_choice_is_refused(exponent: int, taken: bool) -> Non
 
 
 def test_a_ca_certificate_of_version_1_is_refused() -> None:
-    """No builder makes one: the extensions and the version go, and nobody looks at the signature."""
+    """No builder makes such a certificate: the test removes extensions and version; the signature is not verified."""
     der = ISSUER.certificate.public_bytes(Encoding.DER)
     old = vectors.with_elements(der, [part for part in vectors.inner_elements(der) if part[0] not in (0xA0, 0xA3)])
     with pytest.raises(InvalidCertificate, match="must be of version 3"):
@@ -86,7 +86,7 @@ def test_a_ca_certificate_of_version_1_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("after", "reason"), [(-2 * DAY, "is not valid before"), (2 * DAY, "ended on")])
-def test_a_ca_certificate_has_to_be_valid_now(after: timedelta, reason: str) -> None:
+def test_a_ca_certificate_must_be_valid_now(after: timedelta, reason: str) -> None:
     with pytest.raises(InvalidCertificate, match=reason):
         parse_ca_certificate(ISSUER.pem, "f", NOW + after)
     parse_ca_certificate(ISSUER.pem, "f")
@@ -102,13 +102,13 @@ def test_a_ca_certificate_without_a_subject_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "garbage", ISSUER.pem * 2, "x" * 70_000, ISSUER.pem[:200], "\0" + ISSUER.pem])
-def test_texts_that_are_no_certificate_are_refused(text: str) -> None:
+def test_texts_that_are_not_certificates_are_refused(text: str) -> None:
     with pytest.raises(InvalidCertificate) as refused:
         parse_ca_certificate(text, "caCertificate", NOW)
     assert refused.value.field == "caCertificate"
 
 
-def test_a_verification_certificate_tells_the_code_that_it_was_made_for() -> None:
+def test_a_verification_certificate_has_the_registration_code() -> None:
     ca = parse_ca_certificate(ISSUER.pem, "f")
     for key in (None, vectors.rsa_key(1024), vectors.ec_key("secp256k1")):
         assert read_verification(pem(ISSUER.sign(CODE, key)), ca) == CODE.encode()
@@ -126,12 +126,12 @@ def test_a_verification_certificate_tells_the_code_that_it_was_made_for() -> Non
         name("é"),
     ],
 )
-def test_only_a_sole_common_name_is_a_code(subject: x509.Name) -> None:
+def test_only_a_single_common_name_is_a_code(subject: x509.Name) -> None:
     assert read_verification(pem(ISSUER.sign(subject)), parse_ca_certificate(ISSUER.pem, "f")) != CODE.encode()
 
 
 def test_a_verification_certificate_of_another_issuer_is_refused() -> None:
-    """Neither one of another key under the same name, nor one of the same key under another."""
+    """One has another key under the same name, one the same key under another name."""
     ca, namesake = parse_ca_certificate(ISSUER.pem, "f"), new_issuer("Root", now=NOW)
     for forged in (namesake.sign(CODE), ISSUER.sign(CODE, issuer=name("another")), vectors.certificate()):
         with pytest.raises(UnverifiedCertificate) as refused:
@@ -139,7 +139,7 @@ def test_a_verification_certificate_of_another_issuer_is_refused() -> None:
         assert str(refused.value) == "Contents of the Verification Certificate are not correct"
 
 
-def test_an_issued_certificate_tells_issuer_and_serial_number() -> None:
+def test_an_issued_certificate_has_issuer_and_serial_number() -> None:
     made = ISSUER.sign(serial=255)
     for issued in (parse_issued_certificate(pem(made), "f"), read_issued_certificate(made.public_bytes(Encoding.DER))):
         assert (issued.fingerprint, issued.serial) == (fingerprint(made), "ff")
@@ -168,7 +168,7 @@ def test_issued_certificates_with_weak_keys_are_refused() -> None:
             read_issued_certificate(ISSUER.sign(key=key).public_bytes(Encoding.DER))
 
 
-def test_signatures_over_sha_1_are_none() -> None:
+def test_signatures_over_sha_1_are_not_verified() -> None:
     made = new_issuer(now=NOW, key=vectors.rsa_key())
     certificates = (made.sign(key=ISSUER.key), _signed_with_sha1(made))
     signed, over_sha_1 = (read_issued_certificate(each.public_bytes(Encoding.DER)) for each in certificates)
@@ -178,7 +178,7 @@ def test_signatures_over_sha_1_are_none() -> None:
 
 
 def _signed_with_sha1(made: Issuer) -> x509.Certificate:
-    """Builders refuse to."""
+    """Sign with SHA-1, which builders refuse."""
     from cryptography.hazmat.primitives.asymmetric import padding
 
     der = made.sign().public_bytes(Encoding.DER)
@@ -190,7 +190,7 @@ def _signed_with_sha1(made: Issuer) -> x509.Certificate:
     return x509.load_der_x509_certificate(vectors.tlv(0x30, signed + algorithm + vectors.tlv(0x03, b"\0" + signature)))
 
 
-def test_what_keeps_a_certificate_from_just_in_time_registration() -> None:
+def test_flaws_that_prevent_just_in_time_registration() -> None:
     fine = ISSUER.sign(begins=NOW - DAY, ends=NOW + DAY)
     issued = read_issued_certificate(fine.public_bytes(Encoding.DER))
     assert issued.flaw(NOW) is None
@@ -200,8 +200,8 @@ def test_what_keeps_a_certificate_from_just_in_time_registration() -> None:
         assert "authority" in (read_issued_certificate(made.public_bytes(Encoding.DER)).flaw(NOW) or "")
 
 
-def test_an_ecdsa_signature_has_two_forms() -> None:
-    """Of many, as lengths of r and s differ."""
+def test_ecdsa_signatures_have_two_forms() -> None:
+    """Checked for many signatures, because the lengths of r and s differ."""
     for _ in range(40):
         made = ISSUER.sign()
         re_signed = rewritten(made)
@@ -213,15 +213,15 @@ def test_an_ecdsa_signature_has_two_forms() -> None:
 
 
 @pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1()])
-def test_longer_ecdsa_signatures_have_two_forms_as_well(curve: ec.EllipticCurve) -> None:
+def test_longer_ecdsa_signatures_have_two_forms(curve: ec.EllipticCurve) -> None:
     made = new_issuer(now=NOW, key=ec.generate_private_key(curve))
     issued = read_issued_certificate(made.sign("x" * 64, digest=hashes.SHA512()).public_bytes(Encoding.DER))
     once = re_signed_fingerprint(issued, made.certificate)
     assert once not in (None, issued.fingerprint)
 
 
-def test_other_ways_to_write_a_signature_do_not_verify() -> None:
-    """Each would be one more fingerprint of a certificate that was revoked."""
+def test_other_encodings_of_a_signature_do_not_verify() -> None:
+    """Each would give a revoked certificate another fingerprint."""
     made = ISSUER.sign()
     der = made.public_bytes(Encoding.DER)
     (_, signed), (_, algorithm), (_, bits) = vectors.elements(vectors.elements(der)[0][1])
@@ -247,7 +247,7 @@ def test_other_ways_to_write_a_signature_do_not_verify() -> None:
         assert not is_signed_by(issued, ISSUER.certificate), other.hex()
 
 
-def test_an_rsa_signature_has_one_form() -> None:
+def test_rsa_signatures_have_one_form() -> None:
     made = new_issuer(now=NOW, key=vectors.rsa_key())
     issued = read_issued_certificate(made.sign(key=ISSUER.key).public_bytes(Encoding.DER))
     assert re_signed_fingerprint(issued, made.certificate) is None
@@ -264,6 +264,6 @@ def test_an_rsa_signature_has_one_form() -> None:
         {"template_name": "t", "role_arn": "x" * 20},
     ],
 )
-def test_configurations_that_contradict_themselves_are_refused(config: dict[str, str]) -> None:
+def test_contradictory_registration_configs_are_refused(config: dict[str, str]) -> None:
     with pytest.raises(Invalid, match=r"^registrationConfig"):
         RegistrationConfig(**config)

@@ -1,4 +1,4 @@
-"""How strong a certificate's key is, and what policies may ask of a certificate."""
+"""Flaws of a certificate's key, and the policy variables of a certificate."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def der_of(key: ec.EllipticCurvePrivateKey, *attributes: x509.NameAttribute[str]
         (512, True, "an RSA key of 512 bits, which can be broken easily"),
     ],
 )
-def test_the_strength_of_keys(bits: int, weak_keys: bool, flaw: str | None) -> None:
+def test_weak_rsa_keys_are_flaws(bits: int, weak_keys: bool, flaw: str | None) -> None:
     assert key_flaw(made_der(certificate(rsa_spki(bits))), weak_keys=weak_keys) == flaw
 
 
-def test_other_keys_and_none() -> None:
+def test_other_keys_are_no_flaw_and_unreadable_keys_are() -> None:
     assert key_flaw(der_of(ec.generate_private_key(ec.SECP256R1())), weak_keys=False) is None
     assert key_flaw(b"\x30\x03abc", weak_keys=True) == "a key that cannot be read"
 
@@ -66,7 +66,7 @@ def test_variables_of_a_certificate() -> None:
     context = certificate_context(der)
     assert context["iot:Certificate.Subject.CommonName"] == "dev"
     assert context["iot:Certificate.Issuer.CommonName"] == "Maker"
-    # AWS's guide: the bare name is the first of several values, ".1" the second.
+    # AWS's guide: the name alone is the first of several values, ".1" the second.
     assert context["iot:Certificate.Subject.OrganizationalUnit"] == "first"
     assert context["iot:Certificate.Subject.OrganizationalUnit.1"] == "second"
     assert "iot:Certificate.Subject.OrganizationalUnit.2" not in context
@@ -80,7 +80,7 @@ def test_variables_of_a_certificate() -> None:
     assert "iot:Certificate.Subject.Country" not in context
 
 
-def test_a_field_has_five_values_at_most() -> None:
+def test_a_field_has_at_most_five_values() -> None:
     units = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"u{number}") for number in range(7)]
     context = certificate_context(der_of(ec.generate_private_key(ec.SECP256R1()), *units))
     key = "iot:Certificate.Subject.OrganizationalUnit"
@@ -89,10 +89,10 @@ def test_a_field_has_five_values_at_most() -> None:
     assert f"{key}.5" not in context
 
 
-def test_the_id_is_that_of_the_api() -> None:
+def test_the_certificate_id_is_the_same_as_in_the_api() -> None:
     der = der_of(ec.generate_private_key(ec.SECP256R1()))
     assert certificate_context(der)["iot:CertificateId"] == hashlib.sha256(der).hexdigest()
 
 
-def test_what_cannot_be_read_gives_no_variables() -> None:
+def test_unreadable_certificates_give_no_variables() -> None:
     assert certificate_context(b"\x30\x82\xff\xff") == {}

@@ -1,4 +1,4 @@
-"""The lint: what may be issued passes, and each flaw is found alone and keeps the CA's key from being used."""
+"""The lint: good certificates pass; each flaw is found and prevents the use of the CA's key."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ DRAFTS = {profile: draft(profile) for profile in (DEVICE, LISTENER)}
 
 
 def changed(change: Callable[[Parts], object], profile: Profile = DEVICE) -> bytes:
-    """A good draft whose to-be-signed parts were changed."""
+    """Return a good draft with changes in its to-be-signed parts."""
     parts = inner_elements(DRAFTS[profile])
     change(parts)
     return with_elements(DRAFTS[profile], parts)
@@ -101,7 +101,7 @@ def for_key(key: PublicKeyTypes) -> bytes:
 
 
 def extend(parts: Parts, number: int, value: bytes | None, *, critical: bool = False) -> None:
-    """Puts ``value`` (DER) in the place of the extension, or behind the others; removes it for None."""
+    """Replace the extension by ``value`` (DER), or append it; None removes the extension."""
     oid = tlv(0x06, bytes((0x55, 0x1D, number)))
     found = {elements(content)[0][1][-1]: tlv(tag, content) for tag, content in extensions_of(parts)}
     found.pop(number) if value is None else found.update({number: extension(oid, value, critical=critical)})
@@ -143,7 +143,7 @@ def key_usage(**flags: bool) -> x509.KeyUsage:
 
 
 def bits_of_key(der: bytes) -> tuple[bytes, bytes]:
-    """SubjectPublicKeyInfo, and its bits."""
+    """Return the SubjectPublicKeyInfo and its bits."""
     key = inner_elements(der)[6]
     return key, elements(elements(key)[0][1])[1][1][1:]
 
@@ -180,10 +180,10 @@ GOOD = {
     },
 }
 
-# The certificate, its profile, and what the only flaw begins with.
+# The certificate, its profile, and the beginning of its only flaw.
 FLAWED: dict[str, tuple[bytes, Profile, str]] = {
     "truncated": (DRAFTS[DEVICE][:-1], DEVICE, "the certificate cannot be read"),
-    "something behind it": (DRAFTS[DEVICE] + b"\0", DEVICE, "the certificate cannot be read"),
+    "a byte after the end": (DRAFTS[DEVICE] + b"\0", DEVICE, "the certificate cannot be read"),
     "version 4": (part(0, tlv(0xA0, b"\x02\x01\x03")), DEVICE, "the certificate cannot be read"),
     "version 2": (part(0, tlv(0xA0, b"\x02\x01\x01")), DEVICE, "the certificate cannot be read"),
     "version 1, which is the default": (part(0, tlv(0xA0, b"\x02\x01\x00")), DEVICE, "the certificate cannot be read"),
@@ -195,7 +195,7 @@ FLAWED: dict[str, tuple[bytes, Profile, str]] = {
     "serial negative": (serial(b"\x80"), DEVICE, "serialNumber"),
     "serial of 21 bytes": (serial(b"\x01" * 21), DEVICE, "serialNumber"),
     "serial of 20 bytes and a sign": (serial(b"\x00" + b"\xff" * 20), DEVICE, "serialNumber"),
-    "another algorithm outside": (
+    "another algorithm outside of the signed part": (
         algorithms(ECDSA_WITH_SHA256, ECDSA_WITH_SHA384), DEVICE, "signature and signatureAlgorithm are not the same"
     ),
     "another algorithm than the key's": (
@@ -211,8 +211,8 @@ FLAWED: dict[str, tuple[bytes, Profile, str]] = {
     "ends after the CA": (
         valid(utc(vectors.NOW), generalized(CA_TIMES[1] + SECOND)), DEVICE, "validity is empty, or not"
     ),
-    "no time": (valid(utc(vectors.NOW), utc(vectors.NOW)), DEVICE, "validity is empty, or not"),
-    "backwards": (valid(utc(vectors.NOW), utc(vectors.NOW - SECOND)), DEVICE, "validity is empty, or not"),
+    "begins when it ends": (valid(utc(vectors.NOW), utc(vectors.NOW)), DEVICE, "validity is empty, or not"),
+    "ends before it begins": (valid(utc(vectors.NOW), utc(vectors.NOW - SECOND)), DEVICE, "validity is empty, or not"),
     "GeneralizedTime for the begin": (
         valid(generalized(vectors.NOW), utc(NEW_YEAR_2050 - SECOND)), DEVICE, "validity is not UTCTime"
     ),
@@ -222,7 +222,7 @@ FLAWED: dict[str, tuple[bytes, Profile, str]] = {
     "RSA key too small": (for_key(vectors.huge_rsa_public_key(1024)), DEVICE, "subjectPublicKeyInfo has an RSA key"),
     "curve": (for_key(vectors.ec_key("secp256k1").public_key()), DEVICE, "subjectPublicKeyInfo has an EC key"),
     "type of key": (for_key(vectors.ed25519_key().public_key()), DEVICE, "subjectPublicKeyInfo has a key of a type"),
-    "authority's identifier of another": (
+    "authority's identifier of another CA": (
         extended(AKI, x509.AuthorityKeyIdentifier(b"\x01" * 20, None, None)), DEVICE, "authorityKeyIdentifier"
     ),
     "authority's identifier with its serial": (
@@ -248,7 +248,7 @@ FLAWED: dict[str, tuple[bytes, Profile, str]] = {
     ),
     "basicConstraints not critical": (extended(BASIC_CONSTRAINTS, NO_CA), DEVICE, "basicConstraints"),
     "no basicConstraints": (extended(BASIC_CONSTRAINTS, None), DEVICE, "basicConstraints"),
-    "one usage more": (
+    "one more usage": (
         extended(KEY_USAGE, key_usage(digital_signature=True, key_cert_sign=True), critical=True), DEVICE, "keyUsage"
     ),
     "another usage": (extended(KEY_USAGE, key_usage(key_agreement=True), critical=True), DEVICE, "keyUsage"),
@@ -264,8 +264,8 @@ FLAWED: dict[str, tuple[bytes, Profile, str]] = {
     "an extension twice": (
         changed(lambda parts: append(parts, tlv(*extensions_of(parts)[2]))), DEVICE, "an extension is there twice"
     ),
-    # DER leaves out what is the default (X.690 11.5).
-    "extension that is no DER": (
+    # DER omits default values (X.690 11.5).
+    "extension that is not DER": (
         extended(BASIC_CONSTRAINTS, bytes.fromhex("3003010100"), critical=True), DEVICE, "the extensions cannot be read"
     ),
     "no names": (extended(SAN, None, profile=LISTENER), LISTENER, "subjectAltName"),
@@ -304,20 +304,20 @@ def test_roots_pass(key: SigningKey) -> None:
     assert find_flaws(root.public_bytes(Encoding.DER), ROOT, facts) == []
 
 
-def test_a_root_must_not_pass_for_a_device() -> None:
+def test_a_root_fails_the_device_profile() -> None:
     flaws = find_flaws(CA.certificate.public_bytes(Encoding.DER), DEVICE, FACTS)
     assert [flaw.split()[0] for flaw in flaws] == ["authorityKeyIdentifier", "basicConstraints", "keyUsage"]
 
 
 @pytest.mark.parametrize("case", GOOD)
-def test_what_the_rfcs_allow_passes(case: str) -> None:
+def test_certificates_that_the_rfcs_allow_pass(case: str) -> None:
     certificate, profile = GOOD[case]
     assert find_flaws(certificate, profile, FACTS) == []
 
 
 @each_row(("certificate", "profile", "expected"), FLAWED)
 @pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
-def test_each_flaw_is_found_alone_and_nothing_is_signed(certificate: bytes, profile: Profile, expected: str) -> None:
+def test_each_flaw_is_found_and_prevents_signing(certificate: bytes, profile: Profile, expected: str) -> None:
     key = vectors.CountingKey(vectors.ec_key())
     ca = CertificateAuthority(CA.certificate, key, profile)
     with pytest.raises(LintFailed) as failed:
@@ -328,7 +328,7 @@ def test_each_flaw_is_found_alone_and_nothing_is_signed(certificate: bytes, prof
     assert key.signed == []
 
 
-def test_every_flaw_is_told() -> None:
+def test_all_flaws_are_reported() -> None:
     def change(parts: Parts) -> None:
         parts[1], parts[3] = tlv(0x02, b"\x01" * 21), DEVICE_SUBJECT.public_bytes()
         extend(parts, KEY_USAGE, None)
@@ -344,8 +344,8 @@ def test_a_root_that_is_not_allowed_is_not_signed() -> None:
     assert key.signed == []
 
 
-def test_no_request_that_is_accepted_fails_the_lint() -> None:
-    """A subject is taken over byte for byte, or encoded anew in UTF8String; a key is encoded anew."""
+def test_accepted_requests_pass_the_lint() -> None:
+    """The subject is copied byte for byte or encoded again in UTF8String, and the key is encoded again."""
     oids = (b"\x55\x04\x03", b"\x55\x04\x06", b"\x2a\x86\x48\x86\xf7\x0d\x01\x09\x01")  # CN, C, emailAddress
     values = (b"", b"a", b"DE", b"\0a", b"\0\0\0a", b"\xd8\x00", b"\xe9", "é".encode(), b"x@*", b"\x07\x80", b"a" * 300)
     subjects = [
@@ -377,7 +377,7 @@ def test_no_request_that_is_accepted_fails_the_lint() -> None:
     assert passed > 100
 
 
-def test_ca_without_a_key_identifier_cannot_issue() -> None:
+def test_a_ca_without_a_key_identifier_cannot_issue() -> None:
     with pytest.raises(x509.ExtensionNotFound) as missing:
         CaFacts.of(vectors.certificate(), vectors.ec_key())
     assert missing.value.oid == ExtensionOID.SUBJECT_KEY_IDENTIFIER

@@ -1,4 +1,4 @@
-"""Certificates and requests of unauthenticated callers: what is taken, what is refused, and in whose words."""
+"""Parsing certificates and requests that callers send: which are accepted, and the texts of refusals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def private_key(format: PrivateFormat) -> str:
 PKCS8, SEC1 = private_key(PrivateFormat.PKCS8), private_key(PrivateFormat.TraditionalOpenSSL)
 
 
-def taken(pem: str) -> Certificate:
+def parsed_certificate(pem: str) -> Certificate:
     return parse_certificate(pem, "certificatePem", OWN_KEYS)[0]
 
 
@@ -58,15 +58,15 @@ def refusal_of_csr(pem: str) -> str:
 
 
 class TestFingerprints:
-    def test_is_that_of_the_der(self) -> None:
-        certificate = taken(CERTIFICATE)
+    def test_the_fingerprint_is_the_sha_256_of_the_der(self) -> None:
+        certificate = parsed_certificate(CERTIFICATE)
         assert certificate.fingerprint == fingerprint_of(certificate.der) == DIGEST
         assert certificate.sha1 == hashlib.sha1(certificate.der, usedforsecurity=False).hexdigest()
 
     @pytest.mark.parametrize(
         "written", [DIGEST, DIGEST.upper(), f"0x{DIGEST}", f"0x{DIGEST.upper()}", DIGEST[:32] + DIGEST[32:].upper()]
     )
-    def test_is_folded(self, written: str) -> None:
+    def test_prefix_and_case_are_normalized(self, written: str) -> None:
         assert parse_fingerprint(written, "certificateId") == DIGEST
 
     @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ class TestFingerprints:
             f"arn:aws:iot:us-east-1:123456789012:cert/{DIGEST}",
         ],
     )
-    def test_anything_else_is_refused_and_not_quoted(self, written: str) -> None:
+    def test_other_texts_are_refused_and_not_quoted(self, written: str) -> None:
         with pytest.raises(Invalid) as refused:
             parse_fingerprint(written, "certificateId")
         assert refused.value.field == "certificateId"
@@ -98,7 +98,7 @@ class TestFingerprints:
 class TestCertificates:
     def test_what_is_known_of_one(self) -> None:
         original = vectors.certificate()
-        certificate = taken(original.public_bytes(Encoding.PEM).decode())
+        certificate = parsed_certificate(original.public_bytes(Encoding.PEM).decode())
         assert certificate.der == original.public_bytes(Encoding.DER)
         assert certificate.not_before == original.not_valid_before_utc
         assert certificate.not_after == original.not_valid_after_utc
@@ -116,38 +116,38 @@ class TestCertificates:
             "X509v3 Private Key Usage Period:\n{}",  # an extension's name, not a key
         ],
     )
-    def test_text_around_is_allowed(self, around: str) -> None:
-        assert taken(around.format(CERTIFICATE)).fingerprint == DIGEST
+    def test_text_around_a_certificate_is_allowed(self, around: str) -> None:
+        assert parsed_certificate(around.format(CERTIFICATE)).fingerprint == DIGEST
 
     @pytest.mark.parametrize("line_end", ["\n", "\r\n", " ", "  \n\t"])
     def test_line_ends_do_not_matter(self, line_end: str) -> None:
-        assert taken(CERTIFICATE.replace("\n", line_end)).fingerprint == DIGEST
+        assert parsed_certificate(CERTIFICATE.replace("\n", line_end)).fingerprint == DIGEST
 
     @pytest.mark.parametrize("label", ["X509 CERTIFICATE", "TRUSTED CERTIFICATE"])
-    def test_labels_that_openssl_writes_are_taken(self, label: str) -> None:
-        trust = vectors.tlv(0x30, b"\x0c\x01a")  # what `openssl x509 -trustout -setalias a` writes behind it
+    def test_labels_that_openssl_writes_are_accepted(self, label: str) -> None:
+        trust = vectors.tlv(0x30, b"\x0c\x01a")  # `openssl x509 -trustout -setalias a` appends this
         der = vectors.to_der(CERTIFICATE) + (trust if label.startswith("TRUSTED") else b"")
-        assert taken(vectors.to_pem(der, label)).fingerprint == DIGEST
+        assert parsed_certificate(vectors.to_pem(der, label)).fingerprint == DIGEST
 
-    def test_headers_of_pem_are_taken(self) -> None:
+    def test_pem_headers_are_accepted(self) -> None:
         pem = CERTIFICATE.replace("CERTIFICATE-----\n", "CERTIFICATE-----\nLocation: plant 7\nX-Note: a\n\n", 1)
-        assert taken(pem).fingerprint == DIGEST
+        assert parsed_certificate(pem).fingerprint == DIGEST
 
-    def test_one_that_has_ended_is_taken(self) -> None:
+    def test_expired_certificates_are_accepted(self) -> None:
         pem = vectors.certificate_pem(not_after=vectors.NOW - timedelta(hours=1))
-        assert taken(pem).not_after < vectors.NOW
+        assert parsed_certificate(pem).not_after < vectors.NOW
 
-    def test_a_negative_serial_is_taken(self) -> None:
+    def test_negative_serial_numbers_are_accepted(self) -> None:
         version, _, *rest = vectors.inner_elements(vectors.to_der(CERTIFICATE))
         der = vectors.with_elements(vectors.to_der(CERTIFICATE), [version, vectors.tlv(0x02, b"\x80\x01"), *rest])
-        assert taken(vectors.to_pem(der, "CERTIFICATE")).der == der
+        assert parsed_certificate(vectors.to_pem(der, "CERTIFICATE")).der == der
 
-    def test_version_1_is_taken(self) -> None:
+    def test_version_1_is_accepted(self) -> None:
         inner = vectors.inner_elements(vectors.to_der(CERTIFICATE))
         der = vectors.with_elements(vectors.to_der(CERTIFICATE), inner[1:7])  # neither version nor extensions
         pem = vectors.to_pem(der, "CERTIFICATE")
         assert x509.load_pem_x509_certificate(pem.encode()).version is x509.Version.v1
-        assert taken(pem).der == der
+        assert parsed_certificate(pem).der == der
 
     @pytest.mark.parametrize(
         ("public_key", "reason"),
@@ -169,10 +169,10 @@ class TestCertificates:
         ],
         ids=["RSA-2048", "RSA-8192", "P-384", "P-521", "RSA-1024", "RSA-8200", "secp256k1", "Ed25519"],
     )
-    def test_which_keys_are_taken(self, public_key: Any, reason: str | None) -> None:
+    def test_own_certificates_have_accepted_keys(self, public_key: Any, reason: str | None) -> None:
         pem = vectors.certificate_pem(public_key)
         if reason is None:
-            assert taken(pem).pem == pem
+            assert parsed_certificate(pem).pem == pem
         else:
             assert refusal_of_certificate(pem) == reason
 
@@ -180,17 +180,17 @@ class TestCertificates:
 NOT_WELL_FORMED = "is not a well-formed PEM certificate: it is truncated or damaged"
 
 
-class TestWhatIsNoCertificate:
+class TestInvalidCertificates:
     @pytest.mark.parametrize("empty", ["", " ", "\n\t \r\n"])
-    def test_nothing(self, empty: str) -> None:
+    def test_empty_text_is_refused(self, empty: str) -> None:
         assert refusal_of_certificate(empty) == "must not be empty"
 
     @pytest.mark.parametrize("text", ["certificate", DIGEST, '{"a": 1}', "-----BEGIN-----"])
-    def test_no_pem(self, text: str) -> None:
+    def test_text_without_pem_is_refused(self, text: str) -> None:
         expected = "is not a PEM certificate: it has no line -----BEGIN CERTIFICATE-----"
         assert refusal_of_certificate(text) == expected
 
-    def test_nul(self) -> None:
+    def test_nul_is_refused(self) -> None:
         assert refusal_of_certificate(CERTIFICATE + "\0") == "must not contain NUL"
 
     @pytest.mark.parametrize(
@@ -207,43 +207,43 @@ class TestWhatIsNoCertificate:
         ],
         ids=["half", "no end", "empty", "other end", "bad base64", "short", "no DER", "indefinite"],
     )
-    def test_damaged(self, pem: str) -> None:
+    def test_damaged_pem_is_refused(self, pem: str) -> None:
         assert refusal_of_certificate(pem) == NOT_WELL_FORMED
 
-    def test_each_in_place_of_the_other(self) -> None:
+    def test_csrs_and_certificates_are_told_apart(self) -> None:
         csr = vectors.to_pem(vectors.to_der(CSR), "CERTIFICATE")
         assert refusal_of_certificate(csr) == "holds a certificate signing request, not a certificate"
         certificate = vectors.to_pem(vectors.to_der(CERTIFICATE), "CERTIFICATE REQUEST")
         assert refusal_of_csr(certificate) == "holds a certificate, not a certificate signing request"
 
-    def test_line_ends_that_were_not_unescaped(self) -> None:
+    def test_escaped_line_ends_are_refused(self) -> None:
         expected = r"has line ends that are written as a backslash and an n (\n)"
         assert refusal_of_certificate(CERTIFICATE.replace("\n", r"\n")) == expected
 
     @pytest.mark.parametrize("count", [2, 3])
-    def test_several(self, count: int) -> None:
+    def test_several_blocks_are_refused(self, count: int) -> None:
         assert refusal_of_certificate(CERTIFICATE * count) == f"must hold exactly one PEM block, not {count}"
 
-    def test_one_that_would_not_be_read_counts_too(self) -> None:
+    def test_blocks_of_other_kinds_count_too(self) -> None:
         both = CERTIFICATE + "-----BEGIN DH PARAMETERS-----\nMAA=\n-----END DH PARAMETERS-----\n"
         assert refusal_of_certificate(both) == "must hold exactly one PEM block, not 2"
 
     @pytest.mark.parametrize(
         "pem", [CSR, CERTIFICATE.replace("CERTIFICATE", "CERTIFICATE REQUEST"), CERTIFICATE.replace("CERT", "cert")]
     )
-    def test_another_label(self, pem: str) -> None:
+    def test_other_labels_are_refused(self, pem: str) -> None:
         assert refusal_of_certificate(pem) == "is not a PEM certificate: its block has another label than CERTIFICATE"
 
-    def test_too_large(self) -> None:
+    def test_too_much_text_is_refused(self) -> None:
         padding = "x" * (MAX_PEM_BYTES - len(CERTIFICATE) - 1)
-        assert taken(f"{padding}\n{CERTIFICATE}").fingerprint == DIGEST
+        assert parsed_certificate(f"{padding}\n{CERTIFICATE}").fingerprint == DIGEST
         assert refusal_of_certificate(f"{padding}x\n{CERTIFICATE}") == "must be at most 65536 bytes"
 
     @pytest.mark.parametrize("remark", ["\u00e9", "\u0627", "\U0001f600", "датчик 7"])
-    def test_a_remark_in_any_language(self, remark: str) -> None:
-        assert taken(f"{remark}\n{CERTIFICATE}") == taken(CERTIFICATE)
+    def test_remarks_in_any_language_are_ignored(self, remark: str) -> None:
+        assert parsed_certificate(f"{remark}\n{CERTIFICATE}") == parsed_certificate(CERTIFICATE)
 
-    def test_no_unicode(self) -> None:
+    def test_invalid_unicode_is_refused(self) -> None:
         assert refusal_of_certificate(f"\ud800\n{CERTIFICATE}") == "must be Unicode text"
 
 
@@ -265,7 +265,7 @@ class TestPrivateKeys:
         ],
     )
     @each_row("order", ["{certificate}{key}", "{key}{certificate}", "{key}"])
-    def test_one_is_refused_wherever_it_stands(self, key: str, order: str) -> None:
+    def test_private_keys_are_refused_in_any_place(self, key: str, order: str) -> None:
         text = order.format(certificate=CERTIFICATE, key=key)
         reason = refusal_of_certificate(text)
         assert reason.startswith("contains a private key: send only the certificate.")
@@ -283,20 +283,20 @@ class TestPrivateKeys:
         ],
         ids=["only the end", "two blanks", "other blanks", "a hyphen"],
     )
-    def test_one_is_refused_however_mangled(self, key: str) -> None:
+    def test_damaged_private_keys_are_refused(self, key: str) -> None:
         assert refusal_of_certificate(f"{CERTIFICATE}{key}").startswith("contains a private key")
 
     @pytest.mark.parametrize("piece", ["-", "PRIVATE" + "-" * 53, "-" * 60 + "PRIVATE" + "_" * 600, "PRIVATEKEY"])
-    def test_looking_for_one_takes_time_by_the_length_of_the_text(self, piece: str) -> None:
+    def test_the_search_for_private_keys_is_linear(self, piece: str) -> None:
         text = piece * (MAX_PEM_BYTES // len(piece))
         times = []
         for _ in range(3):
             start = time.thread_time()
             refusal_of_certificate(text)
             times.append(time.thread_time() - start)
-        assert min(times) < 0.025  # seconds; looking at 60 characters from each dash took 0.06 to 0.13
+        assert min(times) < 0.025  # seconds; examining 60 characters from each dash took 0.06 to 0.13
 
-    def test_it_is_found_before_anything_else_is_said(self) -> None:
+    def test_private_keys_are_reported_first(self) -> None:
         assert refusal_of_certificate(f"\u00e9 {CERTIFICATE * 2} {PKCS8}").startswith("contains a private key")
 
 
@@ -354,11 +354,11 @@ class TestSigningRequests:
         ],
         ids=["RSA-1024", "secp256k1", "Ed25519", "certificate", "half", "two"],
     )
-    def test_which_are_refused(self, pem: str, reason: str) -> None:
+    def test_invalid_requests_are_refused(self, pem: str, reason: str) -> None:
         assert refusal_of_csr(pem) == reason
 
     @pytest.mark.parametrize("bits", [4104, 16384])
-    def test_a_huge_key_is_refused_before_any_work_is_done_with_it(self, bits: int) -> None:
+    def test_a_huge_key_is_refused_before_it_is_used(self, bits: int) -> None:
         der = vectors.to_der(CSR)
         version, subject, _, attributes = vectors.inner_elements(der)
         spki = vectors.huge_rsa_public_key(bits).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -366,14 +366,14 @@ class TestSigningRequests:
         reason = refusal_of_csr(vectors.to_pem(forged, "CERTIFICATE REQUEST"))
         assert reason == f"has an RSA key of {bits} bits; 2048 to 4096 are accepted"
 
-    def test_a_foreign_signature(self) -> None:
+    def test_a_signature_by_another_key_is_refused(self) -> None:
         der = vectors.to_der(CSR)
         version, _, spki, attributes = vectors.inner_elements(der)
         forged = vectors.with_elements(der, [version, vectors.name("another").public_bytes(), spki, attributes])
         reason = refusal_of_csr(vectors.to_pem(forged, "CERTIFICATE REQUEST"))
         assert reason == "has a signature that its own public key does not verify"
 
-    def test_a_damaged_signature(self) -> None:
+    def test_a_damaged_signature_is_refused(self) -> None:
         der = vectors.to_der(CSR)
         reason = refusal_of_csr(vectors.to_pem(der[:-1] + bytes([der[-1] ^ 1]), "CERTIFICATE REQUEST"))
         assert reason == "has a signature that its own public key does not verify"
@@ -386,7 +386,7 @@ class TestSigningRequests:
         assert parse_csr(pem, "csr", CSR_KEYS).subject.rfc4514_string()
 
 
-def test_a_certificate_is_the_same_whoever_parsed_it() -> None:
+def test_both_parsers_return_the_same_certificate() -> None:
     parsed = x509.load_pem_x509_certificate(CERTIFICATE.encode())
-    assert Certificate.of(parsed) == taken(CERTIFICATE)
+    assert Certificate.of(parsed) == parsed_certificate(CERTIFICATE)
     assert parsed.fingerprint(hashes.SHA256()).hex() == DIGEST

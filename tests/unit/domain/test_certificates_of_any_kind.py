@@ -1,4 +1,4 @@
-"""Whatever is sent as a certificate or a request: nothing but the domain's own errors comes of it."""
+"""Any input as a certificate or a request raises only errors of the domain."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CSR_DERS = st.sampled_from([vectors.to_der(CSR), vectors.to_der(vectors.csr_pem(
 
 @st.composite
 def damaged(draw: Callable[[Any], Any], ders: st.SearchStrategy[bytes], label: str) -> str:
-    """PEM of a DER in which some bytes were changed, or a part was cut out or put in."""
+    """Return PEM of a DER in which bytes were changed, removed or inserted."""
     der = bytearray(draw(ders))
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(der) - 1))
@@ -65,8 +65,8 @@ PEM_LIKE = st.lists(
 ).map("".join)
 
 
-def words_of(parse: Callable[[], object], error: type[Invalid]) -> str:
-    """What a refusal says, nothing when it was none. Any other error gets through, and the test fails."""
+def reason_of(parse: Callable[[], object], error: type[Invalid]) -> str:
+    """Return the text of a refusal, empty without one. Any other error fails the test."""
     try:
         parse()
     except error as refused:
@@ -74,33 +74,33 @@ def words_of(parse: Callable[[], object], error: type[Invalid]) -> str:
     return ""
 
 
-def is_our_own(words: str) -> bool:
-    """A parser's words would name ASN.1 types, positions and its own errors."""
+def is_our_text(words: str) -> bool:
+    """True unless the text is a parser's message, which would name ASN.1 types, positions or its errors."""
     ours = ("is not a well-formed PEM", "uses an algorithm", "has a", "has extensions", "holds a", "is signed with")
     return not words or (words.partition(" ")[2].startswith(ours) and not {"Error", "asn", "ASN"} & set(words.split()))
 
 
 @given(st.one_of(st.text(), PEM_LIKE))
-def test_any_text(text: str) -> None:
+def test_any_text_is_refused_in_our_words(text: str) -> None:
     for words in (
-        words_of(lambda: parse_certificate(text, "pem", OWN_KEYS), InvalidCertificate),
-        words_of(lambda: parse_csr(text, "csr", CSR_KEYS), InvalidSigningRequest),
+        reason_of(lambda: parse_certificate(text, "pem", OWN_KEYS), InvalidCertificate),
+        reason_of(lambda: parse_csr(text, "csr", CSR_KEYS), InvalidSigningRequest),
     ):
         assert len(text) < 12 or text not in words
 
 
 @given(damaged(DERS, "CERTIFICATE"))
-def test_a_damaged_certificate(pem: str) -> None:
-    assert is_our_own(words_of(lambda: parse_certificate(pem, "pem", OWN_KEYS), InvalidCertificate))
+def test_damaged_certificates_are_refused_in_our_words(pem: str) -> None:
+    assert is_our_text(reason_of(lambda: parse_certificate(pem, "pem", OWN_KEYS), InvalidCertificate))
 
 
 @given(damaged(CSR_DERS, "CERTIFICATE REQUEST"))
-def test_a_damaged_request(pem: str) -> None:
-    assert is_our_own(words_of(lambda: parse_csr(pem, "csr", CSR_KEYS), InvalidSigningRequest))
+def test_damaged_requests_are_refused_in_our_words(pem: str) -> None:
+    assert is_our_text(reason_of(lambda: parse_csr(pem, "csr", CSR_KEYS), InvalidSigningRequest))
 
 
 @given(*[st.text(alphabet=st.characters(min_codepoint=1, max_codepoint=127))] * 2)
-def test_what_is_around_a_block_does_not_matter(before: str, after: str) -> None:
+def test_text_around_a_pem_block_is_ignored(before: str, after: str) -> None:
     kind = PemKind("certificate", ("CERTIFICATE",), InvalidCertificate)
     text = f"{before}\n{CERTIFICATE}\n{after}"
     assert one_block(text, "pem", kind) == vectors.to_der(CERTIFICATE)

@@ -10,7 +10,7 @@ NOW = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
 _LANE = 1 << 59
 
 
-def test_they_follow_the_time() -> None:
+def test_time_ordered_ids_increase_with_the_time() -> None:
     make = TimeOrderedIds(lanes=False)
     times = [NOW + timedelta(microseconds=number) for number in range(1000)]
     ids = [make(time) for time in times]
@@ -20,17 +20,17 @@ def test_they_follow_the_time() -> None:
     ]
 
 
-def test_they_are_unique_while_a_clock_stands_still_or_goes_back() -> None:
+def test_ids_are_unique_if_the_clock_stops_or_goes_back() -> None:
     make = TimeOrderedIds(lanes=False)
     ids = [make(NOW - timedelta(seconds=number % 2)) for number in range(1000)]
     assert ids == sorted(set(ids))
 
 
-def test_two_makers_seldom_make_the_same_at_one_time() -> None:
+def test_two_makers_rarely_make_the_same_id_at_the_same_time() -> None:
     assert len({TimeOrderedIds(lanes=False)(NOW) for _ in range(1000)}) > 32
 
 
-def test_with_lanes_they_begin_with_one_of_16_and_fit_into_64_bits() -> None:
+def test_ids_with_lanes_have_16_prefixes_and_fit_in_64_bits() -> None:
     make = TimeOrderedIds(lanes=True)
     ids = [make(NOW.replace(year=2200)) for _ in range(2000)]
     assert {id // _LANE for id in ids} == set(range(16))

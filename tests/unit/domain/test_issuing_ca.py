@@ -1,4 +1,4 @@
-"""What we sign: the shape of AWS's device certificate, field by field, and what we never sign."""
+"""Issuing certificates: every field, as in AWS's device certificates, and requests that are refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def issue(
 
 class TestDeviceCertificates:
     @pytest.mark.parametrize("ca_key", CA_KEYS)
-    def test_every_field(self, ca_key: SigningKey) -> None:
+    def test_every_field_is_as_in_aws_device_certificates(self, ca_key: SigningKey) -> None:
         authority = vectors.authority(ca_key)
         certificate = issue(authority)
 
@@ -87,30 +87,30 @@ class TestDeviceCertificates:
             decipher_only=False,
         )
 
-    def test_the_end_is_a_utctime_and_the_common_name_a_utf8string(self) -> None:
+    def test_not_after_is_utctime_and_common_name_is_utf8string(self) -> None:
         der = issue(vectors.authority()).public_bytes(Encoding.DER)
         inner = vectors.inner_elements(der)
         (_, validity), (_, subject) = (vectors.elements(inner[index])[0] for index in (4, 5))
         assert vectors.elements(validity) == [(0x17, b"261121115800Z"), (0x17, b"491231235959Z")]
         assert vectors.tlv(0x0C, b"AWS IoT Certificate") in subject
 
-    def test_serials_are_positive_random_and_not_above_20_bytes(self) -> None:
+    def test_serial_numbers_are_positive_random_and_at_most_20_bytes(self) -> None:
         authority = vectors.authority()
         serials = [self._serial(authority) for _ in range(300)]
         assert len(set(serials)) == len(serials)
         for serial in serials:
             assert 0 < len(serial) <= 20
             assert serial[0] < 0x80
-        # 158 random bits at least: one bit of each of the last 19 bytes would not repeat over all of them.
+        # At least 158 random bits: each of the last 19 bytes takes many different values.
         assert all(len({serial[-position] for serial in serials}) > 100 for position in range(1, 20))
 
-    def test_serials_have_20_bytes(self) -> None:
+    def test_serial_numbers_have_20_bytes(self) -> None:
         authority = vectors.authority()
         assert {len(self._serial(authority)) for _ in range(1500)} == {20}
 
     @staticmethod
     def _serial(authority: CertificateAuthority) -> bytes:
-        """As it is encoded. The draft's is read, as signing would cost much and add nothing."""
+        """Return the encoded serial number, from the draft, because signing takes long and does not change it."""
         draft = authority.prepare(DEVICE_REQUEST, vectors.NOW).take()
         [(_, number)] = vectors.elements(vectors.inner_elements(draft)[1])
         return number
@@ -140,7 +140,7 @@ class TestDeviceCertificates:
         ],
         ids=["plain", "long", "multi-valued"],
     )
-    def test_the_subject_is_that_of_the_request(self, subject: x509.Name) -> None:
+    def test_the_subject_is_copied_from_the_request(self, subject: x509.Name) -> None:
         parsed = parse_csr(vectors.csr_pem(subject=subject), "csr", CSR_KEYS)
         certificate = issue(vectors.authority(), CertificateRequest(parsed.subject, parsed.public_key))
         assert certificate.subject == subject
@@ -155,7 +155,7 @@ class TestDeviceCertificates:
         certificate = issue(vectors.authority(), CertificateRequest(parsed.subject, parsed.public_key))
         assert certificate.subject.public_bytes() == subject.public_bytes()
 
-    def test_nothing_else_of_a_request_is_taken_over(self) -> None:
+    def test_extensions_of_a_request_are_ignored(self) -> None:
         builder = x509.CertificateSigningRequestBuilder().subject_name(vectors.name("x"))
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
@@ -173,7 +173,7 @@ class TestDeviceCertificates:
         authority = vectors.authority()
         assert issue(authority).serial_number != issue(authority).serial_number
 
-    def test_what_sign_returns_is_what_was_signed(self) -> None:
+    def test_sign_returns_the_signed_certificate(self) -> None:
         authority = vectors.authority()
         certificate: Certificate = authority.sign(authority.prepare(DEVICE_REQUEST, vectors.NOW))
         parsed = x509.load_der_x509_certificate(certificate.der)
@@ -191,7 +191,7 @@ class TestSigning:
             authority.sign(prepared)
         assert len(key.signed) == 1
 
-    def test_the_key_signs_what_was_prepared_and_nothing_before(self) -> None:
+    def test_the_key_signs_only_the_prepared_bytes(self) -> None:
         root = vectors.authority().certificate
         key = vectors.CountingKey(vectors.ec_key())
         authority = CertificateAuthority(root, key, DEVICE)
@@ -206,7 +206,7 @@ class TestSigning:
         assert key.signed == [parsed.tbs_certificate_bytes]
         assert vectors.inner_elements(certificate.der) == vectors.inner_elements(draft)
 
-    def test_what_another_authority_prepared_is_not_signed(self) -> None:
+    def test_a_certificate_prepared_by_another_authority_is_not_signed(self) -> None:
         one, another = vectors.authority(), vectors.authority()
         prepared = one.prepare(DEVICE_REQUEST, vectors.NOW)
         with pytest.raises(ValueError, match="prepared by another authority"):
@@ -231,7 +231,7 @@ class TestRefusals:
             ),
         ],
     )
-    def test_what_the_profile_does_not_allow(self, request_: CertificateRequest, field: str) -> None:
+    def test_keys_and_subjects_outside_the_profile_are_refused(self, request_: CertificateRequest, field: str) -> None:
         with pytest.raises(Invalid) as refused:
             vectors.authority().prepare(request_, vectors.NOW)
         assert refused.value.field == field
@@ -248,25 +248,25 @@ class TestRefusals:
         ],
         ids=["ends before", "long over", "outlives the root", "no time", "backwards", "before the root"],
     )
-    def test_a_validity_outside_of_the_root(self, profile: Profile, now: datetime) -> None:
+    def test_a_validity_outside_that_of_the_root_is_refused(self, profile: Profile, now: datetime) -> None:
         authority = vectors.authority(profile=profile)
         with pytest.raises(Invalid) as refused:
             authority.prepare(DEVICE_REQUEST, now)
         assert refused.value.field == "validity"
 
-    def test_the_last_certificate_that_can_be_issued(self) -> None:
+    def test_a_certificate_can_be_issued_for_the_last_second(self) -> None:
         certificate = issue(vectors.authority(), now=END_OF_2049 + timedelta(minutes=1, seconds=59))
         assert certificate.not_valid_before_utc == END_OF_2049 - timedelta(seconds=1)
 
 
 class TestRoots:
     @pytest.mark.parametrize(("key_type", "algorithm"), [("p256", "secp256r1"), ("rsa2048", 2048)])
-    def test_keys(self, key_type: Any, algorithm: str | int) -> None:
+    def test_root_keys_have_the_configured_type(self, key_type: Any, algorithm: str | int) -> None:
         key: Any = generate_root_key(key_type)
         assert algorithm == (key.curve.name if key_type == "p256" else key.key_size)
 
     @pytest.mark.parametrize("key", CA_KEYS)
-    def test_a_root(self, key: SigningKey) -> None:
+    def test_fields_of_a_root(self, key: SigningKey) -> None:
         root = make_root("Thingmint Device CA 0a1b", key, vectors.NOW)
         root.verify_directly_issued_by(root)
         assert root.subject == root.issuer
@@ -281,7 +281,7 @@ class TestRoots:
         assert usage.value.key_cert_sign
         assert not usage.value.digital_signature
 
-    def test_no_two_have_the_same_serial(self) -> None:
+    def test_roots_have_different_serial_numbers(self) -> None:
         roots = {make_root("x", vectors.ec_key(), vectors.NOW).serial_number for _ in range(20)}
         assert len(roots) == 20
 
@@ -290,7 +290,7 @@ NAMES = ["iot.example.org", "*.example.org", "127.0.0.1", "::1"]
 
 
 class TestListenerCertificates:
-    def test_every_field(self) -> None:
+    def test_every_field_of_a_listener_certificate(self) -> None:
         authority = vectors.authority(profile=listener_profile(timedelta(days=90)))
         certificate = issue(authority, CertificateRequest(vectors.name("x"), vectors.ec_key().public_key(), NAMES))
         assert certificate.not_valid_after_utc == vectors.NOW.replace(microsecond=0) + timedelta(days=90)
@@ -301,20 +301,20 @@ class TestListenerCertificates:
         assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
 
     @pytest.mark.parametrize("subject", [vectors.name("x"), x509.Name([])])
-    def test_the_names_are_critical_without_a_subject(self, subject: x509.Name) -> None:
+    def test_alternative_names_are_critical_without_a_subject(self, subject: x509.Name) -> None:
         authority = vectors.authority(profile=listener_profile(timedelta(days=90)))
         certificate = issue(authority, CertificateRequest(subject, vectors.ec_key().public_key(), NAMES))
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         assert names.critical is (subject == x509.Name([]))
 
     @pytest.mark.parametrize("name", ["iot.example.org", "a.example.org", "127.0.0.1", "::1"])
-    def test_clients_take_it(self, name: str) -> None:
+    def test_clients_accept_the_certificate_for_its_names(self, name: str) -> None:
         authority = vectors.authority(profile=listener_profile(timedelta(days=90)))
         certificate = issue(authority, CertificateRequest(vectors.name("x"), vectors.ec_key().public_key(), NAMES))
         assert verified_as_server(certificate, authority, name)[0] == certificate
 
     @pytest.mark.parametrize("name", ["example.org", "a.b.example.org", "127.0.0.2"])
-    def test_for_other_names_they_do_not(self, name: str) -> None:
+    def test_clients_refuse_the_certificate_for_other_names(self, name: str) -> None:
         authority = vectors.authority(profile=listener_profile(timedelta(days=90)))
         certificate = issue(authority, CertificateRequest(vectors.name("x"), vectors.ec_key().public_key(), NAMES))
         with pytest.raises(VerificationError):
@@ -332,19 +332,19 @@ def verified_as_server(certificate: x509.Certificate, trusted: CertificateAuthor
 
 
 class TestADeviceCannotPoseAsTheServer:
-    """Why there are two roots: a device chooses its subject, and its certificate has no extended key usage."""
+    """The reason for two roots: a device chooses its subject, and its certificate has no extended key usage."""
 
     def device_certificate(self, authority: CertificateAuthority) -> x509.Certificate:
         parsed = parse_csr(vectors.csr_pem(subject=vectors.name("localhost")), "csr", CSR_KEYS)
         return issue(authority, CertificateRequest(parsed.subject, parsed.public_key))
 
-    def test_by_rfc_5280(self) -> None:
+    def test_a_verifier_of_rfc_5280_refuses_a_device_certificate(self) -> None:
         listener, device = vectors.authority(), vectors.authority(vectors.ec_key("secp384r1"))
         with pytest.raises(VerificationError):
             verified_as_server(self.device_certificate(device), listener, "localhost")
 
     @pytest.mark.parametrize("checks_names", [True, False])
-    def test_by_a_tls_client(self, tmp_path: Path, checks_names: bool) -> None:
+    def test_a_tls_client_refuses_a_device_certificate(self, tmp_path: Path, checks_names: bool) -> None:
         listener = vectors.authority(profile=listener_profile(timedelta(days=90)))
         device = vectors.authority(vectors.ec_key("secp384r1"))
         request = CertificateRequest(vectors.name("localhost"), vectors.ec_key().public_key(), ["localhost"])
@@ -353,7 +353,7 @@ class TestADeviceCannotPoseAsTheServer:
 
         client = ssl.create_default_context(cadata=listener.certificate.public_bytes(Encoding.PEM).decode())
         client.check_hostname = checks_names
-        client.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME: a TLS client has a clock of its own
+        client.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME: the TLS client does not use the test's clock
         handshake(client, server_context(tmp_path, server_certificate))
         with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer certificate"):
             handshake(client, server_context(tmp_path, device_certificate))
@@ -369,7 +369,7 @@ def server_context(tmp_path: Path, certificate: x509.Certificate) -> ssl.SSLCont
 
 
 def handshake(client_context: ssl.SSLContext, server_context: ssl.SSLContext) -> ssl.SSLObject:
-    """A TLS handshake in memory; the client's side of it."""
+    """Return the client's side of a TLS handshake in memory."""
     upwards, downwards = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context.wrap_bio(downwards, upwards, server_hostname="localhost")
     server = server_context.wrap_bio(upwards, downwards, server_side=True)

@@ -1,4 +1,4 @@
-"""Key pairs that we make, and the policies on those that others made."""
+"""Key pairs that the server makes, and policies for public keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OTHER_TYPE = "a key of a type that is not accepted; use RSA or ECDSA"
 OTHER_TYPE_OR_ED25519 = "a key of a type that is not accepted; use RSA, ECDSA or Ed25519"
 
 
-def test_a_key_pair() -> None:
+def test_key_pairs_are_rsa_2048_in_pem() -> None:
     pair = generate_key_pair()
     private = load_pem_private_key(pair.private_pem.encode(), None)
     assert isinstance(private, rsa.RSAPrivateKey)
@@ -30,11 +30,11 @@ def test_a_key_pair() -> None:
     pair.public_key.verify(signature, b"message", padding.PKCS1v15(), SHA256())
 
 
-def test_each_is_another() -> None:
+def test_key_pairs_differ() -> None:
     assert generate_key_pair().private_pem != generate_key_pair().private_pem
 
 
-def test_a_key_pair_does_not_show_itself() -> None:
+def test_the_repr_of_a_key_pair_shows_no_key() -> None:
     pair = vectors.cheap_key_pair()
     assert repr(pair) == str(pair) == f"{pair}" == "<KeyPair>"
     assert f"{[pair]} {(pair,)!r}" == "[<KeyPair>] (<KeyPair>,)"
@@ -106,5 +106,5 @@ def test_a_throw_away_rsa_key_has_one_signature() -> None:
         (OWN_KEYS, dsa.generate_private_key(1024).public_key(), OTHER_TYPE),
     ],
 )
-def test_policies(policy: KeyPolicy, key: Any, violation: str | None) -> None:
+def test_key_policies_accept_keys_by_type_and_size(policy: KeyPolicy, key: Any, violation: str | None) -> None:
     assert policy.violation(key) == violation

@@ -1,4 +1,4 @@
-"""What OpenSSL, mbedTLS and Go read, and the strict reader refuses: it is taken, and nothing is made up of it."""
+"""Certificates and requests that OpenSSL, mbedTLS and Go read but the strict reader refuses are accepted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def csr(der: bytes) -> str:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
-def test_openssl_reads_each_of_them() -> None:
+def test_openssl_reads_each_odd_certificate_and_request() -> None:
     for form, label, examples in (
         ("x509", "CERTIFICATE", {**CERTIFICATES, **odd.without_seconds()}),
         ("req", "CERTIFICATE REQUEST", REQUESTS),
@@ -64,7 +64,7 @@ def test_openssl_reads_each_of_them() -> None:
 
 
 @each_row("case", list(CERTIFICATES))
-def test_a_certificate_is_known_by_the_bytes_that_tls_yields(case: str) -> None:
+def test_the_fingerprint_is_of_the_bytes_that_tls_passes_on(case: str) -> None:
     der = CERTIFICATES[case]
     for keys in (OWN_KEYS, FLEET_KEYS):
         certificate, key = parse_certificate(pem(der), "pem", keys, bound=keys is FLEET_KEYS)
@@ -77,8 +77,8 @@ def test_a_certificate_is_known_by_the_bytes_that_tls_yields(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", odd.without_seconds())
-def test_times_that_our_tls_does_not_read_are_taken(case: str) -> None:
-    """A TLS proxy in front may read them."""
+def test_times_that_our_tls_library_cannot_read_are_accepted(case: str) -> None:
+    """A TLS proxy in front of the server may be able to read them."""
     der = odd.without_seconds()[case]
     certificate = parse_certificate(pem(der), "pem", OWN_KEYS)[0]
     assert certificate.der == der
@@ -86,7 +86,7 @@ def test_times_that_our_tls_does_not_read_are_taken(case: str) -> None:
 
 
 @pytest.mark.parametrize("text", [b"201301000000Z", b"200230000000Z", b"200101240000Z", b"200101000060Z"])
-def test_a_time_that_is_none_matters_unless_the_certificate_is_a_pin(text: bytes) -> None:
+def test_an_invalid_time_is_refused_unless_the_certificate_is_bound(text: bytes) -> None:
     der = odd.certificate(end=odd.time(odd.UTC, text))
     with pytest.raises(InvalidCertificate) as refused:
         parse_certificate(pem(der), "pem", OWN_KEYS)
@@ -96,7 +96,7 @@ def test_a_time_that_is_none_matters_unless_the_certificate_is_a_pin(text: bytes
 
 
 @each_row("kind", list(odd.NAMES))
-def test_a_signature_is_verified_over_the_bytes_as_they_came(kind: str) -> None:
+def test_signatures_are_verified_over_the_original_bytes(kind: str) -> None:
     issuer = new_issuer("Root", vectors.ec_key(), now=vectors.NOW)
     named = issuer.certificate.subject.public_bytes()
     issued = parse_issued_certificate(pem(odd.certificate(subject=odd.NAMES[kind], issuer=named)), "pem")
@@ -105,8 +105,11 @@ def test_a_signature_is_verified_over_the_bytes_as_they_came(kind: str) -> None:
     assert not is_signed_by(read_issued_certificate(other), issuer.certificate), "names are compared as bytes"
 
 
-def test_what_is_not_signed_gives_no_second_fingerprint() -> None:
-    """Parameters outside of the signed part, and bits of the signature that are not used."""
+def test_changes_outside_the_signed_part_invalidate_the_signature() -> None:
+    """Otherwise a certificate would have a second fingerprint.
+
+    The changes: parameters outside of the signed part, and unused bits of the signature.
+    """
     issuer = new_issuer("Root", vectors.ec_key(), now=vectors.NOW)
     named = issuer.certificate.subject.public_bytes()
     content = vectors.tlv(odd.SEQUENCE, odd.tbs(issuer=named))
@@ -124,7 +127,7 @@ def test_what_is_not_signed_gives_no_second_fingerprint() -> None:
     assert not is_signed_by(read_issued_certificate(one_unused), issuer.certificate)
 
 
-def test_a_ca_certificate_has_to_be_strict() -> None:
+def test_ca_certificates_must_be_strict_der() -> None:
     for case in ("subject: underscore in PrintableString", "NULL parameters of ECDSA", "bytes behind the end"):
         with pytest.raises(InvalidCertificate) as refused:
             parse_ca_certificate(pem(CERTIFICATES[case]), "ca")
@@ -146,7 +149,7 @@ TWO_STRING_TYPES = [
         (odd.common_name(odd.BMP, b"\0a\0b"), "ab"),
         (odd.NAMES["of indefinite length"], "device"),
         (odd.NAMES["attributes out of order"], "a"),
-        # Characters that each library reads in its own way, and what is no text.
+        # Characters that libraries read differently, and values that are not text.
         (odd.name(*TWO_STRING_TYPES), None),
         (odd.common_name(odd.PRINTABLE, b"Z\xfcrich"), None),
         (odd.common_name(odd.PRINTABLE, "датчик".encode()), None),
@@ -157,14 +160,14 @@ TWO_STRING_TYPES = [
         (odd.name(*[odd.attribute(odd.COMMON_NAME, odd.PRINTABLE, b"a_b")] * 400), None),
     ],
 )
-def test_only_unambiguous_text_gives_variables(subject: bytes, expected: str | None) -> None:
+def test_only_unambiguous_subjects_give_variables(subject: bytes, expected: str | None) -> None:
     context = certificate_context(odd.certificate(subject=subject))
     assert context.get(f"{SUBJECT}.CommonName") == expected
     assert context["iot:Certificate.SerialNumber"] == "5"
     assert context["iot:Certificate.Issuer.CommonName"] == "device"
 
 
-def test_a_name_that_is_in_order_gives_variables_whatever_is_around_it() -> None:
+def test_a_valid_subject_gives_variables_in_an_odd_certificate() -> None:
     san = odd.extensions(odd.dns_names(b"a.example"))
     context = certificate_context(odd.certificate(algorithm=odd.ECDSA_SHA256_NULL, rest=san))
     assert context[f"{SUBJECT}.CommonName"] == "device"
@@ -172,7 +175,7 @@ def test_a_name_that_is_in_order_gives_variables_whatever_is_around_it() -> None
 
 
 @pytest.mark.parametrize("case", ["two lists of names", "an extension twice", "names of garbage", "a name in Latin-1"])
-def test_extensions_that_cannot_be_relied_on_give_no_variables(case: str) -> None:
+def test_ambiguous_extensions_give_no_variables(case: str) -> None:
     context = certificate_context(CERTIFICATES[case])
     assert context[f"{SUBJECT}.CommonName"] == "device"
     assert not [key for key in context if "AlternativeName" in key]
@@ -190,13 +193,13 @@ def test_extensions_that_cannot_be_relied_on_give_no_variables(case: str) -> Non
         (odd.extensions(odd.extension(odd.BASIC_CONSTRAINTS, b"xyz")), "cannot be read"),
     ],
 )
-def test_whether_it_is_an_authoritys_is_found_out_in_odd_certificates_too(rest: bytes, expected: str | None) -> None:
+def test_basic_constraints_of_odd_certificates_are_checked(rest: bytes, expected: str | None) -> None:
     flaw = read_issued_certificate(odd.certificate(rest=rest)).flaw(vectors.NOW)
     assert flaw is None if expected is None else flaw is not None and expected in flaw
 
 
 @each_row("case", list(REQUESTS))
-def test_a_sound_request_is_issued_for_in_utf_8(case: str) -> None:
+def test_odd_requests_get_certificates_with_utf_8_subjects(case: str) -> None:
     request = parse_csr(csr(REQUESTS[case]), "csr", CSR_KEYS)
     authority = vectors.authority()
     issued = authority.sign(authority.prepare(CertificateRequest(request.subject, request.public_key), vectors.NOW))
@@ -211,7 +214,7 @@ def test_a_sound_request_is_issued_for_in_utf_8(case: str) -> None:
         }  # fmt: skip
 
 
-def test_a_subject_that_tls_would_not_read_is_encoded_anew() -> None:
+def test_a_subject_that_tls_cannot_read_is_encoded_again() -> None:
     request = parse_csr(csr(odd.request(odd.common_name(odd.VISIBLE, b"device"))), "csr", CSR_KEYS)
     assert request.subject.public_bytes() == odd.PLAIN
 
@@ -258,7 +261,7 @@ UNDERSCORE = odd.common_name(odd.PRINTABLE, b"a_b")
         ),
     ],
 )
-def test_a_refusal_tells_the_true_reason(der: bytes, reason: str) -> None:
+def test_refused_requests_get_the_exact_reason(der: bytes, reason: str) -> None:
     with pytest.raises(InvalidSigningRequest) as refused:
         parse_csr(csr(der), "csr", CSR_KEYS)
     assert refused.value.reason == reason
@@ -271,7 +274,7 @@ def _rsa(p: int, q: int) -> rsa.RSAPrivateKey:
     return rsa.RSAPrivateNumbers(p, q, d, *parts, numbers).private_key(unsafe_skip_rsa_key_validation=True)
 
 
-# What is added are the primes' distances, which take long to find.
+# The constants are the distances of the next primes, which take long to find.
 
 
 def _close() -> rsa.RSAPrivateKey:
@@ -301,7 +304,7 @@ def _roca() -> rsa.RSAPrivateKey:
         (_roca, "has an RSA key that a faulty chip made (ROCA, CVE-2017-15361), which can be factored"),
     ],
 )
-def test_keys_that_can_be_factored_are_not_signed(make: Callable[[], rsa.RSAPrivateKey], reason: str) -> None:
+def test_requests_with_factorable_keys_are_refused(make: Callable[[], rsa.RSAPrivateKey], reason: str) -> None:
     key = make()
     for subject in (odd.PLAIN, odd.common_name(odd.PRINTABLE, b"a_b")):
         with pytest.raises(InvalidSigningRequest) as refused:
@@ -310,7 +313,7 @@ def test_keys_that_can_be_factored_are_not_signed(make: Callable[[], rsa.RSAPriv
     assert parse_certificate(pem(odd.certificate(key)), "pem", OWN_KEYS)[1] == key.public_key()
 
 
-def test_other_keys_are_not_taken_for_weak_ones() -> None:
+def test_ordinary_rsa_keys_are_not_weak() -> None:
     for bits in (2048, 3072):
         parse_csr(csr(odd.request(key=vectors.rsa_key(bits))), "csr", CSR_KEYS)
 
@@ -340,8 +343,8 @@ def _oddities() -> dict[str, bytes]:
     }
 
 
-def _lines_that(work: Callable[[], object]) -> int:
-    """How many lines of Python that executes."""
+def _executed_lines(work: Callable[[], object]) -> int:
+    """Return how many lines of Python ``work`` executes."""
     count = 0
 
     def trace(_frame: object, event: str, _argument: object) -> Any:
@@ -360,7 +363,7 @@ def _lines_that(work: Callable[[], object]) -> int:
 
 
 @each_row("kind", list(_oddities()))
-def test_work_grows_with_the_length_of_each_oddity_and_not_with_its_square(kind: str) -> None:
+def test_work_is_linear_in_the_length_of_each_oddity(kind: str) -> None:
     der = _oddities()[kind]
     text = to_pem(der, "CERTIFICATE")
     assert 40_000 < len(text) <= MAX_PEM_BYTES
@@ -371,7 +374,7 @@ def test_work_grows_with_the_length_of_each_oddity_and_not_with_its_square(kind:
         lambda: certificate_context(der),
         lambda: parse_csr(request, "csr", CSR_KEYS),
     ):
-        assert _lines_that(work) < 30 * len(der)
+        assert _executed_lines(work) < 30 * len(der)
 
 
 @pytest.mark.parametrize(
@@ -389,12 +392,12 @@ def test_work_grows_with_the_length_of_each_oddity_and_not_with_its_square(kind:
         b"\x30\x84\xff\xff\xff\xff",
     ],
 )
-def test_what_is_no_ber(encoded: bytes) -> None:
+def test_malformed_ber_is_refused(encoded: bytes) -> None:
     with pytest.raises(Malformed):
         first(encoded)
 
 
-def test_ber_in_pieces() -> None:
+def test_ber_elements_are_split() -> None:
     nested = odd.indefinite(odd.indefinite(b"\5\0") + b"\2\1\7")
     assert first(nested + b"more") == nested
     assert elements(nested) == [odd.indefinite(b"\5\0"), b"\2\1\7"]

@@ -1,4 +1,4 @@
-"""The server's own keys are known in every certificate and encoding; what they signed, by the signature."""
+"""The keys of the server's own CAs are recognized in every certificate and encoding, and so are their signatures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def point(form: PublicFormat) -> bytes:
 
 
 def hybrid(uncompressed: bytes) -> bytes:
-    """X9.62 4.3.6: both coordinates, and the form that tells the second one's last bit."""
+    """X9.62 4.3.6: a byte with the last bit of the second coordinate, then both coordinates."""
     return bytes([6 | uncompressed[-1] & 1]) + uncompressed[1:]
 
 
@@ -67,7 +67,7 @@ ENCODINGS = {
 
 
 def with_key(subject_public_key_info: bytes) -> x509.Certificate:
-    """A certificate authority's, signed by another one."""
+    """Return a CA certificate with that key, signed by another CA."""
     inner = vectors.inner_elements(new_issuer(now=vectors.NOW).certificate.public_bytes(Encoding.DER))
     inner[6] = subject_public_key_info  # version, serial, algorithm, issuer, validity, subject, this one
     der = vectors.with_elements(new_issuer(now=vectors.NOW).certificate.public_bytes(Encoding.DER), inner)
@@ -79,7 +79,7 @@ def signature_of(certificate: x509.Certificate) -> Signature:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_a_key_is_known_however_it_is_encoded(encoding: str) -> None:
+def test_a_ca_key_is_recognized_in_every_encoding(encoding: str) -> None:
     made = with_key(ENCODINGS[encoding])
     assert OWN.has_key(made.public_key())
     own = vectors.rsa_key().public_key() if encoding.startswith("RSA") else vectors.ca_key().public_key()
@@ -89,12 +89,12 @@ def test_a_key_is_known_however_it_is_encoded(encoding: str) -> None:
         OWN.check(made.public_key(), "caCertificate")
 
 
-def test_a_self_signed_certificate_with_other_names_is_known() -> None:
+def test_a_ca_key_is_recognized_under_another_subject() -> None:
     assert OWN.has_key(new_issuer("A Maker's Root", vectors.ca_key(), now=vectors.NOW).certificate.public_key())
 
 
-def test_other_keys_are_not_known() -> None:
-    """Whatever the names are."""
+def test_other_keys_are_not_ca_keys() -> None:
+    """Neither a CA of the same name, nor a certificate of a device."""
     [attribute] = EC.certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     for made in (new_issuer(str(attribute.value), now=vectors.NOW).certificate, vectors.certificate()):
         assert not OWN.has_key(made.public_key())
@@ -102,24 +102,24 @@ def test_other_keys_are_not_known() -> None:
 
 
 @pytest.mark.parametrize("authority", [EC, RSA], ids=["EC", "RSA"])
-def test_what_was_issued_is_known_by_its_signature(authority: CertificateAuthority) -> None:
+def test_issued_certificates_are_recognized_by_signature(authority: CertificateAuthority) -> None:
     request = CertificateRequest(vectors.name("lamp"), vectors.ec_key().public_key())
     issued = authority.sign(authority.prepare(request, vectors.NOW))
     assert OWN.issued(Signature.of(issued.der))
 
 
 @pytest.mark.parametrize("key", [None, vectors.rsa_key(3072), vectors.ec_key("secp384r1")])
-def test_an_issuers_name_proves_nothing(key: object) -> None:
+def test_the_issuers_name_alone_does_not_show_that_we_issued_a_certificate(key: object) -> None:
     pretender = new_issuer("pretender", key, now=vectors.NOW)
     assert not OWN.issued(signature_of(pretender.sign(issuer=EC.certificate.subject)))
 
 
-def test_the_issuers_name_hides_nothing() -> None:
+def test_our_signature_is_recognized_under_another_issuers_name() -> None:
     cross_signed = new_issuer("Another Name", vectors.ca_key(), now=vectors.NOW)
     assert OWN.issued(signature_of(cross_signed.sign()))
 
 
-def test_ids_of_keys_differ() -> None:
+def test_different_keys_have_different_ids() -> None:
     keys: list[SigningKey] = [
         vectors.ec_key(),
         vectors.ca_key(),

@@ -1,4 +1,4 @@
-"""The whole table of transitions."""
+"""The complete table of status transitions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from thingmint.domain.errors import InvalidState
 from thingmint.domain.status import Status, check_initial, check_update
 
 SETTABLE = ("ACTIVE", "INACTIVE", "REVOKED")
-# What a caller may set, by the status that there is.
+# The statuses that a caller can set, by the current status.
 ALLOWED = {
     "ACTIVE": SETTABLE,
     "INACTIVE": SETTABLE,
@@ -29,7 +29,7 @@ def test_the_table_names_every_status() -> None:
 
 @each_row("reinstate", [False, True])
 @each_row(("current", "new"), list(itertools.product(ALLOWED, ALLOWED)))
-def test_updates(current: str, new: str, reinstate: bool) -> None:
+def test_status_updates_follow_the_table(current: str, new: str, reinstate: bool) -> None:
     if new in (ALLOWED_WITH_REINSTATEMENT if reinstate else ALLOWED)[current]:
         check_update("f" * 64, Status(current), Status(new), reinstate=reinstate)
         return
@@ -44,18 +44,18 @@ def test_updates(current: str, new: str, reinstate: bool) -> None:
         ("ACTIVE", "PENDING_TRANSFER", "Status PENDING_TRANSFER can only be set by the service itself"),
         ("PENDING_TRANSFER", "ACTIVE", "Status cannot be changed while a transfer is pending"),
         ("REVOKED", "ACTIVE", "Status cannot be changed from REVOKED to ACTIVE"),
-        # What is asked for is wrong whatever there is.
+        # Invalid for every current status.
         ("PENDING_TRANSFER", "PENDING_TRANSFER", "Status PENDING_TRANSFER can only be set by the service itself"),
     ],
 )
-def test_reasons(current: str, new: str, reason: str) -> None:
+def test_refused_updates_have_a_reason(current: str, new: str, reason: str) -> None:
     with pytest.raises(InvalidState) as refused:
         check_update("f" * 64, Status(current), Status(new), reinstate=False)
     assert refused.value.reason == reason
 
 
 @pytest.mark.parametrize("status", list(Status))
-def test_initial_ones(status: Status) -> None:
+def test_initial_statuses(status: Status) -> None:
     if status in SETTABLE:
         check_initial(status)
         return

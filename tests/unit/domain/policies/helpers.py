@@ -13,7 +13,7 @@ def document(*statements: dict[str, Any], version: str = "2012-10-17") -> str:
 
 
 def statement(effect: str = "Allow", **elements: Any) -> dict[str, Any]:
-    """An element that is None is left out."""
+    """Return a statement. An element that is None is left out."""
     given = {"Effect": effect, "Action": "*", "Resource": "*"} | elements
     return {name: value for name, value in given.items() if value is not None}
 
@@ -25,7 +25,7 @@ def policy(
 
 
 def holds(operator: str, key_values: dict[str, Any], context: dict[str, Any], *, kind: Kind = Kind.IDENTITY) -> bool:
-    """Whether a statement with that one condition applies; an Allow and a Deny have to agree."""
+    """True if a statement with that one condition applies. An Allow and a Deny must agree."""
     block = {operator: key_values}
     request = Request("iot:Publish", "r", context)
     allowed = isinstance(evaluate([policy(statement(Condition=block), kind=kind)], request), Allow)

@@ -1,7 +1,7 @@
-"""The engine against a naive one: it reads the document anew for every question, and uses the standard library.
+"""Compares the engine with a naive one, which parses the document for every request with the standard library.
 
-The naive one knows the language from AWS's pages as the engine does, but shares nothing with it: globs are ``fnmatch``
-on one-character alphabets, conditions are set arithmetic over all pairs, statements are sifted by comprehension.
+Both implement the language of AWS's pages, but share no code. The naive engine uses ``fnmatch`` on one-character
+alphabets for globs, set arithmetic over all pairs for conditions, and comprehensions to filter statements.
 """
 
 import json
@@ -24,7 +24,7 @@ ACTIONS = ["x:A", "X:a", "x:Ab", "x:*", "x:?", "*", "y:A", "*:A"]
 
 
 class Maker:
-    """Makes what a policy may have, from random choices; drawing each of them by itself would take hypothesis long."""
+    """Makes parts of policies from random choices. Drawing each choice with hypothesis would take long."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -117,7 +117,7 @@ class Naive:
         return None if len(held) > 1 or (self.device and re.search(r"[*$+?#]", text)) else text
 
     def regex(self, pattern: str, *, wild: bool) -> str | None:
-        """A regular expression, or None if a variable has no value."""
+        """Return a regular expression, or None if a variable has no value."""
         out = ""
         for piece in re.findall(r"\$\{[^}]*\}|.", pattern) if self.expands else pattern:
             if piece == "${*}":
@@ -199,7 +199,7 @@ def naive(documents: list[dict[str, Any]], request: Request, kind: Kind) -> str:
     return "explicit" if "Deny" in effects else "allow" if effects else "implicit"
 
 
-def said(decision: Any) -> str:
+def described(decision: Any) -> str:
     if isinstance(decision, Allow):
         return "allow"
     return "explicit" if decision.reason is Reason.EXPLICIT else "implicit"
@@ -209,18 +209,18 @@ RANDOM = st.randoms(use_true_random=True)
 
 
 @given(RANDOM)
-def test_decisions_agree(random: Random) -> None:
+def test_decisions_agree_with_the_naive_engine(random: Random) -> None:
     make = Maker(random)
     for _ in range(25):
         documents, kind = make.documents(3), make.choice([kind for kind in Kind if kind is not Kind.TRUST])
         policies = [compile_policy(json.dumps(document), kind=kind) for document in documents]
         for request in make.some(make.request, 1, 4):
             expected = naive(documents, request, kind)
-            assert said(evaluate(policies, request)) == expected, (kind, documents, request)
+            assert described(evaluate(policies, request)) == expected, (kind, documents, request)
 
 
 @given(RANDOM)
-def test_groups_are_an_intersection(random: Random) -> None:
+def test_all_groups_must_allow_as_in_the_naive_engine(random: Random) -> None:
     make = Maker(random)
     for _ in range(5):
         groups, request = make.some(lambda: make.documents(2), 0, 3), make.request()
@@ -228,4 +228,4 @@ def test_groups_are_an_intersection(random: Random) -> None:
         known = {verdict: verdict in verdicts for verdict in ("explicit", "implicit")}
         expected = "explicit" if known["explicit"] else "implicit" if known["implicit"] or not groups else "allow"
         compiled = [[compile_policy(json.dumps(d), kind=Kind.SESSION) for d in documents] for documents in groups]
-        assert said(evaluate_all(compiled, request)) == expected, (groups, request)
+        assert described(evaluate_all(compiled, request)) == expected, (groups, request)

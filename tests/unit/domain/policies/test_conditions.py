@@ -1,4 +1,4 @@
-"""Every operator, and what its prefixes and suffix change."""
+"""Every condition operator, with its prefixes and its suffix."""
 
 import base64
 from datetime import UTC, datetime, timedelta, timezone
@@ -143,7 +143,7 @@ POSITIVE = sorted({operator for operator, *_ in MATCHES})
 
 
 @each_row(("operator", "wanted", "actual", "expected"), MATCHES)
-def test_operator(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
+def test_operators_match_as_the_table_says(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
     context = {"aws:Thing": actual}
     assert holds(operator, {"aws:Thing": wanted}, context) is expected
     assert holds(f"{operator}IfExists", {"aws:Thing": wanted}, context) is expected
@@ -157,7 +157,7 @@ SAMPLES = {operator: wanted for operator, wanted, _, _ in MATCHES}
 
 @each_row("context", [{}, {"k": None}, {"k": []}, {"K": ()}, {"k": frozenset()}])
 @each_row("operator", POSITIVE)
-def test_missing_key(operator: str, context: dict[str, Any]) -> None:
+def test_missing_keys(operator: str, context: dict[str, Any]) -> None:
     values = {"k": SAMPLES[operator]}
     assert not holds(operator, values, context)
     assert holds(f"{operator}IfExists", values, context)
@@ -174,7 +174,7 @@ def test_missing_key(operator: str, context: dict[str, Any]) -> None:
         assert holds(f"ForAnyValue:{negation}IfExists", values, context)
 
 
-# values of the request, and what each form of StringEquals / StringNotEquals ["a", "b"] says
+# values of the request, and the result of each form of StringEquals / StringNotEquals ["a", "b"]
 MULTIVALUED: list[tuple[Any, dict[str, bool]]] = [
     (["a"], {"": True, "ForAllValues:": True, "ForAnyValue:": True}),
     (["a", "b"], {"": True, "ForAllValues:": True, "ForAnyValue:": True}),
@@ -207,14 +207,14 @@ def test_multivalued_keys(operator: str, actual: Any, expected: dict[str, bool])
     ("wanted", "present", "absent"),
     [("true", False, True), ("false", True, False), (True, False, True), (["true", "false"], True, True)],
 )
-def test_null(wanted: Any, present: bool, absent: bool) -> None:
+def test_the_null_operator(wanted: Any, present: bool, absent: bool) -> None:
     assert holds("Null", {"k": wanted}, {"K": "x"}) is present
     assert holds("Null", {"k": wanted}, {"k": False}) is present
     assert holds("Null", {"k": wanted}, {}) is absent
     assert holds("Null", {"k": wanted}, {"k": []}) is absent
 
 
-def test_all_keys_and_all_operators_have_to_hold() -> None:
+def test_all_keys_and_operators_must_match() -> None:
     block = {"StringEquals": {"a": "1", "b": "2"}, "Bool": {"c": "true"}}
     full: dict[str, Any] = {"a": "1", "b": "2", "c": True}
     document = policy(statement(Condition=block))
@@ -233,7 +233,7 @@ def test_the_same_key_in_two_spellings_is_two_conditions() -> None:
 
 
 @pytest.mark.parametrize("block", [{}, {"StringEquals": {}}])
-def test_empty_blocks_hold(block: dict[str, Any]) -> None:
+def test_empty_condition_blocks_are_met(block: dict[str, Any]) -> None:
     assert isinstance(evaluate([policy(statement(Condition=block))], Request("x:Y", "r")), Allow)
 
 

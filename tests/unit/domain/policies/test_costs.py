@@ -1,4 +1,4 @@
-"""The work that policies make, for a decision and for its explanation, is bounded whatever is in them."""
+"""The work for a decision and for its explanation is bounded, whatever the policies contain."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from thingmint.domain.policies.decisions import MAX_STEPS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What IAM lets a user have, and twice what a device's certificate may.
+# IAM's limit for a user, and twice the limit for a device's certificate.
 MANY, SIZE = 20, 6144
-LONGEST = 0.4  # seconds of processor time; 5 to 20 ms are usual, and half a second to 6 s it was
+LONGEST = 0.4  # seconds of processor time; 5 to 20 ms are usual, and without the limits it took 0.5 to 6 s
 
 RESOURCE = "arn:aws:iot:us-east-1:111111111111:policy/" + "a" * 128
 CONTEXT = {"name": "noisy" * 10, "arn": f"arn:aws:iam::1:user/{'n' * 60}", "ip": "10.0.0.1", "long": "a" * 60_000}
@@ -78,7 +78,7 @@ WORST: dict[str, Callable[[range], list[dict[str, Any]]]] = {
 
 
 def largest(worst: str, kind: Kind) -> str:
-    """The document with as many items as one may have."""
+    """Return the document with the largest number of items that is allowed."""
 
     def document(count: int) -> str:
         return json.dumps({"Version": "2012-10-17", "Statement": WORST[worst](range(count))}, separators=(",", ":"))
@@ -115,7 +115,7 @@ def costly(effect: str = "Allow") -> Policy:
     return policy(statement(effect, Resource=[f"a*?${{name}}:{number}" for number in range(400)]), name="costly")
 
 
-def test_what_would_take_too_long_is_denied_with_the_reason() -> None:
+def test_requests_that_cost_too_much_are_denied_with_the_reason() -> None:
     policies, everything = [costly()] * 20, policy(statement())
     request = Request("iot:GetPolicy", RESOURCE, {"name": "aa"})
     assert evaluate([*policies, everything], request) == Deny(Reason.COST)
@@ -123,12 +123,12 @@ def test_what_would_take_too_long_is_denied_with_the_reason() -> None:
     again = Request("iot:GetPolicy", RESOURCE, {"name": "aa"})
     assert evaluate_all([[everything], policies], again) == Deny(Reason.COST, group=1)
     assert evaluate_any(policies, [Request("iot:GetPolicy", RESOURCE, {"name": "aa"})]) == Deny(Reason.IMPLICIT)
-    # A Deny that was not reached is no reason to allow.
+    # A Deny that evaluation does not reach must not lead to an Allow.
     request = Request("iot:GetPolicy", RESOURCE, {"name": "aa"})
     assert isinstance(evaluate([everything, *[costly("Deny")] * 20], request), Deny)
 
 
-def test_ordinary_policies_take_a_small_part_of_the_steps() -> None:
+def test_ordinary_policies_use_few_steps() -> None:
     own = "arn:aws:iot:us-east-1:111111111111:topic/${iot:Connection.Thing.ThingName}/*/dev-????"
     policies = [policy(*(statement(Resource=f"{own}/{n}") for n in range(20)), kind=Kind.DEVICE) for _ in range(10)]
     request = Request("iot:Publish", RESOURCE.replace("policy", "topic"), {"iot:Connection.Thing.ThingName": "a" * 128})
@@ -137,13 +137,13 @@ def test_ordinary_policies_take_a_small_part_of_the_steps() -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 1, 1000])
-def test_a_decision_without_steps_left_denies(steps: int) -> None:
+def test_without_steps_left_the_decision_is_deny(steps: int) -> None:
     document = policy(statement(Resource=["b:?" + "a*" * 100, "a*:*?z"]), statement(Resource="*"))
     decision = evaluate([document], Request("iot:GetPolicy", RESOURCE, steps=steps))
     assert isinstance(decision, Allow if steps == 1000 else Deny) or decision == Deny(Reason.COST)
 
 
-def test_an_explanation_looks_at_the_first_statements() -> None:
+def test_an_explanation_examines_only_the_first_statements() -> None:
     given = policy(*(statement(Resource=f"a:{number}") for number in range(80)))
     assert len(explain([given], Request("iot:GetPolicy", RESOURCE))) == 50
     many = policy(statement(Condition={"StringEquals": {f"k{number}": "a" for number in range(200)}}))
@@ -151,7 +151,7 @@ def test_an_explanation_looks_at_the_first_statements() -> None:
     assert len(finding.failed) == 5
 
 
-def test_white_space_does_not_count_and_costs_little() -> None:
+def test_white_space_is_not_counted_and_is_fast() -> None:
     for space in (" ", "\t", "\n", "\u2003", "\u3000"):
         assert document_size(f"{space}a{space}{space}b") == 2
     before = time.thread_time()

@@ -1,4 +1,4 @@
-"""Condition keys and variables of device policies: which have values, and how AWS's guide writes them."""
+"""The condition keys and variables of device policies that have values, as AWS's guide writes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thingmint.domain.policies.device_keys import unknown_keys
 ARN = "arn:aws:iot:us-east-1:123456789012:"
 
 
-def unknown(**elements: Any) -> list[str]:
+def unknown_in(**elements: Any) -> list[str]:
     return unknown_keys(compile_policy(document(statement(**elements)), kind=Kind.DEVICE))
 
 
@@ -54,8 +54,8 @@ def unknown(**elements: Any) -> list[str]:
         {"StringEquals": {}},
     ],
 )
-def test_the_conditions_of_aws_s_guide_are_taken(condition: dict[str, Any]) -> None:
-    assert unknown(Condition=condition) == []
+def test_conditions_from_aws_guide_are_known(condition: dict[str, Any]) -> None:
+    assert unknown_in(Condition=condition) == []
 
 
 @each_row(
@@ -72,18 +72,18 @@ def test_the_conditions_of_aws_s_guide_are_taken(condition: dict[str, Any]) -> N
         ({"Condition": {"Null": {"a:b": "true"}, "StringLike": {"a:b": "*"}}}, ["a:b"]),
     ],
 )
-def test_other_keys_are_taken_and_told(elements: dict[str, Any], expected: list[str]) -> None:
-    assert unknown(**elements) == expected
+def test_unknown_keys_are_accepted_and_reported(elements: dict[str, Any], expected: list[str]) -> None:
+    assert unknown_in(**elements) == expected
 
 
 @each_row(("attributes", "matches"), [([], True), (["LastWill"], False), (["PersistentConnect", "LastWill"], False)])
-def test_no_values_mean_default_features_only(attributes: list[str], matches: bool) -> None:
+def test_an_empty_list_matches_only_an_empty_list(attributes: list[str], matches: bool) -> None:
     key, context = "iot:ConnectAttributes", {"iot:ConnectAttributes": attributes}
     assert holds("ForAllValues:StringEquals", {key: []}, context, kind=Kind.DEVICE) is matches
 
 
 @pytest.mark.parametrize("operator", ["StringEquals", "StringLike", "ArnLike", "Bool", "IpAddress", "NumericEquals"])
-def test_no_values_match_nothing(operator: str) -> None:
+def test_an_empty_list_matches_no_value(operator: str) -> None:
     assert not holds(operator, {"k": []}, {"k": "a"})
     assert not holds(f"ForAnyValue:{operator}", {"k": []}, {"k": "a"})
 

@@ -1,4 +1,4 @@
-"""How statements, policies and groups of them come to one decision, and how it is explained."""
+"""Decisions by statements, policies and groups of policies, and their explanations."""
 
 from typing import Any
 
@@ -107,14 +107,14 @@ def test_resources(elements: dict[str, Any], resource: str, expected: bool) -> N
     assert allows(elements, "iot:Publish", resource) is expected
 
 
-def test_deny_with_negations_bars_the_rest() -> None:
+def test_deny_with_not_action_denies_the_other_actions() -> None:
     only_own = policy(statement(), statement("Deny", Action=None, NotAction="iot:Get*", Resource="*"))
     assert isinstance(evaluate([only_own], get("x")), Allow)
     assert evaluate([only_own], get("x", "iot:DeletePolicy")) == Deny(Reason.EXPLICIT, StatementRef("p", 1, None))
 
 
-def test_an_action_is_remembered_by_its_name_only() -> None:
-    """More actions than are kept, twice over, and the answers stay right."""
+def test_the_cache_of_actions_is_bounded_and_correct() -> None:
+    """Decides more actions than the cache keeps, twice."""
     given = policy(statement(Action="x:A1*"), statement("Deny", Action="x:A19*"))
     for _ in range(2):
         for i in range(600):
@@ -141,11 +141,11 @@ def test_an_action_is_remembered_by_its_name_only() -> None:
         ([[BAR, ALL], [ALL]], "secret", explicit("bar", "Bar", 0)),
     ],
 )
-def test_every_group_has_to_allow(groups: list[list[Policy]], name: str, expected: Allow | Deny) -> None:
+def test_every_group_must_allow(groups: list[list[Policy]], name: str, expected: Allow | Deny) -> None:
     assert evaluate_all(groups, get(name)) == expected
 
 
-def test_a_grant_on_what_contains_the_resource_counts() -> None:
+def test_a_grant_on_a_containing_resource_counts() -> None:
     folder = policy(statement(Resource="yandex:folder/f"), name="folder")
     barred = policy(statement("Deny", Resource="yandex:registry/r"), name="barred")
     requests = [Request("yandex:DeviceService.Get", r) for r in ("yandex:registry/r", "yandex:folder/f", "*")]
@@ -195,7 +195,7 @@ def test_principals(named: Any, selected: list[Principal | None]) -> None:
             assert isinstance(decision, Allow) is (principal in selected)
 
 
-def test_explains_what_came_closest() -> None:
+def test_explanations_list_the_closest_statements_first() -> None:
     given = policy(
         statement(Action="iot:Publish", Resource=f"{ARN}topic/b", Sid="Elsewhere"),
         statement(
@@ -234,7 +234,7 @@ def test_explains_what_came_closest() -> None:
     ]
 
 
-def test_explains_an_explicit_deny() -> None:
+def test_explanations_name_the_explicit_deny() -> None:
     findings = explain([ALL, BAR, READ], get("secret"))
     assert [str(f) for f in findings] == [
         "statement Bar of policy bar: denies it",
@@ -245,13 +245,13 @@ def test_explains_an_explicit_deny() -> None:
     assert str(NOTHING) == "no statement allows it"
 
 
-def test_explains_a_principal() -> None:
+def test_explanations_report_a_principal_that_does_not_match() -> None:
     trusted = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "999999999999"}}
     [finding] = explain([policy(trusted, kind=Kind.TRUST)], Request("sts:assumerole", "r", principal=USER))
     assert str(finding) == "statement 1 of policy p: would allow it, but the principal does not match"
 
 
-def test_explaining_finds_the_deny_by_condition_that_was_not_met() -> None:
+def test_explanations_name_unmet_conditions() -> None:
     given = policy(statement("Deny", Condition={"Bool": {"k": True}}))
     assert explain([given], get("x")) == []
     [finding] = explain([given], Request("iot:GetPolicy", "r", {"k": True}))

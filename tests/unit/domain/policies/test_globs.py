@@ -1,4 +1,4 @@
-"""The matcher against a naive one, and how much work hostile patterns make."""
+"""Compares the matcher with a naive one, and limits the work for hostile patterns."""
 
 import sys
 from types import FrameType
@@ -16,7 +16,7 @@ PLAIN = Dialect(variables=False, guarded=False)
 
 
 class Patterns:
-    """Several of them; one may stand alone."""
+    """One pattern or several."""
 
     def __init__(self, *patterns: str) -> None:
         self._set = PatternSet(read_tokens(pattern, PLAIN, wildcards=True) for pattern in patterns)
@@ -34,12 +34,12 @@ def naive(pattern: str, text: str) -> bool:
 
 
 @given(st.text("ab*?", max_size=9), st.text("ab*?", max_size=9))
-def test_agrees_with_the_naive_matcher(pattern: str, text: str) -> None:
+def test_the_matcher_agrees_with_the_naive_one(pattern: str, text: str) -> None:
     assert Patterns(pattern).matches(text) is naive(pattern, text)
 
 
 @given(st.lists(st.text("ab*?", max_size=5), min_size=1, max_size=6), st.text("ab?\0", max_size=6))
-def test_one_of_several_has_to_match(patterns: list[str], text: str) -> None:
+def test_one_of_several_patterns_must_match(patterns: list[str], text: str) -> None:
     assert Patterns(*patterns).matches(text) is any(naive(pattern, text) for pattern in patterns)
 
 
@@ -68,7 +68,7 @@ def test_one_of_several_has_to_match(patterns: list[str], text: str) -> None:
         ("\N{GRINNING FACE}?", "\N{GRINNING FACE}\N{GRINNING FACE}", True),
     ],
 )
-def test_rules(pattern: str, text: str, expected: bool) -> None:
+def test_wildcards_match_as_documented(pattern: str, text: str, expected: bool) -> None:
     assert Patterns(pattern).matches(text) is expected
 
 

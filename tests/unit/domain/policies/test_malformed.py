@@ -1,4 +1,4 @@
-"""Every document that is refused, where, and without quoting it."""
+"""Malformed policy documents are refused with the path of the element, and without quoting them."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from thingmint.domain.policies import MAX_LENGTH, Kind, Policy, compile_policy, 
 from .helpers import document, statement
 
 IDENTITY = [Kind.IDENTITY, Kind.SESSION, Kind.DEVICE]
-MARK = "zqzq"  # stands for the caller's text
+MARK = "zqzq"  # represents the caller's text, which no error must quote
 
 
 def refused(text: str | bytes, kind: Kind = Kind.IDENTITY, **options: Any) -> tuple[str, str]:
@@ -48,7 +48,7 @@ def refused(text: str | bytes, kind: Kind = Kind.IDENTITY, **options: Any) -> tu
         (json.dumps({"statement": [statement()]}), "has an unknown element"),
     ],
 )
-def test_document(text: str | bytes, reason: str) -> None:
+def test_malformed_documents_are_refused(text: str | bytes, reason: str) -> None:
     assert refused(text) == ("document", reason)
 
 
@@ -72,12 +72,12 @@ def test_document(text: str | bytes, reason: str) -> None:
         ({"Statement": statement(Effect=MARK)}, "Statement.Effect"),
     ],
 )
-def test_outer_elements(outer: dict[str, Any], field: str) -> None:
+def test_malformed_outer_elements_are_refused(outer: dict[str, Any], field: str) -> None:
     given = {"Version": "2012-10-17", "Statement": [statement()]} | outer
     assert refused(json.dumps(given))[0] == field
 
 
-def test_statement_has_to_be_there() -> None:
+def test_a_document_must_have_a_statement() -> None:
     assert refused('{"Version": "2012-10-17"}')[0] == "Statement"
 
 
@@ -190,17 +190,17 @@ S = "Statement[0]"
         ({"Condition": {"BinaryEquals": {"k": 5}}}, f"{S}.Condition.BinaryEquals"),
     ],
 )
-def test_statement_elements(kind: Kind, elements: dict[str, Any], field: str) -> None:
+def test_malformed_statement_elements_are_refused(kind: Kind, elements: dict[str, Any], field: str) -> None:
     assert refused(document(statement(**elements)), kind)[0] == field
 
 
-def test_what_was_once_null_in_json() -> None:
+def test_null_elements_are_refused() -> None:
     for element in ("Sid", "Effect", "Action", "Resource", "Condition"):
         assert refused(document(statement() | {element: None}))[0] == f"{S}.{element}"
 
 
 @pytest.mark.parametrize("kind", [Kind.IDENTITY, Kind.SESSION])
-def test_sids_of_iam(kind: Kind) -> None:
+def test_iam_limits_the_characters_of_sids(kind: Kind) -> None:
     for sid in ("with space", "under_score", "ä"):
         assert refused(document(statement(Sid=sid)), kind)[0] == f"{S}.Sid"
         compile_policy(document(statement(Sid=sid)), kind=Kind.DEVICE)
@@ -232,11 +232,11 @@ TRUSTED: dict[str, Any] = {"Effect": "Allow", "Action": "sts:AssumeRole", "Princ
         ({"NotPrincipal": "*"}, S),
     ],
 )
-def test_trust_policies(elements: dict[str, Any], field: str) -> None:
+def test_malformed_trust_policies_are_refused(elements: dict[str, Any], field: str) -> None:
     assert refused(document(TRUSTED | elements), Kind.TRUST)[0] == field
 
 
-def test_trust_policies_name_a_principal() -> None:
+def test_trust_policies_must_name_a_principal() -> None:
     assert refused(document({"Effect": "Allow", "Action": "sts:AssumeRole"}), Kind.TRUST)[0] == S
     denying = {"Effect": "Deny", "Action": "sts:AssumeRole", "NotPrincipal": {"AWS": "123456789012"}}
     compile_policy(document(denying), kind=Kind.TRUST)
@@ -251,7 +251,7 @@ def test_size_is_counted_without_white_space() -> None:
     assert refused(text, Kind.DEVICE, max_size=size - 1)[0] == "document"
 
 
-def test_what_is_taken() -> None:
+def test_fields_of_a_compiled_policy() -> None:
     policy = compile_policy(
         b'{"Id": "x", "Statement": {"Effect": "Allow", "Action": ["iot:*", "*"], "Resource": "arn:aws:iot:*"}}',
         kind=Kind.IDENTITY,
@@ -298,7 +298,7 @@ DOCUMENTS = st.fixed_dictionaries(
 
 
 @given(DOCUMENTS.map(json.dumps) | JSON.map(json.dumps) | st.text() | st.binary(), st.sampled_from(Kind))
-def test_nothing_but_malformed_policy_is_raised(text: str | bytes, kind: Kind) -> None:
+def test_only_malformed_policy_is_raised(text: str | bytes, kind: Kind) -> None:
     try:
         assert isinstance(compile_policy(text, kind=kind), Policy)
     except MalformedPolicy as error:

@@ -1,4 +1,4 @@
-"""Managed documents and Yandex's roles: what each lets through."""
+"""The actions that the managed policies and Yandex's roles allow."""
 
 import json
 
@@ -12,7 +12,7 @@ from thingmint.domain.policies.managed import MANAGED_POLICIES, ROLES, role_poli
 NAMES = ["Administrator", "FullAccess", "ReadOnly", "ProvisioningOnly", "AuditOnly"]
 
 
-def lets(text: str, action: str, resource: str = "*") -> bool:
+def allows(text: str, action: str, resource: str = "*") -> bool:
     given = compile_policy(text, kind=Kind.IDENTITY, max_size=6144)  # IAM's limit for a managed policy
     return isinstance(evaluate([given], Request(action, resource)), Allow)
 
@@ -35,9 +35,9 @@ def lets(text: str, action: str, resource: str = "*") -> bool:
         ("yandex:DeviceService.Get", "Administrator"),
     ],
 )
-def test_managed_policies(action: str, allowed: str) -> None:
+def test_managed_policies_allow_their_actions(action: str, allowed: str) -> None:
     assert list(MANAGED_POLICIES) == NAMES
-    assert [name for name, text in MANAGED_POLICIES.items() if lets(text, action)] == allowed.split()
+    assert [name for name, text in MANAGED_POLICIES.items() if allows(text, action)] == allowed.split()
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_managed_policies(action: str, allowed: str) -> None:
         (None, False),
     ],
 )
-def test_a_policy_is_written_for_templates_only(source: str | None, allowed: bool) -> None:
+def test_provisioning_only_creates_policies_of_templates(source: str | None, allowed: bool) -> None:
     given = compile_policy(MANAGED_POLICIES["ProvisioningOnly"], kind=Kind.IDENTITY)
     request = Request("iot:CreatePolicy", "arn:aws:iot:us-east-1:123456789012:policy/p", {"aws:SourceArn": source})
     assert isinstance(evaluate([given], request), Allow) is allowed
 
 
-def test_managed_actions_exist_and_readers_change_nothing() -> None:
+def test_managed_actions_exist_and_read_only_policies_cannot_write() -> None:
     for name in ("ReadOnly", "AuditOnly", "ProvisioningOnly"):
         for statement in json.loads(MANAGED_POLICIES[name])["Statement"]:
             for action in statement["Action"]:
@@ -86,13 +86,13 @@ FOLDER, REGISTRY, CLOUD = "yandex:folder/b1g", "yandex:registry/are", "yandex:cl
         ("FolderService.SetAccessBindings", "admin"),
     ],
 )
-def test_roles(method: str, roles: str) -> None:
-    assert [role for role in ROLES if lets(role_policy(role, FOLDER), f"yandex:{method}", FOLDER)] == roles.split()
-    assert not any(lets(role_policy(role, FOLDER), f"yandex:{method}", "yandex:folder/b1gx") for role in ROLES)
-    assert not any(lets(role_policy(role, "*"), f"iot:{method}") for role in ROLES)
+def test_yandex_roles_allow_their_methods(method: str, roles: str) -> None:
+    assert [role for role in ROLES if allows(role_policy(role, FOLDER), f"yandex:{method}", FOLDER)] == roles.split()
+    assert not any(allows(role_policy(role, FOLDER), f"yandex:{method}", "yandex:folder/b1gx") for role in ROLES)
+    assert not any(allows(role_policy(role, "*"), f"iot:{method}") for role in ROLES)
 
 
-def test_where_a_role_is_granted() -> None:
+def test_a_role_applies_below_the_resource_that_it_is_granted_on() -> None:
     requests = [Request("yandex:DeviceService.Get", resource) for resource in (REGISTRY, FOLDER, CLOUD)]
     for resource, seen in (
         ("*", True),
@@ -120,7 +120,7 @@ def test_where_a_role_is_granted() -> None:
         ("viewer", "arn:aws:iot:::x", "resource"),
     ],
 )
-def test_roles_refuse(role: str, resource: str, field: str) -> None:
+def test_unknown_roles_and_resources_are_refused(role: str, resource: str, field: str) -> None:
     with pytest.raises(Invalid) as caught:
         role_policy(role, resource)
     assert caught.value.field == field

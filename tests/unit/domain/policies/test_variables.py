@@ -1,4 +1,4 @@
-"""Policy variables: where they expand, what their values may do, and what happens without a value."""
+"""Policy variables: where they expand, which values are substituted, and the result without a value."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -60,12 +60,12 @@ def allowed(kind: Kind, resource: str, context: dict[str, Any], **elements: Any)
         ("a:${iot:Connection.Thing.Attributes[model]}", "a:m1", {"iot:Connection.Thing.Attributes[model]": "m1"}, True),
     ],
 )
-def test_in_resources(pattern: str, resource: str, context: dict[str, Any], expected: bool) -> None:
+def test_variables_in_resources(pattern: str, resource: str, context: dict[str, Any], expected: bool) -> None:
     assert allowed(Kind.IDENTITY, resource, context, Resource=pattern) is expected
     assert allowed(Kind.IDENTITY, resource, context, Resource=None, NotResource=pattern) is not expected
 
 
-def test_old_version_has_no_variables() -> None:
+def test_version_2008_10_17_has_no_variables() -> None:
     for version, resource in (("2008-10-17", "a:${u}"), ("2012-10-17", "a:ann")):
         given = policy(statement(Resource="a:${u}"), version=version)
         for text in ("a:${u}", "a:ann"):
@@ -101,7 +101,7 @@ def test_old_version_has_no_variables() -> None:
         ("Bool", ["false", "${b}"], {"k": True, "b": True}, True),
     ],
 )
-def test_in_conditions(operator: str, wanted: str, context: dict[str, Any], expected: bool) -> None:
+def test_variables_in_conditions(operator: str, wanted: str, context: dict[str, Any], expected: bool) -> None:
     assert holds(operator, {"k": wanted}, context) is expected
 
 
@@ -114,7 +114,7 @@ TAINTED = ["*", "a*b", "$", "a+b", "?", "#", "x" * 1025]
 
 
 @pytest.mark.parametrize("value", TAINTED)
-def test_devices_cannot_smuggle_through_a_variable(value: str) -> None:
+def test_special_characters_of_devices_are_not_substituted(value: str) -> None:
     context = {"iot:ClientId": value}
     for pattern in ("topic/${iot:ClientId}", "topic/${iot:ClientId}*", "topic/?${iot:ClientId}"):
         arn = (ARN + pattern).replace("${iot:ClientId}", value).replace("?$", "x$")
@@ -124,8 +124,8 @@ def test_devices_cannot_smuggle_through_a_variable(value: str) -> None:
 
 
 @pytest.mark.parametrize("context", [{}, *({"u": value} for value in TAINTED)])
-def test_device_statement_with_an_unusable_value(context: dict[str, Any]) -> None:
-    """It allows nothing, the other way round neither; and what it denies all but one of stays denied."""
+def test_negated_device_statements_with_an_unusable_value(context: dict[str, Any]) -> None:
+    """An Allow with a negation allows nothing, and a Deny with a negation denies."""
     negative: list[dict[str, Any]] = [
         {"Resource": None, "NotResource": "a:${u}"},
         {"Resource": None, "NotResource": ["a:y", "a:${u}"]},
@@ -140,7 +140,7 @@ def test_device_statement_with_an_unusable_value(context: dict[str, Any]) -> Non
         assert not isinstance(evaluate([barred], Request("iot:Publish", "a:x", context | {"k": "x"})), Allow)
 
 
-def test_longest_usable_value() -> None:
+def test_the_longest_usable_value() -> None:
     value = "x" * 1024
     assert allowed(Kind.DEVICE, f"{ARN}topic/{value}", {"u": value}, Resource=f"{ARN}topic/${{u}}")
 

@@ -1,4 +1,4 @@
-"""Templates in short."""
+"""Short ways to write templates."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def template(
     parameters: Mapping[str, object] | None = None,
     **sections: object,
 ) -> Template:
-    """With a certificate, unless ``resources`` has one or the kind does not ask for it."""
+    """Return a template. A certificate is added unless ``resources`` has one or the kind does not require one."""
     found = dict(resources or {})
     if kind is not Kind.BULK:
         found = {"certificate": CERTIFICATE, **found}
@@ -48,6 +48,6 @@ def resolve(template: Template, given: Mapping[str, Any] | None = None, **contex
 
 
 def value(expression: object, given: Mapping[str, Any] | None = None, **sections: object) -> str:
-    """What ``expression`` gives as a value of the device's configuration."""
+    """Return the value of ``expression``, which is put into the device's configuration."""
     made = template(DeviceConfiguration={"it": expression}, **sections)  # type: ignore[arg-type]
     return resolve(made, given).device_configuration["it"]

@@ -1,4 +1,4 @@
-"""Whatever is sent as a template or as parameters, nothing but the domain's errors comes of it."""
+"""Any input as a template or as parameters raises only errors of the domain."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ _START = json.dumps({"Resources": {"certificate": CERTIFICATE}})[:-1]
         ("{}" + " " * MAX_LENGTH, f"It must have at most {MAX_LENGTH} characters"),
     ],
 )
-def test_bodies_that_are_none(text: str, flaw: str) -> None:
+def test_invalid_bodies_are_refused(text: str, flaw: str) -> None:
     for kind in Kind:
         with pytest.raises(InvalidTemplate) as caught:
             parse_template(text, kind)
         assert caught.value.flaw == flaw
 
 
-def test_the_longest_body() -> None:
+def test_the_longest_body_is_accepted() -> None:
     body = _START + "}"
     parse_template(body + " " * (MAX_LENGTH - len(body)), Kind.FLEET)
 
 
-def test_other_sections_do_not_matter() -> None:
+def test_unknown_sections_are_ignored() -> None:
     parse_template(_START + ',"Version":"1","Description":[{}]}', Kind.FLEET)
 
 
 @pytest.mark.parametrize("name", ["x" * 10_000, "x" * 257, "", "a\tb", "\u202e"])
-def test_names_have_a_bound(name: str) -> None:
+def test_invalid_names_are_refused_and_not_quoted(name: str) -> None:
     hostile: list[dict[str, Any]] = [
         {"Parameters": {name: {"Type": "String"}}},
         {"Mappings": {name: {}}},
@@ -75,14 +75,14 @@ def test_names_have_a_bound(name: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [1, True, [], {}, b"x", "\0", "a\ud800"])
-def test_values_that_are_not_text(bad: Any) -> None:
+def test_values_that_are_not_text_are_refused(bad: Any) -> None:
     with pytest.raises(InvalidParameters, match="The value of SerialNumber must be text"):
         value({"Ref": "SerialNumber"}, {"SerialNumber": bad})
     with pytest.raises(InvalidParameters, match=f"The value of {CERTIFICATE_ID} must be text"):
         template().resolve({}, {CERTIFICATE_ID: bad})
 
 
-def test_nobody_chooses_what_the_certificate_says() -> None:
+def test_devices_cannot_override_values_of_the_certificate() -> None:
     body = {
         "Parameters": {CERTIFICATE_ID: {"Type": "String", "Default": "0" * 64}},
         "Resources": {"certificate": CERTIFICATE},
@@ -95,13 +95,13 @@ def test_nobody_chooses_what_the_certificate_says() -> None:
         assert plan.certificate.name == ID
         with pytest.raises(InvalidParameters, match=f"Cannot resolve reference value: {CERTIFICATE_ID}"):
             made.resolve(hostile, {})
-    # Who may call RegisterThing may name any certificate of the account anyway.
+    # A caller of RegisterThing can name any certificate of the account.
     plan = parse_template(json.dumps(body), Kind.BULK).resolve(hostile, {})
     assert plan.certificate is not None
     assert plan.certificate.name == "0" * 64
 
 
-def test_an_empty_value_is_a_value_and_null_is_none() -> None:
+def test_an_empty_value_counts_and_null_means_the_default() -> None:
     made = template(
         parameters={"Location": {"Type": "String", "Default": "WA"}}, DeviceConfiguration={"it": {"Ref": "Location"}}
     )
@@ -168,7 +168,7 @@ _BODIES = st.fixed_dictionaries(
 
 
 @given(body=_BODIES | _JSON, values=st.dictionaries(_WORDS, _LEAVES), kind=st.sampled_from(Kind))
-def test_arbitrary_bodies(body: Any, values: dict[str, Any], kind: Kind) -> None:
+def test_arbitrary_bodies_raise_only_domain_errors(body: Any, values: dict[str, Any], kind: Kind) -> None:
     try:
         made = parse_template(json.dumps(body), kind)
     except InvalidTemplate:
@@ -181,6 +181,6 @@ def test_arbitrary_bodies(body: Any, values: dict[str, Any], kind: Kind) -> None
 
 
 @given(text=st.text() | st.binary().map(lambda data: data.decode("latin-1")))
-def test_arbitrary_text(text: str) -> None:
+def test_arbitrary_text_raises_only_domain_errors(text: str) -> None:
     with contextlib.suppress(InvalidTemplate):
         parse_template(text, Kind.FLEET)

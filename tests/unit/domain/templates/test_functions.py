@@ -1,4 +1,4 @@
-"""What every function gives, and the forms that none takes."""
+"""The values of every function, and malformed calls."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ REF = {"Ref": "SerialNumber"}
         ({"Fn::Sub": ["", {}]}, ""),
     ],
 )
-def test_functions(expression: object, expected: str | None) -> None:
+def test_functions_return_their_values(expression: object, expected: str | None) -> None:
     made = template({"thing": thing()}, Mappings=MAPPINGS, DeviceConfiguration={"it": expression})
     if expected is None:
         with pytest.raises(InvalidParameters):
@@ -93,7 +93,7 @@ def test_functions(expression: object, expected: str | None) -> None:
         ),
     ],
 )
-def test_what_has_no_value(expression: object, reason: str) -> None:
+def test_functions_without_a_value_are_refused(expression: object, reason: str) -> None:
     with pytest.raises(InvalidParameters) as caught:
         value(expression, {"SerialNumber": "S-1", "Undeclared": "x", "AWS::Region": "x"}, Mappings=MAPPINGS)
     assert str(caught.value) == reason
@@ -132,7 +132,7 @@ for _ in range(40):
         _DEEP,
     ],
 )
-def test_forms_that_are_refused(expression: object) -> None:
+def test_malformed_functions_are_refused(expression: object) -> None:
     with pytest.raises(InvalidTemplate):
         value(expression)
 
@@ -153,7 +153,7 @@ def test_forms_that_are_refused(expression: object) -> None:
         {"": {}},
     ],
 )
-def test_mappings_hold_two_levels_and_no_functions(mappings: object) -> None:
+def test_mappings_have_two_levels_and_no_functions(mappings: object) -> None:
     with pytest.raises(InvalidTemplate):
         template(Mappings=mappings)
 
@@ -172,13 +172,13 @@ def _joining(width: int) -> object:
     return expression
 
 
-def test_nothing_grows_without_bound() -> None:
+def test_the_size_of_results_is_limited() -> None:
     assert value(_doubling(8, 2)) == "xx" * 2**8
     assert set(value(_joining(8))) == {"x", "y"}
     for expression in (_doubling(9, 200), _doubling(9, 30)):
         with pytest.raises(InvalidParameters, match="it grows beyond 262144 characters"):
             value(expression)
-    # An empty variable costs no characters, and must cost no time either.
+    # An empty variable has no characters, but still counts, because it takes time.
     assert value({"Fn::Sub": ["${a}" * 200, {"a": {"Fn::Sub": ["${b}" * 200, {"b": ""}]}}]}) == ""
 
 

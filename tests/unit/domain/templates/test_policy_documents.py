@@ -1,4 +1,4 @@
-"""A parameter's value stays a value in a policy's document, whichever way it gets there, or it is refused."""
+"""A parameter's value either stays a value in a policy's document, whatever its path, or is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REFUSED = "Parameter SerialNumber cannot be used in a policy"
 TOPIC = "arn:aws:iot:us-east-1:1:topic"
 BREAKOUT = 'x"},{"Effect":"Allow","Action":"iot:*","Resource":"*"},{"Effect":"Allow","Resource":"arn:b'
 
-# What a hostile value is made of: JSON's syntax, the policy language's, MQTT's, and what encoders get wrong.
+# The parts of hostile values: the syntax of JSON, policies and MQTT, and characters that encoders often get wrong.
 ATOMS = [
     *('"', "\\", "/", "{", "}", "[", "]", ",", ":", "*", "?", "$", "+", "#", "'", "%", "<", "\n", "\r", "\t", "\b"),
     *("\x00", "\x1b", "\x7f", "\x85", "\u2028", "\ufeff", "\ud800", "\udbff", "\udc00", "\U0001f512", "\u202e", "é"),
@@ -71,7 +71,7 @@ PLACES: dict[str, dict[str, Any]] = {
 
 
 def written(document: object, value: object, *, as_text: bool) -> str:
-    """The policy that a template makes: of a text with Fn::Sub, or of an object with Fn::Sub at each string."""
+    """Return the policy of a template: a text with Fn::Sub, or an object with Fn::Sub in place of each string."""
     source = document if isinstance(document, str) else json.dumps(document)
     return _document(_parsed(source, as_text=as_text), value)
 
@@ -102,7 +102,7 @@ def _document(made: Template, value: object) -> str:
 
 
 def substituted(node: Any, value: str) -> Any:
-    """``node`` as a reader of JSON would have it with the value in place: the structure is the author's."""
+    """Return ``node`` with the value in place and the author's structure, as a JSON parser should read it."""
     if isinstance(node, dict):
         return {substituted(name, value): substituted(inner, value) for name, inner in node.items()}
     if isinstance(node, list):
@@ -112,7 +112,7 @@ def substituted(node: Any, value: str) -> Any:
 
 def check_stays_a_value(place: str, value: str, *, as_text: bool) -> None:
     if place == "a condition" and not as_text:
-        return  # keys of objects are no functions
+        return  # keys of objects cannot be functions
     wanted = PLACES[place]
     try:
         text = written(wanted, value, as_text=as_text)
@@ -138,8 +138,8 @@ def test_any_value_stays_a_value_or_is_refused(place: str, atoms: list[str], as_
 
 
 @given(st.lists(st.sampled_from(ATOMS), max_size=6))
-def test_no_value_gives_a_device_more_statements(atoms: list[str]) -> None:
-    """What is compiled in the end: as many statements as the author wrote, with no pattern that is not theirs."""
+def test_no_value_adds_statements(atoms: list[str]) -> None:
+    """The compiled policy has the author's number of statements, and only the author's patterns."""
     skeleton = document(Resource=f"{TOPIC}/d/${{SerialNumber}}/x")
     try:
         text = written(skeleton, "".join(atoms), as_text=True)
@@ -153,15 +153,15 @@ def test_no_value_gives_a_device_more_statements(atoms: list[str]) -> None:
 
 @each_row("character", list("*?${}+#"))
 @each_row("place", [place for place in PLACES if place != "a label"])
-def test_wildcards_and_variables_are_refused_by_name(place: str, character: str) -> None:
+def test_wildcards_and_variables_in_values_are_refused(place: str, character: str) -> None:
     for value in (character, f"a{character}b"):
         with pytest.raises(InvalidParameters) as refused:
             written(PLACES[place], value, as_text=True)
         assert str(refused.value) == REFUSED
 
 
-def test_a_plain_value_leaves_the_text_as_the_author_wrote_it() -> None:
-    """The name of the policy is a hash of it."""
+def test_a_plain_value_leaves_the_authors_text_unchanged() -> None:
+    """The name of the policy is a hash of the text."""
     text = json.dumps(document(Resource=f"{TOPIC}/d/${{SerialNumber}}"), indent=3) + "\n"
     assert written(text, "ü/ä:0", as_text=True) == text.replace("${SerialNumber}", "ü/ä:0")
 
@@ -174,25 +174,25 @@ def test_a_plain_value_leaves_the_text_as_the_author_wrote_it() -> None:
         "the version": json.dumps({**document(), "Version": "${SerialNumber}"}),
         "a statement": '{"Statement": ["${SerialNumber}"]}',
         "the only statement": '{"Statement": "${SerialNumber}"}',
-        "statements as such": '{"Statement": [${SerialNumber}]}',
+        "a statement without quotes": '{"Statement": [${SerialNumber}]}',
         "the document": '"${SerialNumber}"',
-        "the document as such": "${SerialNumber}",
+        "the document without quotes": "${SerialNumber}",
         "an item of a list": json.dumps(document(Resource=["a:b"])).replace('"a:b"', "${SerialNumber}"),
-        "behind an item": json.dumps(document(Resource=["a:b"])).replace('"a:b"', '"a:b" ${SerialNumber}'),
+        "after an item": json.dumps(document(Resource=["a:b"])).replace('"a:b"', '"a:b" ${SerialNumber}'),
         "an element's name": json.dumps(document(**{"${SerialNumber}": "a:b"})),
         "an element's name in the document": json.dumps({**document(), "${SerialNumber}": []}),
         "a condition operator": json.dumps(document(Condition={"${SerialNumber}": {"a": "b"}})),
         "a condition": json.dumps(document(Condition="${SerialNumber}")),
         "the keys of a condition": json.dumps(document(Condition={"StringEquals": "${SerialNumber}"})),
         "a number": json.dumps(document(Condition={"NumericEquals": {"a": 7}})).replace("7", "${SerialNumber}"),
-        "in an object that is no value": json.dumps(document(Resource={"a": "${SerialNumber}"})),
+        "in an object in place of a value": json.dumps(document(Resource={"a": "${SerialNumber}"})),
         "a principal": json.dumps(document(Principal={"AWS": "${SerialNumber}"})),
         "a policy variable": json.dumps(document(Resource="a:${!iot:${SerialNumber}}")),
         "a policy variable's attribute": json.dumps(document(Resource="a:${!iot:b[${SerialNumber}]}/c")),
-        "behind the document": json.dumps(document()) + "${SerialNumber}",
+        "after the document": json.dumps(document()) + "${SerialNumber}",
     },
 )
-def test_places_that_take_no_parameter(skeleton: str) -> None:
+def test_parameters_outside_of_values_are_refused(skeleton: str) -> None:
     for value in (PLAIN, "Allow", "Deny", "2012-10-17", "1", "null", "StringEquals", "{}", '"a:b"', ', "*"'):
         with pytest.raises(InvalidParameters) as refused:
             written(skeleton, value, as_text=True)
@@ -208,7 +208,7 @@ def test_no_value_completes_an_escape(skeleton: str) -> None:
             written(skeleton, value, as_text=True)
 
 
-def test_values_in_places_of_objects_that_take_none() -> None:
+def test_parameters_outside_of_values_are_refused_in_objects() -> None:
     for bad in (
         document(Effect=REF),
         {**document(), "Version": REF},
@@ -238,14 +238,14 @@ THROUGH: dict[str, Any] = {
 
 @each_row("through", list(THROUGH))
 @each_row("as_text", [True, False])
-def test_values_are_known_through_functions(through: str, *, as_text: bool) -> None:
+def test_parameters_are_tracked_through_functions(through: str, *, as_text: bool) -> None:
     expression = THROUGH[through]
     before, after = json.dumps(document(Resource=["@"])).split("@")
     made = {"Fn::Join": ["", [f"{before}a:", expression, after]]} if as_text else document(Resource=[expression])
     resources = {"named": resource("Policy", {"PolicyName": REF})} if "policy" in through else {}
     resources |= {"thing": thing(REF)} if "thing" in through else {}
     assert PLAIN in policy(made, resources=resources)
-    # A thing's name can have none of those characters, and a policy's only one of them.
+    # A thing's name cannot have any of the special characters, and a policy's name only one of them.
     effect = json.dumps(document(Effect="@")).replace("@", "${it}")
     with pytest.raises(InvalidParameters, match=REFUSED):
         policy({"Fn::Sub": [effect, {"it": expression}]}, "Allow", resources=resources)
@@ -254,12 +254,12 @@ def test_values_are_known_through_functions(through: str, *, as_text: bool) -> N
             policy(made, "a+b", resources=resources)
 
 
-def test_a_parameter_does_not_decide_how_many_values_there_are() -> None:
+def test_a_parameter_cannot_decide_the_number_of_values() -> None:
     parts = {"Fn::Split": [",", {"Fn::Sub": f"{TOPIC}/d/${{SerialNumber}}"}]}
     assert json.loads(policy(document(Resource=parts)))["Statement"][0]["Resource"] == [f"{TOPIC}/d/{PLAIN}"]
     with pytest.raises(InvalidParameters, match=REFUSED):
         policy(document(Resource=parts), f"a,{TOPIC}/admin")
-    # In a text, what Fn::Join puts between the parts is then the parameter's too.
+    # In a text, the delimiters of Fn::Join then count as the parameter's text.
     joined = {"Fn::Join": ['","', {"Fn::Split": [",", REF]}]}
     text = json.dumps(document(Resource=["@"])).replace("@", "a:${it}")
     assert json.loads(policy({"Fn::Sub": [text, {"it": joined}]}, "b,c")) == document(Resource=['a:b","c'])
@@ -267,7 +267,7 @@ def test_a_parameter_does_not_decide_how_many_values_there_are() -> None:
         policy({"Fn::Sub": [text, {"it": {"Fn::Join": ["*", {"Fn::Split": [",", REF]}]}}]}, "b,c")
 
 
-def test_what_the_author_wrote_is_not_restricted() -> None:
+def test_the_authors_text_is_not_restricted() -> None:
     mappings = {"Table": {PLAIN: {"Topics": [f"{TOPIC}/*", "b:+"], "Effect": "Deny"}}}
     parameters = {"Pattern": {"Type": "String", "Default": "*"}, "Effect": {"Type": "String", "Default": "Allow"}}
     found = {"Fn::FindInMap": ["Table", REF, "Topics"]}
@@ -276,12 +276,12 @@ def test_what_the_author_wrote_is_not_restricted() -> None:
     made = policy({"Fn::Sub": [text, {"lists": lists}]}, Mappings=mappings, parameters=parameters)
     resources = ["${!iot:ClientId}:a", f"{TOPIC}/*"]
     assert json.loads(made)["Statement"] == [{"Effect": "Allow", "Action": ["iot:*"], "Resource": resources}]
-    effect = {"Fn::FindInMap": ["Table", REF, "Effect"]}  # the author's, whichever is chosen
+    effect = {"Fn::FindInMap": ["Table", REF, "Effect"]}  # the author's text, even if a parameter selects it
     assert json.loads(policy(document(Effect=effect), Mappings=mappings)) == document(Effect="Deny")
     assert json.loads(policy({"Ref": "Whole"}, parameters={"Whole": {"Type": "String", "Default": "{}"}})) == {}
 
 
-def test_a_parameter_that_has_a_default_is_the_devices_all_the_same() -> None:
+def test_a_devices_value_is_restricted_even_if_the_default_is_not() -> None:
     parameters = {"SerialNumber": {"Type": "String", "Default": "*"}}
     source = document(Resource={"Fn::Sub": "a:${SerialNumber}"})
     made = template({"p": resource("Policy", {"PolicyDocument": source})}, parameters=parameters)
@@ -290,19 +290,19 @@ def test_a_parameter_that_has_a_default_is_the_devices_all_the_same() -> None:
         resolve(made, {"SerialNumber": "*"})
 
 
-def test_documents_that_are_none_are_malformed() -> None:
+def test_invalid_documents_are_malformed() -> None:
     for bad in ('{"a": "${SerialNumber}"', '{"a": "${SerialNumber}", "a": "b"}', "[" * 5000 + '"${SerialNumber}"'):
         with pytest.raises(MalformedPolicy):
             written(bad, PLAIN, as_text=True)
 
 
-def test_marks_that_an_author_wrote_are_not_taken_for_a_parameters() -> None:
+def test_marks_in_the_authors_text_are_not_parameters() -> None:
     marks = [rf"\ud800{number}\udbff" for number in (0, 1, 2, 99999)]
     text = json.dumps(document(Resource=["@"])).replace("@", f"{'-'.join(marks)}:${{SerialNumber}}")
     assert json.loads(written(text, PLAIN, as_text=True))["Statement"][0]["Resource"][0].endswith(f":{PLAIN}")
 
 
-def test_many_pieces_are_counted_as_growth() -> None:
+def test_many_pieces_count_towards_the_size_limit() -> None:
     text = json.dumps(document(Resource=["${SerialNumber}a" * 500]))
     assert json.loads(written(text, "b", as_text=True)) == document(Resource=["ba" * 500])
     doubled: Any = {"Fn::Sub": "${SerialNumber}a" * 500}

@@ -1,4 +1,4 @@
-"""Things, certificates, policies: what they become, and what they cannot be."""
+"""The resources of templates: things, certificates and policies in the plan, and invalid ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REF = {"Ref": "SerialNumber"}
 _DOCUMENT = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["iot:*"], "Resource": "*"}]}
 
 
-def test_a_whole_template() -> None:
+def test_a_complete_template() -> None:
     made = template(
         {
             "thing": thing(
@@ -64,7 +64,7 @@ def test_a_whole_template() -> None:
     assert resolve(made, {"SerialNumber": "7", "Location": "OR"}).thing != plan.thing
 
 
-def test_the_least() -> None:
+def test_a_minimal_template() -> None:
     plan = resolve(template(DeviceConfiguration=None, Mappings=None))
     assert (plan.thing, plan.policies, plan.device_configuration) == (None, (), {})
     bare = resolve(template({"thing": thing()})).thing
@@ -87,7 +87,7 @@ def test_the_least() -> None:
         ({"CertificatePem": "P", "CACertificatePem": "C"}, FromPem("P", "C")),
     ],
 )
-def test_where_a_certificate_comes_from(properties: dict[str, object], source: object) -> None:
+def test_sources_of_a_certificate(properties: dict[str, object], source: object) -> None:
     made = template({"c": resource("Certificate", properties)}, kind=Kind.BULK, parameters={"Id": {"Type": "String"}})
     plan = made.resolve({"SerialNumber": "S", "Id": ID}, {})
     assert plan.certificate is not None
@@ -99,14 +99,14 @@ def test_where_a_certificate_comes_from(properties: dict[str, object], source: o
         assert caught.value.flaw == "CertificateId must contain a reference to AWS::IoT::Certificate::Id"
 
 
-def test_a_certificate_that_is_to_be_made_cannot_be_referred_to() -> None:
+def test_a_new_certificate_cannot_be_referenced() -> None:
     resources = {"c": resource("Certificate", {"CertificateSigningRequest": "x"}), "thing": thing({"Ref": "c"})}
     with pytest.raises(InvalidParameters, match="Cannot resolve reference value: c"):
         template(resources, kind=Kind.BULK).resolve({}, {})
 
 
 @pytest.mark.parametrize("bad", ["", "x", ID[:-1], f"{ID}0"])
-def test_ids_that_are_none(bad: str) -> None:
+def test_invalid_certificate_ids_are_refused(bad: str) -> None:
     made = template({"c": resource("Certificate", {"CertificateId": bad})}, kind=Kind.BULK)
     with pytest.raises(Invalid) as caught:
         made.resolve({}, {})
@@ -123,7 +123,7 @@ def test_the_case_of_a_status_does_not_matter(written: str, *, as_parameter: boo
     assert plan.certificate.status is Status(written.upper())
 
 
-def test_a_status_that_is_none() -> None:
+def test_invalid_statuses_are_refused() -> None:
     for bad in ("", "REVOKED", "on", 1, True):
         with pytest.raises(InvalidTemplate) as caught:
             template({"certificate": resource("Certificate", {"CertificateId": _REF, "Status": bad})})
@@ -137,7 +137,7 @@ def test_a_status_that_is_none() -> None:
 @pytest.mark.parametrize(
     ("given", "exclusive"), [("EXCLUSIVE_THING", True), ("NON_EXCLUSIVE_THING", False), ("other", None)]
 )
-def test_whether_a_certificate_is_for_one_thing_alone(given: str, exclusive: bool | None) -> None:
+def test_thing_principal_type_decides_if_a_certificate_is_exclusive(given: str, exclusive: bool | None) -> None:
     properties = {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "ThingPrincipalType": given}
     made = template({"certificate": resource("Certificate", properties)})
     if exclusive is None:
@@ -152,13 +152,13 @@ def test_whether_a_certificate_is_for_one_thing_alone(given: str, exclusive: boo
 # -- policies -----------------------------------------------------------------------------------------------------
 
 
-def test_a_policy_of_a_document_has_the_documents_hash_for_a_name() -> None:
+def test_a_policy_is_named_by_the_hash_of_its_document() -> None:
     text = json.dumps(_DOCUMENT)
     plan = resolve(template({"p": resource("Policy", {"PolicyDocument": text})})).policies[0]
     assert plan == PolicyPlan("p", hashlib.sha256(text.encode()).hexdigest(), text)
 
 
-def test_a_document_may_be_written_as_an_object_with_functions() -> None:
+def test_a_document_can_be_an_object_with_functions() -> None:
     statement = {
         "Effect": "Allow",
         "Action": {"Fn::Split": [",", "iot:Publish,iot:Receive"]},
@@ -183,7 +183,7 @@ def test_a_document_may_be_written_as_an_object_with_functions() -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "a/b", "a b", "+", "#", "é", "a\n", "x" * 129, "${iot:ClientId}"])
-def test_names_that_no_resource_may_have(bad: str) -> None:
+def test_invalid_names_of_things_types_and_groups_are_refused(bad: str) -> None:
     for field, properties in (
         ("ThingName", {"ThingName": _REF}),
         ("ThingTypeName", {"ThingName": "t", "ThingTypeName": _REF}),
@@ -197,7 +197,7 @@ def test_names_that_no_resource_may_have(bad: str) -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "a/b", "a b", "a:b", "é", "x" * 129])
-def test_names_that_no_policy_may_have(bad: str) -> None:
+def test_invalid_policy_names_are_refused(bad: str) -> None:
     with pytest.raises(Invalid, match="PolicyName must be"):
         resolve(template({"p": resource("Policy", {"PolicyName": _REF})}), {"SerialNumber": bad})
 
@@ -206,14 +206,14 @@ def test_names_that_no_policy_may_have(bad: str) -> None:
     ("name", "given"),
     [("a b", "x"), ("a" * 129, "x"), ("a", "b c"), ("a", "x" * 801), ("a", "é"), ("a", "{}")],
 )
-def test_attributes_that_no_thing_may_have(name: str, given: str) -> None:
+def test_invalid_attributes_are_refused(name: str, given: str) -> None:
     made = template({"thing": thing(AttributePayload={name: _REF})})
     with pytest.raises(Invalid) as caught:
         resolve(made, {"SerialNumber": given})
     assert caught.value.field == "AttributePayload"
 
 
-# -- what creation refuses ----------------------------------------------------------------------------------------
+# -- invalid templates --------------------------------------------------------------------------------------------
 
 _ID = {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}}
 _NO_DOCUMENTS: list[Any] = ["", {}, [], 1, None, [{"Effect": "Allow"}]]
@@ -307,7 +307,7 @@ _ONE_OF = "A certificate resource must specify one of CertificateId, Certificate
         ),
     ],
 )
-def test_flaws_of_resources(resources: object, flaw: str) -> None:
+def test_invalid_resources_are_refused(resources: object, flaw: str) -> None:
     with pytest.raises(InvalidTemplate) as caught:
         parse_template(json.dumps({"Resources": resources}), Kind.FLEET)
     assert caught.value.flaw == flaw
@@ -334,7 +334,7 @@ def test_a_template_for_bulk_registration_needs_no_certificate() -> None:
         {"a": {"Type": ["String"]}},
     ],
 )
-def test_parameters_are_text(parameters: Any) -> None:
+def test_parameters_must_be_of_type_string(parameters: Any) -> None:
     with pytest.raises(InvalidTemplate):
         parse_template(json.dumps({"Parameters": parameters, "Resources": {"c": CERTIFICATE}}), Kind.FLEET)
 
@@ -361,7 +361,7 @@ _PLAIN = {"DO_NOTHING", "REPLACE", "FAIL"}
         ("PolicyName", "Policy", None),
     ],
 )
-def test_overrides(property: str, kind: str, merges: bool | None, override: object) -> None:
+def test_override_settings(property: str, kind: str, merges: bool | None, override: object) -> None:
     resources = {"certificate": CERTIFICATE, "thing": thing(), "policy": resource("Policy", {"PolicyName": "p"})}
     resources[kind.lower()] = {**resources[kind.lower()], "OverrideSettings": {property: override}}
     allowed = set() if merges is None else _PLAIN | {"MERGE"} if merges else _PLAIN
@@ -380,7 +380,7 @@ def test_overrides(property: str, kind: str, merges: bool | None, override: obje
 # -- order --------------------------------------------------------------------------------------------------------
 
 
-def test_resources_wait_for_each_other() -> None:
+def test_resources_are_resolved_in_the_order_of_references() -> None:
     resources = {
         "thing": thing({"Ref": "second"}, overrides=None) | {"DependsOn": "first"},
         "second": resource("Policy", {"PolicyName": {"Fn::Sub": "${first}2"}}),
@@ -408,14 +408,14 @@ def test_resources_wait_for_each_other() -> None:
         ({"Properties": {"ThingName": {"Ref": "thing"}}}, "Resources must not depend on each other in a circle"),
     ],
 )
-def test_circles_and_unauthenticated_callers(changes: dict[str, object], flaw: str) -> None:
+def test_circular_and_unknown_dependencies_are_refused(changes: dict[str, object], flaw: str) -> None:
     resources = {"thing": thing() | changes, "policy": resource("Policy", {"PolicyDocument": {"a": {"Ref": "thing"}}})}
     with pytest.raises(InvalidTemplate) as caught:
         template(resources)
     assert caught.value.flaw == flaw
 
 
-def test_a_parameter_hides_a_resource_of_its_name() -> None:
+def test_a_parameter_hides_a_resource_of_the_same_name() -> None:
     made = template({"SerialNumber": thing(_REF)})
     plan = resolve(made, {"SerialNumber": "7"})
     assert plan.thing is not None

@@ -1,4 +1,4 @@
-"""What a certificate's subject gives to the template that it is provisioned by."""
+"""The template parameters from a certificate's subject."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def certificate(attributes: Sequence[x509.NameAttribute[str]]) -> CertificatePar
     return CertificateParts.of(made.public_bytes(Encoding.DER))
 
 
-def test_all_of_them() -> None:
+def test_all_attributes_of_a_subject() -> None:
     made = certificate([x509.NameAttribute(oid, value) for oid, value in ALL.values()])
     assert subject_parameters(made) == {
         f"{PREFIX}Id": hashlib.sha256(made.der).hexdigest(),
@@ -61,20 +61,20 @@ def test_an_empty_subject_gives_only_the_id() -> None:
     assert list(subject_parameters(certificate([]))) == [f"{PREFIX}Id"]
 
 
-def test_the_first_of_several() -> None:
+def test_the_first_of_several_values_counts() -> None:
     made = certificate([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in ("one", "two")])
     assert subject_parameters(made)[f"{PREFIX}OrganizationalUnit"] == "one"
 
 
-def test_a_country_that_is_none() -> None:
+def test_an_invalid_country_is_passed_on() -> None:
     with pytest.warns(UserWarning, match="length"):
         made = certificate([x509.NameAttribute(NameOID.COUNTRY_NAME, "Bavaria", _validate=False)])
     assert subject_parameters(made)[f"{PREFIX}Country"] == "Bavaria"
 
 
 @pytest.mark.parametrize("missing", ALL)
-def test_every_declared_one_has_to_be_there(missing: str) -> None:
-    """Even if nothing refers to it, and even if it has a default."""
+def test_every_declared_attribute_is_required(missing: str) -> None:
+    """Even if no resource refers to it, and even if it has a default."""
     body = {
         "Parameters": {f"{PREFIX}{name}": {"Type": "String", "Default": "x"} for name in ("Id", *ALL)},
         "Resources": {"certificate": CERTIFICATE},
