@@ -1,4 +1,4 @@
-# `make help` lists what there is. Everything runs inside .venv, which the first target makes.
+# `make help` lists the targets. They use .venv, which `make install` makes.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,7 +22,7 @@ install: .venv/.installed ## Make .venv with the locked dependencies
 .venv/.installed: pyproject.toml requirements/build.txt requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Thingmint needs Python 3.11 or later: make PYTHON=/path/to/python3.11 ..."; exit 1; }
-	@echo "Making .venv, once: the locked dependencies are downloaded and installed, which takes a minute or several."
+	@echo "Making .venv: this downloads and installs the locked dependencies, which takes a few minutes."
 	$(PYTHON) -m venv .venv
 	@echo "1 of 3: the tools that build packages"
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.txt
@@ -42,17 +42,17 @@ serve: install ## Serve from ./data until Ctrl-C
 test: install ## Run all tests
 	$(PYTEST)
 
-test-quick: install ## Run the unit tests and the demo: for while you work
+test-quick: install ## Run the unit tests and the demo, in about a minute
 	$(PYTEST) tests/unit tests/e2e/test_demo.py
 
-test-later: install ## Run the unit tests as on a day 400 days from now
+test-later: install ## Run the unit tests with the clock 400 days ahead
 	@command -v faketime >/dev/null || { echo "make test-later needs faketime; on Debian: apt-get install faketime"; exit 1; }
 	faketime '+400 days' $(PYTEST) tests/unit
 
 test-pythons: install ## Run the unit tests on every Python from 3.11 to 3.14 that this machine has
 	@$(BIN)/python scripts/test_pythons.py --numprocesses $(WORKERS) --dist worksteal tests/unit
 
-coverage: install ## Run the tests (TESTS=tests) and say which lines they do not reach
+coverage: install ## Run the tests (or TESTS=tests/unit) and report the lines that they do not reach
 	$(BIN)/coverage erase
 	$(PYTEST) --cov --cov-report=term --cov-report=html $(TESTS)
 	@echo "Line by line: build/coverage/html/index.html"
@@ -66,34 +66,34 @@ check: install ## Lint, spelling, types, imports between packages, licences
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/licences.py
 
-audit: install ## Look up known vulnerabilities of the locked packages (needs the package index)
+audit: install ## Look up known vulnerabilities of the locked packages, if the package index has them
 	@$(BIN)/python scripts/audit.py
 
-services: ## Install what some tests use (brokers, TLS libraries, faketime), from Debian's packages (root)
+services: ## Install the brokers, TLS libraries and faketime that some tests use (Debian, as root)
 	@scripts/services.sh
 
-format: install ## Format the code, and mend what ruff can mend
+format: install ## Format the code, and correct what ruff can correct
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench: install ## Measure the real server, and write docs/benchmarks.md
 	@$(BIN)/python scripts/bench.py
 
-mutants: install ## Draw mutants of src and run the tests on each (hours; goes on where it was stopped)
+mutants: install ## Change src in 100 places and run the tests on each (hours; continues where it was stopped)
 	@mkdir -p build
 	@$(BIN)/python scripts/mutants.py draw --seed $(SEED) --count $(MUTANTS) build/mutants.json
 	@$(BIN)/python scripts/mutants.py run build/mutants.json
 
-faults: install ## Kill the server under load, again and again (an hour; goes on where it was stopped)
+faults: install ## Kill the server under load 1,000 times (hours; continues where it was stopped)
 	@$(BIN)/python scripts/faults.py --kills $(KILLS) build/faults
 
 .PHONY: served
 served: install ## Write the tables of what is served (README.md, docs/served.md) from the code
 	@$(BIN)/python scripts/served.py
 
-lock: install ## Compile the requirements files anew from pyproject.toml
+lock: install ## Compile requirements/*.txt from pyproject.toml
 	$(BIN)/python scripts/lock.py
 
-clean: ## Remove .venv, .venvs and caches (never ./data)
-	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## Remove .venv, .venvs, caches and coverage (never ./data)
+	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build/coverage
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -26,8 +26,8 @@ def main(arguments: list[str]) -> int:
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
-        print(done.stderr, file=sys.stderr)
-        print("nothing was looked up: pip-audit failed", file=sys.stderr)
+        reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        print(f"nothing was looked up, as pip-audit failed: {reason}", file=sys.stderr)
         return 2
     return report(packages)
 
