@@ -207,7 +207,8 @@ def serve(
     }
     settings = load(flags, config)
     if settings.dev and not is_loopback(settings.host):
-        raise ConfigError("dev", f"lets anybody in who can reach {settings.host}; use it with a loopback --host only")
+        reason = f"allows requests without credentials, so it needs a loopback --host, not {settings.host}"
+        raise ConfigError("dev", reason)
     logs.configure(settings.log_format)
     directory = DataDirectory(settings.data_dir.absolute())
     try:
