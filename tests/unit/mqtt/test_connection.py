@@ -1,4 +1,4 @@
-"""The bytes of a connection: turns, rates, and what is held of a device that is not accepted."""
+"""The bytes of a connection: turns, rates, suspension, and memory before CONNECT is accepted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-async def test_a_device_that_takes_no_answers_is_not_read_from() -> None:
+async def test_a_device_that_does_not_read_is_not_read() -> None:
     world = World()
     await world.connect()
     world.transport.unread = 300 * 1024
@@ -31,7 +31,7 @@ async def test_a_device_that_takes_no_answers_is_not_read_from() -> None:
     assert world.transport.reading
 
 
-async def test_devices_have_turns() -> None:
+async def test_devices_take_turns() -> None:
     world = World()
     await world.connect()
     before = len(world.transport.sent)
@@ -48,7 +48,7 @@ async def test_devices_have_turns() -> None:
 
 
 class StandingLoop:
-    """The event loop, but for its clock, which a test moves: how fast the machine is changes nothing."""
+    """The event loop with a clock that the test moves, so that the speed of the machine does not matter."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -61,28 +61,28 @@ class StandingLoop:
         return getattr(self._loop, name)
 
 
-async def test_a_device_beyond_its_rates_is_not_read_for_a_while() -> None:
+async def test_a_device_above_its_rates_is_not_read_for_a_while() -> None:
     world, loop = World(Rates(publishes=64)), StandingLoop()  # a power of two adds up exactly
     world.connection._loop = cast("Any", loop)
     await world.connect(keep_alive=30)
     for number in range(80):
         world.connection.data_received(encode(Publish("$aws/x", b"", 1, packet_id=number + 1), 5))
     answered = world.heard()[1:]
-    assert len(answered) == 65  # a second's worth, and the one that was too much
+    assert len(answered) == 65  # the messages of one second, and the one that exceeded the rate
     assert not world.is_read()
     assert world.rate_limit.exceeded == 1
-    world.session.check_deadlines(loop.now + 46)  # it could not be heard
+    world.session.check_deadlines(loop.now + 46)  # no time-out: the device is not read
     assert Disconnect(Reason.KEEP_ALIVE_TIMEOUT) not in world.heard()
     loop.now += 1
     async with asyncio.timeout(10):
-        while not world.is_read():  # noqa: ASYNC110 - the device has a timer
+        while not world.is_read():  # noqa: ASYNC110 - the timer has no event
             await asyncio.sleep(0.01)
     assert len(world.heard()[1:]) == 80  # nothing was dropped
     world.session.check_deadlines(loop.now + 92)
     assert world.transport.closed
 
 
-async def test_without_rates_nothing_waits() -> None:
+async def test_without_rates_packets_do_not_wait() -> None:
     world = World(NO_RATES)
     await world.connect()
     for number in range(300):
@@ -90,8 +90,8 @@ async def test_without_rates_nothing_waits() -> None:
     assert len(world.heard()[1:]) == 300
 
 
-async def test_what_waits_for_an_event_is_bounded() -> None:
-    """While one takes time no packet is decoded, and soon nothing is read."""
+async def test_data_that_waits_for_an_event_is_limited() -> None:
+    """While an event takes time, no packet is decoded, and above the limit nothing is read."""
     world = World()
     await world.connect()
     world.connection._busy = asyncio.create_task(asyncio.sleep(10))
@@ -103,10 +103,10 @@ async def test_what_waits_for_an_event_is_bounded() -> None:
     world.connection._busy.cancel()
 
 
-async def test_what_comes_before_connect_is_bounded_for_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_data_before_connect_is_limited_over_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_UNACCEPTED", 100_000)
     world = World()
-    world.rate_limit.unaccepted = 95_000  # what others hold
+    world.rate_limit.unaccepted = 95_000  # bytes of other connections
     part = encode(Connect(5, "c", will=Will("w", b"x" * 60_000)), 5)[:8_000]
     world.connection.data_received(part[:4_000])
     assert Reason.QUOTA_EXCEEDED not in [each.reason for each in world.heard()]
@@ -116,7 +116,7 @@ async def test_what_comes_before_connect_is_bounded_for_all_together(monkeypatch
     assert world.rate_limit.unaccepted == 100_000
     other = World()
     other.rate_limit.unaccepted = 200_000
-    await other.connect()  # a small one has room still
+    await other.connect()  # a small CONNECT still has room
     assert other.rate_limit.unaccepted == 200_000
     assert other.broker.opened == 1
 
@@ -135,12 +135,12 @@ async def resumed(world: World) -> None:
     await settle(30)
 
 
-async def test_a_suspended_device_gets_answers_to_its_pings_and_nothing_else() -> None:
+async def test_a_suspended_device_gets_only_pingresp() -> None:
     world = World()
     await suspended(world)
     for number in range(1, 4):
         world.send(Publish(f"t/{number}", b"", 1, packet_id=number))
-        world.connection.data_received(encode(PingReq(), 5) * 200)  # more than are taken at once
+        world.connection.data_received(encode(PingReq(), 5) * 200)  # more than one call decodes
     await settle(30)
     assert world.heard()[1:] == [PingResp()] * 600
     assert (world.broker.link.published, world.is_read()) == ([], True)
@@ -153,7 +153,7 @@ async def test_a_suspended_device_gets_answers_to_its_pings_and_nothing_else() -
     assert world.rate_limit.unaccepted == 0
 
 
-async def test_what_a_suspended_device_may_send_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_data_of_a_suspended_device_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_UNACCEPTED", 8 * 1024)
     world = World()
     await suspended(world)
@@ -166,7 +166,7 @@ async def test_what_a_suspended_device_may_send_is_bounded(monkeypatch: pytest.M
     assert world.rate_limit.unaccepted == 0
 
 
-async def test_a_suspended_device_that_lost_its_access_gets_and_sends_nothing_more() -> None:
+async def test_a_suspended_device_without_access_gets_and_sends_nothing() -> None:
     world = World()
     await suspended(world)
     world.send(Publish("t", b"", 1, packet_id=1))
@@ -177,7 +177,7 @@ async def test_a_suspended_device_that_lost_its_access_gets_and_sends_nothing_mo
     assert world.rate_limit.unaccepted == 0
 
 
-async def test_a_suspended_device_may_leave_and_takes_its_will_with_it() -> None:
+async def test_disconnect_of_a_suspended_device_removes_its_will() -> None:
     world, left = World(), []
     world.session._services.wills.connection_ended = lambda *_: left.append(True)  # type: ignore[method-assign]
     world.authenticator.go.set()
@@ -192,7 +192,7 @@ async def test_a_suspended_device_may_leave_and_takes_its_will_with_it() -> None
     assert left == []
 
 
-async def test_a_device_that_does_not_read_stays_paused_when_it_is_resumed() -> None:
+async def test_a_resumed_device_that_does_not_read_stays_paused() -> None:
     world = World()
     await suspended(world)
     world.connection.pause_writing()
@@ -203,7 +203,7 @@ async def test_a_device_that_does_not_read_stays_paused_when_it_is_resumed() -> 
 
 
 async def interrupted(world: World) -> None:
-    """Changes are followed again before the session was seen to be one of those to suspend."""
+    """Interrupts the feed so shortly that the monitor does not suspend the session."""
     await world.connect()
     world.feed.interruptions += 1
     for id in (None, 1):
@@ -213,7 +213,7 @@ async def interrupted(world: World) -> None:
     assert (world.heard()[1:], world.broker.link.published, world.broker.link.passes) == ([], [], False)
 
 
-async def test_after_an_interruption_nothing_passes_before_the_device_was_authenticated_again() -> None:
+async def test_after_an_interruption_traffic_waits_for_authentication() -> None:
     world = World()
     await interrupted(world)
     world.connections.reauthorize_all()
@@ -222,7 +222,7 @@ async def test_after_an_interruption_nothing_passes_before_the_device_was_authen
     assert (world.broker.link.published, world.broker.link.passes) == (["mine"], True)
 
 
-async def test_after_an_interruption_nothing_passes_for_a_device_that_lost_its_access() -> None:
+async def test_after_an_interruption_a_device_without_access_gets_nothing() -> None:
     world = World()
     await interrupted(world)
     world.authenticator.rejection = Rejected(RejectionReason.NOT_AUTHORIZED, "revoked")
@@ -232,7 +232,7 @@ async def test_after_an_interruption_nothing_passes_for_a_device_that_lost_its_a
     assert world.broker.link.published == []
 
 
-async def test_a_device_is_authenticated_again_if_changes_were_not_followed_while_its_session_was_opened() -> None:
+async def test_an_interruption_while_a_session_opens_authenticates_again() -> None:
     world = World()
 
     def interrupt() -> None:

@@ -1,4 +1,4 @@
-"""Which connections read again after a change, and for which of them the change waits."""
+"""The connections that are reauthorized after a change, and those that the change waits for."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 class Connection:
     def __init__(self) -> None:
-        self.told = 0
+        self.reauthorized = 0
 
     def reauthorize(self) -> asyncio.Future[None] | None:
-        self.told += 1
+        self.reauthorized += 1
         return None
 
     def suspend(self) -> None: ...
@@ -40,40 +40,40 @@ CERTIFICATE = ("1", "r", "certificate", "c")
 OTHER_ACCOUNT = ("2", "r", "policy", "a")
 
 
-def test_only_those_concerned_are_told_and_once() -> None:
+def test_a_change_reauthorizes_each_dependent_connection_once() -> None:
     connections, one, two = ConnectionIndex(), Connection(), Connection()
     connections.follow(one, [A, B])
     connections.follow(two, [OTHER_ACCOUNT])
     connections.changed([A, B, A])
-    assert (one.told, two.told) == (1, 0)
+    assert (one.reauthorized, two.reauthorized) == (1, 0)
     connections.changed([OTHER_ACCOUNT])
-    assert (one.told, two.told) == (1, 1)
+    assert (one.reauthorized, two.reauthorized) == (1, 1)
 
 
-def test_following_anew_replaces_what_was_followed() -> None:
+def test_follow_replaces_the_dependencies() -> None:
     connections, one = ConnectionIndex(), Connection()
     connections.follow(one, [A])
     connections.follow(one, [B])
     connections.changed([A])
-    assert one.told == 0
+    assert one.reauthorized == 0
     connections.changed([B])
-    assert one.told == 1
+    assert one.reauthorized == 1
     assert len(connections) == 1
 
 
-def test_nothing_is_kept_of_a_connection_that_is_gone() -> None:
+def test_remove_forgets_the_connection() -> None:
     connections, one = ConnectionIndex(), Connection()
     connections.follow(one, [A, B])
     connections.remove(one)
     connections.remove(one)
     connections.changed([A, B])
-    assert one.told == 0
+    assert one.reauthorized == 0
     assert len(connections) == 0
     assert not connections._sole
     assert not connections._dependents
 
 
-def test_a_connection_that_leaves_while_others_are_told_does_no_harm() -> None:
+def test_a_connection_may_end_during_a_change() -> None:
     connections, two = ConnectionIndex(), Connection()
 
     class Leaving(Connection):
@@ -83,10 +83,10 @@ def test_a_connection_that_leaves_while_others_are_told_does_no_harm() -> None:
     connections.follow(Leaving(), [A])
     connections.follow(two, [A])
     connections.changed([A])
-    assert two.told == 1
+    assert two.reauthorized == 1
 
 
-def test_what_several_hang_on_and_then_one() -> None:
+def test_a_dependency_of_two_connections_may_become_one_of_a_single_connection() -> None:
     connections, one, two = ConnectionIndex(), Connection(), Connection()
     connections.follow(one, [A, B])
     connections.follow(two, [A])
@@ -94,18 +94,18 @@ def test_what_several_hang_on_and_then_one() -> None:
     connections.changed([A])
     connections.remove(one)
     connections.changed([A, B])
-    assert (one.told, two.told) == (1, 2)
+    assert (one.reauthorized, two.reauthorized) == (1, 2)
     connections.follow(one, [A])
     connections.remove(two)
     connections.changed([A])
-    assert (one.told, two.told) == (2, 2)
+    assert (one.reauthorized, two.reauthorized) == (2, 2)
     connections.remove(one)
     assert not connections._sole
     assert not connections._dependents
 
 
 class Slow(Connection):
-    """Reads again until ``go`` is set."""
+    """Is reauthorized when ``go`` is set."""
 
     def __init__(self, go: asyncio.Event) -> None:
         super().__init__()
@@ -113,9 +113,9 @@ class Slow(Connection):
         self.done = False
 
     def reauthorize(self) -> asyncio.Future[None]:
-        return asyncio.get_running_loop().create_task(self._read())
+        return asyncio.get_running_loop().create_task(self._reauthorize())
 
-    async def _read(self) -> None:
+    async def _reauthorize(self) -> None:
         await self.go.wait()
         self.done = True
 
@@ -125,7 +125,7 @@ def change(kind: Any, name: str = "a") -> PublishedChange:
 
 
 @pytest.mark.parametrize("dependency", [("1", "r", "certificate", "a"), ("", "", "certificate", "a")])
-async def test_a_change_waits_until_connections_are_judged(dependency: tuple[str, str, str, str]) -> None:
+async def test_close_waits_until_connections_are_reauthorized(dependency: tuple[str, str, str, str]) -> None:
     connections, slow = ConnectionIndex(), Slow(asyncio.Event())
     connections.follow(slow, [dependency])
     closing = asyncio.create_task(connections.close([change("certificate")]))
@@ -136,8 +136,8 @@ async def test_a_change_waits_until_connections_are_judged(dependency: tuple[str
     assert slow.done
 
 
-async def test_a_change_waits_for_one_that_is_judged_already() -> None:
-    """Two changes of one certificate: neither is answered before the connection is closed."""
+async def test_close_waits_for_a_reauthorization_under_way() -> None:
+    """Two changes of one certificate: both wait until the connection is closed."""
     connections, go = ConnectionIndex(), asyncio.Event()
     underway = asyncio.get_running_loop().create_task(go.wait())
 
@@ -153,7 +153,7 @@ async def test_a_change_waits_for_one_that_is_judged_already() -> None:
     await asyncio.gather(*both)
 
 
-async def test_a_change_does_not_wait_for_many_connections_but_for_their_own_certificates() -> None:
+async def test_close_waits_for_queued_connections_only_if_their_certificate_changed() -> None:
     connections, never, go = ConnectionIndex(), asyncio.Event(), asyncio.Event()
     many = [Slow(never) for _ in range(101)]
     for slow in many:
@@ -170,21 +170,21 @@ async def test_a_change_does_not_wait_for_many_connections_but_for_their_own_cer
     assert not any(slow.done for slow in many)
     never.set()
     await asyncio.sleep(0.01)
-    assert all(slow.done for slow in many), "they were told all the same"
+    assert all(slow.done for slow in many), "the queued connections are reauthorized too"
 
 
-async def test_a_change_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_close_waits_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_WAIT_AT_MOST", 0.01)
     connections, slow = ConnectionIndex(), Slow(asyncio.Event())
     connections.follow(slow, [("1", "r", "certificate", "a")])
     await connections.close([change("certificate")])
     slow.go.set()
     await asyncio.sleep(0.01)
-    assert slow.done, "nor does it end the judgement"
+    assert slow.done, "the reauthorization goes on"
 
 
-class Reading(Connection):
-    """Takes until ``go`` to read again. ``most`` is how many did at the same time."""
+class SlowAndCounted(Connection):
+    """Is reauthorized when ``go`` is set. ``most`` is the highest number at the same time."""
 
     under_way = most = 0
 
@@ -193,53 +193,56 @@ class Reading(Connection):
         self.go = go
 
     def reauthorize(self) -> asyncio.Future[None]:
-        self.told += 1
-        Reading.under_way += 1
-        Reading.most = max(Reading.most, Reading.under_way)
-        return asyncio.ensure_future(self._read())
+        self.reauthorized += 1
+        SlowAndCounted.under_way += 1
+        SlowAndCounted.most = max(SlowAndCounted.most, SlowAndCounted.under_way)
+        return asyncio.ensure_future(self._reauthorize())
 
-    async def _read(self) -> None:
+    async def _reauthorize(self) -> None:
         await self.go.wait()
-        Reading.under_way -= 1
+        SlowAndCounted.under_way -= 1
 
 
-async def test_of_many_that_depend_on_a_change_a_few_at_a_time_read_again() -> None:
-    connections, go = ConnectionIndex(Slices(clock=lambda: 0.0)), asyncio.Event()  # turns end by their steps alone
-    members = [Reading(go) for _ in range(10_000)]
+async def test_many_dependent_connections_are_reauthorized_a_few_at_a_time() -> None:
+    connections, go = (
+        ConnectionIndex(Slices(clock=lambda: 0.0)),
+        asyncio.Event(),
+    )  # turns end after a number of steps, never by time
+    members = [SlowAndCounted(go) for _ in range(10_000)]
     for member in members:
         connections.follow(member, [A])
     urgent = members[-1]
     connections.follow(urgent, [A, CERTIFICATE])
     assert connections.changed([A]) == []
-    assert sum(member.told for member in members) == 32
-    assert len(connections.changed([A, CERTIFICATE])) == 1  # whose certificate changed does not wait for the others
-    assert urgent.told == 1
-    connections.remove(members[-2])  # which has gone meanwhile
+    assert sum(member.reauthorized for member in members) == 32
+    assert len(connections.changed([A, CERTIFICATE])) == 1  # a connection whose certificate changed is not queued
+    assert urgent.reauthorized == 1
+    connections.remove(members[-2])  # disconnects meanwhile
     go.set()
-    for _ in range(100_000):  # a slow machine has more turns, as each is bounded by time too
+    for _ in range(100_000):  # a slow machine needs more turns, as time limits each of them too
         await asyncio.sleep(0)
         if not connections._queued:
             break
-    assert Reading.most <= 33
-    assert members[-2].told == 0
-    assert all(member.told for member in members[:-2])
+    assert SlowAndCounted.most <= 33
+    assert members[-2].reauthorized == 0
+    assert all(member.reauthorized for member in members[:-2])
 
 
-async def test_telling_many_is_done_in_slices() -> None:
+async def test_many_connections_are_reauthorized_in_slices() -> None:
     connections = ConnectionIndex(Slices(turns := Turns()))
-    members = [Connection() for _ in range(10_000)]  # of which none is open yet
+    members = [Connection() for _ in range(10_000)]  # none is open yet
     for member in members:
         connections.follow(member, [A])
     connections.changed([A])
-    told = [sum(member.told for member in members)]
+    reauthorized = [sum(member.reauthorized for member in members)]
     while turns.one():
-        told.append(sum(member.told for member in members))
-    assert max(after - before for before, after in zip([0, *told], told, strict=False)) <= STEPS
-    assert told[-1] == 10_000
+        reauthorized.append(sum(member.reauthorized for member in members))
+    assert max(after - before for before, after in zip([0, *reauthorized], reauthorized, strict=False)) <= STEPS
+    assert reauthorized[-1] == 10_000
 
 
-async def test_a_change_waits_for_all_connections_of_its_certificate_however_many() -> None:
-    """They come before others that are told a few at a time, and have been told of something else already."""
+async def test_close_waits_for_all_connections_of_a_changed_certificate() -> None:
+    """They are reauthorized before queued connections, even if they are queued for another change already."""
     connections, others = ConnectionIndex(), [Slow(asyncio.Event()) for _ in range(101)]
     for other in others:
         connections.follow(other, [("1", "r", "policy", "a")])
@@ -257,7 +260,7 @@ async def test_a_change_waits_for_all_connections_of_its_certificate_however_man
     assert all(slow.done for slow in many)
 
 
-async def test_a_change_does_not_wait_for_ever_for_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_close_waits_for_many_connections_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_WAIT_AT_MOST", 0.05)
     connections, never = ConnectionIndex(), asyncio.Event()
     for _ in range(101):
@@ -268,7 +271,7 @@ async def test_a_change_does_not_wait_for_ever_for_many_connections(monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reauthorized"),
     [
         (("1", "r", "policy", "p"), 1),
         (("1", "r", "policy", "q"), 0),
@@ -277,14 +280,16 @@ async def test_a_change_does_not_wait_for_ever_for_many_connections(monkeypatch:
         (("2", "r", "policy", "p"), 0),
         (("1", "", "account", "1"), 1),
         (("2", "", "account", "2"), 0),
-        # Whose certificate it is may not be known yet, so it is followed in all accounts.
+        # The account may be unknown yet, so the certificate is followed in all accounts.
         (("2", "elsewhere", "certificate", "c"), 1),
         (("1", "r", "certificate", "d"), 0),
         (("", "", "access", ""), 0),
     ],
 )
-async def test_whom_a_published_change_concerns(change: tuple[str, str, Any, str], told: int) -> None:
+async def test_a_published_change_concerns_connections_that_depend_on_it(
+    change: tuple[str, str, Any, str], reauthorized: int
+) -> None:
     connections, one = ConnectionIndex(), Connection()
     connections.follow(one, [("1", "r", "policy", "p"), ("1", "", "account", "1"), ("", "", "certificate", "c")])
     connections.reauthorize([PublishedChange("n", 0, *change)])
-    assert (one.told, connections.generation) == (told, 1)
+    assert (one.reauthorized, connections.generation) == (reauthorized, 1)

@@ -1,4 +1,4 @@
-"""What the log and the audit trail are told of devices."""
+"""The log lines and audit records about devices."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_the_end_of_a_connection_is_recorded_with_its_reason(world: World)
     assert (went["reason"], went["outcome"]) == ("no packet came in time", "success")
 
 
-async def test_ends_are_counted_where_connections_are(world: World) -> None:
+async def test_ends_of_counted_connections_are_counted(world: World) -> None:
     trail = AuditTrail(world.store, world.clock)
     log = ConnectionLog(Metrics(), trail, world.clock)
     for number in range(20):
@@ -71,7 +71,7 @@ async def test_ends_are_counted_where_connections_are(world: World) -> None:
     assert sum(counts.values()) == 15
 
 
-async def test_a_connection_is_observed_for_as_long_as_it_took(world: World) -> None:
+async def test_the_duration_of_connect_is_observed(world: World) -> None:
     metrics = Metrics()
     log = ConnectionLog(metrics, AuditTrail(world.store, world.clock), world.clock)
     logged = log.connected(PEER, CALLER, "c", RESOURCE, time.perf_counter() - 2)

@@ -1,4 +1,4 @@
-"""What becomes of all connections when changes cannot be followed, and that time is looked at."""
+"""ConnectionMonitor: it checks deadlines, and suspends or closes connections while changes cannot be followed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class World:
 
     async def sees(self, what: object) -> None:
         async with asyncio.timeout(10):
-            while what not in self.connection.seen:  # noqa: ASYNC110 - nothing but the list tells
+            while what not in self.connection.seen:  # noqa: ASYNC110 - the list has no event
                 await asyncio.sleep(0)
 
 
@@ -61,7 +61,7 @@ async def world(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
 
 
 @pytest.mark.parametrize("world", [3600], indirect=True)
-async def test_connections_outlast_a_time_in_which_changes_cannot_be_followed(world: World) -> None:
+async def test_connections_are_suspended_and_reauthorized_around_a_short_outage(world: World) -> None:
     await asyncio.sleep(0.01)
     assert world.connection.checked > 0
     assert world.connection.seen == []
@@ -77,7 +77,7 @@ async def test_connections_outlast_a_time_in_which_changes_cannot_be_followed(wo
 
 
 @pytest.mark.parametrize("world", [3600], indirect=True)
-async def test_connections_are_authenticated_again_after_a_time_that_was_not_seen(world: World) -> None:
+async def test_connections_are_reauthorized_after_an_unnoticed_interruption(world: World) -> None:
     await asyncio.sleep(0.01)
     world.feed.interruptions += 1
     await world.sees("authenticated again")
@@ -86,7 +86,7 @@ async def test_connections_are_authenticated_again_after_a_time_that_was_not_see
 
 
 @pytest.mark.parametrize("world", [0, 0.01], indirect=True)
-async def test_connections_are_closed_when_it_takes_longer(world: World) -> None:
+async def test_connections_are_closed_after_the_grace_period(world: World) -> None:
     world.feed.stale = True
     await world.sees(Reason.SERVER_BUSY)
     assert world.connection.seen[0] == "suspended"

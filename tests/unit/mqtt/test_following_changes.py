@@ -1,4 +1,4 @@
-"""Open sessions follow what changes: at once in the process that changes it, in others once they have polled."""
+"""Open sessions follow changes: immediately in the process that makes them, in other processes after a poll."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def document(*topics: str) -> str:
 
 
 class Process:
-    """A gateway with one device connected, and the store by which it changes what that depends on."""
+    """A gateway with one connected device, and a store to change the device's permissions."""
 
     def __init__(self, world: World, fingerprint: str) -> None:
         self.connections, self.sets = ConnectionIndex(), PolicySets()
@@ -83,7 +83,7 @@ class Process:
         assert self.session.is_accepted
 
     async def polls(self) -> None:
-        """As it does several times a second, and then finishes what it began."""
+        """Polls the change feed, and waits until the sessions are reauthorized."""
         await self.feed.poll()
         while (task := self.session._reauthorizing) is not None:
             await asyncio.wait([task])
@@ -115,7 +115,7 @@ async def _opened(*_: object) -> Any:
 
 @pytest.fixture
 async def processes(world: World) -> list[Process]:
-    """Two, with the same device connected to each; the first one makes the changes."""
+    """Two processes, with the same device connected to each. The first one makes the changes."""
     fingerprint = await world.certificate()
     await world.aws("CreatePolicy", policyName="p", policyDocument=document("a"))
     await world.aws("AttachPolicy", policyName="p", target=f"{ARN}cert/{fingerprint}")
@@ -150,7 +150,7 @@ CHANGES: dict[str, Callable[[World, str], Awaitable[Any]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_access_that_ends_ends_open_sessions(world: World, processes: list[Process], change: str) -> None:
+async def test_lost_access_ends_open_sessions(world: World, processes: list[Process], change: str) -> None:
     here, there = processes
     fingerprint = here.session.peer.fingerprint
     assert fingerprint is not None
@@ -161,7 +161,7 @@ async def test_access_that_ends_ends_open_sessions(world: World, processes: list
     assert len(there.connections) == 0
 
 
-async def test_nothing_is_kept_of_a_policy_that_changed(world: World, processes: list[Process]) -> None:
+async def test_a_changed_policy_leaves_the_cache(world: World, processes: list[Process]) -> None:
     here, there = processes
     assert (len(here.sets), len(there.sets)) == (1, 1)
     await world.aws("CreatePolicyVersion", policyName="p", policyDocument=document("b"), setAsDefault=True)

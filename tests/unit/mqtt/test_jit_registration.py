@@ -1,4 +1,4 @@
-"""Just-in-time registration at the gateway: what the device, its account and the audit log are told."""
+"""Just-in-time registration at the gateway: rejections, events and audit records."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def peer(der: bytes) -> Peer:
 
 
 class Gateway:
-    """With a CA that registers by itself; ``events`` are what was published."""
+    """A JitRegistration with a CA that allows it. ``events``: the published messages."""
 
     def __init__(self, world: World, root: Issuer, ca: str, throttle: Throttle | None = None) -> None:
         self.world = world
@@ -62,7 +62,7 @@ class Gateway:
         )
 
     def device(self) -> Peer:
-        """One with a certificate of its own."""
+        """Returns a peer with a new certificate."""
         return peer(self.root.sign().public_bytes(Encoding.DER))
 
     async def connect(self, who: Peer, where: Scope | NoHostName = OURS) -> Rejected | None:
@@ -80,7 +80,7 @@ class Gateway:
         return event
 
     async def records(self) -> list[dict[str, Any]]:
-        """Those of the audit log that tell of devices."""
+        """Returns the audit records about devices."""
         rows = await self.world.rows("SELECT record FROM audit_records ORDER BY id")
         return [record for record in map(orjson.loads, (row[0] for row in rows)) if record["event"] != "CreateAccount"]
 
@@ -91,32 +91,32 @@ async def gateway(world: World) -> Gateway:
     return Gateway(world, root, await take(world, root, allowAutoRegistration=True))
 
 
-async def test_without_the_certificate_nothing_is_registered(gateway: Gateway) -> None:
-    """A proxy may hand over a fingerprint alone."""
+async def test_a_fingerprint_without_certificate_is_not_registered(gateway: Gateway) -> None:
+    """A TLS proxy may forward only a fingerprint."""
     assert await gateway.connect(FINGERPRINT_ONLY) is None
 
 
 @pytest.mark.parametrize("cut", [None, 0, -1])
-async def test_a_certificate_that_cannot_be_read_is_refused(gateway: Gateway, cut: int | None) -> None:
+async def test_an_unreadable_certificate_is_refused(gateway: Gateway, cut: int | None) -> None:
     der = b"garbage" if cut is None else gateway.root.sign().public_bytes(Encoding.DER)[:cut]
     refused = await gateway.refuse(peer(der))
     assert refused.reason is RejectionReason.NOT_AUTHORIZED
     assert await gateway.world.count("registrations") == 0
 
 
-async def test_a_certificate_of_an_unknown_ca_is_not_for_it(gateway: Gateway) -> None:
+async def test_a_certificate_of_an_unknown_ca_is_ignored(gateway: Gateway) -> None:
     made = new_issuer(now=gateway.world.clock.now).sign()
     assert await gateway.connect(peer(made.public_bytes(Encoding.DER))) is None
 
 
-async def test_a_device_that_was_registered_is_closed_without_an_answer(gateway: Gateway) -> None:
+async def test_a_newly_registered_device_is_closed_without_an_answer(gateway: Gateway) -> None:
     device = gateway.device()
     refused = await gateway.refuse(device)
     assert (refused.reason, refused.scope) == (RejectionReason.COME_AGAIN, OURS)
     assert await gateway.world.shown(f"SELECT {FINGERPRINT} FROM registrations") == [(device.fingerprint,)]
 
 
-async def test_the_account_is_told_of_a_new_certificate(gateway: Gateway) -> None:
+async def test_a_new_certificate_publishes_an_event(gateway: Gateway) -> None:
     device = gateway.device()
     await gateway.refuse(device)
     assert gateway.event() == {
@@ -130,7 +130,7 @@ async def test_the_account_is_told_of_a_new_certificate(gateway: Gateway) -> Non
     }
 
 
-async def test_the_account_is_told_again_of_a_certificate_that_waits(gateway: Gateway) -> None:
+async def test_a_waiting_certificate_publishes_an_event_again(gateway: Gateway) -> None:
     device = gateway.device()
     await gateway.refuse(device)
     registered_at = gateway.world.clock.now
@@ -143,7 +143,7 @@ async def test_the_account_is_told_again_of_a_certificate_that_waits(gateway: Ga
     assert len(await gateway.records()) == 1
 
 
-async def test_a_registration_is_audited_as_the_devices(gateway: Gateway) -> None:
+async def test_a_registration_is_audited_with_the_device_as_caller(gateway: Gateway) -> None:
     device = gateway.device()
     await gateway.refuse(device)
     (record,) = await gateway.records()
@@ -153,7 +153,7 @@ async def test_a_registration_is_audited_as_the_devices(gateway: Gateway) -> Non
     assert (record["ca"], record["provisioned"], record["resources"]) == (gateway.ca, False, [arn])
 
 
-async def test_a_certificate_that_is_refused_is_told_to_its_account(gateway: Gateway) -> None:
+async def test_the_rejection_of_a_revoked_certificate_has_its_account(gateway: Gateway) -> None:
     made = gateway.root.sign()
     device = peer(made.public_bytes(Encoding.DER))
     await gateway.refuse(device)
@@ -167,14 +167,14 @@ async def test_a_certificate_that_is_refused_is_told_to_its_account(gateway: Gat
     assert gateway.events == []
 
 
-async def test_a_ca_that_does_not_register_is_told_to_no_account(gateway: Gateway) -> None:
+async def test_the_rejection_for_an_inactive_ca_has_no_account(gateway: Gateway) -> None:
     await update(gateway.world, gateway.ca, newStatus="INACTIVE")
     refused = await gateway.refuse(gateway.device())
     assert (refused.reason, refused.scope) == (RejectionReason.NOT_AUTHORIZED, None)
 
 
-async def test_the_operator_is_told_which_host_the_device_has_to_name(gateway: Gateway) -> None:
-    """The account has not proven that the CA is its own."""
+async def test_the_rejection_names_the_needed_host_name(gateway: Gateway) -> None:
+    """The account has not proven that it owns the CA."""
     device = gateway.device()
     refused = await gateway.connect(device, NoHostName(None))
     assert refused is not None
@@ -184,15 +184,14 @@ async def test_the_operator_is_told_which_host_the_device_has_to_name(gateway: G
     assert await gateway.world.count("registrations") == 0
 
 
-async def test_devices_are_provisioned_as_a_role_of_the_account(gateway: Gateway) -> None:
-    """There is no such role here, so nothing is registered."""
+async def test_a_missing_provisioning_role_prevents_registration(gateway: Gateway) -> None:
     await update(gateway.world, gateway.ca, registrationConfig=BY_BODY)
     refused = await gateway.refuse(gateway.device())
     assert str(Denied(BY_BODY["roleArn"], "sts:AssumeRole", BY_BODY["roleArn"], explicit=False)) in refused.why
     assert await gateway.world.count("registrations") == 0
 
 
-async def test_a_provisioned_device_needs_no_event(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_provisioned_device_publishes_no_event(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     await update(gateway.world, gateway.ca, registrationConfig=BY_BODY)
 
     async def effects(*_: object) -> Any:
@@ -206,7 +205,7 @@ async def test_a_provisioned_device_needs_no_event(gateway: Gateway, monkeypatch
 
 
 @pytest.mark.parametrize("where", [OURS, NoHostName(OURS.account)])
-async def test_a_device_that_became_active_meanwhile_has_to_come_again(
+async def test_a_device_that_became_active_meanwhile_has_to_reconnect(
     gateway: Gateway, where: Scope | NoHostName
 ) -> None:
     device = gateway.device()
@@ -219,9 +218,7 @@ async def test_a_device_that_became_active_meanwhile_has_to_come_again(
 
 
 @pytest.mark.parametrize("failing", ["read", "write"])
-async def test_a_store_that_is_unavailable_is_no_refusal(
-    gateway: Gateway, failing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unavailable_store_raises(gateway: Gateway, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object, **_options: object) -> None:
         raise Unavailable
 
@@ -230,14 +227,14 @@ async def test_a_store_that_is_unavailable_is_no_refusal(
         await gateway.connect(gateway.device())
 
 
-async def test_devices_cas_and_accounts_are_throttled(gateway: Gateway) -> None:
-    """Each has its own measure, and a device that connects again and again uses up nothing of the others'."""
+async def test_certificates_cas_and_accounts_are_throttled_separately(gateway: Gateway) -> None:
+    """A device that reconnects again and again does not use up the rates of its CA and account."""
     throttle = jit_throttle("generous", lambda: 0.0)
     throttled = Gateway(gateway.world, gateway.root, gateway.ca, throttle)
     device = throttled.device()
     answers = [await throttled.refuse(device) for _ in range(10)]
-    told, throttled_since = [RejectionReason.COME_AGAIN] * 3, [RejectionReason.TOO_MANY] * 7
-    assert [answer.reason for answer in answers] == told + throttled_since
+    answered, throttled_since = [RejectionReason.COME_AGAIN] * 3, [RejectionReason.TOO_MANY] * 7
+    assert [answer.reason for answer in answers] == answered + throttled_since
     assert {answer.why for answer in answers[3:]} == {"it attempts just-in-time registration too often"}
     assert len(throttled.events) == 3
     others = [await throttled.refuse(throttled.device()) for _ in range(210)]
@@ -245,8 +242,8 @@ async def test_devices_cas_and_accounts_are_throttled(gateway: Gateway) -> None:
     assert len(throttled.events) == 2 + 200
 
 
-async def test_a_refusal_stands_whatever_changed_meanwhile() -> None:
-    """Else a device that was just provisioned would be accepted by the very change that was published of it."""
+async def test_a_rejection_is_not_evaluated_again() -> None:
+    """Otherwise the published change of a new registration would make the gateway accept the device at once."""
     feed, connections = SimpleNamespace(stale=False, fresh_until=0.0, interruptions=0), SimpleNamespace(generation=0)
     rejections = [Rejected(RejectionReason.COME_AGAIN, "come again")]
 

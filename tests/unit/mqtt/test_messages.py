@@ -1,4 +1,4 @@
-"""What the APIs may do with messages and connections, over the embedded broker and over one that only answers."""
+"""The APIs' operations on messages and connections, with the embedded broker and with one that only answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Device:
-    """A connection of a device, as the index and the clients know it."""
+    """A device's connection, for ConnectionIndex and ConnectedClients."""
 
     version = 5
 
@@ -87,7 +87,7 @@ async def opened(broker: Broker, scope: Scope, client_id: str, collector: Collec
     return await broker.open(Opening(scope, client_id, 5, False, 600, 100), collector or Collector())
 
 
-# As an API writes them.
+# Like the operations of an API.
 
 
 async def list_retained(world: World, messages: Messages, cursor: Cursor, scope: Scope = OURS) -> Page[RetainedMessage]:
@@ -112,7 +112,7 @@ async def all_pages(list_page: Callable[[Cursor], Any], limit: int) -> list[Any]
     return found
 
 
-async def test_what_is_published_reaches_the_devices_of_the_account_and_region(world: World) -> None:
+async def test_published_messages_reach_devices_of_the_same_account_and_region(world: World) -> None:
     reached = {scope: await subscriber(world.broker, scope, "a/#") for scope in (OURS, ABROAD, THEIRS)}
     properties = MessageProperties(content_type="text/plain", user_properties=(("k", "v"),), correlation_data=b"\0")
     message = Message("a/b", b"hello", 1, properties=properties)
@@ -143,7 +143,7 @@ async def test_what_is_published_reaches_the_devices_of_the_account_and_region(w
         (Message("a", b"", properties=MessageProperties(user_properties=(("k", "v" * 50_000),) * 3)), "message"),
     ],
 )
-async def test_an_api_cannot_publish_what_a_device_could_not(world: World, message: Message, field: str) -> None:
+async def test_messages_that_devices_could_not_publish_are_refused(world: World, message: Message, field: str) -> None:
     everything = await subscriber(world.broker, OURS, "#")
     with pytest.raises(Invalid) as refused:
         await world.environment.messages.publish(OURS, message)
@@ -151,13 +151,13 @@ async def test_an_api_cannot_publish_what_a_device_could_not(world: World, messa
     assert everything.received == []
 
 
-async def test_retained_messages_are_read_one_by_one_and_listed_page_by_page(world: World) -> None:
+async def test_retained_messages_are_read_and_listed_by_page(world: World) -> None:
     messages = world.environment.messages
     kept = [Message(f"t/{number:02}", b"%d" % number, 1, retain=True) for number in (3, 1, 4, 0, 2)]
     for message in kept:
         await messages.publish(OURS, message)
     await messages.publish(OURS, Message("t/03", b"newer", 0, retain=True))
-    await messages.publish(OURS, Message("t/04", b"", 1, retain=True))  # removes it
+    await messages.publish(OURS, Message("t/04", b"", 1, retain=True))  # removes the retained message
     await messages.publish(ABROAD, Message("t/01", b"abroad", retain=True))
     assert (await messages.retained_message(OURS, "t/01")).message == kept[1]
     for scope, topic in ((THEIRS, "t/01"), (OURS, "t/04"), (OURS, "t/+"), (OURS, "")):
@@ -171,7 +171,7 @@ async def test_retained_messages_are_read_one_by_one_and_listed_page_by_page(wor
     assert await all_pages(partial(list_retained, world, messages, scope=THEIRS), 2) == []
 
 
-async def test_a_page_token_is_of_one_account(world: World) -> None:
+async def test_a_page_token_is_valid_for_one_account(world: World) -> None:
     messages = world.environment.messages
     for topic in ("a", "b"):
         await messages.publish(OURS, Message(topic, b"x", retain=True))
@@ -180,7 +180,7 @@ async def test_a_page_token_is_of_one_account(world: World) -> None:
         await list_retained(world, messages, Cursor(1, page.next_token), THEIRS)
 
 
-async def test_changes_between_two_pages_neither_skip_nor_repeat_a_topic(world: World) -> None:
+async def test_changes_between_pages_do_not_skip_or_repeat_topics(world: World) -> None:
     messages = world.environment.messages
     for topic in "bdfh":
         await messages.publish(OURS, Message(topic, b"1", retain=True))
@@ -192,7 +192,7 @@ async def test_changes_between_two_pages_neither_skip_nor_repeat_a_topic(world: 
     assert [each.message.topic for each in second.items] == ["e", "f", "h"]
 
 
-async def test_a_retained_message_tells_when_it_was_published_and_how_long_it_lasts() -> None:
+async def test_a_retained_message_has_its_time_and_remaining_expiry() -> None:
     monotonic = FakeMonotonic()
     parts = Parts(EmbeddedBroker(clock=monotonic))
     lasting = MessageProperties(message_expiry=60)
@@ -203,13 +203,13 @@ async def test_a_retained_message_tells_when_it_was_published_and_how_long_it_la
     found = await parts.messages.retained_message(OURS, "a")
     assert (found.modified_at, found.message.properties.message_expiry) == (published, 40)
     assert await parts.messages.retained_after(OURS, "", 10) == [found]
-    monotonic.now += 40  # and not swept yet
+    monotonic.now += 40  # expired, but not removed yet
     with pytest.raises(NotFound):
         await parts.messages.retained_message(OURS, "a")
     assert await parts.messages.retained_after(OURS, "", 10) == []
 
 
-async def test_connections_are_listed_the_oldest_first(world: World) -> None:
+async def test_connections_are_listed_oldest_first(world: World) -> None:
     parts = embedded()
     for number in range(5):
         parts.connect(OURS, f"d{number}", certificate_id=f"c{number}", port=number)
@@ -224,7 +224,7 @@ async def test_connections_are_listed_the_oldest_first(world: World) -> None:
     newest = listed[-1]
     assert (newest.certificate_id, newest.address, newest.port, newest.protocol) == ("new", "192.0.2.1", 7, "MQTT 5")
     assert [round((each.connected_at - parts.clock()).total_seconds()) for each in listed] == [-60, -60, 0, 0, 0]
-    parts.clients.remove(OURS, "d1", cast("Any", Device()))  # that was taken over is gone only now
+    parts.clients.remove(OURS, "d1", cast("Any", Device()))  # the connection that was taken over ends only now
     assert cast("Any", parts.clients.get(OURS, "d1")) is again
     for client_id in ("d0", "d1", "d2", "d3", "d4"):
         connection = parts.clients.get(OURS, client_id)
@@ -234,7 +234,7 @@ async def test_connections_are_listed_the_oldest_first(world: World) -> None:
     assert [each.client_id for each in await parts.messages.connections_after(THEIRS, None, 10)] == ["d1"]
 
 
-async def test_connections_that_come_and_go_between_pages(world: World) -> None:
+async def test_changes_between_pages_of_connections(world: World) -> None:
     parts = embedded()
     for name in "abcd":
         parts.connect(OURS, name)
@@ -249,7 +249,7 @@ async def test_connections_that_come_and_go_between_pages(world: World) -> None:
 
 
 @pytest.mark.parametrize("with_will", [False, True])
-async def test_a_client_is_closed_in_its_own_account(with_will: bool) -> None:
+async def test_a_client_is_closed_only_in_its_account(with_will: bool) -> None:
     parts = embedded()
     ours, theirs = parts.connect(OURS, "d"), parts.connect(THEIRS, "d")
     assert await parts.messages.close_client(OURS, "d", with_will=with_will)
@@ -257,7 +257,7 @@ async def test_a_client_is_closed_in_its_own_account(with_will: bool) -> None:
     assert not await parts.messages.close_client(ABROAD, "d")
 
 
-async def test_client_ids_count_within_a_yandex_device() -> None:
+async def test_client_ids_are_separate_for_each_yandex_device() -> None:
     parts = embedded()
     devices = [parts.connect(OURS, name) for name in ("d", "d#are1", "d#are2")]
     listed = await parts.messages.connections_after(OURS, None, 10)
@@ -267,7 +267,7 @@ async def test_client_ids_count_within_a_yandex_device() -> None:
     assert [bool(device.ended) for device in devices] == [False, True, False]
 
 
-async def test_a_session_that_is_discarded_is_new_when_its_device_comes_back() -> None:
+async def test_a_discarded_session_is_new_on_reconnect() -> None:
     parts = Parts(broker_with())
     for discard in (False, True):
         for scope in (OURS, THEIRS):
@@ -275,13 +275,13 @@ async def test_a_session_that_is_discarded_is_new_when_its_device_comes_back() -
         assert not await parts.messages.close_client(OURS, "d", discard=discard)
         assert (await opened(parts.broker, THEIRS, "d")).session_present
         assert (await opened(parts.broker, OURS, "d")).session_present == (not discard)
-    link = await opened(parts.broker, OURS, "d")  # a connection that is being opened keeps its session
+    link = await opened(parts.broker, OURS, "d")  # while a connection opens, its session is kept
     await parts.messages.close_client(OURS, "d", discard=True)
     link.close()
     assert (await opened(parts.broker, OURS, "d")).session_present
 
 
-async def test_all_connections_of_a_certificate_are_closed_and_no_others() -> None:
+async def test_closing_a_certificate_closes_only_its_connections() -> None:
     parts = embedded()
     devices = {(scope, name): Device() for scope in (OURS, ABROAD, THEIRS) for name in ("c1", "c2")}
     for (scope, certificate_id), device in devices.items():
@@ -304,7 +304,7 @@ async def test_thousands_of_connections_are_closed_in_slices() -> None:
     assert all(device.ended == [(Reason.ADMINISTRATIVE_ACTION, False)] for device in devices)
 
 
-async def test_an_account_retains_and_queues_no_more_over_an_api_than_its_devices_may() -> None:
+async def test_limits_of_an_account_apply_to_api_messages() -> None:
     parts = embedded(retained_per_account=Bound(1, 10_000))
     await parts.messages.publish(OURS, Message("a", b"x", retain=True))
     with pytest.raises(Throttled):
@@ -336,19 +336,19 @@ class Answering(EmbeddedBroker):
         (Reason.IMPLEMENTATION_SPECIFIC_ERROR, Invalid),
     ],
 )
-async def test_what_the_broker_answers_is_told(reason: Reason | None, error: type[Exception]) -> None:
+async def test_answers_of_the_broker_become_errors(reason: Reason | None, error: type[Exception]) -> None:
     with pytest.raises(error):
         await Parts(Answering(reason)).messages.publish(OURS, Message("a", b"x", 1))
 
 
-async def test_a_broker_that_answers_too_late() -> None:
+async def test_a_late_answer_of_the_broker_is_unavailable() -> None:
     broker = Answering(None)
     with pytest.raises(Unavailable):
         await Parts(broker).messages.publish(OURS, Message("a", b"x", 1))
-    broker.done(Reason.SUCCESS)  # which makes no difference any more
+    broker.done(Reason.SUCCESS)  # too late: no effect
 
 
-async def test_a_broker_of_the_operators_keeps_retained_messages_for_itself() -> None:
+async def test_retained_messages_of_an_upstream_broker_are_unsupported() -> None:
     parts = Parts(UpstreamBroker(Upstream(Target("localhost", 1883))))
     with pytest.raises(Unsupported, match="subscribe to their topics"):
         await parts.messages.retained_message(OURS, "a")
@@ -356,7 +356,7 @@ async def test_a_broker_of_the_operators_keeps_retained_messages_for_itself() ->
         await parts.messages.retained_after(OURS, "", 10)
 
 
-async def test_an_operation_of_an_api_is_a_few_lines(world: World) -> None:
+async def test_operations_can_publish_and_read_retained_messages(world: World) -> None:
     async def publish(change: Change, members: dict[str, Any]) -> None:
         await change.environment.messages.publish(
             change.scope, Message(members["topic"], members["payload"], retain=True)

@@ -67,19 +67,19 @@ CBOR = [
 
 
 @each_row("payload", JSON)
-def test_only_one_json_object_without_repetition_is_taken(payload: bytes) -> None:
+def test_invalid_json_payloads_are_refused(payload: bytes) -> None:
     with pytest.raises(Unreadable):
         read_payload(payload, "json")
 
 
 @each_row("payload", CBOR)
-def test_only_one_cbor_map_of_few_levels_is_taken(payload: bytes) -> None:
+def test_invalid_cbor_payloads_are_refused(payload: bytes) -> None:
     with pytest.raises(Unreadable):
         read_payload(payload, "cbor")
 
 
 @each_row("tag", [*range(300), 1004, 43000, 55799, 2**32, 2**64 - 1])
-def test_no_tag_of_cbor_is_taken(tag: int) -> None:
+def test_cbor_tags_are_refused(tag: int) -> None:
     values: list[Any] = ["2026-11-21T00:00:00Z", 0, b"\1", [1, 2], {}, [[]]]
     for value in values:
         for document in (cbor2.CBORTag(tag, value), {"a": cbor2.CBORTag(tag, value)}):
@@ -88,7 +88,7 @@ def test_no_tag_of_cbor_is_taken(tag: int) -> None:
 
 
 @pytest.mark.parametrize("format", ["json", "cbor"])
-def test_a_payload_of_64_kib_is_taken(format: Any) -> None:
+def test_a_payload_of_64_kib_is_accepted(format: Any) -> None:
     document = {"a": "x" * 65_000}
     document["b"] = "x" * (65_536 - len(write_payload(document, format)) - (10 if format == "json" else 6))
     written = write_payload(document, format)
@@ -97,7 +97,7 @@ def test_a_payload_of_64_kib_is_taken(format: Any) -> None:
 
 
 @pytest.mark.parametrize("format", ["json", "cbor"])
-def test_what_is_written_can_be_read(format: Any) -> None:
+def test_written_payloads_can_be_read(format: Any) -> None:
     document = {"a": "é", "b": {"c": "d"}}
     written = write_payload(document, format)
     assert read_payload(written, format) == document
@@ -116,7 +116,7 @@ WRONG: list[Any] = [None, 1, 1.5, True, [], {}, ["a"], "\0", "\ud800", "\udfff",
 
 
 @each_row("value", WRONG)
-def test_a_text_is_a_text_without_nul(value: Any) -> None:
+def test_texts_with_nul_or_surrogates_are_refused(value: Any) -> None:
     for read in (read_text, read_optional_text):
         with pytest.raises(Unreadable):
             read({"a": value}, "a")
@@ -125,7 +125,7 @@ def test_a_text_is_a_text_without_nul(value: Any) -> None:
             read_parameters({"parameters": value})
 
 
-def test_parameters_are_texts_or_become_such() -> None:
+def test_numbers_and_booleans_become_text() -> None:
     given = {"a": "x", "b": 1, "c": -2.5, "d": True, "e": 10**30, "f": ""}
     texts, converted = read_parameters({"parameters": given})
     assert texts == {"a": "x", "b": "1", "c": "-2.5", "d": "true", "e": "1" + "0" * 30, "f": ""}
@@ -133,13 +133,13 @@ def test_parameters_are_texts_or_become_such() -> None:
 
 
 @each_row("value", [None, [], {}, ["a"], "\0", "\ud800", b"a", float("nan"), float("inf")])
-def test_other_parameters_are_refused_by_name(value: Any) -> None:
+def test_other_parameters_are_refused_with_their_name(value: Any) -> None:
     for name, shown in (("Serial", "Serial"), ("a b", "a parameter"), ("x" * 65, "a parameter")):
         with pytest.raises(InvalidParameters, match=f"^The value of {shown} must be text, a number or a boolean$"):
             read_parameters({"parameters": {"Other": "x", name: value}})
 
 
-def test_what_is_optional_can_be_left_out() -> None:
+def test_optional_members_can_be_omitted() -> None:
     assert read_optional_text({}, "a") is None
     assert read_parameters({}) == ({}, [])
     with pytest.raises(Unreadable):

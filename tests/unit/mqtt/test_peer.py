@@ -1,4 +1,4 @@
-"""Addresses and names as policies will compare them."""
+"""Addresses and server names in the form that policies compare."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Transport:
         (None, None),
     ],
 )
-def test_addresses(peername: Any, address: tuple[str, int] | None) -> None:
+def test_addresses_are_normalized(peername: Any, address: tuple[str, int] | None) -> None:
     assert remote_address(cast("asyncio.BaseTransport", Transport(peername))) == address
 
 
@@ -47,5 +47,5 @@ def test_addresses(peername: Any, address: tuple[str, int] | None) -> None:
         (b"\xd0\xb9", r"\xd0\xb9"),
     ],
 )
-def test_server_names(raw: bytes | None, name: str | None) -> None:
+def test_server_names_are_normalized(raw: bytes | None, name: str | None) -> None:
     assert server_name(raw) == name

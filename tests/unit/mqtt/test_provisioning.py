@@ -1,4 +1,4 @@
-"""The provisioning topics: which they are, and what is answered on them."""
+"""The provisioning topics, and the answers on them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_topic_is_a_request_for_an_operation(topic: str, operation: str, templ
         "aws/certificates/create/json",
     ],
 )
-def test_other_topics_are_no_requests(topic: str) -> None:
+def test_other_topics_are_not_requests(topic: str) -> None:
     assert provisioning_request(topic) is None
 
 
@@ -73,7 +73,7 @@ class Log:
 
 
 class Topics:
-    """Asked by one device, with a claim."""
+    """The topics as one device uses them, with a claim certificate."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -81,7 +81,7 @@ class Topics:
         self.throttle = Throttle(None, {})
 
     async def ask(self, topic: str, document: object = None, *, format: str = "json") -> tuple[str, Any]:
-        """On which topic below that of the question it is answered, and what."""
+        """Returns the last part of the answer's topic, and its payload."""
         request = provisioning_request(f"$aws/{topic}/{format}")
         assert request is not None
         store, roles = AuditedStore(self.world.store, self.world.clock), Roles(self.world.directory)
@@ -93,7 +93,7 @@ class Topics:
         return answered.rpartition("/")[2], json.loads(reply) if format == "json" else cbor2.loads(reply)
 
     async def records(self) -> list[dict[str, Any]]:
-        """Those of the audit log that tell of this device."""
+        """Returns the audit records about this device."""
         rows = await self.world.rows("SELECT record FROM audit_records ORDER BY id")
         return [record for record in (json.loads(row[0]) for row in rows) if record["principal"] == CALLER.arn]
 
@@ -103,19 +103,19 @@ def topics(world: World) -> Topics:
     return Topics(world)
 
 
-async def test_keys_are_answered_with_their_certificate_and_a_token(topics: Topics) -> None:
+async def test_create_keys_returns_certificate_key_and_token(topics: Topics) -> None:
     kind, made = await topics.ask("certificates/create")
     assert kind == "accepted"
     assert set(made) == {"certificateId", "certificatePem", "privateKey", "certificateOwnershipToken"}
 
 
-async def test_a_signing_request_is_answered_with_a_certificate_and_a_token(topics: Topics) -> None:
+async def test_create_from_csr_returns_certificate_and_token(topics: Topics) -> None:
     kind, made = await topics.ask("certificates/create-from-csr", {"certificateSigningRequest": vectors.csr_pem()})
     assert kind == "accepted"
     assert set(made) == {"certificateId", "certificatePem", "certificateOwnershipToken"}
 
 
-async def test_a_thing_is_registered_as_the_templates_role(topics: Topics, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_register_thing_uses_the_role_of_the_template(topics: Topics, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[object, ...]] = []
 
     async def effects(_: Roles, context: RequestContext, *further: object) -> Any:
@@ -135,7 +135,7 @@ async def test_a_thing_is_registered_as_the_templates_role(topics: Topics, monke
     assert asked == [("RegisterThing", OURS, ROLE, arn)]
 
 
-async def test_a_change_is_audited_as_the_devices(topics: Topics) -> None:
+async def test_a_change_is_audited_with_the_device_as_caller(topics: Topics) -> None:
     _, made = await topics.ask("certificates/create")
     (record,) = await topics.records()
     assert (record["event"], record["outcome"]) == ("CreateKeysAndCertificate", "success")
@@ -146,10 +146,10 @@ async def test_a_change_is_audited_as_the_devices(topics: Topics) -> None:
     assert outcome.status == 200
 
 
-async def test_a_refusal_is_told_and_logged(topics: Topics) -> None:
-    kind, told = await topics.ask("provisioning-templates/none/provision", {})
+async def test_a_refusal_is_answered_and_logged(topics: Topics) -> None:
+    kind, answer = await topics.ask("provisioning-templates/none/provision", {})
     assert kind == "rejected"
-    assert told == {
+    assert answer == {
         "statusCode": 400,
         "errorCode": "InvalidTemplate",
         "errorMessage": "Template with name none does not exist.",
@@ -161,7 +161,7 @@ async def test_a_refusal_is_told_and_logged(topics: Topics) -> None:
 
 
 class Failing:
-    """A pool of keys that gives none."""
+    """A key pool that raises an error."""
 
     def __init__(self, error: BaseException) -> None:
         self._error = error
@@ -209,7 +209,7 @@ async def test_cancellation_is_raised(topics: Topics) -> None:
         await failing(topics, asyncio.CancelledError()).ask("certificates/create")
 
 
-async def test_requests_are_throttled_apart_from_the_control_planes(topics: Topics) -> None:
+async def test_requests_are_throttled_separately_from_the_control_plane(topics: Topics) -> None:
     topics.throttle = Throttle(None, {"mqtt:CreateKeysAndCertificate": Rate(1, 1)}, lambda: 0.0)
     assert (await topics.ask("certificates/create"))[0] == "accepted"
     assert (await topics.ask("certificates/create"))[1]["errorCode"] == "Throttling"
@@ -219,16 +219,16 @@ async def test_requests_are_throttled_apart_from_the_control_planes(topics: Topi
 
 async def test_an_unreadable_payload_is_rejected(topics: Topics) -> None:
     for topic in ("certificates/create", "certificates/create-from-csr", "provisioning-templates/any/provision"):
-        kind, told = await topics.ask(topic, ["a"])
-        assert (kind, told["statusCode"], told["errorCode"]) == ("rejected", 400, "InvalidPayload")
+        kind, answer = await topics.ask(topic, ["a"])
+        assert (kind, answer["statusCode"], answer["errorCode"]) == ("rejected", 400, "InvalidPayload")
     assert topics.log.outcomes[0].details["reason"] == "the payload cannot be parsed"
 
 
 @pytest.mark.parametrize("topic", ["certificates/create-from-csr", "provisioning-templates/any/provision"])
-async def test_only_keys_are_asked_for_without_a_payload(topics: Topics, topic: str) -> None:
+async def test_only_create_keys_accepts_an_empty_payload(topics: Topics, topic: str) -> None:
     assert (await topics.ask(topic))[1]["errorCode"] == "InvalidPayload"
     assert (await topics.ask("certificates/create"))[0] == "accepted"
 
 
-async def test_a_signing_request_has_to_be_given(topics: Topics) -> None:
+async def test_a_csr_is_required(topics: Topics) -> None:
     assert (await topics.ask("certificates/create-from-csr", {}))[1]["errorCode"] == "InvalidPayload"

@@ -1,4 +1,4 @@
-"""How the provisioning topics word refusals."""
+"""The texts and codes of rejections on the provisioning topics."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ ROLE = "arn:aws:iam::111111111111:role/provisioning"
         ("result", 400, "InvalidResult"),
     ],
 )
-def test_each_step_has_its_code(step: ProvisioningRefused.Step, status: int, code: str) -> None:
-    told = rejection_of(ProvisioningRefused(step, "why"), "id").document()
-    assert told == {"statusCode": status, "errorCode": code, "errorMessage": "why"}
+def test_a_refused_step_has_its_status_and_code(step: ProvisioningRefused.Step, status: int, code: str) -> None:
+    document = rejection_of(ProvisioningRefused(step, "why"), "id").document()
+    assert document == {"statusCode": status, "errorCode": code, "errorMessage": "why"}
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_each_step_has_its_code(step: ProvisioningRefused.Step, status: int, cod
         ),
     ],
 )
-def test_an_effect_that_failed_is_worded_as_aws_does(cause: Exception, reason: str, status: int, code: str) -> None:
+def test_a_failed_effect_has_the_text_of_aws(cause: Exception, reason: str, status: int, code: str) -> None:
     rejection = rejection_of(ProvisioningFailed(cause), "id")  # type: ignore[arg-type]
     assert (rejection.status, rejection.code) == (400, "ProvisioningFailed")
     where = f"(Service: AWSIot; Status Code: {status}; Error Code: {code}; Request ID: id; Proxy: null)"
     assert rejection.message == f"{FAILED}{reason} {where}"
 
 
-def test_bad_input_is_told_as_such() -> None:
+def test_bad_input_has_its_error_code() -> None:
     rejection = rejection_of(InvalidSigningRequest("certificateSigningRequest", "is bad"), "id")
     assert (rejection.status, rejection.code) == (400, "InvalidCertificateSigningRequest")
     assert rejection.message == "CSR violates constraints: certificateSigningRequest is bad"

@@ -1,4 +1,4 @@
-"""A device's session between a transport and services that are not real: authentication, and the end."""
+"""A device's session with a fake transport and fake services: authentication, and the end."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def accepted() -> Accepted:
 
 @dataclass
 class Authenticator:
-    """Answers once ``go`` is set."""
+    """Answers when ``go`` is set."""
 
     go: asyncio.Event
     asked: int = 0
@@ -65,7 +65,7 @@ class Authenticator:
 
 
 class Link:
-    """``passes`` is whether the broker may deliver."""
+    """``passes``: the broker may deliver."""
 
     session_present = False
 
@@ -184,7 +184,7 @@ async def settle(turns: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_peer_that_goes_while_it_is_authenticated_is_forgotten() -> None:
+async def test_a_peer_that_disconnects_during_authentication_is_forgotten() -> None:
     world = World()
     world.send(Connect(5, "c"))
     await settle()
@@ -193,12 +193,11 @@ async def test_a_peer_that_goes_while_it_is_authenticated_is_forgotten() -> None
     world.authenticator.go.set()
     await settle()
     assert len(world.connections) == 0
-    assert world.broker.opened == 0  # and takes no session over
+    assert world.broker.opened == 0  # no session was taken over
 
 
-async def test_a_change_that_comes_before_it_is_followed_is_seen() -> None:
-    """What was read is read again if anything at all changed meanwhile."""
-
+async def test_a_change_during_the_first_authentication_authenticates_again() -> None:
+    """Before the session follows its dependencies, any change counts."""
     world = World()
     world.send(Connect(5, "c"))
     await settle()
@@ -217,7 +216,7 @@ async def test_a_change_of_a_dependency_authenticates_again() -> None:
     assert world.authenticator.asked == 2
 
 
-async def test_a_device_whose_access_ends_while_its_session_is_opened_is_refused() -> None:
+async def test_a_device_that_loses_access_while_its_session_opens_is_refused() -> None:
     world, closed = World(), []
     world.broker.link.close = lambda: closed.append(True)
 
@@ -231,7 +230,7 @@ async def test_a_device_whose_access_ends_while_its_session_is_opened_is_refused
     assert (closed, len(world.connections)) == ([True], 0)
 
 
-async def test_a_session_is_closed_if_its_device_cannot_be_authenticated() -> None:
+async def test_the_session_is_closed_if_authentication_fails() -> None:
     world, closed = World(), []
     world.broker.link.close = lambda: closed.append(True)
 
@@ -245,9 +244,8 @@ async def test_a_session_is_closed_if_its_device_cannot_be_authenticated() -> No
     assert closed == [True]
 
 
-async def test_other_changes_are_no_reason_to_authenticate_again() -> None:
-    """Else it would never end while others are changed all the time."""
-
+async def test_unrelated_changes_do_not_authenticate_again() -> None:
+    """Otherwise authentication would never end under a steady stream of changes."""
     world = World()
     await world.connect()
     world.authenticator.go.clear()
@@ -259,7 +257,7 @@ async def test_other_changes_are_no_reason_to_authenticate_again() -> None:
     assert world.authenticator.asked == 2
 
 
-async def test_a_change_while_it_is_authenticated_again() -> None:
+async def test_a_change_during_reauthentication_authenticates_again() -> None:
     world = World()
     await world.connect()
     world.authenticator.go.clear()
@@ -271,7 +269,7 @@ async def test_a_change_while_it_is_authenticated_again() -> None:
     assert world.authenticator.asked == 3
 
 
-async def test_a_device_that_cannot_be_authenticated_again_is_disconnected() -> None:
+async def test_an_error_during_reauthentication_disconnects() -> None:
     world = World()
     await world.connect()
     world.authenticator.error = KeyError("a bug")
@@ -281,7 +279,7 @@ async def test_a_device_that_cannot_be_authenticated_again_is_disconnected() -> 
     assert world.transport.closed
 
 
-async def test_nothing_passes_a_device_that_cannot_be_authenticated_again_until_it_can(
+async def test_traffic_waits_while_the_store_is_unavailable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_RETRY_AFTER", 0)
@@ -300,7 +298,7 @@ async def test_nothing_passes_a_device_that_cannot_be_authenticated_again_until_
     assert not world.transport.closed
 
 
-async def test_keep_alive() -> None:
+async def test_a_silent_device_is_disconnected() -> None:
     world = World()
     await world.connect(keep_alive=60)
     now = asyncio.get_running_loop().time()
@@ -311,7 +309,7 @@ async def test_keep_alive() -> None:
     assert world.heard()[-1] == Disconnect(Reason.KEEP_ALIVE_TIMEOUT)
 
 
-async def test_a_gateway_that_cannot_follow_changes_refuses_connects() -> None:
+async def test_connects_are_refused_while_changes_cannot_be_followed() -> None:
     async def refresh() -> None:
         raise Unavailable("The store is gone")
 
@@ -322,7 +320,7 @@ async def test_a_gateway_that_cannot_follow_changes_refuses_connects() -> None:
     assert (world.broker.opened, len(world.connections)) == (0, 0)
 
 
-async def test_a_gateway_that_was_held_up_polls_first() -> None:
+async def test_a_stale_feed_is_polled_before_authentication() -> None:
     async def refresh() -> None:
         world.feed.stale = False
 
@@ -332,7 +330,7 @@ async def test_a_gateway_that_was_held_up_polls_first() -> None:
     assert world.broker.opened == 1
 
 
-async def test_a_broker_that_is_full() -> None:
+async def test_a_full_broker_refuses_connects() -> None:
     world = World()
     world.broker.error = Throttled("Too many sessions")
     await world.connect()
@@ -341,7 +339,7 @@ async def test_a_broker_that_is_full() -> None:
     assert len(world.connections) == 0
 
 
-async def test_a_will_for_which_there_is_no_room() -> None:
+async def test_a_will_without_room_refuses_connect() -> None:
     world = World()
     world.session._services.wills.take = lambda *_: False  # type: ignore[method-assign]
     await world.connect(will=Will("w", b"x"))

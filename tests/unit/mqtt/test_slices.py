@@ -1,4 +1,4 @@
-"""Long work in slices: fair, in order, and never more in one turn than is allowed."""
+"""Long work in slices: fair, in order, and limited in each turn."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class World:
-    """Writes down the steps of works, and counts them turn by turn."""
+    """Records the steps of works, and counts them for each turn."""
 
     def __init__(self, step: float = 0) -> None:
         self.turns = Turns()
         self.clock = FakeMonotonic()
         self.slices = Slices(self.turns, self.clock)
-        self.step = step  # seconds that one takes
+        self.step = step  # seconds for one step
         self.done: list[str] = []
 
     def work(self, name: str, steps: int) -> Iterator[None]:
@@ -34,7 +34,7 @@ class World:
         self.done.append(f"{name} ends")
 
     def each_turn(self) -> list[int]:
-        """How many steps each took."""
+        """Returns the number of steps in each turn."""
         counts: list[int] = []
         while True:
             before = len(self.done)
@@ -43,7 +43,7 @@ class World:
             counts.append(len(self.done) - before)
 
 
-def test_small_work_is_done_at_once() -> None:
+def test_small_work_is_done_in_the_call() -> None:
     world = World()
     world.slices.run("a", "x", world.work("x", 3))
     assert world.done == ["x", "x", "x", "x ends"]
@@ -59,7 +59,7 @@ def test_no_turn_takes_more_steps_than_allowed() -> None:
     assert world.turns.all() == 0
 
 
-def test_what_is_begun_in_one_turn_shares_its_steps() -> None:
+def test_works_started_in_one_turn_share_its_steps() -> None:
     world = World()
     for number in range(1_000):
         world.slices.run("a", number, world.work(str(number), number % 3))
@@ -68,7 +68,7 @@ def test_what_is_begun_in_one_turn_shares_its_steps() -> None:
     assert sum(each.endswith("ends") for each in world.done) == 1_000
 
 
-def test_long_steps_end_a_turn_earlier() -> None:
+def test_long_steps_end_a_turn_early() -> None:
     world = World(step=SECONDS / 4)
     world.slices.run("a", "x", world.work("x", 100))
     assert len(world.done) == 4
@@ -84,7 +84,7 @@ def test_the_works_of_one_owner_are_done_in_order() -> None:
     assert len(world.done) == 3 * 1_001
 
 
-def test_work_that_its_owner_begins_meanwhile_comes_after() -> None:
+def test_work_started_during_work_of_its_owner_waits() -> None:
     world = World()
 
     def outer() -> Iterator[None]:
@@ -98,8 +98,8 @@ def test_work_that_its_owner_begins_meanwhile_comes_after() -> None:
     assert world.done == ["another's", "another's ends", "outer", "outer ends", "inner", "inner ends"]
 
 
-def test_accounts_share_turns_and_so_do_the_owners_in_one() -> None:
-    """An account with 100 busy owners gets as much as one with a single one."""
+def test_turns_are_shared_between_accounts_and_between_owners() -> None:
+    """An account with 100 busy owners gets as many steps as an account with one."""
     world = World()
     for number in range(100):
         world.slices.run("many", number, world.work("many", 10_000))
@@ -121,7 +121,7 @@ def test_other_callbacks_run_between_two_turns() -> None:
     assert world.done[-1] != "x ends"
 
 
-def test_a_failure_ends_its_own_work_only() -> None:
+def test_a_failure_does_not_end_other_work() -> None:
     world = World()
 
     def fails() -> Iterator[None]:
@@ -136,7 +136,7 @@ def test_a_failure_ends_its_own_work_only() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 10 * STEPS])
-async def test_finish_returns_when_it_is_done(steps: int) -> None:
+async def test_finish_returns_when_the_work_is_done(steps: int) -> None:
     world = World()
     slices = Slices()
     await slices.finish("a", "x", world.work("x", steps))

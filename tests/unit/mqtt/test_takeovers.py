@@ -1,4 +1,4 @@
-"""Two connections of one client id in one process: the one that took the session over last has the client id."""
+"""Two connections of one client id in one process: the last one to take the session over has the client id."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ClientIds:
-    """The first claim takes longer than any later one."""
+    """The first claim takes longer than later claims."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -40,7 +40,7 @@ class ClientIds:
 
 
 @pytest.mark.parametrize("changed", [False, True])
-async def test_a_connection_that_ends_while_it_claims_keeps_no_client_id(*, changed: bool) -> None:
+async def test_a_connection_that_ends_during_its_claim_releases_the_client_id(*, changed: bool) -> None:
     world, ids = World(), ClientIds()
     object.__setattr__(world.session._services, "takeovers", Takeovers(cast("Any", ids), world.clients))
     await world.connect()
@@ -53,7 +53,7 @@ async def test_a_connection_that_ends_while_it_claims_keeps_no_client_id(*, chan
     assert ids.released == [Claim(SCOPE, "c", 1)]
 
 
-async def test_claims_are_made_in_the_order_in_which_the_session_was_taken_over() -> None:
+async def test_claims_follow_the_order_of_the_takeovers() -> None:
     world, ids = World(), ClientIds()
     services: Any = world.session._services
     object.__setattr__(services, "takeovers", Takeovers(cast("Any", ids), world.clients))

@@ -1,4 +1,4 @@
-"""What a device may send, over a broker that takes everything."""
+"""Limits for what a device sends, with a broker that accepts everything."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Mqtt:
         pass
 
 
-async def test_a_connection_has_fifty_subscriptions_whatever_the_broker_takes() -> None:
+async def test_a_connection_has_at_most_fifty_subscriptions() -> None:
     link, mqtt = Link(), Mqtt()
     host: Any = SimpleNamespace(flush=lambda: None)
     traffic = Traffic(host, PEER, "c", accepted(), mqtt, SimpleNamespace(), None)  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ async def test_a_connection_has_fifty_subscriptions_whatever_the_broker_takes() 
         subscribe(*(f"t/{number}" for number in range(first, first + 8)))
     assert mqtt.answers == [Reason.GRANTED_QOS_1] * 50 + [Reason.QUOTA_EXCEEDED] * 6
     assert link.taken == [f"t/{number}" for number in range(50)]
-    subscribe("t/0")  # which it has
+    subscribe("t/0")  # subscribed already
     assert mqtt.answers[-1] is Reason.GRANTED_QOS_1
     traffic.unsubscribe(UnsubscribeRequested(1, ("t/0",), (None,)))
     subscribe("t/50", "t/51")

@@ -1,9 +1,10 @@
-"""Whose device it is, for all that two accounts can have of one certificate: at CONNECT, in an open session, and where
-a device is registered just in time.
+"""The account of a device, for all combinations of what two accounts can have of one certificate: at CONNECT, in an
+open session, and with just-in-time registration.
 
-Accounts are called A and B here. What each has is a column: ``own`` was issued for it here, ``DEFAULT`` is registered
-under a CA that it has proven, ``SNI_ONLY`` without any proof, a ``binding`` to a Yandex device and a ``claim`` are what
-they are called. The first three of PROVEN exclude one another.
+The accounts are A and B. What an account has is a column. ``own``: the certificate was issued here for the account.
+``DEFAULT``: it is registered under a CA that the account has proven. ``SNI_ONLY``: it is registered without proof.
+``binding``: it is bound to a Yandex device. ``claim``: it is a claim certificate. The first three of PROVEN exclude
+each other.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def other(account: str) -> str:
 
 
 def expected(has: dict[str, str], name: str | None, default: str | None) -> str | None:
-    """The account that a device belongs to, by the order in docs/devices.md."""
+    """Returns the account of a device, by the order in docs/devices.md."""
     named = NAMES[name]
     if named is not None:
         return named if has[named] != "none" else None
@@ -87,7 +88,7 @@ def expected(has: dict[str, str], name: str | None, default: str | None) -> str 
 
 @dataclass
 class Accounts:
-    """Both accounts, each with what certificates need to be registered in it."""
+    """Both accounts, prepared so that certificates can be registered in them."""
 
     world: World
     root: Issuer
@@ -105,7 +106,7 @@ class Accounts:
         return made
 
     async def certificate(self, has: dict[str, str]) -> bytes:
-        """The DER of a new one; what only we can issue is issued to the account that is to have it."""
+        """Returns the DER of a new certificate. For ``own`` and ``claim``, Thingmint issues it to the account."""
         for account, column in has.items():
             if column == "own":
                 csr = vectors.csr_pem()
@@ -119,7 +120,7 @@ class Accounts:
         return self.root.sign().public_bytes(Encoding.DER)
 
     async def add(self, account: str, column: str, der: bytes) -> None:
-        """What is not issued with the certificate. Raises what the accounts' APIs do."""
+        """Registers the certificate as ``column`` says, unless it was issued so. Raises the errors of the APIs."""
         text = pem(x509.load_der_x509_certificate(der))
         made: dict[str, Any] | None = None
         scope = ACCOUNTS[account]
@@ -141,7 +142,7 @@ class Accounts:
         return vectors.to_der(made["certificatePem"]) if "certificatePem" in made else b""
 
     async def prove(self, account: str, root: Issuer | None = None, **further: Any) -> None:
-        """Registers the CA in DEFAULT mode, unless that has been done."""
+        """Registers the CA in DEFAULT mode, unless it is registered already."""
         root, scope = root or self.root, ACCOUNTS[account]
         known = await self.world.aws("ListCACertificates", scope, pageSize=250)
         if root.fingerprint not in [each["certificateId"] for each in known["certificates"]]:
@@ -173,7 +174,7 @@ async def accounts(world: World) -> Accounts:
 
 
 def cells() -> Iterator[tuple[dict[str, str], str]]:
-    """What A and B have, and who was first."""
+    """Yields what A and B have, and which account was first."""
     for a, b in product(COLUMNS, COLUMNS):
         yield from (({"A": a, "B": b}, first) for first in ACCOUNTS)
 
@@ -183,8 +184,8 @@ def is_possible(has: dict[str, str]) -> bool:
 
 
 @both_engines
-async def test_connecting(accounts: Accounts) -> None:
-    """In cells that are possible; what an account's own outcome is must not depend on the other's column."""
+async def test_the_account_of_a_connecting_device(accounts: Accounts) -> None:
+    """For all possible cells. The result for an account must not depend on the column of the other account."""
     wrong: list[str] = []
     alone: dict[tuple[Any, ...], str | None] = {}
     for has, first in filter(lambda cell: is_possible(cell[0]), cells()):
@@ -204,7 +205,7 @@ async def test_connecting(accounts: Accounts) -> None:
         for name, default, account in product(NAMES, DEFAULTS, ACCOUNTS):
             is_its = alone[account, has[account], name, default] == account
             stays = expected(has, name, default) == account
-            # The one exception is a proof: the other account has shown that the certificate is its own.
+            # The exception is a proof: the other account has proven that it owns the certificate.
             if is_its and not stays and has[other(account)] not in PROVEN:
                 wrong.append(f"{account} loses its device: {has}, {name=}, {default=}")
             if not is_its and stays:
@@ -212,8 +213,8 @@ async def test_connecting(accounts: Accounts) -> None:
     assert wrong == []
 
 
-async def test_two_accounts_cannot_prove_one_certificate(accounts: Accounts) -> None:
-    """The second is refused, and changes nothing."""
+async def test_a_second_account_cannot_prove_the_same_certificate(accounts: Accounts) -> None:
+    """The second proof is refused, and changes nothing."""
     wrong: list[str] = []
     for has, first in filter(lambda cell: not is_possible(cell[0]), cells()):
         accounts.root = new_issuer(now=accounts.world.clock())
@@ -222,7 +223,7 @@ async def test_two_accounts_cannot_prove_one_certificate(accounts: Accounts) -> 
         await accounts.add(first, has[first], der)
         before = await accounts.outcomes(der)
         try:
-            # Whichever proof it is to be, only the CA's registration can give it: here the CA is ours, or taken.
+            # A proof comes only with a registration of the CA: here the CA is Thingmint's, or registered already.
             if has[first] == "DEFAULT":
                 await accounts.prove(other(first))
             else:
@@ -237,7 +238,7 @@ async def test_two_accounts_cannot_prove_one_certificate(accounts: Accounts) -> 
 
 
 async def _prove_ours(accounts: Accounts, account: str) -> None:
-    """With a verification certificate that we sign, as for any device."""
+    """Uses a verification certificate that Thingmint signs, as it signs for any device."""
     world, scope = accounts.world, ACCOUNTS[account]
     code = (await world.aws("GetRegistrationCode", scope))["registrationCode"]
     csr = vectors.csr_pem(subject=vectors.name(code))
@@ -248,7 +249,7 @@ async def _prove_ours(accounts: Accounts, account: str) -> None:
 
 
 class Device:
-    """A connection with what it needs, but for a socket and a broker."""
+    """A connection with all its services, except a socket and a broker."""
 
     def __init__(
         self, accounts: Accounts, connections: ConnectionIndex, der: bytes, name: str | None, default: str | None
@@ -276,7 +277,7 @@ class Device:
         self.session.connection.connection_made(self.transport)
 
     async def connect(self) -> str | None:
-        """The account that it is in."""
+        """Returns the account that the session is in."""
         connection = self.session.connection
         connection.data_received(encode(Connect(5, "c"), 5))
         if connection._busy is not None:
@@ -300,20 +301,20 @@ async def _opened(*_: object) -> Any:
 
 
 async def tell(world: World, connections: ConnectionIndex, seen: set[str]) -> None:
-    """What was published since, as the server does once a change is committed."""
+    """Passes new published changes to the connections, as the server does after each commit."""
     changes = [each for each in await world.read(lambda tx: published_since(tx, from_micros(0))) if each.id not in seen]
     seen.update(change.id for change in changes)
     await connections.close(changes)
 
 
-async def test_open_sessions(accounts: Accounts) -> None:
-    """None is closed, nor moved, by what the other account registers; each ends with its own registration."""
+async def test_open_sessions_stay_in_their_account(accounts: Accounts) -> None:
+    """Registrations of the other account do not close or move a session. It ends with its own registration."""
     wrong: list[str] = []
     connections, seen = ConnectionIndex(), set[str]()
     for has, first in filter(lambda cell: is_possible(cell[0]), cells()):
         second = other(first)
         if has[first] == "none" or has[second] in ("own", "claim"):
-            continue  # which comes with the certificate, and so is never second
+            continue  # it is issued with the certificate, so it is always first
         accounts.root = new_issuer(now=accounts.world.clock())
         der = await accounts.certificate(has)
         await accounts.add(first, has[first], der)
@@ -342,7 +343,7 @@ JIT_HAS = ("SNI_ONLY", "binding", "none")
 
 
 def expected_jit(cas: dict[str, str], has: dict[str, str], name: str | None, default: str | None) -> str | None:
-    """The account that registers a certificate just in time."""
+    """Returns the account that registers a certificate just in time."""
 
     def registers(account: str | None) -> str | None:
         return account if account and has[account] == "none" and cas[account] != "none" else None
@@ -351,12 +352,12 @@ def expected_jit(cas: dict[str, str], has: dict[str, str], name: str | None, def
         return registers(named)
     if proven := [account for account in ACCOUNTS if cas[account] == "DEFAULT"]:
         if default is not None and has[default] != "none" and default == proven[0]:
-            return None  # it is that account's already
+            return None  # the account has registered it already
         return registers(proven[0])
     return registers(default)
 
 
-async def test_registering_just_in_time(accounts: Accounts) -> None:
+async def test_the_account_that_registers_just_in_time(accounts: Accounts) -> None:
     world = accounts.world
     jit = JitRegistration(
         AuditedStore(world.store, world.clock),
@@ -395,8 +396,8 @@ async def test_registering_just_in_time(accounts: Accounts) -> None:
     assert wrong == []
 
 
-async def test_a_certificate_that_we_issued_is_never_registered_just_in_time(accounts: Accounts) -> None:
-    """Not even where a CA certificate of our key was registered, as older versions let accounts do."""
+async def test_certificates_issued_here_are_never_registered_just_in_time(accounts: Accounts) -> None:
+    """Not even if a CA certificate with Thingmint's key is registered, which older versions allowed."""
     world = accounts.world
     der = await accounts.certificate({"A": "own", "B": "none"})
     await world.aws("UpdateCertificate", OURS, certificateId=fingerprint_of(der), newStatus="INACTIVE")
@@ -420,7 +421,7 @@ async def test_a_certificate_that_we_issued_is_never_registered_just_in_time(acc
     assert await world.rows(f"SELECT 1 FROM registrations WHERE {THIS_CERTIFICATE}", fingerprint) == []
 
 
-# -- regions, and what an account itself does ---------------------------------------------------------------------
+# -- regions, and deletion by the account -------------------------------------------------------------------------
 
 
 async def scope_of(accounts: Accounts, der: bytes, default: str | None = None) -> Scope | None:
@@ -429,8 +430,8 @@ async def scope_of(accounts: Accounts, der: bytes, default: str | None = None) -
 
 
 @both_engines
-async def test_the_home_region_comes_first(accounts: Accounts) -> None:
-    """Of several regions of the one account that a certificate is in."""
+async def test_the_home_region_has_precedence(accounts: Accounts) -> None:
+    """If a certificate is in several regions of one account."""
     world = accounts.world
     der = accounts.root.sign().public_bytes(Encoding.DER)
     text = pem(x509.load_der_x509_certificate(der))
@@ -441,7 +442,7 @@ async def test_the_home_region_comes_first(accounts: Accounts) -> None:
 
 
 @both_engines
-async def test_a_proven_region_that_is_not_home_comes_before_one_without_proof(accounts: Accounts) -> None:
+async def test_a_proven_region_has_precedence_over_an_unproven_one(accounts: Accounts) -> None:
     world = accounts.world
     issued = await world.aws(
         "CreateCertificateFromCsr", ABROAD, certificateSigningRequest=vectors.csr_pem(), setAsActive=True
@@ -452,7 +453,7 @@ async def test_a_proven_region_that_is_not_home_comes_before_one_without_proof(a
 
 
 @both_engines
-async def test_an_expired_claim_proves_nothing(accounts: Accounts) -> None:
+async def test_an_expired_claim_does_not_prove_ownership(accounts: Accounts) -> None:
     der = await accounts.certificate({"A": "claim", "B": "none"})
     await accounts.add("B", "SNI_ONLY", der)
     assert await accounts.account_of(der, None, "B") == "A"
@@ -462,8 +463,8 @@ async def test_an_expired_claim_proves_nothing(accounts: Accounts) -> None:
 
 
 @both_engines
-async def test_what_an_account_deletes_it_has_no_more(accounts: Accounts) -> None:
-    """And the other's registration without proof is found again where that is the default account."""
+async def test_a_deleted_certificate_belongs_to_the_default_account(accounts: Accounts) -> None:
+    """The other account's registration, which has no proof, is found again if it is the default account."""
     der = await accounts.certificate({"A": "own", "B": "none"})
     await accounts.add("B", "SNI_ONLY", der)
     assert await accounts.account_of(der, None, "B") == "A"

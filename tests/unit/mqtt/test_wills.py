@@ -1,4 +1,4 @@
-"""Wills: what is kept of them, and that they are published a few at a time."""
+"""Wills: their memory is limited, and they are published a few at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PLENTY = Bound(1_000, 1_000_000)
 
 
 class World:
-    """``go`` lets what is being authorized go on."""
+    """Authorization of wills waits for ``go``."""
 
     def __init__(self, **limits: Bound) -> None:
         self.go = asyncio.Event()
@@ -59,8 +59,8 @@ class World:
         self.published.append(message.topic)
         done(Reason.SUCCESS)
 
-    def leave(self, name: str, delay: float = 0, scope: Scope = SCOPE) -> bool:
-        """The end of a connection that was let in, if it was."""
+    def end_connection(self, name: str, delay: float = 0, scope: Scope = SCOPE) -> bool:
+        """Ends a connection with a will. False if there was no room for the will."""
         will = Will(Message(name, b"x" * (101 - len(name))), delay)
         if not self.wills.take(scope.account, will):
             return False
@@ -68,23 +68,23 @@ class World:
         return True
 
 
-async def test_delayed_wills_without_room_are_published_at_once() -> None:
+async def test_delayed_wills_without_room_are_published_immediately() -> None:
     world = World(waiting_per_account=Bound(1_000, 3 * SIZE))
     with capture_logs() as logs:
-        assert all(world.leave(str(number), 600) for number in range(5))
+        assert all(world.end_connection(str(number), 600) for number in range(5))
         await settle()
     assert world.published == ["3", "4"]
     assert world.wills.held == Bound(3, 3 * SIZE)
     assert world.wills.published_early == 2
     assert [line["event"] for line in logs] == ["will_published_without_its_delay"] * 2
-    assert world.leave("other", 600, OTHER)
+    assert world.end_connection("other", 600, OTHER)
     await settle()
-    assert world.published == ["3", "4"]  # another account has room of its own
+    assert world.published == ["3", "4"]  # the limit of another account is separate
     await world.wills.close()
 
 
 @pytest.mark.parametrize("which", ["open", "open_per_account"])
-async def test_open_connections_wills_are_bounded(which: str) -> None:
+async def test_wills_of_open_connections_are_limited(which: str) -> None:
     world = World(**{which: Bound(1_000, 2 * SIZE)})
     wills = [Will(Message("w", b"x" * 100), 0)] * 3
     assert [world.wills.take(SCOPE.account, will) for will in wills] == [True, True, False]
@@ -93,12 +93,12 @@ async def test_open_connections_wills_are_bounded(which: str) -> None:
     assert world.wills.take(SCOPE.account, wills[0])
 
 
-async def test_many_that_are_due_at_once_are_published_a_few_at_a_time_and_by_turns() -> None:
+async def test_many_due_wills_are_published_a_few_at_a_time_in_turns() -> None:
     world = World()
     world.go.clear()
     for number in range(200):
-        assert world.leave(f"mine {number}")
-    assert world.leave("other", scope=OTHER)
+        assert world.end_connection(f"mine {number}")
+    assert world.end_connection("other", scope=OTHER)
     await settle()
     assert world.most == 16
     assert world.wills.held.count == 201
@@ -111,9 +111,9 @@ async def test_many_that_are_due_at_once_are_published_a_few_at_a_time_and_by_tu
 
 
 @pytest.mark.parametrize("resumed", [False, True])
-async def test_a_device_that_comes_back(resumed: bool) -> None:
+async def test_a_will_is_published_on_reconnect_unless_the_session_is_resumed(resumed: bool) -> None:
     world = World()
-    world.leave("c", 600)
+    world.end_connection("c", 600)
     world.wills.reconnected(SCOPE, "c", resumed=resumed)
     world.wills.reconnected(SCOPE, "c", resumed=resumed)
     await settle()
@@ -121,9 +121,9 @@ async def test_a_device_that_comes_back(resumed: bool) -> None:
     assert world.wills.held == Bound(0, 0)
 
 
-async def test_a_will_comes_after_its_delay() -> None:
+async def test_a_will_is_published_after_its_delay() -> None:
     world = World()
-    world.leave("c", 0.05)
+    world.end_connection("c", 0.05)
     await settle()
     assert world.published == []
     await asyncio.sleep(0.1)
@@ -131,26 +131,26 @@ async def test_a_will_comes_after_its_delay() -> None:
     assert world.wills.held == Bound(0, 0)
 
 
-async def test_one_that_cannot_be_published_keeps_none_from_it() -> None:
+async def test_a_failed_will_does_not_stop_others() -> None:
     world = World()
     world.error = KeyError("a bug")
     with capture_logs() as logs:
-        world.leave("first")
+        world.end_connection("first")
         await settle()
     world.error = None
-    world.leave("second")
+    world.end_connection("second")
     await settle()
     assert world.published == ["second"]
     assert len(logs) == 1
     assert world.wills.held == Bound(0, 0)
 
 
-async def test_wills_wait_until_it_is_known_what_their_devices_may(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_wills_wait_while_permissions_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RETRY_AFTER", 0)
     world = World()
     world.error = Unavailable("gone")
-    for number in range(40):  # more than are published at once
-        world.leave(str(number))
+    for number in range(40):  # more than are published at the same time
+        world.end_connection(str(number))
     await settle(20)
     world.error, world.feed.stale = None, True
     await settle(20)
@@ -161,11 +161,11 @@ async def test_wills_wait_until_it_is_known_what_their_devices_may(monkeypatch: 
     assert world.wills.held == Bound(0, 0)
 
 
-async def test_close() -> None:
+async def test_close_drops_waiting_wills() -> None:
     world = World()
     world.go.clear()
-    world.leave("due")
-    world.leave("delayed", 0.01)
+    world.end_connection("due")
+    world.end_connection("delayed", 0.01)
     await asyncio.sleep(0)
     await world.wills.close()
     world.go.set()

@@ -33,7 +33,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("filter", "matching", "others"), CASES)
-def test_matching(filter: str, matching: list[str], others: list[str]) -> None:
+def test_filters_match_as_at_aws(filter: str, matching: list[str], others: list[str]) -> None:
     filters: FilterTree[str] = FilterTree()
     filters.put(filter, "found")
     for topic in matching + others:
@@ -53,13 +53,13 @@ FILTERS = st.builds(
 
 
 @given(st.lists(FILTERS, max_size=12), st.lists(FILTERS, max_size=6), st.lists(TOPICS, min_size=1, max_size=6))
-def test_filters_against_naive(kept: list[str], removed: list[str], topics: list[str]) -> None:
+def test_matching_agrees_with_a_naive_search(kept: list[str], removed: list[str], topics: list[str]) -> None:
     tree: FilterTree[str] = FilterTree()
     for filter in kept + removed:
         tree.put(filter, filter)
     for filter in removed:
         tree.remove(filter)
-        tree.remove(filter)  # which is not there any more
+        tree.remove(filter)  # removed already
     left = set(kept) - set(removed)
     for filter in kept + removed:
         assert tree.get(filter) == (filter if filter in left else None)
@@ -68,7 +68,7 @@ def test_filters_against_naive(kept: list[str], removed: list[str], topics: list
 
 
 @given(st.lists(FILTERS, unique=True).flatmap(lambda names: st.tuples(st.just(names), st.permutations(names))))
-def test_no_node_is_left_behind(names: tuple[list[str], list[str]]) -> None:
+def test_removing_filters_removes_their_nodes(names: tuple[list[str], list[str]]) -> None:
     tree: FilterTree[str] = FilterTree()
     for filter in names[0]:
         tree.put(filter, filter)
@@ -78,7 +78,7 @@ def test_no_node_is_left_behind(names: tuple[list[str], list[str]]) -> None:
     assert not tree._exact
 
 
-def test_a_value_may_stand_above_others() -> None:
+def test_a_filter_may_be_a_prefix_of_another() -> None:
     tree: FilterTree[str] = FilterTree()
     for filter in ("+", "+/a", "+/a/+"):
         tree.put(filter, filter)
@@ -88,7 +88,7 @@ def test_a_value_may_stand_above_others() -> None:
     assert tree.matching("x/a/y") == ["+/a/+"]
 
 
-def test_depth_is_no_matter() -> None:
+def test_deep_filters_do_not_recurse() -> None:
     tree: FilterTree[str] = FilterTree()
     topic = "/".join(["a"] * 20_000)
     tree.put(topic + "/#", "found")
@@ -97,8 +97,8 @@ def test_depth_is_no_matter() -> None:
     assert not tree._wild.root.children
 
 
-def test_a_topic_reaches_few_nodes_whatever_the_filters() -> None:
-    """All filters of 8 levels that could match: the walk visits each once, and there are no more than these."""
+def test_a_topic_visits_each_matching_node_once() -> None:
+    """With all filters of 8 levels that can match: the walk visits each node once."""
     tree: FilterTree[str] = FilterTree()
     topic = "/".join("abcdefgh")
     for wild in itertools.product((False, True), repeat=8):

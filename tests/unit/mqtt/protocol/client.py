@@ -1,4 +1,4 @@
-"""A client for tests of the server's end, and a clock that is not real."""
+"""A client and a fake clock for tests of ServerConnection."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Client:
         return list(self.decoder.feed(self.server.outgoing()))
 
     def connect(self, **fields: Any) -> ConnAck:
-        """Let in, whatever it asks for."""
+        """Connects; the server accepts without further checks."""
         (event,) = self.send(Connect(self.version, **({"client_id": "c"} | fields)))
         assert isinstance(event, ConnectRequested)
         assert self.server.accept(self.now, session_present=False) == []

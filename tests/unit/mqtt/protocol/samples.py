@@ -1,4 +1,4 @@
-"""One packet of each kind and form, with the bytes that the specification makes of it, written out by hand."""
+"""One packet of each kind and form, with its bytes, written by hand from the specification."""
 
 from __future__ import annotations
 
@@ -167,5 +167,5 @@ SAMPLES: list[Sample] = [
 
 
 def decoder_version(version: Version, packet: Packet) -> Version | None:
-    """What a decoder of that packet is given: CONNECT is for one that knows nothing."""
+    """Returns the version for a decoder of the packet: None for CONNECT, which has the version."""
     return None if isinstance(packet, Connect) else version

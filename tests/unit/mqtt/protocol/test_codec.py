@@ -1,4 +1,4 @@
-"""The codec against bytes written by hand, and against itself cut into all sorts of pieces."""
+"""The codec: compared with bytes written by hand, with truncated and damaged packets, and with arbitrary pieces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ each_sample = each_row("sample", SAMPLES)
 
 
 def stream(version: Version) -> tuple[list[Packet], bytes]:
-    """All samples of a version one after another, CONNECT once and first."""
+    """Returns all samples of a version in a row, with one CONNECT at the start."""
     chosen = [sample for sample in SAMPLES if sample[1] == version]
     chosen = [s for s in chosen if isinstance(s[2], Connect)][-1:] + [
         s for s in chosen if not isinstance(s[2], Connect)
@@ -33,13 +33,13 @@ def stream(version: Version) -> tuple[list[Packet], bytes]:
 
 
 @each_sample
-def test_encodes_as_by_hand(sample: Sample) -> None:
+def test_encoding_matches_the_specification(sample: Sample) -> None:
     _, version, packet, data = sample
     assert encode(packet, version) == data
 
 
 @each_sample
-def test_decodes_as_by_hand(sample: Sample) -> None:
+def test_decoding_matches_the_specification(sample: Sample) -> None:
     _, version, packet, data = sample
     decoder = Decoder(1024, decoder_version(version, packet))
     assert list(decoder.feed(data)) == [packet]
@@ -48,7 +48,7 @@ def test_decodes_as_by_hand(sample: Sample) -> None:
 
 
 @each_sample
-def test_each_truncation_waits_for_more(sample: Sample) -> None:
+def test_truncated_packets_wait_for_more_bytes(sample: Sample) -> None:
     _, version, packet, data = sample
     for size in range(len(data)):
         decoder = Decoder(1024, decoder_version(version, packet))
@@ -58,7 +58,7 @@ def test_each_truncation_waits_for_more(sample: Sample) -> None:
 
 
 @each_sample
-def test_each_truncated_body_is_malformed_or_another_packet(sample: Sample) -> None:
+def test_truncated_bodies_are_malformed_or_valid_packets(sample: Sample) -> None:
     _, version, packet, data = sample
     start = 3 if data[1] >= 0x80 else 2
     for size in range(len(data) - start):
@@ -69,16 +69,16 @@ def test_each_truncated_body_is_malformed_or_another_packet(sample: Sample) -> N
         except ProtocolError as error:
             assert error.reason.failed  # noqa: PT017  # either outcome is right
         else:
-            assert [type(one) for one in decoded] == [type(packet), PingReq]  # nothing was read of what follows
+            assert [type(one) for one in decoded] == [type(packet), PingReq]  # the next packet is intact
 
 
 @each_sample
-def test_a_body_that_goes_on_is_refused(sample: Sample) -> None:
+def test_bytes_after_the_last_field_are_refused(sample: Sample) -> None:
     _, version, packet, data = sample
     if isinstance(packet, Publish | Subscribe | SubAck | Unsubscribe) or (
         isinstance(packet, UnsubAck) and version == 5
     ):
-        return  # they end where the packet does
+        return  # these packets have no last field: their payload ends with the packet
     start = 3 if data[1] >= 0x80 else 2
     size = len(data) - start + 3
     padded = data[:1] + bytes([size]) + data[start:] + b"\x00\x00\x00"
@@ -87,7 +87,7 @@ def test_a_body_that_goes_on_is_refused(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 5])
-def test_byte_by_byte_and_at_once(version: Version) -> None:
+def test_single_bytes_give_the_same_packets(version: Version) -> None:
     packets, data = stream(version)
     assert list(Decoder().feed(data)) == packets
     decoder = Decoder()
@@ -95,7 +95,7 @@ def test_byte_by_byte_and_at_once(version: Version) -> None:
 
 
 @given(version=st.sampled_from([4, 5]), cuts=st.lists(st.integers(0, 600)))
-def test_any_pieces_give_the_same(version: Version, cuts: list[int]) -> None:
+def test_arbitrary_pieces_give_the_same_packets(version: Version, cuts: list[int]) -> None:
     packets, data = stream(version)
     places = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     decoder = Decoder()
@@ -104,7 +104,7 @@ def test_any_pieces_give_the_same(version: Version, cuts: list[int]) -> None:
 
 
 @given(data=st.data())
-def test_packets_that_were_not_taken_come_later(data: st.DataObject) -> None:
+def test_packets_not_taken_come_with_the_next_call(data: st.DataObject) -> None:
     packets, octets = stream(5)
     decoder, got = Decoder(), []
     for at in range(0, len(octets), 7):
@@ -115,7 +115,7 @@ def test_packets_that_were_not_taken_come_later(data: st.DataObject) -> None:
     assert got == packets
 
 
-def test_many_small_pieces_are_not_copied_again_and_again() -> None:
+def test_small_pieces_are_not_copied_repeatedly() -> None:
     data = encode(Publish("t", bytes(120_000)), 4)
     decoder = Decoder(200_000, 4)
     for at in range(0, len(data) - 10, 10):
@@ -129,7 +129,7 @@ def test_many_small_pieces_are_not_copied_again_and_again() -> None:
 
 
 @given(octets=st.binary(max_size=300), version=st.sampled_from([None, 4, 5]))
-def test_random_bytes(octets: bytes, version: Version | None) -> None:
+def test_random_bytes_are_decoded_or_refused(octets: bytes, version: Version | None) -> None:
     decoder = Decoder(200, version)
     for at in range(0, len(octets), 17):
         try:
@@ -140,7 +140,7 @@ def test_random_bytes(octets: bytes, version: Version | None) -> None:
 
 
 @given(sample=st.sampled_from(SAMPLES), data=st.data())
-def test_damaged_packets(sample: Sample, data: st.DataObject) -> None:
+def test_damaged_packets_are_decoded_or_refused(sample: Sample, data: st.DataObject) -> None:
     _, version, packet, octets = sample
     damaged = bytearray(octets)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -168,7 +168,7 @@ def test_a_failed_decoder_stays_failed() -> None:
     assert decoder.held == 0
 
 
-def test_size_is_refused_as_soon_as_it_is_read() -> None:
+def test_oversized_packets_are_refused_when_the_length_is_read() -> None:
     at_limit = encode(Publish("t", bytes(94)), 4)
     assert len(at_limit) == 99
     assert len(list(Decoder(99, 4).feed(at_limit))) == 1
@@ -180,7 +180,7 @@ def test_size_is_refused_as_soon_as_it_is_read() -> None:
     assert caught.value.reason is Reason.PACKET_TOO_LARGE
 
 
-def test_secrets_are_not_shown() -> None:
+def test_repr_hides_secrets() -> None:
     connect = Connect(
         5, "c", username="u", password=b"secret", will=Will("w", b"secret"), authentication_data=b"secret"
     )
@@ -188,7 +188,7 @@ def test_secrets_are_not_shown() -> None:
     assert "secret" not in repr(Publish("t", b"secret"))
 
 
-def test_errors_do_not_hold_the_input() -> None:
+def test_errors_do_not_contain_the_input() -> None:
     with pytest.raises(ProtocolError) as caught:
         list(Decoder().feed(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x00\x00\x03ab\xff"))
     assert caught.value.__context__ is None

@@ -1,4 +1,4 @@
-"""What goes through the server's end when all is well: letting in, messages both ways, aliases, sizes and time."""
+"""ServerConnection without errors: CONNECT, messages in both directions, aliases, sizes and time-outs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 BOTH = pytest.mark.parametrize("version", [4, 5])
 
 
-def test_connack_tells_the_limits_of_aws() -> None:
+def test_connack_has_the_limits_of_aws() -> None:
     assert Client().connect(keep_alive=60, session_expiry=7200) == ConnAck(
         session_expiry=3600,
         receive_maximum=100,
@@ -52,7 +52,7 @@ def test_connack_tells_the_limits_of_aws() -> None:
     )
 
 
-def test_connack_of_other_limits() -> None:
+def test_connack_has_other_limits_if_given() -> None:
     limits = Limits(
         receive_maximum=3, maximum_qos=0, retain_available=False, wildcard_available=False, shared_available=False
     )
@@ -62,7 +62,7 @@ def test_connack_of_other_limits() -> None:
 
 
 @BOTH
-def test_limits_may_come_with_the_answer(version: Version) -> None:
+def test_accept_may_replace_the_limits(version: Version) -> None:
     client = Client(version)
     client.send(Connect(version, "c", clean_start=False, session_expiry=50))
     client.server.accept(
@@ -78,20 +78,20 @@ def test_limits_may_come_with_the_answer(version: Version) -> None:
     assert isinstance(event, Failed)
 
 
-@pytest.mark.parametrize(("asked", "told"), [(0, 1200), (1, 30), (29, 30), (30, 30), (1200, 1200), (65_535, 1200)])
+@pytest.mark.parametrize(("asked", "granted"), [(0, 1200), (1, 30), (29, 30), (30, 30), (1200, 1200), (65_535, 1200)])
 @BOTH
-def test_keep_alive(version: Version, asked: int, told: int) -> None:
+def test_a_silent_client_expires_after_its_keep_alive(version: Version, asked: int, granted: int) -> None:
     client = Client(version)
     answer = client.connect(keep_alive=asked)
-    assert answer.server_keep_alive == (told if version == 5 else None)
-    assert client.server.deadline == client.now + told * 1.5
-    client.now += told * 1.5 - 0.1
+    assert answer.server_keep_alive == (granted if version == 5 else None)
+    assert client.server.deadline == client.now + granted * 1.5
+    client.now += granted * 1.5 - 0.1
     assert not client.server.expired(client.now)
     client.send(PingReq())
     client.now += 0.1
     assert not client.server.expired(client.now)
-    client.now += told * 1.5
-    client.send_bytes(b"\xc0")  # half a packet is no sign of life
+    client.now += granted * 1.5
+    client.send_bytes(b"\xc0")  # half a packet does not restart the time-out
     assert client.server.expired(client.now)
     client.read()
     client.server.disconnect(Reason.KEEP_ALIVE_TIMEOUT)
@@ -99,7 +99,7 @@ def test_keep_alive(version: Version, asked: int, told: int) -> None:
     assert client.server.deadline is None
 
 
-def test_connect_must_come_in_time() -> None:
+def test_a_client_without_connect_expires() -> None:
     client = Client()
     client.send_bytes(b"\x10")
     assert not client.server.expired(1009.9)
@@ -109,7 +109,7 @@ def test_connect_must_come_in_time() -> None:
     assert client.server.outgoing() == b""
 
 
-def test_no_deadline_while_connect_is_judged() -> None:
+def test_no_deadline_while_connect_is_unanswered() -> None:
     client = Client()
     client.send(Connect(5, "c"))
     assert client.server.deadline is None
@@ -126,7 +126,7 @@ def test_no_deadline_while_connect_is_judged() -> None:
         (Connect(5, "c", session_expiry=0xFFFF_FFFF), 3600),
     ],
 )
-def test_session_expiry(connect: Connect, expiry: int) -> None:
+def test_session_expiry_is_limited(connect: Connect, expiry: int) -> None:
     assert AWS_LIMITS.session_expiry_for(connect) == expiry
 
 
@@ -141,12 +141,12 @@ def test_a_client_without_an_id_gets_one(version: Version) -> None:
     assert answer.assigned_client_id == ("$GEN/1" if version == 5 else None)
 
 
-def test_it_may_come_back_with_it() -> None:
+def test_a_client_may_reconnect_with_an_assigned_id() -> None:
     assert Client().connect(client_id="$GEN/1").assigned_client_id is None
 
 
 @BOTH
-def test_what_follows_connect_waits_for_the_answer(version: Version) -> None:
+def test_packets_after_connect_wait_for_its_answer(version: Version) -> None:
     client = Client(version)
     message = Publish("t", b"early")
     assert len(client.send(Connect(version, "c"), message, PingReq())) == 1
@@ -159,7 +159,7 @@ def test_what_follows_connect_waits_for_the_answer(version: Version) -> None:
     assert client.read() == [PingResp()]
 
 
-def test_what_waits_is_bounded() -> None:
+def test_data_before_the_answer_to_connect_is_limited() -> None:
     client = Client(limits=Limits(maximum_packet_size=100))
     client.send(Connect(5, "c"))
     assert client.send_bytes(bytes(100)) == []
@@ -171,7 +171,7 @@ def test_what_waits_is_bounded() -> None:
 
 
 @BOTH
-def test_messages_from_the_client(version: Version) -> None:
+def test_messages_from_the_client_are_events(version: Version) -> None:
     client = connected(version)
     properties = MessageProperties(content_type="x") if version == 5 else MessageProperties()
     zero = Publish("a", b"0", retain=True, properties=properties)
@@ -182,7 +182,7 @@ def test_messages_from_the_client(version: Version) -> None:
     assert client.read() == [PubAck(7)]
 
 
-def test_puback_with_reasons() -> None:
+def test_puback_has_the_reason() -> None:
     client = connected(5)
     client.server.puback(1, Reason.NO_MATCHING_SUBSCRIBERS)
     client.server.puback(2, Reason.NOT_AUTHORIZED, "no")
@@ -194,7 +194,7 @@ def test_puback_with_reasons() -> None:
 
 
 @BOTH
-def test_messages_to_the_client(version: Version) -> None:
+def test_messages_to_the_client_are_encoded(version: Version) -> None:
     client = connected(version)
     properties = MessageProperties(correlation_data=b"c")
     assert client.server.publish("a/b", b"0", retain=True, properties=properties)
@@ -206,14 +206,14 @@ def test_messages_to_the_client(version: Version) -> None:
 
 
 @BOTH
-def test_subscribing(version: Version) -> None:
+def test_subscribe_and_unsubscribe_are_answered(version: Version) -> None:
     client = connected(version)
     requests = (SubscriptionRequest("a/#"), SubscriptionRequest("$share/g/b", 2))
     (event,) = client.send(Subscribe(3, requests))
     assert event == SubscribeRequested(3, (requests[0], replace(requests[1], qos=1)), (None, None))
     client.server.suback(3, [Reason.GRANTED_QOS_1, Reason.NOT_AUTHORIZED], "no")
-    told = (Reason.GRANTED_QOS_1, Reason.NOT_AUTHORIZED if version == 5 else Reason.UNSPECIFIED_ERROR)
-    assert client.read() == [SubAck(3, told, "no" if version == 5 else None)]
+    reasons = (Reason.GRANTED_QOS_1, Reason.NOT_AUTHORIZED if version == 5 else Reason.UNSPECIFIED_ERROR)
+    assert client.read() == [SubAck(3, reasons, "no" if version == 5 else None)]
     (event,) = client.send(Unsubscribe(4, ("a/#", "b")))
     assert event == UnsubscribeRequested(4, ("a/#", "b"), (None, None))
     client.server.unsuback(4, [Reason.SUCCESS, Reason.NO_SUBSCRIPTION_EXISTED])
@@ -240,7 +240,7 @@ def test_subscribing(version: Version) -> None:
         ),
     ],
 )
-def test_disconnecting(asked: int, packet: Disconnect, event: Disconnected) -> None:
+def test_disconnect_of_mqtt_5_has_will_and_expiry(asked: int, packet: Disconnect, event: Disconnected) -> None:
     client = connected(5, session_expiry=asked)
     assert client.send(packet, PingReq()) == [event]
     assert client.server.closed
@@ -248,12 +248,12 @@ def test_disconnecting(asked: int, packet: Disconnect, event: Disconnected) -> N
     assert client.server.outgoing() == b""
 
 
-def test_disconnecting_in_3() -> None:
+def test_disconnect_of_mqtt_3_1_1_is_an_event() -> None:
     client = connected(4)
     assert client.send(Disconnect()) == [Disconnected(Reason.SUCCESS, will=False, session_expiry=None)]
 
 
-def test_inbound_aliases() -> None:
+def test_inbound_aliases_are_resolved() -> None:
     client = connected()
     assert client.send(Publish("a", b"1", topic_alias=8), Publish("", b"2", topic_alias=8)) == [
         Publish("a", b"1"),
@@ -262,7 +262,7 @@ def test_inbound_aliases() -> None:
     assert client.send(Publish("b", b"", topic_alias=8), Publish("", b"", topic_alias=8))[1] == Publish("b", b"")
 
 
-def test_outbound_aliases() -> None:
+def test_outbound_aliases_replace_repeated_topics() -> None:
     client = connected(topic_alias_maximum=2)
     for topic in ["a", "b", "c", "a", "c"]:
         assert client.server.publish(topic, b"")
@@ -274,14 +274,14 @@ def test_outbound_aliases() -> None:
     assert [packet.topic_alias for packet in client.read() if isinstance(packet, Publish)] == [1, None]
 
 
-def test_packets_that_the_client_does_not_take() -> None:
+def test_packets_above_the_clients_maximum_size_are_not_sent() -> None:
     fits = bytes(60)
     message = encode(Publish("topic", fits), 5)
     client = connected(maximum_packet_size=len(message), topic_alias_maximum=5)
     client.decoder.max_packet_size = len(message)
     assert not client.server.publish("topic", fits + b"x")
     assert client.server.outgoing() == b""
-    assert client.server.publish("topic", fits)  # but not along with an alias
+    assert client.server.publish("topic", fits)  # it does not fit together with an alias
     assert client.read() == [Publish("topic", fits)]
     client.server.puback(1, Reason.NOT_AUTHORIZED, "a long story" * 9)
     assert client.read() == [PubAck(1, Reason.NOT_AUTHORIZED)]
@@ -290,23 +290,23 @@ def test_packets_that_the_client_does_not_take() -> None:
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_reasons_are_told_to_those_who_ask(wanted: bool) -> None:
+def test_reason_strings_are_sent_only_if_requested(wanted: bool) -> None:
     client = connected(request_problem_information=wanted)
-    told = "why" if wanted else None
+    text = "why" if wanted else None
     client.server.puback(1, Reason.NOT_AUTHORIZED, "why")
     client.server.disconnect(Reason.SERVER_SHUTTING_DOWN, "why")
     assert client.read() == [
-        PubAck(1, Reason.NOT_AUTHORIZED, told),
-        Disconnect(Reason.SERVER_SHUTTING_DOWN, reason_string=told),
+        PubAck(1, Reason.NOT_AUTHORIZED, text),
+        Disconnect(Reason.SERVER_SHUTTING_DOWN, reason_string=text),
     ]
 
 
 @BOTH
-def test_nothing_happens_after_the_end(version: Version) -> None:
+def test_calls_after_the_end_do_nothing(version: Version) -> None:
     client = connected(version)
     client.server.disconnect(Reason.SESSION_TAKEN_OVER)
     client.server.outgoing()
-    assert client.server.publish("t", b"")  # False would say that it is to be dropped
+    assert client.server.publish("t", b"")  # False would mean: drop the message
     client.server.puback(1)
     client.server.suback(1, [Reason.SUCCESS])
     client.server.unsuback(1, [Reason.SUCCESS])
@@ -315,7 +315,7 @@ def test_nothing_happens_after_the_end(version: Version) -> None:
     assert client.server.outgoing() == b""
 
 
-def test_reasons_without_a_place_in_a_packet() -> None:
+def test_reasons_that_a_packet_cannot_have_become_unspecified_error() -> None:
     client = connected()
     client.server.disconnect(Reason.SERVER_UNAVAILABLE)
     assert client.read() == [Disconnect(Reason.UNSPECIFIED_ERROR)]
@@ -325,7 +325,7 @@ def test_reasons_without_a_place_in_a_packet() -> None:
     assert client.read() == [ConnAck(Reason.UNSPECIFIED_ERROR)]
 
 
-def test_will_and_password_are_kept() -> None:
+def test_the_connect_event_has_user_name_and_password() -> None:
     fields: dict[str, Any] = {"username": "?SDK=x", "password": b"p", "request_response_information": True}
     (event,) = Client().send(packet := Connect(5, "c", **fields))
     assert event == ConnectRequested(packet, assigned=False)

@@ -1,4 +1,4 @@
-"""A packet of 146 KiB has room for tens of thousands of filters or properties: few of them are taken."""
+"""Limits for filters and properties: a packet of 146 KiB has room for tens of thousands of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
         lambda count: Publish("a", b"", properties=MessageProperties(user_properties=(("k", "v"),) * count)),
     ],
 )
-def test_counts(make: Any) -> None:
+def test_packets_with_too_many_filters_or_properties_are_refused(make: Any) -> None:
     (packet,) = Decoder(version=5).feed(encode(make(256), 5))
     assert packet == make(256)
     with pytest.raises(ProtocolError) as refused:

@@ -1,4 +1,4 @@
-"""What no peer may send, byte by byte, with the reason that it is told."""
+"""Malformed packets, written as bytes, with the reason code that the peer gets."""
 
 from __future__ import annotations
 
@@ -121,21 +121,21 @@ OTHERS: list[tuple[str, Version, bytes, Reason]] = [
 
 
 @each_row(("case", "body", "reason"), CONNECTS)
-def test_connect(case: str, body: bytes, reason: Reason) -> None:
+def test_malformed_connect_is_refused(case: str, body: bytes, reason: Reason) -> None:
     with pytest.raises(ProtocolError) as caught:
         list(Decoder(1024).feed(bytes([0x10, len(body)]) + body))
     assert caught.value.reason is reason
 
 
 @each_row(("case", "version", "data", "reason"), OTHERS)
-def test_others(case: str, version: Version, data: bytes, reason: Reason) -> None:
+def test_malformed_packets_are_refused(case: str, version: Version, data: bytes, reason: Reason) -> None:
     with pytest.raises(ProtocolError) as caught:
         list(Decoder(1024, version).feed(data))
     assert caught.value.reason is reason
 
 
 @each_row("first", [byte for byte in range(256) if byte != 0x10])
-def test_only_connect_comes_first_and_one_byte_tells(first: int) -> None:
+def test_a_first_byte_other_than_connect_is_refused(first: int) -> None:
     with pytest.raises(ProtocolError) as caught:
         list(Decoder().feed(bytes([first])))
     assert caught.value.reason is Reason.PROTOCOL_ERROR
@@ -154,6 +154,6 @@ def test_only_connect_comes_first_and_one_byte_tells(first: int) -> None:
         (Subscribe(1, (SubscriptionRequest("a"),), subscription_id=268_435_456), 5),
     ],
 )
-def test_what_can_not_be_encoded(packet: Packet, version: Version) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011  # each for a reason of its own
+def test_unencodable_packets_raise_value_error(packet: Packet, version: Version) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # with a different text for each
         encode(packet, version)

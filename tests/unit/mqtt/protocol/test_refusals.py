@@ -1,4 +1,4 @@
-"""Each thing that ends a connection, or is refused within one, and what either version is told of it."""
+"""Requests that end a connection or are refused, and the answer in both versions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ CONNECTS: list[tuple[Connect, Reason, int | None]] = [
 
 @pytest.mark.parametrize("connack_refusals", [True, False])
 @pytest.mark.parametrize(("connect", "reason", "code"), CONNECTS)
-def test_connects(connect: Connect, reason: Reason, code: int | None, connack_refusals: bool) -> None:
+def test_invalid_connects_are_refused(
+    connect: Connect, reason: Reason, code: int | None, connack_refusals: bool
+) -> None:
     client = Client(connect.version, connack_refusals=connack_refusals)
     (event,) = client.send(connect)
     assert isinstance(event, Failed)
@@ -67,11 +69,11 @@ def test_connects(connect: Connect, reason: Reason, code: int | None, connack_re
 
 @pytest.mark.parametrize("client_id", ["c" * 128, "é" * 64])
 @BOTH
-def test_long_client_ids(version: Version, client_id: str) -> None:
+def test_client_ids_of_the_maximum_length_are_accepted(version: Version, client_id: str) -> None:
     Client(version).connect(client_id=client_id)
 
 
-def test_a_will_that_is_to_be_retained_where_nothing_is() -> None:
+def test_a_retained_will_is_refused_without_retain_available() -> None:
     client = Client(5, Limits(retain_available=False))
     (event,) = client.send(Connect(5, "c", will=Will("w", b"", retain=True)))
     assert isinstance(event, Failed)
@@ -85,14 +87,14 @@ def test_a_will_that_is_to_be_retained_where_nothing_is() -> None:
         (b"\x10\x0d\x00\x04MQTT\x03\x02\x00\x00\x00\x01a", b"\x20\x02\x00\x01"),
         (b"\x10\x0e\x00\x04MQTT\x06\x02\x00\x00\x00\x00\x01a", b"\x20\x03\x00\x84\x00"),
         (b"\x10\x0d\x00\x04HTTP\x04\x02\x00\x00\x00\x01a", b""),
-        (b"\x10\x0d\x00\x04MQTT\x04\x03\x00\x00\x00\x01a", b""),  # malformed: 3.1.1 has no word for it
+        (b"\x10\x0d\x00\x04MQTT\x04\x03\x00\x00\x00\x01a", b""),  # malformed: MQTT 3.1.1 has no return code for it
         (b"\x10\x0e\x00\x04MQTT\x05\x03\x00\x00\x00\x00\x01a", b"\x20\x03\x00\x81\x00"),
         (b"GET / HTTP/1.1\r\n", b""),
         (b"\xc0\x00", b""),
         (b"\x10\xff\xff\xff\x7f", b""),
     ],
 )
-def test_what_is_no_connect(data: bytes, answer: bytes) -> None:
+def test_invalid_first_packets_are_refused(data: bytes, answer: bytes) -> None:
     client = Client()
     (event,) = client.send_bytes(data)
     assert isinstance(event, Failed)
@@ -114,7 +116,7 @@ def test_what_is_no_connect(data: bytes, answer: bytes) -> None:
         (Reason.UNSPECIFIED_ERROR, None),
     ],
 )
-def test_refusing(reason: Reason, code: int | None) -> None:
+def test_refuse_answers_with_the_reason(reason: Reason, code: int | None) -> None:
     for connack_refusals in (True, False):
         client = Client(4, connack_refusals=connack_refusals)
         client.send(Connect(4, "c"))
@@ -174,7 +176,7 @@ FATAL_IN_5: list[tuple[str, Limits, tuple[Packet, ...], Reason]] = [
     ("version", "case", "limits", "packets", "reason"),
     [(4, *row) for row in FATAL] + [(5, *row) for row in FATAL + FATAL_IN_5],
 )
-def test_what_ends_a_connection(
+def test_protocol_errors_end_the_connection(
     version: Version, case: str, limits: Limits, packets: tuple[Packet, ...], reason: Reason
 ) -> None:
     client = connected(version, limits)
@@ -188,11 +190,11 @@ def test_what_ends_a_connection(
     assert client.server.outgoing() == b""
 
 
-def test_the_largest_payload_is_taken() -> None:
+def test_the_largest_payload_is_accepted() -> None:
     assert len(connected().send(Publish("t", bytes(128 * 1024)))) == 1
 
 
-def test_answered_messages_do_not_count() -> None:
+def test_acknowledged_messages_do_not_count_for_the_receive_maximum() -> None:
     client = connected(5, Limits(receive_maximum=1))
     for _ in range(3):
         assert len(client.send(Publish("t", b"", 1, packet_id=1))) == 1
@@ -201,12 +203,12 @@ def test_answered_messages_do_not_count() -> None:
     assert client.send(Publish("t", b""))[0] == Publish("t", b"")  # QoS 0 is not counted
 
 
-def test_3_has_no_receive_maximum() -> None:
+def test_mqtt_3_1_1_has_no_receive_maximum() -> None:
     client = connected(4, Limits(receive_maximum=1))
     assert len(client.send(*(Publish("t", b"", 1, packet_id=n) for n in (1, 1, 2)))) == 3
 
 
-def test_a_topic_beyond_the_limits_is_only_refused_where_it_can_be() -> None:
+def test_mqtt_5_refuses_topics_beyond_the_limits_in_puback() -> None:
     client = connected(5)
     assert client.send(Publish("1/2/3/4/5/6/7/8/9", b"", 1, packet_id=5, topic_alias=1)) == []
     assert client.read() == [PubAck(5, BAD_TOPIC)]
@@ -219,7 +221,7 @@ def test_a_topic_beyond_the_limits_is_only_refused_where_it_can_be() -> None:
 
 @pytest.mark.parametrize("topic", ["$aws/rules/r/1/2/3/4/5/6/7/8", "$aws/provisioning-templates/t/provision/json"])
 @BOTH
-def test_reserved_topics(version: Version, topic: str) -> None:
+def test_reserved_topics_are_accepted(version: Version, topic: str) -> None:
     assert len(connected(version).send(Publish(topic, b""))) == 1
 
 
@@ -236,7 +238,7 @@ FILTERS = [
 
 
 @pytest.mark.parametrize(("filter", "limits", "reason"), FILTERS)
-def test_filters(filter: str, limits: Limits, reason: Reason) -> None:
+def test_invalid_filters_are_refused(filter: str, limits: Limits, reason: Reason) -> None:
     packet = Subscribe(1, (SubscriptionRequest("fine"), SubscriptionRequest(filter)))
     (event,) = connected(5, limits).send(packet)
     assert event == SubscribeRequested(1, packet.requests, (None, reason))
@@ -248,14 +250,14 @@ def test_filters(filter: str, limits: Limits, reason: Reason) -> None:
 
 
 @pytest.mark.parametrize("filter", ["a#", "x" * 257])
-def test_filters_to_unsubscribe(filter: str) -> None:
+def test_invalid_filters_to_unsubscribe_are_refused(filter: str) -> None:
     packet = Unsubscribe(1, ("fine", filter))
     assert connected(5).send(packet) == [UnsubscribeRequested(1, packet.filters, (None, BAD_FILTER))]
     (event,) = connected(4).send(packet)
     assert isinstance(event, Failed)
 
 
-def test_eight_filters_are_enough() -> None:
+def test_more_than_eight_filters_are_refused() -> None:
     eight = tuple(SubscriptionRequest(str(n)) for n in range(8))
     nine = (*eight, SubscriptionRequest("8"))
     for version in (4, 5):
@@ -266,7 +268,7 @@ def test_eight_filters_are_enough() -> None:
     assert event.reason is Reason.QUOTA_EXCEEDED
 
 
-def test_what_came_before_a_failure_still_counts() -> None:
+def test_packets_before_an_invalid_one_are_events() -> None:
     client = connected(5)
     message = Publish("t", b"")
     first, last = client.send_bytes(b"\x30\x04\x00\x01t\x00\xc1\x00")

@@ -1,4 +1,4 @@
-"""Every packet that can be made, encoded and decoded again."""
+"""Generated packets of all kinds, encoded and decoded again."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ QOS = st.integers(0, 2)
 USER = st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple)
 
 
-def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+def optional(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.none() | strategy
 
 
-EXPLAINED = {"reason_string": maybe(TEXT), "user_properties": USER}
-AUTHENTICATED = {"authentication_method": maybe(TEXT), "authentication_data": maybe(BINARY)}
+EXPLAINED = {"reason_string": optional(TEXT), "user_properties": USER}
+AUTHENTICATED = {"authentication_method": optional(TEXT), "authentication_data": optional(BINARY)}
 MESSAGES = st.builds(
-    MessageProperties, maybe(FLAG), maybe(U32), maybe(TEXT), maybe(TOPIC), maybe(BINARY), USER
+    MessageProperties, optional(FLAG), optional(U32), optional(TEXT), optional(TOPIC), optional(BINARY), USER
 )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def publishes(version: Version) -> st.SearchStrategy[Publish]:
     more: dict[str, Any] = {}
     if version == 5:
         ids = st.lists(VARINTS, max_size=3).map(tuple)
-        more = {"properties": MESSAGES, "topic_alias": maybe(IDS), "subscription_ids": ids}
+        more = {"properties": MESSAGES, "topic_alias": optional(IDS), "subscription_ids": ids}
     name = TOPIC | st.just("") if version == 5 else TOPIC
     made = st.builds(Publish, topic=name, payload=st.binary(max_size=300), qos=QOS, retain=FLAG, **more)
     return st.tuples(made, IDS, FLAG, TOPIC).map(complete)
@@ -88,12 +88,12 @@ def answers(make: type, kind: PacketType, version: Version) -> st.SearchStrategy
 
 def connects(version: Version) -> st.SearchStrategy[Connect]:
     if version == 4:
-        secret = {"username": TEXT, "password": maybe(BINARY)}
-        common = {"client_id": TEXT, "clean_start": FLAG, "keep_alive": U16, "will": maybe(wills(4))}
+        secret = {"username": TEXT, "password": optional(BINARY)}
+        common = {"client_id": TEXT, "clean_start": FLAG, "keep_alive": U16, "will": optional(wills(4))}
         return st.builds(Connect, st.just(4), **common) | st.builds(Connect, st.just(4), **common, **secret)
     return st.builds(
-        Connect, st.just(5), TEXT, FLAG, U16, maybe(TEXT), maybe(BINARY), maybe(wills(5)), U32, IDS,
-        maybe(st.integers(1, 0xFFFF_FFFF)), U16, FLAG, FLAG, TEXT, maybe(BINARY), USER,
+        Connect, st.just(5), TEXT, FLAG, U16, optional(TEXT), optional(BINARY), optional(wills(5)), U32, IDS,
+        optional(st.integers(1, 0xFFFF_FFFF)), U16, FLAG, FLAG, TEXT, optional(BINARY), USER,
     )  # fmt: skip
 
 
@@ -103,9 +103,9 @@ def connacks(version: Version) -> st.SearchStrategy[ConnAck]:
             ConnAck(Reason(0), True)
         )
     more = st.builds(
-        ConnAck, st.just(Reason.SUCCESS), FLAG, maybe(U32), IDS, QOS, FLAG, maybe(st.integers(1, 0xFFFF_FFFF)),
-        maybe(TEXT), U16, maybe(TEXT), FLAG, FLAG, FLAG, maybe(U16), maybe(TEXT), maybe(TEXT), maybe(TEXT),
-        maybe(BINARY), USER,
+        ConnAck, st.just(Reason.SUCCESS), FLAG, optional(U32), IDS, QOS, FLAG, optional(st.integers(1, 0xFFFF_FFFF)),
+        optional(TEXT), U16, optional(TEXT), FLAG, FLAG, FLAG, optional(U16), optional(TEXT), optional(TEXT),
+        optional(TEXT), optional(BINARY), USER,
     )  # fmt: skip
     return more | st.builds(ConnAck, reasons(PacketType.CONNACK))
 
@@ -113,7 +113,7 @@ def connacks(version: Version) -> st.SearchStrategy[ConnAck]:
 def subscribes(version: Version) -> st.SearchStrategy[Subscribe]:
     options = (FLAG, FLAG, QOS) if version == 5 else ()
     requests = st.lists(st.builds(SubscriptionRequest, TEXT, QOS, *options), min_size=1, max_size=4).map(tuple)
-    more = {"subscription_id": maybe(VARINTS), "user_properties": USER} if version == 5 else {}
+    more = {"subscription_id": optional(VARINTS), "user_properties": USER} if version == 5 else {}
     return st.builds(Subscribe, IDS, requests, **more)
 
 
@@ -138,7 +138,7 @@ def unsubacks(version: Version) -> st.SearchStrategy[UnsubAck]:
 def disconnects(version: Version) -> st.SearchStrategy[Disconnect]:
     if version == 4:
         return st.just(Disconnect())
-    return st.builds(Disconnect, reasons(PacketType.DISCONNECT), maybe(U32), maybe(TEXT), maybe(TEXT), USER)
+    return st.builds(Disconnect, reasons(PacketType.DISCONNECT), optional(U32), optional(TEXT), optional(TEXT), USER)
 
 
 def packets(version: Version) -> dict[str, st.SearchStrategy[Any]]:
@@ -167,7 +167,7 @@ PACKETS = {(kind, version): made for version in VERSIONS for kind, made in packe
 
 @pytest.mark.parametrize(("kind", "version"), PACKETS)
 @given(data=st.data())
-def test_round_trip(kind: str, version: Version, data: st.DataObject) -> None:
+def test_packets_survive_encoding_and_decoding(kind: str, version: Version, data: st.DataObject) -> None:
     packet: Packet = data.draw(PACKETS[kind, version])
     octets = encode(packet, version)
     decoder = Decoder(version=decoder_version(version, packet))
@@ -178,7 +178,7 @@ def test_round_trip(kind: str, version: Version, data: st.DataObject) -> None:
 
 
 @given(packet=publishes(5))
-def test_what_is_new_in_5_is_left_out_in_3(packet: Publish) -> None:
+def test_mqtt_3_1_1_omits_the_properties_of_mqtt_5(packet: Publish) -> None:
     if not packet.topic:
         return
     (decoded,) = Decoder(version=4).feed(encode(packet, 4))

@@ -1,4 +1,4 @@
-"""Names, filters, and which of them belong together."""
+"""Topic names and filters, and which filters match which names."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from thingmint.mqtt.protocol.topics import (
 
 
 @pytest.mark.parametrize("name", ["a", "/", "a//b", " ", "$aws/things/x", "é", "a/$b"])
-def test_names(name: str) -> None:
+def test_valid_topic_names(name: str) -> None:
     assert is_topic_name(name)
     assert is_topic_filter(name)
 
 
 @pytest.mark.parametrize("name", ["", "a/+", "#", "a#", "+a", "a\0"])
-def test_no_names(name: str) -> None:
+def test_invalid_topic_names(name: str) -> None:
     assert not is_topic_name(name)
 
 
@@ -35,7 +35,7 @@ def test_no_names(name: str) -> None:
     "filter",
     ["#", "+", "a/#", "+/#", "/+", "+/", "a/+/b", "$share/g/a", "$share/g/#", "$share/g//", "$shared", "$share2/x"],
 )
-def test_filters(filter: str) -> None:
+def test_valid_topic_filters(filter: str) -> None:
     assert is_topic_filter(filter)
 
 
@@ -47,7 +47,7 @@ def test_filters(filter: str) -> None:
         "$share/+/a", "$share/#/a", "$share/g/a#", "$share/g/#/a",
     ],
 )  # fmt: skip
-def test_no_filters(filter: str) -> None:
+def test_invalid_topic_filters(filter: str) -> None:
     assert not is_topic_filter(filter)
 
 
@@ -64,7 +64,7 @@ def test_no_filters(filter: str) -> None:
         ("$share/a+/a", None),
     ],
 )
-def test_shared(filter: str, shared: SharedFilter | None) -> None:
+def test_shared_filters_are_parsed(filter: str, shared: SharedFilter | None) -> None:
     assert parse_shared(filter) == shared
 
 
@@ -80,7 +80,7 @@ MATCHES = [
 
 
 @each_row(("filter", "topic", "expected"), MATCHES)
-def test_matches(filter: str, topic: str, expected: bool) -> None:
+def test_filters_match_topics(filter: str, topic: str, expected: bool) -> None:
     assert matches(filter, topic) is expected
 
 
@@ -89,7 +89,7 @@ def test_matches(filter: str, topic: str, expected: bool) -> None:
     rest=st.booleans(),
     topic=st.lists(st.sampled_from(["a", "b", "", "$x"]), min_size=1, max_size=6).map("/".join),
 )
-def test_matches_as_a_regular_expression(levels: list[str], rest: bool, topic: str) -> None:
+def test_matching_agrees_with_a_regular_expression(levels: list[str], rest: bool, topic: str) -> None:
     filter = "/".join(levels + ["#"] * rest)
     if not topic or not filter:
         return
@@ -118,7 +118,7 @@ def test_matches_as_a_regular_expression(levels: list[str], rest: bool, topic: s
         ("$awsx/rules/r/a/b", 4),
     ],
 )
-def test_slashes(topic: str, slashes: int) -> None:
+def test_slashes_are_counted_as_aws_does(topic: str, slashes: int) -> None:
     assert count_slashes(topic) == slashes
 
 
@@ -142,5 +142,5 @@ def test_slashes(topic: str, slashes: int) -> None:
         ("$share/group/" + "a" * 257, False),
     ],
 )
-def test_within(topic: str, expected: bool) -> None:
+def test_topic_limits_of_aws(topic: str, expected: bool) -> None:
     assert within(topic, max_bytes=256, max_slashes=7) is expected

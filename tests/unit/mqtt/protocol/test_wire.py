@@ -1,4 +1,4 @@
-"""A reader never looks behind its end, whatever else would notice."""
+"""The basic data types: a reader stays within its bounds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from thingmint.mqtt.protocol.reasons import ProtocolError
 from thingmint.mqtt.protocol.wire import Reader, write_varint
 
 
-def test_a_reader_keeps_to_its_end() -> None:
+def test_a_reader_does_not_read_beyond_its_end() -> None:
     reader = Reader(b"\0\x01abc", 0, 3)
     assert reader.binary() == b"a"
     assert reader.left == 0

@@ -1,4 +1,4 @@
-"""What a context is made of, and which one a name gets."""
+"""TLS contexts, and the choice of a context by server name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EC = ServerIdentity(certificate(ec_key().public_key()), ec_key())
 RSA = ServerIdentity(certificate(rsa_key().public_key()), rsa_key())
 
 
-def test_names() -> None:
+def test_contexts_are_chosen_by_name() -> None:
     default, named = build_context(EC), build_context(EC)
     contexts = Contexts(default, {"iot.example.org": named})
     assert contexts.default is default
@@ -31,11 +31,11 @@ def test_names() -> None:
     assert contexts.of("iot.example.org") is contexts.default is named
 
 
-def test_a_certificate_for_each_kind_of_key() -> None:
+def test_a_context_accepts_one_certificate_of_each_kind_of_key() -> None:
     build_context(EC, RSA).check_privatekey()
 
 
-def test_what_does_not_fit_together() -> None:
+def test_inconsistent_certificates_are_refused() -> None:
     with pytest.raises(ValueError, match="does not belong to the certificate"):
         build_context(ServerIdentity(EC.certificate, ec_key("secp384r1")))
     with pytest.raises(ValueError, match="one certificate of each kind"):
@@ -44,7 +44,7 @@ def test_what_does_not_fit_together() -> None:
         build_context(EC, ServerIdentity(RSA.certificate, RSA.key, (vectors.authority().certificate,)))
 
 
-def test_an_identity_from_pem() -> None:
+def test_identities_are_read_from_pem() -> None:
     issuer = vectors.authority().certificate
     pem = EC.certificate.public_bytes(Encoding.PEM) + issuer.public_bytes(Encoding.PEM)
     identity = ServerIdentity.from_pem(private_pem(ec_key()), pem)

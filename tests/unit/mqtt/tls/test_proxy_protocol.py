@@ -1,4 +1,4 @@
-"""Headers as edges write them, and as nobody should."""
+"""PROXY headers as TLS proxies write them, and invalid ones."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def parse(data: bytes, types: TlvTypes = TYPES) -> ProxyHeader:
     return parsed[0]
 
 
-def told(**facts: Any) -> ProxyHeader:
+def header_with(**facts: Any) -> ProxyHeader:
     given: dict[str, Any] = {"address": "192.0.2.1", "port": 40001} | facts
     return ProxyHeader(**given)
 
 
-NOBODY: dict[str, Any] = {"address": None, "port": 0}
+UNKNOWN: dict[str, Any] = {"address": None, "port": 0}
 
 # What HAProxy 2.6 sends with `unique-id-format %[ssl_c_der,sha2(256),hex]` and
 # `send-proxy-v2-ssl-cn proxy-v2-options unique-id,ssl,cert-cn` for a self-signed certificate (verify code 18).
@@ -60,41 +60,41 @@ HAPROXY = header(
 GOOD = {
     "haproxy": (
         HAPROXY,
-        told(fingerprint=DIGEST.hexdigest(), common_name="thermometer-1", verified=False, tls_version="TLSv1.3"),
+        header_with(fingerprint=DIGEST.hexdigest(), common_name="thermometer-1", verified=False, tls_version="TLSv1.3"),
     ),
     "haproxy, no certificate": (
         header(tlv(0x05, b"-"), tls(0x01, 0, tlv(0x21, b"TLSv1.2"))),
-        told(verified=True, tls_version="TLSv1.2"),
+        header_with(verified=True, tls_version="TLSv1.2"),
     ),
     "haproxy, resumed": (
         header(tlv(0x05, DIGEST.hexdigest().encode()), tls(0x05)),
-        told(fingerprint=DIGEST.hexdigest(), verified=True),
+        header_with(fingerprint=DIGEST.hexdigest(), verified=True),
     ),
     "nginx with njs": (
         header(tlv(0xE0, DIGEST.digest()), tlv(0xE1, DER)),
-        told(fingerprint=DIGEST.hexdigest(), certificate=DER),
+        header_with(fingerprint=DIGEST.hexdigest(), certificate=DER),
     ),
-    "digest in hex": (header(tlv(0xE0, DIGEST.hexdigest().encode())), told(fingerprint=DIGEST.hexdigest())),
-    "only a certificate": (header(tlv(0xE1, DER)), told(fingerprint=DIGEST.hexdigest(), certificate=DER)),
+    "digest in hex": (header(tlv(0xE0, DIGEST.hexdigest().encode())), header_with(fingerprint=DIGEST.hexdigest())),
+    "only a certificate": (header(tlv(0xE1, DER)), header_with(fingerprint=DIGEST.hexdigest(), certificate=DER)),
     "nested certificate": (
         header(tls(0x03, 20, tlv(0x21, b"TLS 1.3"), tlv(0x28, DER))),
-        told(fingerprint=DIGEST.hexdigest(), certificate=DER, verified=False, tls_version="TLSv1.3"),
+        header_with(fingerprint=DIGEST.hexdigest(), certificate=DER, verified=False, tls_version="TLSv1.3"),
     ),
-    "nothing": (header(), told()),
+    "nothing": (header(), header_with()),
     "name and protocol": (
         header(tlv(0x02, b"IoT.example.org."), tlv(0x01, b"x-amzn-mqtt-ca")),
-        told(sni="iot.example.org", alpn="x-amzn-mqtt-ca"),
+        header_with(sni="iot.example.org", alpn="x-amzn-mqtt-ca"),
     ),
-    "padding, twice, and an unknown type": (header(tlv(0x04, bytes(9)), tlv(0x04, b""), tlv(0xEE, b"x")), told()),
-    "ipv6": (header(family=0x21, addresses=IPV6), told(address="2001:db8::1")),
-    "ipv4 in ipv6": (header(family=0x21, addresses=MAPPED), told()),
+    "padding, twice, and an unknown type": (header(tlv(0x04, bytes(9)), tlv(0x04, b""), tlv(0xEE, b"x")), header_with()),
+    "ipv6": (header(family=0x21, addresses=IPV6), header_with(address="2001:db8::1")),
+    "ipv4 in ipv6": (header(family=0x21, addresses=MAPPED), header_with()),
     "unix": (header(tlv(0xE1, DER), family=0x31, addresses=bytes(216)),
-             ProxyHeader(**NOBODY, fingerprint=DIGEST.hexdigest(), certificate=DER)),
-    "unspecified": (header(family=0x00, addresses=b""), ProxyHeader(**NOBODY)),
-    "local": (header(command=0x20), ProxyHeader(**NOBODY, is_local=True)),
-    "local, of no family": (header(command=0x20, family=0, addresses=b""), ProxyHeader(**NOBODY, is_local=True)),
-    # A health check claims nobody's certificate, whatever it sends along.
-    "local, with a certificate": (header(tlv(0xE1, DER), command=0x20), ProxyHeader(**NOBODY, is_local=True)),
+             ProxyHeader(**UNKNOWN, fingerprint=DIGEST.hexdigest(), certificate=DER)),
+    "unspecified": (header(family=0x00, addresses=b""), ProxyHeader(**UNKNOWN)),
+    "local": (header(command=0x20), ProxyHeader(**UNKNOWN, is_local=True)),
+    "local, of no family": (header(command=0x20, family=0, addresses=b""), ProxyHeader(**UNKNOWN, is_local=True)),
+    # A health check has no identity, even if it sends a certificate.
+    "local, with a certificate": (header(tlv(0xE1, DER), command=0x20), ProxyHeader(**UNKNOWN, is_local=True)),
 }  # fmt: skip
 
 BAD = {
@@ -113,48 +113,51 @@ BAD = {
     "a nested tlv beyond the end": (header(tls(0x07, 0, b"\x21\x00\x09abc")), "cut short"),
     "twice": (header(tlv(0x05, DIGEST.digest()), tlv(0x05, DIGEST.digest())), "twice"),
     "twice, nested": (header(tls(0x07, 0, tlv(0x22, b"a"), tlv(0x22, b"b"))), "twice"),
-    "no digest": (header(tlv(0x05, b"0A1B2C")), "not a SHA-256"),
-    "a digest and more": (header(tlv(0x05, DIGEST.hexdigest().encode() + b"\n")), "not a SHA-256"),
+    "digest too short": (header(tlv(0x05, b"0A1B2C")), "not a SHA-256"),
+    "digest with a line feed": (header(tlv(0x05, DIGEST.hexdigest().encode() + b"\n")), "not a SHA-256"),
     "two digests": (header(tlv(0x05, DIGEST.digest()), tlv(0xE0, bytes(32))), "two different"),
     "two certificates": (header(tlv(0xE1, DER), tls(0x07, 0, tlv(0x28, DER + b"x"))), "two different"),
-    "another's digest": (header(tlv(0xE0, bytes(32)), tlv(0xE1, DER)), "does not match the certificate"),
-    "shown by nobody": (header(tlv(0x05, DIGEST.digest()), tls(0x01)), "the client sent none"),
-    "nothing but contradiction": (header(tls(0x00, 0, tlv(0x28, DER))), "did not use TLS"),
-    "no text": (header(tls(0x07, 0, tlv(0x22, b"\xff"))), "UTF-8"),
+    "digest of another certificate": (header(tlv(0xE0, bytes(32)), tlv(0xE1, DER)), "does not match the certificate"),
+    "certificate without client certificate flag": (
+        header(tlv(0x05, DIGEST.digest()), tls(0x01)),
+        "the client sent none",
+    ),
+    "certificate without TLS": (header(tls(0x00, 0, tlv(0x28, DER))), "did not use TLS"),
+    "name not UTF-8": (header(tls(0x07, 0, tlv(0x22, b"\xff"))), "UTF-8"),
     "a wrong checksum": (header(tlv(0x03, bytes(4))), "checksum"),
     "a short checksum": (header(tlv(0x03, bytes(3))), "checksum"),
 }
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_what_edges_send(name: str) -> None:
+def test_headers_of_proxies_are_parsed(name: str) -> None:
     data, expected = GOOD[name]
     assert parse(data) == expected
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_refused(name: str) -> None:
+def test_invalid_headers_are_refused(name: str) -> None:
     data, message = BAD[name]
     with pytest.raises(ProxyError, match=message):
         parse_header(data, TYPES)
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_truncation_waits_for_more(name: str) -> None:
+def test_truncated_headers_wait_for_more_bytes(name: str) -> None:
     data, expected = GOOD[name]
     for length in range(len(data)):
         assert parse_header(data[:length], TYPES) is None
     assert parse_header(data + b"\x10\x0c what the client says", TYPES) == (expected, len(data))
 
 
-def test_a_wrong_signature_is_not_waited_for() -> None:
+def test_a_wrong_signature_is_refused_immediately() -> None:
     for length in range(12):
         with pytest.raises(ProxyError):
             parse_header(SIGNATURE[:length] + b"!", TYPES)
 
 
-def test_a_checksum() -> None:
-    # CRC-32C of a header that was computed apart, bit by bit.
+def test_the_checksum_is_verified() -> None:
+    # The CRC-32C of a header, computed independently, bit by bit.
     unsigned = header(tlv(0x03, bytes(4)), tlv(0xE1, DER))
     checksum = 0xFFFFFFFF
     for byte in unsigned:
@@ -167,13 +170,13 @@ def test_a_checksum() -> None:
         parse_header(signed[:-1] + b"\x06", TYPES)
 
 
-def test_types_can_be_set() -> None:
+def test_tlv_types_can_be_configured() -> None:
     types = TlvTypes(fingerprint=(0xE7,), certificate=(), nested_certificate=None)
     data = header(tlv(0x05, b"a request's id"), tlv(0xE7, DIGEST.digest()), tlv(0xE1, b"x"), tls(7, 0, tlv(0x28, b"y")))
-    assert parse(data, types) == told(fingerprint=DIGEST.hexdigest(), verified=True)
+    assert parse(data, types) == header_with(fingerprint=DIGEST.hexdigest(), verified=True)
 
 
-def test_the_peer_of_a_header() -> None:
+def test_a_header_becomes_a_peer() -> None:
     assert parse(HAPROXY).peer(("10.0.0.1", 7)) == Peer(
         "192.0.2.1", 40001, fingerprint=DIGEST.hexdigest(), tls_version="TLSv1.3"
     )
@@ -186,7 +189,7 @@ def test_random_bytes(data: bytes) -> None:
 
 
 @given(st.sampled_from([0x00, 0x11, 0x21, 0x31]), st.binary(max_size=600))
-def test_random_bytes_behind_a_good_beginning(family: int, body: bytes) -> None:
+def test_random_bytes_after_a_valid_prefix(family: int, body: bytes) -> None:
     harmless(SIGNATURE + struct.pack("!BBH", 0x21, family, len(body)) + body)
 
 
@@ -196,7 +199,7 @@ def test_random_tlvs(tlvs: list[tuple[int, bytes]]) -> None:
 
 
 @given(st.sampled_from(sorted(GOOD)), st.data())
-def test_one_byte_changed(name: str, choose: st.DataObject) -> None:
+def test_changing_one_byte_is_harmless(name: str, choose: st.DataObject) -> None:
     data = bytearray(GOOD[name][0])
     data[choose.draw(st.integers(0, len(data) - 1))] = choose.draw(st.integers(0, 255))
     harmless(bytes(data))

@@ -1,4 +1,4 @@
-"""Devices that write down what they get, on a clock that stands until it is told to go on."""
+"""Devices that record their messages, and a clock that only the test moves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Got(NamedTuple):
 
 
 def answer_of(coroutine: Coroutine[Any, Any, Answer]) -> Answer:
-    """Of one that awaits nothing."""
+    """Returns the result of a coroutine that awaits nothing."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -45,7 +45,7 @@ def answer_of(coroutine: Coroutine[Any, Any, Answer]) -> Answer:
 
 
 class Turns:
-    """The event loop's turns, which come when the test has them come."""
+    """Turns of the event loop that the test starts."""
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[[], None]] = []
@@ -54,14 +54,14 @@ class Turns:
         self._callbacks.append(callback)
 
     def one(self) -> bool:
-        """Whether there was anything to do."""
+        """Runs one turn. False if there was nothing to do."""
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
         return bool(callbacks)
 
     def all(self) -> int:
-        """Until nothing is left to do; how many there were."""
+        """Runs turns until nothing is left to do. Returns their number."""
         return len(list(iter(self.one, False)))
 
 
@@ -70,7 +70,7 @@ TURNS = Turns()
 
 
 class Device:
-    """Connected and resumed from the beginning. ``on_deliver`` is called with what it got, from inside ``deliver``."""
+    """A device, connected and resumed. ``on_deliver`` is called with each message, inside ``deliver``."""
 
     def __init__(
         self,
@@ -107,13 +107,13 @@ class Device:
         return [got.text for got in self.got]
 
     def take(self) -> list[str]:
-        """What came since it was last asked."""
+        """Returns the texts since the last call."""
         texts = self.texts
         self.got.clear()
         return texts
 
     def acknowledge(self) -> None:
-        """Everything that it has got."""
+        """Acknowledges all messages."""
         for got in list(self.got):
             if got.packet_id is not None:
                 self.link.acknowledge(got.packet_id)
@@ -161,7 +161,7 @@ def expire(broker: EmbeddedBroker, now: float) -> None:
 
 
 def naive_match(filter: str, topic: str) -> bool:
-    """AWS's rule, level by level."""
+    """True if the filter matches, by AWS's rule, level by level."""
     filter_levels, topic_levels = filter.split("/"), topic.split("/")
     if topic.startswith("$") and filter_levels[0] in ("+", "#"):
         return False

@@ -1,7 +1,7 @@
-"""The broker against a naive one, which keeps lists and searches all of them, through whatever devices do.
+"""Compares the broker with a naive one, which searches lists, over random actions of devices.
 
-Two scopes have clients, topics and groups of the same names. What each device got is compared after every step, to the
-order, the packet ids' reuse and DUP; so nothing is lost, doubled, out of order or in the wrong scope.
+Two scopes have clients, topics and groups of the same names. After each step the messages of each device are compared,
+with their order, packet ids and DUP. So no message is lost, repeated, out of order or in the wrong scope.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Expected = tuple[str, int, bool, bool]  # text, QoS, retain, again
 
 WHO = st.tuples(st.sampled_from([HERE, ELSEWHERE]), st.sampled_from(["x", "y", "z"]))
 TOPICS = st.sampled_from(["a", "a/b", "b/b", "$a/b"])
-# No topic is in two groups: which one's copy comes first is not said anywhere.
+# No topic is in two groups: the order of their copies is undefined.
 SHARED = ["$share/g/a/b", "$share/g/$a/#", "$share/h/b/+"]
 FILTERS = st.sampled_from(["a", "a/b", "b/b", "+", "a/#", "+/b", "#", "$a/#", *SHARED])
 QOS = st.sampled_from([0, 1, 1])
@@ -62,7 +62,7 @@ class NaiveSession:
     ends_at: float = float("inf")
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     owed: list[Owed] = field(default_factory=list)
-    under_way: int = 0  # the first so many of those
+    under_way: int = 0  # of these, the number that was delivered and not acknowledged
     got: list[Expected] = field(default_factory=list)  # on this connection
 
     def flush(self, now: float) -> None:
@@ -78,7 +78,7 @@ class NaiveSession:
 
 @dataclass
 class NaiveGroup:
-    """Client ids, the next one's first; ``waiting`` are those at QoS 1 to which nothing flows."""
+    """Client ids, the next one first. ``waiting``: members with QoS 1 to which no messages flow."""
 
     flowing: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
@@ -142,7 +142,7 @@ class NaiveBroker:
         return any(who[0] == scope and filter in session.subscriptions for who, session in self.sessions.items())
 
     def place(self, who: Who) -> None:
-        """To be called when something about ``who`` has changed that groups go by."""
+        """Updates the groups of ``who`` after a change."""
         for (scope, filter), group in self.groups.items():
             if scope == who[0]:
                 group.place(who[1], self.sessions.get(who), filter)
@@ -201,7 +201,7 @@ class Brokers(RuleBasedStateMachine):
     )
     def connect(self, who: Who, clean_start: bool, expiry: int, window: int, resume: bool) -> None:
         former = self.devices.get(who)
-        self.naive.expire(who)  # others' sessions end when they are swept
+        self.naive.expire(who)  # other sessions end at the next sweep
         known = self.naive.sessions.get(who)
         if known is not None and known.connected:
             self.naive.disconnect(who, discard=clean_start)
@@ -258,7 +258,7 @@ class Brokers(RuleBasedStateMachine):
         who = data.draw(st.sampled_from(sorted(self.devices)))
         session = self.naive.sessions[who]
         shared, wild = filter.startswith("$share/"), "+" in filter or "#" in filter
-        # Several retained messages come in no order, which is for another test.
+        # The order of several retained messages is undefined; test_retained.py tests them.
         handling = 2 if wild or not session.flowing else data.draw(st.integers(0, 2))
         subscription = Subscription(filter, qos, no_local and not shared, as_published, handling)  # type: ignore[arg-type]
         known = filter in session.subscriptions
@@ -344,7 +344,7 @@ class Brokers(RuleBasedStateMachine):
             assert len(packet_ids) == len(set(packet_ids))
 
     def teardown(self) -> None:
-        """A device that reads and acknowledges gets all that is owed; at the end nothing is held."""
+        """Devices that read and acknowledge get all messages; then the broker holds none."""
         for who in self.devices:
             self.pause_or_resume(who, False)
             while self.naive.sessions[who].owed:
@@ -355,7 +355,7 @@ class Brokers(RuleBasedStateMachine):
             device.link.close(discard=True)
         all_owed = [owed for session in self.naive.sessions.values() for owed in session.owed]
         wanted = [owed for owed in all_owed if owed.device_has_seen_it or owed.expires_at > self.clock.now]
-        assert len(wanted) <= self.broker.usage.queued.count <= len(all_owed)  # what expired may not be swept yet
+        assert len(wanted) <= self.broker.usage.queued.count <= len(all_owed)  # expired messages may not be swept yet
         self.clock.now += 100
         expire(self.broker, self.clock.now)
         assert self.broker.usage.sessions == 0

@@ -1,4 +1,4 @@
-"""Nothing grows without a bound, and a publisher is told of a refusal."""
+"""All memory is limited, and a publisher gets the reason of a refusal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLENTY = Bound(1000, 1_000_000)
 @pytest.mark.parametrize("which", ["queued", "queued_per_account", "queued_per_session"])
 @pytest.mark.parametrize("bound", [Bound(3, 1_000_000), Bound(1000, 3 * SIZE + 1)])
 @pytest.mark.parametrize("state", ["away", "paused", "slow"])
-def test_queues(which: str, bound: Bound, state: str) -> None:
+def test_full_queues_refuse_messages(which: str, bound: Bound, state: str) -> None:
     limits: dict[str, Any] = {"queued": PLENTY, "queued_per_account": PLENTY, "queued_per_session": PLENTY}
     broker = broker_with(**limits | {which: bound})
     device, other = Device(broker, receive_maximum=1), Device(broker, "other")
@@ -37,13 +37,13 @@ def test_queues(which: str, bound: Bound, state: str) -> None:
     assert broker.usage.queued.size == 3 * SIZE
     assert broker.usage.refused == 2
     again = Device(broker)
-    assert again.texts == ["00000", "00001", "00002"]  # without gaps: later ones were refused
+    assert again.texts == ["00000", "00001", "00002"]  # without gaps: later messages were refused
     again.acknowledge()
     assert broker.usage.queued == Bound(0, 0)
     assert other.publish("a") is Reason.SUCCESS
 
 
-def test_success_if_one_subscriber_had_room() -> None:
+def test_publish_succeeds_if_one_subscriber_has_room() -> None:
     broker = broker_with(queued_per_session=Bound(1, 10_000))
     full, free = Device(broker, "full"), Device(broker, "free")
     for device in (full, free):
@@ -55,7 +55,7 @@ def test_success_if_one_subscriber_had_room() -> None:
     assert broker.usage.refused == 1
 
 
-def test_qos_0_needs_no_room() -> None:
+def test_qos_0_is_delivered_to_full_sessions() -> None:
     broker = broker_with(queued=Bound(0, 0))
     device = Device(broker)
     device.subscribe("a")
@@ -64,7 +64,7 @@ def test_qos_0_needs_no_room() -> None:
     assert device.texts == ["2"]
 
 
-def test_an_account_that_is_full_leaves_room_for_others() -> None:
+def test_an_account_at_its_limit_leaves_room_for_others() -> None:
     broker = broker_with(
         queued_per_account=Bound(1, 10_000), retained_per_account=Bound(1, 10_000), sessions_per_account=2
     )
@@ -80,12 +80,12 @@ def test_an_account_that_is_full_leaves_room_for_others() -> None:
 
 
 @pytest.mark.parametrize("limits", [{"sessions": 2}, {"sessions_per_account": 2}])
-def test_sessions(limits: dict[str, Any]) -> None:
+def test_sessions_are_limited(limits: dict[str, Any]) -> None:
     broker = broker_with(**limits)
     device, other = Device(broker), Device(broker, "other")
     with pytest.raises(Throttled):
         Device(broker, "third")
-    for clean_start in (False, True):  # the client ids that are there already
+    for clean_start in (False, True):  # existing client ids
         Device(broker, clean_start=clean_start)
         assert broker.usage.sessions == 2
     other.link.close()
@@ -105,7 +105,7 @@ def test_a_refused_session_leaves_nothing_behind() -> None:
     assert len(broker._routers) == 0
 
 
-def test_subscriptions() -> None:
+def test_subscriptions_and_levels_are_limited() -> None:
     device = Device(broker_with(levels=4))
     answers = [device.subscribe(filter) for filter in ("a/b/c/d", "a/b/c/d/e", "a/b/c/#", "a/b/c/d/#")]
     assert answers == [Reason.GRANTED_QOS_1, Reason.QUOTA_EXCEEDED] * 2
@@ -119,7 +119,7 @@ def test_subscriptions() -> None:
 
 @pytest.mark.parametrize("which", ["retained", "retained_per_account"])
 @pytest.mark.parametrize("bound", [Bound(2, 1_000_000), Bound(1000, 2 * (SIZE + 400))])
-def test_retained(which: str, bound: Bound) -> None:
+def test_retained_messages_are_limited(which: str, bound: Bound) -> None:
     limits: dict[str, Any] = {"retained": PLENTY, "retained_per_account": PLENTY}
     broker = broker_with(**limits | {which: bound})
     device = Device(broker)
@@ -128,7 +128,7 @@ def test_retained(which: str, bound: Bound) -> None:
     assert device.publish("2", "12345", retain=True) is Reason.NO_MATCHING_SUBSCRIBERS
     assert device.publish("3", "12345", retain=True) is Reason.QUOTA_EXCEEDED
     assert device.publish("3", "12345", 0, retain=True) is Reason.QUOTA_EXCEEDED
-    assert device.got == []  # refused as a whole
+    assert device.got == []  # the message is not delivered either
     assert device.publish("2", "54321", retain=True) is Reason.NO_MATCHING_SUBSCRIBERS
     if bound.count > 2:
         assert device.publish("2", "123456", retain=True) is Reason.QUOTA_EXCEEDED
@@ -139,7 +139,7 @@ def test_retained(which: str, bound: Bound) -> None:
     assert device.publish("3", "12345", retain=True) is Reason.SUCCESS
 
 
-def test_the_levels_of_a_retained_topic() -> None:
+def test_levels_of_retained_topics_are_limited() -> None:
     broker = broker_with(levels=4)
     device = Device(broker)
     assert device.publish("a/b/c/d/e", retain=True) is Reason.QUOTA_EXCEEDED
@@ -147,7 +147,7 @@ def test_the_levels_of_a_retained_topic() -> None:
     assert device.publish("a/b/c/d", retain=True) is Reason.NO_MATCHING_SUBSCRIBERS
 
 
-def test_retained_messages_for_which_there_is_no_room_are_dropped() -> None:
+def test_retained_messages_are_dropped_for_full_sessions() -> None:
     broker = broker_with(queued_per_session=Bound(2, 10_000))
     device = Device(broker, receive_maximum=1)
     for topic in "1234":
@@ -164,7 +164,7 @@ def test_retained_messages_for_which_there_is_no_room_are_dropped() -> None:
     assert broker.usage.refused == 4
 
 
-def test_what_has_expired_makes_room() -> None:
+def test_expired_messages_make_room() -> None:
     clock = FakeMonotonic()
     broker = broker_with(clock, queued_per_session=Bound(4, 10_000))
     device = Device(broker, receive_maximum=1)
@@ -182,13 +182,13 @@ def test_what_has_expired_makes_room() -> None:
     clock.now += 30
     expire(broker, clock.now)
     assert broker.usage.queued.count == 3
-    assert len(broker._deadlines) == 0  # nothing expires any more
+    assert len(broker._deadlines) == 0
     for _ in range(3):
         device.acknowledge()
     assert device.texts == ["delivered", "stays", "later"]
 
 
-def test_a_session_that_ends_is_swept_no_more() -> None:
+def test_an_ended_session_is_not_swept() -> None:
     broker = broker_with()
     device = Device(broker)
     device.subscribe("a")
@@ -199,7 +199,7 @@ def test_a_session_that_ends_is_swept_no_more() -> None:
     assert len(broker._deadlines) == 0
 
 
-def test_sizes_count_all_that_a_message_holds() -> None:
+def test_the_size_counts_all_parts_of_a_message() -> None:
     plain = size_of(message("topic", "payload"))
     assert plain > len("topicpayload")
     long = "x" * 10_000

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Broker
 
 
-def test_it_is_a_broker() -> None:
+def test_the_embedded_broker_implements_broker() -> None:
     broker: Broker = EmbeddedBroker()
     assert broker is not None
 
 
 @pytest.mark.parametrize("other", [ELSEWHERE, Scope(HERE.account, "us-east-1")])
-def test_scopes_are_apart(other: Scope) -> None:
+def test_scopes_are_separate(other: Scope) -> None:
     broker = broker_with()
     here, there = Device(broker, scope=HERE), Device(broker, scope=other)
     assert here.losses == []
@@ -49,7 +49,7 @@ def test_scopes_are_apart(other: Scope) -> None:
     assert not Device(broker, scope=other).link.session_present
 
 
-async def test_stop() -> None:
+async def test_stop_ends_sessions_and_refuses_requests() -> None:
     broker = broker_with()
     device, away = Device(broker), Device(broker, "away")
     device.subscribe("$share/g/a")
@@ -72,7 +72,7 @@ async def test_stop() -> None:
     await broker.stop()
 
 
-async def test_sessions_expire_by_themselves_between_start_and_stop() -> None:
+async def test_started_broker_expires_sessions() -> None:
     before = asyncio.all_tasks()
     clock = FakeMonotonic()
     broker = EmbeddedBroker(clock=clock, tick=0)

@@ -18,7 +18,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_against_naive(steps: list[tuple[str, str, int]]) -> None:
+def test_deadlines_agree_with_a_naive_list(steps: list[tuple[str, str, int]]) -> None:
     deadlines = Deadlines()
     naive: dict[str, int] = {}
     done: list[str] = []
@@ -41,7 +41,7 @@ def test_against_naive(steps: list[tuple[str, str, int]]) -> None:
         assert len(deadlines) == len(naive)
 
 
-def test_moving_one_all_the_time_leaves_nothing_behind() -> None:
+def test_moving_a_deadline_repeatedly_leaves_no_entries() -> None:
     deadlines = Deadlines()
     done: list[int] = []
     deadlines.set("other", 7, partial(done.append, -1))
@@ -53,7 +53,7 @@ def test_moving_one_all_the_time_leaves_nothing_behind() -> None:
     assert done == [1, -1]
 
 
-def test_an_action_may_set_another() -> None:
+def test_an_action_may_set_a_deadline() -> None:
     deadlines = Deadlines()
     done: list[str] = []
     deadlines.set("a", 1, lambda: deadlines.set("b", 2, partial(done.append, "b")))
@@ -62,7 +62,7 @@ def test_an_action_may_set_another() -> None:
     assert done == ["b"]
 
 
-def test_it_waits_for_the_whole_second_and_knows_what_is_due_before() -> None:
+def test_due_rounds_up_to_seconds_but_is_due_does_not() -> None:
     deadlines = Deadlines()
     done: list[str] = []
     deadlines.set("a", 1.5, partial(done.append, "a"))

@@ -1,4 +1,4 @@
-"""Who gets what, and in which form, while connected."""
+"""Delivery of messages to connected devices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .helpers import HERE, TURNS, Device, broker_with, expire, message
 
 
 @pytest.mark.parametrize(("published", "granted", "delivered"), [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1)])
-def test_the_lower_qos_counts(published: QoS, granted: QoS, delivered: QoS) -> None:
+def test_delivery_uses_the_lower_qos(published: QoS, granted: QoS, delivered: QoS) -> None:
     broker = broker_with()
     device, other = Device(broker), Device(broker, "other")
     assert device.subscribe("a/b", granted) == (Reason.GRANTED_QOS_1 if granted else Reason.SUCCESS)
@@ -27,7 +27,7 @@ def test_the_lower_qos_counts(published: QoS, granted: QoS, delivered: QoS) -> N
 
 
 @pytest.mark.parametrize("filter", ["a", "+", "#", "$share/g/+"])
-def test_whether_there_is_a_subscriber(filter: str) -> None:
+def test_publish_reports_whether_there_are_subscribers(filter: str) -> None:
     device = Device(broker_with())
     assert device.publish("a") is Reason.NO_MATCHING_SUBSCRIBERS
     assert device.publish("a", qos=0) is Reason.SUCCESS  # QoS 0 has no answer
@@ -40,7 +40,7 @@ def test_whether_there_is_a_subscriber(filter: str) -> None:
     assert device.got == []
 
 
-def test_properties_travel_along() -> None:
+def test_properties_are_delivered() -> None:
     device = Device(broker_with())
     device.subscribe("a", 0)
     properties: dict[str, Any] = {
@@ -57,7 +57,7 @@ def test_properties_travel_along() -> None:
 
 @pytest.mark.parametrize("filters", [("a/b", "a/+"), ("a/+", "#"), ("a/#", "a/b", "+/b")])
 @pytest.mark.parametrize("best", [0, 1, 2])
-def test_overlapping_subscriptions_give_one_copy_at_the_best_qos(filters: tuple[str, ...], best: int) -> None:
+def test_overlapping_subscriptions_give_one_copy_with_the_highest_qos(filters: tuple[str, ...], best: int) -> None:
     device = Device(broker_with())
     for index, filter in enumerate(filters):
         device.subscribe(filter, 1 if index == best else 0)
@@ -65,7 +65,7 @@ def test_overlapping_subscriptions_give_one_copy_at_the_best_qos(filters: tuple[
     assert [got.message.qos for got in device.got] == [1 if best < len(filters) else 0]
 
 
-def test_subscribing_again_replaces() -> None:
+def test_subscribing_again_replaces_the_subscription() -> None:
     device = Device(broker_with(subscriptions_per_session=1))
     device.subscribe("a", 1)
     assert device.subscribe("a", 0) is Reason.SUCCESS
@@ -73,7 +73,7 @@ def test_subscribing_again_replaces() -> None:
     assert [got.message.qos for got in device.got] == [0]
 
 
-def test_no_local() -> None:
+def test_no_local_excludes_the_publisher() -> None:
     broker = broker_with()
     device, other = Device(broker), Device(broker, "other")
     device.subscribe("a", no_local=True)
@@ -81,7 +81,7 @@ def test_no_local() -> None:
     assert other.publish("a", "theirs") is Reason.SUCCESS
     broker.publish(HERE, message("a", "the gateway's"))
     assert device.take() == ["theirs", "the gateway's"]
-    device.subscribe("+", 0)  # overlaps, and takes its own
+    device.subscribe("+", 0)  # overlaps, without no_local
     assert device.publish("a", "own") is Reason.SUCCESS
     assert [(got.text, got.message.qos) for got in device.got] == [("own", 0)]
     other.publish("a", "theirs")
@@ -91,7 +91,7 @@ def test_no_local() -> None:
 @pytest.mark.parametrize("retain", [False, True])
 @pytest.mark.parametrize("as_published", [False, True])
 @pytest.mark.parametrize("qos", [0, 1])
-def test_retain_as_published(retain: bool, as_published: bool, qos: QoS) -> None:
+def test_retain_as_published_keeps_the_flag(retain: bool, as_published: bool, qos: QoS) -> None:
     device = Device(broker_with())
     device.subscribe("a", qos, retain_as_published=as_published)
     device.publish("a", retain=retain)
@@ -99,7 +99,7 @@ def test_retain_as_published(retain: bool, as_published: bool, qos: QoS) -> None
 
 
 @pytest.mark.parametrize(("first", "second"), [("a", "+"), ("+", "a")])
-def test_retain_as_published_is_enough_in_one_of_the_overlapping(first: str, second: str) -> None:
+def test_retain_as_published_of_one_overlapping_subscription_is_enough(first: str, second: str) -> None:
     device = Device(broker_with())
     device.subscribe(first, 1)
     device.subscribe(second, 0, retain_as_published=True)
@@ -107,13 +107,13 @@ def test_retain_as_published_is_enough_in_one_of_the_overlapping(first: str, sec
     assert [(got.message.retain, got.message.qos) for got in device.got] == [(True, 1)]
 
 
-def test_the_window() -> None:
+def test_the_receive_maximum_limits_unacknowledged_messages() -> None:
     device = Device(broker_with(), receive_maximum=2)
     device.subscribe("a")
     for text in "12345":
         device.publish("a", text)
     assert device.texts == ["1", "2"]
-    device.publish("a", "unnumbered", 0)  # the window is for QoS 1
+    device.publish("a", "unnumbered", 0)  # the window limits only QoS 1
     assert device.texts == ["1", "2", "unnumbered"]
     first, second = device.got[0].packet_id, device.got[1].packet_id
     assert first is not None
@@ -121,8 +121,8 @@ def test_the_window() -> None:
     assert first != second
     device.link.acknowledge(second)
     assert device.texts[3:] == ["3"]
-    device.link.acknowledge(second)  # already
-    device.link.acknowledge(60_000)  # never given
+    device.link.acknowledge(second)  # acknowledged already
+    device.link.acknowledge(60_000)  # unknown
     assert device.texts[3:] == ["3"]
     assert device.got[3].packet_id not in (None, first)
     device.link.acknowledge(first)
@@ -132,7 +132,7 @@ def test_the_window() -> None:
     assert device.texts[-1] == "6"
 
 
-def test_packet_ids_go_round_and_skip_those_under_way() -> None:
+def test_packet_ids_wrap_and_skip_ids_in_use() -> None:
     device = Device(broker_with(), receive_maximum=70_000)
     device.subscribe("a")
     device.publish("a", "kept")
@@ -147,7 +147,7 @@ def test_packet_ids_go_round_and_skip_those_under_way() -> None:
     assert len(device.got) <= 5_000
 
 
-def test_pause_and_resume() -> None:
+def test_paused_devices_get_qos_1_after_resume() -> None:
     device = Device(broker_with())
     device.subscribe("a")
     device.link.pause()
@@ -172,7 +172,7 @@ def test_a_paused_device_gets_nothing_when_it_acknowledges() -> None:
     assert device.texts == ["1", "2"]
 
 
-def test_messages_that_come_while_older_ones_wait_stand_behind_them() -> None:
+def test_new_messages_wait_behind_older_ones() -> None:
     device = Device(broker_with())
     device.subscribe("a")
     device.link.pause()
@@ -183,19 +183,19 @@ def test_messages_that_come_while_older_ones_wait_stand_behind_them() -> None:
     assert device.texts == ["1", "2", "1'", "2'"]
 
 
-def test_a_subscriber_may_acknowledge_at_once() -> None:
+def test_a_subscriber_may_acknowledge_during_delivery() -> None:
     device = Device(broker_with(), receive_maximum=1)
     device.on_deliver = lambda device, got: device.link.acknowledge(got.packet_id or 0)
     device.subscribe("a")
     device.link.pause()
-    for number in range(3_000):  # far more than the stack is deep
+    for number in range(3_000):  # more than the maximum depth of recursion
         device.publish("a", str(number))
     device.link.resume()
     TURNS.all()
     assert device.texts == [str(number) for number in range(3_000)]
 
 
-def test_a_subscriber_may_pause_at_once() -> None:
+def test_a_subscriber_may_pause_during_delivery() -> None:
     device = Device(broker_with())
     device.on_deliver = lambda device, _: device.link.pause()
     device.subscribe("a")
@@ -206,7 +206,7 @@ def test_a_subscriber_may_pause_at_once() -> None:
     assert device.texts == ["1", "2"]
 
 
-def test_a_subscriber_may_close_at_once() -> None:
+def test_a_subscriber_may_close_during_delivery() -> None:
     broker = broker_with()
     device = Device(broker)
     device.subscribe("a")
@@ -220,31 +220,31 @@ def test_a_subscriber_may_close_at_once() -> None:
     assert [(got.text, got.again) for got in again.got] == [("1", True), ("2", False), ("3", False)]
 
 
-def test_a_subscriber_that_leaves_during_a_fan_out_costs_nothing() -> None:
+def test_a_subscriber_closed_during_a_fan_out_uses_no_memory() -> None:
     broker = broker_with()
     second = Device(broker, "second")
 
-    def throw_second_out(device: Device, got: object) -> None:
+    def close_second(device: Device, got: object) -> None:
         second.link.close(discard=True)
 
-    first = Device(broker, "first", on_deliver=throw_second_out)
+    first = Device(broker, "first", on_deliver=close_second)
     first.subscribe("a")
     second.subscribe("a")
     assert first.publish("a") is Reason.SUCCESS
     assert second.got == []
-    assert broker.usage.queued.count == 1  # first's
+    assert broker.usage.queued.count == 1  # the message for the first device
     first.acknowledge()
     assert broker.usage.queued.count == 0
 
 
-def test_many_filters_in_one_subscribe() -> None:
+def test_each_filter_of_a_subscribe_is_answered() -> None:
     device = Device(broker_with())
     reasons = device.subscribe_all([Subscription("a", 0), Subscription("b", 1), Subscription("$share/g/c", 1)])
     assert reasons == [Reason.SUCCESS, Reason.GRANTED_QOS_1, Reason.GRANTED_QOS_1]
 
 
 @pytest.mark.parametrize("waits", [0.0, 1.0, 9.1, 9.9])
-def test_what_a_message_waited_is_taken_off_its_expiry(waits: float) -> None:
+def test_waiting_reduces_the_message_expiry(waits: float) -> None:
     clock = FakeMonotonic()
     device = Device(broker_with(clock))
     device.subscribe("a")
@@ -274,7 +274,7 @@ def test_expired_messages_are_not_delivered(waits: float) -> None:
     assert broker.usage.queued.count == 0
 
 
-def test_what_was_delivered_before_is_delivered_again_though_it_expired() -> None:
+def test_delivered_messages_are_repeated_even_if_expired() -> None:
     clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker, receive_maximum=1)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize(("published", "granted", "delivered"), [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1)])
 @pytest.mark.parametrize("as_published", [False, True])
-def test_a_new_subscription_gets_them(published: QoS, granted: QoS, delivered: QoS, as_published: bool) -> None:
+def test_a_new_subscription_gets_retained_messages(
+    published: QoS, granted: QoS, delivered: QoS, as_published: bool
+) -> None:
     device = Device(broker_with())
     for topic in ("a/b", "a/c", "a", "b/b", "$a/b"):
         device.publish(topic, topic, published, retain=True)
@@ -27,7 +29,7 @@ def test_a_new_subscription_gets_them(published: QoS, granted: QoS, delivered: Q
     assert {(got.message.qos, got.message.retain) for got in device.got} == {(delivered, True)}
 
 
-def test_the_last_one_counts_and_an_empty_one_removes() -> None:
+def test_a_retained_message_is_replaced_and_removed_by_an_empty_one() -> None:
     broker = broker_with()
     device = Device(broker)
     device.publish("a", "1", retain=True)
@@ -36,13 +38,13 @@ def test_the_last_one_counts_and_an_empty_one_removes() -> None:
     device.subscribe("a", 0)
     assert device.take() == ["2"]
     device.publish("a", "", retain=True)
-    assert device.take() == [""]  # it is a message too
+    assert device.take() == [""]  # the empty message is delivered too
     device.subscribe("a", 0)
     assert device.got == []
     assert broker.usage.retained == type(broker.usage.retained)(0, 0)
 
 
-def test_the_gateway_may_retain() -> None:
+def test_messages_of_the_gateway_are_retained() -> None:
     broker = broker_with()
     broker.publish(HERE, message("a", "1", retain=True))
     device = Device(broker)
@@ -51,7 +53,7 @@ def test_the_gateway_may_retain() -> None:
 
 
 @pytest.mark.parametrize(("handling", "first", "again"), [(0, ["m"], ["m"]), (1, ["m"], []), (2, [], [])])
-def test_retain_handling(handling: int, first: list[str], again: list[str]) -> None:
+def test_retain_handling_selects_retained_messages(handling: int, first: list[str], again: list[str]) -> None:
     device = Device(broker_with())
     device.publish("a", retain=True)
     for expected in (first, again):
@@ -62,7 +64,7 @@ def test_retain_handling(handling: int, first: list[str], again: list[str]) -> N
     assert device.take() == first
 
 
-def test_done_comes_before_them() -> None:
+def test_done_is_called_before_retained_messages() -> None:
     device = Device(broker_with())
     device.publish("a", retain=True)
     order: list[object] = []
@@ -71,7 +73,7 @@ def test_done_comes_before_them() -> None:
     assert order == [[Reason.GRANTED_QOS_1, Reason.SUCCESS], "m", "m"]
 
 
-def test_a_link_that_closes_with_done_gets_none() -> None:
+def test_a_link_closed_in_done_gets_no_retained_messages() -> None:
     broker = broker_with()
     device = Device(broker)
     device.publish("a", retain=True)
@@ -80,7 +82,7 @@ def test_a_link_that_closes_with_done_gets_none() -> None:
     assert broker.usage.queued.count == 0
 
 
-def test_shared_subscriptions_get_none() -> None:
+def test_shared_subscriptions_get_no_retained_messages() -> None:
     device = Device(broker_with())
     for topic in ("a", "$share/g/a"):
         device.publish(topic, retain=True)
@@ -88,7 +90,7 @@ def test_shared_subscriptions_get_none() -> None:
     assert device.got == []
 
 
-def test_no_local_holds_for_them() -> None:
+def test_no_local_applies_to_retained_messages() -> None:
     broker = broker_with()
     device, other = Device(broker), Device(broker, "other")
     device.publish("own", "own", retain=True)
@@ -99,7 +101,7 @@ def test_no_local_holds_for_them() -> None:
 
 @pytest.mark.parametrize(("seconds", "remaining"), [(0, 10), (3.5, 7), (9.9, 1), (10, None), (11, None)])
 @pytest.mark.parametrize("swept", [False, True])
-def test_they_expire(seconds: float, remaining: int | None, swept: bool) -> None:
+def test_retained_messages_expire(seconds: float, remaining: int | None, swept: bool) -> None:
     clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker)
@@ -115,7 +117,7 @@ def test_they_expire(seconds: float, remaining: int | None, swept: bool) -> None
     assert device.texts[-1] == "stays"
 
 
-def test_one_that_took_the_place_of_another_has_an_expiry_of_its_own() -> None:
+def test_a_replaced_retained_message_does_not_expire_by_the_old_deadline() -> None:
     clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker)
@@ -132,7 +134,7 @@ def test_one_that_took_the_place_of_another_has_an_expiry_of_its_own() -> None:
     assert broker.usage.retained.count == 1
 
 
-def test_one_that_expires_at_once_is_not_kept_and_removes() -> None:
+def test_a_retained_message_with_expiry_0_only_removes() -> None:
     broker = broker_with()
     device = Device(broker)
     device.publish("a", "1", retain=True)
@@ -143,7 +145,7 @@ def test_one_that_expires_at_once_is_not_kept_and_removes() -> None:
 
 
 @pytest.mark.parametrize("qos", [0, 1])
-def test_they_wait_while_the_device_does_not_read(qos: QoS) -> None:
+def test_retained_messages_wait_for_paused_devices(qos: QoS) -> None:
     broker = broker_with()
     device = Device(broker)
     for text in "123":
@@ -152,7 +154,7 @@ def test_they_wait_while_the_device_does_not_read(qos: QoS) -> None:
     device.subscribe("a/+")
     assert device.texts == ["1"]
     assert broker.usage.queued.count == (3 if qos else 2)
-    device.publish("a/3", "3'", 0)  # dropped: it is live, and of QoS 0
+    device.publish("a/3", "3'", 0)  # dropped: not retained, and QoS 0
     device.on_deliver = None
     device.link.resume()
     assert device.texts == ["1", "2", "3"]
@@ -160,7 +162,7 @@ def test_they_wait_while_the_device_does_not_read(qos: QoS) -> None:
     assert broker.usage.queued.count == 0
 
 
-def test_those_of_qos_0_need_no_window() -> None:
+def test_retained_qos_0_messages_ignore_the_window() -> None:
     device = Device(broker_with(), receive_maximum=1)
     for topic in ("a/1", "a/2"):
         device.publish(topic, topic, 0, retain=True)
@@ -173,7 +175,7 @@ def test_those_of_qos_0_need_no_window() -> None:
     assert device.texts == ["1", "a/1", "a/2"]
 
 
-def test_those_of_qos_0_that_wait_are_not_overtaken_by_newer_ones() -> None:
+def test_waiting_retained_qos_0_messages_keep_their_order() -> None:
     device = Device(broker_with())
     device.publish("a", "old", 0, retain=True)
     device.publish("b", "b", 0, retain=True)
@@ -190,7 +192,7 @@ def test_those_of_qos_0_that_wait_are_not_overtaken_by_newer_ones() -> None:
     assert device.texts == ["b", "old", "new"]
 
 
-def test_those_of_qos_0_that_wait_end_with_the_connection() -> None:
+def test_waiting_retained_qos_0_messages_end_with_the_connection() -> None:
     broker = broker_with()
     device = Device(broker)
     device.publish("a", "1", 0, retain=True)
@@ -202,7 +204,7 @@ def test_those_of_qos_0_that_wait_end_with_the_connection() -> None:
     assert Device(broker).got == []
 
 
-def test_those_of_qos_0_that_wait_expire() -> None:
+def test_waiting_retained_qos_0_messages_expire() -> None:
     clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker)

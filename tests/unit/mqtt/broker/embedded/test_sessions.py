@@ -1,4 +1,4 @@
-"""What outlives a connection, and for how long."""
+"""Sessions that outlive their connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from thingmint.mqtt.protocol.reasons import Reason
 from .helpers import HERE, Device, broker_with, expire, message
 
 
-def test_a_session_is_resumed() -> None:
+def test_a_session_is_resumed_with_its_messages() -> None:
     broker = broker_with()
     device = Device(broker)
     assert not device.link.session_present
@@ -25,7 +25,7 @@ def test_a_session_is_resumed() -> None:
     assert device.losses == []
 
 
-def test_what_was_not_acknowledged_comes_again_first_and_with_its_packet_id() -> None:
+def test_unacknowledged_messages_come_first_with_their_packet_ids() -> None:
     broker = broker_with()
     device = Device(broker, receive_maximum=3)
     device.subscribe("a")
@@ -49,7 +49,7 @@ def test_what_was_not_acknowledged_comes_again_first_and_with_its_packet_id() ->
     assert Device(broker).got == []
 
 
-def test_nothing_is_delivered_before_the_first_resume() -> None:
+def test_delivery_waits_for_the_first_resume() -> None:
     broker = broker_with()
     device = Device(broker)
     device.subscribe("a")
@@ -63,7 +63,7 @@ def test_nothing_is_delivered_before_the_first_resume() -> None:
     assert again.texts == ["1", "2"]
 
 
-def test_clean_start() -> None:
+def test_clean_start_discards_the_session() -> None:
     broker = broker_with()
     device = Device(broker)
     device.subscribe("a")
@@ -77,7 +77,7 @@ def test_clean_start() -> None:
     assert broker.usage.sessions == 1
 
 
-def test_taking_over() -> None:
+def test_a_takeover_resumes_the_session_and_disables_the_old_link() -> None:
     broker = broker_with()
     device = Device(broker)
     device.subscribe("a")
@@ -87,7 +87,7 @@ def test_taking_over() -> None:
     assert again.losses == []
     assert again.link.session_present
     assert [(got.text, got.again) for got in again.got] == [("1", True)]
-    # The former connection can do nothing any more.
+    # The old link has no effect any more.
     assert device.publish("a", "2") is Reason.UNSPECIFIED_ERROR
     assert device.subscribe("b") is Reason.UNSPECIFIED_ERROR
     assert device.unsubscribe("a") == [Reason.UNSPECIFIED_ERROR]
@@ -105,7 +105,7 @@ def test_taking_over() -> None:
 
 
 @pytest.mark.parametrize(("expiry", "clean_start"), [(0, False), (600, True), (0, True)])
-def test_taking_over_what_is_not_kept(expiry: int, clean_start: bool) -> None:
+def test_a_takeover_does_not_keep_expired_or_clean_sessions(expiry: int, clean_start: bool) -> None:
     broker = broker_with()
     device = Device(broker, expiry=expiry)
     device.subscribe("a")
@@ -116,7 +116,7 @@ def test_taking_over_what_is_not_kept(expiry: int, clean_start: bool) -> None:
     assert broker.usage.sessions == 1
 
 
-def test_the_will_of_one_that_is_taken_over_reaches_its_successor() -> None:
+def test_the_will_of_the_old_connection_reaches_the_new_one() -> None:
     broker = broker_with()
 
     class WithWill(Device):
@@ -146,12 +146,14 @@ def test_the_will_of_one_that_is_taken_over_reaches_its_successor() -> None:
     ],
 )
 @pytest.mark.parametrize("swept", [False, True])
-def test_expiry(expiry: int, changed: int | None, seconds: float, present: bool, swept: bool) -> None:
+def test_sessions_expire_after_their_connection(
+    expiry: int, changed: int | None, seconds: float, present: bool, swept: bool
+) -> None:
     clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker, expiry=expiry)
     device.subscribe("a")
-    clock.now += 100_000  # which does not count: it is connected
+    clock.now += 100_000  # does not count: the device is connected
     expire(broker, clock.now)
     if changed is not None:
         device.link.set_expiry(changed)
@@ -167,7 +169,7 @@ def test_expiry(expiry: int, changed: int | None, seconds: float, present: bool,
     assert len(again.got) == int(present)
 
 
-def test_a_session_that_is_resumed_does_not_expire_by_its_former_deadline() -> None:
+def test_a_resumed_session_does_not_expire_by_its_old_deadline() -> None:
     clock = FakeMonotonic()
     broker = broker_with(clock)
     Device(broker, expiry=10).link.close()
@@ -189,7 +191,7 @@ def test_the_expiry_of_the_latest_connection_counts() -> None:
     assert not Device(broker).link.session_present
 
 
-def test_discard() -> None:
+def test_discard_ends_the_session() -> None:
     broker = broker_with()
     device = Device(broker)
     device.subscribe("a")
@@ -226,7 +228,7 @@ def test_the_broker_forgets_filters_without_subscribers() -> None:
     assert not tree._wild.root.children
 
 
-def test_the_broker_forgets_scopes_that_hold_nothing() -> None:
+def test_the_broker_forgets_empty_scopes() -> None:
     clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker)

@@ -22,7 +22,7 @@ def test_members_take_turns() -> None:
 
 
 @pytest.mark.parametrize("qos", [0, 1])
-def test_members_that_are_away_or_paused_are_left_out(qos: int) -> None:
+def test_disconnected_and_paused_members_are_skipped(qos: int) -> None:
     broker = broker_with()
     here, paused, away = (Device(broker, name) for name in ("here", "paused", "away"))
     for device in (away, paused, here):
@@ -35,7 +35,7 @@ def test_members_that_are_away_or_paused_are_left_out(qos: int) -> None:
     assert broker.usage.queued.count == (3 if qos else 0)
 
 
-def test_qos_1_waits_for_one_member_if_it_flows_to_none() -> None:
+def test_qos_1_waits_for_a_member_if_all_are_disconnected() -> None:
     broker = broker_with()
     first, second = Device(broker, "first"), Device(broker, "second")
     first.subscribe("$share/g/a", 0)
@@ -48,7 +48,7 @@ def test_qos_1_waits_for_one_member_if_it_flows_to_none() -> None:
     assert Device(broker, "second").texts == ["waits"]
 
 
-def test_groups_and_own_subscriptions_are_apart() -> None:
+def test_groups_and_plain_subscriptions_are_separate() -> None:
     broker = broker_with()
     device, other = Device(broker), Device(broker, "other")
     for filter in ("$share/g/a", "$share/h/a", "$share/g/+", "a"):
@@ -67,14 +67,14 @@ def test_groups_and_own_subscriptions_are_apart() -> None:
 
 
 @pytest.mark.parametrize("retained_shown", [False, True])
-def test_each_member_has_its_options(retained_shown: bool) -> None:
+def test_each_member_has_separate_options(retained_shown: bool) -> None:
     device = Device(broker_with())
     device.subscribe("$share/g/a", 0, retain_as_published=retained_shown)
     device.publish("a", retain=True)
     assert [(got.message.qos, got.message.retain) for got in device.got] == [(0, retained_shown)]
 
 
-def test_one_who_has_no_room_is_passed_over() -> None:
+def test_full_members_are_skipped() -> None:
     broker = broker_with(queued_per_session=Bound(1, 10_000))
     first, second = Device(broker, "first"), Device(broker, "second")
     first.subscribe("$share/g/a")
@@ -89,7 +89,7 @@ def test_one_who_has_no_room_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("how", ["discard", "expiry", "clean start", "taken over"])
-def test_what_a_member_did_not_acknowledge_goes_to_another_when_its_session_ends(how: str) -> None:
+def test_unacknowledged_messages_of_an_ended_member_go_to_another(how: str) -> None:
     clock = FakeMonotonic()
     broker = broker_with(clock)
     device = Device(broker, expiry=0 if how == "taken over" else 10, receive_maximum=2)
@@ -106,7 +106,7 @@ def test_what_a_member_did_not_acknowledge_goes_to_another_when_its_session_ends
         device.link.close(discard=True)
     elif how == "expiry":
         device.link.close()
-        assert other.got == []  # it may come back
+        assert other.got == []  # the member may reconnect
         clock.now += 10
         expire(broker, clock.now)
     else:
@@ -116,7 +116,7 @@ def test_what_a_member_did_not_acknowledge_goes_to_another_when_its_session_ends
     assert broker.usage.queued.count == len(expected)
 
 
-def test_one_who_leaves_a_group_keeps_what_it_was_given() -> None:
+def test_a_member_that_unsubscribes_keeps_its_messages() -> None:
     broker = broker_with()
     device, other = Device(broker), Device(broker, "other")
     device.subscribe("$share/g/a")
@@ -129,10 +129,10 @@ def test_one_who_leaves_a_group_keeps_what_it_was_given() -> None:
     again = Device(broker)
     assert again.texts == ["1"]
     again.link.close(discard=True)
-    assert other.texts == ["2", "1"]  # the group is known by its name
+    assert other.texts == ["2", "1"]  # the group is found by its name
 
 
-def test_a_group_without_members() -> None:
+def test_a_group_without_members_drops_messages() -> None:
     broker = broker_with()
     device = Device(broker)
     device.subscribe("$share/g/a/+")
@@ -142,7 +142,7 @@ def test_a_group_without_members() -> None:
     assert len(broker._routers) == 0
 
 
-def test_what_is_handed_on_is_shown_as_the_new_member_asked() -> None:
+def test_redistributed_messages_have_the_options_of_the_new_member() -> None:
     broker = broker_with()
     device, other = Device(broker), Device(broker, "other")
     device.subscribe("$share/g/a")

@@ -1,4 +1,4 @@
-"""What grows with subscribers, retained messages or sessions is done in slices: nothing is lost or doubled by that."""
+"""Work that grows with subscribers, retained messages or sessions is done in slices, without loss or repetition."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MANY = 5 * STEPS
 
 
 class Counter:
-    """Counts what all devices get, turn by turn."""
+    """Counts the messages of all devices in each turn."""
 
     def __init__(self, broker: EmbeddedBroker, count: int, filter: str = "a", qos: QoS = 1) -> None:
         self.count = 0
@@ -42,13 +42,13 @@ class Counter:
 
 
 @pytest.mark.parametrize("qos", [0, 1])
-def test_ten_thousand_subscribers(qos: QoS) -> None:
+def test_a_message_reaches_many_subscribers_in_slices(qos: QoS) -> None:
     broker = broker_with()
     counter = Counter(broker, 10_000, qos=qos)
     publisher = Device(broker, "publisher")
     answers: list[Reason] = []
     publisher.link.publish(message("a", "m", qos), answers.append)
-    assert answers == []  # PUBACK comes when all have it
+    assert answers == []  # PUBACK is sent when all have the message
     congestion = publisher.link.congestion()
     assert congestion is not None
     congestion.close()
@@ -59,7 +59,7 @@ def test_ten_thousand_subscribers(qos: QoS) -> None:
     assert all(device.texts == ["m"] for device in counter.devices)
 
 
-def test_others_get_their_turn_during_a_large_fan_out() -> None:
+def test_other_accounts_get_turns_during_a_large_fan_out() -> None:
     broker = broker_with()
     counter = Counter(broker, MANY)
     publisher, other = Device(broker, "publisher"), Device(broker, "other", ELSEWHERE)
@@ -88,7 +88,7 @@ def test_messages_keep_their_order(filters: tuple[str, ...]) -> None:
     assert all(device.texts == expected for device in counter.devices)
 
 
-def test_changes_during_a_fan_out_neither_skip_nor_repeat_a_subscriber() -> None:
+def test_subscribers_changed_during_a_fan_out_get_one_copy() -> None:
     broker = broker_with()
     counter = Counter(broker, MANY)
     for device in counter.devices[::2]:
@@ -113,7 +113,7 @@ def test_changes_during_a_fan_out_neither_skip_nor_repeat_a_subscriber() -> None
         assert len(live) == 1 or device in (done[0], left[0])
 
 
-def test_who_subscribes_during_a_fan_out_gets_what_was_published_before_first() -> None:
+def test_a_new_subscription_gets_the_current_message_first() -> None:
     broker = broker_with()
     counter = Counter(broker, MANY)
     publisher = Device(broker, "publisher")
@@ -126,7 +126,7 @@ def test_who_subscribes_during_a_fan_out_gets_what_was_published_before_first() 
     assert [(got.text, got.message.retain) for got in last.got] == [("m", False), ("m", True)]
 
 
-def test_messages_that_wait_for_a_fan_out_are_retained_when_their_turn_comes() -> None:
+def test_messages_that_wait_for_a_fan_out_are_retained_in_order() -> None:
     broker = broker_with()
     counter = Counter(broker, MANY)
     one, two = Device(broker, "one"), Device(broker, "two")
@@ -141,7 +141,7 @@ def test_messages_that_wait_for_a_fan_out_are_retained_when_their_turn_comes() -
     assert all(device.texts == ["1", "2"] for device in counter.devices)
 
 
-def test_retained_messages_for_a_wildcard_come_in_slices() -> None:
+def test_retained_messages_of_a_wildcard_are_sent_in_slices() -> None:
     broker = broker_with(queued_per_session=Bound(10_000, 10**9))
     device = Device(broker)
     for number in range(MANY):
@@ -160,13 +160,13 @@ def test_retained_messages_for_a_wildcard_come_in_slices() -> None:
     live = [got.message.topic for got in subscriber.got if not got.message.retain]
     assert sorted(live) == sorted(["r/0", f"r/{MANY - 1}", "r/new", f"r/{MANY - 2}"])
     retained = Counts(got.message.topic for got in subscriber.got if got.message.retain)
-    expected = {f"r/{number}": 2 for number in range(1, MANY - 2)}  # once for each of the filters
+    expected = {f"r/{number}": 2 for number in range(1, MANY - 2)}  # once for each filter
     assert retained == expected | {"r/0": 1}  # the first was sent before it was changed
     assert "changed" not in [got.text for got in subscriber.got if got.message.retain]
 
 
 @pytest.mark.parametrize("how", ["unsubscribe", "close"])
-def test_retained_messages_stop(how: str) -> None:
+def test_sending_retained_messages_stops_with_the_subscription(how: str) -> None:
     broker = broker_with()
     device = Device(broker)
     for number in range(MANY):
@@ -196,7 +196,7 @@ def test_a_full_queue_is_delivered_in_slices() -> None:
     assert again.texts == [str(number) for number in range(MANY)]
 
 
-def test_what_a_session_with_a_long_queue_leaves_to_its_group_is_handed_on_in_slices() -> None:
+def test_messages_of_an_ended_group_member_are_redistributed_in_slices() -> None:
     broker = broker_with()
     leaving = Device(broker, "leaving", receive_maximum=1)
     leaving.subscribe("$share/g/a")
@@ -209,17 +209,17 @@ def test_what_a_session_with_a_long_queue_leaves_to_its_group_is_handed_on_in_sl
     assert heir.texts == [str(number) for number in range(MANY)]
 
 
-def test_members_of_a_group_that_are_away_cost_nothing() -> None:
+def test_disconnected_group_members_do_not_slow_delivery() -> None:
     broker = broker_with()
     counter = Counter(broker, MANY, "$share/g/a")
     for device in counter.devices[:-1]:
         device.link.close()
     for number in range(3):
         broker.publish(HERE, message("a", str(number)))
-        assert counter.devices[-1].texts[-1] == str(number)  # at once
+        assert counter.devices[-1].texts[-1] == str(number)  # without slices
 
 
-def test_a_full_group_is_given_up_after_so_many_members() -> None:
+def test_a_full_group_is_refused_after_limited_attempts() -> None:
     broker = broker_with(queued_per_session=Bound(0, 0))
     counter = Counter(broker, MANY, "$share/g/a")
     publisher = Device(broker, "publisher")
@@ -237,12 +237,12 @@ def test_many_sessions_expire_in_slices() -> None:
     steps = broker.expire(clock.now)
     next(steps)
     assert broker.usage.sessions == MANY - 1
-    assert not Device(broker, "d9").link.session_present  # though it was not swept yet
+    assert not Device(broker, "d9").link.session_present  # although it is not removed yet
     expire(broker, clock.now)
     assert broker.usage.sessions == 1
 
 
-def test_messages_of_the_gateways_own_are_bounded() -> None:
+def test_messages_of_the_gateway_are_limited() -> None:
     broker = broker_with(unsent_per_scope=2)
     counter = Counter(broker, MANY)
     answers: list[Reason] = []

@@ -1,4 +1,4 @@
-"""A broker on the other side of a transport that is none: it says what the test has it say."""
+"""A fake broker behind a fake transport. It sends what the test tells it to send."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["Collector", "FakeTarget", "FakeTransport", "settle"]
 
 
 async def settle() -> None:
-    """Until everything that is ready to run has run."""
+    """Waits until all ready callbacks have run."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 class FakeTransport(asyncio.Transport):
-    """Holds what arrives while reading is paused, as a socket would; closes as the broker of a polite client does."""
+    """Holds received data while reading is paused, as a socket does. If ``polite``, closes after DISCONNECT."""
 
     def __init__(self, protocol: asyncio.Protocol, version: Version, *, connack: ConnAck | None, polite: bool) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class FakeTransport(asyncio.Transport):
 
 
 class FakeTarget:
-    """Stands in for a Target. ``down`` refuses, ``connack`` None does not answer."""
+    """Replaces Target. ``down``: refuses connections. ``connack`` None: does not answer CONNECT."""
 
     def __init__(self, version: Version = 5) -> None:
         self.version = version
@@ -103,7 +103,7 @@ class FakeTarget:
         return [packet for transport in self.transports for packet in transport.heard if isinstance(packet, Connect)]
 
     def of(self, client_id: str) -> list[FakeTransport]:
-        """The connections of that client id, the oldest first."""
+        """Returns the connections of a client id, the oldest first."""
         return [
             transport
             for transport in self.transports
@@ -112,7 +112,7 @@ class FakeTarget:
 
 
 class Collector:
-    """A Subscriber that writes down what it is told."""
+    """A Subscriber that records its calls."""
 
     def __init__(self) -> None:
         self.received: list[tuple[Message, int | None, bool]] = []

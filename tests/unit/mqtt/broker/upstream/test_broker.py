@@ -1,4 +1,4 @@
-"""The upstream broker, against brokers that do what real ones seldom do."""
+"""The upstream broker, with fake brokers that do what real ones rarely do."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def opened(target: FakeTarget, **fields: Any) -> tuple[UpstreamLink, FakeT
     return link, target.transports[-1], collector
 
 
-def test_urls() -> None:
+def test_urls_are_parsed() -> None:
     assert Target.of("mqtt://broker") == Target("broker", 1883)
     assert Target.of("mqtt://[::1]:1884/") == Target("::1", 1884)
     assert Target.of("mqtts://broker") == Target("broker", 8883, secure=True)
@@ -72,7 +72,7 @@ def test_urls() -> None:
             Target.of(bad)
 
 
-async def test_what_is_asked_for() -> None:
+async def test_connect_has_the_fields_of_the_opening() -> None:
     target = FakeTarget()
     await opened(target, expiry=77, clean_start=False, receive_maximum=3)
     (connect,) = target.connects()
@@ -100,8 +100,10 @@ async def test_what_is_asked_for() -> None:
         (False, 0, [False], True),
     ],
 )
-async def test_sessions_in_3_1_1(clean_start: bool, expiry: int, flags: list[bool], discarded: bool) -> None:
-    """Its one flag does not tell the beginning from the end: a connection more does."""
+async def test_mqtt_3_1_1_sessions_may_need_a_second_connection(
+    clean_start: bool, expiry: int, flags: list[bool], discarded: bool
+) -> None:
+    """One flag means both "start clean" and "end with the connection": to separate them takes a second connection."""
     target = FakeTarget(4)
     link, _, _ = await opened(target, clean_start=clean_start, expiry=expiry)
     assert [connect.clean_start for connect in target.connects()] == flags
@@ -110,7 +112,7 @@ async def test_sessions_in_3_1_1(clean_start: bool, expiry: int, flags: list[boo
     assert [connect.clean_start for connect in target.connects()] == flags + [True] * discarded
 
 
-async def test_a_session_that_is_discarded() -> None:
+async def test_discard_ends_the_session_at_the_broker() -> None:
     for version, connects in ((5, 1), (4, 2)):
         target = FakeTarget(cast("Version", version))
         link, transport, _ = await opened(target, clean_start=False, expiry=60)
@@ -120,13 +122,13 @@ async def test_a_session_that_is_discarded() -> None:
         assert transport.heard[-1] == Disconnect(session_expiry=0 if version == 5 else None)
 
 
-async def test_nothing_is_delivered_before_it_is_resumed() -> None:
+async def test_delivery_waits_for_resume() -> None:
     target = FakeTarget()
     target.connack = None
     task = asyncio.create_task(broker_at(target).open(opening(clean_start=False, expiry=60), collector := Collector()))
     await settle()
     waiting = [Publish(f"{PREFIX}/a", b"%d" % number, 1, packet_id=number) for number in (1, 2)]
-    target.transports[0].say(ConnAck(session_present=True), *waiting)  # in one piece
+    target.transports[0].say(ConnAck(session_present=True), *waiting)  # in one packet of bytes
     link = await task
     assert link.session_present
     await settle()
@@ -139,7 +141,7 @@ async def test_nothing_is_delivered_before_it_is_resumed() -> None:
     assert target.transports[0].heard[1:] == [PubAck(2)]
 
 
-async def test_a_pause_in_the_middle() -> None:
+async def test_pause_stops_delivery_between_two_messages() -> None:
     link, transport, collector = await opened(FakeTarget())
     link.resume()
     collector.on_deliver = lambda _: link.pause()
@@ -155,8 +157,8 @@ async def test_a_pause_in_the_middle() -> None:
     assert transport.reading
 
 
-async def test_a_device_that_takes_few_at_a_time() -> None:
-    """3.1.1 cannot tell the broker, so the rest is held; answers to the device come through all the same."""
+async def test_the_receive_maximum_of_a_device_holds_for_mqtt_3_1_1() -> None:
+    """MQTT 3.1.1 cannot tell it to the broker, so further messages are held. Answers still reach the device."""
     link, transport, collector = await opened(FakeTarget(4), receive_maximum=1)
     link.resume()
     answers: list[Reason] = []
@@ -175,7 +177,7 @@ async def test_a_device_that_takes_few_at_a_time() -> None:
     assert [packet for packet in transport.heard if isinstance(packet, PubAck)] == [PubAck(1), PubAck(2), PubAck(3)]
 
 
-async def test_what_is_held_is_bounded() -> None:
+async def test_held_messages_are_limited() -> None:
     link, transport, collector = await opened(FakeTarget(4), receive_maximum=1)
     link.resume()
     for number in range(1, 1001):
@@ -203,7 +205,7 @@ async def test_what_is_held_is_bounded() -> None:
     ],
     ids=lambda said: said[:4].hex(),
 )
-async def test_a_broker_that_breaks_the_protocol(said: bytes) -> None:
+async def test_protocol_errors_of_the_broker_end_the_link(said: bytes) -> None:
     link, transport, collector = await opened(FakeTarget())
     link.resume()
     answers: list[Reason] = []
@@ -223,7 +225,7 @@ async def test_a_broker_that_breaks_the_protocol(said: bytes) -> None:
     assert link.congestion() is None
 
 
-async def test_a_topic_of_another_scope() -> None:
+async def test_messages_of_another_scope_are_not_delivered() -> None:
     link, transport, collector = await opened(FakeTarget())
     link.resume()
     with capture_logs() as logs:
@@ -234,7 +236,7 @@ async def test_a_topic_of_another_scope() -> None:
     assert len(logs) == 1
 
 
-async def test_subscriptions_that_have_no_name() -> None:
+async def test_filters_without_a_name_are_refused() -> None:
     link, transport, _ = await opened(FakeTarget())
     answers: list[Reason] = []
     subscriptions = [Subscription("a\x01", 1), Subscription("b", 1, no_local=True), Subscription("c\x01", 0)]
@@ -250,7 +252,7 @@ async def test_subscriptions_that_have_no_name() -> None:
 
 
 @pytest.mark.parametrize("version", [5, 4])
-async def test_properties(version: Version) -> None:
+async def test_properties_are_sent_only_in_mqtt_5(version: Version) -> None:
     link, transport, _ = await opened(FakeTarget(version))
     answers: list[Reason] = []
     properties = MessageProperties(message_expiry=5, response_topic="r")
@@ -267,7 +269,7 @@ async def test_properties(version: Version) -> None:
         assert answers == [Reason.SUCCESS] * 2
 
 
-async def test_congestion() -> None:
+async def test_a_congested_link_refuses_messages() -> None:
     link, transport, _ = await opened(FakeTarget())
     assert link.congestion() is None
     link.pause_writing()
@@ -290,9 +292,9 @@ async def test_congestion() -> None:
     await task
 
 
-async def test_the_broker_says_who_took_over() -> None:
-    """Another gateway's connection, of which this one does not know."""
-    for reason, told in (
+async def test_disconnect_of_the_broker_becomes_taken_over_or_busy() -> None:
+    """The connection of another gateway took over, which this one cannot know."""
+    for reason, expected in (
         (Reason.SESSION_TAKEN_OVER, Reason.SESSION_TAKEN_OVER),
         (Reason.NOT_AUTHORIZED, Reason.SERVER_BUSY),
     ):
@@ -300,11 +302,11 @@ async def test_the_broker_says_who_took_over() -> None:
         link.resume()
         transport.say(Disconnect(reason))
         await settle()
-        assert collector.reasons == [told]
+        assert collector.reasons == [expected]
 
 
 @pytest.mark.parametrize("version", [4, 5])
-async def test_a_session_is_discarded_while_its_device_is_away(version: Version) -> None:
+async def test_discard_ends_the_session_of_a_disconnected_device(version: Version) -> None:
     target = FakeTarget(version)
     target.polite = False
     broker = broker_at(target)
@@ -312,7 +314,7 @@ async def test_a_session_is_discarded_while_its_device_is_away(version: Version)
     link.close()
     broker.discard(SCOPE, "d")
     await settle()
-    assert len(target.connects()) == 1  # until the broker is done with the connection
+    assert len(target.connects()) == 1  # waits until the broker has closed the connection
     target.polite = True
     target.transports[0].close()
     again = await broker.open(opening(clean_start=False, expiry=60), Collector())
@@ -323,7 +325,7 @@ async def test_a_session_is_discarded_while_its_device_is_away(version: Version)
     assert not again.ended
 
 
-async def test_a_device_that_is_connected_keeps_its_session() -> None:
+async def test_discard_keeps_the_session_of_a_connected_device() -> None:
     target = FakeTarget()
     broker = broker_at(target)
     link = await broker.open(opening(clean_start=False, expiry=60), Collector())
@@ -334,8 +336,8 @@ async def test_a_device_that_is_connected_keeps_its_session() -> None:
     assert [connect.clean_start for connect in target.connects()] == [False, False]
 
 
-async def test_a_take_over_waits_for_the_broker() -> None:
-    """Until the older connection is gone: a broker may take two at once in any order."""
+async def test_a_takeover_waits_until_the_old_connection_is_closed() -> None:
+    """A broker may handle two connections in any order."""
     target = FakeTarget()
     target.polite = False
     broker = broker_at(target)
@@ -352,7 +354,7 @@ async def test_a_take_over_waits_for_the_broker() -> None:
     assert (first.reasons, second.reasons) == ([Reason.SESSION_TAKEN_OVER], [])
 
 
-async def test_taken_over_before_it_was_opened() -> None:
+async def test_a_link_may_be_taken_over_before_it_opens() -> None:
     target = FakeTarget()
     target.connack = None
     broker = broker_at(target)
@@ -371,7 +373,7 @@ async def test_taken_over_before_it_was_opened() -> None:
 
 
 @pytest.mark.parametrize("trouble", ["down", "silent", "refuses", "closes", "garbage"])
-async def test_a_broker_that_cannot_be_reached(trouble: str) -> None:
+async def test_an_unreachable_broker_refuses_devices_and_is_logged_once(trouble: str) -> None:
     target = FakeTarget()
     target.down = trouble == "down"
     target.connack = ConnAck(Reason.NOT_AUTHORIZED) if trouble == "refuses" else None
@@ -395,12 +397,12 @@ async def test_a_broker_that_cannot_be_reached(trouble: str) -> None:
     await broker.open(opening(), Collector())
 
 
-def test_features() -> None:
+def test_features_depend_on_the_dialect() -> None:
     assert broker_at(FakeTarget(), dialect=STANDARD).features.shared_subscriptions
     assert not broker_at(FakeTarget(), dialect=RABBITMQ).features.shared_subscriptions
 
 
-async def test_stopping() -> None:
+async def test_stop_ends_all_links() -> None:
     target = FakeTarget()
     broker = broker_at(target)
     await broker.start()
@@ -414,7 +416,7 @@ async def test_stopping() -> None:
         await broker.open(opening(), collector)
 
 
-async def test_a_silent_broker() -> None:
+async def test_a_silent_broker_ends_the_link() -> None:
     link, transport, collector = await opened(FakeTarget())
     link.resume()
     now = asyncio.get_running_loop().time()
@@ -425,25 +427,25 @@ async def test_a_silent_broker() -> None:
     assert transport.closed
 
 
-async def test_the_device_is_told_before_its_messages_fail() -> None:
-    """A PUBACK with a failure would have it drop what it should send again."""
+async def test_the_device_is_disconnected_before_its_messages_fail() -> None:
+    """After a PUBACK with a failure, the device would drop messages that it should send again."""
     for take_over in (True, False):
         target = FakeTarget()
         broker = broker_at(target)
-        told: list[object] = []
+        seen: list[object] = []
         collector = Collector()
-        collector.reasons = told  # type: ignore[assignment]  # one list for both, to see their order
+        collector.reasons = seen  # type: ignore[assignment]  # one list for both, to see their order
         link = await broker.open(opening(), collector)
-        link.publish(Message("a", b"", 1), told.append)
+        link.publish(Message("a", b"", 1), seen.append)
         if take_over:
             await broker.open(opening(), Collector())
         else:
             target.transports[0].close()
             await settle()
-        assert told == [Reason.SESSION_TAKEN_OVER if take_over else Reason.SERVER_BUSY, Reason.UNSPECIFIED_ERROR]
+        assert seen == [Reason.SESSION_TAKEN_OVER if take_over else Reason.SERVER_BUSY, Reason.UNSPECIFIED_ERROR]
 
 
-async def test_acknowledgements_leave_together() -> None:
+async def test_acknowledgements_are_sent_together() -> None:
     link, transport, _ = await opened(FakeTarget())
     link.resume()
     transport.say(*(Publish(f"{PREFIX}/a", b"", 1, packet_id=number) for number in range(1, 6)))
@@ -464,7 +466,7 @@ async def test_acknowledgements_leave_together() -> None:
     assert [packet for packet in transport.heard if isinstance(packet, PubAck)] == [PubAck(n) for n in range(1, 6)]
 
 
-async def test_a_session_that_never_was_is_not_discarded() -> None:
+async def test_a_refused_session_is_not_discarded() -> None:
     target = FakeTarget(4)
     target.connack = ConnAck(Reason.NOT_AUTHORIZED)
     with pytest.raises(Unavailable):
@@ -474,8 +476,8 @@ async def test_a_session_that_never_was_is_not_discarded() -> None:
 
 
 @pytest.mark.parametrize("version", [4, 5])
-async def test_retained_messages_that_no_subscription_is_to_get(version: Any) -> None:
-    """3.1.1 has no way to ask for none, so what it sends is dropped; MQTT 5 is asked, and believed."""
+async def test_unwanted_retained_messages_are_not_delivered(version: Any) -> None:
+    """MQTT 3.1.1 has no option for it, so the messages are dropped. MQTT 5 has one, and the broker obeys."""
     link, transport, collector = await opened(FakeTarget(version))
     link.resume()
     link.subscribe([Subscription("w/+", 1, retain_handling=2), Subscription("w/exact", 1)], lambda _: None)
@@ -493,8 +495,8 @@ async def test_retained_messages_that_no_subscription_is_to_get(version: Any) ->
     assert collector.received[-1][0].topic == "w/a"
 
 
-async def test_what_a_broker_sends_at_once_is_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each message costs so much time here that one fills a turn."""
+async def test_many_messages_of_a_broker_are_handled_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here each message takes as much time as a turn has."""
     monkeypatch.setattr("thingmint.mqtt.broker.upstream.connection._TURN", -1)
     link, transport, collector = await opened(FakeTarget())
     link.resume()

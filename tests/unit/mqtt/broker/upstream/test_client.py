@@ -1,4 +1,4 @@
-"""The client's end of a connection, and brokers that misbehave."""
+"""ClientConnection, also with brokers that break the protocol."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ VERSIONS: list[Version] = [5, 4]
 
 
 class Conversation:
-    """With a broker that says what it is told to."""
+    """A ClientConnection with a broker that sends the given packets."""
 
     def __init__(self, version: Version = 5, connack: ConnAck | None = None, **fields: Any) -> None:
         self.version = version
@@ -66,7 +66,7 @@ class Conversation:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_connecting(version: Version) -> None:
+def test_connect_is_sent_and_connack_is_an_event(version: Version) -> None:
     client = ClientConnection(Connect(version=version, client_id="c", username="u", password=b"p"), 0.0)
     (connect,) = Decoder().feed(client.outgoing(0.0))
     assert connect == Connect(version=version, client_id="c", username="u", password=b"p")
@@ -74,7 +74,7 @@ def test_connecting(version: Version) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_refusal(version: Version) -> None:
+def test_a_refused_connection_sends_no_disconnect(version: Version) -> None:
     conversation = Conversation(version, ConnAck(Reason.NOT_AUTHORIZED))
     assert [event.reason for event in conversation.events] == [Reason.NOT_AUTHORIZED]
     conversation.client.disconnect()
@@ -82,7 +82,7 @@ def test_a_refusal(version: Version) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_messages_are_answered(version: Version) -> None:
+def test_pubacks_answer_messages(version: Version) -> None:
     conversation = Conversation(version)
     conversation.publish(b"1")
     conversation.publish(b"2", 0)
@@ -100,7 +100,7 @@ def test_messages_are_answered(version: Version) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_subscriptions_are_answered(version: Version) -> None:
+def test_subacks_and_unsubacks_answer_requests(version: Version) -> None:
     conversation = Conversation(version)
     requests = [SubscriptionRequest("a", 1), SubscriptionRequest("b", 0)]
     conversation.client.subscribe(requests, conversation.done)
@@ -112,16 +112,16 @@ def test_subscriptions_are_answered(version: Version) -> None:
     assert [event.reasons for event in events] == [granted, ended]
 
 
-def test_the_brokers_receive_maximum() -> None:
+def test_the_receive_maximum_of_the_broker_limits_messages() -> None:
     conversation = Conversation(connack=ConnAck(receive_maximum=2))
     for number in range(4):
         conversation.publish(b"%d" % number)
     assert [packet.payload for packet in conversation.said() if isinstance(packet, Publish)] == [b"0", b"1"]
-    with pytest.raises(ProtocolError):  # one that was not sent yet is not answered
+    with pytest.raises(ProtocolError):  # an answer for a message that was not sent yet
         conversation.hear(PubAck(3))
 
 
-def test_what_waits_goes_out_in_order() -> None:
+def test_waiting_messages_are_sent_in_order() -> None:
     conversation = Conversation(connack=ConnAck(receive_maximum=1))
     for number in range(5):
         conversation.publish(b"%d" % number)
@@ -136,7 +136,7 @@ def test_what_waits_goes_out_in_order() -> None:
     assert conversation.said() == []
 
 
-def test_congestion() -> None:
+def test_a_congested_client_refuses_requests() -> None:
     conversation = Conversation(connack=ConnAck(receive_maximum=10))
     while not conversation.client.congested:
         conversation.publish()
@@ -148,7 +148,7 @@ def test_congestion() -> None:
     assert not conversation.client.congested
 
 
-def test_congestion_by_size() -> None:
+def test_waiting_bytes_cause_congestion() -> None:
     conversation = Conversation(connack=ConnAck(receive_maximum=1))
     for _ in range(4):
         assert not conversation.client.congested
@@ -165,7 +165,7 @@ def test_congestion_by_size() -> None:
         (ConnAck(), {"payload": bytes(MAX_PACKET_SIZE), "qos": 0}),
     ],
 )
-def test_what_the_broker_does_not_take(connack: ConnAck, options: Any) -> None:
+def test_messages_that_the_broker_cannot_accept_are_refused(connack: ConnAck, options: Any) -> None:
     conversation = Conversation(connack=connack)
     conversation.publish(**options)
     assert conversation.answers == [(Reason.IMPLEMENTATION_SPECIFIC_ERROR,)]
@@ -173,7 +173,7 @@ def test_what_the_broker_does_not_take(connack: ConnAck, options: Any) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_deliveries(version: Version) -> None:
+def test_deliveries_are_acknowledged_once(version: Version) -> None:
     conversation = Conversation(version)
     first = Publish("t", b"1", 1, packet_id=7)
     assert conversation.hear(first, Publish("t", b"2")) == [first, Publish("t", b"2")]
@@ -184,7 +184,7 @@ def test_deliveries(version: Version) -> None:
     assert conversation.hear(first) == [first]
 
 
-def test_sent_again_too_soon() -> None:
+def test_repeated_packet_ids_are_refused_except_for_mqtt_3_1_1_duplicates() -> None:
     first = Publish("t", b"1", 1, packet_id=7)
     again = Publish("t", b"1", 1, dup=True, packet_id=7)
     conversation = Conversation(4)
@@ -211,7 +211,7 @@ def test_sent_again_too_soon() -> None:
     ],
     ids=str,
 )
-def test_packets_out_of_place(version: Version, packets: list[Packet]) -> None:
+def test_unexpected_packets_are_refused(version: Version, packets: list[Packet]) -> None:
     with pytest.raises(ProtocolError):
         Conversation(version).hear(*packets)
 
@@ -225,7 +225,7 @@ def test_packets_out_of_place(version: Version, packets: list[Packet]) -> None:
     ],
     ids=str,
 )
-def test_packets_out_of_place_in_5(packet: Packet) -> None:
+def test_unexpected_packets_of_mqtt_5_are_refused(packet: Packet) -> None:
     with pytest.raises(ProtocolError):
         Conversation().hear(packet)
 
@@ -235,12 +235,12 @@ def test_packets_out_of_place_in_5(packet: Packet) -> None:
     [ConnAck(session_present=True), ConnAck(maximum_qos=0), PingResp(), Publish("t", b"")],
     ids=str,
 )
-def test_a_wrong_beginning(connack: Any) -> None:
+def test_an_invalid_first_packet_is_refused(connack: Any) -> None:
     with pytest.raises(ProtocolError):
         Conversation(connack=connack)
 
 
-def test_an_answer_to_something_else() -> None:
+def test_an_answer_of_another_type_is_refused() -> None:
     conversation = Conversation()
     conversation.client.subscribe([SubscriptionRequest("a")], conversation.done)
     with pytest.raises(ProtocolError):
@@ -248,21 +248,21 @@ def test_an_answer_to_something_else() -> None:
 
 
 @pytest.mark.parametrize("reasons", [(Reason.SUCCESS,) * 2, (Reason.GRANTED_QOS_2,)])
-def test_an_answer_that_does_not_fit(reasons: tuple[Reason, ...]) -> None:
+def test_an_answer_with_wrong_reasons_is_refused(reasons: tuple[Reason, ...]) -> None:
     conversation = Conversation()
     conversation.client.subscribe([SubscriptionRequest("a")], conversation.done)
     with pytest.raises(ProtocolError, match="does not match the request"):
         conversation.hear(SubAck(1, reasons))
 
 
-def test_more_than_was_allowed() -> None:
+def test_exceeding_our_receive_maximum_is_refused() -> None:
     conversation = Conversation(receive_maximum=2)
     with pytest.raises(ProtocolError) as caught:
         conversation.hear(*(Publish("t", b"", 1, packet_id=id) for id in (1, 2, 3)))
     assert caught.value.reason is Reason.RECEIVE_MAXIMUM_EXCEEDED
 
 
-def test_a_huge_packet() -> None:
+def test_an_oversized_packet_is_refused() -> None:
     conversation = Conversation()
     with pytest.raises(ProtocolError) as caught:
         list(conversation.client.receive(b"\x30\xff\xff\xff\x7f"))
@@ -270,8 +270,8 @@ def test_a_huge_packet() -> None:
 
 
 @given(st.binary(max_size=64), st.sampled_from(VERSIONS))
-def test_garbage(data: bytes, version: Version) -> None:
-    """Ends in a ProtocolError, or waits for more; nothing else comes out."""
+def test_random_bytes_are_refused_or_wait(data: bytes, version: Version) -> None:
+    """Random bytes raise ProtocolError, wait for more, or are valid packets."""
     for open_first in (False, True):
         client = ClientConnection(Connect(version=version, client_id="c"), 0.0)
         if open_first:
@@ -283,7 +283,7 @@ def test_garbage(data: bytes, version: Version) -> None:
             pass
 
 
-def test_events_may_wait() -> None:
+def test_events_not_taken_come_with_the_next_call() -> None:
     conversation = Conversation()
     publishes = [Publish("t", b"%d" % number) for number in range(3)]
     data = b"".join(encode(publish, 5) for publish in publishes)
@@ -297,7 +297,7 @@ def test_events_may_wait() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_signs_of_life(version: Version) -> None:
+def test_pings_are_sent_and_time_out(version: Version) -> None:
     conversation = Conversation(version)
     client = conversation.client
     assert client.tick(29.0, reading=True)
@@ -310,17 +310,17 @@ def test_signs_of_life(version: Version) -> None:
     assert client.tick(50.0, reading=True)
 
 
-def test_answers_to_pings_that_are_not_read() -> None:
+def test_pings_do_not_time_out_while_reading_is_paused() -> None:
     conversation = Conversation(connack=ConnAck(server_keep_alive=20))
     client = conversation.client
     for now in range(0, 200, 5):
         assert client.tick(float(now), reading=False)
-    assert len(conversation.said()) == 19  # the broker still hears from us
+    assert len(conversation.said()) == 19  # pings are still sent
     assert client.tick(214.0, reading=True)
     assert not client.tick(215.0, reading=True)
 
 
-def test_what_is_never_answered() -> None:
+def test_abandoned_requests_fail() -> None:
     conversation = Conversation(connack=ConnAck(receive_maximum=1))
     conversation.publish()
     conversation.publish()

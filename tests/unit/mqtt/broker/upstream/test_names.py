@@ -1,4 +1,4 @@
-"""Names at an upstream broker: no two scopes share one, and each can be read back."""
+"""Names at an upstream broker: different in different scopes, and reversible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thingmint.mqtt.protocol.topics import is_topic_filter, is_topic_name, match
 
 HOME = Scope("123456789012", "us-east-1")
 
-# Few characters, so that unequal names come close to each other.
+# Few characters, so that generated names are similar.
 texts = st.text("a.*%2EA5/$:~é", max_size=8) | st.text(max_size=8)
 topics = texts.filter(is_topic_name).filter(is_acceptable)
 scopes = st.builds(
@@ -27,21 +27,23 @@ filters = st.builds(
 ).filter(is_topic_filter)
 
 
-def name_of(scope: Scope, dialect: Dialect, topic: str) -> str:
+def checked_name(scope: Scope, dialect: Dialect, topic: str) -> str:
     name = Names(scope, dialect).topic(topic)
     assert name is not None
     return name
 
 
 @given(dialects, scopes, topics, scopes, topics)
-def test_topics_are_told_apart(dialect: Dialect, scope: Scope, topic: str, other: Scope, another: str) -> None:
+def test_different_topics_have_different_names(
+    dialect: Dialect, scope: Scope, topic: str, other: Scope, another: str
+) -> None:
     assume((scope, topic) != (other, another))
-    assert name_of(scope, dialect, topic) != name_of(other, dialect, another)
+    assert checked_name(scope, dialect, topic) != checked_name(other, dialect, another)
 
 
 @given(dialects, scopes, topics, scopes)
-def test_topics_are_read_back(dialect: Dialect, scope: Scope, topic: str, other: Scope) -> None:
-    name = name_of(scope, dialect, topic)
+def test_names_are_translated_back_to_topics(dialect: Dialect, scope: Scope, topic: str, other: Scope) -> None:
+    name = checked_name(scope, dialect, topic)
     assert Names(scope, dialect).local(name) == topic
     if other != scope:
         assert Names(other, dialect).local(name) is None
@@ -50,14 +52,16 @@ def test_topics_are_read_back(dialect: Dialect, scope: Scope, topic: str, other:
 
 
 @given(scopes, topics)
-def test_rabbitmq_reads_nothing_into_a_name(scope: Scope, topic: str) -> None:
-    name = name_of(scope, RABBITMQ, topic)
+def test_names_have_no_special_characters_of_rabbitmq(scope: Scope, topic: str) -> None:
+    name = checked_name(scope, RABBITMQ, topic)
     assert "." not in name
     assert "*" not in name
 
 
 @given(dialects, scopes, st.text(min_size=1), scopes, st.text(min_size=1))
-def test_client_ids_are_told_apart(dialect: Dialect, scope: Scope, one: str, other: Scope, another: str) -> None:
+def test_different_client_ids_have_different_names(
+    dialect: Dialect, scope: Scope, one: str, other: Scope, another: str
+) -> None:
     assume((scope, one) != (other, another))
     name = Names(scope, dialect).client_id(one)
     assert name != Names(other, dialect).client_id(another)
@@ -65,8 +69,8 @@ def test_client_ids_are_told_apart(dialect: Dialect, scope: Scope, one: str, oth
 
 
 @given(filters, st.lists(st.sampled_from(["a", "b", "", "$a", "a.b", "*", "c"]), min_size=1, max_size=4))
-def test_filters_match_what_they_did(filter: str, parts: list[str]) -> None:
-    """By MQTT's own rules, where a/# takes a, as by ours, where it does not."""
+def test_translated_filters_match_the_same_topics(filter: str, parts: list[str]) -> None:
+    """At the broker MQTT's rules apply, where a/# matches a. Here AWS's rules apply, where it does not."""
     topic = "/".join(parts)
     assume(topic)
     for dialect in (STANDARD, RABBITMQ):
@@ -80,7 +84,7 @@ def test_filters_match_what_they_did(filter: str, parts: list[str]) -> None:
 
 
 @given(filters, filters)
-def test_filters_are_told_apart(one: str, another: str) -> None:
+def test_different_filters_have_different_names(one: str, another: str) -> None:
     assume(one != another)
     for dialect in (STANDARD, RABBITMQ):
         assert Names(HOME, dialect).filter(one) != Names(HOME, dialect).filter(another)
@@ -101,7 +105,7 @@ def test_filters_are_told_apart(one: str, another: str) -> None:
         (RABBITMQ, "é" * 117, None),
     ],
 )
-def test_topics(dialect: Dialect, topic: str, name: str | None) -> None:
+def test_names_of_topics(dialect: Dialect, topic: str, name: str | None) -> None:
     if name is not None and len(name) > dialect.topic_bytes:
         name = None
     assert Names(HOME, dialect).topic(topic) == name
@@ -117,11 +121,11 @@ def test_topics(dialect: Dialect, topic: str, name: str | None) -> None:
         ("$share/g:\x01h/a", "$share/123456789012:us-east-1:g%3A%01h/123456789012/us-east-1/a"),
     ],
 )
-def test_filters(filter: str, name: str) -> None:
+def test_names_of_filters(filter: str, name: str) -> None:
     assert Names(HOME, STANDARD).filter(filter) == name
 
 
-def test_no_shared_subscriptions_at_rabbitmq() -> None:
+def test_rabbitmq_has_no_shared_subscriptions() -> None:
     names = Names(HOME, RABBITMQ)
     assert names.filter("$share/g/a") is None
     assert names.why_not("$share/g/a") is Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
@@ -139,11 +143,11 @@ def test_no_shared_subscriptions_at_rabbitmq() -> None:
         "x/y",
     ],
 )
-def test_names_of_no_topic(name: str) -> None:
+def test_names_outside_the_scope_have_no_topic(name: str) -> None:
     assert Names(HOME, STANDARD).local(name) is None
 
 
-def test_a_long_client_id() -> None:
+def test_a_long_client_id_becomes_a_digest() -> None:
     names = Names(HOME, RABBITMQ)
     long = [names.client_id("%" * 128), names.client_id("%" * 127 + "é")]
     assert long[0] != long[1]
@@ -151,7 +155,7 @@ def test_a_long_client_id() -> None:
     assert names.client_id(long[0].rpartition(":")[2]) not in long
 
 
-def test_properties() -> None:
+def test_properties_are_translated_or_refused() -> None:
     names = Names(HOME, STANDARD)
     assert names.outward(NO_PROPERTIES) is NO_PROPERTIES
     sent = names.outward(MessageProperties(response_topic="a"))

@@ -1,4 +1,4 @@
-"""Messages of the gateway's own: kept until the broker has them, within bounds."""
+"""Messages of the gateway: kept until the broker acknowledges them, up to a limit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def acknowledge_all(transport: FakeTransport) -> None:
 
 
 async def until(transports: list[FakeTransport], count: int) -> None:
-    while len(transports) < count:  # noqa: ASYNC110  # it is a list that others write to
+    while len(transports) < count:  # noqa: ASYNC110  # the list has no event
         await asyncio.sleep(0.01)
     await settle()
 
@@ -45,7 +45,7 @@ def broker_at(target: FakeTarget) -> UpstreamBroker:
     return UpstreamBroker(Upstream(cast("Target", target)), open_timeout=0.2)
 
 
-async def test_it_waits_for_the_broker() -> None:
+async def test_messages_wait_for_the_broker() -> None:
     target = FakeTarget()
     target.down = True
     broker = broker_at(target)
@@ -63,7 +63,7 @@ async def test_it_waits_for_the_broker() -> None:
     await broker.stop()
 
 
-async def test_what_was_not_acknowledged_is_sent_again() -> None:
+async def test_unacknowledged_messages_are_sent_again() -> None:
     target = FakeTarget()
     broker = broker_at(target)
     await broker.start()
@@ -85,7 +85,7 @@ async def test_what_was_not_acknowledged_is_sent_again() -> None:
     await broker.stop()
 
 
-async def test_a_message_that_the_broker_closes_for() -> None:
+async def test_a_message_is_dropped_after_three_lost_connections() -> None:
     target = FakeTarget()
     broker = broker_at(target)
     await broker.start()
@@ -97,12 +97,12 @@ async def test_a_message_that_the_broker_closes_for() -> None:
             target.transports[-1].close()
         await until(target.transports, 4)
     assert published(target.transports[-1]) == []
-    told = [line["event"] for line in logs if line["log_level"] == "error"]
-    assert told == ["publication_dropped", "publication_refused"]
+    errors = [line["event"] for line in logs if line["log_level"] == "error"]
+    assert errors == ["publication_dropped", "publication_refused"]
     await broker.stop()
 
 
-async def test_one_account_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_account_at_its_limit_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "_BOUND_PER_ACCOUNT", Bound(3, 10**6))
     target = FakeTarget()
     target.down = True
@@ -124,7 +124,7 @@ async def test_one_account_leaves_room_for_others(monkeypatch: pytest.MonkeyPatc
     await broker.stop()
 
 
-async def test_more_than_the_broker_takes_at_once() -> None:
+async def test_more_messages_than_the_window_are_sent_in_order() -> None:
     target = FakeTarget()
     broker = broker_at(target)
     await broker.start()
@@ -143,14 +143,14 @@ async def test_more_than_the_broker_takes_at_once() -> None:
     await broker.stop()
 
 
-async def test_topics_that_have_no_name() -> None:
+async def test_topics_without_a_name_are_refused() -> None:
     broker = broker_at(FakeTarget())
     with capture_logs() as logs:
         broker.publish(HOME, Message("a\x01", b"", 1))
     assert len(logs) == 1
 
 
-async def test_the_publisher_is_told_what_became_of_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_caller_gets_the_result_of_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "_BOUND_PER_ACCOUNT", Bound(3, 10**6))
     target = FakeTarget()
     broker = broker_at(target)

@@ -1,4 +1,4 @@
-"""What /readyz and /metrics are told of the broker upstream."""
+"""How /readyz and /metrics report the upstream broker."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def metrics_of(broker: UpstreamBroker) -> dict[str, float]:
     return {name.removeprefix("thingmint_broker_"): float(value) for name, value in lines}
 
 
-async def test_a_broker_that_is_away_and_comes_back() -> None:
+async def test_readiness_follows_the_broker() -> None:
     target = FakeTarget()
     target.down = True
     broker = UpstreamBroker(Upstream(cast("Target", target)), open_timeout=0.2)
     await broker.start()
     await settle()
-    status, told = ready(broker)
-    assert (status, told["status"], told["store"], told["broker"]) == (503, "unavailable", "ok", "unavailable")
-    assert "broker" in told["reason"]
+    status, report = ready(broker)
+    assert (status, report["status"], report["store"], report["broker"]) == (503, "unavailable", "ok", "unavailable")
+    assert "broker" in report["reason"]
     assert metrics_of(broker)["ready"] == 0
     assert metrics_of(broker)["upstream_failures_total"] >= 1
     target.down = False
@@ -68,25 +68,25 @@ async def test_a_broker_that_is_away_and_comes_back() -> None:
     await broker.stop()
 
 
-async def test_both_troubles_are_told() -> None:
+async def test_readiness_reports_store_and_broker() -> None:
     class Full(Store):
         ready = False
 
     broker = UpstreamBroker(Upstream(cast("Target", FakeTarget())))
-    status, told = ready(broker, Full)
+    status, report = ready(broker, Full)
     assert status == 503
-    assert told["reason"] == (
+    assert report["reason"] == (
         "changes are refused: the disk is full; "
         "devices are refused: the broker cannot be used: there is no connection yet"
     )
 
 
-async def test_a_device_that_gets_no_answer_is_trouble_too() -> None:
+async def test_a_failed_connection_of_a_device_counts_as_unreachable() -> None:
     target = FakeTarget()
     broker = UpstreamBroker(Upstream(cast("Target", target)), open_timeout=0.1)
     await broker.start()
     await until_ready(broker)
-    target.down = True  # the own connection stands
+    target.down = True  # the gateway's own connection stays open
     opening = Opening(Scope("123456789012", "us-east-1"), "lamp", 5, clean_start=True, expiry=0, receive_maximum=10)
     with pytest.raises(Unavailable):
         await broker.open(opening, cast("Any", None))
@@ -94,15 +94,15 @@ async def test_a_device_that_gets_no_answer_is_trouble_too() -> None:
     await broker.stop()
 
 
-def test_an_attempt_that_failed_counts_for_a_while() -> None:
+def test_a_failed_attempt_counts_for_a_minute() -> None:
     now = [1000.0]
     reachability = Reachability(lambda: now[0])
-    told = [reachability.trouble(connected=True)]
+    report = [reachability.trouble(connected=True)]
     reachability.failed("refused")
-    told.append(reachability.trouble(connected=True))
+    report.append(reachability.trouble(connected=True))
     now[0] += 61
-    told.append(reachability.trouble(connected=True))
+    report.append(reachability.trouble(connected=True))
     reachability.failed("refused")
     reachability.succeeded()
-    told += [reachability.trouble(connected=connected) for connected in (True, False)]
-    assert told == [None, "refused", None, None, "refused"]
+    report += [reachability.trouble(connected=connected) for connected in (True, False)]
+    assert report == [None, "refused", None, None, "refused"]
