@@ -84,9 +84,9 @@ class Postgres:
         self._run_as: dict[str, Any] = {}
         self._programs = programs_of()
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            nobody = pwd.getpwnam("nobody")
-            self._run_as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
+            user = pwd.getpwnam("nobody")
+            self._run_as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
             if not _is_open_to_others(self._programs):
                 self._programs = _copied(self._programs, self.folder)
 
@@ -186,7 +186,7 @@ class Postgres:
 
 
 def _place() -> str:
-    """Returns a parent folder with a short path (for the socket), which the user "nobody" can access."""
+    """Returns a parent folder with a short path (for the socket), which an unprivileged user can access."""
     usual = tempfile.gettempdir()
     fits = len(usual) < _LONGEST_PARENT and (os.geteuid() != 0 or _is_open_to_others(Path(usual)))
     return usual if fits else "/tmp"  # noqa: S108 - mkdtemp makes a private folder there

@@ -85,7 +85,7 @@ GOOD = {
         header(tlv(0x02, b"IoT.example.org."), tlv(0x01, b"x-amzn-mqtt-ca")),
         header_with(sni="iot.example.org", alpn="x-amzn-mqtt-ca"),
     ),
-    "padding, twice, and an unknown type": (header(tlv(0x04, bytes(9)), tlv(0x04, b""), tlv(0xEE, b"x")), header_with()),
+    "padding twice, unknown type": (header(tlv(0x04, bytes(9)), tlv(0x04, b""), tlv(0xEE, b"x")), header_with()),
     "ipv6": (header(family=0x21, addresses=IPV6), header_with(address="2001:db8::1")),
     "ipv4 in ipv6": (header(family=0x21, addresses=MAPPED), header_with()),
     "unix": (header(tlv(0xE1, DER), family=0x31, addresses=bytes(216)),
