@@ -1,6 +1,6 @@
-"""Measures the real server against the budgets of the design, and writes docs/benchmarks.md.
+"""Measures the real server, compares it with the budgets of the design, and writes docs/benchmarks.md.
 
-The exit status tells whether measuring worked; a budget that is missed is printed as MISSED.
+The exit status is 0 if measuring worked. A missed budget is printed as MISSED, and does not change the exit status.
 """
 
 from __future__ import annotations
@@ -73,15 +73,15 @@ def main() -> int:
         Console().print(*as_tables(figures))
         if warning := disturbance(figures):
             notes.print(f"[bold yellow]{warning}[/]")
-        notes.print(f"{REPORT.relative_to(ROOT)} was {'written' if whole else 'left as it is: that was not all'}")
+        notes.print(f"{REPORT.relative_to(ROOT)} was {'written' if whole else 'not changed: only a part was measured'}")
     return 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=[case.name for case in CASES], help="may be repeated")
-    parser.add_argument("--quick", action="store_true", help="2.5 minutes instead of 9, and less certain")
-    parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout, for the ratios of engines")
+    parser.add_argument("--quick", action="store_true", help="take 2.5 minutes instead of 9; less exact")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout to compare engines with")
     parser.add_argument("--output", choices=["table", "json"], default="table")
     return parser.parse_args()
 

@@ -3,12 +3,11 @@
     python scripts/extract_yandex_descriptors.py            # writes src/thingmint/yandex/contract/descriptors.binpb
     python scripts/extract_yandex_descriptors.py --check    # exit status 1 if the committed file differs
 
-The set holds the files of the nine services, all that they import, and what replies need on top of that.
-Files come dependencies first, in an order that depends on nothing but their names. It holds no comments or
-source positions.
+The set has the files of the nine services, the files that they import, and further files that responses need. A file
+comes after its dependencies; apart from that, the order depends only on the names. Comments and source positions are
+removed.
 
-``google/protobuf/*`` are protobuf's own and grow with its releases, so ``--check`` asks only that they are
-there.
+``google/protobuf/*`` belong to protobuf and change with its releases, so ``--check`` only requires that they exist.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ SERVICES = (
     "yandex.cloud.iot.devices.v1.registry_service_pb2",
     "yandex.cloud.operation.operation_service_pb2",
 )
-# Named in options or packed into Any, so that no import leads to them.
+# Named in options or packed into Any, so no file imports them.
 EXTRAS = ("google.protobuf.empty_pb2", "google.rpc.error_details_pb2")
 
 
 def extract() -> FileDescriptorSet:
-    """Collect the set. Raises ImportError where the SDK is not installed."""
+    """Collect the set. Raises ImportError if the SDK is not installed."""
     files: dict[str, FileDescriptorProto] = {}
 
     def visit(file: FileDescriptor) -> None:

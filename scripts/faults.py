@@ -1,9 +1,9 @@
-"""Kills the real server under mixed load, again and again, and checks that no answered write is lost or half made.
+"""Kills the real server under mixed load many times, and checks that no answered write is lost or incomplete.
 
-In each round clients make certificates, attach, change and delete them, register and provision things, and add
-certificates to Yandex devices, until the server is killed (SIGKILL) at a random moment. What it had answered has to be
-in the store of the next one, with its audit records; what it had not may be there, but only whole. FOLDER keeps the
-data and what was answered, so that the next run goes on where the last one ended. The exit status is 1 at a loss.
+In each round clients create certificates, attach, change and delete them, register and provision things, and add
+certificates to Yandex devices, until the server is killed (SIGKILL) at a random moment. The next server must have every
+answered write, with its audit record. It may have a write that was not answered, but only completely. FOLDER has the
+data and the answers, so that the next run continues where the last one ended. The exit status is 1 if a write is lost.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ if TYPE_CHECKING:
 
 LONGEST = 2.0  # seconds of load before a kill
 PATIENCE = 20.0  # seconds
-WHOLE_EVERY = 50  # rounds, after which the database and the chain of audit records are verified as a whole
+WHOLE_EVERY = 50  # rounds, between two checks of the whole database and audit trail
 DELETED = "deleted"
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}
-# What a thing is made with in one transaction; one that lacks any of it is half made.
+# A thing is created with these in one transaction; without any of them it is incomplete.
 HALF_MADE = """
     SELECT t.name FROM things AS t WHERE NOT EXISTS (
         SELECT 1 FROM thing_principals AS p
@@ -62,14 +62,14 @@ HALF_MADE = """
 
 
 class Lost(Exception):
-    """The store is not what was answered."""
+    """The store does not match the answers."""
 
 
 @dataclass
 class Answered:
-    """What clients were told in one round, by the fingerprints of certificates. ``requests`` are ids of writes.
+    """The answers of one round, by the fingerprints of certificates. ``requests`` are the ids of requests that write.
 
-    Each object is made and changed by one client, which leaves it alone in later rounds.
+    Each object is created and changed by one client, and not changed in later rounds.
     """
 
     statuses: dict[str, str] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Answered:
 
 
 class Clients:
-    """The load of one round: threads that go on until the server is gone."""
+    """The load of one round: threads that run until the server is gone."""
 
     def __init__(self, server: RunningServer, folder: Path) -> None:
         self.answered = Answered()
@@ -98,7 +98,7 @@ class Clients:
         self._threads = [threading.Thread(target=self._until_gone, args=[load]) for load in self._loads]
 
     def start(self) -> None:
-        """Returns once something was answered."""
+        """Starts the threads; returns after the first answer."""
         for thread in self._threads:
             thread.start()
         deadline = time.monotonic() + PATIENCE
@@ -106,10 +106,10 @@ class Clients:
             time.sleep(0.01)
 
     def end(self) -> Answered:
-        """Once the server is gone. Raises what a client did not expect."""
+        """Waits for the threads after the server is gone; returns the answers. Raises unexpected errors of clients."""
         for thread in self._threads:
             thread.join()
-        # Devices that were provisioned have written their identity by the time that they connect with it.
+        # A provisioned device writes its certificate and key to a file before it connects with them.
         for own in self._folder.glob("[0-9]*.pem"):
             if (pem := own.read_bytes()).endswith(b"-----END PRIVATE KEY-----\n"):
                 self.answered.statuses[_fingerprint(pem)] = "ACTIVE"
@@ -129,7 +129,7 @@ class Clients:
             self.failures.append(error)
 
     def _dying(self) -> bool:
-        """A connection may be closed a moment before the process is seen to be gone."""
+        """True if the server ends soon: a connection can be closed a moment before the process is gone."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._server.process.wait(2)
         return self._server.process.poll() is not None
@@ -152,7 +152,7 @@ class Clients:
             self._call(iot.attach_policy, policyName=self._policy, target=arn)
             self.answered.attached.append(id)
             for status in ("ACTIVE", "INACTIVE"):
-                del statuses[id]  # until it is answered, either is right
+                del statuses[id]  # until the answer, both statuses are right
                 self._call(iot.update_certificate, certificateId=id, newStatus=status)
                 statuses[id] = status
             if len(statuses) % 2:
@@ -200,7 +200,7 @@ class Clients:
         document = json.loads(answer.read())
         if answer.status != 200:
             raise Lost(f"{path} was answered with {answer.status}: {document}")
-        if token:  # making a token changes nothing
+        if token:  # creating a token is not a write
             self.answered.requests.append(answer.headers["x-request-id"])
         return document
 
@@ -217,7 +217,7 @@ def _fingerprint(pem: bytes) -> str:
 
 @dataclass
 class Rounds:
-    """What was answered in all rounds so far, each of which is a line of a file."""
+    """The answers of all rounds so far. Each round is a line in a file."""
 
     path: Path
     seed: int
@@ -243,7 +243,7 @@ class Rounds:
 
 
 def check(database: Path, rounds: Sequence[Answered]) -> None:
-    """Raises Lost."""
+    """Raises Lost if the database lacks an answered write, or has an incomplete one."""
     with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as store:
         ids = {key: fingerprint.hex() for key, fingerprint in store.execute("SELECT id, fingerprint FROM certificates")}
         statuses = {ids[key]: status for key, status in store.execute("SELECT certificate, status FROM registrations")}
@@ -261,11 +261,11 @@ def check(database: Path, rounds: Sequence[Answered]) -> None:
         lost += [(name, "thing") for name, id in told.things.items() if things.get(name) != id]
         lost += [(id, "audit record") for id in told.requests if id not in requests]
     if lost:
-        raise Lost(f"{len(lost)} of what was answered, or was made, is not whole, such as {lost[:5]}")
+        raise Lost(f"{len(lost)} writes are lost or incomplete, such as {lost[:5]}")
 
 
 def check_whole(data: Path) -> None:
-    """While no server runs. Raises Lost."""
+    """Raises Lost if the database is damaged or the audit trail does not verify. No server must be running."""
     with contextlib.closing(sqlite3.connect(data / "thingmint.db")) as store:
         if (found := store.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
             raise Lost(f"the database is damaged: {found[:5]}")
@@ -276,7 +276,7 @@ def check_whole(data: Path) -> None:
 
 
 def run(folder: Path, kills: int, seed: int | None, step: Callable[[Rounds], None]) -> Rounds:
-    """Until there were so many kills, those of earlier runs counted. Raises Lost."""
+    """Runs rounds until there were ``kills`` of them, including those of earlier runs. Raises Lost."""
     folder.mkdir(parents=True, exist_ok=True)
     rounds, data = Rounds.load(folder / "answered.jsonl", seed), folder / "data"
     step(rounds)
@@ -303,7 +303,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--kills", type=int, default=1000)
-    parser.add_argument("--seed", type=int, help="of the moments; by default another one each time")
+    parser.add_argument("--seed", type=int, help="of the random moments (default: a new one for each FOLDER)")
     arguments = parser.parse_args()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn()) as progress:
@@ -321,7 +321,7 @@ def main() -> int:
             return 130
     writes = sum(len(told.requests) for told in rounds.done)
     print(
-        f"{len(rounds.done)} kills, {writes} answered writes over HTTPS, and what was provisioned over MQTT: none lost"
+        f"{len(rounds.done)} kills, {writes} answered writes over HTTPS, and devices provisioned over MQTT: none lost"
     )
     return 0
 

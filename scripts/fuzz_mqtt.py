@@ -1,13 +1,13 @@
-"""Feeds the MQTT codec and the server's end of a connection with damaged packets, until something gives.
+"""Feeds the MQTT codec and the server's end of a connection with damaged packets until a check fails.
 
-    python scripts/fuzz_mqtt.py --seconds 60           # its own mutations of valid packets, with a seed that is printed
-    python scripts/fuzz_mqtt.py --atheris CORPUS ...   # guided by coverage; what follows is libFuzzer's
+    python scripts/fuzz_mqtt.py --seconds 60           # random changes to valid packets; prints its seed
+    python scripts/fuzz_mqtt.py --atheris CORPUS ...   # guided by coverage; the other arguments are libFuzzer's
 
-What must hold: nothing but ProtocolError is raised, at most a packet's maximum size is held, what was decoded survives
-being encoded, and the pieces that bytes arrive in change nothing. The exit status is 1, and the input is printed, where
-it does not.
+The checks: the only error raised is ProtocolError; at most the maximum size of a packet is buffered; a decoded packet
+is the same after encoding and decoding it again; the result does not depend on how the bytes are split into pieces. If
+a check fails, the script prints the input and exits with status 1.
 
-atheris is no dependency of Thingmint: ``python -m pip install atheris`` (Linux, and a Python that it has a wheel for).
+atheris is not a dependency of Thingmint: ``python -m pip install atheris`` (on Linux, with a Python that it supports).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ SEEDS: Sequence[tuple[Version, Packet]] = (
 
 
 def check(octets: bytes) -> None:
-    """The first byte chooses how the others are taken."""
+    """Checks the input. Its first byte chooses what is checked, and how the rest is split."""
     if not octets:
         return
     mode, octets = octets[0], octets[1:]
@@ -90,7 +90,7 @@ def check(octets: bytes) -> None:
 def _check_codec(version: Version | None, octets: bytes, piece: int) -> None:
     whole, whole_failed = _decode(Decoder(MAX_PACKET, version), octets, len(octets) + 1)
     parts, parts_failed = _decode(Decoder(MAX_PACKET, version), octets, piece)
-    assert (whole, whole_failed) == (parts, parts_failed), "pieces make a difference"
+    assert (whole, whole_failed) == (parts, parts_failed), "the result depends on the pieces"
     for packet in whole:
         if isinstance(packet, Connect):
             version = packet.version
@@ -106,7 +106,7 @@ def _decode(decoder: Decoder, octets: bytes, piece: int) -> tuple[list[Packet], 
             packets.extend(decoder.feed(octets[at : at + piece]))
         except ProtocolError as error:
             return packets, error.reason
-        assert decoder.held <= MAX_PACKET, "more is held than a packet"
+        assert decoder.held <= MAX_PACKET, "more than a packet is buffered"
     return packets, None
 
 
@@ -136,7 +136,7 @@ def _answer(server: ServerConnection, event: Event) -> list[Event]:
         case UnsubscribeRequested():
             server.unsuback(event.packet_id, [refusal or Reason.SUCCESS for refusal in event.refusals])
         case Failed():
-            assert server.closed, "a failure left the connection open"
+            assert server.closed, "the connection is open after a failure"
     return []
 
 
@@ -169,11 +169,11 @@ def run(seconds: float, seed: int) -> int:
         inputs += 1
         try:
             check(octets)
-        except Exception:  # noqa: BLE001  # any at all is what we look for
+        except Exception:  # noqa: BLE001  # any error is a finding
             traceback.print_exc()
             print(f"input {inputs}: {octets.hex()}")
             return 1
-    print(f"{inputs} inputs held")
+    print(f"{inputs} inputs passed")
     return 0
 
 
@@ -193,12 +193,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Fuzz the MQTT codec and the server's end of a connection.")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to mutate (default: 10)")
     parser.add_argument("--seed", type=int, default=None, help="to repeat a run")
-    parser.add_argument("--atheris", action="store_true", help="let atheris do it; what else is given is libFuzzer's")
+    parser.add_argument("--atheris", action="store_true", help="fuzz with atheris; all other arguments are libFuzzer's")
     options, rest = parser.parse_known_args()
     if options.atheris:
         return run_atheris(rest)
     if rest:
-        parser.error(f"not known: {' '.join(rest)}")
+        parser.error(f"unknown arguments: {' '.join(rest)}")
     return run(options.seconds, random.SystemRandom().randrange(2**32) if options.seed is None else options.seed)
 
 

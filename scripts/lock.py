@@ -1,4 +1,4 @@
-"""Compiles requirements/*.txt from pyproject.toml: one file for all supported Pythons, with hashes, no index named."""
+"""Compiles requirements/*.txt from pyproject.toml: for all supported Pythons, with hashes, without the index's URL."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def compile_requirements(name: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    # What the other files pin agrees with dev.txt, which the tests run with.
+    # The other files must pin the same versions as dev.txt, with which the tests run.
     compile_requirements("dev.txt", "--group=dev", "pyproject.toml")
     compile_requirements("runtime.txt", "--constraint=requirements/dev.txt", "pyproject.toml")
     for group in ("clients", "build", "audit"):

@@ -1,11 +1,11 @@
-"""Finds out what the tests do not see: changes one place of the product at a time, and runs the tests on it.
+"""Finds faults that the tests do not detect: changes one place in the product at a time, and runs the tests on it.
 
     python scripts/mutants.py draw --seed 9 --count 100 build/mutants.json
-    python scripts/mutants.py run build/mutants.json       # hours; goes on where it was stopped
-    python scripts/mutants.py report build/mutants.json    # what is known so far
+    python scripts/mutants.py run build/mutants.json       # takes hours; continues where it was stopped
+    python scripts/mutants.py report build/mutants.json    # the results so far
 
-`run` works in a copy of the checkout. It runs the unmutated tests first, to see which tests reach which mutant: no
-other tests can see it. RESULTS.jsonl gets a line a mutant, RESULTS.tests.jsonl a line a file of tests.
+`run` works in a copy of the checkout. It first runs the tests without a change, to find which tests reach which mutant:
+no other test can detect it. RESULTS.jsonl gets a line for each mutant, RESULTS.tests.jsonl one for each test file.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--results", type=Path, help="default: LIST.jsonl")
         if name == "run":
             command.add_argument("--python", type=Path, help="default: the checkout's .venv/bin/python")
-            command.add_argument("--clock", help="a time for unit tests that fail today, as '2026-11-21 13:00:00'")
-            command.add_argument("--tests", default="tests", help="folder of the tests to run, as tests/unit")
+            command.add_argument("--clock", help="a time for unit tests that fail now, such as '2026-11-21 13:00:00'")
+            command.add_argument("--tests", default="tests", help="folder of the tests to run, such as tests/unit")
     return parser
 
 
@@ -85,7 +85,7 @@ def _draw(checkout: Path, arguments: argparse.Namespace) -> None:
 
 def _run(checkout: Path, arguments: argparse.Namespace, mutants: Sequence[Mutant], records: Records) -> None:
     os.nice(19 - os.nice(0))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the copy and the servers go away
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the copy is deleted and the servers stop
     python = (arguments.python or checkout / ".venv/bin/python").absolute()
     done = {result.number: result for result in records.results()}
     tests_of = Records(records.path.with_suffix(".tests.jsonl"), records.name)
@@ -106,8 +106,8 @@ def _say(text: str) -> None:
 def _line(result: Result) -> str:
     mutant = result.mutant
     change = f"{_short(mutant.before)} -> {_short(mutant.after)}"
-    seen = f"{result.by} ({result.stage})" if result.by else f"{result.stage}, {result.files} files of tests"
-    return f"{result.status} {mutant.file}:{mutant.line} {mutant.kind}: {change} | {seen}, {result.seconds:.0f} s"
+    detected = f"{result.by} ({result.stage})" if result.by else f"{result.stage}, {result.files} test files"
+    return f"{result.status} {mutant.file}:{mutant.line} {mutant.kind}: {change} | {detected}, {result.seconds:.0f} s"
 
 
 def _short(text: str) -> str:

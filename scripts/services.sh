@@ -36,7 +36,7 @@ forbids_starting() {
 }
 
 hold_back() {
-    if [ -e "$aside" ]; then return; fi # an earlier run was killed: what was there before it is still to be restored
+    if [ -e "$aside" ]; then return; fi # an earlier run was killed and did not restore the original file
     if [ -e "$policy" ]; then mv "$policy" "$aside"; else : >"$aside"; fi
 }
 
@@ -45,7 +45,7 @@ restore() {
 }
 
 command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || {
-    echo "make services is for Debian and its relatives; elsewhere install ${packages[*]} by other means"
+    echo "make services works on Debian and systems based on it. Elsewhere, install ${packages[*]} by other means"
     exit 1
 }
 
@@ -58,7 +58,7 @@ if [ ${#missing[@]} -eq 0 ]; then
     exit 0
 fi
 [ "$(id -u)" -eq 0 ] || {
-    echo "make services installs packages, so it has to be run as root; missing: ${missing[*]}"
+    echo "make services installs packages: run it as root. Missing: ${missing[*]}"
     exit 1
 }
 

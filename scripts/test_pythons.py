@@ -1,7 +1,7 @@
-"""Runs the unit tests on every interpreter of the supported Pythons that this machine has.
+"""Runs the unit tests with every interpreter of a supported Python version that this machine has.
 
-Each interpreter gets a virtual environment of its own in .venvs, with the locked dependencies, which is kept for the
-next run. The arguments are pytest's. Exit status 0 means that at least one interpreter was found and all passed.
+Each interpreter gets its own virtual environment in .venvs, with the locked dependencies; the next run uses it again.
+The arguments are passed to pytest. Exit status 0 means that an interpreter was found and the tests passed with each.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def main(arguments: list[str]) -> int:
 def find() -> list[Interpreter]:
     found = {}
     for candidate in candidates():
-        # A shim of pyenv's fails here unless its version is selected, and otherwise names the interpreter behind it.
+        # A shim of pyenv fails here unless its version is selected; then the code prints the real interpreter.
         code = "import os, sys, platform; print(os.path.realpath(sys.executable)); print(platform.python_version())"
         answer = subprocess.run([candidate, "-I", "-c", code], capture_output=True, text=True, check=False)
         if answer.returncode == 0:
             path, version = answer.stdout.splitlines()
             found[path] = Interpreter(Path(path), version)
-    return sorted(found.values(), key=lambda one: (VERSIONS.index(".".join(one.version.split(".")[:2])), one.path))
+    return sorted(found.values(), key=lambda each: (VERSIONS.index(".".join(each.version.split(".")[:2])), each.path))
 
 
 def candidates() -> Iterator[Path]:
@@ -72,7 +72,7 @@ def candidates() -> Iterator[Path]:
 
 
 def run(interpreter: Interpreter, arguments: list[str]) -> tuple[bool, str]:
-    """Whether the tests passed, and pytest's last line."""
+    """True if the tests passed, and pytest's last line."""
     print(f"\n== Python {interpreter.version} ({interpreter.path})", flush=True)
     started = time.monotonic()
     try:
@@ -91,7 +91,7 @@ def run(interpreter: Interpreter, arguments: list[str]) -> tuple[bool, str]:
 
 
 def install(interpreter: Interpreter) -> None:
-    """Makes the virtual environment, unless it is there and the requirements are still the same."""
+    """Makes the virtual environment, unless it exists and the requirements have not changed."""
     inputs = [ROOT / "pyproject.toml", BUILD, DEV]
     state = " ".join([interpreter.version, *(hashlib.sha256(file.read_bytes()).hexdigest() for file in inputs)])
     stamp = interpreter.venv / ".installed"

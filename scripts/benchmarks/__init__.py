@@ -1,1 +1,1 @@
-"""What `make bench` is made of."""
+"""The parts of `make bench`."""

@@ -1,4 +1,4 @@
-"""What access control costs each request: its parts by themselves, in this process, on a copy of the server's data."""
+"""The cost of access control for a request: measures each part in this process, on a copy of the server's data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _BATCH = 256  # records, as the server writes them under load
 
 def access_costs(server: RunningServer, certificate_id: str, count: int) -> dict[str, float]:
     """CPU seconds of each part for one DescribeCertificate, the mean of ``count``."""
-    # As the server logs: what is not shown is not rendered.
+    # As in the server: log entries below the level are not rendered.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     request = _parsed(Signer(server).describe(certificate_id))
     folder = Path(tempfile.mkdtemp(prefix="access-", dir=server.data_dir.parent))
@@ -76,7 +76,7 @@ async def _measured(
             scope=scope,
         )
 
-        token = server.token  # which reads a file
+        token = server.token  # reads a file, so it is not measured
 
         async def by_signature() -> None:
             sigv4.verify(await sigv4.authenticate_head(request), request.body)
@@ -107,7 +107,7 @@ async def _measured(
 
 
 async def _cpu(call: Callable[[], Awaitable[None]], count: int) -> float:
-    """Of all threads, as a store commits in one of its own."""
+    """The mean CPU seconds of a call, of all threads: a store commits in a separate one."""
     await call()
     start = time.process_time()
     for _ in range(count):

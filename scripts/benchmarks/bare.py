@@ -1,5 +1,6 @@
-"""Bare RSA-2048 generation, what CreateKeysAndCertificate is held against: a program that prints
-keys per second and CPU seconds per key.
+"""Generates RSA-2048 keys and nothing else, to compare CreateKeysAndCertificate with.
+
+Run as a program, it prints keys per second and CPU seconds per key.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["bare_generation"]
 
 
 def bare_generation(threads: int, seconds: float) -> tuple[float, float]:
-    """Keys per second that a process of its own makes, and the CPU seconds that a key costs."""
+    """Keys per second that a separate process generates, and CPU seconds per key."""
     command = [sys.executable, "-I", __file__, str(threads), str(seconds)]
     rate, cost = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return float(rate), float(cost)

@@ -1,4 +1,4 @@
-"""A server under measurement, and what every case does with it."""
+"""A server under measurement, and the steps that all cases share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bench", "certificate_ids"]
 
-_CERTIFICATES = 64  # that DescribeCertificate goes round
+_CERTIFICATES = 64  # for which DescribeCertificate asks in turn
 _WARM_UP = 0.5  # seconds
 _PATIENCE = 60.0  # seconds, for the pool to fill
 _POOL_READY = re.compile(r"^thingmint_key_pool_ready (\S+)$", re.MULTILINE)
@@ -34,7 +34,7 @@ _POOL_READY = re.compile(r"^thingmint_key_pool_ready (\S+)$", re.MULTILINE)
 class Bench:
     """A server under measurement. ``quick`` shortens everything; ``step`` is called as each measurement begins.
 
-    ``against`` is another checkout, whose server is measured in turns with this one's where a case can do that.
+    ``against`` is another checkout. Cases that can do so measure its server and this one's in turns.
     """
 
     server: RunningServer
@@ -54,7 +54,7 @@ class Bench:
         return max(1.5, full / 4) if self.quick else full
 
     def certificate_ids(self) -> list[str]:
-        """Of certificates made for the purpose."""
+        """The ids of new certificates."""
         return certificate_ids(self.server, _CERTIFICATES)
 
     def wait_for_pool(self) -> None:
@@ -68,14 +68,14 @@ class Bench:
         raise TimeoutError(f"the key pool was not full after {_PATIENCE:.0f} seconds")
 
     def rate(self, load: Load, seconds: float) -> tuple[float, Cost]:
-        """Answers per second, flat out."""
-        self.wait_for_pool()  # its threads are to be quiet
+        """Answers per second under full load."""
+        self.wait_for_pool()  # its threads must be idle
         with load:
             load.run(seconds=_WARM_UP)
             return self.measured(load, seconds)
 
     def measured(self, load: Load, seconds: float = 3600.0, count: int = sys.maxsize) -> tuple[float, Cost]:
-        """Answers per second, for so long or so many."""
+        """Answers per second, for ``seconds`` or for ``count`` requests."""
         return measured(self.server.process.pid, lambda: load.run(seconds=seconds, count=count))
 
 
@@ -84,4 +84,4 @@ def certificate_ids(server: RunningServer, count: int) -> list[str]:
     request = new_csr()
     made = [client.create_certificate_from_csr(certificateSigningRequest=request) for _ in range(count)]
     client.close()
-    return [one["certificateId"] for one in made]
+    return [certificate["certificateId"] for certificate in made]

@@ -1,4 +1,4 @@
-"""The measurements: each drives a server that runs, and gives figures."""
+"""The measurements: each puts load on a running server and returns figures."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CASES", "Case"]
 
-_SLOW_SYNC = 0.0002  # seconds; the budget of what has to be durable holds up to this
+_SLOW_SYNC = 0.0002  # seconds; on slower disks there is no budget for changes
 _WARM_UP = 0.5  # seconds
-_LOG_DELAY = 0.2  # seconds; a request's line is written after its answer
+_LOG_DELAY = 0.2  # seconds; the log entry of a request is written after its answer
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``steps`` is how often it calls Bench.step."""
+    """``steps`` is how often ``run`` calls Bench.step."""
 
     name: str
     steps: int
@@ -49,7 +49,7 @@ class Case:
 
 
 def idle(bench: Bench) -> list[Figure]:
-    """Memory of a server that has just been started. Must come first."""
+    """The memory of a new server. Must be the first case."""
     bench.step("idle memory")
     start = time.monotonic()
     bench.wait_for_pool()
@@ -73,7 +73,7 @@ def burst(bench: Bench) -> list[Figure]:
     time.sleep(_LOG_DELAY)
     server = sorted(_server_times(log, offset, "CreateKeysAndCertificate"))
     if len(server) != bursts * POOL:
-        raise ValueError(f"the log tells of {len(server)} requests, not of {bursts * POOL}")
+        raise ValueError(f"the log has {len(server)} requests instead of {bursts * POOL}")
     what = "CreateKeysAndCertificate, bursts of 32 over 4 connections, "
     cost = mean_cost(costs)
     return [
@@ -94,7 +94,7 @@ def sustained(bench: Bench) -> list[Figure]:
         bare.append(bare_generation(threads, seconds))
         bench.step(f"sustained CreateKeysAndCertificate, turn {turn}")
         with Load(bench.https, 4 * threads, [Signer(bench.server).create_keys()]) as load:
-            load.run(count=POOL + 4 * threads)  # what lay ready
+            load.run(count=POOL + 4 * threads)  # uses up the keys in the pool
             served.append(bench.measured(load, seconds))
     bare_rate = statistics.mean(rate for rate, _ in bare)
     bare_cost = statistics.mean(cost for _, cost in bare)
@@ -129,7 +129,7 @@ def csr(bench: Bench) -> list[Figure]:
 
 
 def _durable(connections: int, sync: float) -> Budget | None:
-    """What is held against changes; it says nothing of slower disks."""
+    """The budget for changes; None for one client and for slow disks."""
     return Budget(1500, at_most=False) if connections == 32 and sync <= _SLOW_SYNC else None
 
 
@@ -137,9 +137,9 @@ def describe(bench: Bench) -> list[Figure]:
     server = bench.server
     ids = bench.certificate_ids()
     https, http = Signer(server), Signer(server, tls=False)
-    signed = [https.describe(one) for one in ids]
-    plain = [http.describe(one) for one in ids]
-    native = [bearer_get(f"/v1/certificates/{one}", "localhost", server.token) for one in ids]
+    signed = [https.describe(id) for id in ids]
+    plain = [http.describe(id) for id in ids]
+    native = [bearer_get(f"/v1/certificates/{id}", "localhost", server.token) for id in ids]
     budget = Budget(5000, at_most=False)
     variants = (
         ("DescribeCertificate, 32 clients", bench.https, 32, signed, budget),
@@ -156,14 +156,14 @@ def describe(bench: Bench) -> list[Figure]:
 
 
 def access(bench: Bench) -> list[Figure]:
-    """What authentication, authorization and audit add: all of a request against one without, and each by itself."""
+    """The cost of authentication, authorization and audit: together, against a request without them, and separately."""
     server = bench.server
     ids = bench.certificate_ids()
     signer = Signer(server)
     variants = (
-        ("GET /healthz, which needs none of it, 32 clients", [plain_get("/healthz", "localhost")]),
-        ("the same, native", [bearer_get(f"/v1/certificates/{one}", "localhost", server.token) for one in ids]),
-        ("the same, SigV4", [signer.describe(one) for one in ids]),
+        ("GET /healthz (no access control), 32 clients", [plain_get("/healthz", "localhost")]),
+        ("the same, native", [bearer_get(f"/v1/certificates/{id}", "localhost", server.token) for id in ids]),
+        ("the same, SigV4", [signer.describe(id) for id in ids]),
     )
     costs = []
     for what, requests in variants:
@@ -209,14 +209,14 @@ def get_device(bench: Bench) -> list[Figure]:
 
 
 def _server_times(log: Path, offset: int, operation: str) -> list[float]:
-    """Milliseconds, from the server's own log."""
+    """The milliseconds of each request, from the server's log."""
     with log.open("rb") as file:
         file.seek(offset)
         lines = [json.loads(line) for line in file]
     return [line["ms"] for line in lines if line.get("event") == "request" and line["operation"] == operation]
 
 
-# In this order: memory is that of a server that nobody has used.
+# In this order: idle measures the memory of a server that has not served a request.
 CASES = (
     Case("idle", 1, idle),
     Case("burst", 1, burst),

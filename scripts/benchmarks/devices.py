@@ -1,4 +1,4 @@
-"""Devices under load: the process of ``mqtt_client.py``, from this side."""
+"""Devices as a load: starts and controls the process of ``mqtt_client.py``."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _PROGRAM = Path(__file__).with_name("mqtt_client.py")
 
 
 class Devices:
-    """The process. Used as a context manager, at whose end all connections are closed. Everything raises LoadFailed.
+    """A context manager for the process; leaving it closes all connections. All methods raise LoadFailed.
 
-    Devices take ``identities`` (files with a certificate and its key) in turn, and ``ca`` is what they trust.
+    Devices use the ``identities`` (files with a certificate and its key) in turn, and trust ``ca``.
     """
 
     def __init__(self, port: int, ca: Path, identities: Sequence[Path]) -> None:
@@ -43,29 +43,29 @@ class Devices:
         self._process.communicate()
 
     def visit(self, devices: int, seconds: float) -> Outcome:
-        """Connects, until CONNACK, and leaves: again and again. Each connection has another identity."""
+        """Connects, waits for CONNACK and disconnects, repeatedly. Each connection uses another identity."""
         return self._run("visit", devices=devices, seconds=seconds)
 
     def stay(self, devices: int) -> list[Path]:
-        """Connects for good; the identities of those that did."""
+        """Connects devices that stay connected, and returns their identities."""
         self._order({"order": "stay", "devices": devices})
         return [Path(path) for path in self._answer()["identities"]]
 
     def publish(self, seconds: float, *, echo: bool, size: int = 100) -> Outcome:
-        """Those that stayed publish at QoS 1, one message at a time; with ``echo`` each to itself."""
+        """Devices that stayed publish at QoS 1, one message at a time; with ``echo``, each to itself."""
         return self._run("publish", seconds=seconds, echo=echo, bytes=size)
 
     def provision(self, devices: int, seconds: float, **how: Any) -> Outcome:
-        """``how`` are template, prefix, csr, key and folder, as the program says."""
+        """Provisions devices. ``how`` are template, prefix, csr, key and folder (see ``mqtt_client.py``)."""
         return self._run("provision", devices=devices, seconds=seconds, **how)
 
     def begin_waiting(self) -> None:
-        """For the server to close the connections of all that stayed."""
+        """Starts to wait until the server closes the connections of all devices that stayed."""
         self._order({"order": "wait"})
         self._answer()
 
     def waited(self) -> list[float]:
-        """When each was closed, by time.perf_counter(), in the order in which they connected."""
+        """The time at which each connection was closed (time.perf_counter()), in the order of the connects."""
         return [float(moment) for moment in self._answer()["moments"]]
 
     def _run(self, order: str, **further: Any) -> Outcome:

@@ -1,6 +1,6 @@
-"""The same calls on both engines: what they cost, and how often writers meet.
+"""The same calls on both engines: their cost, and how often writers conflict.
 
-Each row is a number of requests rather than of seconds, so that the whole takes no longer than its figures are worth.
+Each row is a fixed number of requests, not of seconds, which keeps the case short.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ ENGINES = "engines"
 _WRITERS = (16, 64)
 _REQUESTS, _QUICK = 1_600, 480
 _WARM_UP = 64  # requests
-_READ = 64  # certificates that DescribeCertificate goes round
+_READ = 64  # certificates for which DescribeCertificate asks in turn
 _MET = Budget(5, at_most=True)
 _RETRIES = re.compile(r"^thingmint_store_retries_total (\S+)$", re.MULTILINE)
 _WITH_QUOTA = {"THINGMINT_QUOTAS__CERTIFICATES": "10000000"}
-_DURABLE = {"max_connections": "200"}  # all else as PostgreSQL has it: what is answered is on disk
+_DURABLE = {"max_connections": "200"}  # otherwise PostgreSQL's defaults, by which every answered write is on disk
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """``load`` makes so many requests, each good for once where it writes, for so many writers."""
+    """``load(server, writers, count)`` makes the requests; if they write, each is sent only once."""
 
     what: str
     load: Callable[[RunningServer, int, int], Load]
@@ -58,7 +58,7 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """Seconds of one request, but for the rate; retries are of 100."""
+    """The rate per second, CPU seconds of one request at the server and the database, and retries per 100 requests."""
 
     rate: float
     server: float
@@ -67,7 +67,7 @@ class _Measured:
 
 
 def engines(bench: Bench) -> list[Figure]:
-    """On new servers, for each engine and without and with a quota; in turns with those of another checkout."""
+    """Measures new servers of each engine, without and with a quota; in turns with servers of another checkout."""
     figures: list[Figure] = []
     for engine in ("SQLite", "PostgreSQL"):
         with contextlib.ExitStack() as stack:
@@ -91,7 +91,7 @@ def _measure_all(
                 cost = _cost(row, servers[0], postgres, writers, count)
                 yield from _figures(what, cost, row, engine)
                 for other in servers[1:]:
-                    with contextlib.suppress(LoadFailed):  # older ones give up where writers meet too often
+                    with contextlib.suppress(LoadFailed):  # older versions fail if writers conflict too often
                         ratio = cost.server / _cost(row, other, postgres, writers, count).server
                         yield Figure(ENGINES, f"{what}: server CPU, ratio", ratio, "ratio")
 
@@ -116,7 +116,7 @@ def _cost(row: _Row, server: RunningServer, postgres: Postgres | None, writers: 
 
 @contextlib.contextmanager
 def _server(postgres: Postgres | None, settings: Mapping[str, str], checkout: Path | None) -> Iterator[RunningServer]:
-    """A new one, on an empty database; of another ``checkout`` if one is given."""
+    """A new server with an empty database, of another ``checkout`` if one is given."""
     environment = dict(settings)
     if checkout is not None:
         environment["PYTHONPATH"] = str(checkout / "src")
@@ -136,19 +136,19 @@ async def _new_database(postgres: Postgres) -> str:
 
 
 def _retries(server: RunningServer) -> float:
-    """Older servers count none."""
+    """The retries that the server has counted; 0 for older versions, which do not count them."""
     with urllib.request.urlopen(f"{server.http_url}/metrics") as answer:
         found = _RETRIES.search(answer.read().decode())
     return float(found[1]) if found is not None else 0.0
 
 
 def _database_seconds(postgres: Postgres | None) -> float:
-    """CPU time of its processes, one a connection. Those of all databases are counted, as others are idle."""
+    """CPU seconds of all processes of PostgreSQL, one for each connection. Other databases on it are idle."""
     return family_seconds(postgres.pid) if postgres is not None else 0.0
 
 
 def _signed(make: Callable[[Signer, int], bytes]) -> Callable[[RunningServer, int, int], Load]:
-    """Calls of the AWS API."""
+    """A load with calls of the AWS API."""
 
     def load(server: RunningServer, writers: int, count: int) -> Load:
         signer, mark = Signer(server), secrets.randbelow(10**9)

@@ -1,4 +1,4 @@
-"""What a measurement gives: a figure, the budget that it is held against, and what it cost."""
+"""The results of measurements: figures, their budgets and costs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one request, in CPU seconds, and what it looked like from the client, in seconds.
+    """CPU seconds of one request at server and client, and its latency at the client in seconds (p50, p99).
 
-    ``elsewhere`` is the share of the machine that went to processes which are no part of this.
+    ``elsewhere`` is the share of the machine that other processes used.
     """
 
     server: float
@@ -35,7 +35,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """``case`` is the measurement that it comes from."""
+    """``case`` is the name of the measurement."""
 
     case: str
     what: str

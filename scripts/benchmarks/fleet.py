@@ -1,4 +1,4 @@
-"""A fleet's certificates, and their place in a server's registry."""
+"""The certificates of a fleet of devices, and their registration at a server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ATTACH = (
     "VALUES ($1, $2, $3, '', $4, $5)"
 )
 
-# As fleets have them: what a device may do hangs on its name.
+# Typical for fleets: the permissions of a device depend on its name.
 _POLICY = {
     "Version": "2012-10-17",
     "Statement": [
@@ -70,7 +70,7 @@ class DeviceFleet:
 
 
 def make_fleet(folder: Path, count: int) -> DeviceFleet:
-    """P-256 throughout. The devices have a key in common, which nobody looks at."""
+    """A fleet with P-256 keys. All devices have the same key, which does not matter here."""
     folder.mkdir()
     key, ca_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
@@ -111,13 +111,13 @@ def csr_pem(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 def register(server: RunningServer, fleet: DeviceFleet) -> None:
-    """All of them, ACTIVE and with a policy. Written past the server, which would take a minute for it."""
+    """Registers the certificates as ACTIVE, with a policy. Writes to the database: the API would take a minute."""
     client: Any = boto3.session.Session().client("iot", **server.boto3_arguments())
     name = f"fleet-{uuid.uuid4()}"
     policy_arn = client.create_policy(policyName=name, policyDocument=json.dumps(_POLICY))["policyArn"]
     _, _, _, region, account, _ = policy_arn.split(":")
     asyncio.run(_insert(server.data_dir / "thingmint.db", Scope(account, region), fleet.certificates, name))
-    # The server reads one state until it writes: now it sees all of them.
+    # The server reads one snapshot until it writes. This write makes it see the registrations.
     client.create_policy(policyName=f"{name}-seen", policyDocument=json.dumps(_POLICY))
     client.close()
 

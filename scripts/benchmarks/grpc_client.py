@@ -1,7 +1,7 @@
-"""The load over gRPC: one process with N channels, each with one unary call at a time and all of them bytes.
+"""The load over gRPC: one process with N channels, each of which makes one unary call at a time.
 
-It speaks the protocol of ``load.py`` on standard input and output: a first order with the method, the metadata and
-the requests, then one order per line. An answer other than OK ends it with that answer on standard error.
+It uses the protocol of ``load.py`` on standard input and output: a first order with the method, the metadata and the
+requests (bytes), then one order in each line. If an answer is not OK, it prints the answer on standard error and ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SILENCE = 30.0  # seconds without an answer
 
 
 class _Clients:
-    """Channels that share nothing, as clients on many machines would not."""
+    """Channels that share no connection, as if they were on different machines."""
 
     def __init__(self, first: dict[str, Any]) -> None:
         credentials = grpc.ssl_channel_credentials(Path(first["ca"]).read_bytes())

@@ -1,6 +1,6 @@
-"""What hostile clients cost the others: how long another one waits meanwhile, and how much memory the server takes.
+"""The effect of hostile clients: how long another client waits during an attack, and how much memory the server uses.
 
-An attack lasts a few seconds, and comes from another address than the client that is watched.
+An attack takes a few seconds, and comes from another address than the client whose wait is measured.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ _LASTS = 4.0  # seconds
 _SOURCE = "127.0.0.2"
 _POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}
 _RETAINED, _SUBSCRIPTIONS, _SUBSCRIBERS = 3_000, 200, 400
-_POLICIES, _PATTERNS = 20, 150  # about as many and as large as a user may have
+_POLICIES, _PATTERNS = 20, 150  # close to the limits of what a user can have
 _STALL = re.compile(r"^thingmint_event_loop_longest_stall_seconds (\S+)$", re.MULTILINE)
 
 
 class Attacker:
-    """Connections to a server, as a device or without credentials, which end with ``stack``.
+    """Makes connections to a server, as a device or without credentials; they are closed with ``stack``.
 
-    ``until`` is when it has to end, by time.monotonic().
+    ``until`` is the time at which the attack must end (time.monotonic()).
     """
 
     def __init__(self, server: RunningServer, identity: Path, stack: contextlib.ExitStack, until: float) -> None:
@@ -69,18 +69,18 @@ class Attacker:
         return itertools.takewhile(lambda _: time.monotonic() < self.until, range(most))
 
     def https(self) -> ssl.SSLSocket:
-        """Of a client that has no credentials."""
+        """A connection without credentials."""
         return self._connected("api", self._anonymous)
 
     def device(self, connect: Connect) -> ssl.SSLSocket:
-        """Once it is let in."""
+        """A connection of a device, after its CONNACK."""
         connection = self._connected("mqtt", self._device)
         connection.sendall(encode(connect, connect.version))
         connection.recv(64)
         return connection
 
     def swallow(self, connection: ssl.SSLSocket) -> None:
-        """Reads all that comes, in a thread."""
+        """Reads and discards everything, in a thread."""
 
         def read() -> None:
             with contextlib.suppress(OSError):
@@ -109,7 +109,7 @@ def many_connections(attacker: Attacker) -> None:
 def bodies_before_authentication(attacker: Attacker) -> None:
     head = b"POST /certificates HTTP/1.1\r\nhost: localhost\r\nauthorization: AWS4-HMAC-SHA256 x\r\n"
     for _ in attacker.rounds(300):
-        with contextlib.suppress(OSError):  # refused, or not read any further
+        with contextlib.suppress(OSError):  # the server refuses the request, or stops reading
             connection = attacker.https()
             connection.settimeout(0.2)
             connection.sendall(head + b"content-length: 1048575\r\n\r\n" + b"a" * 1_048_000)
@@ -146,7 +146,7 @@ def delayed_wills(attacker: Attacker) -> None:
 
 
 def refused_calls(attacker: Attacker) -> None:
-    """Of a user with the largest policies."""
+    """Makes calls that are refused, as a user with the largest policies."""
     server = attacker.server
     _operate(server, "user.create", name="noisy")
     for number in range(_POLICIES):
@@ -177,7 +177,7 @@ HOSTILE_STEPS = len(_ATTACKS)
 
 
 def hostile(bench: Bench) -> list[Figure]:
-    """Each on a server of its own, so that its peak of memory is that of one attack."""
+    """Measures each attack on a new server, so that the peak of memory comes from this attack."""
     figures = []
     for name, attack in _ATTACKS.items():
         bench.step(f"hostile: {name}")
@@ -193,10 +193,10 @@ def hostile(bench: Bench) -> list[Figure]:
 def _attacked(
     server: RunningServer, name: str, attack: Callable[[Attacker], None], identity: Path, seconds: float
 ) -> list[Figure]:
-    _longest_stall(server)  # the metric is of the time since it was asked for last
+    _longest_stall(server)  # resets the metric, which covers the time since the last request for it
     with Observer(server.ports["http"]) as observer, contextlib.ExitStack() as stack:
         attacker = Attacker(server, identity, stack, time.monotonic() + seconds)
-        with contextlib.suppress(OSError):  # where the server closes the connection, or reads no further
+        with contextlib.suppress(OSError):  # the server closes the connection, or stops reading
             attack(attacker)
         own = _longest_stall(server)
     peak = peak_resident_bytes(server.process.pid)
@@ -208,16 +208,16 @@ def _attacked(
 
 
 def _longest_stall(server: RunningServer) -> float:
-    """Since this was asked for last, in seconds."""
+    """The longest stall of the event loop since the last call, in seconds."""
     with urllib.request.urlopen(f"{server.http_url}/metrics") as answer:
         found = _STALL.search(answer.read().decode())
     if found is None:
-        raise ValueError("/metrics does not tell the longest stall of the event loop")
+        raise ValueError("/metrics has no longest stall of the event loop")
     return float(found[1])
 
 
 def _new_device(server: RunningServer, folder: Path) -> Path:
-    """A file with its certificate and key. It may do everything."""
+    """A file with the certificate and key of a new device, which is allowed to do everything."""
     iot, key = _client(server), ec.generate_private_key(ec.SECP256R1())
     made = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem(key), setAsActive=True)
     iot.create_policy(policyName="hostile", policyDocument=json.dumps(_POLICY))

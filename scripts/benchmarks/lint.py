@@ -1,4 +1,4 @@
-"""What the lint of a certificate costs before the CA's key signs it: in this process, against signing without it."""
+"""The cost of linting a certificate before the CA's key signs it: signs with and without lint, in this process."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["lint_cost"]
 
-_ROUND = 50  # certificates each way, in turn, so that both see the same machine
+_ROUND = 50  # certificates each way, in turn, so that other load affects both alike
 
 
 def lint_cost(count: int) -> float:
-    """CPU seconds for one device certificate (P-256, as is the CA), the median over ``count`` of them.
+    """CPU seconds for one device certificate (P-256, with a P-256 CA): the median of ``count`` certificates.
 
-    It is what `prepare` and `sign` take beyond a builder of the same content that the CA's key signs: the throw-away
-    signature, the checks, and a few microseconds of the checks of the request.
+    This is the time of `prepare` and `sign` minus the time to build and sign a certificate with the same content. It
+    covers the throw-away signature, the checks, and a few microseconds for checking the request.
     """
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     authority = CertificateAuthority(make_root("Benchmark", key, now), key, DEVICE)

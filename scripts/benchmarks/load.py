@@ -1,9 +1,9 @@
-"""The load: one process that keeps N connections busy with requests that were made beforehand.
+"""The load: one process that keeps N connections busy with prepared requests.
 
-It must leave the cores to the server, so it does next to nothing per request: one receive, one send, and a look at
-the status and the length of the answer. Run as a program it takes one order per line on standard input, and writes one
-result per line; an answer other than 200 ends it with that answer on standard error. ``grpc_client.py`` is the same for
-gRPC.
+It must leave the cores to the server, so it does very little for a request: one receive, one send, and a check of the
+answer's status and length. Run as a program, it reads one order from each line of standard input and writes one result
+in a line. If an answer is not 200, it prints the answer on standard error and ends. ``grpc_client.py`` does the same
+over gRPC.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n")
 
 
 class LoadFailed(Exception):
-    """A request was not answered with 200, or not at all."""
+    """A request was not answered, or not with 200."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """``ca`` makes it HTTPS."""
+    """With ``ca``, the target is HTTPS."""
 
     port: int
     ca: Path | None = None
@@ -51,7 +51,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class GrpcMethod:
-    """What is called where the requests are messages rather than HTTP. Needs a target with TLS."""
+    """The method to call if the requests are gRPC messages instead of HTTP. Needs a target with TLS."""
 
     path: str
     metadata: Mapping[str, str]
@@ -59,7 +59,7 @@ class GrpcMethod:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``latencies`` are in seconds, in order of size; ``cpu`` is what the client itself used, in seconds."""
+    """``latencies`` are in seconds, sorted; ``cpu`` is the CPU time of the client itself, in seconds."""
 
     answered: int
     seconds: float
@@ -72,9 +72,9 @@ class Outcome:
 
 
 class Load:
-    """The process, with its connections open. Used as a context manager.
+    """A context manager for the process and its open connections.
 
-    Requests are sent in turn, again and again unless ``once`` says that each is good for one time.
+    Requests are sent in turn and repeated, unless ``once``: then each is sent one time only.
     """
 
     def __init__(
@@ -113,9 +113,9 @@ class Load:
         self._process.communicate()
 
     def run(self, *, seconds: float = 3600.0, count: int = sys.maxsize) -> Outcome:
-        """Sends for ``seconds``, or ``count`` requests; whatever comes first. Raises LoadFailed."""
+        """Sends requests until ``seconds`` have passed or ``count`` are sent. Raises LoadFailed."""
         if not self._left:
-            raise LoadFailed("every request was sent already")
+            raise LoadFailed("all requests have been sent already")
         outcome = Outcome(**self._ask({"seconds": seconds, "count": min(count, self._left)}))
         self._left -= outcome.answered
         return outcome
@@ -137,7 +137,7 @@ class Load:
 
 
 class _Connection:
-    """A keep-alive connection. TLS runs over memory BIOs: one system call per direction and request."""
+    """A keep-alive connection. TLS uses memory BIOs: one system call for each direction of a request."""
 
     def __init__(self, target: Target) -> None:
         self.socket = socket.create_connection((target.address, target.port), timeout=_SILENCE)
@@ -160,7 +160,7 @@ class _Connection:
         self.socket.sendall(request)
 
     def receive(self) -> bool:
-        """Whether the answer is complete. Raises LoadFailed unless it is a 200."""
+        """True if the answer is complete. Raises LoadFailed unless its status is 200."""
         data = self.socket.recv(_RECEIVE_BYTES)
         if not data:
             raise LoadFailed("the server closed a connection")

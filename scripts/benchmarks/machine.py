@@ -1,4 +1,4 @@
-"""The machine, and what processes use of it, as Linux tells."""
+"""The machine, and the resources that processes use, as Linux reports them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds: of one process (all its threads), and of everything on the machine."""
+    """CPU seconds of one process (all its threads), and of the whole machine."""
 
     process: float
     machine: float
@@ -46,7 +46,7 @@ class Usage:
 
 
 def usage(pid: int) -> Usage:
-    # The command may hold spaces and brackets; what follows its last bracket is all numbers (proc(5)).
+    # The command can contain spaces and brackets; the fields after its last bracket are numbers (proc(5)).
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     whole = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     idle = whole[3] + whole[4]
@@ -54,10 +54,10 @@ def usage(pid: int) -> Usage:
 
 
 def family_seconds(pid: int) -> float:
-    """CPU seconds of a process and those that it has started and that still run."""
+    """CPU seconds of a process and of its children that are still running."""
     seconds = usage(pid).process
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # one that ends meanwhile
+        with contextlib.suppress(OSError):  # a process that ends during this loop
             if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
                 seconds += usage(int(path.parent.name)).process
     return seconds
@@ -81,7 +81,7 @@ def _status(pid: int, name: str) -> int:
 
 
 def sync_time(folder: Path, *, times: int = 200) -> float:
-    """The median of what fdatasync() takes after one page was written over, in seconds: a small commit to a WAL."""
+    """The median time of fdatasync() after overwriting one page, in seconds. This is like a small commit to a WAL."""
     path = folder / "sync-time"
     took = []
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
@@ -100,7 +100,7 @@ def sync_time(folder: Path, *, times: int = 200) -> float:
 
 
 def describe_machine(folder: Path) -> Mapping[str, str]:
-    """``folder`` is where the data lies."""
+    """The properties of the machine that benchmarks depend on. ``folder`` is on the disk with the data."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -129,7 +129,7 @@ def _distribution() -> str:
 
 
 def _file_system(folder: Path) -> str:
-    """Type and device of the mount that is nearest above ``folder``."""
+    """Type and device of the file system that contains ``folder``."""
     best = ("", "unknown")
     for line in Path("/proc/self/mounts").read_text().splitlines():
         device, mount, kind = line.split()[:3]

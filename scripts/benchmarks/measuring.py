@@ -1,4 +1,4 @@
-"""What a load costs the server that it is put on."""
+"""Measures the cost of a load at the server."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["POOL", "SCRATCH", "SERVE", "mean_cost", "measured", "quantile"]
 
-# Rather than /tmp, which is memory on many machines: what is durable has to reach a disk.
+# Not /tmp, which is in memory on many machines: durable changes must reach a disk.
 SCRATCH = Path(__file__).resolve().parent.parent.parent / "build"
-POOL = 32  # the server's default, which it does not have under test
+POOL = 32  # the server's default; servers started by tests have another one
 SERVE = ("--log-format=json", f"--key-pool={POOL}")
 
 
 def measured(pid: int, run: Callable[[], Outcome]) -> tuple[float, Cost]:
-    """Answers per second, and what one of them cost the server that is process ``pid``."""
+    """Answers per second, and the cost of one answer. ``pid`` is the server's process."""
     before = usage(pid)
     outcome = run()
     used = usage(pid) - before

@@ -1,4 +1,4 @@
-"""Mosquitto, which the MQTT gateway is held against: its own process, with mutual TLS."""
+"""Mosquitto, with which the MQTT gateway is compared: a separate process, with mutual TLS."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunningMosquitto", "mosquitto_version", "running_mosquitto"]
 
-# Without TCP_NODELAY each connection waits for a delayed acknowledgement, which is no merit of ours.
+# Without TCP_NODELAY each connection waits for a delayed acknowledgement, which would make the comparison unfair.
 _CONFIGURATION = """\
 listener {port} 127.0.0.1
 cafile {ca}
@@ -45,18 +45,18 @@ class RunningMosquitto:
 
 
 def mosquitto_version() -> str | None:
-    """None if there is no Mosquitto on this machine."""
+    """The version of Mosquitto, or None if it is not installed."""
     program = _program()
     if program is None:
         return None
-    # It tells with the exit status of a wrong option.
+    # It prints its version, but exits with the status for a wrong option.
     first, *_ = subprocess.run([program, "-h"], check=False, capture_output=True, text=True).stdout.splitlines()
     return first.removeprefix("mosquitto version ")
 
 
 @contextlib.contextmanager
 def running_mosquitto(folder: Path, fleet: DeviceFleet) -> Iterator[RunningMosquitto]:
-    """On a free port; it takes the fleet's certificates and no others. Raises LoadFailed."""
+    """Mosquitto on a free port. It accepts the fleet's certificates only. Raises LoadFailed."""
     program = _program()
     assert program is not None
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -64,7 +64,7 @@ def running_mosquitto(folder: Path, fleet: DeviceFleet) -> Iterator[RunningMosqu
     configuration = folder / "mosquitto.conf"
     configuration.write_text(_CONFIGURATION.format(port=port, ca=fleet.ca, server=fleet.server))
     output = folder / "mosquitto.log"
-    _take_all_files()  # which it inherits
+    _raise_file_limit()  # Mosquitto inherits it
     with output.open("wb") as log:
         process = subprocess.Popen(
             [program, "-c", str(configuration)],
@@ -85,7 +85,7 @@ def running_mosquitto(folder: Path, fleet: DeviceFleet) -> Iterator[RunningMosqu
 
 
 def _program() -> str | None:
-    """Debian keeps it where only root's PATH leads."""
+    """The path of mosquitto, or None. Debian installs it in /usr/sbin, which is only in root's PATH."""
     return shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
 
 
@@ -94,6 +94,6 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _take_all_files() -> None:
+def _raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

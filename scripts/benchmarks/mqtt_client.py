@@ -1,7 +1,7 @@
-"""The load on the MQTT gateway: one process that is many devices, over mutual TLS 1.3 and MQTT 3.1.1.
+"""The load on the MQTT gateway: one process that acts as many devices, over mutual TLS 1.3 and MQTT 3.1.1.
 
-Run as a program it takes one order per line on standard input, and writes one result per line, as ``load.py`` does.
-What a device does is a generator: it sends, and is resumed with what comes back.
+Run as a program, it reads one order from each line of standard input and writes one result in a line, as ``load.py``
+does. The behaviour of a device is a generator ("conversation"): it sends packets, and is resumed with the answers.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 _RECEIVE_BYTES = 64 * 1024
-_SILENCE = 30.0  # seconds in which nothing happens
-_SOURCES = 16  # addresses that the devices come from, as what a server takes from one is limited
-_KEEP_ALIVE = 1200  # seconds, so that idle means idle
+_SILENCE = 30.0  # seconds without any event, after which the load fails
+_SOURCES = 16  # source addresses of the devices, because servers limit the connections from one address
+_KEEP_ALIVE = 1200  # seconds, so that idle devices send no PINGREQ
 
-# What a conversation is resumed with, besides the packets: the handshake is done, the server has closed.
+# A conversation is resumed with a packet, or with one of these: the handshake is done; the server has closed.
 _READY = b"\0"
 _CLOSED = b""
 
@@ -37,7 +37,7 @@ _DISCONNECT = b"\xe0\x00"
 
 
 class LoadFailed(Exception):
-    """A server did not do what a device asked for."""
+    """A server did not do what a device requested."""
 
 
 def packet(first: int, *parts: bytes) -> bytes:
@@ -87,7 +87,7 @@ def body_of(whole: bytes) -> int:
 
 
 class Device:
-    """A connection, and the conversation that uses it."""
+    """A device: its connection, and the conversation that uses it."""
 
     def __init__(self, swarm: Swarm, number: int, identity: Path) -> None:
         self.swarm = swarm
@@ -98,7 +98,7 @@ class Device:
         self.is_open = False
 
     def open(self) -> None:
-        """Resumed with _READY after the handshake."""
+        """Opens the connection. The conversation is resumed with _READY after the handshake."""
         swarm = self.swarm
         self._socket = socket.socket()
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -106,7 +106,7 @@ class Device:
         self._socket.settimeout(_SILENCE)
         self._socket.connect(("127.0.0.1", swarm.port))
         self._socket.setblocking(False)
-        swarm.context.load_cert_chain(self.identity)  # each connection keeps the one that it was made with
+        swarm.context.load_cert_chain(self.identity)  # a connection keeps the certificate that it was made with
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = swarm.context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
         self._shaken = False
@@ -120,7 +120,7 @@ class Device:
         self._flush()
 
     def end(self) -> None:
-        """DISCONNECT and close_notify in one; the server closes then."""
+        """Sends DISCONNECT and close_notify together; the server then closes the connection."""
         self._tls.write(_DISCONNECT)
         with contextlib.suppress(ssl.SSLWantReadError):
             self._tls.unwrap()
@@ -189,7 +189,7 @@ class Device:
     def _flush(self) -> None:
         data = self._outgoing.read()
         if data:
-            # What the server said before it closed is still to be read.
+            # The server may have closed: what it sent before is still read.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self._socket.sendall(data)
 
@@ -199,7 +199,7 @@ class Swarm:
         self.port: int = first["port"]
         self.context = ssl.create_default_context(cafile=first["ca"])
         self.context.minimum_version = ssl.TLSVersion.TLSv1_3
-        self.devices: list[Device] = []  # those that stay open
+        self.devices: list[Device] = []  # devices that stay connected
         self.serials = itertools.count()
         self._identities = itertools.cycle([Path(path) for path in first["identities"]])
         self._numbers = itertools.count()
@@ -219,7 +219,7 @@ class Swarm:
         del self._by_descriptor[descriptor]
 
     def resume(self, device: Device, event: bytes) -> None:
-        """Soon: a conversation may open its device anew."""
+        """Resumes the conversation later, because it can open the device's connection again."""
         self._events.append((device, event))
 
     def next_identity(self) -> Path:
@@ -242,7 +242,7 @@ class Swarm:
         self._step(device, None)
 
     def run(self, more: Callable[[], bool] = lambda: False, at_once: int = 0) -> None:
-        """Until all conversations have ended; ``more`` starts another, and tells whether it did."""
+        """Runs until all conversations have ended. ``more`` starts another one, or returns False."""
         while True:
             while self._running < at_once and more():
                 pass
@@ -275,7 +275,7 @@ class Swarm:
 
 
 def letting_in(device: Device) -> Generator[None, bytes, None]:
-    """TCP, TLS, CONNECT, and until CONNACK."""
+    """Connects over TCP and TLS, sends CONNECT and waits for CONNACK."""
     device.open()
     if (yield) != _READY:
         raise LoadFailed(f"device {device.number}: no handshake")
@@ -312,7 +312,7 @@ def subscribing(device: Device) -> Generator[None, bytes, None]:
 
 
 def publishing(device: Device, topic: str, payload: bytes, *, echo: bool) -> Generator[None, bytes, None]:
-    """One message at a time, until its PUBACK, and with ``echo`` until it has come back as well."""
+    """Publishes one message at a time: waits for its PUBACK and, with ``echo``, until it is delivered back."""
     swarm, id = device.swarm, 0
     while swarm.goes_on():
         id = id % 65_535 + 1
@@ -332,14 +332,14 @@ def publishing(device: Device, topic: str, payload: bytes, *, echo: bool) -> Gen
 
 
 def waiting(device: Device, moments: dict[int, float]) -> Generator[None, bytes, None]:
-    """Until the server closes."""
+    """Waits until the server closes the connection."""
     while (yield) != _CLOSED:
         pass
     moments[device.number] = time.perf_counter()
 
 
 def provisioning(device: Device, order: dict[str, Any], folder: Path) -> Generator[None, bytes, None]:
-    """From a claim to a connection under the identity of its own that it was given (AWS IoT: fleet provisioning)."""
+    """Fleet provisioning: connects with the claim certificate, gets its own certificate, and connects with that."""
     swarm, claim = device.swarm, device.identity
     own = folder / f"{device.number}.pem"
     create = f"$aws/certificates/create{'' if order['csr'] is None else '-from-csr'}/json"

@@ -1,4 +1,4 @@
-"""The MQTT gateway: what connecting, publishing and being there cost the server, side by side with Mosquitto."""
+"""The MQTT gateway: the cost of connecting, publishing and idle devices, compared with Mosquitto."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MQTT_STEPS = 5
 
 _NO_RATES = {f"THINGMINT_MQTT_RATES__{name}": "0" for name in ("PUBLISHES", "SUBSCRIBES", "RECEIVED")}
 _AT_ONCE = 32  # devices that connect at the same time
-_CLIENTS = 50  # that publish, each with one message at a time
+_CLIENTS = 50  # devices that publish, each one message at a time
 _EVICTED = 20
 _SETTLE = 1.0  # seconds
 _WARM_UP = 0.5
@@ -57,22 +57,22 @@ class _Subject:
         return Devices(self.port, self.ca, self.fleet.identities)
 
 
-class _Visitors(Devices):
-    """Devices as a load that there is one way of running."""
+class _ConnectingDevices(Devices):
+    """Devices that connect and disconnect, as a load with the method ``run``."""
 
     def run(self, *, seconds: float) -> Outcome:
         return self.visit(_AT_ONCE, seconds)
 
 
-def connecting(bench: Bench) -> _Visitors:
-    """The load of connects, on any server."""
+def connecting(bench: Bench) -> _ConnectingDevices:
+    """A load of devices that connect and disconnect."""
     fleet = make_fleet(Path(tempfile.mkdtemp(prefix="mqtt-", dir=bench.server.data_dir.parent)) / "fleet", 1_000)
     register(bench.server, fleet)
-    return _Visitors(bench.server.ports["mqtt"], bench.server.ca, fleet.identities)
+    return _ConnectingDevices(bench.server.ports["mqtt"], bench.server.ca, fleet.identities)
 
 
 def mqtt_gateway(bench: Bench) -> list[Figure]:
-    """On a server of its own, so that its memory is that of devices and of nothing before them."""
+    """Measures on a new server, so that its memory is used by the devices only."""
     folder = Path(tempfile.mkdtemp(prefix="mqtt-", dir=bench.server.data_dir.parent))
     try:
         with contextlib.ExitStack() as stack:
@@ -153,7 +153,7 @@ def _compared(
     run: Callable[[Devices], Outcome],
     budget: Budget | None = None,
 ) -> list[Figure]:
-    """In turns, so that what else the machine does falls on all alike."""
+    """Measures the subjects in turns, so that other load on the machine affects all of them alike."""
     bench.step(f"mqtt: {what}")
     with contextlib.ExitStack() as stack:
         loads = [(subject.pid, stack.enter_context(subject.devices())) for subject in subjects]
@@ -177,7 +177,7 @@ def _compared(
 
 
 def _evictions(bench: Bench, server: RunningServer, subject: _Subject) -> list[Figure]:
-    """From the answer that a certificate is INACTIVE until its connection is closed."""
+    """The time from the answer to UpdateCertificate (INACTIVE) until the device's connection is closed."""
     bench.step("mqtt: evictions")
     client: Any = boto3.session.Session().client("iot", **server.boto3_arguments())
     certificates = dict(zip(subject.fleet.identities, subject.fleet.certificates, strict=True))

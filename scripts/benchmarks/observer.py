@@ -1,7 +1,7 @@
-"""A client that others must not disturb: it asks /healthz again and again, and tells how long it waited at most.
+"""A client that other clients must not disturb: requests /healthz repeatedly and measures the longest wait.
 
-It is a process of its own: in the one that loads the server it would wait for the interpreter. Run as a program it
-takes the port, and tells once its standard input ends.
+It is a separate process: in the process that loads the server it would wait for the interpreter. Run as a program, it
+takes the port as its argument, and prints the longest wait when its standard input ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SILENCE = 60.0  # seconds
 
 
 class Observer:
-    """The process. Used as a context manager; ``longest`` is known at its end, in seconds."""
+    """A context manager for the process. ``longest`` is the longest wait in seconds, set at the end."""
 
     longest = float("inf")  # if it was not answered at all
 
@@ -41,9 +41,9 @@ class Observer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        told, _ = self._process.communicate()
-        if told:
-            self.longest = float(told)
+        printed, _ = self._process.communicate()
+        if printed:
+            self.longest = float(printed)
 
 
 def _longest_wait(port: int) -> float:

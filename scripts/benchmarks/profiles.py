@@ -1,4 +1,4 @@
-"""Why a budget was missed: where the server's event loop spends its time under that load."""
+"""Explains a missed budget: profiles the server's event loop under the same load."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["LOADS", "Profile", "profile"]
 
 _SAMPLING = Path(__file__).parent / "sampling"
-# Where modules come from, site-packages before the standard library that it lies in.
+# The folders of modules. site-packages comes before the standard library, which contains it.
 _ROOTS = (
     str(Path(thingmint.__file__).parent.parent),
     sysconfig.get_path("purelib"),
@@ -40,7 +40,7 @@ _ROOTS = (
 _WARM_UP = 0.5  # seconds
 _SECONDS = 6.0
 _WAIT = 10.0
-_ADDED = 10_000  # certificates, which are fewer than the budget allows in that time
+_ADDED = 10_000  # certificates; enough for a server that misses the budget
 _LINES = 15
 
 # (file, qualified name, line), outermost first
@@ -51,8 +51,7 @@ _Stack = list[tuple[str, str, int]]
 class Profile:
     """CPU time of the event loop's thread per request, in seconds, the greatest first.
 
-    ``own`` is by file, what its functions used themselves; ``total`` is by function of Thingmint's, with all that it
-    calls.
+    ``own`` is the time of each file's functions themselves; ``total`` is the time of each function with its callees.
     """
 
     case: str
@@ -82,7 +81,7 @@ def _csr(bench: Bench) -> Load:
 
 def _describe(bench: Bench) -> Load:
     signer = Signer(bench.server)
-    return Load(bench.https, 32, [signer.describe(one) for one in bench.certificate_ids()])
+    return Load(bench.https, 32, [signer.describe(id) for id in bench.certificate_ids()])
 
 
 def _add(wire: Wire) -> Callable[[Bench], Load]:
@@ -106,7 +105,7 @@ LOADS: Mapping[str, Callable[[Bench], _Load]] = {
 
 
 def profile(case: str, data_dir: Path) -> Profile:
-    """Starts a server with the sampler in it, on ``data_dir``, and loads it as the case does."""
+    """Starts a server with the sampler on ``data_dir``, and puts the load of the case on it."""
     samples = data_dir.with_name(f"{data_dir.name}.samples")
     path = os.pathsep.join([str(_SAMPLING), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {"PYTHONPATH": path, "BENCH_SAMPLES": str(samples)}
@@ -140,7 +139,7 @@ def _summary(case: str, rate: float, answered: int, stacks: Sequence[tuple[_Stac
     everywhere = set.intersection(*(_functions(stack) for stack, _ in stacks)) if stacks else set()
     for stack, seconds in stacks:
         own[_short(stack[-1][0])] += seconds
-        for function in _functions(stack) - everywhere:  # not what only leads to the event loop
+        for function in _functions(stack) - everywhere:  # without the frames that only lead to the event loop
             total[function] += seconds
     return Profile(
         case,
@@ -161,7 +160,7 @@ def _functions(stack: _Stack) -> set[str]:
 
 
 def _short(file: str) -> str:
-    """The path from the package on."""
+    """The path, starting with the package."""
     for folder in _ROOTS:
         if file.startswith(folder):
             return file.removeprefix(folder).lstrip("/")

@@ -1,4 +1,4 @@
-"""Fleet provisioning from end to end: a device comes with a claim, and leaves with an identity of its own."""
+"""Fleet provisioning from end to end: a device connects with a claim certificate and gets its own certificate."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _run(devices: Devices, how: Mapping[str, Any], seconds: float) -> Outcome:
 
 
 def prepare_provisioning(server: RunningServer, folder: Path, csr: str, key: str) -> tuple[str, Path]:
-    """A template, and the identity of a claim."""
+    """The name of a new template, and a file with a claim certificate and its key."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
     _operate(server, "role.create", name=name, trust_policy=_document(_TRUST))
     _operate(server, "policy.attach", principal=f"role/{name}", policy="thingmint/ProvisioningOnly")

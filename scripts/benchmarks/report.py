@@ -1,4 +1,4 @@
-"""What is shown and written: the table, docs/benchmarks.md, JSON."""
+"""Writes the results: as a table, as docs/benchmarks.md and as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["as_json", "as_markdown", "as_tables", "disturbance"]
 _HEAD = ("what", "measured", "budget", "", "server CPU", "per server core", "client CPU", "p50 / p99", "elsewhere")
 
 _DISTURBED = 0.1
-_SHOWN = (0, 1, 2, 3, 4, 8)  # of those, on a terminal
+_SHOWN = (0, 1, 2, 3, 4, 8)  # the columns shown on a terminal
 
 _INTRODUCTION = """\
 # Benchmarks
@@ -27,65 +27,67 @@ _INTRODUCTION = """\
 `make bench` writes this page; do not edit it. Repeat it on a machine that does nothing else.
 `.venv/bin/python scripts/bench.py --help` says how to measure less.
 
-The server is a real one, in a process of its own, with `--log-format=json`. One client process loads it over loopback,
+The server is a separate process, started with `--log-format=json`. One client process sends it requests over loopback,
 on the same cores. Authentication, authorization, the audit log and the request log are on.
 
-- The requests of the AWS API are boto3's own, signed beforehand. DescribeCertificate asks for 64 certificates in turn.
-- The requests of the Yandex API carry an IAM token. Each AddCertificate has a new self-signed certificate, ten for each
-  device. Get asks for 64 devices in turn. Each client has a connection of its own, over gRPC as over HTTPS.
-- MQTT devices connect to a separate server, and to Mosquitto for comparison, each with its usual log. One process plays
-  all devices, with TLS 1.3, a P-256 certificate for each and no resumption. Devices that connect do so 32 at a time,
-  until CONNACK, and disconnect. Devices that publish send 100 bytes at QoS 1 and wait for the answer. The two servers
-  are measured in turns, and the ratio is the median of the turns.
-- A provisioning is a connection with a claim, two requests, and a connection as the new thing.
+- The requests of the AWS API are made and signed by boto3 before the measurement. DescribeCertificate asks for 64
+  certificates in turn.
+- The requests of the Yandex API have an IAM token. Each AddCertificate has a new self-signed certificate, ten for each
+  device. Get asks for 64 devices in turn. Each client has its own connection, over gRPC and over HTTPS.
+- MQTT devices connect to a separate server and, for comparison, to Mosquitto. Both write their usual logs. One process
+  acts as all devices. Each device has its own P-256 certificate and uses TLS 1.3 without resumption. Devices that
+  connect wait for CONNACK and disconnect, 32 at a time. Devices that publish send 100 bytes at QoS 1 and wait for the
+  answer. The two servers are measured in turns, and the ratio is the median of the turns.
+- A provisioning is a connection with a claim certificate, two requests, and a connection with the new certificate.
 
-In the table, "server CPU" and "client CPU" are what one request costs each of them. "Per server core" is how many
-requests one CPU-second of the server answers; it depends least on what else runs. p50 and p99 are what the client saw.
-"Elsewhere" is the share of the machine that other processes took meanwhile: if it is more than a few percent, rates are
-too low. Rows that begin with "of that" are parts of access control by themselves, repeated in one process: the CPU time
-of authenticating, authorizing or recording one DescribeCertificate.
+In the table, "server CPU" and "client CPU" are the CPU time of one request on each side. "Per server core" is the
+number of requests that one CPU-second of the server answers; it depends least on other load. p50 and p99 are latencies
+at the client. "Elsewhere" is the share of the machine that other processes used meanwhile: if it is more than a few
+percent, rates are too low. Rows that begin with "of that" are single parts of access control, measured in one process:
+the CPU time to authenticate, authorize or record one DescribeCertificate.
 """
 
 _HOSTILE, _ENGINES = "hostile", "engines"
 _BY_MEASURE = {_ENGINES: "call", _HOSTILE: "attack"}
-"""Cases with a table of their own, and what its rows are."""
+"""Cases with a separate table, and the noun for its rows."""
 _ON_BOTH = """
 ## Both engines
 
 A fixed number of requests by the given number of writers, on new servers with empty databases. PostgreSQL runs on the
-same cores, on a socket, with its usual settings: every answer is on disk. "Retries" counts the changes that were made
-again because they conflicted with another one, including those of the sealer and of background jobs. A ratio compares
-with the server of another checkout in the same run (`--against`).
+same cores, on a socket, with its default settings: every answered change is on disk. "Retries" counts the changes that
+were run again because they conflicted with another one, including those of the audit sealer and of background jobs. A
+ratio compares with the server of another checkout in the same run (`--against`).
 
 """
 _ATTACKS = """
 ## Under attack
 
 Each attack has a new server, lasts a few seconds and comes from 127.0.0.2. Meanwhile a client at 127.0.0.1 requests
-`/healthz` all the time. Its longest wait is shown with its budget; it includes what the attackers take of the cores.
+`/healthz` continuously. The table shows its longest wait and the budget for it. The attackers use the same cores, so
+the wait includes their CPU time.
 
 """
 
 _PROFILES = """
 ## Why a budget was missed
 
-Taken in a run of its own: a sample for each tick of CPU time, of the thread that the event loop runs in.
+From a separate run, with a sample of the event loop's thread at each tick of CPU time.
 """
 
 
 def disturbance(figures: Sequence[Figure]) -> str:
-    """A warning, if other processes took much of the machine."""
+    """A warning if other processes used much of the machine, else an empty text."""
     shares = [figure.cost.elsewhere for figure in figures if figure.cost is not None]
     if max(shares, default=0.0) < _DISTURBED:
         return ""
     return (
-        f"Other processes took up to {max(shares):.0%} of the machine meanwhile: "
-        "rates, latencies and what is missed say little; go by the server's CPU time."
+        f"Other processes used up to {max(shares):.0%} of the machine meanwhile: "
+        "rates, latencies and missed budgets mean little. Compare the server's CPU time."
     )
 
 
 def as_tables(figures: Sequence[Figure]) -> Iterator[Table]:
-    """What fits a terminal; the document has more."""
+    """The tables for a terminal, which have fewer columns than the document."""
     if others := [figure for figure in figures if figure.case not in _BY_MEASURE]:
         yield _table(others)
     for case, first in _BY_MEASURE.items():
@@ -112,7 +114,7 @@ def _table(figures: Sequence[Figure]) -> Table:
 
 
 def as_json(machine: Mapping[str, str], figures: Sequence[Figure], profiles: Sequence[Profile]) -> dict[str, Any]:
-    """Times are in seconds but for figures, which have a unit."""
+    """The results as JSON values. Times are in seconds; figures have their own unit."""
     return {
         "machine": dict(machine),
         "figures": [{**asdict(figure), "verdict": figure.verdict} for figure in figures],
@@ -137,14 +139,14 @@ def as_markdown(machine: Mapping[str, str], figures: Sequence[Figure], profiles:
             f"\n### {missed}\n\n"
             f"{profile.per_request * 1e6:.0f} us of the event loop per request, at {profile.rate:.0f} requests/s.\n\n"
         )
-        parts.append(_rows(("by file, its own time", "us", ""), _shares(profile.own, profile.per_request)))
+        parts.append(_rows(("by file, without callees", "us", ""), _shares(profile.own, profile.per_request)))
         parts.append("\n")
-        parts.append(_rows(("by function, with all it calls", "us", ""), _shares(profile.total, profile.per_request)))
+        parts.append(_rows(("by function, with callees", "us", ""), _shares(profile.total, profile.per_request)))
     return "".join(parts)
 
 
 def _by_measure(figures: Sequence[Figure]) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """What was measured, and a row with the cells of these for each thing that it was measured of."""
+    """The columns (measures), and for each row (call or attack) the cell of each column."""
     rows: dict[str, dict[str, str]] = {}
     for figure in figures:
         row, _, what = figure.what.partition(": ")

@@ -1,4 +1,4 @@
-"""Requests as boto3 makes them, signed and ready to be sent many times."""
+"""Requests made and signed by boto3, to be sent many times."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Signer", "bearer_get", "new_csr", "plain_get"]
 
 
 class Signer:
-    """Captures what boto3 is about to send. A signature is good for 15 minutes, and may be used again."""
+    """Captures requests before boto3 sends them. A signature is valid for 15 minutes, and can be used many times."""
 
     def __init__(self, server: RunningServer, *, tls: bool = True) -> None:
         arguments = server.boto3_arguments()
@@ -52,7 +52,7 @@ class Signer:
     def _capture(self, request: Any, **_: object) -> AWSResponse:
         url = urlsplit(request.url)
         target = f"{url.path}?{url.query}" if url.query else url.path
-        # http.client puts these two in front, after signing; the host only unless the signer did, as awscrt's does.
+        # http.client adds these two after signing; the host only if the signer did not (awscrt's signer does).
         lines = [f"{request.method} {target} HTTP/1.1", "Accept-Encoding: identity"]
         if "host" not in request.headers:
             lines.append(f"Host: {url.netloc}")

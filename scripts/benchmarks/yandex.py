@@ -1,4 +1,4 @@
-"""Requests of the Yandex API, made beforehand: over gRPC, and over REST."""
+"""Prepared requests of the Yandex API, over gRPC and over REST."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ _SERVICE = "/yandex.cloud.iot.devices.v1.DeviceService"
 _PATH = "/iot-devices/v1/devices"
 _PER_DEVICE = 10  # certificates; a device takes at most 50
 _IN_FLIGHT = 64
-_GOT = 64  # devices that Get goes round
+_GOT = 64  # devices for which Get asks in turn
 
 
 class YandexFleet:
-    """A registry of its own on a server, and an IAM token to use it. Used as a context manager."""
+    """A context manager that creates a registry and an IAM token at a server."""
 
     def __init__(self, server: RunningServer) -> None:
         self._server = server
@@ -66,7 +66,7 @@ class YandexFleet:
 
     def __enter__(self) -> YandexFleet:
         tokens: Any = IamTokenServiceStub(self._channel)
-        # An API token passes for the OAuth token of a Yandex account.
+        # The server accepts an API token as the OAuth token of a Yandex account.
         token = tokens.Create(CreateIamTokenRequest(yandex_passport_oauth_token=self._server.token)).iam_token
         self._authorization = f"Bearer {token}"
         registries: Any = RegistryServiceStub(self._channel)
@@ -81,7 +81,7 @@ class YandexFleet:
         self._channel.close()
 
     def add(self, wire: Wire, connections: int, count: int, *, keyed: bool = False) -> Load:
-        """AddCertificate, ``count`` times with a certificate of its own; over REST also with an idempotency key."""
+        """``count`` times AddCertificate, each with a new certificate; over REST also with a key if ``keyed``."""
         devices = self._devices(-(-count // _PER_DEVICE))
         requests = [
             self._add(wire, devices[number % len(devices)], pem, keyed=keyed)
@@ -90,7 +90,7 @@ class YandexFleet:
         return Load(self._targets[wire], connections, requests, grpc=self._grpc(wire, "AddCertificate"), once=True)
 
     def get(self, wire: Wire, connections: int) -> Load:
-        """Get, of some devices in turn."""
+        """Get, for some devices in turn."""
         requests = [self._get(wire, device) for device in self._devices(_GOT)]
         return Load(self._targets[wire], connections, requests, grpc=self._grpc(wire, "Get"))
 
@@ -102,7 +102,7 @@ class YandexFleet:
         return GrpcMethod(f"{_SERVICE}/{method}", dict(self._metadata)) if wire == "gRPC" else None
 
     def _devices(self, count: int) -> list[str]:
-        """Ids of new ones."""
+        """The ids of new devices."""
         stub: Any = DeviceServiceStub(self._channel)
         request = CreateDeviceRequest(registry_id=self._registry)
         made: list[str] = []
@@ -139,7 +139,7 @@ def _unpacked(operation: Any, response: Any) -> Any:
 
 
 def self_signed_pems(count: int) -> Iterator[str]:
-    """Self-signed ones for P-256, in PEM. They have a key in common, which nobody looks at."""
+    """Self-signed P-256 certificates in PEM. All have the same key, which does not matter here."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Finds every place of a module that can be mutated, by kind."""
+"""Finds every place in a module that can be mutated, by kind of change."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Mutant:
     after: str
 
     def apply(self, source: bytes) -> bytes:
-        """The module's source with this change. Raises ValueError if the source is another one."""
+        """The module's source with this change. Raises ValueError if the source has changed."""
         start = _offsets(source)[self.line - 1] + self.column
         before = self.before.encode()
         if source[start : start + len(before)] != before:
@@ -76,7 +76,7 @@ class _Finder(ast.NodeVisitor):
         start = self.offsets[node.lineno - 1] + node.col_offset
         return start, self.offsets[node.end_lineno - 1] + node.end_col_offset
 
-    # What cannot matter, or only to a reader of messages.
+    # Not mutated: the change could not matter, or only in the text of a message.
 
     def visit_Raise(self, node: ast.Raise) -> None:
         pass
@@ -85,9 +85,9 @@ class _Finder(ast.NodeVisitor):
         pass
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        pass  # and before Python 3.12 the positions in it are wrong
+        pass  # also, the positions inside are wrong before Python 3.12
 
-    # What is mutated.
+    # Mutated.
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._function(node)
@@ -161,7 +161,7 @@ class _Finder(ast.NodeVisitor):
 
     def _condition(self, test: ast.expr) -> None:
         self.add("condition", test, f"not ({self.text(test)})")
-        if not any(isinstance(part, ast.NamedExpr) for part in ast.walk(test)):  # or a name would be missing
+        if not any(isinstance(part, ast.NamedExpr) for part in ast.walk(test)):  # otherwise a name would be undefined
             self.add("condition", test, "True", "False")
 
     def visit_Expr(self, node: ast.Expr) -> None:
@@ -188,7 +188,7 @@ class _Finder(ast.NodeVisitor):
             self.visit(node.value)
 
     def _assignment(self, node: ast.stmt, targets: list[ast.expr]) -> None:
-        """Deletes the assignment, unless a name would be missing then: every test would see that."""
+        """Deletes the assignment, unless that leaves a name undefined: every test would detect that."""
         if self.function is not None and all(self._stays_bound(target, self.function) for target in targets):
             self.add("deleted statement", node, "pass")
 
@@ -210,7 +210,7 @@ def _is_logging(function: ast.expr) -> bool:
 
 
 def _offsets(source: bytes) -> list[int]:
-    """Where each line starts."""
+    """The offset in bytes at which each line starts."""
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -222,7 +222,7 @@ def with_probe(source: bytes, mutant: Mutant, number: int) -> bytes:
     tree = ast.parse(source)
     position = (mutant.line, mutant.column)
     place: tuple[list[ast.stmt], int] | None = None
-    for node in ast.walk(tree):  # goes from the outside in, so the last place is the innermost
+    for node in ast.walk(tree):  # outer nodes come first, so the last place is the innermost
         for _, body in ast.iter_fields(node):
             if isinstance(body, list):
                 for index, statement in enumerate(body):

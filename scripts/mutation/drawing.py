@@ -1,4 +1,4 @@
-"""Draws mutants: at most one a file, at least one a package, otherwise by size."""
+"""Draws mutants: at most one in a file, at least one in a package; large files are drawn more often."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _pick(rng: random.Random, files: Sequence[str], sizes: dict[str, int]) -> st
 
 
 def _mutant(rng: random.Random, mutants: list[Mutant]) -> Mutant:
-    """One of a kind first, so that rare kinds come up as often as frequent ones."""
+    """Draws the kind first, so that rare kinds are drawn as often as frequent ones."""
     kinds = {mutant.kind for mutant in mutants}
     kind = rng.choice([kind for kind in KINDS if kind in kinds])
     return rng.choice([mutant for mutant in mutants if mutant.kind == kind])

@@ -1,7 +1,7 @@
-"""Notes which probed statements ran, and which tests failed, from inside the processes of the tests.
+"""Records, inside the processes of the tests, which probed statements ran and which tests failed.
 
-The sandbox puts a copy of this file on their path as `mutants_probe`, and reads what it appends to the files beside
-that copy. Environment variables would not do: some tests start programs with an environment of their own.
+The sandbox puts a copy of this file on their path as `mutants_probe`, and reads the files that it writes beside that
+copy. Environment variables would not work: some tests start programs with another environment.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).resolve().parent
 _seen: set[int] = set()
-_open, _write, _close = os.open, os.write, os.close  # a test may replace those of `os`
+_open, _write, _close = os.open, os.write, os.close  # a test may replace the functions of `os`
 
 
 def hit(number: int) -> None:
@@ -42,4 +42,4 @@ def _append(name: str, line: str) -> None:
         finally:
             _close(descriptor)
     except OSError:
-        pass  # a test has taken away the right to write
+        pass  # a test has removed the permission to write

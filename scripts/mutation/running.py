@@ -1,4 +1,4 @@
-"""Runs the tests: once without a change, to see what they reach, then on each mutant those that reach it."""
+"""Runs the tests once without a change, to find what they reach; then, on each mutant, the tests that reach it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mutation.sandbox import Sandbox
 
-# Which end-to-end tests are a package's own, in the layout before and after the packages were renamed.
+# The end-to-end tests that belong to a package, in the layout before and after the packages were renamed.
 _OWN_E2E = {
     "access": ("access/", "test_signatures"),
     "aws": ("test_aws_operations", "test_bad_input", "test_signatures", "things/", "aws_templates/"),
@@ -37,13 +37,13 @@ _OLD_NAMES = {"identity": "domain", "registry": "services", "storage": "store", 
 
 @dataclass(frozen=True, slots=True)
 class TestFile:
-    """What a file of tests does while nothing is mutated."""
+    """The result of a test file without a mutant."""
 
     file: str
     seconds: float
-    failing: list[str]  # left out later
+    failing: list[str]  # skipped later
     hits: list[int]  # the mutants whose statement it runs
-    clock: str | None  # it passes only at this time
+    clock: str | None  # the time at which the file passes, if it fails now
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,14 @@ class Result:
     mutant: Mutant
     status: str  # killed, timeout (killed as well), survived
     stage: str
-    by: str  # the test that saw it
-    files: int  # of tests that reach it
+    by: str  # the test that detected it
+    files: int  # test files that reach it
     seconds: float
 
 
 @dataclass(slots=True)
 class Records:
-    """JSON lines of one list of mutants; lines of other lists are left alone."""
+    """The JSON lines for one list of mutants, in a file that can have lines for other lists too."""
 
     path: Path
     name: str
@@ -93,9 +93,9 @@ def probe(
     clock: str | None,
     say: Callable[[str], None],
 ) -> list[TestFile]:
-    """Runs each file of tests in ``folder`` by itself, with a probe where each mutant would be.
+    """Runs each test file in ``folder`` separately, with a probe in the place of each mutant.
 
-    A test that fails twice is left out later, unless all of its file passes at ``clock``.
+    A test that fails twice is skipped later, unless its whole file passes at ``clock``.
     """
     files = sorted(str(path.relative_to(sandbox.copy)) for path in sandbox.copy.glob(f"{folder}/**/test_*.py"))
     known = {known.file: known for known in records.test_files()}
@@ -110,7 +110,7 @@ def probe(
             known[file] = found = _probe_file(sandbox, file, clock)
             records.append(asdict(found))
             at = f", at {found.clock}" if found.clock else ""
-            failing = f", {len(found.failing)} fail unmutated and are left out" if found.failing else ""
+            failing = f", {len(found.failing)} fail without a mutant and are skipped" if found.failing else ""
             count = len(found.hits)
             say(f"[{position}/{len(files)}] {file}: {found.seconds:.1f} s, reaches {count} mutants{at}{failing}")
     return [known[file] for file in files]
@@ -135,7 +135,7 @@ def _probe_file(sandbox: Sandbox, file: str, clock: str | None) -> TestFile:
 def try_mutant(
     sandbox: Sandbox, number: int, mutant: Mutant, tests: Sequence[TestFile], say: Callable[[str], None]
 ) -> Result:
-    """Runs the tests that reach the mutant, its package's first, up to the first that fails."""
+    """Runs the tests that reach the mutant, up to the first failure. The tests of its package come first."""
     reaching = [test for test in tests if number in test.hits]
     seconds = 0.0
     with sandbox.changed({mutant.file: mutant.apply((sandbox.copy / mutant.file).read_bytes())}):
@@ -153,7 +153,7 @@ def try_mutant(
                     break
                 blamed = _blamed(outcome.failures, left)
                 if outcome.status == 1 and blamed is not None and blamed.file.startswith("tests/e2e/"):
-                    # On a busy machine an end-to-end test may fail by itself: it has to fail again.
+                    # On a busy machine an end-to-end test can fail without a fault: it must fail twice.
                     again = sandbox.run([blamed.file], timeout=300 + 6 * blamed.seconds, deselected=blamed.failing)
                     seconds += again.seconds
                     if again.passed:
@@ -171,7 +171,7 @@ def _blamed(failures: Sequence[str], tests: Sequence[TestFile]) -> TestFile | No
 
 
 def _stages(mutant: Mutant, tests: Sequence[TestFile]) -> Iterator[tuple[str, Iterator[TestFile]]]:
-    """Groups of tests that can run in one process: own unit, own e2e, other unit, other e2e; quick files first."""
+    """Groups of tests that can run in one process: own unit, own e2e, other unit, other e2e; fast files first."""
 
     def rank(test: TestFile) -> tuple[bool, bool, str]:
         return (not _is_own(mutant, test), test.file.startswith("tests/e2e/"), test.clock or "")
@@ -181,7 +181,7 @@ def _stages(mutant: Mutant, tests: Sequence[TestFile]) -> Iterator[tuple[str, It
 
 
 def _is_own(mutant: Mutant, test: TestFile) -> bool:
-    """Whether the tests are those of the mutant's package, or of its module if that is in no package."""
+    """True if the tests are those of the mutant's package, or of its module if that is in no package."""
     package, inside, _ = mutant.file.removeprefix("src/thingmint/").partition("/")
     if not inside:
         return test.file == f"tests/unit/test_{package}"

@@ -1,4 +1,4 @@
-"""A copy of the checkout, in which modules are changed and tests run."""
+"""A copy of the checkout, in which the script changes modules and runs tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PASSED = (0, 5)  # of pytest's exit statuses; 5: all tests were deselected
 
 
 class SandboxError(Exception):
-    """The tests cannot be run as they are meant to be."""
+    """The tests cannot be run properly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Outcome:
 
     @property
     def reason(self) -> str:
-        """What showed that the code is wrong."""
+        """Why the run failed: the first failed test, a timeout, or pytest's exit status."""
         if self.status is None:
             return "timeout"
         return self.failures[0] if self.failures else f"pytest ended with {self.status}"
@@ -50,7 +50,7 @@ def tracked_files(checkout: Path) -> list[str]:
 
 
 class Sandbox:
-    """The copy is at the front of PYTHONPATH, which the servers that tests start inherit."""
+    """A copy that comes first in PYTHONPATH. The servers that tests start inherit that."""
 
     def __init__(self, checkout: Path, python: Path) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mt-"))  # short: sockets are made below it
@@ -78,13 +78,13 @@ class Sandbox:
 
     def _environment(self, clock: str | None) -> dict[str, str]:
         own = {"PYTHONPATH": f"{self.copy / 'src'}{os.pathsep}{self.probe}", "TMPDIR": str(self.temporary)}
-        if clock is not None:  # files keep their times, or Python would take old byte code for new
+        if clock is not None:  # files keep their real times, otherwise Python would use old byte code
             own |= {"NO_FAKE_STAT": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         return os.environ | own
 
     @contextlib.contextmanager
     def changed(self, sources: dict[str, bytes]) -> Iterator[None]:
-        """Has these modules instead of the checkout's while the block runs."""
+        """Replaces these modules in the copy while the block runs."""
         kept = {file: (self.copy / file).read_bytes() for file in sources}
         self._put(sources)
         try:
@@ -96,7 +96,7 @@ class Sandbox:
         for file, source in sources.items():
             path = self.copy / file
             path.write_bytes(source)
-            # Byte code is compared by size and second, which is too coarse here.
+            # Python compares byte code by the source's size and its time in seconds: too coarse here.
             for cached in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
                 cached.unlink()
 
@@ -109,9 +109,9 @@ class Sandbox:
         stop: bool = True,
         clock: str | None = None,
     ) -> Outcome:
-        """Runs the tests of ``files`` in their order; with ``stop``, up to the first failure.
+        """Runs the tests of ``files`` in this order; with ``stop``, up to the first failure.
 
-        ``clock`` is a time for `faketime`, from which the clock goes on.
+        ``clock`` is a time for `faketime`, at which the clock starts.
         """
         for name in ("hits", "failures"):
             (self.probe / name).unlink(missing_ok=True)
@@ -139,7 +139,7 @@ class Sandbox:
             try:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     status = process.wait(timeout)
-            finally:  # the servers too, if pytest left any
+            finally:  # also servers that pytest left running
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
         seconds = time.monotonic() - began

@@ -1,9 +1,9 @@
-"""A sampling profiler inside the server. Python imports this module by its name when the folder is on PYTHONPATH.
+"""A sampling profiler inside the server. Python imports a module of this name if its folder is in PYTHONPATH.
 
-SIGPROF comes with each tick of CPU time, and its handler runs in the main thread, which is the event loop's, at the
-next bytecode: what a function written in C costs is charged to its caller, or to what that calls next. A sample weighs
-what the main thread has used since the one before, so the time of the threads that generate keys weighs nothing.
-SIGUSR1 begins, SIGUSR2 ends and writes the stacks, outermost frame first, with their seconds.
+SIGPROF is sent at each tick of CPU time. Its handler runs at the next bytecode in the main thread, which runs the event
+loop: the time of a function written in C is counted for its caller, or for the caller's next callee. The weight of a
+sample is the CPU time of the main thread since the last sample, so threads that generate keys do not count. SIGUSR1
+starts the profiler. SIGUSR2 stops it and writes the stacks, outermost frame first, with their seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _INTERVAL = 0.001  # seconds; the kernel's tick may be longer
-_IDLE = 0.0005  # seconds: less than this since the last sample, and the event loop was waiting
+_IDLE = 0.0005  # seconds; if less was used since the last sample, the event loop was waiting
 
 
 class _Sampler:
