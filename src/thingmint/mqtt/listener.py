@@ -26,13 +26,13 @@ class MqttListener:
 
     ``alpn_required``: clients have to offer an application protocol. ``proxied``: a TLS proxy terminates the TLS of the
     devices, and forwards each device's identity in a PROXY header. Over TCP the proxy authenticates with a certificate
-    whose SHA-256 is in ``edges``.
+    whose SHA-256 is in ``fingerprints``.
     """
 
     sock: socket.socket
     alpn_required: bool = False
     proxied: bool = False
-    edges: frozenset[str] = frozenset()
+    fingerprints: frozenset[str] = frozenset()
 
     async def open(
         self, contexts: Contexts, connection: InnerFactory, limits: AddressLimits, refusals: RefusalLog
@@ -46,7 +46,7 @@ class MqttListener:
         if self.sock.family is socket.AF_UNIX:
             return await loop.create_unix_server(proxy, sock=self.sock, backlog=_BACKLOG)
         # All connections come from the proxy's address. ``proxy`` counts the devices' addresses, from the headers.
-        edge_limits = AddressLimits(Limits(per_address=_MANY, half_open_per_address=_MANY, reserve=0))
-        check = fingerprint_check(self.edges)
-        tls = TlsListener(contexts, proxy.inside, limits=edge_limits, refusals=refusals, check=check)
+        proxy_limits = AddressLimits(Limits(per_address=_MANY, half_open_per_address=_MANY, reserve=0))
+        check = fingerprint_check(self.fingerprints)
+        tls = TlsListener(contexts, proxy.inside, limits=proxy_limits, refusals=refusals, check=check)
         return await loop.create_server(tls, sock=self.sock, backlog=_BACKLOG)

@@ -110,8 +110,10 @@ def mqtt_listeners_of(settings: Settings) -> dict[str, MqttListener]:
                 "must list the fingerprints of the proxies' certificates: the gateway trusts the identities that they "
                 "forward",
             )
-        edges = frozenset(settings.mqtt_proxy_fingerprints)
-        found["mqtt-proxy"] = MqttListener(bind("mqtt-proxy-port", settings.host, port), proxied=True, edges=edges)
+        fingerprints = frozenset(settings.mqtt_proxy_fingerprints)
+        found["mqtt-proxy"] = MqttListener(
+            bind("mqtt-proxy-port", settings.host, port), proxied=True, fingerprints=fingerprints
+        )
     if (path := settings.mqtt_proxy_socket) is not None:
         found[PROXY_SOCKET] = MqttListener(_bind_unix("mqtt-proxy-socket", path), proxied=True)
     return found

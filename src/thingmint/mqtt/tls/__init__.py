@@ -1,1 +1,1 @@
-"""TLS towards devices, by the gateway itself or by an edge in front of it."""
+"""TLS of devices, terminated by the gateway itself or by a TLS proxy in front of it."""

@@ -217,8 +217,8 @@ def test_subscribe_and_unsubscribe_are_answered(version: Version) -> None:
     (event,) = client.send(Unsubscribe(4, ("a/#", "b")))
     assert event == UnsubscribeRequested(4, ("a/#", "b"), (None, None))
     client.server.unsuback(4, [Reason.SUCCESS, Reason.NO_SUBSCRIPTION_EXISTED])
-    reasons = (Reason.SUCCESS, Reason.NO_SUBSCRIPTION_EXISTED) if version == 5 else ()
-    assert client.read() == [UnsubAck(4, reasons)]
+    ended = (Reason.SUCCESS, Reason.NO_SUBSCRIPTION_EXISTED) if version == 5 else ()
+    assert client.read() == [UnsubAck(4, ended)]
 
 
 @pytest.mark.parametrize(
