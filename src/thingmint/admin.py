@@ -1,4 +1,4 @@
-"""D/admin.sock: how commands reach the server that holds a data directory. One JSON object a line, one line back."""
+"""The admin socket, D/admin.sock, by which commands reach the running server: one JSON line each way."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _log = structlog.get_logger("thingmint.admin")
 
 
 class AdminError(Exception):
-    """The server could not be asked, or refused."""
+    """The server did not answer, or answered with an error."""
 
 
 class AdminSocket:
-    """The server's end. ``commands`` take the request's arguments and return what is answered."""
+    """The server's end. Each of ``commands`` takes the request's arguments and returns the answer."""
 
     def __init__(self, path: Path, commands: Mapping[str, Callable[..., Awaitable[Any]]]) -> None:
         self._path = path
@@ -39,7 +39,7 @@ class AdminSocket:
         self._path.unlink(missing_ok=True)
         with _short(self._path) as path:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            # The directory is 0700 already; the mode of the socket itself counts from the moment of bind().
+            # The directory is 0700 already. With the umask the socket has its mode from bind() on.
             mask = os.umask(0o177)
             try:
                 sock.bind(path)
@@ -67,18 +67,18 @@ class AdminSocket:
             request = orjson.loads(line)
             command = self._commands[request.pop("command")]
         except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
-            return {"error": "the running server does not know that command: is it of another version?"}
+            return {"error": "the running server does not have that command: does it run another version?"}
         try:
             return {"result": await command(**request)}
         except DomainError as error:
             return {"error": str(error)}
-        except Exception as error:  # noqa: BLE001 - the person who asked is told, and the server goes on
+        except Exception as error:  # noqa: BLE001 - the answer names the error, and the server keeps running
             _log.exception("admin_command_failed")
             return {"error": f"the running server failed: {error}"}
 
 
 def call(path: Path, command: str, **arguments: Any) -> Any:
-    """Asks the server behind ``path``. Raises AdminError."""
+    """The running server's answer to a command, asked over the socket ``path``. Raises AdminError."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, _short(path) as short:
             sock.settimeout(_TIMEOUT)

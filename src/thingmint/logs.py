@@ -1,6 +1,6 @@
 """Logging: one line per event on standard error, for people or as JSON.
 
-Tracebacks show code and never the values of variables: those may hold keys.
+Tracebacks show code and never the values of variables, which may contain keys.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def configure(log_format: LogFormat) -> None:
             logger_factory=lambda *_: _UnfailingLogger(structlog.PrintLogger(sys.stderr)),
             cache_logger_on_first_use=True,
         )
-    # Libraries that use the standard library's logging: only what an operator has to see.
+    # From libraries that use the standard library's logging: warnings and errors only.
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
 
 def _as_json(logger: object, method: str, event: EventDict) -> bytes:
-    """structlog's own processors for this, in one: there is a line for every request."""
+    """The event as a line of JSON. One function instead of several of structlog's: every request logs a line."""
     event["level"] = "error" if method == "exception" else method
     event["timestamp"] = datetime.now(UTC)
     if "exc_info" in event:
@@ -62,16 +62,16 @@ def _as_json(logger: object, method: str, event: EventDict) -> bytes:
 
 
 def _plain(logger: object, method: str, event: EventDict) -> EventDict:
-    """What is there, without anything that a terminal would obey: callers chose some of it.
+    """The event without empty values, and with control characters escaped: callers choose some of the values.
 
-    The renderer shows texts with blanks and those that are no texts by repr(), which escapes; others as they are.
+    The renderer uses repr(), which escapes, only for texts with blanks and for values that are not texts.
     """
     del logger, method
     return {key: escaped(value) for key, value in event.items() if value is not None}
 
 
 def escaped(value: object) -> object:
-    """The same text with its control characters as backslash and code; of anything else what is in it."""
+    """The value with the control characters of its texts as backslash and code."""
     if isinstance(value, str):
         if value.isprintable():
             return value
@@ -82,7 +82,7 @@ def escaped(value: object) -> object:
 
 
 class _UnfailingLogger:
-    """A full disk under the log must not stop what is being logged."""
+    """Drops lines that cannot be written: a full disk under the log must not stop the server."""
 
     def __init__(self, logger: structlog.BytesLogger | structlog.PrintLogger) -> None:
         self._write: Callable[..., None] = logger.msg  # one takes text, the other bytes

@@ -83,7 +83,7 @@ async def test_one_after_the_other_and_large_ones(short: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
-        ("unknown", {}, "the running server does not know that command: is it of another version?"),
+        ("unknown", {}, "the running server does not have that command: does it run another version?"),
         ("fail", {}, "the running server failed: no such thing"),
         ("extend", {"nonsense": 1}, "the running server failed: "),
     ],
@@ -112,7 +112,7 @@ async def test_whatever_is_sent_the_server_goes_on(short: Path, line: bytes) -> 
         return answer, call(short, "extend", names=[])
 
     answer, afterwards = await with_socket(short, act)
-    assert "does not know that command" in orjson.loads(answer)["error"]
+    assert "does not have that command" in orjson.loads(answer)["error"]
     assert afterwards == {"added": []}
 
 

@@ -1,1 +1,1 @@
-"""Who is calling, and may they: credentials, their proof, permissions."""
+"""Credentials, authentication, authorization, rate limits and the audit trail."""

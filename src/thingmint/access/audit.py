@@ -1,8 +1,9 @@
-"""The audit trail: who did what, when, from where, and how it ended. Never a secret, a key, a token or a query string.
+"""The audit trail: each record has the caller, the action, the time, the address and the result.
 
-A change's record is written in the change's own transaction, so neither is ever there without the other. Reads and
-refusals are written in batches; refusals of one caller, for one reason, are added up, so that they cannot fill the
-disk, and neither can a device that connects again and again.
+Records never contain a secret, a key, a token or a query string. The record of a change is written in the transaction
+of the change, so neither exists without the other. Reads and refusals are written in batches. Repeated refusals of one
+caller for one reason are counted in one record, and so are the connections of a device that connects too often: they
+cannot fill the disk.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _FLUSH_EVERY = 0.5  # seconds
-_FLUSH_AT = 256  # records, which keep the event loop for some milliseconds
+_FLUSH_AT = 256  # records, which block the event loop for some milliseconds
 _MAX_PENDING = 32 * 1024 * 1024  # characters of records that wait for the store
-_MAX_REASON = 200  # characters of it that tell refusals apart
-_TELL_OF_LOST = 10_000  # records
-_MAX_COUNTS = 256  # records of what was added up, at once
-# Of one device, that are recorded one by one.
+_MAX_REASON = 200  # characters of a reason that distinguish refusals
+_LOG_LOST_EVERY = 10_000  # records
+_MAX_COUNTS = 256  # records of counted events in one flush
+# A device's connections up to this rate have a record each; those beyond it are counted.
 _CONNECTIONS = {"Connect": Rate(1 / 60, 5)}
 
 _SOURCES = {
@@ -59,7 +60,7 @@ _SOURCES = {
     LOCAL_ADMIN: "thingmint",
 }
 
-# Yandex's names of the events, where they are not just the method's.
+# Yandex Audit Trails' names of events, where they differ from the method's name.
 _YANDEX_EVENTS = {
     "RegistryService.Create": "CreateRegistry",
     "RegistryService.Delete": "DeleteRegistry",
@@ -69,7 +70,7 @@ _YANDEX_EVENTS = {
     "DeviceService.DeleteCertificate": "DeleteDeviceCertificate",
 }
 
-# Operations that end access, or make room: a full disk's reserve is for these.
+# Operations that revoke access or free space: on a full disk they may use the reserve.
 _URGENT = re.compile(
     r"(?:.*[./])?(?:Deactivate|Delete|Detach|Disable|Reject|Remove|Revoke|SetDefaultPolicyVersion|"
     r"Update(?:AccessKey|ApiToken|CACertificate|Certificate|Key|User)$)"
@@ -82,23 +83,23 @@ _OF_ONE_CALLER = _OF_ONE_ACTION | {"account", "principal", "credential", "addres
 DISCONNECT = "Disconnect"
 """The event of a device's connection that ended."""
 NOT_AUTHORIZED = "NotAuthorized"
-"""The code of all refusals of devices, but for those on the provisioning topics."""
+"""The code of every refusal of a device, except on the provisioning topics."""
 
 _log = structlog.get_logger("thingmint.audit")
 
 
 def new_record_id(now: datetime) -> str:
-    """Sorts by time: the microsecond, and enough chance to tell two of the same."""
+    """An id that sorts by time: the microsecond, then 64 random bits."""
     return f"{first_record_id(now)}{secrets.token_hex(8)}"
 
 
 def first_record_id(moment: datetime) -> str:
-    """Not above any id of that time or later, and above those of earlier times."""
+    """The lower bound of the ids of records at that moment or later."""
     return f"{max(0, int(moment.timestamp() * 1_000_000)):016x}"
 
 
 def event_name(context: RequestContext) -> str:
-    """CloudTrail's name of an AWS operation, Yandex Audit Trails' of one of theirs; commands bring theirs along."""
+    """The event's name: CloudTrail's for AWS, Yandex Audit Trails' for Yandex. A command's operation is its event."""
     if context.api != "yandex":
         return context.operation
     name = _YANDEX_EVENTS.get(context.operation)
@@ -107,7 +108,7 @@ def event_name(context: RequestContext) -> str:
 
 @functools.cache
 def is_urgent(operation: str) -> bool:
-    """Operations are few: the contracts' and the commands' events."""
+    """True if the operation revokes access or frees space. Operations are few, so the cache is small."""
     return _URGENT.match(operation) is not None
 
 
@@ -139,9 +140,12 @@ def _facts(context: RequestContext, outcome: Outcome) -> dict[str, Any]:
 
 
 def _kind(context: RequestContext, outcome: Outcome) -> Kind:
-    """What a refusal is counted under: who, what and why. Resources are not of it, as devices choose topics."""
+    """The kind under which an event is counted: caller, operation and reason.
+
+    The resource is not part of it, because a device can choose any number of topics.
+    """
     caller = outcome.caller or context.caller
-    # Other codes say why themselves, and the reasons beside them quote what a device sent.
+    # Other codes are reasons themselves, and the texts with them quote what a device sent.
     has_reason = outcome.code == NOT_AUTHORIZED or context.operation == DISCONNECT
     reason = outcome.details.get("reason") if has_reason else None
     return Kind(
@@ -159,13 +163,13 @@ def _text(moment: datetime) -> str:
 
 
 def _account(context: RequestContext, outcome: Outcome) -> str | None:
-    """Whose part of the audit log a record belongs to."""
+    """The account in whose audit trail the record is."""
     caller = outcome.caller or context.caller
     return caller.account if caller else context.account
 
 
 class AuditedStore(StoreWrapper):
-    """A Store whose writes carry the record of the request that they are made for."""
+    """A Store that writes the audit record of a request in the transaction of its change."""
 
     def __init__(
         self,
@@ -187,7 +191,7 @@ class AuditedStore(StoreWrapper):
         context, outcome = self._request
         now = self._clock()
         id = new_record_id(now)
-        call = new_uuid() if outcome.recorded else context.id  # a record is of one change
+        call = new_uuid() if outcome.recorded else context.id  # each change of a request has its own record
         details: Mapping[str, Any] = {}
 
         async def audited(tx: Transaction) -> T:
@@ -208,9 +212,9 @@ class AuditedStore(StoreWrapper):
 
 
 class AuditTrail:
-    """Takes the requests that changed nothing and writes their records in batches, repeated refusals added up.
+    """Writes the records of requests that changed nothing, in batches. Repeated refusals are counted in one record.
 
-    ``insert`` writes records that are surely new; the usual one leaves sealing them to the sealer.
+    ``insert`` writes records that cannot be in the store yet. The default leaves sealing them to the sealer.
     """
 
     def __init__(
@@ -225,8 +229,8 @@ class AuditTrail:
         self._insert = insert
         self._pending: deque[AuditRow] = deque()
         self._pending_size = 0
-        self._perhaps_kept = 0  # how many of those pending, from the first on
-        self._waits = False  # for the store, which was told of
+        self._perhaps_kept = 0  # how many of the oldest pending records the store may have already
+        self._waits = False  # the store refused records, and the log has a line about it
         self._repeats = Repeats(monotonic)
         self._connections = Throttle(None, _CONNECTIONS, monotonic)
         self._full = asyncio.Event()
@@ -239,13 +243,13 @@ class AuditTrail:
 
     @property
     def counted(self) -> int:
-        """How many events were added up instead of being recorded by themselves."""
+        """How many events were counted instead of recorded one by one."""
         return self._repeats.counted
 
     def add(self, context: RequestContext, outcome: Outcome, *, counted: bool = False) -> bool:
-        """Once the request is answered; whether it is worth a line of its own in the log too. Costs no I/O.
+        """Records an answered request, without I/O. True if the log should have a line about it.
 
-        ``counted`` is for what belongs to something that was added up, and is to be added up too.
+        ``counted``: count the event, because the event that it belongs to was counted.
         """
         if outcome.recorded:
             return True
@@ -262,24 +266,24 @@ class AuditTrail:
     def is_repeated(
         self, caller: Caller, event: str, address: str | None, now: datetime, facts: Mapping[str, Any]
     ) -> bool:
-        """Whether something that only the log is told of, about a caller, is counted instead of getting a line."""
+        """True if an event that is only logged, not audited, is counted instead of logged."""
         kind = Kind(caller.account, caller.principal, event, audited=False)
         return not self._repeats.is_first(kind, now, address, lambda: facts)
 
     async def run(self) -> None:
-        """Writes for ever; a batch that the store could not take is kept and tried again."""
+        """Writes batches for ever. A batch that the store refused is kept and tried again."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), _FLUSH_EVERY)
-            self._tell(self._repeats.due(_MAX_COUNTS))
-            # A commit for a few records costs as much as one for a full batch: those wait.
+            self._report(self._repeats.due(_MAX_COUNTS))
+            # A commit of a few records costs as much as one of a full batch: after full batches, the rest waits.
             waiting = len(self._pending)
             await self._write(waiting - waiting % _FLUSH_AT or waiting)
             self._full.clear()
 
     async def close(self) -> None:
-        """Writes what is left; the task that runs has to be ended before. Raises Unavailable."""
-        self._tell(self._repeats.all())
+        """Writes the rest. Call it after the task of run() has ended. Raises Unavailable."""
+        self._report(self._repeats.all())
         await self.flush(urgent=True)
         if self._pending:
             _log.error("audit_records_lost", records=len(self._pending))
@@ -289,9 +293,9 @@ class AuditTrail:
         await self._write(len(self._pending), urgent=urgent)
 
     async def _write(self, left: int, *, urgent: bool = False) -> None:
-        """The oldest ``left`` records."""
+        """Writes the oldest ``left`` records."""
         while left > 0:
-            # Sealing a record again would put it into the chain twice.
+            # Records that may be in the store are not sealed here: a record must not be in the chain twice.
             again = self._perhaps_kept
             insert, size = (sql.insert_activity, again) if again else (self._insert, _FLUSH_AT)
             batch = list(islice(self._pending, min(size, left)))
@@ -309,12 +313,15 @@ class AuditTrail:
 
     def _written(self, batch: Sequence[AuditRow]) -> None:
         for row in batch:
-            if self._pending and self._pending[0] is row:  # else it was dropped meanwhile
+            if self._pending and self._pending[0] is row:  # else _drop() has removed it
                 self._pending_size -= len(self._pending.popleft().record)
         self._perhaps_kept = max(0, self._perhaps_kept - len(batch))
 
     def _is_repeated(self, context: RequestContext, outcome: Outcome, now: datetime) -> bool:
-        """What a caller who is known reads is recorded one by one, as its rate is limited, and so are changes."""
+        """True if the event was counted. Changes and an authenticated caller's reads are recorded one by one.
+
+        The rate limit bounds them.
+        """
         caller = outcome.caller or context.caller
         if outcome.code is None and context.api != "probe":
             if context.api == "mqtt":
@@ -327,7 +334,7 @@ class AuditTrail:
 
     def _connects_too_often(self, context: RequestContext, outcome: Outcome, now: datetime) -> bool:
         if context.operation == DISCONNECT:
-            return False  # of a connection that was recorded by itself
+            return False  # the connection has a record of its own, so its end has one too
         kind = _kind(context, outcome)
         try:
             self._connections.take(kind.who or "", "Connect")
@@ -349,17 +356,17 @@ class AuditTrail:
             self._drop()
 
     def _drop(self) -> None:
-        """The store has taken nothing for long; changes are refused meanwhile, and memory is bounded."""
+        """Drops the oldest records, to bound memory: the store has refused writes for long, and so refuses changes."""
         for _ in range(_FLUSH_AT):
             if self._pending:
                 self._pending_size -= len(self._pending.popleft().record)
                 self.lost += 1
         self._perhaps_kept = max(0, self._perhaps_kept - _FLUSH_AT)
-        if self.lost <= _FLUSH_AT or self.lost % _TELL_OF_LOST < _FLUSH_AT:
+        if self.lost <= _FLUSH_AT or self.lost % _LOG_LOST_EVERY < _FLUSH_AT:
             _log.error("audit_records_lost", records=self.lost)
 
-    def _tell(self, groups: Iterable[Repeated]) -> None:
-        """Log and audit trail, of what was added up."""
+    def _report(self, groups: Iterable[Repeated]) -> None:
+        """Writes the counted events to the log and the audit trail."""
         for group in groups:
             now, kind, facts = self._clock(), group.kind, group.facts
             counts = {"since": _text(group.since), "count": group.count, "addresses": group.addresses}
@@ -372,7 +379,7 @@ class AuditTrail:
 
 
 def _of_one(kind: Kind) -> frozenset[str]:
-    """Facts of the last event that do not hold for all others of its kind."""
+    """The facts that can differ between events of this kind."""
     if kind.action != OTHER:
         return _OF_ONE_EVENT
     return _OF_ONE_ACTION if kind.who is not None else _OF_ONE_CALLER

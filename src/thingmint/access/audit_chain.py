@@ -1,6 +1,6 @@
-"""The chain of audit records: hashes, signed checkpoints of its end, and signed statements of what was pruned.
+"""The chains of audit records: hashes, signed checkpoints of a chain's end, and signed records of pruning.
 
-Verifying that it was not altered computes all hashes again, and compares them with the checkpoints.
+To verify a chain, all hashes are computed again and compared with the checkpoints.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _LONGEST_LINE = 4096  # bytes of a checkpoint
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a chain's hash was after ``sequence`` records, and a signature over that.
+    """A chain's hash after ``sequence`` records, with a signature.
 
-    ``size`` is how many bytes all records of activity took so far; those of changes do not tell.
+    ``size`` is the number of bytes of all records of activity so far; None in the chain of changes.
     """
 
     sequence: int
@@ -89,7 +89,7 @@ class Checkpoint:
 
 
 class Tampering(Exception):
-    """The trail is not what it was. ``sequence`` is the number of the first record that shows it."""
+    """The trail was altered. ``sequence`` is the number of the first record that shows it."""
 
     def __init__(self, sequence: int, what: str) -> None:
         super().__init__(what)
@@ -97,26 +97,26 @@ class Tampering(Exception):
 
 
 def read_checkpoints(path: Path) -> Iterator[Checkpoint]:
-    """Those in a file of one a line. Raises OSError and Tampering."""
-    # A line without an end was being written when the server was killed or the disk was full.
+    """The checkpoints in a file, one per line. Raises OSError and Tampering."""
+    # A last line without a line end is incomplete: the server was killed or the disk was full.
     for line in path.read_text().splitlines(keepends=True):
         if line.strip() and line.endswith("\n"):
             yield Checkpoint.parse(line)
 
 
 def append_checkpoint(path: Path, line: str) -> None:
-    """Adds a whole line or, where there is no room for it, nothing. Raises OSError."""
+    """Adds the whole line; on a full disk, nothing. Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         end = os.lseek(descriptor, 0, os.SEEK_END)
-        # What a kill left of a line would spoil this one.
+        # Remove an incomplete last line, left by a kill.
         tail = os.pread(descriptor, _LONGEST_LINE, max(0, end - _LONGEST_LINE))
         end -= len(tail) - (tail.rfind(b"\n") + 1)
         os.ftruncate(descriptor, end)
         data = line.encode() + b"\n"
         try:
             written = os.write(descriptor, data)
-            os.write(descriptor, data[written:])  # which says why the first did not take it all
+            os.write(descriptor, data[written:])  # raises the error that cut the first write short
             os.fsync(descriptor)
         except OSError:
             os.ftruncate(descriptor, end)
@@ -126,7 +126,7 @@ def append_checkpoint(path: Path, line: str) -> None:
 
 
 def chained(end: tuple[int, bytes] | None, records: Iterable[AuditRow]) -> list[AuditRow]:
-    """The records in this order after the chain's ``end``."""
+    """The records, in this order, as the rows that follow the chain's ``end``."""
     sequence, previous = end or (0, GENESIS)
     rows = []
     for id, account, record, *_ in records:
@@ -137,7 +137,7 @@ def chained(end: tuple[int, bytes] | None, records: Iterable[AuditRow]) -> list[
 
 
 def hash_of(previous: bytes, row: AuditRow) -> bytes:
-    """Over all that the row says, so that neither its account nor its place in lists can be changed either."""
+    """The row's hash. It covers the account and the id too, so changing those shows as well."""
     return _digest(previous, row.sequence, row.id, row.account, row.record)
 
 
@@ -146,7 +146,7 @@ def _digest(previous: bytes, sequence: int | None, id: str, account: str | None,
 
 
 def pruning(stream: Stream, through: int, now: datetime, key: Ed25519PrivateKey) -> str:
-    """A record that tells of pruning, signed: an attacker who can delete rows can insert one too."""
+    """A record of pruning. It is signed, as an attacker who can delete rows can also insert one."""
     time = now.isoformat()
     signature = base64.b64encode(key.sign(_signed_pruning(stream, through, time))).decode()
     fields = {"time": time, "source": "thingmint", "event": PRUNED, "through": through, "signature": signature}
@@ -165,7 +165,7 @@ def pruned_through(stream: Stream, row: AuditRow, keys: AuditKeys) -> int:
     except (KeyError, TypeError, ValueError):
         signed = False
     if not signed:
-        raise Tampering(number, f"record {number} tells of pruning, but this instance did not sign it")
+        raise Tampering(number, f"record {number} is about pruning, but this instance did not sign it")
     return through
 
 
@@ -178,10 +178,10 @@ _READ_AT_ONCE = 250  # records
 
 
 class Verified(NamedTuple):
-    """What holds together: the chain ends at record ``end``, and ``records`` of it are there.
+    """The result of verifying an intact chain: it ends at record ``end``, and ``records`` records of it exist.
 
-    The last ``uncovered`` are behind the last checkpoint; ``unsealed`` are not in the chain yet. Nothing would show
-    that those were rewritten.
+    The last ``uncovered`` records come after the last checkpoint; ``unsealed`` records are not in the chain yet.
+    Verification cannot show whether these were altered.
     """
 
     end: int
@@ -192,7 +192,7 @@ class Verified(NamedTuple):
 
 
 async def verify(store: Reader, keys: AuditKeys, further: Iterable[Checkpoint], stream: Stream = CHANGES) -> Verified:
-    """One chain. ``further`` are checkpoints kept outside. Raises Tampering."""
+    """Verifies one chain. ``further`` are checkpoints kept outside of the store. Raises Tampering."""
     lines = await store.read(partial(sql.list_checkpoints, stream=stream))
     checkpoints = _hashes(keys, [*map(Checkpoint.parse, lines), *further], stream)
     sequence, previous, last_good = 0, GENESIS, 0
@@ -205,16 +205,16 @@ async def verify(store: Reader, keys: AuditKeys, further: Iterable[Checkpoint], 
             sequence, previous = _after_pruning(first, checkpoints)
             last_good = began_at = sequence
         if row.sequence <= began_at:
-            continue  # about to be pruned, which is done step by step: what is left of them cannot be verified
+            continue  # being pruned, which is done in steps: these remaining records cannot be verified
         if row.sequence != sequence + 1:
             raise Tampering(sequence + 1, f"record {sequence + 1} was removed")
         sequence = row.sequence
         try:
             previous = hash_of(previous, row)
-        except TypeError:  # bytes, or text that is none: nothing that was ever written here
+        except TypeError:  # bytes, or text that is not Unicode: Thingmint never writes these
             raise Tampering(sequence, f"record {sequence} was altered") from None
         if previous != row.hash:
-            raise Tampering(sequence, f"record {sequence} was altered, or put in another's place")
+            raise Tampering(sequence, f"record {sequence} was altered or moved")
         if checkpoints.get(sequence, {previous.hex()}) != {previous.hex()}:
             raise Tampering(last_good + 1, f"a record from {last_good + 1} to {sequence} was altered and chained anew")
         if sequence in checkpoints:
@@ -231,7 +231,7 @@ async def verify(store: Reader, keys: AuditKeys, further: Iterable[Checkpoint], 
 
 
 def _hashes(keys: AuditKeys, checkpoints: Iterable[Checkpoint], stream: Stream) -> dict[int, set[str]]:
-    """Those of the stream by sequence number; one that was altered has several."""
+    """The stream's checkpoint hashes by sequence number. A checkpoint that was altered has several."""
     hashes: dict[int, set[str]] = {}
     for checkpoint in checkpoints:
         if not checkpoint.is_signed_by(keys):
@@ -244,7 +244,7 @@ def _hashes(keys: AuditKeys, checkpoints: Iterable[Checkpoint], stream: Stream) 
 
 
 def _check_pruned(first: int, began_at: int, pruned: int) -> None:
-    """``first`` is the first record that is there, ``began_at`` the last that was not verified."""
+    """``first`` is the first record in the store, ``began_at`` the last record before the verified ones."""
     if began_at <= pruned:
         return
     if began_at > first - 1:
@@ -253,7 +253,7 @@ def _check_pruned(first: int, began_at: int, pruned: int) -> None:
 
 
 async def verify_all(store: Reader, keys: AuditKeys, further: Sequence[Checkpoint]) -> Verified:
-    """Both chains, and the sums of what they hold. Raises Tampering."""
+    """Verifies both chains. Returns the sums of their results. Raises Tampering."""
     found = []
     for stream in STREAMS:
         try:
@@ -277,7 +277,7 @@ async def _chain(store: Reader, stream: Stream) -> AsyncIterator[AuditRow]:
 
 
 def _after_pruning(first: int, checkpoints: dict[int, set[str]]) -> tuple[int, bytes]:
-    """The first place from which the rest can be verified."""
+    """The sequence number and hash of the first checkpoint from which the rest can be verified."""
     places = [number for number, hashes in checkpoints.items() if number >= first - 1 and len(hashes) == 1]
     begin = min(places, default=0)
     if not begin:

@@ -1,6 +1,6 @@
-"""The keys that sign the audit trail: the one in force, and those that were replaced, each up to where it was.
+"""The keys that sign the audit trail: the current key, and former keys, each valid up to its replacement.
 
-Replacing one is a statement, signed by the new key and, unless it was lost, by the one before.
+Each replacement has a statement, signed by the new key and, unless it was lost, by the former key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FormerKey:
-    """``through`` is the last record, by stream, up to which its signatures count."""
+    """``through`` is, for each stream, the last record for which the key's signatures are valid."""
 
     key: Ed25519PublicKey
     through: Mapping[str, int]
@@ -37,7 +37,7 @@ class AuditKeys:
 
     @classmethod
     def read(cls, current: Ed25519PublicKey, statements: Path) -> AuditKeys:
-        """With those that statements lead to from ``current``; a file that is not there holds none. Raises OSError."""
+        """``current`` and the former keys that the statements lead to. The file may be missing. Raises OSError."""
         try:
             lines = statements.read_text().splitlines()
         except FileNotFoundError:
@@ -45,9 +45,9 @@ class AuditKeys:
         return cls(current, tuple(_former(current, lines)))
 
     def signed(self, signature: str, message: bytes, stream: str, sequence: int) -> bool:
-        """Whether one of the keys signed ``message``, which is about the record ``sequence``. ``signature`` is base64.
+        """True if a valid key signed ``message``, which is about the record ``sequence``. ``signature`` is base64.
 
-        The signatures of a key that was replaced count for what was there when it was: it may be in other hands.
+        A former key's signatures are valid only for records up to its replacement: an attacker may have the key.
         """
         keys = [self.current, *(each.key for each in self.former if sequence <= each.through.get(stream, 0))]
         return any(_is_signed(key, signature, message) for key in keys)
@@ -60,7 +60,7 @@ def replacement(
     through: Mapping[str, int],
     now: datetime,
 ) -> str:
-    """The statement, as a line. ``former_key`` is None where it was lost."""
+    """The statement that a key was replaced, as one line. ``former_key`` is None if that key was lost."""
     fields: dict[str, Any] = {
         "time": now.astimezone(UTC).isoformat(timespec="seconds"),
         "key": key_text(new.public_key()),
@@ -74,12 +74,15 @@ def replacement(
 
 
 def key_text(key: Ed25519PublicKey) -> str:
-    """Its 32 bytes in base64, as statements name it."""
+    """The key's 32 bytes in base64, as in statements."""
     return base64.b64encode(key.public_bytes_raw()).decode()
 
 
 def _former(current: Ed25519PublicKey, lines: Iterable[str]) -> list[FormerKey]:
-    """From the newest on. Statements of keys that no other leads to were interrupted, or are another instance's."""
+    """The former keys, newest first, found from ``current`` backwards.
+
+    Other statements are ignored: their replacement was interrupted, or they are another instance's.
+    """
     known, found = {key_text(current)}, []
     for line in reversed(list(lines)):
         try:
@@ -89,7 +92,7 @@ def _former(current: Ed25519PublicKey, lines: Iterable[str]) -> list[FormerKey]:
             signature = fields["signature"]
             message = _message(fields)
         except (AttributeError, KeyError, TypeError, ValueError):
-            continue  # being written when the machine stopped
+            continue  # incomplete, because the machine stopped while the line was written
         if fields["key"] in known and _is_signed(new, signature, message):
             known.add(fields["former"])
             found.append(FormerKey(former, through))

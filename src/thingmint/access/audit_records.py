@@ -1,4 +1,4 @@
-"""Reading one account's part of the audit trail."""
+"""Reads an account's records from the audit trail."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 UNREADABLE: Mapping[str, Any] = MappingProxyType({"event": "not readable"})
-"""What is shown of a record that somebody spoiled; `thingmint audit verify` says which it is."""
+"""Shown in place of a damaged record; `thingmint audit verify` reports its number."""
 
 _LISTING = "audit records"
-# Where more is asked for than an index has, a page ends after so many were looked at.
+# Records read for one page if no index covers the whole filter.
 _LOOK_AT = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """``since`` is the first moment, ``until`` the one after the last."""
+    """``since`` is inclusive, ``until`` exclusive."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -46,18 +46,18 @@ class AuditFilter:
 
     @property
     def is_indexed(self) -> bool:
-        """Whether an index has all that is asked for."""
+        """True if an index covers the whole filter."""
         further = (self.outcome, self.resource, self.client_id, self.certificate)
         return not any(further) and not (self.event and self.principal)
 
     @property
     def searched(self) -> tuple[Searched, str] | None:
-        """What an index has. Principals do less than events are common."""
+        """The index to use and the value. With both fields set, the principal: it has fewer records than an event."""
         if self.principal:
             return "principal", self.principal
         return ("event", self.event) if self.event else None
 
-    def takes(self, record: Record) -> bool:
+    def matches(self, record: Record) -> bool:
         return (
             self.event in (None, record.get("event"))
             and self.principal in (None, record.get("principal"))
@@ -69,7 +69,7 @@ class AuditFilter:
 
 
 def _resources(record: Record) -> list[Any]:
-    """What was asked for, and what was changed."""
+    """The resource that was authorized, and the resources that were changed."""
     further = record.get("resources")
     return [record.get("resource"), *(further if isinstance(further, list) else [])]
 
@@ -77,21 +77,21 @@ def _resources(record: Record) -> list[Any]:
 def _is_of_client(record: Record, client_id: str) -> bool:
     if "clientId" in record:
         return bool(record["clientId"] == client_id)
-    # Older records have it in the resource only, on its own where the device was let in.
+    # Older records have the client id only in the resource: as an ARN, or alone if the device was accepted.
     if record.get("event") != "Connect":
         return False
     return str(record.get("resource")).partition("client/")[2] == client_id or record.get("resource") == client_id
 
 
 def _is_of_certificate(record: Record, id: str) -> bool:
-    """What the certificate did, and what was done to it."""
+    """True if the certificate acted, or was changed."""
     if id in (record.get("credential"), record.get("certificate")):
         return True
     return any(str(resource).endswith(f"cert/{id}") for resource in _resources(record))
 
 
 def read_record(text: str) -> Record:
-    """``UNREADABLE`` for what is no record's text."""
+    """The record, or ``UNREADABLE`` if the text is not a record."""
     try:
         record = orjson.loads(text)
     except (orjson.JSONDecodeError, TypeError):
@@ -105,7 +105,10 @@ class AuditRecords:
         self._page_tokens = page_tokens
 
     async def list(self, account: str, wanted: AuditFilter, *, limit: int, marker: str | None) -> Page[Record]:
-        """Newest first. There may be a next page after one that is not full. Raises Invalid for a foreign marker."""
+        """A page of records, newest first; it may have a next page though it is not full.
+
+        Raises Invalid for a marker of another listing or account.
+        """
         scope = Scope(account, "")
         bounds = [first_record_id(wanted.until)] if wanted.until else []
         if marker:
@@ -121,7 +124,7 @@ class AuditRecords:
         found: list[Record] = []
         for number, row in enumerate(rows[:look_at], start=1):
             record = read_record(row.record)
-            if row.account == account and wanted.takes(record):
+            if row.account == account and wanted.matches(record):
                 found.append(record)
             if len(found) == limit or number == look_at:
                 more = len(rows) > number

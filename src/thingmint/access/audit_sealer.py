@@ -1,4 +1,4 @@
-"""Chaining audit records, signing checkpoints of the chains, and pruning what is not to be kept."""
+"""Chains audit records, signs checkpoints of the chains, and prunes old records."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 
 
 AUDIT_LEASE = "audit"
-"""Of the process that seals, signs and prunes."""
+"""The lease of the process that seals, signs and prunes."""
 
 _SEAL_EVERY = 0.5  # seconds
-_SEAL_AT_ONCE = 250  # records a transaction, which keeps the event loop for some milliseconds
+_SEAL_AT_ONCE = 250  # records a transaction, which blocks the event loop for some milliseconds
 _CHECKPOINT_EVERY = 10.0  # seconds, while there is anything new
-# Of reads and refusals: a line in a file that is kept for ever.
+# For reads and refusals, less often: each checkpoint is a line in a file that is kept for ever.
 _CHECKPOINT_ACTIVITY_EVERY = 60.0  # seconds
 _CHECKPOINT_ACTIVITY_AT = 10_000  # records
 _PRUNE_EVERY = 60.0  # seconds
-_PRUNE_AT_ONCE = 500  # records a transaction, which keeps the event loop for some milliseconds
+_PRUNE_AT_ONCE = 500  # records a transaction, which blocks the event loop for some milliseconds
 _LOOK_AT_ONCE = 1000  # checkpoints
-_OVERHEAD = 300  # bytes that a record takes in the database besides its text, mostly in indexes
-_PRUNE_TO = 0.9  # of the size that is allowed, so that pruning is not all that happens
+_OVERHEAD = 300  # bytes that a record takes in the database in addition to its text, mostly in indexes
+_PRUNE_TO = 0.9  # of the allowed size, so that pruning is not needed all the time
 
 _log = structlog.get_logger("thingmint.audit")
 
 
 class Kept(NamedTuple):
-    """How long records are kept, and how many bytes of them; for ever, and any number, where it is None."""
+    """How long records are kept, and how many bytes of them. None means no limit."""
 
     retention: timedelta | None = None
     size: int | None = None
@@ -59,9 +59,9 @@ _FOR_EVER = Kept()
 
 
 class Sealer:
-    """Chains new records within a second. The transaction reads the chain's end itself, so two could not fork it.
+    """Chains new records within a second. Two processes cannot fork the chain: the transaction reads its end.
 
-    Where several processes share the store, the one with its lease does all this.
+    If several processes share the store, only the process with the lease does this work.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Sealer:
         activity: Kept = _FOR_EVER,
         former: tuple[FormerKey, ...] = (),
     ) -> None:
-        """``checkpoints`` is the file outside of the store that gets a copy of each. ``former`` keys were replaced."""
+        """``checkpoints`` is a file outside of the store that gets a copy of each checkpoint."""
         self._store = store
         self._key = key
         self._keys = AuditKeys(key.public_key(), former)
@@ -86,7 +86,7 @@ class Sealer:
         self.activity_size = 0
 
     def keep(self, changes: Kept, activity: Kept) -> None:
-        """From the next pruning on."""
+        """Sets the limits, from the next pruning on."""
         self._kept = {CHANGES: changes, ACTIVITY: activity}
 
     async def run(self) -> None:
@@ -126,13 +126,13 @@ class Sealer:
         return True
 
     async def follow(self) -> None:
-        """Copies the checkpoints that another process has signed: each host's file then has those of all."""
+        """Copies the checkpoints of the other processes: each host's file has the checkpoints of all processes."""
         for stream in STREAMS:
             for line in await self._store.read(partial(self._unknown_checkpoints, stream)):
                 await self._copy(Checkpoint.parse(line), stream)
 
     async def _unknown_checkpoints(self, stream: Stream, tx: Transaction) -> list[str]:
-        """Those that were signed since this process knew the last one; when it has just begun, the last one."""
+        """The checkpoints signed since the last one that this process has; right after its start, only the last one."""
         if self._signed[stream]:
             return await sql.list_checkpoints(tx, stream, self._signed[stream], _LOOK_AT_ONCE)
         last = await sql.last_checkpoint(tx, stream)
@@ -146,8 +146,8 @@ class Sealer:
             _log.error("audit_checkpoint_not_ours", stream=stream.name, sequence=checkpoint.sequence)
 
     async def close(self) -> None:
-        """Seals and signs what is there; the task that runs has to be ended before."""
-        with contextlib.suppress(LeaseLost):  # what is left is the other process's work
+        """Seals and signs the rest. Call it after the task of run() has ended."""
+        with contextlib.suppress(LeaseLost):  # the process that has the lease now does the rest
             await self.seal()
             await self.checkpoint()
 
@@ -175,7 +175,7 @@ class Sealer:
         self._signed[stream] = checkpoint.sequence
 
     async def _size(self, end: int) -> int:
-        """The bytes of all records of activity up to ``end``, from those at the last checkpoint on."""
+        """The bytes of all records of activity up to ``end``: the last checkpoint's size plus the newer records."""
         last = await self._store.read(partial(sql.last_checkpoint, stream=ACTIVITY))
         before = Checkpoint.parse(last) if last is not None else None
         size, after = ((before.size or 0), before.sequence) if before else (0, 0)
@@ -187,8 +187,7 @@ class Sealer:
         return size
 
     async def prune(self) -> None:
-        """Forgets what is older than the retention, or beyond the size, as far as a checkpoint that the rest can be
-        verified from."""
+        """Deletes records beyond the retention or the size, up to a checkpoint from which the rest can be verified."""
         for stream in STREAMS:
             pruned, recorded = 0, 0
             while through := await self._prunable(stream):
@@ -204,7 +203,7 @@ class Sealer:
                 _log.info("audit_records_pruned", stream=stream.name, records=pruned)
 
     async def _prunable(self, stream: Stream) -> int | None:
-        """The last of the oldest checkpoints up to which records are to go, if there are any to go."""
+        """The record, at a checkpoint, up to which records are to be deleted; None if there is nothing to delete."""
         kept, now = self._kept[stream], self._clock()
         if kept == _FOR_EVER:
             return None
@@ -216,7 +215,7 @@ class Sealer:
         checkpoints, total = [Checkpoint.parse(line) for line in lines], Checkpoint.parse(last).size or 0
         past = sum(_is_past(one, now, kept.retention) for one in checkpoints)
         if kept.size is not None:
-            # What the checkpoint at the beginning counts is gone already.
+            # The records that the first checkpoint counts have been deleted already.
             gone = checkpoints[0].size or 0 if checkpoints[0].sequence < (first[0].sequence or 0) else 0
             self.activity_size = total - gone
             if self.activity_size > kept.size:
@@ -225,7 +224,7 @@ class Sealer:
         if not past:
             return None
         through = checkpoints[min(past, len(checkpoints)) - 1]
-        # Where nothing happens, the record of the last pruning is all that is left: not to be pruned for another.
+        # In an idle trail only the record of the last pruning is left. Pruning it would only write another one.
         is_rest = first[0].sequence == through.sequence and is_pruning(first[0])
         if is_rest or (first[0].sequence or 0) > through.sequence:
             return None
@@ -236,7 +235,7 @@ class Sealer:
 
 
 def _is_past(checkpoint: Checkpoint, now: datetime, retention: timedelta | None) -> bool:
-    """Whether all records up to the checkpoint are older than what is kept, as they were written before it."""
+    """True if the checkpoint, and so all records before it, are older than the retention."""
     return retention is not None and datetime.fromisoformat(checkpoint.time) <= now - retention
 
 
@@ -248,23 +247,22 @@ async def _seal(stream: Stream, tx: Transaction) -> int:
 
 
 async def _prune(stream: Stream, through: int, notice: AuditRow | None, tx: Transaction) -> int:
-    """How many records were deleted. Before the first of them goes, ``notice`` is in the chain: while more of
-    them go, a gap is never without one."""
+    """Deletes records and returns how many. ``notice`` enters the chain first, so that no gap is without a notice."""
     if notice is not None:
         await insert_sealed(tx, [notice], stream)
     return await sql.delete_records(tx, through, _PRUNE_AT_ONCE, stream)
 
 
 async def insert_sealed(tx: Transaction, records: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
-    """Writes new records with their place in the chain, which costs 40 % less than giving them one later.
+    """Writes new records as part of the chain, which costs 40 % less than chaining them later.
 
-    Like the sealer it reads the chain's end within the transaction.
+    Like the sealer, this reads the chain's end within the transaction.
     """
     await sql.insert_sealed_records(tx, chained(await sql.last_sealed(tx, stream), records), stream)
 
 
 def insert_activity_with(store: LeasedStore) -> Callable[[Transaction, Sequence[AuditRow]], Awaitable[None]]:
-    """Writes records of activity in the chain where this process seals it, else for the other process to seal."""
+    """A function that writes records of activity: chained if this process has the lease, else left to that process."""
 
     async def insert(tx: Transaction, records: Sequence[AuditRow]) -> None:
         if store.held and await store.still_held(tx):

@@ -1,7 +1,7 @@
-"""May they: one place where a caller's policies, or those of a role that is worked as, meet what is asked for.
+"""Authorization: decides by a caller's policies, or by an assumed role's, whether an action is allowed.
 
-The caller learns little of a refusal, the operator everything: the log names the statement, or says that none allows
-it and what would have.
+The caller learns little about a refusal. The log has everything: the statement that denies the action, or else the
+statements that came closest to allowing it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from thingmint.services.change import Authorize
 
 
-# Explanations in the log.
+# Limits how often the log explains refusals.
 _explanations = Throttle(None, {"principal": Rate(1 / 60, 10), "account": Rate(1, 300)})
 
 _log = structlog.get_logger("thingmint.access")
@@ -41,10 +41,10 @@ def authorize(
     *,
     caller: Caller | None = None,
 ) -> None:
-    """Raises Denied unless the request's caller may, or ``caller`` in its place.
+    """Raises Denied unless the policies of the request's caller, or of ``caller`` if given, allow the action.
 
-    ``resources`` are one thing and all that contain it, the narrowest first; ``conditions`` add to the condition keys
-    that every request has (AWS's global ones).
+    ``resources`` are the resource and all resources that contain it, the narrowest first. ``conditions`` are added to
+    the condition keys of every request (AWS's global condition keys).
     """
     caller = caller or context.caller
     assert caller is not None, "callers are authenticated first"
@@ -57,7 +57,7 @@ def authorize(
 
 
 def _explain(context: RequestContext, caller: Caller, decision: Deny, request: Request) -> None:
-    """For the operator's log, now and then: it costs more than the refusal, and the audit trail counts those."""
+    """Logs why the action was refused. The rate is limited, because this costs more than the refusal itself."""
     try:
         _explanations.take(f"{caller.account} {caller.principal}", "principal")
         _explanations.take(caller.account, "account")
@@ -76,9 +76,9 @@ def _explain(context: RequestContext, caller: Caller, decision: Deny, request: R
 
 
 def authorizer(context: RequestContext, outcome: Outcome, scope: Scope | None = None) -> Authorize:
-    """Authorizes what a request asks for by its caller's policies, in the region of ``scope`` if the API has regions.
+    """A function that authorizes by the caller's policies, in the region of ``scope`` if the API has regions.
 
-    What was asked for last is the audit record's resource.
+    The resource that it was called with last is the audit record's resource.
     """
     region: dict[str, ContextValue] = {"aws:RequestedRegion": scope.region} if scope is not None else {}
 
@@ -90,7 +90,7 @@ def authorizer(context: RequestContext, outcome: Outcome, scope: Scope | None = 
 
 
 def authorize_nothing(caller: Caller) -> Authorize:
-    """For devices, which act by no policies of the account's users and roles."""
+    """A function that refuses every action: the policies of users and roles do not apply to devices."""
 
     def check(action: str, resources: Sequence[str], _conditions: Mapping[str, ContextValue]) -> None:
         raise Denied(caller.arn, action, resources[0], explicit=False)
@@ -98,7 +98,7 @@ def authorize_nothing(caller: Caller) -> Authorize:
     return check
 
 
-# The same clients call again and again, and reading an address costs more than evaluating a policy.
+# The same clients call repeatedly, and parsing an address costs more than evaluating a policy.
 _address = functools.lru_cache(maxsize=1024)(ip_address)
 
 
@@ -122,14 +122,14 @@ class Roles:
         self._directory = directory
 
     async def effects(self, context: RequestContext, scope: Scope, role: str, source: str) -> Authorize:
-        """Authorizes as ``role`` (an ARN), for what ``source`` (another) asks of it.
+        """A function that authorizes by the policies of ``role`` (an ARN), on behalf of ``source`` (an ARN too).
 
-        The role has to be the account's own, and to trust the service: AWS does not take one that does not. Raises
+        The role must belong to the account, and its trust policy must allow the service, as AWS requires. Raises
         Denied.
         """
         match = _ROLE.fullmatch(role)
         if match is None or match[1] != scope.account:
-            raise _refused(role, source, "it is no role of this account", context)
+            raise _refused(role, source, "it is not a role of this account", context)
         found = await self._directory.role(scope.account, match[2])
         if found is None:
             raise _refused(role, source, "there is no such role, or it is disabled", context)
@@ -138,7 +138,7 @@ class Roles:
         conditions: dict[str, ContextValue] = {"aws:SourceAccount": scope.account, "aws:SourceArn": source}
         decision = evaluate([trust], Request("sts:AssumeRole", caller.arn, conditions, _SERVICE))
         if isinstance(decision, Deny):
-            raise _refused(role, source, f"its trust policy does not let {_SERVICE.names[0]} assume it", context)
+            raise _refused(role, source, f"its trust policy does not allow {_SERVICE.names[0]} to assume it", context)
 
         def check(action: str, resources: Sequence[str], conditions: Mapping[str, ContextValue]) -> None:
             known = {"aws:RequestedRegion": scope.region, "aws:SourceArn": source, **conditions}

@@ -1,4 +1,4 @@
-"""Who asks for what, from where and when; and how it ended. Log, metrics and audit record are made from these two."""
+"""A request's facts and its outcome, from which log line, metrics and audit record are made."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """``policies`` are the principal's, ``narrowed`` those of the session or token, which can only take away.
+    """An authenticated principal. ``principal`` and ``credential`` are ids.
 
-    ``principal`` is the id, ``credential`` the id of what proved it. The first region is the account's home.
+    ``policies`` are the principal's; ``narrowed`` are the session's or token's, which can only restrict. The first
+    region is the account's home region.
     """
 
     account: str
@@ -36,11 +37,11 @@ class Caller:
 
     @property
     def groups(self) -> tuple[tuple[Policy, ...], ...]:
-        """Every group has to allow."""
+        """The policies in groups. An action is allowed if every group allows it."""
         return (self.policies,) if self.narrowed is None else (self.policies, self.narrowed)
 
     def decide(self, requests: Sequence[Request]) -> Decision:
-        """Whether the policies allow it, put to a resource or to any of those that contain it."""
+        """The decision on an action. ``requests`` name a resource and those that contain it: one may allow it."""
         if len(requests) == 1:
             return evaluate_all(self.groups, requests[0])
         for group in self.groups:
@@ -50,7 +51,7 @@ class Caller:
         return decision
 
     def scope(self, region: str | None = None) -> Scope:
-        """The account's ``region``, or its home. Raises Invalid for one that it does not have."""
+        """The account with ``region`` or, without one, its home region. Raises Invalid for a region that it lacks."""
         if region is None:
             return Scope(self.account, self.regions[0])
         if region not in self.regions:
@@ -59,17 +60,17 @@ class Caller:
 
 
 LOCAL_ADMIN = "admin"
-"""The API of the command line, for those who may read the data directory: it has no caller, and needs none."""
+"""The API of the command line. It has no caller: access to the data directory is the permission."""
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots, as a dict is copied at once
+@dataclass(frozen=True, kw_only=True)  # without slots: _extended() copies the dict, which is fast
 class RequestContext:
-    """A request, as far as it is understood: each step of its API that finds out more makes a new one.
+    """The known facts of a request. Each step of its API that learns more makes a new context.
 
-    ``api`` names the API, ``operation`` is the contract's name, ``address`` the client's. ``scope`` is the account and
-    region that it is for, once the caller is known; ``account`` the one that a command of the local administrator is
-    about. ``parameters`` are what the audit record may tell of the input. ``now`` is when it came, by the instance's
-    clock; ``started`` the same for measuring.
+    ``operation`` is the contract's name, ``address`` the client's. ``scope`` is the account and region of the request,
+    once the caller is known; ``account`` is the account of a local administrator's command. ``parameters`` are the
+    fields of the input that the audit record shows. ``now`` is when the request arrived, by the instance's clock;
+    ``started`` is the same moment for measuring durations.
     """
 
     api: str = "-"
@@ -95,7 +96,7 @@ class RequestContext:
 
 
 def _extended(context: RequestContext, **facts: Any) -> RequestContext:
-    """As dataclasses.replace, which takes some microseconds, twice in each request."""
+    """Does what dataclasses.replace() does, which takes some microseconds more, twice in each request."""
     extended = object.__new__(RequestContext)
     extended.__dict__.update(context.__dict__, **facts)
     return extended
@@ -105,11 +106,11 @@ def _extended(context: RequestContext, **facts: Any) -> RequestContext:
 class Outcome:
     """How a request ended; filled in while it is served.
 
-    ``status`` and ``code`` (of an error) are the API's. ``resource`` is what was authorized last. ``caller`` is there
-    if only the operation itself found out who called, as one that issues a token does. ``details`` are what the audit
-    record tells besides, and ``explain`` gives the statements that came closest to allowing what was refused, for the
-    record of the first refusal of its kind. ``recorded``: it was written already, in the transaction of the change.
-    ``throttled``: the caller is not known, and the address fails too often, so the log counts such requests.
+    ``status`` and ``code`` (of an error) are the API's. ``resource`` is the one that was authorized last. ``caller`` is
+    set if the operation itself authenticated the caller, as issuing a token does. ``details`` are further fields of the
+    audit record. ``explain`` returns the statements that came closest to allowing a refused action, for the record of
+    the first refusal of its kind. ``recorded``: the audit record was written in the transaction of the change.
+    ``throttled``: the caller is unauthenticated and its address fails too often, so the log counts such requests.
     """
 
     status: int = 0

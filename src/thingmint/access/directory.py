@@ -1,4 +1,4 @@
-"""Finding the principal behind a credential, such as a bearer token (RFC 6750 2.1), with what it may do."""
+"""Finds the principal of a credential, such as a bearer token (RFC 6750 2.1), and the principal's policies."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 _MAX_USED = 10_000  # credentials whose use is noted between two flushes
-_MAX_STANDING = 10_000  # IAM tokens that are remembered
+_MAX_NOT_REVOKED = 10_000  # IAM tokens that are cached
 
 _UNKNOWN_AWS = "The security token included in the request is invalid."
 _EXPIRED_AWS = "The security token included in the request is expired"
 _UNKNOWN_TOKEN = "The token is not one of this server, or is no longer valid"  # noqa: S105
 _UNKNOWN_JWT = "The JWT names no key of a service account that is known here"
 
-# No whole records: loading them would be a fifth of a look-up.
+# Single columns: loading whole records would take a fifth of a look-up's time.
 _ACTIVE = (
     "SELECT c.kind, c.secret, c.token_sha256, c.expires_at, c.policy, p.id, p.account, p.kind, p.name "
     "FROM credentials AS c JOIN principals AS p ON p.id = c.principal "
@@ -53,9 +53,9 @@ _ENDED = BoundedDelete("revoked_tokens", ("id",), "expires_at <= $1")
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A credential that was looked up: its owner, what the store has of its secret, and when it ends (microseconds).
+    """A credential in the cache: its owner, its secret as it is stored, and when it expires (microseconds).
 
-    ``opened`` is the secret itself, of one that is sealed.
+    ``opened`` is the secret itself if the stored one is sealed.
     """
 
     caller: Caller
@@ -68,7 +68,7 @@ class _Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Principal:
-    """As the store has it: policies are names and documents, ``narrowing`` those of its session or token."""
+    """A principal as stored. Policies are pairs of name and document; ``narrowing`` are the session's or token's."""
 
     id: str
     account: str
@@ -97,27 +97,27 @@ class _Principal:
 
 
 class Directory:
-    """``is_blind`` tells whether changes of others may have been missed: nothing is known by heart then."""
+    """Caches what it finds, unless ``is_stale`` returns True: then changes by other processes may have been missed."""
 
     def __init__(
-        self, store: Store, vault: Vault, clock: Callable[[], datetime], is_blind: Callable[[], bool] = lambda: True
+        self, store: Store, vault: Vault, clock: Callable[[], datetime], is_stale: Callable[[], bool] = lambda: True
     ) -> None:
         self._store = store
         self._vault = vault
         self._clock = clock
-        self._is_blind = is_blind
-        # Since access last changed: credentials that were looked up, and IAM tokens that were not revoked.
+        self._is_stale = is_stale
+        # Caches, emptied when access changes: credentials, and IAM tokens that were not revoked.
         self._known: dict[str, _Known] = {}
-        self._standing: set[str] = set()
+        self._not_revoked: set[str] = set()
         self._changes = 0
         self._used: dict[str, int] = {}
 
     async def developer(self) -> Caller:
-        """Who `serve --dev` takes a request without credentials for: the administrator made with the instance."""
+        """The caller of a request without credentials under `serve --dev`: the instance's first administrator."""
         return await (await self._store.read(_developer)).caller()
 
     async def find_access_key(self, id: str, session_token: str | None) -> tuple[Caller, str]:
-        """The owner of an access key, or of a session's, and its secret. Raises Unauthenticated."""
+        """The owner of an access key or a session, and its secret. Raises Unauthenticated."""
         known = await self._find(id, ("access-key", "session"), _UNKNOWN_AWS)
         expected = known.token_sha256
         if expected is None or session_token is None:
@@ -129,7 +129,7 @@ class Directory:
         return known.caller, known.opened
 
     async def authenticate_token(self, token: str) -> Caller:
-        """The owner of an API token. Raises Unauthenticated, always in the same words."""
+        """The owner of an API token. Raises Unauthenticated, with the same text whatever is wrong."""
         id, separator, secret = token.removeprefix(TOKEN_PREFIX).partition("_")
         if not token.startswith(TOKEN_PREFIX) or not separator:
             raise Unauthenticated("unknown", _UNKNOWN_TOKEN)
@@ -146,22 +146,25 @@ class Directory:
         return known.caller.principal, known.secret.decode()
 
     async def bearer_of_iam_token(self, id: str, credential: str) -> Caller:
-        """Who exchanged ``credential`` for the IAM token ``id``, if both still stand. Raises Unauthenticated."""
-        if self._is_blind():
+        """The caller that exchanged ``credential`` for the IAM token ``id``, if both are still valid.
+
+        Raises Unauthenticated.
+        """
+        if self._is_stale():
             self._forget()
-        if id not in self._standing:
+        if id not in self._not_revoked:
             changes = self._changes
             if await self._store.read(lambda tx: tx.fetch_one(_IS_REVOKED, id)) is not None:
                 raise Unauthenticated("unknown", _UNKNOWN_TOKEN)
-            if self._changes == changes and len(self._standing) < _MAX_STANDING:
-                self._standing.add(id)
+            if self._changes == changes and len(self._not_revoked) < _MAX_NOT_REVOKED:
+                self._not_revoked.add(id)
         known = await self._find(credential, ("authorized-key", "api-token"), _UNKNOWN_TOKEN)
         self._check_expiry(known, _UNKNOWN_TOKEN)
         self.used(credential)
         return known.caller
 
     def used(self, id: str) -> None:
-        """Notes that a credential was used, once that is proved."""
+        """Notes the time at which a credential was used, after its use was verified."""
         if len(self._used) < _MAX_USED:
             self._used[id] = to_micros(self._clock())
 
@@ -170,7 +173,7 @@ class Directory:
         return (await self._find(id, ("authorized-key",), _UNKNOWN_JWT)).caller
 
     async def role(self, account: str, name: str) -> tuple[Caller, str] | None:
-        """The account's role of that name, with its trust policy; None if there is none that may be used."""
+        """The account's role of that name, with its trust policy; None if there is none, or it is disabled."""
         found = await self._store.read(lambda tx: _role(tx, account, name))
         return (await found[0].caller(), found[1]) if found is not None else None
 
@@ -180,7 +183,7 @@ class Directory:
         await store.write(lambda tx: _revoke(tx, id, expires_at * 1_000_000, now))
 
     async def flush(self) -> None:
-        """Writes down when credentials were last used; what the store could not take is tried again."""
+        """Stores when credentials were last used. What the store refuses is kept for the next call."""
         used, self._used = self._used, {}
         try:
             while used:
@@ -192,9 +195,9 @@ class Directory:
             raise
 
     async def _find(self, id: str, kinds: tuple[str, ...], refusal: str) -> _Known:
-        if self._is_blind():
+        if self._is_stale():
             self._forget()
-        if not id.isprintable():  # no store keeps such an id, and not every one can be asked for it
+        if not id.isprintable():  # no store has such an id, and PostgreSQL refuses some of them in a query
             raise Unauthenticated("unknown", refusal)
         known = self._known.get(id) or await self._look_up(id, refusal)
         if known.kind not in kinds:
@@ -202,25 +205,25 @@ class Directory:
         return known
 
     def changed(self, changes: Sequence[PublishedChange]) -> None:
-        """A follower of the change feed."""
+        """Empties the caches if access changed. The change feed calls this."""
         if any(change.kind == "access" for change in changes):
             self._forget()
 
     def _forget(self) -> None:
         self._changes += 1
         self._known.clear()
-        self._standing.clear()
+        self._not_revoked.clear()
 
     async def _look_up(self, id: str, refusal: str) -> _Known:
         changes, found = self._changes, None
-        with contextlib.suppress(Invalid):  # an id with a character that no store keeps is none
+        with contextlib.suppress(Invalid):  # no credential has an id with a character that the store refuses
             found = await self._store.read(lambda tx: _find(tx, id))
         if found is None:
             raise Unauthenticated("unknown", refusal)
         principal, kind, secret, token_sha256, expires_at = found
         opened = self._vault.open(secret, id) if kind in ("access-key", "session") else ""
         known = _Known(await principal.caller(), kind, secret, token_sha256, expires_at, opened)
-        if self._changes == changes:  # else it may be what was changed while its policies were compiled
+        if self._changes == changes:  # else access changed while the policies were compiled
             self._known[id] = known
         return known
 
@@ -230,7 +233,7 @@ class Directory:
 
 
 async def _find(tx: Transaction, id: str) -> tuple[_Principal, str, bytes, bytes | None, int | None] | None:
-    """Of an active credential of an active principal, what _Known begins with."""
+    """The stored fields of an active credential of an active principal; None if there is none with that id."""
     row = await tx.fetch_one(_ACTIVE, id)
     if row is None:
         return None
@@ -255,7 +258,7 @@ async def _note_use(used: Mapping[str, int], tx: Transaction) -> None:
 
 
 async def _revoke(tx: Transaction, id: str, expires_at: int, now: datetime) -> None:
-    """Refuses an IAM token from now on, and forgets of those that have ended meanwhile."""
+    """Refuses an IAM token from now on, and deletes some revocations of tokens that have expired."""
     await _ENDED.step(tx, to_micros(now))
     await tx.execute(_REVOKE, id, expires_at)
     await publish_access_change(tx, now)
@@ -277,7 +280,7 @@ async def _principal(tx: Transaction, owner: Sequence[str], credential: str, pol
 
 
 def _document(attached: Attached) -> tuple[str, str] | None:
-    """With its name. One that is gone grants nothing."""
+    """The policy's name and document; None if the policy no longer exists, which grants nothing."""
     document = attached.document
     if document is None:
         document = managed_document(attached.policy, attached.resource)

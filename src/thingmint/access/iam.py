@@ -1,7 +1,7 @@
-"""IAM tokens: what a service account's signed JWT, or a user's API token, is exchanged for.
+"""IAM tokens, which are issued for a service account's signed JWT or for a user's API token.
 
-They are self-contained, as the SDK asks for a new one every 20 seconds: an HMAC under a key of the instance over who
-it is for and until when. The form is that of Yandex's tokens, t1.<claims>.<signature>.
+They are not stored, because the SDK asks for a new one every 20 seconds. A token is a token id, a credential's id and
+an expiry time, signed by an HMAC under a key of the instance. Like Yandex's, its form is t1.<claims>.<signature>.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _OFFICIAL_HOST = "api.cloud.yandex.net"
 
 
 class NewToken(NamedTuple):
-    """``caller`` is who asked for it: only the exchange itself proved that."""
+    """``caller`` is the authenticated owner of the JWT or API token."""
 
     token: str
     ends: datetime
@@ -56,7 +56,7 @@ class NewToken(NamedTuple):
 
 
 class IamTokens:
-    """``key`` signs the tokens: those of another instance do not verify."""
+    """``key`` signs the tokens, so that tokens of another instance are refused."""
 
     def __init__(self, directory: Directory, key: bytes, clock: Callable[[], datetime]) -> None:
         self._directory = directory
@@ -64,9 +64,9 @@ class IamTokens:
         self._clock = clock
 
     async def for_jwt(self, encoded: str, hostnames: Collection[str]) -> NewToken:
-        """For a JWT that a service account signed (PS256). Raises Unauthenticated.
+        """A token for a JWT that a service account signed (PS256). Raises Unauthenticated.
 
-        Its audience has to be the official one or that of one of our ``hostnames``.
+        The JWT's audience must be the official one, or the one for a name in ``hostnames``.
         """
         try:
             key_id = str(jwt.get_unverified_header(encoded).get("kid", ""))
@@ -86,12 +86,12 @@ class IamTokens:
         return self._issue(await self._directory.owner(key_id), key_id, now)
 
     async def for_api_token(self, token: str) -> NewToken:
-        """The same for a user, who shows an API token where Yandex wants an OAuth token. Raises Unauthenticated."""
+        """A token for a user's API token, which stands in for Yandex's OAuth token. Raises Unauthenticated."""
         caller = await self._directory.authenticate_token(token)
         return self._issue(caller, caller.credential, self._clock())
 
     async def authenticate(self, token: str) -> Caller:
-        """Raises Unauthenticated."""
+        """The token's owner. Raises Unauthenticated."""
         encoded, _, signature = token.removeprefix(_PREFIX).rpartition(".")
         if not token.startswith(_PREFIX) or not hmac.compare_digest(signature.encode(), self._sign(encoded)):
             raise Unauthenticated("unknown", "The token is invalid or was made by another server")
@@ -101,7 +101,7 @@ class IamTokens:
         return await self._directory.bearer_of_iam_token(id, credential)
 
     async def revoke(self, token: str, context: RequestContext, outcome: Outcome) -> None:
-        """Refuses ``token`` from now on. Raises Unauthenticated for what is none of ours."""
+        """Refuses ``token`` from now on. Raises Unauthenticated unless it is a valid token of this instance."""
         outcome.caller = await self.authenticate(token)
         id, _, ends = orjson.loads(_unpadded_decode(token.removeprefix(_PREFIX).rpartition(".")[0]))
         await self._directory.revoke_iam_token(id, ends, context, outcome)

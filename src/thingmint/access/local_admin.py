@@ -1,4 +1,4 @@
-"""Running the administrator's commands; and those of people who may read the data directory."""
+"""Runs the administrator's commands. The local administrator needs only access to the data directory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def local_request(operation: str, now: datetime) -> RequestContext:
 
 @contextmanager
 def recorded(context: RequestContext, trail: AuditTrail) -> Iterator[Outcome]:
-    """However the block ends, ``trail`` has its record afterwards."""
+    """Adds the record of the block to ``trail``, whether it returns or raises."""
     outcome = Outcome()
     try:
         yield outcome
@@ -46,7 +46,7 @@ def recorded(context: RequestContext, trail: AuditTrail) -> Iterator[Outcome]:
 
 @dataclass(frozen=True, slots=True)
 class Administration:
-    """What commands are run with."""
+    """Runs commands of any caller."""
 
     store: AuditedStore
     vault: Vault
@@ -54,13 +54,13 @@ class Administration:
     quotas: Quotas = NO_QUOTAS
 
     async def run(self, command: Command, context: RequestContext, outcome: Outcome, given: Input) -> Any:
-        """What the command answers. Raises DomainErrors."""
+        """The command's answer. Raises DomainErrors."""
         change = AdminChange(context.now, self.vault, self.quotas, context)
         return await run(command.operation, self.store.of(context, outcome), change, given)
 
 
 async def as_local_admin(admin: Administration, trail: AuditTrail, name: str, given: Mapping[str, Any]) -> Any:
-    """Runs a command for the local administrator. Raises DomainErrors."""
+    """The answer of a command that the local administrator runs. Raises DomainErrors."""
     command = COMMANDS.get(name)
     if command is None:
         raise NotFound("command", name)

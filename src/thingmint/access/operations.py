@@ -1,7 +1,7 @@
-"""An operation as all APIs declare it, and the order in which a call of one runs.
+"""The declaration of an operation, the same for all APIs, and the order in which its parts run.
 
-Gate, prepare, then one transaction: gate again, apply. Nothing is signed, hashed or asked of a hook for a caller who
-may not, and what was prepared is used by every run of the body.
+First the gate and ``prepare`` run, then one transaction with the gate again and ``apply``. So signing, hashing and
+hooks run only for an authorized caller. A transaction that runs again reuses what was prepared.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ if TYPE_CHECKING:
     from thingmint.services.change import Ids
     from thingmint.store.engine import Body, Store, Transaction
 
-_MAX_DRAWS = 3  # of a call's ids
+_MAX_DRAWS = 3  # attempts with new ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """``name`` is the contract's. Each part receives the input in the form that its API gives it.
 
-    - ``find(tx, change, input)`` reads the rows that say whether the caller may, and raises Denied. What it returns
-      is handed on. Operations whose resource is known from the input have none: their API authorizes them before.
-    - ``prepare(change, input, *looked)`` is awaited outside of any transaction: parsing, hashing, keys, signing, hooks.
-    - ``apply(tx, change, input, *looked, *prepared)`` does the work and returns the answer. It may be run again.
-    - ``discard(change, prepared, error)`` is called if what was prepared came to nothing: for the error, or as another
-      call had the answer already. After Unavailable or CancelledError the change may have been made all the same.
+    - ``find(tx, change, input)`` reads the rows that authorization needs, and raises Denied. Its result is passed to
+      the other parts. Operations whose input names the resource have no ``find``: their API authorizes them first.
+    - ``prepare(change, input, *found)`` is awaited outside of any transaction: parsing, hashing, keys, signing, hooks.
+    - ``apply(tx, change, input, *found, *prepared)`` does the work and returns the answer. It may run more than once.
+    - ``discard(change, prepared, error)`` is called if what was prepared is not used: because of the error, or because
+      an earlier call has the answer (``error`` is None). After Unavailable or CancelledError, the change may have been
+      made nevertheless.
 
-    ``secret``: the answer holds a private key, a password or a token, and must not be kept.
+    ``secret``: the answer contains a private key, a password or a token, and must not be stored.
     """
 
     name: str
@@ -44,25 +45,25 @@ class Operation:
 
 
 class HasIds(Protocol):
-    """A Change, or what serves as one in another place."""
+    """A Change or an AdminChange."""
 
     @property
     def ids(self) -> Ids: ...
 
 
 class Recorder(Protocol):
-    """Keeps the answers of an API whose calls can be repeated: what a repeated call is answered, and what is kept."""
+    """Makes calls repeatable: a repeated call gets the answer of the first."""
 
-    async def earlier(self, tx: Transaction, *looked: Any) -> Any | None:
-        """The answer to the same call before, if there was one. Raises Invalid."""
+    async def earlier(self, tx: Transaction, *found: Any) -> Any | None:
+        """The answer of an earlier identical call, or None. Raises Invalid."""
         ...
 
-    async def reserve(self, tx: Transaction, *looked: Any) -> Any | None:
-        """The same, in the transaction of the change: without an earlier call, a later one will find this."""
+    async def reserve(self, tx: Transaction, *found: Any) -> Any | None:
+        """Like ``earlier``, in the transaction of the change; without an earlier call, reserves this call's key."""
         ...
 
-    async def record(self, tx: Transaction, result: Any, *looked: Any) -> Any:
-        """Keeps and returns the answer that ``result`` comes to."""
+    async def record(self, tx: Transaction, result: Any, *found: Any) -> Any:
+        """Makes the answer from ``result``, keeps it for repeated calls, and returns it."""
         ...
 
 
@@ -79,28 +80,28 @@ async def run(operation: Operation, store: Store, change: HasIds, given: Any, re
         return await operation.apply(tx, change, given, *prepared)
 
     async def gate(tx: Transaction) -> tuple[tuple[Any, ...], Any | None]:
-        looked = await _find(tx, operation, change, given)
-        return looked, await recorder.earlier(tx, *looked) if recorder is not None else None
+        found = await _find(tx, operation, change, given)
+        return found, await recorder.earlier(tx, *found) if recorder is not None else None
 
     async def gate_and_apply(tx: Transaction) -> Any:
         nonlocal repeated
-        looked = await _find(tx, operation, change, given)
-        answer = await recorder.reserve(tx, *looked) if recorder is not None else None
+        found = await _find(tx, operation, change, given)
+        answer = await recorder.reserve(tx, *found) if recorder is not None else None
         repeated = answer is not None
         if repeated:
             return answer
         change.ids.restart()
-        result = await operation.apply(tx, change, given, *looked, *prepared)
-        return await recorder.record(tx, result, *looked) if recorder is not None else result
+        result = await operation.apply(tx, change, given, *found, *prepared)
+        return await recorder.record(tx, result, *found) if recorder is not None else result
 
     body = gate_and_apply if gated else apply
     if operation.prepare is not None:
-        looked: tuple[Any, ...] = ()
+        found: tuple[Any, ...] = ()
         if gated:
-            looked, answer = await store.read(gate)
+            found, answer = await store.read(gate)
             if answer is not None:
                 return answer
-        prepared = (await operation.prepare(change, given, *looked),)
+        prepared = (await operation.prepare(change, given, *found),)
     if not operation.writes:
         return await store.read(body)
     if operation.discard is None:
@@ -116,7 +117,7 @@ async def run(operation: Operation, store: Store, change: HasIds, given: Any, re
 
 
 async def _find(tx: Transaction, operation: Operation, change: HasIds, given: Any) -> tuple[Any, ...]:
-    """What the operation looked up. Raises Denied and what ``find`` raises."""
+    """The result of the operation's ``find``, as a tuple. Raises Denied and what ``find`` raises."""
     return (await operation.find(tx, change, given),) if operation.find is not None else ()
 
 

@@ -1,11 +1,11 @@
-"""Adding up what the same caller does again and again, so that no caller can fill the log or the disk.
+"""Counts repeated events of the same caller, so that no caller can fill the log or the disk.
 
-The first event of a kind is recorded at once, with all that is known of it. Those that follow are counted, and told of
-as one when a window ends: after a minute at first, then after twice as long each time, up to an hour. A kind that was
-not seen for an hour is forgotten, and its next event is a first one.
+The first event of a kind is recorded immediately, with all its facts. Later events of that kind are counted, and
+reported together when a window ends. The first window lasts a minute, each next one twice as long, up to an hour. After
+an hour without an event the kind is forgotten, and its next event is a first one again.
 
-What is held is bounded. Reasons may hold text that callers choose, so one caller has few kinds of its own; what is
-beyond them, beyond those of an account, or beyond those of the process, is counted without the details.
+Memory is bounded. A reason can contain text that the caller chose, so the number of kinds per caller is small. Events
+beyond the limits of a caller, an account or the process are counted without their details.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LONGEST_WINDOW = 3600.0  # seconds
 MAX_OF_CALLER = 16  # kinds
 MAX_OF_ACCOUNT = 1000
 MAX_KINDS = 10_000
-MAX_ACCOUNTS = 1000  # which have a group of their own for what is beyond their kinds
+MAX_ACCOUNTS = 1000  # with a group for the events beyond MAX_OF_ACCOUNT
 _MAX_ADDRESSES = 8
 _MAX_TEXT = 300  # characters of a fact that is kept
 
@@ -34,10 +34,10 @@ OTHER = "-"
 
 
 class Kind(NamedTuple):
-    """What events have in common that are counted together.
+    """The facts that are equal in events that are counted together.
 
-    ``who`` is the id of a credential, or an address where there is none. ``audited``: it is for the audit trail, and
-    not for the log alone.
+    ``who`` is the id of a principal, or an address if there is none. ``audited``: the events are recorded in the audit
+    trail too, not only in the log.
     """
 
     account: str | None
@@ -49,7 +49,7 @@ class Kind(NamedTuple):
 
     @property
     def wider(self) -> tuple[Kind, Kind, Kind]:
-        """What it is counted under where there is no room for itself: of its caller, its account, the process."""
+        """The kinds to count under if there is no room for this one: the caller's, the account's, the process's."""
         audited = self.audited
         return (
             Kind(self.account, self.who, OTHER, audited=audited),
@@ -88,7 +88,7 @@ class _Group:
             self.addresses = (*self.addresses, address)[-_MAX_ADDRESSES:]
 
     def take(self, kind: Kind) -> Repeated:
-        """What was counted, and a longer window for what comes."""
+        """Returns the count and starts again, with a longer window."""
         assert self.since is not None
         repeated = Repeated(kind, self.facts or {}, self.since, self.count, self.addresses)
         self.count, self.since, self.facts, self.addresses = 0, None, None, ()
@@ -103,7 +103,7 @@ class Repeats:
         self._groups: dict[Kind, _Group] = {}
         self._of_caller: Counter[tuple[str | None, str | None]] = Counter()
         self._of_account: Counter[str | None] = Counter()
-        self._accounts = 0  # groups of what is beyond an account's kinds
+        self._accounts = 0  # groups for the events beyond MAX_OF_ACCOUNT
         self.counted = 0
 
     def __len__(self) -> int:
@@ -118,7 +118,7 @@ class Repeats:
         *,
         counted: bool = False,
     ) -> bool:
-        """Whether the event has to be recorded by itself. Otherwise, and always if ``counted``, it is added up."""
+        """True if the event must be recorded. Otherwise, and always if ``counted``, it is counted."""
         moment = self._clock()
         kind = self._kind_of(kind)
         group = self._groups.get(kind)
@@ -133,7 +133,7 @@ class Repeats:
         return first
 
     def due(self, at_most: int) -> list[Repeated]:
-        """Those whose window has ended. What was not seen for long is forgotten."""
+        """The counts whose window has ended. Forgets the kinds that had no event for long."""
         moment = self._clock()
         ended: list[Repeated] = []
         forgotten: list[Kind] = []
@@ -149,7 +149,7 @@ class Repeats:
         return ended
 
     def all(self) -> Iterator[Repeated]:
-        """Everything that was counted and not told of yet."""
+        """All counts that were not reported yet."""
         for kind, group in self._groups.items():
             if group.count:
                 yield group.take(kind)

@@ -1,6 +1,6 @@
-"""What is told of every request, whichever wire it came over: a line of log, a count, and the audit record.
+"""The log line, the metrics and the audit record of every request, whatever API it is for.
 
-Connections that came to nothing are told of too: a line at once for each source, then their number now and again.
+Refused connections are logged too: the first of each source immediately, then their number every 10 seconds.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 _WINDOW = 10.0  # seconds
-_MAX_SOURCES = 50  # that get lines of their own within one window
+_MAX_SOURCES = 50  # with their own log lines in one window
 
 _log = structlog.get_logger("thingmint.http")
 _connections_log = structlog.get_logger("thingmint.gateway")
 
 
 class RefusalLog:
-    """In each window there are at most two lines for each of 50 sources, and one for all others.
+    """Logs at most two lines for each of 50 sources in a window, and one line for all other sources.
 
-    ``later`` calls a function after so many seconds; the running event loop's by default.
+    ``later`` calls a function after a number of seconds; the default is the running event loop's call_later().
     """
 
     def __init__(self, later: Callable[[float, Callable[[], None]], object] | None = None) -> None:
@@ -40,7 +40,7 @@ class RefusalLog:
         self._others = 0
 
     def note(self, event: str, source: str, reason: str) -> None:
-        """``event`` is what happened, as one of a few constant texts; ``source`` is where from."""
+        """``event`` is one of a few constant names; ``source`` is the address that the event is counted under."""
         if not self._sources:
             later = self._later or asyncio.get_running_loop().call_later
             later(_WINDOW, self._end_window)
@@ -64,18 +64,18 @@ class RefusalLog:
 
 
 class RequestLog:
-    """Requests of an address that fails too often are counted instead of told one by one, as that would fill disks."""
+    """Counts the requests of an address that fails too often instead of logging each, which would fill the disk."""
 
     def __init__(self, metrics: Metrics, trail: AuditTrail, refusals: RefusalLog | None = None) -> None:
         self._metrics = metrics
         self._trail = trail
         self._refusals = refusals or RefusalLog()
-        self._log = _log.bind()  # the module's own one is a proxy
+        self._log = _log.bind()  # faster than the module's logger, which is a proxy
 
     def record(self, context: RequestContext, outcome: Outcome) -> None:
-        """Once the request is answered. Path and query stay out: they may hold secrets.
+        """Records an answered request. Path and query are left out: they may contain secrets.
 
-        Every request that succeeded has a line, but for probes: how many there are is bounded by the caller's rate.
+        Every successful request except probes gets a log line: the caller's rate limit bounds their number.
         """
         seconds = time.perf_counter() - context.started
         self._metrics.observe(context.api, context.operation, outcome.status, seconds)
@@ -84,7 +84,7 @@ class RequestLog:
             self._refusals.note("unauthenticated_requests_throttled", source_of(context.address or ""), context.api)
             return
         if not is_first:
-            return  # one of many that are told of together
+            return  # counted, and reported with others
         caller = outcome.caller or context.caller
         self._log.info(
             "request",

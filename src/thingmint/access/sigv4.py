@@ -1,8 +1,8 @@
 """AWS Signature Version 4, from the server's side.
 
-The signature is recomputed with botocore's own signer, so canonicalization is not written twice. What that signer
-takes on trust is checked here first: it would believe a supplied X-Amz-Content-SHA256. Dot segments, which names can
-be, are signed as they are sent by some clients, and folded away by others: both are taken.
+The signature is recomputed with botocore's own signer, so canonicalization is not written twice. That signer trusts
+its input, such as a supplied X-Amz-Content-SHA256, so the input is checked here first. A name in a path can be a dot
+segment. Some clients sign dot segments as they are sent, others remove them first: both signatures are accepted.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class RequestHead(Protocol):
 
 
 class _Claim(NamedTuple):
-    """What a request says of its own signature, not yet believed."""
+    """What a request states about its signature, before verification."""
 
     credential: str
     timestamp: str
@@ -80,12 +80,12 @@ class _Claim(NamedTuple):
     signature: str
     session_token: str | None
     lifetime: timedelta | None  # of a presigned URL
-    query: str  # what was signed of the query
+    query: str  # without the signature: the part that was signed
 
 
 @dataclass(slots=True)  # not frozen, which would cost a request a microsecond
 class UnverifiedCaller:
-    """Who a request claims to be from: all that its head tells is right, but for the signature."""
+    """The claimed caller of a request. Everything in the request's head was checked except the signature."""
 
     caller: Caller
     region: str
@@ -98,7 +98,7 @@ class UnverifiedCaller:
 
 
 class SigV4:
-    """Authenticates requests to the ``iot`` service, in two steps: the head needs no body.
+    """Authenticates requests to the ``iot`` service, in two steps: the first needs only the head, not the body.
 
     Every refusal is an Unauthenticated.
     """
@@ -108,7 +108,7 @@ class SigV4:
         self._clock = clock
 
     async def authenticate_head(self, head: RequestHead, *, dots: bool = False) -> UnverifiedCaller:
-        """Finds all that is wrong with a request but its signature. ``dots``: its path's dot segments are names."""
+        """Checks everything except the signature. ``dots``: the path may have dot segments, which are names."""
         headers = _Headers(head.headers)
         claim = _claim(headers, _ascii(head.query, "query"))
         path = _path(head.raw_path, dots=dots)
@@ -128,7 +128,7 @@ class SigV4:
         return UnverifiedCaller(caller, region, access_key_id, secret, head.method, path, claim, headers)
 
     def verify(self, unverified: UnverifiedCaller, body: bytes) -> tuple[Caller, Scope]:
-        """Who signed the request with this body, and the account and region that it is for."""
+        """The caller that signed the request with this body, and the account and region that it is for."""
         claim, headers = unverified.claim, unverified.headers
         _check_payload(headers, body)
         recomputation = _Recomputation(unverified.access_key_id, unverified.secret, unverified.region)
@@ -159,7 +159,7 @@ class SigV4:
 
 
 class _Headers:
-    """Header values by name, and which names came more than once. Most are never looked at, and stay bytes."""
+    """Header values by name, and the names that were sent more than once. Values are decoded when they are read."""
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         pairs = list(headers)
@@ -199,7 +199,7 @@ class _Request:
 
 
 class _Recomputation(SigV4Auth):
-    """botocore's signer, told which headers were signed instead of choosing them."""
+    """botocore's signer, given the signed headers instead of choosing them."""
 
     def __init__(self, access_key_id: str, secret: str, region: str) -> None:
         super().__init__(Credentials(access_key_id, secret), _SERVICE, region)
@@ -216,10 +216,10 @@ class _Recomputation(SigV4Auth):
         return quote(path, safe="/~") if self._as_sent else super()._normalize_url_path(path)  # type: ignore[misc]
 
     def of(self, method: str, path: str, claim: _Claim, headers: _Headers, body: bytes) -> list[str]:
-        """The signatures, in hex, that the holder of the secret could have made."""
+        """The signatures, in hex, that are valid for the request."""
         for name in claim.signed_headers.split(";"):
             self._signed[name] = headers[name.encode()]
-        # The scheme keeps botocore from looking whether payload signing may be left out; the host is among the headers.
+        # With https, botocore could leave out payload signing. The host is signed as a header.
         url = f"http://host{path}?{claim.query}"
         request: Any = _Request(method, url, body, {"timestamp": claim.timestamp})
         made = []
@@ -230,7 +230,7 @@ class _Recomputation(SigV4Auth):
 
 @lru_cache(maxsize=1024)
 def _derived_key(key: bytes, message: str) -> bytes:
-    """One link of the chain from a secret to the key of a day, region and service. It changes once a day."""
+    """One step of the derivation from a secret to the key of a day, region and service. It changes once a day."""
     return hmac.digest(key, message.encode(), "sha256")
 
 
@@ -364,7 +364,7 @@ def _region_advice(account: str, region: str) -> str | None:
 def _path(raw_path: bytes, *, dots: bool) -> str:
     path = _ascii(raw_path, "path")
     segments = path.split("/")
-    # Some signers would fold these away, and a signature for one path would then be good for another.
+    # Some signers remove these segments, so a signature for one path would be valid for another.
     if segments[0] or (not dots and not _DOTS.isdisjoint(segments)) or "" in segments[1:-1]:
         _wrong("The path must begin with a slash and must not contain empty, '.' or '..' segments.")
     return path

@@ -1,6 +1,6 @@
-"""Token buckets: how many calls of a kind an account may make, and how many without valid credentials an address.
+"""Token buckets: they limit the calls of an account, by operation, and the unauthenticated requests of an address.
 
-They are per process: n processes together let n times as much through.
+Each process has its own buckets, so n processes together allow n times the rate.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ LimitsProfile = Literal["generous", "aws", "none"]
 
 _MAX_BUCKETS = 100_000
 _FEW_BUCKETS = 64
-"""That are not worth looking through in each call."""
+"""Up to this number, unused buckets are not removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """``per_second`` is what a bucket gains, ``burst`` what it holds."""
+    """A bucket gains ``per_second`` tokens and has at most ``burst``."""
 
     per_second: float
     burst: float
@@ -52,12 +52,12 @@ AWS_RATES: Mapping[str, Rate] = {
     "mqtt:CreateCertificateFromCsr": Rate(20, 20),
 }
 
-# More than one machine serves; it only keeps a runaway script from taking all of it.
+# More than one machine can serve: this only keeps a runaway script from taking all capacity.
 _GENEROUS = Rate(20_000, 40_000)
 
 
 class Throttle:
-    """``usual`` holds for every operation that ``rates`` does not name."""
+    """``usual`` is the rate of every operation that is not in ``rates``; None means no limit."""
 
     def __init__(
         self, usual: Rate | None, rates: Mapping[str, Rate], clock: Callable[[], float] = time.monotonic
@@ -68,7 +68,7 @@ class Throttle:
         self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     def take(self, account: str, operation: str) -> None:
-        """Raises Throttled, with the seconds after which a call will be let through."""
+        """Takes a token. Raises Throttled, with the seconds after which a call will succeed."""
         rate = self._rates.get(operation, self._usual)
         if rate is None:
             return
@@ -84,7 +84,7 @@ class Throttle:
             self._forget(now)
 
     def _forget(self, now: float) -> None:
-        """Drops the buckets unused for longest, two at most: those that are full again say nothing."""
+        """Removes the buckets unused for longest, at most two: a full bucket is the same as a new one."""
         for _ in range(2):
             key, (_, at) = next(iter(self._buckets.items()))
             rate = self._rates.get(key[1], self._usual)
@@ -97,7 +97,7 @@ class Throttle:
 class FailureThrottle:
     """Counts the requests of each address that are refused before a caller is known.
 
-    A valid credential is never refused for what others at its address do: those who share it are many behind a NAT.
+    Failures at an address never affect a valid credential: behind a NAT, many clients share an address.
     """
 
     def __init__(self, rate: Rate | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -119,7 +119,7 @@ class FailureThrottle:
         return error
 
     def take(self, context: RequestContext) -> None:
-        """Before an operation that asks for no credentials. Raises Throttled."""
+        """Counts a call of an operation that needs no credentials. Raises Throttled."""
         self._throttle.take(source_of(context.address or ""), context.operation)
 
 

@@ -1,4 +1,4 @@
-"""The master key, and what hangs from it."""
+"""The master key, the secrets that it seals, and the keys that are derived from it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _NONCE_BYTES = 12
 
 
 class VaultError(Exception):
-    """What was sealed does not open: another master key, or altered data."""
+    """A sealed secret does not open: it was sealed under another master key, or was altered."""
 
 
 class Vault:
-    """Seals what must be recoverable (AES-256-GCM), and derives keys for other purposes (HKDF, RFC 5869)."""
+    """Seals recoverable secrets (AES-256-GCM), and derives keys for other purposes (HKDF, RFC 5869)."""
 
     def __init__(self, master_key: bytes, *former_keys: bytes) -> None:
-        """``former_keys`` still open what they sealed, while a rotation is under way."""
+        """During a rotation, ``former_keys`` still open the secrets that they sealed."""
         for key in (master_key, *former_keys):
             if len(key) != MASTER_KEY_BYTES:
                 raise VaultError(f"a master key must be {MASTER_KEY_BYTES} bytes")

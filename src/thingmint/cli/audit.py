@@ -231,7 +231,7 @@ async def _chosen(
 
     async for row in _all(reader, account, wanted):
         record = read_record(row.record)
-        if wanted.takes(record):
+        if wanted.matches(record):
             yield row, record
 
 

@@ -474,7 +474,7 @@ async def test_counts_are_written_after_a_minute_and_then_less_and_less_often(st
         trail.add(*one)
         clock.advance(seconds=5)
         monotonic.seconds += 5
-        trail._tell(trail._repeats.due(256))
+        trail._report(trail._repeats.due(256))
     await trail.close()
     counts = [record.get("count", 1) for record in await store.records()]
     assert counts[:4] == [1, 12, 24, 48]
@@ -548,7 +548,7 @@ async def test_probes_are_counted_for_the_log_and_not_audited(store: Store, cloc
     probe = request(api="probe", operation="healthz", caller=None)
     with capture_logs() as logs:
         assert [trail.add(*probe) for _ in range(100)] == [True] + 99 * [False]
-        trail._tell(trail._repeats.all())
+        trail._report(trail._repeats.all())
     assert [line["count"] for line in logs] == [99]
     assert trail.pending == 0
 

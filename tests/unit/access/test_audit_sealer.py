@@ -242,7 +242,7 @@ async def test_an_empty_trail(tmp_path: Path) -> None:
 async def test_each_record_counts(trail: Trail, sequence: int) -> None:
     trail.edit(lambda connection: alter(connection, sequence))
     found = await trail.found(kept=False)
-    assert (found.sequence, str(found)) == (sequence, f"record {sequence} was altered, or put in another's place")
+    assert (found.sequence, str(found)) == (sequence, f"record {sequence} was altered or moved")
 
 
 FALSE_AT_10 = "the checkpoint at record 10 has a false signature"
@@ -253,26 +253,26 @@ EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
     "a hash": (
         lambda c: c.execute("UPDATE audit_records SET hash = zeroblob(32) WHERE sequence = 7"),
         7,
-        "record 7 was altered, or put in another's place",
+        "record 7 was altered or moved",
     ),
     "a blank behind a text": (
         lambda c: c.execute("UPDATE audit_records SET record = record || ' ' WHERE sequence = 7"),
         7,
-        "record 7 was altered, or put in another's place",
+        "record 7 was altered or moved",
     ),
     "an account": (
         lambda c: c.execute("UPDATE audit_records SET account = '0' WHERE sequence = 7"),
         7,
-        "record 7 was altered, or put in another's place",
+        "record 7 was altered or moved",
     ),
     "an id": (
         lambda c: c.execute("UPDATE audit_records SET id = '0' WHERE sequence = 7"),
         7,
-        "record 7 was altered, or put in another's place",
+        "record 7 was altered or moved",
     ),
-    "numbers swapped": (lambda c: swap(c, "sequence"), 7, "record 7 was altered, or put in another's place"),
-    "texts swapped": (lambda c: swap(c, "record"), 7, "record 7 was altered, or put in another's place"),
-    "texts and hashes swapped": (lambda c: swap(c, "record, hash"), 7, "record 7 was altered, or put in"),
+    "numbers swapped": (lambda c: swap(c, "sequence"), 7, "record 7 was altered or moved"),
+    "texts swapped": (lambda c: swap(c, "record"), 7, "record 7 was altered or moved"),
+    "texts and hashes swapped": (lambda c: swap(c, "record, hash"), 7, "record 7 was altered or moved"),
     "removed": (lambda c: remove(c, 7, 7), 7, "record 7 was removed"),
     "several removed": (lambda c: remove(c, 7, 12), 7, "record 7 was removed"),
     "taken out of the chain": (
@@ -290,7 +290,7 @@ EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
         7,
         "record 7 was removed",
     ),
-    "removed and closed up": (remove_and_close_up, 7, "record 7 was altered, or put in another's place"),
+    "removed and closed up": (remove_and_close_up, 7, "record 7 was altered or moved"),
     "altered and chained anew": (all_of(lambda c: alter(c, 7), rechain), 6, ANEW),
     "swapped and chained anew": (all_of(lambda c: swap(c, "record"), rechain), 6, ANEW),
     "removed and chained anew": (all_of(lambda c: remove(c, 7, 7), rechain), 6, ANEW),

@@ -1,6 +1,6 @@
-"""The administrator's commands: making, changing and ending accounts, principals, credentials and policies.
+"""The administrator's commands: they create, change and delete accounts, principals, credentials and policies.
 
-Principals are named by kind and name within their account.
+A command names a principal by its kind and its name within the account.
 """
 
 from __future__ import annotations
@@ -29,4 +29,4 @@ _LISTED = (
 )
 
 COMMANDS = {command.name: command for noun in _LISTED for command in DECLARED.values() if command.noun == noun}
-"""In the order in which they are listed."""
+"""By name, in the order of listings."""

@@ -1,4 +1,4 @@
-"""Accounts: their regions, switches and folders, and the credentials that each begins with."""
+"""Accounts with their regions, switches and folders, and each account's first credentials."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ _ADD_REGION = "INSERT INTO account_regions (account, region, position) VALUES ($
 
 
 async def list_accounts(tx: Transaction) -> list[Account]:
-    """The first was made with the instance."""
+    """All accounts, the oldest first: the one that was made with the instance."""
     return ACCOUNTS.load_all(await tx.fetch_all(_BY_AGE))
 
 
 async def list_regions(tx: Transaction, account: str) -> list[str]:
-    """The first is its home."""
+    """The account's regions; the first is its home region."""
     return [region for (region,) in await tx.fetch_all(_REGIONS, account)]
 
 
 async def add_regions(tx: Transaction, account: str, regions: Sequence[str]) -> list[str]:
-    """Those of ``regions`` that were new."""
+    """Adds ``regions`` to the account. Returns those that it did not have before."""
     known = await list_regions(tx, account)
     new = [region for region in dict.fromkeys(regions) if region not in known]
     for position, region in enumerate(new, start=len(known)):
@@ -72,7 +72,7 @@ async def add_regions(tx: Transaction, account: str, regions: Sequence[str]) -> 
 async def extend_instance(
     tx: Transaction, hostnames: Sequence[str], regions: Sequence[str], now: datetime
 ) -> tuple[list[str], list[str]]:
-    """Adds host names, and regions to the first account. Those that were new."""
+    """Adds host names, and regions to the first account. Returns the new host names and the new regions."""
     administrator = await find_first_user(tx)
     names, added = await give_hostnames(tx, hostnames), await add_regions(tx, administrator.account, regions)
     if added:
@@ -88,16 +88,17 @@ async def new_account(
     pair: tuple[str, str],
     id: str | None = None,
 ) -> Secrets:
-    """An account with a folder, and an administrator and a service account who may do everything in it.
+    """Creates an account with a folder, and with an administrator and a service account that may do everything in it.
 
-    ``pair`` is the service account's key (private and public PEM). Raises Invalid, and AlreadyExists for an ``id``.
+    Returns their credentials. ``pair`` is the service account's key (private and public PEM). Raises Invalid, and
+    AlreadyExists if there is an account with that ``id``.
     """
     check_name(name)
     for region in regions:
         _check_region(region)
     id = id or change.once(lambda: f"{secrets.randbelow(9 * 10**11) + 10**11}")
     folder = Folder(change.once(lambda: new_id(FOLDER)), id, "default", change.now)
-    user, robot = (
+    user, service_account = (
         Principal(change.once(lambda: new_id(PRINCIPAL)), id, kind, "administrator", change.now)
         for kind in ("user", "service-account")
     )
@@ -105,12 +106,12 @@ async def new_account(
         raise AlreadyExists("account", id)
     await add_regions(tx, id, regions)
     await FOLDERS.insert(tx, folder)
-    for principal in (user, robot):
+    for principal in (user, service_account):
         await PRINCIPALS.insert(tx, principal)
         await ATTACHMENTS.insert(tx, Attachment(principal.id, _ADMINISTRATOR, "*", change.now))
     access_key = await new_access_key(tx, change, user.id)
     token = await new_api_token(tx, change, user.id, description="made with the account")
-    authorized_key = await new_authorized_key(tx, change, robot.id, pair)
+    authorized_key = await new_authorized_key(tx, change, service_account.id, pair)
     tx.audit_resources.append(f"arn:aws:iam::{id}:root")
     return Secrets(account=id, folder=folder.id, **access_key, token=token, authorized_key=authorized_key)
 
@@ -136,7 +137,7 @@ async def _list_accounts(tx: Transaction, _change: AdminChange, _given: Any) -> 
 
 @command("account.set", "Turn a switch of an account on or off", inputs.AccountSetting, "UpdateAccountSettings")
 async def set_account_setting(tx: Transaction, change: AdminChange, given: inputs.AccountSetting) -> Json:
-    """Connected devices are authenticated again under it. Raises Invalid for an unknown one, or no truth value."""
+    """Sets the switch. Connected devices are authenticated again. Raises Invalid for an unknown name or a bad value."""
     switch = parse_switch(given.name, given.value)
     await check_account(tx, given.account)
     kept = None if switch is SETTINGS[given.name] else given.value
@@ -148,7 +149,7 @@ async def set_account_setting(tx: Transaction, change: AdminChange, given: input
 
 @command("account.show", "Show the switches of an account", inputs.InAccount, "GetAccountSettings")
 async def show_account_settings(tx: Transaction, _change: AdminChange, given: inputs.InAccount) -> Json:
-    """All of them, in force or not told otherwise."""
+    """All switches with their values; a switch that was never set has its default."""
     await check_account(tx, given.account)
     settings = await get_settings(tx, given.account)
     return {"id": given.account, **{name: getattr(settings, name) for name in SETTINGS}}
@@ -156,7 +157,7 @@ async def show_account_settings(tx: Transaction, _change: AdminChange, given: in
 
 @command("region.add", "Add a region to an account", inputs.Region, "EnableRegion")
 async def add_region(tx: Transaction, change: AdminChange, given: inputs.Region) -> Json:
-    """AWS clients then may sign for it. Nothing changes if the account has it. Raises Invalid and LimitExceeded."""
+    """Lets AWS clients sign for the region. No change if the account has it. Raises Invalid and LimitExceeded."""
     _check_region(given.name)
     await check_account(tx, given.account)
     added = await add_regions(tx, given.account, [given.name])

@@ -1,6 +1,6 @@
-"""Credentials, which prove who calls: access keys, sessions, API tokens and authorized keys.
+"""Credentials, which authenticate callers: access keys, sessions, API tokens and authorized keys.
 
-A secret is in the answer of the command that makes it, and nowhere else. None can be guessed.
+Only the answer of the command that makes a secret shows it. All secrets are random.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from thingmint.access.vault import Vault
     from thingmint.store.engine import Transaction
 
-# Tells our tokens' kinds apart, and lets scanners of source code find one that was committed.
+# Distinguishes API tokens from session tokens (tms_), and lets scanners of source code find a committed token.
 TOKEN_PREFIX = "tma_"  # noqa: S105
 
 _KEYS = ("access-key", "authorized-key", "session")
@@ -49,9 +49,9 @@ _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 @record
 class Credential:
-    """``secret`` is sealed (access-key, session), its SHA-256 (api-token), or a public key (authorized-key).
+    """``secret`` is the sealed secret (access-key, session), its SHA-256 (api-token) or a public key (authorized-key).
 
-    ``policy`` narrows it down to a part of what its principal may.
+    ``policy`` restricts the credential to a part of its principal's permissions.
     """
 
     id: str
@@ -75,7 +75,7 @@ _RESEAL = "UPDATE credentials SET secret = $2 WHERE id = $1"
 
 
 def secret_sha256(secret: str) -> bytes:
-    # The secrets are 256 random bits, so there is nothing that a slow hash would protect.
+    # The secrets are 256 random bits, so a slow hash would not protect them better.
     return hashlib.sha256(secret.encode()).digest()
 
 
@@ -86,7 +86,7 @@ async def first_sealed(tx: Transaction) -> tuple[str, bytes] | None:
 
 
 async def reseal(tx: Transaction, vault: Vault) -> int:
-    """Seals every secret under the master key that is in force; how many there are."""
+    """Seals every secret again, under the current master key. Returns how many there are."""
     sealed = await tx.fetch_all(_SEALED)
     for id, secret in sealed:
         await tx.execute(_RESEAL, id, vault.seal(vault.open(secret, id), id))
@@ -94,9 +94,9 @@ async def reseal(tx: Transaction, vault: Vault) -> int:
 
 
 async def prepare_key_pair(_change: AdminChange, given: inputs.Input) -> tuple[str, str] | None:
-    """A service account's RSA key (private and public PEM), made off the event loop."""
-    wanted = isinstance(given, inputs.NewAccountInput) or given.kind == "service-account"
-    return await asyncio.to_thread(generate_authorized_key) if wanted else None
+    """A new RSA key (private and public PEM) if the input is about a service account. Does not block the event loop."""
+    needs_pair = isinstance(given, inputs.NewAccountInput) or given.kind == "service-account"
+    return await asyncio.to_thread(generate_authorized_key) if needs_pair else None
 
 
 async def new_access_key(tx: Transaction, change: AdminChange, principal: str) -> Secrets:
@@ -107,7 +107,7 @@ async def new_access_key(tx: Transaction, change: AdminChange, principal: str) -
 
 
 async def _import_access_key(tx: Transaction, change: AdminChange, principal: str, id: str, secret: str) -> Json:
-    """Takes over a key that was made elsewhere, whose secret is not told again. Raises Invalid and AlreadyExists."""
+    """Stores a key that was made elsewhere. The answer omits the secret. Raises Invalid and AlreadyExists."""
     if not _ACCESS_KEY_ID.fullmatch(id):
         raise Invalid("access_key_id", "must be AKIA and 16 capital letters or digits, as AWS makes them")
     if not _SECRET_ACCESS_KEY.fullmatch(secret):
@@ -118,13 +118,13 @@ async def _import_access_key(tx: Transaction, change: AdminChange, principal: st
 
 
 async def _insert(tx: Transaction, new: Credential) -> None:
-    """Raises AlreadyExists, whichever account has it."""
+    """Raises AlreadyExists if any account has a credential with that id."""
     if not await CREDENTIALS.insert(tx, new):
         raise AlreadyExists(new.kind, new.id)
 
 
 async def new_authorized_key(tx: Transaction, change: AdminChange, principal: str, pair: tuple[str, str]) -> Secrets:
-    """In the form in which Yandex's console and SDKs keep a service account's key."""
+    """Returns the key in the form of the key files that Yandex's console writes and its SDKs read."""
     id, (private_pem, public_pem) = change.once(lambda: new_id(PRINCIPAL)), pair
     await _insert(tx, Credential(id, "authorized-key", principal, public_pem.encode(), change.now))
     return Secrets(
@@ -137,17 +137,17 @@ async def new_authorized_key(tx: Transaction, change: AdminChange, principal: st
     )
 
 
-async def new_api_token(tx: Transaction, change: AdminChange, principal: str, **narrowed: Any) -> str:
-    """``narrowed`` are further fields of the record."""
+async def new_api_token(tx: Transaction, change: AdminChange, principal: str, **fields: Any) -> str:
+    """``fields`` are further fields of the credential."""
     id, secret = change.once(lambda: (secrets.token_hex(8), secrets.token_urlsafe(32)))
-    new = Credential(id, "api-token", principal, secret_sha256(secret), change.now, **narrowed)
+    new = Credential(id, "api-token", principal, secret_sha256(secret), change.now, **fields)
     await _insert(tx, new)
     return f"{TOKEN_PREFIX}{id}_{secret}"
 
 
 @command(
     "key.create",
-    "Make an access key, or a service account's key; or take over an access key of AWS's",
+    "Make an access key or a service account's key, or import an access key of AWS",
     inputs.NewKey,
     "Create{Key}",
     prepare=prepare_key_pair,
@@ -156,7 +156,7 @@ async def create_key(tx: Transaction, change: AdminChange, given: inputs.NewKey,
     _refuse_narrowed(change)
     kind, name = given.parsed
     if kind == "role":
-        raise Invalid("principal", "is a role: it has no keys; make a session of it")
+        raise Invalid("principal", "is a role, which has no keys: make a session instead")
     imported, secret = given.access_key_id, given.secret_access_key
     if (imported is None) != (secret is None):
         raise Invalid("secret_access_key", "must be given together with access_key_id")
@@ -194,7 +194,7 @@ async def create_token(tx: Transaction, change: AdminChange, given: inputs.NewTo
 
 @command("session.create", "Make temporary AWS credentials", inputs.NewSessionInput, "{Session}")
 async def create_session(tx: Transaction, change: AdminChange, given: inputs.NewSessionInput) -> Secrets:
-    """Raises Denied if it is one of a role that does not trust the caller."""
+    """Raises Denied for a role whose trust policy does not allow the caller."""
     _refuse_narrowed(change)
     kind, name = given.parsed
     if not _SHORTEST_SESSION <= given.duration <= _LONGEST_SESSION:
@@ -221,7 +221,7 @@ async def list_credentials(
 
 
 def _of_each(verb: str, summary: str, event_verb: str, **fixed: Any) -> Callable[[Apply], Apply]:
-    """Declares the command for keys, sessions among them, and for tokens."""
+    """Declares the command once for keys, which includes sessions, and once for tokens."""
 
     def declare(apply: Apply) -> Apply:
         for noun, kinds, event in (("key", _KEYS, "{Key}"), ("token", _TOKENS, "ApiToken")):
@@ -232,8 +232,8 @@ def _of_each(verb: str, summary: str, event_verb: str, **fixed: Any) -> Callable
     return declare
 
 
-@_of_each("enable", "Take a {} again", "Update", status="active")
-@_of_each("disable", "Refuse a {}, until it is enabled", "Update", status="disabled")
+@_of_each("enable", "Accept a {} again", "Update", status="active")
+@_of_each("disable", "Refuse a {} until it is enabled again", "Update", status="disabled")
 async def set_credential_status(
     tx: Transaction, _change: AdminChange, given: inputs.Credential, *, kinds: Sequence[str], status: str
 ) -> Json:
@@ -257,9 +257,9 @@ async def _of_principal(tx: Transaction, principal: str, kinds: Sequence[str]) -
 
 
 async def _added(tx: Transaction, principal: Principal, kind: str) -> None:
-    """The principal has one more of that kind: the audit record names it. Raises LimitExceeded.
+    """Checks the limit after a credential was added, and names the principal in the audit record.
 
-    Sessions are not counted: they end by themselves.
+    Raises LimitExceeded. Sessions are not limited: they expire.
     """
     if len(await _of_principal(tx, principal.id, [kind])) > _MAX_CREDENTIALS:
         raise LimitExceeded("principal", principal.id, f"At most {_MAX_CREDENTIALS} credentials of a kind")
@@ -267,7 +267,7 @@ async def _added(tx: Transaction, principal: Principal, kind: str) -> None:
 
 
 async def _owned(tx: Transaction, given: inputs.Credential, kinds: Sequence[str]) -> Credential:
-    """One of the account's, to be changed: the audit record names its owner. Raises NotFound."""
+    """The account's credential that is to be changed; names its owner in the audit record. Raises NotFound."""
     credential = await CREDENTIALS.find(tx, given.id)
     owner = await PRINCIPALS.find(tx, credential.principal) if credential and credential.kind in kinds else None
     if credential is None or owner is None or owner.account != given.account:
@@ -277,14 +277,14 @@ async def _owned(tx: Transaction, given: inputs.Credential, kinds: Sequence[str]
 
 
 def _refuse_narrowed(change: AdminChange) -> None:
-    """A session or token that was narrowed down must not make itself a wider one. Raises Denied."""
+    """Raises Denied for a caller with a restricted session or token: it must not make one without the restriction."""
     request = change.request
     if request and request.caller and request.caller.narrowed is not None:
         raise Denied(request.caller.arn, f"thingmint:{request.operation}", "*", explicit=False)
 
 
 def _check_trust(change: AdminChange, role: Principal) -> None:
-    """The local administrator needs no role's trust."""
+    """Raises Denied unless the role's trust policy allows the caller. The local administrator may use any role."""
     caller = change.request.caller if change.request else None
     if caller is None or role.trust_policy is None:
         return
@@ -296,7 +296,7 @@ def _check_trust(change: AdminChange, role: Principal) -> None:
 
 
 def _sealed_secret(change: AdminChange, prefix: str) -> tuple[str, str, bytes]:
-    """Id, secret and the form in which it is kept, of a new key for AWS's signatures."""
+    """Id, secret and sealed secret of a new key for AWS's signatures."""
 
     def make() -> tuple[str, str, bytes]:
         id = prefix + "".join(secrets.choice(_BASE32) for _ in range(16))

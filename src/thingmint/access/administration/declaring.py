@@ -1,7 +1,7 @@
-"""How a command of the administrator is declared: once for the command line, the admin socket and the native API.
+"""Declares the administrator's commands, once for the command line, the admin socket and the native API.
 
-``async def create(tx, change, given)`` takes the input by its model and answers in plain JSON values. With ``prepare``,
-what that returned is the last argument.
+A command is ``async def create(tx, change, given)``: ``given`` is its input model, and it returns plain JSON values.
+With ``prepare``, the command's last argument is what ``prepare`` returned.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ Apply = TypeVar("Apply", bound=Callable[..., Awaitable[Any]])
 _MAX_POLICY_SIZE = 6144  # characters without white space, IAM's limit
 _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)  # IAM's rule for user names
 
-# Where the clouds call it otherwise for each kind of principal: CloudTrail knows access keys, Yandex authorized ones.
-# A role is assumed, all others get a session of their own.
+# Parts of event names by kind of principal, as CloudTrail and Yandex Audit Trails call them. In AWS STS a session of a
+# role comes from AssumeRole, any other session from GetSessionToken.
 _WORDS: Mapping[PrincipalKind, Mapping[str, str]] = {
     "user": {"Principal": "User", "Key": "AccessKey", "Session": "GetSessionToken"},
     "role": {"Principal": "Role", "Key": "AccessKey", "Session": "AssumeRole"},
@@ -46,7 +46,7 @@ DECLARED: dict[str, Command] = {}
 
 
 class Secrets(Json):
-    """An answer that is shown once: neither log nor traceback tells what is in it."""
+    """An answer with secrets: its repr() has only the names of its fields, so logs and tracebacks show no secret."""
 
     def __repr__(self) -> str:
         return f"<{', '.join(self)}>"
@@ -54,7 +54,7 @@ class Secrets(Json):
 
 @dataclass(frozen=True, slots=True)
 class AdminChange:
-    """What a command knows besides its input. ``request`` is who asks; None for the server's own housekeeping."""
+    """A command's context. ``request`` is the caller's request, or None for the server's own housekeeping."""
 
     now: datetime
     vault: Vault
@@ -63,17 +63,17 @@ class AdminChange:
     ids: Ids = field(default_factory=Ids)
 
     def once(self, make: Callable[[], T]) -> T:
-        """What ``make`` returns: an id, a secret. The same if the transaction is run again."""
+        """What ``make`` returns, such as an id or a secret: the same value if the transaction runs again."""
         return self.ids.draw(make)
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``instance_wide`` ones concern more than one account, so only the operator of the machine may.
+    """``instance_wide`` commands concern more than one account, so only the operator of the machine may run them.
 
-    ``event_form`` is what the audit trail calls it, in the words of CloudTrail (for what IAM and STS have) or of Yandex
-    Audit Trails (folders, service accounts, authorized keys); with thingmint: in front it is the action that has to
-    be allowed. {Principal}, {Key} and {Session} in it depend on the kind of principal that the command is about.
+    ``event_form`` is the event's name in the audit trail: CloudTrail's name for commands that IAM or STS has too,
+    Yandex Audit Trails' for folders, service accounts and authorized keys. With the prefix thingmint: it is the action
+    that policies allow. {Principal}, {Key} and {Session} in it depend on the kind of principal.
     ``fixed`` are further arguments of ``apply``, for functions that serve several commands.
     """
 
@@ -100,21 +100,21 @@ class Command:
         )
 
     def event(self, given: Input | None = None) -> str:
-        """Without an input, the usual name. Raises Invalid for a principal that is none."""
+        """The event's name; without an input, the name for a user. Raises Invalid for a malformed principal."""
         if "{" not in self.event_form:
             return self.event_form
         kind = self.fixed.get("kind") or ("user" if given is None else given.kind)
         return self.event_form.format_map(_WORDS[kind])
 
     def parameters(self, given: Input) -> dict[str, str]:
-        """What the audit trail tells of the input."""
-        values = ((name, getattr(given, name)) for name in given.TOLD)
-        told = {name: str(value) for name, value in values if value is not None}
-        return told | {"status": self.fixed["status"]} if "status" in self.fixed else told
+        """The fields of the input that the audit record shows."""
+        values = ((name, getattr(given, name)) for name in given.AUDITED)
+        audited = {name: str(value) for name, value in values if value is not None}
+        return audited | {"status": self.fixed["status"]} if "status" in self.fixed else audited
 
 
 async def _publishing(apply: Callable[..., Awaitable[Any]], tx: Transaction, change: AdminChange, *given: Any) -> Any:
-    """Every command may change who may do what, so none can forget to tell."""
+    """Runs the command and publishes that access changed, as any command can change permissions."""
     result = await apply(tx, change, *given)
     await publish_access_change(tx, change.now)
     return result
@@ -130,7 +130,10 @@ def command(
     instance_wide: bool = False,
     **fixed: Any,
 ) -> Callable[[Apply], Apply]:
-    """See Command for what the parts are. Commands of a noun are listed as they are declared: the lowest first."""
+    """Declares a command; see Command for the arguments.
+
+    Listings show a noun's commands in the order of declaration. Of stacked decorators the lowest declares first.
+    """
     noun, verb = name.split(".")
 
     def declare(apply: Apply) -> Apply:

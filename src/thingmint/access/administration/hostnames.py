@@ -1,4 +1,4 @@
-"""The names by which clients reach the instance: listing, adding, putting one first, removing."""
+"""The host names by which clients reach the instance: list them, add one, put one first, remove one."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ async def _list_hostnames(tx: Transaction, _change: AdminChange, _given: Any) ->
     return [{"name": name} for name in await list_hostnames(tx)]
 
 
-@command("hostname.add", "Add a host name, behind the others", inputs.Hostname, "AddHostname", instance_wide=True)
+@command("hostname.add", "Add a host name at the end", inputs.Hostname, "AddHostname", instance_wide=True)
 async def add_hostname(tx: Transaction, _change: AdminChange, given: inputs.Hostname) -> list[Json]:
-    """Nothing changes if it is there. Raises Invalid."""
+    """No change if the instance has the name. Raises Invalid."""
     await add_hostnames(tx, [canonical_hostname(given.name)])
     return await _list_hostnames(tx, _change, given)
 
 
-@command("hostname.first", "Tell clients this host name", inputs.Hostname, "SetFirstHostname", instance_wide=True)
+@command("hostname.first", "Give clients this host name", inputs.Hostname, "SetFirstHostname", instance_wide=True)
 async def put_hostname_first(tx: Transaction, _change: AdminChange, given: inputs.Hostname) -> list[Json]:
-    """It is added if it is not there. Raises Invalid."""
+    """Adds the name if the instance does not have it. Raises Invalid."""
     name = canonical_hostname(given.name)
     others = [other for other in await list_hostnames(tx) if other != name]
     await put_hostnames(tx, [name, *others])
@@ -43,7 +43,7 @@ async def put_hostname_first(tx: Transaction, _change: AdminChange, given: input
 
 @command("hostname.remove", "Remove a host name", inputs.Hostname, "RemoveHostname", instance_wide=True)
 async def remove_hostname(tx: Transaction, _change: AdminChange, given: inputs.Hostname) -> list[Json]:
-    """Raises NotFound, and Invalid where no name would be left that clients can be told."""
+    """Raises NotFound, and Invalid if no name would be left to give to clients."""
     name, names = canonical_hostname(given.name), await list_hostnames(tx)
     if name not in names:
         raise NotFound("host name", name)

@@ -1,4 +1,4 @@
-"""What the administrator's commands are given."""
+"""The input models of the administrator's commands."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
 class Input(BaseModel):
-    """``TOLD`` are the fields that the audit trail shows: none that may hold a secret, and no documents."""
+    """``AUDITED`` are the fields that the audit record shows: no secrets and no documents."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    TOLD: ClassVar[tuple[str, ...]] = ()
+    AUDITED: ClassVar[tuple[str, ...]] = ()
 
     @property
     def kind(self) -> PrincipalKind:
-        """Of which kind the principal is that it is about, where the clouds have different names for that."""
+        """The kind of principal that the command is about, for event names that depend on it."""
         return "user"
 
 
 class InAccount(Input):
-    """Without ``account``: over the API the caller's own, on the command line the first."""
+    """Without ``account``, the API uses the caller's account and the command line the first account."""
 
     account: str = Field("", pattern=r"^(\d{12})?$")
 
 
 class Named(InAccount):
-    TOLD: ClassVar[tuple[str, ...]] = ("name",)
+    AUDITED: ClassVar[tuple[str, ...]] = ("name",)
 
     name: str = Field(max_length=128)
 
 
 class AccountSetting(InAccount):
-    TOLD: ClassVar[tuple[str, ...]] = ("name", "value")
+    AUDITED: ClassVar[tuple[str, ...]] = ("name", "value")
 
     name: str = Field(max_length=64)
     value: str = Field(max_length=8)
 
 
 class Region(InAccount):
-    TOLD: ClassVar[tuple[str, ...]] = ("name",)
+    AUDITED: ClassVar[tuple[str, ...]] = ("name",)
 
     name: str = Field(max_length=32)
 
 
 class Hostname(Input):
-    TOLD: ClassVar[tuple[str, ...]] = ("name",)
+    AUDITED: ClassVar[tuple[str, ...]] = ("name",)
 
     name: str = Field(max_length=255)
 
 
 class NewAccountInput(Input):
-    """``id`` is an account number that one has already, so that ARNs stay valid."""
+    """``id`` is an account number from AWS, to keep existing ARNs valid."""
 
-    TOLD: ClassVar[tuple[str, ...]] = ("name", "id")
+    AUDITED: ClassVar[tuple[str, ...]] = ("name", "id")
 
     name: str = Field(max_length=64)
     id: str | None = Field(None, pattern=ACCOUNT_ID)
@@ -83,7 +83,7 @@ class NewRole(Named):
 class Principal(InAccount):
     """``principal`` is kind/name, such as user/alice; a bare name is a user's."""
 
-    TOLD: ClassVar[tuple[str, ...]] = ("principal",)
+    AUDITED: ClassVar[tuple[str, ...]] = ("principal",)
 
     principal: str = Field(max_length=128)
 
@@ -105,22 +105,22 @@ class Principal(InAccount):
 
 
 class NewKey(Principal):
-    """With ``access_key_id`` and ``secret_access_key`` an access key that one has already is taken over."""
+    """``access_key_id`` and ``secret_access_key`` import an existing access key."""
 
-    TOLD: ClassVar[tuple[str, ...]] = ("principal", "access_key_id")
+    AUDITED: ClassVar[tuple[str, ...]] = ("principal", "access_key_id")
 
     access_key_id: str | None = Field(None, max_length=128)
     secret_access_key: str | None = Field(None, max_length=256, repr=False)
 
 
 class Credential(InAccount):
-    TOLD: ClassVar[tuple[str, ...]] = ("id",)
+    AUDITED: ClassVar[tuple[str, ...]] = ("id",)
 
     id: str = Field(max_length=64)
 
     @property
     def kind(self) -> PrincipalKind:
-        # Ids of access keys and sessions begin like AWS's; what else has one belongs to a service account.
+        # Ids of access keys and sessions begin as AWS's do. Any other id is an authorized key's.
         return "user" if self.id.startswith(("AKIA", "ASIA")) else "service-account"
 
 
@@ -131,7 +131,7 @@ class NewToken(Principal):
 
 
 class NewSessionInput(Principal):
-    TOLD: ClassVar[tuple[str, ...]] = ("principal", "duration")
+    AUDITED: ClassVar[tuple[str, ...]] = ("principal", "duration")
 
     duration: Duration = timedelta(hours=1)
     policy: str | None = Field(None, max_length=32768)
@@ -142,7 +142,7 @@ class PolicyDocument(Named):
 
 
 class Attachment(Principal):
-    TOLD: ClassVar[tuple[str, ...]] = ("principal", "policy", "resource")
+    AUDITED: ClassVar[tuple[str, ...]] = ("principal", "policy", "resource")
 
     policy: str = Field(max_length=128)
     resource: str = Field("*", max_length=256)

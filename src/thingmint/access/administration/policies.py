@@ -1,4 +1,4 @@
-"""Policies of an account, the managed ones (thingmint/NAME, and yandex/ROLE on a resource), and attaching them."""
+"""Policies of an account, managed policies (thingmint/NAME, and yandex/ROLE on a resource), and their attachments."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Policy:
 
 @record
 class Attachment:
-    """``principal`` is an id, ``policy`` the name of one of its account's, or of a managed one."""
+    """``principal`` is an id; ``policy`` is the name of a policy of its account, or of a managed policy."""
 
     principal: str
     policy: str
@@ -74,12 +74,12 @@ _ATTACHED = (
 
 
 def is_managed(name: str) -> bool:
-    """No account's own policy can be named so: their names have no slash."""
+    """True for managed policies: an account's own policies have no slash in their names."""
     return "/" in name
 
 
 def managed_document(name: str, resource: str) -> str | None:
-    """The document, or None if there is no such policy. Raises Invalid for a resource that no role is granted on."""
+    """The document, or None if there is no such policy. Raises Invalid for a resource on which no role is granted."""
     if name.startswith(_OURS):
         return DOCUMENTS.get(name.removeprefix(_OURS))
     role = name.removeprefix(_YANDEX)
@@ -87,13 +87,13 @@ def managed_document(name: str, resource: str) -> str | None:
 
 
 async def list_attached(tx: Transaction, principal: str) -> list[Attached]:
-    """What is attached to the principal of that id."""
+    """The policies that are attached to the principal with that id."""
     return [Attached(*row) for row in await tx.fetch_all(_ATTACHED, principal)]
 
 
 @command("policy.put", "Write a policy", inputs.PolicyDocument, "CreatePolicy")
 async def put_policy(tx: Transaction, change: AdminChange, given: inputs.PolicyDocument) -> Json:
-    """Makes it, or gives it another document, which holds at once for all that it is attached to."""
+    """Creates the policy, or replaces its document, with immediate effect for all principals that have it."""
     if not _POLICY_NAME.fullmatch(given.name):
         raise Invalid("name", "must be 1 to 128 letters, digits or any of +=,.@_-")
     check_document(given.document, Kind.IDENTITY, given.name)
@@ -108,7 +108,7 @@ async def put_policy(tx: Transaction, change: AdminChange, given: inputs.PolicyD
 
 @command("policy.show", "Show a policy", inputs.Named, "GetPolicy")
 async def show_policy(tx: Transaction, _change: AdminChange, given: inputs.Named) -> Json:
-    """Also a managed one."""
+    """The document of an account's policy or of a managed policy."""
     if is_managed(given.name):
         document = managed_document(given.name, "*")
         if document is None:
@@ -139,13 +139,13 @@ async def delete_policy(tx: Transaction, _change: AdminChange, given: inputs.Nam
 
 @command("policy.attach", "Attach a policy to a principal", inputs.Attachment, "Attach{Principal}Policy")
 async def attach_policy(tx: Transaction, change: AdminChange, given: inputs.Attachment) -> Json:
-    """Only a role of Yandex's takes a resource."""
+    """Attaches the policy to the principal. Only a Yandex role (yandex/ROLE) takes a resource."""
     kind, name = given.parsed
     policy, resource = given.policy, given.resource
     if is_managed(policy) and managed_document(policy, resource) is None:
         raise NotFound("policy", policy)
     if resource != "*" and not policy.startswith(_YANDEX):
-        raise Invalid("resource", "can be given for a role of Yandex's only")
+        raise Invalid("resource", "can be given for a Yandex role only")
     if resource.startswith("yandex:cloud/") and resource != f"yandex:cloud/{given.account}":
         raise Invalid("resource", "must be the account's own cloud")
     principal = await get_principal(tx, given.account, kind, name)
@@ -167,7 +167,7 @@ async def detach_policy(tx: Transaction, _change: AdminChange, given: inputs.Att
     return {"principal": given.principal, "policy": given.policy, "resource": given.resource, "detached": True}
 
 
-@command("policy.attached", "List what is attached to a principal", inputs.Principal, "ListAttached{Principal}Policies")
+@command("policy.attached", "List the policies of a principal", inputs.Principal, "ListAttached{Principal}Policies")
 async def show_attached(tx: Transaction, _change: AdminChange, given: inputs.Principal) -> list[Json]:
     principal = await get_principal(tx, given.account, *given.parsed)
     return [{"policy": row.policy, "resource": row.resource} for row in await list_attached(tx, principal.id)]

@@ -28,7 +28,7 @@ _QUOTAS: Mapping[PrincipalKind, Probed] = {"user": "users", "role": "roles", "se
 
 @record
 class Principal:
-    """Only a role has a ``trust_policy``, which says who may assume it."""
+    """Only a role has a ``trust_policy``: it names the callers that may assume the role."""
 
     id: str
     account: str
@@ -110,8 +110,8 @@ async def list_principals(
     return [_shown(principal) for principal in PRINCIPALS.load_all(rows)]
 
 
-@_of_each("enable", "Let a {} in again", inputs.Named, "Update{Principal}", status="active")
-@_of_each("disable", "Let a {} in no more, until it is enabled", inputs.Named, "Update{Principal}", status="disabled")
+@_of_each("enable", "Accept a {} again", inputs.Named, "Update{Principal}", status="active")
+@_of_each("disable", "Refuse a {} until it is enabled again", inputs.Named, "Update{Principal}", status="disabled")
 async def set_status(
     tx: Transaction, _change: AdminChange, given: inputs.Named, *, kind: PrincipalKind, status: str
 ) -> Json:
@@ -123,11 +123,11 @@ async def set_status(
 
 @_of_each("delete", "Delete a {} and its credentials", inputs.Named, "Delete{Principal}")
 async def delete_principal(tx: Transaction, change: AdminChange, given: inputs.Named, *, kind: PrincipalKind) -> Json:
-    """Its credentials stop working at once."""
+    """Deletes the principal. Its credentials stop working immediately."""
     principal = await get_principal(tx, given.account, kind, given.name)
     await tx.execute(_DETACH_POLICIES, principal.id)
     if await _CREDENTIALS.step(tx, principal.id):  # sessions, of which there may be any number
-        # Everything else finds principals by their kind, or asks that they be active.
+        # All look-ups filter by kind or by the status active, so this row is no longer found.
         await PRINCIPALS.update(tx, replace(principal, kind=_DELETED, name=principal.id, status=_DELETED))
         id, payload = change.once(new_uuid), {"principal": principal.id}
         await add_job(tx, Scope(given.account, ""), id, _CREDENTIALS_OF_DELETED, payload, change.now)
