@@ -1,1 +1,1 @@
-"""What the HTTP APIs share: listening, limits, bodies, answers, and which API a request is for."""
+"""The code that the HTTP APIs share: listening, limits, bodies, answers, and the choice of the API for a request."""

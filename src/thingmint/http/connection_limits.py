@@ -1,4 +1,4 @@
-"""Limits on connections: in all, from one address, and of those whose handshake is under way; accepting within them."""
+"""Accepts connections within limits: in total, per address, and for connections that are in their handshake."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 FEW = 32
-"""Connections from one address up to which it may take a place of the reserve."""
+"""An address with fewer connections may use the reserve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A fleet behind one NAT shares an address, so ``per_address`` is not small.
+    """``per_address`` is large, because all devices behind a NAT share an address.
 
-    The last ``reserve`` places are for addresses that have fewer than ``FEW`` connections: neither one address nor a
-    handful of them can take all places.
+    The last ``reserve`` places are for addresses with fewer than ``FEW`` connections, so that one address, or a few
+    addresses together, cannot take all places.
     """
 
     total: int = 20_000
@@ -43,9 +43,9 @@ class TooMany:
 
 
 class AddressLimits:
-    """Share one among all listeners of a kind, as what it protects are the process's files and memory.
+    """Counts connections. All listeners of a kind share one: it protects the files and memory of the process.
 
-    ``refused`` is told the reason of each refusal.
+    ``refused`` is called with the reason of each refusal.
     """
 
     def __init__(self, limits: Limits, refused: Callable[[str], None] | None = None) -> None:
@@ -57,7 +57,7 @@ class AddressLimits:
         self._total = 0
 
     def replace(self, limits: Limits) -> None:
-        """For connections that come from now on."""
+        """Sets the limits for new connections."""
         self._limits = limits
 
     @property
@@ -69,7 +69,7 @@ class AddressLimits:
         return self._half_open_total
 
     def admit(self, address: str) -> Place | TooMany:
-        """A new connection, its handshake still to come. Addresses of other kinds than IP are counted as they are."""
+        """A place for a new connection that begins its handshake. An address that is not IP is counted unchanged."""
         source = source_of(address)
         if (reason := self._refusal(source)) is not None:
             if self._refused is not None:
@@ -105,7 +105,7 @@ class AddressLimits:
 
 
 class Place:
-    """What an admitted connection holds. Its methods may be called again, to no effect."""
+    """The place of an admitted connection. Calling a method again has no effect."""
 
     __slots__ = ("_is_half_open", "_limits", "_source")
 
@@ -121,7 +121,7 @@ class Place:
             self._limits._opened(self._source)  # noqa: SLF001 - the two are one thing
 
     def closed(self) -> None:
-        """The connection has ended, whatever became of it."""
+        """The connection has ended, with or without a handshake."""
         self.opened()
         if self._limits is not None:
             self._limits._closed(self._source)  # noqa: SLF001
@@ -129,25 +129,25 @@ class Place:
 
 
 def _decrease(counter: Counter[str], source: str) -> None:
-    """Leaves no entry for a source that has nothing: unauthenticated callers choose them."""
+    """Removes an entry that becomes 0: unauthenticated callers choose the sources, so entries must not pile up."""
     if counter[source] > 1:
         counter[source] -= 1
     else:
         del counter[source]
 
 
-_BACKLOG = 1024  # connections that the kernel holds while we are busy
+_BACKLOG = 1024  # connections that wait in the kernel while the event loop is busy
 _AT_ONCE = 64  # connections accepted in one turn of the event loop
-_PAUSE = 0.2  # seconds, when the process has no files left
+_PAUSE = 0.2  # seconds, when the process has no file descriptors left
 
 _log = structlog.get_logger("thingmint.http")
 
 
 class Acceptor:
-    """``connect`` takes over a connection's socket and its place. A connection beyond the limits is just closed.
+    """``connect`` gets a connection's socket and its place. A connection beyond the limits is closed.
 
-    ``receive_buffer`` is what the kernel takes in for a connection before it is read, ``send_buffer`` what it takes
-    over before the peer has it, in bytes; its defaults, of megabytes, if None.
+    ``receive_buffer`` and ``send_buffer`` are the bytes that the kernel buffers for a connection; with None, its
+    defaults, which are megabytes.
     """
 
     def __init__(
@@ -173,13 +173,13 @@ class Acceptor:
     def start(self) -> None:
         self._sock.setblocking(False)
         for option, size in self._buffers.items():
-            if size is not None:  # before listen(), so that connections begin with it
+            if size is not None:  # set before listen(), so that connections inherit it
                 self._sock.setsockopt(socket.SOL_SOCKET, option, size)
         self._sock.listen(_BACKLOG)
         self._loop.add_reader(self._sock, self._accept)
 
     def close(self) -> None:
-        """Accepts nothing more, and ends what is not connected yet."""
+        """Stops accepting, and ends the handshakes that are not complete."""
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._sock)
@@ -198,7 +198,7 @@ class Acceptor:
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionError:
-                continue  # it ended before it was accepted
+                continue  # the peer ended the connection before it was accepted
             except OSError as error:
                 _log.error("connection_not_accepted", error=error.strerror)
                 self._loop.remove_reader(self._sock)

@@ -1,4 +1,4 @@
-"""What stands behind both HTTP listeners: which API a request is for, its way through that, and the record of it."""
+"""The application of both HTTP listeners: it chooses a request's API, runs the API's steps, and records the request."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _MAX_AGENT = 256  # bytes of a user agent's name that are kept
 
 
 class HttpApi(Protocol):
-    """An API over HTTP. Its steps are called in this order, and each gets the context that the one before returned.
+    """An API over HTTP. Its steps run in the order below. Each step gets the context that the previous one returned.
 
-    All but ``route`` and ``refuse`` raise DomainErrors. A step that needs the body awaits ``incoming.whole()``;
-    ``authenticate`` first finds in the head what is wrong with the credential.
+    All steps except ``route`` and ``refuse`` raise DomainErrors. A step that needs the body awaits
+    ``incoming.whole()``; ``authenticate`` checks everything in the head before that.
     """
 
     def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, Any]:
-        """The context with the API's and the operation's names, and the route, whatever it is to the API.
+        """The context with the names of API and operation, and the route in the API's own form.
 
-        A path that leads nowhere is told of later: the record of an unauthenticated request names what was asked
-        for, but its answer does not depend on that.
+        An unknown path is not refused here. The record of an unauthenticated request names its operation, but the
+        answer must not depend on it.
         """
         ...
 
@@ -49,11 +49,11 @@ class HttpApi(Protocol):
         ...
 
     async def decode(self, context: RequestContext, route: Any, incoming: Incoming) -> tuple[RequestContext, Any]:
-        """The input, once the caller's rate allows another call."""
+        """The input, if the caller's rate allows another call."""
         ...
 
     async def serve(self, context: RequestContext, outcome: Outcome, route: Any, given: Any) -> Answer:
-        """Authorizes, does what was asked for, and encodes the answer."""
+        """Authorizes and runs the operation, and encodes the answer."""
         ...
 
     def refuse(self, context: RequestContext, error: DomainError) -> Answer: ...
@@ -62,8 +62,8 @@ class HttpApi(Protocol):
 class Front:
     """An ASGI application.
 
-    ``is_aws_route`` tells whether AWS has an operation at a method and raw path, ``is_yandex_route`` whether a raw path
-    is one of Yandex's. ``probes`` are by raw path.
+    ``is_aws_route`` is True for a method and raw path of an AWS operation, ``is_yandex_route`` for a raw path of a
+    Yandex operation. ``probes`` are by raw path.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Front:
                     incoming.authenticated(context.caller.account)
                 context, given = await api.decode(context, route, incoming)
                 answer = await api.serve(context, outcome, route, given)
-                # The answer to a change is given in any case: the change is made.
+                # The answer to a change is always sent, as the change was made.
                 if context.caller is not None and not incoming.hold(answer) and incoming.method == "GET":
                     raise Throttled("Too many large answers are not read; try again")
             except DomainError as error:
@@ -111,7 +111,7 @@ class Front:
                     outcome.details = {"reason": error.advice}
                 answer = api.refuse(context, self._failures.count(context, outcome, error))
                 if context.caller is None and incoming.has_large_body:
-                    # The buffers of its connection have grown, and do not shrink.
+                    # The buffers of the connection have grown, and never shrink.
                     answer = replace(answer, headers=[*answer.headers, (b"connection", b"close")])
             outcome.status, outcome.code = answer.status, answer.code
             await send_answer(send, answer)
@@ -120,7 +120,7 @@ class Front:
         except asyncio.CancelledError:
             outcome.code = "Cancelled"
             raise
-        except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and the server goes on
+        except Exception:  # noqa: BLE001 - the client gets an answer, and the server keeps running
             _log.exception("request_failed", request_id=context.id, operation=context.operation)
             outcome.code = "Internal"
             if not outcome.status:

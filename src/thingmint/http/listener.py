@@ -1,4 +1,4 @@
-"""A listening socket with uvicorn behind it."""
+"""An HTTP listener: a listening socket that uvicorn serves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 _KEEP_ALIVE = 75  # seconds
-_TLS_SHUTDOWN_TIMEOUT = 2.0  # seconds, for an idle client to answer that the connection ends
+_TLS_SHUTDOWN_TIMEOUT = 2.0  # seconds, for an idle client to answer close_notify
 _GRACE = 30  # seconds, for requests in flight when the server stops
 
 
@@ -44,7 +44,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class HttpListener(uvicorn.Server):
-    """uvicorn, but for signals, which the server as a whole owns, and for how connections are accepted."""
+    """uvicorn with other code to accept connections, and without its signal handlers: the server has its own."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class HttpListener(uvicorn.Server):
             await asyncio.sleep(0.005)
 
     async def stop(self) -> None:
-        """Accepts nothing more, and returns when the requests in flight are answered."""
+        """Stops accepting, and returns when the requests in flight are answered."""
         self.should_exit = True
         if self._serving is not None:
             await self._serving
@@ -113,7 +113,7 @@ class HttpListener(uvicorn.Server):
         self.started = True
 
     async def _connect(self, connection: socket.socket, place: Place, address: str) -> None:
-        """Returns when the TLS handshake is done; from then on the protocol has the place."""
+        """Returns after the TLS handshake. From then on the protocol is responsible for the place."""
         del address
         try:
             await asyncio.get_running_loop().connect_accepted_socket(

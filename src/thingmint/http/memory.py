@@ -1,4 +1,4 @@
-"""How much memory requests may hold before they are answered: in all, and from one address or for one account."""
+"""Limits the memory of requests that are not answered yet: in total, and per address or account."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 MIB = 1024 * 1024
 FREE_BYTES = 16 * 1024
-"""What a request may hold uncounted, so that usual requests are served however much others hold. The number of
-connections bounds the sum of these."""
+"""Bytes of each request that are not counted, so that small requests are served even when a budget is used up. The
+number of connections bounds their sum."""
 
 
 class MemoryBudget:
-    """Bytes that are held now. ``share`` is what one source, an address or an account, may hold of ``total``."""
+    """Counts bytes in use. Of ``total``, one source (an address or an account) may use ``share``."""
 
     def __init__(self, total: int, share: int) -> None:
         self._total = total
@@ -21,7 +21,7 @@ class MemoryBudget:
         self.used = 0
 
     def take(self, source: str, amount: int) -> bool:
-        """False, and nothing is taken, when it would be more than there is."""
+        """Takes ``amount`` bytes. False, and takes none, if that would exceed a limit."""
         if self.used + amount > self._total or self._by_source[source] + amount > self._share:
             return False
         self.used += amount
@@ -37,20 +37,20 @@ class MemoryBudget:
 
 @dataclass(frozen=True, slots=True)
 class RequestMemory:
-    """Callers whose credentials are not verified, counted by address, and the others, by account: two budgets, so that
-    the first cannot take what the second need."""
+    """Two budgets, so that unauthenticated callers (by address) cannot use the memory of authenticated ones (by
+    account)."""
 
     unauthenticated: MemoryBudget
     authenticated: MemoryBudget
 
     @classmethod
     def of(cls, *, unauthenticated: int = 32 * MIB, authenticated: int = 256 * MIB) -> RequestMemory:
-        """Budgets of so many bytes, of which one source may hold half."""
+        """Budgets of these numbers of bytes; one source may use half of a budget."""
         return cls(MemoryBudget(unauthenticated, unauthenticated // 2), MemoryBudget(authenticated, authenticated // 2))
 
 
 class Lease:
-    """What one request, or one connection, holds of a budget."""
+    """The bytes of a budget that one request or one connection uses."""
 
     __slots__ = ("_budget", "_source", "_taken")
 
@@ -60,7 +60,7 @@ class Lease:
         self._taken = 0
 
     def resize(self, size: int) -> bool:
-        """Whether ``size`` bytes may be held now; if not, the lease stays as it was."""
+        """Changes the lease to ``size`` bytes. False, without a change, if the budget does not allow it."""
         if size <= FREE_BYTES and not self._taken:
             return True
         wanted = max(0, size - FREE_BYTES)
@@ -72,7 +72,7 @@ class Lease:
         return True
 
     def move(self, budget: MemoryBudget, source: str) -> None:
-        """To another budget. Where that has no room, what is held goes uncounted."""
+        """Moves the lease to another budget. If that has no room, the lease's bytes are no longer counted."""
         taken = self._taken
         self.release()
         self._budget, self._source = budget, source

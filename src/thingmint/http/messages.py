@@ -1,4 +1,4 @@
-"""One request and its answer, as the APIs see them: thin typed shells over ASGI."""
+"""A request and its answer as the APIs use them: thin typed wrappers of ASGI."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Header = tuple[bytes, bytes]
 
 MAX_BODY_BYTES = 1024 * 1024
 EXPECT_BODY = "thingmint.expect_body"
-"""In a request's state (ASGI's scope): a function to call when a large body is read."""
+"""The name, in a request's state (ASGI's scope), of a function to call when a large body is read."""
 _BODY_TIMEOUT = 30.0  # seconds
-_COPIES = 2  # of an answer that is not taken: as it was made, and encrypted
+_COPIES = 2  # of an answer that the client has not read: the plain one and the encrypted one
 
 
 class ClientGone(Exception):
-    """The client closed the connection before its request was complete: there is nobody to answer."""
+    """The client closed the connection before its request was complete, so there is no answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request. Path and query are as they came over the wire; header names are in lower case."""
+    """A complete request. Path and query are as they were sent; header names are in lower case."""
 
     method: str
     raw_path: bytes
@@ -54,7 +54,7 @@ class Answer:
 
 
 class Incoming:
-    """A request whose head is there. Its body is read when it is first asked for, at the expense of ``memory``."""
+    """A request whose head has arrived. Its body is read when it is first needed, and counted in ``memory``."""
 
     __slots__ = (
         "_expect_body",
@@ -88,18 +88,18 @@ class Incoming:
         self._lease = Lease(memory.unauthenticated, source_of(self.client or ""))
 
     def header(self, name: bytes) -> bytes | None:
-        """The first of that name."""
+        """The first header of that name."""
         for known, value in self.headers:
             if known == name:
                 return value
         return None
 
     def authenticated(self, account: str) -> None:
-        """From now on the body counts as the account's."""
+        """From now on the body is counted for the account."""
         self._lease.move(self._memory.authenticated, account)
 
     def hold(self, answer: Answer) -> bool:
-        """Whether there is room for the answer until it is sent; it takes the body's place."""
+        """Counts the answer in place of the body, until it is sent. False if there is no room for it."""
         return self._lease.resize(_COPIES * len(answer.body))
 
     def release(self) -> None:
@@ -107,7 +107,7 @@ class Incoming:
         self._lease.release()
 
     async def whole(self) -> Request:
-        """Raises Invalid for a body that is too large or too slow, Throttled where none may be read, and ClientGone."""
+        """The request with its body. Raises Invalid for a too large or too slow body, Throttled, and ClientGone."""
         if self._request is None:
             self._request = Request(self.method, self.raw_path, self.query, self.headers, await self._body())
         return self._request
@@ -145,7 +145,7 @@ class Incoming:
 
 
 async def send_answer(send: Send, answer: Answer) -> None:
-    """A large answer is sent when the client has taken all but MAX_UNSENT bytes of it, or is gone."""
+    """Returns, for a large answer, when at most MAX_UNSENT bytes of it are unsent, or the client is gone."""
     await send(
         {
             "type": "http.response.start",

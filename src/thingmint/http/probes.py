@@ -25,10 +25,10 @@ _NOT_HERE = b'{"success":false,"error":{"code":"PERMISSION_DENIED","message":"Me
 
 
 class Probe:
-    """An HttpApi of one path, which asks for no credentials and reads no body."""
+    """An HttpApi for one path, without credentials and without a body."""
 
     def __init__(self, name: str, answer: Callable[[str | None], Answer]) -> None:
-        """``answer`` is given the client's address."""
+        """``answer`` is called with the client's address."""
         self._name = name
         self._answer = answer
 
@@ -56,7 +56,7 @@ class Probe:
 def probes(
     store: Store, metrics: Metrics, broker_trouble: Callable[[], str | None] | None = None
 ) -> dict[bytes, Probe]:
-    """By raw path. ``broker_trouble`` is given where the broker is another server's: why it cannot be reached."""
+    """The probes by raw path. ``broker_trouble`` returns why another server's broker cannot be reached, or None."""
 
     def healthz(client: str | None) -> Answer:
         del client
@@ -66,7 +66,7 @@ def probes(
         del client
         state, reasons = {"status": "ok", "store": "ok"}, []
         if not store.ready:
-            # Reads and connected devices go on; whether such a server is to get requests is the balancer's to say.
+            # Reads and connected devices still work. The load balancer decides whether this server gets requests.
             state["store"] = "unavailable"
             reasons.append(f"changes are refused: {store.trouble}")
         if broker_trouble is not None:
@@ -78,7 +78,7 @@ def probes(
         return Answer(503 if reasons else 200, _JSON, orjson.dumps(state))
 
     def render_metrics(client: str | None) -> Answer:
-        # How busy a fleet is concerns this machine only; a collector runs here or goes through a proxy.
+        # Metrics are private to this machine: a collector runs here or uses a proxy.
         if client is None or not ip_address(client).is_loopback:
             return Answer(403, _JSON, _NOT_HERE)
         return Answer(200, _TEXT, metrics.render())

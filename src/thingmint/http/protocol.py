@@ -1,4 +1,4 @@
-"""The limits that uvicorn itself does not set: how large and how slow a request's head may be, how much waits."""
+"""Limits that uvicorn does not have: the size and the time of a request's head, and the data that waits."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT = 10.0  # seconds
-# What the kernel takes in for a connection before it is read. One read can return all of it, and the TLS layer's
-# buffers never shrink again: a connection that sent 1 MiB costs 90 KB with the first, 210 KB with the second, and
-# 600 KB with the kernel's default. The second is for large bodies that are read.
+# The kernel's receive buffer of a connection. One read can return all of it, and the TLS layer's buffers never shrink
+# again: a connection that sent 1 MiB costs 90 KB with RECEIVE_BUFFER, 210 KB with _BODY_RECEIVE_BUFFER, which is for
+# reading large bodies, and 600 KB with the kernel's default.
 RECEIVE_BUFFER = 4 * 1024
-# What the kernel takes over of an answer that the peer does not take; Linux doubles it. Its default grows to 4 MiB.
-SEND_BUFFER = 64 * 1024
 _BODY_RECEIVE_BUFFER = 32 * 1024
+# The kernel's send buffer, for an answer that the peer does not read. Linux doubles it; its default grows to 4 MiB.
+SEND_BUFFER = 64 * 1024
 _HEADER_FRAMING = 4  # bytes: the colon, a blank and the line's end
-_HEADER_MEMORY = 150  # bytes that a header takes besides its text
+_HEADER_MEMORY = 150  # bytes that a header takes in addition to its text
 _HEAD_END = re.compile(rb"\n\r?\n")
-# Bytes that are parsed at once where requests may end: some ten of the smallest requests, or a usual request's head.
+# Bytes that are parsed in one piece when a request can end in them: about ten of the smallest requests, or one usual
+# head.
 _MIN_PIECE, _MAX_PIECE = 256, 1024
 # Bytes of such pieces in one turn of the event loop: of the smallest chunks and headers, some milliseconds.
 _MAX_TURN = 16 * 1024
 
 
 class _Flow(FlowControl):
-    """uvicorn's, which resumes reading after each answer, also while further requests wait: not so when ``held``."""
+    """uvicorn's resumes reading after each answer, even while other requests wait. This one does not while ``held``."""
 
     held = False
 
@@ -57,10 +58,10 @@ class _Flow(FlowControl):
 class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with limits on a request's head, answered before any API is known.
 
-    Such an answer therefore carries what each of them reads: the envelope, and AWS's message and error type.
+    Such an answer therefore has the error fields of all APIs: the native envelope, and AWS's message and error type.
 
-    Requests are parsed one after the other: what arrives behind a whole one waits, unparsed, until that is answered and
-    the peer has taken the answer. Nothing is read meanwhile.
+    Requests are parsed one after the other. Data after a complete request waits, unparsed, until the request is
+    answered and the peer has read the answer. Nothing is read in the meantime.
     """
 
     def __init__(
@@ -76,11 +77,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._place = place
         self._in_head = True
         self._head_bytes = 0
-        self._idle_bytes = 0  # of a body's framing (chunk extensions, trailers) since the last that was content
-        self._body_left = 0  # of a body whose length the head told
+        self._idle_bytes = 0  # of a body's framing (chunk extensions, trailers) since its last content
+        self._body_left = 0  # bytes of a body with a Content-Length
         self._held = b""
         self._is_wide = False
-        self._timer: asyncio.TimerHandle | None = None  # for a head, or for the rest of a body that nobody reads
+        self._timer: asyncio.TimerHandle | None = None  # for a head, or for the rest of a body that is not read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn types it
         self._place.opened()
@@ -100,7 +101,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._answers.guard.unwatch()
 
     def _expect_body(self) -> None:
-        """A large body is read: it may come faster."""
+        """Enlarges the receive buffer, because a large body is read."""
         if not self._is_wide:
             self._is_wide = True
             sock = self.transport.get_extra_info("socket")
@@ -131,7 +132,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._parse(data)
 
     def _has_to_wait(self) -> bool:
-        """A whole request is not answered yet, or the peer does not take the answers."""
+        """True while a complete request is not answered, or the peer does not read the answers."""
         cycle: RequestResponseCycle | None = self.cycle
         is_whole = self._in_head or len(self.pipeline) > 0
         return self.flow.write_paused or (cycle is not None and is_whole and not cycle.response_complete)
@@ -142,7 +143,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._lease.resize(len(data)):
             self._held = data
             return
-        # What was parsed is answered, what was not is lost with the connection (RFC 9112 9.3.2: clients are prepared).
+        # The parsed requests are answered. The others are lost with the connection (RFC 9112 9.3.2: clients retry).
         self._held = b""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
@@ -151,7 +152,7 @@ class LimitedProtocol(HttpToolsProtocol):
             cycle.keep_alive = False
 
     def _go_on(self) -> None:
-        """Parses what was held, as far as that may be now."""
+        """Parses the held data, unless it still has to wait."""
         if not self._flow.held or self._has_to_wait() or self.transport.is_closing():
             return
         self._flow.held = False
@@ -166,7 +167,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return self._head_bytes + _HEADER_MEMORY * len(self.headers or ()) if self._head_bytes else 0
 
     def _parse(self, data: bytes) -> None:
-        """A piece at a time, so that few requests, and little of a body, are parsed beyond the first whole one."""
+        """Parses in pieces, so that little data beyond the first complete request is parsed."""
         self._unset_keepalive_if_required()
         start = parsed = 0
         while start < len(data):
@@ -196,7 +197,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return found.end() if found else min(start + _MAX_PIECE, len(data))
 
     def _take(self, piece: bytes) -> None:
-        # Counts a body's first bytes too when they come in one piece with the head; on_headers_complete() knows better.
+        # A body's first bytes in the same piece as the head are counted too; on_headers_complete() corrects that.
         if self._in_head:
             self._head_bytes += len(piece)
         else:
@@ -207,7 +208,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._head_bytes > MAX_HEAD_BYTES or self._idle_bytes > MAX_HEAD_BYTES:
             self._head_too_large()
         elif not self._head_bytes:
-            if self._in_head:  # a whole request was parsed
+            if self._in_head:  # a complete request was parsed
                 self._lease.release()
         elif not self._lease.resize(self._head_memory()):
             self._refuse(503, "UNAVAILABLE", "ServiceUnavailableException", "Too many large requests are under way")
@@ -216,7 +217,7 @@ class LimitedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # We speak no other protocol, so the request is read again as if none had been offered (RFC 9110 7.8).
+            # Other protocols are not supported, so the request is parsed again without the offer (RFC 9110 7.8).
             head = b"".join(b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade")
             line = b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
             self.parser = httptools.HttpRequestParser(self)
@@ -230,7 +231,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._body_left = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # A trailer is no header (RFC 9110 6.5.1): it must not stand in for one that was signed, or authorizes.
+        # A trailer is not a header (RFC 9110 6.5.1): it must not replace a signed or an authorizing header.
         if self._in_head:
             super().on_header(name, value)
 
@@ -250,7 +251,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if size > MAX_HEAD_BYTES:
             self._head_too_large()
             return
-        # RFC 9112 3.2: without a Host, or with two, nobody can say whom the request is for.
+        # RFC 9112 3.2: a request without a Host header, or with several, must be refused.
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             self.send_400_response("")
             return
@@ -276,7 +277,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.cycle.response_complete and self.cycle.more_body:
-            # The answer did not wait for the body; the client may finish sending it, but not for ever.
+            # The answer did not wait for the body. The client may finish sending it, within a time limit.
             self._stop_timer()
             self._timer = self.loop.call_later(HEAD_TIMEOUT, self.transport.close)
         self._go_on()
@@ -284,7 +285,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete and not cycle.more_body:
-            # What came before is whole, and is answered first: the answer may hold a key that is given out only once.
+            # The previous request is complete and is answered first: its answer may contain a key, which is sent once.
             cycle.keep_alive = False
             self.transport.pause_reading()
             return

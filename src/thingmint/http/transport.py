@@ -1,4 +1,4 @@
-"""What connections write to: one piece for an answer, and no patience without end for peers that do not read."""
+"""A transport that sends an answer as one piece, and a guard that ends connections whose peer does not read."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ if TYPE_CHECKING:
     import asyncio
 
 MAX_UNSENT = 64 * 1024
-"""Bytes that wait for the peer before the next request waits too; a larger answer waits as a whole."""
+"""Unsent bytes up to which the next request is processed."""
 STALL_TIMEOUT = 15.0  # seconds
-_MIN_TAKEN = 16 * 1024  # bytes in that time, while that many wait
+_MIN_TAKEN = 16 * 1024  # bytes that the peer must read within STALL_TIMEOUT
 
 
 class StallGuard:
-    """Cuts a peer off unless it goes on taking what waits for it.
+    """Aborts the connection of a peer that does not keep reading.
 
-    ``watch`` when the transport says that too much waits, and when it was closed; ``unwatch`` when that has passed.
+    Call ``watch`` when the transport pauses writing, and when it was closed; call ``unwatch`` when writing resumes.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -44,9 +44,9 @@ class StallGuard:
 
 
 class AnswerTransport:
-    """A transport that sends what is written within one turn of the event loop as one piece, at the turn's end.
+    """A transport that joins the writes of one turn of the event loop, and sends them at the turn's end.
 
-    uvicorn writes an answer's head and its body apart, which would be two TLS records and two system calls.
+    uvicorn writes an answer's head and body separately, which would be two TLS records and two system calls.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -73,7 +73,7 @@ class AnswerTransport:
     def _flush(self) -> None:
         if self._held and not self.is_closing():
             data = b"".join(self._held)
-            # uvloop's TLS does not count what it has passed on: of one large piece it would count nothing.
+            # uvloop's TLS does not count the piece that it is sending: it would count nothing of one large piece.
             for start in range(0, len(data), MAX_UNSENT):
                 self._transport.write(data[start : start + MAX_UNSENT])
         self._held.clear()
