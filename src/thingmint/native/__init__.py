@@ -1,1 +1,1 @@
-"""The native API: a REST API with one envelope for everything."""
+"""The native API: a REST API with the same envelope in all answers."""

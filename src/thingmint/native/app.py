@@ -1,4 +1,4 @@
-"""The native REST API: who calls it, and answers in envelopes, ``{"success": true, "data": ...}`` or ``"error"``."""
+"""The native REST API: authentication, and answers as ``{"success": true, "data": ...}`` or with an ``"error"``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _AWS_HOST = re.compile(r"iot\.([a-z0-9-]{1,63})\.amazonaws\.com")
 
 
 class NativeAuth:
-    """``dev`` lets requests without credentials in as the developer, unless a web page may be behind them."""
+    """``dev``: accept requests without credentials as the developer's, unless a web page may have caused them."""
 
     def __init__(self, directory: Directory, hostnames: ListHostnames, *, dev: bool) -> None:
         self._directory = directory
@@ -51,7 +51,7 @@ class NativeAuth:
         self._dev = dev
 
     async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[Caller, Scope]:
-        """The caller, and the region that the Host header names, else the account's home. Raises Unauthenticated."""
+        """The caller, and the Host header's region or else the account's home region. Raises Unauthenticated."""
         token = bearer_token(headers)
         host = _host(headers)
         if token is not None:
@@ -67,8 +67,8 @@ class NativeAuth:
         return caller, caller.scope(match[1] if match else None)
 
     async def _developer(self, headers: Iterable[tuple[bytes, bytes]], host: str) -> Caller:
-        # A page that somebody opens in a browser could otherwise mint keys: by a plain cross-site request, or, once
-        # its own name resolves to 127.0.0.1, by a same-origin one. Programs send neither header.
+        # Otherwise a web page in a browser on this machine could make keys: by a cross-site request, or, if the page's
+        # host name resolves to 127.0.0.1, by a same-origin request. Programs send neither header.
         for name, value in headers:
             if name == b"origin" or (name == b"sec-fetch-site" and value not in (b"none", b"same-origin")):
                 raise Unauthenticated("missing", "A request that a web page caused needs an API token")
@@ -178,7 +178,7 @@ class NativeApi:
         headers = [(b"www-authenticate", b"Bearer")] if isinstance(error, Unauthenticated) else []
         if isinstance(error, Throttled):
             headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
-        # AWS has this path too: a client of AWS's that forgot to sign should understand the refusal.
+        # AWS has this path too: an AWS client that did not sign its request must be able to read the refusal.
         readable_by_aws = isinstance(error, Unauthenticated) and context.operation == _ISSUE
         return _answer_of(problem_of(error), headers, readable_by_aws=readable_by_aws)
 
@@ -193,7 +193,7 @@ def _answer_of(problem: Problem, headers: Sequence[tuple[bytes, bytes]], *, read
 
 
 async def _unused(scope: object, receive: object, send: object) -> None:
-    """Routes are only matched here."""
+    """Never called: only the matching of Starlette's routes is used."""
 
 
 def _parameters(query: bytes) -> dict[str, str]:

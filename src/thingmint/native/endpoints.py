@@ -1,4 +1,4 @@
-"""What the native API serves: one function each, which is routed to and documented by how it is declared."""
+"""The endpoints of the native API: one function each, whose declaration has its route and its documentation."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request whose caller is known and whose input was checked against the endpoint's models."""
+    """A request with an authenticated caller, whose input was checked against the endpoint's models."""
 
     change: Change
     store: Store
@@ -63,10 +63,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """``result`` is what "data" holds in the envelope; without one it is null.
+    """``result`` is the model of "data" in the envelope; with None, "data" is null.
 
-    ``operation`` names it in log, metrics and audit record, and ``id`` in OpenAPI where several share that name.
-    ``named`` completes the context of endpoints whose operation depends on their body.
+    ``operation`` is the name in log, metrics and audit record. ``id`` is the name in OpenAPI, if several endpoints have
+    the same ``operation``. ``named`` completes the context of endpoints whose operation depends on their body.
     """
 
     method: str
@@ -98,8 +98,8 @@ def _serves(
 ) -> Callable[[Callable[..., Awaitable[Any]]], None]:
     """Declares an operation, whose input is the Call, and its endpoint.
 
-    With an id in its path it is about that certificate. ``action`` is what the caller has to be allowed, where that is
-    not of the same name; ``parts`` are the Operation's.
+    An id in the path is that of the certificate that is the resource. ``action`` is the name of the action to
+    authorize, if it is not ``name``; ``parts`` are the Operation's.
     """
 
     def declare(apply: Callable[..., Awaitable[Any]]) -> None:
@@ -149,10 +149,8 @@ async def _new(change: Change, call: Call) -> NewCertificate:
     "POST",
     "/v1/certificates",
     "AddCertificate",
-    "Have a signing request signed, or register a certificate that exists",
-    action=lambda call: (
-        f"iot:{'RegisterCertificateWithoutCA' if call.body.csr is None else 'CreateCertificateFromCsr'}"
-    ),
+    "Issue a certificate for a CSR, or register an existing certificate",
+    action=lambda call: "RegisterCertificateWithoutCA" if call.body.csr is None else "CreateCertificateFromCsr",
     body=schemas.NewCertificate,
     result=schemas.Certificate,
     prepare=_new,
@@ -229,7 +227,7 @@ async def _list_audit(call: Call) -> schemas.AuditPage:
 
 
 def _access_endpoint(command: Command) -> Endpoint:
-    """The same command as `thingmint access`, within the caller's own account."""
+    """The endpoint of a command of `thingmint access`, which works on the caller's own account only."""
 
     def named(context: RequestContext, given: Any) -> RequestContext:
         return replace(context, operation=command.event(given), parameters=command.parameters(given))

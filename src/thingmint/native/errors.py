@@ -1,4 +1,4 @@
-"""How the native API words the domain's errors."""
+"""The status, code and message with which the native API answers each of the domain's errors."""
 
 from __future__ import annotations
 

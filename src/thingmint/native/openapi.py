@@ -34,7 +34,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Thingmint",
             "version": __version__,
-            "description": "X.509 identities for devices. AWS's and Yandex's own APIs are served beside this one.",
+            "description": "X.509 identities for devices. The same server has the APIs of AWS IoT and Yandex IoT Core.",
         },
         "security": [{"token": []}],
         "paths": paths,
@@ -90,7 +90,7 @@ def _operation(endpoint: Endpoint, refs: Any) -> dict[str, Any]:
                     "properties": {"success": {"const": True}, "data": data},
                 },
             ),
-            "default": _json("Refused, or failed", {"$ref": _REF.format(model="Error")}),
+            "default": _json("Error", {"$ref": _REF.format(model="Error")}),
         },
     }
     if endpoint.body is not schemas.NoBody:

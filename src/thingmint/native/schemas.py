@@ -1,4 +1,4 @@
-"""What the native API takes and gives. The OpenAPI document is made from these models."""
+"""The models of the native API's requests and answers, from which the OpenAPI document is made."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ListQuery(_Input):
 
 
 class AuditQuery(_Input):
-    """`since` is the first moment, `until` the one after the last."""
+    """`since` is inclusive, `until` exclusive."""
 
     page_size: int = Field(25, ge=1, le=250)
     marker: str | None = Field(None, max_length=1024)
@@ -62,15 +62,17 @@ class AuditQuery(_Input):
     event: str | None = Field(None, max_length=128)
     principal: str | None = Field(None, max_length=256, description="An ARN.")
     outcome: Literal["success", "refused"] | None = None
-    resource: str | None = Field(None, max_length=2048, description="What was asked for or changed, mostly an ARN.")
-    client_id: str | None = Field(None, max_length=256, description="Of a device that connects over MQTT.")
+    resource: str | None = Field(
+        None, max_length=2048, description="A resource that was authorized or changed, usually an ARN."
+    )
+    client_id: str | None = Field(None, max_length=256, description="The MQTT client id of a device.")
     certificate: str | None = Field(
-        None, pattern="^[0-9A-Fa-f]{64}$", description="Its id: what it did, and what was done to it."
+        None, pattern="^[0-9A-Fa-f]{64}$", description="The id of a certificate that acted or was changed."
     )
 
 
 class NewCertificate(_Input):
-    """Either `csr`, to have a certificate signed, or `certificate_pem`, to register one that exists."""
+    """Either `csr`, to issue a certificate, or `certificate_pem`, to register an existing one."""
 
     csr: str | None = Field(None, min_length=1, max_length=65536, description="A PKCS#10 request in PEM.")
     certificate_pem: str | None = Field(None, min_length=1, max_length=65536, description="A certificate in PEM.")
@@ -108,7 +110,7 @@ class CertificateSummary(BaseModel):
 
 
 class CaOfCertificate(BaseModel):
-    """The CA certificate that a certificate was registered under, and whether its devices depend on that."""
+    """The CA certificate that a certificate was registered under, and whether it decides if devices can connect."""
 
     id: str
     status: str = Field(description="`ACTIVE`, `INACTIVE`, or `DELETED`.")
@@ -130,8 +132,10 @@ class Certificate(CertificateSummary):
     not_before: Time
     not_after: Time
     mode: Literal["DEFAULT", "SNI_ONLY"]
-    ca: CaOfCertificate | None = Field(description="Null for one that was registered under no CA certificate.")
-    cannot_connect: str | None = Field(description="Why no device can connect with it, whatever its status; or null.")
+    ca: CaOfCertificate | None = Field(description="Null if it was registered without a CA certificate.")
+    cannot_connect: str | None = Field(
+        description="The reason why no device can connect with it, whatever its status; or null."
+    )
 
     @classmethod
     def of_registered(
@@ -150,7 +154,7 @@ class Certificate(CertificateSummary):
 
 
 class IssuedKeys(BaseModel):
-    """The private key is in this answer and nowhere else."""
+    """Only this answer has the private key: the server does not keep it."""
 
     id: str
     created_at: Time
@@ -185,7 +189,7 @@ class CertificatePage(BaseModel):
 
 
 class AuditRecord(BaseModel):
-    """docs/audit.md says what each field holds. A record that was made unreadable has the event "not readable" alone."""
+    """docs/audit.md describes the fields. A damaged record has only the event "not readable"."""
 
     time: str | None = None
     source: str | None = None
@@ -217,7 +221,7 @@ class AuditRecord(BaseModel):
 
 
 class AuditPage(BaseModel):
-    """A page may hold fewer records than asked for, or none, and still have a next one."""
+    """A page may have fewer records than requested, or none, though there is a next page."""
 
     records: list[AuditRecord]
     next_marker: str | None
@@ -228,7 +232,7 @@ class AuditPage(BaseModel):
 
 
 class Result(RootModel[Any]):
-    """What the command answers: an object, or a list of them."""
+    """The command's answer: an object, or a list of objects."""
 
 
 _LONGEST_NAME = 64
@@ -236,7 +240,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def checked(model: type[M], values: object) -> M:
-    """``values`` as ``model``. Raises Invalid for the first that is wrong, without quoting it."""
+    """``values`` as ``model``. Raises Invalid for the first wrong value, without quoting it."""
     try:
         return model.model_validate(values)
     except pydantic.ValidationError as error:
@@ -244,5 +248,5 @@ def checked(model: type[M], values: object) -> M:
         field = ".".join(map(str, first["loc"])) or "request"
         if first["type"] == "extra_forbidden":
             shown = "".join(c if c.isprintable() else "?" for c in field[:_LONGEST_NAME])
-            raise Invalid("request", f"has a parameter that is not known here: {shown}") from None
+            raise Invalid("request", f"has an unknown parameter: {shown}") from None
         raise Invalid(field, flaw(first)) from None

@@ -86,6 +86,23 @@ def test_a_new_user_may_do_nothing_over_the_native_api(
 
 
 @pytest.mark.parametrize(
+    ("body", "action"),
+    [
+        ({"csr": csr_pem()}, "CreateCertificateFromCsr"),
+        ({"certificate_pem": self_signed_pem()}, "RegisterCertificateWithoutCA"),
+    ],
+)
+def test_adding_a_certificate_over_the_native_api_needs_the_action_of_aws(
+    local_admin: LocalAdmin, body: dict[str, str], action: str
+) -> None:
+    with local_admin.native(local_admin.user(allow(f"iot:{action}"))) as native:
+        assert native.post("/v1/certificates", json=body).status_code == 200
+    with local_admin.native(local_admin.user()) as native:
+        message = native.post("/v1/certificates", json=body).json()["error"]["message"]
+    assert f"not authorized to perform iot:{action} on" in message
+
+
+@pytest.mark.parametrize(
     ("policy", "allowed", "refused"),
     [
         ("Administrator", {*_OPERATIONS}, set()),
