@@ -1,4 +1,4 @@
-"""`thingmint access`: made from the table of commands, so that the command line and the API cannot drift apart."""
+"""`thingmint access`, made from the table of commands, so that the command line and the API always have the same."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Accounts, users, roles, keys, tokens and policies.", no_args_is_help=False)
 
-Output = Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")]
+Output = Annotated[Literal["table", "json"], typer.Option(help="A table for people, or JSON for scripts.")]
 
-# What names the thing that a command is about stands without a flag in front.
+# Fields that are arguments without a flag: they name the object of the command.
 _POSITIONAL = ("name", "principal", "id", "value")
-# Policy documents are read from files, and so are secrets, which command lines would show to others.
+# Policy documents are read from files, and so are secrets: other users can see the command line.
 _DOCUMENTS = ("document", "trust_policy")
 _SECRET = "secret_access_key"  # noqa: S105 - an input's name
 
@@ -59,7 +59,7 @@ _EXAMPLES = {
 
 @app.command(epilog="\b\nExample:\n  thingmint access rotate-master-key --data-dir data")
 def rotate_master_key(data_dir: DataDirOption = None) -> None:
-    """Seal all recoverable secrets under a new master key. The server has to be stopped."""
+    """Seal all recoverable secrets under a new master key. Stop the server first."""
     from thingmint.instance.create import reseal, rotate
     from thingmint.instance.layout import DirectoryInUse
 
@@ -67,7 +67,7 @@ def rotate_master_key(data_dir: DataDirOption = None) -> None:
     keys = settings.master_keys()
     if keys is not None and len(keys) < 2:
         raise ConfigError(
-            "master-key", "is kept elsewhere: put the new key before the old one there, then run this again"
+            "master-key", "is not in the data directory: put the new key before the old one in the setting, then rerun"
         )
     directory, hold = held(settings)
     database = settings.database()
@@ -76,13 +76,13 @@ def rotate_master_key(data_dir: DataDirOption = None) -> None:
             count = asyncio.run(rotate(directory, database) if keys is None else reseal(directory, keys, database))
     except DirectoryInUse:
         raise ConfigError("data-dir", f"{directory.root} is in use: stop the server first") from None
-    print(f"{count} secrets are sealed under a new master key. Tokens of IAM and of pages made before are void.")
+    print(f"{count} secrets are sealed under a new master key. Older IAM tokens and page tokens are no longer valid.")
 
 
 def _add_commands() -> None:
     groups: dict[str, typer.Typer] = {}
     for command in COMMANDS.values():
-        if command.noun == "session":  # `access session` makes one: there is nothing else to do with sessions
+        if command.noun == "session":  # `access session`: sessions have no other command
             app.command("session", help=command.summary, epilog=_epilog(command))(_function(command, positional=False))
             continue
         if command.noun not in groups:
@@ -135,18 +135,19 @@ def _function(command: Command, *, positional: bool) -> Callable[..., None]:
 def _parameter(name: str, field: FieldInfo, *, positional: bool, file: bool) -> inspect.Parameter:
     required = field.is_required()
     if name == "region":
-        return _keyword(name, Annotated[list[str] | None, typer.Option(help="Repeatable; the first is home.")], None)
+        option = typer.Option(help="Repeatable; the first is the home region.")
+        return _keyword(name, Annotated[list[str] | None, option], None)
     if positional and name in _POSITIONAL and required:
         return _keyword(name, Annotated[str, typer.Argument()], inspect.Parameter.empty)
     help_text = {
-        "account": "Its 12 digits; the first account without it.",
+        "account": "The account's 12 digits (default: the first account).",
         "principal": "user/NAME, role/NAME or service-account/NAME.",
-        "resource": "For a role of Yandex's: yandex:cloud/ACCOUNT, yandex:folder/ID, yandex:registry/ID or *.",
-        "id": "An account number that you have already: 12 digits; a new one without it.",
-        "access_key_id": "An access key that you have already, to be taken over with its secret.",
+        "resource": "For a Yandex role: yandex:cloud/ACCOUNT, yandex:folder/ID, yandex:registry/ID or *.",
+        "id": "The 12 digits of an account that you have at AWS (default: a new number).",
+        "access_key_id": "The id of an AWS access key to import, together with its secret.",
         _SECRET: "A file with the secret of that access key, - for standard input.",
         "duration": "Such as 1h or 30m.",
-        "lifetime": "Such as 30d; without it, for ever.",
+        "lifetime": "Such as 30d (default: no end).",
     }.get(name, "A file with the document, - for standard input." if name in _DOCUMENTS or file else None)
     option = typer.Option(f"--{name.replace('_', '-')}{'-file' if name == _SECRET else ''}", help=help_text)
     if required:
@@ -181,7 +182,7 @@ def _read(name: str, path: str) -> str:
 
 
 def _ask(settings: Settings, name: str, given: Mapping[str, Any]) -> Any:
-    """Runs the command here, or asks the server that holds the directory."""
+    """The command's answer. It runs in this process, or in the server that holds the directory."""
     from thingmint import admin
     from thingmint.instance.layout import DirectoryInUse
 
@@ -229,7 +230,7 @@ def _show(result: Any, output: str) -> None:
     if output == "json":
         print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
         return
-    # Piped, a table is as wide as it has to be, so that words stay whole for grep.
+    # In a pipe a table is as wide as its content, so that no word is broken and grep finds all.
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
     if isinstance(result, list):
         if not result:

@@ -1,13 +1,15 @@
-"""`thingmint audit`: reading the audit trail, and finding out whether anybody touched it."""
+"""`thingmint audit`: reading and verifying the audit trail, and replacing its key."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
+import inspect
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import orjson
 import typer
@@ -19,7 +21,7 @@ from thingmint.cli.directory import DataDirOption, held, passphrase_for, setting
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from thingmint.access.audit_records import AuditFilter
     from thingmint.instance.layout import DataDirectory
@@ -27,52 +29,87 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Reader, Transaction
 
 
-app = typer.Typer(help="The audit trail: who did what, when, from where.")
+app = typer.Typer(help="The audit trail: list, export and verify its records, and replace its key.")
 
 _PAGE = 1000
 _WIDE = 1000  # columns
 _MOST = 10_000  # records that one command lists
-_Account = Annotated[str | None, typer.Option(help="Only this account's records.")]
-_Event = Annotated[str | None, typer.Option(help="Only this event, such as Connect or CreateThing.")]
-_Outcome = Annotated[Literal["success", "refused"] | None, typer.Option(help="Only what ended so.")]
-_Resource = Annotated[str | None, typer.Option(help="Only what was asked of or done to this, mostly an ARN.")]
-_ClientId = Annotated[str | None, typer.Option(metavar="ID", help="Only devices of this MQTT client id.")]
-_Certificate = Annotated[
-    str | None, typer.Option(metavar="ID", help="Only what the certificate of this id did, or what was done to it.")
-]
-_Principal = Annotated[str | None, typer.Option(metavar="ARN", help="Only what this principal did.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Filters:
+    """The options that choose records. ``_filtered`` adds them to a command."""
+
+    account: Annotated[str | None, typer.Option(help="Only this account's records.")] = None
+    event: Annotated[str | None, typer.Option(help="Only this event, such as Connect or CreateThing.")] = None
+    outcome: Annotated[Literal["success", "refused"] | None, typer.Option(help="Only records with this outcome.")] = (
+        None
+    )
+    resource: Annotated[
+        str | None, typer.Option(help="Only records with this resource, authorized or changed; usually an ARN.")
+    ] = None
+    client_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only records of devices with this MQTT client id.")
+    ] = None
+    certificate: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only records in which this certificate acted or was changed.")
+    ] = None
+    principal: Annotated[str | None, typer.Option(metavar="ARN", help="Only this principal's records.")] = None
+
+    @property
+    def wanted(self) -> AuditFilter:
+        """All of them but the account."""
+        from thingmint.access.audit_records import AuditFilter
+
+        fields = asdict(self)
+        del fields["account"]
+        return AuditFilter(**fields)
+
+
+def _filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of ``_Filters`` in place of its parameter ``filters``."""
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
+        for name, annotation in get_type_hints(_Filters, include_extras=True).items()
+    ]
+    parameters = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        parameters += options if parameter.name == "filters" else [parameter]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        command(filters=_Filters(**{option.name: values.pop(option.name) for option in options}), **values)
+
+    keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    run.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in keywords}
+    return run
 
 
 def _count(flag: str, text: str) -> int:
-    """Raises ConfigError."""
+    """The text as a number of records. Raises ConfigError."""
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST):
         raise ConfigError(flag, f"must be a whole number from 1 to {_MOST}, for example 50 (--{flag})")
     return int(text)
 
 
 @app.command("list", epilog="\b\nExample:\n  thingmint audit list --data-dir data --limit 20")
+@_filtered
 def list_records(
+    filters: _Filters,
     data_dir: DataDirOption = None,
-    account: _Account = None,
-    event: _Event = None,
-    outcome: _Outcome = None,
-    resource: _Resource = None,
-    client_id: _ClientId = None,
-    certificate: _Certificate = None,
-    principal: _Principal = None,
-    limit: Annotated[str, typer.Option(metavar="N", help=f"How many, newest first; at most {_MOST}.")] = "50",
-    output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")] = "table",
+    limit: Annotated[str, typer.Option(metavar="N", help=f"Number of records, newest first; at most {_MOST}.")] = "50",
+    output: Annotated[
+        Literal["table", "json"], typer.Option(help="A table for people, or JSON for scripts.")
+    ] = "table",
 ) -> None:
     """Show the latest records."""
-    from thingmint.access.audit_records import AuditFilter
-
     most = _count("limit", limit)
-    wanted = AuditFilter(None, None, event, principal, outcome, resource, client_id, certificate)
 
     async def run() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         async with _reader(data_dir) as (_, reader):
-            async for _, record in _chosen(reader, account, wanted):
+            async for _, record in _chosen(reader, filters):
                 found.append(record)
                 if len(found) == most:
                     break
@@ -88,29 +125,18 @@ def list_records(
         table.add_column(column, overflow="fold")
     for record in records:
         table.add_row(*(_cell(record.get(column)) for column in columns))
-    # Piped, a table is as wide as it has to be, so that words stay whole for grep.
+    # In a pipe a table is as wide as its content, so that no word is broken and grep finds all.
     Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
 @app.command(epilog="\b\nExample:\n  thingmint audit export --data-dir data > audit.jsonl")
-def export(
-    data_dir: DataDirOption = None,
-    account: _Account = None,
-    event: _Event = None,
-    outcome: _Outcome = None,
-    resource: _Resource = None,
-    client_id: _ClientId = None,
-    certificate: _Certificate = None,
-    principal: _Principal = None,
-) -> None:
+@_filtered
+def export(filters: _Filters, data_dir: DataDirOption = None) -> None:
     """Write all records as JSON lines, newest first, each with its place in its chain."""
-    from thingmint.access.audit_records import AuditFilter
-
-    wanted = AuditFilter(None, None, event, principal, outcome, resource, client_id, certificate)
 
     async def run() -> None:
         async with _reader(data_dir) as (_, reader):
-            async for row, record in _chosen(reader, account, wanted):
+            async for row, record in _chosen(reader, filters):
                 hash = row.hash and row.hash.hex()
                 line = {"id": row.id, "stream": row.stream.name, "sequence": row.sequence, "hash": hash}
                 sys.stdout.write(orjson.dumps({**line, "record": record}).decode() + "\n")
@@ -125,10 +151,10 @@ def export(
 def verify(
     data_dir: DataDirOption = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Checkpoints that were copied to another place.")
+        Path | None, typer.Option(metavar="FILE", help="A copy of the checkpoints, kept in another place.")
     ] = None,
 ) -> None:
-    """Recompute the chain; exit status 1 names the first record that was altered, removed, moved or cut off."""
+    """Verify the chains. If records were altered, moved or removed, name the first one, with exit status 1."""
     from thingmint.access.audit_chain import Tampering, Verified, read_checkpoints, verify_all
     from thingmint.instance.audit_key import read_audit_keys
 
@@ -147,16 +173,16 @@ def verify(
     except Tampering as error:
         print(f"thingmint: the audit trail was tampered with: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-    print(f"{found.records} records and {found.checkpoints} checkpoints hold together.")
+    print(f"{found.records} records and {found.checkpoints} checkpoints are intact.")
     if found.uncovered:
-        print(f"No checkpoint covers the last {found.uncovered} yet, so these could have been made anew.")
+        print(f"No checkpoint covers the last {found.uncovered} records yet: changes to them would not be noticed.")
     if found.unsealed:
-        print(f"{found.unsealed} more are not in the chain yet; a running server adds them.")
+        print(f"{found.unsealed} more records are not in the chain yet; a running server adds them.")
 
 
 @app.command(epilog="\b\nExample:\n  thingmint audit rekey --data-dir data")
 def rekey(data_dir: DataDirOption = None) -> None:
-    """Make a new key that signs the trail; what the old one signed stays valid. Stop the server first."""
+    """Replace the key that signs the trail. Signatures of the old key stay valid. Stop the server first."""
     from thingmint.access.audit_keys import key_text
     from thingmint.instance.audit_key import rekey as replace_key
     from thingmint.instance.create import check_keys, exists, open_store
@@ -172,7 +198,7 @@ def rekey(data_dir: DataDirOption = None) -> None:
             raise ConfigError("data-dir", f"{directory.root} holds no instance")
         store = await open_store(directory, settings.database())
         try:
-            await check_keys(store, directory, besides="audit")
+            await check_keys(store, directory, replaced="audit")
             key, signed = await replace_key(store, directory, passphrase, utc_now())
         finally:
             await store.close()
@@ -183,13 +209,18 @@ def rekey(data_dir: DataDirOption = None) -> None:
             key, signed = asyncio.run(run())
     except DirectoryInUse:
         raise ConfigError("data-dir", f"{directory.root} is in use: stop the server first") from None
-    print(f"The audit trail is signed by a new key from here on: {key}")
-    print("The old key signed that too." if signed else "The old key is not there, so only the new one signed that.")
-    print(f"Back up {directory.audit_key.name}, audit.pem and {directory.audit_key_changes.name}; on other hosts too.")
+    print(f"The audit trail has a new signing key: {key}")
+    print(
+        "The old key signed the replacement." if signed else "The old key is missing and did not sign the replacement."
+    )
+    print(
+        f"Back up {directory.audit_key.name}, audit.pem and {directory.audit_key_changes.name}, and copy them to the "
+        "other hosts of this database."
+    )
 
 
 def _cell(value: Any) -> Text:
-    """Unauthenticated callers wrote some of it, so no control character reaches the terminal."""
+    """The value without control characters for the terminal: unauthenticated callers choose parts of it."""
     text = str(value or "")
     return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
@@ -213,7 +244,7 @@ async def _reader(data_dir: Path | None) -> AsyncIterator[tuple[DataDirectory, R
 
 
 async def _page(reader: Reader, account: str | None, before: str | None, wanted: AuditFilter) -> list[AuditRow]:
-    """The records of all accounts have no index but that of time."""
+    """A page of records. Across all accounts, only time has an index."""
     from thingmint.store import audit as sql
 
     searched = wanted.searched if account is not None else None
@@ -224,12 +255,11 @@ async def _page(reader: Reader, account: str | None, before: str | None, wanted:
     return await reader.read(body)
 
 
-async def _chosen(
-    reader: Reader, account: str | None, wanted: AuditFilter
-) -> AsyncIterator[tuple[AuditRow, dict[str, Any]]]:
+async def _chosen(reader: Reader, filters: _Filters) -> AsyncIterator[tuple[AuditRow, dict[str, Any]]]:
     from thingmint.access.audit_records import read_record
 
-    async for row in _all(reader, account, wanted):
+    wanted = filters.wanted
+    async for row in _all(reader, filters.account, wanted):
         record = read_record(row.record)
         if wanted.matches(record):
             yield row, record

@@ -1,4 +1,4 @@
-"""`thingmint bundle` and `thingmint join`: bringing an instance's keys to another host."""
+"""`thingmint bundle` and `thingmint join`: copying an instance's keys to another host."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from thingmint.cli.directory import DataDirOption, held, settings_for
 from thingmint.settings import ConfigError
 
 PassphraseFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="A file with the bundle's passphrase; asked for without it.")
+    Path | None, typer.Option(metavar="FILE", help="A file with the bundle's passphrase (default: ask for it).")
 ]
 _LEAST = 8  # bytes
 
 
 def bundle(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the bundle is written; it must not exist.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The bundle to write; it must not exist.")],
     data_dir: DataDirOption = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
@@ -32,17 +32,17 @@ def bundle(
     if not exists(directory):
         raise ConfigError("data-dir", f"{directory.root} holds no instance")
     if file.exists():
-        raise ConfigError("bundle", f"{file} is there already")
+        raise ConfigError("bundle", f"{file} exists already")
     write_private(file.absolute(), pack(directory, _passphrase(passphrase_file, twice=True)))
     print(f"{file} holds the instance's keys, encrypted. On the other host: thingmint join {file.name} --data-dir D")
 
 
 def join(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `thingmint bundle` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A bundle that `thingmint bundle` wrote.")],
     data_dir: DataDirOption = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Make a data directory of another host's keys, to serve the same PostgreSQL database."""
+    """Make a data directory from another host's keys, to serve the same PostgreSQL database."""
     from thingmint.instance.bundle import BundleError, read_bundle, unpack
     from thingmint.instance.bundle import join as join_directory
     from thingmint.instance.create import exists
@@ -71,9 +71,9 @@ def _passphrase(file: Path | None, *, twice: bool) -> bytes:
     elif sys.stdin.isatty():
         given = getpass.getpass("Passphrase of the bundle: ").encode()
         if twice and getpass.getpass("Again: ").encode() != given:
-            raise ConfigError("passphrase", "was not the same twice")
+            raise ConfigError("passphrase", "was different the second time")
     else:
-        raise ConfigError("passphrase-file", "is needed where there is no terminal to ask at")
+        raise ConfigError("passphrase-file", "is needed, as there is no terminal for entering a passphrase")
     if len(given) < _LEAST:
-        raise ConfigError("passphrase", f"must have {_LEAST} characters at least")
+        raise ConfigError("passphrase", f"must have at least {_LEAST} characters")
     return given

@@ -1,4 +1,4 @@
-"""The data directory that a command is about, and its settings."""
+"""A command's data directory and settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def settings_for(data_dir: Path | None) -> Settings:
 
 
 def held(settings: Settings) -> tuple[DataDirectory, AbstractContextManager[None]]:
-    """The directory, and what keeps other processes out of it. Entering that raises DirectoryInUse and ConfigError."""
+    """The directory, and a context manager that locks it. Entering it raises DirectoryInUse and ConfigError."""
     from thingmint.instance.layout import DataDirectory, DirectoryUnusable
 
     directory = DataDirectory(settings.data_dir.absolute())
@@ -45,7 +45,7 @@ def held(settings: Settings) -> tuple[DataDirectory, AbstractContextManager[None
 
 
 def passphrase_for(settings: Settings) -> bytes | None:
-    """The CA keys' passphrase: the setting, or asked for at a terminal."""
+    """The CA keys' passphrase: from the settings, or entered at a terminal."""
     if (given := settings.passphrase()) is not None:
         return given
     return getpass.getpass("Passphrase of the CA keys: ").encode() if sys.stdin.isatty() else None

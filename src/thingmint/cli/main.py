@@ -1,4 +1,4 @@
-"""`thingmint`: init and serve."""
+"""The command `thingmint`, with init and serve."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ _Config = Annotated[
 ]
 
 
-# Typer brings a click of its own and names only some of its errors; this is what all mistakes on the command line are.
+# The base class of all errors in a command line. Typer contains its own click, and exports only some of its errors.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 def run() -> NoReturn:
-    """The console script: whatever is wrong with the command or the settings is one line, and exit status 2."""
+    """The console script. An error in the command line or the settings prints one line, and the exit status is 2."""
     try:
         sys.exit(app(prog_name="thingmint", standalone_mode=False) or 0)
     except _UsageError as error:
@@ -122,27 +122,32 @@ def init(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A name or address that clients use; repeatable. The first that was given is the one that they are "
-            "told (default: localhost, 127.0.0.1, ::1); see thingmint access hostname.",
+            help="A name or address by which clients reach the server; repeatable. Clients are given the first one "
+            "(default: localhost, 127.0.0.1, ::1); see thingmint access hostname.",
         ),
     ] = None,
     region: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="R", help="A region that clients sign for; repeatable. The first is home (default: us-east-1)."
+            metavar="R",
+            help="A region for which AWS clients sign; repeatable. The first is the home region (default: us-east-1).",
         ),
     ] = None,
     account_id: Annotated[
         str | None,
         typer.Option(
-            metavar="ID", help="The number of the first account, if you have one: ARNs stay valid (default: a new one)."
+            metavar="ID",
+            help="The number of the first account. With your account number at AWS, ARNs stay valid (default: a new "
+            "number).",
         ),
     ] = None,
     ca_key: Annotated[str | None, _setting("ca_key", "p256|rsa2048")] = None,
-    output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")] = "table",
+    output: Annotated[
+        Literal["table", "json"], typer.Option(help="A table for people, or JSON for scripts.")
+    ] = "table",
     config: _Config = None,
 ) -> None:
-    """Make a data directory: two roots, a database, credentials. Run again, it only adds new names and regions."""
+    """Make a data directory: two roots, a database, credentials. In an existing one, add host names and regions."""
     from thingmint.instance.create import check_account_id, check_hostname, check_region
     from thingmint.instance.layout import DataDirectory, DirectoryInUse, DirectoryUnusable
 
@@ -187,7 +192,7 @@ def serve(
     dev: Annotated[bool | None, typer.Option("--dev", help=help_of("dev"))] = None,
     config: _Config = None,
 ) -> None:
-    """Serve the APIs, after making the data directory if it is empty. Ctrl-C stops."""
+    """Serve the APIs and devices. Make the data directory first if it is empty. Ctrl-C stops the server."""
     from thingmint import logs
     from thingmint.domain.names import is_loopback
     from thingmint.instance.layout import DataDirectory, DirectoryInUse, DirectoryUnusable
@@ -237,7 +242,7 @@ async def _init(
     if not exists(directory):
         await create(
             directory,
-            # The defaults stay reachable behind the names that were given: tools on this machine use them.
+            # The default names follow the given ones, because tools on this machine use them.
             hostnames=[*hostnames, *DEFAULT_HOSTNAMES],
             regions=regions or [DEFAULT_REGION],
             root_key=settings.ca_key,
@@ -265,7 +270,7 @@ async def _init(
 
 
 def _check_first(account: str, first: str) -> None:
-    """Raises ConfigError: the number of an account that exists is never changed."""
+    """Raises ConfigError if the numbers differ: the number of an existing account is never changed."""
     if account != first:
         add = f"to add one: thingmint access account create NAME --id {account}"
         raise ConfigError("account-id", f"the first account of this instance is {first}; {add}")
@@ -274,7 +279,7 @@ def _check_first(account: str, first: str) -> None:
 def _serve(directory: DataDirectory, settings: Settings, reread: Callable[[], Settings]) -> None:
     import uvloop
 
-    # gRPC's own log tells of every handshake that a client breaks off; it reads this when it is imported.
+    # gRPC's own log reports every handshake that a client aborts. It reads this variable when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from thingmint.instance.create import Instance, exists
     from thingmint.server import serve as serve_instance
@@ -285,7 +290,7 @@ def _serve(directory: DataDirectory, settings: Settings, reread: Callable[[], Se
 
     def on_ready(ready: Ready) -> None:
         if settings.log_format == "console":
-            with contextlib.suppress(OSError):  # a full disk is no reason to end
+            with contextlib.suppress(OSError):  # a full disk must not end the server
                 _print_welcome(directory, ready, dev=settings.dev)
 
     async def serve() -> None:
@@ -303,7 +308,7 @@ def _serve(directory: DataDirectory, settings: Settings, reread: Callable[[], Se
 
 
 def _drop_unwritten_output() -> None:
-    """What a full disk did not take, the interpreter would try to write once more, and end with status 120."""
+    """Drops output that a full disk refused: at exit Python would try to write it again, and end with status 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -318,8 +323,8 @@ def _report_init(directory: DataDirectory, result: Mapping[str, Any], output: st
         return
     if result["created"]:
         _out.print(f"Made a new instance in {directory.root}")
-        _out.print(f"  {directory.ca}  what clients trust")
-        _out.print(f"  {directory.device_ca}  what signs device certificates")
+        _out.print(f"  {directory.ca}  the root that clients trust")
+        _out.print(f"  {directory.device_ca}  the root that signs device certificates")
         _out.print(f"  {directory.aws_env}  for AWS clients: set -a; . {directory.aws_env}; set +a")
         _out.print(f"  {directory.yandex_env}, yandex-sa.json  for clients of Yandex Cloud's API")
         _out.print(f"  {directory.token}  for the native API: Authorization: Bearer <token>")
@@ -340,7 +345,7 @@ def _print_welcome(directory: DataDirectory, ready: Ready, *, dev: bool) -> None
     _out.print(f"""
 Thingmint listens on {authority_of(ready.host, ready.ports["api"])} with HTTPS, on port {ready.ports["grpc"]} with gRPC,
 on port {ready.ports["mqtt"]} with MQTT for devices,
-and on 127.0.0.1:{ready.ports["http"]} with plain HTTP, which is for this machine only whatever --host says.
+and on 127.0.0.1:{ready.ports["http"]} with plain HTTP, always for this machine only.
 
   boto3, aws, Terraform     set -a; . {directory.aws_env}; set +a
                             aws iot create-keys-and-certificate --set-as-active

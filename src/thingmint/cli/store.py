@@ -1,4 +1,4 @@
-"""`thingmint store`: where an instance keeps its records."""
+"""`thingmint store`: copying and checking an instance's database."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Store
 
 
-app = typer.Typer(help="Where an instance keeps its records.", no_args_is_help=False)
+app = typer.Typer(help="The database of an instance: copy, check.", no_args_is_help=False)
 
 _WHERE = "sqlite: (the data directory's file), a PostgreSQL URL, or @FILE with such a URL in it."
 
 
 @app.callback()
 def store() -> None:
-    """Where an instance keeps its records."""
+    """The database of an instance: copy, check."""
 
 
 @app.command(
@@ -39,11 +39,13 @@ def store() -> None:
 )
 def copy(
     source: Annotated[str, typer.Argument(metavar="FROM", help=_WHERE)],
-    target: Annotated[str, typer.Argument(metavar="TO", help=f"The same; it must be empty. {_WHERE}")],
+    target: Annotated[str, typer.Argument(metavar="TO", help=f"An empty database: {_WHERE}")],
     data_dir: DataDirOption = None,
-    output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for scripts.")] = "table",
+    output: Annotated[
+        Literal["table", "json"], typer.Option(help="A table for people, or JSON for scripts.")
+    ] = "table",
 ) -> None:
-    """Copy all records to another engine, and compare them. Stop the server first; run again, it goes on."""
+    """Copy all records to another database, and compare them. Stop the server first. A second run continues."""
     from thingmint.instance.layout import DirectoryInUse
 
     directory, hold = held(settings_for(data_dir))
@@ -67,7 +69,7 @@ def copy(
 
 @app.command(epilog="\b\nExample:\n  thingmint store check --data-dir data")
 def check(data_dir: DataDirOption = None) -> None:
-    """Find for damage in all records, beside a running server or without; exit status 1 if there is any."""
+    """Look for damage in all records, with or without a running server. Exit status 1 means damage."""
     from thingmint.instance.layout import DataDirectory
     from thingmint.store.database import Database, DatabaseError
     from thingmint.store.integrity import find_altered_certificates, find_damage
@@ -91,13 +93,13 @@ def check(data_dir: DataDirOption = None) -> None:
         count, altered = asyncio.run(certificates())
     except (DatabaseError, sqlite3.Error) as error:
         damage.append(str(error))
-    damage += [f"certificate {fingerprint} is not what its fingerprint says" for fingerprint in altered]
+    damage += [f"certificate {fingerprint} does not match its fingerprint" for fingerprint in altered]
     for line in damage:
         print(f"thingmint: {database} is damaged: {line}", file=sys.stderr)
     if damage:
         print("thingmint: restore it from a backup", file=sys.stderr)
         raise typer.Exit(1)
-    print(f"{database} is whole, and so are the {count} certificates in it. Of its records: thingmint audit verify")
+    print(f"{database} and the {count} certificates in it are intact. For the audit trail: thingmint audit verify")
 
 
 def _database(directory: DataDirectory, where: str) -> Database:
@@ -131,7 +133,7 @@ async def _copy(directory: DataDirectory, source: Database, target: Database) ->
         rows = await count_rows(ours)
         with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
             task = progress.add_task("copying", total=rows)
-            progress.advance(task, await count_rows(theirs))  # by a copy that was broken off
+            progress.advance(task, await count_rows(theirs))  # rows of an earlier, interrupted copy
             try:
                 await copy_store(ours, theirs, lambda table, n: progress.update(task, description=table, advance=n))
             except CopyError as error:

@@ -1,1 +1,1 @@
-"""A data directory: what lies in it, how it is made, and who holds it."""
+"""A data directory: its files, how it is made, and its lock."""

@@ -1,4 +1,4 @@
-"""The key that signs the audit trail: made once, missed where it was lost, and replaced on demand."""
+"""The key that signs the audit trail: made once, replaced on demand. The server refuses to start if it was lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Reader, Store, Transaction
 
 
-_REKEY = "or run thingmint audit rekey, which makes a new one and keeps what the old one signed valid"
+_REKEY = "or run thingmint audit rekey, which makes a new key; signatures of the old key stay valid"
 
 
 def make_audit_key(directory: DataDirectory, passphrase: bytes | None) -> Ed25519PrivateKey:
@@ -47,10 +47,10 @@ def make_audit_key(directory: DataDirectory, passphrase: bytes | None) -> Ed2551
 
 
 async def check_audit_key(store: Reader, directory: DataDirectory) -> None:
-    """Raises ConfigError where the key was lost. An instance of before there was one has signed nothing."""
+    """Raises ConfigError if the key was lost. An instance of a version without audit keys has signed nothing."""
     if directory.audit_key.exists() or not await _has_signed(store, directory):
         return
-    lost = f"{directory.audit_key} is missing, which signed the audit trail: restore it from a backup"
+    lost = f"{directory.audit_key}, the key that signs the audit trail, is missing: restore it from a backup"
     raise ConfigError("data-dir", f"{lost}, {_REKEY}")
 
 
@@ -64,7 +64,7 @@ async def _has_signed(store: Reader, directory: DataDirectory) -> bool:
 
 
 def read_audit_key(directory: DataDirectory, passphrase: Callable[[], bytes | None]) -> Ed25519PrivateKey:
-    """With the public half beside it, if that is not there. Raises ConfigError."""
+    """The key. Writes the file of its public half if that is missing. Raises ConfigError."""
     path, public = directory.audit_key, directory.audit_public_key
     key = _load_key(directory, passphrase)
     if not public.exists():
@@ -77,7 +77,7 @@ def read_audit_key(directory: DataDirectory, passphrase: Callable[[], bytes | No
 
 
 def read_audit_keys(directory: DataDirectory) -> AuditKeys:
-    """What signatures are checked with. Raises ConfigError."""
+    """The public keys that verify the trail's signatures. Raises ConfigError."""
     try:
         return AuditKeys.read(_public_key(directory), directory.audit_key_changes)
     except (OSError, UnicodeDecodeError) as error:
@@ -87,16 +87,16 @@ def read_audit_keys(directory: DataDirectory) -> AuditKeys:
 async def rekey(
     store: Store, directory: DataDirectory, passphrase: Callable[[], bytes | None], now: datetime
 ) -> tuple[Ed25519PublicKey, bool]:
-    """Replaces the key; the new one, and whether the one before signed that too. Raises ConfigError.
+    """Replaces the key. Returns the new one, and True if the old one signed the replacement. Raises ConfigError.
 
-    Interrupted, it leaves the old key or the new one in force, or two files that do not belong together, which the next
-    start refuses; run again, it goes on from there.
+    After an interruption the old or the new key is in use, or the two key files do not match and the next start refuses
+    them. In each case it can run again.
     """
     former = _public_key(directory)
     former_key = _load_key(directory, passphrase) if directory.audit_key.exists() else None
     if former_key is not None and former_key.public_key() != former:
         former_key = None
-    load_key(directory.ca_key, passphrase)  # so that the passphrase is the right one
+    load_key(directory.ca_key, passphrase)  # fails if the passphrase is wrong
     secret = passphrase() if is_encrypted(directory) else None
     new = Ed25519PrivateKey.generate()
     statement = replacement(new, former, former_key, await _signed_through(store, directory), now)
@@ -108,7 +108,7 @@ async def rekey(
 
 
 async def _signed_through(store: Reader, directory: DataDirectory) -> dict[str, int]:
-    """By stream, the last record that the former key may have signed for."""
+    """For each stream, the last record for which the former key may have signed a checkpoint."""
     through = {}
     for stream in STREAMS:
         end = await store.read(partial(sql.last_sealed, stream=stream))
@@ -145,7 +145,7 @@ def _public_key(directory: DataDirectory) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(path.read_bytes())
     except OSError as error:
-        why = f"{error.strerror}: restore it from a backup, as nothing else checks what is signed"
+        why = f"{error.strerror}: restore it from a backup, because only this key verifies the signatures"
         raise ConfigError("data-dir", f"{path} cannot be read: {why}") from None
     except ValueError:
         raise ConfigError("data-dir", f"{path} does not hold a public key") from None

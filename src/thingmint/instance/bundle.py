@@ -1,4 +1,4 @@
-"""An instance's keys in one encrypted file, to bring them to another host that serves the same database."""
+"""An instance's keys in one encrypted file, to copy them to another host that serves the same database."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from thingmint.instance.layout import DataDirectory
 
-# The passphrase is stretched by scrypt (RFC 7914), the files are encrypted with AES-256-GCM: both belong to the form.
+# This format has a key from the passphrase by scrypt (RFC 7914), and the files encrypted with AES-256-GCM.
 _FORM = b"thingmint-bundle-1\n"
 _SALT_BYTES = 16
 _NONCE_BYTES = 12
 _MAX_BYTES = 1024 * 1024
 
-_NEEDED = ("ca.key", "ca.pem", "device-ca.key", "device-ca.pem", "audit.key", "audit.pem")
-_BESIDES = (
+_REQUIRED = ("ca.key", "ca.pem", "device-ca.key", "device-ca.pem", "audit.key", "audit.pem")
+_OPTIONAL = (
     "audit-keys.jsonl",
     "master.key",
     "clients/aws.env",
@@ -38,36 +38,36 @@ _BESIDES = (
 
 
 class BundleError(Exception):
-    """The file is no bundle, or the passphrase does not open it."""
+    """The file is not a bundle, or the passphrase does not open it."""
 
 
 def pack(directory: DataDirectory, passphrase: bytes) -> bytes:
-    """Keys that are encrypted under the CA passphrase stay so inside. Raises ConfigError if one is missing."""
+    """The bundle. Keys that are encrypted under the CA passphrase stay so. Raises ConfigError if a key is missing."""
     files = {}
-    for name in (*_NEEDED, *_BESIDES):
+    for name in (*_REQUIRED, *_OPTIONAL):
         path = directory.root / name
         if path.exists():
             files[name] = base64.b64encode(path.read_bytes()).decode()
-        elif name in _NEEDED:
+        elif name in _REQUIRED:
             raise ConfigError("data-dir", f"{path} is missing")
     salt, nonce = os.urandom(_SALT_BYTES), os.urandom(_NONCE_BYTES)
     return _FORM + salt + nonce + _cipher(passphrase, salt).encrypt(nonce, orjson.dumps(files), _FORM)
 
 
 def unpack(bundle: bytes, passphrase: bytes) -> dict[str, bytes]:
-    """Files by their paths in a data directory. Raises BundleError."""
+    """The bundle's files by their paths in a data directory. Raises BundleError."""
     if not bundle.startswith(_FORM) or len(bundle) > _MAX_BYTES:
         raise BundleError("is not a bundle of this version")
     salt, nonce, sealed = _cut(bundle[len(_FORM) :], _SALT_BYTES, _NONCE_BYTES)
     try:
         files = orjson.loads(_cipher(passphrase, salt).decrypt(nonce, sealed, _FORM))
     except (InvalidTag, ValueError):
-        raise BundleError("was altered, or the passphrase is another one") from None
-    return {name: base64.b64decode(content) for name, content in files.items() if name in (*_NEEDED, *_BESIDES)}
+        raise BundleError("was altered, or the passphrase is wrong") from None
+    return {name: base64.b64decode(content) for name, content in files.items() if name in (*_REQUIRED, *_OPTIONAL)}
 
 
 def join(directory: DataDirectory, files: dict[str, bytes]) -> None:
-    """Makes the data directory, which is empty and held, of another host's keys. Raises ConfigError."""
+    """Makes a data directory from another host's keys. The directory is empty and locked. Raises ConfigError."""
     new = new_directory(directory)
     new.clients.mkdir(mode=0o700)
     for name, content in files.items():

@@ -1,4 +1,4 @@
-"""What clients paste: the files of D/clients."""
+"""The files of D/clients, from which clients get their credentials and addresses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ THINGMINT_YC_ROOT_CERTIFICATES=
 
 
 def write_client_files(target: DataDirectory, final: DataDirectory, new: Secrets, region: str) -> None:
-    """Writes what new_account made into ``target``, a directory that is about to become ``final``."""
+    """Writes the credentials that new_account made into ``target``, which will be moved to ``final``."""
     target.clients.mkdir(mode=0o700)
     env = _AWS_ENV.format(path=shlex.quote(str(final.aws_env)), region=region, **new)
     write_private(target.aws_env, env.encode())
@@ -54,9 +54,9 @@ def write_client_files(target: DataDirectory, final: DataDirectory, new: Secrets
 
 
 def update_endpoints(directory: DataDirectory, hostname: str, *, api_port: int, grpc_port: int) -> None:
-    """Rewrites the lines that say where this server listens and what to trust; all others stay as they are."""
+    """Rewrites the lines with this server's addresses and root certificate. Other lines stay unchanged."""
     values = {"AWS_CA_BUNDLE": str(directory.ca), "THINGMINT_YC_ROOT_CERTIFICATES": str(directory.ca)}
-    if api_port:  # else it is not known before the server listens
+    if api_port:  # 0 is not known before the server listens
         values["AWS_ENDPOINT_URL_IOT"] = f"https://{authority_of(hostname, api_port)}"
     if grpc_port:
         values["THINGMINT_YC_ENDPOINT"] = authority_of(hostname, grpc_port)
@@ -64,7 +64,7 @@ def update_endpoints(directory: DataDirectory, hostname: str, *, api_port: int, 
 
 
 def move_endpoints(directory: DataDirectory, hostname: str) -> None:
-    """Another host name, while no server tells its ports: those stay."""
+    """Changes the host name while no server is running, and keeps the ports."""
     ports = {"AWS_ENDPOINT_URL_IOT": 0, "THINGMINT_YC_ENDPOINT": 0}
     for path in directory.clients.glob("*.env"):
         for name in ports:

@@ -1,7 +1,7 @@
-"""Making an instance, once, and opening it again.
+"""Creates an instance, and opens it.
 
-Everything is made in D/.new and moved into place when it is complete, so an interrupted `init` leaves either
-nothing or something that the next one finishes.
+All files are made in D/.new and moved to D when they are complete. So after an interrupted `init`, the next one either
+begins again or finishes it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _log = structlog.get_logger("thingmint.instance")
 
 DEFAULT_REGION = "us-east-1"
 
-# What may lie in a directory that no instance was made in yet.
+# Files that may be in a directory without an instance.
 _HARMLESS = frozenset({".new", "lock", "lost+found", "thingmint.toml"})
 _COMPLETE = "complete"
 
@@ -78,14 +78,14 @@ def check_hostname(name: str) -> str:
 
 
 def check_region(name: str) -> str:
-    """Raises ConfigError for what no AWS SDK would take as a region."""
+    """The name. Raises ConfigError unless AWS's SDKs accept it as a region."""
     if not is_region(name):
         raise ConfigError("region", f"{name!r} is not a region's name such as us-east-1")
     return name
 
 
 def exists(directory: DataDirectory) -> bool:
-    """Whether an instance was made there; finishes one that was interrupted while it was moved into place."""
+    """True if the directory has an instance. Finishes an `init` that was interrupted while it moved the files."""
     new = directory.root / ".new"
     if (new / _COMPLETE).exists():
         _move_into_place(new, directory.root)
@@ -95,7 +95,7 @@ def exists(directory: DataDirectory) -> bool:
 
 
 def check_account_id(id: str) -> str:
-    """Raises ConfigError for what is no account's number at AWS."""
+    """The id. Raises ConfigError unless it has the form of AWS's account numbers."""
     if not re.fullmatch(ACCOUNT_ID, id):
         raise ConfigError("account-id", "must be the 12 digits of an account's number")
     return id
@@ -113,11 +113,11 @@ async def create(
     database: Database | None = None,
     account: str | None = None,
 ) -> None:
-    """Makes an instance in a directory that is empty and held. The first of ``hostnames`` is what clients are told.
+    """Makes an instance in a directory that is empty and locked. Clients are given the first of ``hostnames``.
 
-    ``account`` is the number of the first account, if one has it already.
+    ``account`` is the number of the first account; None draws one.
 
-    ``database`` is where its records go, if not into a file of the directory; it must be empty.
+    ``database`` must be empty; None is a file in the directory.
     """
     if hostnames[0].startswith("*"):
         raise ConfigError("hostname", f"{hostnames[0]} cannot come first: clients need a name that they can connect to")
@@ -147,7 +147,7 @@ async def create(
 
 
 def new_directory(directory: DataDirectory) -> DataDirectory:
-    """Where an instance is made that ``move_into_place`` completes. Raises ConfigError if there is anything else."""
+    """Makes D/.new, for ``move_into_place``. Raises ConfigError if D has any other files."""
     others = sorted({entry.name for entry in directory.root.iterdir()} - _HARMLESS)
     if others:
         raise ConfigError("data-dir", f"{directory.root} is not empty ({others[0]}) and holds no Thingmint instance")
@@ -158,7 +158,7 @@ def new_directory(directory: DataDirectory) -> DataDirectory:
 
 
 def move_into_place(new: DataDirectory, directory: DataDirectory) -> None:
-    """Once everything is there; what is interrupted from here on, ``exists`` finishes."""
+    """Moves a complete instance to its directory. If this is interrupted, ``exists`` finishes it."""
     write_private(new.root / _COMPLETE, b"")
     _move_into_place(new.root, directory.root)
 
@@ -168,18 +168,18 @@ def write_master_keys(directory: DataDirectory, keys: Sequence[bytes]) -> None:
 
 
 def read_master_keys(directory: DataDirectory) -> list[bytes]:
-    """The one in force first. Raises ConfigError."""
+    """The master keys, the current one first. Raises ConfigError."""
     try:
         keys = [bytes.fromhex(line) for line in directory.master_key.read_text().split()]
     except (OSError, ValueError) as error:
         raise ConfigError("data-dir", f"{directory.master_key} does not hold a master key: {error}") from None
     if not keys or any(len(key) != MASTER_KEY_BYTES for key in keys):
-        raise ConfigError("data-dir", f"{directory.master_key} does not hold a master key: it is not whole")
+        raise ConfigError("data-dir", f"{directory.master_key} does not hold a master key: it is incomplete")
     return keys
 
 
 def _move_into_place(new: Path, root: Path) -> None:
-    # ca.pem goes last of the files, as its presence says that the instance is whole.
+    # ca.pem is moved last, because its presence means that the instance is complete.
     entries = sorted((entry for entry in new.iterdir() if entry.name != _COMPLETE), key=lambda e: e.name == "ca.pem")
     for entry in entries:
         entry.rename(root / entry.name)
@@ -206,7 +206,7 @@ def _encryption(passphrase: bytes | None) -> KeySerializationEncryption:
 
 
 async def reseal(directory: DataDirectory, keys: Sequence[bytes], database: Database | None = None) -> int:
-    """Seals every recoverable secret under the first of ``keys``; how many there are. Raises ConfigError."""
+    """Seals every recoverable secret under the first of ``keys``. Returns how many there are. Raises ConfigError."""
     vault, store = Vault(*keys), await open_store(directory, database)
     trail = AuditTrail(store, utc_now)
     try:
@@ -221,9 +221,10 @@ async def reseal(directory: DataDirectory, keys: Sequence[bytes], database: Data
 
 
 async def rotate(directory: DataDirectory, database: Database | None = None) -> int:
-    """Seals every recoverable secret under a new master key; how many there are.
+    """Seals every recoverable secret under a new master key. Returns how many there are.
 
-    Until all are, the file holds both keys, so an interrupted rotation leaves everything open, and can be repeated.
+    Until all are sealed, the file has both keys. So an interrupted rotation makes no secret unreadable, and can be
+    repeated.
     """
     old = read_master_keys(directory)
     new = [secrets.token_bytes(MASTER_KEY_BYTES), *old]
@@ -237,23 +238,23 @@ def open_vault(directory: DataDirectory, master_keys: Sequence[bytes] | None) ->
     try:
         return Vault(*(master_keys or read_master_keys(directory)))
     except (TypeError, VaultError) as error:
-        raise ConfigError("master-key", f"is none: {error}") from None
+        raise ConfigError("master-key", f"is not a master key: {error}") from None
 
 
 async def check_master_key(store: Store, vault: Vault) -> None:
-    """Opens one of the secrets that are sealed. Raises ConfigError for a key that is one, but of another instance."""
+    """Opens one of the sealed secrets. Raises ConfigError if the key is another instance's."""
     sealed = await store.read(first_sealed)
     try:
         if sealed is not None:
             vault.open(sealed[1], sealed[0])
     except VaultError:
         raise ConfigError(
-            "master-key", "does not open what is sealed in this data directory: it is another one"
+            "master-key", "does not open the secrets of this data directory: it is another instance's key"
         ) from None
 
 
 async def open_store(directory: DataDirectory, database: Database | None, reserve: int = 0) -> Store:
-    """The store of an instance; its file in the directory without ``database``. Raises ConfigError."""
+    """The store of an instance: ``database``, or with None the file in the directory. Raises ConfigError."""
     kept = DiskReserve(directory.disk_reserve, reserve) if reserve else None
     return await _open(database or Database.in_file(directory.database), kept, directory.database_timelines)
 
@@ -265,24 +266,24 @@ async def _open(database: Database, reserve: DiskReserve | None = None, timeline
         raise ConfigError("data-dir" if database.file else "store", str(error)) from None
 
 
-async def check_keys(store: Store, directory: DataDirectory, besides: str = "") -> None:
-    """Whether the directory's keys are those that the store's records were made with. Raises ConfigError.
+async def check_keys(store: Store, directory: DataDirectory, replaced: str = "") -> None:
+    """Raises ConfigError unless the store's records were made with the directory's keys.
 
-    A store of before this was kept takes the keys that it meets first. ``besides`` names one that is about to be
-    replaced.
+    A store of a version without this check accepts the first keys. The key named ``replaced``, which is about to be
+    replaced, is not checked.
     """
     files = [directory.ca, directory.device_ca, directory.audit_public_key]
     expected = {
         file.stem: hashlib.sha256(file.read_bytes()).hexdigest()
         for file in files
-        if file.exists() and file.stem != besides
+        if file.exists() and file.stem != replaced
     }
     known = await store.read(list_instance_keys)
     if UNFINISHED in known:
         raise ConfigError("store", "holds an unfinished copy: run thingmint store copy again")
     for name in expected.keys() & known.keys():
         if known[name] != expected[name]:
-            reason = f"holds the records of another instance than {directory.root}: {name}.pem is not theirs"
+            reason = f"holds the records of another instance, not of {directory.root}: {name}.pem does not match them"
             raise ConfigError("store", reason)
     if expected.keys() - known.keys():
         await store.write(lambda tx: keep_instance_keys(tx, expected))
@@ -295,13 +296,13 @@ def _check_file(database: Database) -> None:
     damage, whole = find_damage_quickly(database.file)
     if damage:
         what = f"{database.file} is damaged ({damage[0]}): restore it from a backup"
-        raise ConfigError("data-dir", f"{what}; thingmint store check tells more")
+        raise ConfigError("data-dir", f"{what}; thingmint store check shows more")
     if not whole:
-        _log.info("database_checked_in_part", advice="it is large: thingmint store check looks at all of it")
+        _log.info("database_checked_in_part", advice="the file is large: thingmint store check reads all of it")
 
 
 def _check_clock(certificate: x509.Certificate, path: Path) -> None:
-    """Raises ConfigError: what is issued has to lie within the root's validity."""
+    """Raises ConfigError if the clock is outside of the root's validity, which bounds that of issued certificates."""
     now, begin, end = utc_now(), certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin <= now < end:
         valid = f"{path} is valid from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
@@ -310,7 +311,7 @@ def _check_clock(certificate: x509.Certificate, path: Path) -> None:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Instance:
-    """An instance that is open: its store and what only its data directory knows."""
+    """An open instance: its store, and the keys in its data directory."""
 
     directory: DataDirectory
     store: Store
@@ -326,15 +327,15 @@ class Instance:
         database: Database | None = None,
         reserve: int = 0,
     ) -> Instance:
-        """``passphrase`` is asked for only when a key is encrypted; ``master_keys`` are those kept elsewhere.
+        """``passphrase`` is called only if a key is encrypted; ``master_keys`` are given if the directory has none.
 
-        ``reserve`` is the size of the disk reserve, in bytes; a database that is elsewhere needs none.
+        ``reserve`` is the size of the disk reserve, in bytes; a database on another machine needs none.
 
-        Raises ConfigError for what does not open, or does not belong together.
+        Raises ConfigError if a file does not open, or files do not belong together.
         """
         vault = open_vault(directory, master_keys)
         for path in make_private(directory):
-            _log.warning("was_open_to_others", path=str(path), advice="it is private again; see who may have read it")
+            _log.warning("was_open_to_others", path=str(path), advice="now private; find out who may have read it")
         _check_file(database or Database.in_file(directory.database))
         return cls(directory, await open_store(directory, database, reserve), vault, passphrase)
 
@@ -345,7 +346,7 @@ class Instance:
         return self._authority(self.directory.device_ca, self.directory.device_ca_key, profile)
 
     def own_authorities(self) -> OwnAuthorities:
-        """All that lie in the roots' files: one that was replaced may stay there, behind its successor."""
+        """All certificates in the roots' files. A root that was replaced may stay there, after its successor."""
         found: list[x509.Certificate] = []
         for path in (self.directory.ca, self.directory.device_ca):
             try:
@@ -355,7 +356,7 @@ class Instance:
         return OwnAuthorities(found)
 
     def audit_key(self) -> Ed25519PrivateKey:
-        """What signs the audit trail's checkpoints; an instance of before there was one gets it now."""
+        """The key that signs the audit trail. An instance of a version without audit keys gets one now."""
         if not self.directory.audit_key.exists():
             return make_audit_key(self.directory, self._passphrase() if is_encrypted(self.directory) else None)
         return read_audit_key(self.directory, self._passphrase)

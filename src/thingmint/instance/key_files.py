@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def is_encrypted(directory: DataDirectory) -> bool:
-    """Whether the roots' keys can be used with a passphrase only."""
+    """True if the roots' keys are encrypted under a passphrase."""
     return b"ENCRYPTED" in directory.ca_key.read_bytes()
 
 
 def load_key(path: Path, passphrase: Callable[[], bytes | None]) -> PrivateKeyTypes:
-    """Asks for the passphrase only if the key is encrypted. Raises ConfigError."""
+    """The key in the file. Calls ``passphrase`` only if the key is encrypted. Raises ConfigError."""
     try:
         encoded = path.read_bytes()
         secret = passphrase() if b"ENCRYPTED" in encoded else None

@@ -1,4 +1,4 @@
-"""The files of a data directory, and writing them so that nobody ever sees half of one."""
+"""The files of a data directory, which are written so that no reader ever sees half of a file."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class DataDirectory:
 
     @property
     def audit_key_changes(self) -> Path:
-        """A line for each time that the audit key was replaced."""
+        """A line for each replacement of the audit key."""
         return self.root / "audit-keys.jsonl"
 
     @property
     def audit_checkpoints(self) -> Path:
-        """A copy of the checkpoints, outside of the store that they are about."""
+        """A copy of the audit trail's checkpoints, outside of the store."""
         return self.root / "audit-checkpoints.jsonl"
 
     @property
@@ -71,12 +71,12 @@ class DataDirectory:
 
     @property
     def database_timelines(self) -> Path:
-        """Which primary of PostgreSQL was replaced."""
+        """The timelines of PostgreSQL's primaries, to recognize a primary that was replaced."""
         return self.root / "database-timelines.json"
 
     @property
     def disk_reserve(self) -> Path:
-        """Takes up room until the disk is full."""
+        """Occupies disk space, which is released when the disk is full."""
         return self.root / "reserve"
 
     @property
@@ -113,7 +113,7 @@ class DataDirectory:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Makes the directory if need be, and keeps other processes out. Raises DirectoryInUse, DirectoryUnusable."""
+        """Locks the directory, and makes it if it is missing. Raises DirectoryInUse and DirectoryUnusable."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -130,14 +130,14 @@ class DataDirectory:
 
 
 def make_private(directory: DataDirectory) -> list[Path]:
-    """Takes group's and others' permissions from all that is in the directory; what had any."""
-    mended = []
+    """Removes the permissions of group and others from the directory and its files. Returns the paths that had any."""
+    corrected = []
     for path in (directory.root, *sorted(directory.root.rglob("*"))):
         mode = stat.S_IMODE(path.lstat().st_mode)
         if mode & 0o077 and not path.is_symlink():
             path.chmod(mode & 0o700)
-            mended.append(path)
-    return mended
+            corrected.append(path)
+    return corrected
 
 
 def write_private(path: Path, content: bytes) -> None:

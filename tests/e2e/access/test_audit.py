@@ -320,7 +320,7 @@ def verified(data: Path) -> tuple[int, str]:
 def test_an_unchanged_trail_is_verified(story: Story) -> None:
     code, text = verified(story.data)
     assert code == 0
-    assert re.fullmatch(rf"{len(story.records)} records and \d+ checkpoints hold together\.\n", text)
+    assert re.fullmatch(rf"{len(story.records)} records and \d+ checkpoints are intact\.\n", text)
 
 
 def test_a_record_edited_by_hand_is_named(story: Story, tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_old_records_are_pruned_on_an_idle_server(tmp_path: Path) -> None:
         until(lambda: told in server.output.read_text(), seconds=10, what="nothing is pruned")
         assert verified(data)[0] == 0
     assert [record["event"] for record in records(data)] == ["PruneAuditTrail"]
-    assert verified(data) == (0, "1 records and 2 checkpoints hold together.\n")
+    assert verified(data) == (0, "1 records and 2 checkpoints are intact.\n")
     with database(data) as db:
         db.execute("DELETE FROM audit_records")
     assert verified(data)[0] == 1

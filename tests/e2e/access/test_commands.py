@@ -226,7 +226,7 @@ def test_the_master_key_may_be_in_a_file_or_a_variable(tmp_path: Path) -> None:
             iot.list_certificates()
     assert not (data / "master.key").exists()
     for variables, named in (
-        ({"THINGMINT_MASTER_KEY": new}, "master-key: does not open what is sealed"),
+        ({"THINGMINT_MASTER_KEY": new}, "master-key: does not open the secrets"),
         ({}, "does not hold a master key"),
     ):
         with pytest.raises(ServerFailed, match=named), running_server(data, environment=variables):

@@ -58,7 +58,7 @@ def test_damaged_records_stop_the_start(shell: Shell, how: str) -> None:
     opened(shell.directory)
     database = shell.directory.database
     assert find_damage_quickly(database) == ([], True)
-    assert "is whole" in shell("store", "check", "--data-dir", "data")
+    assert "are intact" in shell("store", "check", "--data-dir", "data")
     damaged(database, how)
     with pytest.raises(ConfigError, match=r"is damaged .*thingmint store check") as refused:
         opened(shell.directory)
@@ -70,7 +70,7 @@ def test_damaged_records_stop_the_start(shell: Shell, how: str) -> None:
 def test_a_certificate_that_was_altered_is_found_on_demand(shell: Shell) -> None:
     shell.edit("INSERT INTO certificates (id, fingerprint, der, not_before, not_after) VALUES (5, x'aa', x'bb', 0, 0)")
     opened(shell.directory)
-    assert "certificate aa is not what" in shell("store", "check", "--data-dir", "data", expect=1)
+    assert "certificate aa does not match" in shell("store", "check", "--data-dir", "data", expect=1)
 
 
 def test_a_large_file_is_looked_at_in_part(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
