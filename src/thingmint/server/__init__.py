@@ -1,4 +1,4 @@
-"""Assembles the parts, and owns signals, start and stop."""
+"""Assembles the server from its parts, and handles signals, start and stop."""
 
 from thingmint.server.serving import Ready, serve
 

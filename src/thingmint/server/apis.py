@@ -1,4 +1,4 @@
-"""The APIs and the gateway, and the parts that each of them is given."""
+"""Builds the APIs and the MQTT gateway from their parts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What all APIs share: ``store`` writes the audit record of a change along with it."""
+    """The parts that all APIs share. ``store`` writes a change and its audit record together."""
 
     store: AuditedStore
     administration: Administration
@@ -107,13 +107,13 @@ def front(
 
 
 def endpoints_of(settings: Settings) -> dict[Scope, str]:
-    """The host names that accounts are told to be theirs, by region: the first of several counts."""
+    """The endpoint's host name for each account and region: the first one, if the setting has several."""
     named = reversed(settings.endpoints.items())
     return {Scope(e.account, e.region): name for name, e in named if e.cloud == "aws"}
 
 
 def scopes_of(settings: Settings) -> dict[str, Scope]:
-    """Whose devices name which host."""
+    """The account and region of the devices that name a host, by host name."""
     return {name: Scope(e.account, e.region) for name, e in settings.endpoints.items()}
 
 

@@ -1,4 +1,4 @@
-"""What a process shares with others that serve the same database: leases, and the client ids of devices."""
+"""The parts for several processes on one database: leases, and the client ids of connected devices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _log = structlog.get_logger("thingmint.leases")
 
 @dataclass(frozen=True, slots=True)
 class SharedStore:
-    """This process among those on one store."""
+    """A process's leases, client ids and takeovers, in a store that several processes share."""
 
     leases: LeaseKeeper
     client_ids: ClientIds
@@ -39,7 +39,7 @@ class SharedStore:
 
     @classmethod
     def of(cls, store: Store, clients: ConnectedClients) -> SharedStore | None:
-        """None where this process is the only one."""
+        """None if the store cannot be shared."""
         if not store.is_shared:
             return None
         process = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -51,7 +51,7 @@ class SharedStore:
         return [self.leases.run, self.client_ids.run, partial(self.takeovers.run, self.leases, jobs_store)]
 
     async def close(self) -> None:
-        """Leaves nothing behind that another process would have to wait for."""
+        """Releases client ids and leases, so that other processes need not wait for them to expire."""
         try:
             await self.client_ids.close()
             await self.leases.release()

@@ -1,4 +1,4 @@
-"""SIGHUP: settings that can change are read anew, and the listeners' certificate is issued anew."""
+"""Reloading at SIGHUP: reads the settings that can change again, and issues a new listener certificate."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _log = structlog.get_logger("thingmint.server")
 
 @dataclass(slots=True)
 class ServedNames:
-    """The names that clients reach the server by. The first of ``hostnames`` is what they are told."""
+    """The names by which clients reach the server. Clients are given the first of ``hostnames``."""
 
     store: Reader
     directory: DataDirectory
@@ -40,11 +40,11 @@ class ServedNames:
     asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     def all(self) -> list[str]:
-        """What the certificate is for: devices name their endpoints, so those too."""
+        """The names in the certificate: the host names, and the endpoints, which devices use."""
         return [*self.hostnames, *(name for name in self.settings.endpoints if name not in self.hostnames)]
 
     def changed(self, changes: Sequence[PublishedChange]) -> None:
-        """A follower of the change feed: another process may have changed the names."""
+        """Asks run() to look for new names. The change feed calls this: another process may have changed the names."""
         if any(change.kind == "access" for change in changes):
             self.asked.set()
 
@@ -58,22 +58,22 @@ class ServedNames:
                 _log.error("hostnames_not_followed", why=str(error))
 
     async def follow(self, ports: Mapping[str, int]) -> None:
-        """Nothing happens where the names are the same."""
+        """Calls refresh() if the host names in the store have changed."""
         if await self.store.read(list_hostnames) != self.hostnames:
             await self.refresh(ports)
 
     async def refresh(self, ports: Mapping[str, int]) -> None:
-        """After a change of the names or settings: the certificate, and the files of clients."""
+        """Issues the certificate again and rewrites the client files, after a change of names or settings."""
         self.hostnames = await self.store.read(list_hostnames)
         self.tls.renew(self.all(), listener_profile(self.settings.listener_certificate_lifetime))
-        self.tell(ports)
+        self.write_endpoints(ports)
 
-    def tell(self, ports: Mapping[str, int]) -> None:
+    def write_endpoints(self, ports: Mapping[str, int]) -> None:
         update_endpoints(self.directory, self.hostnames[0], api_port=ports["api"], grpc_port=ports["grpc"])
 
 
 class Reloading:
-    """``changes`` put settings in force, by their names; all others need a restart."""
+    """Applies changed settings: ``changes`` are functions by names of settings. All other settings need a restart."""
 
     def __init__(
         self,
@@ -102,33 +102,33 @@ class Reloading:
                 _log.error("not_reloaded", why=str(error))
 
     async def reload(self) -> None:
-        """Raises ConfigError, and then changes nothing; Unavailable and OSError."""
+        """Raises ConfigError, having changed nothing; Unavailable; OSError."""
         new = self._reread()
         changed = {name for name in type(new).model_fields if getattr(new, name) != getattr(self._in_force, name)}
-        taken: set[str] = set()
+        applied: set[str] = set()
         for names, change in self._changes.items():
             if changed & set(names):
                 change(new)
-                taken |= changed & set(names)
-        self._in_force = self._in_force.model_copy(update={name: getattr(new, name) for name in taken})
+                applied |= changed & set(names)
+        self._in_force = self._in_force.model_copy(update={name: getattr(new, name) for name in applied})
         self._names.settings = self._in_force
         await self._names.refresh(self._ports)
-        _log.info("reloaded", changed=sorted(taken))
-        if waiting := sorted(changed - taken):
+        _log.info("reloaded", changed=sorted(applied))
+        if waiting := sorted(changed - applied):
             _log.warning("settings_need_a_restart", settings=waiting)
 
 
 def stop_and_reload_signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """Set by SIGINT and SIGTERM, and by SIGHUP; a terminal that was closed stops the server too."""
+    """The events of stopping (SIGINT, SIGTERM) and reloading (SIGHUP). Closing the terminal stops the server too."""
     stopping, reloading = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    # nohup(1) has it ignored, for the server to stay when the terminal goes.
-    stays = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN or not _has_terminal()
+    # nohup(1) makes a process ignore SIGHUP, so that it outlives its terminal.
+    outlives_terminal = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN or not _has_terminal()
 
     def hang_up() -> None:
-        if stays or _has_terminal():
+        if outlives_terminal or _has_terminal():
             reloading.set()
         else:
             stopping.set()

@@ -1,4 +1,4 @@
-"""Start, serving, and stop."""
+"""Starting, running and stopping the server."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ if TYPE_CHECKING:
 _LOOPBACK = "127.0.0.1"
 _COLLECT_AT = 10_000  # objects that may be part of a cycle
 _NOTE_USE_EVERY = 5.0  # seconds
-_BEGIN_AGAIN_AFTER = 1.0  # seconds, with a chore that failed
+_RESTART_CHORE_AFTER = 1.0  # seconds
 _BROKER_ADVICE = "devices at other processes on this database get no messages from here: set broker to an MQTT broker"
 
 _log = structlog.get_logger("thingmint.server")
@@ -104,7 +104,7 @@ _log = structlog.get_logger("thingmint.server")
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Where a server listens, once it does: ``ports`` by listener, as listeners.json has them."""
+    """The addresses where a started server listens. ``ports`` are by listener, as in listeners.json."""
 
     hostname: str
     host: str
@@ -113,7 +113,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class _Reports:
-    """What is told of requests and devices: /metrics, the audit trail, the log."""
+    """The reports about requests and devices: metrics, audit trail and log."""
 
     metrics: Metrics
     trail: AuditTrail
@@ -136,7 +136,7 @@ class _Reports:
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """All that is started and stopped; ``chores`` run for as long."""
+    """The parts that are started and stopped. ``chores`` run in between."""
 
     instance: Instance
     settings: Settings
@@ -159,7 +159,7 @@ class _Server:
         self.keys.start()
         try:
             await self._start()
-            self.stalls.start()  # what starting takes keeps no client waiting
+            self.stalls.start()  # only now, because starting does not delay any client
             on_ready(self.ready)
             await stopping.wait()
             _log.info("stopping", waiting_for="requests in flight")
@@ -172,8 +172,8 @@ class _Server:
             await listener.start()
         await self.gateway.start(list(self.mqtt_listeners.values()))
         await self.admin.start()
-        self.names.tell(ready.ports)
-        _leave_out_of_collections()
+        self.names.write_endpoints(ready.ports)
+        _exclude_from_garbage_collection()
         _log.info("ready", host=ready.host, dev=self.settings.dev, **ready.ports)
         write_private(directory.listeners, orjson.dumps(ready.ports) + b"\n")
 
@@ -202,13 +202,13 @@ async def serve(
     on_ready: Callable[[Ready], None],
     reread: Callable[[], Settings] | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes what is in flight. Raises ConfigError before it listens.
+    """Serves until SIGTERM or SIGINT, then finishes the requests in flight. Raises ConfigError before it listens.
 
-    At SIGHUP what ``reread`` gives is put in force as far as that can be done.
+    At SIGHUP, applies the settings that ``reread`` returns, except those that need a restart.
 
     The caller closes the instance's store.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold private keys
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would contain private keys
     take_all_files()
     await check_keys(instance.store, instance.directory)
     await check_audit_key(instance.store, instance.directory)
@@ -279,14 +279,14 @@ async def serve(
     )
 
     async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
-        """What `thingmint init` asks of a server that holds the directory."""
+        """Runs `thingmint init` in the server, which holds the directory."""
         now = utc_now()
         added, regions = await store.write(lambda tx: extend_instance(tx, new_hostnames, new_regions, now))
         await names.follow(ports)
         return {"hostnames": added, "regions": regions}
 
     async def access_command(name: str, given: dict[str, Any]) -> Any:
-        """What `thingmint access` asks of a server that holds the directory."""
+        """Runs `thingmint access` in the server, which holds the directory."""
         result = await as_local_admin(access.administration, reports.trail, name, given)
         await names.follow(ports)
         return result
@@ -354,7 +354,7 @@ def _access(instance: Instance, settings: Settings, store: Store, feed: ChangeFe
 
 
 async def _default_account(instance: Instance, settings: Settings) -> str | None:
-    """The account of devices that name no account's host and are no other's by proof. Raises ConfigError."""
+    """The account of devices whose account follows from neither host name nor certificate. Raises ConfigError."""
     if settings.default_account == "none":
         return None
     accounts = [account.id for account in await instance.store.read(list_accounts)]
@@ -366,13 +366,13 @@ async def _default_account(instance: Instance, settings: Settings) -> str | None
 
 
 async def _kept_up(chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """For ever: without one the server would go on as if all was well, and seal, renew or tell nothing."""
+    """Runs a chore for ever. If one ended, the server would keep running without sealing or renewing, unnoticed."""
     while True:
         try:
             await chore()
-        except Exception:  # noqa: BLE001 - what it expects it deals with itself
+        except Exception:  # noqa: BLE001 - a chore handles the errors that it expects itself
             _log.exception("chore_failed")
-        await asyncio.sleep(_BEGIN_AGAIN_AFTER)
+        await asyncio.sleep(_RESTART_CHORE_AFTER)
 
 
 async def _note_use(directory: Directory) -> None:
@@ -385,7 +385,7 @@ async def _note_use(directory: Directory) -> None:
 
 
 async def _finish(directory: Directory, trail: AuditTrail, sealer: Sealer) -> None:
-    """Writes down what is only in memory."""
+    """Stores what is only in memory: times of use of credentials, and audit records."""
     try:
         await directory.flush()
         await trail.close()
@@ -394,10 +394,10 @@ async def _finish(directory: Directory, trail: AuditTrail, sealer: Sealer) -> No
         _log.error("audit_trail_not_finished", error=str(error))
 
 
-def _leave_out_of_collections() -> None:
-    """What was made at start (contracts, routes, modules) stays, and need not be looked through again and again.
+def _exclude_from_garbage_collection() -> None:
+    """Excludes the objects made at start (contracts, routes, modules), which live as long as the process.
 
-    Requests leave hardly any cycles behind, so collecting every 700 objects, Python's usual, finds next to nothing.
+    Requests create hardly any reference cycles, so Python's default, a collection every 700 objects, finds nearly none.
     """
     gc.collect()
     gc.freeze()
@@ -426,7 +426,7 @@ def _changes(
     access: Access,
     reports: _Reports,
 ) -> dict[tuple[str, ...], Callable[[Settings], None]]:
-    """How settings are put in force while the server runs."""
+    """The functions that apply changed settings in a running server, by the settings' names."""
 
     def endpoints(new: Settings) -> None:
         environment.endpoints.clear()
@@ -446,5 +446,5 @@ def _changes(
         ("audit_retention", "audit_activity_retention", "audit_activity_bytes"): lambda new: reports.sealer.keep(
             *new.audit_kept()
         ),
-        ("listener_certificate_lifetime",): lambda new: None,  # the certificate is issued anew in any case
+        ("listener_certificate_lifetime",): lambda new: None,  # each reload issues a new certificate anyway
     }

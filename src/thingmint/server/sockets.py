@@ -1,4 +1,4 @@
-"""What the server takes of the machine: sockets and files."""
+"""The server's listening sockets and its limit of open files."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from thingmint.settings import Listener, Settings
 
 
-_FILES: Mapping[Listener, int] = {"grpc": 3}  # of a connection, where it has more than one
-_OTHER_FILES = 256  # for the store, logs, what is asked of others
+_FILES: Mapping[Listener, int] = {"grpc": 3}  # file descriptors of a connection, if more than one
+_OTHER_FILES = 256  # for the store, the log, and connections to other servers
 
 _log = structlog.get_logger("thingmint.server")
 
@@ -33,29 +33,32 @@ PROXY_SOCKET = "mqtt-proxy-socket"
 
 
 def take_all_files() -> None:
-    """A file for each connection: the soft limit, commonly 1,024, is for programs that use select(2)."""
+    """Raises the soft limit of open files to the hard limit, as each connection needs one.
+
+    The soft limit, commonly 1,024, is meant for programs that use select(2).
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS names a hard limit above what the kernel grants
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def fit_to_files(limits: Mapping[Listener, Limits], *, upstream: bool) -> Mapping[Listener, Limits]:
-    """Lowers the limits where the process may not have the files that all connections together need.
+    """Lowers the connection limits if the process may not open enough files for all connections.
 
-    Those of devices first, which are the most; all in proportion where that would leave them less than half as many as
-    the others.
+    Lowers the limit of devices, which are the most, if that leaves them at least half as many files as the other
+    connections have; else lowers all limits in proportion.
     ``upstream``: each device has a second connection, to the broker.
     """
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     for_devices = limits["mqtt"].total * (2 if upstream else 1)
     for_others = sum(each.total * _FILES.get(listener, 1) for listener, each in limits.items() if listener != "mqtt")
-    there = files - _OTHER_FILES
-    if files == resource.RLIM_INFINITY or there >= for_devices + for_others:
+    available = files - _OTHER_FILES
+    if files == resource.RLIM_INFINITY or available >= for_devices + for_others:
         return limits
-    if there >= 1.5 * for_others:
-        lowered = dict(limits) | {"mqtt": _lowered(limits["mqtt"], (there - for_others) / for_devices)}
+    if available >= 1.5 * for_others:
+        lowered = dict(limits) | {"mqtt": _lowered(limits["mqtt"], (available - for_others) / for_devices)}
     else:
-        share = there / (for_devices + for_others)
+        share = available / (for_devices + for_others)
         lowered = {listener: _lowered(each, share) for listener, each in limits.items()}
     _log.warning("too_few_files", files=files, **{listener: each.total for listener, each in lowered.items()})
     return lowered
@@ -84,8 +87,8 @@ def bind(setting: str, host: str, port: int) -> socket.socket:
 
 
 def bind_grpc(settings: Settings) -> socket.socket:
-    """Where 0.0.0.0 means all IPv6 addresses too, as gRPC takes it. Raises ConfigError."""
-    if settings.host != "0.0.0.0" or not socket.has_dualstack_ipv6():  # noqa: S104 - it is compared with
+    """The gRPC socket. For it, 0.0.0.0 means all IPv6 addresses too, as gRPC defines it. Raises ConfigError."""
+    if settings.host != "0.0.0.0" or not socket.has_dualstack_ipv6():  # noqa: S104 - a comparison
         return bind("grpc-port", settings.host, settings.grpc_port)
     sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
     try:
@@ -99,7 +102,7 @@ def bind_grpc(settings: Settings) -> socket.socket:
 
 
 def mqtt_listeners_of(settings: Settings) -> dict[str, MqttListener]:
-    """What devices come to, by listener. Raises ConfigError."""
+    """The MQTT listeners by name. Raises ConfigError."""
     found = {"mqtt": MqttListener(bind("mqtt-port", settings.host, settings.mqtt_port))}
     if (port := settings.mqtt_alpn_port) is not None:
         found["mqtt-alpn"] = MqttListener(bind("mqtt-alpn-port", settings.host, port), alpn_required=True)
@@ -120,7 +123,7 @@ def mqtt_listeners_of(settings: Settings) -> dict[str, MqttListener]:
 
 
 def _bind_unix(setting: str, path: Path) -> socket.socket:
-    """Only its owner may connect: a peer that can is believed."""
+    """A Unix socket to which only its owner can connect: the gateway trusts the peers of this socket."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:

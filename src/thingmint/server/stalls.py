@@ -1,7 +1,7 @@
-"""How long the event loop was kept from everything else that it has to do.
+"""Measures for how long callbacks block the event loop.
 
-uvloop has no hook for slow callbacks, and asyncio's is there in debug mode only. So a timer says how late it is: what
-keeps it waiting keeps every client waiting. That costs an idle server 0.7 % of a CPU (measured).
+uvloop has no hook for slow callbacks, and asyncio has one in debug mode only. So a timer measures by how much it is
+late: a callback that delays it delays every client too. This costs an idle server 0.7 % of a CPU (measured).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import asyncio
 
 
-_EVERY = 0.01  # seconds; a stall is measured to within this
-_SLOW = 0.02  # seconds: the longest that one callback may take
-_LOOK_EVERY = 0.05  # seconds, from another thread, for what the loop is busy with
+_EVERY = 0.01  # seconds, the precision of the measurement
+_SLOW = 0.02  # seconds: the longest time that one callback should take
+_LOOK_EVERY = 0.05  # seconds between two samples of the loop's stack, taken by another thread
 _LOG_EVERY = 10.0  # seconds
 _FRAMES = 6
 
@@ -28,7 +28,7 @@ _log = structlog.get_logger("thingmint.server")
 
 
 class StallWatch:
-    """``count`` are the stalls of more than 20 ms since the start. It has to be made on the event loop's thread."""
+    """``count`` is the number of stalls of more than 20 ms. Create it on the event loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.count = 0
@@ -42,14 +42,14 @@ class StallWatch:
         self._stopped = False
 
     def take_longest(self) -> float:
-        """The longest stall since this was last asked, in seconds."""
+        """The longest stall since the previous call, in seconds."""
         longest, self._longest = self._longest, 0.0
         return longest
 
     def start(self) -> None:
         self._beat_at = time.perf_counter()
         self._timer = self._loop.call_later(_EVERY, self._beat)
-        threading.Thread(target=self._find, name="stall watch", daemon=True).start()
+        threading.Thread(target=self._sample_stack, name="stall watch", daemon=True).start()
 
     def stop(self) -> None:
         self._stopped = True
@@ -69,8 +69,8 @@ class StallWatch:
                 _log.warning("event_loop_stalled", seconds=round(late, 3), busy_with=stack)
         self._timer = self._loop.call_later(_EVERY, self._beat)
 
-    def _find(self) -> None:
-        """From a thread of its own, as the loop cannot look while it is busy."""
+    def _sample_stack(self) -> None:
+        """Notes what a blocked event loop is doing. Runs in its own thread, because the loop is blocked."""
         while not self._stopped:
             time.sleep(_LOOK_EVERY)
             if self._stack or time.perf_counter() - self._beat_at < _EVERY + _LOOK_EVERY:

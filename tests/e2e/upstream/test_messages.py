@@ -110,7 +110,7 @@ def in_a_thread(data: Path, **further: Any) -> Iterator[tuple[RunningServer, Mes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serving, "GatewayMessages", keep)
         patch.setattr(serving, "stop_and_reload_signals", events)
-        patch.setattr(serving, "_leave_out_of_collections", lambda: None)
+        patch.setattr(serving, "_exclude_from_garbage_collection", lambda: None)
         thread = threading.Thread(target=lambda: uvloop.run(serve()))
         thread.start()
         try:
