@@ -1,4 +1,4 @@
-"""What the documentation says is what happens: its blocks run, and its tables are whole."""
+"""The blocks of the documents run as printed, and their tables match the code."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PATIENCE = 120.0  # seconds for one block
 
 @dataclass(slots=True)
 class Session:
-    """One shell for all blocks of a document, as somebody would have who pastes one after the other."""
+    """One shell for all blocks of a document, as when a reader pastes one after the other."""
 
     folder: Path
     servers: contextlib.ExitStack
@@ -50,7 +50,7 @@ class Session:
     failed: bool = False
 
     def run(self, block: Block) -> None:
-        """Raises AssertionError, with the output, if a command of it fails."""
+        """Run the block. Raises AssertionError, with the output, if a command fails."""
         if block.directive == "make serve":
             self._serve([])
         if block.directive == "servers are stopped":
@@ -172,7 +172,7 @@ def _missing(block: Block) -> str | None:
     return None
 
 
-def test_a_second_server_whose_default_port_is_taken_is_noticed(session: Session) -> None:
+def test_two_servers_of_a_document_may_not_share_a_port(session: Session) -> None:
     session.run(Block(1, "sh", "make serve\n", ""))
     moved = "--api-port 8444 --http-port 8081 --grpc-port 9444"
     with pytest.raises(AssertionError, match="--mqtt-port 8883"):
@@ -180,13 +180,13 @@ def test_a_second_server_whose_default_port_is_taken_is_noticed(session: Session
     session.run(Block(9, "sh", f"thingmint serve --data-dir scratch {moved} --mqtt-port 8884 --dev\n", ""))
 
 
-def test_a_block_that_fails_is_noticed(session: Session) -> None:
+def test_a_failing_block_fails_the_test(session: Session) -> None:
     session.run(Block(1, "sh", "true\n", ""))
     with pytest.raises(AssertionError, match="line 5"):
         session.run(Block(5, "sh", "false\ntrue\n", ""))
 
 
-def test_the_picture_shows_the_arrows_that_are_checked() -> None:
+def test_the_diagram_of_layers_matches_the_import_contracts() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     checked = [{name.strip().removeprefix("thingmint.") for name in layer.split("|")} for layer in layers]
@@ -195,7 +195,7 @@ def test_the_picture_shows_the_arrows_that_are_checked() -> None:
     assert shown == checked
 
 
-def test_the_modules_that_architecture_names_are_there() -> None:
+def test_the_modules_of_access_are_all_described() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     package = ROOT / "src" / "thingmint"
     modules = {path.stem for path in (package / "access").iterdir() if not path.name.startswith("__")}
@@ -215,7 +215,7 @@ def _rows(document: Path) -> list[list[str]]:
     return _tables(document)[0][1:]
 
 
-def test_the_table_of_bounds_has_the_limits_of_the_code() -> None:
+def test_the_table_of_bounds_matches_the_code() -> None:
     tables = _tables(ROOT / "docs" / "devices.md")
     rows = {row[0]: row[1:4] for row in next(table for table in tables if "of an account" in table[0])}
 
@@ -232,7 +232,7 @@ def test_the_table_of_bounds_has_the_limits_of_the_code() -> None:
     assert rows["subscriptions"][0] == f"{broker.subscriptions_per_session}, of 256 bytes each"
 
 
-def test_the_table_of_files_is_whole(server: RunningServer) -> None:
+def test_the_table_of_files_matches_a_data_directory(server: RunningServer) -> None:
     documented = {name for row in _rows(ROOT / "docs" / "files.md") for name in re.findall(r"`([^`]+)`", row[0])}
     found = {str(path.relative_to(server.data_dir)) for path in server.data_dir.rglob("*") if not path.is_dir()}
     # Once something was recorded; with PostgreSQL; when the audit key was replaced.
