@@ -1,4 +1,4 @@
-"""The administrator's commands, for tests that need what they make."""
+"""Runs the administrator's commands in tests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TRUST = json.dumps(
 
 @dataclass(frozen=True)
 class NewAccount:
-    """What account.create answers."""
+    """The answer of account.create."""
 
     account: str
     folder: str
@@ -46,12 +46,12 @@ class NewAccount:
 async def administer(
     store: Store, vault: Vault, clock: Callable[[], datetime], name: str, /, *, quotas: Quotas = NO_QUOTAS, **given: Any
 ) -> Any:
-    """What a command such as user.create answers to the local administrator."""
+    """The answer of a command, such as user.create, to the local administrator."""
     administration = Administration(AuditedStore(store, clock), vault, clock, quotas)
     return await as_local_admin(administration, AuditTrail(store, clock), name, given)
 
 
 async def open_account(store: Store, vault: Vault, now: datetime, name: str, regions: Sequence[str]) -> NewAccount:
-    """As `thingmint init` makes one: without an audit record."""
+    """A new account, made as `thingmint init` does it: without an audit record."""
     change, pair = AdminChange(now, vault), generate_authorized_key()
     return NewAccount(**await store.write(lambda tx: new_account(tx, change, name, regions, pair)))

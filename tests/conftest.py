@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings for all tests."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ if TYPE_CHECKING:
     from tests.postgres import PostgresDatabase
     from tests.world import World
 
-# No test may pick up the developer's own cloud, settings or proxy.
+# No test may use the developer's own cloud, settings or proxy.
 for _name in list(os.environ):
     if _name.startswith(("AWS_", "THINGMINT_")) or _name.lower().endswith("_proxy"):
         del os.environ[_name]
 os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
-# Over a hundred servers are started: none compiles its modules again.
+# The tests start over a hundred servers, which would compile their modules each time without byte code.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def _use_memory_for_files(folder: str = "/dev/shm") -> None:
-    """Stores are synced thousands of times, and a process that is killed, the worst that tests do, loses nothing that
-    was written: no test needs a disk. Nothing changes for those who set TMPDIR, and where memory is short."""
+    """Puts temporary files into memory, unless TMPDIR is set or memory is short.
+
+    Tests sync stores thousands of times, which is slow on a disk. They need no disk: the worst fault in a test is a
+    killed process, after which all written data is still there.
+    """
     if "TMPDIR" in os.environ or not os.access(folder, os.W_OK | os.X_OK):
         return
     there = os.statvfs(folder)
@@ -45,7 +48,7 @@ _use_memory_for_files()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit tests open no socket (an event loop's own pair, which is of AF_UNIX, aside)."""
+    """Forbids unit tests to open sockets, except the AF_UNIX pair of an event loop."""
     unit = Path(__file__).parent / "unit"
     for item in items:
         if unit in item.path.parents:
@@ -53,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What the services do must be the same on both engines."""
+    """Runs the tests of the services on both engines, which must behave the same."""
     services = Path(__file__).parent / "unit" / "services"
     marked = metafunc.definition.get_closest_marker("sqlite") is not None
     if "world" in metafunc.fixturenames and services in metafunc.definition.path.parents and not marked:
@@ -67,7 +70,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def postgres_database() -> Iterator[PostgresDatabase]:
-    """One a worker; starting it takes a second."""
+    """One for each worker, because starting it takes a second."""
     from tests.postgres import PostgresDatabase
 
     try:
@@ -80,15 +83,15 @@ def postgres_database() -> Iterator[PostgresDatabase]:
 
 @pytest.fixture
 def postgres(postgres_database: PostgresDatabase) -> str:
-    """The URL of a database that is migrated, and empty."""
+    """The URL of a database with the schema and no rows."""
     return asyncio.run(postgres_database.emptied())
 
 
 @pytest.fixture
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    from tests.world import new_world  # here, as it imports most of the product
+    """A world on SQLite. Tests of the services run on PostgreSQL too, unless they have the mark ``sqlite``."""
+    from tests.world import new_world  # here, because it imports most of the product
 
-    """On SQLite; tests of the services run on PostgreSQL too, unless they are marked to be about SQLite."""
     postgres = request.getfixturevalue("postgres_database") if getattr(request, "param", "") == "postgres" else None
     async with new_world(tmp_path, postgres=postgres) as opened:
         yield opened

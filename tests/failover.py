@@ -36,5 +36,5 @@ async def promote(standby: Postgres) -> None:
 
 
 def both(*servers: Postgres, more: str = "") -> str:
-    """The URL that names them in this order."""
+    """The URL with the hosts in this order."""
     return f"postgresql://thingmint@/postgres?host={','.join(str(server.folder) for server in servers)}{more}"

@@ -1,4 +1,4 @@
-"""Certificate authorities as accounts bring them along, and what such a one signs. Each is handed its time."""
+"""CAs of customers, and the certificates that they sign. Tests pass the time to each CA."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def new_issuer(
     ends: datetime | None = None,
     extensions: Sequence[x509.ExtensionType] = (x509.BasicConstraints(ca=True, path_length=None),),
 ) -> Issuer:
-    """Of a name that no other has, unless it is given."""
+    """A new CA, with a unique name unless one is given."""
     subject = name(common_name or f"Root {secrets.token_hex(8)}")
     key = key or ec.generate_private_key(ec.SECP256R1())
     builder = (
@@ -108,7 +108,7 @@ def new_issuer(
 
 
 def rewritten(certificate: x509.Certificate) -> x509.Certificate:
-    """The same content under the other ECDSA signature that verifies, which takes no key to make."""
+    """The certificate with the other valid ECDSA signature, (r, n - s), which can be computed without the key."""
     r, s = decode_dss_signature(certificate.signature)
     order = ec.SECP256R1().group_order
     old = certificate.public_bytes(Encoding.DER)

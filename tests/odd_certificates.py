@@ -1,6 +1,6 @@
-"""Certificates and signing requests that break RFC 5280, DER or both, in the ways of real encoders.
+"""Certificates and CSRs that break RFC 5280, DER or both, in the way that real encoders do.
 
-Each is signed properly over the bytes as they are, so that nothing but its encoding is odd.
+Each has a valid signature over its bytes, so only the encoding is wrong.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def tbs(
 
 
 def certificate(key: Key | None = None, *, outer: bytes | None = None, **parts: bytes) -> bytes:
-    """Of ``key``, P-256 unless another is given, which has signed it too."""
+    """A self-signed certificate of ``key`` (by default P-256)."""
     key = key or ec_key()
     algorithm = parts.setdefault("algorithm", RSA_SHA256 if isinstance(key, rsa.RSAPrivateKey) else ECDSA_SHA256)
     parts.setdefault("public_key", key_info(key))
@@ -142,7 +142,7 @@ def tlv_content(element: bytes) -> bytes:
 
 
 def indefinite(content: bytes) -> bytes:
-    """A SEQUENCE of BER that lasts until its end is marked."""
+    """A BER SEQUENCE of indefinite length, which ends with a marker."""
     return b"\x30\x80" + content + b"\0\0"
 
 
@@ -164,12 +164,12 @@ NAMES: Final[Mapping[str, bytes]] = {
     "an empty set": tlv(SEQUENCE, tlv(SET, b"") + tlv(SET, attribute(COMMON_NAME, UTF8, b"a"))),
     "of indefinite length": indefinite(PLAIN[2:]),
 }
-"""Names that the strict reader refuses, and OpenSSL reads. All have text that can be issued for."""
+"""Names that the strict parser refuses and OpenSSL reads. Certificates can be issued for all of them."""
 
 
 @functools.cache
 def certificates() -> Mapping[str, bytes]:
-    """Those that the strict reader refuses, or of which it refuses a part; OpenSSL reads all of them."""
+    """Certificates that the strict parser refuses completely or in part, and OpenSSL reads."""
     content = tbs()
     inside, inside_another = (tlv_content(certificate(serial=tlv(2, number))) for number in (b"\6", b"\7"))
     point = ec_key().public_key()
@@ -212,7 +212,7 @@ def certificates() -> Mapping[str, bytes]:
 
 
 def without_seconds() -> Mapping[str, bytes]:
-    """Times that OpenSSL 3 and mbedTLS read, and OpenSSL 4 does not."""
+    """Certificates with times that OpenSSL 3 and mbedTLS read, but OpenSSL 4 does not."""
     return {
         "no seconds": certificate(begin=time(UTC, b"2001010000Z")),
         "no time zone": certificate(end=time(UTC, b"491231235959")),
@@ -222,7 +222,7 @@ def without_seconds() -> Mapping[str, bytes]:
 
 @functools.cache
 def requests() -> Mapping[str, bytes]:
-    """Requests that the strict reader refuses, with a sound key and a sound signature."""
+    """CSRs with a good key and a valid signature that the strict parser refuses."""
     content = b"\2\1\0" + PLAIN + key_info(ec_key())
     extension_request = tlv(
         SEQUENCE, tlv(OID, bytes.fromhex("2a864886f70d01090e")) + tlv(SET, tlv(SEQUENCE, NO_CA * 2))

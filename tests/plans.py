@@ -1,7 +1,7 @@
-"""How both engines find the rows of every statement that unit tests make the product run.
+"""Checks the query plan of every statement that the product runs in unit tests, on both engines.
 
-A statement is looked at when it is run for the first time: what reads a whole table or index, or sorts what has no
-bound, fails there. Those of the tests themselves may do so.
+The plan is checked when a statement runs for the first time. The test fails if the statement reads a whole table or
+index, or sorts an unlimited number of rows. Statements of the tests themselves are not checked.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Value
 
 _PRODUCT = str(Path(thingmint.__file__).parent)
+# Files that only pass on the statements of their callers.
 _PASSING_ON = tuple(
     f"{name}.py"
     for name in (
@@ -39,59 +40,59 @@ _PASSING_ON = tuple(
         "tests/plans",
     )
 )
-# Whatever statistics say of tables that are nearly empty: what is left of these could not be done along an index.
+# Makes PostgreSQL use indexes although the tables are nearly empty. A scan or sort that remains cannot use an index.
 _ALONG_INDEXES = "".join(
     f"SET LOCAL enable_{way} = off; " for way in ("seqscan", "sort", "bitmapscan", "hashjoin", "mergejoin")
 )
 
 
-def _looking_first(original: Any, look_at: Any, *, many: bool) -> Any:
+def _checking_first(original: Any, check: Any, *, many: bool) -> Any:
     def patched(tx: Any, sql: str, *parameters: Any) -> Any:
         if not _is_of_the_product():
             return original(tx, sql, *parameters)
-        return looked_at(tx, sql, *([list(parameters[0])] if many else parameters))
+        return checked(tx, sql, *([list(parameters[0])] if many else parameters))
 
-    async def looked_at(tx: Any, sql: str, *parameters: Any) -> Any:
+    async def checked(tx: Any, sql: str, *parameters: Any) -> Any:
         for given in parameters[0][:1] if many else [parameters]:
             if not any(isinstance(value, str) and "\0" in value for value in given):
-                await look_at(tx, sql, given)
+                await check(tx, sql, given)
         return await original(tx, sql, *parameters)
 
     return patched
 
 
-# Beginnings of statements that read all there is, or sort it, and why they may.
+# Beginnings of statements that read or sort a whole table, with the reason why that is accepted.
 UNINDEXED: Mapping[str, str] = {
     "INSERT INTO quota_shares (kind, owner, lane, room, quota) SELECT": "at start: all accounts, or registries",
-    "SELECT count(*), coalesce(sum(CASE WHEN failures": "jobs that are not done are few",
-    "SELECT leases.name": "a lease for each kind of work in the background",
-    "SELECT name FROM hostnames": "host names of the instance are few",
-    "SELECT region FROM account_regions": "and so are an account's regions",
-    "SELECT accounts.id, accounts.name": "all accounts are asked for",
+    "SELECT count(*), coalesce(sum(CASE WHEN failures": "few jobs are not done",
+    "SELECT leases.name": "there is one lease for each kind of background work",
+    "SELECT name FROM hostnames": "an instance has few host names",
+    "SELECT region FROM account_regions": "an account has few regions",
+    "SELECT accounts.id, accounts.name": "the caller asks for all accounts",
     "SELECT folders.id, folders.account": "an account has 1,000 folders at most",
-    "SELECT principals.id": "at start: the administrator of all",
-    "SELECT id, secret FROM credentials": "the master key is changed: all secrets are",
+    "SELECT principals.id": "at start: the administrator of the instance",
+    "SELECT id, secret FROM credentials": "a change of the master key changes all secrets",
     "SELECT name, sha256 FROM instance_keys": "three keys",
     "SELECT id, account, record": "a page of audit records, along an index",
     "SELECT checkpoint FROM audit_": "the last checkpoint, along an index",
-    "SELECT count(*) FROM audit_": "what is not sealed yet, along an index",
-    "SELECT r.account, r.region, r.certificate, c.fingerprint, r.subject": "CA certificates of one subject are few",
-    "SELECT 1 FROM ca_owners": "PostgreSQL prefers all of a table for EXISTS while it is nearly empty",
-    "SELECT o.account, o.region": "at start, and the same",
+    "SELECT count(*) FROM audit_": "the records that are not sealed yet, along an index",
+    "SELECT r.account, r.region, r.certificate, c.fingerprint, r.subject": "few CA certificates have the same subject",
+    "SELECT 1 FROM ca_owners": "PostgreSQL scans a nearly empty table for EXISTS",
+    "SELECT o.account, o.region": "at start, for the same reason",
     "SELECT p.created_at, p.name FROM device_policy_attachments": "a target has 10 policies at most",
-    "WITH RECURSIVE lineage": "and so have the groups above it, which are few",
-    "SELECT r.certificate, r.account, r.region, c.not_after": "once, a page in the order of the table",
-    "SELECT u.device, d.": "at start, 50 at once",
-    "SELECT things.account, things.region, things.name": "a page, found along an index, is sorted",
+    "WITH RECURSIVE lineage": "so has each group above it, and these are few",
+    "SELECT r.certificate, r.account, r.region, c.not_after": "in one migration, by pages in the order of the table",
+    "SELECT u.device, d.": "at start, 50 rows each time",
+    "SELECT things.account, things.region, things.name": "a page that is found along an index, then sorted",
 }
 
 
 class Unindexed(AssertionError):
-    """A statement reads more the more rows there are, or sorts them."""
+    """The cost of a statement grows with the number of rows in a table, because it reads or sorts all of them."""
 
 
 class Plans:
-    """``allowed`` are beginnings of statements that may do so, with the reason."""
+    """Checks plans. ``allowed`` has the beginnings of statements that are not checked, with the reason."""
 
     def __init__(self, allowed: Mapping[str, str]) -> None:
         self._allowed = allowed
@@ -102,12 +103,12 @@ class Plans:
         self._tables = {name for (name,) in rows}
 
     @contextlib.contextmanager
-    def looked_at(self) -> Iterator[None]:
-        """Of every statement from now on."""
+    def checked(self) -> Iterator[None]:
+        """Checks every new statement of the product while the block runs."""
         with contextlib.ExitStack() as patches:
             for name in ("execute", "fetch_one", "fetch_all", "execute_many"):
-                for transaction, look_at in ((SQLiteTransaction, self._sqlite), (PostgresTransaction, self._postgres)):
-                    patched = _looking_first(getattr(transaction, name), look_at, many=name == "execute_many")
+                for transaction, check in ((SQLiteTransaction, self._sqlite), (PostgresTransaction, self._postgres)):
+                    patched = _checking_first(getattr(transaction, name), check, many=name == "execute_many")
                     patches.enter_context(mock.patch.object(transaction, name, patched))
             yield
 
@@ -151,7 +152,7 @@ class Plans:
 
 def _unindexed_of_postgres(plan: dict[str, Any]) -> Iterator[str]:
     kind = plan["Node Type"]
-    if kind == "Seq Scan":  # the only way there is, as it is the last that is taken
+    if kind == "Seq Scan":  # there is no other way: all others come first
         yield f"{kind} on {plan['Relation Name']}"
     if kind == "Sort":
         yield f"{kind} by {', '.join(plan['Sort Key'])}"
@@ -160,7 +161,7 @@ def _unindexed_of_postgres(plan: dict[str, Any]) -> Iterator[str]:
 
 
 def _is_of_the_product() -> bool:
-    """Whether the statement was given by the product, or by a test."""
+    """True if the statement comes from the product, False if it comes from a test."""
     frame: Any = sys._getframe(1)
     while frame is not None:
         code = frame.f_code

@@ -1,4 +1,4 @@
-"""Tables of many cases that one test goes through, and that tells of every row that fails."""
+"""Tables with many cases for one test, which reports every row that fails."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["each_row"]
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 
-_FAILURES, _LINES, _WIDTH = 20, 20, 200  # as many as are shown, and no more of each
+_FAILURES, _LINES, _WIDTH = 20, 20, 200  # the limits of what is shown
 _FAILED = (Exception, pytest.fail.Exception)
 
 
 def each_row(names: str | tuple[str, ...], rows: Iterable[Any] | Mapping[str, Any]) -> Callable[[Test], Test]:
-    """As ``pytest.mark.parametrize``, but all rows are one test: pytest takes longer for a case than most rows need.
+    """Like ``pytest.mark.parametrize``, but with all rows in one test: pytest's own time for a case exceeds most rows'.
 
-    The keys of a mapping are its rows' names. A test with two tables goes through all pairs of rows.
+    The keys of a mapping are the names of its rows. A test with two tables runs all pairs of rows.
     """
     keys = (names,) if isinstance(names, str) else names
     table: list[tuple[str, dict[str, Any]]] = []
@@ -73,7 +73,7 @@ def _check(failures: Sequence[tuple[str, BaseException]], rows: int) -> None:
 
 
 def _told(error: BaseException) -> str:
-    """What an assertion says; of other exceptions also the kind."""
+    """The text of an assertion error; of other exceptions also the type."""
     text = str(error) if isinstance(error, AssertionError | pytest.fail.Exception) else repr(error)
     return "\n".join(f"    {_cut(line)}" for line in text.splitlines()[:_LINES])
 

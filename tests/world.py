@@ -1,7 +1,7 @@
-"""The world that tests of the store, the services and the APIs' operations live in.
+"""The world: the environment for tests of the store, the services and the APIs' operations.
 
-A store of each engine, two accounts, a clock that stands still, and a server's parts with real keys. Operations are
-called by their names in the contract, as their APIs call them once a request was decoded.
+It has a store of either engine, two accounts, a clock that does not advance by itself, and the parts of a server with
+real keys. Tests call operations by their names in the contract, with the input that the APIs decode from a request.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ OURS = Scope("111111111111", "us-east-1")
 ABROAD = Scope("111111111111", "eu-central-1")  # the same account's other region
 THEIRS = Scope("222222222222", "us-east-1")
 
-FINGERPRINT = fingerprint_of("certificate")  # in SQL, of tables that refer to a certificate
+FINGERPRINT = fingerprint_of("certificate")  # SQL, for tables that refer to a certificate
 THIS_CERTIFICATE = f"certificate = {id_of('$1')}"
 
 _YANDEX = load()
@@ -76,7 +76,7 @@ _METHODS = {method.label: method for method in _YANDEX.methods.values()}
 
 
 class _RecordingTransaction:
-    """Keeps each statement with its last parameters."""
+    """Records each statement with its last parameters."""
 
     def __init__(self, tx: Transaction, statements: dict[str, Sequence[Value]]) -> None:
         self._tx = tx
@@ -85,7 +85,7 @@ class _RecordingTransaction:
         self.published, self.lane, self.perhaps_kept = tx.published, tx.lane, tx.perhaps_kept
         self.execute_many = tx.execute_many
 
-    # Plain functions, so that whose statement it is can be told from the calls that are open.
+    # Plain functions, not coroutines, so that tests/plans.py finds the statement's caller on the stack.
     def execute(self, sql: str, *parameters: Value) -> Coroutine[Any, Any, int]:
         self._statements[sql] = parameters
         return self._tx.execute(sql, *parameters)
@@ -100,7 +100,7 @@ class _RecordingTransaction:
 
 
 class RecordingStore(StoreWrapper):
-    """A Store that keeps what each change that was committed named for the audit log, and which statements ran."""
+    """A Store that records the audit resources of committed changes, and the statements that ran."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -138,8 +138,8 @@ class RecordingStore(StoreWrapper):
 class World:
     """``ours`` and ``theirs`` are the credentials of the two accounts' administrators.
 
-    ``asked`` holds each action and resource that operations asked to be allowed, ``containers`` each resource with all
-    that contain it; ``denied`` are refused actions. ``pending`` is how long Yandex's Operations stay unfinished.
+    ``asked`` has the action and resource of each authorization, ``containers`` each such resource with its parents.
+    Actions in ``denied`` are refused. ``pending`` is how long Yandex's Operations stay unfinished.
     """
 
     folder: Path
@@ -160,12 +160,12 @@ class World:
     _published: set[str] = field(default_factory=set)
 
     async def aws(self, name: str, scope: Scope = OURS, /, **members: Any) -> dict[str, Any]:
-        """The output of an operation of AWS IoT that may do everything but what is ``denied``."""
+        """The output of an operation of AWS IoT. The caller is allowed everything except what is in ``denied``."""
         answer: dict[str, Any] = await self.run(AWS_OPERATIONS[name], members, scope)
         return answer
 
     async def admin(self, name: str, scope: Scope = OURS, /, **given: Any) -> Any:
-        """What a command such as user.create answers, for the account of ``scope`` unless it concerns all."""
+        """The answer of a command such as user.create, for the account of ``scope`` unless it is for the instance."""
         account = {} if COMMANDS[name].instance_wide else {"account": scope.account}
         quotas = self.environment.quotas
         return await administer(self.store, self.vault, self.clock, name, quotas=quotas, **account, **given)
@@ -173,7 +173,7 @@ class World:
     async def yandex(
         self, label: str, scope: Scope = OURS, /, *, key: str | None = None, principal: str = "aje1", **fields: Any
     ) -> Any:
-        """What a method such as DeviceService.Get answers, changes with an Operation; ``key`` is for idempotency."""
+        """The answer of a method such as DeviceService.Get; for a change, its Operation. ``key`` is for idempotency."""
         method = _METHODS[label]
         parts = YandexParts(
             contract=_YANDEX,
@@ -189,14 +189,14 @@ class World:
         return await answer(operation, self.store, change, call, key, lambda _: None)
 
     async def registry(self, scope: Scope = OURS, /, **fields: Any) -> str:
-        """The id of a new registry of Yandex IoT Core, made a second later than anything before."""
+        """The id of a new registry of Yandex IoT Core. Advances the clock by a second first."""
         self.clock.advance(seconds=1)
         folder = (self.theirs if scope == THEIRS else self.ours).folder
         made = await self.yandex("RegistryService.Create", scope, folder_id=folder, **fields)
         return str(unpacked(made.metadata).registry_id)
 
     async def device(self, registry: str, scope: Scope = OURS, /, **fields: Any) -> str:
-        """The same for a device."""
+        """The id of a new device. Advances the clock by a second first."""
         self.clock.advance(seconds=1)
         made = await self.yandex("DeviceService.Create", scope, registry_id=registry, **fields)
         return str(unpacked(made.metadata).device_id)
@@ -205,7 +205,7 @@ class World:
         return await run(operation, self.store, self.change(scope), given)
 
     def change(self, scope: Scope = OURS) -> Change:
-        """For services that are called without an operation."""
+        """A Change for services that are called without an operation."""
         return Change(scope, self.clock(), self.environment, self._authorize)
 
     def query(self, scope: Scope = OURS) -> Query:
@@ -221,7 +221,7 @@ class World:
         return await self.store.read(lambda tx: tx.fetch_all(sql, *parameters))
 
     async def shown(self, sql: str, *parameters: Any) -> list[Row]:
-        """The same, with bytes in hex."""
+        """The rows, with bytes in hex."""
         rows = await self.rows(sql, *parameters)
         return [tuple(value.hex() if isinstance(value, bytes) else value for value in row) for row in rows]
 
@@ -229,7 +229,7 @@ class World:
         await self.store.write(lambda tx: tx.execute(sql, *parameters))
 
     async def query_plans(self) -> dict[str, list[str]]:
-        """How SQLite finds the rows of each statement that ran since ``store.statements`` was emptied."""
+        """SQLite's query plan for each statement that ran since ``store.statements`` was cleared."""
         return {
             sql: [row[3] for row in await self.rows(f"EXPLAIN QUERY PLAN {sql}", *parameters)]
             for sql, parameters in list(self.store.statements.items())
@@ -240,12 +240,12 @@ class World:
         return int(count)
 
     def dump(self) -> list[str]:
-        """All that the store keeps, as statements in SQL."""
+        """The contents of the store, as SQL statements."""
         with closing(sqlite3.connect(self.folder / "thingmint.db")) as connection:
             return list(connection.iterdump())
 
     async def certificate(self, scope: Scope = OURS, pem: str | None = None) -> str:
-        """The fingerprint of a certificate that is registered and ACTIVE."""
+        """Registers an ACTIVE certificate and returns its fingerprint."""
         made, now = parse_certificate(pem or vectors.certificate_pem(), "pem", OWN_KEYS)[0], self.clock()
         change = replace(self.change(scope), environment=replace(self.environment, quotas=NO_QUOTAS))
         id, generation = change.new_certificate_id(), change.new_id()
@@ -254,14 +254,13 @@ class World:
         return made.fingerprint
 
     def audit_resources(self, scope: Scope = OURS) -> list[str]:
-        """What changes named for the audit log since this was asked last, ARNs of ``scope`` without what all begin
-        with."""
+        """The audit resources of changes since the last call, without the common beginning of ARNs of ``scope``."""
         prefix = f"arn:aws:iot:{scope.region}:{scope.account}:"
         named, self.store.audit_resources = self.store.audit_resources, []
         return [name.removeprefix(prefix) for name in named if name.startswith((prefix, "yandex:"))]
 
     async def published(self, scope: Scope = OURS) -> list[tuple[str, str]]:
-        """Kind and name of the changes of ``scope`` that gateways were told of since this was asked last."""
+        """The kind and name of the changes of ``scope`` that were published since the last call."""
         changes = [
             n for n in await self.read(lambda tx: published_since(tx, from_micros(0))) if n.id not in self._published
         ]
@@ -269,7 +268,7 @@ class World:
         return sorted((n.kind, n.name) for n in changes if (n.account, n.region) == scope)
 
     async def unchanged(self) -> bool:
-        """Whether nothing was changed, nor published, since these were asked last."""
+        """True if there were no changes with audit resources and none were published since the last calls."""
         return not self.audit_resources() and not await self.published()
 
     def _authorize(self, action: str, resources: Sequence[str], context: Mapping[str, ContextValue]) -> None:
@@ -283,7 +282,7 @@ class World:
 async def new_world(
     path: Path, *, postgres: PostgresDatabase | None = None, quotas: Quotas = NO_QUOTAS, reinstate_revoked: bool = False
 ) -> AsyncIterator[World]:
-    """With a store on SQLite, unless ``postgres`` is given."""
+    """A world on SQLite, unless ``postgres`` is given."""
     clock, vault = vectors.FakeClock(), Vault(b"m" * 32)
     if postgres is None:
         opened, ours, theirs = await _open_sqlite(path, vault)
@@ -325,7 +324,7 @@ async def _two_accounts(store: Store, vault: Vault) -> tuple[NewAccount, NewAcco
 
 
 async def _open_sqlite(path: Path, vault: Vault) -> tuple[Store, NewAccount, NewAccount]:
-    """A store with the two accounts in it, copied from a first one: migrating takes longer than most tests."""
+    """A store with the two accounts, copied from a template: migrating a new one takes longer than most tests."""
     database = path / "thingmint.db"
     if not _template:
         database.touch(mode=0o600)
@@ -350,7 +349,7 @@ async def _open_postgres(database: PostgresDatabase, vault: Vault) -> tuple[Stor
 async def _new_account(
     store: Store, vault: Vault, name: str, id: str, regions: Sequence[str], now: datetime
 ) -> NewAccount:
-    """With an id that is no random one."""
+    """A new account with the given id."""
     with mock.patch("secrets.randbelow", return_value=int(id) - 10**11):
         return await open_account(store, vault, now, name, regions)
 
@@ -371,7 +370,7 @@ async def pages(
     token: str = "nextToken",
     next_token: str = "nextToken",
 ) -> list[Any]:
-    """The items of all pages of a list. Every page but the last is full, and none is empty but an only one."""
+    """The items of all pages of a list. Asserts that only the last is not full, and only a single one empty."""
     found: list[Any] = []
     members: dict[str, Any] = {size: limit}
     while True:

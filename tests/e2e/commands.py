@@ -1,4 +1,4 @@
-"""The command line, run as people run it."""
+"""Runs the command line as a user does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AWS = Path(sys.executable).with_name("aws")
 def thingmint(
     *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """`thingmint ARGUMENTS`, with no terminal and with ``env`` on top of the tests' own environment."""
+    """Runs `thingmint ARGUMENTS` without a terminal, with ``env`` added to the environment of the tests."""
     return subprocess.run(
         [sys.executable, "-m", "thingmint", *map(str, arguments)],
         stdin=subprocess.DEVNULL,
@@ -38,7 +38,7 @@ def thingmint(
 
 
 def in_process(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """The same without a process of its own, which takes longer to start than most commands to run."""
+    """The same in this process, because starting a process takes longer than most commands."""
     command = ["thingmint", *map(str, arguments)]
     output, errors = io.StringIO(), io.StringIO()
     with (
@@ -55,7 +55,7 @@ def in_process(*arguments: str | Path, env: Mapping[str, str] | None = None) -> 
 
 
 def bare_environment(**variables: str) -> dict[str, str]:
-    """The few variables that a program needs: where programs are, the time to run at, how to measure coverage."""
+    """The few variables that a program needs (PATH and such, faketime, coverage), and ``variables``."""
     kept = ("PATH", "PYTHONPATH", "TMPDIR", "LD_PRELOAD")
     return {
         name: value for name, value in os.environ.items() if name in kept or name.startswith(("FAKETIME", "COVERAGE_"))

@@ -1,4 +1,4 @@
-"""A real server for the end-to-end tests; one for all tests of a worker that leave nothing behind that matters."""
+"""A real server for the end-to-end tests. Tests share it within a worker if they leave nothing that affects others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A selection of tests shows that clients find no difference between the engines."""
+    """Runs tests that are marked ``both_engines`` on both engines, to show that clients see no difference."""
     if "engine" in metafunc.fixturenames:
         engines = [pytest.param("sqlite", id=pytest.HIDDEN_PARAM)]
         marked = {marker.name for marker in metafunc.definition.iter_markers()}
@@ -32,7 +32,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def new_store(engine: str) -> Iterator[Callable[[], dict[str, str]]]:
-    """Gives the settings of a store with nothing in it."""
+    """A function that returns the settings for a new, empty store."""
     if engine == "sqlite":
         yield dict
         return
@@ -48,7 +48,7 @@ def new_store(engine: str) -> Iterator[Callable[[], dict[str, str]]]:
 def server(new_store: Callable[[], dict[str, str]]) -> Iterator[RunningServer]:
     with running_server(arguments=["--log-format=json", "--key-pool=8"], environment=new_store()) as running:
         yield running
-        # Whatever the tests of this worker sent, nothing surprised the server.
+        # No request of this worker's tests may have caused an unexpected error.
         log = running.output.read_text(errors="replace")
         assert "Traceback" not in log
         assert '"level":"error"' not in log
@@ -68,7 +68,7 @@ def signer(server: RunningServer) -> Signer:
 
 @pytest.fixture
 def unchanged(server: RunningServer, iot: Any) -> Iterator[Callable[[], None]]:
-    """Checks, when called and at the test's end, that the server answers and that nothing was stored or altered."""
+    """A check that the server still runs and its certificates did not change; also made at the end of the test."""
     before = registered(iot)
 
     def check() -> None:
@@ -81,7 +81,7 @@ def unchanged(server: RunningServer, iot: Any) -> Iterator[Callable[[], None]]:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    """As safe as it is in use: processes and servers are killed."""
+    """A server with durable commits, as in production: tests kill processes and servers."""
     try:
         server = Postgres({"max_connections": "100", "shared_buffers": "32MB"})
     except NoPostgres as error:
@@ -92,7 +92,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def url(postgres: Postgres) -> str:
-    """Of a database with nothing in it."""
+    """The URL of a new, empty database."""
     return new_database(postgres)
 
 
@@ -115,12 +115,12 @@ def registered(iot: Any) -> list[tuple[str, str]]:
 
 
 def iot_client(server: RunningServer, **overrides: Any) -> Any:
-    """boto3's client, told not to try again, so that a test sees the first answer."""
+    """A boto3 client without retries, so that a test sees the first answer."""
     arguments = server.boto3_arguments() | {"config": Config(retries={"total_max_attempts": 1})} | overrides
     return _session().client("iot", **arguments)
 
 
 @functools.cache
 def _session() -> Any:
-    """One for all clients, as each reads the service's model anew, which takes longer than most tests."""
+    """One session for all clients: each session loads the service model, which takes longer than most tests."""
     return boto3.session.Session()

@@ -1,4 +1,4 @@
-"""Servers of instances whose records are in PostgreSQL, one or several on one database, and their devices."""
+"""Servers with PostgreSQL, one or several with the same database, and their devices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def served(data: Path, url: str, **variables: str) -> Iterator[RunningServer]:
 
 
 def device(folder: Path, iot: Any) -> Credential:
-    """Registered, ACTIVE, and allowed everything."""
+    """A new device whose certificate is ACTIVE and allowed everything."""
     made = credential(folder)
     arn = iot.register_certificate_without_ca(certificatePem=made.pem, status="ACTIVE")["certificateArn"]
     if "all" not in [policy["policyName"] for policy in iot.list_policies()["policies"]]:

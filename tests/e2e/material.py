@@ -1,4 +1,4 @@
-"""Keys, signing requests and certificates as devices and unauthenticated callers make them."""
+"""Keys, CSRs and certificates as devices and unauthenticated callers make them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = [
 
 @cache
 def key(kind: str) -> Any:
-    """A private key of that kind (rsa2048, secp256r1, ed25519); the same one each time, as RSA keys take long."""
+    """A private key of a kind (rsa2048, secp256r1, ed25519). It is always the same: making RSA keys takes long."""
     if kind.startswith("rsa"):
         return rsa.generate_private_key(public_exponent=65537, key_size=int(kind.removeprefix("rsa")))
     if kind == "ed25519":
@@ -68,7 +68,7 @@ def csr_pem(kind: str = "secp256r1", common_name: str = "thermometer-1") -> str:
 
 
 def forged_csr_pem(public_key: Any) -> str:
-    """A request for a key whose private part nobody has: the signature is nonsense."""
+    """A CSR for a public key without its private key: the signature is invalid."""
     spki = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     info = _der(0x30, _der(0x02, b"\0"), _name("forged").public_bytes(), spki, _der(0xA0))
     sha256_with_rsa = _der(0x30, _der(0x06, bytes.fromhex("2a864886f70d01010b")), _der(0x05))
@@ -92,14 +92,14 @@ def pem_of(label: str, der: bytes) -> str:
 
 
 def rsa_public_key(bits: int) -> rsa.RSAPublicKey:
-    """A number of that size that looks like a modulus; much faster than a key of that size."""
+    """A public key with a random number of this size as its modulus; much faster than making a real key."""
     return rsa.RSAPublicNumbers(65537, (1 << (bits - 1)) | secrets.randbits(bits - 2) | 1).public_key()
 
 
 def self_signed(
     kind: str = "secp256r1", common_name: str = "brought-along", public_key: Any = None
 ) -> x509.Certificate:
-    """A new certificate each time, as its serial number is random; for another key if ``public_key`` is given."""
+    """A new certificate, with a random serial number; for another key if ``public_key`` is given."""
     private_key = key(kind)
     now = datetime.now(UTC)
     return (
@@ -115,7 +115,7 @@ def self_signed(
 
 
 def new_issuer(*args: Any, **facts: Any) -> issuers.Issuer:
-    """Return a new issuer at the real time, which is the servers' time too."""
+    """Return a new issuer with the real time, which the servers use too."""
     return issuers.new_issuer(*args, now=datetime.now(UTC), **facts)
 
 
@@ -133,11 +133,11 @@ def key_pem(private_key: Any, form: PrivateFormat = PrivateFormat.PKCS8) -> str:
 
 
 def secret_forms(private_pem: str) -> Iterable[bytes]:
-    """Whatever of a private key would show that it was kept: lines of its PEM, its DER, its secret numbers."""
+    """Parts of a private key that show that it was stored: lines of its PEM, its DER, its secret numbers."""
     private_key: Any = load_pem_private_key(private_pem.encode(), None)
     for form in (PrivateFormat.TraditionalOpenSSL, PrivateFormat.PKCS8):
         lines = key_pem(private_key, form).splitlines()[1:-1]
-        # The first line of each form is mostly the public part, and short last lines prove nothing.
+        # The first lines of each form are mostly the public part, and a short last line could match by chance.
         yield from (line.encode() for line in lines[len(lines) // 2 :] if len(line) == 64)
         yield private_key.private_bytes(Encoding.DER, form, NoEncryption())
     numbers = private_key.private_numbers()

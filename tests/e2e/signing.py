@@ -1,4 +1,4 @@
-"""Requests signed by hand with botocore's signer, so that what boto3 would not send can be sent, properly signed."""
+"""Signs requests with botocore's signer but without boto3, to send requests that boto3 would not send."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Signer"]
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs as ``access_key_id`` for one server's plain listener."""
+    """Signs requests as ``access_key_id`` for the plain HTTP listener of a server."""
 
     server: RunningServer
     access_key_id: str
@@ -46,7 +46,7 @@ class Signer:
         body: bytes = b"",
         at: datetime | None = None,
     ) -> dict[str, str]:
-        """All headers to send, the signature among them. Every header that is passed in is signed."""
+        """All headers to send, including the signature. Every given header is signed."""
         request = AWSRequest(
             method=method, url=f"{self.server.http_url}{target}", data=body, headers={**self._host(), **(headers or {})}
         )
@@ -82,5 +82,5 @@ class Signer:
 
 
 def _naive(at: datetime | None) -> datetime:
-    """UTC without saying so, as botocore's signer wants it."""
+    """The time in UTC as a naive datetime, which botocore's signer expects."""
     return (at or datetime.now(UTC)).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""HTTP spoken by hand: requests as exact bytes, and answers read without a client's mercy."""
+"""HTTP without a client library: sends requests as exact bytes, and reads answers strictly."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _TIMEOUT = 20.0  # seconds, for any single read
 
 
 class NoAnswer(Exception):
-    """The connection ended before a whole answer was there; ``received`` is what was."""
+    """The connection ended before a complete answer; ``received`` has the bytes so far."""
 
     def __init__(self, received: bytes) -> None:
-        super().__init__(f"no whole answer, only {received[:200]!r}")
+        super().__init__(f"no complete answer, only {received[:200]!r}")
         self.received = received
 
 
@@ -55,7 +55,7 @@ def connected(server: RunningServer, *, tls: bool = False) -> Iterator[socket.so
 
 
 def read_answer(sock: socket.socket, buffered: bytearray) -> Answer:
-    """The next answer; what was read beyond it stays in ``buffered``. Raises NoAnswer."""
+    """The next answer. Bytes after it stay in ``buffered``. Raises NoAnswer."""
     while b"\r\n\r\n" not in buffered:
         _more(sock, buffered)
     head, _, rest = bytes(buffered).partition(b"\r\n\r\n")
@@ -85,9 +85,9 @@ def _more(sock: socket.socket, buffered: bytearray) -> None:
 
 
 def answers(server: RunningServer, raw: bytes, *, tls: bool = False, count: int = 1) -> list[Answer]:
-    """What comes back, ``count`` times, for the bytes ``raw`` on a new connection. Raises NoAnswer."""
+    """``count`` answers to the bytes ``raw`` on a new connection. Raises NoAnswer."""
     with connected(server, tls=tls) as sock:
-        # The server may well answer and close before it has taken everything.
+        # The server can answer and close before it has read everything.
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             sock.sendall(raw)
         buffered = bytearray()
@@ -110,7 +110,7 @@ def exchange(
     *,
     tls: bool = False,
 ) -> Answer:
-    """One request that is sent as it stands, with a Host header only if ``headers`` has none."""
+    """The answer to a request that is sent unchanged; only a Host header is added if ``headers`` has none."""
     given = dict(headers or {})
     if not any(name.lower() == "host" for name in given):
         given["host"] = f"127.0.0.1:{server.ports['api' if tls else 'http']}"
@@ -118,7 +118,7 @@ def exchange(
 
 
 def until(condition: Callable[[], Any], *, seconds: float, what: str) -> Any:
-    """What ``condition`` returns once that is true; polls it."""
+    """Polls ``condition`` until its result is true, and returns the result."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"still not, after {seconds} s: {what}"

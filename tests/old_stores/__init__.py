@@ -1,1 +1,1 @@
-"""Stores of earlier versions, filled through those versions' own APIs, and what these answered; see README.md."""
+"""Stores of earlier versions, filled through the APIs of those versions, with recorded answers; see README.md."""

@@ -1,6 +1,6 @@
-"""Makes the folder of an old store anew: python -m tests.old_stores VERSION PROGRAM...
+"""Makes the folder of an old store: python -m tests.old_stores VERSION PROGRAM...
 
-PROGRAM is that version's `thingmint`, with its whole path: /somewhere/.venv/bin/thingmint.
+PROGRAM is the absolute path of that version's `thingmint`, such as /somewhere/.venv/bin/thingmint.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _HOSTS = {"one": ("one", "us-east-1"), "one-abroad": ("one", "eu-west-1"), "two"
 
 
 def main(version: str, *program: str) -> None:
-    os.environ.pop("PYTHONPATH", None)  # it is ours, and the other version has its own modules
+    os.environ.pop("PYTHONPATH", None)  # it is for this version; the other version has its own modules
     store = OldStore.of(version)
     with tempfile.TemporaryDirectory(prefix="old-store-") as temporary:
         data, copy, material = Path(temporary) / "data", Path(temporary) / "copy", Material(Path(temporary))
         settings = _new_instance(material, data, program)
-        pending = {"THINGMINT_YANDEX_OPERATIONS_PENDING": "1s"}  # refusals are operations too
+        pending = {"THINGMINT_YANDEX_OPERATIONS_PENDING": "1s"}  # so that refusals are recorded as operations too
         with running_server(data, program=program, environment=settings | pending) as server:
             _fill(server, material)
-            assert server.stop() == 0  # it signs what it has chained
+            assert server.stop() == 0  # stopping signs the chain of audit records
         with running_server(data, program=program, environment=settings) as server:
             _add_unchained_records(server, material)
             server.kill()
@@ -52,7 +52,7 @@ def main(version: str, *program: str) -> None:
 
 
 def _new_instance(material: Material, data: Path, program: Sequence[str]) -> dict[str, str]:
-    """The settings of its server."""
+    """Creates the data directory with two accounts, and returns the settings of its server."""
 
     def made(*words: str) -> Any:
         command = [*program, *words, "--data-dir", str(data), "--output", "json"]
@@ -121,7 +121,7 @@ def _record(server: RunningServer, store: OldStore, material: Material) -> None:
 
 
 def _operations(data: Path) -> dict[str, list[str]]:
-    """The ids of each account's operations, as no API of 7c4c599 lists them."""
+    """The ids of each account's operations, from the database: no API of 7c4c599 lists them."""
     found: dict[str, list[str]] = {}
     with closing(sqlite3.connect(data / "thingmint.db")) as connection:
         for account, id in connection.execute("SELECT account, id FROM operations ORDER BY id"):

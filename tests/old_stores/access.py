@@ -1,4 +1,4 @@
-"""Fills an account as its administrator does: principals, policies, and credentials of every kind in every state."""
+"""Fills an account with the administrator's commands: principals, policies, all kinds of credentials in all states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One question to any API, and what was answered, page by page, in plain JSON."""
+"""Sends a question to any API and returns the answer as JSON, page by page."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-# What names the page after, and where a request says that it wants that one.
+# The member of an answer with the token of the next page, and the member of the next request for it.
 _NEXT = {"nextToken": "nextToken", "nextMarker": "marker", "next_page_token": "page_token", "next_marker": "marker"}
 
 
 @dataclass(frozen=True)
 class Question:
-    """``api`` is aws, grpc, rest, native or mqtt; ``who`` names credentials, or a device."""
+    """``api`` is aws, grpc, rest, native or mqtt; ``who`` is the name of credentials or of a device."""
 
     api: str
     who: str
@@ -50,7 +50,7 @@ class Asker:
             client.close()
 
     def ask(self, question: Question) -> list[Json]:
-        """All pages. What is in an answer and differs each time is replaced."""
+        """All pages of the answer. Page tokens are replaced, because they differ each time."""
         answer = getattr(self, f"_{question.api}")
         pages, given = [], dict(question.given)
         while True:
@@ -117,7 +117,7 @@ class Asker:
         return {"status": answer.status_code, "body": answer.json()}
 
     def _mqtt(self, who: str, call: str, given: Json) -> Json:
-        """CONNECT to the host name ``call``, then what is ``given``: subscriptions, and messages to be published."""
+        """Connects to the host name ``call``, then subscribes, publishes and asks as in ``given``."""
         with Device(self._server, self._material.device(who), endpoint=call) as device:
             told: Json = {}
             try:

@@ -1,4 +1,4 @@
-"""Fills an account through AWS's API and as devices do: something of every kind, in every state that there is."""
+"""Fills an account through the AWS API and over MQTT: resources of every kind, in every state."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def policies(owner: Owner) -> None:
 
 
 def certificates(owner: Owner) -> None:
-    """In every status, and by every way to register one."""
+    """Makes certificates in every status, registered in every way."""
     iot, keep, place = owner.iot, owner.material, owner.place
     made = iot.create_keys_and_certificate(setAsActive=True)
     owner.allow(keep.keep(f"{place}-keys", made["certificatePem"], made["keyPair"]["PrivateKey"]))
@@ -71,7 +71,7 @@ def certificates(owner: Owner) -> None:
 
 
 def shared_certificate(*owners: Owner) -> None:
-    """Registered by several accounts, and in several regions of one."""
+    """Registers one certificate in several accounts, and in several regions of one account."""
     shared = owners[0].material.self_signed("shared")
     for owner, status in zip(owners, ("ACTIVE", "INACTIVE", "ACTIVE"), strict=True):
         owner.iot.register_certificate_without_ca(certificatePem=shared.pem, status=status)
@@ -131,7 +131,7 @@ def _principals(owner: Owner) -> None:
 
 
 def cas_in_default_mode(owner: Owner) -> None:
-    """With and without a template, active or not, and what registered under them in each state."""
+    """Registers CA certificates with and without a template, active and inactive, and certificates under each."""
     role = _role(owner, "just-in-time")
     body = _just_in_time()
     owner.iot.create_provisioning_template(
@@ -204,7 +204,7 @@ def ca_in_sni_only_mode(owner: Owner) -> None:
 
 
 def provisioning(owner: Owner) -> None:
-    """Templates, claims, certificates that only a token owns yet, and things that devices registered."""
+    """Makes templates, claim certificates, certificates with an unused ownership token, and provisioned things."""
     iot, keep, role = owner.iot, owner.material, _role(owner, "fleet")
     body = template(policy="own-topics")
     merging = template(policy="own-topics", OverrideSettings={"AttributePayload": "MERGE"})
@@ -237,7 +237,7 @@ def provisioning(owner: Owner) -> None:
 
 
 def _made_over_mqtt(owner: Owner, device: Device, name: str) -> str:
-    """The ownership token of a new certificate."""
+    """Creates a certificate over MQTT, and returns its ownership token."""
     key = ec.generate_private_key(ec.SECP256R1())
     if owner.local_admin.ask("account.show")["keys_over_mqtt"]:
         made = ask(device, f"{CREATE}/json", {})
@@ -256,7 +256,7 @@ def registration_of(token: str, serial_number: str) -> Any:
 
 
 def ask(device: Device, topic: str, question: Any) -> Any:
-    """The reply to a question of fleet provisioning."""
+    """The accepted reply to a request of fleet provisioning."""
     device.subscribe(f"{topic}/accepted", f"{topic}/rejected")
     device.publish(topic, json.dumps(question).encode())
     reply = device.receive()

@@ -1,4 +1,4 @@
-"""Where this version means to answer otherwise than an earlier one did, and why."""
+"""The intended differences between the answers of this version and those of earlier ones, with reasons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Difference:
-    """``who`` and ``call`` are regular expressions; ``change`` makes today's answer of the earlier one."""
+    """``who`` and ``call`` are regular expressions. ``change`` turns the earlier answer into the expected one."""
 
     why: str
     api: str
@@ -29,7 +29,7 @@ class Difference:
 
 
 def _with(*fields: str) -> Callable[[Pages, Pages], Pages]:
-    """The answer with these fields of today's."""
+    """A change that takes these fields from today's answer."""
 
     def change(before: Pages, now: Pages) -> Pages:
         return [
@@ -45,7 +45,7 @@ def _some(data: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _without_empty(before: Any, now: Any) -> Any:
-    """The answer without the empty members that today's leaves out."""
+    """The earlier answer without the empty members that are missing in today's."""
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         return [_without_empty(old, new) for old, new in zip(before, now, strict=True)]
     if isinstance(before, dict) and isinstance(now, dict):
@@ -55,7 +55,7 @@ def _without_empty(before: Any, now: Any) -> Any:
 
 
 def _with_status(before: Any, now: Any) -> Any:
-    """The answer with ``status`` in each device."""
+    """The earlier answer with ``status`` in each device."""
     if isinstance(before, list):
         return [_with_status(old, now) for old in before]
     if isinstance(before, dict):
@@ -69,7 +69,7 @@ def _refused(before: Pages, now: Pages) -> Pages:
     return [{"status": {"closed": "NOT_AUTHORIZED"}}]
 
 
-def _let_in(before: Pages, now: Pages) -> Pages:
+def _accepted(before: Pages, now: Pages) -> Pages:
     assert before == [{"status": {"closed": "NOT_AUTHORIZED"}}]
     assert now[0]["status"]["connect"] == "SUCCESS"
     return now
@@ -84,7 +84,7 @@ _EMPTY_MEMBERS = Difference(
 )
 
 _DEVICE_STATUS = Difference(
-    "Devices are told to be ACTIVE.", "grpc|rest", ".*", "DeviceService/(Get|GetByName|List)", _with_status
+    "Devices have the status ACTIVE.", "grpc|rest", ".*", "DeviceService/(Get|GetByName|List)", _with_status
 )
 
 
@@ -98,7 +98,7 @@ def _items(pages: Pages) -> list[Any]:
 
 
 _BY_AGE = Difference(
-    "A thing's principals are listed by the age of their certificates. AWS names no order. It was by fingerprint.",
+    "A thing's principals are listed in the order of their certificates' age. It was by fingerprint; AWS has no order.",
     "aws",
     ".*",
     "ListThingPrincipals(V2)?",
@@ -106,7 +106,7 @@ _BY_AGE = Difference(
 )
 
 _CANNOT_CONNECT = Difference(
-    "GET /v1/certificates/{id} also tells what keeps devices from connecting.",
+    "GET /v1/certificates/{id} also returns the reasons why devices cannot connect.",
     "native",
     ".*",
     "GET /v1/certificates/[0-9a-f]+",
@@ -114,7 +114,7 @@ _CANNOT_CONNECT = Difference(
 )
 
 _POLICY_NOT_FOUND = Difference(
-    "That there is no such policy is said in AWS's words.",
+    "The message for a policy that does not exist is AWS's.",
     "aws",
     ".*",
     ".*",
@@ -127,7 +127,7 @@ _POLICY_NOT_FOUND = Difference(
 )
 
 _MANAGED_POLICY = Difference(
-    "thingmint/ProvisioningOnly lets a template's role write the policies that the template has in it.",
+    "thingmint/ProvisioningOnly allows a template's role to write the policies in the template.",
     "native",
     ".*",
     "POST /v1/access/policy/show",
@@ -138,7 +138,7 @@ _MORE_OF_AUDIT = ("reason", "closest", "client_id", "since", "count", "addresses
 
 
 def _with_more_of_audit(before: Pages, now: Pages) -> Pages:
-    """Each record with the members that it did not tell of."""
+    """The earlier answer with the new members in each record."""
     changed = []
     for old, new in zip(before, now, strict=True):
         pairs = zip(old["body"]["data"]["records"], new["body"]["data"]["records"], strict=True)
@@ -148,7 +148,7 @@ def _with_more_of_audit(before: Pages, now: Pages) -> Pages:
 
 
 _AUDIT = Difference(
-    "GET /v1/audit also tells why a device was refused, its client id, and for how many a record stands.",
+    "GET /v1/audit also returns why a device was refused, its client id, and how many refusals a record counts.",
     "native",
     ".*",
     "GET /v1/audit",
@@ -165,34 +165,34 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
         _POLICY_NOT_FOUND,
         _MANAGED_POLICY,
         Difference(
-            "GET /v1/certificates/{id} also tells the mode and the CA.",
+            "GET /v1/certificates/{id} also returns the mode and the CA.",
             "native",
             ".*",
             "GET /v1/certificates/[0-9a-f]+",
             _with("mode", "ca"),
         ),
         Difference(
-            "There are settings that it did not have.",
+            "There are new settings.",
             "native",
             ".*",
             "POST /v1/access/account/show",
             _with("ca_status_gates_devices", "retained_on_wildcards"),
         ),
         Difference(
-            "What another account than the default one registered without the CA's proof (SNI_ONLY) is looked at only "
-            "under a host name of that account.",
+            "A certificate that an account other than the default one registered without proof from the CA (SNI_ONLY) "
+            "is accepted only under a host name of that account.",
             "mqtt",
             r"\d+-.*-(active|expired)|ca-sni-only-(arrived|registered)",
             "localhost",
             _refused,
         ),
         Difference(
-            "Certificates under a CA that is INACTIVE or deleted go on connecting, as with AWS IoT, unless the "
-            "account's setting ca_status_gates_devices says otherwise.",
+            "Certificates under an INACTIVE or deleted CA can still connect, as with AWS IoT, unless the account's "
+            "setting ca_status_gates_devices forbids it.",
             "mqtt",
             "ca-(inactive|deleted)-registered",
             ".*",
-            _let_in,
+            _accepted,
         ),
     ),
     "934c105": (
@@ -208,7 +208,7 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
 
 
 def expected(version: str, question: Question, before: Pages, now: Pages) -> tuple[Pages, set[str]]:
-    """What ``question`` is to be answered today, where it was answered ``before``; and why that differs."""
+    """Today's expected answer to ``question``, given the answer ``before``; and the reasons for differences."""
     reasons = set()
     for difference in DIFFERENCES[version]:
         if difference.concerns(question) and now != before:

@@ -1,4 +1,4 @@
-"""The folder of an old store: its rows, the other files of its data directory, its clients' material, its answers."""
+"""The folder of an old store: rows, other files of the data directory, material of the clients, recorded answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class OldStore:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The variables that its server needs."""
+        """The environment variables that the server needs."""
         found: dict[str, str] = self._files["settings"]
         return found
 
@@ -46,7 +46,7 @@ class OldStore:
         return found
 
     def keep(self, data: Path, material: Material, settings: dict[str, str]) -> None:
-        """``data`` is a data directory that no server uses."""
+        """Writes the folder. ``data`` is a data directory that no server uses."""
         self.folder.mkdir(exist_ok=True)
         self._rows.write_bytes(lzma.compress(dump(data / "thingmint.db").encode()))
         files = {
@@ -57,7 +57,7 @@ class OldStore:
         self._write(self._others, [{"settings": settings, "data": files, "material": material.packed}])
 
     def restore(self, data: Path) -> None:
-        """Makes the data directory."""
+        """Makes the data directory ``data`` from the folder."""
         data.mkdir(mode=0o700)
         for name, text in self._files["data"].items():
             (data / name).parent.mkdir(mode=0o700, exist_ok=True)
@@ -66,12 +66,12 @@ class OldStore:
         restore(lzma.decompress(self._rows.read_bytes()).decode(), data / "thingmint.db")
 
     def material(self, folder: Path) -> Material:
-        """What the clients need, in a new ``folder``."""
+        """The clients' material, unpacked into a new ``folder``."""
         return Material.unpack(self._files["material"], folder)
 
     @contextmanager
     def recording(self) -> Iterator[list[tuple[Question, Pages]]]:
-        """Keeps what is put into the list."""
+        """A list. The questions and answers in it are saved at the end of the block."""
         answers: list[tuple[Question, Pages]] = []
         yield answers
         self._write(self._answers, [{**asdict(question), "pages": pages} for question, pages in answers])

@@ -1,4 +1,4 @@
-"""What the clients of an old store need: keys of devices and of CAs, and the credentials of its accounts."""
+"""The material of an old store's clients: keys and certificates of devices and CAs, credentials of accounts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BEGINS, ENDS = datetime(2020, 1, 1, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC
 
 @dataclass(frozen=True)
 class Material:
-    """Files in ``folder``, as clients want them. ``packed`` is all of it as one document."""
+    """Files in ``folder``, in the form that clients need. ``packed`` is all of them as one document."""
 
     folder: Path
 
@@ -64,13 +64,13 @@ class Material:
         return self.keep(device, made.pem, key_pem(made.key))
 
     def csr(self, device: str, iot: Any, **further: Any) -> Credential:
-        """A certificate that the AWS API issues for a new key."""
+        """A certificate issued by the AWS API for a new key."""
         key = ec.generate_private_key(ec.SECP256R1())
         made = iot.create_certificate_from_csr(certificateSigningRequest=csr_for(key, device), **further)
         return self.keep(device, made["certificatePem"], key_pem(key))
 
     def under(self, device: str, issuer: Issuer) -> Credential:
-        """A certificate that a customer's CA issues."""
+        """A certificate issued by a customer's CA."""
         key = ec.generate_private_key(ec.SECP256R1())
         return self.keep(device, pem(issuer.sign(device, key, begins=BEGINS, ends=ENDS)), key_pem(key))
 

@@ -1,4 +1,4 @@
-"""Who fills a store: an account in one of its regions, with all its clients."""
+"""The owner of resources in an old store: an account in one of its regions, with its clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Owner:
-    """``credentials`` are what `thingmint access account create` answered; devices name ``endpoint``."""
+    """``credentials`` are the answer of `thingmint access account create`; devices connect to ``endpoint``."""
 
     server: RunningServer
     material: Material

@@ -1,4 +1,4 @@
-"""Everything that can be read from a filled store, over every API, and how its devices are received."""
+"""Questions for all that can be read from a filled store over every API, and connections of its devices."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _LATER = ("-new", "-claim-used", "-claim-unused")
 def ask_everything(
     ask: Ask, material: Material, endpoints: Mapping[str, Any], operations: Mapping[str, Iterable[str]], until: str
 ) -> None:
-    """``operations`` are the ids of each account's. ``until`` is the end of the audit trail, as asking adds to it."""
+    """``operations`` are the ids of each account's operations. ``until`` is the end of the audit trail to read."""
     credentials = material.credentials
     places = {(told["account"], told["region"]) for told in endpoints.values()}
     names = {told["account"]: name for name, told in credentials.items() if "folder" in told}
-    for account, name in sorted(names.items()):  # first, as the times of credentials' last use are about to change
+    for account, name in sorted(names.items()):  # first: later questions change the times of last use
         _native(ask, name, account, until)
     for account, region in sorted(places):
         _Aws(ask, f"{names[account]}@{region}", f"arn:aws:iot:{region}:{account}:").everything()
@@ -174,7 +174,7 @@ def _yandex(ask: Ask, wire: str, who: str, operations: Iterable[str]) -> None:
 
 
 def _by_other_credentials(ask: Ask, material: Material, regions: Mapping[str, str]) -> None:
-    """Users, keys, sessions, tokens and service accounts that may little, or nothing any more."""
+    """Asks as users, keys, sessions, tokens and service accounts with few or no permissions."""
     for name, told in material.credentials.items():
         if "access_key_id" in told and "folder" not in told:
             region = regions[name.rpartition("-")[2]]
@@ -187,7 +187,7 @@ def _by_other_credentials(ask: Ask, material: Material, regions: Mapping[str, st
 
 
 def _devices(ask: Ask, material: Material, endpoints: Mapping[str, Any]) -> None:
-    """Under the host names of their account, if it is known, and under one that is nobody's."""
+    """Connects each device under the host names of its account (all if it has none) and under ``localhost``."""
     topics = {"subscribe": ["lamp-0/x"], "publish": ["lamp-0/x", "lamp-0/secret", "loud"]}
     for device in material.devices:
         if not device.endswith(_LATER):
@@ -197,7 +197,7 @@ def _devices(ask: Ask, material: Material, endpoints: Mapping[str, Any]) -> None
 
 
 def _writes(ask: Ask, material: Material, endpoints: Mapping[str, Any]) -> None:
-    """Comes last: what earlier requests were answered, and devices that connect for the first time."""
+    """Asks last what changes the store: repeats earlier requests, and connects devices for the first time."""
     for host, told in endpoints.items():
         place = f"{told['account']}-{told['region']}"
         if f"{place}-claim-unused" in material.devices and told.get("cloud") != "yandex":

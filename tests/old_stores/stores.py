@@ -1,4 +1,4 @@
-"""A store as text, and back."""
+"""Dumps a store as text, and restores it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What ends within minutes, hours or days would have ended before it was carried over: it is moved by a century.
+# Rows that expire within days would have expired before a test migrates them, so their times are moved by a century.
 _CENTURY = 100 * 366 * 24 * 3600 * 1_000_000  # microseconds
 _ENDING = (
     ("provisioning_claims", "expires_at"),
@@ -22,13 +22,13 @@ _ENDING = (
 
 
 def dump(database: Path) -> str:
-    """All tables as SQL, with the rows as they are, in an order that is always the same."""
+    """All tables and rows as SQL, always in the same order."""
     with closing(sqlite3.connect(database)) as connection:
         return "".join(f"{line}\n" for line in connection.iterdump())
 
 
 def restore(text: str, database: Path) -> None:
-    """Makes the database that ``dump`` wrote; what was to end soon ends in a century."""
+    """Makes the database from the text of ``dump``. Times at which rows expire soon are moved by a century."""
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.executescript(text)

@@ -1,6 +1,6 @@
-"""Fills an account through Yandex's API: registries, devices, bound certificates, operations that ended well and badly.
+"""Fills an account through the Yandex API: registries, devices, bound certificates, successful and failed operations.
 
-The server keeps operations pending for a moment, as only then refusals are operations too.
+The server keeps operations pending for a moment, because only then does it record refusals as operations.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _PEM = registry_service_pb2.CreateRegistryRequest.Certificate
 _DEVICE_PEM = device_service_pb2.CreateDeviceRequest.Certificate
 
-# Requests with an Idempotency-Key, which are sent again when the answers are asked for.
+# A request with an Idempotency-Key, which is sent again when the answers are recorded.
 KEYED_REGISTRY: dict[str, Any] = {"name": "keyed", "description": "made once"}
 KEY = "5f0d9a3e-3a5e-4f5b-9d5f-2d5a1f7c1b6e"
 
@@ -34,7 +34,7 @@ def devices(owner: Owner) -> None:
     registry = _registry(
         owner, folder, "fleet", [own.pem], description="all lamps", labels={"site": "berlin", "kind": "lamps"}
     )
-    for name in ("", ""):  # any number may have no name
+    for name in ("", ""):  # several registries can be without a name
         _registry(owner, second, name)
     gone = _registry(owner, second, "gone")
     rest.call("RegistryService/Delete", registry_service_pb2.DeleteRegistryRequest(registry_id=gone))
@@ -50,13 +50,13 @@ def devices(owner: Owner) -> None:
     for wire, name in (("grpc", "gone"), ("rest", "gone-too")):
         gone = _device(owner, registry, name, [unsigned_certificate()])
         owner.cloud.wire(wire).call("DeviceService/Delete", device_service_pb2.DeleteDeviceRequest(device_id=gone))
-    owner.cloud.add(other, first.pem)  # it is the other device's
+    owner.cloud.add(other, first.pem)  # fails: it is bound to the other device
     owner.cloud.remove(lamp, "0" * 64)
     _revoked_token(owner)
 
 
 def _bound_ones(owner: Owner, device: str) -> None:
-    """Certificates that AWS's API has a say in, or whose PEM was sent in another form than the canonical one."""
+    """Binds certificates that the AWS API issued or changes, and one whose PEM is not in the canonical form."""
     cloud, keep, place = owner.cloud, owner.material, owner.place
     issued = keep.csr(f"{place}-bound-issued", owner.iot, setAsActive=True)
     cloud.add(device, issued.pem, "rest", key=KEY)

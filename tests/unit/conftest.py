@@ -31,5 +31,5 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 def _every_statement_is_explained() -> Iterator[None]:
     from tests.plans import UNINDEXED, Plans  # here, as it imports the engines
 
-    with Plans(UNINDEXED).looked_at():
+    with Plans(UNINDEXED).checked():
         yield
