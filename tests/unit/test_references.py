@@ -159,7 +159,7 @@ def _problems_of(arguments: str, *, whole: bool) -> Iterator[str]:
         else:
             yield f"{' '.join(path)} has no command {word}"
             return
-    if whole and hasattr(command, "commands") and "--help" not in flags:
+    if whole and hasattr(command, "commands") and not {"--help", "--version"} & set(flags):
         yield f"{' '.join(path)} is no whole command"
     known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     for flag in flags:
